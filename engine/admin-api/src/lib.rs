@@ -1,0 +1,19 @@
+//! What an engine says about itself, and the verbs it obeys: the types of the admin API, shared by the engine, its tools and the
+//! operator.
+//!
+//! Versions skew during a rollout, so these types only ever gain optional fields: an unknown field is ignored when read, and a
+//! missing one means "not known", on which a reader holds. Golden JSON of each release is kept in `golden/`.
+//!
+//! Bytes are `u64`, times are RFC 3339 strings in UTC, durations end in `_ms` or `_seconds`.
+
+pub mod error;
+pub mod lifecycle;
+pub mod path;
+pub mod report;
+
+#[cfg(feature = "client")]
+pub mod client;
+
+pub use error::{ErrorBody, ErrorReason};
+pub use lifecycle::{DrainPhase, DrainStatus, LaggingStream, PostRestart, PreRestart};
+pub use report::{Dump, Refusal, StreamReport};

@@ -1,0 +1,31 @@
+//! Paths of the admin API and names of its headers and query parameters, so that client and server cannot differ.
+
+pub const DUMP: &str = "/aof2/dump";
+pub const STREAMS: &str = "/aof2/streams";
+pub const SEGMENTS: &str = "/aof2/segments";
+/// `?stream=<name>`; all streams without it.
+pub const SEAL: &str = "/aof2/seal";
+pub const FLUSH: &str = "/aof2/flush";
+/// GET: the effective configuration as TOML.
+pub const CONFIG: &str = "/aof2/config";
+/// POST: a whole `aof2.toml` as text; 200 with [`crate::report::ConfigVerdict`], valid or not.
+pub const CONFIG_VALIDATE: &str = "/aof2/config:validate";
+pub const CONFIG_SCHEMA: &str = "/aof2/config/schema";
+pub const PRE_RESTART: &str = "/aof2/lifecycle/pre-restart";
+pub const POST_RESTART: &str = "/aof2/lifecycle/post-restart";
+/// POST `?ttl=60s&upload_timeout=10m&drain_timeout=30s` answers 202 with [`crate::DrainStatus`], GET the same.
+pub const DRAIN: &str = "/aof2/lifecycle/drain";
+/// POST: admits again and forgets the drain token.
+pub const RESUME: &str = "/aof2/lifecycle/resume";
+/// POST: syncs and exits 0, so that the kubelet restarts this container alone.
+pub const RESTART: &str = "/aof2/lifecycle/restart";
+/// POST: runs the conditional-put probe now; 200 with [`crate::report::Tier2Report`].
+pub const TIER2_PROBE: &str = "/aof2/tier2/probe";
+
+/// Probes and metrics, on their own plain listener.
+pub const LIVEZ: &str = "/livez";
+pub const READYZ: &str = "/readyz";
+pub const METRICS: &str = "/metrics";
+
+/// Header of every verb that an operator sends: its epoch (decimal). An engine refuses one older than it has seen.
+pub const OPERATOR_EPOCH_HEADER: &str = "aof2-operator-epoch";

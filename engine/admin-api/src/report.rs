@@ -1,0 +1,205 @@
+//! What `GET /aof2/dump` and its neighbours answer.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::lifecycle::DrainStatus;
+
+/// Everything an on-call asks first, in one document. Field names inside the tiers are the handbook's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Dump {
+    pub version: String,
+    /// Pod name.
+    pub node: String,
+    /// UUID stored on the volume at its first start.
+    #[serde(default)]
+    pub node_id: String,
+    #[serde(default)]
+    pub volume_id: String,
+    #[serde(default)]
+    pub cluster_id: String,
+    pub process_start: String,
+    pub ready: bool,
+    /// Set when the engine refuses its data and keeps up only probes and this listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+    pub config: ConfigReport,
+    pub tier0: Tier0Report,
+    #[serde(default)]
+    pub tier1: Tier1Report,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier2: Option<Tier2Report>,
+    pub manifest: ManifestReport,
+    #[serde(default)]
+    pub journal: JournalReport,
+    /// Failed syncs and failed seals since `process_start`.
+    pub flush_failures: u64,
+    /// Refused appends since `process_start`, by kind: Admission, Rollover, Hydration, Flush, Tail.
+    pub would_block: BTreeMap<String, u64>,
+    pub drain: DrainStatus,
+    /// Number of streams that live on this volume.
+    pub streams: u64,
+    /// Highest operator epoch seen.
+    #[serde(default)]
+    pub operator_epoch: u64,
+}
+
+/// Why an engine does not serve, though its process is up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// VolumeLost, PrefixInUse, ForeignDirectory, NewerFormat, Locked, Damaged, Tier2IgnoresPreconditions.
+    pub reason: String,
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<String>,
+    /// Of the cluster that holds the prefix or the directory, where that is the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigReport {
+    /// The operator's hash of the file in force; empty when the file carries none.
+    pub revision: String,
+    /// The file on disk differs from what is in force in a key that needs a restart.
+    #[serde(default)]
+    pub restart_pending: bool,
+    /// Why the newest file on disk was refused; the one before stays in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Revision of the file that was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_revision: Option<String>,
+    /// Reloads that took effect since `process_start`.
+    #[serde(default)]
+    pub reloads: u64,
+}
+
+/// Verdict on a configuration file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigVerdict {
+    pub valid: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+    /// Against the configuration in force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<ConfigChange>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigChange {
+    /// Dotted, e.g. `tier0.cluster_max_bytes`.
+    pub key: String,
+    pub from: String,
+    pub to: String,
+    pub reload: Reload,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reload {
+    Hot,
+    Restart,
+    #[serde(other)]
+    Unknown,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tier0Report {
+    /// Allocated bytes of segments on local disk.
+    pub total_bytes: u64,
+    pub cluster_max_bytes: u64,
+    /// This node's share, in force.
+    pub instance_quota_bytes: u64,
+    pub activation_queue_depth: u64,
+    /// Size of the volume as told by the operator; 0 = not told.
+    #[serde(default)]
+    pub storage_bytes: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tier1Report {
+    pub total_bytes: u64,
+    pub max_bytes: u64,
+    pub hydration_latency_p99_ms: f64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tier2Report {
+    pub reachable: bool,
+    /// The conditional-put probe passed in this process.
+    pub probed: bool,
+    /// Last failure while unreachable: Tier2Unreachable, BucketMissing, AccessDenied, Tier2IgnoresPreconditions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    pub pending_uploads: u64,
+    pub pending_upload_bytes: u64,
+    pub upload_retry_attempts: u64,
+    pub uploaded_segments: u64,
+    pub uploaded_bytes: u64,
+    /// Streams whose claim waits for Tier 2.
+    #[serde(default)]
+    pub pending_claims: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestReport {
+    pub replay_version: u32,
+    pub min_reader_version: String,
+    pub records: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalReport {
+    pub files: u64,
+    pub bytes: u64,
+    pub rounds: u64,
+    pub checkpoints: u64,
+}
+
+/// One stream, as in `GET /aof2/streams` (a JSON list of these, ordered by name).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamReport {
+    pub name: String,
+    pub epoch: u64,
+    /// First sequence that can be read.
+    pub first_sequence: u64,
+    /// Count of records staged: the next sequence to be given.
+    pub next_sequence: u64,
+    /// Count of records durable.
+    pub durable_sequence: u64,
+    /// Count of records in sealed segments.
+    pub sealed_sequence: u64,
+    /// Count of records in sealed segments that are uploaded and verified.
+    pub uploaded_sequence: u64,
+    pub segments: u64,
+    pub bytes: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
+    /// Claimed, ClaimPending, Local (no Tier 2) or Superseded.
+    #[serde(default)]
+    pub claim: String,
+}
+
+/// One segment, as in `GET /aof2/segments?stream=`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentReport {
+    pub stream: String,
+    pub segment_id: u64,
+    pub base_sequence: u64,
+    pub records: u64,
+    pub bytes: u64,
+    /// Active, Sealed, Warm, Uploaded.
+    pub state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// Answer of `POST /aof2/seal` and `/aof2/flush`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamVerbReport {
+    /// Per stream: count of records sealed (seal) or durable (flush).
+    pub streams: BTreeMap<String, u64>,
+}

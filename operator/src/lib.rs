@@ -1,0 +1,1 @@
+//! aof2-operator
