@@ -1,0 +1,111 @@
+//! What the store is told. Hot keys may change while it runs (`Store::reconfigure`); the others are read at open.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub const KIB: u64 = 1024;
+pub const MIB: u64 = 1024 * KIB;
+pub const GIB: u64 = 1024 * MIB;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Root of Tier 0 on this volume. Restart.
+    pub directory: PathBuf,
+    /// Warm files; `None` = `<directory>/tier1`. Restart.
+    pub tier1_directory: Option<PathBuf>,
+    /// Size of the volume; 0 = ask the file system. Restart.
+    pub capacity_bytes: u64,
+    pub append: AppendConfig,
+    pub segment: SegmentConfig,
+    pub tier0: Tier0Config,
+    pub tier1: Tier1Config,
+    pub tier2: Tier2Config,
+    pub journal: JournalConfig,
+    pub checkpoint: CheckpointConfig,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct AppendConfig {
+    /// Hot.
+    pub max_record_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct SegmentConfig {
+    /// A segment rolls when it would grow beyond this. Hot.
+    pub target_bytes: u64,
+    /// A segment that holds records rolls at this age; zero = never. Hot.
+    pub max_age: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tier0Config {
+    /// Of the whole cluster; reported only. Hot.
+    pub cluster_max_bytes: u64,
+    /// Allocated bytes of segments that this node may hold; 0 = no limit. Hot.
+    pub instance_quota_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tier1Config {
+    /// 0 = no limit. Hot.
+    pub max_bytes: u64,
+    /// zstd level, 1..=19. Hot.
+    pub compression_level: i32,
+    /// Uncompressed bytes per independent frame. Restart.
+    pub block_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tier2Config {
+    /// Key prefix, empty or ending in `/`. Restart.
+    pub prefix: String,
+    /// How often the claims of this node's streams are read again. Hot.
+    pub claim_check: Duration,
+    /// Hot.
+    pub upload_concurrency: usize,
+    /// Restart.
+    pub request_timeout: Duration,
+    /// Restart.
+    pub max_attempts: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct JournalConfig {
+    /// Size of one prezeroed file. Restart.
+    pub file_bytes: u64,
+    /// Restart.
+    pub files: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckpointConfig {
+    /// A checkpoint starts when this much was journaled since the last one. Hot.
+    pub journal_bytes: u64,
+    /// ... or after this time, when anything is not yet in synced segments. Hot.
+    pub interval: Duration,
+}
+
+impl Config {
+    /// The engine's defaults for a store in `directory`.
+    pub fn new(directory: impl Into<PathBuf>) -> Config {
+        Config {
+            directory: directory.into(),
+            tier1_directory: None,
+            capacity_bytes: 0,
+            append: AppendConfig { max_record_bytes: MIB },
+            segment: SegmentConfig { target_bytes: 256 * MIB, max_age: Duration::ZERO },
+            tier0: Tier0Config { cluster_max_bytes: 0, instance_quota_bytes: 0 },
+            tier1: Tier1Config { max_bytes: 0, compression_level: 3, block_bytes: 64 * KIB },
+            tier2: Tier2Config {
+                prefix: String::new(),
+                claim_check: Duration::from_secs(10),
+                upload_concurrency: 2,
+                request_timeout: Duration::from_secs(30),
+                max_attempts: 5,
+            },
+            journal: JournalConfig { file_bytes: 64 * MIB, files: 8 },
+            checkpoint: CheckpointConfig { journal_bytes: 256 * MIB, interval: Duration::from_secs(5) },
+        }
+    }
+}

@@ -1,0 +1,154 @@
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Advice, FallocateFlags, FlockOperation};
+
+use super::{Disk, DirectoryEntry, DirectoryLock, DiskFile, FileClass, Map, VolumeSpace};
+
+/// The real disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemDisk;
+
+#[derive(Debug)]
+struct SystemFile {
+    file: File,
+    path: PathBuf,
+}
+
+impl SystemFile {
+    fn open(path: &Path, options: &OpenOptions) -> io::Result<Arc<dyn DiskFile>> {
+        let file = options.open(path)?;
+        Ok(Arc::new(SystemFile { file, path: path.to_owned() }))
+    }
+}
+
+impl DiskFile for SystemFile {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut read = 0;
+        while read < buffer.len() {
+            match self.file.read_at(&mut buffer[read..], offset + read as u64) {
+                Ok(0) => break,
+                Ok(n) => read += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(read)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
+        Ok(rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset, length)?)
+    }
+
+    fn truncate(&self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    fn pace(&self, offset: u64, length: u64) -> io::Result<()> {
+        let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        // SAFETY: the descriptor is open as long as `self`; the call takes no pointer.
+        let result = unsafe {
+            libc::sync_file_range(self.file.as_raw_fd(), offset as libc::off64_t, length as libc::off64_t, flags)
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    fn forget_cache(&self) -> io::Result<()> {
+        Ok(rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed)?)
+    }
+
+    fn map(&self, length: u64) -> io::Result<Map> {
+        Map::of(&self.file, length)
+    }
+}
+
+struct FileLock {
+    _file: File,
+}
+
+impl DirectoryLock for FileLock {}
+
+impl Disk for SystemDisk {
+    fn create(&self, path: &Path, _class: FileClass) -> io::Result<Arc<dyn DiskFile>> {
+        SystemFile::open(path, OpenOptions::new().read(true).write(true).create_new(true))
+    }
+
+    fn open_write(&self, path: &Path, _class: FileClass) -> io::Result<Arc<dyn DiskFile>> {
+        SystemFile::open(path, OpenOptions::new().read(true).write(true))
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        SystemFile::open(path, OpenOptions::new().read(true))
+    }
+
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        match std::fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            other => other,
+        }
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<DirectoryEntry>> {
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(path)? {
+            let entry = entry?;
+            // Our own names are ASCII; others are not ours.
+            if let Ok(name) = entry.file_name().into_string() {
+                entries.push(DirectoryEntry { name, is_directory: entry.file_type()?.is_dir() });
+            }
+        }
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
+    fn space(&self, path: &Path) -> io::Result<VolumeSpace> {
+        let space = rustix::fs::statvfs(path)?;
+        Ok(VolumeSpace { total_bytes: space.f_blocks * space.f_frsize, available_bytes: space.f_bavail * space.f_frsize })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(FileLock { _file: file }))
+    }
+}

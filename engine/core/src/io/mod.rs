@@ -1,0 +1,116 @@
+//! The only door to the disk, the clock and randomness, and the only place with `unsafe`.
+//!
+//! Everything durable goes through `Disk`: create-preallocate, positioned write, sync, rename with a directory sync, unlink.
+//! An error of a write or a sync is never retried: the caller poisons the store.
+
+#![allow(unsafe_code)]
+
+mod clock;
+mod disk;
+pub mod fault;
+mod map;
+mod rng;
+
+use std::fmt::Debug;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use clock::{Clock, SystemClock};
+pub use disk::SystemDisk;
+pub use map::Map;
+pub use rng::{Rng, SystemRng};
+
+/// An open file. Syncs go through the handle that wrote.
+pub trait DiskFile: Send + Sync + Debug {
+    fn path(&self) -> &Path;
+    fn len(&self) -> io::Result<u64>;
+    /// Reads up to `buffer.len()` bytes; fewer only at the end of the file.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Reserves blocks for `offset..offset + length` and extends the file over them.
+    fn allocate(&self, offset: u64, length: u64) -> io::Result<()>;
+    /// Gives blocks behind `length` back.
+    fn truncate(&self, length: u64) -> io::Result<()>;
+    fn sync_data(&self) -> io::Result<()>;
+    fn sync_all(&self) -> io::Result<()>;
+    /// Starts write-out of a range and waits for it: paces the device queue, never a step of durability.
+    fn pace(&self, offset: u64, length: u64) -> io::Result<()>;
+    /// Drops clean cached pages, so that the next read asks the device.
+    fn forget_cache(&self) -> io::Result<()>;
+    /// A read-only map of the first `length` bytes, which must be there and never change again.
+    fn map(&self, length: u64) -> io::Result<Map>;
+}
+
+/// What a sync is for; faults are injected per class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FileClass {
+    Journal,
+    Segment,
+    Manifest,
+    Other,
+}
+
+pub struct DirectoryEntry {
+    pub name: String,
+    pub is_directory: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VolumeSpace {
+    pub total_bytes: u64,
+    pub available_bytes: u64,
+}
+
+/// Held while the store is open; released when dropped or when the process ends.
+pub trait DirectoryLock: Send + Sync {}
+
+pub trait Disk: Send + Sync + Debug {
+    /// A new file; fails if it exists.
+    fn create(&self, path: &Path, class: FileClass) -> io::Result<Arc<dyn DiskFile>>;
+    fn open_write(&self, path: &Path, class: FileClass) -> io::Result<Arc<dyn DiskFile>>;
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    fn create_directory(&self, path: &Path) -> io::Result<()>;
+    fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    /// Replaces `to`. The caller syncs the directory.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    fn unlink(&self, path: &Path) -> io::Result<()>;
+    fn list(&self, path: &Path) -> io::Result<Vec<DirectoryEntry>>;
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+    fn space(&self, path: &Path) -> io::Result<VolumeSpace>;
+    /// `WouldBlock` when another process holds it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>>;
+}
+
+/// Writes a small file so that after a crash either the old or the whole new content is there.
+pub fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8], class: FileClass) -> io::Result<()> {
+    let directory = path.parent().ok_or_else(|| io::Error::other("a file needs a directory"))?;
+    let temporary = temporary_path(path);
+    if disk.exists(&temporary)? {
+        disk.unlink(&temporary)?;
+    }
+    let file = disk.create(&temporary, class)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync_all()?;
+    disk.rename(&temporary, path)?;
+    disk.sync_directory(directory)
+}
+
+pub fn read_file(disk: &dyn Disk, path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {
+    let file = disk.open_read(path)?;
+    let length = file.len()?;
+    if length > limit_bytes {
+        return Err(io::Error::other(format!("{length} bytes are over the limit of {limit_bytes}")));
+    }
+    let mut bytes = vec![0; length as usize];
+    let read = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// Where a file stands before it is complete. Recovery removes such files.
+pub fn temporary_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    PathBuf::from(name)
+}

@@ -1,0 +1,85 @@
+//! Numbers of a running store. Counters since open unless named otherwise.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::WouldBlockKind;
+
+/// One reading.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    pub streams: u64,
+    /// Allocated bytes of segments on local disk, now.
+    pub tier0_total_bytes: u64,
+    pub tier0_instance_quota_bytes: u64,
+    pub tier0_cluster_max_bytes: u64,
+    /// Size of the volume; 0 = not told.
+    pub storage_bytes: u64,
+    /// Bytes staged in memory, now.
+    pub staged_bytes: u64,
+    pub unsealed_bytes: u64,
+    pub journal_files: u64,
+    pub journal_bytes: u64,
+    pub journal_rounds: u64,
+    pub checkpoints: u64,
+    pub manifest_records: u64,
+    pub manifest_replay_version: u32,
+    pub records_appended: u64,
+    pub bytes_appended: u64,
+    pub records_read: u64,
+    pub duplicates: u64,
+    pub segments_sealed: u64,
+    /// Failed syncs and failed seals.
+    pub flush_failures: u64,
+    pub would_block: BTreeMap<&'static str, u64>,
+    pub disk_full_refusals: u64,
+    pub pending_claims: u64,
+    pub pending_upload_segments: u64,
+    pub pending_upload_bytes: u64,
+    pub damaged_streams: u64,
+    pub poisoned: bool,
+    pub replay: Replay,
+}
+
+/// What recovery did at open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Replay {
+    pub journal_bytes: u64,
+    pub segment_bytes: u64,
+    pub records: u64,
+    pub torn_bytes: u64,
+    pub milliseconds: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub journal_bytes: AtomicU64,
+    pub journal_rounds: AtomicU64,
+    pub checkpoints: AtomicU64,
+    pub manifest_records: AtomicU64,
+    pub records_appended: AtomicU64,
+    pub bytes_appended: AtomicU64,
+    pub records_read: AtomicU64,
+    pub duplicates: AtomicU64,
+    pub segments_sealed: AtomicU64,
+    pub flush_failures: AtomicU64,
+    pub disk_full_refusals: AtomicU64,
+    pub would_block: [AtomicU64; WouldBlockKind::ALL.len()],
+}
+
+impl Counters {
+    pub fn count_would_block(&self, kind: WouldBlockKind) {
+        self.would_block[kind as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn would_block(&self) -> BTreeMap<&'static str, u64> {
+        WouldBlockKind::ALL
+            .iter()
+            .map(|kind| (kind.as_str(), self.would_block[*kind as usize].load(Ordering::Relaxed)))
+            .collect()
+    }
+}
+
+pub(crate) fn add(counter: &AtomicU64, amount: u64) {
+    counter.fetch_add(amount, Ordering::Relaxed);
+}

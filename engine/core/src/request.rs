@@ -1,0 +1,139 @@
+//! What callers send and get.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::AppendError;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Answered after the records are on stable storage.
+    #[default]
+    Durable,
+    /// Answered when staged; lost at most beyond the durable watermark.
+    Buffered,
+}
+
+/// Makes an append idempotent: payload `i` of the batch is record `first_seq + i` of the producer, numbered from 0 without gaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Producer {
+    /// Not 0.
+    pub id: u64,
+    pub first_seq: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct AppendRequest {
+    pub stream: String,
+    /// At least one.
+    pub payloads: Vec<Bytes>,
+    pub durability: Durability,
+    pub producer: Option<Producer>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    pub first_sequence: u64,
+    pub count: u32,
+    /// The producer had sent these records before: nothing was written, the sequences are those of then.
+    pub duplicate: bool,
+}
+
+/// Called once, on the caller's thread or on one of the store's: must not block.
+pub type AppendCallback = Box<dyn FnOnce(Result<Appended, AppendError>) + Send>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub sequence: u64,
+    pub payload: Bytes,
+    /// 0 = none.
+    pub producer_id: u64,
+    pub producer_seq: u64,
+    pub appended_unix_nanos: i64,
+}
+
+#[derive(Clone, Debug)]
+pub struct ReadRequest {
+    pub stream: String,
+    pub from_sequence: u64,
+    /// Records; 0 = no limit.
+    pub limit: u64,
+    /// Up to the staged end rather than the durable one.
+    pub include_staged: bool,
+}
+
+/// Counts of records: `durable_sequence == 5` means that 0..=4 are durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamInfo {
+    pub name: Arc<str>,
+    pub epoch: u64,
+    /// First sequence that can be read.
+    pub first_sequence: u64,
+    /// Staged records included: the sequence that the next append gets.
+    pub next_sequence: u64,
+    pub durable_sequence: u64,
+    pub sealed_sequence: u64,
+    pub uploaded_sequence: u64,
+    pub segments: u64,
+    /// Allocated in Tier 0.
+    pub bytes: u64,
+    pub damage: Option<String>,
+    pub claim: ClaimState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimState {
+    /// The store has no Tier 2.
+    Local,
+    Claimed,
+    /// Created here, not confirmed yet in this process.
+    ClaimPending,
+    Superseded,
+}
+
+impl ClaimState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ClaimState::Local => "Local",
+            ClaimState::Claimed => "Claimed",
+            ClaimState::ClaimPending => "ClaimPending",
+            ClaimState::Superseded => "Superseded",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SegmentInfo {
+    pub stream: Arc<str>,
+    pub segment_id: u64,
+    pub base_sequence: u64,
+    pub records: u64,
+    pub bytes: u64,
+    pub state: SegmentState,
+    /// Object key once uploaded.
+    pub key: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SegmentState {
+    Active,
+    /// Rolled; its seal is not committed yet.
+    Sealing,
+    Sealed,
+    /// Compressed and verified in Tier 1.
+    Warm,
+    Uploaded,
+}
+
+impl SegmentState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            SegmentState::Active => "Active",
+            SegmentState::Sealing => "Sealing",
+            SegmentState::Sealed => "Sealed",
+            SegmentState::Warm => "Warm",
+            SegmentState::Uploaded => "Uploaded",
+        }
+    }
+}
