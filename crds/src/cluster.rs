@@ -1,0 +1,334 @@
+//! `Aof2Cluster`: what a user asks for. Status is in `status.rs`.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ResourceQuantity;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::duration::Duration;
+use crate::pod_template::PodTemplate;
+use crate::quantity::Quantity;
+use crate::schema;
+use crate::status::Aof2ClusterStatus;
+use crate::tier2::Tier2;
+
+/// Longest name of a cluster: the names made from it (`<name>-active-config`, a pod's revision label) stay within 63.
+pub const MAX_NAME_LENGTH: usize = 40;
+
+#[derive(Clone, Debug, PartialEq, CustomResource, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "aof2.dev",
+    version = "v1alpha1",
+    kind = "Aof2Cluster",
+    plural = "aof2clusters",
+    shortname = "aof2",
+    category = "aof2-all",
+    namespaced,
+    status = "Aof2ClusterStatus",
+    derive = "PartialEq",
+    doc = "A tiered append-only log: an engine in each pod, beside the user's containers.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyReplicas", description = "Pods that serve"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version.current", description = "Engine version of every pod, or of the pods not yet upgraded"),
+    printcolumn(name = "Tier0%", type_ = "integer", json_path = ".status.tier0.usedPercent", description = "Use of the Tier 0 budget, in steps of 5"),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.summary", description = "What the operator does or waits for"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 40")
+        .message(Message::Expression("'metadata.name ' + self.metadata.name + ' has ' + string(self.metadata.name.size()) + ' characters, and at most 40 are allowed: object names are made from it; choose a shorter one'".into())),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message(Message::Expression("'metadata.name ' + self.metadata.name + ' must start with a letter and hold only lower-case letters, digits and dashes inside: it becomes part of DNS names'".into()))
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.tier2) == has(oldSelf.tier2)")
+        .message("spec.tier2 cannot be added or removed later: segments and claims lie where the cluster was created; make a new cluster")
+        .field_path(".tier2")
+)]
+pub struct Aof2ClusterSpec {
+    /// Pods. A smaller number is held while a pod to be removed owns streams.
+    #[schemars(range(min = 1, max = 50))]
+    pub replicas: i32,
+    /// Engine version, a semantic version: the tag of the image. A change is an upgrade.
+    #[schemars(
+        length(max = 64),
+        regex(
+            pattern = r"^(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})(-[0-9A-Za-z.-]+)?$"
+        )
+    )]
+    pub version: String,
+    #[serde(default)]
+    pub image: Image,
+    #[serde(default)]
+    pub operation: Operation,
+    /// The user's `aof2.toml`; without it the engine's defaults hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_from: Option<ConfigSource>,
+    #[serde(default)]
+    pub upgrade: Upgrade,
+    /// Absent: segments stay on the volumes, and sealing is enough before a pod is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier2: Option<Tier2>,
+    pub storage: Storage,
+    #[serde(default, skip_serializing_if = "Resources::is_empty")]
+    pub resources: Resources,
+    #[serde(default, skip_serializing_if = "PodTemplate::is_empty")]
+    pub pod_template: PodTemplate,
+}
+
+/// Where the engine's image comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.repository) || !self.repository.matches('(@|:[^/]*$)')")
+        .message("spec.image.repository takes neither tag nor digest: the tag is spec.version")
+        .field_path(".repository")
+)]
+pub struct Image {
+    /// Without tag; empty = the repository that the operator was installed with.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(
+        length(max = 255),
+        regex(pattern = r"^([A-Za-z0-9][A-Za-z0-9._:/@-]*)?$")
+    )]
+    pub repository: String,
+    #[serde(default)]
+    pub pull_policy: PullPolicy,
+    /// Secrets of this namespace for the registry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub pull_secrets: Vec<PullSecret>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PullPolicy {
+    Always,
+    #[default]
+    IfNotPresent,
+    Never,
+}
+
+impl PullPolicy {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PullSecret {
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Operation {
+    #[serde(default)]
+    pub mode: OperationMode,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OperationMode {
+    #[default]
+    Active,
+    /// The operator observes and reports, and acts on nothing.
+    Paused,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigSource {
+    pub config_map_ref: ConfigMapKey,
+}
+
+/// A key of a ConfigMap of this namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfigMapKey {
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    #[serde(default = "config_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+fn config_key() -> String {
+    "aof2.toml".to_owned()
+}
+
+/// How pods are replaced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Upgrade {
+    #[serde(default)]
+    pub seal: Seal,
+    #[serde(default)]
+    pub post_restart: PostRestart,
+}
+
+/// Before a pod goes: its segments are sealed and uploaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("duration(self.uploadTimeout) >= duration('1s') && duration(self.uploadTimeout) <= duration('24h')")
+        .message("spec.upgrade.seal.uploadTimeout must lie between 1s and 24h")
+        .field_path(".uploadTimeout"),
+    validation = Rule::new("duration(self.drainTimeout) >= duration('1s') && duration(self.drainTimeout) <= duration('10m')")
+        .message("spec.upgrade.seal.drainTimeout must lie between 1s and 10m: appends are refused meanwhile")
+        .field_path(".drainTimeout")
+)]
+pub struct Seal {
+    /// Bound on the upload of sealed segments, while appends go on.
+    #[serde(default = "Seal::upload_timeout")]
+    pub upload_timeout: Duration,
+    /// Bound on the upload of the rest, while appends are refused.
+    #[serde(default = "Seal::drain_timeout")]
+    pub drain_timeout: Duration,
+}
+
+impl Seal {
+    fn upload_timeout() -> Duration {
+        Duration::from_mins(10)
+    }
+
+    fn drain_timeout() -> Duration {
+        Duration::from_secs(30)
+    }
+}
+
+impl Default for Seal {
+    fn default() -> Self {
+        Self {
+            upload_timeout: Self::upload_timeout(),
+            drain_timeout: Self::drain_timeout(),
+        }
+    }
+}
+
+/// After a pod came back: what has to hold before the next one goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("duration(self.soak) <= duration('24h')")
+        .message("spec.upgrade.postRestart.soak must be at most 24h")
+        .field_path(".soak"),
+    validation = Rule::new("duration(self.replayStallTimeout) >= duration('10s') && duration(self.replayStallTimeout) <= duration('24h')")
+        .message("spec.upgrade.postRestart.replayStallTimeout must lie between 10s and 24h")
+        .field_path(".replayStallTimeout")
+)]
+pub struct PostRestart {
+    /// How long the new pod has to serve without a failed flush.
+    #[serde(default = "PostRestart::soak")]
+    pub soak: Duration,
+    /// Bound on a recovery that makes no progress.
+    #[serde(default = "PostRestart::replay_stall_timeout")]
+    pub replay_stall_timeout: Duration,
+}
+
+impl PostRestart {
+    fn soak() -> Duration {
+        Duration::from_secs(30)
+    }
+
+    fn replay_stall_timeout() -> Duration {
+        Duration::from_mins(15)
+    }
+}
+
+impl Default for PostRestart {
+    fn default() -> Self {
+        Self {
+            soak: Self::soak(),
+            replay_stall_timeout: Self::replay_stall_timeout(),
+        }
+    }
+}
+
+/// The engine's volumes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self == oldSelf")
+        .message("spec.storage is immutable: volume claims are made from it when a pod is first created; make a new cluster")
+)]
+pub struct Storage {
+    pub tier0: Volume,
+    /// Absent: warm files lie on Tier 0's volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier1: Option<Volume>,
+    #[serde(default)]
+    pub pvc_retention: PvcRetention,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Volume {
+    #[x_kube(
+        validation = Rule::new("type(self) == string ? (!isQuantity(self) || quantity(self).compareTo(quantity('64Mi')) >= 0) : self >= 67108864")
+            .message("spec.storage: a volume needs at least 64Mi")
+    )]
+    pub size: Quantity,
+    /// Absent: the default class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+    #[serde(default)]
+    pub access_mode: AccessMode,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AccessMode {
+    ReadWriteOnce,
+    /// The volume cannot be mounted by a second pod, not even on the same node. Needs a CSI driver.
+    #[default]
+    ReadWriteOncePod,
+}
+
+impl AccessMode {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadWriteOnce => "ReadWriteOnce",
+            Self::ReadWriteOncePod => "ReadWriteOncePod",
+        }
+    }
+}
+
+/// What becomes of volume claims. Those of scaled-down pods always stay.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PvcRetention {
+    #[serde(default)]
+    pub when_deleted: WhenDeleted,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WhenDeleted {
+    #[default]
+    Retain,
+    Delete,
+}
+
+/// Of the engine's container.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Resources {
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::resource_list")]
+    pub requests: BTreeMap<String, ResourceQuantity>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::resource_list")]
+    pub limits: BTreeMap<String, ResourceQuantity>,
+}
+
+impl Resources {
+    pub fn is_empty(&self) -> bool {
+        let Self { requests, limits } = self;
+        requests.is_empty() && limits.is_empty()
+    }
+}

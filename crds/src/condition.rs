@@ -1,0 +1,153 @@
+//! Types and reasons of conditions, gates and reasons of waits: the only strings of their kind.
+
+use crate::names::names;
+
+names! {
+    /// `Reconciling` and `Stalled` are kstatus' and are present only while True; the others are always present and good when True.
+    pub enum ConditionType {
+        SpecValid,
+        /// Every pod serves. A held rollout leaves this True.
+        Ready,
+        Healthy,
+        ConfigApplied,
+        VersionConverged,
+        CertificatesValid,
+        Reconciling,
+        Stalled,
+    }
+}
+
+names! {
+    pub enum ConditionReason {
+        // SpecValid
+        Valid,
+        /// The dry run of the StatefulSet was refused, or `podTemplate` uses what the operator owns.
+        InvalidPodTemplate,
+        // Ready
+        Serving,
+        Starting,
+        PodsNotReady,
+        // Healthy
+        Healthy,
+        EngineUnreachable,
+        /// An engine refuses its data and serves nothing: VolumeLost, PrefixInUse, ForeignDirectory and so on, in the message.
+        EngineRefused,
+        FlushFailed,
+        Tier2Unreachable,
+        Tier2Refused,
+        // ConfigApplied
+        Applied,
+        Applying,
+        ConfigMapMissing,
+        ConfigInvalid,
+        ConfigChangeNotSupported,
+        // VersionConverged
+        Converged,
+        RollingOut,
+        Held,
+        // CertificatesValid
+        Issued,
+        Issuing,
+        RenewalDue,
+        Expired,
+        // Reconciling, Stalled
+        Creating,
+        Scaling,
+        Paused,
+        ClusterIDConflict,
+        PrefixInUse,
+        ApplyFailed,
+    }
+}
+
+names! {
+    /// What a change has to pass. A person may let one of them pass for a while (`aof2.dev/override-gate`).
+    pub enum Gate {
+        // Before anything moves.
+        /// `operation.mode: Active`.
+        Active,
+        SpecValid,
+        ClusterIdentity,
+        Config,
+        Certificates,
+        /// The pods that a smaller `replicas` would remove own no streams.
+        ScaleDown,
+        /// One rollout at a time.
+        RolloutInProgress,
+        // Before a pod goes.
+        /// No pod's data needs a newer engine than the target.
+        MinReaderVersion,
+        /// At most one pod is down, unready pods count.
+        OnePodDown,
+        /// The engine of the pod to go answers, or is known not to run.
+        EngineReachable,
+        /// Sealed segments are uploaded, appends still admitted.
+        Uploaded,
+        /// Admission closed, everything acknowledged is sealed and uploaded.
+        Drained,
+        /// The eviction was granted and the pod is gone.
+        PodRemoved,
+        // After it came back.
+        PodStarted,
+        VersionReported,
+        Replayed,
+        ReplayVersion,
+        CaughtUp,
+        FlushFailures,
+        Soaked,
+    }
+}
+
+names! {
+    /// Why a gate holds.
+    pub enum WaitReason {
+        Paused,
+        InvalidPodTemplate,
+        ClusterIDConflict,
+        PrefixInUse,
+        ConfigMapMissing,
+        ConfigInvalid,
+        ConfigChangeNotSupported,
+        ConfigNotLoaded,
+        CertificateMissing,
+        StreamsWouldBeOrphaned,
+        RolloutInProgress,
+        /// The target version cannot read the data on a pod's volume.
+        DataTooNew,
+        /// Another pod is down.
+        PodNotReady,
+        PodTerminating,
+        PodMissing,
+        PodOnLostNode,
+        PodUnschedulable,
+        /// The image cannot be pulled.
+        ImagePull,
+        CrashLoop,
+        ContainerWaiting,
+        /// The engine refuses its data: VolumeLost, PrefixInUse and so on.
+        EngineRefused,
+        EngineUnreachable,
+        /// The engine does not report what the gate reads.
+        NotReported,
+        Uploading,
+        UploadTimeout,
+        DrainTimeout,
+        DrainTokenExpired,
+        Draining,
+        Tier2Unreachable,
+        Tier2Refused,
+        EvictionRefused,
+        Terminating,
+        Starting,
+        Replaying,
+        ReplayStalled,
+        VersionMismatch,
+        ReplayVersionMismatch,
+        DamagedStreams,
+        NotCaughtUp,
+        FlushFailed,
+        EngineRestarted,
+        Soaking,
+        ApplyFailed,
+    }
+}

@@ -1,0 +1,14 @@
+//! Labels and annotations that carry meaning between the operator, its objects and people.
+
+/// On every object and pod of a cluster: the cluster's name.
+pub const CLUSTER: &str = "aof2.dev/cluster";
+/// On volume claims: the identity minted for the cluster, by which they are adopted.
+pub const CLUSTER_ID: &str = "aof2.dev/cluster-id";
+/// On an `Aof2Cluster`: `<gate>=<until, RFC 3339>` lets that one gate pass until then. A person sets it; the use is recorded.
+pub const OVERRIDE_GATE: &str = "aof2.dev/override-gate";
+/// On an `Aof2Cluster`: the identity to adopt when its Tier 2 prefix or its volume claims already carry one.
+pub const ADOPT_CLUSTER_ID: &str = "aof2.dev/adopt-cluster-id";
+
+pub const APP_NAME: &str = "app.kubernetes.io/name";
+pub const APP_INSTANCE: &str = "app.kubernetes.io/instance";
+pub const APP_MANAGED_BY: &str = "app.kubernetes.io/managed-by";

@@ -1,0 +1,204 @@
+//! What the operator reports. Nothing here moves by itself: a cluster at rest gets no writes.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::condition::{Gate, WaitReason};
+use crate::names::names;
+use crate::quantity::Quantity;
+use crate::rollout::{Rollout, RolloutKind};
+use crate::schema;
+
+/// Bounds of the lists in status; the schema holds the same numbers.
+pub const MAX_WAITS: usize = 8;
+pub const MAX_NODES: usize = 50;
+pub const MAX_HISTORY: usize = 20;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Aof2ClusterStatus {
+    #[serde(default)]
+    #[schemars(range(min = 0, max = i64::MAX))]
+    pub observed_generation: i64,
+    /// One line: what the operator does or waits for.
+    #[serde(default)]
+    #[schemars(length(max = 256))]
+    pub summary: String,
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
+    pub replicas: i32,
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
+    pub ready_replicas: i32,
+    /// Pods on the target of the last rollout.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
+    pub updated_replicas: i32,
+    #[serde(default)]
+    #[schemars(length(max = 256))]
+    pub selector: String,
+    /// Minted once, before anything is created.
+    #[serde(default, rename = "clusterID")]
+    #[schemars(length(max = 36))]
+    pub cluster_id: String,
+    /// Of the operator that wrote this status; engines refuse an older one.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = i64::MAX))]
+    pub operator_epoch: i64,
+    #[serde(default)]
+    pub version: VersionStatus,
+    #[serde(default)]
+    pub config: ConfigStatus,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub waits: Vec<Wait>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier0: Option<Tier0Status>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub nodes: Vec<NodeStatus>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub certificates: Vec<CertificateStatus>,
+    /// Newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub history: Vec<HistoryEntry>,
+    #[serde(default)]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionStatus {
+    /// Reported by every pod that is not on `target` yet.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub current: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub target: String,
+    /// The last version that every pod soaked on.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub last_good: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigStatus {
+    /// The ConfigMap that was read; absent while the engine's defaults hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<ConfigSourceStatus>,
+    /// Revision that every engine reports.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63))]
+    pub current: String,
+    /// Revision that was written for the pods.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63))]
+    pub target: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63))]
+    pub last_good: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigSourceStatus {
+    #[schemars(length(max = 253))]
+    pub name: String,
+    #[schemars(length(max = 63))]
+    pub resource_version: String,
+}
+
+/// A gate that holds. `since` survives as long as gate, reason and pod stay the same.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Wait {
+    pub gate: Gate,
+    pub reason: WaitReason,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63))]
+    pub pod: String,
+    #[schemars(schema_with = "schema::time")]
+    pub since: Time,
+    #[schemars(length(max = 1024))]
+    pub message: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tier0Status {
+    pub cluster_max_bytes: Quantity,
+    /// In steps of 5, with hysteresis; 100 = full.
+    #[schemars(range(min = 0, max = 100))]
+    pub used_percent: i32,
+}
+
+/// One pod's engine, as it reports itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    #[schemars(length(max = 63))]
+    pub pod: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63))]
+    pub uid: String,
+    /// Stored on the volume at its first start.
+    #[serde(default, rename = "nodeID", skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 36))]
+    pub node_id: String,
+    pub ready: bool,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub version: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63))]
+    pub config_revision: String,
+    #[serde(default)]
+    pub restart_pending: bool,
+    #[serde(default)]
+    #[schemars(range(min = 0, max = i64::MAX))]
+    pub streams: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateStatus {
+    #[schemars(length(max = 63))]
+    pub name: String,
+    #[schemars(schema_with = "schema::time")]
+    pub not_after: Time,
+    #[schemars(schema_with = "schema::time")]
+    pub renew_at: Time,
+}
+
+/// A rollout that ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryEntry {
+    #[schemars(schema_with = "schema::time")]
+    pub at: Time,
+    pub kind: RolloutKind,
+    #[schemars(length(max = 253))]
+    pub from: String,
+    #[schemars(length(max = 253))]
+    pub to: String,
+    pub outcome: RolloutOutcome,
+    #[schemars(length(max = 256))]
+    pub message: String,
+}
+
+names! {
+    pub enum RolloutOutcome {
+        /// Every pod soaked on the target.
+        Completed,
+        /// Another target was set before every pod was there.
+        Superseded,
+    }
+}

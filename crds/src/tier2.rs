@@ -1,0 +1,95 @@
+//! Where sealed segments go: an S3-compatible bucket.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.bucket == oldSelf.bucket")
+        .message("spec.tier2.bucket is immutable: sealed segments stay in the bucket they were uploaded to; make a new cluster")
+        .field_path(".bucket"),
+    validation = Rule::new("self.prefix == oldSelf.prefix")
+        .message("spec.tier2.prefix is immutable: sealed segments stay under the prefix they were uploaded to; make a new cluster")
+        .field_path(".prefix"),
+    validation = Rule::new("self.addressing != 'VirtualHost' || !self.endpoint.matches('^https?://([0-9.]+|[[].*)(:[0-9]+)?$')")
+        .message("spec.tier2.addressing: VirtualHost puts the bucket before a host name, and spec.tier2.endpoint is an IP address; set addressing: Path")
+        .field_path(".addressing"),
+    validation = Rule::new("self.addressing != 'VirtualHost' || !self.endpoint.startsWith('https://') || !self.bucket.contains('.')")
+        .message("spec.tier2.addressing: a bucket with dots does not match the endpoint's TLS certificate under VirtualHost; set addressing: Path")
+        .field_path(".addressing"),
+    validation = Rule::new("!has(self.caBundle) || self.endpoint.startsWith('https://')")
+        .message("spec.tier2.caBundle has no use with an http:// endpoint; set an https:// endpoint or remove caBundle")
+        .field_path(".caBundle")
+)]
+pub struct Tier2 {
+    /// Scheme, host and optional port, without a path.
+    #[schemars(
+        length(max = 253),
+        regex(pattern = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?$")
+    )]
+    pub endpoint: String,
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9-]+$"))]
+    pub region: String,
+    /// Must exist.
+    #[schemars(
+        length(min = 3, max = 63),
+        regex(pattern = r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$")
+    )]
+    pub bucket: String,
+    /// Of every object of this cluster, ending in a slash. One cluster per prefix.
+    #[schemars(
+        length(min = 2, max = 200),
+        regex(pattern = r"^([A-Za-z0-9_][A-Za-z0-9_.=-]*/)+$")
+    )]
+    pub prefix: String,
+    #[serde(default)]
+    pub addressing: Addressing,
+    pub credentials: Credentials,
+    /// Certificate authorities that the endpoint's certificate is checked against, instead of the public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<CaBundle>,
+}
+
+/// How the bucket is named in a request: before the host, or as the first part of the path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Addressing {
+    #[default]
+    VirtualHost,
+    Path,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Credentials {
+    pub secret_ref: SecretReference,
+}
+
+/// A Secret of this namespace. Only the kubelet reads it, for the engine: the operator never does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretReference {
+    /// Has the keys `access_key_id`, `secret_access_key` and, optionally, `session_token`.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CaBundle {
+    pub config_map_ref: CaBundleReference,
+}
+
+/// A key of a ConfigMap of this namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CaBundleReference {
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    #[serde(default = "ca_key")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+fn ca_key() -> String {
+    "ca.crt".to_owned()
+}
