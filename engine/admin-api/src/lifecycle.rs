@@ -81,7 +81,7 @@ pub struct PreRestart {
 }
 
 /// Answer of `GET /aof2/lifecycle/post-restart`: did it come back whole?
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PostRestart {
     pub node: String,
     pub version: String,

@@ -1,0 +1,208 @@
+//! Client of the admin API, for the operator and the command-line tools.
+//!
+//! Every request opens a connection of its own and closes it: an operator with thousands of engines keeps no idle sessions. Every
+//! request has a time limit, which covers connecting, the TLS handshake and the whole answer.
+
+mod connect;
+mod request;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::ServerName;
+
+use crate::lifecycle::{DrainStatus, PostRestart, PreRestart};
+use crate::report::{ConfigVerdict, Dump, SegmentReport, StreamReport, StreamVerbReport, Tier2Report};
+use crate::{ErrorBody, path};
+use request::{Request, query};
+
+/// How long a request may take unless told otherwise.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where an engine listens.
+#[derive(Clone, Debug)]
+enum Target {
+    Unix(PathBuf),
+    Tls { address: SocketAddr, server_name: ServerName<'static>, tls: Arc<rustls::ClientConfig> },
+}
+
+/// One engine's admin API. Cheap to make and to clone; holds no connection.
+#[derive(Clone, Debug)]
+pub struct Client {
+    target: Target,
+    timeout: Duration,
+    operator_epoch: Option<u64>,
+}
+
+/// Why a request did not bring the answer asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("{target} is not a valid server name for TLS")]
+    ServerName { target: String },
+    #[error("engine at {target} cannot be reached")]
+    Unreachable { target: String, source: std::io::Error },
+    #[error("engine at {target} did not answer {verb} within {timeout:?}")]
+    Timeout { target: String, verb: String, timeout: Duration },
+    #[error("TLS with the engine at {target} failed")]
+    Tls { target: String, source: std::io::Error },
+    #[error("connection to the engine at {target} broke during {verb}: {message}")]
+    Broken { target: String, verb: String, message: String },
+    #[error("engine at {target} refused {verb} with {status}: {}", body.message)]
+    Refused { target: String, verb: String, status: u16, body: ErrorBody },
+    #[error("answer of the engine at {target} to {verb} cannot be understood: {message}")]
+    Decode { target: String, verb: String, message: String },
+}
+
+impl ClientError {
+    /// Whether the engine itself answered, and said no.
+    pub fn refusal(&self) -> Option<&ErrorBody> {
+        match self {
+            ClientError::Refused { body, .. } => Some(body),
+            ClientError::ServerName { .. }
+            | ClientError::Unreachable { .. }
+            | ClientError::Timeout { .. }
+            | ClientError::Tls { .. }
+            | ClientError::Broken { .. }
+            | ClientError::Decode { .. } => None,
+        }
+    }
+}
+
+/// Whose configuration file `config:validate` is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigMode {
+    /// A user's: keys of the operator are refused.
+    User,
+    /// A pod's, as the operator renders it.
+    Pod,
+}
+
+impl ConfigMode {
+    /// Value of the query parameter `mode`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ConfigMode::User => "user",
+            ConfigMode::Pod => "pod",
+        }
+    }
+}
+
+/// Bounds of a drain; the engine's defaults where absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DrainBounds {
+    /// How long the token is valid.
+    pub ttl: Option<Duration>,
+    /// How long appends are still admitted while what there is gets uploaded.
+    pub upload_timeout: Option<Duration>,
+    /// How long admission stays closed before the drain gives up.
+    pub drain_timeout: Option<Duration>,
+}
+
+impl Client {
+    /// The private Unix socket of an engine on this machine.
+    pub fn unix(socket: impl AsRef<Path>) -> Self {
+        Self::to(Target::Unix(socket.as_ref().to_path_buf()))
+    }
+
+    /// The mutual TLS listener. `server_name` is what the engine's certificate must carry, whatever the address is.
+    pub fn tls(
+        address: SocketAddr,
+        server_name: &str,
+        tls: Arc<rustls::ClientConfig>,
+    ) -> Result<Self, ClientError> {
+        let server_name = ServerName::try_from(server_name.to_string())
+            .map_err(|_| ClientError::ServerName { target: server_name.to_string() })?;
+        Ok(Self::to(Target::Tls { address, server_name, tls }))
+    }
+
+    fn to(target: Target) -> Self {
+        Client { target, timeout: DEFAULT_TIMEOUT, operator_epoch: None }
+    }
+
+    /// Limit of each request from now on.
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sends the operator's epoch with every request: an engine that saw a newer one refuses.
+    pub fn with_operator_epoch(mut self, epoch: u64) -> Self {
+        self.operator_epoch = Some(epoch);
+        self
+    }
+
+    pub async fn dump(&self) -> Result<Dump, ClientError> {
+        self.json(Request::get(path::DUMP)).await
+    }
+
+    pub async fn streams(&self) -> Result<Vec<StreamReport>, ClientError> {
+        self.json(Request::get(path::STREAMS)).await
+    }
+
+    pub async fn segments(&self, stream: Option<&str>) -> Result<Vec<SegmentReport>, ClientError> {
+        self.json(Request::get(path::SEGMENTS).with(query("stream", stream))).await
+    }
+
+    /// Seals the active segment of one stream, or of all.
+    pub async fn seal(&self, stream: Option<&str>) -> Result<StreamVerbReport, ClientError> {
+        self.json(Request::post(path::SEAL).with(query("stream", stream))).await
+    }
+
+    /// Makes everything staged durable.
+    pub async fn flush(&self) -> Result<StreamVerbReport, ClientError> {
+        self.json(Request::post(path::FLUSH)).await
+    }
+
+    /// The configuration in force, as TOML.
+    pub async fn config(&self) -> Result<String, ClientError> {
+        self.text(Request::get(path::CONFIG)).await
+    }
+
+    pub async fn config_validate(&self, text: &str, mode: ConfigMode) -> Result<ConfigVerdict, ClientError> {
+        let request = Request::post(path::CONFIG_VALIDATE).with(query("mode", Some(mode.as_str()))).body(text);
+        self.json(request).await
+    }
+
+    pub async fn config_schema(&self) -> Result<serde_json::Value, ClientError> {
+        self.json(Request::get(path::CONFIG_SCHEMA)).await
+    }
+
+    pub async fn pre_restart(&self) -> Result<PreRestart, ClientError> {
+        self.json(Request::get(path::PRE_RESTART)).await
+    }
+
+    pub async fn post_restart(&self) -> Result<PostRestart, ClientError> {
+        self.json(Request::get(path::POST_RESTART)).await
+    }
+
+    /// Begins a drain, or joins the one that runs.
+    pub async fn drain(&self, bounds: DrainBounds) -> Result<DrainStatus, ClientError> {
+        let DrainBounds { ttl, upload_timeout, drain_timeout } = bounds;
+        let milliseconds = |bound: Option<Duration>| bound.map(|bound| format!("{}ms", bound.as_millis()));
+        let request = Request::post(path::DRAIN)
+            .with(query("ttl", milliseconds(ttl).as_deref()))
+            .with(query("upload_timeout", milliseconds(upload_timeout).as_deref()))
+            .with(query("drain_timeout", milliseconds(drain_timeout).as_deref()));
+        self.json(request).await
+    }
+
+    pub async fn drain_status(&self) -> Result<DrainStatus, ClientError> {
+        self.json(Request::get(path::DRAIN)).await
+    }
+
+    /// Admits again and forgets the drain token.
+    pub async fn resume(&self) -> Result<DrainStatus, ClientError> {
+        self.json(Request::post(path::RESUME)).await
+    }
+
+    /// Asks the process to sync and to exit 0.
+    pub async fn restart(&self) -> Result<(), ClientError> {
+        self.text(Request::post(path::RESTART)).await.map(drop)
+    }
+
+    pub async fn tier2_probe(&self) -> Result<Tier2Report, ClientError> {
+        self.json(Request::post(path::TIER2_PROBE)).await
+    }
+}

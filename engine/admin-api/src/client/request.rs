@@ -1,0 +1,178 @@
+//! One request and its answer.
+
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use serde::de::DeserializeOwned;
+
+use super::connect::connect;
+use super::{Client, ClientError};
+use crate::{ErrorBody, ErrorReason, path};
+
+/// Largest answer that is read: far beyond a dump of an engine with thousands of streams.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+pub(super) struct Request {
+    method: Method,
+    path_and_query: String,
+    body: String,
+}
+
+impl Request {
+    pub(super) fn get(path: &str) -> Self {
+        Request { method: Method::GET, path_and_query: path.to_string(), body: String::new() }
+    }
+
+    pub(super) fn post(path: &str) -> Self {
+        Request { method: Method::POST, path_and_query: path.to_string(), body: String::new() }
+    }
+
+    pub(super) fn with(mut self, parameter: Option<String>) -> Self {
+        if let Some(parameter) = parameter {
+            self.path_and_query.push(if self.path_and_query.contains('?') { '&' } else { '?' });
+            self.path_and_query.push_str(&parameter);
+        }
+        self
+    }
+
+    pub(super) fn body(mut self, text: &str) -> Self {
+        self.body = text.to_string();
+        self
+    }
+
+    fn verb(&self) -> String {
+        format!("{} {}", self.method, self.path_and_query)
+    }
+}
+
+/// `name=value`, percent-encoded; nothing where there is no value.
+pub(super) fn query(name: &str, value: Option<&str>) -> Option<String> {
+    let mut parameter = format!("{name}=");
+    for byte in value?.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            parameter.push(char::from(byte));
+        } else {
+            parameter.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    Some(parameter)
+}
+
+impl Client {
+    pub(super) async fn json<T: DeserializeOwned>(&self, request: Request) -> Result<T, ClientError> {
+        let verb = request.verb();
+        let answer = self.send(request).await?;
+        serde_json::from_slice(&answer).map_err(|error| self.decode(verb, error.to_string()))
+    }
+
+    pub(super) async fn text(&self, request: Request) -> Result<String, ClientError> {
+        let verb = request.verb();
+        let answer = self.send(request).await?;
+        String::from_utf8(answer.into()).map_err(|error| self.decode(verb, error.to_string()))
+    }
+
+    fn decode(&self, verb: String, message: String) -> ClientError {
+        ClientError::Decode { target: self.target.to_string(), verb, message }
+    }
+
+    async fn send(&self, request: Request) -> Result<Bytes, ClientError> {
+        let verb = request.verb();
+        match tokio::time::timeout(self.timeout, self.exchange(request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(ClientError::Timeout { target: self.target.to_string(), verb, timeout: self.timeout }),
+        }
+    }
+
+    async fn exchange(&self, request: Request) -> Result<Bytes, ClientError> {
+        let verb = request.verb();
+        let broken = |error: &dyn std::error::Error| ClientError::Broken {
+            target: self.target.to_string(),
+            verb: verb.clone(),
+            message: chain(error),
+        };
+        let mut http = http::Request::builder()
+            .method(request.method)
+            .uri(request.path_and_query)
+            .header(header::HOST, "engine")
+            .header(header::CONNECTION, "close");
+        if let Some(epoch) = self.operator_epoch {
+            http = http.header(path::OPERATOR_EPOCH_HEADER, epoch);
+        }
+        let http = http
+            .body(Full::new(Bytes::from(request.body)))
+            .map_err(|error| self.decode(verb.clone(), error.to_string()))?;
+
+        let io = connect(&self.target).await?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(io).await.map_err(|error| broken(&error))?;
+        // Driven in this task: the connection cannot outlive the request.
+        let exchange = async {
+            let answer = sender.send_request(http).await.map_err(|error| self.interrupted(&verb, error))?;
+            let status = answer.status();
+            let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
+            let body = body.map_err(|error| broken(error.as_ref()))?.to_bytes();
+            Ok((status, body))
+        };
+        let (status, body) = {
+            tokio::pin!(exchange, connection);
+            let mut is_connected = true;
+            loop {
+                tokio::select! {
+                    biased;
+                    answer = &mut exchange => break answer?,
+                    _ = &mut connection, if is_connected => is_connected = false,
+                }
+            }
+        };
+        if status.is_success() { Ok(body) } else { Err(self.refused(verb, status, &body)) }
+    }
+
+    /// With TLS 1.3 a server's refusal of the client's certificate arrives only after the handshake, as an alert in the place of
+    /// the answer.
+    fn interrupted(&self, verb: &str, error: hyper::Error) -> ClientError {
+        let mut cause: Option<&dyn std::error::Error> = Some(&error);
+        while let Some(current) = cause {
+            if let Some(io) = current.downcast_ref::<std::io::Error>()
+                && io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+            {
+                let source = std::io::Error::new(io.kind(), io.to_string());
+                return ClientError::Tls { target: self.target.to_string(), source };
+            }
+            cause = current.source();
+        }
+        ClientError::Broken { target: self.target.to_string(), verb: verb.to_string(), message: chain(&error) }
+    }
+
+    fn refused(&self, verb: String, status: StatusCode, body: &[u8]) -> ClientError {
+        let body = serde_json::from_slice(body).unwrap_or_else(|_| ErrorBody {
+            reason: ErrorReason::Unknown,
+            message: String::from_utf8_lossy(body).into_owned(),
+        });
+        ClientError::Refused { target: self.target.to_string(), verb, status: status.as_u16(), body }
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(current) = cause {
+        text.push_str(": ");
+        text.push_str(&current.to_string());
+        cause = current.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn query_values_are_encoded() {
+        assert_eq!(query("stream", Some("a b&c/ü")).as_deref(), Some("stream=a%20b%26c%2F%C3%BC"));
+        assert_eq!(query("stream", None), None);
+        let request = Request::get("/x").with(query("a", Some("1"))).with(query("b", None)).with(query("c", Some("2")));
+        assert_eq!(request.path_and_query, "/x?a=1&c=2");
+    }
+}
