@@ -1,0 +1,162 @@
+//! What can be wrong with a configuration file. Each message names the file, the place, the value and what to write instead.
+
+use std::fmt;
+
+use super::MAX_FILE_BYTES;
+
+/// One thing that is wrong, and where. Lines and columns count from 1; 0 where the problem has no place in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    pub file: String,
+    pub line: usize,
+    pub column: usize,
+    /// Dotted key; empty where the file as a whole is meant.
+    pub key: String,
+    pub problem: Problem,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    Unreadable { cause: String },
+    TooLarge { bytes: usize },
+    Syntax { message: String },
+    UnknownKey { nearest: Option<&'static str> },
+    UnknownTable { nearest: Option<&'static str> },
+    OperatorOwned { cr_field: Option<&'static str> },
+    WrongType { expected: String, found: String },
+    OutOfRange { value: String, allowed: String },
+    Missing { why: String },
+    Conflict { message: String },
+}
+
+impl Problem {
+    /// Stable word for machines: the termination message and `--json`.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Problem::Unreadable { .. } => "ConfigUnreadable",
+            Problem::TooLarge { .. } => "ConfigTooLarge",
+            Problem::Syntax { .. } => "ConfigSyntax",
+            Problem::UnknownKey { .. } | Problem::UnknownTable { .. } => "UnknownKey",
+            Problem::OperatorOwned { .. } => "OperatorOwnedKey",
+            Problem::WrongType { .. } => "WrongType",
+            Problem::OutOfRange { .. } => "OutOfRange",
+            Problem::Missing { .. } => "MissingKey",
+            Problem::Conflict { .. } => "ConflictingKeys",
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ConfigError {
+            file,
+            line,
+            column,
+            key,
+            problem,
+        } = self;
+        write!(f, "{file}")?;
+        if *line > 0 {
+            write!(f, ":{line}:{column}")?;
+        }
+        f.write_str(": ")?;
+        match problem {
+            Problem::Unreadable { cause } => write!(f, "cannot be read: {cause}"),
+            Problem::TooLarge { bytes } => write!(
+                f,
+                "has {bytes} bytes, allowed are {MAX_FILE_BYTES}: remove comments"
+            ),
+            Problem::Syntax { message } => write!(f, "is not TOML: {message}"),
+            Problem::UnknownKey {
+                nearest: Some(nearest),
+            } => {
+                write!(
+                    f,
+                    "unknown key `{key}`; the nearest known key is `{nearest}`"
+                )
+            }
+            Problem::UnknownKey { nearest: None } => {
+                write!(
+                    f,
+                    "unknown key `{key}`; `aof2-engine config schema` lists the known ones"
+                )
+            }
+            Problem::UnknownTable {
+                nearest: Some(nearest),
+            } => {
+                write!(
+                    f,
+                    "unknown table `[{key}]`; the nearest known table is `[{nearest}]`"
+                )
+            }
+            Problem::UnknownTable { nearest: None } => {
+                write!(
+                    f,
+                    "unknown table `[{key}]`; `aof2-engine config schema` lists the known ones"
+                )
+            }
+            Problem::OperatorOwned {
+                cr_field: Some(field),
+            } => {
+                write!(
+                    f,
+                    "`{key}` belongs to the operator: remove it here and set `{field}` of the Aof2Cluster"
+                )
+            }
+            Problem::OperatorOwned { cr_field: None } => {
+                write!(
+                    f,
+                    "`{key}` belongs to the operator, which sets it by itself: remove it here"
+                )
+            }
+            Problem::WrongType { expected, found } => {
+                write!(f, "`{key}` must be {expected}; found {found}")
+            }
+            Problem::OutOfRange { value, allowed } => {
+                write!(f, "`{key}` = {value} is out of range; allowed: {allowed}")
+            }
+            Problem::Missing { why } => write!(f, "`{key}` is missing: {why}"),
+            Problem::Conflict { message } => f.write_str(message),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Everything that is wrong with a file, in the order of its lines. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl ConfigErrors {
+    pub fn unreadable(file: &str, cause: &std::io::Error) -> Self {
+        ConfigErrors(vec![ConfigError {
+            file: file.to_string(),
+            line: 0,
+            column: 0,
+            key: String::new(),
+            problem: Problem::Unreadable {
+                cause: cause.to_string(),
+            },
+        }])
+    }
+
+    pub fn messages(&self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+
+    /// One line of JSON for the container's termination message: the first error, as `{"reason","key","message"}`.
+    pub fn to_termination_message(&self) -> String {
+        let (reason, key) = self.0.first().map_or(("ConfigSyntax", ""), |e| {
+            (e.problem.reason(), e.key.as_str())
+        });
+        serde_json::json!({ "reason": reason, "key": key, "message": self.to_string() }).to_string()
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.messages().join("; "))
+    }
+}
+
+impl std::error::Error for ConfigErrors {}

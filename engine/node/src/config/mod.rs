@@ -1,0 +1,45 @@
+//! `aof2.toml`: what an engine can be told, and what is wrong with a file that does not say it well.
+//!
+//! Pure: text in, [`Settings`] or every error with file, line and column out. One table, [`keys::KEYS`], describes each key once
+//! (default, range, unit, whether it reloads, who owns it); parsing, the schema, the differences between two files and the
+//! effective file are all driven by it.
+
+mod diff;
+mod document;
+mod error;
+pub mod keys;
+mod nearest;
+mod render;
+mod schema;
+mod settings;
+mod value;
+
+pub use diff::changes;
+pub use error::{ConfigError, ConfigErrors, Problem};
+pub use keys::{KeySpec, Owner};
+pub use schema::schema;
+pub use settings::{
+    Append, Checkpoint, Cluster, Journal, Listen, Log, Segment, Settings, Storage, Tier0, Tier1,
+    Tier2, Tier2Place, Tls,
+};
+pub use value::{Kind, Value, format_duration, parse_duration};
+
+/// Largest configuration file, so that a few hundred of them fit into one ConfigMap.
+pub const MAX_FILE_BYTES: usize = 16 * 1024;
+
+/// Whose file is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// The one that a user writes (`spec.configFrom`): keys of the operator are refused, naming the field to set instead.
+    User,
+    /// The one that the operator renders for a pod: keys of both, and those that identify the node are required.
+    Pod,
+    /// For an engine outside Kubernetes: keys of both, all optional.
+    StandAlone,
+}
+
+/// Reads a file. `file` is its name in messages.
+pub fn parse(file: &str, text: &str, mode: Mode) -> Result<Settings, ConfigErrors> {
+    let values = document::read(file, text, mode)?;
+    Settings::from_values(values)
+}

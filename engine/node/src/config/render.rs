@@ -1,0 +1,33 @@
+//! The effective configuration as a file that reads back to the same settings.
+
+use super::keys::KEYS;
+use super::settings::Settings;
+use super::value::Value;
+
+impl Settings {
+    /// Every key in force, defaults included, as TOML.
+    pub fn to_toml(&self) -> String {
+        let mut out = String::new();
+        let mut table = "";
+        for spec in KEYS {
+            let Some(value) = self.value(spec.key) else {
+                continue;
+            };
+            if spec.table() != table {
+                table = spec.table();
+                if !out.is_empty() {
+                    out.push('\n');
+                }
+                out.push_str(&format!("[{table}]\n"));
+            }
+            let literal = match value {
+                Value::Integer(number) => number.to_string(),
+                Value::Duration(_) | Value::Text(_) => {
+                    toml::Value::String(value.to_string()).to_string()
+                }
+            };
+            out.push_str(&format!("{} = {literal}\n", spec.name()));
+        }
+        out
+    }
+}

@@ -1,0 +1,61 @@
+//! The table of keys as JSON, for `GET /aof2/config/schema` and `aof2-engine config schema`.
+
+use aof2_admin_api::report::Reload;
+use serde_json::{Map, Value as Json, json};
+
+use super::keys::{KEYS, KeySpec, Owner};
+use super::value::{Kind, format_duration};
+
+/// `{"version": .., "keys": [{"key", "type", "default", "min", "max", "values", "reload", "owner", "crField", "doc"}]}`.
+pub fn schema(version: &str) -> Json {
+    json!({ "version": version, "keys": KEYS.iter().map(describe).collect::<Vec<_>>() })
+}
+
+fn describe(spec: &KeySpec) -> Json {
+    let mut entry = Map::new();
+    let mut put = |name: &str, value: Json| entry.insert(name.to_string(), value);
+    put("key", json!(spec.key));
+    put("type", json!(spec.kind.name()));
+    if let Some(unit) = spec.unit() {
+        put("unit", json!(unit));
+    }
+    if let Some(default) = spec.default_value() {
+        put("default", json!(default.to_string()));
+    }
+    match spec.kind {
+        Kind::Bytes { min, max } | Kind::Count { min, max } => {
+            put("min", json!(min.to_string()));
+            put("max", json!(max.to_string()));
+        }
+        Kind::Duration { min, max } => {
+            put("min", json!(format_duration(min)));
+            put("max", json!(format_duration(max)));
+        }
+        Kind::Text { max_bytes } => {
+            put("maxBytes", json!(max_bytes));
+        }
+        Kind::OneOf(values) => {
+            put("values", json!(values));
+        }
+        Kind::Path | Kind::Address => {}
+    }
+    let reload = match spec.reload {
+        Reload::Hot => "Hot",
+        Reload::Restart => "Restart",
+        Reload::Unknown => "Unknown",
+    };
+    put("reload", json!(reload));
+    match spec.owner {
+        Owner::User => {
+            put("owner", json!("User"));
+        }
+        Owner::Operator { cr_field } => {
+            put("owner", json!("Operator"));
+            if let Some(field) = cr_field {
+                put("crField", json!(field));
+            }
+        }
+    }
+    put("doc", json!(spec.doc));
+    Json::Object(entry)
+}
