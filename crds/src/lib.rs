@@ -24,7 +24,7 @@ pub use cluster::{Aof2Cluster, Aof2ClusterSpec};
 pub use condition::{ConditionReason, ConditionType, Gate, WaitReason};
 pub use duration::Duration;
 pub use quantity::Quantity;
-pub use rollout::{Rollout, RolloutKind, RolloutPod, RolloutStep};
+pub use rollout::{Baseline, Held, ReplayProgress, Rollout, RolloutKind, RolloutPod, RolloutStep};
 pub use status::Aof2ClusterStatus;
 
 pub const GROUP: &str = "aof2.dev";

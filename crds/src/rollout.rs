@@ -4,6 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::condition::{Gate, WaitReason};
 use crate::names::names;
 use crate::schema;
 
@@ -42,27 +43,29 @@ names! {
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
     pub kind: RolloutKind,
-    /// Engine version (kind Version) or template revision that the pods had.
-    #[schemars(length(max = 253))]
+    /// Engine version (kind Version) or template revision (kind Template) that the pods had.
+    #[schemars(length(max = 64))]
     pub from: String,
-    /// Engine version (kind Version) or template revision that they get.
-    #[schemars(length(max = 253))]
+    /// Engine version or template revision that they get.
+    #[schemars(length(max = 64))]
     pub to: String,
-    /// Template revision that `to` became; empty until it is known.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 253))]
+    /// Template revision that they get; of kind Version too.
+    #[schemars(length(max = 63))]
     pub revision: String,
     pub step: RolloutStep,
-    /// When the rollout began.
     #[schemars(schema_with = "schema::time")]
     pub started_at: Time,
     /// When the step began.
     #[schemars(schema_with = "schema::time")]
     pub since: Time,
-    /// End of the soak, or of the pause before the next try.
+    /// End of the soak, or of the pause before the next drain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub until: Option<Time>,
+    /// Uids of the pods that need no more: they soaked on the target, or served on it when it was set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), inner(length(max = 63)))]
+    pub done: Vec<String>,
     /// The one pod that is on its way; absent in step `Planned`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<RolloutPod>,
@@ -73,13 +76,24 @@ pub struct Rollout {
 pub struct RolloutPod {
     #[schemars(length(max = 63))]
     pub name: String,
-    /// Of the pod that is to go; a pod with another uid is its successor.
+    /// Of the pod that is to go, then of its successor; empty while there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]
     pub uid: String,
-    /// Drains that ended without a token, in a row: the pause before the next grows with it.
+    /// Schema version of the manifest with which the pod that is to go replayed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 0, max = u32::MAX))]
+    pub replay_version: Option<u32>,
+    /// A drain was asked for in this step.
     #[serde(default)]
-    #[schemars(range(min = 0, max = 1000))]
-    pub failed_drains: i32,
+    pub drain_requested: bool,
+    /// Drains that ended without the pod going, in a row: the pause before the next grows with them.
+    #[serde(default)]
+    #[schemars(with = "i32", range(min = 0, max = 1000))]
+    pub failed_drains: u32,
+    /// Why the last drain failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
     /// Given by the engine; removing the pod needs it, unexpired.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 128))]
@@ -87,12 +101,21 @@ pub struct RolloutPod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub drain_expires_at: Option<Time>,
-    /// Written once, when the soak begins.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub baseline: Option<Baseline>,
     /// Where recovery was seen last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<ReplayProgress>,
+    /// Written once, when the soak begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Baseline>,
+}
+
+/// A gate that failed, kept until the next try.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Held {
+    pub gate: Gate,
+    pub reason: WaitReason,
+    #[schemars(length(max = 512))]
+    pub message: String,
 }
 
 /// What a soak is measured against.
@@ -108,8 +131,8 @@ pub struct Baseline {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplayProgress {
-    #[schemars(range(min = 0, max = 100))]
-    pub percent: i32,
+    #[schemars(with = "i32", range(min = 0, max = 100))]
+    pub percent: u32,
     #[schemars(schema_with = "schema::time")]
     pub since: Time,
 }
