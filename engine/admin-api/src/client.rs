@@ -14,7 +14,9 @@ use std::time::Duration;
 use rustls_pki_types::ServerName;
 
 use crate::lifecycle::{DrainStatus, PostRestart, PreRestart};
-use crate::report::{ConfigVerdict, Dump, SegmentReport, StreamReport, StreamVerbReport, Tier2Report};
+use crate::report::{
+    ConfigVerdict, Dump, SegmentReport, StreamReport, StreamVerbReport, Tier2Report,
+};
 use crate::{ErrorBody, path};
 use request::{Request, query};
 
@@ -25,7 +27,11 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 enum Target {
     Unix(PathBuf),
-    Tls { address: SocketAddr, server_name: ServerName<'static>, tls: Arc<rustls::ClientConfig> },
+    Tls {
+        address: SocketAddr,
+        server_name: ServerName<'static>,
+        tls: Arc<rustls::ClientConfig>,
+    },
 }
 
 /// One engine's admin API. Cheap to make and to clone; holds no connection.
@@ -42,17 +48,40 @@ pub enum ClientError {
     #[error("{target} is not a valid server name for TLS")]
     ServerName { target: String },
     #[error("engine at {target} cannot be reached")]
-    Unreachable { target: String, source: std::io::Error },
+    Unreachable {
+        target: String,
+        source: std::io::Error,
+    },
     #[error("engine at {target} did not answer {verb} within {timeout:?}")]
-    Timeout { target: String, verb: String, timeout: Duration },
+    Timeout {
+        target: String,
+        verb: String,
+        timeout: Duration,
+    },
     #[error("TLS with the engine at {target} failed")]
-    Tls { target: String, source: std::io::Error },
+    Tls {
+        target: String,
+        source: std::io::Error,
+    },
     #[error("connection to the engine at {target} broke during {verb}: {message}")]
-    Broken { target: String, verb: String, message: String },
+    Broken {
+        target: String,
+        verb: String,
+        message: String,
+    },
     #[error("engine at {target} refused {verb} with {status}: {}", body.message)]
-    Refused { target: String, verb: String, status: u16, body: ErrorBody },
+    Refused {
+        target: String,
+        verb: String,
+        status: u16,
+        body: ErrorBody,
+    },
     #[error("answer of the engine at {target} to {verb} cannot be understood: {message}")]
-    Decode { target: String, verb: String, message: String },
+    Decode {
+        target: String,
+        verb: String,
+        message: String,
+    },
 }
 
 impl ClientError {
@@ -112,13 +141,23 @@ impl Client {
         server_name: &str,
         tls: Arc<rustls::ClientConfig>,
     ) -> Result<Self, ClientError> {
-        let server_name = ServerName::try_from(server_name.to_string())
-            .map_err(|_| ClientError::ServerName { target: server_name.to_string() })?;
-        Ok(Self::to(Target::Tls { address, server_name, tls }))
+        let server_name =
+            ServerName::try_from(server_name.to_string()).map_err(|_| ClientError::ServerName {
+                target: server_name.to_string(),
+            })?;
+        Ok(Self::to(Target::Tls {
+            address,
+            server_name,
+            tls,
+        }))
     }
 
     fn to(target: Target) -> Self {
-        Client { target, timeout: DEFAULT_TIMEOUT, operator_epoch: None }
+        Client {
+            target,
+            timeout: DEFAULT_TIMEOUT,
+            operator_epoch: None,
+        }
     }
 
     /// Limit of each request from now on.
@@ -142,12 +181,14 @@ impl Client {
     }
 
     pub async fn segments(&self, stream: Option<&str>) -> Result<Vec<SegmentReport>, ClientError> {
-        self.json(Request::get(path::SEGMENTS).with(query("stream", stream))).await
+        self.json(Request::get(path::SEGMENTS).with(query("stream", stream)))
+            .await
     }
 
     /// Seals the active segment of one stream, or of all.
     pub async fn seal(&self, stream: Option<&str>) -> Result<StreamVerbReport, ClientError> {
-        self.json(Request::post(path::SEAL).with(query("stream", stream))).await
+        self.json(Request::post(path::SEAL).with(query("stream", stream)))
+            .await
     }
 
     /// Makes everything staged durable.
@@ -160,8 +201,14 @@ impl Client {
         self.text(Request::get(path::CONFIG)).await
     }
 
-    pub async fn config_validate(&self, text: &str, mode: ConfigMode) -> Result<ConfigVerdict, ClientError> {
-        let request = Request::post(path::CONFIG_VALIDATE).with(query("mode", Some(mode.as_str()))).body(text);
+    pub async fn config_validate(
+        &self,
+        text: &str,
+        mode: ConfigMode,
+    ) -> Result<ConfigVerdict, ClientError> {
+        let request = Request::post(path::CONFIG_VALIDATE)
+            .with(query("mode", Some(mode.as_str())))
+            .body(text);
         self.json(request).await
     }
 
@@ -179,12 +226,23 @@ impl Client {
 
     /// Begins a drain, or joins the one that runs.
     pub async fn drain(&self, bounds: DrainBounds) -> Result<DrainStatus, ClientError> {
-        let DrainBounds { ttl, upload_timeout, drain_timeout } = bounds;
-        let milliseconds = |bound: Option<Duration>| bound.map(|bound| format!("{}ms", bound.as_millis()));
+        let DrainBounds {
+            ttl,
+            upload_timeout,
+            drain_timeout,
+        } = bounds;
+        let milliseconds =
+            |bound: Option<Duration>| bound.map(|bound| format!("{}ms", bound.as_millis()));
         let request = Request::post(path::DRAIN)
             .with(query("ttl", milliseconds(ttl).as_deref()))
-            .with(query("upload_timeout", milliseconds(upload_timeout).as_deref()))
-            .with(query("drain_timeout", milliseconds(drain_timeout).as_deref()));
+            .with(query(
+                "upload_timeout",
+                milliseconds(upload_timeout).as_deref(),
+            ))
+            .with(query(
+                "drain_timeout",
+                milliseconds(drain_timeout).as_deref(),
+            ));
         self.json(request).await
     }
 
@@ -195,6 +253,11 @@ impl Client {
     /// Admits again and forgets the drain token.
     pub async fn resume(&self) -> Result<DrainStatus, ClientError> {
         self.json(Request::post(path::RESUME)).await
+    }
+
+    /// Says that the pod goes; called by its preStop hook.
+    pub async fn pre_stop(&self) -> Result<DrainStatus, ClientError> {
+        self.json(Request::post(path::PRE_STOP)).await
     }
 
     /// Asks the process to sync and to exit 0.

@@ -8,7 +8,8 @@ pub const SEAL: &str = "/aof2/seal";
 pub const FLUSH: &str = "/aof2/flush";
 /// GET: the effective configuration as TOML.
 pub const CONFIG: &str = "/aof2/config";
-/// POST: a whole `aof2.toml` as text; 200 with [`crate::report::ConfigVerdict`], valid or not.
+/// POST: a whole `aof2.toml` as text; 200 with [`crate::report::ConfigVerdict`], valid or not. `?mode=user` (default): a user's
+/// file, keys of the operator are refused; `?mode=pod`: a rendered one.
 pub const CONFIG_VALIDATE: &str = "/aof2/config:validate";
 pub const CONFIG_SCHEMA: &str = "/aof2/config/schema";
 pub const PRE_RESTART: &str = "/aof2/lifecycle/pre-restart";
@@ -19,6 +20,9 @@ pub const DRAIN: &str = "/aof2/lifecycle/drain";
 pub const RESUME: &str = "/aof2/lifecycle/resume";
 /// POST: syncs and exits 0, so that the kubelet restarts this container alone.
 pub const RESTART: &str = "/aof2/lifecycle/restart";
+/// POST: the pod goes, its preStop hook says so: a drained engine never opens again; one without a token seals and begins to
+/// upload, and admits the app's last words. 200 with [`crate::DrainStatus`].
+pub const PRE_STOP: &str = "/aof2/lifecycle/pre-stop";
 /// POST: runs the conditional-put probe now; 200 with [`crate::report::Tier2Report`].
 pub const TIER2_PROBE: &str = "/aof2/tier2/probe";
 

@@ -21,19 +21,30 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Target::Unix(socket) => write!(f, "{}", socket.display()),
-            Target::Tls { address, server_name, tls: _ } => write!(f, "{address} ({})", server_name.to_str()),
+            Target::Tls {
+                address,
+                server_name,
+                tls: _,
+            } => write!(f, "{address} ({})", server_name.to_str()),
         }
     }
 }
 
 pub(super) async fn connect(target: &Target) -> Result<TokioIo<Connection>, ClientError> {
-    let unreachable = |source| ClientError::Unreachable { target: target.to_string(), source };
+    let unreachable = |source| ClientError::Unreachable {
+        target: target.to_string(),
+        source,
+    };
     match target {
         Target::Unix(socket) => {
             let stream = UnixStream::connect(socket).await.map_err(unreachable)?;
             Ok(TokioIo::new(Connection::Unix(stream)))
         }
-        Target::Tls { address, server_name, tls } => {
+        Target::Tls {
+            address,
+            server_name,
+            tls,
+        } => {
             let stream = TcpStream::connect(address).await.map_err(unreachable)?;
             // Small requests in one round trip each; a failure costs latency only.
             let _ = stream.set_nodelay(true);
@@ -41,14 +52,21 @@ pub(super) async fn connect(target: &Target) -> Result<TokioIo<Connection>, Clie
             let stream = connector
                 .connect(server_name.clone(), stream)
                 .await
-                .map_err(|source| ClientError::Tls { target: target.to_string(), source })?;
+                .map_err(|source| ClientError::Tls {
+                    target: target.to_string(),
+                    source,
+                })?;
             Ok(TokioIo::new(Connection::Tls(Box::new(stream))))
         }
     }
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         match self.get_mut() {
             Connection::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Connection::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -57,7 +75,11 @@ impl AsyncRead for Connection {
 }
 
 impl AsyncWrite for Connection {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         match self.get_mut() {
             Connection::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Connection::Tls(stream) => Pin::new(stream).poll_write(cx, buf),

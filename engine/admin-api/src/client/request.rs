@@ -20,16 +20,29 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn get(path: &str) -> Self {
-        Request { method: Method::GET, path_and_query: path.to_string(), body: String::new() }
+        Request {
+            method: Method::GET,
+            path_and_query: path.to_string(),
+            body: String::new(),
+        }
     }
 
     pub(super) fn post(path: &str) -> Self {
-        Request { method: Method::POST, path_and_query: path.to_string(), body: String::new() }
+        Request {
+            method: Method::POST,
+            path_and_query: path.to_string(),
+            body: String::new(),
+        }
     }
 
     pub(super) fn with(mut self, parameter: Option<String>) -> Self {
         if let Some(parameter) = parameter {
-            self.path_and_query.push(if self.path_and_query.contains('?') { '&' } else { '?' });
+            self.path_and_query
+                .push(if self.path_and_query.contains('?') {
+                    '&'
+                } else {
+                    '?'
+                });
             self.path_and_query.push_str(&parameter);
         }
         self
@@ -59,7 +72,10 @@ pub(super) fn query(name: &str, value: Option<&str>) -> Option<String> {
 }
 
 impl Client {
-    pub(super) async fn json<T: DeserializeOwned>(&self, request: Request) -> Result<T, ClientError> {
+    pub(super) async fn json<T: DeserializeOwned>(
+        &self,
+        request: Request,
+    ) -> Result<T, ClientError> {
         let verb = request.verb();
         let answer = self.send(request).await?;
         serde_json::from_slice(&answer).map_err(|error| self.decode(verb, error.to_string()))
@@ -72,14 +88,22 @@ impl Client {
     }
 
     fn decode(&self, verb: String, message: String) -> ClientError {
-        ClientError::Decode { target: self.target.to_string(), verb, message }
+        ClientError::Decode {
+            target: self.target.to_string(),
+            verb,
+            message,
+        }
     }
 
     async fn send(&self, request: Request) -> Result<Bytes, ClientError> {
         let verb = request.verb();
         match tokio::time::timeout(self.timeout, self.exchange(request)).await {
             Ok(answer) => answer,
-            Err(_) => Err(ClientError::Timeout { target: self.target.to_string(), verb, timeout: self.timeout }),
+            Err(_) => Err(ClientError::Timeout {
+                target: self.target.to_string(),
+                verb,
+                timeout: self.timeout,
+            }),
         }
     }
 
@@ -103,13 +127,19 @@ impl Client {
             .map_err(|error| self.decode(verb.clone(), error.to_string()))?;
 
         let io = connect(&self.target).await?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(io).await.map_err(|error| broken(&error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io)
+            .await
+            .map_err(|error| broken(&error))?;
         // Driven in this task: the connection cannot outlive the request.
         let exchange = async {
-            let answer = sender.send_request(http).await.map_err(|error| self.interrupted(&verb, error))?;
+            let answer = sender
+                .send_request(http)
+                .await
+                .map_err(|error| self.interrupted(&verb, error))?;
             let status = answer.status();
-            let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
+            let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES)
+                .collect()
+                .await;
             let body = body.map_err(|error| broken(error.as_ref()))?.to_bytes();
             Ok((status, body))
         };
@@ -124,7 +154,11 @@ impl Client {
                 }
             }
         };
-        if status.is_success() { Ok(body) } else { Err(self.refused(verb, status, &body)) }
+        if status.is_success() {
+            Ok(body)
+        } else {
+            Err(self.refused(verb, status, &body))
+        }
     }
 
     /// With TLS 1.3 a server's refusal of the client's certificate arrives only after the handshake, as an alert in the place of
@@ -133,14 +167,23 @@ impl Client {
         let mut cause: Option<&dyn std::error::Error> = Some(&error);
         while let Some(current) = cause {
             if let Some(io) = current.downcast_ref::<std::io::Error>()
-                && io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+                && io
+                    .get_ref()
+                    .is_some_and(|inner| inner.is::<rustls::Error>())
             {
                 let source = std::io::Error::new(io.kind(), io.to_string());
-                return ClientError::Tls { target: self.target.to_string(), source };
+                return ClientError::Tls {
+                    target: self.target.to_string(),
+                    source,
+                };
             }
             cause = current.source();
         }
-        ClientError::Broken { target: self.target.to_string(), verb: verb.to_string(), message: chain(&error) }
+        ClientError::Broken {
+            target: self.target.to_string(),
+            verb: verb.to_string(),
+            message: chain(&error),
+        }
     }
 
     fn refused(&self, verb: String, status: StatusCode, body: &[u8]) -> ClientError {
@@ -148,7 +191,12 @@ impl Client {
             reason: ErrorReason::Unknown,
             message: String::from_utf8_lossy(body).into_owned(),
         });
-        ClientError::Refused { target: self.target.to_string(), verb, status: status.as_u16(), body }
+        ClientError::Refused {
+            target: self.target.to_string(),
+            verb,
+            status: status.as_u16(),
+            body,
+        }
     }
 }
 
@@ -170,9 +218,15 @@ mod tests {
 
     #[test]
     fn query_values_are_encoded() {
-        assert_eq!(query("stream", Some("a b&c/ü")).as_deref(), Some("stream=a%20b%26c%2F%C3%BC"));
+        assert_eq!(
+            query("stream", Some("a b&c/ü")).as_deref(),
+            Some("stream=a%20b%26c%2F%C3%BC")
+        );
         assert_eq!(query("stream", None), None);
-        let request = Request::get("/x").with(query("a", Some("1"))).with(query("b", None)).with(query("c", Some("2")));
+        let request = Request::get("/x")
+            .with(query("a", Some("1")))
+            .with(query("b", None))
+            .with(query("c", Some("2")));
         assert_eq!(request.path_and_query, "/x?a=1&c=2");
     }
 }
