@@ -1,0 +1,161 @@
+//! One way to build the workspace. Always the whole of it: `-p one-crate` unifies features differently and compiles the
+//! dependencies a second time.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::places;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Targets {
+    /// What images are made of.
+    Programs,
+    /// And all tests.
+    All,
+}
+
+/// A test program that cargo made.
+#[derive(Debug, Clone)]
+pub struct TestProgram {
+    pub package: String,
+    pub target: String,
+    /// From a package's `tests/`, not from its sources.
+    pub is_integration: bool,
+    pub executable: PathBuf,
+    /// Where cargo would run it.
+    pub folder: PathBuf,
+}
+
+#[derive(Default)]
+pub struct Built {
+    pub programs: BTreeMap<String, PathBuf>,
+    pub tests: Vec<TestProgram>,
+}
+
+impl Built {
+    pub fn program(&self, name: &str) -> Result<&PathBuf> {
+        self.programs
+            .get(name)
+            .with_context(|| format!("the workspace has no program named {name}"))
+    }
+}
+
+/// A cargo that sees the environment the user gave, not what `cargo run` added for us.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(places::root());
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        let added_by_cargo = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_PRIMARY_", "CARGO_CRATE_", "CARGO_BIN_"];
+        if added_by_cargo.iter().any(|prefix| name.starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
+    // It would replace the flags that make our programs static.
+    command.env_remove("RUSTFLAGS").env_remove("AOF2_ENGINE_VERSION");
+    command
+}
+
+/// Builds the workspace; `engine_version` replaces the version that the engine's programs tell.
+pub fn build(targets: Targets, engine_version: Option<&str>) -> Result<Built> {
+    let mut command = cargo();
+    command.args(["build", "--workspace", "--message-format=json-render-diagnostics"]);
+    command.arg(match targets {
+        Targets::Programs => "--bins",
+        Targets::All => "--all-targets",
+    });
+    if std::env::var_os("CI").is_some() {
+        command.arg("--locked");
+    }
+    if let Some(version) = engine_version {
+        command.env("AOF2_ENGINE_VERSION", version);
+    }
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
+    let messages = BufReader::new(child.stdout.take().context("cargo has no output")?);
+    let mut built = Built::default();
+    for line in messages.lines() {
+        if let Ok(message) = serde_json::from_str::<Value>(&line?) {
+            note_artifact(&mut built, &message);
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("cargo build ended with {status}");
+    }
+    Ok(built)
+}
+
+fn note_artifact(built: &mut Built, message: &Value) {
+    if message["reason"] != "compiler-artifact" {
+        return;
+    }
+    let (Some(executable), Some(target)) = (message["executable"].as_str(), message["target"]["name"].as_str()) else {
+        return;
+    };
+    let is_kind = |wanted: &str| {
+        message["target"]["kind"]
+            .as_array()
+            .is_some_and(|kinds| kinds.iter().any(|kind| kind == wanted))
+    };
+    let manifest = PathBuf::from(message["manifest_path"].as_str().unwrap_or_default());
+    let folder = manifest.parent().map(PathBuf::from).unwrap_or_default();
+    if message["profile"]["test"] == true {
+        built.tests.push(TestProgram {
+            package: package_name(message["package_id"].as_str().unwrap_or_default()),
+            target: target.to_owned(),
+            is_integration: is_kind("test"),
+            executable: executable.into(),
+            folder,
+        });
+    } else if is_kind("bin") {
+        built.programs.insert(target.to_owned(), executable.into());
+    }
+}
+
+/// `path+file:///repo/crds#aof2-crds@0.1.0`, or `path+file:///repo/xtask#0.1.0` where the folder has the package's name.
+fn package_name(id: &str) -> String {
+    let (location, fragment) = id.rsplit_once('#').unwrap_or((id, ""));
+    match fragment.split_once('@') {
+        Some((name, _)) => name.to_owned(),
+        None => location.rsplit('/').next().unwrap_or_default().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn package_ids_of_both_shapes_give_the_name() {
+        assert_eq!(package_name("path+file:///repo/crds#aof2-crds@0.1.0"), "aof2-crds");
+        assert_eq!(package_name("path+file:///repo/xtask#0.1.0"), "xtask");
+    }
+
+    #[test]
+    fn programs_and_tests_are_told_apart_and_libraries_left_out() {
+        let mut built = Built::default();
+        for (kind, test, executable) in [("bin", false, Some("/a")), ("bin", true, Some("/b")), ("test", true, Some("/c")), ("lib", false, None)] {
+            note_artifact(
+                &mut built,
+                &json!({
+                    "reason": "compiler-artifact", "package_id": "path+file:///r/x#x@1", "manifest_path": "/r/x/Cargo.toml",
+                    "target": {"name": "t", "kind": [kind]}, "profile": {"test": test}, "executable": executable,
+                }),
+            );
+        }
+        assert_eq!(built.programs.len(), 1);
+        let integration: Vec<bool> = built.tests.iter().map(|test| test.is_integration).collect();
+        assert_eq!(integration, [false, true]);
+    }
+}

@@ -1,0 +1,59 @@
+//! Images by way of a registry: pushing to a user's, and a round trip through one of our own.
+
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::oci::Image;
+use crate::command::{output, succeeds, wait_until};
+use crate::console::say;
+use crate::places;
+
+/// Pushes under the image's own reference. crane speaks plain HTTP to registries on the loopback address only.
+pub fn push(image: &Image) -> Result<()> {
+    output(crane()?.arg("push").arg(&image.layout).arg(&image.reference))
+        .with_context(|| format!("cannot push {}", image.reference))?;
+    say(format_args!("pushed {}", image.reference));
+    Ok(())
+}
+
+/// Pushes `images` to a registry that lives as long as this call, pulls them back, and compares digests: what we write is
+/// what a registry takes for an image.
+pub fn round_trip(images: &[Image]) -> Result<()> {
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let address = format!("127.0.0.1:{port}");
+    let mut registry = crane()?
+        .args(["registry", "serve", "--address", &address])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("cannot start a registry")?;
+    let result = exchange(images, &address);
+    registry.kill()?;
+    registry.wait()?;
+    result
+}
+
+fn exchange(images: &[Image], address: &str) -> Result<()> {
+    let list = || crane().is_ok_and(|mut crane| succeeds(crane.args(["catalog", address])));
+    wait_until("the registry answers", Duration::from_secs(10), list)?;
+    let pulled = std::env::temp_dir().join(format!("aof2-pulled-{}", std::process::id()));
+    for image in images {
+        let remote = Image { reference: format!("{address}/{}", image.short_name()), ..image.clone() };
+        push(&remote)?;
+        output(crane()?.args(["pull", "--format=oci", &remote.reference]).arg(&pulled))?;
+        let index = std::fs::read_to_string(pulled.join("index.json"))?;
+        std::fs::remove_dir_all(&pulled)?;
+        if !index.contains(&image.digest) {
+            bail!("{} was pushed as {} and pulled as something else: {index}", image.reference, image.digest);
+        }
+    }
+    Ok(())
+}
+
+fn crane() -> Result<Command> {
+    Ok(Command::new(places::bin()?.join("crane")))
+}

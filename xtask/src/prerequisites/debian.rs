@@ -1,0 +1,86 @@
+//! Packages of Debian (or a relative) that a local cluster is made of. Only what is missing is installed.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{find_program, output};
+use crate::console::{say, timed};
+
+/// A package, and the file or program whose absence says that it is missing.
+struct Package {
+    name: &'static str,
+    proof: Proof,
+}
+
+enum Proof {
+    Program(&'static str),
+    File(&'static str),
+    /// A program that an image without libraries can hold.
+    StaticProgram(&'static str),
+}
+
+const PACKAGES: &[Package] = &[
+    Package { name: "containerd", proof: Proof::Program("containerd") },
+    Package { name: "runc", proof: Proof::Program("runc") },
+    Package { name: "containernetworking-plugins", proof: Proof::File("/usr/lib/cni/bridge") },
+    Package { name: "iptables", proof: Proof::Program("iptables") },
+    Package { name: "nftables", proof: Proof::Program("nft") },
+    Package { name: "conntrack", proof: Proof::Program("conntrack") },
+    Package { name: "busybox-static", proof: Proof::StaticProgram("busybox") },
+    Package { name: "iproute2", proof: Proof::Program("ip") },
+    Package { name: "procps", proof: Proof::Program("sysctl") },
+    Package { name: "util-linux", proof: Proof::Program("nsenter") },
+    Package { name: "openssl", proof: Proof::Program("openssl") },
+    Package { name: "binutils", proof: Proof::Program("strip") },
+    Package { name: "kmod", proof: Proof::Program("modprobe") },
+];
+
+pub fn ensure() -> Result<()> {
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|package| !is_there(&package.proof))
+        .map(|package| package.name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.join(" ");
+    if find_program("apt-get").is_none() {
+        bail!("this machine lacks {names} (Debian's names) and has no apt-get; install them, or use Docker and kind");
+    }
+    if !rustix::process::geteuid().is_root() {
+        bail!("packages are missing; run `apt-get install {names}` as root, or run this command as root");
+    }
+    timed(format_args!("apt-get update and install {names}"), || {
+        apt(&["update", "-q"]).context("apt-get update failed: is there a network and a package mirror?")?;
+        let mut install = vec!["install", "-q", "-y", "--no-install-recommends"];
+        install.extend(&missing);
+        apt(&install)
+    })?;
+    let still: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|package| !is_there(&package.proof))
+        .map(|package| package.name)
+        .collect();
+    if !still.is_empty() {
+        bail!("{} installed without error and yet not found", still.join(" "));
+    }
+    say(format_args!("installed packages: {names}"));
+    Ok(())
+}
+
+fn is_there(proof: &Proof) -> bool {
+    match proof {
+        Proof::Program(program) => find_program(program).is_some(),
+        Proof::File(file) => Path::new(file).exists(),
+        Proof::StaticProgram(program) => {
+            find_program(program).is_some_and(|path| crate::image::elf::is_static(&path).unwrap_or(false))
+        }
+    }
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
+    output(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive")).map(|_| ())
+}
