@@ -1,0 +1,163 @@
+//! An S3 server inside the cluster: versitygw on a volume, so that its objects survive when a test turns it off.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::environment::Environment;
+use crate::kubectl::Program;
+use crate::wait;
+
+const NAME: &str = "s3";
+const PORT: u16 = 7070;
+pub const BUCKET: &str = "aof2";
+/// Secret with the keys under the names that `spec.tier2.credentials` wants.
+pub const CREDENTIALS: &str = "s3-credentials";
+/// The same with a secret that the server does not know.
+pub const WRONG_CREDENTIALS: &str = "s3-wrong-credentials";
+const ACCESS_KEY: &str = "aof2-e2e";
+const SECRET_KEY: &str = "aof2-e2e-secret";
+
+#[derive(Clone)]
+pub struct S3Server {
+    namespace: String,
+    client: kube::Client,
+}
+
+impl S3Server {
+    pub async fn install(
+        environment: &Environment,
+        client: &kube::Client,
+        namespace: &str,
+    ) -> Result<Self> {
+        let objects =
+            json!({"apiVersion": "v1", "kind": "List", "items": objects(environment, namespace)});
+        Program::kubectl(environment)
+            .run_with(
+                &["apply", "--server-side", "-f", "-"],
+                Some(objects.to_string().as_bytes()),
+            )
+            .await?;
+        let server = Self {
+            namespace: namespace.to_owned(),
+            client: client.clone(),
+        };
+        server.wait_for(1).await?;
+        Ok(server)
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://{NAME}.{}.svc.cluster.local:{PORT}", self.namespace)
+    }
+
+    /// `spec.tier2` for a cluster that keeps its objects under `prefix`.
+    pub fn tier2(&self, prefix: &str) -> Value {
+        json!({
+            "endpoint": self.endpoint(), "region": "us-east-1", "bucket": BUCKET, "prefix": prefix,
+            "addressing": "Path", "credentials": {"secretRef": {"name": CREDENTIALS}},
+        })
+    }
+
+    /// An outage: the server ends and its port refuses.
+    pub async fn turn_off(&self) -> Result<()> {
+        self.scale(0).await
+    }
+
+    pub async fn turn_on(&self) -> Result<()> {
+        self.scale(1).await
+    }
+
+    async fn scale(&self, replicas: i32) -> Result<()> {
+        let patch = json!({"spec": {"replicas": replicas}});
+        self.deployments()
+            .patch_scale(NAME, &PatchParams::default(), &Patch::Merge(patch))
+            .await?;
+        self.wait_for(replicas).await
+    }
+
+    async fn wait_for(&self, replicas: i32) -> Result<()> {
+        let what = if replicas == 0 {
+            "the S3 server to be gone"
+        } else {
+            "the S3 server"
+        };
+        let pods: Api<k8s_openapi::api::core::v1::Pod> =
+            Api::namespaced(self.client.clone(), &self.namespace);
+        wait::until_none(what, Duration::from_secs(60), async || {
+            let status = self
+                .deployments()
+                .get(NAME)
+                .await?
+                .status
+                .unwrap_or_default();
+            let ready = status.ready_replicas.unwrap_or(0);
+            // A pod that terminates still answers on the connections it has.
+            let params =
+                kube::api::ListParams::default().labels(&format!("app.kubernetes.io/name={NAME}"));
+            let there = pods.list(&params).await?.items.len();
+            let done = ready == replicas && there == usize::try_from(replicas)?;
+            Ok((!done).then(|| format!("{ready} ready, {there} pods")))
+        })
+        .await
+    }
+
+    fn deployments(&self) -> Api<Deployment> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+}
+
+fn objects(environment: &Environment, namespace: &str) -> Vec<Value> {
+    let labels = json!({"app.kubernetes.io/name": NAME});
+    let metadata = |name: &str| json!({"name": name, "namespace": namespace, "labels": labels});
+    let secret = |name: &str, secret_key: &str| {
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata(name),
+               "stringData": {"access_key_id": ACCESS_KEY, "secret_access_key": secret_key}})
+    };
+    let from_secret = |key: &str| json!({"secretKeyRef": {"name": CREDENTIALS, "key": key}});
+    let container_security = json!({
+        "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
+    });
+    let data = json!([{"name": "data", "mountPath": "/data"}]);
+    let pod = json!({
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "terminationGracePeriodSeconds": 1,
+        "securityContext": {
+            "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "initContainers": [{
+            // A folder is a bucket to this server.
+            "name": "bucket", "image": environment.image("busybox", "1"), "command": ["mkdir", "-p", format!("/data/{BUCKET}")],
+            "securityContext": container_security, "volumeMounts": data,
+        }],
+        "containers": [{
+            "name": "versitygw", "image": environment.s3_image(),
+            // Without --disableotmp listings miss objects that are being written.
+            "args": ["--port", format!(":{PORT}"), "posix", "--disableotmp", "/data"],
+            "env": [
+                {"name": "ROOT_ACCESS_KEY", "valueFrom": from_secret("access_key_id")},
+                {"name": "ROOT_SECRET_KEY", "valueFrom": from_secret("secret_access_key")},
+            ],
+            "ports": [{"name": "s3", "containerPort": PORT}],
+            "readinessProbe": {"tcpSocket": {"port": "s3"}, "periodSeconds": 1},
+            "securityContext": container_security, "volumeMounts": data,
+        }],
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": NAME}}],
+    });
+    vec![
+        secret(CREDENTIALS, SECRET_KEY),
+        secret(WRONG_CREDENTIALS, "not-the-secret"),
+        json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata(NAME),
+               "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}),
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata(NAME),
+               "spec": {"replicas": 1, "strategy": {"type": "Recreate"}, "selector": {"matchLabels": labels},
+                        "template": {"metadata": {"labels": labels}, "spec": pod}}}),
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata(NAME),
+               "spec": {"selector": labels, "ports": [{"name": "s3", "port": PORT, "targetPort": "s3"}]}}),
+    ]
+}

@@ -1,0 +1,359 @@
+//! The online observer of the safety invariant: the operator removes a serving pod only with an unexpired drain token, and only
+//! while every other pod of the cluster serves.
+//!
+//! It watches pods and clusters beside the operator and learns from the audit log who removed what, so that nothing the operator
+//! says about itself can excuse it. `judge` is pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use aof2_crds::Aof2Cluster;
+use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::runtime::watcher::{self, Event};
+use tokio::task::JoinSet;
+
+use crate::audit::AuditLog;
+use crate::pods;
+
+/// A watch tells a little later than the API server decides.
+const WATCH_LAG: SignedDuration = SignedDuration::from_millis(1500);
+
+/// One pod from its first sight to its end.
+#[derive(Clone, Debug)]
+pub struct Life {
+    pub cluster: String,
+    pub pod: String,
+    pub uid: String,
+    pub first_seen: Timestamp,
+    /// When it began (true) or ceased (false) to serve.
+    pub serving: Vec<(Timestamp, bool)>,
+}
+
+impl Life {
+    fn served_at(&self, at: Timestamp) -> bool {
+        self.serving
+            .iter()
+            .rev()
+            .find(|(since, _)| *since < at)
+            .is_some_and(|(_, serving)| *serving)
+    }
+}
+
+/// A drain token that the operator wrote into status.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Token {
+    pub uid: String,
+    pub token: String,
+    pub expires_at: Timestamp,
+    pub seen_at: Timestamp,
+}
+
+/// A pod that the operator took away, from the audit log.
+#[derive(Clone, Debug)]
+pub struct Removal {
+    pub pod: String,
+    pub at: Timestamp,
+}
+
+/// What the observer found when it ended.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    pub removals: Vec<Removal>,
+    /// One sentence each.
+    pub violations: Vec<String>,
+}
+
+/// Each removal that was not allowed, as a sentence.
+pub fn judge(removals: &[Removal], lives: &[Life], tokens: &[Token]) -> Vec<String> {
+    let mut violations = Vec::new();
+    for Removal { pod, at } in removals {
+        let Some(life) = latest(lives, pod, *at) else {
+            violations.push(format!(
+                "{pod} was removed at {at} and the observer had never seen it"
+            ));
+            continue;
+        };
+        if !life.served_at(*at) {
+            continue; // an engine that does not run needs no seal: its volume stays
+        }
+        let mut own = tokens
+            .iter()
+            .filter(|token| token.uid == life.uid && token.seen_at <= *at + WATCH_LAG)
+            .peekable();
+        if own.peek().is_none() {
+            violations.push(format!(
+                "{pod} (uid {}) served and was removed at {at} without a drain token",
+                life.uid
+            ));
+        } else if let Some(last) = own.map(|token| token.expires_at).max()
+            && last <= *at
+        {
+            violations.push(format!("{pod} (uid {}) served and was removed at {at}, after its drain token expired at {last}", life.uid));
+        }
+        let others: BTreeSet<&str> = lives
+            .iter()
+            .filter(|other| other.cluster == life.cluster && other.pod != *pod)
+            .map(|other| other.pod.as_str())
+            .collect();
+        for other in others {
+            if latest(lives, other, *at).is_some_and(|other| !other.served_at(*at)) {
+                violations.push(format!(
+                    "{pod} served and was removed at {at} while {other} did not serve"
+                ));
+            }
+        }
+    }
+    violations
+}
+
+fn latest<'a>(lives: &'a [Life], pod: &str, at: Timestamp) -> Option<&'a Life> {
+    lives
+        .iter()
+        .filter(|life| life.pod == pod && life.first_seen <= at)
+        .max_by_key(|life| life.first_seen)
+}
+
+#[derive(Default)]
+struct Record {
+    lives: BTreeMap<String, Life>,
+    tokens: BTreeSet<Token>,
+}
+
+/// Watches until it is asked for its report.
+pub struct Observer {
+    record: Arc<Mutex<Record>>,
+    namespace: String,
+    audit: AuditLog,
+    /// User name of the operator.
+    identity: String,
+    _watches: JoinSet<()>,
+}
+
+impl Observer {
+    pub fn start(client: &kube::Client, namespace: &str, identity: &str, audit: AuditLog) -> Self {
+        let record = Arc::new(Mutex::new(Record::default()));
+        let mut watches = JoinSet::new();
+        watches.spawn(watch_pods(
+            Api::namespaced(client.clone(), namespace),
+            Arc::clone(&record),
+        ));
+        watches.spawn(watch_clusters(
+            Api::namespaced(client.clone(), namespace),
+            Arc::clone(&record),
+        ));
+        Self {
+            record,
+            namespace: namespace.to_owned(),
+            audit,
+            identity: identity.to_owned(),
+            _watches: watches,
+        }
+    }
+
+    pub fn report(&self) -> Result<Report> {
+        let requests = self.audit.requests_in(&self.namespace)?;
+        let removals: Vec<Removal> = requests
+            .into_iter()
+            .filter(|request| request.removes_a_pod() && request.user == self.identity)
+            .map(|request| Removal {
+                pod: request.name,
+                at: request.at,
+            })
+            .collect();
+        let record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        let lives: Vec<Life> = record.lives.values().cloned().collect();
+        let tokens: Vec<Token> = record.tokens.iter().cloned().collect();
+        let violations = judge(&removals, &lives, &tokens);
+        Ok(Report {
+            removals,
+            violations,
+        })
+    }
+}
+
+async fn watch_pods(pods: Api<Pod>, record: Arc<Mutex<Record>>) {
+    let config = watcher::Config::default().labels("aof2.dev/cluster");
+    let mut events = pin!(watcher::watcher(pods, config));
+    while let Some(event) = events.next().await {
+        let now = Timestamp::now();
+        let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+        // Errors are retried by the watcher itself.
+        match event {
+            Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
+                record.see(&pod, now, pods::serves(&pod))
+            }
+            Ok(Event::Delete(pod)) => record.see(&pod, now, false),
+            Ok(Event::Init | Event::InitDone) | Err(_) => {}
+        }
+    }
+}
+
+async fn watch_clusters(clusters: Api<Aof2Cluster>, record: Arc<Mutex<Record>>) {
+    let mut events = pin!(watcher::watcher(clusters, watcher::Config::default()));
+    while let Some(event) = events.next().await {
+        if let Ok(Event::Apply(cluster) | Event::InitApply(cluster)) = event {
+            let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+            record.tokens.extend(token(&cluster, Timestamp::now()));
+        }
+    }
+}
+
+fn token(cluster: &Aof2Cluster, seen_at: Timestamp) -> Option<Token> {
+    let pod = cluster.status.as_ref()?.rollout.as_ref()?.pod.as_ref()?;
+    let expires_at = pod.drain_expires_at.as_ref()?.0;
+    (!pod.drain_token.is_empty()).then(|| Token {
+        uid: pod.uid.clone(),
+        token: pod.drain_token.clone(),
+        expires_at,
+        seen_at,
+    })
+}
+
+impl Record {
+    fn see(&mut self, pod: &Pod, now: Timestamp, serving: bool) {
+        let cluster = pod
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get("aof2.dev/cluster"))
+            .cloned()
+            .unwrap_or_default();
+        let uid = pods::uid(pod);
+        let life = self.lives.entry(uid.clone()).or_insert_with(|| Life {
+            cluster,
+            pod: pods::name(pod),
+            uid,
+            first_seen: pod
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map_or(now, |created| created.0),
+            serving: Vec::new(),
+        });
+        if life.serving.last().is_none_or(|(_, last)| *last != serving) {
+            life.serving.push((now, serving));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_000 + seconds).unwrap()
+    }
+
+    fn life(pod: &str, uid: &str, serving: &[(i64, bool)]) -> Life {
+        Life {
+            cluster: "orders".into(),
+            pod: pod.into(),
+            uid: uid.into(),
+            first_seen: second(0),
+            serving: serving
+                .iter()
+                .map(|(at, serving)| (second(*at), *serving))
+                .collect(),
+        }
+    }
+
+    fn removal(pod: &str, at: i64) -> Removal {
+        Removal {
+            pod: pod.into(),
+            at: second(at),
+        }
+    }
+
+    fn token(uid: &str, seen_at: i64, expires_at: i64) -> Token {
+        Token {
+            uid: uid.into(),
+            token: "t".into(),
+            seen_at: second(seen_at),
+            expires_at: second(expires_at),
+        }
+    }
+
+    #[test]
+    fn a_serving_pod_may_go_with_an_unexpired_token() {
+        let lives = [
+            life("orders-2", "u2", &[(1, true)]),
+            life("orders-1", "u1", &[(1, true)]),
+        ];
+        assert_eq!(
+            judge(&[removal("orders-2", 10)], &lives, &[token("u2", 9, 60)]),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn a_serving_pod_without_a_token_is_a_violation() {
+        let lives = [life("orders-2", "u2", &[(1, true)])];
+        let found = judge(
+            &[removal("orders-2", 10)],
+            &lives,
+            &[token("another", 9, 60)],
+        );
+        assert!(
+            found.len() == 1 && found[0].contains("without a drain token"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_token_that_came_after_the_removal_does_not_count() {
+        let lives = [life("orders-2", "u2", &[(1, true)])];
+        assert_eq!(
+            judge(&[removal("orders-2", 10)], &lives, &[token("u2", 20, 60)]).len(),
+            1
+        );
+    }
+
+    #[test]
+    fn an_expired_token_is_a_violation() {
+        let lives = [life("orders-2", "u2", &[(1, true)])];
+        let found = judge(&[removal("orders-2", 70)], &lives, &[token("u2", 9, 60)]);
+        assert!(
+            found.len() == 1 && found[0].contains("expired"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_pod_that_does_not_serve_needs_no_token() {
+        let lives = [life("orders-2", "u2", &[(1, true), (5, false)])];
+        assert!(judge(&[removal("orders-2", 10)], &lives, &[]).is_empty());
+    }
+
+    #[test]
+    fn a_second_pod_down_is_a_violation() {
+        let lives = [
+            life("orders-2", "u2", &[(1, true)]),
+            life("orders-1", "u1", &[(1, true), (8, false)]),
+        ];
+        let found = judge(&[removal("orders-2", 10)], &lives, &[token("u2", 9, 60)]);
+        assert!(
+            found.len() == 1 && found[0].contains("orders-1 did not serve"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn the_pod_that_came_after_is_not_taken_for_the_one_removed() {
+        let mut successor = life("orders-2", "new", &[(15, true)]);
+        successor.first_seen = second(12);
+        let lives = [
+            life("orders-2", "old", &[(1, true), (11, false)]),
+            successor,
+        ];
+        assert!(judge(&[removal("orders-2", 10)], &lives, &[token("old", 9, 60)]).is_empty());
+        assert_eq!(
+            judge(&[removal("orders-2", 20)], &lives, &[token("old", 9, 60)]).len(),
+            1
+        );
+    }
+}

@@ -1,0 +1,216 @@
+//! One test: a namespace of its own, a deadline, the safety observer, and diagnostics when it fails.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use futures::FutureExt;
+
+use crate::audit::AuditLog;
+use crate::cluster::{Cluster, Draft};
+use crate::collector::{Acknowledgement, Collector, Keep};
+use crate::engine::Engine;
+use crate::environment::{Environment, host_address_towards};
+use crate::helm::Operator;
+use crate::kubectl::Program;
+use crate::namespace::Namespace;
+use crate::oracle::{self, Verdict};
+use crate::pods;
+use crate::s3::S3Server;
+use crate::safety::Observer;
+use crate::writer;
+
+/// Set, the namespace of a failed test stays.
+const KEEP: &str = "AOF2_E2E_KEEP";
+
+pub struct Scenario {
+    pub environment: Environment,
+    pub client: kube::Client,
+    pub kubectl: Program,
+    pub namespace: Namespace,
+    start: Instant,
+}
+
+/// Runs a test to its end or its deadline, then checks what has to hold in every test.
+pub fn run(
+    name: &str,
+    limit: Duration,
+    body: impl AsyncFnOnce(&Scenario) -> Result<()>,
+) -> Result<()> {
+    let environment = Environment::from_env()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let client = environment.client().await?;
+        let namespace = Namespace::fresh(&client, &format!("e2e-{name}")).await?;
+        let kubectl = Program::kubectl(&environment);
+        let scenario = Scenario {
+            environment,
+            client,
+            kubectl,
+            namespace,
+            start: Instant::now(),
+        };
+        let outcome =
+            tokio::time::timeout(limit, AssertUnwindSafe(body(&scenario)).catch_unwind()).await;
+        let outcome = match outcome {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(panic)) => Err(anyhow!("panicked: {}", panic_text(&panic))),
+            Err(_) => Err(anyhow!(
+                "not done after its deadline of {} s",
+                limit.as_secs()
+            )),
+        };
+        scenario.finish(name, outcome).await
+    })
+}
+
+impl Scenario {
+    async fn finish(self, name: &str, outcome: Result<()>) -> Result<()> {
+        let seconds = self.start.elapsed().as_secs_f64();
+        let outcome = match outcome {
+            Ok(()) => {
+                println!("{name}: passed in {seconds:.0} s");
+                Ok(())
+            }
+            Err(error) => {
+                let written = self.namespace.write_diagnostics(&self.environment).await;
+                let place = written.map_or_else(
+                    |error| format!("no diagnostics: {error:#}"),
+                    |path| format!("diagnostics in {}", path.display()),
+                );
+                Err(error.context(format!("{name} failed after {seconds:.0} s; {place}")))
+            }
+        };
+        if outcome.is_ok() || std::env::var_os(KEEP).is_none() {
+            self.namespace.delete().await?;
+        }
+        outcome
+    }
+
+    /// One line of the test's story, with its time.
+    pub fn say(&self, text: impl AsRef<str>) {
+        println!(
+            "[{:6.1}] {}: {}",
+            self.start.elapsed().as_secs_f64(),
+            self.namespace.name,
+            text.as_ref()
+        );
+    }
+
+    /// The operator in this namespace, and the observer of what it does.
+    pub async fn install_operator(&self) -> Result<(Operator, Observer)> {
+        let audit = AuditLog::from_now(self.environment.audit_log()?)?;
+        let operator =
+            Operator::install(&self.environment, &self.client, &self.namespace.name, &[]).await?;
+        let observer = Observer::start(
+            &self.client,
+            &self.namespace.name,
+            &operator.identity,
+            audit,
+        );
+        self.say("operator installed");
+        Ok((operator, observer))
+    }
+
+    pub async fn install_s3(&self) -> Result<S3Server> {
+        let server =
+            S3Server::install(&self.environment, &self.client, &self.namespace.name).await?;
+        self.say("S3 server installed");
+        Ok(server)
+    }
+
+    /// A collector on this machine, at the address that pods reach it by.
+    pub async fn start_collector(&self) -> Result<Collector> {
+        let host = host_address_towards(pods::node_address(&self.client).await?)?;
+        let folder = self
+            .environment
+            .cluster_folder
+            .join("log/e2e")
+            .join(format!("{}-acknowledged", self.namespace.name));
+        Collector::start(SocketAddr::new(host, 0), Keep::Files(folder)).await
+    }
+
+    pub fn draft(&self, name: &str) -> Draft {
+        Draft::new(&self.namespace.name, name)
+    }
+
+    /// Applies a draft that has to be taken.
+    pub async fn apply(&self, draft: &Draft) -> Result<Cluster> {
+        let output = Cluster::try_apply(&self.kubectl, draft).await?;
+        ensure!(
+            output.success,
+            "the API server refused {}: {}",
+            draft.name(),
+            output.stderr.trim()
+        );
+        Ok(self.cluster(draft.name()))
+    }
+
+    pub fn cluster(&self, name: &str) -> Cluster {
+        Cluster::new(&self.client, &self.kubectl, &self.namespace.name, name)
+    }
+
+    /// Has the engines check everything that the collector holds of this cluster's streams.
+    pub async fn verify(
+        &self,
+        cluster: &Cluster,
+        replicas: u32,
+        collector: &Collector,
+    ) -> Result<Verdict> {
+        let per_pod = oracle::by_pod(&writer::streams(&cluster.name, replicas), |stream| {
+            Ok(collector.acknowledgements(stream)?.into_iter().collect())
+        })?;
+        let lists: Vec<(Engine, Vec<Acknowledgement>)> = per_pod
+            .into_iter()
+            .map(|(pod, list)| (cluster.engine(&pod), list))
+            .collect();
+        oracle::verify(&lists).await
+    }
+
+    /// The operator kept the safety invariant; returns how many pods it removed.
+    pub fn ensure_safe(&self, observer: &Observer) -> Result<usize> {
+        let report = observer.report()?;
+        if !report.violations.is_empty() {
+            bail!(
+                "the safety invariant was broken: {}",
+                report.violations.join("; ")
+            );
+        }
+        Ok(report.removals.len())
+    }
+}
+
+fn panic_text(panic: &Box<dyn std::any::Any + Send>) -> String {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("without a message").to_owned()
+}
+
+/// Reports a test that cannot run on this cluster.
+pub fn skip(test: &str, why: &str) -> Result<()> {
+    println!("{test}: SKIPPED: {why}");
+    Ok(())
+}
+
+/// `Err` with what is missing, when a test needs nodes or the audit log.
+pub fn local_only() -> Result<std::result::Result<(), String>> {
+    let environment = Environment::from_env().context("cluster tests need a cluster")?;
+    Ok(
+        match (
+            environment.has_nodes_within_reach(),
+            environment.audit_log(),
+        ) {
+            (true, Ok(_)) => Ok(()),
+            (false, _) => {
+                Err("nodes and pod addresses are out of reach on this provider".to_owned())
+            }
+            (_, Err(error)) => Err(error.to_string()),
+        },
+    )
+}
