@@ -1,0 +1,1 @@
+//! Seals, uploads and closes admission before a restart.

@@ -1,0 +1,321 @@
+//! The one table that says what a result of a create-if-absent means (rule F4). Every conditional create of the engine goes
+//! through `create`; nobody else interprets 412, 409 or a lost response.
+//!
+//! | answer                     | what it proves                         | what follows                                            |
+//! | -------------------------- | -------------------------------------- | ------------------------------------------------------- |
+//! | 200                        | ours landed                            | done                                                    |
+//! | 412                        | something is there                     | look: our put-id or our bytes = our own lost response, done; else taken |
+//! | 409                        | a rival write was in flight            | the whole PUT again                                     |
+//! | no connection              | nothing was sent                       | the whole PUT again                                     |
+//! | bytes damaged on the way   | nothing landed                         | the whole PUT again                                     |
+//! | time-out, reset, 5xx, slow | nothing                                | look; absent = the whole PUT again; never assume        |
+//! | 403, 404 bucket, others    | a person has to act                    | stop                                                    |
+//!
+//! A repeated PUT carries the same put-id, so that an earlier attempt that lands late is recognised as ours.
+
+use aof2_format::checksum::{Crc64Nvme, crc64nvme};
+
+use super::retry::Retries;
+use super::{Attempt, ObjectError, ObjectMeta, ObjectStore, PutOutcome, Upload};
+
+/// Who made the object that is now at the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Creation {
+    /// This call, or an attempt with the same put-id or the same bytes.
+    Ours { etag: String },
+    /// Somebody else, with other bytes.
+    Taken(ObjectMeta),
+}
+
+/// What one answer to a PUT leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Done {
+        etag: String,
+    },
+    /// Read what is at the key before anything else. The error, if any, is what to report when that stays impossible.
+    Look(Option<ObjectError>),
+    Repeat(ObjectError),
+    Stop(ObjectError),
+}
+
+/// The table above, row by row.
+pub fn judge(answer: Result<PutOutcome, ObjectError>) -> Verdict {
+    match answer {
+        Ok(PutOutcome::Created { etag }) => Verdict::Done { etag },
+        Ok(PutOutcome::PreconditionFailed) => Verdict::Look(None),
+        Err(error) => match error {
+            ObjectError::Conflict { .. }
+            | ObjectError::Unreachable { .. }
+            | ObjectError::Corrupt { .. } => Verdict::Repeat(error),
+            ObjectError::Unknown { .. } | ObjectError::Throttled { .. } => {
+                Verdict::Look(Some(error))
+            }
+            ObjectError::BucketMissing { .. }
+            | ObjectError::AccessDenied { .. }
+            | ObjectError::IgnoresPreconditions { .. }
+            | ObjectError::Refused { .. }
+            | ObjectError::Source { .. }
+            | ObjectError::Stopping { .. } => Verdict::Stop(error),
+        },
+    }
+}
+
+/// Creates `key` unless it exists. At most `max_attempts` requests of each kind; the last error when they are used up, which
+/// then means that the outcome is unknown and that the same call may be made again.
+pub fn create(
+    store: &dyn ObjectStore,
+    key: &str,
+    upload: &Upload,
+    retries: &Retries,
+    max_attempts: u32,
+) -> Result<Creation, ObjectError> {
+    let mut attempt = 1;
+    loop {
+        let error = match judge(store.put_if_absent(key, upload)) {
+            Verdict::Done { etag } => return Ok(Creation::Ours { etag }),
+            Verdict::Stop(error) => return Err(error),
+            Verdict::Repeat(error) => error,
+            Verdict::Look(why) => match look(store, key, upload, retries, max_attempts)? {
+                Some(creation) => return Ok(creation),
+                // After a 412 this means that the object vanished in between.
+                None => why.unwrap_or_else(|| ObjectError::Conflict {
+                    attempt: attempt_of("put", key, store),
+                    cause: "the object that was in the way is gone".into(),
+                }),
+            },
+        };
+        if attempt >= max_attempts || !retries.pause_after(attempt) {
+            return Err(error);
+        }
+        attempt += 1;
+    }
+}
+
+/// What is at the key: ours, another's, or nothing.
+fn look(
+    store: &dyn ObjectStore,
+    key: &str,
+    upload: &Upload,
+    retries: &Retries,
+    max_attempts: u32,
+) -> Result<Option<Creation>, ObjectError> {
+    let mut attempt = 1;
+    loop {
+        let error = match compare(store, key, upload) {
+            Ok(found) => return Ok(found),
+            Err(error) if error.is_outage() => error,
+            Err(error) => return Err(error),
+        };
+        if attempt >= max_attempts || !retries.pause_after(attempt) {
+            return Err(error);
+        }
+        attempt += 1;
+    }
+}
+
+fn compare(
+    store: &dyn ObjectStore,
+    key: &str,
+    upload: &Upload,
+) -> Result<Option<Creation>, ObjectError> {
+    let Some(meta) = store.head(key)? else {
+        return Ok(None);
+    };
+    let same_size = meta.size_bytes == upload.size_bytes();
+    let is_ours = same_size
+        && (meta.put_id.as_deref() == Some(upload.put_id.as_str())
+            || match meta.crc64nvme {
+                Some(crc) => crc == upload.crc64nvme,
+                None => checksum_of_object(store, key, meta.size_bytes)? == Some(upload.crc64nvme),
+            });
+    Ok(Some(if is_ours {
+        Creation::Ours { etag: meta.etag }
+    } else {
+        Creation::Taken(meta)
+    }))
+}
+
+/// For stores that keep no checksum: reads the object back, a bounded piece at a time. `None`: it vanished meanwhile.
+pub fn checksum_of_object(
+    store: &dyn ObjectStore,
+    key: &str,
+    size_bytes: u64,
+) -> Result<Option<u64>, ObjectError> {
+    const PIECE_BYTES: u64 = 8 << 20;
+    if size_bytes == 0 {
+        return Ok(Some(crc64nvme(&[])));
+    }
+    let mut digest = Crc64Nvme::default();
+    let mut offset = 0;
+    while offset < size_bytes {
+        let length = PIECE_BYTES.min(size_bytes - offset);
+        let Some(piece) = store.get_range(key, offset, length)? else {
+            return Ok(None);
+        };
+        digest.update(&piece);
+        offset += length;
+    }
+    Ok(Some(digest.finish()))
+}
+
+fn attempt_of(verb: &'static str, key: &str, store: &dyn ObjectStore) -> Attempt {
+    Attempt {
+        verb,
+        key: key.to_owned(),
+        place: store.place(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::store::memory::{Fault, MemoryStore, Verb};
+    use crate::store::suite::test_retries;
+
+    fn upload(bytes: &'static [u8], put_id: &str) -> Upload {
+        Upload::of_bytes(Bytes::from_static(bytes), put_id.into())
+    }
+
+    fn create_in(store: &MemoryStore, key: &str, upload: &Upload) -> Result<Creation, ObjectError> {
+        create(store, key, upload, &test_retries(), 4)
+    }
+
+    fn assert_ours(creation: Result<Creation, ObjectError>) {
+        assert!(
+            matches!(creation, Ok(Creation::Ours { .. })),
+            "{creation:?}"
+        );
+    }
+
+    fn assert_taken(creation: Result<Creation, ObjectError>) {
+        assert!(matches!(creation, Ok(Creation::Taken(_))), "{creation:?}");
+    }
+
+    #[test]
+    fn a_200_is_ours() {
+        let store = MemoryStore::new();
+        assert_ours(create_in(&store, "k", &upload(b"mine", "a")));
+        assert_eq!(store.bytes_of("k").as_deref(), Some(&b"mine"[..]));
+    }
+
+    #[test]
+    fn a_412_over_anothers_bytes_is_taken_and_leaves_them_alone() {
+        let store = MemoryStore::new();
+        assert_ours(create_in(&store, "k", &upload(b"theirs", "b")));
+        assert_taken(create_in(&store, "k", &upload(b"mine, longer", "a")));
+        assert_taken(create_in(&store, "k", &upload(b"mine..", "a")));
+        assert_eq!(store.bytes_of("k").as_deref(), Some(&b"theirs"[..]));
+    }
+
+    #[test]
+    fn a_412_over_our_own_put_id_is_our_lost_response() {
+        let store = MemoryStore::new();
+        store.inject(Verb::PutIfAbsent, Fault::LostResponse, 1);
+        store.inject(Verb::Head, Fault::ServerError, 1);
+        assert_ours(create_in(&store, "k", &upload(b"mine", "a")));
+        assert_ours(create_in(&store, "k", &upload(b"mine", "a")));
+    }
+
+    #[test]
+    fn a_412_over_our_own_bytes_of_an_earlier_process_is_ours_though_the_put_id_differs() {
+        let store = MemoryStore::new();
+        assert_ours(create_in(
+            &store,
+            "k",
+            &upload(b"mine", "before the restart"),
+        ));
+        assert_ours(create_in(
+            &store,
+            "k",
+            &upload(b"mine", "after the restart"),
+        ));
+    }
+
+    #[test]
+    fn bytes_are_read_back_where_the_store_keeps_no_checksum() {
+        let store = MemoryStore::new();
+        store.forget_checksums();
+        assert_ours(create_in(&store, "k", &upload(b"mine", "a")));
+        assert_ours(create_in(&store, "k", &upload(b"mine", "b")));
+        assert_taken(create_in(&store, "k", &upload(b"mind", "c")));
+    }
+
+    #[test]
+    fn a_409_repeats_the_whole_put() {
+        let store = MemoryStore::new();
+        store.inject(Verb::PutIfAbsent, Fault::Conflict, 2);
+        assert_ours(create_in(&store, "k", &upload(b"mine", "a")));
+        assert_eq!(store.calls(Verb::PutIfAbsent), 3);
+        assert_eq!(store.calls(Verb::Head), 0);
+    }
+
+    #[test]
+    fn a_lost_response_is_looked_up_and_found_to_be_ours() {
+        let store = MemoryStore::new();
+        store.inject(Verb::PutIfAbsent, Fault::LostResponse, 1);
+        assert_ours(create_in(&store, "k", &upload(b"mine", "a")));
+        assert_eq!(store.calls(Verb::PutIfAbsent), 1);
+        assert_eq!(store.calls(Verb::Head), 1);
+    }
+
+    #[test]
+    fn a_server_error_that_wrote_nothing_is_looked_up_and_put_again() {
+        let store = MemoryStore::new();
+        store.inject(Verb::PutIfAbsent, Fault::ServerError, 1);
+        assert_ours(create_in(&store, "k", &upload(b"mine", "a")));
+        assert_eq!(store.calls(Verb::Head), 1);
+        assert_eq!(store.calls(Verb::PutIfAbsent), 2);
+    }
+
+    #[test]
+    fn an_unknown_outcome_that_cannot_be_looked_up_is_never_assumed() {
+        let store = MemoryStore::new();
+        store.inject(Verb::PutIfAbsent, Fault::LostResponse, 1);
+        store.inject(Verb::Head, Fault::ServerError, 100);
+        let error = create_in(&store, "k", &upload(b"mine", "a")).expect_err("not known");
+        assert!(matches!(error, ObjectError::Unknown { .. }), "{error}");
+        assert_eq!(store.calls(Verb::PutIfAbsent), 1);
+    }
+
+    #[test]
+    fn a_rival_that_won_behind_a_time_out_is_seen() {
+        let store = MemoryStore::new();
+        assert_ours(create_in(&store, "k", &upload(b"theirs", "b")));
+        store.inject(Verb::PutIfAbsent, Fault::ServerError, 1);
+        assert_taken(create_in(&store, "k", &upload(b"mine", "a")));
+    }
+
+    #[test]
+    fn access_denied_and_a_missing_bucket_stop_at_once() {
+        for (fault, reason) in [
+            (Fault::AccessDenied, "AccessDenied"),
+            (Fault::BucketMissing, "BucketMissing"),
+        ] {
+            let store = MemoryStore::new();
+            store.inject(Verb::PutIfAbsent, fault, 100);
+            let error = create_in(&store, "k", &upload(b"mine", "a")).expect_err("refused");
+            assert_eq!(error.reason(), reason);
+            assert_eq!(store.calls(Verb::PutIfAbsent), 1);
+        }
+    }
+
+    #[test]
+    fn attempts_are_bounded() {
+        let store = MemoryStore::new();
+        store.inject(Verb::PutIfAbsent, Fault::Conflict, 100);
+        let error = create_in(&store, "k", &upload(b"mine", "a")).expect_err("conflicts for ever");
+        assert!(matches!(error, ObjectError::Conflict { .. }), "{error}");
+        assert_eq!(store.calls(Verb::PutIfAbsent), 4);
+    }
+
+    #[test]
+    fn an_object_that_vanishes_behind_a_412_is_put_again() {
+        let store = MemoryStore::new();
+        store.inject(Verb::PutIfAbsent, Fault::PreconditionFailed, 1);
+        assert_ours(create_in(&store, "k", &upload(b"mine", "a")));
+        assert_eq!(store.calls(Verb::PutIfAbsent), 2);
+    }
+}

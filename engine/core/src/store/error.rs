@@ -1,0 +1,108 @@
+//! Why Tier 2 did not do what was asked. The variant says what may be concluded about the attempt, which is all that callers
+//! decide by; the text is for people.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::error::Remedy;
+
+/// What was tried, on which key, where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    pub verb: &'static str,
+    /// Key, or prefix of a listing.
+    pub key: String,
+    pub place: String,
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} at {}", self.verb, self.key, self.place)
+    }
+}
+
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ObjectError {
+    /// No connection: nothing was sent.
+    #[error(
+        "cannot {attempt}: no connection ({cause}); check the endpoint and the network, it is tried again"
+    )]
+    Unreachable { attempt: Attempt, cause: String },
+    /// Time-out, reset or 5xx: a write may have happened or may still happen.
+    #[error(
+        "cannot tell whether the store did {attempt} ({cause}); it is looked up and tried again"
+    )]
+    Unknown { attempt: Attempt, cause: String },
+    /// 409 of a conditional write: nothing landed, a rival was at the same key.
+    #[error("{attempt} met a conflicting write ({cause}); it is tried again")]
+    Conflict { attempt: Attempt, cause: String },
+    #[error("{attempt} was throttled ({cause}); it is tried again later")]
+    Throttled { attempt: Attempt, cause: String },
+    #[error("cannot {attempt}: the bucket does not exist; create it or correct spec.tier2.bucket")]
+    BucketMissing { attempt: Attempt },
+    #[error(
+        "cannot {attempt}: access is denied ({cause}); correct the credentials or the bucket policy"
+    )]
+    AccessDenied { attempt: Attempt, cause: String },
+    /// The bytes that came back, or that the store keeps, are not those that were written.
+    #[error("{attempt} found damage: {cause}")]
+    Corrupt { attempt: Attempt, cause: String },
+    /// The store overwrites what it was told not to: no claim can be made there.
+    #[error(
+        "{place} ignores preconditions ({cause}): use a store that honours If-None-Match and If-Match on PUT"
+    )]
+    IgnoresPreconditions { place: String, cause: String },
+    /// Refused for a reason that a retry does not change, or that this engine does not know.
+    #[error("the store refused to {attempt}: {cause}")]
+    Refused { attempt: Attempt, cause: String },
+    /// The local file to be sent cannot be read.
+    #[error("cannot {attempt}: the local bytes cannot be read ({cause})")]
+    Source { attempt: Attempt, cause: String },
+    /// This process is going down.
+    #[error("{place} is not asked any more: this process stops")]
+    Stopping { place: String },
+}
+
+impl ObjectError {
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            ObjectError::Unreachable { .. }
+            | ObjectError::Unknown { .. }
+            | ObjectError::Conflict { .. }
+            | ObjectError::Throttled { .. }
+            | ObjectError::Stopping { .. } => Remedy::Retry,
+            ObjectError::BucketMissing { .. }
+            | ObjectError::AccessDenied { .. }
+            | ObjectError::IgnoresPreconditions { .. }
+            | ObjectError::Refused { .. } => Remedy::Fix,
+            ObjectError::Corrupt { .. } | ObjectError::Source { .. } => Remedy::Repair,
+        }
+    }
+
+    /// The stable word for reports and conditions.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            ObjectError::Unreachable { .. }
+            | ObjectError::Unknown { .. }
+            | ObjectError::Conflict { .. }
+            | ObjectError::Throttled { .. }
+            | ObjectError::Stopping { .. } => "Tier2Unreachable",
+            ObjectError::BucketMissing { .. } => "BucketMissing",
+            ObjectError::AccessDenied { .. } => "AccessDenied",
+            ObjectError::IgnoresPreconditions { .. } => "Tier2IgnoresPreconditions",
+            ObjectError::Refused { .. } => "Tier2Refused",
+            ObjectError::Corrupt { .. } | ObjectError::Source { .. } => "Corrupt",
+        }
+    }
+
+    /// Nothing was answered: the next attempt is better made later than at once.
+    pub fn is_outage(&self) -> bool {
+        matches!(
+            self,
+            ObjectError::Unreachable { .. }
+                | ObjectError::Unknown { .. }
+                | ObjectError::Throttled { .. }
+        )
+    }
+}

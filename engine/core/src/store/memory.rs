@@ -1,0 +1,345 @@
+//! Tier 2 in memory, for tests and for running without a bucket: one mutex, real preconditions, and faults on demand.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+
+use aof2_format::checksum::crc64nvme;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{Attempt, Object, ObjectError, ObjectMeta, ObjectStore, PutOutcome, Upload, read_all};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verb {
+    Put,
+    PutIfAbsent,
+    PutIfMatch,
+    Get,
+    GetRange,
+    Head,
+    List,
+    Delete,
+}
+
+impl Verb {
+    fn as_str(self) -> &'static str {
+        match self {
+            Verb::Put | Verb::PutIfAbsent | Verb::PutIfMatch => "put",
+            Verb::Get | Verb::GetRange => "get",
+            Verb::Head => "head",
+            Verb::List => "list",
+            Verb::Delete => "delete",
+        }
+    }
+
+    fn writes(self) -> bool {
+        matches!(
+            self,
+            Verb::Put | Verb::PutIfAbsent | Verb::PutIfMatch | Verb::Delete
+        )
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Unreachable,
+    /// The write happens, its answer is lost.
+    LostResponse,
+    /// 500, nothing happened.
+    ServerError,
+    Throttled,
+    Conflict,
+    /// A 412 though nothing is there.
+    PreconditionFailed,
+    AccessDenied,
+    BucketMissing,
+    /// A write keeps, or a read returns, all but the last byte.
+    TruncatedBody,
+}
+
+#[derive(Default)]
+pub struct MemoryStore {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, Object>,
+    writes: u64,
+    is_unreachable: bool,
+    ignores_preconditions: bool,
+    forgets_checksums: bool,
+    faults: BTreeMap<Verb, VecDeque<Fault>>,
+    calls: BTreeMap<Verb, u64>,
+}
+
+impl MemoryStore {
+    pub fn new() -> MemoryStore {
+        MemoryStore::default()
+    }
+
+    /// The next `times` calls of `verb` meet `fault`, after those injected before.
+    pub fn inject(&self, verb: Verb, fault: Fault, times: usize) {
+        self.state
+            .lock()
+            .faults
+            .entry(verb)
+            .or_default()
+            .extend(std::iter::repeat_n(fault, times));
+    }
+
+    /// Faults that were not met yet are taken back.
+    pub fn heal(&self) {
+        let mut state = self.state.lock();
+        state.faults.clear();
+        state.is_unreachable = false;
+    }
+
+    pub fn set_unreachable(&self, is_unreachable: bool) {
+        self.state.lock().is_unreachable = is_unreachable;
+    }
+
+    /// Behaves like the stores that accept and ignore `If-None-Match` and `If-Match`.
+    pub fn ignore_preconditions(&self) {
+        self.state.lock().ignores_preconditions = true;
+    }
+
+    /// Behaves like the stores that do not return checksums and user metadata.
+    pub fn forget_checksums(&self) {
+        self.state.lock().forgets_checksums = true;
+    }
+
+    pub fn calls(&self, verb: Verb) -> u64 {
+        self.state.lock().calls.get(&verb).copied().unwrap_or(0)
+    }
+
+    pub fn bytes_of(&self, key: &str) -> Option<Bytes> {
+        self.state
+            .lock()
+            .objects
+            .get(key)
+            .map(|object| object.bytes.clone())
+    }
+
+    pub fn keys(&self) -> Vec<String> {
+        self.state.lock().objects.keys().cloned().collect()
+    }
+
+    /// Flips one bit of a stored object behind everybody's back.
+    pub fn damage(&self, key: &str, offset: usize) {
+        let mut state = self.state.lock();
+        if let Some(object) = state.objects.get_mut(key) {
+            let mut bytes = object.bytes.to_vec();
+            if let Some(byte) = bytes.get_mut(offset) {
+                *byte ^= 1;
+            }
+            object.bytes = bytes.into();
+        }
+    }
+
+    /// Runs one call under the mutex, with the fault that is due for it.
+    fn call<T>(
+        &self,
+        verb: Verb,
+        key: &str,
+        act: impl FnOnce(&mut State, Option<Fault>) -> Result<T, ObjectError>,
+    ) -> Result<T, ObjectError> {
+        let attempt = self.attempt(verb, key);
+        let mut state = self.state.lock();
+        *state.calls.entry(verb).or_default() += 1;
+        if state.is_unreachable {
+            return Err(ObjectError::Unreachable {
+                attempt,
+                cause: "switched off".into(),
+            });
+        }
+        let fault = state.faults.get_mut(&verb).and_then(VecDeque::pop_front);
+        let unknown = |cause: &str| ObjectError::Unknown {
+            attempt: attempt.clone(),
+            cause: cause.to_owned(),
+        };
+        match fault {
+            None | Some(Fault::TruncatedBody | Fault::PreconditionFailed) => act(&mut state, fault),
+            Some(Fault::LostResponse) => {
+                if verb.writes() {
+                    act(&mut state, None)?;
+                }
+                Err(unknown("connection reset"))
+            }
+            Some(Fault::ServerError) => Err(unknown("500")),
+            Some(Fault::Unreachable) => Err(ObjectError::Unreachable {
+                attempt,
+                cause: "connection refused".into(),
+            }),
+            Some(Fault::Throttled) => Err(ObjectError::Throttled {
+                attempt,
+                cause: "503 SlowDown".into(),
+            }),
+            Some(Fault::Conflict) => Err(ObjectError::Conflict {
+                attempt,
+                cause: "409".into(),
+            }),
+            Some(Fault::AccessDenied) => Err(ObjectError::AccessDenied {
+                attempt,
+                cause: "403".into(),
+            }),
+            Some(Fault::BucketMissing) => Err(ObjectError::BucketMissing { attempt }),
+        }
+    }
+
+    fn attempt(&self, verb: Verb, key: &str) -> Attempt {
+        Attempt {
+            verb: verb.as_str(),
+            key: key.to_owned(),
+            place: self.place(),
+        }
+    }
+
+    fn write(
+        &self,
+        verb: Verb,
+        key: &str,
+        upload: &Upload,
+        may: impl FnOnce(Option<&Object>) -> bool,
+    ) -> Result<PutOutcome, ObjectError> {
+        let attempt = self.attempt(verb, key);
+        // Read before the mutex: a source may be slow.
+        let bytes = read_all(upload.source.as_ref()).map_err(|error| ObjectError::Source {
+            attempt: attempt.clone(),
+            cause: error.to_string(),
+        })?;
+        self.call(verb, key, move |state, fault| {
+            if fault == Some(Fault::PreconditionFailed) {
+                return Ok(PutOutcome::PreconditionFailed);
+            }
+            if crc64nvme(&bytes) != upload.crc64nvme {
+                return Err(ObjectError::Corrupt {
+                    attempt,
+                    cause: "the checksum of the body differs from the one sent".into(),
+                });
+            }
+            if !state.ignores_preconditions && !may(state.objects.get(key)) {
+                return Ok(PutOutcome::PreconditionFailed);
+            }
+            state.writes += 1;
+            let etag = format!("\"{:x}\"", state.writes);
+            let keeps = !state.forgets_checksums;
+            let kept = if fault == Some(Fault::TruncatedBody) {
+                bytes.slice(..bytes.len().saturating_sub(1))
+            } else {
+                bytes
+            };
+            let meta = ObjectMeta {
+                size_bytes: kept.len() as u64,
+                etag: etag.clone(),
+                crc64nvme: keeps.then_some(upload.crc64nvme),
+                put_id: keeps.then(|| upload.put_id.clone()),
+            };
+            state
+                .objects
+                .insert(key.to_owned(), Object { meta, bytes: kept });
+            Ok(PutOutcome::Created { etag })
+        })
+    }
+}
+
+impl ObjectStore for MemoryStore {
+    fn place(&self) -> String {
+        "memory".into()
+    }
+
+    fn put_if_absent(&self, key: &str, upload: &Upload) -> Result<PutOutcome, ObjectError> {
+        self.write(Verb::PutIfAbsent, key, upload, |there| there.is_none())
+    }
+
+    fn put_if_match(
+        &self,
+        key: &str,
+        upload: &Upload,
+        etag: &str,
+    ) -> Result<PutOutcome, ObjectError> {
+        self.write(Verb::PutIfMatch, key, upload, |there| {
+            there.is_some_and(|object| object.meta.etag == etag)
+        })
+    }
+
+    fn put(&self, key: &str, upload: &Upload) -> Result<String, ObjectError> {
+        match self.write(Verb::Put, key, upload, |_| true)? {
+            PutOutcome::Created { etag } => Ok(etag),
+            PutOutcome::PreconditionFailed => Err(ObjectError::Refused {
+                attempt: self.attempt(Verb::Put, key),
+                cause: "412 without a precondition".into(),
+            }),
+        }
+    }
+
+    fn get(&self, key: &str) -> Result<Option<Object>, ObjectError> {
+        let attempt = self.attempt(Verb::Get, key);
+        self.call(Verb::Get, key, |state, fault| {
+            let Some(mut object) = state.objects.get(key).cloned() else {
+                return Ok(None);
+            };
+            if fault == Some(Fault::TruncatedBody) {
+                object.bytes.truncate(object.bytes.len().saturating_sub(1));
+            }
+            if object
+                .meta
+                .crc64nvme
+                .is_some_and(|crc| crc != crc64nvme(&object.bytes))
+            {
+                return Err(ObjectError::Corrupt {
+                    attempt,
+                    cause: "the body differs from its checksum".into(),
+                });
+            }
+            Ok(Some(object))
+        })
+    }
+
+    fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Option<Bytes>, ObjectError> {
+        let attempt = self.attempt(Verb::GetRange, key);
+        self.call(Verb::GetRange, key, |state, fault| {
+            let Some(object) = state.objects.get(key) else {
+                return Ok(None);
+            };
+            let range = offset as usize..(offset + length) as usize;
+            match object.bytes.get(range.clone()) {
+                Some(_) if fault.is_none() => Ok(Some(object.bytes.slice(range))),
+                _ => Err(ObjectError::Corrupt {
+                    attempt,
+                    cause: format!("range {offset}+{length} of {} bytes", object.bytes.len()),
+                }),
+            }
+        })
+    }
+
+    fn head(&self, key: &str) -> Result<Option<ObjectMeta>, ObjectError> {
+        self.call(Verb::Head, key, |state, _| {
+            Ok(state.objects.get(key).map(|object| object.meta.clone()))
+        })
+    }
+
+    fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<String>, ObjectError> {
+        self.call(Verb::List, prefix, |state, _| {
+            let from = match start_after {
+                Some(after) if after >= prefix => Bound::Excluded(after),
+                _ => Bound::Included(prefix),
+            };
+            let keys = state
+                .objects
+                .range::<str, _>((from, Bound::Unbounded))
+                .map(|(key, _)| key);
+            Ok(keys
+                .take_while(|key| key.starts_with(prefix))
+                .cloned()
+                .collect())
+        })
+    }
+
+    fn delete(&self, key: &str) -> Result<(), ObjectError> {
+        self.call(Verb::Delete, key, |state, _| {
+            state.objects.remove(key);
+            Ok(())
+        })
+    }
+}

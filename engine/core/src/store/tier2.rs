@@ -1,0 +1,328 @@
+//! The door to Tier 2: the store behind its circuit breaker, the retries, and the probe that must pass before the first
+//! conditional write of a process.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use aof2_format::names::{KeyPrefix, ObjectKey};
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::breaker::Breaker;
+use super::conditional::{self, Creation};
+use super::retry::{Retries, RetryPolicy};
+use super::{Attempt, Object, ObjectError, ObjectMeta, ObjectStore, PutOutcome, Upload, probe};
+use crate::io::{Clock, Rng};
+
+/// A caller waits for this one: few attempts, then a refusal that may be retried.
+pub const ATTEMPTS_OF_A_CALLER: u32 = 2;
+
+pub struct Tier2 {
+    guarded: Guarded,
+    prefix: KeyPrefix,
+    retries: Retries,
+    rng: Arc<dyn Rng>,
+    max_attempts: u32,
+    probed: Mutex<Probed>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Probed {
+    #[default]
+    NotYet,
+    Passed,
+    /// Not tried again by itself: a store does not learn. `Tier2::probe` tries again.
+    IgnoresPreconditions(ObjectError),
+}
+
+/// What is known about Tier 2 without asking it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tier2Health {
+    pub reachable: bool,
+    pub probed: bool,
+    /// Tier2Unreachable, BucketMissing, AccessDenied, Tier2IgnoresPreconditions, Tier2Refused, Corrupt; `None` while all is well.
+    pub reason: Option<&'static str>,
+    pub message: Option<String>,
+    pub breaker_open: bool,
+    pub retry_attempts: u64,
+}
+
+impl Tier2 {
+    /// Every key begins with `prefix`.
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        prefix: KeyPrefix,
+        policy: RetryPolicy,
+        clock: Arc<dyn Clock>,
+        rng: Arc<dyn Rng>,
+    ) -> Tier2 {
+        Tier2 {
+            guarded: Guarded {
+                store,
+                breaker: Mutex::default(),
+                clock: clock.clone(),
+            },
+            prefix,
+            retries: Retries::new(policy, clock, rng.clone()),
+            rng,
+            max_attempts: policy.max_attempts,
+            probed: Mutex::default(),
+        }
+    }
+
+    pub fn place(&self) -> String {
+        self.guarded.place()
+    }
+
+    pub fn prefix(&self) -> &KeyPrefix {
+        &self.prefix
+    }
+
+    pub fn retries(&self) -> &Retries {
+        &self.retries
+    }
+
+    pub fn max_attempts(&self) -> u32 {
+        self.max_attempts
+    }
+
+    /// One attempt per call, behind the breaker; for reads.
+    pub fn store(&self) -> &dyn ObjectStore {
+        &self.guarded
+    }
+
+    /// A fresh name for one write.
+    pub fn put_id(&self) -> String {
+        self.retries.put_id()
+    }
+
+    /// Creates unless it exists, as `conditional` says. Probes first.
+    pub fn create(
+        &self,
+        key: &str,
+        upload: &Upload,
+        max_attempts: u32,
+    ) -> Result<Creation, ObjectError> {
+        self.ensure_probed()?;
+        conditional::create(&self.guarded, key, upload, &self.retries, max_attempts)
+    }
+
+    /// The verdict of this process's probe; probes where there is none yet.
+    pub fn ensure_probed(&self) -> Result<(), ObjectError> {
+        let mut probed = self.probed.lock();
+        match &*probed {
+            Probed::Passed => Ok(()),
+            Probed::IgnoresPreconditions(error) => Err(error.clone()),
+            Probed::NotYet => self.run_probe(&mut probed),
+        }
+    }
+
+    /// Probes now, whatever the last verdict was.
+    pub fn probe(&self) -> Result<(), ObjectError> {
+        self.run_probe(&mut self.probed.lock())
+    }
+
+    /// An outage says nothing about preconditions: an earlier pass stands.
+    fn run_probe(&self, probed: &mut Probed) -> Result<(), ObjectError> {
+        let key = ObjectKey::Probe {
+            uuid: self.rng.uuid().into_bytes(),
+        }
+        .to_key(&self.prefix);
+        let verdict = probe::probe(&self.guarded, &key, &self.put_id());
+        match &verdict {
+            Ok(()) => *probed = Probed::Passed,
+            Err(error @ ObjectError::IgnoresPreconditions { .. }) => {
+                tracing::error!(place = %self.place(), "{error}");
+                *probed = Probed::IgnoresPreconditions(error.clone());
+            }
+            Err(_) => {}
+        }
+        verdict
+    }
+
+    pub fn health(&self) -> Tier2Health {
+        // A probe that is under way holds its lock for as long as the network takes: not a thing to wait for here.
+        let probed = self
+            .probed
+            .try_lock()
+            .map(|probed| probed.clone())
+            .unwrap_or_default();
+        let breaker = self.guarded.breaker.lock();
+        let refused = match &probed {
+            Probed::IgnoresPreconditions(error) => Some(error),
+            Probed::NotYet | Probed::Passed => breaker.last_failure(),
+        };
+        Tier2Health {
+            reachable: breaker.is_reachable(),
+            probed: probed == Probed::Passed,
+            reason: refused.map(ObjectError::reason),
+            message: refused.map(ToString::to_string),
+            breaker_open: breaker.is_open(),
+            retry_attempts: self.retries.repeated(),
+        }
+    }
+
+    /// When the next attempt makes sense, while the breaker is open.
+    pub fn rests_until(&self) -> Option<Instant> {
+        self.guarded.breaker.lock().rests_until()
+    }
+
+    /// Running calls end at their next attempt, later ones at once.
+    pub fn stop(&self) {
+        self.retries.stop();
+    }
+}
+
+/// Every single attempt passes the breaker and is judged by it.
+struct Guarded {
+    store: Arc<dyn ObjectStore>,
+    breaker: Mutex<Breaker>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Guarded {
+    fn attempt<T>(
+        &self,
+        verb: &'static str,
+        key: &str,
+        call: impl FnOnce(&dyn ObjectStore) -> Result<T, ObjectError>,
+    ) -> Result<T, ObjectError> {
+        if let Some(error) = self.breaker.lock().refusal(self.clock.monotonic()) {
+            // Whatever the last failure was, this attempt was not made.
+            let attempt = Attempt {
+                verb,
+                key: key.to_owned(),
+                place: self.store.place(),
+            };
+            return Err(ObjectError::Unreachable {
+                attempt,
+                cause: format!("not tried, the last attempts failed: {error}"),
+            });
+        }
+        let answer = call(self.store.as_ref());
+        let mut breaker = self.breaker.lock();
+        match &answer {
+            Ok(_) => breaker.succeeded(),
+            Err(error) => breaker.failed(error, self.clock.monotonic()),
+        }
+        answer
+    }
+}
+
+impl ObjectStore for Guarded {
+    fn place(&self) -> String {
+        self.store.place()
+    }
+
+    fn put_if_absent(&self, key: &str, upload: &Upload) -> Result<PutOutcome, ObjectError> {
+        self.attempt("put", key, |store| store.put_if_absent(key, upload))
+    }
+
+    fn put_if_match(
+        &self,
+        key: &str,
+        upload: &Upload,
+        etag: &str,
+    ) -> Result<PutOutcome, ObjectError> {
+        self.attempt("put", key, |store| store.put_if_match(key, upload, etag))
+    }
+
+    fn put(&self, key: &str, upload: &Upload) -> Result<String, ObjectError> {
+        self.attempt("put", key, |store| store.put(key, upload))
+    }
+
+    fn get(&self, key: &str) -> Result<Option<Object>, ObjectError> {
+        self.attempt("get", key, |store| store.get(key))
+    }
+
+    fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Option<Bytes>, ObjectError> {
+        self.attempt("get", key, |store| store.get_range(key, offset, length))
+    }
+
+    fn head(&self, key: &str) -> Result<Option<ObjectMeta>, ObjectError> {
+        self.attempt("head", key, |store| store.head(key))
+    }
+
+    fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<String>, ObjectError> {
+        self.attempt("list", prefix, |store| store.list(prefix, start_after))
+    }
+
+    fn delete(&self, key: &str) -> Result<(), ObjectError> {
+        self.attempt("delete", key, |store| store.delete(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::memory::{Fault, MemoryStore, Verb};
+    use crate::store::suite::test_tier2;
+
+    fn upload(bytes: &'static [u8]) -> Upload {
+        Upload::of_bytes(Bytes::from_static(bytes), "put-1".into())
+    }
+
+    #[test]
+    fn the_first_conditional_write_is_preceded_by_a_probe_and_later_ones_are_not() {
+        let memory = Arc::new(MemoryStore::new());
+        let tier2 = test_tier2(memory.clone());
+        for key in ["a", "b"] {
+            tier2.create(key, &upload(b"x"), 1).expect("created");
+        }
+        // Two of the probe, two of ours.
+        assert_eq!(memory.calls(Verb::PutIfAbsent), 4);
+        assert!(tier2.health().probed);
+    }
+
+    #[test]
+    fn nothing_is_created_on_a_store_that_ignores_preconditions() {
+        let memory = Arc::new(MemoryStore::new());
+        memory.ignore_preconditions();
+        let tier2 = test_tier2(memory.clone());
+        let error = tier2.create("a", &upload(b"x"), 3).expect_err("refused");
+        assert_eq!(error.reason(), "Tier2IgnoresPreconditions");
+        assert_eq!(memory.keys(), Vec::<String>::new());
+        assert_eq!(tier2.health().reason, Some("Tier2IgnoresPreconditions"));
+        let puts = memory.calls(Verb::PutIfAbsent);
+        tier2
+            .create("a", &upload(b"x"), 3)
+            .expect_err("still refused");
+        assert_eq!(
+            memory.calls(Verb::PutIfAbsent),
+            puts,
+            "the verdict stands without asking again"
+        );
+    }
+
+    #[test]
+    fn an_outage_leaves_the_probe_to_be_made_later() {
+        let memory = Arc::new(MemoryStore::new());
+        memory.set_unreachable(true);
+        let tier2 = test_tier2(memory.clone());
+        assert_eq!(
+            tier2
+                .create("a", &upload(b"x"), 1)
+                .expect_err("down")
+                .reason(),
+            "Tier2Unreachable"
+        );
+        assert!(!tier2.health().reachable);
+        memory.heal();
+        tier2.create("a", &upload(b"x"), 1).expect("created");
+        assert!(tier2.health().reachable);
+    }
+
+    #[test]
+    fn the_breaker_answers_instead_of_a_store_that_is_down() {
+        let memory = Arc::new(MemoryStore::new());
+        let tier2 = test_tier2(memory.clone());
+        memory.inject(Verb::Head, Fault::ServerError, 3);
+        for _ in 0..3 {
+            tier2.store().head("a").expect_err("500");
+        }
+        let error = tier2.store().head("a").expect_err("not tried");
+        assert!(error.to_string().contains("not tried"), "{error}");
+        assert_eq!(memory.calls(Verb::Head), 3);
+        assert!(tier2.health().breaker_open);
+    }
+}

@@ -1,0 +1,1 @@
+//! Lower tiers: see the files beside.
