@@ -91,6 +91,8 @@ names! {
         PodStarted,
         VersionReported,
         Replayed,
+        /// The engine and the kubelet say ready.
+        Ready,
         ReplayVersion,
         CaughtUp,
         FlushFailures,
@@ -133,6 +135,8 @@ names! {
         UploadTimeout,
         DrainTimeout,
         DrainTokenExpired,
+        /// Somebody else ended the drain.
+        Resumed,
         Draining,
         Tier2Unreachable,
         Tier2Refused,

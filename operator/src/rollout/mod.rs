@@ -1,0 +1,33 @@
+//! How pods are replaced, one at a time, without losing what was acknowledged.
+//!
+//! [`step()`] is a pure function: from what it remembers (the memo, in status) and what the cluster reports (the facts) it makes the
+//! next memo, the actions of this look and the waits to show. It has no clock, no client and no state of its own, so a restarted
+//! operator goes on where the facts say.
+//!
+//! Invariants, checked on every action by `tests/world.rs` and by an observer in the end-to-end tests:
+//! - A serving pod is removed only with an unexpired drain token, unless a person overrode [`Gate::EngineReachable`].
+//! - A serving pod is removed only while every other pod serves.
+//! - An action belongs to a step that was recorded in an earlier look: intent is written before the act.
+//! - The next pod goes only after the current one has soaked; the first failure stops there.
+//! - Going back needs nobody's help: what does not serve is replaced without a drain, and first.
+
+mod facts;
+mod gates;
+mod leaving;
+mod order;
+mod retarget;
+mod returning;
+mod step;
+#[cfg(test)]
+mod tests;
+mod version;
+mod wait;
+
+pub use aof2_crds::{Gate, Rollout, RolloutKind, RolloutPod, RolloutStep, WaitReason};
+pub use facts::{
+    EngineFacts, Facts, Override, PodFacts, PodInstance, Policy, Recovery, Revision, Tier2Trouble,
+    Trouble,
+};
+pub use step::{Action, Outcome, RemoveBy, Step, step};
+pub use version::EngineVersion;
+pub use wait::{Wait, carry_since};

@@ -1,0 +1,266 @@
+//! The types of the machine, its entrance, and the choice of the next pod.
+
+use aof2_crds::status::{HistoryEntry, RolloutOutcome};
+use aof2_crds::{Duration, Gate, Rollout, RolloutKind, RolloutPod, RolloutStep};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::facts::{Facts, PodFacts, Revision};
+use super::gates::{self, Look, Verdict};
+use super::wait::Wait;
+use super::{leaving, order, retarget, returning};
+
+/// How long a drained engine stays closed when nobody removes it.
+pub(super) const DRAIN_TTL: Duration = Duration::from_secs(60);
+
+/// What one look comes to. Apply the actions, then record memo and waits.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// `None`: no rollout runs.
+    pub memo: Option<Rollout>,
+    pub actions: Vec<Action>,
+    pub waits: Vec<Wait>,
+    pub outcome: Outcome,
+    /// Rollouts that ended in this look, for the history.
+    pub finished: Vec<HistoryEntry>,
+    /// Gates that would hold and that a person let pass.
+    pub overridden: Vec<Gate>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing to do until the spec or a pod changes.
+    Idle,
+    /// The memo moved on or something was asked for: record, and look again at once.
+    Again,
+    /// Look at the next change or poll, and at this time.
+    Later(Option<Timestamp>),
+}
+
+/// What the operator is to do. Each may be repeated: it changes nothing when it was done already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Apply the StatefulSet with this template.
+    WriteTemplate { revision: Revision },
+    /// `POST /aof2/lifecycle/drain`.
+    StartDrain {
+        pod: String,
+        ttl: Duration,
+        upload_timeout: Duration,
+        drain_timeout: Duration,
+    },
+    /// `POST /aof2/lifecycle/resume`.
+    Resume { pod: String },
+    /// With both as preconditions, after a live read that still shows them.
+    RemovePod {
+        pod: String,
+        uid: String,
+        resource_version: String,
+        by: RemoveBy,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemoveBy {
+    /// It serves: budgets of other owners are asked.
+    Eviction,
+    /// It does not serve, and a budget could refuse for ever.
+    Delete,
+}
+
+/// The next step of a rollout, or its beginning. See the invariants of this module.
+pub fn step(memo: Option<Rollout>, facts: &Facts, now: Timestamp) -> Step {
+    let Some(memo) = memo.filter(is_known) else {
+        return start(facts, now);
+    };
+    if memo.revision != facts.wanted.template && retarget::is_due(&memo, facts, now) {
+        return retarget::take(memo, facts, now);
+    }
+    match memo.step {
+        RolloutStep::Planned => planned(memo, facts, now),
+        RolloutStep::Preflight => leaving::preflight(memo, facts, now),
+        RolloutStep::Uploading | RolloutStep::Draining => leaving::drain(memo, facts, now),
+        RolloutStep::Replacing => leaving::replacing(memo, facts, now),
+        RolloutStep::Recovering => returning::recovering(memo, facts, now),
+        RolloutStep::Soaking => returning::soaking(memo, facts, now),
+        RolloutStep::Unknown => start(facts, now),
+    }
+}
+
+/// A memo of another operator version is dropped: the facts are enough to begin again.
+fn is_known(memo: &Rollout) -> bool {
+    memo.kind != RolloutKind::Unknown && memo.step != RolloutStep::Unknown
+}
+
+fn start(facts: &Facts, now: Timestamp) -> Step {
+    let Facts {
+        wanted,
+        written,
+        pods,
+        ..
+    } = facts;
+    let stray = pods
+        .iter()
+        .filter_map(|pod| pod.instance.as_ref())
+        .find(|instance| !instance.is_on(&wanted.template));
+    if stray.is_none() && facts.is_written(&wanted.template) {
+        return Step {
+            memo: None,
+            actions: Vec::new(),
+            waits: Vec::new(),
+            outcome: Outcome::Idle,
+            finished: Vec::new(),
+            overridden: Vec::new(),
+        };
+    }
+    let before = if facts.is_written(&wanted.template) {
+        stray.map_or(written, |stray| &stray.revision)
+    } else {
+        written
+    };
+    go_on(new_rollout(facts, before, now))
+}
+
+/// The memo of a rollout from `before` to what is wanted.
+pub(super) fn new_rollout(facts: &Facts, before: &Revision, now: Timestamp) -> Rollout {
+    let wanted = &facts.wanted;
+    let moves_version = before.version != wanted.version
+        || facts
+            .pods
+            .iter()
+            .filter_map(|pod| pod.instance.as_ref())
+            .any(|pod| pod.revision.version != wanted.version);
+    let (kind, from, to) = if moves_version {
+        (RolloutKind::Version, &before.version, &wanted.version)
+    } else {
+        (RolloutKind::Template, &before.template, &wanted.template)
+    };
+    Rollout {
+        kind,
+        from: from.clone(),
+        to: to.clone(),
+        revision: wanted.template.clone(),
+        step: RolloutStep::Planned,
+        started_at: Time(now),
+        since: Time(now),
+        until: None,
+        done: order::done_at_start(&wanted.template, facts),
+        pod: None,
+    }
+}
+
+fn planned(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+    match order::next_pod(&memo, facts) {
+        Some(pod) => {
+            let uid = pod
+                .instance
+                .as_ref()
+                .map_or_else(String::new, |instance| instance.uid.clone());
+            memo.pod = Some(RolloutPod {
+                name: pod.name.clone(),
+                uid,
+                ..RolloutPod::default()
+            });
+            go_to(memo, RolloutStep::Preflight, now)
+        }
+        None if facts.is_written(&memo.revision) => completed(memo, facts, now),
+        // Going back before any pod moved: only the template has to.
+        None => Step {
+            actions: vec![Action::WriteTemplate {
+                revision: facts.wanted.clone(),
+            }],
+            ..go_on(memo)
+        },
+    }
+}
+
+fn completed(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+    let entry = HistoryEntry {
+        at: Time(now),
+        kind: memo.kind,
+        from: memo.from,
+        to: memo.to,
+        outcome: RolloutOutcome::Completed,
+        message: format!(
+            "{} pods in {}",
+            facts.pods.len(),
+            elapsed(memo.started_at.0, now)
+        ),
+    };
+    Step {
+        memo: None,
+        actions: Vec::new(),
+        waits: Vec::new(),
+        outcome: Outcome::Again,
+        finished: vec![entry],
+        overridden: Vec::new(),
+    }
+}
+
+pub(super) fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::from_secs(u64::try_from(to.duration_since(from).as_secs()).unwrap_or_default())
+}
+
+/// The memo as it is, recorded and looked at again at once.
+pub(super) fn go_on(memo: Rollout) -> Step {
+    Step {
+        memo: Some(memo),
+        actions: Vec::new(),
+        waits: Vec::new(),
+        outcome: Outcome::Again,
+        finished: Vec::new(),
+        overridden: Vec::new(),
+    }
+}
+
+/// Another step, entered now.
+pub(super) fn go_to(mut memo: Rollout, step: RolloutStep, now: Timestamp) -> Step {
+    memo.step = step;
+    memo.since = Time(now);
+    memo.until = None;
+    go_on(memo)
+}
+
+/// Back to the choice of a pod: the current one is not what was remembered any more.
+pub(super) fn choose_again(mut memo: Rollout, now: Timestamp) -> Step {
+    memo.pod = None;
+    go_to(memo, RolloutStep::Planned, now)
+}
+
+pub(super) fn hold(memo: Rollout, wait: Wait, until: Option<Timestamp>) -> Step {
+    Step {
+        waits: vec![wait],
+        outcome: Outcome::Later(until),
+        ..go_on(memo)
+    }
+}
+
+/// The current pod in memo and facts; `None` when it is no longer part of the StatefulSet or was never chosen.
+pub(super) fn current<'m, 'f>(
+    memo: &'m Rollout,
+    facts: &'f Facts,
+) -> Option<(&'m RolloutPod, &'f PodFacts)> {
+    let memo_pod = memo.pod.as_ref()?;
+    Some((memo_pod, facts.pod(&memo_pod.name)?))
+}
+
+pub(super) fn check(
+    gates: &[gates::PodGate],
+    memo: &Rollout,
+    facts: &Facts,
+    now: Timestamp,
+) -> Verdict {
+    match current(memo, facts) {
+        Some((memo_pod, pod)) => gates::check(
+            gates,
+            &Look {
+                facts,
+                memo,
+                memo_pod,
+                pod,
+                now,
+            },
+        ),
+        None => Verdict::default(),
+    }
+}
