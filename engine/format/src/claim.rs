@@ -1,8 +1,11 @@
 //! Two small JSON objects of Tier 2: `claims/<stream>/<epoch>`, who owns a stream, and `cluster.json`, whose prefix it is. Layout:
 //! `claim.md`. Both are created once and never rewritten.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
+use crate::checksum;
 use crate::damage::Damage;
 use crate::identity::{ClusterId, NodeId, VolumeId};
 use crate::names::StreamName;
@@ -10,8 +13,8 @@ use crate::names::StreamName;
 /// Largest claim or `cluster.json` that is read.
 pub const MAX_BYTES: usize = 16 << 10;
 
-const CLAIM: &str = "claim";
-const CLUSTER: &str = "cluster.json";
+const CLAIM: &str = "aof2-claim";
+const CLUSTER: &str = "aof2-cluster";
 
 /// Who owns a stream since `epoch`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +33,7 @@ pub struct Claim {
 
 impl Claim {
     pub fn encode(&self) -> Vec<u8> {
-        encode(self)
+        encode(CLAIM, self)
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, Damage> {
@@ -49,7 +52,7 @@ pub struct ClusterMarker {
 
 impl ClusterMarker {
     pub fn encode(&self) -> Vec<u8> {
-        encode(self)
+        encode(CLUSTER, self)
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, Damage> {
@@ -57,22 +60,32 @@ impl ClusterMarker {
     }
 }
 
-pub(crate) fn encode(value: &impl Serialize) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec(value).expect("strings and integers have a JSON form");
-    bytes.push(b'\n');
-    bytes
+/// The object's text with a first member, what it is, and a last one, the CRC-32C of all before it.
+pub(crate) fn encode(format: &'static str, value: &impl Serialize) -> Vec<u8> {
+    let members = serde_json::to_string(value).expect("strings and integers have a JSON form");
+    let members = members.trim_start_matches('{').trim_end_matches('}');
+    let mut text = format!("{{\"format\":\"{format}\",{members}");
+    text += &last_member(checksum::crc32c(text.as_bytes()));
+    text.into_bytes()
 }
 
-/// Length, version (alone, so that a newer form is told from a damaged one), then values.
+fn last_member(crc: u32) -> String {
+    format!(",\"crc32c\":\"{crc:08x}\"}}\n")
+}
+
+/// Length, what it is and its version (alone, so that a newer form is told from a damaged one), checksum, values.
 pub(crate) fn decode<'a, T: Deserialize<'a>>(
-    what: &'static str,
+    format: &'static str,
     bytes: &'a [u8],
 ) -> Result<T, Damage> {
     #[derive(Deserialize)]
-    struct Version {
+    struct Head<'a> {
+        #[serde(borrow)]
+        format: Cow<'a, str>,
         format_version: u32,
     }
 
+    let what = format;
     if bytes.len() > MAX_BYTES {
         return Err(Damage::Value {
             what,
@@ -84,12 +97,33 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(
         what,
         problem: error.to_string(),
     };
-    let version: Version = serde_json::from_slice(bytes).map_err(text)?;
-    if version.format_version > crate::FORMAT_VERSION.into() {
+    let head: Head<'_> = serde_json::from_slice(bytes).map_err(text)?;
+    if head.format != format {
+        return Err(Damage::Text {
+            what,
+            problem: format!("its format is {:?}", head.format),
+        });
+    }
+    if head.format_version > crate::FORMAT_VERSION.into() {
         return Err(Damage::Version {
             what,
-            found: version.format_version,
+            found: head.format_version,
             supported: crate::FORMAT_VERSION.into(),
+        });
+    }
+    let (covered, stored) = bytes.split_at(bytes.len().saturating_sub(last_member(0).len()));
+    let computed = checksum::crc32c(covered);
+    if stored != last_member(computed).as_bytes() && !cfg!(fuzzing) {
+        let digits = stored
+            .get(11..19)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let stored = digits
+            .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+            .unwrap_or(0);
+        return Err(Damage::Checksum {
+            what,
+            stored: stored.into(),
+            computed: computed.into(),
         });
     }
     serde_json::from_slice(bytes).map_err(text)

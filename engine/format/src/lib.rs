@@ -16,6 +16,7 @@ pub mod damage;
 pub mod field;
 pub mod identity;
 pub mod journal;
+pub mod journal_frame;
 pub mod manifest_chunk;
 pub mod manifest_record;
 pub mod names;

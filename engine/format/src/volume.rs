@@ -6,6 +6,8 @@ use crate::claim;
 use crate::damage::Damage;
 use crate::identity::{ClusterId, NodeId, VolumeId};
 
+const FORMAT: &str = "aof2-volume";
+
 /// Identity of a volume. A directory of another cluster, another node or a newer format is refused by it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeIdentity {
@@ -19,10 +21,10 @@ pub struct VolumeIdentity {
 
 impl VolumeIdentity {
     pub fn encode(&self) -> Vec<u8> {
-        claim::encode(self)
+        claim::encode(FORMAT, self)
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, Damage> {
-        claim::decode("volume.json", bytes)
+        claim::decode(FORMAT, bytes)
     }
 }

@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+"""Writes golden/v0/*.hex: a second implementation of the stored formats, from the tables in ../src/*.md alone.
+
+Pure standard library. Run it after a change of the draft: `python3 golden/write.py`. Released files are never edited.
+"""
+import json
+import pathlib
+
+OUT = pathlib.Path(__file__).parent / "v0"
+
+
+def table(polynomial):
+    rows = []
+    for value in range(256):
+        for _ in range(8):
+            value = (value >> 1) ^ (polynomial if value & 1 else 0)
+        rows.append(value)
+    return rows
+
+
+CRC32C = table(0x82F63B78)
+CRC64NVME = table(0x9A6C9329AC4BC9B5)
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = (crc >> 8) ^ CRC32C[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFF
+
+
+def crc64nvme(data):
+    crc = 0xFFFFFFFFFFFFFFFF
+    for byte in data:
+        crc = (crc >> 8) ^ CRC64NVME[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFFFFFFFFFF
+
+
+assert crc32c(b"123456789") == 0xE3069283
+assert crc64nvme(b"123456789") == 0xAE8B14860A799888
+
+
+def le(*parts):
+    """Concatenates (width, value) pairs, little-endian, and byte strings."""
+    out = b""
+    for part in parts:
+        out += part if isinstance(part, bytes) else (part[1] & (1 << part[0] * 8) - 1).to_bytes(part[0], "little")
+    return out
+
+
+def block(*parts, size=4096):
+    body = le(*parts)
+    body += bytes(size - 4 - len(body))
+    return body + le((4, crc32c(body)))
+
+
+def stream_name(name):
+    return le((1, len(name)), name.encode().ljust(63, b"\0"))
+
+
+CLUSTER = bytes(range(0x10, 0x20))
+STREAM = bytes(range(0x20, 0x30))
+NODE = bytes(range(0x30, 0x40))
+VOLUME = bytes(range(0x40, 0x50))
+STREAM_SALT = 0x0102030405060708
+FILE_SALT = 0x1112131415161718
+SALT = le((8, STREAM_SALT))
+NANOS = 1764043200123456789
+NAME = "orders-eu-1"
+
+
+def batch(kind, count, base, prev_chain, producer, body, durable_upto):
+    head = le(b"RB2A", (2, 0), (1, kind), (1, 0), (4, len(body)), (4, count), (8, base), (4, 7), (4, prev_chain),
+              (8, producer[0]), (8, producer[1]), (8, NANOS), (8, durable_upto), (4, crc32c(body)))
+    chain = crc32c(SALT + head)
+    return head + le((4, chain)) + body, chain
+
+
+def record(payload):
+    return le((4, len(payload)), payload)
+
+
+RECORDS, RECORDS_CHAIN = batch(0, 3, 100, 0xA1B2C3D4, (0x5566778899AABBCC, 41),
+                               record(b"") + record(b"hello") + record(bytes(range(256)) * 2), 99)
+GAP, GAP_CHAIN = batch(1, 0, 103, RECORDS_CHAIN, (0, 0), le((8, 200), (2, 1), bytes(6)), 103)
+
+SEGMENT_HEADER = block(b"AOF2SEGM", (2, 0), (2, 0), (4, 7), CLUSTER, STREAM, SALT, (8, 12), (8, 100), (8, NANOS),
+                       (4, 0xA1B2C3D4), stream_name(NAME))
+SEGMENT = SEGMENT_HEADER + RECORDS + GAP
+SEGMENT_SEAL = block(b"AOF2SEAL", (2, 0), (2, 1), (4, 7), CLUSTER, STREAM, (8, 12), (8, 100), (8, 200), (8, 3),
+                     (8, len(SEGMENT)), (8, crc64nvme(SEGMENT)), (8, NANOS), (4, GAP_CHAIN))
+
+STREAM_HEADER = block(b"AOF2STRM", (2, 0), (2, 0), (4, 7), CLUSTER, STREAM, SALT, (8, 42), (8, NANOS), stream_name(NAME))
+
+
+def manifest_record(type_id, sequence, payload):
+    head = le((2, type_id), (2, 0), (4, len(payload)), STREAM, (8, 12), (8, sequence), (8, NANOS), (4, 7))
+    return head + le((4, crc32c(SALT + head + payload))) + payload
+
+
+def text(value):
+    return le((2, len(value)), value.encode())
+
+
+KEY = "prod/orders/segments/orders-eu-1/00000000000000000100-0000000007-00000000000000000012.aofz"
+EVENTS = [
+    (0, le((8, 100), (4, 7))),
+    (1, le((8, len(SEGMENT)), (8, crc64nvme(SEGMENT)), (8, 77), (8, 200), (1, 1))),
+    (2, b""),
+    (3, le((8, 5000), (4, 3))),
+    (4, le((2, 1))),
+    (5, text(KEY)),
+    (6, text(KEY) + text('"0123abcd"')),
+    (7, text(KEY) + le((2, 3))),
+    (8, text(KEY)),
+    (9, text(KEY)),
+    (10, le((1, 2))),
+    (11, le((8, 6000))),
+    (12, le((2, 4))),
+    (13, le((8, 7000))),
+    (14, le((8, 1), (8, 2), (8, 7 << 32 | 3))),
+    (15, le((4, 9), b"blob")),
+    (900, b"later"),
+]
+
+
+def manifest_commit(first, events, prev_chain):
+    body = b"".join(manifest_record(type_id, first + index, payload) for index, (type_id, payload) in enumerate(events))
+    head = le(b"MC2A", (2, 0), (2, len(events)), (4, len(body)), (4, prev_chain), (8, first), (4, 0))
+    return head + le((4, crc32c(SALT + head + body))) + body
+
+
+MANIFEST_COMMIT = manifest_commit(30, EVENTS, 0x0BADCAFE)
+MANIFEST_CHUNK_HEADER = block(b"AOF2MANI", (2, 0), (2, 0), (4, 7), CLUSTER, STREAM, SALT, (8, 2), (8, 30), (8, NANOS),
+                              (4, 0x0BADCAFE), stream_name(NAME))
+
+JOURNAL_HEADER = block(b"AOF2JRNL", (2, 0), bytes(6), CLUSTER, NODE, VOLUME, (8, 9), (8, FILE_SALT), (8, 1000), (8, 4096),
+                       (8, NANOS))
+
+
+def frame(kind, stream, file_id, position, base, body):
+    return le((2, kind), (2, 0), (4, len(body)), (8, stream), (8, file_id), (8, position), (8, base), body)
+
+
+def position(stream, file_kind, file_id, synced):
+    return le((8, stream), (2, file_kind), bytes(6), (8, file_id), (8, synced))
+
+
+FRAMES = [
+    frame(4, 0, 0, 0, 0, position(42, 0, 12, 4096) + position(42, 1, 2, 8192)),
+    frame(1, 42, 12, 4096, 100, RECORDS + GAP),
+    frame(2, 42, 2, 4096, 0, manifest_commit(30, EVENTS[:2], 0x0BADCAFE)),
+    frame(3, 0, 0, 0, 0, position(43, 0, 1, 65536)),
+    frame(77, 1, 2, 3, 4, b"later"),
+]
+
+
+def journal_commit(number, frames, prev_crc):
+    body = b"".join(frames)
+    head = le(b"JC2A", (2, 0), (2, 0), (8, FILE_SALT), (8, 9), (8, number), (4, 64 + len(body)), (4, len(frames)), (8, NANOS),
+              (4, prev_crc), bytes(8))
+    return head + le((4, crc32c(le((8, FILE_SALT)) + head + body))) + body
+
+
+JOURNAL_COMMIT = journal_commit(1000, FRAMES, 0x00C0FFEE)
+
+WARM_HEADER = block((4, 0x184D2A5F), (4, 248), b"AOF2WARM", (2, 0), (2, 0), (4, 7), CLUSTER, STREAM, (8, 12), (8, 100),
+                    (4, 65536), (4, 3), stream_name(NAME), size=256)
+ENTRIES = le((8, 100), (8, 0), (8, 256), (4, 900), (4, crc32c(SEGMENT[:4096 + len(RECORDS)])),
+             (8, 103), (8, 4096 + len(RECORDS)), (8, 1156), (4, 80), (4, crc32c(GAP)))
+INDEX = le((4, 0x184D2A5F), (4, len(ENTRIES) + 96), ENTRIES)
+WARM_TAIL = INDEX + block(b"AOF2WEND", (2, 0), (2, 0), (4, 2), (8, 1236), (8, 12), (8, 100), (8, 200), (8, 3),
+                          (8, len(SEGMENT)), (8, crc64nvme(SEGMENT)), (4, GAP_CHAIN), (4, 7), (4, crc32c(INDEX)), size=96)
+
+
+def uuid(raw):
+    digits = raw.hex()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def compact(value):
+    covered = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()[:-1]
+    return covered + b',"crc32c":"%08x"}\n' % crc32c(covered)
+
+
+CLAIM = compact({"format": "aof2-claim", "format_version": 0, "cluster_id": uuid(CLUSTER), "stream": NAME, "epoch": 7, "node_id": uuid(NODE),
+                 "volume_id": uuid(VOLUME), "node": "orders-0", "address": "orders-0.orders-engine.default.svc:7421"})
+CLUSTER_MARKER = compact({"format": "aof2-cluster", "format_version": 0, "cluster_id": uuid(CLUSTER), "namespace": "default", "name": "orders"})
+VOLUME_IDENTITY = compact({"format": "aof2-volume", "format_version": 0, "cluster_id": uuid(CLUSTER), "node": "orders-0", "node_id": uuid(NODE),
+                           "volume_id": uuid(VOLUME)})
+
+
+def main():
+    OUT.mkdir(exist_ok=True)
+    for name, data in {
+        "record_batch": RECORDS,
+        "record_batch_gap": GAP,
+        "segment_header": SEGMENT_HEADER,
+        "segment_seal": SEGMENT_SEAL,
+        "stream_header": STREAM_HEADER,
+        "manifest_commit": MANIFEST_COMMIT,
+        "manifest_chunk_header": MANIFEST_CHUNK_HEADER,
+        "journal_header": JOURNAL_HEADER,
+        "journal_commit": JOURNAL_COMMIT,
+        "warm_header": WARM_HEADER,
+        "warm_tail": WARM_TAIL,
+        "claim": CLAIM,
+        "cluster": CLUSTER_MARKER,
+        "volume": VOLUME_IDENTITY,
+    }.items():
+        digits = data.hex()
+        lines = [digits[at:at + 128] for at in range(0, len(digits), 128)]
+        (OUT / f"{name}.hex").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()

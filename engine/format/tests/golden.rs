@@ -1,0 +1,472 @@
+//! The golden bytes, written by an independent program, decode to the values expected and these encode to the same bytes.
+
+mod support;
+
+use aof2_format::claim::{Claim, ClusterMarker};
+use aof2_format::journal::{
+    self, CommitFields, FileKind, Frame, FrameHeader, JournalHeader, Position,
+};
+use aof2_format::manifest_chunk::{self, ManifestChunkHeader};
+use aof2_format::manifest_record::ManifestEvent;
+use aof2_format::record_batch::{self, Fields, Gap, GapReason, Producer};
+use aof2_format::segment::{SegmentHeader, SegmentSeal};
+use aof2_format::stream_header::StreamHeader;
+use aof2_format::volume::VolumeIdentity;
+use aof2_format::warm::{self, BlockEntry, WarmFooter, WarmHeader, WarmIndex, WarmSummary};
+use aof2_format::{StreamNumber, checksum};
+use support::*;
+
+#[test]
+fn the_checksums_are_the_published_ones() {
+    assert_eq!(checksum::crc32c(b"123456789"), 0xE306_9283);
+    assert_eq!(
+        checksum::crc32c(&golden("journal_commit")),
+        crc32c::crc32c(&golden("journal_commit"))
+    );
+    assert_eq!(checksum::crc64nvme(b"123456789"), 0xAE8B_1486_0A79_9888);
+}
+
+#[test]
+fn a_batch_of_records_is_stable() {
+    let (fields, payloads) = records();
+    let bytes = golden("record_batch");
+    let batch = record_batch::decode(&bytes, stream_seed()).unwrap();
+    assert_eq!(*batch.fields(), fields);
+    assert_eq!(batch.payloads().collect::<Vec<_>>(), payloads);
+    assert_eq!(
+        (
+            batch.count(),
+            batch.end_sequence(),
+            batch.gap(),
+            batch.batch_bytes()
+        ),
+        (3, 103, None, bytes.len())
+    );
+
+    let mut encoded = Vec::new();
+    let chain = record_batch::encode(
+        &mut encoded,
+        &fields,
+        payloads.iter().map(Vec::as_slice),
+        stream_seed(),
+    )
+    .unwrap();
+    assert_eq!(encoded, bytes);
+    assert_eq!(chain, batch.chain());
+}
+
+#[test]
+fn a_gap_is_stable_and_chained_to_the_batch_before() {
+    let before = golden("record_batch");
+    let prev_chain = record_batch::decode(&before, stream_seed())
+        .unwrap()
+        .chain();
+    let fields = Fields {
+        base_sequence: 103,
+        epoch: 7,
+        prev_chain,
+        producer: Producer::default(),
+        appended_unix_nanos: NANOS,
+        durable_upto: 103,
+    };
+    let bytes = golden("record_batch_gap");
+    let batch = record_batch::decode(&bytes, stream_seed()).unwrap();
+    assert_eq!(*batch.fields(), fields);
+    assert_eq!(
+        batch.gap(),
+        Some(Gap {
+            from: 103,
+            end: 200,
+            reason: GapReason::LossWindow
+        })
+    );
+    assert_eq!(
+        (
+            batch.count(),
+            batch.payloads().count(),
+            batch.end_sequence()
+        ),
+        (0, 0, 200)
+    );
+
+    let mut encoded = Vec::new();
+    record_batch::encode_gap(
+        &mut encoded,
+        &fields,
+        200,
+        GapReason::LossWindow,
+        stream_seed(),
+    );
+    assert_eq!(encoded, bytes);
+}
+
+#[test]
+fn a_segment_header_is_stable() {
+    let value = SegmentHeader {
+        cluster_id: cluster_id(),
+        stream: stream(),
+        stream_uuid: stream_uuid(),
+        stream_salt: STREAM_SALT,
+        segment_id: 12,
+        epoch: 7,
+        base_sequence: 100,
+        prev_chain: 0xA1B2_C3D4,
+        created_unix_nanos: NANOS,
+    };
+    assert_eq!(
+        SegmentHeader::decode(&golden("segment_header")).unwrap(),
+        value
+    );
+    assert_eq!(value.encode()[..], golden("segment_header"));
+}
+
+#[test]
+fn a_segment_seal_is_stable() {
+    let segment = segment();
+    let chain = record_batch::decode(&golden("record_batch_gap"), stream_seed())
+        .unwrap()
+        .chain();
+    let value = SegmentSeal {
+        cluster_id: cluster_id(),
+        stream_uuid: stream_uuid(),
+        segment_id: 12,
+        epoch: 7,
+        base_sequence: 100,
+        end_sequence: 200,
+        records: 3,
+        data_end: segment.len() as u64,
+        crc64: checksum::crc64nvme(&segment),
+        chain,
+        sealed_unix_nanos: NANOS,
+        flush_failure: true,
+    };
+    assert_eq!(SegmentSeal::decode(&golden("segment_seal")).unwrap(), value);
+    assert_eq!(value.encode()[..], golden("segment_seal"));
+}
+
+#[test]
+fn a_stream_header_is_stable() {
+    let value = StreamHeader {
+        cluster_id: cluster_id(),
+        stream: stream(),
+        stream_uuid: stream_uuid(),
+        stream_salt: STREAM_SALT,
+        stream_number: StreamNumber(42),
+        epoch: 7,
+        created_unix_nanos: NANOS,
+    };
+    assert_eq!(
+        StreamHeader::decode(&golden("stream_header")).unwrap(),
+        value
+    );
+    assert_eq!(value.encode()[..], golden("stream_header"));
+}
+
+#[test]
+fn a_manifest_chunk_header_is_stable() {
+    let value = ManifestChunkHeader {
+        cluster_id: cluster_id(),
+        stream: stream(),
+        stream_uuid: stream_uuid(),
+        stream_salt: STREAM_SALT,
+        epoch: 7,
+        chunk: 2,
+        base_manifest_sequence: 30,
+        prev_chain: 0x0BAD_CAFE,
+        created_unix_nanos: NANOS,
+    };
+    assert_eq!(
+        ManifestChunkHeader::decode(&golden("manifest_chunk_header")).unwrap(),
+        value
+    );
+    assert_eq!(value.encode()[..], golden("manifest_chunk_header"));
+}
+
+#[test]
+fn a_manifest_commit_of_every_record_type_is_stable() {
+    let bytes = golden("manifest_commit");
+    let commit = manifest_chunk::decode_commit(&bytes, stream_seed()).unwrap();
+    assert_eq!(commit.records, manifest_records());
+    assert_eq!(
+        (commit.prev_chain, commit.bytes),
+        (0x0BAD_CAFE, bytes.len())
+    );
+
+    let mut encoded = Vec::new();
+    let chain = manifest_chunk::encode_commit(
+        &mut encoded,
+        &manifest_records(),
+        0x0BAD_CAFE,
+        stream_seed(),
+    );
+    assert_eq!(encoded, bytes);
+    assert_eq!(chain, commit.chain);
+}
+
+#[test]
+fn the_ids_of_manifest_records_are_0_to_15_in_the_order_of_the_handbook() {
+    let known: Vec<(u16, &str)> = manifest_records()
+        .iter()
+        .map(|record| (record.event.type_id(), record.event.name()))
+        .collect();
+    let expected = "SegmentOpened SealSegment CompressionStarted CompressionDone CompressionFailed UploadStarted UploadDone \
+                    UploadFailed Tier2DeleteQueued Tier2Deleted HydrationStarted HydrationDone HydrationFailed LocalEvicted \
+                    SnapshotMarker CustomEvent";
+    assert_eq!(
+        known[..16],
+        (0..).zip(expected.split_whitespace()).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_manifest_record_of_a_later_type_is_kept_as_it_is() {
+    let bytes = golden("manifest_commit");
+    let commit = manifest_chunk::decode_commit(&bytes, stream_seed()).unwrap();
+    let last = commit.records.last().unwrap();
+    assert_eq!(
+        last.event,
+        ManifestEvent::Unknown {
+            type_id: 900,
+            payload: b"later".to_vec()
+        }
+    );
+}
+
+#[test]
+fn a_journal_header_is_stable() {
+    let value = JournalHeader {
+        cluster_id: cluster_id(),
+        node_id: node_id(),
+        volume_id: volume_id(),
+        file_number: 9,
+        salt: FILE_SALT,
+        first_commit: 1000,
+        table_offset: 4096,
+        created_unix_nanos: NANOS,
+    };
+    assert_eq!(
+        JournalHeader::decode(&golden("journal_header")).unwrap(),
+        value
+    );
+    assert_eq!(value.encode()[..], golden("journal_header"));
+}
+
+#[test]
+fn a_journal_commit_of_every_frame_kind_is_stable() {
+    let bytes = golden("journal_commit");
+    let commit = journal::decode_commit(&bytes, FILE_SALT, file_seed()).unwrap();
+    let fields = CommitFields {
+        file_number: 9,
+        number: 1000,
+        frame_count: 5,
+        written_unix_nanos: NANOS,
+        prev_crc: 0x00C0_FFEE,
+    };
+    assert_eq!(
+        (commit.fields, commit.bytes(), commit.padded_bytes()),
+        (fields, bytes.len(), 4096)
+    );
+
+    let number = StreamNumber(42);
+    let table = [
+        Position {
+            stream: number,
+            file: FileKind::Segment,
+            file_id: 12,
+            synced_bytes: 4096,
+        },
+        Position {
+            stream: number,
+            file: FileKind::ManifestChunk,
+            file_id: 2,
+            synced_bytes: 8192,
+        },
+    ];
+    let synced = [Position {
+        stream: StreamNumber(43),
+        file: FileKind::Segment,
+        file_id: 1,
+        synced_bytes: 65536,
+    }];
+    let batches = [golden("record_batch"), golden("record_batch_gap")].concat();
+    let mut manifest = Vec::new();
+    manifest_chunk::encode_commit(
+        &mut manifest,
+        &manifest_records()[..2],
+        0x0BAD_CAFE,
+        stream_seed(),
+    );
+
+    let frames: Vec<Frame<'_>> = commit.frames().collect();
+    let [
+        Frame::CheckpointTable(first),
+        Frame::StreamBytes {
+            stream,
+            segment_id: 12,
+            position: 4096,
+            base_sequence: 100,
+            bytes: second,
+        },
+        Frame::Manifest {
+            stream: owner,
+            chunk: 2,
+            position: 4096,
+            bytes: third,
+        },
+        Frame::CheckpointPositions(fourth),
+        last,
+    ] = &frames[..]
+    else {
+        panic!("{frames:?}");
+    };
+    assert_eq!((*stream, *owner), (number, number));
+    assert_eq!(first.iter().collect::<Vec<_>>(), table);
+    assert_eq!(*second, batches);
+    assert_eq!(*third, manifest);
+    assert_eq!(fourth.iter().collect::<Vec<_>>(), synced);
+    assert_eq!(
+        *last,
+        Frame::Unknown {
+            kind: 77,
+            bytes: b"later"
+        }
+    );
+
+    // The frame of a later kind is not ours to write: it is taken from the golden bytes.
+    let mut encoded = vec![0; journal::COMMIT_HEADER_BYTES];
+    let rows = |positions: &[Position]| {
+        let mut body = Vec::new();
+        positions
+            .iter()
+            .for_each(|position| journal::encode_position(&mut body, position));
+        body
+    };
+    journal::encode_frame(&mut encoded, &FrameHeader::CheckpointTable, &rows(&table));
+    let header = FrameHeader::StreamBytes {
+        stream: number,
+        segment_id: 12,
+        position: 4096,
+        base_sequence: 100,
+    };
+    journal::encode_frame(&mut encoded, &header, &batches);
+    journal::encode_frame(
+        &mut encoded,
+        &FrameHeader::Manifest {
+            stream: number,
+            chunk: 2,
+            position: 4096,
+        },
+        &manifest,
+    );
+    journal::encode_frame(
+        &mut encoded,
+        &FrameHeader::CheckpointPositions,
+        &rows(&synced),
+    );
+    encoded.extend_from_slice(&bytes[encoded.len()..]);
+    let crc = journal::seal_commit(&mut encoded, &fields, FILE_SALT, file_seed());
+    assert_eq!(encoded, bytes);
+    assert_eq!(crc, commit.crc);
+}
+
+#[test]
+fn a_warm_header_is_stable() {
+    let value = WarmHeader {
+        cluster_id: cluster_id(),
+        stream: stream(),
+        stream_uuid: stream_uuid(),
+        segment_id: 12,
+        epoch: 7,
+        base_sequence: 100,
+        block_bytes: 65536,
+        dictionary_id: 3,
+    };
+    assert_eq!(WarmHeader::decode(&golden("warm_header")).unwrap(), value);
+    assert_eq!(value.encode()[..], golden("warm_header"));
+}
+
+#[test]
+fn a_warm_tail_is_stable_and_finds_the_block_of_a_sequence() {
+    let tail = golden("warm_tail");
+    let segment = segment();
+    let cut = segment.len() - golden("record_batch_gap").len();
+    let blocks = [
+        BlockEntry {
+            first_sequence: 100,
+            uncompressed_offset: 0,
+            compressed_offset: 256,
+            compressed_bytes: 900,
+            crc32c: checksum::crc32c(&segment[..cut]),
+        },
+        BlockEntry {
+            first_sequence: 103,
+            uncompressed_offset: cut as u64,
+            compressed_offset: 1156,
+            compressed_bytes: 80,
+            crc32c: checksum::crc32c(&segment[cut..]),
+        },
+    ];
+    let footer_at = tail.len() - warm::FOOTER_BYTES;
+    let footer = WarmFooter::decode(&tail[footer_at..], 1236 + tail.len() as u64).unwrap();
+    let index = WarmIndex::decode(&tail, &footer).unwrap();
+    assert_eq!(index.blocks, blocks);
+    assert_eq!(
+        (footer.blocks, footer.tail_offset, footer.tail_bytes()),
+        (2, 1236, tail.len())
+    );
+    assert_eq!(
+        index.uncompressed_bytes(0) + index.uncompressed_bytes(1),
+        segment.len()
+    );
+    let found: Vec<_> = [99, 100, 102, 103, 199, 200]
+        .map(|sequence| index.block_of(sequence))
+        .into();
+    assert_eq!(found, [None, Some(0), Some(0), Some(1), Some(1), None]);
+
+    let summary = WarmSummary {
+        segment_id: 12,
+        epoch: 7,
+        base_sequence: 100,
+        end_sequence: 200,
+        records: 3,
+        uncompressed_bytes: segment.len() as u64,
+        crc64: checksum::crc64nvme(&segment),
+        chain: footer.chain,
+    };
+    assert_eq!(warm::encode_tail(&blocks, &summary, 1236), tail);
+}
+
+#[test]
+fn the_json_things_are_stable() {
+    let claim = Claim {
+        format_version: 0,
+        cluster_id: cluster_id(),
+        stream: stream(),
+        epoch: 7,
+        node_id: node_id(),
+        volume_id: volume_id(),
+        node: "orders-0".into(),
+        address: "orders-0.orders-engine.default.svc:7421".into(),
+    };
+    assert_eq!(Claim::decode(&golden("claim")).unwrap(), claim);
+    assert_eq!(claim.encode(), golden("claim"));
+
+    let marker = ClusterMarker {
+        format_version: 0,
+        cluster_id: cluster_id(),
+        namespace: "default".into(),
+        name: "orders".into(),
+    };
+    assert_eq!(ClusterMarker::decode(&golden("cluster")).unwrap(), marker);
+    assert_eq!(marker.encode(), golden("cluster"));
+
+    let volume = VolumeIdentity {
+        format_version: 0,
+        cluster_id: cluster_id(),
+        node: "orders-0".into(),
+        node_id: node_id(),
+        volume_id: volume_id(),
+    };
+    assert_eq!(VolumeIdentity::decode(&golden("volume")).unwrap(), volume);
+    assert_eq!(volume.encode(), golden("volume"));
+}
