@@ -51,20 +51,32 @@ pub fn cargo() -> Command {
     command.current_dir(places::root());
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
-        let added_by_cargo = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_PRIMARY_", "CARGO_CRATE_", "CARGO_BIN_"];
+        let added_by_cargo = [
+            "CARGO_PKG_",
+            "CARGO_MANIFEST_",
+            "CARGO_PRIMARY_",
+            "CARGO_CRATE_",
+            "CARGO_BIN_",
+        ];
         if added_by_cargo.iter().any(|prefix| name.starts_with(prefix)) {
             command.env_remove(name);
         }
     }
     // It would replace the flags that make our programs static.
-    command.env_remove("RUSTFLAGS").env_remove("AOF2_ENGINE_VERSION");
+    command
+        .env_remove("RUSTFLAGS")
+        .env_remove("AOF2_ENGINE_VERSION");
     command
 }
 
 /// Builds the workspace; `engine_version` replaces the version that the engine's programs tell.
 pub fn build(targets: Targets, engine_version: Option<&str>) -> Result<Built> {
     let mut command = cargo();
-    command.args(["build", "--workspace", "--message-format=json-render-diagnostics"]);
+    command.args([
+        "build",
+        "--workspace",
+        "--message-format=json-render-diagnostics",
+    ]);
     command.arg(match targets {
         Targets::Programs => "--bins",
         Targets::All => "--all-targets",
@@ -98,7 +110,10 @@ fn note_artifact(built: &mut Built, message: &Value) {
     if message["reason"] != "compiler-artifact" {
         return;
     }
-    let (Some(executable), Some(target)) = (message["executable"].as_str(), message["target"]["name"].as_str()) else {
+    let (Some(executable), Some(target)) = (
+        message["executable"].as_str(),
+        message["target"]["name"].as_str(),
+    ) else {
         return;
     };
     let is_kind = |wanted: &str| {
@@ -138,14 +153,22 @@ mod tests {
 
     #[test]
     fn package_ids_of_both_shapes_give_the_name() {
-        assert_eq!(package_name("path+file:///repo/crds#aof2-crds@0.1.0"), "aof2-crds");
+        assert_eq!(
+            package_name("path+file:///repo/crds#aof2-crds@0.1.0"),
+            "aof2-crds"
+        );
         assert_eq!(package_name("path+file:///repo/xtask#0.1.0"), "xtask");
     }
 
     #[test]
     fn programs_and_tests_are_told_apart_and_libraries_left_out() {
         let mut built = Built::default();
-        for (kind, test, executable) in [("bin", false, Some("/a")), ("bin", true, Some("/b")), ("test", true, Some("/c")), ("lib", false, None)] {
+        for (kind, test, executable) in [
+            ("bin", false, Some("/a")),
+            ("bin", true, Some("/b")),
+            ("test", true, Some("/c")),
+            ("lib", false, None),
+        ] {
             note_artifact(
                 &mut built,
                 &json!({

@@ -28,8 +28,17 @@ pub fn output(command: &mut Command) -> Result<String> {
         .with_context(|| format!("cannot start {}", shown(command)))?;
     if !finished.status.success() {
         let said = String::from_utf8_lossy(&finished.stderr);
-        let said = if said.trim().is_empty() { String::from_utf8_lossy(&finished.stdout) } else { said };
-        bail!("{} ended with {}: {}", shown(command), finished.status, last_lines(&said));
+        let said = if said.trim().is_empty() {
+            String::from_utf8_lossy(&finished.stdout)
+        } else {
+            said
+        };
+        bail!(
+            "{} ended with {}: {}",
+            shown(command),
+            finished.status,
+            last_lines(&said)
+        );
     }
     Ok(String::from_utf8_lossy(&finished.stdout).into_owned())
 }
@@ -66,12 +75,20 @@ pub fn find_program(program: &str) -> Option<PathBuf> {
 
 /// The PATH with `folder` in front.
 pub fn search_path(folder: &Path) -> String {
-    format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default())
+    format!(
+        "{}:{}",
+        folder.display(),
+        std::env::var("PATH").unwrap_or_default()
+    )
 }
 
 fn shown(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
-    words.extend(command.get_args().map(|word| word.to_string_lossy().into_owned()));
+    words.extend(
+        command
+            .get_args()
+            .map(|word| word.to_string_lossy().into_owned()),
+    );
     let line = words.join(" ");
     match line.char_indices().nth(200) {
         Some((end, _)) => format!("`{}...`", &line[..end]),

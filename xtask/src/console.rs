@@ -28,7 +28,10 @@ pub fn timed<T, E>(what: impl Display, work: impl FnOnce() -> Result<T, E>) -> R
     say(format_args!("{what} ..."));
     let result = work();
     let verdict = if result.is_ok() { "done" } else { "FAILED" };
-    say(format_args!("{what}: {verdict} in {}", seconds(begun.elapsed())));
+    say(format_args!(
+        "{what}: {verdict} in {}",
+        seconds(begun.elapsed())
+    ));
     result
 }
 

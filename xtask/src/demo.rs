@@ -1,4 +1,59 @@
+//! `cargo xtask demo`: everything up to the story, which `e2e/src/bin/demo.rs` tells.
+
+use std::process::Command;
+
 use anyhow::Result;
+
+use crate::cargo::{self, Targets};
+use crate::cluster::{self, Wishes};
+use crate::console::{say, section};
+use crate::{command, image, places};
+
+const CLUSTER: &str = "demo";
+const STORY: &str = "aof2-demo";
+
 #[derive(clap::Args)]
-pub struct Options {}
-pub fn run(_o: &Options) -> Result<()> { Ok(()) }
+pub struct Options {
+    /// Remove the demo's cluster
+    #[arg(long)]
+    down: bool,
+    /// Arguments of the story itself
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+pub fn run(options: &Options) -> Result<()> {
+    if options.down {
+        cluster::down(CLUSTER)?;
+        say(format_args!(
+            "the demo is gone; {} (built programs) and installed packages remain",
+            places::cache()?.display()
+        ));
+        return Ok(());
+    }
+    section("prerequisites");
+    // Rust and Go at the same time: while one waits for the network or links, the other compiles.
+    let (built, prepared) = std::thread::scope(|scope| {
+        let prepare = scope.spawn(cluster::prepare);
+        let built = cargo::build(Targets::Programs, None);
+        (built, prepare.join())
+    });
+    prepared.map_err(|_| anyhow::anyhow!("the preparation panicked"))??;
+    let built = built?;
+    section("a cluster");
+    let cluster = cluster::up(CLUSTER, Wishes::default())?;
+    section("images");
+    let images = image::build_from(&built, Targets::Programs, &cluster.image_prefix)?;
+    cluster.load(&images)?;
+    section("the story");
+    command::run(
+        Command::new(built.program(STORY)?)
+            .args(&options.arguments)
+            .envs(cluster.environment()?)
+            .current_dir(places::root()),
+    )?;
+    println!();
+    cluster::status(CLUSTER, false)?;
+    println!("# the end of it: cargo xtask demo --down");
+    Ok(())
+}

@@ -8,7 +8,14 @@ use crate::console::say;
 
 pub fn run() -> Result<()> {
     command::run(cargo().args(["fmt", "--all", "--check"]))?;
-    command::run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    command::run(cargo().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
     deny()
 }
 

@@ -22,7 +22,11 @@ use cluster::Wishes;
 use console::say;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Everything that is done to this repository beside editing it", version)]
+#[command(
+    name = "cargo xtask",
+    about = "Everything that is done to this repository beside editing it",
+    version
+)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -45,11 +49,8 @@ enum Verb {
     Demo(demo::Options),
     /// cargo fmt --check, clippy, and cargo deny where that is installed
     Lint,
-    /// Make generated files again (or, with --check, say which are stale)
-    Generate {
-        #[arg(long)]
-        check: bool,
-    },
+    /// Make the generated files again
+    Generate,
 }
 
 #[derive(Subcommand)]
@@ -104,19 +105,25 @@ fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Result<()> {
     match verb {
-        Verb::Cluster(ClusterVerb::Up { cluster, nodes, audit }) => {
+        Verb::Cluster(ClusterVerb::Up {
+            cluster,
+            nodes,
+            audit,
+        }) => {
             // Tests read the log, so their cluster always keeps it.
             let audit = audit || cluster.name == test::CLUSTER;
             cluster::up(&cluster.name, Wishes { nodes, audit })?;
             cluster::status(&cluster.name, false)
         }
         Verb::Cluster(ClusterVerb::Down { cluster }) => cluster::down(&cluster.name),
-        Verb::Cluster(ClusterVerb::Status { cluster, json }) => cluster::status(&cluster.name, json),
+        Verb::Cluster(ClusterVerb::Status { cluster, json }) => {
+            cluster::status(&cluster.name, json)
+        }
         Verb::Image { cluster } => make_images(cluster.as_deref()),
         Verb::Test(options) => test::run(&options),
         Verb::Demo(options) => demo::run(&options),
         Verb::Lint => lint::run(),
-        Verb::Generate { check } => generate::run(check),
+        Verb::Generate => generate::run(),
     }
 }
 
@@ -148,5 +155,10 @@ fn restart_with_system_folders() -> Option<std::io::Error> {
     }
     let myself = std::env::current_exe().ok()?;
     let path = format!("{path}:{}", missing.join(":"));
-    Some(Command::new(myself).args(std::env::args_os().skip(1)).env("PATH", path).exec())
+    Some(
+        Command::new(myself)
+            .args(std::env::args_os().skip(1))
+            .env("PATH", path)
+            .exec(),
+    )
 }

@@ -9,7 +9,8 @@ use crate::console::say;
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
-    let manifest = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").into());
+    let manifest =
+        std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").into());
     Path::new(&manifest)
         .parent()
         .expect("xtask lies in a folder of the repository")
@@ -29,7 +30,10 @@ pub fn cache() -> Result<PathBuf> {
     // A local node mounts folders of its own over these, and would not see the cache any more.
     for taken in ["/run", "/var/lib", "/var/log"] {
         if cache.starts_with(taken) {
-            bail!("the cache folder {} lies under {taken}; set XDG_CACHE_HOME to another place", cache.display());
+            bail!(
+                "the cache folder {} lies under {taken}; set XDG_CACHE_HOME to another place",
+                cache.display()
+            );
         }
     }
     Ok(cache)
@@ -58,7 +62,9 @@ pub fn lock(file: &Path, waiting_for: &str) -> Result<File> {
         .open(file)
         .with_context(|| format!("cannot open the lock file {}", file.display()))?;
     if lock.try_lock().is_err() {
-        say(format_args!("waiting for another cargo xtask: {waiting_for}"));
+        say(format_args!(
+            "waiting for another cargo xtask: {waiting_for}"
+        ));
         lock.lock()
             .with_context(|| format!("cannot lock {}", file.display()))?;
     }

@@ -22,19 +22,33 @@ pub fn up(name: &str, wishes: Wishes) -> Result<Cluster> {
     }
     let folder = folder(name)?;
     fs::create_dir_all(&folder)?;
-    let mut config = String::from("kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnodes:\n- role: control-plane\n");
+    let mut config = String::from(
+        "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnodes:\n- role: control-plane\n",
+    );
     for _ in 1..wishes.nodes.unwrap_or(1) {
         config.push_str("- role: worker\n");
     }
     fs::write(folder.join("kind.yaml"), config)?;
-    timed(format_args!("kind create cluster {}", kind_name(name)), || {
-        run(Command::new("kind")
-            .args(["create", "cluster", "--name", &kind_name(name), "--wait", "120s", "--config"])
-            .arg(folder.join("kind.yaml"))
-            .arg("--kubeconfig")
-            .arg(kubeconfig(name)?))
-    })?;
-    find(name)?.with_context(|| format!("kind made cluster {} and does not list it", kind_name(name)))
+    timed(
+        format_args!("kind create cluster {}", kind_name(name)),
+        || {
+            run(Command::new("kind")
+                .args([
+                    "create",
+                    "cluster",
+                    "--name",
+                    &kind_name(name),
+                    "--wait",
+                    "120s",
+                    "--config",
+                ])
+                .arg(folder.join("kind.yaml"))
+                .arg("--kubeconfig")
+                .arg(kubeconfig(name)?))
+        },
+    )?;
+    find(name)?
+        .with_context(|| format!("kind made cluster {} and does not list it", kind_name(name)))
 }
 
 pub fn find(name: &str) -> Result<Option<Cluster>> {
@@ -43,14 +57,17 @@ pub fn find(name: &str) -> Result<Option<Cluster>> {
         return Ok(None);
     }
     fs::create_dir_all(folder(name)?)?;
-    fs::write(kubeconfig(name)?, output(Command::new("kind").args(["get", "kubeconfig", "--name", &kind_name(name)]))?)?;
+    fs::write(
+        kubeconfig(name)?,
+        output(Command::new("kind").args(["get", "kubeconfig", "--name", &kind_name(name)]))?,
+    )?;
     Ok(Some(Cluster {
         name: name.to_owned(),
         provider: Provider::Kind,
         kubeconfig: kubeconfig(name)?,
         image_prefix: LOCAL_PREFIX.to_owned(),
         audit_log: None,
-        folder: None,
+        folder: folder(name)?,
     }))
 }
 

@@ -63,8 +63,8 @@ pub struct Cluster {
     /// What image references begin with.
     pub image_prefix: String,
     pub audit_log: Option<PathBuf>,
-    /// Where a local cluster keeps its logs and process records.
-    pub folder: Option<PathBuf>,
+    /// What belongs to this cluster: a local one's logs and process records, and diagnostics of tests.
+    pub folder: PathBuf,
 }
 
 impl Cluster {
@@ -91,9 +91,13 @@ impl Cluster {
             ("AOF2_E2E_KUBECONFIG", path(&self.kubeconfig)),
             ("AOF2_E2E_BIN", path(&places::bin()?)),
             ("AOF2_E2E_IMAGE_PREFIX", self.image_prefix.clone()),
+            ("AOF2_E2E_CLUSTER_DIR", path(&self.folder)),
         ];
-        environment.extend(self.audit_log.as_ref().map(|log| ("AOF2_E2E_AUDIT_LOG", path(log))));
-        environment.extend(self.folder.as_ref().map(|folder| ("AOF2_E2E_CLUSTER_DIR", path(folder))));
+        environment.extend(
+            self.audit_log
+                .as_ref()
+                .map(|log| ("AOF2_E2E_AUDIT_LOG", path(log))),
+        );
         Ok(environment)
     }
 }
@@ -173,7 +177,9 @@ pub fn status(name: &str, as_json: bool) -> Result<()> {
     .with_context(|| format!("the API server of cluster {name} does not answer"))?;
     let server = output(cluster.kubectl()?.args(["version", "-o", "json"]))?;
     let server: serde_json::Value = serde_json::from_str(&server)?;
-    let server = server["serverVersion"]["gitVersion"].as_str().unwrap_or("unknown");
+    let server = server["serverVersion"]["gitVersion"]
+        .as_str()
+        .unwrap_or("unknown");
     if as_json {
         let nodes: Vec<_> = nodes
             .lines()
@@ -190,15 +196,24 @@ pub fn status(name: &str, as_json: bool) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&status)?);
         return Ok(());
     }
-    println!("cluster {} ({}), Kubernetes {server}", cluster.name, cluster.provider.name());
+    println!(
+        "cluster {} ({}), Kubernetes {server}",
+        cluster.name,
+        cluster.provider.name()
+    );
     for line in nodes.lines() {
-        println!("  node {}", line.replacen(" True ", " Ready ", 1).replacen(" False ", " NotReady ", 1));
+        println!(
+            "  node {}",
+            line.replacen(" True ", " Ready ", 1)
+                .replacen(" False ", " NotReady ", 1)
+        );
     }
     if let Some(log) = &cluster.audit_log {
         println!("  audit log {}", log.display());
     }
-    if let Some(folder) = &cluster.folder {
-        println!("  logs {}/log, a shell in a node: {}/on-node 1 bash", folder.display(), folder.display());
+    if cluster.provider == Provider::Local {
+        let folder = cluster.folder.display();
+        println!("  logs {folder}/log, a shell in a node: {folder}/on-node 1 bash");
     }
     println!("export KUBECONFIG={}", cluster.kubeconfig.display());
     println!("export PATH={}:$PATH", places::bin()?.display());
@@ -225,7 +240,9 @@ fn check_name(name: &str) -> Result<()> {
     let fits = !name.is_empty()
         && name.len() <= 20
         && name.starts_with(|first: char| first.is_ascii_lowercase())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
     if !fits {
         bail!("cluster name `{name}`: give 1 to 20 of a-z, 0-9 and -, the first a letter");
     }
@@ -238,7 +255,15 @@ mod tests {
 
     #[test]
     fn a_name_that_could_leave_the_clusters_folder_is_refused() {
-        for bad in ["", "../x", "a/b", "Demo", "-x", "a.b", "aaaaaaaaaaaaaaaaaaaaa"] {
+        for bad in [
+            "",
+            "../x",
+            "a/b",
+            "Demo",
+            "-x",
+            "a.b",
+            "aaaaaaaaaaaaaaaaaaaaa",
+        ] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
         for good in ["demo", "test", "a-1"] {

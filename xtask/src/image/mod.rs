@@ -34,22 +34,48 @@ const OPERATOR_PROGRAMS: &[&str] = &["aof2-operator"];
 
 /// Builds the workspace's programs and makes all images of them.
 pub fn build(prefix: &str) -> Result<Vec<Image>> {
-    build_from(&cargo::build(Targets::Programs, None)?, Targets::Programs, prefix)
+    build_from(
+        &cargo::build(Targets::Programs, None)?,
+        Targets::Programs,
+        prefix,
+    )
 }
 
 /// The same from programs that are built already; `targets` is what built them, so that nothing is compiled twice.
 pub fn build_from(built: &Built, targets: Targets, prefix: &str) -> Result<Vec<Image>> {
     let folder = images_folder(built)?;
-    let current = stripped(built, ENGINE_PROGRAMS, &folder.join(format!("engine-{VERSION}")))?;
+    let current = stripped(
+        built,
+        ENGINE_PROGRAMS,
+        &folder.join(format!("engine-{VERSION}")),
+    )?;
     let next_folder = folder.join(format!("engine-{NEXT_VERSION}"));
     relink_engine(&current, targets, &next_folder)?;
-    let next: Vec<PathBuf> = ENGINE_PROGRAMS.iter().map(|name| next_folder.join(name)).collect();
+    let next: Vec<PathBuf> = ENGINE_PROGRAMS
+        .iter()
+        .map(|name| next_folder.join(name))
+        .collect();
     let operator = stripped(built, OPERATOR_PROGRAMS, &folder.join("operator"))?;
 
     let images = vec![
-        image(&format!("{prefix}/aof2-engine:{VERSION}"), "aof2-engine", &current, &folder)?,
-        image(&format!("{prefix}/aof2-engine:{NEXT_VERSION}"), "aof2-engine", &next, &folder)?,
-        image(&format!("{prefix}/aof2-operator:{VERSION}"), "aof2-operator", &operator, &folder)?,
+        image(
+            &format!("{prefix}/aof2-engine:{VERSION}"),
+            "aof2-engine",
+            &current,
+            &folder,
+        )?,
+        image(
+            &format!("{prefix}/aof2-engine:{NEXT_VERSION}"),
+            "aof2-engine",
+            &next,
+            &folder,
+        )?,
+        image(
+            &format!("{prefix}/aof2-operator:{VERSION}"),
+            "aof2-operator",
+            &operator,
+            &folder,
+        )?,
         image(
             &format!("{prefix}/versitygw:{VERSITYGW_VERSION}"),
             "versitygw",
@@ -58,7 +84,11 @@ pub fn build_from(built: &Built, targets: Targets, prefix: &str) -> Result<Vec<I
         )?,
     ];
     for image in &images {
-        say(format_args!("image {} {}", image.reference, &image.digest[..19]));
+        say(format_args!(
+            "image {} {}",
+            image.reference,
+            &image.digest[..19]
+        ));
     }
     Ok(images)
 }
@@ -117,10 +147,15 @@ fn relink_engine(current: &[PathBuf], targets: Targets, folder: &Path) -> Result
 fn image(reference: &str, entrypoint: &str, programs: &[PathBuf], folder: &Path) -> Result<Image> {
     let mut files = base_files()?;
     for program in programs {
-        let name = program.file_name().and_then(|name| name.to_str()).context("a program without a name")?;
+        let name = program
+            .file_name()
+            .and_then(|name| name.to_str())
+            .context("a program without a name")?;
         files.program(&format!("usr/bin/{name}"), program)?;
     }
-    let (_, version) = reference.rsplit_once(':').context("a reference without a tag")?;
+    let (_, version) = reference
+        .rsplit_once(':')
+        .context("a reference without a tag")?;
     let config = json!({
         "Entrypoint": [format!("/usr/bin/{entrypoint}")],
         "Env": ["PATH=/usr/bin"],
@@ -128,20 +163,37 @@ fn image(reference: &str, entrypoint: &str, programs: &[PathBuf], folder: &Path)
         "WorkingDir": "/",
         "Labels": {"org.opencontainers.image.title": entrypoint, "org.opencontainers.image.version": version},
     });
-    Image::write(reference, &config, &files, &folder.join(format!("{entrypoint}-{version}.oci")))
+    Image::write(
+        reference,
+        &config,
+        &files,
+        &folder.join(format!("{entrypoint}-{version}.oci")),
+    )
 }
 
 /// What a program expects of any system: a user database, a temporary folder, the authorities it may trust.
 fn base_files() -> Result<Files> {
     let mut files = Files::default();
-    let text = |content: &str| Entry::File { mode: 0o644, content: content.as_bytes().to_vec() };
-    files.add("etc/passwd", text("root:x:0:0:root:/:/sbin/nologin\naof2:x:65532:65532:aof2:/:/sbin/nologin\n"));
+    let text = |content: &str| Entry::File {
+        mode: 0o644,
+        content: content.as_bytes().to_vec(),
+    };
+    files.add(
+        "etc/passwd",
+        text("root:x:0:0:root:/:/sbin/nologin\naof2:x:65532:65532:aof2:/:/sbin/nologin\n"),
+    );
     files.add("etc/group", text("root:x:0:\naof2:x:65532:\n"));
     files.add("tmp", Entry::Folder { mode: 0o1777 });
     let authorities = Path::new("/etc/ssl/certs/ca-certificates.crt");
     if authorities.is_file() {
         let content = fs::read(authorities)?;
-        files.add("etc/ssl/certs/ca-certificates.crt", Entry::File { mode: 0o644, content });
+        files.add(
+            "etc/ssl/certs/ca-certificates.crt",
+            Entry::File {
+                mode: 0o644,
+                content,
+            },
+        );
     }
     Ok(files)
 }

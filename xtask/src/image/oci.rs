@@ -39,8 +39,15 @@ impl Files {
     }
 
     pub fn program(&mut self, path: &str, source: &Path) -> Result<()> {
-        let content = fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
-        self.add(path, Entry::File { mode: 0o755, content });
+        let content =
+            fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
+        self.add(
+            path,
+            Entry::File {
+                mode: 0o755,
+                content,
+            },
+        );
         Ok(())
     }
 
@@ -84,15 +91,23 @@ impl Image {
             "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
         });
         let config = blob(&blobs, CONFIG, &serde_json::to_vec(&config)?)?;
-        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
+        let manifest =
+            json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
         let mut manifest = blob(&blobs, MANIFEST, &serde_json::to_vec(&manifest)?)?;
         let digest = manifest["digest"].as_str().unwrap_or_default().to_owned();
         // containerd takes the image's name from here.
         manifest["annotations"] = json!({"io.containerd.image.name": reference});
         let index = json!({"schemaVersion": 2, "manifests": [manifest]});
         fs::write(layout.join("index.json"), serde_json::to_vec(&index)?)?;
-        fs::write(layout.join("oci-layout"), br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-        Ok(Self { reference: reference.to_owned(), digest, layout: layout.to_path_buf() })
+        fs::write(
+            layout.join("oci-layout"),
+            br#"{"imageLayoutVersion":"1.0.0"}"#,
+        )?;
+        Ok(Self {
+            reference: reference.to_owned(),
+            digest,
+            layout: layout.to_path_buf(),
+        })
     }
 
     /// The layout as one archive.
@@ -101,7 +116,8 @@ impl Image {
         for name in ["oci-layout", "index.json"] {
             archive.file(name, 0o644, &fs::read(self.layout.join(name))?)?;
         }
-        let mut blobs: Vec<_> = fs::read_dir(self.layout.join("blobs/sha256"))?.collect::<Result<_, _>>()?;
+        let mut blobs: Vec<_> =
+            fs::read_dir(self.layout.join("blobs/sha256"))?.collect::<Result<_, _>>()?;
         blobs.sort_by_key(std::fs::DirEntry::file_name);
         for blob in blobs {
             let path = format!("blobs/sha256/{}", blob.file_name().to_string_lossy());
@@ -130,9 +146,21 @@ mod tests {
 
     fn write(layout: &Path, content: &[u8]) -> Image {
         let mut files = Files::default();
-        files.add("usr/bin/tool", Entry::File { mode: 0o755, content: content.to_vec() });
+        files.add(
+            "usr/bin/tool",
+            Entry::File {
+                mode: 0o755,
+                content: content.to_vec(),
+            },
+        );
         files.add("tmp", Entry::Folder { mode: 0o1777 });
-        Image::write("aof2.local/tool:1", &json!({"Entrypoint": ["/usr/bin/tool"]}), &files, layout).unwrap()
+        Image::write(
+            "aof2.local/tool:1",
+            &json!({"Entrypoint": ["/usr/bin/tool"]}),
+            &files,
+            layout,
+        )
+        .unwrap()
     }
 
     #[test]
@@ -153,13 +181,21 @@ mod tests {
             assert_eq!(hex::encode(Sha256::digest(&content)), hash);
             content
         };
-        let index: Value = serde_json::from_slice(&fs::read(folder.path().join("index.json")).unwrap()).unwrap();
+        let index: Value =
+            serde_json::from_slice(&fs::read(folder.path().join("index.json")).unwrap()).unwrap();
         assert_eq!(index["manifests"][0]["digest"], json!(image.digest));
-        let manifest: Value = serde_json::from_slice(&read(&index["manifests"][0]["digest"])).unwrap();
+        let manifest: Value =
+            serde_json::from_slice(&read(&index["manifests"][0]["digest"])).unwrap();
         for descriptor in [&manifest["config"], &manifest["layers"][0]] {
-            assert_eq!(read(&descriptor["digest"]).len() as u64, descriptor["size"].as_u64().unwrap());
+            assert_eq!(
+                read(&descriptor["digest"]).len() as u64,
+                descriptor["size"].as_u64().unwrap()
+            );
         }
         let config: Value = serde_json::from_slice(&read(&manifest["config"]["digest"])).unwrap();
-        assert_eq!(config["rootfs"]["diff_ids"][0], manifest["layers"][0]["digest"]);
+        assert_eq!(
+            config["rootfs"]["diff_ids"][0],
+            manifest["layers"][0]["digest"]
+        );
     }
 }

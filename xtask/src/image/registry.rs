@@ -13,8 +13,13 @@ use crate::places;
 
 /// Pushes under the image's own reference. crane speaks plain HTTP to registries on the loopback address only.
 pub fn push(image: &Image) -> Result<()> {
-    output(crane()?.arg("push").arg(&image.layout).arg(&image.reference))
-        .with_context(|| format!("cannot push {}", image.reference))?;
+    output(
+        crane()?
+            .arg("push")
+            .arg(&image.layout)
+            .arg(&image.reference),
+    )
+    .with_context(|| format!("cannot push {}", image.reference))?;
     say(format_args!("pushed {}", image.reference));
     Ok(())
 }
@@ -42,13 +47,24 @@ fn exchange(images: &[Image], address: &str) -> Result<()> {
     wait_until("the registry answers", Duration::from_secs(10), list)?;
     let pulled = std::env::temp_dir().join(format!("aof2-pulled-{}", std::process::id()));
     for image in images {
-        let remote = Image { reference: format!("{address}/{}", image.short_name()), ..image.clone() };
+        let remote = Image {
+            reference: format!("{address}/{}", image.short_name()),
+            ..image.clone()
+        };
         push(&remote)?;
-        output(crane()?.args(["pull", "--format=oci", &remote.reference]).arg(&pulled))?;
+        output(
+            crane()?
+                .args(["pull", "--format=oci", &remote.reference])
+                .arg(&pulled),
+        )?;
         let index = std::fs::read_to_string(pulled.join("index.json"))?;
         std::fs::remove_dir_all(&pulled)?;
         if !index.contains(&image.digest) {
-            bail!("{} was pushed as {} and pulled as something else: {index}", image.reference, image.digest);
+            bail!(
+                "{} was pushed as {} and pulled as something else: {index}",
+                image.reference,
+                image.digest
+            );
         }
     }
     Ok(())

@@ -38,11 +38,20 @@ impl<W: Write> Archive<W> {
         Ok(self.into)
     }
 
-    fn header(&mut self, path: &str, mode: u32, bytes: u64, kind: u8, target: &str) -> io::Result<()> {
+    fn header(
+        &mut self,
+        path: &str,
+        mode: u32,
+        bytes: u64,
+        kind: u8,
+        target: &str,
+    ) -> io::Result<()> {
         let mut block = [0u8; BLOCK_BYTES];
         let mut put = |at: usize, room: usize, text: &str| {
             if text.len() > room {
-                return Err(io::Error::other(format!("`{text}` does not fit into a tar header")));
+                return Err(io::Error::other(format!(
+                    "`{text}` does not fit into a tar header"
+                )));
             }
             block[at..at + text.len()].copy_from_slice(text.as_bytes());
             Ok(())
@@ -90,9 +99,25 @@ mod tests {
         let listing = tar.wait_with_output().unwrap();
         assert!(listing.status.success());
         let listing = String::from_utf8(listing.stdout).unwrap();
-        let words: Vec<Vec<&str>> = listing.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(words[0], ["drwxrwxrwt", "0/0", "0", "1970-01-01", "00:00", "tmp/"]);
-        assert_eq!(words[1], ["-rwxr-xr-x", "0/0", "700", "1970-01-01", "00:00", "usr/bin/tool"]);
+        let words: Vec<Vec<&str>> = listing
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(
+            words[0],
+            ["drwxrwxrwt", "0/0", "0", "1970-01-01", "00:00", "tmp/"]
+        );
+        assert_eq!(
+            words[1],
+            [
+                "-rwxr-xr-x",
+                "0/0",
+                "700",
+                "1970-01-01",
+                "00:00",
+                "usr/bin/tool"
+            ]
+        );
         assert_eq!(words[2][5..], ["bin", "->", "usr/bin"]);
     }
 

@@ -22,19 +22,58 @@ enum Proof {
 }
 
 const PACKAGES: &[Package] = &[
-    Package { name: "containerd", proof: Proof::Program("containerd") },
-    Package { name: "runc", proof: Proof::Program("runc") },
-    Package { name: "containernetworking-plugins", proof: Proof::File("/usr/lib/cni/bridge") },
-    Package { name: "iptables", proof: Proof::Program("iptables") },
-    Package { name: "nftables", proof: Proof::Program("nft") },
-    Package { name: "conntrack", proof: Proof::Program("conntrack") },
-    Package { name: "busybox-static", proof: Proof::StaticProgram("busybox") },
-    Package { name: "iproute2", proof: Proof::Program("ip") },
-    Package { name: "procps", proof: Proof::Program("sysctl") },
-    Package { name: "util-linux", proof: Proof::Program("nsenter") },
-    Package { name: "openssl", proof: Proof::Program("openssl") },
-    Package { name: "binutils", proof: Proof::Program("strip") },
-    Package { name: "kmod", proof: Proof::Program("modprobe") },
+    Package {
+        name: "containerd",
+        proof: Proof::Program("containerd"),
+    },
+    Package {
+        name: "runc",
+        proof: Proof::Program("runc"),
+    },
+    Package {
+        name: "containernetworking-plugins",
+        proof: Proof::File("/usr/lib/cni/bridge"),
+    },
+    Package {
+        name: "iptables",
+        proof: Proof::Program("iptables"),
+    },
+    Package {
+        name: "nftables",
+        proof: Proof::Program("nft"),
+    },
+    Package {
+        name: "conntrack",
+        proof: Proof::Program("conntrack"),
+    },
+    Package {
+        name: "busybox-static",
+        proof: Proof::StaticProgram("busybox"),
+    },
+    Package {
+        name: "iproute2",
+        proof: Proof::Program("ip"),
+    },
+    Package {
+        name: "procps",
+        proof: Proof::Program("sysctl"),
+    },
+    Package {
+        name: "util-linux",
+        proof: Proof::Program("nsenter"),
+    },
+    Package {
+        name: "openssl",
+        proof: Proof::Program("openssl"),
+    },
+    Package {
+        name: "binutils",
+        proof: Proof::Program("strip"),
+    },
+    Package {
+        name: "kmod",
+        proof: Proof::Program("modprobe"),
+    },
 ];
 
 pub fn ensure() -> Result<()> {
@@ -48,13 +87,18 @@ pub fn ensure() -> Result<()> {
     }
     let names = missing.join(" ");
     if find_program("apt-get").is_none() {
-        bail!("this machine lacks {names} (Debian's names) and has no apt-get; install them, or use Docker and kind");
+        bail!(
+            "this machine lacks {names} (Debian's names) and has no apt-get; install them, or use Docker and kind"
+        );
     }
     if !rustix::process::geteuid().is_root() {
-        bail!("packages are missing; run `apt-get install {names}` as root, or run this command as root");
+        bail!(
+            "packages are missing; run `apt-get install {names}` as root, or run this command as root"
+        );
     }
     timed(format_args!("apt-get update and install {names}"), || {
-        apt(&["update", "-q"]).context("apt-get update failed: is there a network and a package mirror?")?;
+        apt(&["update", "-q"])
+            .context("apt-get update failed: is there a network and a package mirror?")?;
         let mut install = vec!["install", "-q", "-y", "--no-install-recommends"];
         install.extend(&missing);
         apt(&install)
@@ -65,7 +109,10 @@ pub fn ensure() -> Result<()> {
         .map(|package| package.name)
         .collect();
     if !still.is_empty() {
-        bail!("{} installed without error and yet not found", still.join(" "));
+        bail!(
+            "{} installed without error and yet not found",
+            still.join(" ")
+        );
     }
     say(format_args!("installed packages: {names}"));
     Ok(())
@@ -75,12 +122,16 @@ fn is_there(proof: &Proof) -> bool {
     match proof {
         Proof::Program(program) => find_program(program).is_some(),
         Proof::File(file) => Path::new(file).exists(),
-        Proof::StaticProgram(program) => {
-            find_program(program).is_some_and(|path| crate::image::elf::is_static(&path).unwrap_or(false))
-        }
+        Proof::StaticProgram(program) => find_program(program)
+            .is_some_and(|path| crate::image::elf::is_static(&path).unwrap_or(false)),
     }
 }
 
 fn apt(arguments: &[&str]) -> Result<()> {
-    output(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive")).map(|_| ())
+    output(
+        Command::new("apt-get")
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )
+    .map(|_| ())
 }

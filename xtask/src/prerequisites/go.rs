@@ -30,44 +30,80 @@ pub struct Program {
 }
 
 const fn program(name: &'static str, module: &'static str, package: &'static str) -> Program {
-    Program { name, module, package }
+    Program {
+        name,
+        module,
+        package,
+    }
 }
 
 const KUBECTL: Program = program("kubectl", KUBERNETES, "k8s.io/kubernetes/cmd/kubectl");
 const HELM: Program = program("helm", TOOLS, "helm.sh/helm/v4/cmd/helm");
-const CRANE: Program = program("crane", TOOLS, "github.com/google/go-containerregistry/cmd/crane");
-const VERSITYGW: Program = program("versitygw", TOOLS, "github.com/versity/versitygw/cmd/versitygw");
+const CRANE: Program = program(
+    "crane",
+    TOOLS,
+    "github.com/google/go-containerregistry/cmd/crane",
+);
+const VERSITYGW: Program = program(
+    "versitygw",
+    TOOLS,
+    "github.com/versity/versitygw/cmd/versitygw",
+);
 
 impl Program {
     /// The API server first: it compiles what the others share.
     pub const ALL: [Program; 13] = [
-        program("kube-apiserver", KUBERNETES, "k8s.io/kubernetes/cmd/kube-apiserver"),
-        program("kube-controller-manager", KUBERNETES, "k8s.io/kubernetes/cmd/kube-controller-manager"),
-        program("kube-scheduler", KUBERNETES, "k8s.io/kubernetes/cmd/kube-scheduler"),
+        program(
+            "kube-apiserver",
+            KUBERNETES,
+            "k8s.io/kubernetes/cmd/kube-apiserver",
+        ),
+        program(
+            "kube-controller-manager",
+            KUBERNETES,
+            "k8s.io/kubernetes/cmd/kube-controller-manager",
+        ),
+        program(
+            "kube-scheduler",
+            KUBERNETES,
+            "k8s.io/kubernetes/cmd/kube-scheduler",
+        ),
         program("kubelet", KUBERNETES, "k8s.io/kubernetes/cmd/kubelet"),
         program("kube-proxy", KUBERNETES, "k8s.io/kubernetes/cmd/kube-proxy"),
         KUBECTL,
         program("etcd", KUBERNETES, "go.etcd.io/etcd/server/v3"),
         program("coredns", ADDONS, "./coredns"),
-        program("local-path-provisioner", ADDONS, "github.com/rancher/local-path-provisioner"),
+        program(
+            "local-path-provisioner",
+            ADDONS,
+            "github.com/rancher/local-path-provisioner",
+        ),
         program("pause", ADDONS, "./pause"),
         VERSITYGW,
         HELM,
         CRANE,
     ];
     pub const CLIENTS: [Program; 4] = [KUBECTL, VERSITYGW, HELM, CRANE];
+    /// What a test of one crate may start.
+    pub const SERVERS: [Program; 1] = [VERSITYGW];
 
     /// The hash of all that decides what the built program is.
     fn stamp(&self, root: &Path, go_version: &str) -> Result<String> {
         let mut hash = Sha256::new();
-        hash.update(format!("{go_version} {FLAGS:?} {} {}", self.package, self.linker_flags(root)?));
+        hash.update(format!(
+            "{go_version} {FLAGS:?} {} {}",
+            self.package,
+            self.linker_flags(root)?
+        ));
         let module = root.join(self.module);
         let mut files = vec![module.join("go.mod"), module.join("go.sum")];
         if let Some(folder) = self.package.strip_prefix("./") {
             files.extend(sources(&module.join(folder))?);
         }
         for file in files {
-            hash.update(fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
+            hash.update(
+                fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?,
+            );
         }
         Ok(hex::encode(hash.finalize()))
     }
@@ -79,7 +115,10 @@ impl Program {
         // Unstamped, a kubelet says v0.0.0-master and clients misjudge the server.
         let version = kubernetes_version(root)?;
         let mut numbers = version.trim_start_matches('v').split('.');
-        let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+        let (major, minor) = (
+            numbers.next().unwrap_or_default(),
+            numbers.next().unwrap_or_default(),
+        );
         let base = "k8s.io/component-base/version";
         Ok(format!(
             "-s -w -X {base}.gitVersion={version} -X {base}.gitMajor={major} -X {base}.gitMinor={minor} \
@@ -91,10 +130,14 @@ impl Program {
 /// The Kubernetes that go.mod names, for example `v1.36.3`.
 fn kubernetes_version(root: &Path) -> Result<String> {
     let path = root.join(KUBERNETES).join("go.mod");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     text.lines()
         .find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes "))
-        .or_else(|| text.lines().find_map(|line| line.strip_prefix("require k8s.io/kubernetes ")))
+        .or_else(|| {
+            text.lines()
+                .find_map(|line| line.strip_prefix("require k8s.io/kubernetes "))
+        })
         .and_then(|rest| rest.split_whitespace().next())
         .map(str::to_owned)
         .with_context(|| format!("{} requires no k8s.io/kubernetes", path.display()))
@@ -104,7 +147,9 @@ fn kubernetes_version(root: &Path) -> Result<String> {
 pub fn ensure(programs: &[Program]) -> Result<()> {
     let root = places::root();
     let bin = places::bin()?;
-    let go = find_program("go").context(format!("Go is missing; install Go 1.{GO_MINOR} or later (https://go.dev/dl)"))?;
+    let go = find_program("go").context(format!(
+        "Go is missing; install Go 1.{GO_MINOR} or later (https://go.dev/dl)"
+    ))?;
     let go_version = go_version(&go)?;
     let stamps = bin.join(".stamps");
     let is_current = |program: &Program| -> Result<bool> {
@@ -122,15 +167,28 @@ pub fn ensure(programs: &[Program]) -> Result<()> {
     }
     let _lock = places::lock(&bin.join(".lock"), "it builds the same programs")?;
     fs::create_dir_all(&stamps)?;
-    say(format_args!("building {} Go programs into {}", stale.len(), bin.display()));
+    say(format_args!(
+        "building {} Go programs into {}",
+        stale.len(),
+        bin.display()
+    ));
     for (index, program) in stale.iter().enumerate() {
         if is_current(program)? {
             continue; // whoever held the lock built it
         }
-        timed(format_args!("go build {} ({} of {})", program.name, index + 1, stale.len()), || {
-            build(program, &go, &root, &bin)
-        })?;
-        fs::write(stamps.join(program.name), program.stamp(&root, &go_version)?)?;
+        timed(
+            format_args!(
+                "go build {} ({} of {})",
+                program.name,
+                index + 1,
+                stale.len()
+            ),
+            || build(program, &go, &root, &bin),
+        )?;
+        fs::write(
+            stamps.join(program.name),
+            program.stamp(&root, &go_version)?,
+        )?;
     }
     Ok(())
 }
@@ -158,14 +216,21 @@ fn build(program: &Program, go: &Path, root: &Path, bin: &Path) -> Result<()> {
 
 fn go_version(go: &Path) -> Result<String> {
     let said = output(Command::new(go).arg("version").env("GOTOOLCHAIN", "local"))?;
-    let version = said.split_whitespace().nth(2).unwrap_or_default().to_owned();
+    let version = said
+        .split_whitespace()
+        .nth(2)
+        .unwrap_or_default()
+        .to_owned();
     let minor = version
         .strip_prefix("go1.")
         .and_then(|rest| rest.split('.').next())
         .and_then(|minor| minor.parse::<u32>().ok());
     match minor {
         Some(minor) if minor >= GO_MINOR => Ok(version),
-        _ => bail!("{} is {version}; Go 1.{GO_MINOR} or later is needed (https://go.dev/dl)", go.display()),
+        _ => bail!(
+            "{} is {version}; Go 1.{GO_MINOR} or later is needed (https://go.dev/dl)",
+            go.display()
+        ),
     }
 }
 

@@ -15,6 +15,8 @@ pub enum Need {
     LocalCluster,
     /// A cluster that exists: only the clients.
     Clients,
+    /// No cluster: what tests of single crates start.
+    Tests,
 }
 
 pub fn ensure(need: Need) -> Result<()> {
@@ -24,5 +26,6 @@ pub fn ensure(need: Need) -> Result<()> {
             go::ensure(&Program::ALL)
         }
         Need::Clients => go::ensure(&Program::CLIENTS),
+        Need::Tests => go::ensure(&Program::SERVERS),
     }
 }

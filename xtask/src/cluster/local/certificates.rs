@@ -21,12 +21,18 @@ pub struct Certificates<'a> {
 enum Use<'a> {
     Authority,
     /// Signed by the authority `by`, valid for `names` in OpenSSL's writing (`DNS:a,IP:b`).
-    Party { by: &'a str, names: &'a str },
+    Party {
+        by: &'a str,
+        names: &'a str,
+    },
 }
 
 impl<'a> Certificates<'a> {
     pub fn of(settings: &'a Settings) -> Self {
-        Self { settings, folder: settings.folder.join("pki") }
+        Self {
+            settings,
+            folder: settings.folder.join("pki"),
+        }
     }
 
     pub fn file(&self, name: &str) -> String {
@@ -43,9 +49,30 @@ impl<'a> Certificates<'a> {
         );
         self.certificate("ca", "/CN=aof2-ca", Use::Authority)?;
         self.certificate("front-ca", "/CN=aof2-front-proxy-ca", Use::Authority)?;
-        self.certificate("front", "/CN=front-proxy", Use::Party { by: "front-ca", names: "" })?;
-        self.certificate("apiserver", "/CN=kube-apiserver", Use::Party { by: "ca", names: &names })?;
-        self.certificate("apiserver-kubelet", "/O=system:masters/CN=apiserver-kubelet", Use::Party { by: "ca", names: "" })?;
+        self.certificate(
+            "front",
+            "/CN=front-proxy",
+            Use::Party {
+                by: "front-ca",
+                names: "",
+            },
+        )?;
+        self.certificate(
+            "apiserver",
+            "/CN=kube-apiserver",
+            Use::Party {
+                by: "ca",
+                names: &names,
+            },
+        )?;
+        self.certificate(
+            "apiserver-kubelet",
+            "/O=system:masters/CN=apiserver-kubelet",
+            Use::Party {
+                by: "ca",
+                names: "",
+            },
+        )?;
         self.service_account_key()?;
         for (user, subject) in [
             ("admin", "/O=system:masters/CN=admin"),
@@ -55,7 +82,14 @@ impl<'a> Certificates<'a> {
             ("dns", "/CN=aof2:dns"),
             ("storage", "/CN=aof2:storage"),
         ] {
-            self.certificate(user, subject, Use::Party { by: "ca", names: "" })?;
+            self.certificate(
+                user,
+                subject,
+                Use::Party {
+                    by: "ca",
+                    names: "",
+                },
+            )?;
             self.kubeconfig(user)?;
         }
         Ok(())
@@ -65,7 +99,14 @@ impl<'a> Certificates<'a> {
     pub fn make_node(&self, node: &str, address: &str) -> Result<()> {
         let names = format!("DNS:{node},IP:{address}");
         let subject = format!("/O=system:nodes/CN=system:node:{node}");
-        self.certificate(node, &subject, Use::Party { by: "ca", names: &names })?;
+        self.certificate(
+            node,
+            &subject,
+            Use::Party {
+                by: "ca",
+                names: &names,
+            },
+        )?;
         self.kubeconfig(node)
     }
 
@@ -78,11 +119,18 @@ impl<'a> Certificates<'a> {
         let unfinished = self.folder.join(format!("{name}.crt.new"));
         // An empty configuration: the machine's own may add extensions.
         let configuration = self.folder.join("openssl.cnf");
-        fs::write(&configuration, "[req]\ndistinguished_name = subject\n[subject]\n")?;
+        fs::write(
+            &configuration,
+            "[req]\ndistinguished_name = subject\n[subject]\n",
+        )?;
         let mut command = Command::new("openssl");
         command.args("req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256".split(' '));
-        command.args(["-days", DAYS, "-subj", subject, "-config"]).arg(&configuration);
-        command.args(["-keyout", &self.file(&format!("{name}.key")), "-out"]).arg(&unfinished);
+        command
+            .args(["-days", DAYS, "-subj", subject, "-config"])
+            .arg(&configuration);
+        command
+            .args(["-keyout", &self.file(&format!("{name}.key")), "-out"])
+            .arg(&unfinished);
         let mut extension = |text: &str| {
             command.args(["-addext", text]);
         };
@@ -113,8 +161,16 @@ impl<'a> Certificates<'a> {
         }
         let private = self.file("service-accounts.key");
         let generate = "genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out";
-        output(Command::new("openssl").args(generate.split(' ')).arg(&private))?;
-        output(Command::new("openssl").args(["pkey", "-pubout", "-in", &private, "-out"]).arg(&public))?;
+        output(
+            Command::new("openssl")
+                .args(generate.split(' '))
+                .arg(&private),
+        )?;
+        output(
+            Command::new("openssl")
+                .args(["pkey", "-pubout", "-in", &private, "-out"])
+                .arg(&public),
+        )?;
         Ok(())
     }
 
@@ -146,5 +202,9 @@ impl<'a> Certificates<'a> {
 }
 
 fn base64(file: &Path) -> Result<String> {
-    output(Command::new("openssl").args(["base64", "-A", "-in"]).arg(file))
+    output(
+        Command::new("openssl")
+            .args(["base64", "-A", "-in"])
+            .arg(file),
+    )
 }

@@ -23,7 +23,9 @@ pub fn check() -> Result<()> {
     }
     for controller in ["memory", "cpuset", "pids"] {
         if !root.join(controller).is_dir() {
-            bail!("there is no cgroup hierarchy {ROOT}/{controller}; install Docker and kind, or mount the v1 hierarchies");
+            bail!(
+                "there is no cgroup hierarchy {ROOT}/{controller}; install Docker and kind, or mount the v1 hierarchies"
+            );
         }
     }
     Ok(())
@@ -37,7 +39,8 @@ pub fn make(cluster: &str, node: &str) -> Result<()> {
             continue;
         }
         let group = hierarchy.join(cluster);
-        fs::create_dir_all(&group).with_context(|| format!("cannot make the control group {}", group.display()))?;
+        fs::create_dir_all(&group)
+            .with_context(|| format!("cannot make the control group {}", group.display()))?;
         if hierarchy.join("cpuset.cpus").exists() {
             // A new cpuset is empty and admits no process. Children copy ours.
             for file in ["cpuset.cpus", "cpuset.mems"] {
@@ -58,7 +61,11 @@ pub fn remove(group: &str) -> Result<()> {
             remove_tree(&group);
             !group.exists()
         };
-        wait_until(&format!("the control group {} is empty", group.display()), Duration::from_secs(10), is_gone)?;
+        wait_until(
+            &format!("the control group {} is empty", group.display()),
+            Duration::from_secs(10),
+            is_gone,
+        )?;
     }
     Ok(())
 }

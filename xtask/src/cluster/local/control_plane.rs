@@ -18,8 +18,14 @@ use crate::places;
 const API_SERVER: &str = "kube-apiserver";
 
 /// In the order in which `down` ends them.
-pub const NAMES: &[&str] =
-    &["local-path-provisioner", "coredns", "kube-scheduler", "kube-controller-manager", API_SERVER, "etcd"];
+pub const NAMES: &[&str] = &[
+    "local-path-provisioner",
+    "coredns",
+    "kube-scheduler",
+    "kube-controller-manager",
+    API_SERVER,
+    "etcd",
+];
 
 pub struct ControlPlane<'a> {
     settings: &'a Settings,
@@ -28,8 +34,16 @@ pub struct ControlPlane<'a> {
 }
 
 impl<'a> ControlPlane<'a> {
-    pub fn new(settings: &'a Settings, processes: &'a Processes, certificates: &'a Certificates<'a>) -> Self {
-        Self { settings, processes, certificates }
+    pub fn new(
+        settings: &'a Settings,
+        processes: &'a Processes,
+        certificates: &'a Certificates<'a>,
+    ) -> Self {
+        Self {
+            settings,
+            processes,
+            certificates,
+        }
     }
 
     pub fn start(&self) -> Result<()> {
@@ -46,8 +60,18 @@ impl<'a> ControlPlane<'a> {
         let mut etcd = self.program("etcd")?;
         etcd.args(["--name", "aof2", "--data-dir"])
             .arg(self.settings.folder.join("etcd"))
-            .args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients])
-            .args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers])
+            .args([
+                "--listen-client-urls",
+                &clients,
+                "--advertise-client-urls",
+                &clients,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peers,
+                "--initial-advertise-peer-urls",
+                &peers,
+            ])
             .args(["--initial-cluster", &format!("aof2={peers}")])
             // The cluster is made anew after a crash of the machine, and syncs would be measured along with everything else.
             .arg("--unsafe-no-fsync");
@@ -63,8 +87,14 @@ impl<'a> ControlPlane<'a> {
         flag("bind-address", &settings.host());
         flag("advertise-address", &settings.host());
         flag("secure-port", &settings.port(Port::ApiServer).to_string());
-        flag("etcd-servers", &format!("http://127.0.0.1:{}", settings.port(Port::Etcd)));
-        flag("service-cluster-ip-range", &format!("{}.0.0/16", settings.services()));
+        flag(
+            "etcd-servers",
+            &format!("http://127.0.0.1:{}", settings.port(Port::Etcd)),
+        );
+        flag(
+            "service-cluster-ip-range",
+            &format!("{}.0.0/16", settings.services()),
+        );
         flag("authorization-mode", "Node,RBAC");
         flag("enable-admission-plugins", "NodeRestriction");
         flag("allow-privileged", "true"); // off by default
@@ -77,7 +107,10 @@ impl<'a> ControlPlane<'a> {
         flag("kubelet-preferred-address-types", "InternalIP"); // nobody resolves the nodes' names
         flag("service-account-issuer", "https://kubernetes.default.svc");
         flag("service-account-key-file", &file("service-accounts.pub"));
-        flag("service-account-signing-key-file", &file("service-accounts.key"));
+        flag(
+            "service-account-signing-key-file",
+            &file("service-accounts.key"),
+        );
         // Aggregated APIs and webhooks: the API server is no member of the pod network, so it dials pods, not Services.
         flag("enable-aggregator-routing", "true");
         flag("requestheader-client-ca-file", &file("front-ca.crt"));
@@ -89,7 +122,10 @@ impl<'a> ControlPlane<'a> {
         flag("proxy-client-key-file", &file("front.key"));
         let audit_marker = settings.folder.join("run/audited");
         if let Some(log) = settings.audit_log() {
-            flag("audit-policy-file", &templates::path("audit.yaml").display().to_string());
+            flag(
+                "audit-policy-file",
+                &templates::path("audit.yaml").display().to_string(),
+            );
             flag("audit-log-path", &log.display().to_string());
             flag("audit-log-maxsize", "500"); // MiB; a test reads the file from its beginning
             if !audit_marker.exists() {
@@ -100,7 +136,10 @@ impl<'a> ControlPlane<'a> {
         if settings.audit {
             fs::write(audit_marker, "")?;
         }
-        let is_ready = || self.kubectl().is_ok_and(|mut kubectl| succeeds(kubectl.args(["get", "--raw", "/readyz"])));
+        let is_ready = || {
+            self.kubectl()
+                .is_ok_and(|mut kubectl| succeeds(kubectl.args(["get", "--raw", "/readyz"])))
+        };
         wait_until("the API server is ready", Duration::from_secs(90), is_ready)
             .with_context(|| self.processes.last_words(API_SERVER))
     }
@@ -109,29 +148,53 @@ impl<'a> ControlPlane<'a> {
         let (settings, file) = (self.settings, |name: &str| self.certificates.file(name));
         let mut manager = self.program("kube-controller-manager")?;
         manager
-            .args(["--leader-elect=false", "--use-service-account-credentials", "--bind-address=127.0.0.1"])
-            .arg(format!("--secure-port={}", settings.port(Port::ControllerManager)))
-            .arg(format!("--kubeconfig={}", settings.kubeconfig("controller-manager").display()))
+            .args([
+                "--leader-elect=false",
+                "--use-service-account-credentials",
+                "--bind-address=127.0.0.1",
+            ])
+            .arg(format!(
+                "--secure-port={}",
+                settings.port(Port::ControllerManager)
+            ))
+            .arg(format!(
+                "--kubeconfig={}",
+                settings.kubeconfig("controller-manager").display()
+            ))
             .arg(format!("--root-ca-file={}", file("ca.crt")))
-            .arg(format!("--service-account-private-key-file={}", file("service-accounts.key")))
+            .arg(format!(
+                "--service-account-private-key-file={}",
+                file("service-accounts.key")
+            ))
             .arg(format!("--cluster-signing-cert-file={}", file("ca.crt")))
             .arg(format!("--cluster-signing-key-file={}", file("ca.key")))
             // The default is a folder under /usr, and it would be made.
-            .arg(format!("--flex-volume-plugin-dir={}", settings.folder.join("volume-plugins").display()));
-        self.processes.start("kube-controller-manager", &mut manager)?;
+            .arg(format!(
+                "--flex-volume-plugin-dir={}",
+                settings.folder.join("volume-plugins").display()
+            ));
+        self.processes
+            .start("kube-controller-manager", &mut manager)?;
 
         let mut scheduler = self.program("kube-scheduler")?;
         scheduler
             .args(["--leader-elect=false", "--bind-address=127.0.0.1"])
             .arg(format!("--secure-port={}", settings.port(Port::Scheduler)))
-            .arg(format!("--kubeconfig={}", settings.kubeconfig("scheduler").display()));
+            .arg(format!(
+                "--kubeconfig={}",
+                settings.kubeconfig("scheduler").display()
+            ));
         self.processes.start("kube-scheduler", &mut scheduler)
     }
 
     fn install_addons(&self) -> Result<()> {
         let mut apply = self.kubectl()?;
-        apply.args(["apply", "--server-side", "-f"]).arg(templates::path("addons.yaml"));
-        output(&mut apply).map(|_| ()).context("cannot install the roles and the storage class")
+        apply
+            .args(["apply", "--server-side", "-f"])
+            .arg(templates::path("addons.yaml"));
+        output(&mut apply)
+            .map(|_| ())
+            .context("cannot install the roles and the storage class")
     }
 
     fn start_addons(&self) -> Result<()> {
@@ -139,7 +202,10 @@ impl<'a> ControlPlane<'a> {
         let corefile = folder.join("Corefile");
         let words = Words::of(self.settings);
         templates::render("Corefile", &words, &corefile)?;
-        self.processes.start("coredns", self.program("coredns")?.arg("-conf").arg(&corefile))?;
+        self.processes.start(
+            "coredns",
+            self.program("coredns")?.arg("-conf").arg(&corefile),
+        )?;
 
         let volumes = folder.join("volumes.json");
         let paths = serde_json::json!({"nodePathMap": [{
@@ -156,19 +222,32 @@ impl<'a> ControlPlane<'a> {
             .arg(&volumes)
             .arg("--helper-pod-file")
             .arg(templates::path("helper-pod.yaml"))
-            .args(["--helper-image", super::BUSYBOX, "--service-account-name", "volume-helper"]);
-        self.processes.start("local-path-provisioner", &mut provisioner)
+            .args([
+                "--helper-image",
+                super::BUSYBOX,
+                "--service-account-name",
+                "volume-helper",
+            ]);
+        self.processes
+            .start("local-path-provisioner", &mut provisioner)
     }
 
     pub fn wait_for_dns(&self) -> Result<()> {
-        let url = format!("http://{}:{}/ready", self.settings.host(), self.settings.port(Port::DnsReady));
+        let url = format!(
+            "http://{}:{}/ready",
+            self.settings.host(),
+            self.settings.port(Port::DnsReady)
+        );
         let is_ready = || answers_ok(&url);
-        wait_until("DNS is ready", Duration::from_secs(20), is_ready).with_context(|| self.processes.last_words("coredns"))
+        wait_until("DNS is ready", Duration::from_secs(20), is_ready)
+            .with_context(|| self.processes.last_words("coredns"))
     }
 
     pub fn kubectl(&self) -> Result<Command> {
         let mut kubectl = Command::new(places::bin()?.join("kubectl"));
-        kubectl.arg("--kubeconfig").arg(self.settings.kubeconfig("admin"));
+        kubectl
+            .arg("--kubeconfig")
+            .arg(self.settings.kubeconfig("admin"));
         Ok(kubectl)
     }
 
@@ -192,7 +271,10 @@ pub fn program(name: &str) -> Result<Command> {
 pub fn answers_ok(url: &str) -> bool {
     use std::io::{Read, Write};
     use std::net::TcpStream;
-    let Some((address, path)) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')) else {
+    let Some((address, path)) = url
+        .strip_prefix("http://")
+        .and_then(|rest| rest.split_once('/'))
+    else {
         return false;
     };
     let ask = || -> std::io::Result<bool> {

@@ -32,7 +32,10 @@ pub fn make_bridge(settings: &Settings) -> Result<()> {
         ip(&format!("link add {bridge} type bridge"))?;
     }
     // Idempotent each, since a run may have ended between them.
-    ip(&format!("address replace {}/24 dev {bridge}", settings.host()))?;
+    ip(&format!(
+        "address replace {}/24 dev {bridge}",
+        settings.host()
+    ))?;
     ip(&format!("link set {bridge} up"))
 }
 

@@ -39,7 +39,9 @@ const BUSYBOX: &str = "aof2.local/busybox:1";
 /// Says in the first second what no later step could mend.
 pub fn check_machine() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
-        bail!("a local cluster needs root (namespaces, mounts, a bridge); run as root, or install Docker and kind");
+        bail!(
+            "a local cluster needs root (namespaces, mounts, a bridge); run as root, or install Docker and kind"
+        );
     }
     cgroups::check()
 }
@@ -47,7 +49,10 @@ pub fn check_machine() -> Result<()> {
 pub fn up(name: &str, wishes: Wishes) -> Result<Cluster> {
     let _lock = lock(name)?;
     let settings = Settings::for_up(name, wishes)?;
-    timed(format_args!("cluster {name}, nodes: {}", settings.nodes), || start(&settings))?;
+    timed(
+        format_args!("cluster {name}, nodes: {}", settings.nodes),
+        || start(&settings),
+    )?;
     Ok(cluster(&settings))
 }
 
@@ -72,18 +77,35 @@ fn start(settings: &Settings) -> Result<()> {
     for node in &nodes {
         let ready = format!("node/{}", node.name());
         let is_ready = || {
-            let wait = ["wait", "--for=condition=Ready", "--timeout=1s", ready.as_str()];
-            control_plane.kubectl().is_ok_and(|mut kubectl| succeeds(kubectl.args(wait)))
+            let wait = [
+                "wait",
+                "--for=condition=Ready",
+                "--timeout=1s",
+                ready.as_str(),
+            ];
+            control_plane
+                .kubectl()
+                .is_ok_and(|mut kubectl| succeeds(kubectl.args(wait)))
         };
-        wait_until(&format!("{} is Ready", node.name()), Duration::from_secs(90), is_ready)
-            .with_context(|| processes.last_words(&format!("{}-kubelet", node.name())))?;
+        wait_until(
+            &format!("{} is Ready", node.name()),
+            Duration::from_secs(90),
+            is_ready,
+        )
+        .with_context(|| processes.last_words(&format!("{}-kubelet", node.name())))?;
     }
     // A pod applied before its namespace has one would be refused.
     let has_account = || {
         let get = ["get", "serviceaccount", "default"];
-        control_plane.kubectl().is_ok_and(|mut kubectl| succeeds(kubectl.args(get)))
+        control_plane
+            .kubectl()
+            .is_ok_and(|mut kubectl| succeeds(kubectl.args(get)))
     };
-    wait_until("the default service account exists", Duration::from_secs(30), has_account)?;
+    wait_until(
+        "the default service account exists",
+        Duration::from_secs(30),
+        has_account,
+    )?;
     control_plane.wait_for_dns()?;
     processes.check_all()
 }
@@ -108,7 +130,8 @@ fn end(settings: &Settings) -> Result<()> {
     cgroups::remove(&settings.cgroup())?;
     host::restore_kernel_settings(settings)?;
     // Mounts were the nodes' own and ended with them, so this cannot reach beyond the folder.
-    fs::remove_dir_all(&settings.folder).with_context(|| format!("cannot remove {}", settings.folder.display()))
+    fs::remove_dir_all(&settings.folder)
+        .with_context(|| format!("cannot remove {}", settings.folder.display()))
 }
 
 /// The cluster if it is up.
@@ -122,10 +145,14 @@ pub fn find(name: &str) -> Result<Option<Cluster>> {
 
 pub fn load(name: &str, images: &[Image]) -> Result<()> {
     let _lock = lock(name)?;
-    let settings = Settings::recorded(name)?.with_context(|| format!("cluster {name} is not running"))?;
+    let settings =
+        Settings::recorded(name)?.with_context(|| format!("cluster {name} is not running"))?;
     let processes = Processes::of(&settings);
     for node in nodes(&settings, &processes) {
-        timed(format_args!("{} images into {}", images.len(), node.name()), || node.load(images))?;
+        timed(
+            format_args!("{} images into {}", images.len(), node.name()),
+            || node.load(images),
+        )?;
     }
     Ok(())
 }
@@ -137,16 +164,21 @@ fn cluster(settings: &Settings) -> Cluster {
         kubeconfig: settings.kubeconfig("admin"),
         image_prefix: LOCAL_PREFIX.to_owned(),
         audit_log: settings.audit_log(),
-        folder: Some(settings.folder.clone()),
+        folder: settings.folder.clone(),
     }
 }
 
 fn nodes<'a>(settings: &'a Settings, processes: &'a Processes) -> Vec<Node<'a>> {
-    (1..=settings.nodes).map(|number| Node::new(settings, processes, number)).collect()
+    (1..=settings.nodes)
+        .map(|number| Node::new(settings, processes, number))
+        .collect()
 }
 
 fn lock(name: &str) -> Result<File> {
-    places::lock(&places::clusters()?.join(format!("{name}.lock")), "it works on the same cluster")
+    places::lock(
+        &places::clusters()?.join(format!("{name}.lock")),
+        "it works on the same cluster",
+    )
 }
 
 /// The two images that a node cannot do without.
@@ -164,8 +196,16 @@ fn base_images(settings: &Settings) -> Result<Vec<Image>> {
     let program: PathBuf = find_program("busybox").context("busybox is missing")?;
     let mut busybox = Files::default();
     busybox.program("bin/busybox", &program)?;
-    for applet in output(Command::new(&program).arg("--list"))?.lines().filter(|applet| *applet != "busybox") {
-        busybox.add(&format!("bin/{applet}"), Entry::Symlink { target: "busybox".into() });
+    for applet in output(Command::new(&program).arg("--list"))?
+        .lines()
+        .filter(|applet| *applet != "busybox")
+    {
+        busybox.add(
+            &format!("bin/{applet}"),
+            Entry::Symlink {
+                target: "busybox".into(),
+            },
+        );
     }
     busybox.add("tmp", Entry::Folder { mode: 0o1777 });
     let busybox = Image::write(

@@ -31,7 +31,11 @@ pub struct Node<'a> {
 
 impl<'a> Node<'a> {
     pub fn new(settings: &'a Settings, processes: &'a Processes, number: u32) -> Self {
-        Self { settings, processes, number }
+        Self {
+            settings,
+            processes,
+            number,
+        }
     }
 
     pub fn name(&self) -> String {
@@ -52,7 +56,16 @@ impl<'a> Node<'a> {
     fn inside(&self, program: Command) -> Result<Command> {
         let mut command = Command::new("nsenter");
         command
-            .args(["--target", &self.init_pid()?.to_string(), "--mount", "--pid", "--net", "--uts", "--ipc", "--"])
+            .args([
+                "--target",
+                &self.init_pid()?.to_string(),
+                "--mount",
+                "--pid",
+                "--net",
+                "--uts",
+                "--ipc",
+                "--",
+            ])
             .arg(program.get_program())
             .args(program.get_args());
         for (key, value) in program.get_envs() {
@@ -86,12 +99,19 @@ impl<'a> Node<'a> {
         for below in ["cni", "log", "lib/kubelet/volume-plugins"] {
             fs::create_dir_all(folder.join(below))?;
         }
-        fs::write(folder.join("resolv.conf"), format!("nameserver {}\n", self.settings.host()))?;
+        fs::write(
+            folder.join("resolv.conf"),
+            format!("nameserver {}\n", self.settings.host()),
+        )?;
         let words = Words::of_node(self.settings, self.number);
         for file in ["containerd.toml", "kubelet.yaml", "kube-proxy.yaml"] {
             templates::render(file, &words, &folder.join(file))?;
         }
-        templates::render("pod-network.conflist", &words, &folder.join("cni/pod-network.conflist"))?;
+        templates::render(
+            "pod-network.conflist",
+            &words,
+            &folder.join("cni/pod-network.conflist"),
+        )?;
         certificates.make_node(&self.name(), &self.settings.node_address(self.number))
     }
 
@@ -111,7 +131,16 @@ impl<'a> Node<'a> {
         "#;
         let mut unshare = Command::new("unshare");
         unshare
-            .args(["--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--propagation=private", "--"])
+            .args([
+                "--mount",
+                "--pid",
+                "--net",
+                "--uts",
+                "--ipc",
+                "--fork",
+                "--propagation=private",
+                "--",
+            ])
             .args(["sh", "-e", "-c", script, "turn-on"])
             .arg(self.settings.node_folder(self.number))
             .arg(self.name())
@@ -124,49 +153,92 @@ impl<'a> Node<'a> {
                 .and_then(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).ok())
                 .is_some_and(|comm| comm.trim() == "pause")
         };
-        wait_until(&format!("{} is on", self.name()), Duration::from_secs(10), is_on)
-            .with_context(|| self.processes.last_words(&name))
+        wait_until(
+            &format!("{} is on", self.name()),
+            Duration::from_secs(10),
+            is_on,
+        )
+        .with_context(|| self.processes.last_words(&name))
     }
 
     /// Plugs the node into the bridge and sets routes, unless that is so.
     fn connect(&self) -> Result<()> {
         let (settings, number, init) = (self.settings, self.number, self.init_pid()?);
-        let (interface, address) = (settings.node_interface(number), settings.node_address(number));
+        let (interface, address) = (
+            settings.node_interface(number),
+            settings.node_address(number),
+        );
         let has_network = Command::new("nsenter")
-            .args([&format!("--net=/proc/{init}/ns/net"), "ip", "link", "show", "eth0"])
+            .args([
+                &format!("--net=/proc/{init}/ns/net"),
+                "ip",
+                "link",
+                "show",
+                "eth0",
+            ])
             .output()
             .is_ok_and(|shown| shown.status.success());
         if !has_network {
-            host::ip(&format!("link add {interface} type veth peer name eth0 netns {init}"))?;
+            host::ip(&format!(
+                "link add {interface} type veth peer name eth0 netns {init}"
+            ))?;
         }
-        host::ip(&format!("link set {interface} master {} up", settings.bridge()))?;
+        host::ip(&format!(
+            "link set {interface} master {} up",
+            settings.bridge()
+        ))?;
         self.ip_inside(&format!("address replace {address}/24 dev eth0"))?;
         self.ip_inside("link set eth0 up")?;
         self.ip_inside(&format!("route replace default via {}", settings.host()))?;
         // The host reaches pods, and through the first node ClusterIPs.
-        host::ip(&format!("route replace {} via {address}", settings.pods(number)))?;
+        host::ip(&format!(
+            "route replace {} via {address}",
+            settings.pods(number)
+        ))?;
         if number == 1 {
-            host::ip(&format!("route replace {}.0.0/16 via {address}", settings.services()))?;
+            host::ip(&format!(
+                "route replace {}.0.0/16 via {address}",
+                settings.services()
+            ))?;
         }
         for other in (1..=settings.nodes).filter(|other| *other != number) {
-            self.ip_inside(&format!("route replace {} via {}", settings.pods(other), settings.node_address(other)))?;
+            self.ip_inside(&format!(
+                "route replace {} via {}",
+                settings.pods(other),
+                settings.node_address(other)
+            ))?;
         }
         Ok(())
     }
 
     fn ip_inside(&self, arguments: &str) -> Result<()> {
         let network = format!("--net=/proc/{}/ns/net", self.init_pid()?);
-        output(Command::new("nsenter").arg(network).arg("ip").args(arguments.split(' '))).map(|_| ())
+        output(
+            Command::new("nsenter")
+                .arg(network)
+                .arg("ip")
+                .args(arguments.split(' ')),
+        )
+        .map(|_| ())
     }
 
     fn start_containerd(&self) -> Result<()> {
         let name = self.part("containerd");
         let mut containerd = program("containerd")?;
         containerd = replace_program(containerd, "containerd");
-        containerd.arg("--config").arg(self.settings.node_folder(self.number).join("containerd.toml"));
-        self.processes.start_forking(&name, &mut self.inside(containerd)?)?;
-        let answers = || self.ctr(&["version"]).is_ok_and(|mut ctr| succeeds(&mut ctr));
-        wait_until("containerd answers", Duration::from_secs(30), answers).with_context(|| self.processes.last_words(&name))
+        containerd.arg("--config").arg(
+            self.settings
+                .node_folder(self.number)
+                .join("containerd.toml"),
+        );
+        self.processes
+            .start_forking(&name, &mut self.inside(containerd)?)?;
+        let answers = || {
+            self.ctr(&["version"])
+                .is_ok_and(|mut ctr| succeeds(&mut ctr))
+        };
+        wait_until("containerd answers", Duration::from_secs(30), answers)
+            .with_context(|| self.processes.last_words(&name))
     }
 
     fn start_kubelet(&self) -> Result<()> {
@@ -177,12 +249,22 @@ impl<'a> Node<'a> {
             .arg(folder.join("kubelet.yaml"))
             .arg("--kubeconfig")
             .arg(self.settings.kubeconfig(&self.name()))
-            .args(["--hostname-override", &self.name(), "--node-ip", &self.settings.node_address(self.number)])
-            .arg(format!("--node-labels=topology.kubernetes.io/zone=zone{}", self.number));
-        self.processes.start_forking(&self.part("kubelet"), &mut self.inside(kubelet)?)?;
+            .args([
+                "--hostname-override",
+                &self.name(),
+                "--node-ip",
+                &self.settings.node_address(self.number),
+            ])
+            .arg(format!(
+                "--node-labels=topology.kubernetes.io/zone=zone{}",
+                self.number
+            ));
+        self.processes
+            .start_forking(&self.part("kubelet"), &mut self.inside(kubelet)?)?;
         let mut proxy = program("kube-proxy")?;
         proxy.arg("--config").arg(folder.join("kube-proxy.yaml"));
-        self.processes.start_forking(&self.part("kube-proxy"), &mut self.inside(proxy)?)
+        self.processes
+            .start_forking(&self.part("kube-proxy"), &mut self.inside(proxy)?)
     }
 
     /// Gives the node images, those that it does not have in this very form.
@@ -191,7 +273,8 @@ impl<'a> Node<'a> {
         for image in images {
             let is_there = listed.lines().any(|line| {
                 let words: Vec<&str> = line.split_whitespace().collect();
-                words.first() == Some(&image.reference.as_str()) && words.contains(&image.digest.as_str())
+                words.first() == Some(&image.reference.as_str())
+                    && words.contains(&image.digest.as_str())
             });
             if !is_there {
                 self.import(image)?;

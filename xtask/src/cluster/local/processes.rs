@@ -19,7 +19,10 @@ pub struct Processes {
 
 impl Processes {
     pub fn of(settings: &Settings) -> Self {
-        Self { records: settings.folder.join("run"), logs: settings.folder.join("log") }
+        Self {
+            records: settings.folder.join("run"),
+            logs: settings.folder.join("log"),
+        }
     }
 
     pub fn make_folders(&self) -> Result<()> {
@@ -73,7 +76,8 @@ impl Processes {
             child = child_of(parent);
             child.is_some()
         };
-        wait_until(&format!("{name} starts"), Duration::from_secs(10), appears).with_context(|| self.last_words(name))?;
+        wait_until(&format!("{name} starts"), Duration::from_secs(10), appears)
+            .with_context(|| self.last_words(name))?;
         self.record(name, child.context("the child is there")?)
     }
 
@@ -81,7 +85,9 @@ impl Processes {
     pub fn stop(&self, name: &str) -> Result<()> {
         if let Some(pid) = self.pid(name).and_then(|pid| Pid::from_raw(pid as i32)) {
             kill_process(pid, Signal::KILL).ok(); // it may end by itself between the look and the shot
-            wait_until(&format!("{name} ends"), Duration::from_secs(20), || !self.is_alive(name))?;
+            wait_until(&format!("{name} ends"), Duration::from_secs(20), || {
+                !self.is_alive(name)
+            })?;
         }
         self.forget(name)
     }
@@ -106,7 +112,11 @@ impl Processes {
     pub fn last_words(&self, name: &str) -> String {
         let log = self.logs.join(format!("{name}.log"));
         let text = fs::read(&log).unwrap_or_default();
-        format!("{} ends with:\n{}", log.display(), last_lines(&String::from_utf8_lossy(&text)))
+        format!(
+            "{} ends with:\n{}",
+            log.display(),
+            last_lines(&String::from_utf8_lossy(&text))
+        )
     }
 
     fn spawn(&self, name: &str, command: &mut Command) -> Result<u32> {
@@ -164,7 +174,9 @@ impl Stat {
     /// None for one that has ended: a zombie's parent may be slow to collect it.
     fn started_at(&self) -> Option<&str> {
         let state = self.0.first()?;
-        (state != "Z" && state != "X").then(|| self.0.get(19).map(String::as_str)).flatten()
+        (state != "Z" && state != "X")
+            .then(|| self.0.get(19).map(String::as_str))
+            .flatten()
     }
 }
 
@@ -180,7 +192,10 @@ mod tests {
     use super::*;
 
     fn processes(folder: &std::path::Path) -> Processes {
-        let processes = Processes { records: folder.join("run"), logs: folder.join("log") };
+        let processes = Processes {
+            records: folder.join("run"),
+            logs: folder.join("log"),
+        };
         processes.make_folders().unwrap();
         processes
     }
@@ -189,10 +204,18 @@ mod tests {
     fn a_started_process_is_alive_until_stopped() {
         let folder = tempfile::tempdir().unwrap();
         let processes = processes(folder.path());
-        processes.start("sleeper", Command::new("sleep").arg("60")).unwrap();
+        processes
+            .start("sleeper", Command::new("sleep").arg("60"))
+            .unwrap();
         let pid = processes.pid("sleeper").unwrap();
-        processes.start("sleeper", Command::new("sleep").arg("60")).unwrap();
-        assert_eq!(processes.pid("sleeper"), Some(pid), "it runs, so a second start does nothing");
+        processes
+            .start("sleeper", Command::new("sleep").arg("60"))
+            .unwrap();
+        assert_eq!(
+            processes.pid("sleeper"),
+            Some(pid),
+            "it runs, so a second start does nothing"
+        );
         processes.stop("sleeper").unwrap();
         assert!(!processes.is_alive("sleeper"));
         assert!(processes.names().unwrap().is_empty());
@@ -216,7 +239,11 @@ mod tests {
             .start_forking("nested", Command::new("sh").args(["-c", "sleep 60; true"]))
             .unwrap();
         let pid = processes.pid("nested").unwrap();
-        assert_eq!(fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().trim(), "sleep");
+        let is_sleep = || {
+            std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                .is_ok_and(|comm| comm.trim() == "sleep")
+        };
+        wait_until("the child is the sleep", Duration::from_secs(10), is_sleep).unwrap();
         processes.stop("nested").unwrap();
     }
 }

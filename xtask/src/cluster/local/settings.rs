@@ -50,9 +50,12 @@ impl Settings {
                 slot: number("slot")?,
             })
         };
-        read()
-            .map(Some)
-            .with_context(|| format!("{} is damaged; remove it and take the cluster down", file.display()))
+        read().map(Some).with_context(|| {
+            format!(
+                "{} is damaged; remove it and take the cluster down",
+                file.display()
+            )
+        })
     }
 
     /// The settings to bring `name` up with: what is recorded, widened by what is wished now.
@@ -79,7 +82,10 @@ impl Settings {
 
     pub fn record(&self) -> Result<()> {
         let record = json!({"slot": self.slot, "nodes": self.nodes, "audit": self.audit});
-        fs::write(self.folder.join("cluster.json"), serde_json::to_vec_pretty(&record)?)?;
+        fs::write(
+            self.folder.join("cluster.json"),
+            serde_json::to_vec_pretty(&record)?,
+        )?;
         Ok(())
     }
 
@@ -187,13 +193,22 @@ mod tests {
     use super::*;
 
     fn in_slot(name: &str, slot: u32) -> Settings {
-        Settings { name: name.into(), nodes: 1, audit: false, folder: PathBuf::new(), slot }
+        Settings {
+            name: name.into(),
+            nodes: 1,
+            audit: false,
+            folder: PathBuf::new(),
+            slot,
+        }
     }
 
     #[test]
     fn two_slots_share_no_network_port_or_interface() {
         let (demo, test) = (in_slot("demo", 0), in_slot("test", 1));
-        assert_eq!((demo.host().as_str(), test.host().as_str()), ("10.87.0.1", "10.89.0.1"));
+        assert_eq!(
+            (demo.host().as_str(), test.host().as_str()),
+            ("10.87.0.1", "10.89.0.1")
+        );
         assert_ne!(demo.services(), test.network());
         assert!(demo.port(Port::DnsReady) < test.port(Port::ApiServer));
         assert_ne!(demo.bridge(), test.bridge());

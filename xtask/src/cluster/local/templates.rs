@@ -25,7 +25,10 @@ impl Words {
         let mut words = Self::of(settings);
         words.0.extend([
             ("node", format!("node{node}")),
-            ("node-folder", settings.node_folder(node).display().to_string()),
+            (
+                "node-folder",
+                settings.node_folder(node).display().to_string(),
+            ),
             ("node-address", settings.node_address(node)),
             ("pods", settings.pods(node)),
         ]);
@@ -38,7 +41,10 @@ impl Words {
             filled = filled.replace(&format!("{{{{{word}}}}}"), value);
         }
         if let Some((_, rest)) = filled.split_once("{{") {
-            bail!("unknown word `{{{{{}`", rest.lines().next().unwrap_or_default());
+            bail!(
+                "unknown word `{{{{{}`",
+                rest.lines().next().unwrap_or_default()
+            );
         }
         Ok(filled)
     }
@@ -50,8 +56,11 @@ pub fn path(name: &str) -> PathBuf {
 
 pub fn render(name: &str, words: &Words, into: &Path) -> Result<()> {
     let path = path(name);
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let text = words.fill_in(&text).with_context(|| format!("{}", path.display()))?;
+    let text =
+        fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = words
+        .fill_in(&text)
+        .with_context(|| format!("{}", path.display()))?;
     fs::write(into, text).with_context(|| format!("cannot write {}", into.display()))
 }
 
@@ -62,7 +71,16 @@ mod tests {
     #[test]
     fn words_are_filled_in_and_an_unknown_one_is_named() {
         let words = Words(vec![("node", "node1".into())]);
-        assert_eq!(words.fill_in("a {{node}} b {{node}}").unwrap(), "a node1 b node1");
-        assert!(words.fill_in("a {{nod}}").unwrap_err().to_string().contains("{{nod}}"));
+        assert_eq!(
+            words.fill_in("a {{node}} b {{node}}").unwrap(),
+            "a node1 b node1"
+        );
+        assert!(
+            words
+                .fill_in("a {{nod}}")
+                .unwrap_err()
+                .to_string()
+                .contains("{{nod}}")
+        );
     }
 }
