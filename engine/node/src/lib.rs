@@ -1,9 +1,32 @@
 //! The AOF2 engine as a server: the store of `aof2-core` behind a data API (gRPC on a Unix socket), an admin API (HTTP/JSON over
 //! mutual TLS and a private socket), and probes with metrics.
 //!
+//! - Probes and the admin API answer before recovery is done and when the data is refused; the data socket exists only while
+//!   appends can be served.
+//! - Nothing here touches the data directory but the store, except for the operator's epoch.
+//! - A configuration file that is not valid changes nothing.
+//!
 //! The pure parts (`config`, `proto`) are shared with the command-line tools.
 
+mod admin;
+mod args;
 pub mod config;
+mod data;
+mod engine;
+mod epoch;
+mod listen;
+mod metrics;
+mod node;
+mod probes;
+mod reload;
+mod report;
+mod serve;
+mod shutdown;
+mod source;
+mod telemetry;
+mod tls;
+
+pub use serve::main;
 
 /// The data API, generated from `proto/aof2.proto`.
 pub mod proto {

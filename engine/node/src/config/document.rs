@@ -50,6 +50,14 @@ impl Values {
         self.given.insert(spec.key, (value, Place::default()));
     }
 
+    /// Takes over whether and how `other` gives a key.
+    pub fn copy(&mut self, spec: &'static KeySpec, other: &Values) {
+        match other.given.get(spec.key) {
+            Some(given) => self.given.insert(spec.key, given.clone()),
+            None => self.given.remove(spec.key),
+        };
+    }
+
     pub fn error(&self, key: &str, problem: Problem) -> ConfigError {
         let place = self
             .given
@@ -236,7 +244,7 @@ fn check(kind: Kind, found: &DeValue<'_>) -> Result<Value, Problem> {
             parse_duration(text).ok_or_else(|| wrong_type(format!("string \"{text}\"")))?,
         ),
         (
-            Kind::Text { .. } | Kind::Path | Kind::Address | Kind::OneOf(_),
+            Kind::Text { .. } | Kind::Uuid | Kind::Path | Kind::Address | Kind::OneOf(_),
             DeValue::String(text),
         ) => Value::Text(text.to_string()),
         (_, DeValue::String(text)) => return Err(wrong_type(format!("string \"{text}\""))),

@@ -61,6 +61,7 @@ impl KeySpec {
             Kind::Duration { .. } => Some("duration"),
             Kind::Count { .. }
             | Kind::Text { .. }
+            | Kind::Uuid
             | Kind::Path
             | Kind::Address
             | Kind::OneOf(_) => None,
@@ -160,7 +161,7 @@ use Reload::{Hot, Restart};
 #[rustfmt::skip]
 pub const KEYS: &[KeySpec] = &[
     hot(operator("operator.revision", text(64), NoDefault, None, "Hash of the configuration, as the operator names it.")),
-    required(operator("cluster.id", text(64), NoDefault, None, "UUID of the cluster, minted by the operator.")),
+    required(operator("cluster.id", Kind::Uuid, NoDefault, None, "UUID of the cluster, minted by the operator.")),
     required(operator("cluster.name", text(63), NoDefault, Some("metadata.name"), "Name of the cluster.")),
     required(operator("cluster.namespace", text(63), NoDefault, Some("metadata.namespace"), "Namespace of the cluster.")),
     required(operator("node.name", text(253), NoDefault, Some("metadata.name"), "Name of this node: its pod.")),

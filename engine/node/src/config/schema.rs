@@ -37,7 +37,7 @@ fn describe(spec: &KeySpec) -> Json {
         Kind::OneOf(values) => {
             put("values", json!(values));
         }
-        Kind::Path | Kind::Address => {}
+        Kind::Uuid | Kind::Path | Kind::Address => {}
     }
     let reload = match spec.reload {
         Reload::Hot => "Hot",

@@ -4,10 +4,16 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aof2_admin_api::report::Reload;
+use aof2_format::names::KeyPrefix;
+
 use super::document::Values;
 use super::error::{ConfigError, ConfigErrors, Problem};
-use super::keys;
+use super::keys::{self, KEYS};
 use super::value::Value;
+
+/// Identity of an engine that no operator gave one.
+const STAND_ALONE_CLUSTER_ID: &str = "00000000-0000-7000-8000-000000000000";
 
 /// A whole configuration, checked. Made from one file, or from flags.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +152,7 @@ impl Settings {
         Ok(Settings {
             revision: text_or("operator.revision", ""),
             cluster: Cluster {
-                id: text_or("cluster.id", "stand-alone"),
+                id: text_or("cluster.id", STAND_ALONE_CLUSTER_ID),
                 name: text_or("cluster.name", "stand-alone"),
                 namespace: text_or("cluster.namespace", "default"),
             },
@@ -214,23 +220,45 @@ impl Settings {
         self.tier2 = Some(Self::tier2_at(&self.values, place));
     }
 
-    /// Overrides one key, as a flag does; checked like a value of the file.
-    pub fn with(mut self, key: &'static str, value: Value) -> Result<Self, ConfigErrors> {
-        let Some(spec) = keys::find(key) else {
-            let problem = Problem::UnknownKey {
-                nearest: super::nearest::nearest_key(key),
+    /// Overrides keys, as flags do; checked like values of a file.
+    pub fn with(self, overrides: &[(&'static str, Value)]) -> Result<Self, ConfigErrors> {
+        let mut values = self.values;
+        for (key, value) in overrides {
+            let problem = match keys::find(key) {
+                Some(spec) if spec.kind.admits(value) => {
+                    values.set(spec, value.clone());
+                    continue;
+                }
+                Some(spec) => Problem::OutOfRange {
+                    value: value.to_string(),
+                    allowed: spec.kind.range(),
+                },
+                None => Problem::UnknownKey {
+                    nearest: super::nearest::nearest_key(key),
+                },
             };
-            return Err(ConfigErrors(vec![self.values.error(key, problem)]));
-        };
-        if !spec.kind.admits(&value) {
-            let problem = Problem::OutOfRange {
-                value: value.to_string(),
-                allowed: spec.kind.range(),
-            };
-            return Err(ConfigErrors(vec![self.values.error(key, problem)]));
+            return Err(ConfigErrors(vec![values.error(key, problem)]));
         }
-        self.values.set(spec, value);
-        Self::from_values(self.values)
+        Self::from_values(values)
+    }
+
+    /// These settings with the hot keys of newer ones: what a reload puts in force. An error where the new hot values do not
+    /// agree with the old others.
+    pub fn with_hot_keys_of(&self, newer: &Settings) -> Result<Self, ConfigErrors> {
+        let mut values = self.values.clone();
+        for spec in KEYS.iter().filter(|spec| spec.reload == Reload::Hot) {
+            values.copy(spec, &newer.values);
+        }
+        let mut settings = Self::from_values(values)?;
+        // Tier 2 in a directory comes from a flag and is in no value.
+        if let Some(Tier2 {
+            place: Tier2Place::Directory { directory, prefix },
+            ..
+        }) = &self.tier2
+        {
+            settings.use_tier2_directory(directory, prefix);
+        }
+        Ok(settings)
     }
 
     /// The value in force of a key, in the form a person writes; `None` where it is absent.
@@ -327,14 +355,9 @@ fn conflicts(values: &Values) -> Vec<ConfigError> {
         }
     }
     if let Some(prefix) = text(values, "tier2.prefix")
-        && (!prefix.ends_with('/') || prefix.starts_with('/') || prefix.contains("//"))
+        && let Err(error) = KeyPrefix::new(&prefix)
     {
-        refuse(
-            "tier2.prefix",
-            format!(
-                "`tier2.prefix` = \"{prefix}\" must end with `/`, not begin with it, and not hold `//`"
-            ),
-        );
+        refuse("tier2.prefix", format!("`tier2.prefix`: {error}"));
     }
     errors
 }

@@ -25,6 +25,8 @@ pub enum Kind {
     Text {
         max_bytes: usize,
     },
+    /// A UUID.
+    Uuid,
     /// An absolute path.
     Path,
     /// `address:port`.
@@ -40,6 +42,7 @@ impl Kind {
             Kind::Count { .. } => "integer",
             Kind::Duration { .. } => "duration",
             Kind::Text { .. } => "string",
+            Kind::Uuid => "uuid",
             Kind::Path => "path",
             Kind::Address => "address",
             Kind::OneOf(_) => "enum",
@@ -55,6 +58,7 @@ impl Kind {
                 "a duration string, such as \"30s\", \"10m\" or \"250ms\"".to_string()
             }
             Kind::Text { .. } => "a string".to_string(),
+            Kind::Uuid => "a UUID as a string".to_string(),
             Kind::Path => "an absolute path as a string".to_string(),
             Kind::Address => "an \"address:port\" string".to_string(),
             Kind::OneOf(choices) => format!("one of {}", quoted(choices)),
@@ -70,6 +74,7 @@ impl Kind {
                 format!("{} to {}", format_duration(*min), format_duration(*max))
             }
             Kind::Text { max_bytes } => format!("1 to {max_bytes} bytes of text"),
+            Kind::Uuid => "a UUID, such as 0192f0aa-0000-7000-8000-000000000001".to_string(),
             Kind::Path => "a path that begins with `/`".to_string(),
             Kind::Address => "a numeric address and a port".to_string(),
             Kind::OneOf(choices) => quoted(choices),
@@ -84,6 +89,7 @@ impl Kind {
             }
             (Kind::Duration { min, max }, Value::Duration(v)) => min <= v && v <= max,
             (Kind::Text { max_bytes }, Value::Text(v)) => !v.is_empty() && v.len() <= *max_bytes,
+            (Kind::Uuid, Value::Text(v)) => uuid::Uuid::try_parse(v).is_ok(),
             (Kind::Path, Value::Text(v)) => v.starts_with('/'),
             (Kind::Address, Value::Text(v)) => v.parse::<std::net::SocketAddr>().is_ok(),
             (Kind::OneOf(choices), Value::Text(v)) => choices.contains(&v.as_str()),
@@ -92,6 +98,7 @@ impl Kind {
                 | Kind::Count { .. }
                 | Kind::Duration { .. }
                 | Kind::Text { .. }
+                | Kind::Uuid
                 | Kind::Path
                 | Kind::Address
                 | Kind::OneOf(_),

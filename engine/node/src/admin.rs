@@ -1,0 +1,92 @@
+//! The admin API: the same router behind mutual TLS and behind the private socket.
+//!
+//! Every verb that carries an operator's epoch is refused when a newer one was seen, reading verbs too: what an old operator
+//! reads it would act upon.
+
+mod config;
+mod error;
+mod lifecycle;
+mod store;
+
+use std::sync::Arc;
+
+use aof2_admin_api::path::{self, OPERATOR_EPOCH_HEADER};
+use aof2_admin_api::{Dump, ErrorReason};
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+
+use crate::node::Node;
+use crate::report;
+use error::ApiError;
+
+pub fn router(node: Arc<Node>) -> Router {
+    Router::new()
+        .route(path::DUMP, get(dump))
+        .route(path::STREAMS, get(store::streams))
+        .route(path::SEGMENTS, get(store::segments))
+        .route(path::SEAL, post(store::seal))
+        .route(path::FLUSH, post(store::flush))
+        .route(path::TIER2_PROBE, post(store::tier2_probe))
+        .route(path::CONFIG, get(config::effective))
+        .route(path::CONFIG_VALIDATE, post(config::validate))
+        .route(path::CONFIG_SCHEMA, get(config::schema))
+        .route(path::PRE_RESTART, get(lifecycle::pre_restart))
+        .route(path::POST_RESTART, get(lifecycle::post_restart))
+        .route(
+            path::DRAIN,
+            get(lifecycle::drain_status).post(lifecycle::drain),
+        )
+        .route(path::RESUME, post(lifecycle::resume))
+        .route(path::PRE_STOP, post(lifecycle::pre_stop))
+        .route(path::RESTART, post(lifecycle::restart))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(from_fn_with_state(node.clone(), admit_epoch))
+        .with_state(node)
+}
+
+async fn dump(State(node): State<Arc<Node>>) -> Json<Dump> {
+    Json(report::dump(&node).await)
+}
+
+async fn no_such_path(request: Request) -> ApiError {
+    ApiError::new(
+        ErrorReason::NotFound,
+        format!("{} is no path of the admin API", request.uri().path()),
+    )
+}
+
+async fn no_such_method(request: Request) -> ApiError {
+    let (method, path) = (request.method(), request.uri().path());
+    ApiError::new(
+        ErrorReason::BadRequest,
+        format!("{method} is not for {path}: GET reads, POST acts"),
+    )
+}
+
+async fn admit_epoch(State(node): State<Arc<Node>>, request: Request, next: Next) -> Response {
+    let Some(header) = request.headers().get(OPERATOR_EPOCH_HEADER) else {
+        // A person on this machine.
+        return next.run(request).await;
+    };
+    let Some(epoch) = header
+        .to_str()
+        .ok()
+        .and_then(|text| text.parse::<u64>().ok())
+    else {
+        let message = format!("{OPERATOR_EPOCH_HEADER} {header:?} is no number");
+        return ApiError::new(ErrorReason::BadRequest, message).into_response();
+    };
+    match node.epochs.admit(epoch) {
+        Ok(()) => next.run(request).await,
+        Err(highest) => {
+            let message = format!(
+                "operator epoch {epoch} is older than {highest}, which was seen: another operator leads"
+            );
+            ApiError::new(ErrorReason::StaleOperatorEpoch, message).into_response()
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! How the admin API says no: a status and one JSON body with a stable reason.
+
+use aof2_admin_api::{ErrorBody, ErrorReason};
+use aof2_core::{ReadError, StoreError};
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use crate::engine::Engine;
+use crate::node::{Node, Phase};
+
+#[derive(Debug)]
+pub struct ApiError(ErrorBody);
+
+impl ApiError {
+    pub fn new(reason: ErrorReason, message: impl Into<String>) -> Self {
+        ApiError(ErrorBody {
+            reason,
+            message: message.into(),
+        })
+    }
+
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        ApiError::new(ErrorReason::BadRequest, message)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = match self.0.reason {
+            ErrorReason::BadRequest => StatusCode::BAD_REQUEST,
+            ErrorReason::NotFound => StatusCode::NOT_FOUND,
+            ErrorReason::StaleOperatorEpoch | ErrorReason::Draining => StatusCode::CONFLICT,
+            ErrorReason::NotServing | ErrorReason::Tier2Unreachable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            ErrorReason::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+            ErrorReason::Internal | ErrorReason::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(self.0)).into_response()
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let reason = match &error {
+            StoreError::UnknownStream { .. } | StoreError::UnknownSegment { .. } => {
+                ErrorReason::NotFound
+            }
+            StoreError::DiskFull { .. } => ErrorReason::DiskFull,
+            StoreError::Closed => ErrorReason::NotServing,
+            StoreError::Poisoned { .. } | StoreError::Damaged { .. } => ErrorReason::Internal,
+        };
+        ApiError::new(reason, error.to_string())
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        let reason = match &error {
+            ReadError::UnknownStream { .. } => ErrorReason::NotFound,
+            ReadError::Trimmed { .. } => ErrorReason::BadRequest,
+            ReadError::NotResident { .. } | ReadError::Closed => ErrorReason::NotServing,
+            ReadError::Damaged { .. } | ReadError::Disk { .. } | ReadError::Superseded { .. } => {
+                ErrorReason::Internal
+            }
+        };
+        ApiError::new(reason, error.to_string())
+    }
+}
+
+/// The engine, or why there is none.
+pub fn serving(node: &Node) -> Result<Engine, ApiError> {
+    let why = match &*node.phase() {
+        Phase::Serving(engine) => return Ok(engine.clone()),
+        Phase::Recovering(progress) => {
+            format!(
+                "this engine recovers, {:.0} % of the bytes are replayed: try again",
+                progress.fraction() * 100.0
+            )
+        }
+        Phase::Refused(refusal) => format!("{}: {}", refusal.reason, refusal.message),
+        Phase::Closed => "this process ends: try again when it is back".to_string(),
+    };
+    Err(ApiError::new(ErrorReason::NotServing, why))
+}
+
+/// Runs a verb that blocks.
+pub async fn blocking<T: Send + 'static, E: Into<ApiError> + Send + 'static>(
+    verb: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, ApiError> {
+    match tokio::task::spawn_blocking(verb).await {
+        Ok(done) => done.map_err(Into::into),
+        Err(panicked) => Err(ApiError::new(ErrorReason::Internal, panicked.to_string())),
+    }
+}

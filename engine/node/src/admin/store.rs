@@ -1,0 +1,69 @@
+//! Verbs on streams and tiers.
+
+use std::sync::Arc;
+
+use aof2_admin_api::ErrorReason;
+use aof2_admin_api::report::{SegmentReport, StreamReport, StreamVerbReport, Tier2Report};
+use axum::Json;
+use axum::extract::{Query, State};
+use serde::Deserialize;
+
+use super::error::{ApiError, blocking, serving};
+use crate::node::Node;
+use crate::report;
+
+#[derive(Debug, Deserialize)]
+pub struct OfStream {
+    stream: Option<String>,
+}
+
+pub async fn streams(State(node): State<Arc<Node>>) -> Result<Json<Vec<StreamReport>>, ApiError> {
+    Ok(Json(report::streams(&serving(&node)?.store)))
+}
+
+pub async fn segments(
+    State(node): State<Arc<Node>>,
+    Query(OfStream { stream }): Query<OfStream>,
+) -> Result<Json<Vec<SegmentReport>>, ApiError> {
+    Ok(Json(report::segments(
+        &serving(&node)?.store,
+        stream.as_deref(),
+    )?))
+}
+
+pub async fn seal(
+    State(node): State<Arc<Node>>,
+    Query(OfStream { stream }): Query<OfStream>,
+) -> Result<Json<StreamVerbReport>, ApiError> {
+    let engine = serving(&node)?;
+    let streams = blocking(move || engine.seal(stream.as_deref())).await?;
+    Ok(Json(StreamVerbReport { streams }))
+}
+
+pub async fn flush(State(node): State<Arc<Node>>) -> Result<Json<StreamVerbReport>, ApiError> {
+    let engine = serving(&node)?;
+    let streams = blocking(move || engine.store.flush()).await?;
+    Ok(Json(StreamVerbReport { streams }))
+}
+
+/// The verdict is in the report: a store that fails the probe is an answer, not an error of this verb.
+pub async fn tier2_probe(State(node): State<Arc<Node>>) -> Result<Json<Tier2Report>, ApiError> {
+    let engine = serving(&node)?;
+    let Some(tier2) = engine.tier2.clone() else {
+        return Err(ApiError::new(
+            ErrorReason::NotFound,
+            "this engine has no Tier 2: set spec.tier2 of the Aof2Cluster",
+        ));
+    };
+    blocking(move || {
+        let verdict = tier2.probe();
+        let metrics = engine.store.metrics();
+        let mut report = report::tier2(&engine, &metrics).unwrap_or_default();
+        if let Err(error) = verdict {
+            report.reason = Some(error.reason().to_string());
+            report.message = Some(error.to_string());
+        }
+        Ok::<_, ApiError>(Json(report))
+    })
+    .await
+}

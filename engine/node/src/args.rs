@@ -1,0 +1,68 @@
+//! The command line of `aof2-engine`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// The AOF2 data plane: a tiered append-only log behind a Unix socket.
+#[derive(Debug, Parser)]
+#[command(name = "aof2-engine", disable_version_flag = true)]
+pub struct Arguments {
+    /// Print the version and exit.
+    #[arg(long, short = 'V')]
+    pub version: bool,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve a data directory until SIGTERM.
+    Run(Box<RunArguments>),
+    /// About the configuration file.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every key with default, range, owner and whether it reloads, as JSON.
+    Schema,
+}
+
+/// In a pod `--config` alone; without Kubernetes `--data-dir` and what else is needed. A flag outranks the file.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunArguments {
+    /// Configuration file; read again by content while the engine runs.
+    #[arg(long, value_name = "FILE", required_unless_present = "data_dir")]
+    pub config: Option<PathBuf>,
+    /// Data directory. Given: the file needs no [cluster] and no [node].
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Unix socket of the data API.
+    #[arg(long, value_name = "PATH")]
+    pub data_socket: Option<PathBuf>,
+    /// Private Unix socket of the admin API.
+    #[arg(long, value_name = "PATH")]
+    pub admin_socket: Option<PathBuf>,
+    /// Admin API over mutual TLS; needs --tls-directory and --tls-client-name.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub admin_address: Option<SocketAddr>,
+    /// Probes and metrics; port 0 picks a free one.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub http_address: Option<SocketAddr>,
+    /// Holds tls.crt, tls.key and ca.crt of the admin API.
+    #[arg(long, value_name = "DIR", requires = "tls_client_name")]
+    pub tls_directory: Option<PathBuf>,
+    /// DNS name that a client's certificate must carry.
+    #[arg(long, value_name = "NAME", requires = "tls_directory")]
+    pub tls_client_name: Option<String>,
+    /// Keeps Tier 2 in a directory instead of an object store.
+    #[arg(long, value_name = "DIR")]
+    pub tier2_directory: Option<PathBuf>,
+    #[arg(long, value_name = "ID")]
+    pub cluster_id: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    pub node_name: Option<String>,
+}

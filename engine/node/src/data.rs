@@ -1,0 +1,76 @@
+//! The data API: gRPC on the Unix socket that the pod's containers share.
+
+mod append;
+mod read;
+mod refusal;
+mod service;
+mod socket;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::{UnixListener, UnixStream};
+use tonic::transport::{Endpoint, Server, Uri};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+
+use crate::engine::Engine;
+use crate::node::Node;
+use crate::proto::MAX_MESSAGE_BYTES;
+use crate::proto::log_server::LogServer;
+
+/// How long a probe waits for the socket's answer.
+const CHECK_LIMIT: Duration = Duration::from_secs(1);
+
+/// Serves until the process ends.
+pub async fn serve(
+    node: Arc<Node>,
+    engine: Engine,
+    listener: UnixListener,
+) -> Result<(), tonic::transport::Error> {
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    let log = LogServer::new(service::DataService::new(node.clone(), engine))
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    health_reporter
+        .set_serving::<LogServer<service::DataService>>()
+        .await;
+    Server::builder()
+        // A single client may keep several full messages on the way.
+        .initial_stream_window_size(4 * 1024 * 1024)
+        .initial_connection_window_size(16 * 1024 * 1024)
+        .add_service(health)
+        .add_service(log)
+        .serve_with_incoming(socket::incoming(node, listener))
+        .await
+}
+
+/// Whether the socket answers a health check.
+pub async fn answers(socket: &Path) -> bool {
+    let check = async {
+        let socket = socket.to_path_buf();
+        // The address is never used: the connector dials the socket.
+        let channel = Endpoint::from_static("http://engine.invalid")
+            .connect_with_connector(tower::service_fn(move |_: Uri| {
+                let socket = socket.clone();
+                async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+            }))
+            .await
+            .ok()?;
+        let request = HealthCheckRequest {
+            service: "aof2.v1.Log".to_string(),
+        };
+        let answer = HealthClient::new(channel)
+            .check(request)
+            .await
+            .ok()?
+            .into_inner();
+        Some(answer.status() == tonic_health::pb::health_check_response::ServingStatus::Serving)
+    };
+    matches!(
+        tokio::time::timeout(CHECK_LIMIT, check).await,
+        Ok(Some(true))
+    )
+}

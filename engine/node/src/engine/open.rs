@@ -1,0 +1,142 @@
+//! From settings to a store that serves, or to the reason why it does not.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use aof2_admin_api::Refusal;
+use aof2_core::config::{
+    AppendConfig, CheckpointConfig, JournalConfig, SegmentConfig, Tier0Config, Tier1Config,
+    Tier2Config,
+};
+use aof2_core::store::{StreamClaims, claim};
+use aof2_core::{Claims, Config, Identity, OpenError, OpenOptions, Store};
+
+use super::{Engine, tier2};
+use crate::config::{Settings, Tier2Place};
+use crate::node::Progress;
+
+/// Why there is no engine.
+#[derive(Debug)]
+pub enum OpenFailure {
+    /// About the data: the process stays up and says so.
+    Refused(Refusal),
+    /// Another process holds the directory; it may go.
+    Locked(Refusal),
+    /// The settings cannot work: the process ends.
+    Config { key: String, message: String },
+}
+
+/// Recovers and opens. Blocks for as long as the replay takes.
+pub fn open(settings: &Settings, progress: Arc<Progress>) -> Result<Engine, OpenFailure> {
+    let tier2 = match &settings.tier2 {
+        Some(tier2_settings) => Some(Arc::new(tier2::connect(tier2_settings)?)),
+        None => None,
+    };
+    let identity = Identity {
+        cluster_id: settings.cluster.id.clone(),
+        node: settings.node_name.clone(),
+    };
+    let mut options = OpenOptions::new(core_config(settings), identity);
+    options.claims = tier2.as_ref().map(|tier2| {
+        let cluster = claim::ClusterName {
+            namespace: settings.cluster.namespace.clone(),
+            name: settings.cluster.name.clone(),
+        };
+        // The data API is a Unix socket for now: its address is its pod.
+        let address = claim::Address(format!(
+            "pod {}/{}",
+            settings.cluster.namespace, settings.node_name
+        ));
+        Arc::new(StreamClaims::new(tier2.clone(), cluster, address)) as Arc<dyn Claims>
+    });
+    options.on_progress = Some(Box::new(move |done, total| progress.set(done, total)));
+    make_directory(&settings.storage.directory)?;
+    let store = Store::open(options).map_err(refusal)?;
+    Ok(Engine { store, tier2 })
+}
+
+fn make_directory(directory: &Path) -> Result<(), OpenFailure> {
+    std::fs::create_dir_all(directory).map_err(|error| OpenFailure::Config {
+        key: "storage.directory".to_string(),
+        message: format!("cannot create {}: {error}", directory.display()),
+    })
+}
+
+fn refusal(error: OpenError) -> OpenFailure {
+    let cause = std::error::Error::source(&error)
+        .map(|source| format!(": {source}"))
+        .unwrap_or_default();
+    let mut refusal = Refusal {
+        reason: error.reason().to_string(),
+        message: format!("{error}{cause}"),
+        streams: Vec::new(),
+        cluster_id: None,
+    };
+    match error {
+        OpenError::Locked { .. } => return OpenFailure::Locked(refusal),
+        OpenError::Config { key, .. } => {
+            return OpenFailure::Config {
+                key: key.to_string(),
+                message: refusal.message,
+            };
+        }
+        OpenError::VolumeLost { node: _, streams } => refusal.streams = streams,
+        OpenError::PrefixInUse { cluster_id } => refusal.cluster_id = Some(cluster_id),
+        OpenError::ForeignDirectory {
+            path: _,
+            field: _,
+            found,
+            expected: _,
+        } => refusal.cluster_id = Some(found),
+        OpenError::NewerFormat { .. } | OpenError::Damaged { .. } | OpenError::Disk { .. } => {}
+    }
+    OpenFailure::Refused(refusal)
+}
+
+/// The store's half of the settings.
+pub fn core_config(settings: &Settings) -> Config {
+    let defaults = Config::new(&settings.storage.directory).tier2;
+    Config {
+        directory: settings.storage.directory.clone(),
+        tier1_directory: settings.storage.tier1_directory.clone(),
+        capacity_bytes: settings.storage.capacity_bytes,
+        append: AppendConfig {
+            max_record_bytes: settings.append.max_record_bytes,
+        },
+        segment: SegmentConfig {
+            target_bytes: settings.segment.target_bytes,
+            max_age: settings.segment.max_age,
+        },
+        tier0: Tier0Config {
+            cluster_max_bytes: settings.tier0.cluster_max_bytes,
+            instance_quota_bytes: settings.tier0.instance_quota_bytes,
+        },
+        tier1: Tier1Config {
+            max_bytes: settings.tier1.max_bytes,
+            compression_level: i32::try_from(settings.tier1.compression_level).unwrap_or(i32::MAX),
+            block_bytes: settings.tier1.block_bytes,
+        },
+        tier2: settings
+            .tier2
+            .as_ref()
+            .map_or(defaults, |tier2| Tier2Config {
+                prefix: match &tier2.place {
+                    Tier2Place::S3 { prefix, .. } | Tier2Place::Directory { prefix, .. } => {
+                        prefix.clone()
+                    }
+                },
+                claim_check: tier2.claim_check,
+                upload_concurrency: usize::try_from(tier2.upload_concurrency).unwrap_or(usize::MAX),
+                request_timeout: tier2.request_timeout,
+                max_attempts: tier2.max_attempts,
+            }),
+        journal: JournalConfig {
+            file_bytes: settings.journal.file_bytes,
+            files: usize::try_from(settings.journal.files).unwrap_or(usize::MAX),
+        },
+        checkpoint: CheckpointConfig {
+            journal_bytes: settings.checkpoint.journal_bytes,
+            interval: settings.checkpoint.interval,
+        },
+    }
+}

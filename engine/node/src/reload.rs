@@ -1,0 +1,231 @@
+//! The configuration in force, and the file that may change it while the process runs.
+//!
+//! - A file is judged by its content, never by its times: Kubernetes swaps a link, and a copy may be older than what it replaces.
+//! - Hot keys take effect at once, all of them or none. A key that needs a restart sets `restart_pending` and changes nothing.
+//! - A file that is not valid leaves everything as it was and is reported with its revision.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aof2_admin_api::report::{ConfigReport, Reload};
+use arc_swap::ArcSwap;
+
+use crate::config::{self, ConfigErrors, Settings};
+use crate::node::Node;
+use crate::source::Source;
+use crate::telemetry::Level;
+
+/// How often the file is read.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// What this process runs with.
+pub struct InForce {
+    current: ArcSwap<Current>,
+}
+
+struct Current {
+    settings: Settings,
+    report: ConfigReport,
+}
+
+impl InForce {
+    pub fn new(settings: Settings) -> Self {
+        let report = ConfigReport {
+            revision: settings.revision.clone(),
+            ..ConfigReport::default()
+        };
+        InForce {
+            current: ArcSwap::from_pointee(Current { settings, report }),
+        }
+    }
+
+    pub fn settings(&self) -> Settings {
+        self.current.load().settings.clone()
+    }
+
+    pub fn report(&self) -> ConfigReport {
+        self.current.load().report.clone()
+    }
+
+    /// Takes over a new file. Answers the settings to apply, when hot keys changed.
+    pub fn offer(
+        &self,
+        offered: Result<Settings, ConfigErrors>,
+        revision: Option<String>,
+    ) -> Option<Settings> {
+        let current = self.current.load_full();
+        let mut report = current.report.clone();
+        let offered = match offered {
+            Ok(offered) => offered,
+            Err(errors) => {
+                tracing::error!(revision = revision.as_deref().unwrap_or(""), error = %errors, "the new configuration is refused; the one before stays in force");
+                report.error = Some(errors.to_string());
+                report.error_revision = revision;
+                self.current.store(Arc::new(Current {
+                    settings: current.settings.clone(),
+                    report,
+                }));
+                return None;
+            }
+        };
+        let changes = config::changes(&current.settings, &offered);
+        report.restart_pending = changes
+            .iter()
+            .any(|change| change.reload == Reload::Restart);
+        report.revision = offered.revision.clone();
+        report.error = None;
+        report.error_revision = None;
+        // Where the new hot values contradict old ones that only a restart changes, all of them wait for the restart.
+        let merged = current.settings.with_hot_keys_of(&offered).ok();
+        let is_changed = changes.iter().any(|change| change.reload == Reload::Hot);
+        if is_changed && merged.is_some() {
+            report.reloads += 1;
+        }
+        for change in &changes {
+            tracing::info!(key = %change.key, from = %change.from, to = %change.to, reload = ?change.reload, "configuration changed");
+        }
+        let settings = merged.clone().unwrap_or_else(|| current.settings.clone());
+        self.current.store(Arc::new(Current { settings, report }));
+        if is_changed { merged } else { None }
+    }
+}
+
+/// Reads the file again and again until the process ends. `in_force` is the text that it was started with.
+pub async fn watch(node: Arc<Node>, source: Source, level: Level, mut in_force: Option<String>) {
+    if source.file.is_none() {
+        return;
+    }
+    // The last content that could not be read, so that it is reported once.
+    let mut last_failure = None;
+    let mut ticks = tokio::time::interval(PERIOD);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(read) = source.read() else { return };
+        match read {
+            Ok(text) if in_force.as_ref() == Some(&text) && last_failure.is_none() => {}
+            Ok(text) => {
+                last_failure = None;
+                in_force = Some(text.clone());
+                let revision = revision_of(&text);
+                if let Some(settings) = node.config.offer(source.parse(Some(Ok(text))), revision) {
+                    level.set(&settings.log.level);
+                    if let Some(engine) = node.engine() {
+                        engine.reconfigure(&settings);
+                    }
+                }
+            }
+            Err(error) => {
+                let failure = error.to_string();
+                if last_failure.as_ref() != Some(&failure) {
+                    node.config.offer(source.parse(Some(Err(error))), None);
+                    last_failure = Some(failure);
+                }
+            }
+        }
+    }
+}
+
+/// The operator's revision in a file that is perhaps not valid otherwise.
+fn revision_of(text: &str) -> Option<String> {
+    let table: toml::Table = text.parse().ok()?;
+    Some(
+        table
+            .get("operator")?
+            .get("revision")?
+            .as_str()?
+            .to_string(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Mode;
+
+    fn settings(text: &str) -> Result<Settings, ConfigErrors> {
+        config::parse("aof2.toml", text, Mode::StandAlone)
+    }
+
+    fn in_force(text: &str) -> InForce {
+        InForce::new(settings(text).expect("valid"))
+    }
+
+    #[test]
+    fn a_hot_key_takes_effect_and_counts_as_a_reload() {
+        let config = in_force("[operator]\nrevision = \"a\"\n");
+        let applied = config.offer(
+            settings("[operator]\nrevision = \"b\"\n[tier0]\ninstance_quota_bytes = 5\n"),
+            None,
+        );
+        assert_eq!(applied.expect("hot").tier0.instance_quota_bytes, 5);
+        let report = config.report();
+        assert_eq!(
+            (
+                report.revision.as_str(),
+                report.restart_pending,
+                report.reloads
+            ),
+            ("b", false, 1)
+        );
+        assert_eq!(config.settings().tier0.instance_quota_bytes, 5);
+    }
+
+    #[test]
+    fn a_restart_key_changes_nothing_and_sets_restart_pending_until_it_is_taken_back() {
+        let config = in_force("[journal]\nfiles = 8\n");
+        assert_eq!(
+            config.offer(
+                settings("[operator]\nrevision = \"b\"\n[journal]\nfiles = 9\n"),
+                None
+            ),
+            None
+        );
+        assert_eq!(config.settings().journal.files, 8);
+        assert!(config.report().restart_pending);
+        assert_eq!(config.report().revision, "b");
+        config.offer(settings("[journal]\nfiles = 8\n"), None);
+        assert!(!config.report().restart_pending);
+    }
+
+    #[test]
+    fn a_file_that_is_not_valid_leaves_everything_and_is_reported_until_a_valid_one_comes() {
+        let config = in_force("[operator]\nrevision = \"a\"\n[log]\nlevel = \"warn\"\n");
+        assert_eq!(
+            config.offer(
+                settings("[log]\nlevel = \"loud\"\n"),
+                Some("bad".to_string())
+            ),
+            None
+        );
+        let report = config.report();
+        assert_eq!(report.revision, "a");
+        assert_eq!(report.error_revision.as_deref(), Some("bad"));
+        assert!(report.error.expect("an error").contains("log.level"));
+        assert_eq!(config.settings().log.level, "warn");
+        config.offer(
+            settings("[operator]\nrevision = \"a\"\n[log]\nlevel = \"warn\"\n"),
+            None,
+        );
+        assert_eq!(config.report().error, None);
+    }
+
+    #[test]
+    fn hot_values_that_contradict_old_restart_values_wait_for_the_restart() {
+        let config = in_force("");
+        let text = "[journal]\nfiles = 64\n[checkpoint]\njournal_bytes = 2147483648\n";
+        assert_eq!(config.offer(settings(text), None), None);
+        assert_eq!(config.settings().checkpoint.journal_bytes, 256 << 20);
+        assert!(config.report().restart_pending);
+        assert_eq!(config.report().reloads, 0);
+    }
+
+    #[test]
+    fn the_revision_of_a_bad_file_is_found_where_it_is_toml() {
+        assert_eq!(
+            revision_of("[operator]\nrevision = \"x1\"\n[log]\nlevl = 1\n").as_deref(),
+            Some("x1")
+        );
+        assert_eq!(revision_of("[operator\n"), None);
+    }
+}

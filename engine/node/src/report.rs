@@ -1,0 +1,222 @@
+//! What this node says about itself: the answers of `dump`, `streams`, `segments` and the verbs around a restart.
+
+use aof2_admin_api::report::{
+    JournalReport, ManifestReport, SegmentReport, Tier0Report, Tier1Report, Tier2Report,
+};
+use aof2_admin_api::{Dump, PostRestart, PreRestart, StreamReport};
+use aof2_core::{Metrics, ReadError, SegmentInfo, SegmentState, Store, StreamInfo};
+
+use crate::engine::Engine;
+use crate::node::{Node, Phase};
+use crate::probes;
+
+/// Lowest version of an engine that reads what this one writes: there has been one format so far.
+const MIN_READER_VERSION: &str = "0.1.0";
+
+pub async fn dump(node: &Node) -> Dump {
+    let ready = probes::not_ready(node).await.is_none();
+    let settings = node.config.settings();
+    let mut dump = Dump {
+        version: node.version.to_string(),
+        node: settings.node_name.clone(),
+        cluster_id: settings.cluster.id.clone(),
+        process_start: node.process_start.to_string(),
+        ready,
+        config: node.config.report(),
+        tier0: Tier0Report {
+            cluster_max_bytes: settings.tier0.cluster_max_bytes,
+            instance_quota_bytes: settings.tier0.instance_quota_bytes,
+            storage_bytes: settings.storage.capacity_bytes,
+            ..Tier0Report::default()
+        },
+        tier1: Tier1Report {
+            max_bytes: settings.tier1.max_bytes,
+            ..Tier1Report::default()
+        },
+        operator_epoch: node.epochs.highest(),
+        ..Dump::default()
+    };
+    match &*node.phase() {
+        Phase::Recovering(_) | Phase::Closed => {}
+        Phase::Refused(refusal) => dump.refusal = Some(refusal.clone()),
+        Phase::Serving(engine) => fill(&mut dump, engine),
+    }
+    dump
+}
+
+fn fill(dump: &mut Dump, engine: &Engine) {
+    let metrics = engine.store.metrics();
+    let identity = engine.store.identity();
+    dump.node_id = identity.node_id.clone();
+    dump.volume_id = identity.volume_id.clone();
+    dump.tier0.total_bytes = metrics.tier0_total_bytes;
+    dump.tier0.instance_quota_bytes = metrics.tier0_instance_quota_bytes;
+    dump.tier0.cluster_max_bytes = metrics.tier0_cluster_max_bytes;
+    dump.tier2 = tier2(engine, &metrics);
+    dump.manifest = ManifestReport {
+        replay_version: metrics.manifest_replay_version,
+        min_reader_version: MIN_READER_VERSION.to_string(),
+        records: metrics.manifest_records,
+    };
+    dump.journal = JournalReport {
+        files: metrics.journal_files,
+        bytes: metrics.journal_bytes,
+        rounds: metrics.journal_rounds,
+        checkpoints: metrics.checkpoints,
+    };
+    dump.flush_failures = metrics.flush_failures;
+    dump.would_block = metrics
+        .would_block
+        .iter()
+        .map(|(kind, count)| ((*kind).to_string(), *count))
+        .collect();
+    dump.drain = engine.drain_status();
+    dump.streams = metrics.streams;
+}
+
+/// `None` without Tier 2.
+pub fn tier2(engine: &Engine, metrics: &Metrics) -> Option<Tier2Report> {
+    let health = engine.tier2.as_ref()?.health();
+    let uploaded = engine.uploaded();
+    Some(Tier2Report {
+        reachable: health.reachable,
+        probed: health.probed,
+        reason: health.reason.map(str::to_string),
+        message: health.message,
+        pending_uploads: metrics.pending_upload_segments,
+        pending_upload_bytes: metrics.pending_upload_bytes,
+        upload_retry_attempts: health.retry_attempts,
+        uploaded_segments: uploaded.segments,
+        uploaded_bytes: uploaded.bytes,
+        pending_claims: metrics.pending_claims,
+    })
+}
+
+pub async fn pre_restart(node: &Node) -> PreRestart {
+    let mut report = PreRestart {
+        node: node.config.settings().node_name,
+        version: node.version.to_string(),
+        process_start: node.process_start.to_string(),
+        ready: probes::not_ready(node).await.is_none(),
+        ..PreRestart::default()
+    };
+    if let Some(engine) = node.engine() {
+        let metrics = engine.store.metrics();
+        report.flush_failures = metrics.flush_failures;
+        report.streams = metrics.streams;
+        report.unsealed_bytes = metrics.unsealed_bytes;
+        report.pending_uploads = metrics.pending_upload_segments;
+        report.tier2_reachable = engine.tier2.as_ref().map(|tier2| tier2.health().reachable);
+    }
+    report
+}
+
+pub async fn post_restart(node: &Node) -> PostRestart {
+    let ready = probes::not_ready(node).await.is_none();
+    let mut report = PostRestart {
+        node: node.config.settings().node_name,
+        version: node.version.to_string(),
+        process_start: node.process_start.to_string(),
+        ready,
+        min_reader_version: MIN_READER_VERSION.to_string(),
+        ..PostRestart::default()
+    };
+    match &*node.phase() {
+        Phase::Recovering(progress) => {
+            report.replay_progress = progress.fraction();
+            report.replayed_bytes = progress.done_bytes();
+        }
+        Phase::Refused(_) | Phase::Closed => {}
+        Phase::Serving(engine) => {
+            let metrics = engine.store.metrics();
+            report.replay_progress = 1.0;
+            report.replayed_bytes = metrics.replay.journal_bytes + metrics.replay.segment_bytes;
+            report.manifest_replay_version = metrics.manifest_replay_version;
+            report.flush_failures = metrics.flush_failures;
+            let damaged = engine
+                .store
+                .streams()
+                .into_iter()
+                .filter(|stream| stream.damage.is_some());
+            report.damaged_streams = damaged.map(|stream| stream.name.to_string()).collect();
+            report.caught_up = ready && report.damaged_streams.is_empty();
+        }
+    }
+    report
+}
+
+pub fn streams(store: &Store) -> Vec<StreamReport> {
+    store.streams().into_iter().map(stream).collect()
+}
+
+fn stream(info: StreamInfo) -> StreamReport {
+    let StreamInfo {
+        name,
+        epoch,
+        first_sequence,
+        next_sequence,
+        durable_sequence,
+        sealed_sequence,
+        uploaded_sequence,
+        segments,
+        bytes,
+        damage,
+        claim,
+    } = info;
+    StreamReport {
+        name: name.to_string(),
+        epoch,
+        first_sequence,
+        next_sequence,
+        durable_sequence,
+        sealed_sequence,
+        uploaded_sequence,
+        segments,
+        bytes,
+        damage,
+        claim: claim.as_str().to_string(),
+    }
+}
+
+/// Of one stream, or of all.
+pub fn segments(store: &Store, stream: Option<&str>) -> Result<Vec<SegmentReport>, ReadError> {
+    let names = match stream {
+        Some(stream) => vec![stream.to_string()],
+        None => store
+            .streams()
+            .into_iter()
+            .map(|stream| stream.name.to_string())
+            .collect(),
+    };
+    let mut reports = Vec::new();
+    for name in names {
+        reports.extend(store.segments(&name)?.into_iter().map(segment));
+    }
+    Ok(reports)
+}
+
+fn segment(info: SegmentInfo) -> SegmentReport {
+    let SegmentInfo {
+        stream,
+        segment_id,
+        base_sequence,
+        records,
+        bytes,
+        state,
+        key,
+    } = info;
+    let state = match state {
+        // A segment that rolled is active to readers until its seal is committed.
+        SegmentState::Active | SegmentState::Sealing => SegmentState::Active.as_str(),
+        SegmentState::Sealed | SegmentState::Warm | SegmentState::Uploaded => state.as_str(),
+    };
+    SegmentReport {
+        stream: stream.to_string(),
+        segment_id,
+        base_sequence,
+        records,
+        bytes,
+        state: state.to_string(),
+        key,
+    }
+}

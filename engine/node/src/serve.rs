@@ -1,0 +1,298 @@
+//! The story of this process: settings, listeners, recovery, serving, the way out.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser};
+
+use crate::args::{Arguments, Command, ConfigCommand};
+use crate::config::Settings;
+use crate::engine::{self, Engine, OpenFailure};
+use crate::listen::{self, ListenError};
+use crate::node::{Node, Phase, Progress};
+use crate::shutdown::{self, Reason};
+use crate::source::Source;
+use crate::tls::{Certificates, TlsListener};
+use crate::{admin, config, data, probes, reload, telemetry, tls};
+
+/// Kubernetes shows what is written here as the reason of a container's end. Written only where it exists.
+const TERMINATION_LOG: &str = "/dev/termination-log";
+/// How often a directory that another process holds is tried again.
+const LOCKED_RETRY: Duration = Duration::from_secs(1);
+const DATA_SOCKET_MODE: u32 = 0o660;
+const ADMIN_SOCKET_MODE: u32 = 0o600;
+
+/// How the process ends.
+#[derive(Debug)]
+enum Exit {
+    Clean,
+    /// Anything that another configuration would avoid.
+    Config {
+        reason: &'static str,
+        key: String,
+        message: String,
+    },
+    /// A failed sync: whoever restarts this process recovers from the device.
+    Poisoned(String),
+    /// The way out failed: what was acknowledged is safe, the rest recovery finds.
+    Unclean(String),
+}
+
+impl Exit {
+    fn code(&self) -> u8 {
+        match self {
+            Exit::Clean => 0,
+            Exit::Unclean(_) => 1,
+            Exit::Config { .. } => 2,
+            Exit::Poisoned(_) => 74,
+        }
+    }
+}
+
+/// Entry of the binary.
+pub fn main(version: &'static str) -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
+    if arguments.version {
+        println!("aof2-engine {version}");
+        return ExitCode::SUCCESS;
+    }
+    match arguments.command {
+        None => {
+            // Nothing asked: say what can be asked.
+            let _ = Arguments::command().print_help();
+            ExitCode::from(2)
+        }
+        Some(Command::Config(ConfigCommand::Schema)) => {
+            println!("{:#}", config::schema(version));
+            ExitCode::SUCCESS
+        }
+        Some(Command::Run(arguments)) => {
+            let exit = run(Source::new(*arguments), version);
+            match &exit {
+                Exit::Clean => tracing::info!("the engine ends"),
+                Exit::Unclean(message) => {
+                    tracing::error!(message, "the engine ends without having closed its store")
+                }
+                Exit::Poisoned(message) => {
+                    terminate("Poisoned", "", message);
+                }
+                Exit::Config {
+                    reason,
+                    key,
+                    message,
+                } => terminate(reason, key, message),
+            }
+            ExitCode::from(exit.code())
+        }
+    }
+}
+
+/// One line of JSON on standard error, and where Kubernetes looks for it.
+fn terminate(reason: &str, key: &str, message: &str) {
+    let line = serde_json::json!({ "reason": reason, "key": key, "message": message }).to_string();
+    eprintln!("{line}");
+    if Path::new(TERMINATION_LOG).exists() {
+        let written = std::fs::OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(TERMINATION_LOG);
+        // Best effort: the line is on standard error too.
+        let _ = written.and_then(|mut file| file.write_all(line.as_bytes()));
+    }
+}
+
+fn run(source: Source, version: &'static str) -> Exit {
+    let text = source.read();
+    let in_force = text.as_ref().and_then(|text| text.as_ref().ok().cloned());
+    let settings = match source.parse(text) {
+        Ok(settings) => settings,
+        Err(errors) => {
+            let first = errors.0.first();
+            return Exit::Config {
+                reason: first.map_or("ConfigSyntax", |error| error.problem.reason()),
+                key: first.map(|error| error.key.clone()).unwrap_or_default(),
+                message: errors.to_string(),
+            };
+        }
+    };
+    let level = telemetry::init(&settings.log.level);
+    // Another part of this process may have chosen it before; there is one provider to choose.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return Exit::Unclean(format!("cannot start the runtime: {error}")),
+    };
+    let node = Arc::new(Node::new(version, settings));
+    tracing::info!(version, node = %node.config.settings().node_name, "the engine starts");
+    let exit = runtime.block_on(async {
+        tokio::spawn(reload::watch(node.clone(), source, level, in_force));
+        serve(node).await
+    });
+    // Connections that are still open are not waited for: everything durable is durable.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn serve(node: Arc<Node>) -> Exit {
+    let settings = node.config.settings();
+    if let Err(error) = open_control_listeners(&node, &settings).await {
+        return Exit::Config {
+            reason: "ListenFailed",
+            key: String::new(),
+            message: error.to_string(),
+        };
+    }
+    let signals = node.clone();
+    tokio::spawn(async move {
+        if let Err(error) = shutdown::watch_signals(&signals).await {
+            tracing::error!(%error, "signals cannot be received");
+        }
+    });
+    let engine = match open_engine(&node, &settings).await {
+        Opened::Serving(engine) => engine,
+        Opened::Ended => return Exit::Clean,
+        Opened::Failed(exit) => return exit,
+    };
+    if let Err(error) = serve_data(&node, &settings, &engine).await {
+        return Exit::Config {
+            reason: "ListenFailed",
+            key: "listen.data_socket".to_string(),
+            message: error.to_string(),
+        };
+    }
+    node.enter(Phase::Serving(engine.clone()));
+    // A file that changed while recovery ran.
+    engine.reconfigure(&node.config.settings());
+    tracing::info!(streams = engine.store.metrics().streams, socket = %settings.listen.data_socket.display(), "the engine serves");
+    tokio::select! {
+        exit = way_out(&node, engine) => exit,
+        message = node.shutdown.poisoned() => Exit::Poisoned(message),
+    }
+}
+
+/// Probes, metrics and the admin API: before recovery, and whatever it finds.
+async fn open_control_listeners(node: &Arc<Node>, settings: &Settings) -> Result<(), ListenError> {
+    let http = listen::tcp(settings.listen.http_address).await?;
+    tracing::info!(listener = "http", address = %local(&http), "listening");
+    tokio::spawn(axum::serve(http, probes::router(node.clone())).into_future());
+
+    let router = admin::router(node.clone());
+    let socket = listen::unix(&settings.listen.admin_socket, ADMIN_SOCKET_MODE).await?;
+    tokio::spawn(axum::serve(socket, router.clone()).into_future());
+
+    if let Some(tls) = &settings.tls {
+        let certificates = Arc::new(Certificates::default());
+        tokio::spawn(tls::watch(certificates.clone(), tls.clone()));
+        let address = settings.listen.admin_address;
+        let listener = listen::tcp(address).await?;
+        tracing::info!(listener = "admin", address = %local(&listener), "listening");
+        let listener = TlsListener::new(listener, certificates)
+            .map_err(|source| ListenError::Address { address, source })?;
+        tokio::spawn(axum::serve(listener, router).into_future());
+    }
+    Ok(())
+}
+
+fn local(listener: &tokio::net::TcpListener) -> String {
+    listener
+        .local_addr()
+        .map_or_else(|error| error.to_string(), |address| address.to_string())
+}
+
+enum Opened {
+    Serving(Engine),
+    /// Asked to end while there was nothing to close.
+    Ended,
+    Failed(Exit),
+}
+
+/// Opens the store. A directory that is refused keeps the process up until it is asked to end; one that is locked is tried again.
+async fn open_engine(node: &Arc<Node>, settings: &Settings) -> Opened {
+    loop {
+        let progress = Arc::new(Progress::default());
+        if !matches!(&*node.phase(), Phase::Refused(_)) {
+            node.enter(Phase::Recovering(progress.clone()));
+        }
+        let settings = settings.clone();
+        let opening = tokio::task::spawn_blocking(move || engine::open(&settings, progress));
+        let failure = match opening.await {
+            Ok(Ok(engine)) => {
+                node.epochs.remember_in(&engine.store.config().directory);
+                let poisoned = node.clone();
+                engine.store.on_poison(Box::new(move |message| {
+                    poisoned.shutdown.request(Reason::Poisoned(message))
+                }));
+                return Opened::Serving(engine);
+            }
+            Ok(Err(failure)) => failure,
+            Err(panicked) => {
+                return Opened::Failed(Exit::Unclean(format!("recovery failed: {panicked}")));
+            }
+        };
+        match failure {
+            OpenFailure::Config { key, message } => {
+                return Opened::Failed(Exit::Config {
+                    reason: "ConfigRejected",
+                    key,
+                    message,
+                });
+            }
+            OpenFailure::Locked(refusal) => {
+                tracing::warn!(reason = %refusal.reason, message = %refusal.message, "the data directory is refused");
+                node.enter(Phase::Refused(refusal));
+                tokio::select! {
+                    _ = node.shutdown.requested() => return Opened::Ended,
+                    () = tokio::time::sleep(LOCKED_RETRY) => {}
+                }
+            }
+            OpenFailure::Refused(refusal) => {
+                tracing::error!(reason = %refusal.reason, message = %refusal.message, "the data directory is refused");
+                node.enter(Phase::Refused(refusal));
+                node.shutdown.requested().await;
+                return Opened::Ended;
+            }
+        }
+    }
+}
+
+async fn serve_data(
+    node: &Arc<Node>,
+    settings: &Settings,
+    engine: &Engine,
+) -> Result<(), ListenError> {
+    let listener = listen::unix(&settings.listen.data_socket, DATA_SOCKET_MODE).await?;
+    let (node, engine) = (node.clone(), engine.clone());
+    tokio::spawn(async move {
+        if let Err(error) = data::serve(node, engine, listener).await {
+            tracing::error!(%error, "the data socket is not served any more");
+        }
+    });
+    Ok(())
+}
+
+async fn way_out(node: &Node, engine: Engine) -> Exit {
+    let reason = node.shutdown.requested().await;
+    tracing::info!(?reason, "asked to end");
+    match reason {
+        Reason::Poisoned(message) => return Exit::Poisoned(message),
+        Reason::RestartVerb => {}
+        Reason::Signal(_) => {
+            engine.pod_terminates();
+            shutdown::last_words(node, &engine).await;
+        }
+    }
+    node.enter(Phase::Closed);
+    match shutdown::close(engine).await {
+        Ok(()) => Exit::Clean,
+        Err(message) => Exit::Unclean(message),
+    }
+}
