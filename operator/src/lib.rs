@@ -1,1 +1,10 @@
-//! aof2-operator
+//! The AOF2 operator: observes a cluster, plans purely, applies through one door, records what it did.
+
+pub mod args;
+pub mod cluster;
+pub mod kube;
+pub mod pki;
+pub mod rbac;
+pub mod rollout;
+pub mod runtime;
+

@@ -67,7 +67,8 @@ pub struct PodInstance {
     pub ready: bool,
     /// The engine's container runs, or that is not known.
     pub engine_runs: bool,
-    /// Why a container does not come up.
+    /// Why a container does not come up. A crash loop stays one while the container runs between two crashes, until it is ready:
+    /// otherwise status would go back and forth.
     pub trouble: Option<Trouble>,
     /// The last removal that was refused, while this pod exists.
     pub eviction_refused: Option<String>,
@@ -156,6 +157,10 @@ impl PodInstance {
             Some(engine) => self.ready || engine.ready,
             None => self.engine_runs || self.on_lost_node,
         }
+    }
+
+    pub(super) fn replay_version(&self) -> Option<u32> {
+        Some(self.engine.as_ref()?.recovery.as_ref()?.replay_version)
     }
 
     pub(super) fn drain_phase(&self) -> Option<DrainPhase> {

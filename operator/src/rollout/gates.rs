@@ -238,10 +238,7 @@ fn pod_started(look: &Look<'_>) -> Result<(), Wait> {
     if instance.terminating {
         return hold(WaitReason::PodTerminating, format!("{name} is terminating"));
     }
-    if instance.engine.is_some() {
-        return Ok(());
-    }
-    if let Some(trouble) = &instance.trouble {
+    if let Some(trouble) = instance.trouble.as_ref().filter(|_| !instance.ready) {
         return hold(
             trouble.reason,
             format!(
@@ -249,6 +246,9 @@ fn pod_started(look: &Look<'_>) -> Result<(), Wait> {
                 trouble.message
             ),
         );
+    }
+    if instance.engine.is_some() {
+        return Ok(());
     }
     if instance.ready {
         return Err(unreachable(name));
@@ -356,11 +356,12 @@ fn ready(look: &Look<'_>) -> Result<(), Wait> {
     Err(Wait::new(Gate::Ready, reason, name, message))
 }
 
-/// Readers and writers of the manifest's schema do not mix: the new engine replays with the version that the others use.
+/// Readers and writers of the manifest's schema do not mix: the new engine replays with the version that the others use. On the way
+/// to a lower version it is what the others use that was wrong; there [`min_reader_version`] decides.
 fn replay_version(look: &Look<'_>) -> Result<(), Wait> {
     match look.memo.kind {
-        RolloutKind::Version => {}
-        RolloutKind::Template | RolloutKind::Unknown => return Ok(()),
+        RolloutKind::Version if EngineVersion::parse(&look.memo.to) >= EngineVersion::parse(&look.memo.from) => {}
+        RolloutKind::Version | RolloutKind::Template | RolloutKind::Unknown => return Ok(()),
     }
     let name = &look.pod.name;
     let Some(new) = recovery(look.pod) else {

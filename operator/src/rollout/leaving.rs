@@ -70,10 +70,7 @@ pub(super) fn preflight(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Ste
             ..go_on(memo)
         };
     }
-    let replay_version = pod
-        .instance
-        .as_ref()
-        .and_then(|pod| Some(pod.engine.as_ref()?.recovery.as_ref()?.replay_version));
+    let replay_version = pod.instance.as_ref().filter(|_| pod.is_up()).and_then(PodInstance::replay_version);
     let next = if needs_drain(pod.instance.as_ref(), facts, now) {
         RolloutStep::Uploading
     } else {
@@ -175,7 +172,7 @@ fn uploading(memo: Rollout, facts: &Facts, engine: &EngineFacts, now: Timestamp)
         pod_name(&memo),
         format!("sealed segments are uploaded, appends go on{why}"),
     );
-    bounded(memo, facts, now, limit, wait, WaitReason::UploadTimeout)
+    bounded(memo, facts, engine, now, limit, wait, WaitReason::UploadTimeout)
 }
 
 fn closing(memo: Rollout, facts: &Facts, engine: &EngineFacts, now: Timestamp) -> Step {
@@ -299,18 +296,20 @@ fn tier2_or(engine: &EngineFacts, reason: WaitReason) -> (WaitReason, String) {
             (WaitReason::Tier2Unreachable, String::new())
         }
         (None, Some(DrainReason::Tier2Refused)) => (WaitReason::Tier2Refused, String::new()),
-        (None, _) => {
-            let behind = match engine.drain.lagging.first() {
-                Some(first) => format!(
-                    "; {} streams are behind, {} by {} records",
-                    engine.drain.lagging_total.max(1),
-                    first.stream,
-                    first.acked.saturating_sub(first.sealed_uploaded)
-                ),
-                None => String::new(),
-            };
-            (reason, behind)
-        }
+        (None, _) => (reason, String::new()),
+    }
+}
+
+/// Which streams a failed drain waited for. Only said when it failed: these figures move, and status must not.
+fn lagging(engine: &EngineFacts) -> String {
+    match engine.drain.lagging.first() {
+        Some(first) => format!(
+            "; {} behind, the furthest {} by {} records",
+            counted(engine.drain.lagging_total.max(1), "stream"),
+            first.stream,
+            first.acked.saturating_sub(first.sealed_uploaded)
+        ),
+        None => String::new(),
     }
 }
 

@@ -30,4 +30,4 @@ pub use facts::{
 };
 pub use step::{Action, Outcome, RemoveBy, Step, step};
 pub use version::EngineVersion;
-pub use wait::{Wait, carry_since};
+pub use wait::{Wait, carry_since, is_progress};

@@ -33,7 +33,7 @@ impl Wait {
 
 /// A reason that goes away by itself while all is well; every other one means that something is wrong, and that a newer target may
 /// be taken before this pod has soaked.
-pub(super) fn is_progress(reason: WaitReason) -> bool {
+pub fn is_progress(reason: WaitReason) -> bool {
     match reason {
         WaitReason::PodMissing
         | WaitReason::PodTerminating

@@ -1,1 +1,7 @@
-//! Tests of the machine.
+//! The machine against tables, against a small world with faults, and against golden transcripts.
+
+mod build;
+mod table;
+mod transcript;
+mod walk;
+mod world;

@@ -1,0 +1,67 @@
+//! What a plan asks for. Every action may be repeated: it changes nothing when it was done already.
+
+use std::net::IpAddr;
+
+use aof2_admin_api::client::DrainBounds;
+use k8s_openapi::api::{
+    core::v1::{ConfigMap, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
+};
+
+use crate::{cluster::build::stateful_set::StatefulSet, kube::PodTarget, rollout::RemoveBy};
+
+#[derive(Clone, Debug)]
+pub enum Action {
+    Apply(Desired),
+    RemoveDisruptionBudget,
+    /// A new key and certificate for the engines, written over the old one.
+    IssueCertificate,
+    /// Makes the kubelet of the pod sync its volumes.
+    Nudge { target: PodTarget, value: String },
+    StartDrain { pod: String, ip: IpAddr, bounds: DrainBounds },
+    Resume { pod: String, ip: IpAddr },
+    RemovePod { target: PodTarget, resource_version: String, by: RemoveBy },
+}
+
+#[derive(Clone, Debug)]
+pub enum Desired {
+    ServiceAccount(Box<ServiceAccount>),
+    Service(Box<Service>),
+    NetworkPolicy(Box<NetworkPolicy>),
+    DisruptionBudget(Box<PodDisruptionBudget>),
+    ConfigMap(Box<ConfigMap>),
+    StatefulSet(Box<StatefulSet>),
+}
+
+impl Action {
+    /// The order in which actions are done: what pods read comes before pods, and what ends a pod comes last.
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::Apply(Desired::StatefulSet(_)) => 3,
+            Self::Apply(
+                Desired::ServiceAccount(_) | Desired::Service(_) | Desired::NetworkPolicy(_) | Desired::DisruptionBudget(_) | Desired::ConfigMap(_),
+            )
+            | Self::RemoveDisruptionBudget => 0,
+            Self::IssueCertificate => 1,
+            Self::Nudge { .. } => 2,
+            Self::Resume { .. } | Self::StartDrain { .. } => 4,
+            Self::RemovePod { .. } => 5,
+        }
+    }
+}
+
+macro_rules! from_object {
+    ($($kind:ident => $variant:ident),+) => {
+        $(impl From<$kind> for Desired {
+            fn from(object: $kind) -> Self {
+                Self::$variant(Box::new(object))
+            }
+        })+
+    };
+}
+
+from_object!(
+    ServiceAccount => ServiceAccount, Service => Service, NetworkPolicy => NetworkPolicy,
+    PodDisruptionBudget => DisruptionBudget, ConfigMap => ConfigMap, StatefulSet => StatefulSet
+);

@@ -1,0 +1,90 @@
+//! Does what a plan asks for, in its order, and stops at the first failure: later actions rest on earlier ones.
+
+use aof2_crds::{Gate, WaitReason, status::CertificateStatus};
+use jiff::Timestamp;
+use k8s_openapi::{api::policy::v1::PodDisruptionBudget, apimachinery::pkg::apis::meta::v1::Time};
+
+use crate::{
+    cluster::{
+        action::{Action, Desired},
+        build::{self, Owner},
+        error::ActionError,
+        names,
+        status::ENGINE_CERTIFICATE,
+    },
+    kube::{Applied, Removed},
+    pki::authority::Usage,
+    rollout::{RemoveBy, Wait},
+    runtime::context::Context,
+};
+
+/// What the actions came to.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// Something was written, so that what was observed is old.
+    pub changed: bool,
+    pub certificate: Option<CertificateStatus>,
+    /// Refusals that are no failures.
+    pub waits: Vec<Wait>,
+    pub failed: Option<ActionError>,
+}
+
+pub async fn apply(context: &Context, owner: &Owner, cluster_id: &str, actions: Vec<Action>) -> Done {
+    let mut done = Done::default();
+    for action in actions {
+        if let Err(error) = act(context, owner, cluster_id, action, &mut done).await {
+            done.failed = Some(error);
+            break;
+        }
+    }
+    done
+}
+
+async fn act(context: &Context, owner: &Owner, cluster_id: &str, action: Action, done: &mut Done) -> Result<(), ActionError> {
+    let door = &context.door;
+    match action {
+        Action::Apply(desired) => {
+            let applied = match desired {
+                Desired::ServiceAccount(object) => door.apply(&*object).await,
+                Desired::Service(object) => door.apply(&*object).await,
+                Desired::NetworkPolicy(object) => door.apply(&*object).await,
+                Desired::DisruptionBudget(object) => door.apply(&*object).await,
+                Desired::ConfigMap(object) => door.apply(&*object).await,
+                Desired::StatefulSet(object) => door.apply(&*object).await,
+            }?;
+            done.changed |= applied != Applied::Unchanged;
+        }
+        Action::RemoveDisruptionBudget => {
+            door.remove::<PodDisruptionBudget>(&owner.namespace, &names::disruption_budget(&owner.name), &owner.reference).await?;
+        }
+        Action::IssueCertificate => {
+            let issued = context.authority.issue(&names::server_name(cluster_id), Usage::Server, Timestamp::now())?;
+            door.write_secret(&build::certificate::build(owner, &issued, &context.authority)).await?;
+            done.certificate =
+                Some(CertificateStatus { name: ENGINE_CERTIFICATE.to_owned(), not_after: Time(issued.not_after), renew_at: Time(issued.renew_at) });
+            done.changed = true;
+        }
+        Action::Nudge { target, value } => door.annotate_pod(&target, names::NUDGE_ANNOTATION, &value).await?,
+        Action::StartDrain { pod, ip, bounds } => {
+            tracing::info!(namespace = owner.namespace, pod, ?bounds, "drain");
+            context.engines.drain(cluster_id, ip, bounds).await.map_err(|failure| ActionError::Engine { verb: "drain", pod, message: failure.message })?;
+            done.changed = true;
+        }
+        Action::Resume { pod, ip } => {
+            tracing::info!(namespace = owner.namespace, pod, "resume");
+            context.engines.resume(cluster_id, ip).await.map_err(|failure| ActionError::Engine { verb: "resume", pod, message: failure.message })?;
+            done.changed = true;
+        }
+        Action::RemovePod { target, resource_version, by } => {
+            let removed = match by {
+                RemoveBy::Eviction => door.evict(&target, &resource_version).await?,
+                RemoveBy::Delete => door.delete_pod(&target, &resource_version).await?,
+            };
+            done.changed = true;
+            if let Removed::BudgetExhausted { message } = removed {
+                done.waits.push(Wait { gate: Gate::PodRemoved, reason: WaitReason::EvictionRefused, pod: target.name, message });
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! The StatefulSet. `OnDelete`: the operator decides when a pod may go. `Parallel`: in order, the first sick pod would stop the rest
+//! from ever being started.
+
+use std::borrow::Cow;
+
+use aof2_crds::{Aof2ClusterSpec, cluster::{Volume, WhenDeleted}, labels};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Resource, core::NamespaceResourceScope};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Owner, template};
+use crate::cluster::names::{self, TEMPLATE_ANNOTATION};
+
+/// A StatefulSet whose spec is kept as JSON, since `spec.podTemplate` may hold fields that our types do not know: the API server
+/// judges them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatefulSet {
+    api_version: String,
+    kind: String,
+    metadata: ObjectMeta,
+    pub spec: Value,
+}
+
+impl Resource for StatefulSet {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        "StatefulSet".into()
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        "apps".into()
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        "v1".into()
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        "statefulsets".into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+pub fn build(owner: &Owner, spec: &Aof2ClusterSpec, cluster_id: &str, replicas: i32, default_repository: &str) -> StatefulSet {
+    let mut metadata = owner.metadata(owner.name.clone());
+    metadata.annotations.get_or_insert_default().insert(TEMPLATE_ANNOTATION.to_owned(), template::digest(spec, default_repository));
+    let storage = &spec.storage;
+    let claims: Vec<Value> = [("tier0", Some(&storage.tier0)), ("tier1", storage.tier1.as_ref())]
+        .into_iter()
+        .filter_map(|(name, volume)| volume.map(|volume| claim(owner, name, volume, cluster_id)))
+        .collect();
+    let when_deleted = match storage.pvc_retention.when_deleted {
+        WhenDeleted::Retain => "Retain",
+        WhenDeleted::Delete => "Delete",
+    };
+    StatefulSet {
+        api_version: "apps/v1".to_owned(),
+        kind: "StatefulSet".to_owned(),
+        metadata,
+        spec: json!({
+            "replicas": replicas,
+            "serviceName": names::service(&owner.name),
+            "podManagementPolicy": "Parallel",
+            "updateStrategy": {"type": "OnDelete"},
+            "revisionHistoryLimit": 10,
+            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": when_deleted, "whenScaled": "Retain"},
+            "selector": {"matchLabels": names::selector(&owner.name)},
+            "template": template::build(&owner.name, spec, default_repository),
+            "volumeClaimTemplates": claims,
+        }),
+    }
+}
+
+/// The claim carries the cluster's identity, by which it is adopted when status was lost.
+fn claim(owner: &Owner, name: &str, volume: &Volume, cluster_id: &str) -> Value {
+    let mut claim_labels = names::labels(&owner.name);
+    claim_labels.insert(labels::CLUSTER_ID.to_owned(), cluster_id.to_owned());
+    let mut claim = json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "labels": claim_labels},
+        "spec": {
+            "accessModes": [volume.access_mode.as_str()],
+            "volumeMode": "Filesystem",
+            "resources": {"requests": {"storage": volume.size}},
+        },
+    });
+    if let Some(class) = &volume.storage_class_name {
+        claim["spec"]["storageClassName"] = class.clone().into();
+    }
+    claim
+}

@@ -1,0 +1,165 @@
+//! A revision: what all pods have in common. Its name is a digest of the parsed keys, so that comments, order and spelling do not
+//! matter, and neither does the version of the operator.
+
+use aof2_crds::tier2::{Addressing, Tier2};
+use sha2::{Digest, Sha256};
+use toml::{Table, Value};
+
+use super::{DEFAULT_CLUSTER_MAX_BYTES, UserConfig};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Revision {
+    /// 8 hex digits.
+    pub hash: String,
+    pub(super) table: Table,
+}
+
+impl Revision {
+    /// The user's keys and where Tier 2 is.
+    pub fn new(user: &UserConfig, tier2: Option<&Tier2>) -> Self {
+        let mut table = user.table.clone();
+        if let Some(tier2) = tier2 {
+            let addressing = match tier2.addressing {
+                Addressing::VirtualHost => "VirtualHost",
+                Addressing::Path => "Path",
+            };
+            let keys = [
+                ("endpoint", tier2.endpoint.as_str()),
+                ("region", &tier2.region),
+                ("bucket", &tier2.bucket),
+                ("prefix", &tier2.prefix),
+                ("addressing", addressing),
+            ];
+            let entry = table.entry("tier2").or_insert_with(|| Value::Table(Table::new()));
+            if let Value::Table(entry) = entry {
+                entry.extend(keys.map(|(key, value)| (key.to_owned(), Value::String(value.to_owned()))));
+            }
+        }
+        Self::of(table)
+    }
+
+    /// From the ConfigMap of a revision that was made before; `None` when it is not what its name says.
+    pub fn read(hash: &str, text: &str) -> Option<Self> {
+        let revision = Self::of(toml::from_str(text).ok()?);
+        (revision.hash == hash).then_some(revision)
+    }
+
+    fn of(table: Table) -> Self {
+        let mut canonical = String::new();
+        write_table(&mut canonical, &table);
+        Self { hash: hex::encode(&Sha256::digest(canonical)[..4]), table }
+    }
+
+    pub fn text(&self) -> String {
+        self.table.to_string()
+    }
+
+    /// Shared over the pods.
+    pub fn cluster_max_bytes(&self) -> u64 {
+        self.table
+            .get("tier0")
+            .and_then(|tier0| tier0.get("cluster_max_bytes"))
+            .and_then(Value::as_integer)
+            .and_then(|bytes| u64::try_from(bytes).ok())
+            .unwrap_or(DEFAULT_CLUSTER_MAX_BYTES)
+    }
+
+    /// The share of one of `replicas` pods.
+    pub fn instance_quota_bytes(&self, replicas: i32) -> u64 {
+        self.cluster_max_bytes() / u64::try_from(replicas).unwrap_or(1).max(1)
+    }
+}
+
+/// Sorted keys, one form per value, types told apart. This form is part of every revision's name: it must not change.
+fn write_table(out: &mut String, table: &Table) {
+    let mut keys: Vec<_> = table.iter().collect();
+    keys.sort_by_key(|(key, _)| *key);
+    out.push('{');
+    for (key, value) in keys {
+        out.push_str(&format!("{key:?}:"));
+        write_value(out, value);
+        out.push(',');
+    }
+    out.push('}');
+}
+
+fn write_value(out: &mut String, value: &Value) {
+    match value {
+        Value::String(text) => out.push_str(&format!("{text:?}")),
+        Value::Integer(number) => out.push_str(&number.to_string()),
+        Value::Float(number) => out.push_str(&format!("f{number:?}")),
+        Value::Boolean(flag) => out.push_str(&flag.to_string()),
+        Value::Datetime(time) => out.push_str(&format!("t{time}")),
+        Value::Array(items) => {
+            out.push('[');
+            for item in items {
+                write_value(out, item);
+                out.push(',');
+            }
+            out.push(']');
+        }
+        Value::Table(table) => write_table(out, table),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tier2() -> Tier2 {
+        serde_json::from_value(serde_json::json!({
+            "endpoint": "https://s3.test", "region": "eu", "bucket": "acme", "prefix": "prod/orders/",
+            "addressing": "Path", "credentials": {"secretRef": {"name": "orders-s3"}},
+        }))
+        .unwrap()
+    }
+
+    fn revision(text: &str) -> Revision {
+        Revision::new(&UserConfig::parse(text).unwrap(), None)
+    }
+
+    #[test]
+    fn comments_order_and_spelling_do_not_change_a_revision() {
+        let one = revision("[tier0]\ncluster_max_bytes = 12_000_000\n[log]\nlevel = \"info\"\n");
+        let other = revision("# why\nlog = { level = 'info' }\n[tier0]\n  cluster_max_bytes = 12000000 # bytes\n");
+        assert_eq!(one.hash, other.hash);
+    }
+
+    #[test]
+    fn values_types_and_tier_2_do() {
+        let base = revision("[log]\nlevel = \"info\"");
+        assert_ne!(base.hash, revision("[log]\nlevel = \"debug\"").hash);
+        assert_ne!(revision("[a]\nb = 1").hash, revision("[a]\nb = \"1\"").hash);
+        assert_ne!(revision("[a]\nb = 1").hash, revision("[a]\nb = 1.0").hash);
+        assert_ne!(base.hash, Revision::new(&UserConfig::parse("[log]\nlevel = \"info\"").unwrap(), Some(&tier2())).hash);
+        let moved = Tier2 { endpoint: "https://other.test".into(), ..tier2() };
+        assert_ne!(Revision::new(&UserConfig::default(), Some(&tier2())).hash, Revision::new(&UserConfig::default(), Some(&moved)).hash);
+    }
+
+    #[test]
+    fn credentials_are_not_part_of_a_revision() {
+        let mut other = tier2();
+        other.credentials.secret_ref.name = "rotated".into();
+        assert_eq!(Revision::new(&UserConfig::default(), Some(&tier2())), Revision::new(&UserConfig::default(), Some(&other)));
+    }
+
+    /// Written down once: a change here would restart or re-roll every cluster of every user.
+    #[test]
+    fn names_of_revisions_are_the_same_in_every_version_of_the_operator() {
+        assert_eq!(revision("").hash, "44136fa3");
+        assert_eq!(revision("[log]\nlevel = \"info\"\n[tier0]\ncluster_max_bytes = 17179869184").hash, "00000000");
+    }
+
+    #[test]
+    fn a_revision_reads_back_from_its_own_text_only() {
+        let made = Revision::new(&UserConfig::parse("[tier0]\ncluster_max_bytes = 30\n[tier2]\nclaim_check = \"5s\"").unwrap(), Some(&tier2()));
+        assert_eq!(Revision::read(&made.hash, &made.text()), Some(made.clone()));
+        assert_eq!(Revision::read(&made.hash, "[tier0]\ncluster_max_bytes = 31"), None);
+    }
+
+    #[test]
+    fn the_budget_is_shared_over_the_replicas() {
+        assert_eq!(revision("[tier0]\ncluster_max_bytes = 100").instance_quota_bytes(3), 33);
+        assert_eq!(revision("").instance_quota_bytes(3), 4 << 30);
+    }
+}

@@ -1,0 +1,129 @@
+//! Calls to engines: mutual TLS to the pod's address, one connection per request, never longer than a few seconds.
+//!
+//! The engine's certificate must carry the cluster's name, so that a reused address cannot answer for another cluster; the operator
+//! presents a client certificate with the one name that engines accept, and its epoch with every request.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use aof2_admin_api::client::{Client, ClientError, DrainBounds};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::{
+    cluster::{
+        facts::{Answer, Failure, PodFacts, Report},
+        names::{self, ADMIN_PORT},
+    },
+    pki::{Authority, PkiError, authority::Usage},
+};
+
+/// Of one request for a report: a look at a cluster must not wait for a sick engine.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Of one verb.
+const VERB_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The operator's own certificate, renewed in time.
+struct Credentials {
+    tls: Arc<ClientConfig>,
+    renew_at: Timestamp,
+}
+
+pub struct Engines {
+    authority: Arc<Authority>,
+    client_name: String,
+    epoch: u64,
+    credentials: Mutex<Option<Credentials>>,
+}
+
+impl Engines {
+    pub fn new(authority: Arc<Authority>, client_name: String, epoch: u64) -> Self {
+        Self { authority, client_name, epoch, credentials: Mutex::default() }
+    }
+
+    /// Asks every pod that has an address, at the same time.
+    pub async fn reports(&self, cluster_id: &str, pods: &[PodFacts]) -> BTreeMap<String, Report> {
+        let asked = pods.iter().filter_map(|pod| Some((pod, pod.ip?))).map(async |(pod, ip)| (pod.name.clone(), self.report(cluster_id, ip).await));
+        futures::future::join_all(asked).await.into_iter().collect()
+    }
+
+    async fn report(&self, cluster_id: &str, ip: IpAddr) -> Report {
+        let client = match self.client(cluster_id, ip, REPORT_TIMEOUT) {
+            Ok(client) => client,
+            Err(failure) => return Report::Failed(failure),
+        };
+        let (dump, post_restart) = futures::join!(client.dump(), client.post_restart());
+        match dump {
+            Ok(dump) => Report::Answered(Box::new(Answer { dump, post_restart: post_restart.ok() })),
+            Err(error) => Report::Failed(failure(&error)),
+        }
+    }
+
+    pub async fn drain(&self, cluster_id: &str, ip: IpAddr, bounds: DrainBounds) -> Result<(), Failure> {
+        let client = self.client(cluster_id, ip, VERB_TIMEOUT)?;
+        client.drain(bounds).await.map(drop).map_err(|error| failure(&error))
+    }
+
+    pub async fn resume(&self, cluster_id: &str, ip: IpAddr) -> Result<(), Failure> {
+        let client = self.client(cluster_id, ip, VERB_TIMEOUT)?;
+        client.resume().await.map(drop).map_err(|error| failure(&error))
+    }
+
+    fn client(&self, cluster_id: &str, ip: IpAddr, limit: Duration) -> Result<Client, Failure> {
+        let tls = self.tls(Timestamp::now()).map_err(|error| Failure { may_be_certificate: false, message: error.to_string() })?;
+        let client = Client::tls(SocketAddr::new(ip, ADMIN_PORT), &names::server_name(cluster_id), tls).map_err(|error| failure(&error))?;
+        Ok(client.with_timeout(limit).with_operator_epoch(self.epoch))
+    }
+
+    fn tls(&self, now: Timestamp) -> Result<Arc<ClientConfig>, PkiError> {
+        let mut credentials = self.credentials.lock();
+        if let Some(current) = credentials.as_ref().filter(|current| now < current.renew_at) {
+            return Ok(current.tls.clone());
+        }
+        let issued = self.authority.issue(&self.client_name, Usage::Client, now)?;
+        let renew_at = issued.renew_at;
+        let tls = client_config(&self.authority, issued.into_der()?).map_err(|source| PkiError::Tls { subject: self.client_name.clone(), source })?;
+        *credentials = Some(Credentials { tls: tls.clone(), renew_at });
+        Ok(tls)
+    }
+}
+
+fn client_config(
+    authority: &Authority,
+    (certificate, key): (rustls_pki_types::CertificateDer<'static>, rustls_pki_types::PrivateKeyDer<'static>),
+) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    for trusted in authority.bundle() {
+        roots.add(trusted.clone())?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![certificate], key)?;
+    // One request per connection: nothing to resume.
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+fn failure(error: &ClientError) -> Failure {
+    let may_be_certificate = match error {
+        ClientError::Unreachable { source, .. } => source.kind() == std::io::ErrorKind::ConnectionRefused,
+        ClientError::Tls { .. } => true,
+        ClientError::ServerName { .. }
+        | ClientError::Timeout { .. }
+        | ClientError::Broken { .. }
+        | ClientError::Refused { .. }
+        | ClientError::Decode { .. } => false,
+    };
+    let mut message = error.to_string();
+    if let Some(source) = std::error::Error::source(error) {
+        message = format!("{message}: {source}");
+    }
+    Failure { may_be_certificate, message }
+}

@@ -1,0 +1,64 @@
+//! How a look at a cluster fails.
+
+use crate::{
+    kube::{CallError, Remedy},
+    pki::PkiError,
+};
+
+/// An action of the plan that could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum ActionError {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    #[error("the engine of pod {pod} did not take {verb}: {message}")]
+    Engine { verb: &'static str, pod: String, message: String },
+}
+
+impl ActionError {
+    pub fn remedy(&self) -> Remedy {
+        match self {
+            Self::Call(error) => error.remedy(),
+            Self::Pki(_) | Self::Engine { .. } => Remedy::Retry,
+        }
+    }
+
+    /// Somebody else wrote first: no failure, the next look sees it.
+    pub fn is_conflict(&self) -> bool {
+        match self {
+            Self::Call(error) => error.is_conflict() || matches!(error, CallError::Replaced { .. }),
+            Self::Pki(_) | Self::Engine { .. } => false,
+        }
+    }
+
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Call(error) => error.describe(),
+            Self::Pki(_) | Self::Engine { .. } => self.to_string(),
+        }
+    }
+}
+
+/// Ends a reconcile.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    #[error("observe")]
+    Observe(#[source] CallError),
+    #[error("record")]
+    Record(#[source] CallError),
+    #[error("apply: {}", .0.describe())]
+    Apply(ActionError),
+    #[error("the object does not read as an Aof2Cluster: {0}")]
+    Unreadable(String),
+}
+
+impl ReconcileError {
+    /// With its causes, in one line.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Observe(error) | Self::Record(error) => format!("{self}: {}", error.describe()),
+            Self::Apply(_) | Self::Unreadable(_) => self.to_string(),
+        }
+    }
+}

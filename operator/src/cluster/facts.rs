@@ -1,0 +1,150 @@
+//! What one look at a cluster found. Filled by `observe.rs`; everything after it is pure.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use aof2_admin_api::{Dump, PostRestart};
+use aof2_crds::Aof2Cluster;
+use jiff::Timestamp;
+
+/// Everything that a plan is made from.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    pub now: Timestamp,
+    pub cluster: Aof2Cluster,
+    /// A new identity, to be used if the cluster has none.
+    pub fresh_id: String,
+    pub stateful_set: Option<StatefulSetFacts>,
+    /// Ordered by ordinal; strangers are left out.
+    pub pods: Vec<PodFacts>,
+    /// `aof2.dev/cluster-id` of each volume claim of the cluster; empty where the label is missing.
+    pub claims: BTreeMap<String, String>,
+    pub config_source: ConfigSource,
+    /// Text of the revision that status names.
+    pub revision_text: Option<String>,
+    /// By pod.
+    pub reports: BTreeMap<String, Report>,
+    /// What the API server said to a dry run of the wanted template, where it is not the written one.
+    pub template_refused: Option<String>,
+    pub image_repository: String,
+    pub operator_namespace: String,
+    pub client_name: String,
+    pub epoch: u64,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatefulSetFacts {
+    pub replicas: i32,
+    /// Digest of what the user asked for when the template was written.
+    pub template: String,
+    pub version: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodFacts {
+    pub name: String,
+    pub ordinal: i32,
+    pub uid: String,
+    pub resource_version: String,
+    pub ip: Option<IpAddr>,
+    pub node: String,
+    /// Digest and version from the template that it was made from.
+    pub template: String,
+    pub version: String,
+    pub created_at: Timestamp,
+    pub deletion: Option<Deletion>,
+    pub is_ready: bool,
+    /// Its node does not report.
+    pub is_on_lost_node: bool,
+    pub engine: Container,
+    pub trouble: Option<Trouble>,
+    /// Value of `aof2.dev/config-nudge`.
+    pub nudge: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deletion {
+    pub since: Timestamp,
+    pub grace_seconds: i64,
+}
+
+/// The engine's container, as the kubelet reports it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Container {
+    pub is_running: bool,
+    pub restarts: i32,
+    /// Of its last end: code and the message that it left.
+    pub last_exit: Option<Exit>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exit {
+    pub code: i32,
+    pub message: String,
+}
+
+/// Why a container does not come up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    pub kind: TroubleKind,
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TroubleKind {
+    ImagePull,
+    CrashLoop,
+    Unschedulable,
+    Waiting,
+}
+
+/// The user's `aof2.toml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigSource {
+    /// `spec.configFrom` is not set.
+    Unset,
+    /// No such ConfigMap.
+    MissingMap { name: String },
+    MissingKey { name: String, key: String },
+    Found { name: String, resource_version: String, text: String },
+}
+
+/// What an engine answered.
+#[derive(Clone, Debug)]
+pub enum Report {
+    Answered(Box<Answer>),
+    Failed(Failure),
+}
+
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub dump: Dump,
+    /// `None`: only `dump` was answered.
+    pub post_restart: Option<PostRestart>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// TLS did not come about, or nobody listens: a certificate may be missing or of another authority.
+    pub may_be_certificate: bool,
+    pub message: String,
+}
+
+impl Observed {
+    pub fn answer(&self, pod: &str) -> Option<&Answer> {
+        match self.reports.get(pod)? {
+            Report::Answered(answer) => Some(answer),
+            Report::Failed(_) => None,
+        }
+    }
+
+    pub fn failure(&self, pod: &str) -> Option<&Failure> {
+        match self.reports.get(pod)? {
+            Report::Answered(_) => None,
+            Report::Failed(failure) => Some(failure),
+        }
+    }
+
+    pub fn pod(&self, ordinal: i32) -> Option<&PodFacts> {
+        self.pods.iter().find(|pod| pod.ordinal == ordinal)
+    }
+}

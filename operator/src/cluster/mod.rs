@@ -1,0 +1,110 @@
+//! The story of a look at a cluster: observe, plan, record what is intended, apply, record what came of it.
+//!
+//! Only `observe` reads and only `apply` and `record` write; what lies between is pure. Nothing is remembered between two looks but
+//! what status holds, so that an operator that is killed anywhere goes on where the next look finds things.
+
+pub mod action;
+pub mod apply;
+pub mod backoff;
+pub mod build;
+pub mod config;
+pub mod dry_run;
+pub mod engines;
+pub mod error;
+pub mod facts;
+pub mod identity;
+pub mod names;
+pub mod observe;
+pub mod plan;
+pub mod pod;
+pub mod record;
+pub mod run;
+pub mod status;
+pub mod validate;
+
+#[cfg(test)]
+mod testing;
+
+use std::time::Duration;
+
+use aof2_crds::{Aof2Cluster, Aof2ClusterStatus};
+
+use crate::{
+    kube::{CallError, Notice, Remedy},
+    runtime::{context::Context, jitter, metrics::ClusterLabels},
+};
+use apply::Done;
+use build::Owner;
+use error::ReconcileError;
+use facts::Observed;
+use plan::{NextLook, Plan};
+
+/// While something is under way.
+const SOON: Duration = Duration::from_secs(2);
+/// While nothing is; spread, so that a thousand clusters are not looked at in the same second.
+const POLL: Duration = Duration::from_secs(60);
+/// After a state machine moved on: only the write to status lies between two steps.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// One look. Returns when the next one is due, or `None` when the cluster is gone.
+pub async fn look(context: &Context, namespace: &str, name: &str) -> Result<Option<Duration>, ReconcileError> {
+    let Some(observed) = observe::observe(context, namespace, name).await.map_err(ReconcileError::Observe)? else {
+        context.metrics.forget(&ClusterLabels { namespace: namespace.to_owned(), cluster: name.to_owned() });
+        return Ok(None);
+    };
+    let Plan { status, actions, next_look, overridden } = plan::plan(&observed);
+    let stored = match record::record(context, &observed.cluster, &status).await {
+        Ok(stored) => stored,
+        // Somebody else wrote the object in between: what was planned rests on an old one.
+        Err(error) if error.is_conflict() => return Ok(Some(AT_ONCE)),
+        Err(error) => return Err(ReconcileError::Record(error)),
+    };
+    for gate in overridden {
+        let message = format!("gate {gate} would hold; annotation {} lets it pass", aof2_crds::labels::OVERRIDE_GATE);
+        context.door.tell(&stored, &Notice { is_warning: true, reason: "GateOverridden".to_owned(), message }).await;
+    }
+    let Some(owner) = Owner::of(&stored) else { return Ok(Some(POLL)) };
+    let done = apply::apply(context, &owner, &status.cluster_id, actions).await;
+    let changed = done.changed;
+    let failed = conclude(context, &observed, &stored, status, done).await.map_err(ReconcileError::Record)?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    Ok(Some(match next_look {
+        NextLook::AtOnce => AT_ONCE,
+        NextLook::Soon => SOON,
+        NextLook::AtPoll if changed => SOON,
+        NextLook::AtPoll => POLL.mul_f64(0.8 + 0.4 * jitter()),
+    }))
+}
+
+/// Status after the actions, also after failed ones.
+async fn conclude(
+    context: &Context,
+    observed: &Observed,
+    stored: &Aof2Cluster,
+    planned: Aof2ClusterStatus,
+    done: Done,
+) -> Result<Option<ReconcileError>, CallError> {
+    let mut status = planned;
+    if let Some(certificate) = done.certificate {
+        status.certificates.retain(|known| known.name != certificate.name);
+        status.certificates.push(certificate);
+    }
+    if !done.waits.is_empty() {
+        let known: Vec<_> = observed.cluster.status.iter().flat_map(|status| status.waits.clone()).collect();
+        status.waits.retain(|wait| !done.waits.iter().any(|new| new.gate == wait.gate && new.pod == wait.pod));
+        status.waits.extend(crate::rollout::carry_since(&known, done.waits, observed.now));
+        status.waits.truncate(aof2_crds::status::MAX_WAITS);
+    }
+    let failed = done.failed.filter(|error| !error.is_conflict());
+    if let Some(error) = &failed {
+        let generation = observed.cluster.metadata.generation;
+        status::apply_failed(&mut status, error.remedy() == Remedy::Fix, &error.describe(), generation, observed.now);
+    }
+    match record::record(context, stored, &status).await {
+        Ok(_) => Ok(failed.map(ReconcileError::Apply)),
+        Err(error) if error.is_conflict() => Ok(failed.map(ReconcileError::Apply)),
+        Err(error) => Err(error),
+    }
+}

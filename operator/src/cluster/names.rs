@@ -1,0 +1,89 @@
+//! Names of everything that belongs to a cluster: functions of the cluster's name alone, so that nothing has to be remembered.
+
+use std::collections::BTreeMap;
+
+use aof2_crds::labels;
+
+/// Value of `app.kubernetes.io/name` on what belongs to a cluster.
+pub const APP: &str = "aof2";
+/// Value of `app.kubernetes.io/name` on the operator's own pods; the chart sets it.
+pub const OPERATOR_APP: &str = "aof2-operator";
+
+/// On pods and on the StatefulSet: digest of what the user asked of the pod template (see `build::template`).
+pub const TEMPLATE_ANNOTATION: &str = "aof2.dev/template";
+/// On pods: the engine version that the template asked for.
+pub const VERSION_ANNOTATION: &str = "aof2.dev/version";
+/// On pods: `<digest>@<time>` of the last touch by which the kubelet was asked to sync the configuration.
+pub const NUDGE_ANNOTATION: &str = "aof2.dev/config-nudge";
+
+pub const ENGINE_CONTAINER: &str = "aof2-engine";
+pub const ADMIN_PORT: u16 = 7421;
+pub const HTTP_PORT: u16 = 7422;
+
+pub fn service(cluster: &str) -> String {
+    format!("{cluster}-nodes")
+}
+
+pub fn service_account(cluster: &str) -> String {
+    format!("{cluster}-aof2")
+}
+
+pub fn disruption_budget(cluster: &str) -> String {
+    cluster.to_owned()
+}
+
+pub fn network_policy(cluster: &str) -> String {
+    format!("{cluster}-aof2")
+}
+
+pub fn tls_secret(cluster: &str) -> String {
+    format!("{cluster}-engine-tls")
+}
+
+pub fn active_config(cluster: &str) -> String {
+    format!("{cluster}-active-config")
+}
+
+pub fn config_revision(cluster: &str, revision: &str) -> String {
+    format!("{cluster}-config-{revision}")
+}
+
+pub fn pod(cluster: &str, ordinal: i32) -> String {
+    format!("{cluster}-{ordinal}")
+}
+
+/// The file in the active configuration from which a pod reads.
+pub fn config_file(pod: &str) -> String {
+    format!("{pod}.toml")
+}
+
+/// Of a pod of this cluster; `None` for a stranger's name.
+pub fn ordinal(cluster: &str, pod: &str) -> Option<i32> {
+    pod.strip_prefix(cluster)?.strip_prefix('-')?.parse().ok()
+}
+
+/// The name in the certificate of every engine of the cluster, whatever the pod's address.
+pub fn server_name(cluster_id: &str) -> String {
+    format!("{cluster_id}.engine.aof2.dev")
+}
+
+/// Labels by which pods are selected; they never change.
+pub fn selector(cluster: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (labels::APP_NAME.to_owned(), APP.to_owned()),
+        (labels::APP_INSTANCE.to_owned(), cluster.to_owned()),
+        (labels::CLUSTER.to_owned(), cluster.to_owned()),
+    ])
+}
+
+/// Labels of every object of the cluster.
+pub fn labels(cluster: &str) -> BTreeMap<String, String> {
+    let mut labels = selector(cluster);
+    labels.insert(labels::APP_MANAGED_BY.to_owned(), crate::kube::FIELD_MANAGER.to_owned());
+    labels
+}
+
+/// The selector of lists and of `status.selector`.
+pub fn label_selector(cluster: &str) -> String {
+    format!("{}={cluster}", labels::CLUSTER)
+}

@@ -1,0 +1,40 @@
+//! The engines' certificate: issued once, renewed in time, and written again when engines seem not to have it.
+
+use aof2_crds::{Gate, WaitReason};
+use jiff::SignedDuration;
+
+use super::Draft;
+use crate::{
+    cluster::{action::Action, facts::Observed, status::ENGINE_CERTIFICATE},
+    pki::authority::CERTIFICATE_LIFETIME,
+};
+
+/// An engine reads its files again every 10 s, and the kubelet brings a new Secret within two minutes.
+const REACHED_AFTER: SignedDuration = SignedDuration::from_mins(2);
+/// A certificate is not the only reason why nobody listens.
+const ISSUE_AGAIN: SignedDuration = SignedDuration::from_mins(10);
+
+pub fn plan(observed: &Observed, draft: &mut Draft) {
+    let status = observed.cluster.status.as_ref();
+    let known = status.and_then(|status| status.certificates.iter().find(|certificate| certificate.name == ENGINE_CERTIFICATE));
+    let Some(known) = known else {
+        draft.actions.push(Action::IssueCertificate);
+        return;
+    };
+    if observed.now >= known.renew_at.0 {
+        draft.actions.push(Action::IssueCertificate);
+        return;
+    }
+    let unreached = observed.pods.iter().find(|pod| {
+        let is_old = observed.now.duration_since(pod.created_at) > REACHED_AFTER;
+        pod.engine.is_running && pod.is_ready && is_old && observed.failure(&pod.name).is_some_and(|failure| failure.may_be_certificate)
+    });
+    if let Some(pod) = unreached {
+        let message = "the engine serves, and its admin port does not accept the operator: it may lack its certificate, or have one of another authority";
+        draft.wait(Gate::Certificates, WaitReason::CertificateMissing, &pod.name, message);
+        let issued = known.not_after.0 - SignedDuration::try_from(CERTIFICATE_LIFETIME).unwrap_or_default();
+        if observed.now.duration_since(issued) > ISSUE_AGAIN {
+            draft.actions.push(Action::IssueCertificate);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! From what was found to what is to be done. Pure and total: no clock of its own, no client, no waiting.
+//!
+//! The order is the story of a cluster: who it is, whether its spec can be followed, what its engines are told, by which
+//! certificates they are reached, how many pods there are, and which of them is being replaced. What cannot go on becomes a wait,
+//! and what does not depend on it goes on.
+
+mod certificates;
+mod config;
+mod engines;
+mod replicas;
+mod rollout;
+
+use aof2_crds::{
+    Aof2ClusterStatus, Gate, Rollout, WaitReason,
+    cluster::OperationMode,
+    status::{ConfigStatus, HistoryEntry},
+};
+
+use crate::{
+    cluster::{
+        action::{Action, Desired},
+        build::{self, Owner, template},
+        config::Revision,
+        facts::Observed,
+        identity::{Identity, identify},
+        status, validate,
+    },
+    rollout::Wait,
+};
+
+pub struct Plan {
+    /// Written before anything is done.
+    pub status: Aof2ClusterStatus,
+    pub actions: Vec<Action>,
+    pub next_look: NextLook,
+    /// Gates that would hold and that a person lets pass.
+    pub overridden: Vec<Gate>,
+}
+
+/// When to look again, if nothing changes before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextLook {
+    /// A state machine moved on.
+    AtOnce,
+    /// Something is under way.
+    Soon,
+    /// Nothing is.
+    AtPoll,
+}
+
+/// What the parts of the plan add up to, before it becomes status.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    pub cluster_id: String,
+    /// The spec's error, if it has one.
+    pub spec_error: Option<String>,
+    pub config: ConfigStatus,
+    /// What all pods are told; `None` until a configuration was taken.
+    pub revision: Option<Revision>,
+    /// Number of pods that share the Tier 0 budget.
+    pub share: i32,
+    pub rollout: Option<Rollout>,
+    pub finished: Vec<HistoryEntry>,
+    pub overridden: Vec<Gate>,
+    pub waits: Vec<Wait>,
+    pub actions: Vec<Action>,
+    pub is_paused: bool,
+    pub next_look: NextLook,
+}
+
+impl Draft {
+    fn of(observed: &Observed) -> Self {
+        let status = observed.cluster.status.clone().unwrap_or_default();
+        Self {
+            cluster_id: status.cluster_id,
+            spec_error: None,
+            config: status.config,
+            revision: None,
+            share: observed.stateful_set.as_ref().map_or(observed.cluster.spec.replicas, |set| set.replicas),
+            rollout: status.rollout,
+            finished: Vec::new(),
+            overridden: Vec::new(),
+            waits: Vec::new(),
+            actions: Vec::new(),
+            is_paused: observed.cluster.spec.operation.mode == OperationMode::Paused,
+            next_look: NextLook::AtPoll,
+        }
+    }
+
+    fn wait(&mut self, gate: Gate, reason: WaitReason, pod: &str, message: impl Into<String>) {
+        self.waits.push(Wait { gate, reason, pod: pod.to_owned(), message: message.into() });
+    }
+
+    fn apply(&mut self, desired: impl Into<Desired>) {
+        self.actions.push(Action::Apply(desired.into()));
+    }
+
+    fn look_soon(&mut self) {
+        if self.next_look == NextLook::AtPoll {
+            self.next_look = NextLook::Soon;
+        }
+    }
+}
+
+pub fn plan(observed: &Observed) -> Plan {
+    let mut draft = Draft::of(observed);
+    let conflict = match identify(observed) {
+        Identity::Known(id) => {
+            draft.cluster_id = id;
+            None
+        }
+        Identity::Conflict { message } => Some(message),
+    };
+    match (conflict, Owner::of(&observed.cluster)) {
+        (Some(message), _) => draft.wait(Gate::ClusterIdentity, WaitReason::ClusterIDConflict, "", message),
+        (None, Some(owner)) => work(observed, &owner, &mut draft),
+        // An object without uid is not from the API server.
+        (None, None) => {}
+    }
+    if draft.is_paused {
+        draft.actions.clear();
+        draft.rollout = observed.cluster.status.as_ref().and_then(|status| status.rollout.clone());
+        draft.finished.clear();
+        draft.waits.insert(0, paused());
+        draft.next_look = NextLook::AtPoll;
+    }
+    if draft.next_look == NextLook::AtPoll && !draft.is_paused && !status::is_settled(observed) {
+        draft.next_look = NextLook::Soon;
+    }
+    let (actions, overridden, next_look) = (std::mem::take(&mut draft.actions), std::mem::take(&mut draft.overridden), draft.next_look);
+    Plan { status: status::publish(observed, draft), actions, next_look, overridden }
+}
+
+fn paused() -> Wait {
+    let message = "spec.operation.mode is Paused: the operator observes and acts on nothing; set it to Active to go on";
+    Wait { gate: Gate::Active, reason: WaitReason::Paused, pod: String::new(), message: message.to_owned() }
+}
+
+fn work(observed: &Observed, owner: &Owner, draft: &mut Draft) {
+    let spec = &observed.cluster.spec;
+    engines::show_refusals(observed, draft);
+    let refused = validate::validate(spec).err().map(|error| error.to_string()).or_else(|| observed.template_refused.clone());
+    if let Some(message) = &refused {
+        draft.spec_error = Some(message.clone());
+        if observed.stateful_set.is_none() {
+            draft.wait(Gate::SpecValid, WaitReason::InvalidPodTemplate, "", message.clone());
+            return;
+        }
+    }
+    if !config::plan(observed, owner, draft) {
+        return;
+    }
+    // The identity reaches status before anything carries it.
+    if observed.cluster.status.as_ref().is_none_or(|status| status.cluster_id != draft.cluster_id) {
+        draft.next_look = NextLook::AtOnce;
+        draft.actions.clear();
+        return;
+    }
+    draft.apply(build::service_account::build(owner));
+    draft.apply(build::service::build(owner));
+    draft.apply(build::network_policy::build(owner, &observed.operator_namespace));
+    certificates::plan(observed, draft);
+
+    let Some(written) = &observed.stateful_set else {
+        config::write_files(observed, owner, spec.replicas, draft);
+        write_pods(observed, owner, spec.replicas, draft);
+        draft.look_soon();
+        return;
+    };
+    let written_template = written.template.clone();
+    let writes_template = rollout::plan(observed, written, refused, draft);
+    let replicas = replicas::plan(observed, written, draft);
+    draft.share = replicas.share;
+    config::write_files(observed, owner, replicas.files, draft);
+    config::check_loaded(observed, owner, draft);
+    let digest = template::digest(spec, &observed.image_repository);
+    if writes_template || written_template == digest {
+        write_pods(observed, owner, replicas.apply, draft);
+    }
+    // Removals come last: what they depend on is in place then.
+    draft.actions.sort_by_key(Action::rank);
+}
+
+fn write_pods(observed: &Observed, owner: &Owner, replicas: i32, draft: &mut Draft) {
+    let spec = &observed.cluster.spec;
+    match build::disruption_budget::build(owner, replicas) {
+        Some(budget) => draft.apply(budget),
+        None => draft.actions.push(Action::RemoveDisruptionBudget),
+    }
+    draft.apply(build::stateful_set::build(owner, spec, &draft.cluster_id, replicas, &observed.image_repository));
+}
+

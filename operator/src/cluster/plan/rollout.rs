@@ -1,0 +1,160 @@
+//! Hands the facts to the rollout's state machine, and its wishes to the plan.
+
+use aof2_admin_api::client::DrainBounds;
+use aof2_crds::{Gate, WaitReason, labels};
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::{Draft, NextLook};
+use crate::{
+    cluster::{
+        action::Action,
+        build::template,
+        facts::{Answer, Observed, PodFacts, StatefulSetFacts, Trouble, TroubleKind},
+        names,
+    },
+    kube::PodTarget,
+    rollout::{self, EngineFacts, Facts, Outcome, Override, PodInstance, Policy, Recovery, Revision, Tier2Trouble},
+};
+
+/// `true`: the wanted template is to be written now.
+pub fn plan(observed: &Observed, written: &StatefulSetFacts, template_refused: Option<String>, draft: &mut Draft) -> bool {
+    let facts = facts(observed, written, template_refused);
+    let rollout::Step { memo, actions, waits, outcome, finished, overridden } = rollout::step(draft.rollout.take(), &facts, observed.now);
+    draft.rollout = memo;
+    draft.waits.extend(waits);
+    draft.finished = finished;
+    draft.overridden = overridden;
+    match outcome {
+        Outcome::Idle => {}
+        Outcome::Again => draft.next_look = NextLook::AtOnce,
+        Outcome::Later(_) => draft.look_soon(),
+    }
+    let mut writes_template = false;
+    for action in actions {
+        match action {
+            rollout::Action::WriteTemplate { revision } => writes_template |= revision == facts.wanted,
+            rollout::Action::StartDrain { pod, ttl, upload_timeout, drain_timeout } => {
+                let bounds = DrainBounds {
+                    ttl: Some(ttl.as_std()),
+                    upload_timeout: Some(upload_timeout.as_std()),
+                    drain_timeout: Some(drain_timeout.as_std()),
+                };
+                if let Some(ip) = address(observed, &pod) {
+                    draft.actions.push(Action::StartDrain { pod, ip, bounds });
+                }
+            }
+            rollout::Action::Resume { pod } => {
+                if let Some(ip) = address(observed, &pod) {
+                    draft.actions.push(Action::Resume { pod, ip });
+                }
+            }
+            rollout::Action::RemovePod { pod, uid, resource_version, by } => {
+                let target = PodTarget { namespace: observed.cluster.namespace().unwrap_or_default(), name: pod, uid };
+                draft.actions.push(Action::RemovePod { target, resource_version, by });
+            }
+        }
+    }
+    writes_template
+}
+
+fn address(observed: &Observed, pod: &str) -> Option<std::net::IpAddr> {
+    observed.pods.iter().find(|facts| facts.name == pod)?.ip
+}
+
+fn facts(observed: &Observed, written: &StatefulSetFacts, template_refused: Option<String>) -> Facts {
+    let spec = &observed.cluster.spec;
+    let name = observed.cluster.name_any();
+    Facts {
+        wanted: Revision { version: spec.version.clone(), template: template::digest(spec, &observed.image_repository) },
+        written: Revision { version: written.version.clone(), template: written.template.clone() },
+        template_refused,
+        policy: Policy {
+            upload_timeout: spec.upgrade.seal.upload_timeout,
+            drain_timeout: spec.upgrade.seal.drain_timeout,
+            soak: spec.upgrade.post_restart.soak,
+            replay_stall_timeout: spec.upgrade.post_restart.replay_stall_timeout,
+        },
+        pods: (0..written.replicas)
+            .map(|ordinal| rollout::PodFacts {
+                name: names::pod(&name, ordinal),
+                ordinal: u32::try_from(ordinal).unwrap_or_default(),
+                instance: observed.pod(ordinal).map(|pod| instance(observed, pod)),
+            })
+            .collect(),
+        overrides: observed.cluster.annotations().get(labels::OVERRIDE_GATE).and_then(|value| parse_override(value)).into_iter().collect(),
+    }
+}
+
+/// `<gate>=<until>`; anything else lets nothing pass.
+fn parse_override(value: &str) -> Option<Override> {
+    let (gate, until) = value.split_once('=')?;
+    Some(Override { gate: Gate::from_name(gate.trim())?, until: until.trim().parse::<Timestamp>().ok()? })
+}
+
+fn instance(observed: &Observed, pod: &PodFacts) -> PodInstance {
+    let refused = observed.cluster.status.iter().flat_map(|status| &status.waits).find(|wait| {
+        wait.gate == Gate::PodRemoved && wait.reason == WaitReason::EvictionRefused && wait.pod == pod.name
+    });
+    PodInstance {
+        uid: pod.uid.clone(),
+        resource_version: pod.resource_version.clone(),
+        revision: Revision { version: pod.version.clone(), template: pod.template.clone() },
+        terminating: pod.deletion.is_some(),
+        on_lost_node: pod.is_on_lost_node,
+        ready: pod.is_ready,
+        engine_runs: pod.engine.is_running,
+        trouble: pod.trouble.as_ref().map(trouble),
+        eviction_refused: refused.map(|wait| wait.message.clone()),
+        engine: observed.answer(&pod.name).map(engine),
+    }
+}
+
+fn trouble(trouble: &Trouble) -> rollout::Trouble {
+    let reason = match trouble.kind {
+        TroubleKind::ImagePull => WaitReason::ImagePull,
+        TroubleKind::CrashLoop => WaitReason::CrashLoop,
+        TroubleKind::Unschedulable => WaitReason::PodUnschedulable,
+        TroubleKind::Waiting => WaitReason::ContainerWaiting,
+    };
+    rollout::Trouble { reason, message: trouble.message.clone() }
+}
+
+fn engine(answer: &Answer) -> EngineFacts {
+    let dump = &answer.dump;
+    let tier2_trouble = dump.tier2.as_ref().filter(|tier2| !tier2.reachable).map(|tier2| {
+        let reason = tier2.reason.as_deref().unwrap_or("Tier2Unreachable");
+        let message = format!("{reason}: {}", tier2.message.as_deref().unwrap_or("the object store does not answer"));
+        Tier2Trouble { unreachable: reason == "Tier2Unreachable", message }
+    });
+    EngineFacts {
+        version: dump.version.clone(),
+        process_start: dump.process_start.clone(),
+        ready: dump.ready,
+        refusal: dump.refusal.as_ref().map(|refusal| format!("{}: {}", refusal.reason, refusal.message)),
+        drain: dump.drain.clone(),
+        tier2_trouble,
+        recovery: answer.post_restart.as_ref().map(|report| Recovery {
+            replay_progress: report.replay_progress,
+            replay_version: report.manifest_replay_version,
+            min_reader_version: report.min_reader_version.clone(),
+            flush_failures: report.flush_failures,
+            caught_up: report.caught_up,
+            damaged_streams: report.damaged_streams.clone(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_override_names_a_known_gate_and_an_end() {
+        let until = "2026-09-21T10:00:00Z".parse().unwrap();
+        assert_eq!(parse_override("Soaked=2026-09-21T10:00:00Z"), Some(Override { gate: Gate::Soaked, until }));
+        for value in ["Soaked", "Everything=2026-09-21T10:00:00Z", "Soaked=tomorrow", ""] {
+            assert_eq!(parse_override(value), None, "{value}");
+        }
+    }
+}

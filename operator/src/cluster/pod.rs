@@ -1,0 +1,154 @@
+//! Reading a pod, as far as the operator cares.
+
+use aof2_crds::labels;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodCondition};
+use kube::ResourceExt;
+
+use crate::cluster::{
+    facts::{Container, Deletion, Exit, PodFacts, Trouble, TroubleKind},
+    names::{self, ENGINE_CONTAINER, NUDGE_ANNOTATION, TEMPLATE_ANNOTATION, VERSION_ANNOTATION},
+};
+
+/// How long after its grace period a pod may still be seen before its node counts as lost.
+const LOST_AFTER_SECONDS: i64 = 60;
+
+/// `None` for a pod whose name is not `<cluster>-<ordinal>`.
+pub fn read(cluster: &str, pod: &Pod, now: Timestamp) -> Option<PodFacts> {
+    let name = pod.name_any();
+    let ordinal = names::ordinal(cluster, &name)?;
+    debug_assert!(pod.labels().contains_key(labels::CLUSTER));
+    let annotation = |key: &str| pod.annotations().get(key).cloned();
+    let status = pod.status.clone().unwrap_or_default();
+    let condition = |kind: &str| status.conditions.iter().flatten().find(|condition| condition.type_ == kind).cloned();
+    let containers: Vec<&ContainerStatus> =
+        status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten()).collect();
+    let engine = containers.iter().find(|status| status.name == ENGINE_CONTAINER);
+    let deletion = pod.metadata.deletion_timestamp.as_ref().map(|at| {
+        let grace_seconds = pod.metadata.deletion_grace_period_seconds.unwrap_or_default();
+        // The timestamp is when the grace period ends.
+        Deletion { since: at.0 - jiff::SignedDuration::from_secs(grace_seconds), grace_seconds }
+    });
+    let ready = condition("Ready");
+    Some(PodFacts {
+        ordinal,
+        uid: pod.uid().unwrap_or_default(),
+        resource_version: pod.resource_version().unwrap_or_default(),
+        ip: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
+        template: annotation(TEMPLATE_ANNOTATION).unwrap_or_default(),
+        version: annotation(VERSION_ANNOTATION).unwrap_or_default(),
+        created_at: pod.creation_timestamp().map_or(now, |at| at.0),
+        is_ready: ready.as_ref().is_some_and(|condition| condition.status == "True"),
+        is_on_lost_node: is_on_lost_node(&status.reason, ready.as_ref(), deletion.as_ref(), now),
+        engine: engine.map(|status| container(status)).unwrap_or_default(),
+        trouble: trouble(&containers, condition("PodScheduled").as_ref()),
+        nudge: annotation(NUDGE_ANNOTATION),
+        deletion,
+        name,
+    })
+}
+
+/// The node controller marks the pods of a node that stopped reporting; a pod that outstays its grace period by far has no kubelet
+/// to end it.
+fn is_on_lost_node(reason: &Option<String>, ready: Option<&PodCondition>, deletion: Option<&Deletion>, now: Timestamp) -> bool {
+    let is_marked = reason.as_deref() == Some("NodeLost")
+        || ready.is_some_and(|condition| condition.status == "Unknown" || condition.reason.as_deref() == Some("NodeStatusUnknown"));
+    let outstays = deletion.is_some_and(|deletion| {
+        now.duration_since(deletion.since).as_secs() > deletion.grace_seconds + LOST_AFTER_SECONDS
+    });
+    is_marked || outstays
+}
+
+fn container(status: &ContainerStatus) -> Container {
+    let exit = |state: &Option<ContainerState>| {
+        let ended = state.as_ref()?.terminated.as_ref()?;
+        Some(Exit { code: ended.exit_code, message: ended.message.clone().unwrap_or_default() })
+    };
+    Container {
+        is_running: status.state.as_ref().is_some_and(|state| state.running.is_some()),
+        restarts: status.restart_count,
+        last_exit: exit(&status.state).or_else(|| exit(&status.last_state)),
+    }
+}
+
+fn trouble(containers: &[&ContainerStatus], scheduled: Option<&PodCondition>) -> Option<Trouble> {
+    if let Some(condition) = scheduled.filter(|condition| condition.status == "False") {
+        let message = condition.message.clone().unwrap_or_else(|| "the scheduler found no node".to_owned());
+        return Some(Trouble { kind: TroubleKind::Unschedulable, message });
+    }
+    containers.iter().find_map(|status| {
+        let waiting = status.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting.reason.as_deref().unwrap_or_default();
+        let kind = match reason {
+            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "RegistryUnavailable" => TroubleKind::ImagePull,
+            "CrashLoopBackOff" => TroubleKind::CrashLoop,
+            // The ordinary course of a start.
+            "" | "PodInitializing" | "ContainerCreating" => return None,
+            _ => TroubleKind::Waiting,
+        };
+        let mut message = format!("container {} ({}): {reason}", status.name, status.image);
+        if let Some(detail) = &waiting.message {
+            message = format!("{message}: {detail}");
+        }
+        if let Some(exit) = container(status).last_exit.filter(|_| kind == TroubleKind::CrashLoop) {
+            message = format!("{message}; it ended with {} {}", exit.code, exit.message.trim());
+        }
+        Some(Trouble { kind, message })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn pod(status: Value) -> PodFacts {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "orders-2", "labels": {labels::CLUSTER: "orders"}, "annotations": {VERSION_ANNOTATION: "0.1.0"}},
+            "status": status,
+        }))
+        .unwrap();
+        read("orders", &pod, "2026-09-21T10:00:00Z".parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_engine_is_found_as_a_sidecar_and_as_the_main_container() {
+        let running = json!([{"name": ENGINE_CONTAINER, "image": "e:1", "imageID": "", "ready": true, "restartCount": 2, "state": {"running": {}}}]);
+        for list in ["initContainerStatuses", "containerStatuses"] {
+            let facts = pod(json!({list: running}));
+            assert_eq!((facts.engine.is_running, facts.engine.restarts, facts.ordinal), (true, 2, 2));
+        }
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_pulled_is_told_from_a_start() {
+        let waiting = |reason: &str| {
+            pod(json!({"containerStatuses": [{"name": ENGINE_CONTAINER, "image": "e:9", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"waiting": {"reason": reason, "message": "not found"}}}]}))
+            .trouble
+        };
+        assert_eq!(waiting("ContainerCreating"), None);
+        let trouble = waiting("ImagePullBackOff").unwrap();
+        assert_eq!(trouble.kind, TroubleKind::ImagePull);
+        assert_eq!(trouble.message, "container aof2-engine (e:9): ImagePullBackOff: not found");
+    }
+
+    #[test]
+    fn a_crash_loop_says_how_the_engine_ended() {
+        let trouble = pod(json!({"initContainerStatuses": [{"name": ENGINE_CONTAINER, "image": "e:1", "imageID": "", "ready": false, "restartCount": 3,
+            "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            "lastState": {"terminated": {"exitCode": 2, "message": "{\"reason\":\"UnknownKey\"}\n"}}}]}))
+        .trouble
+        .unwrap();
+        assert_eq!(trouble.kind, TroubleKind::CrashLoop);
+        assert!(trouble.message.ends_with("it ended with 2 {\"reason\":\"UnknownKey\"}"), "{}", trouble.message);
+    }
+
+    #[test]
+    fn a_pod_of_a_node_that_stopped_reporting_is_on_a_lost_node() {
+        assert!(pod(json!({"reason": "NodeLost"})).is_on_lost_node);
+        assert!(pod(json!({"conditions": [{"type": "Ready", "status": "Unknown"}]})).is_on_lost_node);
+        assert!(!pod(json!({"conditions": [{"type": "Ready", "status": "False"}]})).is_on_lost_node);
+    }
+}

@@ -1,0 +1,126 @@
+//! The queue: who is looked at, and when. One look at a time per cluster, a bounded number at once.
+//!
+//! Watches only say that something changed; they keep no objects (metadata alone for everything but the clusters themselves), and
+//! looks read live. What a watch might miss, the poll of every cluster finds within about a minute.
+
+use std::{sync::Arc, time::Duration};
+
+use aof2_crds::{Aof2Cluster, labels};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use k8s_openapi::api::{
+    apps::v1::StatefulSet,
+    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount},
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::{DeserializeGuard, PartialObjectMeta},
+    runtime::{
+        Controller, WatchStreamExt,
+        controller::{Action, Config},
+        reflector::ObjectRef,
+        watcher,
+    },
+};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    args::Scope,
+    cluster::{self, error::ReconcileError, names},
+    kube::Notice,
+    runtime::{context::Context, jitter},
+};
+
+/// Cluster objects that do not parse are seen too, and shown, and cannot stop the watch.
+type Guarded = DeserializeGuard<Aof2Cluster>;
+
+/// Changes come in bursts: a StatefulSet, its pods, their status.
+const DEBOUNCE: Duration = Duration::from_millis(200);
+/// An object that does not parse is told again, in case somebody missed it.
+const UNREADABLE_AGAIN: Duration = Duration::from_secs(300);
+
+/// Runs until `stop`, then lets looks under way end.
+pub async fn run(context: Arc<Context>, scope: &Scope, concurrency: u16, stop: impl Future<Output = ()> + Send + Sync + 'static) {
+    let client = &context.reader;
+    let triggers = stream::select_all([
+        changes::<StatefulSet>(client, scope),
+        changes::<Pod>(client, scope),
+        changes::<PersistentVolumeClaim>(client, scope),
+        changes::<ConfigMap>(client, scope),
+        changes::<Service>(client, scope),
+        changes::<ServiceAccount>(client, scope),
+        changes::<PodDisruptionBudget>(client, scope),
+        changes::<NetworkPolicy>(client, scope),
+    ]);
+    Controller::new(api::<Guarded>(client, scope), watcher::Config::default())
+        .with_config(Config::default().debounce(DEBOUNCE).concurrency(concurrency))
+        .reconcile_on(triggers)
+        .graceful_shutdown_on(stop)
+        .run(reconcile, after_failure, context.clone())
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                tracing::debug!(%error, "queue");
+            }
+        })
+        .await;
+}
+
+async fn reconcile(cluster: Arc<Guarded>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    let (namespace, name) = (cluster.meta().namespace.clone().unwrap_or_default(), cluster.name_any());
+    if let Err(invalid) = &cluster.0 {
+        let message = format!("the object does not read as an Aof2Cluster: {}; it is left alone until it is corrected", invalid.error);
+        tracing::error!(namespace, cluster = name, message);
+        context.door.tell(&*cluster, &Notice { is_warning: true, reason: "Unreadable".to_owned(), message }).await;
+        context.metrics.reconciled("unreadable", Duration::ZERO);
+        return Ok(Action::requeue(UNREADABLE_AGAIN));
+    }
+    let began = std::time::Instant::now();
+    let looked = cluster::look(&context, &namespace, &name).await;
+    context.metrics.reconciled(if looked.is_ok() { "ok" } else { "error" }, began.elapsed());
+    match looked? {
+        Some(next) => {
+            context.backoff.lock().succeeded(&namespace, &name);
+            Ok(Action::requeue(next))
+        }
+        None => {
+            context.backoff.lock().succeeded(&namespace, &name);
+            Ok(Action::await_change())
+        }
+    }
+}
+
+fn after_failure(cluster: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>) -> Action {
+    let (namespace, name) = (cluster.meta().namespace.clone().unwrap_or_default(), cluster.name_any());
+    let pause = context.backoff.lock().failed(&namespace, &name, jitter());
+    tracing::warn!(namespace, cluster = name, error = error.describe(), again_in = ?pause, "a look failed");
+    Action::requeue(pause)
+}
+
+fn api<K>(client: &Client, scope: &Scope) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+{
+    match scope {
+        Scope::All => Api::all(client.clone()),
+        Scope::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
+    }
+}
+
+/// The clusters whose objects of this kind changed or went.
+fn changes<K>(client: &Client, scope: &Scope) -> stream::BoxStream<'static, ObjectRef<Guarded>>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let ours = watcher::Config::default().labels(&format!("{}={}", labels::APP_NAME, names::APP));
+    let touched: std::pin::Pin<Box<dyn Stream<Item = _> + Send>> =
+        Box::pin(watcher(api::<PartialObjectMeta<K>>(client, scope), ours).default_backoff().touched_objects());
+    touched
+        .inspect_err(|error| tracing::warn!(kind = %K::kind(&()), %error, "a watch was interrupted"))
+        .filter_map(|object| async move {
+            let object = object.ok()?;
+            let cluster = object.labels().get(labels::CLUSTER)?;
+            Some(ObjectRef::<Guarded>::new(cluster).within(&object.namespace()?))
+        })
+        .boxed()
+}

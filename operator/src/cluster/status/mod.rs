@@ -1,0 +1,114 @@
+//! What the operator says about a cluster. A function of the observation and the plan; it holds no figure that moves by itself, so
+//! that a cluster at rest gets no write.
+
+mod conditions;
+mod nodes;
+mod summary;
+mod tier0;
+
+use aof2_crds::{
+    Aof2ClusterStatus,
+    status::{MAX_HISTORY, VersionStatus},
+};
+use kube::ResourceExt;
+
+use crate::{
+    cluster::{
+        build::template,
+        facts::Observed,
+        names,
+        plan::Draft,
+    },
+    rollout::carry_since,
+};
+
+pub use conditions::{apply_failed, condition, held_since};
+
+/// Name of the engines' certificate in status.
+pub const ENGINE_CERTIFICATE: &str = "engine";
+/// Bounds of the schema.
+const MAX_SUMMARY: usize = 256;
+const MAX_MESSAGE: usize = 1024;
+
+pub fn publish(observed: &Observed, mut draft: Draft) -> Aof2ClusterStatus {
+    let before = observed.cluster.status.clone().unwrap_or_default();
+    let spec = &observed.cluster.spec;
+    let name = observed.cluster.name_any();
+    for wait in &mut draft.waits {
+        truncate(&mut wait.message, MAX_MESSAGE);
+    }
+    draft.waits.dedup_by(|next, kept| next.gate == kept.gate && next.reason == kept.reason && next.pod == kept.pod);
+    let digest = template::digest(spec, &observed.image_repository);
+    let count = |counted: &dyn Fn(&crate::cluster::facts::PodFacts) -> bool| {
+        i32::try_from(observed.pods.iter().filter(|pod| counted(pod)).count()).unwrap_or(i32::MAX)
+    };
+    let nodes = nodes::publish(observed, &before.nodes);
+    let is_converged = conditions::is_converged(observed, &draft);
+
+    let mut config = draft.config.clone();
+    if let Some(revision) = &draft.revision
+        && !nodes.is_empty()
+        && nodes.iter().all(|node| node.config_revision == revision.hash)
+    {
+        config.current.clone_from(&revision.hash);
+        config.last_good.clone_from(&revision.hash);
+    }
+    let mut history = draft.finished.clone();
+    history.extend(before.history.iter().cloned());
+    history.truncate(MAX_HISTORY);
+
+    let mut status = Aof2ClusterStatus {
+        observed_generation: observed.cluster.metadata.generation.unwrap_or_default(),
+        summary: String::new(),
+        replicas: count(&|_| true),
+        ready_replicas: count(&|pod| pod.is_ready && pod.deletion.is_none()),
+        updated_replicas: count(&|pod| pod.template == digest),
+        selector: names::label_selector(&name),
+        cluster_id: draft.cluster_id.clone(),
+        operator_epoch: before.operator_epoch,
+        version: version(observed, &before.version, is_converged),
+        config,
+        rollout: draft.rollout.clone(),
+        waits: carry_since(&before.waits, draft.waits.clone(), observed.now),
+        tier0: tier0::publish(observed, draft.revision.as_ref(), before.tier0.as_ref()),
+        nodes,
+        certificates: before.certificates.clone(),
+        history,
+        conditions: Vec::new(),
+    };
+    status.conditions = conditions::publish(observed, &draft, &status, &before.conditions);
+    status.summary = summary::publish(observed, &draft, &status);
+    truncate(&mut status.summary, MAX_SUMMARY);
+    if status != before {
+        // Who wrote last; by itself no reason to write.
+        status.operator_epoch = i64::try_from(observed.epoch).unwrap_or_default();
+    }
+    status
+}
+
+fn version(observed: &Observed, before: &VersionStatus, is_converged: bool) -> VersionStatus {
+    let target = observed.cluster.spec.version.clone();
+    let reported: Vec<&String> = observed.pods.iter().filter_map(|pod| observed.answer(&pod.name)).map(|answer| &answer.dump.version).collect();
+    let current = reported
+        .iter()
+        .find(|version| ***version != target)
+        .or_else(|| reported.first())
+        .map_or_else(|| before.current.clone(), |version| (*version).clone());
+    let last_good = if is_converged { target.clone() } else { before.last_good.clone() };
+    VersionStatus { current, target, last_good }
+}
+
+/// Whether only a poll is needed: every pod of the StatefulSet runs, serves and answers.
+pub fn is_settled(observed: &Observed) -> bool {
+    let Some(stateful_set) = &observed.stateful_set else { return false };
+    (0..stateful_set.replicas).all(|ordinal| {
+        observed.pod(ordinal).is_some_and(|pod| pod.is_ready && pod.deletion.is_none() && observed.answer(&pod.name).is_some())
+    }) && i32::try_from(observed.pods.len()).unwrap_or(i32::MAX) == stateful_set.replicas
+}
+
+/// At most `max` characters, at a character's end.
+fn truncate(text: &mut String, max: usize) {
+    if text.chars().count() > max {
+        *text = text.chars().take(max - 1).chain(['…']).collect();
+    }
+}

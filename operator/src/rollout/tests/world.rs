@@ -1,0 +1,450 @@
+//! A small world: pods, engines, a kubelet, a StatefulSet controller and a bucket, in memory and without a clock. It knows nothing of
+//! the machine but its actions, and checks the safety invariants on each of them.
+
+use aof2_admin_api::lifecycle::{DrainReason, LaggingStream};
+use aof2_admin_api::{DrainPhase, DrainStatus};
+use aof2_crds::status::HistoryEntry;
+use aof2_crds::{Duration, Rollout, WaitReason};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::rollout::{
+    Action, EngineFacts, Facts, Override, PodFacts, PodInstance, Policy, Recovery, Revision, Step, Tier2Trouble, Trouble,
+    step,
+};
+
+/// Of one tick, and of the operator's poll.
+pub const TICK: SignedDuration = SignedDuration::from_secs(2);
+
+/// How an engine of some version fares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behaviour {
+    Good,
+    ImagePull,
+    CrashLoop,
+    /// Runs and answers, and never gets ready.
+    NeverReady,
+    /// Replays with another manifest version.
+    OtherManifest,
+    /// Fails flushes while it soaks.
+    FailsFlushes,
+    /// Reports another version than its image's tag.
+    WrongVersion,
+}
+
+#[derive(Clone, Debug)]
+pub struct World {
+    pub now: Timestamp,
+    pub memo: Option<Rollout>,
+    pub history: Vec<HistoryEntry>,
+    pub wanted: Revision,
+    pub written: Revision,
+    pub pods: Vec<Option<Pod>>,
+    pub tier2_is_up: bool,
+    pub overrides: Vec<Override>,
+    pub behaviours: Vec<(&'static str, Behaviour)>,
+    /// A budget of somebody else refuses every eviction.
+    pub evictions_refused: bool,
+    next_uid: u32,
+    next_token: u32,
+    policy: Policy,
+}
+
+#[derive(Clone, Debug)]
+pub struct Pod {
+    pub uid: String,
+    resource_version: u32,
+    pub revision: Revision,
+    pub terminating_ticks: Option<u32>,
+    pub ready: bool,
+    eviction_refused: Option<String>,
+    engine: Engine,
+}
+
+#[derive(Clone, Debug)]
+struct Engine {
+    /// Until it runs, then until it is ready.
+    starting_ticks: u32,
+    replaying_ticks: u32,
+    process_start: Timestamp,
+    reachable: bool,
+    flush_failures: u64,
+    phase: DrainPhase,
+    reason: Option<DrainReason>,
+    phase_ticks: u32,
+    bounds_ticks: [u32; 2],
+    token: Option<(String, Timestamp)>,
+    acked: u64,
+    sealed_uploaded: u64,
+}
+
+const REPLAY_TICKS: u32 = 3;
+
+pub fn revision(version: &str) -> Revision {
+    Revision { version: version.to_owned(), template: format!("t-{version}") }
+}
+
+pub fn start_of_time() -> Timestamp {
+    "2026-01-01T00:00:00Z".parse().expect("a valid timestamp")
+}
+
+impl World {
+    /// A healthy cluster on version 0.1.0.
+    pub fn new(replicas: u32) -> Self {
+        let mut world = Self {
+            now: start_of_time(),
+            memo: None,
+            history: Vec::new(),
+            wanted: revision("0.1.0"),
+            written: revision("0.1.0"),
+            pods: vec![None; replicas as usize],
+            tier2_is_up: true,
+            overrides: Vec::new(),
+            behaviours: Vec::new(),
+            evictions_refused: false,
+            next_uid: 0,
+            next_token: 0,
+            policy: Policy {
+                upload_timeout: Duration::from_secs(20),
+                drain_timeout: Duration::from_secs(10),
+                soak: Duration::from_secs(10),
+                replay_stall_timeout: Duration::from_secs(60),
+            },
+        };
+        for _ in 0..10 {
+            world.tick();
+        }
+        assert!(world.pods.iter().all(|pod| pod.as_ref().is_some_and(|pod| pod.ready)));
+        world
+    }
+
+    pub fn behaviour(&self, version: &str) -> Behaviour {
+        self.behaviours.iter().find(|(name, _)| *name == version).map_or(Behaviour::Good, |(_, behaviour)| *behaviour)
+    }
+
+    pub fn has_converged(&self) -> bool {
+        self.memo.is_none()
+            && self.written == self.wanted
+            && self.pods.iter().all(|pod| {
+                pod.as_ref().is_some_and(|pod| pod.revision == self.wanted && pod.ready && pod.terminating_ticks.is_none())
+            })
+    }
+
+    pub fn serving(&self) -> usize {
+        self.pods.iter().filter(|pod| pod.as_ref().is_some_and(|pod| pod.ready && pod.terminating_ticks.is_none())).count()
+    }
+
+    pub fn observe(&self) -> Facts {
+        Facts {
+            wanted: self.wanted.clone(),
+            written: self.written.clone(),
+            template_refused: None,
+            policy: self.policy.clone(),
+            overrides: self.overrides.clone(),
+            pods: (0u32..)
+                .zip(&self.pods)
+                .map(|(ordinal, pod)| PodFacts {
+                    name: pod_name(ordinal as usize),
+                    ordinal,
+                    instance: pod.as_ref().map(|pod| self.observe_pod(pod)),
+                })
+                .collect(),
+        }
+    }
+
+    fn observe_pod(&self, pod: &Pod) -> PodInstance {
+        let runs = pod.runs(self.behaviour(&pod.revision.version));
+        let trouble = match self.behaviour(&pod.revision.version) {
+            Behaviour::ImagePull => Some((WaitReason::ImagePull, "cannot pull the image")),
+            Behaviour::CrashLoop if !runs => Some((WaitReason::CrashLoop, "exited with code 2, 3 restarts")),
+            _ => None,
+        };
+        PodInstance {
+            uid: pod.uid.clone(),
+            resource_version: pod.resource_version.to_string(),
+            revision: pod.revision.clone(),
+            terminating: pod.terminating_ticks.is_some(),
+            on_lost_node: false,
+            ready: pod.ready,
+            engine_runs: runs,
+            trouble: trouble.map(|(reason, message)| Trouble { reason, message: message.to_owned() }),
+            eviction_refused: pod.eviction_refused.clone(),
+            engine: (runs && pod.engine.reachable).then(|| self.observe_engine(pod)),
+        }
+    }
+
+    fn observe_engine(&self, pod: &Pod) -> EngineFacts {
+        let engine = &pod.engine;
+        let behaviour = self.behaviour(&pod.revision.version);
+        let is_behind = engine.acked > engine.sealed_uploaded;
+        EngineFacts {
+            version: if behaviour == Behaviour::WrongVersion { "9.9.9".to_owned() } else { pod.revision.version.clone() },
+            process_start: engine.process_start.to_string(),
+            ready: engine.is_ready(),
+            refusal: None,
+            drain: DrainStatus {
+                phase: engine.phase,
+                token: engine.token.as_ref().map(|(token, _)| token.clone()),
+                expires_at: engine.token.as_ref().map(|(_, expires_at)| expires_at.to_string()),
+                lagging: is_behind
+                    .then(|| LaggingStream {
+                        stream: "a".to_owned(),
+                        acked: engine.acked,
+                        sealed_uploaded: engine.sealed_uploaded,
+                    })
+                    .into_iter()
+                    .collect(),
+                lagging_total: u64::from(is_behind),
+                reason: engine.reason,
+                message: None,
+            },
+            tier2_trouble: (!self.tier2_is_up)
+                .then(|| Tier2Trouble { unreachable: true, message: "connection refused".to_owned() }),
+            recovery: Some(Recovery {
+                replay_progress: f64::from(REPLAY_TICKS - engine.replaying_ticks) / f64::from(REPLAY_TICKS),
+                replay_version: if behaviour == Behaviour::OtherManifest { 2 } else { 1 },
+                min_reader_version: "0.1.0".to_owned(),
+                flush_failures: engine.flush_failures,
+                caught_up: engine.is_ready(),
+                damaged_streams: Vec::new(),
+            }),
+        }
+    }
+
+    /// One look of the operator, without faults.
+    pub fn look(&mut self) -> Step {
+        let step = step(self.memo.clone(), &self.observe(), self.now);
+        for action in &step.actions {
+            self.apply(action);
+        }
+        self.record(&step);
+        step
+    }
+
+    pub fn record(&mut self, step: &Step) {
+        self.memo.clone_from(&step.memo);
+        self.history.extend(step.finished.iter().cloned());
+    }
+
+    pub fn apply(&mut self, action: &Action) {
+        match action {
+            Action::WriteTemplate { revision } => self.written = revision.clone(),
+            Action::StartDrain { pod, upload_timeout, drain_timeout, .. } => {
+                let bounds = [upload_timeout, drain_timeout].map(|bound| (bound.as_std().as_secs() / 2) as u32);
+                let Some(engine) = self.answering_engine(pod) else { return };
+                if engine.phase == DrainPhase::Open && engine.is_ready() {
+                    engine.enter(DrainPhase::Uploading, None);
+                    engine.bounds_ticks = bounds;
+                }
+            }
+            Action::Resume { pod } => {
+                if let Some(engine) = self.answering_engine(pod) {
+                    engine.enter(DrainPhase::Open, Some(DrainReason::Resumed));
+                }
+            }
+            Action::RemovePod { pod, uid, resource_version, .. } => self.remove(pod, uid, resource_version, action),
+        }
+    }
+
+    fn answering_engine(&mut self, name: &str) -> Option<&mut Engine> {
+        let ordinal = ordinal(name);
+        let behaviour = self.behaviour(&self.pods[ordinal].as_ref()?.revision.version);
+        let pod = self.pods[ordinal].as_mut()?;
+        (pod.runs(behaviour) && pod.engine.reachable).then_some(&mut pod.engine)
+    }
+
+    fn remove(&mut self, name: &str, uid: &str, resource_version: &str, action: &Action) {
+        let ordinal = ordinal(name);
+        let is_overridden = !self.overrides.is_empty();
+        let Some(pod) = &self.pods[ordinal] else { return };
+        if pod.uid != uid || pod.resource_version.to_string() != resource_version {
+            return;
+        }
+        if pod.ready && !is_overridden {
+            assert!(pod.engine.holds_token(self.now), "{action:?} at {} without a valid drain token: {pod:?}", self.now);
+            assert!(pod.engine.acked <= pod.engine.sealed_uploaded, "{action:?} loses records: {pod:?}");
+            let others_serve = self
+                .pods
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != ordinal)
+                .all(|(_, other)| other.as_ref().is_some_and(|other| other.ready && other.terminating_ticks.is_none()));
+            assert!(others_serve, "{action:?} at {} takes a second pod down: {:?}", self.now, self.pods);
+        }
+        let is_refused = self.evictions_refused && pod.ready;
+        let Some(pod) = &mut self.pods[ordinal] else { return };
+        if is_refused {
+            pod.eviction_refused = Some("a PodDisruptionBudget needs it".to_owned());
+            return;
+        }
+        pod.terminate();
+    }
+
+    /// What a person or the node does to a pod.
+    pub fn delete_pod(&mut self, ordinal: usize) {
+        if let Some(pod) = &mut self.pods[ordinal] {
+            pod.terminate();
+        }
+    }
+
+    pub fn crash_engine(&mut self, ordinal: usize) {
+        let now = self.now;
+        if let Some(pod) = &mut self.pods[ordinal] {
+            pod.engine.restart(now);
+            pod.set_ready(false);
+        }
+    }
+
+    pub fn set_reachable(&mut self, ordinal: usize, reachable: bool) {
+        if let Some(pod) = &mut self.pods[ordinal] {
+            pod.engine.reachable = reachable;
+        }
+    }
+
+    /// Time passes for everything but the operator.
+    pub fn tick(&mut self) {
+        self.now += TICK;
+        for ordinal in 0..self.pods.len() {
+            let Some(mut pod) = self.pods[ordinal].take() else {
+                self.next_uid += 1;
+                self.pods[ordinal] = Some(Pod::new(format!("uid-{}", self.next_uid), self.written.clone(), self.now));
+                continue;
+            };
+            match pod.terminating_ticks.as_mut() {
+                Some(0) => continue,
+                Some(left) => *left -= 1,
+                None => {}
+            }
+            self.tick_pod(&mut pod);
+            self.pods[ordinal] = Some(pod);
+        }
+    }
+
+    fn tick_pod(&mut self, pod: &mut Pod) {
+        let behaviour = self.behaviour(&pod.revision.version);
+        let is_terminating = pod.terminating_ticks.is_some();
+        let engine = &mut pod.engine;
+        if engine.starting_ticks > 0 {
+            if behaviour != Behaviour::ImagePull {
+                engine.starting_ticks -= 1;
+            }
+        } else if engine.replaying_ticks > 0 {
+            match behaviour {
+                Behaviour::CrashLoop => engine.restart(self.now),
+                Behaviour::NeverReady => {}
+                _ => engine.replaying_ticks -= 1,
+            }
+        } else {
+            if matches!(engine.phase, DrainPhase::Open | DrainPhase::Uploading) && !is_terminating {
+                engine.acked += 1;
+            }
+            if behaviour == Behaviour::FailsFlushes {
+                engine.flush_failures += 1;
+            }
+            self.next_token += 1;
+            engine.tick_drain(self.tier2_is_up, self.now, self.next_token, is_terminating);
+        }
+        let ready = pod.engine.is_ready() && !is_terminating;
+        pod.set_ready(ready);
+    }
+}
+
+impl Pod {
+    fn new(uid: String, revision: Revision, now: Timestamp) -> Self {
+        let engine = Engine {
+            starting_ticks: 2,
+            replaying_ticks: REPLAY_TICKS,
+            process_start: now,
+            reachable: true,
+            flush_failures: 0,
+            phase: DrainPhase::Open,
+            reason: None,
+            phase_ticks: 0,
+            bounds_ticks: [10, 5],
+            token: None,
+            acked: 0,
+            sealed_uploaded: 0,
+        };
+        Self { uid, resource_version: 1, revision, terminating_ticks: None, ready: false, eviction_refused: None, engine }
+    }
+
+    fn runs(&self, behaviour: Behaviour) -> bool {
+        self.engine.starting_ticks == 0 && behaviour != Behaviour::ImagePull
+    }
+
+    fn set_ready(&mut self, ready: bool) {
+        if self.ready != ready {
+            self.ready = ready;
+            self.resource_version += 1;
+        }
+    }
+
+    fn terminate(&mut self) {
+        if self.terminating_ticks.is_none() {
+            self.terminating_ticks = Some(2);
+            self.resource_version += 1;
+        }
+    }
+}
+
+impl Engine {
+    fn is_ready(&self) -> bool {
+        self.starting_ticks == 0 && self.replaying_ticks == 0
+    }
+
+    fn holds_token(&self, now: Timestamp) -> bool {
+        self.phase == DrainPhase::Drained && self.token.as_ref().is_some_and(|(_, expires_at)| now < *expires_at)
+    }
+
+    fn restart(&mut self, now: Timestamp) {
+        self.starting_ticks = 2;
+        self.replaying_ticks = REPLAY_TICKS;
+        self.process_start = now;
+        self.flush_failures = 0;
+        self.enter(DrainPhase::Open, None);
+    }
+
+    fn enter(&mut self, phase: DrainPhase, reason: Option<DrainReason>) {
+        self.phase = phase;
+        self.reason = reason;
+        self.phase_ticks = 0;
+        self.token = None;
+    }
+
+    fn tick_drain(&mut self, tier2_is_up: bool, now: Timestamp, token: u32, is_terminating: bool) {
+        self.phase_ticks += 1;
+        match self.phase {
+            DrainPhase::Open | DrainPhase::Unknown => {}
+            DrainPhase::Uploading if tier2_is_up && self.phase_ticks >= 2 => {
+                // What came in after the seal stays behind.
+                self.sealed_uploaded = self.acked - 1;
+                self.enter(DrainPhase::Closing, None);
+            }
+            DrainPhase::Uploading if self.phase_ticks >= self.bounds_ticks[0] => {
+                self.enter(DrainPhase::Open, Some(DrainReason::UploadTimeout));
+            }
+            DrainPhase::Uploading => {}
+            DrainPhase::Closing if tier2_is_up && self.phase_ticks >= 2 => {
+                self.sealed_uploaded = self.acked;
+                self.enter(DrainPhase::Drained, None);
+                self.token = Some((format!("token-{token}"), now + SignedDuration::from_secs(60)));
+            }
+            DrainPhase::Closing if self.phase_ticks >= self.bounds_ticks[1] => {
+                self.enter(DrainPhase::Open, Some(DrainReason::DrainTimeout));
+            }
+            DrainPhase::Closing => {}
+            DrainPhase::Drained => {
+                if !is_terminating && self.token.as_ref().is_some_and(|(_, expires_at)| *expires_at <= now) {
+                    self.enter(DrainPhase::Open, Some(DrainReason::TokenExpired));
+                }
+            }
+        }
+    }
+}
+
+pub fn pod_name(ordinal: usize) -> String {
+    format!("orders-{ordinal}")
+}
+
+fn ordinal(name: &str) -> usize {
+    name.rsplit('-').next().and_then(|ordinal| ordinal.parse().ok()).expect("a pod of this world")
+}

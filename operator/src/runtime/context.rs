@@ -1,0 +1,42 @@
+//! What every reconcile of the acting process shares.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::{
+    cluster::{backoff::Backoff, dry_run::DryRuns, engines::Engines},
+    kube::Door,
+    pki::Authority,
+    runtime::metrics::Metrics,
+};
+
+pub struct Context {
+    /// The only way to write to the API server.
+    pub door: Door,
+    /// Reads, never writes.
+    pub reader: kube::Client,
+    pub authority: Arc<Authority>,
+    pub engines: Engines,
+    pub metrics: Arc<Metrics>,
+    pub settings: Settings,
+    pub backoff: Mutex<Backoff>,
+    pub dry_runs: DryRuns,
+}
+
+/// What the command line says about every cluster.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the operator runs.
+    pub operator_namespace: String,
+    pub image_repository: String,
+    /// Of this leadership; goes with every verb to an engine.
+    pub epoch: u64,
+}
+
+impl Settings {
+    /// The name that the operator's client certificate carries and engines insist on.
+    pub fn client_name(&self) -> String {
+        format!("operator.{}.aof2.dev", self.operator_namespace)
+    }
+}
