@@ -155,20 +155,62 @@ impl StreamClaims {
         self.confirm(volume, stream, epoch)
     }
 
+    /// Confirms many streams with one listing. Only a stream whose highest epoch is not the one known to be held costs requests of
+    /// its own. Answers those that were lost.
+    pub fn refresh(
+        &self,
+        volume: &VolumeIdentity,
+        streams: &[(Arc<str>, u64)],
+    ) -> Result<Vec<(Arc<str>, ClaimStanding)>, ClaimError> {
+        self.ensure_cluster(volume)?;
+        let listed_at = self.now();
+        let highest = self.highest_of_all()?;
+        let mut lost = Vec::new();
+        for (stream, epoch) in streams {
+            let is_highest = highest
+                .get(&**stream)
+                .is_some_and(|highest| u64::from(*highest) == *epoch);
+            if let Some(confirmed_at) = self
+                .held
+                .lock()
+                .get_mut(&(stream.to_string(), *epoch))
+                .filter(|_| is_highest)
+            {
+                *confirmed_at = listed_at.max(*confirmed_at);
+                continue;
+            }
+            match self.confirm(volume, stream, *epoch)? {
+                ClaimStanding::Held => {}
+                superseded @ ClaimStanding::Superseded { .. } => {
+                    lost.push((stream.clone(), superseded))
+                }
+            }
+        }
+        Ok(lost)
+    }
+
+    /// This process has seen the claim in Tier 2, and nothing since that speaks against it.
+    pub fn is_confirmed(&self, stream: &str, epoch: u64) -> bool {
+        self.held.lock().contains_key(&(stream.to_owned(), epoch))
+    }
+
+    fn highest_of_all(&self) -> Result<BTreeMap<StreamName, u32>, ClaimError> {
+        let mut highest: BTreeMap<StreamName, u32> = BTreeMap::new();
+        for (stream, epoch) in self.list(&ObjectKey::all_claims_prefix(self.tier2.prefix()))? {
+            let known = highest.entry(stream).or_default();
+            *known = epoch.max(*known);
+        }
+        Ok(highest)
+    }
+
     /// Streams that the node of this name owns under another volume, by name.
     pub fn owned_under_another_volume(
         &self,
         volume: &VolumeIdentity,
     ) -> Result<Vec<String>, ClaimError> {
         let volume_id = parse::<VolumeId>("volume id", &volume.volume_id)?;
-        let keys = self.list(&ObjectKey::all_claims_prefix(self.tier2.prefix()))?;
-        let mut highest: BTreeMap<StreamName, u32> = BTreeMap::new();
-        for (stream, epoch) in keys {
-            let known = highest.entry(stream).or_default();
-            *known = epoch.max(*known);
-        }
         let mut lost = Vec::new();
-        for (stream, epoch) in highest {
+        for (stream, epoch) in self.highest_of_all()? {
             let claim = self.read_claim(&stream, epoch)?;
             if claim.node == volume.node && claim.volume_id != volume_id {
                 lost.push(stream.to_string());
@@ -178,7 +220,7 @@ impl StreamClaims {
     }
 
     /// Writes one claim object unless it is there; who owns is decided by listing, not by this.
-    pub(super) fn put_claim(
+    pub(crate) fn put_claim(
         &self,
         volume: &VolumeIdentity,
         stream: &str,
@@ -422,6 +464,37 @@ mod tests {
             .claim(&volume("orders-0", 1), "s")
             .expect_err("damaged");
         assert!(matches!(error, ClaimError::Pending { .. }), "{error}");
+    }
+
+    #[test]
+    fn many_streams_are_refreshed_with_one_listing_and_a_lost_one_is_named() {
+        let (memory, store) = store();
+        let claims = claims_of(&store, "p/", "orders-0");
+        let (mine, theirs) = (volume("orders-0", 1), volume("orders-1", 2));
+        let streams: Vec<(Arc<str>, u64)> = ["a", "b", "c"].map(|name| (name.into(), 1)).into();
+        for (stream, _) in &streams {
+            assert_eq!(claims.claim(&mine, stream), Ok(1));
+        }
+        let (lists, gets) = (memory.calls(Verb::List), memory.calls(Verb::Get));
+        assert_eq!(claims.refresh(&mine, &streams), Ok(vec![]));
+        assert_eq!(
+            (memory.calls(Verb::List), memory.calls(Verb::Get)),
+            (lists + 1, gets)
+        );
+        claims_of(&store, "p/", "orders-1")
+            .put_claim(&theirs, "b", 2)
+            .expect("taken over");
+        let lost = ClaimStanding::Superseded {
+            from: 1,
+            to: 2,
+            owner: "orders-1".into(),
+        };
+        assert_eq!(
+            claims.refresh(&mine, &streams),
+            Ok(vec![("b".into(), lost)])
+        );
+        assert!(claims.is_confirmed("a", 1));
+        assert!(!claims.is_confirmed("b", 1));
     }
 
     #[test]

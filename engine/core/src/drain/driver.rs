@@ -1,0 +1,267 @@
+//! Gives the machine its facts and does what it says. Admission is opened and closed under the machine's lock, so that it never
+//! disagrees with the phase; sealing, which takes long, happens outside of it.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::machine::{
+    self, Action, DrainPhase, DrainReason, DrainRequest, DrainStatus, Facts, State,
+};
+use crate::io::{Rng, SystemRng};
+use crate::store::Tier2Health;
+use crate::tier::mover::spawn;
+use crate::tier::port::Port;
+use crate::tier_port::Watermark;
+
+/// What a drain needs of the uploads. Absent without Tier 2.
+pub trait UploadPressure: Send + Sync {
+    /// Failed uploads are tried again now.
+    fn hurry(&self);
+    fn health(&self) -> Tier2Health;
+    /// Why a segment does not get on, where that is not Tier 2's doing.
+    fn failure(&self) -> Option<String>;
+}
+
+/// How often a running drain looks at the watermarks.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often it seals again what arrived meanwhile.
+const SEAL_EVERY: Duration = Duration::from_millis(500);
+
+pub struct Drain {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    port: Arc<dyn Port>,
+    uploads: Option<Arc<dyn UploadPressure>>,
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+struct Inner {
+    state: State,
+    is_terminating: bool,
+    is_stopping: bool,
+    wants_seal: bool,
+    seal_failure: Option<String>,
+}
+
+impl Drain {
+    pub fn start(
+        port: Arc<dyn Port>,
+        uploads: Option<Arc<dyn UploadPressure>>,
+    ) -> std::io::Result<Drain> {
+        let inner = Mutex::new(Inner {
+            state: State::Open(None),
+            is_terminating: false,
+            is_stopping: false,
+            wants_seal: false,
+            seal_failure: None,
+        });
+        let shared = Arc::new(Shared {
+            port,
+            uploads,
+            inner,
+            changed: Condvar::new(),
+        });
+        let driven = shared.clone();
+        let thread = spawn("drain", move || driven.drive())?;
+        Ok(Drain {
+            shared,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Starts a drain, or answers the one that runs. Refused silently (phase `Open`) once the process terminates.
+    pub fn begin(&self, request: DrainRequest) -> DrainStatus {
+        self.shared
+            .change(|state, facts| machine::begin(state, request, facts))
+    }
+
+    /// Takes the drain back.
+    pub fn resume(&self) -> DrainStatus {
+        self.shared.change(machine::resume)
+    }
+
+    /// The process goes: its preStop hook ran, or it got SIGTERM. Cannot be taken back.
+    pub fn terminate(&self) -> DrainStatus {
+        self.shared.inner.lock().is_terminating = true;
+        self.shared.change(|state, _| machine::terminate(state))
+    }
+
+    pub fn status(&self) -> DrainStatus {
+        let watermarks = self.shared.port.watermarks();
+        let inner = self.shared.inner.lock();
+        self.shared.status(&inner, &watermarks)
+    }
+
+    /// Ends the thread; admission stays as it is.
+    pub fn stop(&self) {
+        self.shared.inner.lock().is_stopping = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Drain {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn drive(&self) {
+        let mut sealed_at: Option<Instant> = None;
+        loop {
+            // Before the lock: it may take a while with many streams.
+            let watermarks = self.port.watermarks();
+            let now = self.port.clock().monotonic();
+            let mut inner = self.inner.lock();
+            if inner.is_stopping {
+                return;
+            }
+            self.apply(&mut inner, &watermarks, |state, facts| {
+                machine::step(state, facts, || SystemRng.uuid().to_string())
+            });
+            let is_due = sealed_at.is_none_or(|at| now.saturating_duration_since(at) >= SEAL_EVERY);
+            if inner.wants_seal && is_due {
+                inner.wants_seal = false;
+                drop(inner);
+                let sealed = self.port.seal(None);
+                sealed_at = Some(self.port.clock().monotonic());
+                self.inner.lock().seal_failure = sealed.err().map(|error| error.to_string());
+                continue;
+            }
+            match (&inner.state, inner.wants_seal) {
+                (State::Open(_), false) => self.changed.wait(&mut inner),
+                _ => {
+                    self.changed.wait_for(&mut inner, LOOK_EVERY);
+                }
+            }
+        }
+    }
+
+    fn change(
+        &self,
+        change: impl FnOnce(State, &Facts<'_>) -> (State, Vec<Action>),
+    ) -> DrainStatus {
+        let watermarks = self.port.watermarks();
+        let mut inner = self.inner.lock();
+        self.apply(&mut inner, &watermarks, change);
+        self.changed.notify_all();
+        self.status(&inner, &watermarks)
+    }
+
+    fn apply(
+        &self,
+        inner: &mut Inner,
+        watermarks: &[Watermark],
+        change: impl FnOnce(State, &Facts<'_>) -> (State, Vec<Action>),
+    ) {
+        let facts = Facts {
+            now: self.port.clock().monotonic(),
+            watermarks,
+            has_tier2: self.uploads.is_some(),
+            tier2_problem: self.tier2_problem(),
+            is_terminating: inner.is_terminating,
+        };
+        let before = inner.state.clone();
+        let (state, actions) = change(before.clone(), &facts);
+        if std::mem::discriminant(&before) != std::mem::discriminant(&state) {
+            tracing::info!(from = ?phase_of(&before), to = ?phase_of(&state), reason = ?reason_of(&state), "drain");
+        }
+        inner.state = state;
+        for action in actions {
+            match action {
+                Action::CloseAdmission => self.port.close_admission("drain"),
+                Action::OpenAdmission => self.port.open_admission(),
+                Action::Seal => inner.wants_seal = true,
+                Action::Hurry => {
+                    if let Some(uploads) = &self.uploads {
+                        uploads.hurry();
+                    }
+                }
+            }
+        }
+    }
+
+    fn tier2_problem(&self) -> Option<(DrainReason, String)> {
+        let health = self.uploads.as_ref()?.health();
+        let reason = match health.reason? {
+            "Tier2Unreachable" => DrainReason::Tier2Unreachable,
+            _ => DrainReason::Tier2Refused,
+        };
+        Some((reason, health.message.unwrap_or_default()))
+    }
+
+    fn status(&self, inner: &Inner, watermarks: &[Watermark]) -> DrainStatus {
+        let tier2_problem = self.tier2_problem();
+        let facts = Facts {
+            now: self.port.clock().monotonic(),
+            watermarks,
+            has_tier2: self.uploads.is_some(),
+            tier2_problem: None,
+            is_terminating: inner.is_terminating,
+        };
+        let (lagging, lagging_total) = facts.lagging();
+        let (token, expires_at_unix_nanos) = match &inner.state {
+            State::Drained { token, expires_at } => {
+                (Some(token.clone()), Some(self.as_unix_nanos(*expires_at)))
+            }
+            State::Open(_) | State::Uploading { .. } | State::Closing { .. } => (None, None),
+        };
+        let (reason, message) = match &inner.state {
+            State::Open(None) | State::Drained { .. } => (None, None),
+            State::Open(Some((reason, message))) => (Some(*reason), Some(message.clone())),
+            State::Uploading { .. } | State::Closing { .. } => match tier2_problem {
+                Some((reason, message)) => (Some(reason), Some(message)),
+                None => (
+                    None,
+                    inner
+                        .seal_failure
+                        .clone()
+                        .or_else(|| self.uploads.as_ref()?.failure()),
+                ),
+            },
+        };
+        DrainStatus {
+            phase: phase_of(&inner.state),
+            token,
+            expires_at_unix_nanos,
+            lagging,
+            lagging_total,
+            reason,
+            message,
+        }
+    }
+
+    fn as_unix_nanos(&self, instant: Instant) -> i64 {
+        let clock = self.port.clock();
+        let left = instant.saturating_duration_since(clock.monotonic());
+        clock
+            .unix_nanos()
+            .saturating_add(i64::try_from(left.as_nanos()).unwrap_or(i64::MAX))
+    }
+}
+
+fn phase_of(state: &State) -> DrainPhase {
+    match state {
+        State::Open(_) => DrainPhase::Open,
+        State::Uploading { .. } => DrainPhase::Uploading,
+        State::Closing { .. } => DrainPhase::Closing,
+        State::Drained { .. } => DrainPhase::Drained,
+    }
+}
+
+fn reason_of(state: &State) -> Option<DrainReason> {
+    match state {
+        State::Open(reason) => reason.as_ref().map(|(reason, _)| *reason),
+        State::Uploading { .. } | State::Closing { .. } | State::Drained { .. } => None,
+    }
+}

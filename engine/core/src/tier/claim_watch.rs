@@ -1,0 +1,119 @@
+//! Reads the claims of this node's streams again, every `tier2.claim_check`: an owner that was superseded finds out without
+//! uploading anything. The same request tells whether Tier 2 answers.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::mover::spawn;
+use super::port::Port;
+use crate::store::StreamClaims;
+use crate::store::claim::ClaimStanding;
+
+pub struct ClaimWatch {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    port: Arc<dyn Port>,
+    claims: Arc<StreamClaims>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    interval: Duration,
+    is_stopping: bool,
+}
+
+impl ClaimWatch {
+    pub fn start(
+        port: Arc<dyn Port>,
+        claims: Arc<StreamClaims>,
+        interval: Duration,
+    ) -> std::io::Result<ClaimWatch> {
+        let state = Mutex::new(State {
+            interval,
+            is_stopping: false,
+        });
+        let shared = Arc::new(Shared {
+            port,
+            claims,
+            state,
+            changed: Condvar::new(),
+        });
+        let watching = shared.clone();
+        let thread = spawn("claims", move || watching.watch())?;
+        Ok(ClaimWatch {
+            shared,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    pub fn reconfigure(&self, interval: Duration) {
+        self.shared.state.lock().interval = interval;
+        self.shared.changed.notify_all();
+    }
+
+    /// Streams whose claim this process has not seen in Tier 2.
+    pub fn unconfirmed(&self) -> u64 {
+        let watermarks = self.shared.port.watermarks();
+        let is_unconfirmed = |stream: &str, epoch| !self.shared.claims.is_confirmed(stream, epoch);
+        watermarks
+            .iter()
+            .filter(|mark| is_unconfirmed(&mark.stream, mark.epoch))
+            .count() as u64
+    }
+
+    pub fn stop(&self) {
+        self.shared.state.lock().is_stopping = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for ClaimWatch {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn watch(&self) {
+        let mut state = self.state.lock();
+        while !state.is_stopping {
+            drop(state);
+            self.check();
+            state = self.state.lock();
+            let interval = state.interval.max(Duration::from_millis(10));
+            if !state.is_stopping {
+                self.changed.wait_for(&mut state, interval);
+            }
+        }
+    }
+
+    fn check(&self) {
+        let streams: Vec<_> = self
+            .port
+            .watermarks()
+            .into_iter()
+            .map(|mark| (mark.stream, mark.epoch))
+            .collect();
+        match self.claims.refresh(&self.port.volume(), &streams) {
+            Ok(lost) => {
+                for (stream, standing) in lost {
+                    if let ClaimStanding::Superseded { from, to, owner } = standing {
+                        tracing::error!(%stream, from, to, owner, "the stream was taken over: it is not served here any more");
+                        self.port.supersede(&stream, to);
+                    }
+                }
+            }
+            Err(error) => tracing::debug!("claims are not confirmed now: {error}"),
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! A small model of the store for the tests of movers and drain: streams of sealed segments with real bytes, a manifest that folds
+//! records, admission as a flag.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aof2_format::checksum::{Salt, Seed, crc64nvme};
+use aof2_format::record_batch;
+use aof2_format::segment::{DATA_OFFSET, SegmentHeader};
+use aof2_format::{ClusterId, StreamName, StreamUuid};
+use parking_lot::Mutex;
+
+use super::mover::MoverSettings;
+use super::port::{Port, SealedBytes};
+use crate::error::{ReadError, StoreError};
+use crate::io::{Clock, Disk, SystemClock, SystemDisk};
+use crate::store::suite;
+use crate::tier_port::{SealHook, SealedSegment, TierRecord, TierState, VolumeIdentity, Watermark};
+
+pub struct ModelPort {
+    directory: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    streams: BTreeMap<Arc<str>, Stream>,
+    records: Vec<(Arc<str>, u64, TierRecord)>,
+    hook: Option<SealHook>,
+    admission_closed: Option<String>,
+    superseded: Vec<(String, u64)>,
+    refuses_commits: bool,
+    when_closing: Option<Box<dyn FnOnce() + Send>>,
+}
+
+#[derive(Default)]
+struct Stream {
+    acked: u64,
+    active: Vec<Vec<u8>>,
+    segments: Vec<(SealedSegment, Vec<u8>)>,
+    chain: u32,
+}
+
+const SALT: Salt = Salt(0x5eed_5a17);
+
+impl ModelPort {
+    pub fn new(directory: &Path) -> Arc<ModelPort> {
+        Arc::new(ModelPort {
+            directory: directory.to_owned(),
+            state: Mutex::default(),
+        })
+    }
+
+    /// One record of `payload`, acknowledged. False: admission is closed.
+    pub fn append(&self, stream: &str, payload: &[u8]) -> bool {
+        let mut state = self.state.lock();
+        if state.admission_closed.is_some() {
+            return false;
+        }
+        let stream = state.streams.entry(stream.into()).or_default();
+        stream.acked += 1;
+        stream.active.push(payload.to_vec());
+        true
+    }
+
+    /// An append that was admitted before admission closed and is acknowledged after.
+    pub fn append_in_flight(&self, stream: &str, payload: &[u8]) {
+        let mut state = self.state.lock();
+        let stream = state.streams.entry(stream.into()).or_default();
+        stream.acked += 1;
+        stream.active.push(payload.to_vec());
+    }
+
+    /// Runs once, when admission is closed next.
+    pub fn when_closing(&self, run: impl FnOnce() + Send + 'static) {
+        self.state.lock().when_closing = Some(Box::new(run));
+    }
+
+    pub fn records(&self, stream: &str) -> Vec<TierRecord> {
+        let state = self.state.lock();
+        state
+            .records
+            .iter()
+            .filter(|(of, ..)| &**of == stream)
+            .map(|(.., record)| record.clone())
+            .collect()
+    }
+
+    pub fn is_admitting(&self) -> bool {
+        self.state.lock().admission_closed.is_none()
+    }
+
+    pub fn superseded(&self) -> Vec<(String, u64)> {
+        self.state.lock().superseded.clone()
+    }
+
+    pub fn refuse_commits(&self, refuse: bool) {
+        self.state.lock().refuses_commits = refuse;
+    }
+
+    pub fn segment(&self, stream: &str, segment_id: u64) -> (SealedSegment, Vec<u8>) {
+        let state = self.state.lock();
+        let segments = &state.streams[stream].segments;
+        segments
+            .iter()
+            .find(|(segment, _)| segment.segment_id == segment_id)
+            .expect("there")
+            .clone()
+    }
+
+    /// Flips a bit of a sealed segment.
+    pub fn damage_segment(&self, stream: &str, segment_id: u64) {
+        let mut state = self.state.lock();
+        let stream = state.streams.get_mut(stream).expect("there");
+        let (_, bytes) = stream
+            .segments
+            .iter_mut()
+            .find(|(segment, _)| segment.segment_id == segment_id)
+            .expect("there");
+        *bytes.last_mut().expect("not empty") ^= 1;
+    }
+}
+
+impl Stream {
+    fn seal(&mut self, name: &Arc<str>) -> Option<SealedSegment> {
+        if self.active.is_empty() {
+            return None;
+        }
+        let segment_id = self.segments.len() as u64 + 1;
+        let base_sequence = self.acked - self.active.len() as u64;
+        let header = SegmentHeader {
+            cluster_id: suite::CLUSTER.parse::<ClusterId>().expect("a uuid"),
+            stream: StreamName::new(name).expect("a name"),
+            stream_uuid: StreamUuid([7; 16]),
+            stream_salt: SALT,
+            segment_id,
+            epoch: 1,
+            base_sequence,
+            created_unix_nanos: 1,
+            prev_chain: self.chain,
+        };
+        let mut bytes = header.encode().to_vec();
+        assert_eq!(bytes.len() as u64, DATA_OFFSET);
+        for (sequence, payload) in (base_sequence..).zip(self.active.drain(..)) {
+            let fields = record_batch::Fields {
+                base_sequence: sequence,
+                epoch: 1,
+                prev_chain: self.chain,
+                ..record_batch::Fields::default()
+            };
+            self.chain =
+                record_batch::encode(&mut bytes, &fields, [payload.as_slice()], Seed::new(SALT))
+                    .expect("fits");
+        }
+        let segment = SealedSegment {
+            stream: name.clone(),
+            segment_id,
+            epoch: 1,
+            base_sequence,
+            records: self.acked - base_sequence,
+            bytes: bytes.len() as u64,
+            crc64: crc64nvme(&bytes),
+            tier: TierState::default(),
+        };
+        self.segments.push((segment.clone(), bytes));
+        Some(segment)
+    }
+}
+
+impl Port for ModelPort {
+    fn volume(&self) -> VolumeIdentity {
+        suite::volume("orders-0", 1)
+    }
+
+    fn disk(&self) -> Arc<dyn Disk> {
+        Arc::new(SystemDisk)
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(SystemClock)
+    }
+
+    fn tier1_directory(&self) -> PathBuf {
+        self.directory.clone()
+    }
+
+    fn pending(&self) -> Vec<SealedSegment> {
+        let state = self.state.lock();
+        let all = state.streams.values().flat_map(|stream| &stream.segments);
+        all.filter(|(segment, _)| segment.tier.uploaded.is_none())
+            .map(|(segment, _)| segment.clone())
+            .collect()
+    }
+
+    fn segment_bytes(&self, stream: &str, segment_id: u64) -> Result<SealedBytes, ReadError> {
+        Ok(Box::new(self.segment(stream, segment_id).1))
+    }
+
+    fn commit(&self, stream: &str, segment_id: u64, record: TierRecord) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        if state.refuses_commits {
+            return Err(StoreError::Closed);
+        }
+        let name: Arc<str> = stream.into();
+        let segments = &mut state.streams.get_mut(&name).expect("a stream").segments;
+        let (segment, _) = segments
+            .iter_mut()
+            .find(|(segment, _)| segment.segment_id == segment_id)
+            .expect("a segment");
+        let tier = &mut segment.tier;
+        match &record {
+            TierRecord::CompressionStarted => {}
+            TierRecord::CompressionDone {
+                compressed_bytes, ..
+            } => tier.compressed_bytes = Some(*compressed_bytes),
+            TierRecord::UploadStarted { key } => tier.upload_started = Some(key.clone()),
+            TierRecord::UploadDone { key, etag } => {
+                tier.upload_started = None;
+                tier.uploaded = Some((key.clone(), etag.clone()));
+            }
+            TierRecord::CompressionFailed { .. } => tier.failures += 1,
+            TierRecord::UploadFailed { .. } => {
+                tier.upload_started = None;
+                tier.failures += 1;
+            }
+        }
+        state.records.push((name, segment_id, record));
+        Ok(())
+    }
+
+    fn on_sealed(&self, hook: SealHook) {
+        self.state.lock().hook = Some(hook);
+    }
+
+    fn supersede(&self, stream: &str, to_epoch: u64) {
+        self.state
+            .lock()
+            .superseded
+            .push((stream.to_owned(), to_epoch));
+    }
+
+    fn watermarks(&self) -> Vec<Watermark> {
+        let state = self.state.lock();
+        let mark = |(name, stream): (&Arc<str>, &Stream)| {
+            let sealed = stream.acked - stream.active.len() as u64;
+            let first_missing = stream
+                .segments
+                .iter()
+                .find(|(segment, _)| segment.tier.uploaded.is_none());
+            Watermark {
+                stream: name.clone(),
+                epoch: 1,
+                acked: stream.acked,
+                sealed,
+                sealed_uploaded: first_missing.map_or(sealed, |(segment, _)| segment.base_sequence),
+                unsealed_bytes: stream
+                    .active
+                    .iter()
+                    .map(|payload| payload.len() as u64)
+                    .sum(),
+            }
+        };
+        state.streams.iter().map(mark).collect()
+    }
+
+    fn seal(&self, only: Option<&str>) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        let mut sealed = Vec::new();
+        for (name, stream) in &mut state.streams {
+            if only.is_none_or(|only| only == &**name) {
+                sealed.extend(stream.seal(name));
+            }
+        }
+        let hook = state.hook.clone();
+        drop(state);
+        if let Some(hook) = hook {
+            sealed.iter().for_each(|segment| hook(segment));
+        }
+        Ok(())
+    }
+
+    fn close_admission(&self, reason: &str) {
+        let mut state = self.state.lock();
+        state.admission_closed = Some(reason.to_owned());
+        let run = state.when_closing.take();
+        drop(state);
+        if let Some(run) = run {
+            run();
+        }
+    }
+
+    fn open_admission(&self) {
+        self.state.lock().admission_closed = None;
+    }
+}
+
+pub fn settings() -> MoverSettings {
+    MoverSettings {
+        compression_level: 3,
+        block_bytes: 4096,
+        upload_concurrency: 2,
+        claim_check: Duration::from_secs(10),
+    }
+}
+
+/// Polls until it holds; fails after ten seconds with what was waited for.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+}

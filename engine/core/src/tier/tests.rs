@@ -1,0 +1,717 @@
+//! Movers, claims and drain together, over a model of the store and a Tier 2 that fails on demand.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::testing::{ModelPort, settings, until};
+use super::{Port, Tiers};
+use crate::Config;
+use crate::drain::{DrainPhase, DrainReason, DrainRequest};
+use crate::store::memory::{Fault, MemoryStore, Verb};
+use crate::store::{ObjectStore, Source, StreamClaims, suite};
+use crate::tier::mover::Mover;
+use crate::tier::warm::verify;
+use crate::tier_port::{FailureReason, TierRecord};
+
+struct World {
+    folder: tempfile::TempDir,
+    memory: Arc<MemoryStore>,
+    port: Arc<ModelPort>,
+    claims: Arc<StreamClaims>,
+}
+
+impl World {
+    fn new() -> World {
+        let folder = tempfile::tempdir().expect("a folder");
+        let memory = Arc::new(MemoryStore::new());
+        let port = ModelPort::new(folder.path());
+        let claims = Arc::new(suite::claims_of(
+            &(memory.clone() as Arc<dyn ObjectStore>),
+            "p/",
+            "orders-0",
+        ));
+        World {
+            folder,
+            memory,
+            port,
+            claims,
+        }
+    }
+
+    fn sealed(&self, stream: &str, records: u32) {
+        for record in 0..records {
+            assert!(
+                self.port
+                    .append(stream, format!("{stream} {record}").as_bytes())
+            );
+        }
+        self.port.seal(Some(stream)).expect("sealed");
+    }
+
+    fn mover(&self) -> Mover {
+        Mover::start(self.port.clone(), self.claims.clone(), settings()).expect("starts")
+    }
+
+    fn tiers(&self) -> Tiers {
+        let mut config = Config::new(self.folder.path());
+        config.tier2.claim_check = Duration::from_millis(20);
+        Tiers::start(self.port.clone(), Some(self.claims.clone()), &config).expect("starts")
+    }
+
+    fn until_uploaded(&self) {
+        until("everything is uploaded", || self.port.pending().is_empty());
+    }
+
+    /// The object of a segment decompresses to the segment.
+    fn assert_object_holds(&self, stream: &str, segment_id: u64) {
+        let (segment, _) = self.port.segment(stream, segment_id);
+        let (key, _) = segment.tier.uploaded.clone().expect("uploaded");
+        let bytes = self.memory.bytes_of(&key).expect("there");
+        verify(&bytes as &dyn Source, &key, &segment).expect("verifies");
+    }
+
+    fn warm_file(&self, stream: &str) -> std::path::PathBuf {
+        let folder = Path::join(self.folder.path(), "warm").join(stream);
+        let mut files = std::fs::read_dir(folder)
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").path());
+        files.next().expect("a warm file")
+    }
+}
+
+fn names(records: &[TierRecord]) -> Vec<&'static str> {
+    let name = |record: &TierRecord| match record {
+        TierRecord::CompressionStarted => "CompressionStarted",
+        TierRecord::CompressionDone { .. } => "CompressionDone",
+        TierRecord::CompressionFailed { .. } => "CompressionFailed",
+        TierRecord::UploadStarted { .. } => "UploadStarted",
+        TierRecord::UploadDone { .. } => "UploadDone",
+        TierRecord::UploadFailed { .. } => "UploadFailed",
+    };
+    records.iter().map(name).collect()
+}
+
+const WHOLE_WAY: [&str; 4] = [
+    "CompressionStarted",
+    "CompressionDone",
+    "UploadStarted",
+    "UploadDone",
+];
+
+#[test]
+fn a_sealed_segment_goes_down_and_the_manifest_tells_each_step() {
+    let world = World::new();
+    let mover = world.mover();
+    world.sealed("a", 100);
+    world.until_uploaded();
+    assert_eq!(names(&world.port.records("a")), WHOLE_WAY);
+    let key = "p/segments/a/00000000000000000000-0000000001-00000000000000000001.aofz";
+    assert!(
+        matches!(&world.port.records("a")[3], TierRecord::UploadDone { key: done, .. } if done == key)
+    );
+    world.assert_object_holds("a", 1);
+    assert!(
+        world
+            .memory
+            .bytes_of("p/claims/a/00000000000000000001")
+            .is_some(),
+        "published under a claim"
+    );
+    until("the counter moved", || {
+        mover.status().uploaded_segments == 1
+    });
+}
+
+#[test]
+fn many_streams_and_segments_are_all_uploaded() {
+    let world = World::new();
+    let mover = world.mover();
+    for round in 1..=3 {
+        for stream in 0..20 {
+            world.sealed(&format!("s{stream}"), round);
+        }
+    }
+    world.until_uploaded();
+    for stream in 0..20 {
+        for segment in 1..=3 {
+            world.assert_object_holds(&format!("s{stream}"), segment);
+        }
+        assert_eq!(
+            names(&world.port.records(&format!("s{stream}"))).len(),
+            12,
+            "every step was done once"
+        );
+    }
+    mover.stop();
+    assert_eq!(mover.status().uploaded_segments, 60);
+}
+
+#[test]
+fn what_was_sealed_before_the_mover_started_is_uploaded_too() {
+    let world = World::new();
+    world.sealed("a", 3);
+    let _mover = world.mover();
+    world.until_uploaded();
+    world.assert_object_holds("a", 1);
+}
+
+#[test]
+fn a_lost_response_is_recognised_and_nothing_is_uploaded_twice() {
+    let world = World::new();
+    world.claims.tier2().ensure_probed().expect("probed");
+    let mover = world.mover();
+    // The claim and the prefix first, so that the fault meets the segment.
+    world.sealed("a", 3);
+    world.until_uploaded();
+    let puts = world.memory.calls(Verb::PutIfAbsent);
+    world
+        .memory
+        .inject(Verb::PutIfAbsent, Fault::LostResponse, 1);
+    world.sealed("a", 3);
+    world.until_uploaded();
+    assert_eq!(world.memory.calls(Verb::PutIfAbsent), puts + 1);
+    assert_eq!(names(&world.port.records("a"))[4..], WHOLE_WAY);
+    drop(mover);
+}
+
+#[test]
+fn server_errors_and_conflicts_are_repeated_within_one_step() {
+    let world = World::new();
+    let _mover = world.mover();
+    world.sealed("a", 3);
+    world.until_uploaded();
+    world.memory.inject(Verb::PutIfAbsent, Fault::Conflict, 1);
+    world
+        .memory
+        .inject(Verb::PutIfAbsent, Fault::ServerError, 1);
+    world.sealed("a", 3);
+    world.until_uploaded();
+    assert_eq!(names(&world.port.records("a"))[4..], WHOLE_WAY);
+    assert!(world.claims.tier2().health().retry_attempts >= 2);
+}
+
+#[test]
+fn an_outage_is_recorded_waited_out_and_made_up_for() {
+    let world = World::new();
+    let mover = world.mover();
+    world.sealed("a", 3);
+    world.until_uploaded();
+    world.memory.set_unreachable(true);
+    world.sealed("a", 3);
+    until("the failure is recorded", || {
+        names(&world.port.records("a")).contains(&"UploadFailed")
+    });
+    let failed = world
+        .port
+        .records("a")
+        .into_iter()
+        .find(|record| matches!(record, TierRecord::UploadFailed { .. }));
+    assert!(matches!(
+        failed,
+        Some(TierRecord::UploadFailed {
+            reason: FailureReason::BucketOrNetwork,
+            ..
+        })
+    ));
+    until("it is reported", || {
+        mover
+            .status()
+            .failure
+            .is_some_and(|failure| failure.contains("no connection"))
+    });
+    assert_eq!(mover.status().pending_uploads, 1);
+    let health = world.claims.tier2().health();
+    assert_eq!(
+        (health.reachable, health.reason),
+        (false, Some("Tier2Unreachable"))
+    );
+    world.memory.heal();
+    mover.hurry();
+    world.until_uploaded();
+    world.assert_object_holds("a", 2);
+}
+
+#[test]
+fn denied_access_is_told_and_tried_again_after_it_was_corrected() {
+    let world = World::new();
+    let mover = world.mover();
+    world.sealed("a", 3);
+    world.until_uploaded();
+    world
+        .memory
+        .inject(Verb::PutIfAbsent, Fault::AccessDenied, 1000);
+    world.sealed("a", 3);
+    until("it is reported", || {
+        mover
+            .status()
+            .failure
+            .is_some_and(|failure| failure.contains("correct the credentials"))
+    });
+    let failed = world
+        .port
+        .records("a")
+        .into_iter()
+        .find(|record| matches!(record, TierRecord::UploadFailed { .. }));
+    assert!(matches!(
+        failed,
+        Some(TierRecord::UploadFailed {
+            reason: FailureReason::Authorisation,
+            ..
+        })
+    ));
+    world.memory.heal();
+    mover.hurry();
+    world.until_uploaded();
+}
+
+#[test]
+fn an_object_that_the_store_cut_short_is_never_recorded_as_uploaded() {
+    let world = World::new();
+    let mover = world.mover();
+    world.sealed("a", 3);
+    world.until_uploaded();
+    world
+        .memory
+        .inject(Verb::PutIfAbsent, Fault::TruncatedBody, 1);
+    world.sealed("a", 3);
+    until("it is reported", || mover.status().failure.is_some());
+    assert_eq!(mover.status().pending_uploads, 1);
+    let done = names(&world.port.records("a"))
+        .iter()
+        .filter(|name| **name == "UploadDone")
+        .count();
+    assert_eq!(done, 1, "the first segment only");
+}
+
+#[test]
+fn a_foreign_object_at_the_key_is_left_alone_and_named() {
+    let world = World::new();
+    let key = "p/segments/a/00000000000000000000-0000000001-00000000000000000001.aofz";
+    let foreign =
+        crate::store::Upload::of_bytes(bytes::Bytes::from_static(b"something else"), "them".into());
+    world.memory.put(key, &foreign).expect("put");
+    let mover = world.mover();
+    world.sealed("a", 3);
+    until("it is reported", || {
+        mover
+            .status()
+            .failure
+            .is_some_and(|failure| failure.contains("holds something else"))
+    });
+    assert_eq!(
+        world.memory.bytes_of(key).as_deref(),
+        Some(&b"something else"[..])
+    );
+}
+
+#[test]
+fn our_own_object_of_an_earlier_life_is_adopted_though_it_was_compressed_otherwise() {
+    let world = World::new();
+    {
+        let _mover = world.mover();
+        world.sealed("a", 500);
+        world.until_uploaded();
+    }
+    let (key, etag) = world
+        .port
+        .segment("a", 1)
+        .0
+        .tier
+        .uploaded
+        .expect("uploaded");
+    // The same segment on a volume that lost its warm file and the record of the upload.
+    let later = World {
+        memory: world.memory.clone(),
+        ..World::new()
+    };
+    let later = World {
+        claims: Arc::new(suite::claims_of(
+            &(later.memory.clone() as Arc<dyn ObjectStore>),
+            "p/",
+            "orders-0",
+        )),
+        ..later
+    };
+    let settings = super::mover::MoverSettings {
+        compression_level: 19,
+        ..settings()
+    };
+    let _mover = Mover::start(later.port.clone(), later.claims.clone(), settings).expect("starts");
+    later.sealed("a", 500);
+    later.until_uploaded();
+    assert_eq!(
+        later.port.segment("a", 1).0.tier.uploaded,
+        Some((key.clone(), etag))
+    );
+    let remade = std::fs::read(later.warm_file("a")).expect("there");
+    assert_ne!(
+        later.memory.bytes_of(&key).expect("there"),
+        remade,
+        "the test compresses otherwise"
+    );
+    later.assert_object_holds("a", 1);
+}
+
+#[test]
+fn a_warm_file_that_is_gone_or_damaged_is_made_again_before_the_upload() {
+    for damage in [true, false] {
+        let world = World::new();
+        world.memory.set_unreachable(true);
+        {
+            let _mover = world.mover();
+            world.sealed("a", 50);
+            until("it is compressed", || {
+                names(&world.port.records("a")).contains(&"CompressionDone")
+            });
+        }
+        let path = world.warm_file("a");
+        if damage {
+            let mut bytes = std::fs::read(&path).expect("there");
+            bytes[300] ^= 1;
+            std::fs::write(&path, bytes).expect("written");
+        } else {
+            std::fs::remove_file(&path).expect("removed");
+        }
+        world.memory.heal();
+        let later = suite::claims_of(
+            &(world.memory.clone() as Arc<dyn ObjectStore>),
+            "p/",
+            "orders-0",
+        );
+        let mover = Mover::start(world.port.clone(), Arc::new(later), settings()).expect("starts");
+        mover.hurry();
+        world.until_uploaded();
+        world.assert_object_holds("a", 1);
+    }
+}
+
+#[test]
+fn a_damaged_segment_is_recorded_and_does_not_hold_up_another_stream() {
+    let world = World::new();
+    world.sealed("a", 5);
+    world.port.damage_segment("a", 1);
+    world.sealed("b", 5);
+    let mover = world.mover();
+    until("the other is uploaded", || world.port.pending().len() == 1);
+    until("it is reported", || {
+        mover
+            .status()
+            .failure
+            .is_some_and(|failure| failure.contains("is damaged"))
+    });
+    let records = world.port.records("a");
+    assert_eq!(
+        records[1],
+        TierRecord::CompressionFailed {
+            reason: FailureReason::Codec
+        }
+    );
+    assert!(
+        world
+            .memory
+            .keys()
+            .iter()
+            .all(|key| !key.contains("segments/a/"))
+    );
+}
+
+#[test]
+fn a_superseded_owner_publishes_nothing_and_the_store_is_told() {
+    let world = World::new();
+    let others = suite::claims_of(
+        &(world.memory.clone() as Arc<dyn ObjectStore>),
+        "p/",
+        "orders-1",
+    );
+    others
+        .ensure_cluster(&suite::volume("orders-1", 2))
+        .expect("the prefix is ours");
+    others
+        .put_claim(&suite::volume("orders-1", 2), "a", 2)
+        .expect("claimed");
+    let _mover = world.mover();
+    world.sealed("a", 5);
+    until("the store is told", || {
+        world.port.superseded() == [("a".to_owned(), 2)]
+    });
+    assert!(
+        world
+            .memory
+            .keys()
+            .iter()
+            .all(|key| !key.contains("segments/")),
+        "{:?}",
+        world.memory.keys()
+    );
+}
+
+#[test]
+fn the_watch_finds_a_take_over_though_nothing_is_uploaded() {
+    let world = World::new();
+    assert!(world.port.append("a", b"x"));
+    let tiers = world.tiers();
+    until("the claim is made", || {
+        tiers
+            .tier2_status()
+            .is_some_and(|status| status.unconfirmed_claims == 0)
+    });
+    let others = suite::claims_of(
+        &(world.memory.clone() as Arc<dyn ObjectStore>),
+        "p/",
+        "orders-1",
+    );
+    others
+        .put_claim(&suite::volume("orders-1", 2), "a", 2)
+        .expect("claimed");
+    until("the store is told", || {
+        world.port.superseded().contains(&("a".to_owned(), 2))
+    });
+}
+
+#[test]
+fn a_poisoned_manifest_stops_a_segment_where_it_is() {
+    let world = World::new();
+    world.port.refuse_commits(true);
+    let mover = world.mover();
+    world.sealed("a", 5);
+    until("it is reported", || {
+        mover
+            .status()
+            .failure
+            .is_some_and(|failure| failure.contains("manifest takes no record"))
+    });
+    assert!(
+        world
+            .memory
+            .keys()
+            .iter()
+            .all(|key| !key.contains("segments/"))
+    );
+    world.port.refuse_commits(false);
+    mover.hurry();
+    world.until_uploaded();
+}
+
+#[test]
+fn stopping_in_an_outage_does_not_wait_for_it() {
+    let world = World::new();
+    world.memory.set_unreachable(true);
+    let tiers = world.tiers();
+    world.sealed("a", 5);
+    until("it failed once", || {
+        tiers
+            .tier2_status()
+            .is_some_and(|status| status.mover.failure.is_some())
+    });
+    let stopped = std::time::Instant::now();
+    tiers.stop();
+    assert!(
+        stopped.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        stopped.elapsed()
+    );
+}
+
+// --- drain
+
+const PATIENT: DrainRequest = DrainRequest {
+    ttl: Duration::from_secs(60),
+    upload_timeout: Duration::from_secs(60),
+    drain_timeout: Duration::from_secs(60),
+};
+
+fn phase_of(tiers: &Tiers) -> DrainPhase {
+    tiers.drain().status().phase
+}
+
+#[test]
+fn a_drain_uploads_everything_closes_admission_and_gives_a_token() {
+    let world = World::new();
+    let tiers = world.tiers();
+    for stream in 0..5 {
+        for record in 0..20 {
+            assert!(
+                world
+                    .port
+                    .append(&format!("s{stream}"), format!("{record}").as_bytes())
+            );
+        }
+    }
+    assert_eq!(tiers.drain().begin(PATIENT).phase, DrainPhase::Uploading);
+    until("it is drained", || phase_of(&tiers) == DrainPhase::Drained);
+    let status = tiers.drain().status();
+    assert!(status.token.is_some() && status.expires_at_unix_nanos.is_some());
+    assert_eq!((status.lagging_total, status.reason), (0, None));
+    assert!(!world.port.append("s0", b"late"));
+    assert!(
+        world
+            .port
+            .watermarks()
+            .iter()
+            .all(|mark| mark.acked == 20 && mark.sealed_uploaded == 20)
+    );
+    // Asked again: the same token.
+    assert_eq!(tiers.drain().begin(PATIENT).token, status.token);
+    tiers.drain().resume();
+    assert!(world.port.append("s0", b"after"));
+}
+
+#[test]
+fn appends_go_on_while_it_uploads_and_the_last_of_them_is_uploaded_as_well() {
+    let world = World::new();
+    let tiers = world.tiers();
+    assert!(world.port.append("a", b"0"));
+    let (acked, status) = std::thread::scope(|scope| {
+        let port = &world.port;
+        let writer = scope.spawn(move || {
+            let mut acked = 1_u64;
+            while port.append("a", format!("{acked}").as_bytes()) {
+                acked += 1;
+                std::thread::park_timeout(Duration::from_micros(200));
+            }
+            acked
+        });
+        tiers.drain().begin(PATIENT);
+        until("it is drained", || phase_of(&tiers) == DrainPhase::Drained);
+        (writer.join().expect("no panic"), tiers.drain().status())
+    });
+    assert!(status.token.is_some());
+    let mark = &world.port.watermarks()[0];
+    assert_eq!((mark.acked, mark.sealed_uploaded), (acked, acked));
+}
+
+#[test]
+fn tier_2_down_during_a_drain_holds_tells_why_and_appends_go_on() {
+    let world = World::new();
+    let tiers = world.tiers();
+    world.sealed("a", 3);
+    world.until_uploaded();
+    world.memory.set_unreachable(true);
+    assert!(world.port.append("a", b"more"));
+    tiers.drain().begin(DrainRequest {
+        upload_timeout: Duration::from_millis(400),
+        ..PATIENT
+    });
+    until("the reason is told", || {
+        tiers.drain().status().reason == Some(DrainReason::Tier2Unreachable)
+    });
+    assert!(world.port.append("a", b"still admitted"));
+    until("it reopened", || phase_of(&tiers) == DrainPhase::Open);
+    let status = tiers.drain().status();
+    assert_eq!(status.reason, Some(DrainReason::Tier2Unreachable));
+    assert!(
+        status
+            .message
+            .as_deref()
+            .is_some_and(|message| message.contains("were not uploaded within 0.4s")),
+        "{status:?}"
+    );
+    assert_eq!((status.lagging_total, &*status.lagging[0].stream), (1, "a"));
+    assert!(world.port.append("a", b"admitted after"));
+    // It comes back: the next drain goes through.
+    world.memory.heal();
+    tiers.drain().begin(PATIENT);
+    until("it is drained", || phase_of(&tiers) == DrainPhase::Drained);
+}
+
+#[test]
+fn tier_2_that_goes_down_while_closing_reopens_admission_at_the_bound() {
+    let world = World::new();
+    let tiers = world.tiers();
+    assert!(world.port.append("a", b"x"));
+    let (port, memory) = (world.port.clone(), world.memory.clone());
+    world.port.when_closing(move || {
+        memory.set_unreachable(true);
+        port.append_in_flight("a", b"admitted before");
+    });
+    tiers.drain().begin(DrainRequest {
+        drain_timeout: Duration::from_millis(400),
+        ..PATIENT
+    });
+    until("it closes", || phase_of(&tiers) == DrainPhase::Closing);
+    assert!(!world.port.append("a", b"refused"));
+    until("it reopened", || phase_of(&tiers) == DrainPhase::Open);
+    let status = tiers.drain().status();
+    assert_eq!(
+        (status.reason, status.token),
+        (Some(DrainReason::Tier2Unreachable), None)
+    );
+    assert!(world.port.append("a", b"admitted after"));
+}
+
+#[test]
+fn an_append_that_was_in_flight_when_admission_closed_is_uploaded_before_the_token() {
+    let world = World::new();
+    let tiers = world.tiers();
+    assert!(world.port.append("a", b"x"));
+    let port = world.port.clone();
+    world
+        .port
+        .when_closing(move || port.append_in_flight("a", b"admitted before"));
+    tiers.drain().begin(PATIENT);
+    until("it is drained", || phase_of(&tiers) == DrainPhase::Drained);
+    let mark = &world.port.watermarks()[0];
+    assert_eq!((mark.acked, mark.sealed_uploaded), (2, 2));
+}
+
+#[test]
+fn an_expired_token_reopens_unless_the_process_terminates() {
+    for terminates in [false, true] {
+        let world = World::new();
+        let tiers = world.tiers();
+        assert!(world.port.append("a", b"x"));
+        tiers.drain().begin(DrainRequest {
+            ttl: Duration::from_millis(300),
+            ..PATIENT
+        });
+        until("it is drained", || phase_of(&tiers) == DrainPhase::Drained);
+        if terminates {
+            tiers.drain().terminate();
+        }
+        let expires_at = tiers
+            .drain()
+            .status()
+            .expires_at_unix_nanos
+            .expect("an expiry");
+        until("the token expired", || {
+            world.port.clock().unix_nanos() > expires_at + 200_000_000
+        });
+        if terminates {
+            assert_eq!(phase_of(&tiers), DrainPhase::Drained);
+            assert!(!world.port.append("a", b"never"));
+        } else {
+            until("it reopened", || phase_of(&tiers) == DrainPhase::Open);
+            assert_eq!(
+                tiers.drain().status().reason,
+                Some(DrainReason::TokenExpired)
+            );
+            assert!(world.port.append("a", b"again"));
+        }
+    }
+}
+
+#[test]
+fn a_process_that_terminates_without_a_token_admits_and_still_uploads_what_there_is() {
+    let world = World::new();
+    let tiers = world.tiers();
+    assert!(world.port.append("a", b"x"));
+    tiers.drain().terminate();
+    assert!(world.port.append("a", b"last words"));
+    until("what there was is uploaded", || {
+        world.port.watermarks()[0].sealed_uploaded >= 1
+    });
+    assert_eq!(tiers.drain().begin(PATIENT).phase, DrainPhase::Open);
+}
+
+#[test]
+fn without_tier_2_a_drain_seals_and_that_suffices() {
+    let world = World::new();
+    let tiers =
+        Tiers::start(world.port.clone(), None, &Config::new(world.folder.path())).expect("starts");
+    assert!(world.port.append("a", b"x"));
+    tiers.drain().begin(PATIENT);
+    until("it is drained", || phase_of(&tiers) == DrainPhase::Drained);
+    assert_eq!(world.port.watermarks()[0].sealed, 1);
+    assert_eq!(world.memory.keys(), Vec::<String>::new());
+}

@@ -1,0 +1,278 @@
+//! Warm file -> object: conditional create, then what the store keeps is asked for and compared before the manifest says so.
+//!
+//! Order: claim held -> `UploadStarted` -> create -> HEAD: size and checksum -> `UploadDone`. Every step may be repeated: the key
+//! names the segment and the epoch, and an object that is already there is ours if it decompresses to the segment.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aof2_format::names::ObjectKey;
+use thiserror::Error;
+
+use super::port::Port;
+use super::warm::{FileSource, ObjectSource, WarmError, WarmFacts, segment_name, verify};
+use crate::error::StoreError;
+use crate::store::claim::ClaimStanding;
+use crate::store::conditional::{Creation, checksum_of_object};
+use crate::store::{Attempt, ObjectError, ObjectMeta, StreamClaims, Tier2, Upload};
+use crate::tier_port::{ClaimError, FailureReason, SealedSegment, TierRecord};
+
+#[derive(Debug, Error)]
+pub enum UploadError {
+    /// The warm file is gone or damaged: it has to be made again.
+    #[error("the warm file of segment {segment_id} of stream {stream} has to be made again")]
+    Warm {
+        stream: String,
+        segment_id: u64,
+        source: WarmError,
+    },
+    #[error("the claim of stream {stream} is not confirmed: {source}")]
+    Claim { stream: String, source: ClaimError },
+    #[error("stream {stream} was taken over by {owner}: epoch {from} is superseded by {to}")]
+    Superseded {
+        stream: String,
+        owner: String,
+        from: u64,
+        to: u64,
+    },
+    #[error(transparent)]
+    Store(#[from] ObjectError),
+    /// The key holds an object that is not this segment.
+    #[error(
+        "{key} at {place} holds something else ({problem}): it is not overwritten; move it away"
+    )]
+    KeyTaken {
+        key: String,
+        place: String,
+        problem: String,
+    },
+    #[error("the manifest of stream {stream} takes no record")]
+    Manifest { stream: String, source: StoreError },
+    #[error("segment {segment_id} of stream {stream:?}, epoch {epoch}, has no key")]
+    NoKey {
+        stream: String,
+        segment_id: u64,
+        epoch: u64,
+    },
+}
+
+impl UploadError {
+    /// The manifest's code.
+    pub fn reason(&self) -> FailureReason {
+        match self {
+            UploadError::Store(error) => match error {
+                ObjectError::AccessDenied { .. } => FailureReason::Authorisation,
+                ObjectError::Unreachable { .. }
+                | ObjectError::Unknown { .. }
+                | ObjectError::Throttled { .. }
+                | ObjectError::BucketMissing { .. }
+                | ObjectError::IgnoresPreconditions { .. }
+                | ObjectError::Refused { .. } => FailureReason::BucketOrNetwork,
+                ObjectError::Corrupt { .. } => FailureReason::Codec,
+                ObjectError::Conflict { .. }
+                | ObjectError::Source { .. }
+                | ObjectError::Stopping { .. } => FailureReason::Transient,
+            },
+            UploadError::Warm { .. } => FailureReason::ObjectMissing,
+            UploadError::KeyTaken { .. } | UploadError::NoKey { .. } => {
+                FailureReason::BucketOrNetwork
+            }
+            UploadError::Claim { .. }
+            | UploadError::Superseded { .. }
+            | UploadError::Manifest { .. } => FailureReason::Transient,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Uploaded {
+    pub key: String,
+    pub etag: String,
+    pub size_bytes: u64,
+}
+
+/// Uploads one compressed segment. `known` is what this process's own verification found; without it the file is verified first.
+pub fn upload(
+    port: &dyn Port,
+    claims: &StreamClaims,
+    segment: &SealedSegment,
+    warm_path: &Path,
+    known: Option<WarmFacts>,
+    claim_age: Duration,
+) -> Result<Uploaded, UploadError> {
+    let stream = || segment.stream.to_string();
+    let tier2 = claims.tier2();
+    let Some((name, segment_ref)) = segment_name(segment) else {
+        return Err(UploadError::NoKey {
+            stream: stream(),
+            segment_id: segment.segment_id,
+            epoch: segment.epoch,
+        });
+    };
+    let key = ObjectKey::Segment {
+        stream: name,
+        segment: segment_ref,
+    }
+    .to_key(tier2.prefix());
+
+    let standing = claims.ensure_held(&port.volume(), &segment.stream, segment.epoch, claim_age);
+    match standing.map_err(|source| UploadError::Claim {
+        stream: stream(),
+        source,
+    })? {
+        ClaimStanding::Held => {}
+        ClaimStanding::Superseded { from, to, owner } => {
+            return Err(UploadError::Superseded {
+                stream: stream(),
+                owner,
+                from,
+                to,
+            });
+        }
+    }
+
+    let (source, facts) = open_warm(port, segment, warm_path, known)?;
+    let commit = |record| {
+        let committed = port.commit(&segment.stream, segment.segment_id, record);
+        committed.map_err(|source| UploadError::Manifest {
+            stream: stream(),
+            source,
+        })
+    };
+    if segment.tier.upload_started.as_deref() != Some(key.as_str()) {
+        commit(TierRecord::UploadStarted { key: key.clone() })?;
+    }
+    let put = put_and_compare(tier2, &key, segment, source, facts);
+    match put {
+        Ok(etag) => {
+            commit(TierRecord::UploadDone {
+                key: key.clone(),
+                etag: etag.clone(),
+            })?;
+            Ok(Uploaded {
+                key,
+                etag,
+                size_bytes: facts.size_bytes,
+            })
+        }
+        Err(error) => {
+            commit(TierRecord::UploadFailed {
+                key,
+                reason: error.reason(),
+            })?;
+            Err(error)
+        }
+    }
+}
+
+fn open_warm(
+    port: &dyn Port,
+    segment: &SealedSegment,
+    path: &Path,
+    known: Option<WarmFacts>,
+) -> Result<(FileSource, WarmFacts), UploadError> {
+    let name = path.display().to_string();
+    let open = || {
+        let file = port.disk().open_read(path).and_then(FileSource::new);
+        let source = file.map_err(|source| WarmError::Read {
+            name: name.clone(),
+            source,
+        })?;
+        let facts = match known {
+            Some(facts) => facts,
+            None => verify(&source, &name, segment)?,
+        };
+        Ok((source, facts))
+    };
+    open().map_err(|source| UploadError::Warm {
+        stream: segment.stream.to_string(),
+        segment_id: segment.segment_id,
+        source,
+    })
+}
+
+/// Answers the etag of a verified object.
+fn put_and_compare(
+    tier2: &Tier2,
+    key: &str,
+    segment: &SealedSegment,
+    source: FileSource,
+    facts: WarmFacts,
+) -> Result<String, UploadError> {
+    let upload = Upload {
+        source: Arc::new(source),
+        crc64nvme: facts.crc64nvme,
+        put_id: tier2.put_id(),
+    };
+    let taken = match tier2.create(key, &upload, tier2.max_attempts())? {
+        Creation::Ours { .. } => None,
+        Creation::Taken(meta) => Some(meta),
+    };
+    if let Some(meta) = taken {
+        return adopt(tier2, key, segment, meta);
+    }
+    let attempt = || Attempt {
+        verb: "verify",
+        key: key.to_owned(),
+        place: tier2.place(),
+    };
+    let Some(meta) = tier2.store().head(key)? else {
+        let cause = "the object that was just created is not there".to_owned();
+        return Err(ObjectError::Corrupt {
+            attempt: attempt(),
+            cause,
+        }
+        .into());
+    };
+    let kept = match meta.crc64nvme {
+        Some(crc) => Some(crc),
+        None => checksum_of_object(tier2.store(), key, meta.size_bytes)?,
+    };
+    if meta.size_bytes != facts.size_bytes || kept != Some(facts.crc64nvme) {
+        let cause = format!(
+            "the store keeps {} bytes with checksum {kept:016x?}, {} bytes with {:016x} were sent",
+            meta.size_bytes, facts.size_bytes, facts.crc64nvme
+        );
+        return Err(ObjectError::Corrupt {
+            attempt: attempt(),
+            cause,
+        }
+        .into());
+    }
+    Ok(meta.etag)
+}
+
+/// Our own object of an earlier life has other bytes when the warm file was made again with another level or another zstd. What
+/// counts is that it holds this segment; anything else stays untouched.
+fn adopt(
+    tier2: &Tier2,
+    key: &str,
+    segment: &SealedSegment,
+    meta: ObjectMeta,
+) -> Result<String, UploadError> {
+    let object = ObjectSource {
+        tier2,
+        key,
+        size_bytes: meta.size_bytes,
+    };
+    match verify(&object, key, segment) {
+        Ok(_) => Ok(meta.etag),
+        Err(error) => {
+            // An outage while reading says nothing about the object.
+            if let WarmError::Read { source, .. } = &error
+                && let Some(outage) = source
+                    .get_ref()
+                    .and_then(|inner| inner.downcast_ref::<ObjectError>())
+                && outage.is_outage()
+            {
+                return Err(outage.clone().into());
+            }
+            Err(UploadError::KeyTaken {
+                key: key.to_owned(),
+                place: tier2.place(),
+                problem: error.to_string(),
+            })
+        }
+    }
+}
