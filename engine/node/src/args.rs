@@ -33,6 +33,7 @@ pub enum ConfigCommand {
 
 /// In a pod `--config` alone; without Kubernetes `--data-dir` and what else is needed. A flag outranks the file.
 #[derive(Clone, Debug, Default, Args)]
+#[command(args_override_self = true)]
 pub struct RunArguments {
     /// Configuration file; read again by content while the engine runs.
     #[arg(long, value_name = "FILE", required_unless_present = "data_dir")]

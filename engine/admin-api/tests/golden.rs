@@ -1,0 +1,292 @@
+//! The JSON of each release, read by this one: during a rollout versions differ, and none may misread another.
+//!
+//! Files of a released version are never edited. `AOF2_WRITE_GOLDEN=1` writes those that are missing.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use aof2_admin_api::lifecycle::DrainReason;
+use aof2_admin_api::report::{
+    ConfigChange, ConfigReport, ConfigVerdict, JournalReport, ManifestReport, Reload,
+    SegmentReport, StreamVerbReport, Tier0Report, Tier1Report, Tier2Report,
+};
+use aof2_admin_api::{
+    DrainPhase, DrainStatus, Dump, ErrorBody, ErrorReason, LaggingStream, PostRestart, PreRestart,
+    Refusal, StreamReport,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("golden/0.1.0")
+        .join(format!("{name}.json"))
+}
+
+fn golden(name: &str) -> String {
+    std::fs::read_to_string(path(name))
+        .unwrap_or_else(|error| panic!("{}: {error}", path(name).display()))
+}
+
+/// The value is written as the golden text, and the golden text reads as the value.
+fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(name: &str, value: &T) {
+    let written = serde_json::to_string_pretty(value).expect("JSON") + "\n";
+    if std::env::var_os("AOF2_WRITE_GOLDEN").is_some() && !path(name).exists() {
+        std::fs::write(path(name), &written).expect("a golden file");
+    }
+    let text = golden(name);
+    assert_eq!(written, text, "{name} is written differently now");
+    let read: T = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert_eq!(&read, value, "{name} is read differently now");
+}
+
+fn drained() -> DrainStatus {
+    DrainStatus {
+        phase: DrainPhase::Drained,
+        token: Some("0192f0aa-0000-7000-8000-00000000000a".to_string()),
+        expires_at: Some("2026-11-25T04:00:00Z".to_string()),
+        ..DrainStatus::default()
+    }
+}
+
+fn dump() -> Dump {
+    Dump {
+        version: "0.1.0".to_string(),
+        node: "orders-0".to_string(),
+        node_id: "0192f0aa-0000-7000-8000-000000000002".to_string(),
+        volume_id: "0192f0aa-0000-7000-8000-000000000003".to_string(),
+        cluster_id: "0192f0aa-0000-7000-8000-000000000001".to_string(),
+        process_start: "2026-11-25T03:48:06.123456Z".to_string(),
+        ready: true,
+        refusal: None,
+        config: ConfigReport {
+            revision: "9f31c2aa".to_string(),
+            restart_pending: true,
+            error: Some("aof2.toml:4:1: unknown key".to_string()),
+            error_revision: Some("77ab10de".to_string()),
+            reloads: 3,
+        },
+        tier0: Tier0Report {
+            total_bytes: 1,
+            cluster_max_bytes: 2,
+            instance_quota_bytes: 3,
+            activation_queue_depth: 4,
+            storage_bytes: 5,
+        },
+        tier1: Tier1Report {
+            total_bytes: 6,
+            max_bytes: 7,
+            hydration_latency_p99_ms: 8.5,
+        },
+        tier2: Some(Tier2Report {
+            reachable: false,
+            probed: true,
+            reason: Some("AccessDenied".to_string()),
+            message: Some("access is denied".to_string()),
+            pending_uploads: 9,
+            pending_upload_bytes: 10,
+            upload_retry_attempts: 11,
+            uploaded_segments: 12,
+            uploaded_bytes: 13,
+            pending_claims: 14,
+        }),
+        manifest: ManifestReport {
+            replay_version: 1,
+            min_reader_version: "0.1.0".to_string(),
+            records: 15,
+        },
+        journal: JournalReport {
+            files: 16,
+            bytes: 17,
+            rounds: 18,
+            checkpoints: 19,
+        },
+        flush_failures: 20,
+        would_block: BTreeMap::from([("Admission".to_string(), 21), ("Tail".to_string(), 0)]),
+        drain: drained(),
+        streams: 22,
+        operator_epoch: 1_795_400_003,
+    }
+}
+
+#[test]
+fn dump_is_as_released() {
+    check("dump", &dump());
+}
+
+#[test]
+fn a_refusing_engines_dump_is_as_released() {
+    let refusal = Refusal {
+        reason: "VolumeLost".to_string(),
+        message: "the volume is lost".to_string(),
+        streams: vec!["orders-0-a".to_string()],
+        cluster_id: Some("0192f0aa-0000-7000-8000-000000000001".to_string()),
+    };
+    check(
+        "dump-refusing",
+        &Dump {
+            ready: false,
+            refusal: Some(refusal),
+            tier2: None,
+            ..dump()
+        },
+    );
+}
+
+#[test]
+fn drain_is_as_released_in_every_phase() {
+    check("drain-drained", &drained());
+    check("drain-open", &DrainStatus::default());
+    let lagging = LaggingStream {
+        stream: "orders-0-a".to_string(),
+        acked: 10,
+        sealed_uploaded: 7,
+    };
+    let uploading = DrainStatus {
+        phase: DrainPhase::Uploading,
+        lagging: vec![lagging],
+        lagging_total: 1,
+        reason: Some(DrainReason::Tier2Unreachable),
+        message: Some("no connection".to_string()),
+        ..DrainStatus::default()
+    };
+    check("drain-uploading", &uploading);
+}
+
+#[test]
+fn evidence_around_a_restart_is_as_released() {
+    let pre = PreRestart {
+        node: "orders-0".to_string(),
+        version: "0.1.0".to_string(),
+        process_start: "2026-11-25T03:48:06Z".to_string(),
+        ready: true,
+        flush_failures: 1,
+        streams: 2,
+        unsealed_bytes: 3,
+        pending_uploads: 4,
+        tier2_reachable: Some(true),
+    };
+    check("pre-restart", &pre);
+    let post = PostRestart {
+        node: "orders-0".to_string(),
+        version: "0.1.1".to_string(),
+        process_start: "2026-11-25T03:49:06Z".to_string(),
+        ready: true,
+        replay_progress: 1.0,
+        replayed_bytes: 1,
+        manifest_replay_version: 2,
+        min_reader_version: "0.1.0".to_string(),
+        flush_failures: 3,
+        caught_up: false,
+        damaged_streams: vec!["orders-0-b".to_string()],
+    };
+    check("post-restart", &post);
+}
+
+#[test]
+fn streams_segments_and_verbs_are_as_released() {
+    let stream = StreamReport {
+        name: "orders-0-a".to_string(),
+        epoch: 1,
+        first_sequence: 2,
+        next_sequence: 3,
+        durable_sequence: 4,
+        sealed_sequence: 5,
+        uploaded_sequence: 6,
+        segments: 7,
+        bytes: 8,
+        damage: Some("checksum".to_string()),
+        claim: "Claimed".to_string(),
+    };
+    check("streams", &vec![stream]);
+    let segment = SegmentReport {
+        stream: "orders-0-a".to_string(),
+        segment_id: 1,
+        base_sequence: 2,
+        records: 3,
+        bytes: 4,
+        state: "Uploaded".to_string(),
+        key: Some("prod/orders/segments/orders-0-a/1.aofz".to_string()),
+    };
+    check("segments", &vec![segment]);
+    check(
+        "seal",
+        &StreamVerbReport {
+            streams: BTreeMap::from([("orders-0-a".to_string(), 5)]),
+        },
+    );
+}
+
+#[test]
+fn verdicts_and_refusals_are_as_released() {
+    let change = ConfigChange {
+        key: "tier0.cluster_max_bytes".to_string(),
+        from: "1".to_string(),
+        to: "2".to_string(),
+        reload: Reload::Hot,
+    };
+    check(
+        "config-verdict",
+        &ConfigVerdict {
+            valid: true,
+            errors: Vec::new(),
+            changes: vec![change],
+        },
+    );
+    let invalid = ConfigVerdict {
+        valid: false,
+        errors: vec!["aof2.toml:1:1: bad".to_string()],
+        changes: Vec::new(),
+    };
+    check("config-verdict-invalid", &invalid);
+    check(
+        "error",
+        &ErrorBody {
+            reason: ErrorReason::StaleOperatorEpoch,
+            message: "operator epoch 6 is older".to_string(),
+        },
+    );
+}
+
+#[test]
+fn fields_and_words_of_a_later_release_are_ignored_or_read_as_unknown() {
+    let later = golden("dump").replacen('{', "{\n  \"field_of_later\": {\"a\": [1]},", 1);
+    assert_eq!(serde_json::from_str::<Dump>(&later).expect("reads"), dump());
+    let drain: DrainStatus =
+        serde_json::from_str(r#"{"phase": "Compacting", "reason": "MoonIsFull"}"#).expect("reads");
+    assert_eq!(
+        (drain.phase, drain.reason),
+        (DrainPhase::Unknown, Some(DrainReason::Unknown))
+    );
+    let error: ErrorBody =
+        serde_json::from_str(r#"{"reason": "OutOfCoffee", "message": "m"}"#).expect("reads");
+    assert_eq!(error.reason, ErrorReason::Unknown);
+    let reload: Reload = serde_json::from_str("\"Reboot\"").expect("reads");
+    assert_eq!(reload, Reload::Unknown);
+}
+
+#[test]
+fn a_dump_without_the_optional_fields_reads() {
+    let mut json: serde_json::Value = serde_json::from_str(&golden("dump")).expect("JSON");
+    let fields = json.as_object_mut().expect("an object");
+    for optional in [
+        "node_id",
+        "volume_id",
+        "cluster_id",
+        "tier1",
+        "tier2",
+        "journal",
+        "operator_epoch",
+    ] {
+        assert!(
+            fields.remove(optional).is_some(),
+            "{optional} is in the golden file"
+        );
+    }
+    let read: Dump = serde_json::from_value(json).expect("reads");
+    assert_eq!(
+        (read.tier2, read.operator_epoch, read.node_id.as_str()),
+        (None, 0, "")
+    );
+}

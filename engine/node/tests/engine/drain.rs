@@ -1,0 +1,1 @@
+//! The drain before a restart.

@@ -1,0 +1,10 @@
+//! The built `aof2-engine`, run as a process of its own and used through its sockets alone.
+
+mod admin;
+mod data;
+mod drain;
+mod durability;
+mod mutual_tls;
+mod refusal;
+mod reload;
+mod support;
