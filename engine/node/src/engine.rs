@@ -1,15 +1,15 @@
 //! The store with its tiers, opened and closed as one.
 
+mod drain;
 mod open;
 mod tier2;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aof2_admin_api::DrainStatus;
 use aof2_core::store::Tier2;
+use aof2_core::tier::{Tier2Status, Tiers};
 use aof2_core::{Store, StoreError};
-use std::time::Duration;
 
 use crate::config::Settings;
 
@@ -19,59 +19,54 @@ pub use open::{OpenFailure, open};
 #[derive(Clone)]
 pub struct Engine {
     pub store: Store,
+    tiers: Arc<Tiers>,
+    /// `None` without Tier 2.
     pub tier2: Option<Arc<Tier2>>,
 }
 
 impl Engine {
     /// Takes over the hot keys.
     pub fn reconfigure(&self, settings: &Settings) {
-        self.store.reconfigure(open::core_config(settings));
+        let config = open::core_config(settings);
+        self.tiers.reconfigure(&config);
+        self.store.reconfigure(config);
     }
 
+    /// Answers the count of sealed records per stream. Blocking.
     pub fn seal(&self, stream: Option<&str>) -> Result<BTreeMap<String, u64>, StoreError> {
         self.store.seal(stream)
+    }
+
+    /// `None` without Tier 2.
+    pub fn tier2_status(&self) -> Option<Tier2Status> {
+        self.tiers.tier2_status()
+    }
+
+    /// The pod goes: a drained engine never opens again; any other seals what it has, so that uploads begin while the
+    /// application still says its last words. Answers at once.
+    pub fn pod_terminates(&self) {
+        self.tiers.drain().terminate();
+        if self.store.admission_closed().is_some() {
+            return;
+        }
+        let store = self.store.clone();
+        let sealing = std::thread::Builder::new().name("aof2-pre-stop".to_string()).spawn(move || {
+            if let Err(error) = store.seal(None) {
+                tracing::warn!(%error, "not everything is sealed before the end; it is durable all the same");
+            }
+        });
+        if let Err(error) = sealing {
+            tracing::warn!(%error, "no thread to seal before the end");
+        }
     }
 
     /// Makes everything durable, ends all threads and lets go of the directory. Blocking.
     pub fn close(&self) -> Result<(), StoreError> {
         self.store
-            .close_admission("the engine stops: reconnect when it is back");
-        if let Some(tier2) = &self.tier2 {
-            tier2.stop();
-        }
+            .close_admission("the engine stops, connect again when it is back");
+        // Durable first: the rest may take the time that is left.
+        self.store.flush()?;
+        self.tiers.stop();
         self.store.close()
-    }
-}
-
-/// Bounds of a drain, as the caller of the verb set them.
-#[derive(Clone, Copy, Debug)]
-pub struct DrainBounds {
-    pub ttl: Duration,
-    pub upload_timeout: Duration,
-    pub drain_timeout: Duration,
-}
-
-/// What is in Tier 2.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Uploaded {
-    pub segments: u64,
-    pub bytes: u64,
-}
-
-impl Engine {
-    pub fn drain_status(&self) -> DrainStatus {
-        DrainStatus::default()
-    }
-
-    pub fn begin_drain(&self, _bounds: DrainBounds) {}
-
-    pub fn resume(&self) {
-        self.store.open_admission();
-    }
-
-    pub fn pod_terminates(&self) {}
-
-    pub fn uploaded(&self) -> Uploaded {
-        Uploaded::default()
     }
 }

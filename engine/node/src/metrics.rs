@@ -5,6 +5,7 @@
 use std::sync::atomic::AtomicU64;
 
 use aof2_core::Metrics;
+use aof2_core::tier::Tier2Status;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -95,9 +96,9 @@ fn serving(page: &mut Page, engine: &Engine) {
         flush_failures,
         would_block,
         disk_full_refusals,
-        pending_claims,
-        pending_upload_segments,
-        pending_upload_bytes,
+        pending_claims: _,
+        pending_upload_segments: _,
+        pending_upload_bytes: _,
         damaged_streams,
         poisoned,
         replay,
@@ -198,8 +199,13 @@ fn serving(page: &mut Page, engine: &Engine) {
         "Records that recovery replayed at this start.",
         replay.records,
     );
-    if let Some(tier2) = &engine.tier2 {
-        let health = tier2.health();
+    if let Some(Tier2Status {
+        health,
+        mover,
+        upload_retry_attempts,
+        unconfirmed_claims,
+    }) = engine.tier2_status()
+    {
         page.gauge(
             "tier2_reachable",
             "1 while Tier 2 answers.",
@@ -213,22 +219,32 @@ fn serving(page: &mut Page, engine: &Engine) {
         page.counter(
             "tier2_upload_retry_attempts",
             "Repeated attempts at Tier 2.",
-            health.retry_attempts,
+            upload_retry_attempts,
         );
         page.gauge(
             "tier2_pending_uploads",
             "Sealed segments that are not uploaded.",
-            pending_upload_segments,
+            mover.pending_uploads,
         );
         page.gauge(
             "tier2_pending_upload_bytes",
             "Their bytes.",
-            pending_upload_bytes,
+            mover.pending_upload_bytes,
+        );
+        page.counter(
+            "tier2_uploaded_segments",
+            "Segments uploaded and verified.",
+            mover.uploaded_segments,
+        );
+        page.counter(
+            "tier2_uploaded_bytes",
+            "Their compressed bytes.",
+            mover.uploaded_bytes,
         );
         page.gauge(
-            "tier2_pending_claims",
-            "Streams whose claim waits for Tier 2.",
-            pending_claims,
+            "tier2_unconfirmed_claims",
+            "Streams whose claim this process has not seen in Tier 2.",
+            unconfirmed_claims,
         );
     }
 }

@@ -4,7 +4,8 @@ use aof2_admin_api::report::{
     JournalReport, ManifestReport, SegmentReport, Tier0Report, Tier1Report, Tier2Report,
 };
 use aof2_admin_api::{Dump, PostRestart, PreRestart, StreamReport};
-use aof2_core::{Metrics, ReadError, SegmentInfo, SegmentState, Store, StreamInfo};
+use aof2_core::tier::Tier2Status;
+use aof2_core::{ReadError, SegmentInfo, SegmentState, Store, StreamInfo};
 
 use crate::engine::Engine;
 use crate::node::{Node, Phase};
@@ -52,7 +53,7 @@ fn fill(dump: &mut Dump, engine: &Engine) {
     dump.tier0.total_bytes = metrics.tier0_total_bytes;
     dump.tier0.instance_quota_bytes = metrics.tier0_instance_quota_bytes;
     dump.tier0.cluster_max_bytes = metrics.tier0_cluster_max_bytes;
-    dump.tier2 = tier2(engine, &metrics);
+    dump.tier2 = tier2(engine);
     dump.manifest = ManifestReport {
         replay_version: metrics.manifest_replay_version,
         min_reader_version: MIN_READER_VERSION.to_string(),
@@ -75,20 +76,24 @@ fn fill(dump: &mut Dump, engine: &Engine) {
 }
 
 /// `None` without Tier 2.
-pub fn tier2(engine: &Engine, metrics: &Metrics) -> Option<Tier2Report> {
-    let health = engine.tier2.as_ref()?.health();
-    let uploaded = engine.uploaded();
+pub fn tier2(engine: &Engine) -> Option<Tier2Report> {
+    let Tier2Status {
+        health,
+        mover,
+        upload_retry_attempts,
+        unconfirmed_claims,
+    } = engine.tier2_status()?;
     Some(Tier2Report {
         reachable: health.reachable,
         probed: health.probed,
         reason: health.reason.map(str::to_string),
-        message: health.message,
-        pending_uploads: metrics.pending_upload_segments,
-        pending_upload_bytes: metrics.pending_upload_bytes,
-        upload_retry_attempts: health.retry_attempts,
-        uploaded_segments: uploaded.segments,
-        uploaded_bytes: uploaded.bytes,
-        pending_claims: metrics.pending_claims,
+        message: health.message.or(mover.failure),
+        pending_uploads: mover.pending_uploads,
+        pending_upload_bytes: mover.pending_upload_bytes,
+        upload_retry_attempts,
+        uploaded_segments: mover.uploaded_segments,
+        uploaded_bytes: mover.uploaded_bytes,
+        pending_claims: unconfirmed_claims,
     })
 }
 
@@ -106,7 +111,7 @@ pub async fn pre_restart(node: &Node) -> PreRestart {
         report.streams = metrics.streams;
         report.unsealed_bytes = metrics.unsealed_bytes;
         report.pending_uploads = metrics.pending_upload_segments;
-        report.tier2_reachable = engine.tier2.as_ref().map(|tier2| tier2.health().reachable);
+        report.tier2_reachable = engine.tier2_status().map(|tier2| tier2.health.reachable);
     }
     report
 }

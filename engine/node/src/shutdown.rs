@@ -62,10 +62,6 @@ impl Shutdown {
         });
     }
 
-    pub fn is_requested(&self) -> bool {
-        self.reason.borrow().is_some()
-    }
-
     pub async fn requested(&self) -> Reason {
         let mut watcher = self.reason.subscribe();
         loop {

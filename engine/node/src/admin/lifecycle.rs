@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aof2_admin_api::{DrainStatus, PostRestart, PreRestart};
+use aof2_core::drain::DrainRequest;
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -11,7 +12,6 @@ use serde::Deserialize;
 
 use super::error::{ApiError, serving};
 use crate::config::parse_duration;
-use crate::engine::DrainBounds;
 use crate::node::Node;
 use crate::report;
 use crate::shutdown::Reason;
@@ -44,14 +44,13 @@ pub async fn drain(
         drain_timeout,
     }): Query<DrainQuery>,
 ) -> Result<(StatusCode, Json<DrainStatus>), ApiError> {
-    let bounds = DrainBounds {
+    let request = DrainRequest {
         ttl: duration("ttl", ttl, TTL)?,
         upload_timeout: duration("upload_timeout", upload_timeout, UPLOAD_TIMEOUT)?,
         drain_timeout: duration("drain_timeout", drain_timeout, DRAIN_TIMEOUT)?,
     };
     let engine = serving(&node)?;
-    engine.begin_drain(bounds);
-    Ok((StatusCode::ACCEPTED, Json(engine.drain_status())))
+    Ok((StatusCode::ACCEPTED, Json(engine.begin_drain(request))))
 }
 
 pub async fn drain_status(State(node): State<Arc<Node>>) -> Result<Json<DrainStatus>, ApiError> {
@@ -59,9 +58,7 @@ pub async fn drain_status(State(node): State<Arc<Node>>) -> Result<Json<DrainSta
 }
 
 pub async fn resume(State(node): State<Arc<Node>>) -> Result<Json<DrainStatus>, ApiError> {
-    let engine = serving(&node)?;
-    engine.resume();
-    Ok(Json(engine.drain_status()))
+    Ok(Json(serving(&node)?.resume()))
 }
 
 /// Answers at once; sealing and uploading go on behind.

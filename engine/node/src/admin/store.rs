@@ -57,8 +57,7 @@ pub async fn tier2_probe(State(node): State<Arc<Node>>) -> Result<Json<Tier2Repo
     };
     blocking(move || {
         let verdict = tier2.probe();
-        let metrics = engine.store.metrics();
-        let mut report = report::tier2(&engine, &metrics).unwrap_or_default();
+        let mut report = report::tier2(&engine).unwrap_or_default();
         if let Err(error) = verdict {
             report.reason = Some(error.reason().to_string());
             report.message = Some(error.to_string());

@@ -9,6 +9,7 @@ use aof2_core::config::{
     Tier2Config,
 };
 use aof2_core::store::{StreamClaims, claim};
+use aof2_core::tier::Tiers;
 use aof2_core::{Claims, Config, Identity, OpenError, OpenOptions, Store};
 
 use super::{Engine, tier2};
@@ -32,12 +33,7 @@ pub fn open(settings: &Settings, progress: Arc<Progress>) -> Result<Engine, Open
         Some(tier2_settings) => Some(Arc::new(tier2::connect(tier2_settings)?)),
         None => None,
     };
-    let identity = Identity {
-        cluster_id: settings.cluster.id.clone(),
-        node: settings.node_name.clone(),
-    };
-    let mut options = OpenOptions::new(core_config(settings), identity);
-    options.claims = tier2.as_ref().map(|tier2| {
+    let claims = tier2.as_ref().map(|tier2| {
         let cluster = claim::ClusterName {
             namespace: settings.cluster.namespace.clone(),
             name: settings.cluster.name.clone(),
@@ -47,12 +43,31 @@ pub fn open(settings: &Settings, progress: Arc<Progress>) -> Result<Engine, Open
             "pod {}/{}",
             settings.cluster.namespace, settings.node_name
         ));
-        Arc::new(StreamClaims::new(tier2.clone(), cluster, address)) as Arc<dyn Claims>
+        Arc::new(StreamClaims::new(tier2.clone(), cluster, address))
     });
+    let config = core_config(settings);
+    let identity = Identity {
+        cluster_id: settings.cluster.id.clone(),
+        node: settings.node_name.clone(),
+    };
+    let mut options = OpenOptions::new(config.clone(), identity);
+    options.claims = claims.clone().map(|claims| claims as Arc<dyn Claims>);
     options.on_progress = Some(Box::new(move |done, total| progress.set(done, total)));
     make_directory(&settings.storage.directory)?;
     let store = Store::open(options).map_err(refusal)?;
-    Ok(Engine { store, tier2 })
+    let tiers = Tiers::start(Arc::new(store.clone()), claims, &config).map_err(|error| {
+        OpenFailure::Refused(Refusal {
+            reason: "Tiers".to_string(),
+            message: format!("the threads of the tiers cannot be started: {error}"),
+            streams: Vec::new(),
+            cluster_id: None,
+        })
+    })?;
+    Ok(Engine {
+        store,
+        tiers: Arc::new(tiers),
+        tier2,
+    })
 }
 
 fn make_directory(directory: &Path) -> Result<(), OpenFailure> {
