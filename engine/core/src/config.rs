@@ -109,3 +109,38 @@ impl Config {
         }
     }
 }
+
+impl Config {
+    /// This configuration with the hot keys of another one.
+    pub fn with_hot_keys_of(&self, other: Config) -> Config {
+        let Config {
+            directory: _,
+            tier1_directory: _,
+            capacity_bytes: _,
+            append,
+            segment,
+            tier0,
+            tier1,
+            tier2,
+            journal: _,
+            checkpoint,
+        } = other;
+        Config {
+            directory: self.directory.clone(),
+            tier1_directory: self.tier1_directory.clone(),
+            capacity_bytes: self.capacity_bytes,
+            append,
+            segment,
+            tier0,
+            tier1: Tier1Config { block_bytes: self.tier1.block_bytes, ..tier1 },
+            tier2: Tier2Config {
+                prefix: self.tier2.prefix.clone(),
+                request_timeout: self.tier2.request_timeout,
+                max_attempts: self.tier2.max_attempts,
+                ..tier2
+            },
+            journal: self.journal.clone(),
+            checkpoint,
+        }
+    }
+}

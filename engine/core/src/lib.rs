@@ -4,23 +4,35 @@
 //! - The first failed write or sync poisons the store: nothing is acknowledged after it.
 //! - Files are touched in `io` only.
 
+mod admit;
+mod checkpoint;
 pub mod config;
 pub mod drain;
 mod engine;
 pub mod error;
 pub mod io;
+mod journal;
+mod manifest;
 pub mod metrics;
+mod pace;
+mod poison;
+mod recovery;
 pub mod request;
+mod segment;
 pub mod store;
+mod stream;
 pub mod tier;
 pub mod tier_port;
+mod work;
 
 pub use config::Config;
-pub use engine::{Identity, OpenOptions, Reader, Store};
+pub use engine::{Identity, OpenOptions, Store};
 pub use error::{AppendError, OpenError, ReadError, Remedy, StoreError, WouldBlockKind};
 pub use metrics::Metrics;
 pub use request::{
     AppendCallback, AppendRequest, Appended, ClaimState, Durability, Producer, ReadRequest, Record, SegmentInfo,
     SegmentState, StreamInfo,
 };
+pub use stream::producers::UNKNOWN_SEQUENCE;
+pub use stream::read::Reader;
 pub use tier_port::{Claims, SealedSegment, VolumeIdentity, Watermark};

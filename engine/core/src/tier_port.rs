@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use aof2_format::manifest_record::{ManifestEvent, ReasonCode};
 use thiserror::Error;
 
 /// Who writes on this volume. Stored in the volume's identity file at the first start, never changed after.
@@ -49,9 +50,9 @@ pub struct SealedSegment {
     pub epoch: u64,
     pub base_sequence: u64,
     pub records: u64,
-    /// Length of the sealed file, footer included.
+    /// Header and batches, without the seal block: what `crc64` covers and what a warm file compresses.
     pub bytes: u64,
-    /// CRC-64/NVME of the sealed file.
+    /// CRC-64/NVME of those bytes.
     pub crc64: u64,
     pub tier: TierState,
 }
@@ -113,16 +114,44 @@ pub enum FailureReason {
     ObjectMissing,
 }
 
-/// Bytes of a sealed segment file, footer included. Derefs to a slice.
+/// `SealedSegment::bytes` of a sealed segment file. Derefs to a slice.
 #[derive(Clone, Debug)]
 pub struct SegmentBytes {
     pub(crate) map: Arc<crate::io::Map>,
+    pub(crate) bytes: usize,
 }
 
 impl std::ops::Deref for SegmentBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.map
+        &self.map[..self.bytes]
+    }
+}
+
+impl From<FailureReason> for ReasonCode {
+    fn from(reason: FailureReason) -> ReasonCode {
+        match reason {
+            FailureReason::Transient => ReasonCode::Transient,
+            FailureReason::Codec => ReasonCode::Codec,
+            FailureReason::Authorisation => ReasonCode::Authorisation,
+            FailureReason::BucketOrNetwork => ReasonCode::BucketOrNetwork,
+            FailureReason::ObjectMissing => ReasonCode::ObjectMissing,
+        }
+    }
+}
+
+impl From<TierRecord> for ManifestEvent {
+    fn from(record: TierRecord) -> ManifestEvent {
+        match record {
+            TierRecord::CompressionStarted => ManifestEvent::CompressionStarted,
+            TierRecord::CompressionDone { compressed_bytes, dictionary_id } => {
+                ManifestEvent::CompressionDone { compressed_bytes, dictionary_id }
+            }
+            TierRecord::CompressionFailed { reason } => ManifestEvent::CompressionFailed { reason: reason.into() },
+            TierRecord::UploadStarted { key } => ManifestEvent::UploadStarted { key },
+            TierRecord::UploadDone { key, etag } => ManifestEvent::UploadDone { key, etag },
+            TierRecord::UploadFailed { key, reason } => ManifestEvent::UploadFailed { key, reason: reason.into() },
+        }
     }
 }

@@ -1,19 +1,36 @@
 //! `Store`: the handle that callers hold. Each verb is one call into the part that does it.
 
+mod append;
+mod open;
+mod opener;
+mod report;
+mod settle;
+pub(crate) mod shared;
+
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
+pub(crate) use self::append::count_refusal;
+use self::shared::Shared;
 use crate::config::Config;
 use crate::error::{AppendError, OpenError, ReadError, StoreError};
-use crate::io::{Clock, Disk, Rng, SystemClock, SystemDisk, SystemRng};
+use crate::io::{Clock, DirectoryLock, Disk, Rng, SystemClock, SystemDisk, SystemRng};
 use crate::metrics::Metrics;
-use crate::request::{AppendCallback, AppendRequest, Appended, ReadRequest, Record, SegmentInfo, StreamInfo};
+use crate::request::{AppendCallback, AppendRequest, Appended, ReadRequest, SegmentInfo, StreamInfo};
+use crate::stream::read::Reader;
+use crate::stream::{Barred, Entry, Stream};
 use crate::tier_port::{Claims, SealHook, SealedSegment, SegmentBytes, TierRecord, VolumeIdentity, Watermark};
 
 /// Whose directory this has to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
+    /// A UUID.
     pub cluster_id: String,
     pub node: String,
 }
@@ -45,160 +62,254 @@ impl OpenOptions {
     }
 }
 
-/// A store that is open. Clones share it.
+/// A store that is open. Clones share it; it closes when the last one goes.
 #[derive(Clone)]
-pub struct Store {}
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    running: Mutex<Option<(Vec<JoinHandle<()>>, Box<dyn DirectoryLock>)>>,
+}
 
 impl Store {
     pub fn open(options: OpenOptions) -> Result<Store, OpenError> {
-        Err(OpenError::Locked { path: options.config.directory })
+        let open::Running { shared, threads, lock } = open::open(options)?;
+        Ok(Store { inner: Arc::new(Inner { shared, running: Mutex::new(Some((threads, lock))) }) })
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    fn stream(&self, name: &str) -> Result<Arc<Stream>, ReadError> {
+        self.shared().streams.existing_named(name).ok_or_else(|| ReadError::UnknownStream { stream: name.to_owned() })
+    }
+
+    fn known(&self, name: &str) -> Result<Arc<Stream>, StoreError> {
+        self.shared().streams.existing_named(name).ok_or_else(|| StoreError::UnknownStream { stream: name.to_owned() })
     }
 
     pub fn identity(&self) -> &VolumeIdentity {
-        unreachable!("no store is open yet")
+        &self.shared().volume.identity
     }
 
     /// Blocks until the append is acknowledged or refused.
     pub fn append(&self, request: AppendRequest) -> Result<Appended, AppendError> {
-        Err(AppendError::EmptyBatch { stream: request.stream })
+        append::append(self.shared(), request)
     }
 
     /// Never blocks on the disk. Requests of one caller to one stream keep their order.
     pub fn append_with(&self, request: AppendRequest, on_done: AppendCallback) {
-        on_done(Err(AppendError::EmptyBatch { stream: request.stream }));
+        append::append_with(self.shared(), request, on_done);
     }
 
-    pub fn read(&self, _request: ReadRequest) -> Result<Reader, ReadError> {
-        Err(ReadError::Closed)
+    pub fn read(&self, request: ReadRequest) -> Result<Reader, ReadError> {
+        let ReadRequest { stream, from_sequence, limit, include_staged } = request;
+        let stream = self.stream(&stream)?;
+        Ok(Reader::new(self.shared().clone(), stream, from_sequence, limit, include_staged))
     }
 
     /// Calls back with the durable count once it is over `sequence`: at once if it is already. The callback must not block; it is
     /// dropped uncalled when the store closes.
-    pub fn on_durable_beyond(&self, _stream: &str, _sequence: u64, _callback: Box<dyn FnOnce(u64) + Send>) -> Result<(), ReadError> {
-        Err(ReadError::Closed)
+    pub fn on_durable_beyond(
+        &self,
+        stream: &str,
+        sequence: u64,
+        callback: Box<dyn FnOnce(u64) + Send>,
+    ) -> Result<(), ReadError> {
+        let stream = self.stream(stream)?;
+        if self.shared().closing.load(Ordering::Acquire) {
+            return Err(ReadError::Closed);
+        }
+        stream.tails.wait(sequence, || stream.durable(), callback);
+        Ok(())
     }
 
     /// Blocks until the durable count is over `sequence` or the time is up; answers the durable count.
-    pub fn wait_durable_beyond(&self, _stream: &str, _sequence: u64, _timeout: Duration) -> Result<u64, ReadError> {
-        Err(ReadError::Closed)
+    pub fn wait_durable_beyond(&self, stream: &str, sequence: u64, timeout: Duration) -> Result<u64, ReadError> {
+        let (told, tell) = std::sync::mpsc::sync_channel(1);
+        self.on_durable_beyond(
+            stream,
+            sequence,
+            Box::new(move |count| {
+                // The waiter may have run out of time.
+                let _ = told.try_send(count);
+            }),
+        )?;
+        match tell.recv_timeout(timeout) {
+            Ok(count) => Ok(count),
+            Err(_) => Ok(self.stream(stream)?.durable()),
+        }
     }
 
     /// Ordered by name.
     pub fn streams(&self) -> Vec<StreamInfo> {
-        Vec::new()
+        let has_claims = self.shared().claims.is_some();
+        self.shared().streams.existing().iter().map(|stream| stream.info(has_claims)).collect()
     }
 
     pub fn describe(&self, stream: &str) -> Result<StreamInfo, ReadError> {
-        Err(ReadError::UnknownStream { stream: stream.to_owned() })
+        Ok(self.stream(stream)?.info(self.shared().claims.is_some()))
     }
 
     /// Last sequence of a producer that the stream holds durably.
-    pub fn last_producer_seq(&self, stream: &str, _producer_id: u64) -> Result<Option<u64>, ReadError> {
-        Err(ReadError::UnknownStream { stream: stream.to_owned() })
+    pub fn last_producer_seq(&self, stream: &str, producer_id: u64) -> Result<Option<u64>, ReadError> {
+        let stream = self.stream(stream)?;
+        let durable = stream.durable();
+        Ok(stream.staged.lock().producers.last_seq_below(producer_id, durable))
     }
 
     /// Ordered by sequence.
     pub fn segments(&self, stream: &str) -> Result<Vec<SegmentInfo>, ReadError> {
-        Err(ReadError::UnknownStream { stream: stream.to_owned() })
+        Ok(self.stream(stream)?.segment_infos())
     }
 
     /// Seals what one stream (or every stream) holds now. Answers the count of sealed records per stream.
-    pub fn seal(&self, _stream: Option<&str>) -> Result<BTreeMap<String, u64>, StoreError> {
-        Err(StoreError::Closed)
+    pub fn seal(&self, stream: Option<&str>) -> Result<BTreeMap<String, u64>, StoreError> {
+        let streams = match stream {
+            Some(name) => vec![self.known(name)?],
+            None => self.shared().streams.existing(),
+        };
+        settle::seal(self.shared(), &streams)
     }
 
     /// Makes everything staged now durable. Answers the durable count per stream.
     pub fn flush(&self) -> Result<BTreeMap<String, u64>, StoreError> {
-        Err(StoreError::Closed)
+        settle::flush(self.shared())
     }
 
-    /// Appends are refused as `Draining` from here on.
-    pub fn close_admission(&self, _reason: &str) {}
+    /// Appends are refused as `Draining` from here on. When this returns, those before are staged.
+    pub fn close_admission(&self, reason: &str) {
+        self.shared().space.close_admission(reason);
+    }
 
-    pub fn open_admission(&self) {}
+    pub fn open_admission(&self) {
+        if !self.shared().closing.load(Ordering::Acquire) {
+            self.shared().space.open_admission();
+        }
+    }
 
     /// Why appends are refused as `Draining`, if they are.
     pub fn admission_closed(&self) -> Option<String> {
-        None
+        self.shared().space.admission_closed()
     }
 
     /// Takes over the hot keys. Restart keys keep their values of open.
-    pub fn reconfigure(&self, _config: Config) {}
+    pub fn reconfigure(&self, config: Config) {
+        let now = self.shared().config.load_full();
+        self.shared().config.store(Arc::new(now.with_hot_keys_of(config)));
+    }
 
     pub fn config(&self) -> Arc<Config> {
-        Arc::new(Config::new(""))
+        self.shared().config.load_full()
     }
 
     pub fn metrics(&self) -> Metrics {
-        Metrics::default()
+        report::metrics(self.shared())
     }
 
     /// What failed, once the store is poisoned.
     pub fn poisoned(&self) -> Option<String> {
-        None
+        self.shared().poison.message()
     }
 
     /// Called once, with what failed; at once if the store is poisoned already. The process should exit 74.
-    pub fn on_poison(&self, _callback: Box<dyn FnOnce(String) + Send>) {}
+    pub fn on_poison(&self, callback: Box<dyn FnOnce(String) + Send>) {
+        self.shared().poison.on_set(callback);
+    }
 
     /// Stops admission, makes everything durable, stops the threads. The directory may be opened again after.
     pub fn close(&self) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
+        self.inner.close()
     }
 
     // --- for the tiers
 
     /// Sealed segments that are not uploaded, oldest first within a stream.
     pub fn sealed_segments_pending(&self) -> Vec<SealedSegment> {
-        Vec::new()
+        self.shared().streams.existing().iter().flat_map(|stream| stream.pending_segments()).collect()
     }
 
-    pub fn segment_bytes(&self, stream: &str, _segment_id: u64) -> Result<SegmentBytes, ReadError> {
-        Err(ReadError::UnknownStream { stream: stream.to_owned() })
+    pub fn segment_bytes(&self, stream: &str, segment_id: u64) -> Result<SegmentBytes, ReadError> {
+        let stream = self.stream(stream)?;
+        let missing = || ReadError::NotResident { stream: stream.name.to_string(), segment_id };
+        let sealed = {
+            let segments = stream.segments.read();
+            segments.iter().find_map(|entry| match entry {
+                Entry::Sealed(sealed) if sealed.info.segment_id == segment_id => Some(sealed.clone()),
+                Entry::Sealed(_) | Entry::Open(_) => None,
+            })
+        };
+        let sealed = sealed.ok_or_else(missing)?;
+        let map = sealed.map(&*self.shared().disk).map_err(|source| ReadError::Disk {
+            path: sealed.path.clone(),
+            source: Arc::new(source),
+        })?;
+        Ok(SegmentBytes { map, bytes: sealed.info.data_end as usize })
     }
 
     /// Blocks until the record is durable in the stream's manifest.
-    pub fn commit_manifest(&self, _stream: &str, _segment_id: u64, _record: TierRecord) -> Result<(), StoreError> {
-        Err(StoreError::Closed)
+    pub fn commit_manifest(&self, stream: &str, segment_id: u64, record: TierRecord) -> Result<(), StoreError> {
+        let stream = self.known(stream)?;
+        if stream.sealed_segment(segment_id).is_none() {
+            return Err(StoreError::UnknownSegment { stream: stream.name.to_string(), segment_id });
+        }
+        stream.manifest.commit(self.shared(), &stream, segment_id, vec![record.into()])?;
+        let uploaded = stream.manifest.read(|state| state.uploaded_upto());
+        stream.uploaded.fetch_max(uploaded, Ordering::AcqRel);
+        Ok(())
     }
 
     /// Ordered by name.
     pub fn watermarks(&self) -> Vec<Watermark> {
-        Vec::new()
+        self.shared().streams.existing().iter().map(|stream| stream.watermark()).collect()
     }
 
     /// Replaces the hook.
-    pub fn on_sealed(&self, _hook: SealHook) {}
+    pub fn on_sealed(&self, hook: SealHook) {
+        *self.shared().seal_hook.write() = Some(hook);
+    }
 
     /// Another owner was found in Tier 2: the stream refuses appends and reads from here on.
-    pub fn supersede(&self, _stream: &str, _to_epoch: u64) {}
+    pub fn supersede(&self, stream: &str, to_epoch: u64) {
+        if let Some(stream) = self.shared().streams.existing_named(stream) {
+            stream.staged.lock().barred = Some(Barred::Superseded { to: to_epoch });
+        }
+    }
 
     /// Where warm files lie.
-    pub fn tier1_directory(&self) -> std::path::PathBuf {
-        std::path::PathBuf::new()
+    pub fn tier1_directory(&self) -> PathBuf {
+        open::tier1_directory(&self.shared().config.load())
     }
 
     pub fn disk(&self) -> Arc<dyn Disk> {
-        Arc::new(SystemDisk)
+        self.shared().disk.clone()
     }
 
     pub fn clock(&self) -> Arc<dyn Clock> {
-        Arc::new(SystemClock)
+        self.shared().clock.clone()
     }
 }
 
-/// Records of a range, in order, in bounded batches.
-pub struct Reader {}
-
-impl Reader {
-    /// The next records, about `max_bytes` of payload; `None` at the limit or at the end of what may be read now (call again
-    /// later to go on from there).
-    pub fn next_batch(&mut self, _max_bytes: usize) -> Result<Option<Vec<Record>>, ReadError> {
-        Ok(None)
+impl Inner {
+    fn close(&self) -> Result<(), StoreError> {
+        let Some((threads, lock)) = self.running.lock().take() else { return Ok(()) };
+        let shared = &self.shared;
+        shared.closing.store(true, Ordering::Release);
+        shared.space.close_admission("the store is closing");
+        let result = settle::before_exit(shared);
+        open::stop(shared, threads);
+        drop(lock);
+        result
     }
+}
 
-    /// Sequence of the record that comes next.
-    pub fn position(&self) -> u64 {
-        0
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "the store was not closed cleanly");
+        }
     }
 }

@@ -1,0 +1,135 @@
+//! How much the volume may still take: the node's quota of Tier 0 and the space of the volume, less a reserve.
+//!
+//! Segments take blocks ahead of their bytes, so every acknowledged byte has its place in a segment before it is staged. The
+//! journal is allocated whole at open. The reserve is what sealing, manifests and warm files may still use when appends are
+//! refused already.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use parking_lot::{RwLock, RwLockReadGuard};
+
+use crate::config::{Config, MIB};
+use crate::io::Disk;
+
+/// Why blocks were not given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    Quota { total_bytes: u64, quota_bytes: u64 },
+    Full { free_bytes: u64, reserve_bytes: u64 },
+}
+
+pub(crate) struct Space {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    config: Arc<ArcSwap<Config>>,
+    /// Allocated bytes of segment files.
+    tier0_bytes: AtomicU64,
+    /// Bytes of the journal and other files that are not segments.
+    other_bytes: AtomicU64,
+    /// Why appends are refused as `Draining`.
+    closed: RwLock<Option<String>>,
+}
+
+impl Space {
+    pub fn new(disk: Arc<dyn Disk>, config: Arc<ArcSwap<Config>>) -> Space {
+        let directory = config.load().directory.clone();
+        Space {
+            disk,
+            directory,
+            config,
+            tier0_bytes: AtomicU64::new(0),
+            other_bytes: AtomicU64::new(0),
+            closed: RwLock::new(None),
+        }
+    }
+
+    pub fn tier0_bytes(&self) -> u64 {
+        self.tier0_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn note_other(&self, bytes: u64) {
+        self.other_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A segment file that was found or shrunk.
+    pub fn add_segment(&self, bytes: u64) {
+        self.tier0_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn remove_segment(&self, bytes: u64) {
+        self.tier0_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts `bytes` more for segments, or says why not. The caller allocates them and gives them back if that fails.
+    pub fn take(&self, bytes: u64) -> Result<(), Refusal> {
+        let config = self.config.load();
+        let quota_bytes = config.tier0.instance_quota_bytes;
+        let total_bytes = self.tier0_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let refused = if quota_bytes > 0 && total_bytes > quota_bytes {
+            Some(Refusal::Quota { total_bytes, quota_bytes })
+        } else {
+            self.lacks(bytes, total_bytes, config.capacity_bytes)
+        };
+        match refused {
+            None => Ok(()),
+            Some(refusal) => {
+                self.remove_segment(bytes);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Whether the quota, perhaps lowered since, is used up.
+    pub fn over_quota(&self) -> Option<Refusal> {
+        let quota_bytes = self.config.load().tier0.instance_quota_bytes;
+        let total_bytes = self.tier0_bytes();
+        (quota_bytes > 0 && total_bytes > quota_bytes).then_some(Refusal::Quota { total_bytes, quota_bytes })
+    }
+
+    fn lacks(&self, bytes: u64, tier0_bytes: u64, capacity_bytes: u64) -> Option<Refusal> {
+        if capacity_bytes > 0 {
+            let reserve_bytes = reserve(capacity_bytes);
+            let used_before = tier0_bytes - bytes + self.other_bytes.load(Ordering::Relaxed);
+            let free_bytes = capacity_bytes.saturating_sub(used_before);
+            if free_bytes < bytes + reserve_bytes {
+                return Some(Refusal::Full { free_bytes, reserve_bytes });
+            }
+        }
+        // Also when the capacity is told: others may share the volume. An error here is found again by the allocation itself.
+        let space = self.disk.space(&self.directory).ok()?;
+        let reserve_bytes = reserve(space.total_bytes);
+        (space.available_bytes < bytes + reserve_bytes)
+            .then_some(Refusal::Full { free_bytes: space.available_bytes, reserve_bytes })
+    }
+
+    pub fn full(&self) -> Refusal {
+        let space = self.disk.space(&self.directory);
+        let (free_bytes, total_bytes) = space.map_or((0, 0), |space| (space.available_bytes, space.total_bytes));
+        Refusal::Full { free_bytes, reserve_bytes: reserve(total_bytes) }
+    }
+
+    /// Held while an append is staged: when `close_admission` returns, every append is either staged or will be refused.
+    pub fn admission(&self) -> RwLockReadGuard<'_, Option<String>> {
+        self.closed.read()
+    }
+
+    pub fn close_admission(&self, reason: &str) {
+        *self.closed.write() = Some(reason.to_owned());
+    }
+
+    pub fn open_admission(&self) {
+        *self.closed.write() = None;
+    }
+
+    pub fn admission_closed(&self) -> Option<String> {
+        self.closed.read().clone()
+    }
+}
+
+/// 1/32 of the volume, at least 4 MiB and at most 64 MiB.
+fn reserve(capacity_bytes: u64) -> u64 {
+    (capacity_bytes / 32).clamp(4 * MIB, 64 * MIB)
+}

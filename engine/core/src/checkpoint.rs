@@ -1,0 +1,230 @@
+//! Lets segments and manifest chunks catch up with the journal, so that its files can be used again.
+//!
+//! Order matters: the current journal file is read before the list of dirty streams is taken, and a stream joins the list
+//! before its bytes can reach the journal. So whatever lies in a file before the cut is settled before that file is freed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use aof2_format::StreamNumber;
+use aof2_format::journal::{FileKind, Position};
+use parking_lot::{Condvar, Mutex};
+
+use crate::engine::shared::Shared;
+use crate::metrics::add;
+use crate::stream::Stream;
+use crate::stream::write_out::WriteError;
+
+/// How long buffered records wait for the disk at most.
+const TICK: Duration = Duration::from_secs(1);
+/// Threads that sync; more where many files are dirty.
+const THREADS: usize = 4;
+const MANY_THREADS: usize = 8;
+const MANY_STREAMS: usize = 500;
+/// How long a checkpoint waits for paced write-out before it syncs.
+const PACE_PATIENCE: Duration = Duration::from_secs(2);
+
+#[derive(Default)]
+pub(crate) struct Checkpoint {
+    dirty: Mutex<Vec<Arc<Stream>>>,
+    dirty_manifests: Mutex<Vec<Arc<Stream>>>,
+    /// Synced positions of files that recovery has to look at.
+    table: Mutex<BTreeMap<(StreamNumber, FileKind, u64), u64>>,
+    journal_bytes: AtomicU64,
+    asked: Mutex<Asked>,
+    changed: Condvar,
+    running: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Asked {
+    now: bool,
+    stop: bool,
+}
+
+impl Checkpoint {
+    /// The caller holds the stream's lock and has set its `is_dirty`.
+    pub fn mark_dirty(&self, stream: &Arc<Stream>) {
+        self.dirty.lock().push(stream.clone());
+    }
+
+    pub fn mark_manifest_dirty(&self, stream: &Arc<Stream>) {
+        self.dirty_manifests.lock().push(stream.clone());
+    }
+
+    pub fn note_journaled(&self, bytes: u64, limit_bytes: u64) {
+        let before = self.journal_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before < limit_bytes && before + bytes >= limit_bytes {
+            self.ask();
+        }
+    }
+
+    /// Wakes the checkpoint thread.
+    pub fn ask(&self) {
+        self.asked.lock().now = true;
+        self.changed.notify_all();
+    }
+
+    pub fn stop(&self) {
+        self.asked.lock().stop = true;
+        self.changed.notify_all();
+    }
+
+    pub fn table(&self) -> Vec<Position> {
+        self.table
+            .lock()
+            .iter()
+            .map(|((stream, file, file_id), synced_bytes)| Position {
+                stream: *stream,
+                file: *file,
+                file_id: *file_id,
+                synced_bytes: *synced_bytes,
+            })
+            .collect()
+    }
+
+    pub fn note_synced(&self, position: Position) {
+        let Position { stream, file, file_id, synced_bytes } = position;
+        self.table.lock().insert((stream, file, file_id), synced_bytes);
+    }
+
+    /// A sealed segment is vouched for by the manifest.
+    pub fn forget_segment(&self, stream: StreamNumber, segment_id: u64) {
+        self.table.lock().remove(&(stream, FileKind::Segment, segment_id));
+    }
+
+    /// The checkpoint thread.
+    pub fn run(&self, shared: &Shared) {
+        let mut last = Instant::now();
+        loop {
+            let now = {
+                let mut asked = self.asked.lock();
+                if !asked.now && !asked.stop {
+                    let _ = self.changed.wait_for(&mut asked, TICK);
+                }
+                if asked.stop {
+                    return;
+                }
+                std::mem::take(&mut asked.now)
+            };
+            if shared.poison.is_set() {
+                return;
+            }
+            let is_due = last.elapsed() >= shared.config.load().checkpoint.interval;
+            let result = if now || is_due {
+                last = Instant::now();
+                self.run_once(shared)
+            } else {
+                self.settle_buffered(shared)
+            };
+            if let Err(error) = result {
+                shared.poison_by(&error);
+                return;
+            }
+            crate::stream::roll_old_segments(shared);
+        }
+    }
+
+    /// One checkpoint, from cut to recycled files.
+    pub fn run_once(&self, shared: &Shared) -> Result<(), WriteError> {
+        let _one_at_a_time = self.running.lock();
+        let cut = shared.journal.files.current_number();
+        self.journal_bytes.store(0, Ordering::Relaxed);
+        let streams = std::mem::take(&mut *self.dirty.lock());
+        for stream in &streams {
+            stream.staged.lock().is_dirty = false;
+        }
+        let manifests = std::mem::take(&mut *self.dirty_manifests.lock());
+        if streams.is_empty() && manifests.is_empty() && !shared.journal.files.has_closed() {
+            return Ok(());
+        }
+        for stream in &streams {
+            stream.write_out(shared, true)?;
+        }
+        shared.pacer.drain(PACE_PATIENCE);
+        in_parallel(manifests.len(), |index| {
+            let stream = &manifests[index];
+            if let Some((chunk, synced_bytes)) = stream.manifest.settle()? {
+                self.note_synced(Position {
+                    stream: stream.identity.number,
+                    file: FileKind::ManifestChunk,
+                    file_id: chunk,
+                    synced_bytes,
+                });
+            }
+            Ok(())
+        })?;
+        self.settle_streams(shared, &streams)?;
+        if shared.poison.is_set() {
+            return Ok(());
+        }
+        // Freed before the table is durable: the files that it is about are synced already, and the journal may be waiting.
+        shared.journal.files.recycle(cut);
+        shared.journal.enlist_positions(self.table());
+        add(&shared.counters.checkpoints, 1);
+        Ok(())
+    }
+
+    fn settle_streams(&self, shared: &Shared, streams: &[Arc<Stream>]) -> Result<(), WriteError> {
+        in_parallel(streams.len(), |index| {
+            let stream = &streams[index];
+            let durable = stream.settle(shared)?;
+            for segment in stream.open_segments() {
+                let position = Position {
+                    stream: stream.identity.number,
+                    file: FileKind::Segment,
+                    file_id: segment.id,
+                    synced_bytes: segment.synced(),
+                };
+                self.note_synced(position);
+            }
+            if let Some(count) = durable
+                && let Some(_publishing) = shared.poison.publish()
+            {
+                stream.publish_durable(count);
+            }
+            Ok(())
+        })
+    }
+
+    /// Streams with records that no round is going to take.
+    fn settle_buffered(&self, shared: &Shared) -> Result<(), WriteError> {
+        let waiting: Vec<Arc<Stream>> = {
+            let dirty = self.dirty.lock().clone();
+            dirty.into_iter().filter(|stream| stream.has_buffered()).collect()
+        };
+        let _one_at_a_time = self.running.lock();
+        self.settle_streams(shared, &waiting)
+    }
+}
+
+/// Calls `work` for 0..count on a few threads; the first error wins.
+fn in_parallel(count: usize, work: impl Fn(usize) -> Result<(), WriteError> + Sync) -> Result<(), WriteError> {
+    let threads = if count > MANY_STREAMS { MANY_THREADS } else { THREADS.min(count) };
+    if threads <= 1 {
+        return (0..count).try_for_each(work);
+    }
+    let next = AtomicUsize::new(0);
+    let share = || -> Result<(), WriteError> {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= count {
+                return Ok(());
+            }
+            work(index)?;
+        }
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(share)).collect();
+        let mut result = share();
+        for other in others {
+            match other.join() {
+                Ok(theirs) => result = result.and(theirs),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        result
+    })
+}

@@ -1,0 +1,202 @@
+//! The append verb: what is checked before a stream is locked, and who waits for what.
+
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use aof2_format::StreamName;
+use aof2_format::record_batch::{BodySummary, MAX_BODY_BYTES};
+
+use super::opener;
+use super::shared::Shared;
+use crate::error::{AppendError, WouldBlockKind};
+use crate::metrics::add;
+use crate::request::{AppendCallback, AppendRequest, Appended};
+use crate::stream::append::Outcome;
+use crate::stream::{Barred, Stream};
+use crate::work::Work;
+
+/// How long a blocking append waits for the disk to catch up, or for the next segment, before it is refused.
+const PATIENCE: Duration = Duration::from_secs(10);
+const MOMENT: Duration = Duration::from_millis(5);
+
+/// A request that may be staged.
+struct Checked {
+    request: AppendRequest,
+    body: BodySummary,
+    name: StreamName,
+}
+
+fn check(shared: &Shared, request: AppendRequest) -> Result<Checked, AppendError> {
+    let name = StreamName::new(&request.stream).map_err(|refused| AppendError::InvalidStreamName {
+        name: refused.name,
+        rule: "1 to 63 lower-case letters, digits and inner hyphens",
+    })?;
+    if request.payloads.is_empty() {
+        return Err(AppendError::EmptyBatch { stream: request.stream });
+    }
+    let limit_bytes = shared.config.load().append.max_record_bytes;
+    let largest = request.payloads.iter().map(|payload| payload.len() as u64).max().unwrap_or(0);
+    if largest > limit_bytes {
+        return Err(AppendError::RecordTooLarge { size_bytes: largest, limit_bytes });
+    }
+    let body = BodySummary::of(request.payloads.iter().map(|payload| &payload[..])).map_err(|refused| {
+        AppendError::RecordTooLarge { size_bytes: refused.bytes, limit_bytes: MAX_BODY_BYTES as u64 }
+    })?;
+    if let Some(producer) = request.producer
+        && producer.first_seq.checked_add(u64::from(body.count)).is_none()
+    {
+        let stream = request.stream;
+        return Err(AppendError::SequenceGap { stream, producer_id: producer.id, got: producer.first_seq, next: 0 });
+    }
+    if let Some(reason) = shared.space.admission_closed() {
+        return Err(AppendError::Draining { reason });
+    }
+    Ok(Checked { request, body, name })
+}
+
+fn stream_of(shared: &Shared, name: &StreamName) -> Arc<Stream> {
+    shared.streams.get_or_insert(name.as_str(), || opener::new_stream(shared, name))
+}
+
+/// Never waits for the disk.
+pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done: AppendCallback) {
+    let checked = match check(shared, request) {
+        Ok(checked) => checked,
+        Err(error) => return refuse(shared, error, Some(on_done)),
+    };
+    let Checked { request, body, name } = checked;
+    loop {
+        let stream = stream_of(shared, &name);
+        let mut staged = stream.staged.lock();
+        if staged.barred == Some(Barred::Gone) {
+            // Its first append failed just now; the name is free again.
+            drop(staged);
+            std::thread::yield_now();
+            continue;
+        }
+        if shared.poison.is_set() {
+            drop(staged);
+            return refuse(shared, AppendError::Poisoned { message: shared.poison.reason() }, Some(on_done));
+        }
+        if staged.opening || !staged.pending.is_empty() {
+            staged.pending.push_back((request, on_done));
+            return;
+        }
+        match stream.stage(shared, &mut staged, request, &body, Some(on_done)) {
+            Ok(Outcome::Done(appended, callback)) => {
+                drop(staged);
+                if let Some(callback) = callback {
+                    callback(Ok(appended));
+                }
+            }
+            Ok(Outcome::Round(_, _)) => {}
+            Ok(Outcome::NeedsSegment(request, callback)) => {
+                staged.pending.extend(callback.map(|callback| (request, callback)));
+                staged.opening = true;
+                shared.work.push(Work::Open(stream.clone()));
+            }
+            Err((error, callback)) => {
+                drop(staged);
+                refuse(shared, error, callback);
+            }
+        }
+        return;
+    }
+}
+
+fn refuse(shared: &Shared, error: AppendError, callback: Option<AppendCallback>) {
+    count_refusal(shared, &error);
+    if let Some(callback) = callback {
+        callback(Err(error));
+    }
+}
+
+pub(crate) fn count_refusal(shared: &Shared, error: &AppendError) {
+    match error {
+        AppendError::WouldBlock { kind, .. } => shared.counters.count_would_block(*kind),
+        AppendError::DiskFull { .. } => add(&shared.counters.disk_full_refusals, 1),
+        AppendError::InvalidStreamName { .. }
+        | AppendError::NotOwner { .. }
+        | AppendError::ClaimPending { .. }
+        | AppendError::RecordTooLarge { .. }
+        | AppendError::Draining { .. }
+        | AppendError::SequenceGap { .. }
+        | AppendError::Damaged { .. }
+        | AppendError::Poisoned { .. }
+        | AppendError::Superseded { .. }
+        | AppendError::EmptyBatch { .. } => {}
+    }
+}
+
+/// Waits for the acknowledgement, and for a disk that is behind.
+pub(super) fn append(shared: &Arc<Shared>, request: AppendRequest) -> Result<Appended, AppendError> {
+    let result = append_patiently(shared, request);
+    if let Err(error) = &result {
+        count_refusal(shared, error);
+    }
+    result
+}
+
+fn append_patiently(shared: &Arc<Shared>, request: AppendRequest) -> Result<Appended, AppendError> {
+    let Checked { request, body, name } = check(shared, request)?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match append_once(shared, &name, request.clone(), &body) {
+            Err(AppendError::WouldBlock { kind: WouldBlockKind::Flush | WouldBlockKind::Rollover, .. })
+                if Instant::now() < deadline =>
+            {
+                shared.staging.wait(MOMENT);
+            }
+            other => return other,
+        }
+    }
+}
+
+fn append_once(
+    shared: &Arc<Shared>,
+    name: &StreamName,
+    request: AppendRequest,
+    body: &BodySummary,
+) -> Result<Appended, AppendError> {
+    let stream = stream_of(shared, name);
+    let mut staged = stream.staged.lock();
+    let mut waits_for_segment = staged.opening || !staged.pending.is_empty() || staged.barred == Some(Barred::Gone);
+    let mut request = Some(request);
+    if !waits_for_segment {
+        let Some(taken) = request.take() else { unreachable!("it is taken here only") };
+        match stream.stage(shared, &mut staged, taken, body, None) {
+            Ok(Outcome::Done(appended, _)) => return Ok(appended),
+            Ok(Outcome::Round(round, appended)) => {
+                drop(staged);
+                return match shared.journal.rounds.wait(round) {
+                    Ok(()) => Ok(appended),
+                    Err(_) => Err(AppendError::Poisoned { message: shared.poison.reason() }),
+                };
+            }
+            Ok(Outcome::NeedsSegment(back, _)) => {
+                request = Some(back);
+                waits_for_segment = true;
+            }
+            Err((error, _)) => return Err(error),
+        }
+    }
+    drop(staged);
+    debug_assert!(waits_for_segment);
+    // The opener answers.
+    let (answer, answered) = mpsc::sync_channel(1);
+    if let Some(request) = request {
+        append_with(
+            shared,
+            request,
+            Box::new(move |result| {
+                // The caller waits below; it cannot have gone.
+                let _ = answer.send(result);
+            }),
+        );
+    }
+    match answered.recv() {
+        Ok(result) => result,
+        Err(_) => Err(AppendError::Poisoned { message: shared.poison.reason() }),
+    }
+}

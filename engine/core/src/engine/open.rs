@@ -1,0 +1,256 @@
+//! Opening a store: lock, identity, recovery, threads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use aof2_format::segment::DATA_OFFSET;
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+
+use super::OpenOptions;
+use super::opener;
+use super::shared::{Shared, Signal, Streams};
+use crate::admit::Space;
+use crate::checkpoint::Checkpoint;
+use crate::config::{Config, MIB};
+use crate::error::OpenError;
+use crate::io::DirectoryLock;
+use crate::journal::recycle::Files;
+use crate::journal::{self, Journal};
+use crate::manifest::ManifestLog;
+use crate::metrics::Counters;
+use crate::pace::{Pacer, Staging};
+use crate::poison::Poison;
+use crate::recovery::stream::{RecoveredSegment, RecoveredStream};
+use crate::recovery::{self, Recovered, volume};
+use crate::segment::active::ActiveSegment;
+use crate::segment::{files, seal};
+use crate::stream::tail::Tails;
+use crate::stream::{Barred, Entry, Staged, Stream};
+use crate::work::{SealWork, SegmentWriter, Work, WorkQueue};
+
+/// Threads that claim and create streams.
+const OPENERS: usize = 4;
+/// A journal file holds at least two commits of the largest manifest record.
+const LEAST_JOURNAL_FILE_BYTES: u64 = 4 * MIB;
+
+/// What keeps an open store alive.
+pub(super) struct Running {
+    pub shared: Arc<Shared>,
+    pub threads: Vec<JoinHandle<()>>,
+    pub lock: Box<dyn DirectoryLock>,
+}
+
+pub(super) fn open(options: OpenOptions) -> Result<Running, OpenError> {
+    let OpenOptions { config, identity, disk, clock, rng, claims, on_progress } = options;
+    check(&config)?;
+    crate::io::raise_open_file_limit();
+    let root = config.directory.clone();
+    let lock = volume::lock(&*disk, &root)?;
+    let volume = volume::identify(&*disk, &*rng, &root, &identity, claims.as_ref())?;
+    let context = recovery::Context {
+        disk: &*disk,
+        clock: &*clock,
+        root: &root,
+        journal_file_bytes: config.journal.file_bytes,
+        journal_files: config.journal.files,
+        on_progress,
+    };
+    let Recovered {
+        streams,
+        journal_files,
+        journal_slots,
+        last_file_number,
+        next_commit,
+        next_stream_number,
+        replay,
+    } = recovery::recover(&context)?;
+
+    let journal_config = config.journal.clone();
+    let config = Arc::new(ArcSwap::from_pointee(config));
+    let files = Files::new(journal_files, journal_slots, last_file_number, journal_config.file_bytes, journal_config.files);
+    while files.count() < 2 {
+        files
+            .add(&*disk, &root)
+            .map_err(|error| OpenError::Disk { verb: error.verb, path: error.path, source: error.source })?;
+    }
+    let space = Space::new(disk.clone(), config.clone());
+    space.note_other(journal_config.file_bytes * journal_config.files as u64);
+    let shared = Arc::new(Shared {
+        config,
+        root,
+        disk,
+        clock,
+        rng,
+        volume,
+        claims,
+        poison: Poison::default(),
+        space,
+        counters: Counters::default(),
+        streams: Streams::default(),
+        journal: Journal::new(files),
+        checkpoint: Checkpoint::default(),
+        staging: Staging::default(),
+        pacer: Pacer::default(),
+        segment_writer: SegmentWriter::default(),
+        work: WorkQueue::default(),
+        seal_hook: RwLock::new(None),
+        next_stream_number: AtomicU64::new(next_stream_number),
+        sealed_changed: Signal::default(),
+        closing: AtomicBool::new(false),
+        replay: Mutex::new(replay),
+    });
+    for stream in streams {
+        add_recovered(&shared, stream);
+    }
+    let threads = start(&shared, next_commit)?;
+    Ok(Running { shared, threads, lock })
+}
+
+fn check(config: &Config) -> Result<(), OpenError> {
+    let refuse = |key: &'static str, value: u64, rule: &'static str| {
+        Err(OpenError::Config { key, value: value.to_string(), rule })
+    };
+    let journal = &config.journal;
+    if journal.file_bytes < LEAST_JOURNAL_FILE_BYTES || !journal.file_bytes.is_multiple_of(4096) {
+        return refuse("journal.file_bytes", journal.file_bytes, "it is a multiple of 4096 and at least 4194304");
+    }
+    if journal.files < 2 {
+        return refuse("journal.files", journal.files as u64, "it is at least 2");
+    }
+    if config.segment.target_bytes < MIB {
+        return refuse("segment.target_bytes", config.segment.target_bytes, "it is at least 1048576");
+    }
+    Ok(())
+}
+
+fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
+    let RecoveredStream {
+        header,
+        directory,
+        identity,
+        epoch,
+        state,
+        manifest_chain,
+        chunk,
+        sealed,
+        unsealed,
+        next_sequence,
+        chain,
+        next_segment_id,
+        producers,
+        allocated_bytes,
+        damage,
+        touched: _,
+    } = recovered;
+    let mut staged = Staged::new(next_sequence, chain, next_segment_id, producers);
+    let is_damaged = damage.is_some();
+    staged.barred = damage.map(|(sequence, message)| Barred::Damaged { sequence, message });
+    let (sealed_upto, uploaded_upto) = (state.sealed_upto(), state.uploaded_upto());
+    let mut entries: Vec<Entry> = sealed.into_iter().map(|sealed| Entry::Sealed(Arc::new(sealed))).collect();
+    let mut seals = Vec::new();
+    for segment in unsealed {
+        let RecoveredSegment {
+            id,
+            file,
+            path,
+            is_spare,
+            base_sequence,
+            epoch,
+            created_unix_nanos,
+            end,
+            end_sequence,
+            chain,
+            allocated,
+            index,
+            producers,
+        } = segment;
+        let segment = Arc::new(ActiveSegment::recovered(file, id, allocated, end, index, is_spare.then_some(path)));
+        segment.begin(base_sequence, epoch, created_unix_nanos);
+        entries.push(Entry::Open(segment.clone()));
+        seals.push((segment, end, end_sequence, chain, producers));
+    }
+    let first = entries.first().map_or(0, Entry::base_sequence);
+    let stream = Arc::new(Stream {
+        shared_name: header.stream.as_str().into(),
+        name: header.stream,
+        identity,
+        directory,
+        staged: Mutex::new(staged),
+        writing: Mutex::new(()),
+        segments: RwLock::new(entries),
+        manifest: ManifestLog::new(state, manifest_chain, chunk),
+        tails: Tails::default(),
+        epoch: AtomicU32::new(epoch),
+        first: AtomicU64::new(first),
+        durable: AtomicU64::new(next_sequence),
+        sealed: AtomicU64::new(sealed_upto),
+        uploaded: AtomicU64::new(uploaded_upto),
+        exists: AtomicBool::new(true),
+        claimed: AtomicBool::new(true),
+    });
+    shared.space.add_segment(allocated_bytes);
+    if !is_damaged {
+        for (segment, end, end_sequence, chain, producers) in seals {
+            debug_assert!(end > DATA_OFFSET, "an empty segment is not kept");
+            let producers = Box::new(producers);
+            shared.work.push(Work::Seal(SealWork { stream: stream.clone(), segment, end, end_sequence, chain, producers }));
+        }
+    }
+    shared.streams.insert(stream);
+}
+
+fn start(shared: &Arc<Shared>, next_commit: u64) -> Result<Vec<JoinHandle<()>>, OpenError> {
+    type Body = Box<dyn FnOnce(Arc<Shared>) + Send>;
+    let mut bodies: Vec<(&'static str, Body)> = vec![
+        ("aof2-journal", Box::new(move |shared| journal::writer::run(&shared, next_commit))),
+        ("aof2-segments", Box::new(|shared| shared.segment_writer.run(&shared))),
+        ("aof2-pace", Box::new(|shared| shared.pacer.run())),
+        ("aof2-checkpoint", Box::new(|shared| shared.checkpoint.run(&shared))),
+        ("aof2-prepare", Box::new(|shared| shared.work.prepare.run(|work| opener::prepare(&shared, work)))),
+        ("aof2-seal", Box::new(|shared| shared.work.seal.run(|work| seal::run(&shared, work)))),
+    ];
+    for _ in 0..OPENERS {
+        bodies.push(("aof2-open", Box::new(|shared| shared.work.open.run(|stream| opener::open(&shared, stream)))));
+    }
+    let mut threads = Vec::with_capacity(bodies.len());
+    for (name, body) in bodies {
+        let shared = shared.clone();
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || body(shared))
+            .map_err(|source| OpenError::Disk { verb: "start a thread for", path: name.into(), source })?;
+        threads.push(thread);
+    }
+    Ok(threads)
+}
+
+/// Ends the threads in the order in which they feed each other. Everything that matters is durable already.
+pub(super) fn stop(shared: &Shared, threads: Vec<JoinHandle<()>>) {
+    shared.closing.store(true, Ordering::Release);
+    shared.work.open.stop();
+    shared.work.prepare.stop();
+    shared.work.seal.stop();
+    shared.segment_writer.stop();
+    shared.checkpoint.stop();
+    shared.pacer.stop();
+    shared.journal.stop();
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("a thread of the store ended in a panic");
+        }
+    }
+    for stream in shared.streams.everything() {
+        stream.tails.clear();
+    }
+}
+
+/// Paths that callers ask for.
+pub(super) fn tier1_directory(config: &Config) -> std::path::PathBuf {
+    config.tier1_directory.clone().unwrap_or_else(|| config.directory.join(aof2_format::names::file::WARM_DIR))
+}
+
+pub(super) fn stream_directory(shared: &Shared, name: &aof2_format::StreamName) -> std::path::PathBuf {
+    files::stream(&shared.root, name)
+}

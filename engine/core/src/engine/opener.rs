@@ -1,0 +1,240 @@
+//! What an append must not wait for: claiming a stream, creating it, making segments.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use aof2_format::record_batch::BodySummary;
+use aof2_format::stream_header::StreamHeader;
+use aof2_format::{Salt, Seed, StreamName, StreamNumber, StreamUuid};
+use parking_lot::{Mutex, RwLock};
+
+use super::shared::Shared;
+use crate::error::AppendError;
+use crate::io::{FileClass, replace_file};
+use crate::manifest::state::ManifestState;
+use crate::manifest::{ManifestLog, create_chunk};
+use crate::request::{AppendCallback, Appended};
+use crate::segment::active::{ActiveSegment, GrowError};
+use crate::segment::files;
+use crate::stream::append::Outcome;
+use crate::stream::producers::Producers;
+use crate::stream::tail::Tails;
+use crate::stream::write_out::WriteError;
+use crate::stream::{Barred, Staged, Stream, StreamIdentity};
+use crate::tier_port::ClaimError;
+use crate::work::Work;
+
+/// A stream that was never appended to. It exists once its first append is claimed and its files are there.
+pub(super) fn new_stream(shared: &Shared, name: &StreamName) -> Arc<Stream> {
+    let salt = Salt(shared.rng.next_u64());
+    Arc::new(Stream {
+        name: name.clone(),
+        shared_name: name.as_str().into(),
+        identity: StreamIdentity {
+            uuid: StreamUuid(*shared.rng.uuid().as_bytes()),
+            number: StreamNumber(shared.next_stream_number.fetch_add(1, Ordering::Relaxed)),
+            salt,
+            seed: Seed::new(salt),
+        },
+        directory: super::open::stream_directory(shared, name),
+        staged: Mutex::new(Staged::new(0, 0, 1, Producers::default())),
+        writing: Mutex::new(()),
+        segments: RwLock::new(Vec::new()),
+        manifest: ManifestLog::new(ManifestState::default(), 0, None),
+        tails: Tails::default(),
+        epoch: AtomicU32::new(0),
+        first: AtomicU64::new(0),
+        durable: AtomicU64::new(0),
+        sealed: AtomicU64::new(0),
+        uploaded: AtomicU64::new(0),
+        exists: AtomicBool::new(false),
+        claimed: AtomicBool::new(false),
+    })
+}
+
+/// Claims and creates the stream if it is new, makes a segment if it has none, then does the appends that wait.
+pub(super) fn open(shared: &Arc<Shared>, stream: Arc<Stream>) {
+    let ready = make_ready(shared, &stream);
+    let mut answers: Vec<(AppendCallback, Result<Appended, AppendError>)> = Vec::new();
+    {
+        let mut staged = stream.staged.lock();
+        staged.opening = false;
+        match ready {
+            Err(error) => {
+                for (_, callback) in staged.pending.drain(..) {
+                    super::count_refusal(shared, &error);
+                    answers.push((callback, Err(error.clone())));
+                }
+                if !stream.exists() {
+                    staged.barred = Some(Barred::Gone);
+                    shared.streams.remove(&stream);
+                }
+            }
+            Ok(segment) => {
+                if staged.next.is_none() {
+                    staged.next = segment;
+                }
+                while let Some((request, callback)) = staged.pending.pop_front() {
+                    let payloads = request.payloads.iter().map(|payload| &payload[..]);
+                    let Ok(body) = BodySummary::of(payloads) else {
+                        unreachable!("the request was checked before it waited");
+                    };
+                    match stream.stage(shared, &mut staged, request, &body, Some(callback)) {
+                        Ok(Outcome::Done(appended, callback)) => {
+                            answers.extend(callback.map(|callback| (callback, Ok(appended))));
+                        }
+                        Ok(Outcome::Round(_, _)) => {}
+                        Ok(Outcome::NeedsSegment(request, callback)) => {
+                            if let Some(callback) = callback {
+                                staged.pending.push_front((request, callback));
+                            }
+                            staged.opening = true;
+                            shared.work.push(Work::Open(stream.clone()));
+                            break;
+                        }
+                        Err((error, callback)) => {
+                            super::count_refusal(shared, &error);
+                            answers.extend(callback.map(|callback| (callback, Err(error))));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    for (callback, answer) in answers {
+        callback(answer);
+    }
+}
+
+/// Answers a segment, unless there is one.
+fn make_ready(shared: &Shared, stream: &Arc<Stream>) -> Result<Option<Arc<ActiveSegment>>, AppendError> {
+    if shared.poison.is_set() {
+        return Err(AppendError::Poisoned { message: shared.poison.reason() });
+    }
+    let is_new = !stream.exists();
+    if is_new {
+        let epoch = claim(shared, stream)?;
+        stream.epoch.store(epoch, Ordering::Release);
+        stream.claimed.store(true, Ordering::Release);
+        create_directories(shared, stream).map_err(|error| cannot_create(shared, error))?;
+    }
+    let id = {
+        let mut staged = stream.staged.lock();
+        if staged.active.is_some() || staged.next.is_some() {
+            return Ok(None);
+        }
+        staged.allocate_segment_id()
+    };
+    let spare = files::spare(&stream.directory, id);
+    let segment = ActiveSegment::create(&*shared.disk, &shared.space, &spare, id)
+        .map_err(|error| stream.cannot_grow(shared, error))?;
+    if is_new {
+        create_header(shared, stream).map_err(|error| cannot_create(shared, error))?;
+        stream.exists.store(true, Ordering::Release);
+    }
+    Ok(Some(segment))
+}
+
+fn claim(shared: &Shared, stream: &Stream) -> Result<u32, AppendError> {
+    let Some(claims) = &shared.claims else { return Ok(1) };
+    let pending = |message: String| AppendError::ClaimPending { stream: stream.name.to_string(), message };
+    match claims.claim(&shared.volume.identity, stream.name.as_str()) {
+        Ok(epoch) => u32::try_from(epoch).map_err(|_| pending(format!("epoch {epoch} is out of range"))),
+        Err(ClaimError::NotOwner { stream, owner, address }) => Err(AppendError::NotOwner { stream, owner, address }),
+        Err(ClaimError::Pending { message }) => Err(pending(message)),
+        Err(error @ (ClaimError::VolumeLost { streams: _ } | ClaimError::PrefixInUse { cluster_id: _ })) => {
+            Err(pending(error.to_string()))
+        }
+    }
+}
+
+/// Everything but the header, which comes last: a directory without one is no stream.
+fn create_directories(shared: &Shared, stream: &Stream) -> Result<(), WriteError> {
+    let disk = &*shared.disk;
+    let segments = files::segments(&stream.directory);
+    let manifest = files::manifest(&stream.directory);
+    for directory in [&stream.directory, &segments, &manifest] {
+        disk.create_directory(directory).map_err(|source| failed("create", directory, source))?;
+    }
+    // What a creation that was cut off, or refused for want of space, left behind.
+    for directory in [&segments, &manifest] {
+        for entry in disk.list(directory).map_err(|source| failed("list", directory, source))? {
+            let path = directory.join(&entry.name);
+            disk.unlink(&path).map_err(|source| failed("remove", &path, source))?;
+        }
+    }
+    stream.manifest.begin(create_chunk(disk, &stream.directory, stream.epoch(), 0)?);
+    Ok(())
+}
+
+fn create_header(shared: &Shared, stream: &Stream) -> Result<(), WriteError> {
+    let header = StreamHeader {
+        cluster_id: shared.volume.cluster_id,
+        stream: stream.name.clone(),
+        stream_uuid: stream.identity.uuid,
+        stream_salt: stream.identity.salt,
+        stream_number: stream.identity.number,
+        epoch: stream.epoch(),
+        created_unix_nanos: shared.clock.unix_nanos(),
+    };
+    let path = files::stream_header(&stream.directory);
+    replace_file(&*shared.disk, &path, &header.encode(), FileClass::Other).map_err(|source| failed("write", &path, source))?;
+    let streams = files::streams(&shared.root);
+    shared.disk.sync_directory(&streams).map_err(|source| failed("sync", &streams, source))
+}
+
+fn failed(verb: &'static str, path: &std::path::Path, source: std::io::Error) -> WriteError {
+    WriteError { verb, path: path.to_owned(), source }
+}
+
+/// For want of space: a refusal, and the next first append tries again. Otherwise the disk is broken.
+fn cannot_create(shared: &Shared, error: WriteError) -> AppendError {
+    if matches!(error.source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) {
+        if let crate::admit::Refusal::Full { free_bytes, reserve_bytes } = shared.space.full() {
+            return AppendError::DiskFull { free_bytes, reserve_bytes };
+        }
+    }
+    shared.poison_by(&error);
+    AppendError::Poisoned { message: shared.poison.reason() }
+}
+
+/// Work of the preparing thread.
+pub(super) fn prepare(shared: &Arc<Shared>, work: Work) {
+    if shared.poison.is_set() {
+        return;
+    }
+    match work {
+        Work::Prepare(stream) => prepare_next(shared, &stream),
+        Work::JournalFile => match shared.journal.files.add(&*shared.disk, &shared.root) {
+            Ok(_) => {}
+            Err(error) if matches!(error.source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => {
+                tracing::warn!(path = %error.path.display(), "no space for another journal file; going on with fewer");
+            }
+            Err(error) => shared.poison_by(&error),
+        },
+        Work::Name { stream, segment } => {
+            let path = files::segment(&stream.directory, segment.base_sequence(), segment.epoch(), segment.id);
+            if let Err(source) = segment.name(&*shared.disk, &path) {
+                shared.poison_by(&failed("rename", &path, source));
+            }
+        }
+        Work::Seal(_) | Work::Open(_) => unreachable!("these have threads of their own"),
+    }
+}
+
+fn prepare_next(shared: &Shared, stream: &Stream) {
+    let id = stream.staged.lock().allocate_segment_id();
+    let spare = files::spare(&stream.directory, id);
+    let made = ActiveSegment::create(&*shared.disk, &shared.space, &spare, id);
+    let mut staged = stream.staged.lock();
+    staged.preparing = false;
+    match made {
+        Ok(segment) => staged.next = Some(segment),
+        // The append that needs it meets the refusal itself.
+        Err(GrowError::Refused(_)) => {}
+        Err(GrowError::Disk { verb, path, source }) => {
+            drop(staged);
+            shared.poison_by(&WriteError { verb, path, source });
+        }
+    }
+}

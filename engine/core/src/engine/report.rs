@@ -1,0 +1,185 @@
+//! What the store says about itself.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::shared::Shared;
+use crate::metrics::{Counters, Metrics};
+use crate::request::{ClaimState, SegmentInfo, SegmentState, StreamInfo};
+use crate::stream::{Barred, Entry, Stream};
+use crate::tier_port::{SealedSegment, Watermark};
+
+impl Stream {
+    pub(crate) fn info(&self, has_claims: bool) -> StreamInfo {
+        let (next_sequence, barred) = {
+            let staged = self.staged.lock();
+            (staged.next_sequence, staged.barred.clone())
+        };
+        let claim = match &barred {
+            Some(Barred::Superseded { to: _ }) => ClaimState::Superseded,
+            Some(Barred::Damaged { .. } | Barred::Gone) | None if !has_claims => ClaimState::Local,
+            Some(Barred::Damaged { .. } | Barred::Gone) | None => {
+                if self.claimed.load(Ordering::Acquire) { ClaimState::Claimed } else { ClaimState::ClaimPending }
+            }
+        };
+        let damage = match barred {
+            Some(Barred::Damaged { sequence, message }) => Some(format!("from sequence {sequence}: {message}")),
+            Some(Barred::Superseded { .. } | Barred::Gone) | None => None,
+        };
+        let segments = self.segments.read();
+        StreamInfo {
+            name: self.shared_name.clone(),
+            epoch: self.epoch().into(),
+            first_sequence: self.first.load(Ordering::Acquire),
+            next_sequence,
+            durable_sequence: self.durable(),
+            sealed_sequence: self.sealed.load(Ordering::Acquire),
+            uploaded_sequence: self.uploaded.load(Ordering::Acquire),
+            segments: segments.len() as u64,
+            bytes: segments.iter().map(allocated_bytes).sum(),
+            damage,
+            claim,
+        }
+    }
+
+    pub(crate) fn segment_infos(&self) -> Vec<SegmentInfo> {
+        let active = self.staged.lock().active.as_ref().map(|active| active.id);
+        let next_sequence = self.staged.lock().next_sequence;
+        let segments = self.segments.read().clone();
+        let mut infos = Vec::with_capacity(segments.len());
+        for (index, entry) in segments.iter().enumerate() {
+            let tier = self.manifest.read(|state| state.segments.get(&entry.id()).map(|ledger| ledger.tier.clone()));
+            let tier = tier.unwrap_or_default();
+            let state = match entry {
+                Entry::Open(open) if Some(open.id) == active => SegmentState::Active,
+                Entry::Open(_) => SegmentState::Sealing,
+                Entry::Sealed(_) if tier.uploaded.is_some() => SegmentState::Uploaded,
+                Entry::Sealed(_) if tier.compressed_bytes.is_some() => SegmentState::Warm,
+                Entry::Sealed(_) => SegmentState::Sealed,
+            };
+            let end = match entry {
+                Entry::Sealed(sealed) => sealed.info.end_sequence,
+                Entry::Open(_) => segments.get(index + 1).map_or(next_sequence, Entry::base_sequence),
+            };
+            infos.push(SegmentInfo {
+                stream: self.shared_name.clone(),
+                segment_id: entry.id(),
+                base_sequence: entry.base_sequence(),
+                records: end.saturating_sub(entry.base_sequence()),
+                bytes: match entry {
+                    Entry::Sealed(sealed) => sealed.info.data_end,
+                    Entry::Open(open) => open.staged_end(),
+                },
+                state,
+                key: tier.uploaded.map(|(key, _)| key),
+            });
+        }
+        infos
+    }
+
+    /// A segment whose seal is committed, with its tiers as the manifest has them.
+    pub(crate) fn sealed_segment(&self, segment_id: u64) -> Option<SealedSegment> {
+        self.manifest.read(|state| {
+            let ledger = state.segments.get(&segment_id)?;
+            let seal = ledger.sealed?;
+            Some(SealedSegment {
+                stream: self.shared_name.clone(),
+                segment_id,
+                epoch: ledger.epoch.into(),
+                base_sequence: ledger.base_sequence,
+                records: seal.end_sequence - ledger.base_sequence,
+                bytes: seal.data_end,
+                crc64: seal.crc64,
+                tier: ledger.tier.clone(),
+            })
+        })
+    }
+
+    /// Sealed, and not uploaded.
+    pub(crate) fn pending_segments(&self) -> Vec<SealedSegment> {
+        let resident: Vec<u64> = {
+            let segments = self.segments.read();
+            segments.iter().filter(|entry| matches!(entry, Entry::Sealed(_))).map(Entry::id).collect()
+        };
+        resident
+            .into_iter()
+            .filter_map(|id| self.sealed_segment(id))
+            .filter(|segment| segment.tier.uploaded.is_none())
+            .collect()
+    }
+
+    pub(crate) fn unsealed_bytes(&self) -> u64 {
+        self.open_segments().iter().map(|segment| segment.staged_end()).sum()
+    }
+
+    pub(crate) fn watermark(&self) -> Watermark {
+        Watermark {
+            stream: self.shared_name.clone(),
+            epoch: self.epoch().into(),
+            acked: self.durable(),
+            sealed: self.sealed.load(Ordering::Acquire),
+            sealed_uploaded: self.uploaded.load(Ordering::Acquire),
+            unsealed_bytes: self.unsealed_bytes(),
+        }
+    }
+}
+
+fn allocated_bytes(entry: &Entry) -> u64 {
+    match entry {
+        Entry::Open(segment) => segment.allocated(),
+        Entry::Sealed(segment) => segment.info.file_bytes(),
+    }
+}
+
+pub(super) fn metrics(shared: &Shared) -> Metrics {
+    let Counters {
+        journal_bytes,
+        journal_rounds,
+        checkpoints,
+        manifest_records,
+        records_appended,
+        bytes_appended,
+        records_read,
+        duplicates,
+        segments_sealed,
+        flush_failures,
+        disk_full_refusals,
+        would_block: _,
+    } = &shared.counters;
+    let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let streams: Vec<Arc<Stream>> = shared.streams.existing();
+    let pending: Vec<SealedSegment> = streams.iter().flat_map(|stream| stream.pending_segments()).collect();
+    let config = shared.config.load();
+    Metrics {
+        streams: streams.len() as u64,
+        tier0_total_bytes: shared.space.tier0_bytes(),
+        tier0_instance_quota_bytes: config.tier0.instance_quota_bytes,
+        tier0_cluster_max_bytes: config.tier0.cluster_max_bytes,
+        storage_bytes: config.capacity_bytes,
+        staged_bytes: shared.staging.bytes(),
+        unsealed_bytes: streams.iter().map(|stream| stream.unsealed_bytes()).sum(),
+        journal_files: shared.journal.files.count(),
+        journal_bytes: read(journal_bytes),
+        journal_rounds: read(journal_rounds),
+        checkpoints: read(checkpoints),
+        manifest_records: read(manifest_records),
+        manifest_replay_version: aof2_format::manifest_record::REPLAY_VERSION,
+        records_appended: read(records_appended),
+        bytes_appended: read(bytes_appended),
+        records_read: read(records_read),
+        duplicates: read(duplicates),
+        segments_sealed: read(segments_sealed),
+        flush_failures: read(flush_failures),
+        would_block: shared.counters.would_block(),
+        disk_full_refusals: read(disk_full_refusals),
+        pending_claims: shared.streams.everything().iter().filter(|stream| !stream.exists()).count() as u64,
+        pending_upload_segments: pending.len() as u64,
+        pending_upload_bytes: pending.iter().map(|segment| segment.bytes).sum(),
+        damaged_streams: streams
+            .iter()
+            .filter(|stream| matches!(stream.staged.lock().barred, Some(Barred::Damaged { .. })))
+            .count() as u64,
+        poisoned: shared.poison.is_set(),
+        replay: *shared.replay.lock(),
+    }
+}

@@ -1,0 +1,73 @@
+//! Verbs that wait until what is staged has reached a place: flush, seal, close.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::shared::Shared;
+use crate::error::StoreError;
+use crate::stream::{Barred, Stream};
+
+fn poisoned(shared: &Shared) -> StoreError {
+    StoreError::Poisoned { message: shared.poison.reason() }
+}
+
+pub(super) fn flush(shared: &Shared) -> Result<BTreeMap<String, u64>, StoreError> {
+    let streams = shared.streams.existing();
+    let mut last = 0;
+    for stream in &streams {
+        let mut staged = stream.staged.lock();
+        if stream.durable() < staged.next_sequence && staged.barred.is_none() {
+            last = last.max(stream.enlist(shared, &mut staged));
+        }
+    }
+    if last > 0 {
+        shared.journal.rounds.wait(last).map_err(|_| poisoned(shared))?;
+    }
+    if shared.poison.is_set() {
+        return Err(poisoned(shared));
+    }
+    Ok(streams.iter().map(|stream| (stream.name.to_string(), stream.durable())).collect())
+}
+
+pub(super) fn seal(shared: &Shared, streams: &[Arc<Stream>]) -> Result<BTreeMap<String, u64>, StoreError> {
+    let mut targets = Vec::with_capacity(streams.len());
+    for stream in streams {
+        let mut staged = stream.staged.lock();
+        if let Some(Barred::Damaged { message, .. }) = &staged.barred {
+            if streams.len() == 1 {
+                return Err(StoreError::Damaged { stream: stream.name.to_string(), message: message.clone() });
+            }
+            continue;
+        }
+        if staged.active.is_some() && staged.tail > 0 {
+            stream.roll(shared, &mut staged);
+        }
+        targets.push((stream, staged.next_sequence));
+    }
+    let is_sealed = |(stream, target): &(&Arc<Stream>, u64)| stream.sealed.load(Ordering::Acquire) >= *target;
+    shared.sealed_changed.wait_until(|| {
+        shared.poison.is_set() || shared.closing.load(Ordering::Acquire) || targets.iter().all(is_sealed)
+    });
+    if shared.poison.is_set() {
+        return Err(poisoned(shared));
+    }
+    if !targets.iter().all(is_sealed) {
+        return Err(StoreError::Closed);
+    }
+    Ok(streams.iter().map(|stream| (stream.name.to_string(), stream.sealed.load(Ordering::Acquire))).collect())
+}
+
+/// Everything durable, and in segments, so that the next start has nothing to replay.
+pub(super) fn before_exit(shared: &Shared) -> Result<(), StoreError> {
+    shared.work.open.wait_idle();
+    if shared.poison.is_set() {
+        return Err(poisoned(shared));
+    }
+    flush(shared)?;
+    if let Err(error) = shared.checkpoint.run_once(shared) {
+        shared.poison_by(&error);
+        return Err(poisoned(shared));
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! What every thread of an open store shares.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use aof2_format::ClusterId;
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+
+use crate::admit::Space;
+use crate::checkpoint::Checkpoint;
+use crate::config::Config;
+use crate::io::{Clock, Disk, Rng};
+use crate::journal::Journal;
+use crate::metrics::{Counters, Replay};
+use crate::pace::{Pacer, Staging};
+use crate::poison::Poison;
+use crate::stream::Stream;
+use crate::stream::write_out::WriteError;
+use crate::tier_port::{Claims, SealHook, VolumeIdentity};
+use crate::work::{SegmentWriter, WorkQueue};
+
+pub(crate) struct Shared {
+    pub config: Arc<ArcSwap<Config>>,
+    pub root: PathBuf,
+    pub disk: Arc<dyn Disk>,
+    pub clock: Arc<dyn Clock>,
+    pub rng: Arc<dyn Rng>,
+    pub volume: Volume,
+    pub claims: Option<Arc<dyn Claims>>,
+    pub poison: Poison,
+    pub space: Space,
+    pub counters: Counters,
+    pub streams: Streams,
+    pub journal: Journal,
+    pub checkpoint: Checkpoint,
+    pub staging: Staging,
+    pub pacer: Pacer,
+    pub segment_writer: SegmentWriter,
+    pub work: WorkQueue,
+    pub seal_hook: RwLock<Option<SealHook>>,
+    pub next_stream_number: AtomicU64,
+    pub sealed_changed: Signal,
+    pub closing: AtomicBool,
+    pub replay: Mutex<Replay>,
+}
+
+pub(crate) struct Volume {
+    pub identity: VolumeIdentity,
+    pub cluster_id: ClusterId,
+    pub node_id: aof2_format::NodeId,
+    pub volume_id: aof2_format::VolumeId,
+}
+
+/// All streams of this volume, and names whose first append is under way.
+#[derive(Default)]
+pub(crate) struct Streams {
+    by_name: RwLock<BTreeMap<String, Arc<Stream>>>,
+}
+
+impl Streams {
+    pub fn get(&self, name: &str) -> Option<Arc<Stream>> {
+        self.by_name.read().get(name).cloned()
+    }
+
+    pub fn get_or_insert(&self, name: &str, make: impl FnOnce() -> Arc<Stream>) -> Arc<Stream> {
+        if let Some(stream) = self.get(name) {
+            return stream;
+        }
+        self.by_name.write().entry(name.to_owned()).or_insert_with(make).clone()
+    }
+
+    pub fn insert(&self, stream: Arc<Stream>) {
+        self.by_name.write().insert(stream.name.to_string(), stream);
+    }
+
+    /// Takes a name back whose first append failed.
+    pub fn remove(&self, stream: &Arc<Stream>) {
+        let mut by_name = self.by_name.write();
+        if by_name.get(stream.name.as_str()).is_some_and(|found| Arc::ptr_eq(found, stream)) {
+            by_name.remove(stream.name.as_str());
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_name.read().len()
+    }
+
+    /// Also those that do not exist yet.
+    pub fn everything(&self) -> Vec<Arc<Stream>> {
+        self.by_name.read().values().cloned().collect()
+    }
+
+    /// Ordered by name.
+    pub fn existing(&self) -> Vec<Arc<Stream>> {
+        self.by_name.read().values().filter(|stream| stream.exists()).cloned().collect()
+    }
+
+    pub fn existing_named(&self, name: &str) -> Option<Arc<Stream>> {
+        self.get(name).filter(|stream| stream.exists())
+    }
+}
+
+impl Shared {
+    pub fn poison_by(&self, error: &WriteError) {
+        crate::metrics::add(&self.counters.flush_failures, 1);
+        self.poison.set(error.verb, &error.path, &error.source);
+        // Whoever waits for a round learns that none will come.
+        self.journal.interrupt();
+    }
+}
+
+/// Woken when something that others poll for has changed.
+#[derive(Default)]
+pub(crate) struct Signal {
+    lock: Mutex<()>,
+    changed: parking_lot::Condvar,
+}
+
+impl Signal {
+    pub fn notify_all(&self) {
+        drop(self.lock.lock());
+        self.changed.notify_all();
+    }
+
+    /// Waits until `is_done`, which is asked after every change and every now and then.
+    pub fn wait_until(&self, is_done: impl Fn() -> bool) {
+        let mut guard = self.lock.lock();
+        while !is_done() {
+            let _ = self.changed.wait_for(&mut guard, std::time::Duration::from_millis(100));
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Journal files: prezeroed once, so that a sync of them carries no metadata, and then used over and over, each time with a
+//! fresh salt and number.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aof2_format::names::file;
+use parking_lot::{Condvar, Mutex};
+
+use crate::io::{Disk, DiskFile, FileClass, temporary_path};
+use crate::segment::files;
+use crate::stream::write_out::WriteError;
+
+#[derive(Clone)]
+pub(crate) struct JournalFile {
+    pub file: Arc<dyn DiskFile>,
+    /// Of its current or last use; 0 = never used.
+    pub number: u64,
+}
+
+pub(crate) struct Files {
+    state: Mutex<State>,
+    changed: Condvar,
+    current: AtomicU64,
+    pub file_bytes: u64,
+    configured: usize,
+}
+
+struct State {
+    /// The first one is used next.
+    free: Vec<JournalFile>,
+    /// Full, and perhaps still needed.
+    closed: Vec<JournalFile>,
+    /// Slots taken so far.
+    slots: u32,
+    interrupted: bool,
+}
+
+impl Files {
+    /// `found` are the files of the process before, which recovery has done with.
+    pub fn new(mut found: Vec<JournalFile>, slots: u32, last_number: u64, file_bytes: u64, configured: usize) -> Files {
+        found.sort_by_key(|file| file.number);
+        Files {
+            state: Mutex::new(State { free: found, closed: Vec::new(), slots, interrupted: false }),
+            changed: Condvar::new(),
+            current: AtomicU64::new(last_number),
+            file_bytes,
+            configured,
+        }
+    }
+
+    pub fn count(&self) -> u64 {
+        u64::from(self.state.lock().slots)
+    }
+
+    /// Number of the file that takes commits.
+    pub fn current_number(&self) -> u64 {
+        self.current.load(Ordering::Acquire)
+    }
+
+    pub fn has_closed(&self) -> bool {
+        !self.state.lock().closed.is_empty()
+    }
+
+    /// Whether another file should be made ahead.
+    pub fn wants_more(&self) -> bool {
+        let state = self.state.lock();
+        state.free.is_empty() && (state.slots as usize) < self.configured
+    }
+
+    /// Makes one more file, where there are fewer than configured. An error for want of space changes nothing.
+    pub fn add(&self, disk: &dyn Disk, root: &Path) -> Result<bool, WriteError> {
+        let slot = {
+            let mut state = self.state.lock();
+            if state.slots as usize >= self.configured {
+                return Ok(false);
+            }
+            state.slots += 1;
+            state.slots - 1
+        };
+        match create(disk, root, slot, self.file_bytes) {
+            Ok(file) => {
+                self.state.lock().free.push(JournalFile { file, number: 0 });
+                self.changed.notify_all();
+                Ok(true)
+            }
+            Err(error) => {
+                self.state.lock().slots -= 1;
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits for a free file. `ask` is called as long as there is none. `None` once interrupted.
+    pub fn take(&self, ask: impl Fn()) -> Option<JournalFile> {
+        let mut state = self.state.lock();
+        loop {
+            if state.interrupted {
+                return None;
+            }
+            if !state.free.is_empty() {
+                return Some(state.free.remove(0));
+            }
+            drop(state);
+            ask();
+            state = self.state.lock();
+            if state.free.is_empty() && !state.interrupted {
+                let _ = self.changed.wait_for(&mut state, std::time::Duration::from_millis(20));
+            }
+        }
+    }
+
+    /// `next` takes commits from here on; `full` waits for a checkpoint.
+    pub fn switch(&self, full: Option<JournalFile>, next_number: u64) {
+        let mut state = self.state.lock();
+        state.closed.extend(full);
+        self.current.store(next_number, Ordering::Release);
+    }
+
+    /// Files before the cut may be used again.
+    pub fn recycle(&self, cut: u64) {
+        let mut state = self.state.lock();
+        let (free, closed) = std::mem::take(&mut state.closed).into_iter().partition(|file: &JournalFile| file.number < cut);
+        state.closed = closed;
+        state.free.extend::<Vec<JournalFile>>(free);
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    pub fn interrupt(&self) {
+        self.state.lock().interrupted = true;
+        self.changed.notify_all();
+    }
+}
+
+fn path_of(root: &Path, slot: u32) -> PathBuf {
+    files::journal(root).join(file::journal(slot))
+}
+
+fn create(disk: &dyn Disk, root: &Path, slot: u32, bytes: u64) -> Result<Arc<dyn DiskFile>, WriteError> {
+    const ZEROES: &[u8] = &[0; 1 << 18];
+    let path = path_of(root, slot);
+    let at = |verb: &'static str| {
+        let path = path.clone();
+        move |source: io::Error| WriteError { verb, path, source }
+    };
+    let temporary = temporary_path(&path);
+    if disk.exists(&temporary).map_err(at("look for"))? {
+        disk.unlink(&temporary).map_err(at("remove"))?;
+    }
+    let file = disk.create(&temporary, FileClass::Other).map_err(at("create"))?;
+    let filled = file.allocate(0, bytes).and_then(|()| {
+        let mut offset = 0;
+        while offset < bytes {
+            let part = ZEROES.len().min((bytes - offset) as usize);
+            file.write_all_at(&ZEROES[..part], offset)?;
+            offset += part as u64;
+        }
+        Ok(())
+    });
+    if let Err(source) = filled {
+        // Best effort: recovery removes what is left.
+        let _ = disk.unlink(&temporary);
+        return Err(at("zero")(source));
+    }
+    file.sync_all().map_err(at("sync"))?;
+    disk.rename(&temporary, &path).map_err(at("rename"))?;
+    disk.sync_directory(&files::journal(root)).map_err(at("sync the directory of"))?;
+    drop(file);
+    disk.open_write(&path, FileClass::Journal).map_err(at("open"))
+}

@@ -1,0 +1,292 @@
+//! The journal thread: gather, write, sync, publish, wake.
+//!
+//! Each commit is synced before the next is written, so in a file a bad commit with a good one behind it is corruption, never
+//! a torn write. The table at the head of a file is part of its first commit for the same reason.
+
+use std::sync::Arc;
+
+use aof2_format::journal::{
+    self, COMMIT_HEADER_BYTES, CommitFields, FIRST_COMMIT_OFFSET, FRAME_HEADER_BYTES, FrameHeader, JournalHeader, Position,
+    padded_bytes,
+};
+use aof2_format::{BLOCK_BYTES, Salt, Seed};
+
+use super::recycle::JournalFile;
+use super::{ManifestFrame, Round};
+use crate::engine::shared::Shared;
+use crate::error::AppendError;
+use crate::metrics::add;
+use crate::stream::Stream;
+use crate::stream::write_out::{Taken, WriteError};
+use crate::work::Work;
+
+/// Largest commit. A longer round takes several.
+const COMMIT_LIMIT_BYTES: usize = 8 << 20;
+/// What a stream staged beyond this goes straight to its segment, which is synced in the same round.
+const DIRECT_ABOVE_BYTES: u64 = 192 << 10;
+/// Threads that write and sync segments in a round.
+const DIRECT_THREADS: usize = 4;
+
+/// Why the thread ends.
+enum End {
+    Failed(WriteError),
+    /// Another thread poisoned the store.
+    Interrupted,
+}
+
+struct Writer<'a> {
+    shared: &'a Shared,
+    file: Option<JournalFile>,
+    offset: u64,
+    salt: Salt,
+    seed: Seed,
+    /// Of the next commit.
+    number: u64,
+    prev_crc: u32,
+    commit: Vec<u8>,
+    frames: u32,
+}
+
+/// The thread. `next_commit` is the number that the first commit gets.
+pub(crate) fn run(shared: &Shared, next_commit: u64) {
+    let mut writer = Writer {
+        shared,
+        file: None,
+        offset: 0,
+        salt: Salt(0),
+        seed: Seed::new(Salt(0)),
+        number: next_commit,
+        prev_crc: 0,
+        commit: Vec::new(),
+        frames: 0,
+    };
+    while let Some(round) = shared.journal.next_round() {
+        let mut taken = Vec::with_capacity(round.streams.len());
+        let number = round.number;
+        match writer.round(round, &mut taken) {
+            Ok(()) => {}
+            Err(End::Failed(error)) => {
+                shared.poison_by(&error);
+                refuse(shared, taken);
+                break;
+            }
+            Err(End::Interrupted) => {
+                refuse(shared, taken);
+                break;
+            }
+        }
+        add(&shared.counters.journal_rounds, 1);
+        debug_assert!(shared.journal.rounds.wait(number).is_ok());
+    }
+    shared.journal.rounds.end();
+    if shared.poison.is_set() {
+        refuse_everyone(shared);
+    }
+}
+
+/// Callbacks that a failed round had taken.
+fn refuse(shared: &Shared, taken: Vec<(Arc<Stream>, Taken)>) {
+    for (_, taken) in taken {
+        for (callback, _) in taken.callbacks {
+            callback(Err(AppendError::Poisoned { message: shared.poison.reason() }));
+        }
+    }
+}
+
+/// Appends that were staged for rounds that never come. Later ones see the poison under the stream's lock.
+fn refuse_everyone(shared: &Shared) {
+    for stream in shared.streams.everything() {
+        let (callbacks, pending) = {
+            let mut staged = stream.staged.lock();
+            (std::mem::take(&mut staged.callbacks), std::mem::take(&mut staged.pending))
+        };
+        let refused = || Err(AppendError::Poisoned { message: shared.poison.reason() });
+        for (callback, _) in callbacks {
+            callback(refused());
+        }
+        for (_, callback) in pending {
+            callback(refused());
+        }
+    }
+}
+
+impl Writer<'_> {
+    /// One group commit.
+    fn round(&mut self, round: Round, taken: &mut Vec<(Arc<Stream>, Taken)>) -> Result<(), End> {
+        let Round { number, streams, manifests, positions } = round;
+        self.begin();
+        let direct_above = DIRECT_ABOVE_BYTES.min(self.commit_limit() as u64 / 4);
+        for frame in manifests {
+            self.put_manifest(frame)?;
+        }
+        if let Some(positions) = positions {
+            self.make_room(positions.len() * journal::POSITION_BYTES + FRAME_HEADER_BYTES)?;
+            put_positions(&mut self.commit, &FrameHeader::CheckpointPositions, &positions);
+            self.frames += 1;
+        }
+        for stream in streams {
+            self.make_room(direct_above as usize + 4 * FRAME_HEADER_BYTES)?;
+            let part = stream.take_for_round(self.shared, &mut self.commit, direct_above);
+            self.frames += part.frames;
+            taken.push((stream, part));
+        }
+        self.emit()?;
+        self.direct(taken)?;
+        self.publish(number, taken)
+    }
+
+    /// Segments that the journal does not carry are written and synced before anything of the round is published.
+    fn direct(&self, taken: &[(Arc<Stream>, Taken)]) -> Result<(), End> {
+        let direct: Vec<&Arc<Stream>> = taken.iter().filter(|(_, part)| part.is_direct).map(|(stream, _)| stream).collect();
+        let one = |stream: &Arc<Stream>| -> Result<(), WriteError> {
+            stream.write_out(self.shared, true)?;
+            stream.sync_segments()
+        };
+        if let [stream] = direct[..] {
+            return one(stream).map_err(End::Failed);
+        }
+        std::thread::scope(|scope| {
+            let share = direct.len().div_ceil(DIRECT_THREADS).max(1);
+            let workers: Vec<_> = direct
+                .chunks(share)
+                .map(|part| scope.spawn(move || part.iter().try_for_each(|stream| one(stream))))
+                .collect();
+            let mut result = Ok(());
+            for worker in workers {
+                match worker.join() {
+                    Ok(theirs) => result = result.and(theirs),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            result.map_err(End::Failed)
+        })
+    }
+
+    fn publish(&self, number: u64, taken: &mut Vec<(Arc<Stream>, Taken)>) -> Result<(), End> {
+        let Some(_publishing) = self.shared.poison.publish() else {
+            return Err(End::Interrupted);
+        };
+        for (stream, part) in taken.iter() {
+            stream.publish_durable(part.durable);
+        }
+        self.shared.journal.rounds.finish(number);
+        for (_, part) in taken.drain(..) {
+            for (callback, appended) in part.callbacks {
+                callback(Ok(appended));
+            }
+        }
+        Ok(())
+    }
+
+    fn commit_limit(&self) -> usize {
+        COMMIT_LIMIT_BYTES.min(self.shared.journal.files.file_bytes as usize / 2)
+    }
+
+    fn begin(&mut self) {
+        self.commit.clear();
+        self.commit.resize(COMMIT_HEADER_BYTES, 0);
+        self.frames = 0;
+    }
+
+    /// Emits what there is when `more` would make the commit too long.
+    fn make_room(&mut self, more: usize) -> Result<(), End> {
+        if self.frames > 0 && self.commit.len() + more > self.commit_limit() {
+            self.emit()?;
+            self.begin();
+        }
+        Ok(())
+    }
+
+    fn put_manifest(&mut self, frame: ManifestFrame) -> Result<(), End> {
+        let ManifestFrame { stream, chunk, position, bytes } = frame;
+        self.make_room(bytes.len() + FRAME_HEADER_BYTES)?;
+        journal::encode_frame(&mut self.commit, &FrameHeader::Manifest { stream, chunk, position }, &bytes);
+        self.frames += 1;
+        Ok(())
+    }
+
+    /// Writes and syncs the commit.
+    fn emit(&mut self) -> Result<(), End> {
+        if self.frames == 0 {
+            return Ok(());
+        }
+        let needed = padded_bytes(self.commit.len()) as u64;
+        let has_room = self.file.is_some() && self.offset + needed <= self.shared.journal.files.file_bytes;
+        let head = if has_room { None } else { Some(self.next_file()?) };
+        let Some(file) = self.file.clone() else { return Err(End::Interrupted) };
+        let fields = CommitFields {
+            file_number: file.number,
+            number: self.number,
+            frame_count: self.frames,
+            written_unix_nanos: self.shared.clock.unix_nanos(),
+            prev_crc: self.prev_crc,
+        };
+        self.prev_crc = journal::seal_commit(&mut self.commit, &fields, self.salt, self.seed);
+        self.number += 1;
+        let bytes = self.commit.len() as u64;
+        self.commit.resize(padded_bytes(self.commit.len()), 0);
+        let written = match head {
+            None => file.file.write_all_at(&self.commit, self.offset),
+            Some(mut whole) => {
+                whole.extend_from_slice(&self.commit);
+                file.file.write_all_at(&whole, 0)
+            }
+        };
+        let path = || file.file.path().to_owned();
+        written.map_err(|source| End::Failed(WriteError { verb: "write", path: path(), source }))?;
+        file.file.sync_data().map_err(|source| End::Failed(WriteError { verb: "sync", path: path(), source }))?;
+        self.offset += self.commit.len() as u64;
+        add(&self.shared.counters.journal_bytes, bytes);
+        self.shared.checkpoint.note_journaled(bytes, self.shared.config.load().checkpoint.journal_bytes);
+        Ok(())
+    }
+
+    /// Takes the next file into use and puts the checkpoint's table in front of the commit. Answers the file's header block.
+    fn next_file(&mut self) -> Result<Vec<u8>, End> {
+        let shared = self.shared;
+        let files = &shared.journal.files;
+        let mut file = files
+            .take(|| {
+                if files.wants_more() {
+                    shared.work.push(Work::JournalFile);
+                }
+                shared.checkpoint.ask();
+            })
+            .ok_or(End::Interrupted)?;
+        file.number = files.current_number() + 1;
+        self.salt = Salt(shared.rng.next_u64());
+        self.seed = Seed::new(self.salt);
+        self.prev_crc = 0;
+        self.offset = FIRST_COMMIT_OFFSET;
+        let full = self.file.replace(file.clone());
+        files.switch(full, file.number);
+        if files.wants_more() {
+            shared.work.push(Work::JournalFile);
+        }
+        let rest = self.commit.split_off(COMMIT_HEADER_BYTES);
+        put_positions(&mut self.commit, &FrameHeader::CheckpointTable, &shared.checkpoint.table());
+        self.commit.extend_from_slice(&rest);
+        self.frames += 1;
+        let header = JournalHeader {
+            cluster_id: shared.volume.cluster_id,
+            node_id: shared.volume.node_id,
+            volume_id: shared.volume.volume_id,
+            file_number: file.number,
+            salt: self.salt,
+            first_commit: self.number,
+            table_offset: FIRST_COMMIT_OFFSET,
+            created_unix_nanos: shared.clock.unix_nanos(),
+        };
+        let block = header.encode().to_vec();
+        debug_assert_eq!(block.len(), BLOCK_BYTES);
+        Ok(block)
+    }
+}
+
+fn put_positions(commit: &mut Vec<u8>, header: &FrameHeader, positions: &[Position]) {
+    let mut body = Vec::with_capacity(positions.len() * journal::POSITION_BYTES);
+    for position in positions {
+        journal::encode_position(&mut body, position);
+    }
+    journal::encode_frame(commit, header, &body);
+}

@@ -1,0 +1,231 @@
+//! A stream's manifest: records are staged like appends, made durable by a frame in the journal, and reach their chunk file by
+//! the checkpoint.
+//!
+//! `stage_*` waits for nothing and may be called under the stream's lock; `commit` blocks until the round is done and may not.
+
+pub(crate) mod producer_table;
+pub(crate) mod replay;
+pub(crate) mod state;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use aof2_format::manifest_chunk::{self, ManifestChunkHeader};
+use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
+use aof2_format::names::file;
+use aof2_format::BLOCK_BYTES;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::engine::shared::Shared;
+use crate::error::StoreError;
+use crate::io::{Disk, DiskFile, FileClass, temporary_path};
+use crate::journal::ManifestFrame;
+use crate::manifest::state::ManifestState;
+use crate::metrics::add;
+use crate::segment::files;
+use crate::stream::Stream;
+use crate::stream::write_out::WriteError;
+
+/// A chunk is followed by another once it is longer than this.
+const CHUNK_TARGET_BYTES: u64 = 1 << 20;
+/// Blocks taken when a chunk is made.
+const CHUNK_ALLOCATION_BYTES: u64 = 64 << 10;
+
+pub(crate) struct ManifestLog {
+    inner: Mutex<Inner>,
+    /// One roll at a time.
+    rolling: Mutex<()>,
+    /// Held while the chunk file is written and synced.
+    settling: Mutex<()>,
+}
+
+struct Inner {
+    /// `None` until the stream exists.
+    chunk: Option<Chunk>,
+    state: ManifestState,
+    chain: u32,
+    /// Staged and not in the chunk file: offset and bytes, in order.
+    unwritten: Vec<(Chunk, u64, Bytes)>,
+    /// On the checkpoint's list.
+    is_dirty: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct Chunk {
+    pub number: u64,
+    pub file: Arc<dyn DiskFile>,
+    /// Offset of the next commit; 0 = its header is not staged yet.
+    pub tail: u64,
+}
+
+impl ManifestLog {
+    pub fn new(state: ManifestState, chain: u32, chunk: Option<Chunk>) -> ManifestLog {
+        ManifestLog {
+            inner: Mutex::new(Inner { chunk, state, chain, unwritten: Vec::new(), is_dirty: false }),
+            rolling: Mutex::new(()),
+            settling: Mutex::new(()),
+        }
+    }
+
+    /// The first chunk of a stream that is being created.
+    pub fn begin(&self, chunk: Chunk) {
+        self.inner.lock().chunk = Some(chunk);
+    }
+
+    pub fn read<T>(&self, look: impl FnOnce(&ManifestState) -> T) -> T {
+        look(&self.inner.lock().state)
+    }
+
+    /// Stages `SegmentOpened`; the next round takes it together with the segment's first records.
+    pub fn stage_segment_opened(&self, shared: &Shared, stream: &Arc<Stream>, segment_id: u64, base_sequence: u64) {
+        let event = ManifestEvent::SegmentOpened { base_sequence, epoch: stream.epoch() };
+        self.stage(shared, stream, segment_id, vec![event]);
+    }
+
+    /// Stages records as one commit. Answers the round that makes it durable.
+    fn stage(&self, shared: &Shared, stream: &Arc<Stream>, segment_id: u64, events: Vec<ManifestEvent>) -> u64 {
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
+        let now = shared.clock.unix_nanos();
+        let first = inner.state.next_sequence;
+        let records: Vec<ManifestRecord> = events
+            .into_iter()
+            .enumerate()
+            .map(|(index, event)| ManifestRecord {
+                stream_uuid: stream.identity.uuid,
+                segment_id,
+                manifest_sequence: first + index as u64,
+                wall_unix_nanos: now,
+                epoch: stream.epoch(),
+                event,
+            })
+            .collect();
+        let Some(chunk) = &mut inner.chunk else {
+            unreachable!("a stream has a chunk before it has records")
+        };
+        let mut bytes = Vec::new();
+        if chunk.tail == 0 {
+            let header = ManifestChunkHeader {
+                cluster_id: shared.volume.cluster_id,
+                stream: stream.name.clone(),
+                stream_uuid: stream.identity.uuid,
+                stream_salt: stream.identity.salt,
+                epoch: stream.epoch(),
+                chunk: chunk.number,
+                base_manifest_sequence: first,
+                prev_chain: inner.chain,
+                created_unix_nanos: now,
+            };
+            bytes.extend_from_slice(&header.encode());
+        }
+        inner.chain = manifest_chunk::encode_commit(&mut bytes, &records, inner.chain, stream.identity.seed);
+        for record in &records {
+            inner.state.apply(record);
+        }
+        add(&shared.counters.manifest_records, records.len() as u64);
+        let position = chunk.tail;
+        chunk.tail += bytes.len() as u64;
+        let bytes = Bytes::from(bytes);
+        let frame = ManifestFrame { stream: stream.identity.number, chunk: chunk.number, position, bytes: bytes.clone() };
+        inner.unwritten.push((chunk.clone(), position, bytes));
+        if !inner.is_dirty {
+            inner.is_dirty = true;
+            // Before the frame can reach the journal: a checkpoint that frees its file settles this chunk first.
+            shared.checkpoint.mark_manifest_dirty(stream);
+        }
+        // Under the lock, so that frames reach the journal in the order of their positions.
+        shared.journal.enlist_manifest(frame)
+    }
+
+    /// Blocks until the records are durable.
+    pub fn commit(
+        &self,
+        shared: &Shared,
+        stream: &Arc<Stream>,
+        segment_id: u64,
+        events: Vec<ManifestEvent>,
+    ) -> Result<(), StoreError> {
+        self.roll_if_long(shared, stream)?;
+        let round = self.stage(shared, stream, segment_id, events);
+        match shared.journal.rounds.wait(round) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(StoreError::Poisoned { message: shared.poison.reason() }),
+        }
+    }
+
+    fn roll_if_long(&self, shared: &Shared, stream: &Arc<Stream>) -> Result<(), StoreError> {
+        let _rolling = self.rolling.lock();
+        let number = {
+            let inner = self.inner.lock();
+            match &inner.chunk {
+                Some(chunk) if chunk.tail > CHUNK_TARGET_BYTES => chunk.number + 1,
+                _ => return Ok(()),
+            }
+        };
+        match create_chunk(&*shared.disk, &stream.directory, stream.epoch(), number) {
+            Ok(chunk) => {
+                self.inner.lock().chunk = Some(chunk);
+                Ok(())
+            }
+            // The long chunk goes on being used.
+            Err(error) if matches!(error.source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => Ok(()),
+            Err(error) => {
+                shared.poison_by(&error);
+                Err(StoreError::Poisoned { message: shared.poison.reason() })
+            }
+        }
+    }
+
+    /// Writes and syncs what is staged. Answers the chunk that is in use and how far it is synced.
+    pub fn settle(&self) -> Result<Option<(u64, u64)>, WriteError> {
+        let _settling = self.settling.lock();
+        // Commits are copied out, so that staging goes on while the disk works.
+        let (unwritten, in_use) = {
+            let mut inner = self.inner.lock();
+            inner.is_dirty = false;
+            let in_use = inner.chunk.as_ref().map(|chunk| (chunk.number, chunk.tail));
+            (std::mem::take(&mut inner.unwritten), in_use)
+        };
+        let at = |verb: &'static str, file: &Arc<dyn DiskFile>| {
+            let path = file.path().to_owned();
+            move |source: io::Error| WriteError { verb, path, source }
+        };
+        let mut dirty: Vec<Arc<dyn DiskFile>> = Vec::new();
+        for (chunk, offset, bytes) in &unwritten {
+            chunk.file.write_all_at(bytes, *offset).map_err(at("write", &chunk.file))?;
+            if !dirty.iter().any(|file| Arc::ptr_eq(file, &chunk.file)) {
+                dirty.push(chunk.file.clone());
+            }
+        }
+        for file in &dirty {
+            file.sync_data().map_err(at("sync", file))?;
+        }
+        Ok(in_use)
+    }
+}
+
+/// A synced, named, empty chunk. Its header is staged with its first commit.
+pub(crate) fn create_chunk(disk: &dyn Disk, stream_directory: &Path, epoch: u32, number: u64) -> Result<Chunk, WriteError> {
+    let directory = files::manifest(stream_directory);
+    let path = directory.join(file::manifest_chunk(epoch, number));
+    let at = |verb: &'static str| {
+        let path = path.clone();
+        move |source: io::Error| WriteError { verb, path, source }
+    };
+    let temporary = temporary_path(&path);
+    if disk.exists(&temporary).map_err(at("look for"))? {
+        disk.unlink(&temporary).map_err(at("remove"))?;
+    }
+    let file = disk.create(&temporary, FileClass::Manifest).map_err(at("create"))?;
+    if let Err(error) = file.allocate(0, CHUNK_ALLOCATION_BYTES.max(BLOCK_BYTES as u64)) {
+        // Best effort: recovery removes what is left.
+        let _ = disk.unlink(&temporary);
+        return Err(at("allocate")(error));
+    }
+    file.sync_all().map_err(at("sync"))?;
+    disk.rename(&temporary, &path).map_err(at("rename"))?;
+    disk.sync_directory(&directory).map_err(at("sync the directory of"))?;
+    Ok(Chunk { number, file, tail: 0 })
+}

@@ -1,0 +1,129 @@
+//! Whose directory this is: the lock, the identity, and the refusals that come before anything is read.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use aof2_format::names::file;
+use aof2_format::volume::VolumeIdentity as StoredIdentity;
+use aof2_format::{ClusterId, FORMAT_VERSION, NodeId, VolumeId};
+
+use crate::engine::Identity;
+use crate::engine::shared::Volume;
+use crate::error::OpenError;
+use crate::io::{Disk, DirectoryLock, FileClass, Rng, read_file, replace_file};
+use crate::segment::files;
+use crate::tier_port::{ClaimError, Claims, VolumeIdentity};
+
+const IDENTITY_LIMIT_BYTES: u64 = 16 << 10;
+
+pub(crate) fn lock(disk: &dyn Disk, root: &Path) -> Result<Box<dyn DirectoryLock>, OpenError> {
+    disk.create_directory(root).map_err(at("create", root))?;
+    let path = root.join(file::LOCK);
+    disk.lock(&path).map_err(|source| match source.kind() {
+        std::io::ErrorKind::WouldBlock => OpenError::Locked { path: root.to_owned() },
+        _ => OpenError::Disk { verb: "lock", path, source },
+    })
+}
+
+/// Reads the identity, or draws one for an empty directory. Nothing is written before the owner of the claims is known.
+pub(crate) fn identify(
+    disk: &dyn Disk,
+    rng: &dyn Rng,
+    root: &Path,
+    identity: &Identity,
+    claims: Option<&Arc<dyn Claims>>,
+) -> Result<Volume, OpenError> {
+    let cluster_id: ClusterId = identity.cluster_id.parse().map_err(|_| OpenError::Config {
+        key: "cluster.id",
+        value: identity.cluster_id.clone(),
+        rule: "it is a UUID",
+    })?;
+    let path = root.join(file::VOLUME);
+    let is_new = !disk.exists(&path).map_err(at("look for", &path))?;
+    let stored = if is_new {
+        let streams = files::streams(root);
+        if disk.exists(&streams).map_err(at("look for", &streams))? {
+            let message = "the directory holds streams and no identity".to_owned();
+            return Err(OpenError::Damaged { path, message });
+        }
+        StoredIdentity {
+            format_version: FORMAT_VERSION,
+            cluster_id,
+            node: identity.node.clone(),
+            node_id: NodeId(*rng.uuid().as_bytes()),
+            volume_id: VolumeId(*rng.uuid().as_bytes()),
+        }
+    } else {
+        read_identity(disk, &path, root, identity, cluster_id)?
+    };
+    let volume = Volume {
+        identity: VolumeIdentity {
+            cluster_id: stored.cluster_id.to_string(),
+            node: stored.node.clone(),
+            node_id: stored.node_id.to_string(),
+            volume_id: stored.volume_id.to_string(),
+            is_new,
+        },
+        cluster_id: stored.cluster_id,
+        node_id: stored.node_id,
+        volume_id: stored.volume_id,
+    };
+    if let Some(claims) = claims {
+        check_claims(&**claims, &volume.identity)?;
+    }
+    if is_new {
+        replace_file(disk, &path, &stored.encode(), FileClass::Other).map_err(at("write", &path))?;
+    }
+    Ok(volume)
+}
+
+fn read_identity(
+    disk: &dyn Disk,
+    path: &Path,
+    root: &Path,
+    identity: &Identity,
+    cluster_id: ClusterId,
+) -> Result<StoredIdentity, OpenError> {
+    let bytes = read_file(disk, path, IDENTITY_LIMIT_BYTES).map_err(at("read", path))?;
+    let newer = |found: u32| OpenError::NewerFormat { path: root.to_owned(), found, known: FORMAT_VERSION.into() };
+    let stored = StoredIdentity::decode(&bytes).map_err(|damage| match damage {
+        aof2_format::Damage::Version { what: _, found, supported: _ } => newer(found),
+        other => OpenError::Damaged { path: path.to_owned(), message: other.to_string() },
+    })?;
+    if stored.format_version > FORMAT_VERSION {
+        return Err(newer(stored.format_version.into()));
+    }
+    let foreign = |field: &'static str, found: String, expected: String| OpenError::ForeignDirectory {
+        path: root.to_owned(),
+        field,
+        found,
+        expected,
+    };
+    if stored.cluster_id != cluster_id {
+        return Err(foreign("cluster", stored.cluster_id.to_string(), cluster_id.to_string()));
+    }
+    if stored.node != identity.node {
+        return Err(foreign("node", stored.node, identity.node.clone()));
+    }
+    Ok(stored)
+}
+
+fn check_claims(claims: &dyn Claims, volume: &VolumeIdentity) -> Result<(), OpenError> {
+    match claims.check_volume(volume) {
+        Ok(()) => Ok(()),
+        Err(ClaimError::Pending { message }) => {
+            tracing::warn!(message, "Tier 2 did not tell who owns this node's streams; opening without it");
+            Ok(())
+        }
+        Err(ClaimError::VolumeLost { streams }) => Err(OpenError::VolumeLost { node: volume.node.clone(), streams }),
+        Err(ClaimError::NotOwner { stream, owner: _, address: _ }) => {
+            Err(OpenError::VolumeLost { node: volume.node.clone(), streams: vec![stream] })
+        }
+        Err(ClaimError::PrefixInUse { cluster_id }) => Err(OpenError::PrefixInUse { cluster_id }),
+    }
+}
+
+pub(crate) fn at(verb: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> OpenError {
+    let path = path.to_owned();
+    move |source| OpenError::Disk { verb, path, source }
+}

@@ -1,0 +1,232 @@
+//! A segment that still takes records: positioned writes into blocks that are allocated ahead.
+//!
+//! Bytes at an offset are given once and never rewritten. `allocated >= staged tail >= written >= synced` holds at all times;
+//! a byte is staged only where blocks are allocated, so a full disk is met before anything is acknowledged.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::index::SparseIndex;
+use crate::admit::{Refusal, Space};
+use crate::config::MIB;
+use crate::io::{Disk, DiskFile, FileClass, temporary_path};
+
+/// First allocation; each further one doubles the file up to the target.
+const FIRST_ALLOCATION_BYTES: u64 = MIB;
+
+#[derive(Debug)]
+pub(crate) struct ActiveSegment {
+    pub id: u64,
+    pub file: Arc<dyn DiskFile>,
+    /// Set when the segment takes its first record: sequence of that record.
+    base_sequence: AtomicU64,
+    allocated: AtomicU64,
+    /// Offset behind the last batch that was staged.
+    staged: AtomicU64,
+    written: AtomicU64,
+    synced: AtomicU64,
+    opened_unix_nanos: AtomicU64,
+    epoch: AtomicU32,
+    pub index: Mutex<SparseIndex>,
+    /// Where the file is as long as it does not have its own name.
+    spare: Mutex<Option<PathBuf>>,
+}
+
+/// Why a segment could not be created or grown.
+#[derive(Debug)]
+pub(crate) enum GrowError {
+    Refused(Refusal),
+    Disk { verb: &'static str, path: PathBuf, source: io::Error },
+}
+
+impl ActiveSegment {
+    /// A synced, empty file with its first blocks. Its header and its name come with its first record.
+    pub fn create(disk: &dyn Disk, space: &Space, spare: &Path, id: u64) -> Result<Arc<ActiveSegment>, GrowError> {
+        space.take(FIRST_ALLOCATION_BYTES).map_err(GrowError::Refused)?;
+        let made = Self::create_file(disk, spare);
+        match made {
+            Ok(file) => {
+                let segment = ActiveSegment::of(file, id, FIRST_ALLOCATION_BYTES);
+                *segment.spare.lock() = Some(spare.to_owned());
+                Ok(Arc::new(segment))
+            }
+            Err(error) => {
+                space.remove_segment(FIRST_ALLOCATION_BYTES);
+                Err(no_space_is_refused(error, space))
+            }
+        }
+    }
+
+    fn create_file(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn DiskFile>, GrowError> {
+        let at = |verb: &'static str| move |source: io::Error| GrowError::Disk { verb, path: path.to_owned(), source };
+        let directory = path.parent().unwrap_or(Path::new("."));
+        let temporary = temporary_path(path);
+        if disk.exists(&temporary).map_err(at("look for"))? {
+            disk.unlink(&temporary).map_err(at("remove"))?;
+        }
+        let file = disk.create(&temporary, FileClass::Segment).map_err(at("create"))?;
+        if let Err(error) = file.allocate(0, FIRST_ALLOCATION_BYTES) {
+            // Best effort: recovery removes what is left.
+            let _ = disk.unlink(&temporary);
+            return Err(at("allocate")(error));
+        }
+        file.sync_all().map_err(at("sync"))?;
+        disk.rename(&temporary, path).map_err(at("rename"))?;
+        disk.sync_directory(directory).map_err(at("sync the directory of"))?;
+        Ok(file)
+    }
+
+    fn of(file: Arc<dyn DiskFile>, id: u64, allocated: u64) -> ActiveSegment {
+        ActiveSegment {
+            id,
+            file,
+            base_sequence: AtomicU64::new(u64::MAX),
+            allocated: AtomicU64::new(allocated),
+            staged: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
+            opened_unix_nanos: AtomicU64::new(0),
+            epoch: AtomicU32::new(0),
+            index: Mutex::new(SparseIndex::default()),
+            spare: Mutex::new(None),
+        }
+    }
+
+    /// A segment that recovery found: everything up to `end` is in the file and synced.
+    pub fn recovered(
+        file: Arc<dyn DiskFile>,
+        id: u64,
+        allocated: u64,
+        end: u64,
+        index: SparseIndex,
+        spare: Option<PathBuf>,
+    ) -> ActiveSegment {
+        let segment = ActiveSegment::of(file, id, allocated);
+        segment.staged.store(end, Ordering::Release);
+        segment.written.store(end, Ordering::Release);
+        segment.synced.store(end, Ordering::Release);
+        *segment.index.lock() = index;
+        *segment.spare.lock() = spare;
+        segment
+    }
+
+    /// Called once, when the first record is staged (or was found).
+    pub fn begin(&self, base_sequence: u64, epoch: u32, unix_nanos: i64) {
+        self.base_sequence.store(base_sequence, Ordering::Release);
+        self.epoch.store(epoch, Ordering::Release);
+        self.opened_unix_nanos.store(u64::try_from(unix_nanos).unwrap_or(0), Ordering::Release);
+    }
+
+    pub fn base_sequence(&self) -> u64 {
+        self.base_sequence.load(Ordering::Acquire)
+    }
+
+    /// Gives the file its own name, durably. Done once; recovery takes either name.
+    pub fn name(&self, disk: &dyn Disk, path: &Path) -> io::Result<()> {
+        let mut spare = self.spare.lock();
+        let Some(from) = spare.as_ref() else { return Ok(()) };
+        disk.rename(from, path)?;
+        disk.sync_directory(path.parent().unwrap_or(Path::new(".")))?;
+        *spare = None;
+        Ok(())
+    }
+
+    pub fn note_staged(&self, end: u64) {
+        self.staged.store(end, Ordering::Release);
+    }
+
+    pub fn staged_end(&self) -> u64 {
+        self.staged.load(Ordering::Acquire)
+    }
+
+    pub fn epoch(&self) -> u32 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    pub fn opened_unix_nanos(&self) -> u64 {
+        self.opened_unix_nanos.load(Ordering::Acquire)
+    }
+
+    pub fn allocated(&self) -> u64 {
+        self.allocated.load(Ordering::Acquire)
+    }
+
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    pub fn synced(&self) -> u64 {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// Makes sure that blocks up to `end` are there. Doubles, or takes what is just needed where that is refused.
+    pub fn grow(&self, space: &Space, end: u64, target_bytes: u64) -> Result<(), GrowError> {
+        let allocated = self.allocated();
+        if end <= allocated {
+            return Ok(());
+        }
+        let needed = end.next_multiple_of(FIRST_ALLOCATION_BYTES) - allocated;
+        let doubled = (allocated * 2).min(target_bytes.next_multiple_of(FIRST_ALLOCATION_BYTES)).saturating_sub(allocated);
+        if doubled > needed && self.take(space, allocated, doubled).is_ok() {
+            return Ok(());
+        }
+        self.take(space, allocated, needed)
+    }
+
+    fn take(&self, space: &Space, allocated: u64, more: u64) -> Result<(), GrowError> {
+        space.take(more).map_err(GrowError::Refused)?;
+        match self.file.allocate(allocated, more) {
+            Ok(()) => {
+                self.allocated.store(allocated + more, Ordering::Release);
+                Ok(())
+            }
+            Err(source) => {
+                space.remove_segment(more);
+                let error = GrowError::Disk { verb: "allocate", path: self.file.path().to_owned(), source };
+                Err(no_space_is_refused(error, space))
+            }
+        }
+    }
+
+    /// Writers of one stream exclude each other; bytes come in the order of their offsets.
+    pub fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        assert_eq!(offset, self.written(), "bytes reach a segment in order");
+        let end = offset + bytes.len() as u64;
+        assert!(end <= self.allocated(), "bytes are staged only where blocks are allocated");
+        self.file.write_all_at(bytes, offset)?;
+        self.written.store(end, Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes what is written now durable. Does nothing where it is already.
+    pub fn sync(&self) -> io::Result<bool> {
+        let written = self.written();
+        if self.synced() >= written {
+            return Ok(false);
+        }
+        self.file.sync_data()?;
+        self.synced.fetch_max(written, Ordering::AcqRel);
+        Ok(true)
+    }
+
+    /// The file was cut to `bytes` when it was sealed.
+    pub fn note_length(&self, bytes: u64) {
+        self.allocated.store(bytes, Ordering::Release);
+    }
+}
+
+/// A failed allocation because of space is a refusal, not a broken disk.
+fn no_space_is_refused(error: GrowError, space: &Space) -> GrowError {
+    match error {
+        GrowError::Disk { source, .. }
+            if matches!(source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) =>
+        {
+            GrowError::Refused(space.full())
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,8 @@
+//! Segment files: where the records of a stream lie.
+
+pub(crate) mod active;
+pub(crate) mod files;
+pub(crate) mod index;
+pub(crate) mod scan;
+pub(crate) mod seal;
+pub(crate) mod sealed;

@@ -1,0 +1,147 @@
+//! Sealing: data synced, seal block written and synced, `SealSegment` committed; only then does the segment count as sealed.
+//!
+//! The table of producers as of the end of the segment is part of the same manifest commit, so that recovery needs to read no
+//! sealed segment.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use aof2_format::checksum::Crc64Nvme;
+use aof2_format::manifest_record::ManifestEvent;
+use aof2_format::segment::SegmentSeal;
+
+use super::active::ActiveSegment;
+use super::files;
+use super::sealed::{Sealed, SealedInfo};
+use crate::engine::shared::Shared;
+use crate::manifest::producer_table;
+use crate::metrics::add;
+use crate::stream::write_out::WriteError;
+use crate::stream::{Entry, Stream};
+use crate::work::SealWork;
+
+const READ_BYTES: usize = 1 << 20;
+
+/// Does one seal. A failure of the disk poisons the store.
+pub(crate) fn run(shared: &Shared, work: SealWork) {
+    if shared.poison.is_set() {
+        return;
+    }
+    if let Err(error) = seal(shared, &work) {
+        shared.poison_by(&error);
+    }
+    shared.sealed_changed.notify_all();
+}
+
+fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
+    let SealWork { stream, segment, end, end_sequence, chain, producers } = work;
+    if !write_all_of(shared, stream, segment, *end)? {
+        return Ok(());
+    }
+    let base_sequence = segment.base_sequence();
+    let epoch = segment.epoch();
+    let path = files::segment(&stream.directory, base_sequence, epoch, segment.id);
+    let at = |verb: &'static str| {
+        let path = path.clone();
+        move |source: io::Error| WriteError { verb, path, source }
+    };
+    segment.name(&*shared.disk, &path).map_err(at("rename"))?;
+    segment.sync().map_err(at("sync"))?;
+    let crc64 = checksum(segment, *end).map_err(at("read"))?;
+    let block = SegmentSeal {
+        cluster_id: shared.volume.cluster_id,
+        stream_uuid: stream.identity.uuid,
+        segment_id: segment.id,
+        epoch,
+        base_sequence,
+        end_sequence: *end_sequence,
+        records: end_sequence - base_sequence,
+        data_end: *end,
+        crc64,
+        chain: *chain,
+        sealed_unix_nanos: shared.clock.unix_nanos(),
+        flush_failure: false,
+    };
+    let info = SealedInfo { segment_id: segment.id, epoch, base_sequence, end_sequence: *end_sequence, data_end: *end, crc64 };
+    segment.file.write_all_at(&block.encode(), SegmentSeal::offset(*end)).map_err(at("write"))?;
+    segment.file.truncate(info.file_bytes()).map_err(at("truncate"))?;
+    segment.file.sync_all().map_err(at("sync"))?;
+    let given_back = segment.allocated().saturating_sub(info.file_bytes());
+    segment.note_length(info.file_bytes());
+    shared.space.remove_segment(given_back);
+
+    let events = vec![
+        ManifestEvent::SealSegment {
+            durable_bytes: *end,
+            segment_crc64: crc64,
+            ext_id: 0,
+            watermark: *end_sequence,
+            flush_failure: false,
+        },
+        ManifestEvent::CustomEvent { schema_id: producer_table::SCHEMA_ID, blob: producer_table::encode(producers) },
+    ];
+    if stream.manifest.commit(shared, stream, segment.id, events).is_err() {
+        return Ok(());
+    }
+    let index = segment.index.lock().clone();
+    let sealed = Arc::new(Sealed::new(info, path, Some(index)));
+    replace(stream, segment, sealed);
+    stream.sealed.fetch_max(*end_sequence, Ordering::AcqRel);
+    if let Some(_publishing) = shared.poison.publish() {
+        stream.publish_durable(*end_sequence);
+    }
+    shared.checkpoint.forget_segment(stream.identity.number, segment.id);
+    add(&shared.counters.segments_sealed, 1);
+    let hook = shared.seal_hook.read().clone();
+    if let Some(hook) = hook
+        && let Some(sealed) = stream.sealed_segment(segment.id)
+    {
+        hook(&sealed);
+    }
+    Ok(())
+}
+
+/// Gets every byte of the segment into its file. False when the store ends first.
+fn write_all_of(shared: &Shared, stream: &Arc<Stream>, segment: &ActiveSegment, end: u64) -> Result<bool, WriteError> {
+    loop {
+        stream.write_out(shared, true)?;
+        if segment.written() >= end {
+            return Ok(true);
+        }
+        // A round is going to take some of it; after that it may leave memory.
+        let round = stream.staged.lock().round;
+        if round != 0 && shared.journal.rounds.wait(round).is_err() {
+            return Ok(false);
+        }
+        if shared.poison.is_set() {
+            return Ok(false);
+        }
+    }
+}
+
+fn checksum(segment: &ActiveSegment, end: u64) -> io::Result<u64> {
+    let mut crc = Crc64Nvme::default();
+    let mut buffer = vec![0; READ_BYTES];
+    let mut offset = 0;
+    while offset < end {
+        let part = buffer.len().min((end - offset) as usize);
+        let read = segment.file.read_at(&mut buffer[..part], offset)?;
+        if read < part {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        crc.update(&buffer[..part]);
+        offset += part as u64;
+    }
+    Ok(crc.finish())
+}
+
+fn replace(stream: &Stream, segment: &Arc<ActiveSegment>, sealed: Arc<Sealed>) {
+    let mut segments = stream.segments.write();
+    for entry in segments.iter_mut() {
+        if matches!(entry, Entry::Open(open) if open.id == segment.id) {
+            *entry = Entry::Sealed(sealed);
+            return;
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Staging: an append gets its sequences and its place in the segment here, under the stream's lock, and nothing is waited for.
+
+use std::sync::Arc;
+
+use aof2_format::BLOCK_BYTES;
+use aof2_format::record_batch::{self, BodySummary, Fields, HEADER_BYTES};
+use aof2_format::segment::SegmentHeader;
+use parking_lot::MutexGuard;
+
+use super::producers::Verdict;
+use super::{Barred, Entry, Staged, Stream};
+use crate::admit::Refusal;
+use crate::engine::shared::Shared;
+use crate::error::{AppendError, WouldBlockKind};
+use crate::metrics::add;
+use crate::request::{AppendCallback, AppendRequest, Appended, Durability};
+use crate::segment::active::{ActiveSegment, GrowError};
+use crate::work::{SealWork, Work};
+
+/// Staging memory of one stream; less where many streams are active.
+const CHUNK_BYTES: usize = 256 << 10;
+const SMALL_CHUNK_BYTES: usize = 64 << 10;
+const MANY_STREAMS: usize = 256;
+/// Largest number of pieces that wait for the segment writer before appends are held up.
+const MAX_WAITING_PIECES: usize = 64;
+
+/// What became of an append that was not refused.
+pub(crate) enum Outcome {
+    /// Acknowledged at once: buffered, or a duplicate that is durable. The caller calls back after it let the stream go.
+    Done(Appended, Option<AppendCallback>),
+    /// Acknowledged when this round is done. The callback, where there was one, is with the stream.
+    Round(u64, Appended),
+    /// The stream has no segment: the request goes to the opener.
+    NeedsSegment(AppendRequest, Option<AppendCallback>),
+}
+
+/// A refusal gives the callback back.
+pub(crate) type Refused = (AppendError, Option<AppendCallback>);
+
+impl Stream {
+    /// `body` was computed over the payloads by the caller. A durable append with a callback leaves it with the stream; without
+    /// one the caller waits for the round.
+    pub fn stage(
+        self: &Arc<Self>,
+        shared: &Shared,
+        staged: &mut MutexGuard<'_, Staged>,
+        request: AppendRequest,
+        body: &BodySummary,
+        callback: Option<AppendCallback>,
+    ) -> Result<Outcome, Refused> {
+        let admission = shared.space.admission();
+        if let Some(reason) = &*admission {
+            return Err((AppendError::Draining { reason: reason.clone() }, callback));
+        }
+        if let Err(error) = self.check_open(shared, staged) {
+            return Err((error, callback));
+        }
+        let count = u64::from(body.count);
+        if let Some(producer) = request.producer {
+            match staged.producers.judge(producer.id, producer.first_seq, count) {
+                Verdict::New => {}
+                Verdict::Gap { next } => {
+                    let error = AppendError::SequenceGap {
+                        stream: self.name.to_string(),
+                        producer_id: producer.id,
+                        got: producer.first_seq,
+                        next,
+                    };
+                    return Err((error, callback));
+                }
+                Verdict::Duplicate { first_sequence } => {
+                    add(&shared.counters.duplicates, count);
+                    let appended = Appended { first_sequence, count: body.count, duplicate: true };
+                    return Ok(self.acknowledge(shared, staged, request.durability, appended, callback));
+                }
+            }
+        }
+        if let Some(Refusal::Quota { total_bytes, quota_bytes }) = shared.space.over_quota() {
+            return Err((self.at_quota(total_bytes, quota_bytes), callback));
+        }
+        if staged.active.is_none() {
+            staged.active = staged.next.take();
+            (staged.tail, staged.open_offset) = (0, 0);
+        }
+        let Some(active) = staged.active.clone() else {
+            return Ok(Outcome::NeedsSegment(request, callback));
+        };
+        let active = match self.segment_for(shared, staged, active, body.batch_bytes() as u64) {
+            Ok(Some(active)) => active,
+            Ok(None) => return Ok(Outcome::NeedsSegment(request, callback)),
+            Err(error) => return Err((error, callback)),
+        };
+        let first_sequence = self.put(shared, staged, &active, &request, body);
+        let appended = Appended { first_sequence, count: body.count, duplicate: false };
+        Ok(self.acknowledge(shared, staged, request.durability, appended, callback))
+    }
+
+    fn check_open(&self, shared: &Shared, staged: &Staged) -> Result<(), AppendError> {
+        if shared.poison.is_set() {
+            return Err(AppendError::Poisoned { message: shared.poison.reason() });
+        }
+        match &staged.barred {
+            None => {}
+            Some(Barred::Damaged { sequence, message }) => {
+                let message = format!("from sequence {sequence}: {message}");
+                return Err(AppendError::Damaged { stream: self.name.to_string(), message });
+            }
+            Some(Barred::Superseded { to }) => {
+                return Err(AppendError::Superseded { stream: self.name.to_string(), from: self.epoch().into(), to: *to });
+            }
+            Some(Barred::Gone) => unreachable!("the caller looks the name up again"),
+        }
+        if staged.pieces.len() > MAX_WAITING_PIECES || shared.staging.is_full() {
+            return Err(AppendError::WouldBlock {
+                stream: self.name.to_string(),
+                kind: WouldBlockKind::Flush,
+                message: "the disk is behind: too many bytes are staged".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    fn at_quota(&self, total_bytes: u64, quota_bytes: u64) -> AppendError {
+        AppendError::WouldBlock {
+            stream: self.name.to_string(),
+            kind: WouldBlockKind::Admission,
+            message: format!("Tier 0 would hold {total_bytes} bytes, tier0.instance_quota_bytes is {quota_bytes}"),
+        }
+    }
+
+    /// The segment that takes a batch of this size, with blocks for it. `None`: a new one has to be made first.
+    fn segment_for(
+        self: &Arc<Self>,
+        shared: &Shared,
+        staged: &mut Staged,
+        active: Arc<ActiveSegment>,
+        batch_bytes: u64,
+    ) -> Result<Option<Arc<ActiveSegment>>, AppendError> {
+        let target_bytes = shared.config.load().segment.target_bytes;
+        let mut active = active;
+        let end = staged.tail.max(BLOCK_BYTES as u64) + batch_bytes;
+        if end > target_bytes && staged.tail > 0 {
+            if staged.next.is_some() {
+                self.roll(shared, staged);
+                let Some(next) = staged.active.clone() else { return Ok(None) };
+                active = next;
+            } else {
+                self.ask_for_next(shared, staged);
+                // The next one is late. The target gives way before the caller does, up to twice its size.
+                if end > target_bytes.saturating_mul(2).min(aof2_format::segment::MAX_SEGMENT_BYTES) {
+                    return Err(AppendError::WouldBlock {
+                        stream: self.name.to_string(),
+                        kind: WouldBlockKind::Rollover,
+                        message: format!("segment {} is full and the next one is not ready", active.id),
+                    });
+                }
+            }
+        } else if end > target_bytes / 2 {
+            self.ask_for_next(shared, staged);
+        }
+        let end = staged.tail.max(BLOCK_BYTES as u64) + batch_bytes;
+        // The seal block has its place from the start.
+        match active.grow(&shared.space, end + 2 * BLOCK_BYTES as u64, target_bytes) {
+            Ok(()) => Ok(Some(active)),
+            Err(error) => Err(self.cannot_grow(shared, error)),
+        }
+    }
+
+    /// What a caller is told when no blocks were given.
+    pub fn cannot_grow(&self, shared: &Shared, error: GrowError) -> AppendError {
+        match error {
+            GrowError::Refused(Refusal::Quota { total_bytes, quota_bytes }) => self.at_quota(total_bytes, quota_bytes),
+            GrowError::Refused(Refusal::Full { free_bytes, reserve_bytes }) => {
+                AppendError::DiskFull { free_bytes, reserve_bytes }
+            }
+            GrowError::Disk { verb, path, source } => {
+                shared.poison.set(verb, &path, &source);
+                AppendError::Poisoned { message: shared.poison.reason() }
+            }
+        }
+    }
+
+    fn ask_for_next(self: &Arc<Self>, shared: &Shared, staged: &mut Staged) {
+        if staged.next.is_none() && !staged.preparing {
+            staged.preparing = true;
+            shared.work.push(Work::Prepare(self.clone()));
+        }
+    }
+
+    /// The active segment takes no more records; the one made ahead, if there is one, does from here on.
+    pub fn roll(self: &Arc<Self>, shared: &Shared, staged: &mut Staged) {
+        staged.freeze();
+        if let Some(rolled) = staged.active.take() {
+            shared.work.push(Work::Seal(SealWork {
+                stream: self.clone(),
+                segment: rolled,
+                end: staged.tail,
+                end_sequence: staged.next_sequence,
+                chain: staged.chain,
+                producers: Box::new(staged.producers.clone()),
+            }));
+        }
+        staged.active = staged.next.take();
+        staged.tail = 0;
+        staged.open_offset = 0;
+    }
+
+    /// Encodes the batch into the open chunk. Answers its first sequence.
+    fn put(
+        self: &Arc<Self>,
+        shared: &Shared,
+        staged: &mut Staged,
+        active: &Arc<ActiveSegment>,
+        request: &AppendRequest,
+        body: &BodySummary,
+    ) -> u64 {
+        let now = shared.clock.unix_nanos();
+        let first_sequence = staged.next_sequence;
+        let is_first = staged.tail == 0;
+        let head_bytes = if is_first { BLOCK_BYTES } else { 0 };
+        let need = head_bytes + body.batch_bytes();
+        if staged.open.capacity() - staged.open.len() < need {
+            staged.freeze();
+            self.ask_for_write_out(shared, staged);
+            let many = shared.streams.len() > MANY_STREAMS;
+            let chunk = if many { SMALL_CHUNK_BYTES } else { CHUNK_BYTES };
+            staged.open = bytes::BytesMut::with_capacity(chunk.max(need));
+        }
+        if is_first {
+            self.begin_segment(shared, staged, active, now);
+        }
+        let fields = Fields {
+            base_sequence: first_sequence,
+            epoch: self.epoch(),
+            prev_chain: staged.chain,
+            producer: request
+                .producer
+                .map_or_else(Default::default, |producer| record_batch::Producer { id: producer.id, seq: producer.first_seq }),
+            appended_unix_nanos: now,
+            durable_upto: self.durable(),
+        };
+        let mut header = [0; HEADER_BYTES];
+        staged.chain = record_batch::encode_header(&mut header, &fields, body, self.identity.seed);
+        staged.open.extend_from_slice(&header);
+        for payload in &request.payloads {
+            staged.open.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+            staged.open.extend_from_slice(payload);
+        }
+        active.index.lock().note(first_sequence, staged.tail);
+        staged.tail += body.batch_bytes() as u64;
+        staged.position += body.batch_bytes() as u64;
+        active.note_staged(staged.tail);
+        staged.next_sequence += u64::from(body.count);
+        if let Some(producer) = request.producer {
+            staged.producers.note(producer.id, producer.first_seq, u64::from(body.count), first_sequence);
+        }
+        shared.staging.add(need as u64);
+        add(&shared.counters.records_appended, u64::from(body.count));
+        add(&shared.counters.bytes_appended, u64::from(body.bytes));
+        if !staged.is_dirty {
+            staged.is_dirty = true;
+            shared.checkpoint.mark_dirty(self);
+        }
+        first_sequence
+    }
+
+    /// The segment's header goes the way of the records: staged, journaled, written. `SegmentOpened` is staged before it, so the
+    /// round that makes its first record durable makes that durable too.
+    fn begin_segment(self: &Arc<Self>, shared: &Shared, staged: &mut Staged, active: &Arc<ActiveSegment>, now: i64) {
+        let base_sequence = staged.next_sequence;
+        active.begin(base_sequence, self.epoch(), now);
+        let header = SegmentHeader {
+            cluster_id: shared.volume.cluster_id,
+            stream: self.name.clone(),
+            stream_uuid: self.identity.uuid,
+            stream_salt: self.identity.salt,
+            segment_id: active.id,
+            epoch: self.epoch(),
+            base_sequence,
+            prev_chain: staged.chain,
+            created_unix_nanos: now,
+        };
+        staged.open.extend_from_slice(&header.encode());
+        staged.tail = BLOCK_BYTES as u64;
+        staged.position += BLOCK_BYTES as u64;
+        self.segments.write().push(Entry::Open(active.clone()));
+        self.manifest.stage_segment_opened(shared, self, active.id, base_sequence);
+        shared.work.push(Work::Name { stream: self.clone(), segment: active.clone() });
+    }
+
+    pub fn ask_for_write_out(self: &Arc<Self>, shared: &Shared, staged: &mut Staged) {
+        if !staged.is_queued {
+            staged.is_queued = true;
+            shared.segment_writer.push(self.clone());
+        }
+    }
+
+    /// Answers at once, or enlists the stream for the next round.
+    fn acknowledge(
+        self: &Arc<Self>,
+        shared: &Shared,
+        staged: &mut Staged,
+        durability: Durability,
+        appended: Appended,
+        callback: Option<AppendCallback>,
+    ) -> Outcome {
+        let is_durable_already = appended.duplicate && self.durable() >= staged.next_sequence;
+        if durability == Durability::Buffered || is_durable_already {
+            return Outcome::Done(appended, callback);
+        }
+        let round = self.enlist(shared, staged);
+        if let Some(callback) = callback {
+            staged.callbacks.push((callback, appended));
+        }
+        Outcome::Round(round, appended)
+    }
+
+    /// The round that makes durable what is staged now.
+    pub fn enlist(self: &Arc<Self>, shared: &Shared, staged: &mut Staged) -> u64 {
+        if staged.round == 0 {
+            staged.round = shared.journal.enlist(self);
+        }
+        staged.round
+    }
+}

@@ -1,0 +1,242 @@
+//! Reading: a range in bounded batches, from memory, from the active segment's file, or from the map of a sealed segment. Every
+//! batch is verified on every read.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use aof2_format::Damage;
+use aof2_format::record_batch::{self, HEADER_BYTES, MAX_BATCH_BYTES, RecordBatch};
+use aof2_format::segment::DATA_OFFSET;
+use bytes::Bytes;
+
+use super::{Barred, Entry, Stream};
+use crate::engine::shared::Shared;
+use crate::error::ReadError;
+use crate::metrics::add;
+use crate::request::Record;
+use crate::segment::active::ActiveSegment;
+
+const READ_BYTES: usize = 256 << 10;
+
+/// Records of a range, in order, in bounded batches.
+pub struct Reader {
+    shared: Arc<Shared>,
+    stream: Arc<Stream>,
+    next: u64,
+    /// Records still wanted.
+    left: u64,
+    include_staged: bool,
+    /// Where the batch that holds `next` is, if the last read ended there: segment id and offset.
+    cursor: Option<(u64, u64)>,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("stream", &self.stream.name).field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    pub(crate) fn new(shared: Arc<Shared>, stream: Arc<Stream>, from: u64, limit: u64, include_staged: bool) -> Reader {
+        let left = if limit == 0 { u64::MAX } else { limit };
+        Reader { shared, stream, next: from, left, include_staged, cursor: None }
+    }
+
+    /// Sequence of the record that comes next.
+    pub fn position(&self) -> u64 {
+        self.next
+    }
+
+    /// The next records, about `max_bytes` of payload; `None` at the limit or at the end of what may be read now (call again
+    /// later to go on from there).
+    pub fn next_batch(&mut self, max_bytes: usize) -> Result<Option<Vec<Record>>, ReadError> {
+        let first = self.stream.first.load(Ordering::Acquire);
+        if self.next < first {
+            return Err(ReadError::Trimmed { stream: self.stream.name.to_string(), from: self.next, first });
+        }
+        let barred = self.stream.staged.lock().barred.clone();
+        if let Some(Barred::Superseded { to }) = barred {
+            let from = self.stream.epoch().into();
+            return Err(ReadError::Superseded { stream: self.stream.name.to_string(), from, to });
+        }
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        loop {
+            let end = self.end();
+            if self.left == 0 || self.next >= end || bytes >= max_bytes {
+                break;
+            }
+            if !self.read_some(end, max_bytes, &mut bytes, &mut records)? {
+                break;
+            }
+        }
+        if records.is_empty() {
+            return match barred {
+                Some(Barred::Damaged { sequence, message }) if self.left > 0 && self.next >= sequence => {
+                    Err(ReadError::Damaged { stream: self.stream.name.to_string(), sequence, message })
+                }
+                _ => Ok(None),
+            };
+        }
+        add(&self.shared.counters.records_read, records.len() as u64);
+        Ok(Some(records))
+    }
+
+    fn end(&self) -> u64 {
+        if self.include_staged { self.stream.staged.lock().next_sequence } else { self.stream.durable() }
+    }
+
+    /// Reads one block. False when it held nothing that is wanted.
+    fn read_some(
+        &mut self,
+        end: u64,
+        max_bytes: usize,
+        bytes: &mut usize,
+        records: &mut Vec<Record>,
+    ) -> Result<bool, ReadError> {
+        let Some(entry) = self.stream.entry_of(self.next) else { return Ok(false) };
+        let offset = match self.cursor {
+            Some((segment_id, offset)) if segment_id == entry.id() => offset,
+            _ => self.find(&entry)?,
+        };
+        let mut block = self.block(&entry, offset, READ_BYTES)?;
+        let mut at = 0;
+        let before = self.next;
+        while self.left > 0 && self.next < end && *bytes < max_bytes {
+            if at == block.len() {
+                break;
+            }
+            let batch = match record_batch::decode(&block[at..], self.stream.identity.seed) {
+                Ok(batch) => batch,
+                Err(Damage::Short { .. }) if at > 0 => break,
+                Err(Damage::Short { need, .. }) if block.len() < MAX_BATCH_BYTES => {
+                    let longer = self.block(&entry, offset, (need as usize).max(block.len() + HEADER_BYTES))?;
+                    if longer.len() <= block.len() {
+                        return Err(self.damaged(&entry, "the segment ends inside a batch".to_owned()));
+                    }
+                    block = longer;
+                    continue;
+                }
+                Err(damage) => return Err(self.damaged(&entry, damage.to_string())),
+            };
+            let (base, batch_end) = (batch.base_sequence(), batch.end_sequence());
+            let length = batch.batch_bytes();
+            if base > self.next {
+                return Err(self.damaged(&entry, format!("sequence {base} stands where {} was expected", self.next)));
+            }
+            if batch_end > self.next {
+                self.take(&batch, &block, end, bytes, records);
+                if self.next < batch_end {
+                    break;
+                }
+            }
+            at += length;
+        }
+        self.cursor = Some((entry.id(), offset + at as u64));
+        Ok(self.next > before)
+    }
+
+    fn take(&mut self, batch: &RecordBatch<'_>, block: &Bytes, end: u64, bytes: &mut usize, records: &mut Vec<Record>) {
+        if batch.gap().is_some() {
+            self.next = batch.end_sequence();
+            return;
+        }
+        let fields = batch.fields();
+        for (index, payload) in batch.payloads().enumerate() {
+            let sequence = fields.base_sequence + index as u64;
+            if sequence < self.next {
+                continue;
+            }
+            if sequence >= end || self.left == 0 {
+                return;
+            }
+            let has_producer = fields.producer.id != 0;
+            records.push(Record {
+                sequence,
+                payload: block.slice_ref(payload),
+                producer_id: fields.producer.id,
+                producer_seq: if has_producer { fields.producer.seq + index as u64 } else { 0 },
+                appended_unix_nanos: fields.appended_unix_nanos,
+            });
+            *bytes += payload.len();
+            self.next = sequence + 1;
+            self.left -= 1;
+        }
+    }
+
+    fn find(&self, entry: &Entry) -> Result<u64, ReadError> {
+        match entry {
+            Entry::Open(segment) => Ok(segment.index.lock().find(self.next).unwrap_or(DATA_OFFSET)),
+            Entry::Sealed(segment) => segment
+                .find(&*self.shared.disk, self.stream.identity.seed, self.next)
+                .map_err(|source| self.cannot_read(&segment.path, segment.info.segment_id, source)),
+        }
+    }
+
+    fn block(&self, entry: &Entry, offset: u64, length: usize) -> Result<Bytes, ReadError> {
+        match entry {
+            Entry::Open(segment) => self
+                .stream
+                .read_open(segment, offset, length)
+                .map_err(|source| self.cannot_read(segment.file.path(), segment.id, source)),
+            Entry::Sealed(segment) => {
+                let bytes = segment
+                    .bytes(&*self.shared.disk)
+                    .map_err(|source| self.cannot_read(&segment.path, segment.info.segment_id, source))?;
+                let from = (offset as usize).min(bytes.len());
+                Ok(bytes.slice(from..))
+            }
+        }
+    }
+
+    fn cannot_read(&self, path: &std::path::Path, segment_id: u64, source: io::Error) -> ReadError {
+        match source.kind() {
+            io::ErrorKind::NotFound => ReadError::NotResident { stream: self.stream.name.to_string(), segment_id },
+            _ => ReadError::Disk { path: path.to_owned(), source: Arc::new(source) },
+        }
+    }
+
+    fn damaged(&self, entry: &Entry, what: String) -> ReadError {
+        ReadError::Damaged {
+            stream: self.stream.name.to_string(),
+            sequence: self.next,
+            message: format!("segment {}: {what}", entry.id()),
+        }
+    }
+}
+
+impl Stream {
+    /// The segment that holds a sequence.
+    fn entry_of(&self, sequence: u64) -> Option<Entry> {
+        let segments = self.segments.read();
+        let after = segments.partition_point(|entry| entry.base_sequence() <= sequence);
+        after.checked_sub(1).map(|at| segments[at].clone())
+    }
+
+    /// Bytes of a segment that is not sealed, from `offset` on: from memory as long as they are there.
+    fn read_open(&self, segment: &ActiveSegment, offset: u64, length: usize) -> io::Result<Bytes> {
+        {
+            let staged = self.staged.lock();
+            let piece = staged.pieces.iter().find(|piece| {
+                piece.segment.id == segment.id
+                    && piece.offset <= offset
+                    && offset < piece.offset + piece.bytes.len() as u64
+            });
+            if let Some(piece) = piece {
+                return Ok(piece.bytes.slice((offset - piece.offset) as usize..));
+            }
+            let is_active = staged.active.as_ref().is_some_and(|active| active.id == segment.id);
+            if is_active && offset >= staged.open_offset && offset < staged.open_offset + staged.open.len() as u64 {
+                return Ok(Bytes::copy_from_slice(&staged.open[(offset - staged.open_offset) as usize..]));
+            }
+        }
+        // Bytes leave memory only after they are in the file.
+        let written = segment.written();
+        let length = length.min(written.saturating_sub(offset) as usize);
+        let mut buffer = vec![0; length];
+        let read = segment.file.read_at(&mut buffer, offset)?;
+        buffer.truncate(read);
+        Ok(Bytes::from(buffer))
+    }
+}

@@ -1,0 +1,222 @@
+//! Staged bytes leave memory: into the journal's commit, into segment files, onto stable storage.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aof2_format::journal::{FRAME_HEADER_BYTES, FrameHeader};
+
+use super::{Entry, Piece, Staged, Stream};
+use crate::engine::shared::Shared;
+use crate::request::{AppendCallback, Appended};
+use crate::segment::active::ActiveSegment;
+
+/// Bytes per write; the next piece is written when the device has the last one.
+const PIECE_BYTES: usize = 256 << 10;
+
+/// A failed write or sync, with its file.
+#[derive(Debug)]
+pub(crate) struct WriteError {
+    pub verb: &'static str,
+    pub path: PathBuf,
+    pub source: io::Error,
+}
+
+/// What a round took from a stream.
+pub(crate) struct Taken {
+    /// Count of records that are durable when the round is done.
+    pub durable: u64,
+    pub callbacks: Vec<(AppendCallback, Appended)>,
+    /// The bytes are too many for the journal, or have left memory: they are written and synced in their segment.
+    pub is_direct: bool,
+    pub frames: u32,
+}
+
+impl Stream {
+    /// Takes what is staged for a round of the journal: appends frames to `commit`, or says that the segment has to be synced.
+    pub fn take_for_round(self: &Arc<Self>, shared: &Shared, commit: &mut Vec<u8>, direct_above_bytes: u64) -> Taken {
+        let mut guard = self.staged.lock();
+        let staged = &mut *guard;
+        staged.round = 0;
+        let callbacks = std::mem::take(&mut staged.callbacks);
+        let uncovered = staged.uncovered();
+        let mut taken = Taken { durable: staged.next_sequence, callbacks, is_direct: false, frames: 0 };
+        if uncovered == 0 {
+            return taken;
+        }
+        if staged.left > staged.covered || uncovered > direct_above_bytes {
+            taken.is_direct = true;
+        } else {
+            taken.frames = self.put_frames(staged, commit);
+        }
+        staged.covered = staged.position;
+        staged.covered_sequence = staged.next_sequence;
+        // The segment has to catch up with what the journal took, also when no append comes any more.
+        if !staged.is_dirty {
+            staged.is_dirty = true;
+            shared.checkpoint.mark_dirty(self);
+        }
+        if !staged.pieces.is_empty() {
+            self.ask_for_write_out(shared, staged);
+        }
+        taken
+    }
+
+    /// One frame per run of bytes in one segment.
+    fn put_frames(&self, staged: &Staged, commit: &mut Vec<u8>) -> u32 {
+        let mut frames = 0;
+        let mut run: Option<Run> = None;
+        let open = staged.active.as_ref().filter(|_| !staged.open.is_empty()).map(|active| {
+            let start = staged.position - staged.open.len() as u64;
+            (active, staged.open_offset, start, &staged.open[..])
+        });
+        let pieces = staged.pieces.iter().map(|piece| (&piece.segment, piece.offset, piece.start, &piece.bytes[..]));
+        for (segment, offset, start, bytes) in pieces.chain(open) {
+            let end = start + bytes.len() as u64;
+            if end <= staged.covered {
+                continue;
+            }
+            let skip = staged.covered.saturating_sub(start);
+            let bytes = &bytes[skip as usize..];
+            let position = offset + skip;
+            if run.as_ref().is_none_or(|run| run.segment_id != segment.id) {
+                if let Some(run) = run.take() {
+                    run.end(self, commit);
+                    frames += 1;
+                }
+                let base_sequence = if frames == 0 && position > 0 { staged.covered_sequence } else { segment.base_sequence() };
+                run = Some(Run { segment_id: segment.id, position, base_sequence, header_at: commit.len() });
+                commit.resize(commit.len() + FRAME_HEADER_BYTES, 0);
+            }
+            commit.extend_from_slice(bytes);
+        }
+        if let Some(run) = run {
+            run.end(self, commit);
+            frames += 1;
+        }
+        frames
+    }
+
+    /// Writes staged bytes to their segments: full pieces, or (`all`) everything that may leave memory. Bytes that a round is
+    /// going to take stay, so that the journal gets them whole.
+    pub fn write_out(self: &Arc<Self>, shared: &Shared, all: bool) -> Result<(), WriteError> {
+        let _writing = self.writing.lock();
+        if all {
+            self.staged.lock().freeze();
+        }
+        while let Some(piece) = self.next_piece() {
+            write_piece(shared, &piece)?;
+            let mut staged = self.staged.lock();
+            let written = piece.bytes.len() as u64;
+            staged.left = piece.end();
+            if let Some(front) = staged.pieces.front_mut() {
+                if front.bytes.len() as u64 == written {
+                    staged.pieces.pop_front();
+                } else {
+                    let _ = front.bytes.split_to(written as usize);
+                    front.offset += written;
+                    front.start += written;
+                }
+            }
+            drop(staged);
+            shared.staging.remove(written);
+        }
+        Ok(())
+    }
+
+    fn next_piece(&self) -> Option<Piece> {
+        let mut staged = self.staged.lock();
+        let (round, covered) = (staged.round, staged.covered);
+        let Some(front) = staged.pieces.front() else {
+            staged.is_queued = false;
+            return None;
+        };
+        if round == 0 || front.end() <= covered {
+            return Some(front.clone());
+        }
+        if front.start >= covered {
+            staged.is_queued = false;
+            return None;
+        }
+        let mut piece = front.clone();
+        piece.bytes.truncate((covered - piece.start) as usize);
+        Some(piece)
+    }
+
+    /// Segments that are not sealed, oldest first.
+    pub fn open_segments(&self) -> Vec<Arc<ActiveSegment>> {
+        let segments = self.segments.read();
+        let open = segments.iter().filter_map(|entry| match entry {
+            Entry::Open(segment) => Some(segment.clone()),
+            Entry::Sealed(_) => None,
+        });
+        open.collect()
+    }
+
+    /// Syncs what is written of every segment that is not sealed.
+    pub fn sync_segments(&self) -> Result<(), WriteError> {
+        for segment in self.open_segments() {
+            segment.sync().map_err(|source| WriteError {
+                verb: "sync",
+                path: segment.file.path().to_owned(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Writes and syncs everything that may leave memory. Answers the count of records that are durable by it, if it is known:
+    /// bytes that wait for a round become durable by the round.
+    pub fn settle(self: &Arc<Self>, shared: &Shared) -> Result<Option<u64>, WriteError> {
+        let (position, sequence) = {
+            let staged = self.staged.lock();
+            (staged.position, staged.next_sequence)
+        };
+        self.write_out(shared, true)?;
+        self.sync_segments()?;
+        let mut staged = self.staged.lock();
+        if staged.left < position {
+            return Ok(None);
+        }
+        if staged.covered < position {
+            staged.covered = position;
+            staged.covered_sequence = sequence;
+        }
+        Ok(Some(sequence))
+    }
+}
+
+struct Run {
+    segment_id: u64,
+    position: u64,
+    base_sequence: u64,
+    header_at: usize,
+}
+
+impl Run {
+    fn end(self, stream: &Stream, commit: &mut [u8]) {
+        let body_at = self.header_at + FRAME_HEADER_BYTES;
+        let header = FrameHeader::StreamBytes {
+            stream: stream.identity.number,
+            segment_id: self.segment_id,
+            position: self.position,
+            base_sequence: self.base_sequence,
+        };
+        let body_bytes = (commit.len() - body_at) as u32;
+        commit[self.header_at..body_at].copy_from_slice(&header.encode(body_bytes));
+    }
+}
+
+fn write_piece(shared: &Shared, piece: &Piece) -> Result<(), WriteError> {
+    let mut offset = piece.offset;
+    for part in piece.bytes.chunks(PIECE_BYTES) {
+        piece.segment.write(part, offset).map_err(|source| WriteError {
+            verb: "write",
+            path: piece.segment.file.path().to_owned(),
+            source,
+        })?;
+        shared.pacer.push(&piece.segment.file, offset, part.len() as u64);
+        offset += part.len() as u64;
+    }
+    Ok(())
+}
