@@ -1,0 +1,258 @@
+//! `dump`: the engine in one page.
+
+use aof2_admin_api::report::Tier2Report;
+use aof2_admin_api::{Dump, Refusal};
+
+use crate::cli::Connection;
+use crate::exit::{Failure, Outcome};
+use crate::render;
+
+pub async fn run(connection: &Connection) -> Result<Outcome, Failure> {
+    let dump = super::admin(connection)?.dump().await?;
+    if connection.json {
+        render::json(&dump)?;
+    } else {
+        render::line(&render::pairs(rows(&dump)))?;
+    }
+    Ok(Outcome::Clean)
+}
+
+fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
+    let Dump {
+        version,
+        node,
+        node_id,
+        volume_id,
+        cluster_id,
+        process_start,
+        ready,
+        refusal,
+        config,
+        tier0,
+        tier1,
+        tier2,
+        manifest,
+        journal,
+        flush_failures,
+        would_block,
+        drain,
+        streams,
+        operator_epoch,
+    } = dump;
+    let mut rows = vec![
+        (
+            "node",
+            format!("{node}, aof2-engine {version}, up since {process_start}"),
+        ),
+        ("ready", ready_line(*ready, refusal.as_ref())),
+        ("streams", streams.to_string()),
+        (
+            "tier 0",
+            render::share(tier0.total_bytes, tier0.instance_quota_bytes),
+        ),
+        (
+            "",
+            format!(
+                "cluster limit {}, volume {}",
+                limit(tier0.cluster_max_bytes),
+                limit(tier0.storage_bytes)
+            ),
+        ),
+        (
+            "",
+            format!("{} hydrations queued", tier0.activation_queue_depth),
+        ),
+        ("tier 1", render::share(tier1.total_bytes, tier1.max_bytes)),
+        (
+            "",
+            format!("hydration p99 {:.1} ms", tier1.hydration_latency_p99_ms),
+        ),
+    ];
+    match tier2 {
+        None => rows.push(("tier 2", "not configured".into())),
+        Some(tier2) => rows.extend(tier2_rows(tier2)),
+    }
+    let refused: Vec<String> = would_block
+        .iter()
+        .filter(|(_, count)| **count > 0)
+        .map(|(kind, count)| format!("{kind} {count}"))
+        .collect();
+    let drain_line = match (&drain.reason, &drain.message) {
+        (Some(reason), Some(message)) => format!("{:?} ({reason:?}: {message})", drain.phase),
+        (Some(reason), None) => format!("{:?} ({reason:?})", drain.phase),
+        (None, Some(message)) => format!("{:?} ({message})", drain.phase),
+        (None, None) => format!("{:?}", drain.phase),
+    };
+    let revision = if config.revision.is_empty() {
+        "none"
+    } else {
+        &config.revision
+    };
+    let restart = if config.restart_pending {
+        ", a restart is pending"
+    } else {
+        ""
+    };
+    rows.extend([
+        ("flush failures", flush_failures.to_string()),
+        (
+            "refused appends",
+            if refused.is_empty() {
+                "none".into()
+            } else {
+                refused.join(", ")
+            },
+        ),
+        ("drain", drain_line),
+        (
+            "journal",
+            format!(
+                "{} files, {}, {} rounds, {} checkpoints",
+                journal.files,
+                render::bytes(journal.bytes),
+                journal.rounds,
+                journal.checkpoints
+            ),
+        ),
+        (
+            "manifest",
+            format!(
+                "{} records, replay version {}, readable from {} on",
+                manifest.records, manifest.replay_version, manifest.min_reader_version
+            ),
+        ),
+        (
+            "config",
+            format!("revision {revision}, {} reloads{restart}", config.reloads),
+        ),
+    ]);
+    if let Some(error) = &config.error {
+        rows.push(("config REFUSED", error.clone()));
+    }
+    rows.extend([
+        ("cluster id", known(cluster_id)),
+        ("node id", known(node_id)),
+        ("volume id", known(volume_id)),
+        ("operator epoch", operator_epoch.to_string()),
+    ]);
+    rows
+}
+
+fn ready_line(ready: bool, refusal: Option<&Refusal>) -> String {
+    match refusal {
+        None => render::yes_no(ready),
+        Some(Refusal {
+            reason,
+            message,
+            streams,
+            cluster_id,
+        }) => {
+            let mut line = format!("NO: {reason}: {message}");
+            if !streams.is_empty() {
+                line += &format!(" [streams: {}]", streams.join(", "));
+            }
+            if let Some(cluster_id) = cluster_id {
+                line += &format!(" [cluster {cluster_id}]");
+            }
+            line
+        }
+    }
+}
+
+fn tier2_rows(tier2: &Tier2Report) -> Vec<(&'static str, String)> {
+    let Tier2Report {
+        reachable,
+        probed,
+        reason,
+        message,
+        pending_uploads,
+        pending_upload_bytes,
+        upload_retry_attempts,
+        uploaded_segments,
+        uploaded_bytes,
+        pending_claims,
+    } = tier2;
+    let probe = if *probed {
+        ""
+    } else {
+        ", conditional writes not yet proven"
+    };
+    let state = match (reachable, reason, message) {
+        (true, _, _) => format!("reachable{probe}"),
+        (false, Some(reason), Some(message)) => format!("NOT REACHABLE: {reason}: {message}"),
+        (false, Some(reason), None) => format!("NOT REACHABLE: {reason}"),
+        (false, None, _) => "NOT REACHABLE".into(),
+    };
+    vec![
+        ("tier 2", state),
+        (
+            "",
+            format!(
+                "{uploaded_segments} segments uploaded, {}",
+                render::bytes(*uploaded_bytes)
+            ),
+        ),
+        (
+            "",
+            format!(
+                "{pending_uploads} uploads pending, {}; {upload_retry_attempts} retries; {pending_claims} claims pending",
+                render::bytes(*pending_upload_bytes)
+            ),
+        ),
+    ]
+}
+
+fn limit(bytes: u64) -> String {
+    if bytes == 0 {
+        "not told".into()
+    } else {
+        render::bytes(bytes)
+    }
+}
+
+fn known(id: &str) -> String {
+    if id.is_empty() {
+        "not known".into()
+    } else {
+        id.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_says_first_what_is_wrong() {
+        let dump = Dump {
+            node: "orders-0".into(),
+            version: "0.1.0".into(),
+            refusal: Some(Refusal {
+                reason: "VolumeLost".into(),
+                message: "the volume is empty".into(),
+                streams: vec!["a".into(), "b".into()],
+                cluster_id: None,
+            }),
+            tier2: Some(Tier2Report {
+                reason: Some("AccessDenied".into()),
+                message: Some("bucket orders".into()),
+                ..Tier2Report::default()
+            }),
+            would_block: [("Admission".to_owned(), 3), ("Tail".to_owned(), 0)].into(),
+            ..Dump::default()
+        };
+        let page = render::pairs(rows(&dump));
+        assert!(
+            page.contains("NO: VolumeLost: the volume is empty [streams: a, b]"),
+            "{page}"
+        );
+        assert!(
+            page.contains("NOT REACHABLE: AccessDenied: bucket orders"),
+            "{page}"
+        );
+        assert!(
+            page.contains("Admission 3\n"),
+            "kinds that never refused are left out: {page}"
+        );
+    }
+}

@@ -1,0 +1,51 @@
+//! One file per verb, or per few that belong together.
+
+mod append;
+mod config;
+mod dump;
+mod lifecycle;
+mod load;
+mod read;
+mod seal;
+mod streams;
+mod verify;
+
+use aof2_admin_api::client::Client;
+
+use crate::cli::{Connection, Verb};
+use crate::exit::{Failure, Outcome};
+use crate::tls;
+
+pub async fn run(connection: &Connection, verb: Verb) -> Result<Outcome, Failure> {
+    match verb {
+        Verb::Dump => dump::run(connection).await,
+        Verb::Streams => streams::streams(connection).await,
+        Verb::Segments { stream } => streams::segments(connection, stream.as_deref()).await,
+        Verb::Seal { stream } => seal::seal(connection, stream.as_deref()).await,
+        Verb::Flush => seal::flush(connection).await,
+        Verb::Append(arguments) => append::run(connection, arguments).await,
+        Verb::Read(arguments) => read::read(connection, arguments).await,
+        Verb::Tail(arguments) => read::tail(connection, arguments).await,
+        Verb::Load(arguments) => load::run(connection, arguments).await,
+        Verb::Verify => verify::run(connection).await,
+        Verb::Config(verb) => config::run(connection, verb).await,
+        Verb::Drain(arguments) => lifecycle::drain(connection, arguments).await,
+        Verb::Resume => lifecycle::resume(connection).await,
+        Verb::Prestop => lifecycle::prestop(connection).await,
+    }
+}
+
+/// The admin API, over the Unix socket or over mutual TLS.
+fn admin(connection: &Connection) -> Result<Client, Failure> {
+    let client = match (
+        &connection.url,
+        &connection.tls_directory,
+        &connection.server_name,
+    ) {
+        (Some(url), Some(directory), Some(server_name)) => {
+            Client::tls(tls::address(url)?, server_name, tls::config(directory)?)?
+        }
+        _ => Client::unix(&connection.admin_socket),
+    };
+    Ok(client.with_timeout(connection.timeout))
+}

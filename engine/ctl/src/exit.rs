@@ -1,0 +1,117 @@
+//! How a tool ends: what it found, or why it found nothing.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use aof2_admin_api::ErrorReason;
+use aof2_admin_api::client::ClientError;
+use tonic::Code;
+
+/// What a verb that ran to its end found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Clean,
+    /// It worked, and the answer is no: records are lost, a file is not valid.
+    Negative,
+}
+
+/// Why a verb did not run to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The command line, or what was given on standard input.
+    Usage(String),
+    /// Nobody answers; the same may work later.
+    Unavailable(String),
+    /// Whoever was asked said no.
+    Refused(String),
+}
+
+impl Failure {
+    fn parts(&self) -> (u8, &str) {
+        match self {
+            Failure::Usage(message) => (2, message),
+            Failure::Unavailable(message) => (3, message),
+            Failure::Refused(message) => (4, message),
+        }
+    }
+
+    pub fn report(&self) -> ExitCode {
+        let (code, message) = self.parts();
+        // Nobody reads standard error: nothing is left to do about it.
+        let _ = writeln!(std::io::stderr(), "error: {message}");
+        ExitCode::from(code)
+    }
+}
+
+pub fn code(result: Result<Outcome, Failure>) -> ExitCode {
+    match result {
+        Ok(Outcome::Clean) => ExitCode::SUCCESS,
+        Ok(Outcome::Negative) => ExitCode::from(1),
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Nothing was asked: say what can be.
+pub fn usage(mut command: clap::Command) -> ExitCode {
+    let _ = command.print_help();
+    ExitCode::from(2)
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let cause = std::error::Error::source(&error)
+            .map(|cause| format!(": {cause}"))
+            .unwrap_or_default();
+        let message = format!("{error}{cause}");
+        match &error {
+            ClientError::ServerName { .. } => Failure::Usage(message),
+            ClientError::Unreachable { .. } => Failure::Unavailable(format!(
+                "{message}; is the engine running, and is --admin-socket (or --url) right?"
+            )),
+            ClientError::Timeout { .. }
+            | ClientError::Tls { .. }
+            | ClientError::Broken { .. }
+            | ClientError::Decode { .. } => Failure::Unavailable(message),
+            ClientError::Refused { body, .. } => match body.reason {
+                ErrorReason::BadRequest => Failure::Usage(message),
+                ErrorReason::NotServing | ErrorReason::Tier2Unreachable | ErrorReason::Internal => {
+                    Failure::Unavailable(message)
+                }
+                ErrorReason::NotFound
+                | ErrorReason::StaleOperatorEpoch
+                | ErrorReason::Draining
+                | ErrorReason::DiskFull
+                | ErrorReason::Unknown => Failure::Refused(message),
+            },
+        }
+    }
+}
+
+/// A refusal of the data API. `verb` names what was asked.
+pub fn of_status(verb: &str, status: &tonic::Status) -> Failure {
+    let message = format!("{verb}: {}", status.message());
+    match status.code() {
+        Code::Unavailable
+        | Code::DeadlineExceeded
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::Internal => Failure::Unavailable(message),
+        Code::InvalidArgument => Failure::Usage(message),
+        Code::Ok
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::DataLoss
+        | Code::Unauthenticated => Failure::Refused(message),
+    }
+}
+
+/// Writing a result failed: the reader went away, or the disk behind it is full.
+pub fn of_output(error: std::io::Error) -> Failure {
+    Failure::Unavailable(format!("standard output cannot be written: {error}"))
+}

@@ -1,0 +1,511 @@
+//! `manifest-inspect`: the manifest records of a data directory or of one chunk file, read only and without the engine.
+//!
+//! The engine may be running: what lies behind the last whole commit of a newest chunk may just be on its way there, or still in
+//! the journal alone. It is told, and is no finding. Damage anywhere else is one.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use aof2_format::manifest_chunk::{DATA_OFFSET, ManifestChunkHeader};
+use aof2_format::manifest_record::{HydrationSource, ManifestEvent, ManifestRecord};
+use aof2_format::names::file;
+use aof2_format::{Damage, Seed, manifest_chunk};
+use clap::Parser;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::exit::{Failure, Outcome};
+use crate::render::{self, Column};
+
+/// Chunks are rolled far below this.
+const MAX_CHUNK_BYTES: u64 = 256 << 20;
+
+/// Prints the manifest records of a data directory or of a chunk file. Reads only; a running engine is not disturbed.
+///
+/// Exit codes: 0 ok, 1 damage was found, 2 usage.
+#[derive(Debug, Parser)]
+#[command(
+    name = "manifest-inspect",
+    disable_version_flag = true,
+    max_term_width = 110
+)]
+pub struct Arguments {
+    /// Print the version and exit.
+    #[arg(long, short = 'V')]
+    pub version: bool,
+    /// A data directory, a stream's directory, or a chunk file (.mlog).
+    #[arg(value_name = "DIR|FILE", required_unless_present = "version")]
+    pub place: Option<PathBuf>,
+    /// Only this stream of a data directory.
+    #[arg(long, value_name = "STREAM")]
+    pub stream: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One chunk as it was read.
+#[derive(Debug, Serialize)]
+pub struct Chunk {
+    pub file: String,
+    pub stream: String,
+    pub epoch: u32,
+    pub chunk: u64,
+    pub commits: u64,
+    pub records: Vec<Record>,
+    /// Bytes behind the last whole commit that are not zero.
+    pub unfinished_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Record {
+    pub manifest_sequence: u64,
+    pub time: String,
+    pub epoch: u32,
+    pub segment_id: u64,
+    pub type_id: u16,
+    pub event: &'static str,
+    pub fields: Value,
+}
+
+pub fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
+    let Some(place) = &arguments.place else {
+        return Err(Failure::Usage(
+            "name a data directory or a chunk file".into(),
+        ));
+    };
+    let files = chunk_files(place, arguments.stream.as_deref())?;
+    if files.is_empty() {
+        return Err(Failure::Usage(format!(
+            "{}: no manifest chunk (*.mlog) lies here",
+            place.display()
+        )));
+    }
+    let mut chunks = Vec::new();
+    for files in files.values() {
+        for (index, file) in files.iter().enumerate() {
+            chunks.push(read_chunk(file, index + 1 == files.len())?);
+        }
+    }
+    if arguments.json {
+        render::json(&chunks)?;
+    } else {
+        render::line(&page(&chunks))?;
+    }
+    let is_damaged = chunks.iter().any(|chunk| chunk.damage.is_some());
+    Ok(if is_damaged {
+        Outcome::Negative
+    } else {
+        Outcome::Clean
+    })
+}
+
+/// Chunk files by the directory that they lie in, oldest first.
+fn chunk_files(
+    place: &Path,
+    only: Option<&str>,
+) -> Result<BTreeMap<PathBuf, Vec<PathBuf>>, Failure> {
+    let unreadable =
+        |path: &Path, error: std::io::Error| Failure::Usage(format!("{}: {error}", path.display()));
+    let metadata = fs::metadata(place).map_err(|error| unreadable(place, error))?;
+    let parent = place.parent().unwrap_or(Path::new("")).to_path_buf();
+    if metadata.is_file() {
+        return Ok(BTreeMap::from([(parent, vec![place.to_path_buf()])]));
+    }
+    let mut directories = vec![place.to_path_buf(), place.join(file::MANIFEST_DIR)];
+    let streams = place.join(file::STREAMS_DIR);
+    if streams.is_dir() {
+        for entry in fs::read_dir(&streams).map_err(|error| unreadable(&streams, error))? {
+            let entry = entry.map_err(|error| unreadable(&streams, error))?;
+            let name = entry.file_name();
+            if name
+                .to_str()
+                .and_then(file::parse_stream_dir)
+                .is_some_and(|stream| only.is_none_or(|only| only == stream.as_str()))
+            {
+                directories.push(entry.path().join(file::MANIFEST_DIR));
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    for directory in directories
+        .into_iter()
+        .filter(|directory| directory.is_dir())
+    {
+        let mut chunks = Vec::new();
+        for entry in fs::read_dir(&directory).map_err(|error| unreadable(&directory, error))? {
+            let entry = entry.map_err(|error| unreadable(&directory, error))?;
+            if entry
+                .file_name()
+                .to_str()
+                .and_then(file::parse_manifest_chunk)
+                .is_some()
+            {
+                chunks.push(entry.path());
+            }
+        }
+        chunks.sort();
+        if !chunks.is_empty() {
+            found.insert(directory, chunks);
+        }
+    }
+    Ok(found)
+}
+
+fn read_chunk(path: &Path, is_newest: bool) -> Result<Chunk, Failure> {
+    let unreadable = |problem: String| Failure::Usage(format!("{}: {problem}", path.display()));
+    let length = fs::metadata(path)
+        .map_err(|error| unreadable(error.to_string()))?
+        .len();
+    if length > MAX_CHUNK_BYTES {
+        return Err(unreadable(format!(
+            "has {length} bytes, a chunk has at most {MAX_CHUNK_BYTES}"
+        )));
+    }
+    let bytes = fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+    Ok(decode_chunk(&path.display().to_string(), &bytes, is_newest))
+}
+
+fn decode_chunk(file: &str, bytes: &[u8], is_newest: bool) -> Chunk {
+    let mut chunk = Chunk {
+        file: file.to_owned(),
+        stream: String::new(),
+        epoch: 0,
+        chunk: 0,
+        commits: 0,
+        records: Vec::new(),
+        unfinished_bytes: 0,
+        damage: None,
+    };
+    let header = match ManifestChunkHeader::decode(bytes) {
+        Ok(header) => header,
+        Err(damage) => {
+            chunk.damage = Some(damage.to_string());
+            return chunk;
+        }
+    };
+    chunk.stream = header.stream.to_string();
+    chunk.epoch = header.epoch;
+    chunk.chunk = header.chunk;
+    let seed = Seed::new(header.stream_salt);
+    let (mut at, mut chain, mut next) = (
+        DATA_OFFSET as usize,
+        header.prev_chain,
+        header.base_manifest_sequence,
+    );
+    let end = loop {
+        match manifest_chunk::decode_commit(&bytes[at..], seed) {
+            Ok(commit) => {
+                let first = commit.records[0].manifest_sequence;
+                if commit.prev_chain != chain || first != next {
+                    break Some(format!(
+                        "offset {at}: commit of record {first} does not follow record {next}'s predecessor"
+                    ));
+                }
+                chain = commit.chain;
+                next = first + commit.records.len() as u64;
+                chunk.commits += 1;
+                chunk.records.extend(commit.records.iter().map(to_record));
+                at += commit.bytes;
+            }
+            Err(damage) => break end_of(&damage, &bytes[at..], at),
+        }
+    };
+    chunk.unfinished_bytes = used(&bytes[at..]);
+    // Whatever is behind the last commit of the newest chunk was never part of it.
+    chunk.damage = end.filter(|_| !is_newest || chunk.unfinished_bytes == 0);
+    chunk
+}
+
+/// Bytes up to the last that is not zero.
+fn used(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |last| last as u64 + 1)
+}
+
+/// `None` where the commits just end.
+fn end_of(damage: &Damage, rest: &[u8], at: usize) -> Option<String> {
+    (used(rest) > 0).then(|| format!("offset {at}: {damage}"))
+}
+
+fn to_record(record: &ManifestRecord) -> Record {
+    let ManifestRecord {
+        stream_uuid: _,
+        segment_id,
+        manifest_sequence,
+        wall_unix_nanos,
+        epoch,
+        event,
+    } = record;
+    Record {
+        manifest_sequence: *manifest_sequence,
+        time: render::time(*wall_unix_nanos),
+        epoch: *epoch,
+        segment_id: *segment_id,
+        type_id: event.type_id(),
+        event: event.name(),
+        fields: fields(event),
+    }
+}
+
+fn fields(event: &ManifestEvent) -> Value {
+    match event {
+        ManifestEvent::SegmentOpened {
+            base_sequence,
+            epoch,
+        } => json!({"base_sequence": base_sequence, "epoch": epoch}),
+        ManifestEvent::SealSegment {
+            durable_bytes,
+            segment_crc64,
+            ext_id,
+            watermark,
+            flush_failure,
+        } => json!({
+            "durable_bytes": durable_bytes,
+            "segment_crc64": format!("{segment_crc64:016x}"),
+            "ext_id": ext_id,
+            "watermark": watermark,
+            "flush_failure": flush_failure,
+        }),
+        ManifestEvent::CompressionStarted => json!({}),
+        ManifestEvent::CompressionDone {
+            compressed_bytes,
+            dictionary_id,
+        } => {
+            json!({"compressed_bytes": compressed_bytes, "dictionary_id": dictionary_id})
+        }
+        ManifestEvent::CompressionFailed { reason } | ManifestEvent::HydrationFailed { reason } => {
+            json!({"reason": format!("{reason:?}"), "reason_code": reason.code()})
+        }
+        ManifestEvent::UploadStarted { key }
+        | ManifestEvent::Tier2DeleteQueued { key }
+        | ManifestEvent::Tier2Deleted { key } => json!({"key": key}),
+        ManifestEvent::UploadDone { key, etag } => json!({"key": key, "etag": etag}),
+        ManifestEvent::UploadFailed { key, reason } => {
+            json!({"key": key, "reason": format!("{reason:?}"), "reason_code": reason.code()})
+        }
+        ManifestEvent::HydrationStarted { source } => json!({
+            "source": match source {
+                HydrationSource::Tier1 => "tier1",
+                HydrationSource::Tier2 => "tier2",
+            }
+        }),
+        ManifestEvent::HydrationDone { bytes } | ManifestEvent::LocalEvicted { bytes } => {
+            json!({"bytes": bytes})
+        }
+        ManifestEvent::SnapshotMarker {
+            chunk_index,
+            chunk_offset,
+            snapshot_id,
+        } => {
+            json!({"chunk_index": chunk_index, "chunk_offset": chunk_offset, "snapshot_id": snapshot_id.to_string()})
+        }
+        ManifestEvent::CustomEvent { schema_id, blob } => {
+            json!({"schema_id": schema_id, "blob": hex::encode(blob)})
+        }
+        ManifestEvent::Unknown {
+            type_id: _,
+            payload,
+        } => json!({"payload": hex::encode(payload)}),
+    }
+}
+
+fn page(chunks: &[Chunk]) -> String {
+    let columns = [
+        Column::Number("RECORD"),
+        Column::Text("TIME"),
+        Column::Number("EPOCH"),
+        Column::Number("SEGMENT"),
+        Column::Text("EVENT"),
+        Column::Text("FIELDS"),
+    ];
+    let mut parts = Vec::new();
+    for chunk in chunks {
+        let Chunk {
+            file,
+            stream,
+            epoch,
+            chunk: number,
+            commits,
+            records,
+            unfinished_bytes,
+            damage,
+        } = chunk;
+        let mut part = format!(
+            "{file}\nstream {stream}, epoch {epoch}, chunk {number}: {} records in {commits} commits\n",
+            records.len()
+        );
+        if let Some(damage) = damage {
+            part += &format!("DAMAGED: {damage}\n");
+        } else if *unfinished_bytes > 0 {
+            part += &format!("{unfinished_bytes} bytes behind the last commit are unfinished\n");
+        }
+        let rows = records.iter().map(|record| {
+            vec![
+                record.manifest_sequence.to_string(),
+                record.time.clone(),
+                record.epoch.to_string(),
+                record.segment_id.to_string(),
+                if record.event == "Unknown" {
+                    format!("type {}", record.type_id)
+                } else {
+                    record.event.to_owned()
+                },
+                fields_line(&record.fields),
+            ]
+        });
+        if !records.is_empty() {
+            part += &render::table(&columns, rows);
+        }
+        parts.push(part.trim_end().to_owned());
+    }
+    parts.join("\n\n")
+}
+
+/// `key=value key=value`.
+fn fields_line(fields: &Value) -> String {
+    let Value::Object(fields) = fields else {
+        return String::new();
+    };
+    let pairs: Vec<String> = fields
+        .iter()
+        .map(|(name, value)| match value {
+            Value::String(text) => format!("{name}={text}"),
+            other => format!("{name}={other}"),
+        })
+        .collect();
+    pairs.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aof2_format::{ClusterId, Salt, StreamName, StreamUuid};
+
+    const SALT: Salt = Salt(7);
+
+    fn chunk_bytes(commits: &[&[ManifestEvent]]) -> Vec<u8> {
+        let header = ManifestChunkHeader {
+            cluster_id: ClusterId([1; 16]),
+            stream: StreamName::new("orders").unwrap(),
+            stream_uuid: StreamUuid([2; 16]),
+            stream_salt: SALT,
+            epoch: 1,
+            chunk: 0,
+            base_manifest_sequence: 0,
+            prev_chain: 0,
+            created_unix_nanos: 0,
+        };
+        let mut bytes = header.encode().to_vec();
+        let (mut chain, mut next) = (0, 0);
+        for events in commits {
+            let records: Vec<ManifestRecord> = events
+                .iter()
+                .map(|event| {
+                    next += 1;
+                    ManifestRecord {
+                        stream_uuid: StreamUuid([2; 16]),
+                        segment_id: 3,
+                        manifest_sequence: next - 1,
+                        wall_unix_nanos: 1_764_043_200_000_000_000,
+                        epoch: 1,
+                        event: event.clone(),
+                    }
+                })
+                .collect();
+            chain = manifest_chunk::encode_commit(&mut bytes, &records, chain, Seed::new(SALT));
+        }
+        bytes
+    }
+
+    fn opened() -> ManifestEvent {
+        ManifestEvent::SegmentOpened {
+            base_sequence: 0,
+            epoch: 1,
+        }
+    }
+
+    fn later() -> ManifestEvent {
+        ManifestEvent::Unknown {
+            type_id: 900,
+            payload: vec![0xAB],
+        }
+    }
+
+    #[test]
+    fn records_are_shown_with_their_fields_and_unknown_ones_by_number() {
+        let mut bytes = chunk_bytes(&[&[opened()], &[ManifestEvent::CompressionStarted, later()]]);
+        bytes.extend_from_slice(&[0; 4096]);
+        let chunk = decode_chunk("x.mlog", &bytes, true);
+        assert_eq!(
+            (chunk.commits, chunk.records.len(), chunk.damage.as_deref()),
+            (2, 3, None)
+        );
+        assert_eq!(
+            page(&[chunk]),
+            "x.mlog\n\
+             stream orders, epoch 1, chunk 0: 3 records in 2 commits\n\
+             RECORD  TIME                      EPOCH  SEGMENT  EVENT               FIELDS\n     \
+             0  2025-11-25T04:00:00.000Z      1        3  SegmentOpened       base_sequence=0 epoch=1\n     \
+             1  2025-11-25T04:00:00.000Z      1        3  CompressionStarted\n     \
+             2  2025-11-25T04:00:00.000Z      1        3  type 900            payload=ab"
+        );
+    }
+
+    #[test]
+    fn an_unfinished_commit_is_damage_only_where_another_chunk_follows() {
+        let mut bytes = chunk_bytes(&[&[opened()], &[later()]]);
+        bytes.truncate(bytes.len() - 1);
+        let newest = decode_chunk("x", &bytes, true);
+        assert_eq!(
+            (
+                newest.records.len(),
+                newest.damage.is_some(),
+                newest.unfinished_bytes > 0
+            ),
+            (1, false, true)
+        );
+        let older = decode_chunk("x", &bytes, false);
+        assert!(older.damage.unwrap().contains("manifest commit:"));
+    }
+
+    #[test]
+    fn a_header_that_is_none_is_damage() {
+        let chunk = decode_chunk("x", &[0; 5000], true);
+        assert!(chunk.damage.unwrap().contains("manifest chunk header"));
+    }
+
+    #[test]
+    fn a_data_directory_is_searched_stream_by_stream() {
+        let directory = tempfile::tempdir().unwrap();
+        for stream in ["a", "b"] {
+            let manifest = directory
+                .path()
+                .join("streams")
+                .join(stream)
+                .join("manifest");
+            fs::create_dir_all(&manifest).unwrap();
+            fs::write(
+                manifest.join(file::manifest_chunk(1, 0)),
+                chunk_bytes(&[&[opened()]]),
+            )
+            .unwrap();
+            fs::write(manifest.join("notes.txt"), "x").unwrap();
+        }
+        let all = chunk_files(directory.path(), None).unwrap();
+        assert_eq!(all.values().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
+        assert_eq!(chunk_files(directory.path(), Some("b")).unwrap().len(), 1);
+        let arguments = Arguments {
+            version: false,
+            place: Some(directory.path().into()),
+            stream: None,
+            json: true,
+        };
+        assert_eq!(run(&arguments), Ok(Outcome::Clean));
+    }
+}

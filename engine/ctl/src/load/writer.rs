@@ -1,0 +1,295 @@
+//! One stream's writer: resume, append, and begin again after every failure, for ever.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aof2_node::proto::append_response::Outcome as Answer;
+use aof2_node::proto::{AppendRequest, AppendResponse, DescribeRequest, Reason, Refused};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
+
+use super::bucket::Bucket;
+use super::collector::Pending;
+use super::payload::{payload, producer_id};
+use super::stats::Stats;
+use crate::data::{self, Client};
+use crate::verify::{Acknowledgement, Hash, sha256};
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+
+/// What one writer needs.
+pub struct Writer {
+    pub client: Client,
+    pub stream: String,
+    /// Records a second; 0 = no limit.
+    pub rate: f64,
+    pub record_bytes: usize,
+    /// Records that may wait for the engine or the collector.
+    pub in_flight: u32,
+    /// End after so many acknowledged records; 0 = never.
+    pub count: u64,
+    /// Differs between any two processes.
+    pub run: u64,
+    pub collector: mpsc::Sender<Pending>,
+    pub stats: Arc<Stats>,
+    /// True when the process is told to end.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// A record that waits for the engine's answer.
+struct Sent {
+    producer_seq: u64,
+    hash: Hash,
+    sent_at: Instant,
+    place: OwnedSemaphorePermit,
+}
+
+/// Where the stream stands, as this process knows it.
+struct Progress {
+    producer_id: u64,
+    bucket: Bucket,
+    window: Arc<Semaphore>,
+    /// Behind the last producer_seq that this process saw acknowledged.
+    acknowledged_end: Option<u64>,
+    /// Behind the last producer_seq that this process has sent under the present run.
+    sent_end: u64,
+    /// First producer_seq that was sent under the present run.
+    sent_from: u64,
+    run: u64,
+    acknowledged: u64,
+    backoff: Duration,
+}
+
+/// Why a connection was given up.
+enum Break {
+    /// All that was asked for is done, or the process ends.
+    Done,
+    /// The engine said no, or went away: begin again after a while.
+    Retry(String),
+}
+
+impl Writer {
+    pub async fn run(mut self) {
+        let mut progress = Progress {
+            producer_id: producer_id(&self.stream),
+            bucket: Bucket::new(self.rate, Instant::now()),
+            window: Arc::new(Semaphore::new(self.in_flight as usize)),
+            acknowledged_end: None,
+            sent_end: 0,
+            sent_from: 0,
+            run: self.run,
+            acknowledged: 0,
+            backoff: FIRST_BACKOFF,
+        };
+        loop {
+            let acknowledged_before = progress.acknowledged;
+            let reason = match self.attempt(&mut progress).await {
+                Break::Done => return,
+                Break::Retry(reason) => reason,
+            };
+            if *self.stop.borrow() {
+                return;
+            }
+            self.stats.reconnected();
+            self.stats.waits(&self.stream, reason);
+            if progress.acknowledged > acknowledged_before {
+                progress.backoff = FIRST_BACKOFF;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(progress.backoff) => {}
+                () = stopped(&mut self.stop) => return,
+            }
+            progress.backoff = (progress.backoff * 2).min(LONGEST_BACKOFF);
+        }
+    }
+
+    /// One call, from where the stream stands now.
+    async fn attempt(&mut self, progress: &mut Progress) -> Break {
+        let next = match self.resume(progress).await {
+            Ok(next) => next,
+            Err(reason) => return Break::Retry(reason),
+        };
+        let (requests, queue) = mpsc::channel(self.in_flight as usize);
+        match self.client.append(ReceiverStream::new(queue)).await {
+            Ok(answers) => {
+                self.pump(progress, next, requests, answers.into_inner())
+                    .await
+            }
+            Err(status) => Break::Retry(unavailable(&status)),
+        }
+    }
+
+    /// The producer_seq to go on with.
+    async fn resume(&mut self, progress: &mut Progress) -> Result<u64, String> {
+        let request = DescribeRequest {
+            stream: self.stream.clone(),
+            producer_id: progress.producer_id,
+        };
+        let next = match self.client.describe(request).await {
+            Ok(answer) => answer
+                .into_inner()
+                .last_producer_seq
+                .map_or(0, |last| last + 1),
+            // The first append creates it.
+            Err(status) if status.code() == Code::NotFound => 0,
+            Err(status) => return Err(unavailable(&status)),
+        };
+        if progress.acknowledged_end.is_some_and(|end| next < end) {
+            // Acknowledged records are gone. What is sent in their place is another record with another hash, so that the list of
+            // acknowledgements proves it.
+            self.stats.set_back();
+            progress.run = progress.run.wrapping_add(1);
+            progress.acknowledged_end = Some(next);
+            (progress.sent_from, progress.sent_end) = (next, next);
+        }
+        if progress.sent_end == progress.sent_from {
+            (progress.sent_from, progress.sent_end) = (next, next);
+        }
+        Ok(next)
+    }
+
+    async fn pump(
+        &mut self,
+        progress: &mut Progress,
+        first: u64,
+        requests: mpsc::Sender<AppendRequest>,
+        mut answers: tonic::Streaming<AppendResponse>,
+    ) -> Break {
+        let mut next = first;
+        let mut sent: VecDeque<Sent> = VecDeque::new();
+        let mut requests = Some(requests);
+        let mut is_stopping = false;
+        loop {
+            let has_enough =
+                self.count > 0 && progress.acknowledged + sent.len() as u64 >= self.count;
+            if is_stopping || has_enough {
+                // Half-closed: the answers to what is under way still come.
+                requests = None;
+                if sent.is_empty() {
+                    return Break::Done;
+                }
+            }
+            let pause = match &requests {
+                Some(_) => progress.bucket.take(Instant::now()).err(),
+                None => None,
+            };
+            let can_send = requests.is_some() && pause.is_none();
+            tokio::select! {
+                biased;
+                answer = answers.message(), if !sent.is_empty() => match answer {
+                    Ok(Some(answer)) => {
+                        if can_send {
+                            progress.bucket.give_back();
+                        }
+                        let Some(record) = sent.pop_front() else {
+                            return Break::Retry("an answer without a request".into());
+                        };
+                        if let Err(reason) = self.answered(progress, record, answer).await {
+                            return Break::Retry(reason);
+                        }
+                    }
+                    Ok(None) => return Break::Retry("the engine ended the call".into()),
+                    Err(status) => return Break::Retry(unavailable(&status)),
+                },
+                () = stopped(&mut self.stop), if !is_stopping => is_stopping = true,
+                place = progress.window.clone().acquire_owned(), if can_send => {
+                    let Ok(place) = place else {
+                        return Break::Done;
+                    };
+                    let record = payload(&self.stream, next, progress.run, self.record_bytes);
+                    sent.push_back(Sent { producer_seq: next, hash: sha256(&record), sent_at: Instant::now(), place });
+                    let request = AppendRequest {
+                        stream: self.stream.clone(),
+                        payloads: vec![record],
+                        producer_id: progress.producer_id,
+                        producer_seq: next,
+                        request_id: next,
+                        ..AppendRequest::default()
+                    };
+                    progress.sent_end = progress.sent_end.max(next + 1);
+                    next += 1;
+                    // The queue is as long as the window, so this waits for the call's flow control alone.
+                    if let Some(requests) = &requests
+                        && requests.send(request).await.is_err()
+                    {
+                        return Break::Retry("the call was ended".into());
+                    }
+                }
+                () = tokio::time::sleep(pause.unwrap_or(Duration::MAX)), if pause.is_some() => {}
+            }
+        }
+    }
+
+    /// Takes the answer to the oldest request. A refusal ends the call: what is behind it is refused as well.
+    async fn answered(
+        &self,
+        progress: &mut Progress,
+        record: Sent,
+        answer: AppendResponse,
+    ) -> Result<(), String> {
+        let Sent {
+            producer_seq,
+            hash,
+            sent_at,
+            place,
+        } = record;
+        if answer.request_id != producer_seq {
+            return Err(format!(
+                "request {producer_seq} was answered as {}",
+                answer.request_id
+            ));
+        }
+        let appended = match answer.outcome {
+            Some(Answer::Appended(appended)) => appended,
+            Some(Answer::Refused(refused)) => return Err(self.refused(&refused)),
+            None => return Err("an answer without an outcome".into()),
+        };
+        self.stats.acknowledged(&self.stream, sent_at.elapsed());
+        progress.acknowledged += 1;
+        progress.acknowledged_end = Some(producer_seq + 1);
+        if appended.duplicate && !(progress.sent_from..progress.sent_end).contains(&producer_seq) {
+            // Another process wrote it, so the hash of what is stored is not known here.
+            return Ok(());
+        }
+        let acknowledgement = Acknowledgement {
+            stream: self.stream.clone(),
+            sequence: appended.first_sequence,
+            producer_seq,
+            sha256: hash,
+        };
+        // The collector's task ends after all writers.
+        let _ = self
+            .collector
+            .send(Pending {
+                acknowledgement,
+                place,
+            })
+            .await;
+        Ok(())
+    }
+
+    fn refused(&self, refused: &Refused) -> String {
+        let reason = data::reason_name(refused.reason());
+        self.stats.refused(reason.clone());
+        match refused.reason() {
+            // Told by name; the rest explains itself.
+            Reason::Draining | Reason::Poisoned => reason,
+            _ => format!("{reason}: {}", refused.message),
+        }
+    }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone means the end, too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+fn unavailable(status: &tonic::Status) -> String {
+    match status.code() {
+        Code::Unavailable | Code::Unknown | Code::Cancelled => "the engine does not answer".into(),
+        _ => status.message().to_owned(),
+    }
+}
