@@ -1,6 +1,10 @@
 //! The CRD as it is written to `generated/` and into the chart.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use std::collections::BTreeMap;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps,
+};
 use kube::CustomResourceExt;
 
 use crate::cluster::Aof2Cluster;
@@ -14,13 +18,44 @@ pub struct CrdFile {
     pub yaml: String,
 }
 
-pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![Aof2Cluster::crd()]
+/// `Aof2Cluster`'s CRD.
+pub fn aof2_cluster() -> CustomResourceDefinition {
+    let mut crd = Aof2Cluster::crd();
+    for version in &mut crd.spec.versions {
+        let schema = version
+            .schema
+            .as_mut()
+            .and_then(|schema| schema.open_api_v3_schema.as_mut());
+        if let Some(schema) = schema {
+            bound_name(schema);
+        }
+    }
+    crd
+}
+
+/// Rules about the name are priced by its longest value, which the API server takes from here, and only if all of these are typed.
+/// The bound is that of a label; the rules then say what a cluster's name may be.
+fn bound_name(schema: &mut JSONSchemaProps) {
+    let text = |max_length| JSONSchemaProps {
+        type_: Some("string".to_owned()),
+        max_length,
+        ..JSONSchemaProps::default()
+    };
+    let names = ["name", "generateName"].map(|field| (field.to_owned(), text(Some(63))));
+    let metadata = JSONSchemaProps {
+        type_: Some("object".to_owned()),
+        properties: Some(BTreeMap::from(names)),
+        ..JSONSchemaProps::default()
+    };
+    let properties = schema.properties.get_or_insert_default();
+    properties.insert("apiVersion".to_owned(), text(None));
+    properties.insert("kind".to_owned(), text(None));
+    properties.insert("metadata".to_owned(), metadata);
 }
 
 /// Every CRD, rendered.
 pub fn files() -> Result<Vec<CrdFile>, serde_saphyr::ser::Error> {
-    let yaml = serde_saphyr::to_string(&Aof2Cluster::crd())?;
+    let yaml = serde_saphyr::to_string(&aof2_cluster())?;
     Ok(vec![CrdFile {
         name: "aof2clusters.yaml",
         yaml: format!("{HEADER}{yaml}"),

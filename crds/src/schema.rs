@@ -2,6 +2,10 @@
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
+/// Largest bound of an integer: the API server reads bounds as doubles, and refuses a CRD whose bound is beyond what an int64
+/// holds, as the double nearest to `i64::MAX` is.
+pub const MAX_INTEGER: i64 = (1 << 53) - 1;
+
 /// RFC 3339; the API server bounds its length by the format.
 pub fn time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "date-time"})
@@ -70,7 +74,7 @@ pub fn conditions(_: &mut SchemaGenerator) -> Schema {
                 "reason": {"type": "string", "maxLength": 63},
                 "message": {"type": "string", "maxLength": 2048},
                 "lastTransitionTime": {"type": "string", "format": "date-time"},
-                "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0, "maximum": i64::MAX},
+                "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0, "maximum": MAX_INTEGER},
             },
         },
     })

@@ -19,7 +19,7 @@ pub const MAX_HISTORY: usize = 20;
 #[serde(rename_all = "camelCase")]
 pub struct Aof2ClusterStatus {
     #[serde(default)]
-    #[schemars(range(min = 0, max = i64::MAX))]
+    #[schemars(range(min = 0, max = schema::MAX_INTEGER))]
     pub observed_generation: i64,
     /// One line: what the operator does or waits for.
     #[serde(default)]
@@ -44,7 +44,7 @@ pub struct Aof2ClusterStatus {
     pub cluster_id: String,
     /// Of the operator that wrote this status; engines refuse an older one.
     #[serde(default)]
-    #[schemars(range(min = 0, max = i64::MAX))]
+    #[schemars(range(min = 0, max = schema::MAX_INTEGER))]
     pub operator_epoch: i64,
     #[serde(default)]
     pub version: VersionStatus,
@@ -163,7 +163,7 @@ pub struct NodeStatus {
     #[serde(default)]
     pub restart_pending: bool,
     #[serde(default)]
-    #[schemars(range(min = 0, max = i64::MAX))]
+    #[schemars(range(min = 0, max = schema::MAX_INTEGER))]
     pub streams: i64,
 }
 

@@ -11,10 +11,12 @@
 //! - The next pod goes only after the current one has soaked; the first failure stops there.
 //! - Going back needs nobody's help: what does not serve is replaced without a drain, and first.
 
+mod drain;
 mod facts;
 mod gates;
-mod leaving;
 mod order;
+mod preflight;
+mod removal;
 mod retarget;
 mod returning;
 mod step;

@@ -29,6 +29,16 @@ fn comes_on_target(memo: &Rollout, facts: &Facts, pod: &PodFacts) -> bool {
     }
 }
 
+/// Another pod than the current one came, or will come, on the target and has not soaked: it is to be the current one.
+pub(super) fn is_overtaken(memo: &Rollout, facts: &Facts) -> bool {
+    let current = memo.pod.as_ref().map(|pod| pod.name.as_str());
+    facts.pods.iter().any(|pod| {
+        Some(pod.name.as_str()) != current
+            && !is_done(memo, pod)
+            && comes_on_target(memo, facts, pod)
+    })
+}
+
 /// Uids of the pods that need nothing when the target is set: they were on it before.
 pub(super) fn done_at_start(template: &str, facts: &Facts) -> Vec<String> {
     facts

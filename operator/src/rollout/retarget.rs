@@ -5,10 +5,10 @@ use aof2_crds::{Rollout, RolloutKind, RolloutStep};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::drain;
 use super::facts::{Facts, PodInstance, Revision};
 use super::gates;
-use super::leaving;
-use super::step::{Step, check, choose_again, current, new_rollout};
+use super::step::{Step, check, choose_again, counted, current, new_rollout};
 use super::wait::is_progress;
 
 /// At once while the current pod still serves as before, when going back, and when the pod is stuck; otherwise after its soak.
@@ -55,7 +55,10 @@ pub(super) fn take(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         from: memo.from.clone(),
         to: memo.to.clone(),
         outcome: RolloutOutcome::Superseded,
-        message: format!("after {done} of {} pods", facts.pods.len()),
+        message: format!(
+            "after {done} of {}",
+            counted(facts.pods.len() as u64, "pod")
+        ),
     };
     let before = if is_going_back(&memo, facts) {
         abandoned(&memo, facts)
@@ -64,7 +67,7 @@ pub(super) fn take(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     };
     let mut next = choose_again(new_rollout(facts, &before, now), now);
     next.finished = vec![entry];
-    next.actions.extend(leaving::resume(&memo, facts));
+    next.actions.extend(drain::resume(&memo, facts));
     next
 }
 

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::facts::{Facts, PodFacts, Revision};
 use super::gates::{self, Look, Verdict};
 use super::wait::Wait;
-use super::{leaving, order, retarget, returning};
+use super::{drain, order, preflight, removal, retarget, returning};
 
 /// How long a drained engine stays closed when nobody removes it.
 pub(super) const DRAIN_TTL: Duration = Duration::from_secs(60);
@@ -78,9 +78,9 @@ pub fn step(memo: Option<Rollout>, facts: &Facts, now: Timestamp) -> Step {
     }
     match memo.step {
         RolloutStep::Planned => planned(memo, facts, now),
-        RolloutStep::Preflight => leaving::preflight(memo, facts, now),
-        RolloutStep::Uploading | RolloutStep::Draining => leaving::drain(memo, facts, now),
-        RolloutStep::Replacing => leaving::replacing(memo, facts, now),
+        RolloutStep::Preflight => preflight::preflight(memo, facts, now),
+        RolloutStep::Uploading | RolloutStep::Draining => drain::drain(memo, facts, now),
+        RolloutStep::Replacing => removal::replacing(memo, facts, now),
         RolloutStep::Recovering => returning::recovering(memo, facts, now),
         RolloutStep::Soaking => returning::soaking(memo, facts, now),
         RolloutStep::Unknown => start(facts, now),
@@ -182,8 +182,8 @@ fn completed(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         to: memo.to,
         outcome: RolloutOutcome::Completed,
         message: format!(
-            "{} pods in {}",
-            facts.pods.len(),
+            "{} in {}",
+            counted(facts.pods.len() as u64, "pod"),
             elapsed(memo.started_at.0, now)
         ),
     };
@@ -197,7 +197,13 @@ fn completed(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     }
 }
 
-pub(super) fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
+/// `1 pod`, `3 pods`.
+pub(super) fn counted(count: u64, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
+fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
     Duration::from_secs(u64::try_from(to.duration_since(from).as_secs()).unwrap_or_default())
 }
 

@@ -67,11 +67,18 @@ pub fn engine(version: &str) -> EngineFacts {
 }
 
 pub fn drain(phase: DrainPhase) -> DrainStatus {
-    DrainStatus { phase, ..DrainStatus::default() }
+    DrainStatus {
+        phase,
+        ..DrainStatus::default()
+    }
 }
 
 pub fn drained(expires_at: Timestamp) -> DrainStatus {
-    DrainStatus { token: Some("token".to_owned()), expires_at: Some(expires_at.to_string()), ..drain(DrainPhase::Drained) }
+    DrainStatus {
+        token: Some("token".to_owned()),
+        expires_at: Some(expires_at.to_string()),
+        ..drain(DrainPhase::Drained)
+    }
 }
 
 /// A rollout to 0.1.1 whose current pod, the highest ordinal of three, entered this step at second 0.
@@ -86,12 +93,19 @@ pub fn memo(step: RolloutStep) -> Rollout {
         since: Time(at(0)),
         until: None,
         done: Vec::new(),
-        pod: Some(RolloutPod { name: pod_name(2), uid: "uid-2".to_owned(), ..RolloutPod::default() }),
+        pod: Some(RolloutPod {
+            name: pod_name(2),
+            uid: "uid-2".to_owned(),
+            ..RolloutPod::default()
+        }),
     }
 }
 
 pub fn overriding(gate: Gate) -> Vec<Override> {
-    vec![Override { gate, until: at(3600) }]
+    vec![Override {
+        gate,
+        until: at(3600),
+    }]
 }
 
 pub trait FactsExt {
@@ -102,14 +116,23 @@ pub trait FactsExt {
 
 impl FactsExt for Facts {
     fn instance(&mut self, ordinal: usize) -> &mut PodInstance {
-        self.pods[ordinal].instance.as_mut().expect("the pod exists")
+        self.pods[ordinal]
+            .instance
+            .as_mut()
+            .expect("the pod exists")
     }
 
     fn engine(&mut self, ordinal: usize) -> &mut EngineFacts {
-        self.instance(ordinal).engine.as_mut().expect("the engine answers")
+        self.instance(ordinal)
+            .engine
+            .as_mut()
+            .expect("the engine answers")
     }
 
     fn recovery(&mut self, ordinal: usize) -> &mut Recovery {
-        self.engine(ordinal).recovery.as_mut().expect("recovery is reported")
+        self.engine(ordinal)
+            .recovery
+            .as_mut()
+            .expect("recovery is reported")
     }
 }

@@ -3,13 +3,17 @@
 use aof2_admin_api::DrainPhase;
 use aof2_admin_api::lifecycle::{DrainReason, LaggingStream};
 use aof2_crds::status::RolloutOutcome;
-use aof2_crds::{Baseline, Duration, Gate, Held, ReplayProgress, RolloutKind, RolloutStep, WaitReason};
+use aof2_crds::{
+    Baseline, Duration, Gate, Held, ReplayProgress, RolloutKind, RolloutStep, WaitReason,
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::build::{FactsExt, at, drain, drained, engine, facts, memo, overriding, pod};
 use super::world::revision;
-use crate::rollout::{Action, Facts, Outcome, RemoveBy, Rollout, Step, Tier2Trouble, Trouble, step};
+use crate::rollout::{
+    Action, Facts, Outcome, RemoveBy, Rollout, Step, Tier2Trouble, Trouble, step,
+};
 
 fn look(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     step(Some(memo), facts, now)
@@ -21,17 +25,30 @@ fn holds(result: &Step, gate: Gate, reason: WaitReason, message: &str) {
     assert_eq!(result.waits.len(), 1, "{result:?}");
     let wait = &result.waits[0];
     assert_eq!((wait.gate, wait.reason), (gate, reason), "{wait:?}");
-    assert!(wait.message.contains(message), "{:?} does not contain {message:?}", wait.message);
+    assert!(
+        wait.message.contains(message),
+        "{:?} does not contain {message:?}",
+        wait.message
+    );
 }
 
 #[track_caller]
 fn goes_to(result: &Step, expected: RolloutStep) {
-    assert_eq!(result.memo.as_ref().map(|memo| memo.step), Some(expected), "{result:?}");
+    assert_eq!(
+        result.memo.as_ref().map(|memo| memo.step),
+        Some(expected),
+        "{result:?}"
+    );
     assert_eq!(result.outcome, Outcome::Again);
 }
 
 fn removal(by: RemoveBy) -> Vec<Action> {
-    vec![Action::RemovePod { pod: "orders-2".into(), uid: "uid-2".into(), resource_version: "7".into(), by }]
+    vec![Action::RemovePod {
+        pod: "orders-2".into(),
+        uid: "uid-2".into(),
+        resource_version: "7".into(),
+        by,
+    }]
 }
 
 /// In `Replacing`, with the token of `drained`.
@@ -51,7 +68,9 @@ fn returned() -> Facts {
 fn soaking() -> Rollout {
     let mut memo = memo(RolloutStep::Soaking);
     memo.until = Some(Time(at(30)));
-    memo.pod.as_mut().unwrap().baseline = Some(Baseline { process_start: at(-600).to_string() });
+    memo.pod.as_mut().unwrap().baseline = Some(Baseline {
+        process_start: at(-600).to_string(),
+    });
     memo
 }
 
@@ -64,7 +83,10 @@ fn nothing_runs_while_every_pod_is_as_wanted() {
     facts.written = revision("0.1.0");
     let result = step(None, &facts, at(0));
     assert_eq!(result.outcome, Outcome::Idle);
-    assert_eq!((result.memo, result.actions, result.waits), (None, vec![], vec![]));
+    assert_eq!(
+        (result.memo, result.actions, result.waits),
+        (None, vec![], vec![])
+    );
 }
 
 #[test]
@@ -83,7 +105,10 @@ fn a_new_version_begins_a_rollout_and_acts_on_nothing_yet() {
     facts.written = revision("0.1.0");
     let result = step(None, &facts, at(0));
     let memo = result.memo.unwrap();
-    assert_eq!((memo.kind, memo.from.as_str(), memo.to.as_str()), (RolloutKind::Version, "0.1.0", "0.1.1"));
+    assert_eq!(
+        (memo.kind, memo.from.as_str(), memo.to.as_str()),
+        (RolloutKind::Version, "0.1.0", "0.1.1")
+    );
     assert_eq!(memo.step, RolloutStep::Planned);
     assert_eq!(result.actions, vec![]);
 }
@@ -95,7 +120,10 @@ fn another_template_of_the_same_version_is_of_kind_template() {
     facts.wanted = revision("0.1.0");
     facts.wanted.template = "other".into();
     let memo = step(None, &facts, at(0)).memo.unwrap();
-    assert_eq!((memo.kind, memo.from.as_str(), memo.to.as_str()), (RolloutKind::Template, "t-0.1.0", "other"));
+    assert_eq!(
+        (memo.kind, memo.from.as_str(), memo.to.as_str()),
+        (RolloutKind::Template, "t-0.1.0", "other")
+    );
 }
 
 #[test]
@@ -103,7 +131,12 @@ fn the_template_is_written_only_after_the_preflight() {
     let mut facts = facts(3);
     facts.written = revision("0.1.0");
     let result = look(memo(RolloutStep::Preflight), &facts, at(0));
-    assert_eq!(result.actions, vec![Action::WriteTemplate { revision: revision("0.1.1") }]);
+    assert_eq!(
+        result.actions,
+        vec![Action::WriteTemplate {
+            revision: revision("0.1.1")
+        }]
+    );
     facts.instance(0).ready = false;
     let result = look(memo(RolloutStep::Preflight), &facts, at(0));
     assert_eq!(result.actions, vec![]);
@@ -118,7 +151,9 @@ fn a_rollout_ends_in_the_history_when_every_pod_soaked() {
     memo.done = vec!["uid-0".into(), "uid-1".into()];
     let result = look(memo, &facts, at(200));
     assert_eq!(result.memo, None);
-    let [entry] = result.finished.as_slice() else { panic!("{result:?}") };
+    let [entry] = result.finished.as_slice() else {
+        panic!("{result:?}")
+    };
     assert_eq!(entry.outcome, RolloutOutcome::Completed);
     assert_eq!(entry.message, "2 pods in 3m20s");
 }
@@ -163,7 +198,12 @@ fn preflight_of(facts: &Facts) -> Step {
 fn a_refused_template_holds_with_the_servers_words() {
     let mut facts = facts(3);
     facts.template_refused = Some("spec.template.spec.containers[1].image: Required value".into());
-    holds(&preflight_of(&facts), Gate::SpecValid, WaitReason::InvalidPodTemplate, "containers[1].image: Required value");
+    holds(
+        &preflight_of(&facts),
+        Gate::SpecValid,
+        WaitReason::InvalidPodTemplate,
+        "containers[1].image: Required value",
+    );
 }
 
 #[test]
@@ -171,45 +211,127 @@ fn a_version_that_cannot_read_the_data_is_refused() {
     let mut facts = facts(3);
     facts.recovery(0).min_reader_version = "0.2.0".into();
     let result = preflight_of(&facts);
-    holds(&result, Gate::MinReaderVersion, WaitReason::DataTooNew, "version 0.1.1 cannot read the data of orders-0");
-    holds(&result, Gate::MinReaderVersion, WaitReason::DataTooNew, "set spec.version to that or higher");
+    holds(
+        &result,
+        Gate::MinReaderVersion,
+        WaitReason::DataTooNew,
+        "version 0.1.1 cannot read the data of orders-0",
+    );
+    holds(
+        &result,
+        Gate::MinReaderVersion,
+        WaitReason::DataTooNew,
+        "set spec.version to that or higher",
+    );
     facts.overrides = overriding(Gate::MinReaderVersion);
-    holds(&preflight_of(&facts), Gate::MinReaderVersion, WaitReason::DataTooNew, "0.2.0");
+    holds(
+        &preflight_of(&facts),
+        Gate::MinReaderVersion,
+        WaitReason::DataTooNew,
+        "0.2.0",
+    );
 }
 
 #[test]
 fn a_minimal_version_that_is_not_reported_holds() {
     let mut facts = facts(3);
     facts.engine(1).recovery = None;
-    holds(&preflight_of(&facts), Gate::MinReaderVersion, WaitReason::NotReported, "orders-1 does not report");
+    holds(
+        &preflight_of(&facts),
+        Gate::MinReaderVersion,
+        WaitReason::NotReported,
+        "orders-1 does not report",
+    );
 }
 
 #[test]
 fn a_serving_pod_stays_while_another_is_down() {
     for (reason, message, spoil) in [
-        (WaitReason::PodMissing, "orders-0 does not exist", (|facts| facts.pods[0].instance = None) as fn(&mut Facts)),
-        (WaitReason::PodTerminating, "orders-0 is terminating", |facts| facts.instance(0).terminating = true),
-        (WaitReason::PodNotReady, "orders-0 is not ready", |facts| facts.instance(0).ready = false),
-        (WaitReason::PodOnLostNode, "delete the Node object", |facts| facts.instance(0).on_lost_node = true),
-        (WaitReason::CrashLoop, "orders-0: exited with code 74", |facts| {
-            let trouble = Trouble { reason: WaitReason::CrashLoop, message: "exited with code 74".into() };
-            facts.instance(0).ready = false;
-            facts.instance(0).trouble = Some(trouble);
+        (
+            WaitReason::PodMissing,
+            "orders-0 does not exist",
+            (|facts| facts.pods[0].instance = None) as fn(&mut Facts),
+        ),
+        (
+            WaitReason::PodTerminating,
+            "orders-0 is terminating",
+            |facts| facts.instance(0).terminating = true,
+        ),
+        (WaitReason::PodNotReady, "orders-0 is not ready", |facts| {
+            facts.instance(0).ready = false
         }),
+        (
+            WaitReason::PodOnLostNode,
+            "delete the Node object",
+            |facts| facts.instance(0).on_lost_node = true,
+        ),
+        (
+            WaitReason::CrashLoop,
+            "orders-0: exited with code 74",
+            |facts| {
+                let trouble = Trouble {
+                    reason: WaitReason::CrashLoop,
+                    message: "exited with code 74".into(),
+                };
+                facts.instance(0).ready = false;
+                facts.instance(0).trouble = Some(trouble);
+            },
+        ),
     ] {
         let mut facts = facts(3);
+        facts.written = revision("0.1.0");
         spoil(&mut facts);
         holds(&preflight_of(&facts), Gate::OnePodDown, reason, message);
         for step in [RolloutStep::Uploading, RolloutStep::Draining] {
             facts.engine(2).drain = drain(DrainPhase::Uploading);
             let result = look(memo(step), &facts, at(1));
             goes_to(&result, RolloutStep::Preflight);
-            assert_eq!(result.actions, vec![Action::Resume { pod: "orders-2".into() }]);
+            assert_eq!(
+                result.actions,
+                vec![Action::Resume {
+                    pod: "orders-2".into()
+                }]
+            );
         }
         facts.engine(2).drain = drained(at(60));
         let result = look(replacing(), &facts, at(1));
         goes_to(&result, RolloutStep::Preflight);
-        assert_eq!(result.actions, vec![Action::Resume { pod: "orders-2".into() }]);
+        assert_eq!(
+            result.actions,
+            vec![Action::Resume {
+                pod: "orders-2".into()
+            }]
+        );
+    }
+}
+
+#[test]
+fn a_pod_that_came_out_of_turn_takes_over_from_one_that_drains() {
+    for spoil in [
+        (|facts| facts.pods[0] = pod(0, "0.1.1")) as fn(&mut Facts),
+        |facts| facts.instance(0).terminating = true,
+        |facts| facts.pods[0].instance = None,
+    ] {
+        let mut facts = facts(3);
+        spoil(&mut facts);
+        facts.engine(2).drain = drained(at(60));
+        for memo in [
+            memo(RolloutStep::Uploading),
+            memo(RolloutStep::Draining),
+            replacing(),
+        ] {
+            let result = look(memo, &facts, at(1));
+            assert_eq!(
+                result.actions,
+                vec![Action::Resume {
+                    pod: "orders-2".into()
+                }]
+            );
+            let result = look(result.memo.unwrap(), &facts, at(1));
+            goes_to(&result, RolloutStep::Planned);
+            let chosen = look(result.memo.unwrap(), &facts, at(1));
+            assert_eq!(chosen.memo.unwrap().pod.unwrap().name, "orders-0");
+        }
     }
 }
 
@@ -221,7 +343,10 @@ fn a_pod_that_does_not_serve_may_go_while_another_is_down() {
     facts.instance(2).engine_runs = false;
     facts.instance(2).engine = None;
     goes_to(&preflight_of(&facts), RolloutStep::Replacing);
-    assert_eq!(look(memo(RolloutStep::Replacing), &facts, at(0)).actions, removal(RemoveBy::Delete));
+    assert_eq!(
+        look(memo(RolloutStep::Replacing), &facts, at(0)).actions,
+        removal(RemoveBy::Delete)
+    );
 }
 
 #[test]
@@ -230,14 +355,24 @@ fn an_engine_that_runs_and_does_not_answer_holds_and_is_never_forced() {
         let mut facts = facts(3);
         facts.instance(unreachable).engine = None;
         let result = preflight_of(&facts);
-        holds(&result, Gate::EngineReachable, WaitReason::EngineUnreachable, "aof2.dev/override-gate: EngineReachable=<until>");
+        holds(
+            &result,
+            Gate::EngineReachable,
+            WaitReason::EngineUnreachable,
+            "aof2.dev/override-gate: EngineReachable=<until>",
+        );
         assert_eq!(result.actions, vec![]);
     }
     let mut facts = facts(3);
     facts.instance(2).engine = None;
     for step in [RolloutStep::Uploading, RolloutStep::Draining] {
         let result = look(memo(step), &facts, at(0));
-        holds(&result, Gate::EngineReachable, WaitReason::EngineUnreachable, "orders-2 runs but does not answer");
+        holds(
+            &result,
+            Gate::EngineReachable,
+            WaitReason::EngineUnreachable,
+            "orders-2 runs but does not answer",
+        );
     }
     let result = look(replacing(), &facts, at(0));
     goes_to(&result, RolloutStep::Preflight);
@@ -252,8 +387,16 @@ fn a_person_may_let_an_unreachable_engine_go_until_a_time() {
     let result = preflight_of(&facts);
     goes_to(&result, RolloutStep::Replacing);
     assert_eq!(result.overridden, vec![Gate::EngineReachable]);
-    assert_eq!(look(memo(RolloutStep::Replacing), &facts, at(0)).actions, removal(RemoveBy::Eviction));
-    holds(&look(memo(RolloutStep::Preflight), &facts, at(3601)), Gate::EngineReachable, WaitReason::EngineUnreachable, "orders-2");
+    assert_eq!(
+        look(memo(RolloutStep::Replacing), &facts, at(0)).actions,
+        removal(RemoveBy::Eviction)
+    );
+    holds(
+        &look(memo(RolloutStep::Preflight), &facts, at(3601)),
+        Gate::EngineReachable,
+        WaitReason::EngineUnreachable,
+        "orders-2",
+    );
 }
 
 #[test]
@@ -262,9 +405,19 @@ fn a_pod_on_a_lost_node_is_never_removed() {
     facts.instance(2).on_lost_node = true;
     facts.instance(2).engine = None;
     facts.instance(2).ready = false;
-    holds(&preflight_of(&facts), Gate::EngineReachable, WaitReason::PodOnLostNode, "delete the Node object");
+    holds(
+        &preflight_of(&facts),
+        Gate::EngineReachable,
+        WaitReason::PodOnLostNode,
+        "delete the Node object",
+    );
     let result = look(replacing(), &facts, at(0));
-    holds(&result, Gate::PodRemoved, WaitReason::PodOnLostNode, "delete the Node object");
+    holds(
+        &result,
+        Gate::PodRemoved,
+        WaitReason::PodOnLostNode,
+        "delete the Node object",
+    );
     assert_eq!(result.actions, vec![]);
 }
 
@@ -284,38 +437,82 @@ fn a_drain_is_asked_for_once_with_the_bounds_of_the_spec() {
 }
 
 #[test]
-fn an_upload_is_waited_for_and_says_which_stream_is_behind() {
+fn an_upload_is_waited_for_without_figures_and_a_failed_one_says_which_streams_are_behind() {
     let mut facts = facts(3);
     facts.engine(2).drain = drain(DrainPhase::Uploading);
-    facts.engine(2).drain.lagging = vec![LaggingStream { stream: "a".into(), acked: 10, sealed_uploaded: 4 }];
+    facts.engine(2).drain.lagging = vec![LaggingStream {
+        stream: "a".into(),
+        acked: 10,
+        sealed_uploaded: 4,
+    }];
     facts.engine(2).drain.lagging_total = 3;
     let result = look(memo(RolloutStep::Uploading), &facts, at(5));
-    holds(&result, Gate::Uploaded, WaitReason::Uploading, "3 streams are behind, a by 6 records");
+    assert_eq!(
+        result.waits[0].message,
+        "sealed segments are uploaded, appends go on"
+    );
+    holds(&result, Gate::Uploaded, WaitReason::Uploading, "");
+    let overdue = look(memo(RolloutStep::Uploading), &facts, at(616))
+        .memo
+        .unwrap();
+    let held = look(overdue, &facts, at(617));
+    holds(
+        &held,
+        Gate::Uploaded,
+        WaitReason::UploadTimeout,
+        "3 streams behind, the furthest a by 6 records",
+    );
 }
 
 #[test]
 fn closed_admission_is_a_step_of_its_own() {
     let mut facts = facts(3);
     facts.engine(2).drain = drain(DrainPhase::Closing);
-    goes_to(&look(memo(RolloutStep::Uploading), &facts, at(5)), RolloutStep::Draining);
-    holds(&look(memo(RolloutStep::Draining), &facts, at(6)), Gate::Drained, WaitReason::Draining, "appends are closed");
+    goes_to(
+        &look(memo(RolloutStep::Uploading), &facts, at(5)),
+        RolloutStep::Draining,
+    );
+    holds(
+        &look(memo(RolloutStep::Draining), &facts, at(6)),
+        Gate::Drained,
+        WaitReason::Draining,
+        "appends are refused",
+    );
 }
 
 #[test]
 fn tier_2_down_is_named_while_uploading_and_when_the_bound_is_exceeded() {
     let mut facts = facts(3);
     facts.engine(2).drain = drain(DrainPhase::Uploading);
-    facts.engine(2).tier2_trouble = Some(Tier2Trouble { unreachable: true, message: "connection refused".into() });
+    facts.engine(2).tier2_trouble = Some(Tier2Trouble {
+        unreachable: true,
+        message: "connection refused".into(),
+    });
     let result = look(memo(RolloutStep::Uploading), &facts, at(5));
-    holds(&result, Gate::Uploaded, WaitReason::Tier2Unreachable, "connection refused");
+    holds(
+        &result,
+        Gate::Uploaded,
+        WaitReason::Tier2Unreachable,
+        "connection refused",
+    );
 
     let overdue = look(memo(RolloutStep::Uploading), &facts, at(616));
     goes_to(&overdue, RolloutStep::Preflight);
-    assert_eq!(overdue.actions, vec![Action::Resume { pod: "orders-2".into() }]);
+    assert_eq!(
+        overdue.actions,
+        vec![Action::Resume {
+            pod: "orders-2".into()
+        }]
+    );
 
     facts.engine(2).drain = drain(DrainPhase::Open);
     let held = look(overdue.memo.unwrap(), &facts, at(617));
-    holds(&held, Gate::Uploaded, WaitReason::Tier2Unreachable, "not done within 10m");
+    holds(
+        &held,
+        Gate::Uploaded,
+        WaitReason::Tier2Unreachable,
+        "not done within 10m",
+    );
     assert_eq!(held.outcome, Outcome::Later(Some(at(626))));
     assert_eq!(held.actions, vec![]);
 }
@@ -323,10 +520,26 @@ fn tier_2_down_is_named_while_uploading_and_when_the_bound_is_exceeded() {
 #[test]
 fn a_drain_that_the_engine_gave_up_is_held_under_its_reason_and_tried_again() {
     for (told, gate, reason) in [
-        (DrainReason::UploadTimeout, Gate::Uploaded, WaitReason::UploadTimeout),
-        (DrainReason::DrainTimeout, Gate::Drained, WaitReason::DrainTimeout),
-        (DrainReason::Tier2Unreachable, Gate::Uploaded, WaitReason::Tier2Unreachable),
-        (DrainReason::Tier2Refused, Gate::Uploaded, WaitReason::Tier2Refused),
+        (
+            DrainReason::UploadTimeout,
+            Gate::Uploaded,
+            WaitReason::UploadTimeout,
+        ),
+        (
+            DrainReason::DrainTimeout,
+            Gate::Drained,
+            WaitReason::DrainTimeout,
+        ),
+        (
+            DrainReason::Tier2Unreachable,
+            Gate::Uploaded,
+            WaitReason::Tier2Unreachable,
+        ),
+        (
+            DrainReason::Tier2Refused,
+            Gate::Uploaded,
+            WaitReason::Tier2Refused,
+        ),
         (DrainReason::Resumed, Gate::Drained, WaitReason::Resumed),
     ] {
         let mut facts = facts(3);
@@ -338,7 +551,12 @@ fn a_drain_that_the_engine_gave_up_is_held_under_its_reason_and_tried_again() {
         goes_to(&failed, RolloutStep::Preflight);
         let memo = failed.memo.unwrap();
         assert_eq!(memo.pod.as_ref().unwrap().failed_drains, 1);
-        holds(&look(memo.clone(), &facts, at(51)), gate, reason, "12 of 40 segments; next try at 2026-01-01T00:01:00Z");
+        holds(
+            &look(memo.clone(), &facts, at(51)),
+            gate,
+            reason,
+            "12 of 40 segments; next try at 2026-01-01T00:01:00Z",
+        );
         goes_to(&look(memo, &facts, at(60)), RolloutStep::Uploading);
     }
 }
@@ -365,7 +583,10 @@ fn a_drain_lost_with_its_process_is_asked_for_again_at_once() {
     asked.pod.as_mut().unwrap().drain_requested = true;
     let failed = look(asked, &facts(3), at(5));
     goes_to(&failed, RolloutStep::Preflight);
-    goes_to(&look(failed.memo.unwrap(), &facts(3), at(5)), RolloutStep::Uploading);
+    goes_to(
+        &look(failed.memo.unwrap(), &facts(3), at(5)),
+        RolloutStep::Uploading,
+    );
 }
 
 #[test]
@@ -377,18 +598,34 @@ fn a_drained_pod_is_removed_only_after_its_token_was_recorded() {
     assert_eq!(result.actions, vec![]);
     let memo = result.memo.unwrap();
     assert_eq!(memo.pod.as_ref().unwrap().drain_token, "token");
-    assert_eq!(look(memo, &facts, at(6)).actions, removal(RemoveBy::Eviction));
+    assert_eq!(
+        look(memo, &facts, at(6)).actions,
+        removal(RemoveBy::Eviction)
+    );
 }
 
 #[test]
 fn a_token_that_is_about_to_expire_removes_nothing() {
     let mut facts = facts(3);
     facts.engine(2).drain = drained(at(60));
-    holds(&look(memo(RolloutStep::Draining), &facts, at(45)), Gate::Drained, WaitReason::DrainTokenExpired, "about to expire");
+    holds(
+        &look(memo(RolloutStep::Draining), &facts, at(45)),
+        Gate::Drained,
+        WaitReason::DrainTokenExpired,
+        "about to expire",
+    );
     let result = look(replacing(), &facts, at(45));
     goes_to(&result, RolloutStep::Preflight);
-    assert_eq!(result.actions, vec![Action::Resume { pod: "orders-2".into() }]);
-    assert_eq!(look(replacing(), &facts, at(44)).actions, removal(RemoveBy::Eviction));
+    assert_eq!(
+        result.actions,
+        vec![Action::Resume {
+            pod: "orders-2".into()
+        }]
+    );
+    assert_eq!(
+        look(replacing(), &facts, at(44)).actions,
+        removal(RemoveBy::Eviction)
+    );
 }
 
 #[test]
@@ -398,7 +635,13 @@ fn a_token_without_an_expiry_that_can_be_read_removes_nothing() {
         facts.engine(2).drain = drained(at(60));
         facts.engine(2).drain.expires_at = expires_at;
         let result = look(replacing(), &facts, at(0));
-        assert!(!result.actions.iter().any(|action| matches!(action, Action::RemovePod { .. })), "{result:?}");
+        assert!(
+            !result
+                .actions
+                .iter()
+                .any(|action| matches!(action, Action::RemovePod { .. })),
+            "{result:?}"
+        );
     }
 }
 
@@ -418,7 +661,10 @@ fn another_token_than_the_recorded_one_is_recorded_first() {
 fn an_expired_token_drains_again() {
     let result = look(replacing(), &facts(3), at(70));
     goes_to(&result, RolloutStep::Preflight);
-    goes_to(&look(result.memo.unwrap(), &facts(3), at(70)), RolloutStep::Uploading);
+    goes_to(
+        &look(result.memo.unwrap(), &facts(3), at(70)),
+        RolloutStep::Uploading,
+    );
 }
 
 #[test]
@@ -427,11 +673,21 @@ fn a_refused_eviction_is_shown_and_repeated_while_the_token_is_valid() {
     facts.engine(2).drain = drained(at(60));
     facts.instance(2).eviction_refused = Some("budget web needs 3 pods".into());
     let result = look(replacing(), &facts, at(5));
-    holds(&result, Gate::PodRemoved, WaitReason::EvictionRefused, "budget web needs 3 pods");
+    holds(
+        &result,
+        Gate::PodRemoved,
+        WaitReason::EvictionRefused,
+        "budget web needs 3 pods",
+    );
     assert_eq!(result.actions, removal(RemoveBy::Eviction));
     let result = look(replacing(), &facts, at(50));
     goes_to(&result, RolloutStep::Preflight);
-    holds(&look(result.memo.unwrap(), &facts, at(51)), Gate::PodRemoved, WaitReason::EvictionRefused, "budget web");
+    holds(
+        &look(result.memo.unwrap(), &facts, at(51)),
+        Gate::PodRemoved,
+        WaitReason::EvictionRefused,
+        "budget web",
+    );
 }
 
 #[test]
@@ -449,8 +705,14 @@ fn an_engine_that_does_not_run_or_refuses_its_data_needs_no_drain() {
     recovering.engine(2).ready = false;
     for facts in [stopped, refusing, recovering] {
         goes_to(&preflight_of(&facts), RolloutStep::Replacing);
-        goes_to(&look(memo(RolloutStep::Uploading), &facts, at(0)), RolloutStep::Replacing);
-        assert_eq!(look(memo(RolloutStep::Replacing), &facts, at(0)).actions, removal(RemoveBy::Delete));
+        goes_to(
+            &look(memo(RolloutStep::Uploading), &facts, at(0)),
+            RolloutStep::Replacing,
+        );
+        assert_eq!(
+            look(memo(RolloutStep::Replacing), &facts, at(0)).actions,
+            removal(RemoveBy::Delete)
+        );
     }
 }
 
@@ -474,10 +736,20 @@ fn recovery_of(facts: &Facts, now: Timestamp) -> Step {
 fn a_pod_that_went_is_awaited_step_by_step() {
     let mut facts = returned();
     facts.instance(2).terminating = true;
-    holds(&look(replacing(), &facts, at(0)), Gate::PodRemoved, WaitReason::Terminating, "orders-2 terminates");
+    holds(
+        &look(replacing(), &facts, at(0)),
+        Gate::PodRemoved,
+        WaitReason::Terminating,
+        "orders-2 terminates",
+    );
     facts.pods[2].instance = None;
     goes_to(&look(replacing(), &facts, at(0)), RolloutStep::Recovering);
-    holds(&recovery_of(&facts, at(0)), Gate::PodStarted, WaitReason::PodMissing, "StatefulSet to create orders-2");
+    holds(
+        &recovery_of(&facts, at(0)),
+        Gate::PodStarted,
+        WaitReason::PodMissing,
+        "StatefulSet to create orders-2",
+    );
 }
 
 #[test]
@@ -502,10 +774,18 @@ fn a_container_that_does_not_come_up_holds_with_its_reason() {
         facts.instance(2).ready = false;
         facts.instance(2).engine_runs = false;
         facts.instance(2).engine = None;
-        facts.instance(2).trouble = Some(Trouble { reason, message: message.into() });
+        facts.instance(2).trouble = Some(Trouble {
+            reason,
+            message: message.into(),
+        });
         let result = recovery_of(&facts, at(5));
         holds(&result, Gate::PodStarted, reason, message);
-        holds(&result, Gate::PodStarted, reason, "the rollout stops here, set spec back");
+        holds(
+            &result,
+            Gate::PodStarted,
+            reason,
+            "the rollout stops here, set spec back",
+        );
         assert_eq!(result.actions, vec![]);
     }
 }
@@ -515,8 +795,18 @@ fn a_start_without_a_sign_of_life_is_called_stalled() {
     let mut facts = returned();
     facts.instance(2).ready = false;
     facts.instance(2).engine = None;
-    holds(&recovery_of(&facts, at(5)), Gate::PodStarted, WaitReason::Starting, "orders-2 starts");
-    holds(&recovery_of(&facts, at(900)), Gate::PodStarted, WaitReason::ReplayStalled, "did not answer since 2026-01-01T00:00:00Z");
+    holds(
+        &recovery_of(&facts, at(5)),
+        Gate::PodStarted,
+        WaitReason::Starting,
+        "orders-2 starts",
+    );
+    holds(
+        &recovery_of(&facts, at(900)),
+        Gate::PodStarted,
+        WaitReason::ReplayStalled,
+        "did not answer since 2026-01-01T00:00:00Z",
+    );
 }
 
 #[test]
@@ -526,14 +816,31 @@ fn a_replay_is_remembered_in_steps_and_called_stalled_without_progress() {
     facts.engine(2).ready = false;
     facts.recovery(2).replay_progress = 0.37;
     let seen = recovery_of(&facts, at(10)).memo.unwrap();
-    let expected = ReplayProgress { percent: 35, since: Time(at(10)) };
+    let expected = ReplayProgress {
+        percent: 35,
+        since: Time(at(10)),
+    };
     assert_eq!(seen.pod.as_ref().unwrap().replay, Some(expected));
     facts.recovery(2).replay_progress = 0.39;
     let result = look(seen.clone(), &facts, at(20));
-    assert_eq!(result.memo, Some(seen.clone()), "less than 5 percent are not written");
-    holds(&result, Gate::Replayed, WaitReason::Replaying, "orders-2 replays its log, 35 percent");
+    assert_eq!(
+        result.memo,
+        Some(seen.clone()),
+        "less than 5 percent are not written"
+    );
+    holds(
+        &result,
+        Gate::Replayed,
+        WaitReason::Replaying,
+        "orders-2 replays its log, 35 percent",
+    );
     let result = look(seen, &facts, at(910));
-    holds(&result, Gate::Replayed, WaitReason::ReplayStalled, "no progress beyond 35 percent since 2026-01-01T00:00:10Z");
+    holds(
+        &result,
+        Gate::Replayed,
+        WaitReason::ReplayStalled,
+        "no progress beyond 35 percent since 2026-01-01T00:00:10Z",
+    );
     assert_eq!(result.actions, vec![], "a replay is never killed");
 }
 
@@ -574,11 +881,26 @@ fn every_gate_after_a_replacement_holds_by_itself() {
             |facts| facts.recovery(2).flush_failures = 3,
             Gate::FlushFailures,
             WaitReason::FlushFailed,
-            "orders-2 failed 3 flushes",
+            "orders-2 failed to flush since it started",
         ),
-        (|facts| facts.engine(2).recovery = None, Gate::ReplayVersion, WaitReason::NotReported, "does not report"),
-        (|facts| facts.instance(2).engine = None, Gate::EngineReachable, WaitReason::EngineUnreachable, "orders-2"),
-        (|facts| facts.instance(2).ready = false, Gate::Ready, WaitReason::Starting, "the pod is not ready yet"),
+        (
+            |facts| facts.engine(2).recovery = None,
+            Gate::ReplayVersion,
+            WaitReason::NotReported,
+            "does not report",
+        ),
+        (
+            |facts| facts.instance(2).engine = None,
+            Gate::EngineReachable,
+            WaitReason::EngineUnreachable,
+            "orders-2",
+        ),
+        (
+            |facts| facts.instance(2).ready = false,
+            Gate::Ready,
+            WaitReason::Starting,
+            "the pod is not ready yet",
+        ),
     ] {
         let mut facts = returned();
         spoil(&mut facts);
@@ -586,7 +908,12 @@ fn every_gate_after_a_replacement_holds_by_itself() {
     }
     let mut facts = returned();
     facts.instance(2).ready = false;
-    holds(&recovery_of(&facts, at(61)), Gate::Ready, WaitReason::PodNotReady, "look at its other containers");
+    holds(
+        &recovery_of(&facts, at(61)),
+        Gate::Ready,
+        WaitReason::PodNotReady,
+        "look at its other containers",
+    );
     goes_to(&recovery_of(&returned(), at(5)), RolloutStep::Soaking);
 }
 
@@ -600,7 +927,12 @@ fn the_last_pod_is_compared_with_what_its_predecessor_replayed_with() {
     memo_pod.name = "orders-0".into();
     memo_pod.uid = "uid-0".into();
     memo_pod.replay_version = Some(1);
-    holds(&look(memo, &facts, at(0)), Gate::ReplayVersion, WaitReason::ReplayVersionMismatch, "with 1; set spec.version back");
+    holds(
+        &look(memo, &facts, at(0)),
+        Gate::ReplayVersion,
+        WaitReason::ReplayVersionMismatch,
+        "with 1; set spec.version back",
+    );
 }
 
 #[test]
@@ -627,7 +959,12 @@ fn a_gate_that_a_person_let_pass_is_reported() {
 #[test]
 fn the_next_pod_waits_for_the_soak() {
     let result = look(soaking(), &returned(), at(29));
-    holds(&result, Gate::Soaked, WaitReason::Soaking, "orders-2 is watched until 2026-01-01T00:00:30Z");
+    holds(
+        &result,
+        Gate::Soaked,
+        WaitReason::Soaking,
+        "orders-2 is watched until 2026-01-01T00:00:30Z",
+    );
     assert_eq!(result.outcome, Outcome::Later(Some(at(30))));
     let result = look(soaking(), &returned(), at(30));
     goes_to(&result, RolloutStep::Planned);
@@ -639,7 +976,12 @@ fn a_failed_flush_during_the_soak_holds() {
     let mut facts = returned();
     facts.recovery(2).flush_failures = 1;
     for now in [5, 30, 300] {
-        holds(&look(soaking(), &facts, at(now)), Gate::FlushFailures, WaitReason::FlushFailed, "failed 1 flushes");
+        holds(
+            &look(soaking(), &facts, at(now)),
+            Gate::FlushFailures,
+            WaitReason::FlushFailed,
+            "failed to flush since it started",
+        );
     }
 }
 
@@ -664,12 +1006,18 @@ fn a_newer_target_is_taken_after_the_current_pods_soak() {
     let mut facts = returned();
     facts.wanted = revision("0.1.2");
     let result = look(soaking(), &facts, at(10));
-    assert_eq!(result.memo.as_ref().map(|memo| memo.to.as_str()), Some("0.1.1"));
+    assert_eq!(
+        result.memo.as_ref().map(|memo| memo.to.as_str()),
+        Some("0.1.1")
+    );
     holds(&result, Gate::Soaked, WaitReason::Soaking, "");
     let soaked = look(soaking(), &facts, at(30)).memo.unwrap();
     let result = look(soaked, &facts, at(30));
     let memo = result.memo.unwrap();
-    assert_eq!((memo.from.as_str(), memo.to.as_str(), memo.done.len()), ("0.1.0", "0.1.2", 0));
+    assert_eq!(
+        (memo.from.as_str(), memo.to.as_str(), memo.done.len()),
+        ("0.1.0", "0.1.2", 0)
+    );
     assert_eq!(result.finished[0].outcome, RolloutOutcome::Superseded);
     assert_eq!(result.finished[0].message, "after 1 of 3 pods");
 }
@@ -682,7 +1030,11 @@ fn going_back_is_taken_at_once() {
         let result = look(memo, &facts, at(5));
         let memo = result.memo.unwrap();
         assert_eq!((memo.from.as_str(), memo.to.as_str()), ("0.1.1", "0.1.0"));
-        assert_eq!(memo.done, ["uid-0", "uid-1"], "the pods that never moved are done");
+        assert_eq!(
+            memo.done,
+            ["uid-0", "uid-1"],
+            "the pods that never moved are done"
+        );
     }
 }
 
@@ -692,21 +1044,42 @@ fn a_newer_target_is_taken_at_once_when_the_current_pod_is_stuck() {
     facts.wanted = revision("0.1.2");
     facts.instance(2).ready = false;
     facts.instance(2).engine = None;
-    assert_eq!(recovery_of(&facts, at(5)).memo.unwrap().to, "0.1.1", "it still starts");
-    facts.instance(2).trouble = Some(Trouble { reason: WaitReason::ImagePull, message: String::new() });
+    assert_eq!(
+        recovery_of(&facts, at(5)).memo.unwrap().to,
+        "0.1.1",
+        "it still starts"
+    );
+    facts.instance(2).trouble = Some(Trouble {
+        reason: WaitReason::ImagePull,
+        message: String::new(),
+    });
     assert_eq!(recovery_of(&facts, at(5)).memo.unwrap().to, "0.1.2");
 }
 
 #[test]
 fn a_drain_for_an_abandoned_target_is_ended() {
-    for step in [RolloutStep::Uploading, RolloutStep::Draining, RolloutStep::Replacing] {
+    for step in [
+        RolloutStep::Uploading,
+        RolloutStep::Draining,
+        RolloutStep::Replacing,
+    ] {
         let mut facts = facts(3);
         facts.wanted = revision("0.1.0");
         facts.engine(2).drain = drained(at(60));
         let result = look(memo(step), &facts, at(5));
-        assert_eq!(result.actions, vec![Action::Resume { pod: "orders-2".into() }]);
+        assert_eq!(
+            result.actions,
+            vec![Action::Resume {
+                pod: "orders-2".into()
+            }]
+        );
         let result = look(result.memo.unwrap(), &facts, at(5));
-        assert_eq!(result.actions, vec![Action::WriteTemplate { revision: revision("0.1.0") }]);
+        assert_eq!(
+            result.actions,
+            vec![Action::WriteTemplate {
+                revision: revision("0.1.0")
+            }]
+        );
     }
 }
 
@@ -714,10 +1087,22 @@ fn a_drain_for_an_abandoned_target_is_ended() {
 fn a_pod_replaced_by_hand_in_the_middle_of_its_drain_is_chosen_anew() {
     let mut facts = returned();
     facts.instance(2).uid = "uid-9".into();
-    for step in [RolloutStep::Preflight, RolloutStep::Uploading, RolloutStep::Draining] {
+    for step in [
+        RolloutStep::Preflight,
+        RolloutStep::Uploading,
+        RolloutStep::Draining,
+    ] {
         let result = look(memo(step), &facts, at(5));
         goes_to(&result, RolloutStep::Planned);
-        assert_eq!(look(result.memo.unwrap(), &facts, at(5)).memo.unwrap().pod.unwrap().name, "orders-2");
+        assert_eq!(
+            look(result.memo.unwrap(), &facts, at(5))
+                .memo
+                .unwrap()
+                .pod
+                .unwrap()
+                .name,
+            "orders-2"
+        );
     }
 }
 
@@ -725,17 +1110,28 @@ fn a_pod_replaced_by_hand_in_the_middle_of_its_drain_is_chosen_anew() {
 fn a_memo_of_another_operator_version_is_begun_anew() {
     let mut unknown = memo(RolloutStep::Soaking);
     unknown.step = RolloutStep::Unknown;
-    assert_eq!(look(unknown, &facts(3), at(5)).memo.unwrap().step, RolloutStep::Planned);
+    assert_eq!(
+        look(unknown, &facts(3), at(5)).memo.unwrap().step,
+        RolloutStep::Planned
+    );
 }
 
 #[test]
 fn a_pause_is_cut_short_for_a_pod_that_stopped_serving() {
     let mut held = memo(RolloutStep::Preflight);
     held.until = Some(Time(at(300)));
-    held.pod.as_mut().unwrap().held =
-        Some(Held { gate: Gate::Uploaded, reason: WaitReason::Tier2Unreachable, message: "refused".into() });
+    held.pod.as_mut().unwrap().held = Some(Held {
+        gate: Gate::Uploaded,
+        reason: WaitReason::Tier2Unreachable,
+        message: "refused".into(),
+    });
     let mut facts = facts(3);
-    holds(&look(held.clone(), &facts, at(5)), Gate::Uploaded, WaitReason::Tier2Unreachable, "refused; next try at");
+    holds(
+        &look(held.clone(), &facts, at(5)),
+        Gate::Uploaded,
+        WaitReason::Tier2Unreachable,
+        "refused; next try at",
+    );
     facts.instance(2).ready = false;
     facts.instance(2).engine_runs = false;
     facts.instance(2).engine = None;

@@ -18,7 +18,12 @@ struct Transcript {
 
 impl Transcript {
     fn new(world: World) -> Self {
-        Self { world, text: String::new(), last_waits: String::new(), recorded: 0 }
+        Self {
+            world,
+            text: String::new(),
+            last_waits: String::new(),
+            recorded: 0,
+        }
     }
 
     fn note(&mut self, what: &str) {
@@ -47,7 +52,10 @@ impl Transcript {
         let place = step.memo.as_ref().map_or_else(
             || "-".to_owned(),
             |memo| {
-                let pod = memo.pod.as_ref().map_or_else(String::new, |pod| format!(" {}", pod.name));
+                let pod = memo
+                    .pod
+                    .as_ref()
+                    .map_or_else(String::new, |pod| format!(" {}", pod.name));
                 format!("{}{pod}", memo.step)
             },
         );
@@ -72,12 +80,18 @@ impl Transcript {
 
     #[track_caller]
     fn matches(&self, name: &str) {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/rollout/transcripts").join(name);
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("src/rollout/transcripts")
+            .join(name);
         if env::var_os("UPDATE_TRANSCRIPTS").is_some() {
             fs::write(&path, &self.text).expect("the transcript can be written");
         }
         let golden = fs::read_to_string(&path).unwrap_or_default();
-        assert!(golden == self.text, "{name} differs; is now:\n{}", self.text);
+        assert!(
+            golden == self.text,
+            "{name} differs; is now:\n{}",
+            self.text
+        );
     }
 }
 

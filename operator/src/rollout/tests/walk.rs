@@ -9,19 +9,34 @@ const MAX_TICKS: usize = 600;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     /// The operator dies after this many of the look's actions, before it records.
-    OperatorDies { after_actions: usize },
+    OperatorDies {
+        after_actions: usize,
+    },
     /// The look's actions all fail, and the memo is recorded: `record` runs also when `apply` failed.
     ActionsFail,
     /// The world moves on between observation and action.
-    SlowOperator { ticks: usize },
+    SlowOperator {
+        ticks: usize,
+    },
     /// The operator is away for so long.
-    OperatorAway { ticks: usize },
+    OperatorAway {
+        ticks: usize,
+    },
     /// Status is wiped.
     MemoLost,
-    PodDeleted { ordinal: usize },
-    EngineCrashes { ordinal: usize },
-    EngineUnreachable { ordinal: usize, ticks: usize },
-    Tier2Down { ticks: usize },
+    PodDeleted {
+        ordinal: usize,
+    },
+    EngineCrashes {
+        ordinal: usize,
+    },
+    EngineUnreachable {
+        ordinal: usize,
+        ticks: usize,
+    },
+    Tier2Down {
+        ticks: usize,
+    },
     /// The spec is set back.
     GoBack,
     /// A newer version is asked for.
@@ -59,18 +74,34 @@ struct Walk {
 impl Walk {
     fn new(world: World, faults: Vec<(usize, Fault)>) -> Self {
         let reachable_at = vec![0; world.pods.len()];
-        Self { world, faults, tier2_back_at: 0, reachable_at, away_until: 0 }
+        Self {
+            world,
+            faults,
+            tier2_back_at: 0,
+            reachable_at,
+            away_until: 0,
+        }
     }
 
     /// Ticks until convergence.
     fn run(&mut self) -> Result<usize, String> {
-        let last_fault = self.faults.iter().map(|(tick, _)| *tick).max().unwrap_or_default();
+        let last_fault = self
+            .faults
+            .iter()
+            .map(|(tick, _)| *tick)
+            .max()
+            .unwrap_or_default();
         for tick in 0..MAX_TICKS {
             self.world.tier2_is_up = tick >= self.tier2_back_at;
             for (ordinal, at) in self.reachable_at.iter().enumerate() {
                 self.world.set_reachable(ordinal, tick >= *at);
             }
-            let now: Vec<Fault> = self.faults.iter().filter(|(at, _)| *at == tick).map(|(_, fault)| *fault).collect();
+            let now: Vec<Fault> = self
+                .faults
+                .iter()
+                .filter(|(at, _)| *at == tick)
+                .map(|(_, fault)| *fault)
+                .collect();
             for fault in &now {
                 self.strike(*fault, tick);
             }
@@ -82,17 +113,25 @@ impl Walk {
                 return Ok(tick);
             }
         }
-        Err(format!("no convergence within {MAX_TICKS} ticks: memo {:?}, pods {:?}", self.world.memo, self.world.pods))
+        Err(format!(
+            "no convergence within {MAX_TICKS} ticks: memo {:?}, pods {:?}",
+            self.world.memo, self.world.pods
+        ))
     }
 
     fn strike(&mut self, fault: Fault, tick: usize) {
         match fault {
             Fault::OperatorDies { .. } | Fault::ActionsFail | Fault::SlowOperator { .. } => {}
             Fault::OperatorAway { ticks } => self.away_until = tick + ticks,
-            Fault::MemoLost => self.world.memo = None,
+            Fault::MemoLost => {
+                self.world.memo = None;
+                self.world.memo_was_lost = true;
+            }
             Fault::PodDeleted { ordinal } => self.world.delete_pod(ordinal),
             Fault::EngineCrashes { ordinal } => self.world.crash_engine(ordinal),
-            Fault::EngineUnreachable { ordinal, ticks } => self.reachable_at[ordinal] = tick + ticks,
+            Fault::EngineUnreachable { ordinal, ticks } => {
+                self.reachable_at[ordinal] = tick + ticks
+            }
             Fault::Tier2Down { ticks } => {
                 self.tier2_back_at = tick + ticks;
                 self.world.tier2_is_up = false;
@@ -103,12 +142,19 @@ impl Walk {
     }
 
     fn look(&mut self, faults: &[Fault]) {
-        let step = step(self.world.memo.clone(), &self.world.observe(), self.world.now);
+        let step = step(
+            self.world.memo.clone(),
+            &self.world.observe(),
+            self.world.now,
+        );
         for fault in faults {
             match *fault {
                 Fault::SlowOperator { ticks } => (0..ticks).for_each(|_| self.world.tick()),
                 Fault::OperatorDies { after_actions } => {
-                    step.actions.iter().take(after_actions).for_each(|action| self.world.apply(action));
+                    step.actions
+                        .iter()
+                        .take(after_actions)
+                        .for_each(|action| self.world.apply(action));
                     return;
                 }
                 Fault::ActionsFail => {
@@ -118,7 +164,9 @@ impl Walk {
                 _ => {}
             }
         }
-        step.actions.iter().for_each(|action| self.world.apply(action));
+        step.actions
+            .iter()
+            .for_each(|action| self.world.apply(action));
         self.world.record(&step);
     }
 }
@@ -140,7 +188,9 @@ fn walk(world: World, faults: Vec<(usize, Fault)>) -> usize {
 
 #[test]
 fn an_upgrade_converges_and_takes_time_in_proportion_to_its_pods() {
-    let ticks: Vec<usize> = (1..=4).map(|replicas| walk(upgrade(replicas), vec![])).collect();
+    let ticks: Vec<usize> = (1..=4)
+        .map(|replicas| walk(upgrade(replicas), vec![]))
+        .collect();
     let per_pod = ticks[1] - ticks[0];
     assert_eq!(ticks[3] - ticks[2], per_pod);
     assert!(per_pod < 40, "{per_pod} ticks of {TICK:?} per pod");
@@ -168,7 +218,10 @@ fn two_faults_at_any_two_looks_leave_a_cluster_that_converges() {
         for second_at in (first_at..=length + 20).step_by(7) {
             for first in &faults {
                 for second in &faults {
-                    walk(upgrade(replicas), vec![(first_at, *first), (second_at, *second)]);
+                    walk(
+                        upgrade(replicas),
+                        vec![(first_at, *first), (second_at, *second)],
+                    );
                 }
             }
         }
@@ -203,16 +256,34 @@ fn a_bad_version_stops_at_the_first_pod_and_going_back_needs_no_help() {
                 for tick in 0..back_at {
                     walk.look(&[]);
                     walk.world.tick();
-                    let moved = walk.world.pods.iter().flatten().filter(|pod| pod.revision == revision("0.1.1")).count();
-                    assert!(moved <= 1, "{behaviour:?}: {moved} pods moved by tick {tick}");
-                    assert!(walk.world.serving() + 1 >= replicas as usize, "{behaviour:?}: two pods are down at tick {tick}");
+                    let moved = walk
+                        .world
+                        .pods
+                        .iter()
+                        .flatten()
+                        .filter(|pod| pod.revision == revision("0.1.1"))
+                        .count();
+                    assert!(
+                        moved <= 1,
+                        "{behaviour:?}: {moved} pods moved by tick {tick}"
+                    );
+                    assert!(
+                        walk.world.serving() + 1 >= replicas as usize,
+                        "{behaviour:?}: two pods are down at tick {tick}"
+                    );
                 }
                 walk.world.wanted = revision("0.1.0");
                 walk.faults.clear();
                 if let Err(error) = walk.run() {
                     panic!("{behaviour:?}, back at {back_at}: {error}");
                 }
-                assert!(walk.world.pods.iter().flatten().all(|pod| pod.revision == revision("0.1.0")));
+                assert!(
+                    walk.world
+                        .pods
+                        .iter()
+                        .flatten()
+                        .all(|pod| pod.revision == revision("0.1.0"))
+                );
             }
         }
     }
@@ -220,7 +291,12 @@ fn a_bad_version_stops_at_the_first_pod_and_going_back_needs_no_help() {
 
 #[test]
 fn a_better_target_is_taken_when_the_first_is_bad() {
-    for behaviour in [Behaviour::ImagePull, Behaviour::CrashLoop, Behaviour::NeverReady, Behaviour::OtherManifest] {
+    for behaviour in [
+        Behaviour::ImagePull,
+        Behaviour::CrashLoop,
+        Behaviour::NeverReady,
+        Behaviour::OtherManifest,
+    ] {
         let mut world = upgrade(2);
         world.behaviours = vec![("0.1.1", behaviour)];
         walk(world, vec![(60, Fault::NewerTarget)]);
@@ -229,7 +305,11 @@ fn a_better_target_is_taken_when_the_first_is_bad() {
 
 #[test]
 fn a_bad_version_and_any_fault_converge_after_going_back() {
-    for behaviour in [Behaviour::ImagePull, Behaviour::CrashLoop, Behaviour::NeverReady] {
+    for behaviour in [
+        Behaviour::ImagePull,
+        Behaviour::CrashLoop,
+        Behaviour::NeverReady,
+    ] {
         for fault in faults(2) {
             for at in (0..100).step_by(3) {
                 let mut world = upgrade(2);

@@ -8,8 +8,8 @@ use aof2_crds::{Duration, Rollout, WaitReason};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::rollout::{
-    Action, EngineFacts, Facts, Override, PodFacts, PodInstance, Policy, Recovery, Revision, Step, Tier2Trouble, Trouble,
-    step,
+    Action, EngineFacts, Facts, Override, PodFacts, PodInstance, Policy, Recovery, Revision, Step,
+    Tier2Trouble, Trouble, step,
 };
 
 /// Of one tick, and of the operator's poll.
@@ -44,6 +44,9 @@ pub struct World {
     pub behaviours: Vec<(&'static str, Behaviour)>,
     /// A budget of somebody else refuses every eviction.
     pub evictions_refused: bool,
+    /// A wiped status does not know who soaked.
+    pub memo_was_lost: bool,
+    written_at: Timestamp,
     next_uid: u32,
     next_token: u32,
     policy: Policy,
@@ -56,6 +59,9 @@ pub struct Pod {
     pub revision: Revision,
     pub terminating_ticks: Option<u32>,
     pub ready: bool,
+    created_at: Timestamp,
+    ready_since: Timestamp,
+    has_soaked: bool,
     eviction_refused: Option<String>,
     engine: Engine,
 }
@@ -67,6 +73,7 @@ struct Engine {
     replaying_ticks: u32,
     process_start: Timestamp,
     reachable: bool,
+    restarts: u32,
     flush_failures: u64,
     phase: DrainPhase,
     reason: Option<DrainReason>,
@@ -80,7 +87,10 @@ struct Engine {
 const REPLAY_TICKS: u32 = 3;
 
 pub fn revision(version: &str) -> Revision {
-    Revision { version: version.to_owned(), template: format!("t-{version}") }
+    Revision {
+        version: version.to_owned(),
+        template: format!("t-{version}"),
+    }
 }
 
 pub fn start_of_time() -> Timestamp {
@@ -101,6 +111,8 @@ impl World {
             overrides: Vec::new(),
             behaviours: Vec::new(),
             evictions_refused: false,
+            memo_was_lost: false,
+            written_at: start_of_time(),
             next_uid: 0,
             next_token: 0,
             policy: Policy {
@@ -113,24 +125,40 @@ impl World {
         for _ in 0..10 {
             world.tick();
         }
-        assert!(world.pods.iter().all(|pod| pod.as_ref().is_some_and(|pod| pod.ready)));
+        assert!(
+            world
+                .pods
+                .iter()
+                .all(|pod| pod.as_ref().is_some_and(|pod| pod.ready))
+        );
         world
     }
 
     pub fn behaviour(&self, version: &str) -> Behaviour {
-        self.behaviours.iter().find(|(name, _)| *name == version).map_or(Behaviour::Good, |(_, behaviour)| *behaviour)
+        self.behaviours
+            .iter()
+            .find(|(name, _)| *name == version)
+            .map_or(Behaviour::Good, |(_, behaviour)| *behaviour)
     }
 
     pub fn has_converged(&self) -> bool {
         self.memo.is_none()
             && self.written == self.wanted
             && self.pods.iter().all(|pod| {
-                pod.as_ref().is_some_and(|pod| pod.revision == self.wanted && pod.ready && pod.terminating_ticks.is_none())
+                pod.as_ref().is_some_and(|pod| {
+                    pod.revision == self.wanted && pod.ready && pod.terminating_ticks.is_none()
+                })
             })
     }
 
     pub fn serving(&self) -> usize {
-        self.pods.iter().filter(|pod| pod.as_ref().is_some_and(|pod| pod.ready && pod.terminating_ticks.is_none())).count()
+        self.pods
+            .iter()
+            .filter(|pod| {
+                pod.as_ref()
+                    .is_some_and(|pod| pod.ready && pod.terminating_ticks.is_none())
+            })
+            .count()
     }
 
     pub fn observe(&self) -> Facts {
@@ -155,7 +183,9 @@ impl World {
         let runs = pod.runs(self.behaviour(&pod.revision.version));
         let trouble = match self.behaviour(&pod.revision.version) {
             Behaviour::ImagePull => Some((WaitReason::ImagePull, "cannot pull the image")),
-            Behaviour::CrashLoop if !runs => Some((WaitReason::CrashLoop, "exited with code 2, 3 restarts")),
+            Behaviour::CrashLoop if pod.engine.restarts > 0 => {
+                Some((WaitReason::CrashLoop, "exited with code 2, 3 restarts"))
+            }
             _ => None,
         };
         PodInstance {
@@ -166,7 +196,10 @@ impl World {
             on_lost_node: false,
             ready: pod.ready,
             engine_runs: runs,
-            trouble: trouble.map(|(reason, message)| Trouble { reason, message: message.to_owned() }),
+            trouble: trouble.map(|(reason, message)| Trouble {
+                reason,
+                message: message.to_owned(),
+            }),
             eviction_refused: pod.eviction_refused.clone(),
             engine: (runs && pod.engine.reachable).then(|| self.observe_engine(pod)),
         }
@@ -177,14 +210,21 @@ impl World {
         let behaviour = self.behaviour(&pod.revision.version);
         let is_behind = engine.acked > engine.sealed_uploaded;
         EngineFacts {
-            version: if behaviour == Behaviour::WrongVersion { "9.9.9".to_owned() } else { pod.revision.version.clone() },
+            version: if behaviour == Behaviour::WrongVersion {
+                "9.9.9".to_owned()
+            } else {
+                pod.revision.version.clone()
+            },
             process_start: engine.process_start.to_string(),
             ready: engine.is_ready(),
             refusal: None,
             drain: DrainStatus {
                 phase: engine.phase,
                 token: engine.token.as_ref().map(|(token, _)| token.clone()),
-                expires_at: engine.token.as_ref().map(|(_, expires_at)| expires_at.to_string()),
+                expires_at: engine
+                    .token
+                    .as_ref()
+                    .map(|(_, expires_at)| expires_at.to_string()),
                 lagging: is_behind
                     .then(|| LaggingStream {
                         stream: "a".to_owned(),
@@ -197,11 +237,18 @@ impl World {
                 reason: engine.reason,
                 message: None,
             },
-            tier2_trouble: (!self.tier2_is_up)
-                .then(|| Tier2Trouble { unreachable: true, message: "connection refused".to_owned() }),
+            tier2_trouble: (!self.tier2_is_up).then(|| Tier2Trouble {
+                unreachable: true,
+                message: "connection refused".to_owned(),
+            }),
             recovery: Some(Recovery {
-                replay_progress: f64::from(REPLAY_TICKS - engine.replaying_ticks) / f64::from(REPLAY_TICKS),
-                replay_version: if behaviour == Behaviour::OtherManifest { 2 } else { 1 },
+                replay_progress: f64::from(REPLAY_TICKS - engine.replaying_ticks)
+                    / f64::from(REPLAY_TICKS),
+                replay_version: if behaviour == Behaviour::OtherManifest {
+                    2
+                } else {
+                    1
+                },
                 min_reader_version: "0.1.0".to_owned(),
                 flush_failures: engine.flush_failures,
                 caught_up: engine.is_ready(),
@@ -227,10 +274,18 @@ impl World {
 
     pub fn apply(&mut self, action: &Action) {
         match action {
-            Action::WriteTemplate { revision } => self.written = revision.clone(),
-            Action::StartDrain { pod, upload_timeout, drain_timeout, .. } => {
-                let bounds = [upload_timeout, drain_timeout].map(|bound| (bound.as_std().as_secs() / 2) as u32);
-                let Some(engine) = self.answering_engine(pod) else { return };
+            Action::WriteTemplate { revision } => self.write(revision),
+            Action::StartDrain {
+                pod,
+                upload_timeout,
+                drain_timeout,
+                ..
+            } => {
+                let bounds = [upload_timeout, drain_timeout]
+                    .map(|bound| (bound.as_std().as_secs() / 2) as u32);
+                let Some(engine) = self.answering_engine(pod) else {
+                    return;
+                };
                 if engine.phase == DrainPhase::Open && engine.is_ready() {
                     engine.enter(DrainPhase::Uploading, None);
                     engine.bounds_ticks = bounds;
@@ -241,7 +296,19 @@ impl World {
                     engine.enter(DrainPhase::Open, Some(DrainReason::Resumed));
                 }
             }
-            Action::RemovePod { pod, uid, resource_version, .. } => self.remove(pod, uid, resource_version, action),
+            Action::RemovePod {
+                pod,
+                uid,
+                resource_version,
+                ..
+            } => self.remove(pod, uid, resource_version, action),
+        }
+    }
+
+    fn write(&mut self, revision: &Revision) {
+        if self.written != *revision {
+            self.written = revision.clone();
+            self.written_at = self.now;
         }
     }
 
@@ -255,28 +322,64 @@ impl World {
     fn remove(&mut self, name: &str, uid: &str, resource_version: &str, action: &Action) {
         let ordinal = ordinal(name);
         let is_overridden = !self.overrides.is_empty();
-        let Some(pod) = &self.pods[ordinal] else { return };
+        let Some(pod) = &self.pods[ordinal] else {
+            return;
+        };
         if pod.uid != uid || pod.resource_version.to_string() != resource_version {
             return;
         }
         if pod.ready && !is_overridden {
-            assert!(pod.engine.holds_token(self.now), "{action:?} at {} without a valid drain token: {pod:?}", self.now);
-            assert!(pod.engine.acked <= pod.engine.sealed_uploaded, "{action:?} loses records: {pod:?}");
+            assert!(
+                pod.engine.holds_token(self.now),
+                "{action:?} at {} without a valid drain token: {pod:?}",
+                self.now
+            );
+            assert!(
+                pod.engine.acked <= pod.engine.sealed_uploaded,
+                "{action:?} loses records: {pod:?}"
+            );
             let others_serve = self
                 .pods
                 .iter()
                 .enumerate()
                 .filter(|(other, _)| *other != ordinal)
-                .all(|(_, other)| other.as_ref().is_some_and(|other| other.ready && other.terminating_ticks.is_none()));
-            assert!(others_serve, "{action:?} at {} takes a second pod down: {:?}", self.now, self.pods);
+                .all(|(_, other)| {
+                    other
+                        .as_ref()
+                        .is_some_and(|other| other.ready && other.terminating_ticks.is_none())
+                });
+            assert!(
+                others_serve,
+                "{action:?} at {} takes a second pod down: {:?}",
+                self.now, self.pods
+            );
         }
+        self.assert_soaked(ordinal, action);
         let is_refused = self.evictions_refused && pod.ready;
-        let Some(pod) = &mut self.pods[ordinal] else { return };
+        let Some(pod) = &mut self.pods[ordinal] else {
+            return;
+        };
         if is_refused {
             pod.eviction_refused = Some("a PodDisruptionBudget needs it".to_owned());
             return;
         }
         pod.terminate();
+    }
+
+    /// A serving pod goes only after those that came on the new revision have soaked.
+    fn assert_soaked(&self, going: usize, action: &Action) {
+        let is_serving = self.pods[going].as_ref().is_some_and(|pod| pod.ready);
+        if !is_serving || self.memo_was_lost {
+            return;
+        }
+        for pod in self.pods.iter().flatten() {
+            let came_with_it = pod.revision == self.written && pod.created_at >= self.written_at;
+            assert!(
+                !came_with_it || pod.has_soaked,
+                "{action:?} at {} before {pod:?} has soaked",
+                self.now
+            );
+        }
     }
 
     /// What a person or the node does to a pod.
@@ -290,7 +393,7 @@ impl World {
         let now = self.now;
         if let Some(pod) = &mut self.pods[ordinal] {
             pod.engine.restart(now);
-            pod.set_ready(false);
+            pod.set_ready(false, now);
         }
     }
 
@@ -306,7 +409,11 @@ impl World {
         for ordinal in 0..self.pods.len() {
             let Some(mut pod) = self.pods[ordinal].take() else {
                 self.next_uid += 1;
-                self.pods[ordinal] = Some(Pod::new(format!("uid-{}", self.next_uid), self.written.clone(), self.now));
+                self.pods[ordinal] = Some(Pod::new(
+                    format!("uid-{}", self.next_uid),
+                    self.written.clone(),
+                    self.now,
+                ));
                 continue;
             };
             match pod.terminating_ticks.as_mut() {
@@ -344,7 +451,9 @@ impl World {
             engine.tick_drain(self.tier2_is_up, self.now, self.next_token, is_terminating);
         }
         let ready = pod.engine.is_ready() && !is_terminating;
-        pod.set_ready(ready);
+        pod.set_ready(ready, self.now);
+        pod.has_soaked |=
+            ready && self.now.duration_since(pod.ready_since) >= self.policy.soak.as_signed();
     }
 }
 
@@ -355,6 +464,7 @@ impl Pod {
             replaying_ticks: REPLAY_TICKS,
             process_start: now,
             reachable: true,
+            restarts: 0,
             flush_failures: 0,
             phase: DrainPhase::Open,
             reason: None,
@@ -364,16 +474,28 @@ impl Pod {
             acked: 0,
             sealed_uploaded: 0,
         };
-        Self { uid, resource_version: 1, revision, terminating_ticks: None, ready: false, eviction_refused: None, engine }
+        Self {
+            uid,
+            resource_version: 1,
+            revision,
+            terminating_ticks: None,
+            ready: false,
+            created_at: now,
+            ready_since: now,
+            has_soaked: false,
+            eviction_refused: None,
+            engine,
+        }
     }
 
     fn runs(&self, behaviour: Behaviour) -> bool {
         self.engine.starting_ticks == 0 && behaviour != Behaviour::ImagePull
     }
 
-    fn set_ready(&mut self, ready: bool) {
+    fn set_ready(&mut self, ready: bool, now: Timestamp) {
         if self.ready != ready {
             self.ready = ready;
+            self.ready_since = now;
             self.resource_version += 1;
         }
     }
@@ -392,10 +514,15 @@ impl Engine {
     }
 
     fn holds_token(&self, now: Timestamp) -> bool {
-        self.phase == DrainPhase::Drained && self.token.as_ref().is_some_and(|(_, expires_at)| now < *expires_at)
+        self.phase == DrainPhase::Drained
+            && self
+                .token
+                .as_ref()
+                .is_some_and(|(_, expires_at)| now < *expires_at)
     }
 
     fn restart(&mut self, now: Timestamp) {
+        self.restarts += 1;
         self.starting_ticks = 2;
         self.replaying_ticks = REPLAY_TICKS;
         self.process_start = now;
@@ -426,14 +553,22 @@ impl Engine {
             DrainPhase::Closing if tier2_is_up && self.phase_ticks >= 2 => {
                 self.sealed_uploaded = self.acked;
                 self.enter(DrainPhase::Drained, None);
-                self.token = Some((format!("token-{token}"), now + SignedDuration::from_secs(60)));
+                self.token = Some((
+                    format!("token-{token}"),
+                    now + SignedDuration::from_secs(60),
+                ));
             }
             DrainPhase::Closing if self.phase_ticks >= self.bounds_ticks[1] => {
                 self.enter(DrainPhase::Open, Some(DrainReason::DrainTimeout));
             }
             DrainPhase::Closing => {}
             DrainPhase::Drained => {
-                if !is_terminating && self.token.as_ref().is_some_and(|(_, expires_at)| *expires_at <= now) {
+                if !is_terminating
+                    && self
+                        .token
+                        .as_ref()
+                        .is_some_and(|(_, expires_at)| *expires_at <= now)
+                {
                     self.enter(DrainPhase::Open, Some(DrainReason::TokenExpired));
                 }
             }
@@ -446,5 +581,8 @@ pub fn pod_name(ordinal: usize) -> String {
 }
 
 fn ordinal(name: &str) -> usize {
-    name.rsplit('-').next().and_then(|ordinal| ordinal.parse().ok()).expect("a pod of this world")
+    name.rsplit('-')
+        .next()
+        .and_then(|ordinal| ordinal.parse().ok())
+        .expect("a pod of this world")
 }

@@ -1,4 +1,4 @@
-//! The way of a pod out: preflight, upload, drain, removal.
+//! Sealed, uploaded, closed: how a serving pod comes to its drain token.
 
 use aof2_admin_api::DrainPhase;
 use aof2_admin_api::lifecycle::DrainReason;
@@ -6,12 +6,13 @@ use aof2_crds::{Duration, Gate, Held, Rollout, RolloutStep, WaitReason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::facts::{EngineFacts, Facts, PodInstance};
-use super::gates;
+use super::facts::{EngineFacts, Facts};
+use super::preflight::needs_drain;
 use super::step::{
-    Action, DRAIN_TTL, Outcome, RemoveBy, Step, check, choose_again, current, go_on, go_to, hold,
+    Action, DRAIN_TTL, Outcome, Step, check, choose_again, counted, current, go_on, go_to, hold,
 };
 use super::wait::Wait;
+use super::{gates, order};
 
 /// A token must outlive the removal: eviction, and the kubelet's hearing of it.
 const TOKEN_MARGIN: SignedDuration = SignedDuration::from_secs(15);
@@ -21,86 +22,6 @@ const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(300);
 /// Bound of a message kept in the memo.
 const HELD_MESSAGE_BYTES: usize = 512;
-
-/// Gates that are checked again while the pod drains and right before it goes.
-const STILL: &[gates::PodGate] = &[gates::one_pod_down];
-
-/// May this pod go?
-pub(super) fn preflight(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
-    let Some((memo_pod, pod)) = current(&memo, facts) else {
-        return choose_again(memo, now);
-    };
-    let is_written = facts.is_written(&memo.revision);
-    match &pod.instance {
-        None if is_written => return go_to(memo, RolloutStep::Recovering, now),
-        None => {}
-        Some(instance) if instance.uid != memo_pod.uid => return choose_again(memo, now),
-        Some(instance) if instance.is_on(&memo.revision) && !instance.terminating => {
-            return go_to(memo, RolloutStep::Recovering, now);
-        }
-        Some(_) => {}
-    }
-    let may_serve = pod.instance.as_ref().is_some_and(PodInstance::may_serve);
-    let verdict = check(gates::BEFORE, &memo, facts, now);
-    if let Some(wait) = verdict.wait {
-        return Step {
-            overridden: verdict.overridden,
-            ..hold(memo, wait, None)
-        };
-    }
-    if let (true, Some(until), Some(held)) = (may_serve, pause_end(&memo, now), &memo_pod.held) {
-        let wait = Wait::new(
-            held.gate,
-            held.reason,
-            &pod.name,
-            format!("{}; next try at {until}", held.message),
-        );
-        return Step {
-            overridden: verdict.overridden,
-            ..hold(memo, wait, Some(until))
-        };
-    }
-    if !is_written {
-        let actions = vec![Action::WriteTemplate {
-            revision: facts.wanted.clone(),
-        }];
-        return Step {
-            actions,
-            overridden: verdict.overridden,
-            ..go_on(memo)
-        };
-    }
-    let replay_version = pod.instance.as_ref().filter(|_| pod.is_up()).and_then(PodInstance::replay_version);
-    let next = if needs_drain(pod.instance.as_ref(), facts, now) {
-        RolloutStep::Uploading
-    } else {
-        RolloutStep::Replacing
-    };
-    if let Some(memo_pod) = memo.pod.as_mut() {
-        memo_pod.replay_version = replay_version.or(memo_pod.replay_version);
-        memo_pod.drain_requested = false;
-    }
-    Step {
-        overridden: verdict.overridden,
-        ..go_to(memo, next, now)
-    }
-}
-
-fn pause_end(memo: &Rollout, now: Timestamp) -> Option<Timestamp> {
-    memo.until
-        .as_ref()
-        .map(|until| until.0)
-        .filter(|until| now < *until)
-}
-
-/// It may serve, and nobody overrode the question.
-fn needs_drain(instance: Option<&PodInstance>, facts: &Facts, now: Timestamp) -> bool {
-    instance.is_some_and(|instance| {
-        let is_forced =
-            instance.engine.is_none() && gates::is_overridden(facts, Gate::EngineReachable, now);
-        instance.may_serve() && !instance.terminating && !is_forced
-    })
-}
 
 /// Steps `Uploading` and `Draining`: the engine's phase says which.
 pub(super) fn drain(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
@@ -120,8 +41,7 @@ pub(super) fn drain(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     let Some(engine) = &instance.engine else {
         return hold(memo, gates::unreachable(&pod.name), None);
     };
-    let verdict = check(STILL, &memo, facts, now);
-    if verdict.wait.is_some() {
+    if !may_still_go(&memo, facts, now) {
         return step_back(memo, facts, now);
     }
     match engine.drain.phase {
@@ -139,6 +59,11 @@ pub(super) fn drain(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
             hold(memo, wait, None)
         }
     }
+}
+
+/// Every other pod still serves, and none came on the target out of turn.
+pub(super) fn may_still_go(memo: &Rollout, facts: &Facts, now: Timestamp) -> bool {
+    check(gates::STILL, memo, facts, now).wait.is_none() && !order::is_overtaken(memo, facts)
 }
 
 fn start_drain(mut memo: Rollout, facts: &Facts) -> Step {
@@ -159,64 +84,78 @@ fn start_drain(mut memo: Rollout, facts: &Facts) -> Step {
     }
 }
 
+/// A phase of a drain and the time it may take.
+struct Bound {
+    gate: Gate,
+    limit: Duration,
+    going_on: WaitReason,
+    overdue: WaitReason,
+    what: &'static str,
+}
+
 fn uploading(memo: Rollout, facts: &Facts, engine: &EngineFacts, now: Timestamp) -> Step {
     if memo.step == RolloutStep::Draining {
         // The engine began anew.
         return go_to(memo, RolloutStep::Uploading, now);
     }
-    let limit = facts.policy.upload_timeout;
-    let (reason, why) = tier2_or(engine, WaitReason::Uploading);
-    let wait = Wait::new(
-        Gate::Uploaded,
-        reason,
-        pod_name(&memo),
-        format!("sealed segments are uploaded, appends go on{why}"),
-    );
-    bounded(memo, facts, engine, now, limit, wait, WaitReason::UploadTimeout)
+    let bound = Bound {
+        gate: Gate::Uploaded,
+        limit: facts.policy.upload_timeout,
+        going_on: WaitReason::Uploading,
+        overdue: WaitReason::UploadTimeout,
+        what: "sealed segments are uploaded, appends go on",
+    };
+    bounded(memo, facts, engine, now, &bound)
 }
 
 fn closing(memo: Rollout, facts: &Facts, engine: &EngineFacts, now: Timestamp) -> Step {
     if memo.step == RolloutStep::Uploading {
         return go_to(memo, RolloutStep::Draining, now);
     }
-    let limit = facts.policy.drain_timeout;
-    let (reason, why) = tier2_or(engine, WaitReason::Draining);
-    let wait = Wait::new(
-        Gate::Drained,
-        reason,
-        pod_name(&memo),
-        format!("appends are closed, the rest is uploaded{why}"),
-    );
-    bounded(memo, facts, now, limit, wait, WaitReason::DrainTimeout)
+    let bound = Bound {
+        gate: Gate::Drained,
+        limit: facts.policy.drain_timeout,
+        going_on: WaitReason::Draining,
+        overdue: WaitReason::DrainTimeout,
+        what: "appends are refused, the rest is uploaded",
+    };
+    bounded(memo, facts, engine, now, &bound)
 }
 
-/// Holds until the bound of the step and its grace have passed; then the engine is told to admit again.
+/// Holds until the bound of the phase and its grace have passed; then the engine is told to admit again.
 fn bounded(
     memo: Rollout,
     facts: &Facts,
+    engine: &EngineFacts,
     now: Timestamp,
-    limit: Duration,
-    wait: Wait,
-    overdue: WaitReason,
+    bound: &Bound,
 ) -> Step {
+    let Bound {
+        gate,
+        limit,
+        going_on,
+        overdue,
+        what,
+    } = *bound;
     let until = memo.since.0 + limit.as_signed() + BOUND_GRACE;
     if now < until {
+        let (reason, trouble) = tier2_or(engine, going_on);
+        let wait = Wait::new(gate, reason, pod_name(&memo), format!("{what}{trouble}"));
         return hold(memo, wait, Some(until));
     }
     let actions = resume(&memo, facts).into_iter().collect();
-    let reason = if wait.reason == WaitReason::Uploading || wait.reason == WaitReason::Draining {
-        overdue
-    } else {
-        wait.reason
-    };
-    let message = format!("not done within {limit}: {}", wait.message);
+    let (reason, trouble) = tier2_or(engine, overdue);
+    let message = format!(
+        "not done within {limit}: {what}{trouble}{}",
+        lagging(engine)
+    );
     Step {
         actions,
-        ..failed(memo, wait.gate, reason, message, now)
+        ..failed(memo, gate, reason, message, now)
     }
 }
 
-fn drained(mut memo: Rollout, engine: &EngineFacts, now: Timestamp) -> Step {
+pub(super) fn drained(mut memo: Rollout, engine: &EngineFacts, now: Timestamp) -> Step {
     let Some(token) = valid_token(engine, now) else {
         let wait = Wait::new(
             Gate::Drained,
@@ -233,13 +172,13 @@ fn drained(mut memo: Rollout, engine: &EngineFacts, now: Timestamp) -> Step {
     go_to(memo, RolloutStep::Replacing, now)
 }
 
-struct Token<'a> {
-    value: &'a str,
-    expires_at: Timestamp,
+pub(super) struct Token<'a> {
+    pub value: &'a str,
+    pub expires_at: Timestamp,
 }
 
 /// Of a drained engine, long enough for a removal. A time that does not parse is no time.
-fn valid_token(engine: &EngineFacts, now: Timestamp) -> Option<Token<'_>> {
+pub(super) fn valid_token(engine: &EngineFacts, now: Timestamp) -> Option<Token<'_>> {
     if engine.drain.phase != DrainPhase::Drained {
         return None;
     }
@@ -314,7 +253,7 @@ fn lagging(engine: &EngineFacts) -> String {
 }
 
 /// Back to `Preflight`, for a pause that doubles with every failure. What is no failure of the cluster is tried again at once, once.
-fn failed(
+pub(super) fn failed(
     mut memo: Rollout,
     gate: Gate,
     reason: WaitReason,
@@ -357,8 +296,8 @@ fn pause_after(failures: u32) -> SignedDuration {
         .min(LONGEST_PAUSE)
 }
 
-/// Another pod went down meanwhile: admit again and wait in `Preflight`, where the gate says so.
-fn step_back(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+/// Another pod went down or came out of turn meanwhile: admit again and go to `Preflight`, which says so.
+pub(super) fn step_back(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     let actions = resume(&memo, facts).into_iter().collect();
     if let Some(memo_pod) = memo.pod.as_mut() {
         memo_pod.drain_requested = false;
@@ -385,96 +324,6 @@ pub(super) fn resume(memo: &Rollout, facts: &Facts) -> Option<Action> {
                 pod: pod.name.clone(),
             })
         }
-    }
-}
-
-/// Removes the pod, and waits until it is gone.
-pub(super) fn replacing(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
-    let Some((memo_pod, pod)) = current(&memo, facts) else {
-        return choose_again(memo, now);
-    };
-    let Some(instance) = pod
-        .instance
-        .as_ref()
-        .filter(|instance| instance.uid == memo_pod.uid)
-    else {
-        return go_to(memo, RolloutStep::Recovering, now);
-    };
-    if instance.on_lost_node {
-        let wait = Wait::new(
-            Gate::PodRemoved,
-            WaitReason::PodOnLostNode,
-            &pod.name,
-            gates::lost_node(&pod.name),
-        );
-        return hold(memo, wait, None);
-    }
-    if instance.terminating {
-        let wait = Wait::new(
-            Gate::PodRemoved,
-            WaitReason::Terminating,
-            &pod.name,
-            format!("{} terminates", pod.name),
-        );
-        return hold(memo, wait, None);
-    }
-    if instance.is_on(&memo.revision) {
-        return go_to(memo, RolloutStep::Recovering, now);
-    }
-    let is_serving = instance.may_serve();
-    if is_serving && check(STILL, &memo, facts, now).wait.is_some() {
-        return step_back(memo, facts, now);
-    }
-    if needs_drain(Some(instance), facts, now) {
-        let Some(engine) = &instance.engine else {
-            return step_back(memo, facts, now);
-        };
-        let Some(token) = valid_token(engine, now) else {
-            let (reason, message) = match &instance.eviction_refused {
-                Some(refusal) => (
-                    WaitReason::EvictionRefused,
-                    format!("the eviction was refused: {refusal}"),
-                ),
-                None => (
-                    WaitReason::DrainTokenExpired,
-                    "the drain token expired before the pod was removed".to_owned(),
-                ),
-            };
-            let actions = resume(&memo, facts).into_iter().collect();
-            return Step {
-                actions,
-                ..failed(memo, Gate::PodRemoved, reason, message, now)
-            };
-        };
-        if token.value != memo_pod.drain_token {
-            // Drained a second time by somebody else: record its token before acting on it.
-            return drained(memo, engine, now);
-        }
-    }
-    let (reason, message) = match &instance.eviction_refused {
-        Some(refusal) => (
-            WaitReason::EvictionRefused,
-            format!("the eviction of {} was refused: {refusal}", pod.name),
-        ),
-        None => (
-            WaitReason::Terminating,
-            format!("{} is being removed", pod.name),
-        ),
-    };
-    let wait = Wait::new(Gate::PodRemoved, reason, &pod.name, message);
-    let action = Action::RemovePod {
-        pod: pod.name.clone(),
-        uid: instance.uid.clone(),
-        resource_version: instance.resource_version.clone(),
-        by: if is_serving {
-            RemoveBy::Eviction
-        } else {
-            RemoveBy::Delete
-        },
-    };
-    Step {
-        actions: vec![action],
-        ..hold(memo, wait, None)
     }
 }
 

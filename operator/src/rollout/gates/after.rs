@@ -1,0 +1,231 @@
+//! After its successor came up.
+
+use aof2_crds::{Gate, RolloutKind, WaitReason};
+use jiff::SignedDuration;
+
+use super::{Look, answering, lost_node, not_reported, recovery, unreachable};
+use crate::rollout::version::EngineVersion;
+use crate::rollout::wait::Wait;
+
+pub(super) fn pod_started(look: &Look<'_>) -> Result<(), Wait> {
+    let name = &look.pod.name;
+    let hold = |reason, message: String| Err(Wait::new(Gate::PodStarted, reason, name, message));
+    let Some(instance) = &look.pod.instance else {
+        return hold(
+            WaitReason::PodMissing,
+            format!("waiting for the StatefulSet to create {name}"),
+        );
+    };
+    if instance.on_lost_node {
+        return hold(WaitReason::PodOnLostNode, lost_node(name));
+    }
+    if instance.terminating {
+        return hold(WaitReason::PodTerminating, format!("{name} is terminating"));
+    }
+    if let Some(trouble) = instance.trouble.as_ref().filter(|_| !instance.ready) {
+        return hold(
+            trouble.reason,
+            format!(
+                "{name} does not come up: {}; the rollout stops here, set spec back or to a better target",
+                trouble.message
+            ),
+        );
+    }
+    if instance.engine.is_some() {
+        return Ok(());
+    }
+    if instance.ready {
+        return Err(unreachable(name));
+    }
+    if look.now.duration_since(look.memo.since.0)
+        >= look.facts.policy.replay_stall_timeout.as_signed()
+    {
+        return hold(
+            WaitReason::ReplayStalled,
+            format!(
+                "the engine of {name} did not answer since {}",
+                look.memo.since.0
+            ),
+        );
+    }
+    hold(WaitReason::Starting, format!("{name} starts"))
+}
+
+pub(super) fn version_reported(look: &Look<'_>) -> Result<(), Wait> {
+    let Some((instance, engine)) = answering(look.pod) else {
+        return not_reported(look, Gate::VersionReported);
+    };
+    let target = &instance.revision.version;
+    if engine.version == *target {
+        return Ok(());
+    }
+    let message = format!(
+        "{} runs version {} from an image tagged {target}; push the right image",
+        look.pod.name, engine.version
+    );
+    Err(Wait::new(
+        Gate::VersionReported,
+        WaitReason::VersionMismatch,
+        &look.pod.name,
+        message,
+    ))
+}
+
+pub(super) fn replayed(look: &Look<'_>) -> Result<(), Wait> {
+    let name = &look.pod.name;
+    let Some((_, engine)) = answering(look.pod) else {
+        return not_reported(look, Gate::Replayed);
+    };
+    if let Some(refusal) = &engine.refusal {
+        let message = format!("the engine of {name} refuses its data: {refusal}");
+        return Err(Wait::new(
+            Gate::Replayed,
+            WaitReason::EngineRefused,
+            name,
+            message,
+        ));
+    }
+    if engine.ready {
+        return Ok(());
+    }
+    let (percent, since) = look
+        .memo_pod
+        .replay
+        .as_ref()
+        .map_or((0, look.memo.since.0), |replay| {
+            (replay.percent, replay.since.0)
+        });
+    if look.now.duration_since(since) >= look.facts.policy.replay_stall_timeout.as_signed() {
+        let message = format!(
+            "{name} replays its log and made no progress beyond {percent} percent since {since}; look at its log and its disk"
+        );
+        return Err(Wait::new(
+            Gate::Replayed,
+            WaitReason::ReplayStalled,
+            name,
+            message,
+        ));
+    }
+    Err(Wait::new(
+        Gate::Replayed,
+        WaitReason::Replaying,
+        name,
+        format!("{name} replays its log, {percent} percent"),
+    ))
+}
+
+pub(super) fn ready(look: &Look<'_>) -> Result<(), Wait> {
+    let name = &look.pod.name;
+    if look.pod.is_up() {
+        return Ok(());
+    }
+    let (reason, message) = match look
+        .pod
+        .instance
+        .as_ref()
+        .and_then(|instance| instance.trouble.as_ref())
+    {
+        Some(trouble) => (trouble.reason, format!("{name}: {}", trouble.message)),
+        None if look.now.duration_since(look.memo.since.0) < SignedDuration::from_secs(60) => (
+            WaitReason::Starting,
+            format!("the engine of {name} serves, the pod is not ready yet"),
+        ),
+        None => (
+            WaitReason::PodNotReady,
+            format!(
+                "the engine of {name} serves, and the pod is not ready; look at its other containers"
+            ),
+        ),
+    };
+    Err(Wait::new(Gate::Ready, reason, name, message))
+}
+
+/// Readers and writers of the manifest's schema do not mix: the new engine replays with the version that the others use. On the way
+/// to a lower version it is what the others use that was wrong; there [`min_reader_version`] decides.
+pub(super) fn replay_version(look: &Look<'_>) -> Result<(), Wait> {
+    match look.memo.kind {
+        RolloutKind::Version
+            if EngineVersion::parse(&look.memo.to) >= EngineVersion::parse(&look.memo.from) => {}
+        RolloutKind::Version | RolloutKind::Template | RolloutKind::Unknown => return Ok(()),
+    }
+    let name = &look.pod.name;
+    let Some(new) = recovery(look.pod) else {
+        return not_reported(look, Gate::ReplayVersion);
+    };
+    let expected = look
+        .facts
+        .pods
+        .iter()
+        .filter(|pod| pod.name != *name)
+        .filter(|pod| {
+            pod.instance
+                .as_ref()
+                .is_some_and(|instance| !instance.is_on(&look.memo.revision))
+        })
+        .filter_map(recovery)
+        .map(|recovery| recovery.replay_version)
+        .next()
+        .or(look.memo_pod.replay_version);
+    match expected {
+        Some(expected) if expected != new.replay_version => {
+            let message = format!(
+                "{name} replays with manifest version {}, the pods not yet upgraded with {expected}; set spec.version back",
+                new.replay_version
+            );
+            Err(Wait::new(
+                Gate::ReplayVersion,
+                WaitReason::ReplayVersionMismatch,
+                name,
+                message,
+            ))
+        }
+        Some(_) => Ok(()),
+        // Nothing is left to compare with: a pod deleted by hand as the last one.
+        None => Ok(()),
+    }
+}
+
+pub(super) fn caught_up(look: &Look<'_>) -> Result<(), Wait> {
+    let name = &look.pod.name;
+    let Some(recovery) = recovery(look.pod) else {
+        return not_reported(look, Gate::CaughtUp);
+    };
+    if !recovery.damaged_streams.is_empty() {
+        let message = format!(
+            "{name} found damage in {}",
+            recovery.damaged_streams.join(", ")
+        );
+        return Err(Wait::new(
+            Gate::CaughtUp,
+            WaitReason::DamagedStreams,
+            name,
+            message,
+        ));
+    }
+    if recovery.caught_up {
+        return Ok(());
+    }
+    Err(Wait::new(
+        Gate::CaughtUp,
+        WaitReason::NotCaughtUp,
+        name,
+        format!("{name} does not serve every stream's end yet"),
+    ))
+}
+
+pub(super) fn flush_failures(look: &Look<'_>) -> Result<(), Wait> {
+    let name = &look.pod.name;
+    let Some(recovery) = recovery(look.pod) else {
+        return not_reported(look, Gate::FlushFailures);
+    };
+    if recovery.flush_failures == 0 {
+        return Ok(());
+    }
+    let message = format!("{name} failed to flush since it started; look at its log and its disk");
+    Err(Wait::new(
+        Gate::FlushFailures,
+        WaitReason::FlushFailed,
+        name,
+        message,
+    ))
+}

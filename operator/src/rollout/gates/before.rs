@@ -1,0 +1,135 @@
+//! Before a pod goes.
+
+use aof2_crds::{Gate, RolloutKind, WaitReason};
+
+use super::{Look, answering, lost_node, unreachable};
+use crate::rollout::facts::{PodFacts, PodInstance};
+use crate::rollout::version::EngineVersion;
+use crate::rollout::wait::Wait;
+
+pub(in crate::rollout) fn template_accepted(look: &Look<'_>) -> Result<(), Wait> {
+    match &look.facts.template_refused {
+        Some(message) => Err(Wait::new(
+            Gate::SpecValid,
+            WaitReason::InvalidPodTemplate,
+            "",
+            message.as_str(),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The target can read the data of every pod, also of those that are not on it yet: they all will be.
+pub(in crate::rollout) fn min_reader_version(look: &Look<'_>) -> Result<(), Wait> {
+    match look.memo.kind {
+        RolloutKind::Version => {}
+        RolloutKind::Template | RolloutKind::Unknown => return Ok(()),
+    }
+    let target = &look.facts.wanted.version;
+    for pod in &look.facts.pods {
+        let Some((instance, engine)) = answering(pod) else {
+            continue;
+        };
+        let Some(min) = engine
+            .recovery
+            .as_ref()
+            .and_then(|recovery| EngineVersion::parse(&recovery.min_reader_version))
+        else {
+            if instance.ready && engine.refusal.is_none() {
+                let message = format!(
+                    "{} does not report the lowest version that can read its data",
+                    pod.name
+                );
+                return Err(Wait::new(
+                    Gate::MinReaderVersion,
+                    WaitReason::NotReported,
+                    &pod.name,
+                    message,
+                ));
+            }
+            continue;
+        };
+        if EngineVersion::parse(target).is_none_or(|target| target < min) {
+            let lowest = engine
+                .recovery
+                .as_ref()
+                .map_or("", |recovery| &recovery.min_reader_version);
+            let message = format!(
+                "version {target} cannot read the data of {}: the lowest that can is {lowest}; set spec.version to that or higher",
+                pod.name
+            );
+            return Err(Wait::new(
+                Gate::MinReaderVersion,
+                WaitReason::DataTooNew,
+                &pod.name,
+                message,
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// At most one pod is down: one that serves goes only while all others serve. Removing one that does not takes nothing away.
+pub(in crate::rollout) fn one_pod_down(look: &Look<'_>) -> Result<(), Wait> {
+    let takes_one_away = look.pod.is_up()
+        || look
+            .pod
+            .instance
+            .as_ref()
+            .is_some_and(PodInstance::may_serve);
+    if !takes_one_away {
+        return Ok(());
+    }
+    match look
+        .facts
+        .pods
+        .iter()
+        .find(|pod| pod.name != look.pod.name && !pod.is_up())
+    {
+        Some(down) => {
+            let (reason, message) = why_down(down);
+            Err(Wait::new(Gate::OnePodDown, reason, &down.name, message))
+        }
+        None => Ok(()),
+    }
+}
+
+fn why_down(pod: &PodFacts) -> (WaitReason, String) {
+    let name = &pod.name;
+    match &pod.instance {
+        None => (WaitReason::PodMissing, format!("{name} does not exist yet")),
+        Some(instance) if instance.on_lost_node => (WaitReason::PodOnLostNode, lost_node(name)),
+        Some(instance) if instance.terminating => {
+            (WaitReason::PodTerminating, format!("{name} is terminating"))
+        }
+        Some(PodInstance {
+            trouble: Some(trouble),
+            ..
+        }) => (trouble.reason, format!("{name}: {}", trouble.message)),
+        Some(_) => (WaitReason::PodNotReady, format!("{name} is not ready")),
+    }
+}
+
+/// Nothing moves while an engine that runs cannot be asked.
+pub(in crate::rollout) fn engine_reachable(look: &Look<'_>) -> Result<(), Wait> {
+    let candidate = std::iter::once(look.pod)
+        .filter(|pod| pod.instance.as_ref().is_some_and(|pod| pod.may_serve()));
+    let others = look.facts.pods.iter().filter(|pod| pod.is_up());
+    for pod in candidate.chain(others) {
+        let Some(instance) = &pod.instance else {
+            continue;
+        };
+        if instance.on_lost_node {
+            return Err(Wait::new(
+                Gate::EngineReachable,
+                WaitReason::PodOnLostNode,
+                &pod.name,
+                lost_node(&pod.name),
+            ));
+        }
+        if instance.engine.is_none() && !instance.terminating {
+            return Err(unreachable(&pod.name));
+        }
+    }
+    Ok(())
+}

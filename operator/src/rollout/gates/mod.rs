@@ -1,0 +1,125 @@
+//! What has to hold before a pod goes and after it came back: ordered lists of pure functions. The first that fails is the wait.
+
+mod after;
+mod before;
+
+use aof2_crds::{Gate, Rollout, RolloutPod, WaitReason};
+use jiff::Timestamp;
+
+use super::facts::{EngineFacts, Facts, PodFacts, PodInstance, Recovery};
+use super::wait::Wait;
+
+/// What a gate looks at.
+#[derive(Clone, Copy)]
+pub(in crate::rollout) struct Look<'a> {
+    pub facts: &'a Facts,
+    pub memo: &'a Rollout,
+    /// The current pod, as it was remembered and as it is.
+    pub memo_pod: &'a RolloutPod,
+    pub pod: &'a PodFacts,
+    pub now: Timestamp,
+}
+
+pub(in crate::rollout) type PodGate = fn(&Look<'_>) -> Result<(), Wait>;
+
+pub(in crate::rollout) const BEFORE: &[PodGate] = &[
+    before::template_accepted,
+    before::min_reader_version,
+    before::one_pod_down,
+    before::engine_reachable,
+];
+
+/// Checked again while the pod drains and right before it goes.
+pub(in crate::rollout) const STILL: &[PodGate] = &[before::one_pod_down];
+
+pub(in crate::rollout) const AFTER: &[PodGate] = &[
+    after::pod_started,
+    after::version_reported,
+    after::replayed,
+    after::ready,
+    after::replay_version,
+    after::caught_up,
+    after::flush_failures,
+];
+
+/// A person may let these pass. The others would lose data or cannot work: a drain that Tier 2 does not allow, a target that cannot
+/// read the volume.
+const OVERRIDABLE: &[Gate] = &[
+    Gate::OnePodDown,
+    Gate::EngineReachable,
+    Gate::ReplayVersion,
+    Gate::CaughtUp,
+    Gate::FlushFailures,
+    Gate::Soaked,
+];
+
+/// The first gate that holds, and those before it that a person let pass.
+#[derive(Debug, Default)]
+pub(in crate::rollout) struct Verdict {
+    pub wait: Option<Wait>,
+    pub overridden: Vec<Gate>,
+}
+
+pub(in crate::rollout) fn check(gates: &[PodGate], look: &Look<'_>) -> Verdict {
+    let mut overridden = Vec::new();
+    for gate in gates {
+        if let Err(wait) = gate(look) {
+            if !is_overridden(look.facts, wait.gate, look.now) {
+                return Verdict {
+                    wait: Some(wait),
+                    overridden,
+                };
+            }
+            overridden.push(wait.gate);
+        }
+    }
+    Verdict {
+        wait: None,
+        overridden,
+    }
+}
+
+pub(in crate::rollout) fn is_overridden(facts: &Facts, gate: Gate, now: Timestamp) -> bool {
+    OVERRIDABLE.contains(&gate) && facts.is_overridden(gate, now)
+}
+
+pub(in crate::rollout) fn lost_node(name: &str) -> String {
+    format!(
+        "the node of {name} does not report, so its engine may still run; when the node is surely off, delete the Node object or the pod with --force"
+    )
+}
+
+pub(in crate::rollout) fn unreachable(name: &str) -> Wait {
+    let message = format!(
+        "the engine of {name} runs but does not answer on its admin port; look at its log and at network policies, or let the gate pass with annotation aof2.dev/override-gate: EngineReachable=<until>"
+    );
+    Wait::new(
+        Gate::EngineReachable,
+        WaitReason::EngineUnreachable,
+        name,
+        message,
+    )
+}
+
+fn answering(pod: &PodFacts) -> Option<(&PodInstance, &EngineFacts)> {
+    let instance = pod.instance.as_ref()?;
+    Some((instance, instance.engine.as_ref()?))
+}
+
+fn recovery(pod: &PodFacts) -> Option<&Recovery> {
+    answering(pod)?.1.recovery.as_ref()
+}
+
+/// What was not reported holds, and never passes.
+fn not_reported(look: &Look<'_>, gate: Gate) -> Result<(), Wait> {
+    let message = format!(
+        "the engine of {} does not report what gate {gate} needs",
+        look.pod.name
+    );
+    Err(Wait::new(
+        gate,
+        WaitReason::NotReported,
+        &look.pod.name,
+        message,
+    ))
+}

@@ -1,0 +1,100 @@
+//! The pod goes: with its token, or without one because it does not serve.
+
+use aof2_crds::{Gate, Rollout, RolloutStep, WaitReason};
+use jiff::Timestamp;
+
+use super::facts::Facts;
+use super::preflight::needs_drain;
+use super::step::{Action, RemoveBy, Step, choose_again, current, go_to, hold};
+use super::wait::Wait;
+use super::{drain, gates};
+
+/// Removes the pod, and waits until it is gone.
+pub(super) fn replacing(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+    let Some((memo_pod, pod)) = current(&memo, facts) else {
+        return choose_again(memo, now);
+    };
+    let Some(instance) = pod
+        .instance
+        .as_ref()
+        .filter(|instance| instance.uid == memo_pod.uid)
+    else {
+        return go_to(memo, RolloutStep::Recovering, now);
+    };
+    if instance.on_lost_node {
+        let wait = Wait::new(
+            Gate::PodRemoved,
+            WaitReason::PodOnLostNode,
+            &pod.name,
+            gates::lost_node(&pod.name),
+        );
+        return hold(memo, wait, None);
+    }
+    if instance.terminating {
+        let wait = Wait::new(
+            Gate::PodRemoved,
+            WaitReason::Terminating,
+            &pod.name,
+            format!("{} terminates", pod.name),
+        );
+        return hold(memo, wait, None);
+    }
+    if instance.is_on(&memo.revision) {
+        return go_to(memo, RolloutStep::Recovering, now);
+    }
+    let is_serving = instance.may_serve();
+    if !drain::may_still_go(&memo, facts, now) {
+        return drain::step_back(memo, facts, now);
+    }
+    if needs_drain(Some(instance), facts, now) {
+        let Some(engine) = &instance.engine else {
+            return drain::step_back(memo, facts, now);
+        };
+        let Some(token) = drain::valid_token(engine, now) else {
+            let (reason, message) = match &instance.eviction_refused {
+                Some(refusal) => (
+                    WaitReason::EvictionRefused,
+                    format!("the eviction was refused: {refusal}"),
+                ),
+                None => (
+                    WaitReason::DrainTokenExpired,
+                    "the drain token expired before the pod was removed".to_owned(),
+                ),
+            };
+            let actions = drain::resume(&memo, facts).into_iter().collect();
+            return Step {
+                actions,
+                ..drain::failed(memo, Gate::PodRemoved, reason, message, now)
+            };
+        };
+        if token.value != memo_pod.drain_token {
+            // Drained a second time by somebody else: record its token before acting on it.
+            return drain::drained(memo, engine, now);
+        }
+    }
+    let (reason, message) = match &instance.eviction_refused {
+        Some(refusal) => (
+            WaitReason::EvictionRefused,
+            format!("the eviction of {} was refused: {refusal}", pod.name),
+        ),
+        None => (
+            WaitReason::Terminating,
+            format!("{} is being removed", pod.name),
+        ),
+    };
+    let wait = Wait::new(Gate::PodRemoved, reason, &pod.name, message);
+    let action = Action::RemovePod {
+        pod: pod.name.clone(),
+        uid: instance.uid.clone(),
+        resource_version: instance.resource_version.clone(),
+        by: if is_serving {
+            RemoveBy::Eviction
+        } else {
+            RemoveBy::Delete
+        },
+    };
+    Step {
+        actions: vec![action],
+        ..hold(memo, wait, None)
+    }
+}
