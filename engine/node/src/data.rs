@@ -18,8 +18,8 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::engine::Engine;
 use crate::node::Node;
-use crate::proto::MAX_MESSAGE_BYTES;
 use crate::proto::log_server::LogServer;
+use crate::proto::{DESCRIPTORS, MAX_MESSAGE_BYTES};
 
 /// How long a probe waits for the socket's answer.
 const CHECK_LIMIT: Duration = Duration::from_secs(1);
@@ -29,8 +29,12 @@ pub async fn serve(
     node: Arc<Node>,
     engine: Engine,
     listener: UnixListener,
-) -> Result<(), tonic::transport::Error> {
+) -> Result<(), ServeError> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
     let log = LogServer::new(service::DataService::new(node.clone(), engine))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -42,9 +46,20 @@ pub async fn serve(
         .initial_stream_window_size(4 * 1024 * 1024)
         .initial_connection_window_size(16 * 1024 * 1024)
         .add_service(health)
+        .add_service(reflection)
         .add_service(log)
         .serve_with_incoming(socket::incoming(node, listener))
-        .await
+        .await?;
+    Ok(())
+}
+
+/// Why the data API is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("the API's description is unusable")]
+    Descriptors(#[from] tonic_reflection::server::Error),
+    #[error("the data socket broke")]
+    Transport(#[from] tonic::transport::Error),
 }
 
 /// Whether the socket answers a health check.

@@ -33,6 +33,9 @@ pub mod proto {
     #![allow(clippy::all, missing_docs, rust_2018_idioms)]
     tonic::include_proto!("aof2.v1");
 
+    /// For server reflection.
+    pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("aof2.descriptors");
+
     /// Largest gRPC message in either direction.
     pub const MAX_MESSAGE_BYTES: usize = 8 * 1024 * 1024;
 }

@@ -1,4 +1,4 @@
-//! Where the settings of this process come from: a file, flags over it, or flags alone.
+//! Where the settings of this process come from: a file, the environment over it, flags over both; or without a file.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,8 @@ const STAND_ALONE_PREFIX: &str = "aof2/";
 pub struct Source {
     pub file: Option<PathBuf>,
     mode: Mode,
-    overrides: Vec<(&'static str, Value)>,
+    environment: Vec<(String, String)>,
+    flags: Vec<(&'static str, Value)>,
     tier2_directory: Option<PathBuf>,
 }
 
@@ -61,14 +62,15 @@ impl Source {
             ("cluster.id", cluster_id),
             ("node.name", node_name),
         ];
-        let overrides = flags
+        let flags = flags
             .into_iter()
             .filter_map(|(key, value)| value.map(|value| (key, Value::Text(value))))
             .collect();
         Source {
             file: config,
             mode,
-            overrides,
+            environment: std::env::vars().collect(),
+            flags,
             tier2_directory,
         }
     }
@@ -95,7 +97,8 @@ impl Source {
             Some(Ok(text)) => config::parse(&name, &text, self.mode)?,
             Some(Err(error)) => return Err(ConfigErrors::unreadable(&name, &error)),
         };
-        let mut settings = settings.with(&self.overrides)?;
+        let settings = settings.with(&config::environment::overrides(&self.environment)?)?;
+        let mut settings = settings.with(&self.flags)?;
         if let Some(directory) = &self.tier2_directory {
             settings.use_tier2_directory(directory, STAND_ALONE_PREFIX);
         }

@@ -6,6 +6,7 @@
 
 mod diff;
 mod document;
+pub mod environment;
 mod error;
 pub mod keys;
 mod nearest;
