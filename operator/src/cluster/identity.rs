@@ -22,7 +22,7 @@ pub fn identify(observed: &Observed) -> Identity {
     let in_status = observed.cluster.status.as_ref().map(|status| status.cluster_id.as_str()).unwrap_or_default();
     let asked = observed.cluster.annotations().get(labels::ADOPT_CLUSTER_ID);
     if !in_status.is_empty() {
-        return match strangers(&observed.claims, in_status) {
+        return match strangers(&observed.claims, Some(in_status)) {
             claims if claims.is_empty() => Identity::Known(in_status.to_owned()),
             claims => Identity::Conflict {
                 message: format!(
@@ -38,7 +38,7 @@ pub fn identify(observed: &Observed) -> Identity {
         (1, Some(found), None) if !found.is_empty() => Identity::Known((*found).clone()),
         (1, Some(found), Some(asked)) if *found == asked => Identity::Known(asked.clone()),
         _ => {
-            let claims = strangers(&observed.claims, asked.map_or("", String::as_str));
+            let claims = strangers(&observed.claims, asked.map(String::as_str));
             let wanted = asked.map_or_else(String::new, |asked| format!(" and annotation {} is {asked}", labels::ADOPT_CLUSTER_ID));
             Identity::Conflict {
                 message: format!(
@@ -49,11 +49,11 @@ pub fn identify(observed: &Observed) -> Identity {
     }
 }
 
-/// Claims with another identity than `id`, for a message.
-fn strangers(claims: &BTreeMap<String, String>, id: &str) -> String {
+/// Claims with another identity than `id`, or all, for a message.
+fn strangers(claims: &BTreeMap<String, String>, id: Option<&str>) -> String {
     let named: Vec<String> = claims
         .iter()
-        .filter(|(_, found)| *found != id)
+        .filter(|(_, found)| Some(found.as_str()) != id)
         .map(|(claim, found)| format!("{claim} ({})", if found.is_empty() { "no label" } else { found }))
         .collect();
     named.join(", ")

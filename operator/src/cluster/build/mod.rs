@@ -8,6 +8,8 @@ pub mod service;
 pub mod service_account;
 pub mod stateful_set;
 pub mod template;
+#[cfg(test)]
+mod tests;
 
 use aof2_crds::Aof2Cluster;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};

@@ -143,11 +143,11 @@ mod tests {
         assert_eq!(Revision::new(&UserConfig::default(), Some(&tier2())), Revision::new(&UserConfig::default(), Some(&other)));
     }
 
-    /// Written down once: a change here would restart or re-roll every cluster of every user.
+    /// Computed once by `hashlib.sha256` over the canonical form: a change here would re-roll every cluster of every user.
     #[test]
     fn names_of_revisions_are_the_same_in_every_version_of_the_operator() {
         assert_eq!(revision("").hash, "44136fa3");
-        assert_eq!(revision("[log]\nlevel = \"info\"\n[tier0]\ncluster_max_bytes = 17179869184").hash, "00000000");
+        assert_eq!(revision("[log]\nlevel = \"info\"\n[tier0]\ncluster_max_bytes = 17179869184").hash, "aeec05d9");
     }
 
     #[test]

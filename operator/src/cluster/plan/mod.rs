@@ -9,6 +9,8 @@ mod config;
 mod engines;
 mod replicas;
 mod rollout;
+#[cfg(test)]
+mod tests;
 
 use aof2_crds::{
     Aof2ClusterStatus, Gate, Rollout, WaitReason,

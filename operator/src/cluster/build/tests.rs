@@ -1,0 +1,86 @@
+//! The objects as they are sent, in full.
+
+use serde_json::{Value, json};
+
+use super::{Owner, disruption_budget, network_policy, service, service_account, stateful_set, template};
+use crate::cluster::testing::{self, CLUSTER_ID};
+
+const REPOSITORY: &str = "registry.test/aof2-engine";
+
+fn owner() -> Owner {
+    Owner::of(&testing::cluster()).unwrap()
+}
+
+#[test]
+fn the_stateful_set_of_a_cluster_with_a_writer_beside_the_engine() {
+    let set = stateful_set::build(&owner(), &testing::cluster().spec, CLUSTER_ID, 3, REPOSITORY);
+    insta::assert_json_snapshot!(set);
+}
+
+#[test]
+fn the_other_objects() {
+    insta::assert_json_snapshot!(json!([
+        service::build(&owner()),
+        service_account::build(&owner()),
+        disruption_budget::build(&owner(), 3),
+        network_policy::build(&owner(), "storage"),
+    ]));
+}
+
+fn pod(spec: Value) -> Value {
+    let mut cluster = testing::cluster();
+    cluster.spec.pod_template.spec = spec.as_object().unwrap().clone();
+    template::build("orders", &cluster.spec, REPOSITORY)["spec"].clone()
+}
+
+#[test]
+fn without_containers_of_the_user_the_engine_is_the_main_container() {
+    let pod = pod(json!({}));
+    assert_eq!(pod["containers"][0]["name"], "aof2-engine");
+    assert_eq!(pod["containers"][0].get("restartPolicy"), None);
+    assert_eq!(pod.get("initContainers"), None);
+}
+
+#[test]
+fn the_engine_starts_before_the_users_init_containers_and_shares_its_socket_with_them() {
+    let pod = pod(json!({"initContainers": [{"name": "prepare"}], "containers": [{"name": "app"}]}));
+    assert_eq!((&pod["initContainers"][0]["name"], &pod["initContainers"][0]["restartPolicy"]), (&json!("aof2-engine"), &json!("Always")));
+    for container in [&pod["initContainers"][1], &pod["containers"][0]] {
+        assert_eq!(container["volumeMounts"], json!([{"name": "aof2-data-socket", "mountPath": "/run/aof2"}]));
+        assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
+    }
+}
+
+#[test]
+fn what_the_user_says_stays_and_the_grace_period_is_at_least_a_minute() {
+    let said = json!({
+        "terminationGracePeriodSeconds": 300, "serviceAccountName": "app", "automountServiceAccountToken": true, "unknownField": {"a": 1},
+        "securityContext": {"fsGroup": 1000}, "containers": [{"name": "app", "securityContext": {"capabilities": {"add": ["X"]}}}],
+    });
+    let pod_said = pod(said);
+    assert_eq!(pod_said["terminationGracePeriodSeconds"], 300);
+    assert_eq!(pod_said["serviceAccountName"], "app");
+    assert_eq!(pod_said["automountServiceAccountToken"], true);
+    assert_eq!(pod_said["unknownField"], json!({"a": 1}));
+    assert_eq!(pod_said["securityContext"]["fsGroup"], 1000);
+    assert_eq!(pod_said["containers"][0]["securityContext"]["capabilities"], json!({"add": ["X"]}));
+    assert_eq!(pod(json!({"terminationGracePeriodSeconds": 5}))["terminationGracePeriodSeconds"], 60);
+}
+
+#[test]
+fn the_digest_follows_what_a_pod_cannot_take_up_and_nothing_else() {
+    let spec = testing::cluster().spec;
+    let digest = |change: &dyn Fn(&mut aof2_crds::Aof2ClusterSpec)| {
+        let mut spec = spec.clone();
+        change(&mut spec);
+        template::digest(&spec, REPOSITORY)
+    };
+    let same = digest(&|_| {});
+    assert_eq!(same, digest(&|spec| spec.replicas = 7));
+    assert_eq!(same, digest(&|spec| spec.tier2.as_mut().unwrap().region = "other".into()));
+    assert_ne!(same, digest(&|spec| spec.version = "0.1.1".into()));
+    assert_ne!(same, digest(&|spec| spec.tier2.as_mut().unwrap().credentials.secret_ref.name = "other".into()));
+    assert_ne!(same, digest(&|spec| spec.pod_template.spec = json!({"containers": [{"name": "writer", "image": "writer:2"}]}).as_object().unwrap().clone()));
+    // Running pods carry this: another value for the same wish would restart them all after an upgrade of the operator.
+    assert_eq!(same, "9d9bd36c0b");
+}
