@@ -40,9 +40,9 @@ pub const MAX_NAME_LENGTH: usize = 40;
     printcolumn(name = "Status", type_ = "string", json_path = ".status.summary", description = "What the operator does or waits for"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 40")
-        .message("metadata.name has more than 40 characters: object names are made from it; choose a shorter one"),
+        .message(Message::Expression("'metadata.name ' + self.metadata.name + ' is too long: at most 40 characters are allowed, since object names are made from it'".into())),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
-        .message("metadata.name must start with a letter and hold only lower-case letters, digits and dashes inside: it becomes part of DNS names")
+        .message(Message::Expression("'metadata.name ' + self.metadata.name + ' must start with a letter and hold only lower-case letters, digits and dashes inside: it becomes part of DNS names'".into()))
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
