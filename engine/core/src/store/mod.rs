@@ -19,8 +19,11 @@ pub mod tier2;
 use std::io;
 use std::sync::Arc;
 
-use aof2_format::checksum::{Crc64Nvme, crc64nvme};
+use aof2_format::checksum::Crc64Nvme;
 use bytes::Bytes;
+
+/// The checksum of every object.
+pub use aof2_format::checksum::crc64nvme;
 
 pub use claim::StreamClaims;
 pub use error::{Attempt, ObjectError};

@@ -467,7 +467,7 @@ mod tests {
         let (segment, bytes) = sealed(folder.path(), 5);
         let path = warm_path(folder.path(), &segment).expect("a path");
         let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
-        faults.fail_sync(FileClass::Other, 1);
+        faults.fail_sync(FileClass::Other, 0);
         let error =
             compress(disk.as_ref(), &path, &segment, &bytes, OPTIONS).expect_err("the sync failed");
         assert!(

@@ -88,10 +88,6 @@ impl ModelPort {
             .collect()
     }
 
-    pub fn is_admitting(&self) -> bool {
-        self.state.lock().admission_closed.is_none()
-    }
-
     pub fn superseded(&self) -> Vec<(String, u64)> {
         self.state.lock().superseded.clone()
     }

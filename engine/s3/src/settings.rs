@@ -1,0 +1,55 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// How a bucket is named in a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Addressing {
+    /// `https://<bucket>.<endpoint>/<key>`
+    #[default]
+    VirtualHost,
+    /// `https://<endpoint>/<bucket>/<key>`; what most stores other than AWS want.
+    Path,
+}
+
+#[derive(Clone, Debug)]
+pub struct S3Settings {
+    /// With scheme. `None` = AWS's endpoint of the region.
+    pub endpoint: Option<String>,
+    pub region: String,
+    pub bucket: String,
+    pub addressing: Addressing,
+    /// Holds `access_key_id`, `secret_access_key` and perhaps `session_token`; read again by content every 10 s.
+    pub credentials_directory: PathBuf,
+    /// PEM bundle to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Of one request without a large body; each MiB of body adds a second.
+    pub request_timeout: Duration,
+}
+
+impl S3Settings {
+    /// For messages.
+    pub(crate) fn endpoint_name(&self) -> String {
+        self.endpoint.clone().unwrap_or_else(|| format!("https://s3.{}.amazonaws.com", self.region))
+    }
+
+    pub(crate) fn is_plain_http(&self) -> bool {
+        self.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"))
+    }
+}
+
+/// Settings with which no request can be made.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    #[error("tier2 endpoint {endpoint:?} has no scheme: write http://... or https://...")]
+    Endpoint { endpoint: String },
+    #[error("tier2 bucket is empty: name one")]
+    NoBucket,
+    #[error("tier2 CA file {} cannot be used ({problem}): give a PEM bundle", path.display())]
+    CaFile { path: PathBuf, problem: String },
+    #[error("tier2 endpoint {endpoint} needs certificates to trust and this system has none: set tier2.ca_file")]
+    NothingToTrust { endpoint: String },
+    #[error("cannot start the threads that talk to tier2")]
+    Runtime(#[source] std::io::Error),
+}
