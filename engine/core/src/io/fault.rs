@@ -230,3 +230,17 @@ impl Disk for FaultDisk {
         self.inner.lock(path)
     }
 }
+
+/// Cuts the power of the file system at `mount`: everything that is not on the device is lost, and every call from now on
+/// fails, until it is unmounted. For tests on a file system of their own.
+pub fn cut_power(mount: &Path) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+
+    /// `_IOR('X', 125, u32)`
+    const FS_IOC_SHUTDOWN: libc::c_ulong = 0x8004_587d;
+    let no_log_flush: u32 = 2;
+    let directory = std::fs::File::open(mount)?;
+    // SAFETY: the descriptor is open, and the argument points to the u32 that this request reads.
+    let result = unsafe { libc::ioctl(directory.as_raw_fd(), FS_IOC_SHUTDOWN as _, &raw const no_log_flush) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
