@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -45,12 +47,21 @@ pub struct Collector {
 
 impl Collector {
     pub async fn start(bind: SocketAddr, keep: Keep) -> Result<Self> {
+        Self::start_paced(bind, keep, None).await
+    }
+
+    /// Confirms at most `pace` lines a second on each connection. Writers wait for confirmation, so they append no faster.
+    pub async fn start_paced(
+        bind: SocketAddr,
+        keep: Keep,
+        pace: Option<NonZeroUsize>,
+    ) -> Result<Self> {
         let ledger = Arc::new(Mutex::new(Ledger::open(keep)?));
         let listener = TcpListener::bind(bind)
             .await
             .with_context(|| format!("the collector cannot listen on {bind}"))?;
         let address = listener.local_addr()?;
-        let server = tokio::spawn(serve(listener, Arc::clone(&ledger)));
+        let server = tokio::spawn(serve(listener, Arc::clone(&ledger), pace));
         Ok(Self {
             address,
             ledger,
@@ -182,17 +193,17 @@ fn locked(ledger: &Mutex<Ledger>) -> std::sync::MutexGuard<'_, Ledger> {
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn serve(listener: TcpListener, ledger: Arc<Mutex<Ledger>>) {
+async fn serve(listener: TcpListener, ledger: Arc<Mutex<Ledger>>, pace: Option<NonZeroUsize>) {
     // Connections end with the server, so that a collector that was dropped confirms nothing any more.
     let mut connections = tokio::task::JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(converse(stream, Arc::clone(&ledger)));
+                    connections.spawn(converse(stream, Arc::clone(&ledger), pace));
                 }
                 // Out of file descriptors, say: those who wait try again.
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             },
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
@@ -200,7 +211,7 @@ async fn serve(listener: TcpListener, ledger: Arc<Mutex<Ledger>>) {
 }
 
 /// One connection. A client that sends nonsense is told so in one line and left.
-async fn converse(stream: TcpStream, ledger: Arc<Mutex<Ledger>>) {
+async fn converse(stream: TcpStream, ledger: Arc<Mutex<Ledger>>, pace: Option<NonZeroUsize>) {
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::with_capacity(64 << 10, reader);
     let mut confirmed: u64 = 0;
@@ -216,18 +227,23 @@ async fn converse(stream: TcpStream, ledger: Arc<Mutex<Ledger>>) {
         if reader.buffer().contains(&b'\n') {
             continue; // one answer for everything that has arrived
         }
-        let written = locked(&ledger).write_down(&batch);
-        let answer = match &written {
-            Ok(()) => {
-                confirmed += batch.len() as u64;
-                format!("{confirmed}\n")
+        for part in batch.chunks(pace.map_or(batch.len(), NonZeroUsize::get)) {
+            let written = locked(&ledger).write_down(part);
+            let answer = match &written {
+                Ok(()) => {
+                    confirmed += part.len() as u64;
+                    format!("{confirmed}\n")
+                }
+                Err(error) => format!("error: {error:#}\n"),
+            };
+            if writer.write_all(answer.as_bytes()).await.is_err() || written.is_err() {
+                return;
             }
-            Err(error) => format!("error: {error:#}\n"),
-        };
-        batch.clear();
-        if writer.write_all(answer.as_bytes()).await.is_err() || written.is_err() {
-            return;
+            if pace.is_some() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
         }
+        batch.clear();
     }
 }
 

@@ -143,7 +143,7 @@ impl Operator {
 }
 
 /// What NOTES.txt tells a user: Helm installs CRDs once and never upgrades them.
-async fn apply_crds(environment: &Environment) -> Result<()> {
+pub async fn apply_crds(environment: &Environment) -> Result<()> {
     let crds = chart().join("crds");
     let crds = crds
         .to_str()

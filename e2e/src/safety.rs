@@ -111,6 +111,34 @@ pub fn judge(removals: &[Removal], lives: &[Life], tokens: &[Token]) -> Vec<Stri
     violations
 }
 
+fn most_down_at_once(lives: &[Life]) -> usize {
+    let mut changes: Vec<(Timestamp, &str, bool)> = lives
+        .iter()
+        .flat_map(|life| {
+            life.serving
+                .iter()
+                .map(|(at, serving)| (*at, life.pod.as_str(), *serving))
+        })
+        .collect();
+    changes.sort_by_key(|(at, _, _)| *at);
+    let pods: BTreeSet<&str> = lives.iter().map(|life| life.pod.as_str()).collect();
+    let mut serving: BTreeSet<&str> = BTreeSet::new();
+    let mut all_served = false;
+    let mut most = 0;
+    for (_, pod, serves) in changes {
+        if serves {
+            serving.insert(pod)
+        } else {
+            serving.remove(pod)
+        };
+        all_served |= serving.len() == pods.len();
+        if all_served {
+            most = most.max(pods.len() - serving.len());
+        }
+    }
+    most
+}
+
 fn latest<'a>(lives: &'a [Life], pod: &str, at: Timestamp) -> Option<&'a Life> {
     lives
         .iter()
@@ -153,6 +181,30 @@ impl Observer {
             identity: identity.to_owned(),
             _watches: watches,
         }
+    }
+
+    /// How many pods each name had so far.
+    pub fn lives_per_pod(&self) -> BTreeMap<String, usize> {
+        let mut lives: BTreeMap<String, usize> = BTreeMap::new();
+        for life in self.lives() {
+            *lives.entry(life.pod).or_default() += 1;
+        }
+        lives
+    }
+
+    /// The most pods that did not serve at one moment, after all had served once.
+    pub fn most_down_at_once(&self) -> usize {
+        most_down_at_once(&self.lives())
+    }
+
+    fn lives(&self) -> Vec<Life> {
+        self.record
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .lives
+            .values()
+            .cloned()
+            .collect()
     }
 
     pub fn report(&self) -> Result<Report> {
@@ -340,6 +392,20 @@ mod tests {
             found.len() == 1 && found[0].contains("orders-1 did not serve"),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn pods_that_are_down_together_are_counted_once_all_had_served() {
+        let apart = [
+            life("orders-1", "u1", &[(1, true), (5, false), (7, true)]),
+            life("orders-2", "u2", &[(2, true), (8, false)]),
+        ];
+        assert_eq!(most_down_at_once(&apart), 1);
+        let together = [
+            life("orders-1", "u1", &[(1, true), (5, false), (9, true)]),
+            life("orders-2", "u2", &[(2, true), (8, false)]),
+        ];
+        assert_eq!(most_down_at_once(&together), 2);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use futures::FutureExt;
 
 use crate::audit::AuditLog;
@@ -37,6 +37,23 @@ pub fn run(
     name: &str,
     limit: Duration,
     body: impl AsyncFnOnce(&Scenario) -> Result<()>,
+) -> Result<(), Failure> {
+    run_in_namespace(name, limit, body).map_err(|error| Failure(format!("{error:#}")))
+}
+
+/// Why a test failed. The test harness prints `Debug`: causes in one line, without a backtrace through the harness.
+pub struct Failure(String);
+
+impl std::fmt::Debug for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn run_in_namespace(
+    name: &str,
+    limit: Duration,
+    body: impl AsyncFnOnce(&Scenario) -> Result<()>,
 ) -> Result<()> {
     let environment = Environment::from_env()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -46,14 +63,7 @@ pub fn run(
     runtime.block_on(async {
         let client = environment.client().await?;
         let namespace = Namespace::fresh(&client, &format!("e2e-{name}")).await?;
-        let kubectl = Program::kubectl(&environment);
-        let scenario = Scenario {
-            environment,
-            client,
-            kubectl,
-            namespace,
-            start: Instant::now(),
-        };
+        let scenario = Scenario::new(environment, client, namespace);
         let outcome =
             tokio::time::timeout(limit, AssertUnwindSafe(body(&scenario)).catch_unwind()).await;
         let outcome = match outcome {
@@ -69,6 +79,17 @@ pub fn run(
 }
 
 impl Scenario {
+    pub fn new(environment: Environment, client: kube::Client, namespace: Namespace) -> Self {
+        let kubectl = Program::kubectl(&environment);
+        Self {
+            environment,
+            client,
+            kubectl,
+            namespace,
+            start: Instant::now(),
+        }
+    }
+
     async fn finish(self, name: &str, outcome: Result<()>) -> Result<()> {
         let seconds = self.start.elapsed().as_secs_f64();
         let outcome = match outcome {
@@ -192,25 +213,17 @@ fn panic_text(panic: &Box<dyn std::any::Any + Send>) -> String {
     text.unwrap_or("without a message").to_owned()
 }
 
-/// Reports a test that cannot run on this cluster.
-pub fn skip(test: &str, why: &str) -> Result<()> {
-    println!("{test}: SKIPPED: {why}");
-    Ok(())
+/// Reports a test, or a part of one, that cannot run on this cluster.
+pub fn skip(what: &str, why: &str) {
+    println!("{what}: SKIPPED: {why}");
 }
 
-/// `Err` with what is missing, when a test needs nodes or the audit log.
-pub fn local_only() -> Result<std::result::Result<(), String>> {
-    let environment = Environment::from_env().context("cluster tests need a cluster")?;
-    Ok(
-        match (
-            environment.has_nodes_within_reach(),
-            environment.audit_log(),
-        ) {
-            (true, Ok(_)) => Ok(()),
-            (false, _) => {
-                Err("nodes and pod addresses are out of reach on this provider".to_owned())
-            }
-            (_, Err(error)) => Err(error.to_string()),
-        },
-    )
+/// Why a test that needs nodes and the audit log cannot run on this cluster; `None` when it can.
+pub fn out_of_reach() -> Option<String> {
+    // Without an environment the test itself says what to do.
+    let environment = Environment::from_env().ok()?;
+    if !environment.has_nodes_within_reach() {
+        return Some("nodes and pod addresses are out of reach on this provider".to_owned());
+    }
+    environment.audit_log().err().map(|error| error.to_string())
 }

@@ -1,1 +1,13 @@
 //! The product on a real cluster, with the chart and the images a user gets.
+//!
+//! Each test has a namespace, an operator and a deadline of its own, so that they run side by side and leave nothing behind.
+
+mod bad_input;
+mod data;
+mod install;
+mod interruptions;
+mod refused_at_apply;
+mod releases;
+mod scaling;
+mod setup;
+mod upgrade;

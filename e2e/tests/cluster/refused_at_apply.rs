@@ -16,7 +16,11 @@ struct Case {
 }
 
 fn case(pointer: &'static str, value: Value, says: &'static [&'static str]) -> Case {
-    Case { pointer, value, says }
+    Case {
+        pointer,
+        value,
+        says,
+    }
 }
 
 fn tier2() -> Value {
@@ -38,30 +42,91 @@ fn an_invalid_field_is_refused_in_words_that_name_it() -> Result<(), Failure> {
         helm::apply_crds(&scenario.environment).await?;
         let good = scenario.draft("orders").with("/spec/tier2", tier2());
         let output = try_apply(scenario, &good).await?;
-        ensure!(output.success, "a good cluster was refused: {}", output.stderr);
+        ensure!(
+            output.success,
+            "a good cluster was refused: {}",
+            output.stderr
+        );
 
         let long = "a".repeat(41);
         let cases = [
-            case("/metadata/name", json!("9orders"), &["9orders", "start with a letter"]),
-            case("/metadata/name", json!(long), &["is too long", "at most 40 characters"]),
-            case("/spec/replicas", json!(0), &["spec.replicas", "greater than or equal to 1"]),
-            case("/spec/replicas", json!(51), &["spec.replicas", "less than or equal to 50"]),
-            case("/spec/version", json!("latest"), &["spec.version", "latest"]),
-            case("/spec/image/repository", json!("example.com/aof2:1"), &["spec.image.repository", "spec.version"]),
-            case("/spec/upgrade/seal/drainTimeout", json!("11m"), &["spec.upgrade.seal.drainTimeout", "between 1s and 10m"]),
-            case("/spec/upgrade/postRestart/soak", json!("soon"), &["spec.upgrade.postRestart.soak", "soon"]),
-            case("/spec/storage/tier0/size", json!("1Mi"), &["spec.storage", "at least 64Mi"]),
-            case("/spec/tier2", tier2_with("endpoint", json!("s3.example.com")), &["spec.tier2.endpoint", "s3.example.com"]),
-            case("/spec/tier2", tier2_with("endpoint", json!("http://10.0.0.1:9000")), &["spec.tier2.addressing", "set addressing: Path"]),
-            case("/spec/tier2", tier2_with("prefix", json!("prod/orders")), &["spec.tier2.prefix", "prod/orders"]),
-            case("/spec/operation/mode", json!("Stopped"), &["spec.operation.mode", "Stopped"]),
+            case("/metadata/name", json!("9orders"), &["start with a letter"]),
+            case(
+                "/metadata/name",
+                json!(long),
+                &["is too long", "at most 40 characters"],
+            ),
+            case(
+                "/spec/replicas",
+                json!(0),
+                &["spec.replicas", "greater than or equal to 1"],
+            ),
+            case(
+                "/spec/replicas",
+                json!(51),
+                &["spec.replicas", "less than or equal to 50"],
+            ),
+            case(
+                "/spec/version",
+                json!("latest"),
+                &["spec.version", "latest"],
+            ),
+            case(
+                "/spec/image/repository",
+                json!("example.com/aof2:1"),
+                &["spec.image.repository", "spec.version"],
+            ),
+            case(
+                "/spec/upgrade/seal/drainTimeout",
+                json!("11m"),
+                &["spec.upgrade.seal.drainTimeout", "between 1s and 10m"],
+            ),
+            case(
+                "/spec/upgrade/postRestart/soak",
+                json!("soon"),
+                &["spec.upgrade.postRestart.soak", "soon"],
+            ),
+            case(
+                "/spec/storage/tier0/size",
+                json!("1Mi"),
+                &["spec.storage", "at least 64Mi"],
+            ),
+            case(
+                "/spec/tier2",
+                tier2_with("endpoint", json!("s3.example.com")),
+                &["spec.tier2.endpoint", "s3.example.com"],
+            ),
+            case(
+                "/spec/tier2",
+                tier2_with("endpoint", json!("http://10.0.0.1:9000")),
+                &["spec.tier2.addressing", "set addressing: Path"],
+            ),
+            case(
+                "/spec/tier2",
+                tier2_with("prefix", json!("prod/orders")),
+                &["spec.tier2.prefix", "prod/orders"],
+            ),
+            case(
+                "/spec/operation/mode",
+                json!("Stopped"),
+                &["spec.operation.mode", "Stopped"],
+            ),
         ];
-        for Case { pointer, value, says } in cases {
+        for Case {
+            pointer,
+            value,
+            says,
+        } in cases
+        {
             let draft = good.clone().with(pointer, value.clone());
             let output = try_apply(scenario, &draft).await?;
             ensure!(!output.success, "{pointer} = {value} was taken");
             for words in says {
-                ensure!(output.stderr.contains(words), "the refusal of {pointer} = {value} does not say `{words}`: {}", output.stderr);
+                ensure!(
+                    output.stderr.contains(words),
+                    "the refusal of {pointer} = {value} does not say `{words}`: {}",
+                    output.stderr
+                );
             }
         }
         Ok(())
@@ -76,22 +141,54 @@ fn what_cannot_change_later_is_refused_with_the_reason() -> Result<(), Failure> 
         let good = scenario.draft("orders").with("/spec/tier2", tier2());
         scenario.apply(&good).await?;
         let cases = [
-            case("/spec/tier2/bucket", json!("another-bucket"), &["spec.tier2.bucket is immutable"]),
-            case("/spec/tier2/prefix", json!("prod/other/"), &["spec.tier2.prefix is immutable"]),
-            case("/spec/storage/tier0/size", json!("40Gi"), &["spec.storage is immutable"]),
+            case(
+                "/spec/tier2/bucket",
+                json!("another-bucket"),
+                &["spec.tier2.bucket is immutable"],
+            ),
+            case(
+                "/spec/tier2/prefix",
+                json!("prod/other/"),
+                &["spec.tier2.prefix is immutable"],
+            ),
+            case(
+                "/spec/storage/tier0/size",
+                json!("40Gi"),
+                &["spec.storage is immutable"],
+            ),
         ];
-        for Case { pointer, value, says } in cases {
-            let output = Cluster::try_apply(&scenario.kubectl, &good.clone().with(pointer, value)).await?;
-            ensure!(!output.success && says.iter().all(|words| output.stderr.contains(words)), "{pointer}: {}", output.stderr);
+        for Case {
+            pointer,
+            value,
+            says,
+        } in cases
+        {
+            let output =
+                Cluster::try_apply(&scenario.kubectl, &good.clone().with(pointer, value)).await?;
+            ensure!(
+                !output.success && says.iter().all(|words| output.stderr.contains(words)),
+                "{pointer}: {}",
+                output.stderr
+            );
         }
         let without = scenario.draft("orders");
         let output = Cluster::try_apply(&scenario.kubectl, &without).await?;
-        ensure!(!output.success && output.stderr.contains("spec.tier2 cannot be added or removed later"), "{}", output.stderr);
+        ensure!(
+            !output.success
+                && output
+                    .stderr
+                    .contains("spec.tier2 cannot be added or removed later"),
+            "{}",
+            output.stderr
+        );
         Ok(())
     })
 }
 
 async fn try_apply(scenario: &Scenario, draft: &Draft) -> Result<aof2_e2e::kubectl::Output> {
     let arguments = ["apply", "--server-side", "--dry-run=server", "-f", "-"];
-    scenario.kubectl.output(&arguments, Some(draft.text().as_bytes())).await
+    scenario
+        .kubectl
+        .output(&arguments, Some(draft.text().as_bytes()))
+        .await
 }
