@@ -21,7 +21,12 @@ pub(crate) enum Answer {
 impl Answer {
     pub fn is_missing_key(&self) -> bool {
         // A HEAD has no error document, so that a missing bucket looks the same; puts and listings tell them apart.
-        matches!(self, Answer::Service { status: 404, code } if code != "NoSuchBucket")
+        matches!(self, Answer::Service { status: 404, code } if matches!(code.as_str(), "" | "NotFound" | "NoSuchKey"))
+    }
+
+    pub fn is_refusal_of_keys(&self) -> bool {
+        matches!(self, Answer::Service { status: 401 | 403, .. })
+            || matches!(self, Answer::Service { status: 404, code } if code == "XAdminUserNotFound")
     }
 
     pub fn is_precondition_failed(&self) -> bool {
@@ -39,7 +44,8 @@ impl Answer {
         match (status, code.as_str()) {
             (404, "NoSuchBucket") => ObjectError::BucketMissing { attempt },
             (409, "ConditionalRequestConflict" | "OperationAborted") => ObjectError::Conflict { attempt, cause },
-            (401 | 403, _) => ObjectError::AccessDenied { attempt, cause },
+            // versitygw answers 404 to an access key that it does not know.
+            (401 | 403, _) | (404, "XAdminUserNotFound") => ObjectError::AccessDenied { attempt, cause },
             (429, _) | (503, "SlowDown" | "SlowDownWrite" | "SlowDownRead") => ObjectError::Throttled { attempt, cause },
             (400, "BadDigest" | "InvalidDigest" | "XAmzContentChecksumMismatch" | "XAmzContentSHA256Mismatch") => {
                 ObjectError::Corrupt { attempt, cause }
@@ -127,6 +133,7 @@ mod tests {
             (409, "ConditionalRequestConflict", "Conflict"),
             (403, "SignatureDoesNotMatch", "AccessDenied"),
             (401, "", "AccessDenied"),
+            (404, "XAdminUserNotFound", "AccessDenied"),
             (503, "SlowDown", "Throttled"),
             (429, "", "Throttled"),
             (500, "InternalError", "Unknown"),

@@ -137,7 +137,10 @@ impl S3Store {
             Ok(answered) => answered.map_err(answer),
             Err(_) => Err(Answer::Nothing(format!("no answer within {} s", limit.as_secs_f32()))),
         };
-        if let Err(Answer::Service { status: 401 | 403, .. }) = &answered {
+        // They may have been rotated just now.
+        if let Err(no) = &answered
+            && no.is_refusal_of_keys()
+        {
             self.client.lock().files.forget();
         }
         Ok(answered)
