@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::duration::Duration;
+use crate::duration::{Duration, between};
 use crate::pod_template::PodTemplate;
 use crate::quantity::Quantity;
 use crate::schema;
@@ -55,11 +55,10 @@ pub struct Aof2ClusterSpec {
     #[schemars(range(min = 1, max = 50))]
     pub replicas: i32,
     /// Engine version, a semantic version: the tag of the image. A change is an upgrade.
-    #[schemars(
-        length(max = 64),
-        regex(
-            pattern = r"^(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})(-[0-9A-Za-z.-]+)?$"
-        )
+    #[schemars(length(max = 64))]
+    #[x_kube(
+        validation = Rule::new(r"self.matches('^(0|[1-9][0-9]{0,5})\\.(0|[1-9][0-9]{0,5})\\.(0|[1-9][0-9]{0,5})(-[0-9A-Za-z.-]+)?$')")
+            .message("not a semantic version; write for example 0.1.1")
     )]
     pub version: String,
     #[serde(default)]
@@ -177,10 +176,10 @@ pub struct Upgrade {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("duration(self.uploadTimeout) >= duration('1s') && duration(self.uploadTimeout) <= duration('24h')")
+    validation = Rule::new(between("uploadTimeout", "1s", "24h"))
         .message("spec.upgrade.seal.uploadTimeout must lie between 1s and 24h")
         .field_path(".uploadTimeout"),
-    validation = Rule::new("duration(self.drainTimeout) >= duration('1s') && duration(self.drainTimeout) <= duration('10m')")
+    validation = Rule::new(between("drainTimeout", "1s", "10m"))
         .message("spec.upgrade.seal.drainTimeout must lie between 1s and 10m: appends are refused meanwhile")
         .field_path(".drainTimeout")
 )]
@@ -216,10 +215,10 @@ impl Default for Seal {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("duration(self.soak) <= duration('24h')")
+    validation = Rule::new(between("soak", "0s", "24h"))
         .message("spec.upgrade.postRestart.soak must be at most 24h")
         .field_path(".soak"),
-    validation = Rule::new("duration(self.replayStallTimeout) >= duration('10s') && duration(self.replayStallTimeout) <= duration('24h')")
+    validation = Rule::new(between("replayStallTimeout", "10s", "24h"))
         .message("spec.upgrade.postRestart.replayStallTimeout must lie between 10s and 24h")
         .field_path(".replayStallTimeout")
 )]

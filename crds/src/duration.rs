@@ -13,12 +13,20 @@ pub struct Duration(time::Duration);
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// The API server refuses what does not match, so that a value read from there always parses.
-const PATTERN: &str = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?([0-9]{1,6}ms)?$";
+pub(crate) const PATTERN: &str = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?([0-9]{1,6}ms)?$";
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("duration {value:?} is not of the form 1h30m, 10m, 30s or 500ms")]
 pub struct ParseDurationError {
     value: String,
+}
+
+/// A rule of the schema: the duration in this field lies within these bounds, or is none and refused for that.
+pub(crate) fn between(field: &str, min: &str, max: &str) -> String {
+    let duration = format!("duration(self.{field})");
+    format!(
+        "!self.{field}.matches('{PATTERN}') || ({duration} >= duration('{min}') && {duration} <= duration('{max}'))"
+    )
 }
 
 impl Duration {
@@ -123,7 +131,15 @@ impl JsonSchema for Duration {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "minLength": 2, "maxLength": 32, "pattern": PATTERN})
+        json_schema!({
+            "type": "string",
+            "minLength": 2,
+            "maxLength": 32,
+            "x-kubernetes-validations": [{
+                "rule": format!("self.matches('{PATTERN}')"),
+                "message": "not a duration; write 30s, 10m or 1h30m",
+            }],
+        })
     }
 }
 

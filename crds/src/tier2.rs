@@ -25,9 +25,10 @@ use serde::{Deserialize, Serialize};
 )]
 pub struct Tier2 {
     /// Scheme, host and optional port, without a path.
-    #[schemars(
-        length(max = 253),
-        regex(pattern = r"^https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?$")
+    #[schemars(length(max = 253))]
+    #[x_kube(
+        validation = Rule::new(r"self.matches('^https?://([A-Za-z0-9.-]+|\\[[0-9A-Fa-f:]+\\])(:[0-9]{1,5})?$')")
+            .message("not a scheme and a host; write https://host or http://host:port, without a path")
     )]
     pub endpoint: String,
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9-]+$"))]
@@ -39,9 +40,10 @@ pub struct Tier2 {
     )]
     pub bucket: String,
     /// Of every object of this cluster, ending in a slash. One cluster per prefix.
-    #[schemars(
-        length(min = 2, max = 200),
-        regex(pattern = r"^([A-Za-z0-9_][A-Za-z0-9_.=-]*/)+$")
+    #[schemars(length(max = 200))]
+    #[x_kube(
+        validation = Rule::new(r"self.matches('^([A-Za-z0-9_][A-Za-z0-9_.=-]*/)+$')")
+            .message("not a prefix of keys; write names of letters, digits and _.=- that each end in a slash, such as prod/orders/")
     )]
     pub prefix: String,
     #[serde(default)]
