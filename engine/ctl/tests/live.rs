@@ -1,0 +1,351 @@
+//! The tools against a real engine.
+
+mod support;
+
+use std::process::{Child, Command, Stdio};
+
+use support::{ADMIN, Collector, Engine, INSPECT, run, wait_for};
+
+struct Load(Child);
+
+impl Load {
+    fn start(engine: &Engine, collector: &Collector, arguments: &[&str]) -> Self {
+        let address = collector.address.to_string();
+        let all = [&["load", "--collector", &address, "--json"], arguments].concat();
+        let child = Command::new(ADMIN)
+            .args(engine.with_sockets(&all))
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("load starts");
+        Self(child)
+    }
+
+    fn end(mut self) -> i32 {
+        let status = wait_for("the end of load", || self.0.try_wait().expect("its state"));
+        status.code().expect("an exit code")
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn records_are_appended_and_read_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::start(directory.path());
+
+    let appended = engine.admin(&["append", "orders"], "first\nsecond\n").ok();
+    assert_eq!(appended, "orders: 2 records, sequences 0 to 1\n");
+    let appended = engine
+        .admin(&["append", "orders", "--payload", "third", "--json"], "")
+        .json();
+    assert_eq!(
+        (&appended["records"], &appended["first_sequence"]),
+        (&1.into(), &2.into())
+    );
+
+    assert_eq!(
+        engine.admin(&["read", "orders", "--raw"], "").ok(),
+        "first\nsecond\nthird\n"
+    );
+    assert_eq!(
+        engine
+            .admin(
+                &["read", "orders", "--raw", "--from", "1", "--limit", "1"],
+                ""
+            )
+            .ok(),
+        "second\n"
+    );
+    let lines = engine.admin(&["read", "orders", "--json"], "").ok();
+    let last: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    assert_eq!(
+        (&last["sequence"], &last["payload"]),
+        (&2.into(), &"third".into())
+    );
+
+    let streams = engine.admin(&["streams", "--json"], "").json();
+    assert_eq!(
+        (&streams[0]["name"], &streams[0]["durable_sequence"]),
+        (&"orders".into(), &3.into())
+    );
+    let table = engine.admin(&["streams"], "").ok();
+    assert!(
+        table.starts_with("STREAM") && table.lines().nth(1).unwrap().starts_with("orders "),
+        "{table}"
+    );
+}
+
+#[test]
+fn an_idempotent_append_that_is_repeated_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::start(directory.path());
+    let append = [
+        "append",
+        "orders",
+        "--payload",
+        "x",
+        "--producer-id",
+        "7",
+        "--producer-seq",
+        "0",
+    ];
+    assert_eq!(
+        engine.admin(&append, "").ok(),
+        "orders: 1 records, sequences 0 to 0\n"
+    );
+    assert_eq!(
+        engine.admin(&append, "").ok(),
+        "orders: 1 records, sequences 0 to 0, 1 of them were there before\n"
+    );
+}
+
+#[test]
+fn a_refused_append_names_reason_and_value() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::start(directory.path());
+    let refused = engine.admin(&["append", "Not-A-Name", "--payload", "x"], "");
+    assert_eq!(refused.code, 4, "{refused:?}");
+    assert!(
+        refused.stderr.contains("InvalidStreamName") && refused.stderr.contains("Not-A-Name"),
+        "{refused:?}"
+    );
+
+    let large = "x".repeat(1_048_577) + "\n";
+    let refused = engine.admin(&["append", "orders"], &large);
+    assert_eq!(refused.code, 4, "{refused:?}");
+    assert!(refused.stderr.contains("RecordTooLarge"), "{refused:?}");
+    assert!(
+        refused.stderr.contains("1048577") && refused.stderr.contains("1048576"),
+        "{refused:?}"
+    );
+
+    let unknown = engine.admin(&["read", "nobody"], "");
+    assert_eq!(unknown.code, 4, "{unknown:?}");
+    assert!(unknown.stderr.contains("nobody"), "{unknown:?}");
+}
+
+#[test]
+fn a_seal_is_seen_in_the_streams_and_in_the_manifest() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = Engine::start(directory.path());
+    engine.admin(&["append", "orders"], "a\nb\nc\n").ok();
+    let sealed = engine
+        .admin(&["seal", "--stream", "orders", "--json"], "")
+        .json();
+    assert_eq!(sealed["streams"]["orders"], 3);
+    engine.admin(&["flush"], "").ok();
+    let segments = engine
+        .admin(&["segments", "--stream", "orders", "--json"], "")
+        .json();
+    assert_eq!(
+        (&segments[0]["records"], &segments[0]["base_sequence"]),
+        (&3.into(), &0.into())
+    );
+    let dump = engine.admin(&["dump"], "").ok();
+    assert!(dump.contains("ready") && dump.contains("tier 0"), "{dump}");
+
+    // Recovery brings what only the journal holds into the chunks.
+    engine.restart();
+    engine.kill();
+    let data = engine.data().display().to_string();
+    let page = run(INSPECT, &[&data], "").ok();
+    let events: Vec<&str> = ["SegmentOpened", "SealSegment"]
+        .into_iter()
+        .filter(|event| page.contains(event))
+        .collect();
+    assert_eq!(events, ["SegmentOpened", "SealSegment"], "{page}");
+    assert!(page.contains("watermark=3"), "{page}");
+}
+
+#[test]
+fn a_tail_shows_records_as_they_come() {
+    use std::io::BufRead;
+
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::start(directory.path());
+    engine
+        .admin(&["append", "orders", "--payload", "before"], "")
+        .ok();
+    let arguments = engine.with_sockets(&["tail", "orders", "--from", "0", "--raw"]);
+    let mut tail = Command::new(ADMIN)
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(tail.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "before");
+    engine
+        .admin(&["append", "orders", "--payload", "after"], "")
+        .ok();
+    assert_eq!(lines.next().unwrap().unwrap(), "after");
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+}
+
+#[test]
+fn a_load_survives_kills_of_the_engine_and_every_acknowledgement_is_read_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = Engine::start(directory.path());
+    let collector = Collector::start();
+    let load = Load::start(
+        &engine,
+        &collector,
+        &[
+            "--stream", "a", "--stream", "b", "--rate", "500", "--count", "1500", "--size", "200",
+        ],
+    );
+    for kill in 1..=3 {
+        let target = kill * 400;
+        wait_for("acknowledgements", || {
+            (collector.count() >= target).then_some(())
+        });
+        engine.kill();
+        engine.restart();
+    }
+    assert_eq!(load.end(), 0);
+
+    let list = collector.list();
+    let verified = engine.admin(&["verify"], &list);
+    assert_eq!(verified.code, 0, "{verified:?}");
+    let line = verified.stdout.lines().last().unwrap();
+    assert!(
+        line.contains(", lost 0, reordered 0, duplicated 0, unacknowledged "),
+        "{line}"
+    );
+    let verdict = engine.admin(&["verify", "--json"], &list).json();
+    assert_eq!(verdict["acknowledged"], verdict["read"]);
+    assert!(verdict["read"].as_u64().unwrap() >= 2900, "{verdict}");
+}
+
+#[test]
+fn a_second_load_goes_on_where_the_first_was_killed() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::start(directory.path());
+    let collector = Collector::start();
+    let arguments = [
+        "--stream", "a", "--rate", "0", "--count", "100000", "--size", "64",
+    ];
+    let first = Load::start(&engine, &collector, &arguments);
+    wait_for("acknowledgements", || {
+        (collector.count() >= 500).then_some(())
+    });
+    drop(first);
+    let second = Load::start(
+        &engine,
+        &collector,
+        &[
+            "--stream", "a", "--rate", "0", "--count", "500", "--size", "64",
+        ],
+    );
+    assert_eq!(second.end(), 0);
+    let verdict = engine
+        .admin(&["verify", "--json"], &collector.list())
+        .json();
+    assert_eq!(
+        (&verdict["lost"], &verdict["duplicated"]),
+        (&0.into(), &0.into()),
+        "{verdict}"
+    );
+    assert!(verdict["read"].as_u64().unwrap() >= 1000, "{verdict}");
+}
+
+#[test]
+fn a_load_waits_for_its_collector_and_counts_nothing_meanwhile() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::start(directory.path());
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap().to_string();
+    let all = [
+        "load",
+        "--collector",
+        &address,
+        "--stream",
+        "a",
+        "--rate",
+        "0",
+        "--in-flight",
+        "8",
+    ];
+    let arguments = engine.with_sockets(&all);
+    // Accepts connections and confirms nothing.
+    let load = Load(
+        Command::new(ADMIN)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    let records = || {
+        let streams = engine.admin(&["streams", "--json"], "").json();
+        streams[0]["durable_sequence"].as_u64().unwrap_or(0)
+    };
+    wait_for("a full window", || (records() == 8).then_some(()));
+    let (_first, _) = port.accept().unwrap();
+    assert_eq!(records(), 8, "nothing is sent beyond the window");
+    drop(load);
+}
+
+#[test]
+fn an_engine_that_forgets_is_found_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = Engine::start(directory.path());
+    let collector = Collector::start();
+    let load = Load::start(
+        &engine,
+        &collector,
+        &["--stream", "a", "--rate", "0", "--count", "50"],
+    );
+    assert_eq!(load.end(), 0);
+
+    engine.kill();
+    std::fs::remove_dir_all(engine.data()).unwrap();
+    engine.restart();
+    let verified = engine.admin(&["verify"], &collector.list());
+    assert_eq!(verified.code, 1, "{verified:?}");
+    let line = verified.stdout.lines().last().unwrap();
+    assert_eq!(
+        line,
+        "acknowledged 50, read 0, lost 50, reordered 0, duplicated 0, unacknowledged 0"
+    );
+
+    // Written again by another process, the same numbers at the same sequences are other records.
+    let load = Load::start(
+        &engine,
+        &collector,
+        &["--stream", "a", "--rate", "0", "--count", "50"],
+    );
+    assert_eq!(load.end(), 0);
+    let verdict = engine.admin(&["verify", "--json"], &collector.list());
+    assert_eq!(verdict.code, 1, "{verdict:?}");
+    let verdict: serde_json::Value = serde_json::from_str(&verdict.stdout).unwrap();
+    assert_eq!(
+        (&verdict["acknowledged"], &verdict["lost"]),
+        (&100.into(), &50.into()),
+        "{verdict}"
+    );
+}
+
+#[test]
+fn a_load_that_sees_its_engine_forget_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = Engine::start(directory.path());
+    let collector = Collector::start();
+    let load = Load::start(
+        &engine,
+        &collector,
+        &["--stream", "a", "--rate", "200", "--count", "300"],
+    );
+    wait_for("acknowledgements", || {
+        (collector.count() >= 50).then_some(())
+    });
+    engine.kill();
+    std::fs::remove_dir_all(engine.data()).unwrap();
+    engine.restart();
+    assert_eq!(load.end(), 1, "a setback is a negative finding");
+    assert_eq!(engine.admin(&["verify"], &collector.list()).code, 1);
+}
