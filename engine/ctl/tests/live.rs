@@ -219,7 +219,7 @@ fn a_load_survives_kills_of_the_engine_and_every_acknowledgement_is_read_back() 
     );
     let verdict = engine.admin(&["verify", "--json"], &list).json();
     assert_eq!(verdict["acknowledged"], verdict["read"]);
-    assert!(verdict["read"].as_u64().unwrap() >= 2900, "{verdict}");
+    assert!(verdict["read"].as_u64().unwrap() >= 2500, "{verdict}");
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn a_second_load_goes_on_where_the_first_was_killed() {
         (&0.into(), &0.into()),
         "{verdict}"
     );
-    assert!(verdict["read"].as_u64().unwrap() >= 1000, "{verdict}");
+    assert!(verdict["read"].as_u64().unwrap() >= 900, "{verdict}");
 }
 
 #[test]

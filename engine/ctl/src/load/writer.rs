@@ -54,10 +54,6 @@ struct Progress {
     window: Arc<Semaphore>,
     /// Behind the last producer_seq that this process saw acknowledged.
     acknowledged_end: Option<u64>,
-    /// Behind the last producer_seq that this process has sent under the present run.
-    sent_end: u64,
-    /// First producer_seq that was sent under the present run.
-    sent_from: u64,
     run: u64,
     acknowledged: u64,
     backoff: Duration,
@@ -78,8 +74,6 @@ impl Writer {
             bucket: Bucket::new(self.rate, Instant::now()),
             window: Arc::new(Semaphore::new(self.in_flight as usize)),
             acknowledged_end: None,
-            sent_end: 0,
-            sent_from: 0,
             run: self.run,
             acknowledged: 0,
             backoff: FIRST_BACKOFF,
@@ -143,10 +137,6 @@ impl Writer {
             self.stats.set_back();
             progress.run = progress.run.wrapping_add(1);
             progress.acknowledged_end = Some(next);
-            (progress.sent_from, progress.sent_end) = (next, next);
-        }
-        if progress.sent_end == progress.sent_from {
-            (progress.sent_from, progress.sent_end) = (next, next);
         }
         Ok(next)
     }
@@ -209,7 +199,6 @@ impl Writer {
                         request_id: next,
                         ..AppendRequest::default()
                     };
-                    progress.sent_end = progress.sent_end.max(next + 1);
                     next += 1;
                     // The queue is as long as the window, so this waits for the call's flow control alone.
                     if let Some(requests) = &requests
@@ -250,8 +239,9 @@ impl Writer {
         self.stats.acknowledged(&self.stream, sent_at.elapsed());
         progress.acknowledged += 1;
         progress.acknowledged_end = Some(producer_seq + 1);
-        if appended.duplicate && !(progress.sent_from..progress.sent_end).contains(&producer_seq) {
-            // Another process wrote it, so the hash of what is stored is not known here.
+        if appended.duplicate {
+            // The stream held this number before: written by another process, or by this one before the connection broke. Which
+            // of the two, and so the hash of what is stored, is not known here, so nobody is told of it.
             return Ok(());
         }
         let acknowledgement = Acknowledgement {
