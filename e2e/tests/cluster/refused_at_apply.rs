@@ -36,6 +36,12 @@ fn tier2_with(key: &str, value: Value) -> Value {
     tier2
 }
 
+fn tier2_with_ca_over_http() -> Value {
+    let mut tier2 = tier2_with("endpoint", json!("http://s3.example.com"));
+    tier2["caBundle"] = json!({"configMapRef": {"name": "s3-ca"}});
+    tier2
+}
+
 #[test]
 fn an_invalid_field_is_refused_in_words_that_name_it() -> Result<(), Failure> {
     scenario::run("refused", Duration::from_secs(60), async |scenario| {
@@ -105,6 +111,46 @@ fn an_invalid_field_is_refused_in_words_that_name_it() -> Result<(), Failure> {
                 "/spec/tier2",
                 tier2_with("prefix", json!("prod/orders")),
                 &["spec.tier2.prefix", "prod/orders"],
+            ),
+            case(
+                "/spec/tier2",
+                tier2_with("bucket", json!("acme.aof2")),
+                &["a bucket with dots", "set addressing: Path"],
+            ),
+            case(
+                "/spec/tier2",
+                tier2_with_ca_over_http(),
+                &["spec.tier2.caBundle has no use with an http:// endpoint"],
+            ),
+            case(
+                "/spec/tier2",
+                tier2_with("endpoint", json!("https://s3.example.com/path")),
+                &["spec.tier2.endpoint", "without a path"],
+            ),
+            case(
+                "/spec/image/repository",
+                json!("example.com/aof2@sha256"),
+                &["neither tag nor digest"],
+            ),
+            case(
+                "/spec/upgrade/seal/uploadTimeout",
+                json!("25h"),
+                &["spec.upgrade.seal.uploadTimeout must lie between 1s and 24h"],
+            ),
+            case(
+                "/spec/upgrade/postRestart/replayStallTimeout",
+                json!("9s"),
+                &["must lie between 10s and 24h"],
+            ),
+            case(
+                "/spec/podTemplate/metadata/labels",
+                json!({"aof2.dev/cluster": "other"}),
+                &["keys under aof2.dev/", "choose another prefix"],
+            ),
+            case(
+                "/spec/replica",
+                json!(3),
+                &["spec.replica", "field not declared in schema"],
             ),
             case(
                 "/spec/operation/mode",
