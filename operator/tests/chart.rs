@@ -16,7 +16,9 @@ const NAMESPACE: &str = "storage";
 /// `None`, said aloud, where there is no Helm. `cargo xtask test` brings one and names its folder.
 fn helm(arguments: &[&str]) -> Option<Output> {
     let folder = env::var_os("AOF2_E2E_BIN").map(PathBuf::from);
-    let program = folder.as_ref().map_or_else(|| PathBuf::from("helm"), |folder| folder.join("helm"));
+    let program = folder
+        .as_ref()
+        .map_or_else(|| PathBuf::from("helm"), |folder| folder.join("helm"));
     match Command::new(&program).args(arguments).output() {
         Ok(output) => Some(output),
         Err(error) if error.kind() == ErrorKind::NotFound && folder.is_none() => {
@@ -28,12 +30,23 @@ fn helm(arguments: &[&str]) -> Option<Output> {
 }
 
 fn chart() -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/aof2-operator").display().to_string()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../charts/aof2-operator")
+        .display()
+        .to_string()
 }
 
 fn template(release: &str, namespace: &str, settings: &[&str]) -> Option<Output> {
     let chart = chart();
-    let mut arguments = vec!["template", release, &chart, "--namespace", namespace, "--kube-version", "1.36.3"];
+    let mut arguments = vec![
+        "template",
+        release,
+        &chart,
+        "--namespace",
+        namespace,
+        "--kube-version",
+        "1.36.3",
+    ];
     for setting in settings {
         arguments.extend(["--set", setting]);
     }
@@ -43,18 +56,33 @@ fn template(release: &str, namespace: &str, settings: &[&str]) -> Option<Output>
 /// The rendered objects.
 fn objects(release: &str, namespace: &str, settings: &[&str]) -> Option<Vec<Value>> {
     let output = template(release, namespace, settings)?;
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let text = String::from_utf8(output.stdout).expect("Helm prints UTF-8");
-    let documents = text.split("\n---\n").filter(|document| document.contains("kind:"));
-    Some(documents.map(|document| serde_saphyr::from_str(document).expect("Helm prints YAML")).collect())
+    let documents = text
+        .split("\n---\n")
+        .filter(|document| document.contains("kind:"));
+    Some(
+        documents
+            .map(|document| serde_saphyr::from_str(document).expect("Helm prints YAML"))
+            .collect(),
+    )
 }
 
 fn of_kind<'a>(objects: &'a [Value], kind: &str) -> Vec<&'a Value> {
-    objects.iter().filter(|object| object["kind"] == kind).collect()
+    objects
+        .iter()
+        .filter(|object| object["kind"] == kind)
+        .collect()
 }
 
 fn named<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
-    let found = of_kind(objects, kind).into_iter().find(|object| object["metadata"]["name"] == name);
+    let found = of_kind(objects, kind)
+        .into_iter()
+        .find(|object| object["metadata"]["name"] == name);
     found.unwrap_or_else(|| panic!("no {kind} {name}"))
 }
 
@@ -62,7 +90,9 @@ type Rules = BTreeMap<(String, String), BTreeSet<String>>;
 
 fn words(value: &Value) -> Vec<String> {
     let words = value.as_array().into_iter().flatten();
-    words.map(|word| word.as_str().unwrap_or_default().to_owned()).collect()
+    words
+        .map(|word| word.as_str().unwrap_or_default().to_owned())
+        .collect()
 }
 
 fn granted(role: &Value) -> Rules {
@@ -70,7 +100,10 @@ fn granted(role: &Value) -> Rules {
     for rule in role["rules"].as_array().expect("a role has rules") {
         for group in words(&rule["apiGroups"]) {
             for resource in words(&rule["resources"]) {
-                rules.entry((group.clone(), resource)).or_default().extend(words(&rule["verbs"]));
+                rules
+                    .entry((group.clone(), resource))
+                    .or_default()
+                    .extend(words(&rule["verbs"]));
             }
         }
     }
@@ -79,37 +112,71 @@ fn granted(role: &Value) -> Rules {
 
 fn used(rules: &[rbac::Rule]) -> Rules {
     let verbs = |rule: &rbac::Rule| rule.verbs.iter().map(|verb| (*verb).to_owned()).collect();
-    rules.iter().map(|rule| ((rule.group.to_owned(), rule.resource.to_owned()), verbs(rule))).collect()
+    rules
+        .iter()
+        .map(|rule| {
+            (
+                (rule.group.to_owned(), rule.resource.to_owned()),
+                verbs(rule),
+            )
+        })
+        .collect()
 }
 
 fn environment(objects: &[Value]) -> BTreeMap<String, String> {
     let container = &of_kind(objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0];
-    let entries = container["env"].as_array().expect("the container has an environment");
+    let entries = container["env"]
+        .as_array()
+        .expect("the container has an environment");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    entries.iter().map(|entry| (text(&entry["name"]), text(&entry["value"]))).collect()
+    entries
+        .iter()
+        .map(|entry| (text(&entry["name"]), text(&entry["value"])))
+        .collect()
 }
 
 #[test]
 fn helm_lint_finds_nothing() {
-    let Some(output) = helm(&["lint", "--strict", &chart()]) else { return };
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let Some(output) = helm(&["lint", "--strict", &chart()]) else {
+        return;
+    };
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
 }
 
 #[test]
 fn the_roles_grant_exactly_what_the_operator_uses() {
-    let Some(objects) = objects("aof2", NAMESPACE, &[]) else { return };
-    assert_eq!(granted(named(&objects, "Role", "storage-aof2-aof2-operator")), used(rbac::CLUSTERS));
-    assert_eq!(granted(named(&objects, "Role", "aof2-aof2-operator-own")), used(rbac::OWN_NAMESPACE));
+    let Some(objects) = objects("aof2", NAMESPACE, &[]) else {
+        return;
+    };
+    assert_eq!(
+        granted(named(&objects, "Role", "storage-aof2-aof2-operator")),
+        used(rbac::CLUSTERS)
+    );
+    assert_eq!(
+        granted(named(&objects, "Role", "aof2-aof2-operator-own")),
+        used(rbac::OWN_NAMESPACE)
+    );
 }
 
 #[test]
 fn no_role_can_read_a_secret() {
     for settings in [&[] as &[&str], &["watch.allNamespaces=true"]] {
-        let Some(objects) = objects("aof2", NAMESPACE, settings) else { return };
-        for role in of_kind(&objects, "Role").into_iter().chain(of_kind(&objects, "ClusterRole")) {
+        let Some(objects) = objects("aof2", NAMESPACE, settings) else {
+            return;
+        };
+        for role in of_kind(&objects, "Role")
+            .into_iter()
+            .chain(of_kind(&objects, "ClusterRole"))
+        {
             for ((_, resource), verbs) in granted(role) {
                 assert!(resource != "*" && !verbs.contains("*"), "{role}");
-                let reads = ["get", "list", "watch", "patch"].iter().any(|verb| verbs.contains(*verb));
+                let reads = ["get", "list", "watch", "patch"]
+                    .iter()
+                    .any(|verb| verbs.contains(*verb));
                 assert!(resource != "secrets" || !reads, "{role}");
             }
         }
@@ -118,18 +185,31 @@ fn no_role_can_read_a_secret() {
 
 #[test]
 fn it_stays_within_its_namespace_unless_told_otherwise() {
-    let Some(objects) = objects("aof2", NAMESPACE, &[]) else { return };
+    let Some(objects) = objects("aof2", NAMESPACE, &[]) else {
+        return;
+    };
     for object in &objects {
         assert_eq!(object["metadata"]["namespace"], NAMESPACE, "{object}");
     }
-    assert_eq!(of_kind(&objects, "ClusterRole").len() + of_kind(&objects, "ClusterRoleBinding").len(), 0);
+    assert_eq!(
+        of_kind(&objects, "ClusterRole").len() + of_kind(&objects, "ClusterRoleBinding").len(),
+        0
+    );
 }
 
 #[test]
 fn another_namespace_gets_the_role_and_nothing_else() {
-    let Some(objects) = objects("aof2", NAMESPACE, &["watch.namespace=orders"]) else { return };
-    let elsewhere: Vec<&Value> = objects.iter().filter(|object| object["metadata"]["namespace"] == "orders").collect();
-    let kinds: Vec<&str> = elsewhere.iter().filter_map(|object| object["kind"].as_str()).collect();
+    let Some(objects) = objects("aof2", NAMESPACE, &["watch.namespace=orders"]) else {
+        return;
+    };
+    let elsewhere: Vec<&Value> = objects
+        .iter()
+        .filter(|object| object["metadata"]["namespace"] == "orders")
+        .collect();
+    let kinds: Vec<&str> = elsewhere
+        .iter()
+        .filter_map(|object| object["kind"].as_str())
+        .collect();
     assert_eq!(kinds, ["Role", "RoleBinding"]);
     assert_eq!(granted(elsewhere[0]), used(rbac::CLUSTERS));
     assert_eq!(environment(&objects)["AOF2_WATCH_NAMESPACE"], "orders");
@@ -137,8 +217,13 @@ fn another_namespace_gets_the_role_and_nothing_else() {
 
 #[test]
 fn all_namespaces_makes_a_cluster_role_of_the_same_rules() {
-    let Some(objects) = objects("aof2", NAMESPACE, &["watch.allNamespaces=true"]) else { return };
-    assert_eq!(granted(named(&objects, "ClusterRole", "storage-aof2-aof2-operator")), used(rbac::CLUSTERS));
+    let Some(objects) = objects("aof2", NAMESPACE, &["watch.allNamespaces=true"]) else {
+        return;
+    };
+    assert_eq!(
+        granted(named(&objects, "ClusterRole", "storage-aof2-aof2-operator")),
+        used(rbac::CLUSTERS)
+    );
     assert_eq!(of_kind(&objects, "ClusterRoleBinding").len(), 1);
     assert_eq!(environment(&objects)["AOF2_ALL_NAMESPACES"], "true");
     assert!(!environment(&objects).contains_key("AOF2_WATCH_NAMESPACE"));
@@ -149,59 +234,106 @@ fn two_releases_in_two_namespaces_share_no_object() {
     let identity = |object: &Value| {
         let metadata = &object["metadata"];
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        [text(&object["kind"]), text(&metadata["namespace"]), text(&metadata["name"])]
+        [
+            text(&object["kind"]),
+            text(&metadata["namespace"]),
+            text(&metadata["name"]),
+        ]
     };
     for settings in [&[] as &[&str], &["watch.allNamespaces=true"]] {
-        let Some(first) = objects("aof2", "storage", settings) else { return };
-        let Some(second) = objects("aof2", "orders", settings) else { return };
+        let Some(first) = objects("aof2", "storage", settings) else {
+            return;
+        };
+        let Some(second) = objects("aof2", "orders", settings) else {
+            return;
+        };
         let first: BTreeSet<_> = first.iter().map(identity).collect();
-        let shared: Vec<_> = second.iter().map(identity).filter(|object| first.contains(object)).collect();
+        let shared: Vec<_> = second
+            .iter()
+            .map(identity)
+            .filter(|object| first.contains(object))
+            .collect();
         assert!(shared.is_empty(), "{shared:?}");
     }
 }
 
 #[test]
 fn every_variable_it_sets_is_one_that_the_operator_reads() {
-    let Some(objects) = objects("aof2", NAMESPACE, &[]) else { return };
+    let Some(objects) = objects("aof2", NAMESPACE, &[]) else {
+        return;
+    };
     let command = Args::command();
-    let known: BTreeSet<&str> = command.get_arguments().filter_map(|argument| argument.get_env()?.to_str()).collect();
+    let known: BTreeSet<&str> = command
+        .get_arguments()
+        .filter_map(|argument| argument.get_env()?.to_str())
+        .collect();
     for name in environment(&objects).keys() {
-        assert!(known.contains(name.as_str()), "{name} is not read; known are {known:?}");
+        assert!(
+            known.contains(name.as_str()),
+            "{name} is not read; known are {known:?}"
+        );
     }
 }
 
 #[test]
 fn the_operator_runs_restricted() {
-    let Some(objects) = objects("aof2", NAMESPACE, &[]) else { return };
+    let Some(objects) = objects("aof2", NAMESPACE, &[]) else {
+        return;
+    };
     let pod = &of_kind(&objects, "Deployment")[0]["spec"]["template"]["spec"];
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
-    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    assert_eq!(
+        pod["securityContext"]["seccompProfile"]["type"],
+        "RuntimeDefault"
+    );
     let container = &pod["containers"][0];
     let security = &container["securityContext"];
     assert_eq!(security["allowPrivilegeEscalation"], false);
     assert_eq!(security["readOnlyRootFilesystem"], true);
     assert_eq!(security["capabilities"]["drop"], serde_json::json!(["ALL"]));
     assert!(container["resources"]["limits"]["memory"].is_string());
-    assert_eq!(pod["volumes"][0]["secret"]["optional"], true, "the authority does not exist at the first start");
+    assert_eq!(
+        pod["volumes"][0]["secret"]["optional"], true,
+        "the authority does not exist at the first start"
+    );
 }
 
 #[test]
 fn a_value_that_does_not_exist_is_refused_by_name() {
     for (settings, message) in [
-        (&["wach.allNamespaces=true"] as &[&str], "'wach' not allowed"),
+        (
+            &["wach.allNamespaces=true"] as &[&str],
+            "'wach' not allowed",
+        ),
         (&["concurrency=0"], "at '/concurrency'"),
         (&["image.pullPolicy=Sometimes"], "at '/image/pullPolicy'"),
-        (&["engine.image.repository=example.com/aof2-engine:1"], "at '/engine/image/repository'"),
-        (&["watch.allNamespaces=true", "watch.namespace=orders"], "at '/watch/namespace'"),
+        (
+            &["engine.image.repository=example.com/aof2-engine:1"],
+            "at '/engine/image/repository'",
+        ),
+        (
+            &["watch.allNamespaces=true", "watch.namespace=orders"],
+            "at '/watch/namespace'",
+        ),
     ] {
-        let Some(output) = template("aof2", NAMESPACE, settings) else { return };
+        let Some(output) = template("aof2", NAMESPACE, settings) else {
+            return;
+        };
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && said.contains(message), "{settings:?}: {said}");
+        assert!(
+            !output.status.success() && said.contains(message),
+            "{settings:?}: {said}"
+        );
     }
 }
 
 #[test]
 fn an_older_kubernetes_is_refused() {
-    let Some(output) = helm(&["template", "aof2", &chart(), "--kube-version", "1.32.9"]) else { return };
-    assert!(String::from_utf8_lossy(&output.stderr).contains(">=1.33.0-0"), "{output:?}");
+    let Some(output) = helm(&["template", "aof2", &chart(), "--kube-version", "1.32.9"]) else {
+        return;
+    };
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains(">=1.33.0-0"),
+        "{output:?}"
+    );
 }

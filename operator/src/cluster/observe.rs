@@ -36,7 +36,7 @@ pub async fn observe(context: &Context, namespace: &str, name: &str) -> Result<O
         reader.revision_text(name, revision.as_deref()),
     )?;
     let now = Timestamp::now();
-    let mut pods: Vec<_> = pods.iter().filter(|pod| is_ours(*pod, stateful_set.as_ref())).filter_map(|pod| pod::read(name, pod, now)).collect();
+    let mut pods: Vec<_> = pods.iter().filter(|pod| is_ours(pod, stateful_set.as_ref())).filter_map(|pod| pod::read(name, pod, now)).collect();
     pods.sort_by_key(|pod| pod.ordinal);
     let cluster_id = cluster.status.as_ref().map(|status| status.cluster_id.clone()).unwrap_or_default();
     let reports = if cluster_id.is_empty() { BTreeMap::new() } else { context.engines.reports(&cluster_id, &pods).await };

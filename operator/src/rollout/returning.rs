@@ -88,7 +88,7 @@ fn progress_beyond(
         .as_ref()
         .map(|replay| replay.percent);
     // A process that began anew replays anew: less than before is progress too.
-    (seen != Some(percent)).then(|| ReplayProgress {
+    (seen != Some(percent)).then_some(ReplayProgress {
         percent,
         since: Time(now),
     })
