@@ -69,7 +69,10 @@ impl Space {
         let quota_bytes = config.tier0.instance_quota_bytes;
         let total_bytes = self.tier0_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let refused = if quota_bytes > 0 && total_bytes > quota_bytes {
-            Some(Refusal::Quota { total_bytes, quota_bytes })
+            Some(Refusal::Quota {
+                total_bytes,
+                quota_bytes,
+            })
         } else {
             self.lacks(bytes, total_bytes, config.capacity_bytes)
         };
@@ -86,7 +89,10 @@ impl Space {
     pub fn over_quota(&self) -> Option<Refusal> {
         let quota_bytes = self.config.load().tier0.instance_quota_bytes;
         let total_bytes = self.tier0_bytes();
-        (quota_bytes > 0 && total_bytes > quota_bytes).then_some(Refusal::Quota { total_bytes, quota_bytes })
+        (quota_bytes > 0 && total_bytes > quota_bytes).then_some(Refusal::Quota {
+            total_bytes,
+            quota_bytes,
+        })
     }
 
     fn lacks(&self, bytes: u64, tier0_bytes: u64, capacity_bytes: u64) -> Option<Refusal> {
@@ -95,20 +101,29 @@ impl Space {
             let used_before = tier0_bytes - bytes + self.other_bytes.load(Ordering::Relaxed);
             let free_bytes = capacity_bytes.saturating_sub(used_before);
             if free_bytes < bytes + reserve_bytes {
-                return Some(Refusal::Full { free_bytes, reserve_bytes });
+                return Some(Refusal::Full {
+                    free_bytes,
+                    reserve_bytes,
+                });
             }
         }
         // Also when the capacity is told: others may share the volume. An error here is found again by the allocation itself.
         let space = self.disk.space(&self.directory).ok()?;
         let reserve_bytes = reserve(space.total_bytes);
-        (space.available_bytes < bytes + reserve_bytes)
-            .then_some(Refusal::Full { free_bytes: space.available_bytes, reserve_bytes })
+        (space.available_bytes < bytes + reserve_bytes).then_some(Refusal::Full {
+            free_bytes: space.available_bytes,
+            reserve_bytes,
+        })
     }
 
     pub fn full(&self) -> Refusal {
         let space = self.disk.space(&self.directory);
-        let (free_bytes, total_bytes) = space.map_or((0, 0), |space| (space.available_bytes, space.total_bytes));
-        Refusal::Full { free_bytes, reserve_bytes: reserve(total_bytes) }
+        let (free_bytes, total_bytes) =
+            space.map_or((0, 0), |space| (space.available_bytes, space.total_bytes));
+        Refusal::Full {
+            free_bytes,
+            reserve_bytes: reserve(total_bytes),
+        }
     }
 
     /// Held while an append is staged: when `close_admission` returns, every append is either staged or will be refused.

@@ -86,13 +86,22 @@ impl Checkpoint {
     }
 
     pub fn note_synced(&self, position: Position) {
-        let Position { stream, file, file_id, synced_bytes } = position;
-        self.table.lock().insert((stream, file, file_id), synced_bytes);
+        let Position {
+            stream,
+            file,
+            file_id,
+            synced_bytes,
+        } = position;
+        self.table
+            .lock()
+            .insert((stream, file, file_id), synced_bytes);
     }
 
     /// A sealed segment is vouched for by the manifest.
     pub fn forget_segment(&self, stream: StreamNumber, segment_id: u64) {
-        self.table.lock().remove(&(stream, FileKind::Segment, segment_id));
+        self.table
+            .lock()
+            .remove(&(stream, FileKind::Segment, segment_id));
     }
 
     /// The checkpoint thread.
@@ -193,7 +202,10 @@ impl Checkpoint {
     fn settle_buffered(&self, shared: &Shared) -> Result<(), WriteError> {
         let waiting: Vec<Arc<Stream>> = {
             let dirty = self.dirty.lock().clone();
-            dirty.into_iter().filter(|stream| stream.has_buffered()).collect()
+            dirty
+                .into_iter()
+                .filter(|stream| stream.has_buffered())
+                .collect()
         };
         let _one_at_a_time = self.running.lock();
         self.settle_streams(shared, &waiting)
@@ -201,8 +213,15 @@ impl Checkpoint {
 }
 
 /// Calls `work` for 0..count on a few threads; the first error wins.
-fn in_parallel(count: usize, work: impl Fn(usize) -> Result<(), WriteError> + Sync) -> Result<(), WriteError> {
-    let threads = if count > MANY_STREAMS { MANY_THREADS } else { THREADS.min(count) };
+fn in_parallel(
+    count: usize,
+    work: impl Fn(usize) -> Result<(), WriteError> + Sync,
+) -> Result<(), WriteError> {
+    let threads = if count > MANY_STREAMS {
+        MANY_THREADS
+    } else {
+        THREADS.min(count)
+    };
     if threads <= 1 {
         return (0..count).try_for_each(work);
     }

@@ -93,10 +93,22 @@ impl Config {
             directory: directory.into(),
             tier1_directory: None,
             capacity_bytes: 0,
-            append: AppendConfig { max_record_bytes: MIB },
-            segment: SegmentConfig { target_bytes: 256 * MIB, max_age: Duration::ZERO },
-            tier0: Tier0Config { cluster_max_bytes: 0, instance_quota_bytes: 0 },
-            tier1: Tier1Config { max_bytes: 0, compression_level: 3, block_bytes: 64 * KIB },
+            append: AppendConfig {
+                max_record_bytes: MIB,
+            },
+            segment: SegmentConfig {
+                target_bytes: 256 * MIB,
+                max_age: Duration::ZERO,
+            },
+            tier0: Tier0Config {
+                cluster_max_bytes: 0,
+                instance_quota_bytes: 0,
+            },
+            tier1: Tier1Config {
+                max_bytes: 0,
+                compression_level: 3,
+                block_bytes: 64 * KIB,
+            },
             tier2: Tier2Config {
                 prefix: String::new(),
                 claim_check: Duration::from_secs(10),
@@ -104,8 +116,14 @@ impl Config {
                 request_timeout: Duration::from_secs(30),
                 max_attempts: 5,
             },
-            journal: JournalConfig { file_bytes: 64 * MIB, files: 8 },
-            checkpoint: CheckpointConfig { journal_bytes: 256 * MIB, interval: Duration::from_secs(5) },
+            journal: JournalConfig {
+                file_bytes: 64 * MIB,
+                files: 8,
+            },
+            checkpoint: CheckpointConfig {
+                journal_bytes: 256 * MIB,
+                interval: Duration::from_secs(5),
+            },
         }
     }
 }
@@ -132,7 +150,10 @@ impl Config {
             append,
             segment,
             tier0,
-            tier1: Tier1Config { block_bytes: self.tier1.block_bytes, ..tier1 },
+            tier1: Tier1Config {
+                block_bytes: self.tier1.block_bytes,
+                ..tier1
+            },
             tier2: Tier2Config {
                 prefix: self.tier2.prefix.clone(),
                 request_timeout: self.tier2.request_timeout,

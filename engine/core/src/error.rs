@@ -62,22 +62,45 @@ pub enum AppendError {
     #[error("stream name {name:?} is not allowed: {rule}")]
     InvalidStreamName { name: String, rule: &'static str },
     #[error("stream {stream} is owned by {owner}: send appends there ({address})")]
-    NotOwner { stream: String, owner: String, address: String },
+    NotOwner {
+        stream: String,
+        owner: String,
+        address: String,
+    },
     #[error("stream {stream} is new and its claim is not confirmed: {message}; retry")]
     ClaimPending { stream: String, message: String },
-    #[error("record of {size_bytes} bytes is over the limit append.max_record_bytes = {limit_bytes}: send smaller records")]
+    #[error(
+        "record of {size_bytes} bytes is over the limit append.max_record_bytes = {limit_bytes}: send smaller records"
+    )]
     RecordTooLarge { size_bytes: u64, limit_bytes: u64 },
     #[error("stream {stream} would block on {kind}: {message}; retry")]
-    WouldBlock { stream: String, kind: WouldBlockKind, message: String },
-    #[error("this node drains and admits no appends ({reason}): retry after it is resumed or restarted")]
+    WouldBlock {
+        stream: String,
+        kind: WouldBlockKind,
+        message: String,
+    },
+    #[error(
+        "this node drains and admits no appends ({reason}): retry after it is resumed or restarted"
+    )]
     Draining { reason: String },
-    #[error("volume is full: {free_bytes} bytes are left and {reserve_bytes} are kept in reserve; free space or grow the volume")]
+    #[error(
+        "volume is full: {free_bytes} bytes are left and {reserve_bytes} are kept in reserve; free space or grow the volume"
+    )]
     DiskFull { free_bytes: u64, reserve_bytes: u64 },
-    #[error("stream {stream}: producer {producer_id} sent sequence {got}, the stream expects {next}: resend from there")]
-    SequenceGap { stream: String, producer_id: u64, got: u64, next: u64 },
+    #[error(
+        "stream {stream}: producer {producer_id} sent sequence {got}, the stream expects {next}: resend from there"
+    )]
+    SequenceGap {
+        stream: String,
+        producer_id: u64,
+        got: u64,
+        next: u64,
+    },
     #[error("stream {stream} is damaged: {message}; repair it before appending")]
     Damaged { stream: String, message: String },
-    #[error("the store is poisoned by a failed write or sync: {message}; the process has to restart")]
+    #[error(
+        "the store is poisoned by a failed write or sync: {message}; the process has to restart"
+    )]
     Poisoned { message: String },
     #[error("stream {stream} was taken over: epoch {from} is superseded by {to}")]
     Superseded { stream: String, from: u64, to: u64 },
@@ -97,7 +120,9 @@ impl AppendError {
             | AppendError::WouldBlock { .. }
             | AppendError::Draining { .. }
             | AppendError::DiskFull { .. } => Remedy::Retry,
-            AppendError::Damaged { .. } | AppendError::Poisoned { .. } | AppendError::Superseded { .. } => Remedy::Repair,
+            AppendError::Damaged { .. }
+            | AppendError::Poisoned { .. }
+            | AppendError::Superseded { .. } => Remedy::Repair,
         }
     }
 }
@@ -107,13 +132,26 @@ pub enum ReadError {
     #[error("stream {stream} does not exist on this node")]
     UnknownStream { stream: String },
     #[error("stream {stream} begins at sequence {first}, {from} is gone: read from {first}")]
-    Trimmed { stream: String, from: u64, first: u64 },
-    #[error("stream {stream} is damaged from sequence {sequence} ({message}): repair it from a lower tier")]
-    Damaged { stream: String, sequence: u64, message: String },
+    Trimmed {
+        stream: String,
+        from: u64,
+        first: u64,
+    },
+    #[error(
+        "stream {stream} is damaged from sequence {sequence} ({message}): repair it from a lower tier"
+    )]
+    Damaged {
+        stream: String,
+        sequence: u64,
+        message: String,
+    },
     #[error("segment {segment_id} of stream {stream} is not on this node's Tier 0: hydrate it")]
     NotResident { stream: String, segment_id: u64 },
     #[error("cannot read {path}")]
-    Disk { path: PathBuf, source: Arc<std::io::Error> },
+    Disk {
+        path: PathBuf,
+        source: Arc<std::io::Error>,
+    },
     #[error("stream {stream} was taken over: epoch {from} is superseded by {to}")]
     Superseded { stream: String, from: u64, to: u64 },
     #[error("the store is closed")]
@@ -125,7 +163,9 @@ impl ReadError {
         match self {
             ReadError::UnknownStream { .. } | ReadError::Trimmed { .. } => Remedy::Fix,
             ReadError::NotResident { .. } | ReadError::Closed => Remedy::Retry,
-            ReadError::Damaged { .. } | ReadError::Disk { .. } | ReadError::Superseded { .. } => Remedy::Repair,
+            ReadError::Damaged { .. } | ReadError::Disk { .. } | ReadError::Superseded { .. } => {
+                Remedy::Repair
+            }
         }
     }
 }
@@ -136,19 +176,38 @@ pub enum OpenError {
     #[error("data directory {} is locked by another process: stop it first", path.display())]
     Locked { path: PathBuf },
     #[error("data directory {} belongs to {field} {found:?}, this node is {expected:?}: mount the right volume", path.display())]
-    ForeignDirectory { path: PathBuf, field: &'static str, found: String, expected: String },
+    ForeignDirectory {
+        path: PathBuf,
+        field: &'static str,
+        found: String,
+        expected: String,
+    },
     #[error("data directory {} has format version {found}, this engine knows up to {known}: use a newer engine", path.display())]
-    NewerFormat { path: PathBuf, found: u32, known: u32 },
-    #[error("the volume of node {node} is lost: streams {streams:?} were acknowledged on another volume; recover them before this node starts")]
+    NewerFormat {
+        path: PathBuf,
+        found: u32,
+        known: u32,
+    },
+    #[error(
+        "the volume of node {node} is lost: streams {streams:?} were acknowledged on another volume; recover them before this node starts"
+    )]
     VolumeLost { node: String, streams: Vec<String> },
     #[error("Tier 2 prefix is used by cluster {cluster_id}: choose another prefix")]
     PrefixInUse { cluster_id: String },
     #[error("{} is damaged: {message}", path.display())]
     Damaged { path: PathBuf, message: String },
     #[error("cannot {verb} {}", path.display())]
-    Disk { verb: &'static str, path: PathBuf, source: std::io::Error },
+    Disk {
+        verb: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("configuration {key} = {value}: {rule}")]
-    Config { key: &'static str, value: String, rule: &'static str },
+    Config {
+        key: &'static str,
+        value: String,
+        rule: &'static str,
+    },
 }
 
 impl OpenError {
@@ -159,7 +218,9 @@ impl OpenError {
             | OpenError::NewerFormat { .. }
             | OpenError::PrefixInUse { .. }
             | OpenError::Config { .. } => Remedy::Fix,
-            OpenError::VolumeLost { .. } | OpenError::Damaged { .. } | OpenError::Disk { .. } => Remedy::Repair,
+            OpenError::VolumeLost { .. } | OpenError::Damaged { .. } | OpenError::Disk { .. } => {
+                Remedy::Repair
+            }
         }
     }
 
@@ -185,7 +246,9 @@ pub enum StoreError {
     UnknownStream { stream: String },
     #[error("segment {segment_id} of stream {stream} is not sealed")]
     UnknownSegment { stream: String, segment_id: u64 },
-    #[error("the store is poisoned by a failed write or sync: {message}; the process has to restart")]
+    #[error(
+        "the store is poisoned by a failed write or sync: {message}; the process has to restart"
+    )]
     Poisoned { message: String },
     #[error("volume is full: no room for {what}; free space or grow the volume")]
     DiskFull { what: String },

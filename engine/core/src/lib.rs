@@ -30,8 +30,8 @@ pub use engine::{Identity, OpenOptions, Store};
 pub use error::{AppendError, OpenError, ReadError, Remedy, StoreError, WouldBlockKind};
 pub use metrics::Metrics;
 pub use request::{
-    AppendCallback, AppendRequest, Appended, ClaimState, Durability, Producer, ReadRequest, Record, SegmentInfo,
-    SegmentState, StreamInfo,
+    AppendCallback, AppendRequest, Appended, ClaimState, Durability, Producer, ReadRequest, Record,
+    SegmentInfo, SegmentState, StreamInfo,
 };
 pub use stream::producers::UNKNOWN_SEQUENCE;
 pub use stream::read::Reader;

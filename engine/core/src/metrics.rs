@@ -75,7 +75,12 @@ impl Counters {
     pub fn would_block(&self) -> BTreeMap<&'static str, u64> {
         WouldBlockKind::ALL
             .iter()
-            .map(|kind| (kind.as_str(), self.would_block[*kind as usize].load(Ordering::Relaxed)))
+            .map(|kind| {
+                (
+                    kind.as_str(),
+                    self.would_block[*kind as usize].load(Ordering::Relaxed),
+                )
+            })
             .collect()
     }
 }

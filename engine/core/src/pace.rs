@@ -86,7 +86,11 @@ impl Pacer {
             {
                 last.length += length;
             }
-            _ => queue.pieces.push_back(Piece { file: file.clone(), offset, length }),
+            _ => queue.pieces.push_back(Piece {
+                file: file.clone(),
+                offset,
+                length,
+            }),
         }
         if queue.pieces.len() == 1 {
             self.changed.notify_all();

@@ -34,13 +34,16 @@ impl Poison {
 
     /// What refused callers are told.
     pub fn reason(&self) -> String {
-        self.message().unwrap_or_else(|| "the store is closed".to_owned())
+        self.message()
+            .unwrap_or_else(|| "the store is closed".to_owned())
     }
 
     /// `None` once poisoned.
     pub fn publish(&self) -> Option<PublishGuard<'_>> {
         let message = self.message.read();
-        message.is_none().then_some(PublishGuard { _message: message })
+        message
+            .is_none()
+            .then_some(PublishGuard { _message: message })
     }
 
     pub fn set(&self, verb: &str, path: &Path, error: &std::io::Error) {
@@ -92,14 +95,26 @@ mod tests {
             count.fetch_add(1, Ordering::Relaxed);
         }));
         assert!(poison.publish().is_some());
-        poison.set("sync", Path::new("/a"), &std::io::Error::from_raw_os_error(5));
-        poison.set("sync", Path::new("/b"), &std::io::Error::from_raw_os_error(5));
+        poison.set(
+            "sync",
+            Path::new("/a"),
+            &std::io::Error::from_raw_os_error(5),
+        );
+        poison.set(
+            "sync",
+            Path::new("/b"),
+            &std::io::Error::from_raw_os_error(5),
+        );
         assert!(poison.publish().is_none());
         assert_eq!(told.load(Ordering::Relaxed), 1);
         let count = told.clone();
         poison.on_set(Box::new(move |_| {
             count.fetch_add(1, Ordering::Relaxed);
         }));
-        assert_eq!(told.load(Ordering::Relaxed), 2, "a late listener is told at once");
+        assert_eq!(
+            told.load(Ordering::Relaxed),
+            2,
+            "a late listener is told at once"
+        );
     }
 }

@@ -32,7 +32,11 @@ pub trait Claims: Send + Sync {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ClaimError {
     #[error("stream {stream} is owned by {owner}")]
-    NotOwner { stream: String, owner: String, address: String },
+    NotOwner {
+        stream: String,
+        owner: String,
+        address: String,
+    },
     /// Tier 2 does not answer, or its probe has not passed; may be tried again.
     #[error("{message}")]
     Pending { message: String },
@@ -97,11 +101,24 @@ pub type SealHook = Arc<dyn Fn(&SealedSegment) + Send + Sync>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TierRecord {
     CompressionStarted,
-    CompressionDone { compressed_bytes: u64, dictionary_id: u32 },
-    CompressionFailed { reason: FailureReason },
-    UploadStarted { key: String },
-    UploadDone { key: String, etag: String },
-    UploadFailed { key: String, reason: FailureReason },
+    CompressionDone {
+        compressed_bytes: u64,
+        dictionary_id: u32,
+    },
+    CompressionFailed {
+        reason: FailureReason,
+    },
+    UploadStarted {
+        key: String,
+    },
+    UploadDone {
+        key: String,
+        etag: String,
+    },
+    UploadFailed {
+        key: String,
+        reason: FailureReason,
+    },
 }
 
 /// The manifest's reason codes.
@@ -145,13 +162,22 @@ impl From<TierRecord> for ManifestEvent {
     fn from(record: TierRecord) -> ManifestEvent {
         match record {
             TierRecord::CompressionStarted => ManifestEvent::CompressionStarted,
-            TierRecord::CompressionDone { compressed_bytes, dictionary_id } => {
-                ManifestEvent::CompressionDone { compressed_bytes, dictionary_id }
-            }
-            TierRecord::CompressionFailed { reason } => ManifestEvent::CompressionFailed { reason: reason.into() },
+            TierRecord::CompressionDone {
+                compressed_bytes,
+                dictionary_id,
+            } => ManifestEvent::CompressionDone {
+                compressed_bytes,
+                dictionary_id,
+            },
+            TierRecord::CompressionFailed { reason } => ManifestEvent::CompressionFailed {
+                reason: reason.into(),
+            },
             TierRecord::UploadStarted { key } => ManifestEvent::UploadStarted { key },
             TierRecord::UploadDone { key, etag } => ManifestEvent::UploadDone { key, etag },
-            TierRecord::UploadFailed { key, reason } => ManifestEvent::UploadFailed { key, reason: reason.into() },
+            TierRecord::UploadFailed { key, reason } => ManifestEvent::UploadFailed {
+                key,
+                reason: reason.into(),
+            },
         }
     }
 }

@@ -25,7 +25,14 @@ struct State<T> {
 
 impl<T> Default for Queue<T> {
     fn default() -> Queue<T> {
-        Queue { state: Mutex::new(State { items: VecDeque::new(), running: 0, stop: false }), changed: Condvar::new() }
+        Queue {
+            state: Mutex::new(State {
+                items: VecDeque::new(),
+                running: 0,
+                stop: false,
+            }),
+            changed: Condvar::new(),
+        }
     }
 }
 
@@ -83,7 +90,10 @@ pub(crate) enum Work {
     /// One more journal file, while there are fewer than configured.
     JournalFile,
     /// Give a segment its own name.
-    Name { stream: Arc<Stream>, segment: Arc<ActiveSegment> },
+    Name {
+        stream: Arc<Stream>,
+        segment: Arc<ActiveSegment>,
+    },
     /// The segment takes no more records.
     Seal(SealWork),
     /// Claim a stream or make its first segment, then do what waits for it.

@@ -8,7 +8,9 @@ use std::time::Duration;
 use aof2_core::config::MIB;
 use aof2_core::request::SegmentState;
 use aof2_core::tier_port::TierRecord;
-use aof2_core::{AppendError, Durability, OpenError, ReadError, ReadRequest, Remedy, StoreError, WouldBlockKind};
+use aof2_core::{
+    AppendError, Durability, OpenError, ReadError, ReadRequest, Remedy, StoreError, WouldBlockKind,
+};
 use common::*;
 
 #[test]
@@ -17,7 +19,10 @@ fn durable_appends_are_read_back_in_order_at_their_sequences() {
     let store = open(directory.path());
     for index in 0..100u64 {
         let appended = durable(&store, "orders", format!("record {index}").as_bytes()).unwrap();
-        assert_eq!((appended.first_sequence, appended.count, appended.duplicate), (index, 1, false));
+        assert_eq!(
+            (appended.first_sequence, appended.count, appended.duplicate),
+            (index, 1, false)
+        );
     }
     let records = read_all(&store, "orders");
     assert_eq!(records.len(), 100);
@@ -27,7 +32,14 @@ fn durable_appends_are_read_back_in_order_at_their_sequences() {
         assert!(record.appended_unix_nanos > 0);
     }
     let info = store.describe("orders").unwrap();
-    assert_eq!((info.durable_sequence, info.next_sequence, info.sealed_sequence), (100, 100, 0));
+    assert_eq!(
+        (
+            info.durable_sequence,
+            info.next_sequence,
+            info.sealed_sequence
+        ),
+        (100, 100, 0)
+    );
 }
 
 #[test]
@@ -44,7 +56,9 @@ fn everything_is_there_after_a_reopen_and_appends_go_on() {
     }
     let store = open(directory.path());
     for stream in ["a", "b", "c"] {
-        let expected: Vec<_> = (0..50).map(|index| format!("{stream}{index}").into_bytes()).collect();
+        let expected: Vec<_> = (0..50)
+            .map(|index| format!("{stream}{index}").into_bytes())
+            .collect();
         assert_eq!(payloads(&read_all(&store, stream)), expected);
         assert_eq!(durable(&store, stream, b"more").unwrap().first_sequence, 50);
     }
@@ -59,10 +73,15 @@ fn a_batch_gets_consecutive_sequences() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     let batch: Vec<&[u8]> = vec![b"x", b"", b"zzz"];
-    let appended = store.append(request("s", &batch, Durability::Durable)).unwrap();
+    let appended = store
+        .append(request("s", &batch, Durability::Durable))
+        .unwrap();
     assert_eq!((appended.first_sequence, appended.count), (0, 3));
     assert_eq!(durable(&store, "s", b"next").unwrap().first_sequence, 3);
-    assert_eq!(payloads(&read_from(&store, "s", 1, false)), vec![b"".to_vec(), b"zzz".to_vec(), b"next".to_vec()]);
+    assert_eq!(
+        payloads(&read_from(&store, "s", 1, false)),
+        vec![b"".to_vec(), b"zzz".to_vec(), b"next".to_vec()]
+    );
 }
 
 #[test]
@@ -75,17 +94,27 @@ fn many_segments_are_rolled_sealed_and_read_back_across_their_borders() {
     }
     store.flush().unwrap();
     assert_eq!(read_all(&store, "big").len(), 600);
-    eventually("sealing", || store.describe("big").unwrap().sealed_sequence > 400);
+    eventually("sealing", || {
+        store.describe("big").unwrap().sealed_sequence > 400
+    });
     let segments = store.segments("big").unwrap();
     assert!(segments.len() > 2, "{segments:?}");
     for pair in segments.windows(2) {
-        assert_eq!(pair[0].base_sequence + pair[0].records, pair[1].base_sequence);
+        assert_eq!(
+            pair[0].base_sequence + pair[0].records,
+            pair[1].base_sequence
+        );
     }
     drop(store);
     let store = open(directory.path());
     let records = read_all(&store, "big");
     assert_eq!(records.len(), 600);
-    assert!(records.iter().enumerate().all(|(index, record)| record.sequence == index as u64 && record.payload == payload));
+    assert!(
+        records
+            .iter()
+            .enumerate()
+            .all(|(index, record)| record.sequence == index as u64 && record.payload == payload)
+    );
 }
 
 #[test]
@@ -107,7 +136,12 @@ fn buffered_records_become_durable_by_themselves_and_are_visible_before_on_reque
     let store = open(directory.path());
     buffered(&store, "s", b"soon").unwrap();
     assert_eq!(read_from(&store, "s", 0, true).len(), 1);
-    assert_eq!(store.wait_durable_beyond("s", 0, Duration::from_secs(10)).unwrap(), 1);
+    assert_eq!(
+        store
+            .wait_durable_beyond("s", 0, Duration::from_secs(10))
+            .unwrap(),
+        1
+    );
     assert_eq!(read_all(&store, "s").len(), 1);
 }
 
@@ -122,10 +156,17 @@ fn large_durable_appends_go_past_the_journal_and_survive() {
             durable(&store, "bulk", &payload).unwrap();
             durable(&store, "small", b"beside").unwrap();
         }
-        assert!(store.metrics().journal_bytes - before < 900_000, "bulk is not written twice");
+        assert!(
+            store.metrics().journal_bytes - before < 900_000,
+            "bulk is not written twice"
+        );
     }
     let store = open(directory.path());
-    assert!(read_all(&store, "bulk").iter().all(|record| record.payload == payload));
+    assert!(
+        read_all(&store, "bulk")
+            .iter()
+            .all(|record| record.payload == payload)
+    );
     assert_eq!(read_all(&store, "bulk").len(), 8);
     assert_eq!(read_all(&store, "small").len(), 8);
 }
@@ -149,12 +190,22 @@ fn many_writers_and_streams_keep_their_order() {
         let records = read_all(&store, &format!("s{stream}"));
         assert_eq!(records.len(), 400);
         for writer in [stream, stream + 4] {
-            let mine: Vec<_> = records.iter().filter(|record| record.payload.starts_with(format!("{writer}:").as_bytes())).collect();
+            let mine: Vec<_> = records
+                .iter()
+                .filter(|record| record.payload.starts_with(format!("{writer}:").as_bytes()))
+                .collect();
             let expected: Vec<_> = (0..200).map(|index| format!("{writer}:{index}")).collect();
-            assert!(mine.iter().map(|record| &record.payload[..]).eq(expected.iter().map(|text| text.as_bytes())));
+            assert!(
+                mine.iter()
+                    .map(|record| &record.payload[..])
+                    .eq(expected.iter().map(|text| text.as_bytes()))
+            );
         }
     }
-    assert!(store.metrics().journal_rounds < 1600, "writers share rounds");
+    assert!(
+        store.metrics().journal_rounds < 1600,
+        "writers share rounds"
+    );
 }
 
 #[test]
@@ -165,8 +216,14 @@ fn pipelined_appends_are_answered_in_order_from_the_first_on() {
     for index in 0..500u64 {
         let told = told.clone();
         let mut request = request("piped", &[b"x"], Durability::Durable);
-        request.producer = Some(aof2_core::Producer { id: 9, first_seq: index });
-        store.append_with(request, Box::new(move |result| told.send((index, result)).unwrap()));
+        request.producer = Some(aof2_core::Producer {
+            id: 9,
+            first_seq: index,
+        });
+        store.append_with(
+            request,
+            Box::new(move |result| told.send((index, result)).unwrap()),
+        );
     }
     drop(told);
     let mut answers = 0;
@@ -183,9 +240,17 @@ fn an_idempotent_producer_is_answered_with_its_old_sequences_also_after_seal_and
     let directory = tempfile::tempdir().unwrap();
     {
         let store = open(directory.path());
-        assert_eq!(produced(&store, "s", 5, 0, &[b"a", b"b"]).unwrap().first_sequence, 0);
+        assert_eq!(
+            produced(&store, "s", 5, 0, &[b"a", b"b"])
+                .unwrap()
+                .first_sequence,
+            0
+        );
         durable(&store, "s", b"somebody else").unwrap();
-        assert_eq!(produced(&store, "s", 5, 2, &[b"c"]).unwrap().first_sequence, 3);
+        assert_eq!(
+            produced(&store, "s", 5, 2, &[b"c"]).unwrap().first_sequence,
+            3
+        );
         let again = produced(&store, "s", 5, 0, &[b"a", b"b"]).unwrap();
         assert_eq!((again.first_sequence, again.duplicate), (0, true));
         assert_eq!(store.last_producer_seq("s", 5).unwrap(), Some(2));
@@ -196,13 +261,21 @@ fn an_idempotent_producer_is_answered_with_its_old_sequences_also_after_seal_and
         let again = produced(&store, "s", 5, 2, &[b"c"]).unwrap();
         assert_eq!((again.first_sequence, again.duplicate), (3, true));
         assert_eq!(store.last_producer_seq("s", 5).unwrap(), Some(2));
-        assert_eq!(produced(&store, "s", 5, 3, &[b"d"]).unwrap().first_sequence, 4);
+        assert_eq!(
+            produced(&store, "s", 5, 3, &[b"d"]).unwrap().first_sequence,
+            4
+        );
     }
     let store = open(directory.path());
     assert!(produced(&store, "s", 5, 3, &[b"d"]).unwrap().duplicate);
     match produced(&store, "s", 5, 7, &[b"gap"]) {
         Err(error @ AppendError::SequenceGap { next: 4, .. }) => {
-            assert!(error.to_string().contains("sent sequence 7, the stream expects 4"), "{error}");
+            assert!(
+                error
+                    .to_string()
+                    .contains("sent sequence 7, the stream expects 4"),
+                "{error}"
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -220,14 +293,32 @@ fn sealing_is_reported_by_count_and_by_the_hook_and_leaves_nothing_unsealed() {
     durable(&store, "a", b"1").unwrap();
     buffered(&store, "b", b"2").unwrap();
     let sealed = store.seal(None).unwrap();
-    assert_eq!(sealed.into_iter().collect::<Vec<_>>(), vec![("a".to_owned(), 1), ("b".to_owned(), 1)]);
+    assert_eq!(
+        sealed.into_iter().collect::<Vec<_>>(),
+        vec![("a".to_owned(), 1), ("b".to_owned(), 1)]
+    );
     let first = tell.recv_timeout(Duration::from_secs(5)).unwrap();
     assert_eq!(first.end_sequence(), 1);
     for watermark in store.watermarks() {
-        assert_eq!((watermark.acked, watermark.sealed, watermark.sealed_uploaded, watermark.unsealed_bytes), (1, 1, 0, 0));
+        assert_eq!(
+            (
+                watermark.acked,
+                watermark.sealed,
+                watermark.sealed_uploaded,
+                watermark.unsealed_bytes
+            ),
+            (1, 1, 0, 0)
+        );
     }
-    assert_eq!(store.seal(Some("a")).unwrap()["a"], 1, "sealing again changes nothing");
-    assert!(matches!(store.seal(Some("nobody")), Err(StoreError::UnknownStream { .. })));
+    assert_eq!(
+        store.seal(Some("a")).unwrap()["a"],
+        1,
+        "sealing again changes nothing"
+    );
+    assert!(matches!(
+        store.seal(Some("nobody")),
+        Err(StoreError::UnknownStream { .. })
+    ));
     assert_eq!(durable(&store, "a", b"3").unwrap().first_sequence, 1);
     assert_eq!(read_all(&store, "a").len(), 2);
 }
@@ -247,11 +338,33 @@ fn sealed_bytes_and_committed_uploads_are_the_same_after_a_restart() {
         assert_eq!(bytes.len() as u64, pending[0].bytes);
         assert_eq!(aof2_format::checksum::crc64nvme(&bytes), pending[0].crc64);
         let id = pending[0].segment_id;
-        store.commit_manifest("s", id, TierRecord::CompressionStarted).unwrap();
-        store.commit_manifest("s", id, TierRecord::CompressionDone { compressed_bytes: 99, dictionary_id: 0 }).unwrap();
+        store
+            .commit_manifest("s", id, TierRecord::CompressionStarted)
+            .unwrap();
+        store
+            .commit_manifest(
+                "s",
+                id,
+                TierRecord::CompressionDone {
+                    compressed_bytes: 99,
+                    dictionary_id: 0,
+                },
+            )
+            .unwrap();
         assert_eq!(store.segments("s").unwrap()[0].state, SegmentState::Warm);
-        store.commit_manifest("s", id, TierRecord::UploadStarted { key: "k".into() }).unwrap();
-        store.commit_manifest("s", id, TierRecord::UploadDone { key: "k".into(), etag: "e".into() }).unwrap();
+        store
+            .commit_manifest("s", id, TierRecord::UploadStarted { key: "k".into() })
+            .unwrap();
+        store
+            .commit_manifest(
+                "s",
+                id,
+                TierRecord::UploadDone {
+                    key: "k".into(),
+                    etag: "e".into(),
+                },
+            )
+            .unwrap();
         assert!(matches!(
             store.commit_manifest("s", id + 100, TierRecord::CompressionStarted),
             Err(StoreError::UnknownSegment { .. })
@@ -261,9 +374,15 @@ fn sealed_bytes_and_committed_uploads_are_the_same_after_a_restart() {
     let store = open(directory.path());
     assert!(store.sealed_segments_pending().is_empty());
     let segments = store.segments("s").unwrap();
-    assert_eq!((segments[0].state, segments[0].key.as_deref()), (SegmentState::Uploaded, Some("k")));
+    assert_eq!(
+        (segments[0].state, segments[0].key.as_deref()),
+        (SegmentState::Uploaded, Some("k"))
+    );
     assert_eq!(store.watermarks()[0].sealed_uploaded, 10);
-    assert_eq!(store.segment_bytes("s", before.2).unwrap().to_vec(), before.1);
+    assert_eq!(
+        store.segment_bytes("s", before.2).unwrap().to_vec(),
+        before.1
+    );
 }
 
 #[test]
@@ -271,9 +390,16 @@ fn tail_waits_for_the_watermark() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     durable(&store, "s", b"0").unwrap();
-    assert_eq!(store.wait_durable_beyond("s", 5, Duration::from_millis(20)).unwrap(), 1);
+    assert_eq!(
+        store
+            .wait_durable_beyond("s", 5, Duration::from_millis(20))
+            .unwrap(),
+        1
+    );
     let (told, tell) = mpsc::channel();
-    store.on_durable_beyond("s", 1, Box::new(move |count| told.send(count).unwrap())).unwrap();
+    store
+        .on_durable_beyond("s", 1, Box::new(move |count| told.send(count).unwrap()))
+        .unwrap();
     assert!(tell.try_recv().is_err());
     durable(&store, "s", b"1").unwrap();
     assert_eq!(tell.recv_timeout(Duration::from_secs(5)).unwrap(), 2);
@@ -288,10 +414,21 @@ fn a_limit_and_a_start_bound_what_is_read() {
     }
     store.flush().unwrap();
     for from in [0, 1, 999, 1_998] {
-        let request = ReadRequest { stream: "s".into(), from_sequence: from, limit: 2, include_staged: false };
+        let request = ReadRequest {
+            stream: "s".into(),
+            from_sequence: from,
+            limit: 2,
+            include_staged: false,
+        };
         let mut reader = store.read(request).unwrap();
         let batch = reader.next_batch(1 << 20).unwrap().unwrap();
-        assert_eq!(batch.iter().map(|record| record.sequence).collect::<Vec<_>>(), vec![from, from + 1]);
+        assert_eq!(
+            batch
+                .iter()
+                .map(|record| record.sequence)
+                .collect::<Vec<_>>(),
+            vec![from, from + 1]
+        );
         assert!(reader.next_batch(1 << 20).unwrap().is_none());
     }
 }
@@ -301,8 +438,18 @@ fn refusals_name_the_object_the_value_and_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     let cases: Vec<(AppendError, &str, Remedy)> = vec![
-        (durable(&store, "Not Allowed", b"x").unwrap_err(), "\"Not Allowed\" is not allowed: 1 to 63 lower-case", Remedy::Fix),
-        (store.append(request("s", &[], Durability::Durable)).unwrap_err(), "holds no record", Remedy::Fix),
+        (
+            durable(&store, "Not Allowed", b"x").unwrap_err(),
+            "\"Not Allowed\" is not allowed: 1 to 63 lower-case",
+            Remedy::Fix,
+        ),
+        (
+            store
+                .append(request("s", &[], Durability::Durable))
+                .unwrap_err(),
+            "holds no record",
+            Remedy::Fix,
+        ),
         (
             durable(&store, "s", &vec![0; MIB as usize + 1]).unwrap_err(),
             "record of 1048577 bytes is over the limit append.max_record_bytes = 1048576",
@@ -325,10 +472,18 @@ fn refusals_name_the_object_the_value_and_what_to_do() {
     }
     durable(&store, "s", b"admitted again").unwrap();
     assert!(matches!(
-        store.read(ReadRequest { stream: "nobody".into(), from_sequence: 0, limit: 0, include_staged: false }),
+        store.read(ReadRequest {
+            stream: "nobody".into(),
+            from_sequence: 0,
+            limit: 0,
+            include_staged: false
+        }),
         Err(ReadError::UnknownStream { .. })
     ));
-    assert!(store.streams().iter().all(|stream| &*stream.name == "s"), "a refused name leaves no stream");
+    assert!(
+        store.streams().iter().all(|stream| &*stream.name == "s"),
+        "a refused name leaves no stream"
+    );
 }
 
 #[test]
@@ -338,10 +493,19 @@ fn the_quota_of_tier_0_refuses_typed_and_resumes_when_it_is_raised() {
     config.tier0.instance_quota_bytes = 3 * MIB;
     let store = try_open(config.clone()).unwrap();
     let payload = vec![1u8; 100_000];
-    let refused = (0..100).find_map(|_| durable(&store, "s", &payload).err()).expect("the quota is met");
+    let refused = (0..100)
+        .find_map(|_| durable(&store, "s", &payload).err())
+        .expect("the quota is met");
     match &refused {
-        AppendError::WouldBlock { kind: WouldBlockKind::Admission, message, .. } => {
-            assert!(message.contains("tier0.instance_quota_bytes is 3145728"), "{message}");
+        AppendError::WouldBlock {
+            kind: WouldBlockKind::Admission,
+            message,
+            ..
+        } => {
+            assert!(
+                message.contains("tier0.instance_quota_bytes is 3145728"),
+                "{message}"
+            );
         }
         other => panic!("{other:?}"),
     }
@@ -352,7 +516,10 @@ fn the_quota_of_tier_0_refuses_typed_and_resumes_when_it_is_raised() {
     durable(&store, "s", &payload).unwrap();
     config.tier0.instance_quota_bytes = MIB;
     store.reconfigure(config);
-    assert!(durable(&store, "s", b"x").is_err(), "a lowered quota holds at once");
+    assert!(
+        durable(&store, "s", b"x").is_err(),
+        "a lowered quota holds at once"
+    );
 }
 
 #[test]
@@ -362,7 +529,9 @@ fn segments_roll_by_age() {
     config.segment.max_age = Duration::from_millis(100);
     let store = try_open(config).unwrap();
     durable(&store, "s", b"x").unwrap();
-    eventually("the roll", || store.describe("s").unwrap().sealed_sequence == 1);
+    eventually("the roll", || {
+        store.describe("s").unwrap().sealed_sequence == 1
+    });
 }
 
 #[test]
@@ -370,7 +539,9 @@ fn a_directory_of_another_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
     match try_open(small_config(directory.path())) {
-        Err(error @ OpenError::Locked { .. }) => assert!(error.to_string().contains("locked by another process")),
+        Err(error @ OpenError::Locked { .. }) => {
+            assert!(error.to_string().contains("locked by another process"))
+        }
         other => panic!("{:?}", other.err()),
     }
     drop(store);
@@ -378,16 +549,33 @@ fn a_directory_of_another_is_refused() {
     other_node.identity.node = "orders-1".to_owned();
     match aof2_core::Store::open(other_node) {
         Err(error @ OpenError::ForeignDirectory { field: "node", .. }) => {
-            assert!(error.to_string().contains("\"orders-0\", this node is \"orders-1\""), "{error}");
+            assert!(
+                error
+                    .to_string()
+                    .contains("\"orders-0\", this node is \"orders-1\""),
+                "{error}"
+            );
         }
         other => panic!("{:?}", other.err()),
     }
     let mut other_cluster = options(small_config(directory.path()));
     other_cluster.identity.cluster_id = "0192f0aa-1c2d-7e3f-8a4b-000000000000".to_owned();
-    assert!(matches!(aof2_core::Store::open(other_cluster), Err(OpenError::ForeignDirectory { field: "cluster", .. })));
+    assert!(matches!(
+        aof2_core::Store::open(other_cluster),
+        Err(OpenError::ForeignDirectory {
+            field: "cluster",
+            ..
+        })
+    ));
     let mut config = small_config(directory.path());
     config.segment.target_bytes = 1000;
-    assert!(matches!(try_open(config), Err(OpenError::Config { key: "segment.target_bytes", .. })));
+    assert!(matches!(
+        try_open(config),
+        Err(OpenError::Config {
+            key: "segment.target_bytes",
+            ..
+        })
+    ));
 }
 
 #[test]
@@ -399,10 +587,28 @@ fn the_journal_is_recycled_while_it_is_written() {
         durable(&store, if index % 2 == 0 { "a" } else { "b" }, &payload).unwrap();
     }
     let metrics = store.metrics();
-    assert!(metrics.journal_bytes > 3 * 3 * 4 * MIB, "{} bytes went through 12 MiB of files", metrics.journal_bytes);
+    assert!(
+        metrics.journal_bytes > 3 * 3 * 4 * MIB,
+        "{} bytes went through 12 MiB of files",
+        metrics.journal_bytes
+    );
     assert!(metrics.journal_files <= 3);
     assert!(metrics.checkpoints > 0);
     drop(store);
     let store = open(directory.path());
-    assert_eq!(read_all(&store, "a").len() + read_all(&store, "b").len(), 700);
+    assert_eq!(
+        read_all(&store, "a").len() + read_all(&store, "b").len(),
+        700
+    );
+}
+
+#[test]
+fn a_record_behind_a_batch_that_is_longer_than_a_read_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    buffered(&store, "s", b"small").unwrap();
+    durable(&store, "s", &[1; 400_000]).unwrap();
+    durable(&store, "s", b"last").unwrap();
+    assert_eq!(read_from(&store, "s", 1, false)[0].payload.len(), 400_000);
+    assert_eq!(read_from(&store, "s", 2, false)[0].payload, "last");
 }

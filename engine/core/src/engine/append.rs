@@ -28,35 +28,63 @@ struct Checked {
 }
 
 fn check(shared: &Shared, request: AppendRequest) -> Result<Checked, AppendError> {
-    let name = StreamName::new(&request.stream).map_err(|refused| AppendError::InvalidStreamName {
-        name: refused.name,
-        rule: "1 to 63 lower-case letters, digits and inner hyphens",
-    })?;
+    let name =
+        StreamName::new(&request.stream).map_err(|refused| AppendError::InvalidStreamName {
+            name: refused.name,
+            rule: "1 to 63 lower-case letters, digits and inner hyphens",
+        })?;
     if request.payloads.is_empty() {
-        return Err(AppendError::EmptyBatch { stream: request.stream });
+        return Err(AppendError::EmptyBatch {
+            stream: request.stream,
+        });
     }
     let limit_bytes = shared.config.load().append.max_record_bytes;
-    let largest = request.payloads.iter().map(|payload| payload.len() as u64).max().unwrap_or(0);
+    let largest = request
+        .payloads
+        .iter()
+        .map(|payload| payload.len() as u64)
+        .max()
+        .unwrap_or(0);
     if largest > limit_bytes {
-        return Err(AppendError::RecordTooLarge { size_bytes: largest, limit_bytes });
+        return Err(AppendError::RecordTooLarge {
+            size_bytes: largest,
+            limit_bytes,
+        });
     }
-    let body = BodySummary::of(request.payloads.iter().map(|payload| &payload[..])).map_err(|refused| {
-        AppendError::RecordTooLarge { size_bytes: refused.bytes, limit_bytes: MAX_BODY_BYTES as u64 }
-    })?;
+    let body = BodySummary::of(request.payloads.iter().map(|payload| &payload[..])).map_err(
+        |refused| AppendError::RecordTooLarge {
+            size_bytes: refused.bytes,
+            limit_bytes: MAX_BODY_BYTES as u64,
+        },
+    )?;
     if let Some(producer) = request.producer
-        && producer.first_seq.checked_add(u64::from(body.count)).is_none()
+        && producer
+            .first_seq
+            .checked_add(u64::from(body.count))
+            .is_none()
     {
         let stream = request.stream;
-        return Err(AppendError::SequenceGap { stream, producer_id: producer.id, got: producer.first_seq, next: 0 });
+        return Err(AppendError::SequenceGap {
+            stream,
+            producer_id: producer.id,
+            got: producer.first_seq,
+            next: 0,
+        });
     }
     if let Some(reason) = shared.space.admission_closed() {
         return Err(AppendError::Draining { reason });
     }
-    Ok(Checked { request, body, name })
+    Ok(Checked {
+        request,
+        body,
+        name,
+    })
 }
 
 fn stream_of(shared: &Shared, name: &StreamName) -> Arc<Stream> {
-    shared.streams.get_or_insert(name.as_str(), || opener::new_stream(shared, name))
+    shared
+        .streams
+        .get_or_insert(name.as_str(), || opener::new_stream(shared, name))
 }
 
 /// Never waits for the disk.
@@ -65,7 +93,11 @@ pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done:
         Ok(checked) => checked,
         Err(error) => return refuse(shared, error, Some(on_done)),
     };
-    let Checked { request, body, name } = checked;
+    let Checked {
+        request,
+        body,
+        name,
+    } = checked;
     loop {
         let stream = stream_of(shared, &name);
         let mut staged = stream.staged.lock();
@@ -77,7 +109,13 @@ pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done:
         }
         if shared.poison.is_set() {
             drop(staged);
-            return refuse(shared, AppendError::Poisoned { message: shared.poison.reason() }, Some(on_done));
+            return refuse(
+                shared,
+                AppendError::Poisoned {
+                    message: shared.poison.reason(),
+                },
+                Some(on_done),
+            );
         }
         if staged.opening || !staged.pending.is_empty() {
             staged.pending.push_back((request, on_done));
@@ -92,7 +130,9 @@ pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done:
             }
             Ok(Outcome::Round(_, _)) => {}
             Ok(Outcome::NeedsSegment(request, callback)) => {
-                staged.pending.extend(callback.map(|callback| (request, callback)));
+                staged
+                    .pending
+                    .extend(callback.map(|callback| (request, callback)));
                 staged.opening = true;
                 shared.work.push(Work::Open(stream.clone()));
             }
@@ -130,7 +170,10 @@ pub(crate) fn count_refusal(shared: &Shared, error: &AppendError) {
 }
 
 /// Waits for the acknowledgement, and for a disk that is behind.
-pub(super) fn append(shared: &Arc<Shared>, request: AppendRequest) -> Result<Appended, AppendError> {
+pub(super) fn append(
+    shared: &Arc<Shared>,
+    request: AppendRequest,
+) -> Result<Appended, AppendError> {
     let result = append_patiently(shared, request);
     if let Err(error) = &result {
         count_refusal(shared, error);
@@ -139,13 +182,18 @@ pub(super) fn append(shared: &Arc<Shared>, request: AppendRequest) -> Result<App
 }
 
 fn append_patiently(shared: &Arc<Shared>, request: AppendRequest) -> Result<Appended, AppendError> {
-    let Checked { request, body, name } = check(shared, request)?;
+    let Checked {
+        request,
+        body,
+        name,
+    } = check(shared, request)?;
     let deadline = Instant::now() + PATIENCE;
     loop {
         match append_once(shared, &name, request.clone(), &body) {
-            Err(AppendError::WouldBlock { kind: WouldBlockKind::Flush | WouldBlockKind::Rollover, .. })
-                if Instant::now() < deadline =>
-            {
+            Err(AppendError::WouldBlock {
+                kind: WouldBlockKind::Flush | WouldBlockKind::Rollover,
+                ..
+            }) if Instant::now() < deadline => {
                 shared.staging.wait(MOMENT);
             }
             other => return other,
@@ -161,17 +209,22 @@ fn append_once(
 ) -> Result<Appended, AppendError> {
     let stream = stream_of(shared, name);
     let mut staged = stream.staged.lock();
-    let mut waits_for_segment = staged.opening || !staged.pending.is_empty() || staged.barred == Some(Barred::Gone);
+    let mut waits_for_segment =
+        staged.opening || !staged.pending.is_empty() || staged.barred == Some(Barred::Gone);
     let mut request = Some(request);
     if !waits_for_segment {
-        let Some(taken) = request.take() else { unreachable!("it is taken here only") };
+        let Some(taken) = request.take() else {
+            unreachable!("it is taken here only")
+        };
         match stream.stage(shared, &mut staged, taken, body, None) {
             Ok(Outcome::Done(appended, _)) => return Ok(appended),
             Ok(Outcome::Round(round, appended)) => {
                 drop(staged);
                 return match shared.journal.rounds.wait(round) {
                     Ok(()) => Ok(appended),
-                    Err(_) => Err(AppendError::Poisoned { message: shared.poison.reason() }),
+                    Err(_) => Err(AppendError::Poisoned {
+                        message: shared.poison.reason(),
+                    }),
                 };
             }
             Ok(Outcome::NeedsSegment(back, _)) => {
@@ -197,6 +250,8 @@ fn append_once(
     }
     match answered.recv() {
         Ok(result) => result,
-        Err(_) => Err(AppendError::Poisoned { message: shared.poison.reason() }),
+        Err(_) => Err(AppendError::Poisoned {
+            message: shared.poison.reason(),
+        }),
     }
 }

@@ -22,10 +22,14 @@ use crate::config::Config;
 use crate::error::{AppendError, OpenError, ReadError, StoreError};
 use crate::io::{Clock, DirectoryLock, Disk, Rng, SystemClock, SystemDisk, SystemRng};
 use crate::metrics::Metrics;
-use crate::request::{AppendCallback, AppendRequest, Appended, ReadRequest, SegmentInfo, StreamInfo};
+use crate::request::{
+    AppendCallback, AppendRequest, Appended, ReadRequest, SegmentInfo, StreamInfo,
+};
 use crate::stream::read::Reader;
 use crate::stream::{Barred, Entry, Stream};
-use crate::tier_port::{Claims, SealHook, SealedSegment, SegmentBytes, TierRecord, VolumeIdentity, Watermark};
+use crate::tier_port::{
+    Claims, SealHook, SealedSegment, SegmentBytes, TierRecord, VolumeIdentity, Watermark,
+};
 
 /// Whose directory this has to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,15 +72,28 @@ pub struct Store {
     inner: Arc<Inner>,
 }
 
+/// The store's threads and the lock that they work under.
+type Threads = (Vec<JoinHandle<()>>, Box<dyn DirectoryLock>);
+
 struct Inner {
     shared: Arc<Shared>,
-    running: Mutex<Option<(Vec<JoinHandle<()>>, Box<dyn DirectoryLock>)>>,
+    /// `None` once closed.
+    running: Mutex<Option<Threads>>,
 }
 
 impl Store {
     pub fn open(options: OpenOptions) -> Result<Store, OpenError> {
-        let open::Running { shared, threads, lock } = open::open(options)?;
-        Ok(Store { inner: Arc::new(Inner { shared, running: Mutex::new(Some((threads, lock))) }) })
+        let open::Running {
+            shared,
+            threads,
+            lock,
+        } = open::open(options)?;
+        Ok(Store {
+            inner: Arc::new(Inner {
+                shared,
+                running: Mutex::new(Some((threads, lock))),
+            }),
+        })
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -84,11 +101,21 @@ impl Store {
     }
 
     fn stream(&self, name: &str) -> Result<Arc<Stream>, ReadError> {
-        self.shared().streams.existing_named(name).ok_or_else(|| ReadError::UnknownStream { stream: name.to_owned() })
+        self.shared()
+            .streams
+            .existing_named(name)
+            .ok_or_else(|| ReadError::UnknownStream {
+                stream: name.to_owned(),
+            })
     }
 
     fn known(&self, name: &str) -> Result<Arc<Stream>, StoreError> {
-        self.shared().streams.existing_named(name).ok_or_else(|| StoreError::UnknownStream { stream: name.to_owned() })
+        self.shared()
+            .streams
+            .existing_named(name)
+            .ok_or_else(|| StoreError::UnknownStream {
+                stream: name.to_owned(),
+            })
     }
 
     pub fn identity(&self) -> &VolumeIdentity {
@@ -106,9 +133,20 @@ impl Store {
     }
 
     pub fn read(&self, request: ReadRequest) -> Result<Reader, ReadError> {
-        let ReadRequest { stream, from_sequence, limit, include_staged } = request;
+        let ReadRequest {
+            stream,
+            from_sequence,
+            limit,
+            include_staged,
+        } = request;
         let stream = self.stream(&stream)?;
-        Ok(Reader::new(self.shared().clone(), stream, from_sequence, limit, include_staged))
+        Ok(Reader::new(
+            self.shared().clone(),
+            stream,
+            from_sequence,
+            limit,
+            include_staged,
+        ))
     }
 
     /// Calls back with the durable count once it is over `sequence`: at once if it is already. The callback must not block; it is
@@ -128,7 +166,12 @@ impl Store {
     }
 
     /// Blocks until the durable count is over `sequence` or the time is up; answers the durable count.
-    pub fn wait_durable_beyond(&self, stream: &str, sequence: u64, timeout: Duration) -> Result<u64, ReadError> {
+    pub fn wait_durable_beyond(
+        &self,
+        stream: &str,
+        sequence: u64,
+        timeout: Duration,
+    ) -> Result<u64, ReadError> {
         let (told, tell) = std::sync::mpsc::sync_channel(1);
         self.on_durable_beyond(
             stream,
@@ -147,7 +190,12 @@ impl Store {
     /// Ordered by name.
     pub fn streams(&self) -> Vec<StreamInfo> {
         let has_claims = self.shared().claims.is_some();
-        self.shared().streams.existing().iter().map(|stream| stream.info(has_claims)).collect()
+        self.shared()
+            .streams
+            .existing()
+            .iter()
+            .map(|stream| stream.info(has_claims))
+            .collect()
     }
 
     pub fn describe(&self, stream: &str) -> Result<StreamInfo, ReadError> {
@@ -155,10 +203,18 @@ impl Store {
     }
 
     /// Last sequence of a producer that the stream holds durably.
-    pub fn last_producer_seq(&self, stream: &str, producer_id: u64) -> Result<Option<u64>, ReadError> {
+    pub fn last_producer_seq(
+        &self,
+        stream: &str,
+        producer_id: u64,
+    ) -> Result<Option<u64>, ReadError> {
         let stream = self.stream(stream)?;
         let durable = stream.durable();
-        Ok(stream.staged.lock().producers.last_seq_below(producer_id, durable))
+        Ok(stream
+            .staged
+            .lock()
+            .producers
+            .last_seq_below(producer_id, durable))
     }
 
     /// Ordered by sequence.
@@ -199,7 +255,9 @@ impl Store {
     /// Takes over the hot keys. Restart keys keep their values of open.
     pub fn reconfigure(&self, config: Config) {
         let now = self.shared().config.load_full();
-        self.shared().config.store(Arc::new(now.with_hot_keys_of(config)));
+        self.shared()
+            .config
+            .store(Arc::new(now.with_hot_keys_of(config)));
     }
 
     pub fn config(&self) -> Arc<Config> {
@@ -229,34 +287,59 @@ impl Store {
 
     /// Sealed segments that are not uploaded, oldest first within a stream.
     pub fn sealed_segments_pending(&self) -> Vec<SealedSegment> {
-        self.shared().streams.existing().iter().flat_map(|stream| stream.pending_segments()).collect()
+        self.shared()
+            .streams
+            .existing()
+            .iter()
+            .flat_map(|stream| stream.pending_segments())
+            .collect()
     }
 
     pub fn segment_bytes(&self, stream: &str, segment_id: u64) -> Result<SegmentBytes, ReadError> {
         let stream = self.stream(stream)?;
-        let missing = || ReadError::NotResident { stream: stream.name.to_string(), segment_id };
+        let missing = || ReadError::NotResident {
+            stream: stream.name.to_string(),
+            segment_id,
+        };
         let sealed = {
             let segments = stream.segments.read();
             segments.iter().find_map(|entry| match entry {
-                Entry::Sealed(sealed) if sealed.info.segment_id == segment_id => Some(sealed.clone()),
+                Entry::Sealed(sealed) if sealed.info.segment_id == segment_id => {
+                    Some(sealed.clone())
+                }
                 Entry::Sealed(_) | Entry::Open(_) => None,
             })
         };
         let sealed = sealed.ok_or_else(missing)?;
-        let map = sealed.map(&*self.shared().disk).map_err(|source| ReadError::Disk {
-            path: sealed.path.clone(),
-            source: Arc::new(source),
-        })?;
-        Ok(SegmentBytes { map, bytes: sealed.info.data_end as usize })
+        let map = sealed
+            .map(&*self.shared().disk)
+            .map_err(|source| ReadError::Disk {
+                path: sealed.path.clone(),
+                source: Arc::new(source),
+            })?;
+        Ok(SegmentBytes {
+            map,
+            bytes: sealed.info.data_end as usize,
+        })
     }
 
     /// Blocks until the record is durable in the stream's manifest.
-    pub fn commit_manifest(&self, stream: &str, segment_id: u64, record: TierRecord) -> Result<(), StoreError> {
+    pub fn commit_manifest(
+        &self,
+        stream: &str,
+        segment_id: u64,
+        record: TierRecord,
+    ) -> Result<(), StoreError> {
         let stream = self.known(stream)?;
         if stream.sealed_segment(segment_id).is_none() {
-            return Err(StoreError::UnknownSegment { stream: stream.name.to_string(), segment_id });
+            return Err(StoreError::UnknownSegment {
+                stream: stream.name.to_string(),
+                segment_id,
+            });
         }
-        stream.manifest.commit(self.shared(), &stream, segment_id, vec![record.into()])?;
+        stream
+            .manifest
+            .commit(self.shared(), &stream, segment_id, vec![record.into()])?;
         let uploaded = stream.manifest.read(|state| state.uploaded_upto());
         stream.uploaded.fetch_max(uploaded, Ordering::AcqRel);
         Ok(())
@@ -264,7 +347,12 @@ impl Store {
 
     /// Ordered by name.
     pub fn watermarks(&self) -> Vec<Watermark> {
-        self.shared().streams.existing().iter().map(|stream| stream.watermark()).collect()
+        self.shared()
+            .streams
+            .existing()
+            .iter()
+            .map(|stream| stream.watermark())
+            .collect()
     }
 
     /// Replaces the hook.
@@ -295,7 +383,9 @@ impl Store {
 
 impl Inner {
     fn close(&self) -> Result<(), StoreError> {
-        let Some((threads, lock)) = self.running.lock().take() else { return Ok(()) };
+        let Some((threads, lock)) = self.running.lock().take() else {
+            return Ok(());
+        };
         let shared = &self.shared;
         shared.closing.store(true, Ordering::Release);
         shared.space.close_admission("the store is closing");

@@ -43,7 +43,15 @@ pub(super) struct Running {
 }
 
 pub(super) fn open(options: OpenOptions) -> Result<Running, OpenError> {
-    let OpenOptions { config, identity, disk, clock, rng, claims, on_progress } = options;
+    let OpenOptions {
+        config,
+        identity,
+        disk,
+        clock,
+        rng,
+        claims,
+        on_progress,
+    } = options;
     check(&config)?;
     crate::io::raise_open_file_limit();
     let root = config.directory.clone();
@@ -69,11 +77,19 @@ pub(super) fn open(options: OpenOptions) -> Result<Running, OpenError> {
 
     let journal_config = config.journal.clone();
     let config = Arc::new(ArcSwap::from_pointee(config));
-    let files = Files::new(journal_files, journal_slots, last_file_number, journal_config.file_bytes, journal_config.files);
+    let files = Files::new(
+        journal_files,
+        journal_slots,
+        last_file_number,
+        journal_config.file_bytes,
+        journal_config.files,
+    );
     while files.count() < 2 {
-        files
-            .add(&*disk, &root)
-            .map_err(|error| OpenError::Disk { verb: error.verb, path: error.path, source: error.source })?;
+        files.add(&*disk, &root).map_err(|error| OpenError::Disk {
+            verb: error.verb,
+            path: error.path,
+            source: error.source,
+        })?;
     }
     let space = Space::new(disk.clone(), config.clone());
     space.note_other(journal_config.file_bytes * journal_config.files as u64);
@@ -105,22 +121,38 @@ pub(super) fn open(options: OpenOptions) -> Result<Running, OpenError> {
         add_recovered(&shared, stream);
     }
     let threads = start(&shared, next_commit)?;
-    Ok(Running { shared, threads, lock })
+    Ok(Running {
+        shared,
+        threads,
+        lock,
+    })
 }
 
 fn check(config: &Config) -> Result<(), OpenError> {
     let refuse = |key: &'static str, value: u64, rule: &'static str| {
-        Err(OpenError::Config { key, value: value.to_string(), rule })
+        Err(OpenError::Config {
+            key,
+            value: value.to_string(),
+            rule,
+        })
     };
     let journal = &config.journal;
     if journal.file_bytes < LEAST_JOURNAL_FILE_BYTES || !journal.file_bytes.is_multiple_of(4096) {
-        return refuse("journal.file_bytes", journal.file_bytes, "it is a multiple of 4096 and at least 4194304");
+        return refuse(
+            "journal.file_bytes",
+            journal.file_bytes,
+            "it is a multiple of 4096 and at least 4194304",
+        );
     }
     if journal.files < 2 {
         return refuse("journal.files", journal.files as u64, "it is at least 2");
     }
     if config.segment.target_bytes < MIB {
-        return refuse("segment.target_bytes", config.segment.target_bytes, "it is at least 1048576");
+        return refuse(
+            "segment.target_bytes",
+            config.segment.target_bytes,
+            "it is at least 1048576",
+        );
     }
     Ok(())
 }
@@ -148,7 +180,10 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
     let is_damaged = damage.is_some();
     staged.barred = damage.map(|(sequence, message)| Barred::Damaged { sequence, message });
     let (sealed_upto, uploaded_upto) = (state.sealed_upto(), state.uploaded_upto());
-    let mut entries: Vec<Entry> = sealed.into_iter().map(|sealed| Entry::Sealed(Arc::new(sealed))).collect();
+    let mut entries: Vec<Entry> = sealed
+        .into_iter()
+        .map(|sealed| Entry::Sealed(Arc::new(sealed)))
+        .collect();
     let mut seals = Vec::new();
     for segment in unsealed {
         let RecoveredSegment {
@@ -166,7 +201,14 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
             index,
             producers,
         } = segment;
-        let segment = Arc::new(ActiveSegment::recovered(file, id, allocated, end, index, is_spare.then_some(path)));
+        let segment = Arc::new(ActiveSegment::recovered(
+            file,
+            id,
+            allocated,
+            end,
+            index,
+            is_spare.then_some(path),
+        ));
         segment.begin(base_sequence, epoch, created_unix_nanos);
         entries.push(Entry::Open(segment.clone()));
         seals.push((segment, end, end_sequence, chain, producers));
@@ -195,7 +237,14 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
         for (segment, end, end_sequence, chain, producers) in seals {
             debug_assert!(end > DATA_OFFSET, "an empty segment is not kept");
             let producers = Box::new(producers);
-            shared.work.push(Work::Seal(SealWork { stream: stream.clone(), segment, end, end_sequence, chain, producers }));
+            shared.work.push(Work::Seal(SealWork {
+                stream: stream.clone(),
+                segment,
+                end,
+                end_sequence,
+                chain,
+                producers,
+            }));
         }
     }
     shared.streams.insert(stream);
@@ -204,15 +253,38 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
 fn start(shared: &Arc<Shared>, next_commit: u64) -> Result<Vec<JoinHandle<()>>, OpenError> {
     type Body = Box<dyn FnOnce(Arc<Shared>) + Send>;
     let mut bodies: Vec<(&'static str, Body)> = vec![
-        ("aof2-journal", Box::new(move |shared| journal::writer::run(&shared, next_commit))),
-        ("aof2-segments", Box::new(|shared| shared.segment_writer.run(&shared))),
+        (
+            "aof2-journal",
+            Box::new(move |shared| journal::writer::run(&shared, next_commit)),
+        ),
+        (
+            "aof2-segments",
+            Box::new(|shared| shared.segment_writer.run(&shared)),
+        ),
         ("aof2-pace", Box::new(|shared| shared.pacer.run())),
-        ("aof2-checkpoint", Box::new(|shared| shared.checkpoint.run(&shared))),
-        ("aof2-prepare", Box::new(|shared| shared.work.prepare.run(|work| opener::prepare(&shared, work)))),
-        ("aof2-seal", Box::new(|shared| shared.work.seal.run(|work| seal::run(&shared, work)))),
+        (
+            "aof2-checkpoint",
+            Box::new(|shared| shared.checkpoint.run(&shared)),
+        ),
+        (
+            "aof2-prepare",
+            Box::new(|shared| {
+                shared
+                    .work
+                    .prepare
+                    .run(|work| opener::prepare(&shared, work))
+            }),
+        ),
+        (
+            "aof2-seal",
+            Box::new(|shared| shared.work.seal.run(|work| seal::run(&shared, work))),
+        ),
     ];
     for _ in 0..OPENERS {
-        bodies.push(("aof2-open", Box::new(|shared| shared.work.open.run(|stream| opener::open(&shared, stream)))));
+        bodies.push((
+            "aof2-open",
+            Box::new(|shared| shared.work.open.run(|stream| opener::open(&shared, stream))),
+        ));
     }
     let mut threads = Vec::with_capacity(bodies.len());
     for (name, body) in bodies {
@@ -220,7 +292,11 @@ fn start(shared: &Arc<Shared>, next_commit: u64) -> Result<Vec<JoinHandle<()>>, 
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || body(shared))
-            .map_err(|source| OpenError::Disk { verb: "start a thread for", path: name.into(), source })?;
+            .map_err(|source| OpenError::Disk {
+                verb: "start a thread for",
+                path: name.into(),
+                source,
+            })?;
         threads.push(thread);
     }
     Ok(threads)
@@ -248,9 +324,15 @@ pub(super) fn stop(shared: &Shared, threads: Vec<JoinHandle<()>>) {
 
 /// Paths that callers ask for.
 pub(super) fn tier1_directory(config: &Config) -> std::path::PathBuf {
-    config.tier1_directory.clone().unwrap_or_else(|| config.directory.join(aof2_format::names::file::WARM_DIR))
+    config
+        .tier1_directory
+        .clone()
+        .unwrap_or_else(|| config.directory.join(aof2_format::names::file::WARM_DIR))
 }
 
-pub(super) fn stream_directory(shared: &Shared, name: &aof2_format::StreamName) -> std::path::PathBuf {
+pub(super) fn stream_directory(
+    shared: &Shared,
+    name: &aof2_format::StreamName,
+) -> std::path::PathBuf {
     files::stream(&shared.root, name)
 }

@@ -9,6 +9,7 @@ use aof2_format::{Salt, Seed, StreamName, StreamNumber, StreamUuid};
 use parking_lot::{Mutex, RwLock};
 
 use super::shared::Shared;
+use crate::admit::Refusal;
 use crate::error::AppendError;
 use crate::io::{FileClass, replace_file};
 use crate::manifest::state::ManifestState;
@@ -107,9 +108,14 @@ pub(super) fn open(shared: &Arc<Shared>, stream: Arc<Stream>) {
 }
 
 /// Answers a segment, unless there is one.
-fn make_ready(shared: &Shared, stream: &Arc<Stream>) -> Result<Option<Arc<ActiveSegment>>, AppendError> {
+fn make_ready(
+    shared: &Shared,
+    stream: &Arc<Stream>,
+) -> Result<Option<Arc<ActiveSegment>>, AppendError> {
     if shared.poison.is_set() {
-        return Err(AppendError::Poisoned { message: shared.poison.reason() });
+        return Err(AppendError::Poisoned {
+            message: shared.poison.reason(),
+        });
     }
     let is_new = !stream.exists();
     if is_new {
@@ -136,15 +142,31 @@ fn make_ready(shared: &Shared, stream: &Arc<Stream>) -> Result<Option<Arc<Active
 }
 
 fn claim(shared: &Shared, stream: &Stream) -> Result<u32, AppendError> {
-    let Some(claims) = &shared.claims else { return Ok(1) };
-    let pending = |message: String| AppendError::ClaimPending { stream: stream.name.to_string(), message };
+    let Some(claims) = &shared.claims else {
+        return Ok(1);
+    };
+    let pending = |message: String| AppendError::ClaimPending {
+        stream: stream.name.to_string(),
+        message,
+    };
     match claims.claim(&shared.volume.identity, stream.name.as_str()) {
-        Ok(epoch) => u32::try_from(epoch).map_err(|_| pending(format!("epoch {epoch} is out of range"))),
-        Err(ClaimError::NotOwner { stream, owner, address }) => Err(AppendError::NotOwner { stream, owner, address }),
-        Err(ClaimError::Pending { message }) => Err(pending(message)),
-        Err(error @ (ClaimError::VolumeLost { streams: _ } | ClaimError::PrefixInUse { cluster_id: _ })) => {
-            Err(pending(error.to_string()))
+        Ok(epoch) => {
+            u32::try_from(epoch).map_err(|_| pending(format!("epoch {epoch} is out of range")))
         }
+        Err(ClaimError::NotOwner {
+            stream,
+            owner,
+            address,
+        }) => Err(AppendError::NotOwner {
+            stream,
+            owner,
+            address,
+        }),
+        Err(ClaimError::Pending { message }) => Err(pending(message)),
+        Err(
+            error @ (ClaimError::VolumeLost { streams: _ }
+            | ClaimError::PrefixInUse { cluster_id: _ }),
+        ) => Err(pending(error.to_string())),
     }
 }
 
@@ -154,16 +176,23 @@ fn create_directories(shared: &Shared, stream: &Stream) -> Result<(), WriteError
     let segments = files::segments(&stream.directory);
     let manifest = files::manifest(&stream.directory);
     for directory in [&stream.directory, &segments, &manifest] {
-        disk.create_directory(directory).map_err(|source| failed("create", directory, source))?;
+        disk.create_directory(directory)
+            .map_err(|source| failed("create", directory, source))?;
     }
     // What a creation that was cut off, or refused for want of space, left behind.
     for directory in [&segments, &manifest] {
-        for entry in disk.list(directory).map_err(|source| failed("list", directory, source))? {
+        for entry in disk
+            .list(directory)
+            .map_err(|source| failed("list", directory, source))?
+        {
             let path = directory.join(&entry.name);
-            disk.unlink(&path).map_err(|source| failed("remove", &path, source))?;
+            disk.unlink(&path)
+                .map_err(|source| failed("remove", &path, source))?;
         }
     }
-    stream.manifest.begin(create_chunk(disk, &stream.directory, stream.epoch(), 0)?);
+    stream
+        .manifest
+        .begin(create_chunk(disk, &stream.directory, stream.epoch(), 0)?);
     Ok(())
 }
 
@@ -178,24 +207,44 @@ fn create_header(shared: &Shared, stream: &Stream) -> Result<(), WriteError> {
         created_unix_nanos: shared.clock.unix_nanos(),
     };
     let path = files::stream_header(&stream.directory);
-    replace_file(&*shared.disk, &path, &header.encode(), FileClass::Other).map_err(|source| failed("write", &path, source))?;
+    replace_file(&*shared.disk, &path, &header.encode(), FileClass::Other)
+        .map_err(|source| failed("write", &path, source))?;
     let streams = files::streams(&shared.root);
-    shared.disk.sync_directory(&streams).map_err(|source| failed("sync", &streams, source))
+    shared
+        .disk
+        .sync_directory(&streams)
+        .map_err(|source| failed("sync", &streams, source))
 }
 
 fn failed(verb: &'static str, path: &std::path::Path, source: std::io::Error) -> WriteError {
-    WriteError { verb, path: path.to_owned(), source }
+    WriteError {
+        verb,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// For want of space: a refusal, and the next first append tries again. Otherwise the disk is broken.
 fn cannot_create(shared: &Shared, error: WriteError) -> AppendError {
-    if matches!(error.source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) {
-        if let crate::admit::Refusal::Full { free_bytes, reserve_bytes } = shared.space.full() {
-            return AppendError::DiskFull { free_bytes, reserve_bytes };
-        }
+    let is_full = matches!(
+        error.source.raw_os_error(),
+        Some(libc::ENOSPC | libc::EDQUOT)
+    );
+    if is_full
+        && let Refusal::Full {
+            free_bytes,
+            reserve_bytes,
+        } = shared.space.full()
+    {
+        return AppendError::DiskFull {
+            free_bytes,
+            reserve_bytes,
+        };
     }
     shared.poison_by(&error);
-    AppendError::Poisoned { message: shared.poison.reason() }
+    AppendError::Poisoned {
+        message: shared.poison.reason(),
+    }
 }
 
 /// Work of the preparing thread.
@@ -207,13 +256,23 @@ pub(super) fn prepare(shared: &Arc<Shared>, work: Work) {
         Work::Prepare(stream) => prepare_next(shared, &stream),
         Work::JournalFile => match shared.journal.files.add(&*shared.disk, &shared.root) {
             Ok(_) => {}
-            Err(error) if matches!(error.source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => {
+            Err(error)
+                if matches!(
+                    error.source.raw_os_error(),
+                    Some(libc::ENOSPC | libc::EDQUOT)
+                ) =>
+            {
                 tracing::warn!(path = %error.path.display(), "no space for another journal file; going on with fewer");
             }
             Err(error) => shared.poison_by(&error),
         },
         Work::Name { stream, segment } => {
-            let path = files::segment(&stream.directory, segment.base_sequence(), segment.epoch(), segment.id);
+            let path = files::segment(
+                &stream.directory,
+                segment.base_sequence(),
+                segment.epoch(),
+                segment.id,
+            );
             if let Err(source) = segment.name(&*shared.disk, &path) {
                 shared.poison_by(&failed("rename", &path, source));
             }

@@ -19,11 +19,17 @@ impl Stream {
             Some(Barred::Superseded { to: _ }) => ClaimState::Superseded,
             Some(Barred::Damaged { .. } | Barred::Gone) | None if !has_claims => ClaimState::Local,
             Some(Barred::Damaged { .. } | Barred::Gone) | None => {
-                if self.claimed.load(Ordering::Acquire) { ClaimState::Claimed } else { ClaimState::ClaimPending }
+                if self.claimed.load(Ordering::Acquire) {
+                    ClaimState::Claimed
+                } else {
+                    ClaimState::ClaimPending
+                }
             }
         };
         let damage = match barred {
-            Some(Barred::Damaged { sequence, message }) => Some(format!("from sequence {sequence}: {message}")),
+            Some(Barred::Damaged { sequence, message }) => {
+                Some(format!("from sequence {sequence}: {message}"))
+            }
             Some(Barred::Superseded { .. } | Barred::Gone) | None => None,
         };
         let segments = self.segments.read();
@@ -48,7 +54,12 @@ impl Stream {
         let segments = self.segments.read().clone();
         let mut infos = Vec::with_capacity(segments.len());
         for (index, entry) in segments.iter().enumerate() {
-            let tier = self.manifest.read(|state| state.segments.get(&entry.id()).map(|ledger| ledger.tier.clone()));
+            let tier = self.manifest.read(|state| {
+                state
+                    .segments
+                    .get(&entry.id())
+                    .map(|ledger| ledger.tier.clone())
+            });
             let tier = tier.unwrap_or_default();
             let state = match entry {
                 Entry::Open(open) if Some(open.id) == active => SegmentState::Active,
@@ -59,7 +70,9 @@ impl Stream {
             };
             let end = match entry {
                 Entry::Sealed(sealed) => sealed.info.end_sequence,
-                Entry::Open(_) => segments.get(index + 1).map_or(next_sequence, Entry::base_sequence),
+                Entry::Open(_) => segments
+                    .get(index + 1)
+                    .map_or(next_sequence, Entry::base_sequence),
             };
             infos.push(SegmentInfo {
                 stream: self.shared_name.clone(),
@@ -99,7 +112,11 @@ impl Stream {
     pub(crate) fn pending_segments(&self) -> Vec<SealedSegment> {
         let resident: Vec<u64> = {
             let segments = self.segments.read();
-            segments.iter().filter(|entry| matches!(entry, Entry::Sealed(_))).map(Entry::id).collect()
+            segments
+                .iter()
+                .filter(|entry| matches!(entry, Entry::Sealed(_)))
+                .map(Entry::id)
+                .collect()
         };
         resident
             .into_iter()
@@ -109,7 +126,10 @@ impl Stream {
     }
 
     pub(crate) fn unsealed_bytes(&self) -> u64 {
-        self.open_segments().iter().map(|segment| segment.staged_end()).sum()
+        self.open_segments()
+            .iter()
+            .map(|segment| segment.staged_end())
+            .sum()
     }
 
     pub(crate) fn watermark(&self) -> Watermark {
@@ -148,7 +168,10 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
     } = &shared.counters;
     let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let streams: Vec<Arc<Stream>> = shared.streams.existing();
-    let pending: Vec<SealedSegment> = streams.iter().flat_map(|stream| stream.pending_segments()).collect();
+    let pending: Vec<SealedSegment> = streams
+        .iter()
+        .flat_map(|stream| stream.pending_segments())
+        .collect();
     let config = shared.config.load();
     Metrics {
         streams: streams.len() as u64,
@@ -172,7 +195,12 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
         flush_failures: read(flush_failures),
         would_block: shared.counters.would_block(),
         disk_full_refusals: read(disk_full_refusals),
-        pending_claims: shared.streams.everything().iter().filter(|stream| !stream.exists()).count() as u64,
+        pending_claims: shared
+            .streams
+            .everything()
+            .iter()
+            .filter(|stream| !stream.exists())
+            .count() as u64,
         pending_upload_segments: pending.len() as u64,
         pending_upload_bytes: pending.iter().map(|segment| segment.bytes).sum(),
         damaged_streams: streams

@@ -9,7 +9,9 @@ use crate::error::StoreError;
 use crate::stream::{Barred, Stream};
 
 fn poisoned(shared: &Shared) -> StoreError {
-    StoreError::Poisoned { message: shared.poison.reason() }
+    StoreError::Poisoned {
+        message: shared.poison.reason(),
+    }
 }
 
 pub(super) fn flush(shared: &Shared) -> Result<BTreeMap<String, u64>, StoreError> {
@@ -22,21 +24,34 @@ pub(super) fn flush(shared: &Shared) -> Result<BTreeMap<String, u64>, StoreError
         }
     }
     if last > 0 {
-        shared.journal.rounds.wait(last).map_err(|_| poisoned(shared))?;
+        shared
+            .journal
+            .rounds
+            .wait(last)
+            .map_err(|_| poisoned(shared))?;
     }
     if shared.poison.is_set() {
         return Err(poisoned(shared));
     }
-    Ok(streams.iter().map(|stream| (stream.name.to_string(), stream.durable())).collect())
+    Ok(streams
+        .iter()
+        .map(|stream| (stream.name.to_string(), stream.durable()))
+        .collect())
 }
 
-pub(super) fn seal(shared: &Shared, streams: &[Arc<Stream>]) -> Result<BTreeMap<String, u64>, StoreError> {
+pub(super) fn seal(
+    shared: &Shared,
+    streams: &[Arc<Stream>],
+) -> Result<BTreeMap<String, u64>, StoreError> {
     let mut targets = Vec::with_capacity(streams.len());
     for stream in streams {
         let mut staged = stream.staged.lock();
         if let Some(Barred::Damaged { message, .. }) = &staged.barred {
             if streams.len() == 1 {
-                return Err(StoreError::Damaged { stream: stream.name.to_string(), message: message.clone() });
+                return Err(StoreError::Damaged {
+                    stream: stream.name.to_string(),
+                    message: message.clone(),
+                });
             }
             continue;
         }
@@ -45,9 +60,12 @@ pub(super) fn seal(shared: &Shared, streams: &[Arc<Stream>]) -> Result<BTreeMap<
         }
         targets.push((stream, staged.next_sequence));
     }
-    let is_sealed = |(stream, target): &(&Arc<Stream>, u64)| stream.sealed.load(Ordering::Acquire) >= *target;
+    let is_sealed =
+        |(stream, target): &(&Arc<Stream>, u64)| stream.sealed.load(Ordering::Acquire) >= *target;
     shared.sealed_changed.wait_until(|| {
-        shared.poison.is_set() || shared.closing.load(Ordering::Acquire) || targets.iter().all(is_sealed)
+        shared.poison.is_set()
+            || shared.closing.load(Ordering::Acquire)
+            || targets.iter().all(is_sealed)
     });
     if shared.poison.is_set() {
         return Err(poisoned(shared));
@@ -55,7 +73,15 @@ pub(super) fn seal(shared: &Shared, streams: &[Arc<Stream>]) -> Result<BTreeMap<
     if !targets.iter().all(is_sealed) {
         return Err(StoreError::Closed);
     }
-    Ok(streams.iter().map(|stream| (stream.name.to_string(), stream.sealed.load(Ordering::Acquire))).collect())
+    Ok(streams
+        .iter()
+        .map(|stream| {
+            (
+                stream.name.to_string(),
+                stream.sealed.load(Ordering::Acquire),
+            )
+        })
+        .collect())
 }
 
 /// Everything durable, and in segments, so that the next start has nothing to replay.

@@ -69,7 +69,11 @@ impl Streams {
         if let Some(stream) = self.get(name) {
             return stream;
         }
-        self.by_name.write().entry(name.to_owned()).or_insert_with(make).clone()
+        self.by_name
+            .write()
+            .entry(name.to_owned())
+            .or_insert_with(make)
+            .clone()
     }
 
     pub fn insert(&self, stream: Arc<Stream>) {
@@ -79,7 +83,10 @@ impl Streams {
     /// Takes a name back whose first append failed.
     pub fn remove(&self, stream: &Arc<Stream>) {
         let mut by_name = self.by_name.write();
-        if by_name.get(stream.name.as_str()).is_some_and(|found| Arc::ptr_eq(found, stream)) {
+        if by_name
+            .get(stream.name.as_str())
+            .is_some_and(|found| Arc::ptr_eq(found, stream))
+        {
             by_name.remove(stream.name.as_str());
         }
     }
@@ -95,7 +102,12 @@ impl Streams {
 
     /// Ordered by name.
     pub fn existing(&self) -> Vec<Arc<Stream>> {
-        self.by_name.read().values().filter(|stream| stream.exists()).cloned().collect()
+        self.by_name
+            .read()
+            .values()
+            .filter(|stream| stream.exists())
+            .cloned()
+            .collect()
     }
 
     pub fn existing_named(&self, name: &str) -> Option<Arc<Stream>> {
@@ -129,7 +141,9 @@ impl Signal {
     pub fn wait_until(&self, is_done: impl Fn() -> bool) {
         let mut guard = self.lock.lock();
         while !is_done() {
-            let _ = self.changed.wait_for(&mut guard, std::time::Duration::from_millis(100));
+            let _ = self
+                .changed
+                .wait_for(&mut guard, std::time::Duration::from_millis(100));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Advice, FallocateFlags, FlockOperation};
 
-use super::{Disk, DirectoryEntry, DirectoryLock, DiskFile, FileClass, Map, VolumeSpace};
+use super::{DirectoryEntry, DirectoryLock, Disk, DiskFile, FileClass, Map, VolumeSpace};
 
 /// The real disk.
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,7 +22,10 @@ struct SystemFile {
 impl SystemFile {
     fn open(path: &Path, options: &OpenOptions) -> io::Result<Arc<dyn DiskFile>> {
         let file = options.open(path)?;
-        Ok(Arc::new(SystemFile { file, path: path.to_owned() }))
+        Ok(Arc::new(SystemFile {
+            file,
+            path: path.to_owned(),
+        }))
     }
 }
 
@@ -53,7 +56,12 @@ impl DiskFile for SystemFile {
     }
 
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
-        Ok(rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset, length)?)
+        Ok(rustix::fs::fallocate(
+            &self.file,
+            FallocateFlags::empty(),
+            offset,
+            length,
+        )?)
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
@@ -69,12 +77,23 @@ impl DiskFile for SystemFile {
     }
 
     fn pace(&self, offset: u64, length: u64) -> io::Result<()> {
-        let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+        let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE
+            | libc::SYNC_FILE_RANGE_WRITE
+            | libc::SYNC_FILE_RANGE_WAIT_AFTER;
         // SAFETY: the descriptor is open as long as `self`; the call takes no pointer.
         let result = unsafe {
-            libc::sync_file_range(self.file.as_raw_fd(), offset as libc::off64_t, length as libc::off64_t, flags)
+            libc::sync_file_range(
+                self.file.as_raw_fd(),
+                offset as libc::off64_t,
+                length as libc::off64_t,
+                flags,
+            )
         };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
 
     fn forget_cache(&self) -> io::Result<()> {
@@ -94,7 +113,10 @@ impl DirectoryLock for FileLock {}
 
 impl Disk for SystemDisk {
     fn create(&self, path: &Path, _class: FileClass) -> io::Result<Arc<dyn DiskFile>> {
-        SystemFile::open(path, OpenOptions::new().read(true).write(true).create_new(true))
+        SystemFile::open(
+            path,
+            OpenOptions::new().read(true).write(true).create_new(true),
+        )
     }
 
     fn open_write(&self, path: &Path, _class: FileClass) -> io::Result<Arc<dyn DiskFile>> {
@@ -130,7 +152,10 @@ impl Disk for SystemDisk {
             let entry = entry?;
             // Our own names are ASCII; others are not ours.
             if let Ok(name) = entry.file_name().into_string() {
-                entries.push(DirectoryEntry { name, is_directory: entry.file_type()?.is_dir() });
+                entries.push(DirectoryEntry {
+                    name,
+                    is_directory: entry.file_type()?.is_dir(),
+                });
             }
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -143,11 +168,19 @@ impl Disk for SystemDisk {
 
     fn space(&self, path: &Path) -> io::Result<VolumeSpace> {
         let space = rustix::fs::statvfs(path)?;
-        Ok(VolumeSpace { total_bytes: space.f_blocks * space.f_frsize, available_bytes: space.f_bavail * space.f_frsize })
+        Ok(VolumeSpace {
+            total_bytes: space.f_blocks * space.f_frsize,
+            available_bytes: space.f_bavail * space.f_frsize,
+        })
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
         rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive)?;
         Ok(Box::new(FileLock { _file: file }))
     }

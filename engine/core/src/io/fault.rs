@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::{Disk, DirectoryEntry, DirectoryLock, DiskFile, FileClass, Map, VolumeSpace};
+use super::{DirectoryEntry, DirectoryLock, Disk, DiskFile, FileClass, Map, VolumeSpace};
 
 /// What the decorated disk does. Shared with the test, may change while the store runs.
 #[derive(Debug, Default)]
@@ -118,11 +118,21 @@ pub struct FaultDisk {
 impl FaultDisk {
     pub fn new(inner: Arc<dyn Disk>) -> (Arc<FaultDisk>, Arc<Faults>) {
         let faults = Arc::new(Faults::default());
-        (Arc::new(FaultDisk { inner, faults: faults.clone() }), faults)
+        (
+            Arc::new(FaultDisk {
+                inner,
+                faults: faults.clone(),
+            }),
+            faults,
+        )
     }
 
     fn wrap(&self, file: Arc<dyn DiskFile>, class: FileClass) -> Arc<dyn DiskFile> {
-        Arc::new(FaultFile { inner: file, class, faults: self.faults.clone() })
+        Arc::new(FaultFile {
+            inner: file,
+            class,
+            faults: self.faults.clone(),
+        })
     }
 }
 
@@ -160,16 +170,28 @@ impl DiskFile for FaultFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if self.faults.on_sync(self.class)? { self.inner.sync_data() } else { Ok(()) }
+        if self.faults.on_sync(self.class)? {
+            self.inner.sync_data()
+        } else {
+            Ok(())
+        }
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        if self.faults.on_sync(self.class)? { self.inner.sync_all() } else { Ok(()) }
+        if self.faults.on_sync(self.class)? {
+            self.inner.sync_all()
+        } else {
+            Ok(())
+        }
     }
 
     fn pace(&self, offset: u64, length: u64) -> io::Result<()> {
         // Write-out would hide a missing sync from the crash harness.
-        if self.faults.state.lock().skip_syncs_of.is_empty() { self.inner.pace(offset, length) } else { Ok(()) }
+        if self.faults.state.lock().skip_syncs_of.is_empty() {
+            self.inner.pace(offset, length)
+        } else {
+            Ok(())
+        }
     }
 
     fn forget_cache(&self) -> io::Result<()> {
@@ -199,7 +221,11 @@ impl Disk for FaultDisk {
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        if self.faults.state.lock().skip_directory_syncs { Ok(()) } else { self.inner.sync_directory(path) }
+        if self.faults.state.lock().skip_directory_syncs {
+            Ok(())
+        } else {
+            self.inner.sync_directory(path)
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -241,6 +267,16 @@ pub fn cut_power(mount: &Path) -> io::Result<()> {
     let no_log_flush: u32 = 2;
     let directory = std::fs::File::open(mount)?;
     // SAFETY: the descriptor is open, and the argument points to the u32 that this request reads.
-    let result = unsafe { libc::ioctl(directory.as_raw_fd(), FS_IOC_SHUTDOWN as _, &raw const no_log_flush) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let result = unsafe {
+        libc::ioctl(
+            directory.as_raw_fd(),
+            FS_IOC_SHUTDOWN as _,
+            &raw const no_log_flush,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

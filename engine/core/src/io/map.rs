@@ -13,7 +13,10 @@ impl Map {
     pub(super) fn of(file: &File, length: u64) -> io::Result<Map> {
         let there = file.metadata()?.len();
         if there < length {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("file holds {there} bytes, {length} are needed")));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("file holds {there} bytes, {length} are needed"),
+            ));
         }
         let length = usize::try_from(length).map_err(io::Error::other)?;
         if length == 0 {
@@ -22,7 +25,10 @@ impl Map {
         // SAFETY: the store maps sealed files only; nothing in it writes to or truncates a sealed file, and the directory
         // lock keeps other processes of ours out.
         let map = unsafe { memmap2::MmapOptions::new().len(length).map(file)? };
-        Ok(Map { map: Some(map), length })
+        Ok(Map {
+            map: Some(map),
+            length,
+        })
     }
 }
 

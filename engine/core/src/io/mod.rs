@@ -22,6 +22,7 @@ pub use map::Map;
 pub use rng::{Rng, SystemRng};
 
 /// An open file. Syncs go through the handle that wrote.
+#[allow(clippy::len_without_is_empty)] // an empty file is nothing special here
 pub trait DiskFile: Send + Sync + Debug {
     fn path(&self) -> &Path;
     fn len(&self) -> io::Result<u64>;
@@ -83,8 +84,15 @@ pub trait Disk: Send + Sync + Debug {
 }
 
 /// Writes a small file so that after a crash either the old or the whole new content is there.
-pub fn replace_file(disk: &dyn Disk, path: &Path, bytes: &[u8], class: FileClass) -> io::Result<()> {
-    let directory = path.parent().ok_or_else(|| io::Error::other("a file needs a directory"))?;
+pub fn replace_file(
+    disk: &dyn Disk,
+    path: &Path,
+    bytes: &[u8],
+    class: FileClass,
+) -> io::Result<()> {
+    let directory = path
+        .parent()
+        .ok_or_else(|| io::Error::other("a file needs a directory"))?;
     let temporary = temporary_path(path);
     if disk.exists(&temporary)? {
         disk.unlink(&temporary)?;
@@ -100,7 +108,9 @@ pub fn read_file(disk: &dyn Disk, path: &Path, limit_bytes: u64) -> io::Result<V
     let file = disk.open_read(path)?;
     let length = file.len()?;
     if length > limit_bytes {
-        return Err(io::Error::other(format!("{length} bytes are over the limit of {limit_bytes}")));
+        return Err(io::Error::other(format!(
+            "{length} bytes are over the limit of {limit_bytes}"
+        )));
     }
     let mut bytes = vec![0; length as usize];
     let read = file.read_at(&mut bytes, 0)?;
@@ -120,6 +130,12 @@ pub(crate) fn raise_open_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+        let _ = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit.maximum,
+                maximum: limit.maximum,
+            },
+        );
     }
 }

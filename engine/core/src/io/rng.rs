@@ -12,7 +12,10 @@ impl Rng for SystemRng {
     fn next_u64(&self) -> u64 {
         let mut bytes = [0; 8];
         let read = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-        assert!(read == Ok(bytes.len()), "the kernel gives 8 random bytes whenever asked");
+        assert!(
+            read == Ok(bytes.len()),
+            "the kernel gives 8 random bytes whenever asked"
+        );
         u64::from_le_bytes(bytes)
     }
 

@@ -50,7 +50,12 @@ struct Queue {
 
 impl Round {
     fn new(number: u64) -> Round {
-        Round { number, streams: Vec::new(), manifests: Vec::new(), positions: None }
+        Round {
+            number,
+            streams: Vec::new(),
+            manifests: Vec::new(),
+            positions: None,
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -61,7 +66,11 @@ impl Round {
 impl Journal {
     pub fn new(files: Files) -> Journal {
         Journal {
-            queue: Mutex::new(Queue { next: Round::new(1), stop: false, interrupted: false }),
+            queue: Mutex::new(Queue {
+                next: Round::new(1),
+                stop: false,
+                interrupted: false,
+            }),
             kick: Condvar::new(),
             rounds: Rounds::new(),
             files,

@@ -40,10 +40,21 @@ struct State {
 
 impl Files {
     /// `found` are the files of the process before, which recovery has done with.
-    pub fn new(mut found: Vec<JournalFile>, slots: u32, last_number: u64, file_bytes: u64, configured: usize) -> Files {
+    pub fn new(
+        mut found: Vec<JournalFile>,
+        slots: u32,
+        last_number: u64,
+        file_bytes: u64,
+        configured: usize,
+    ) -> Files {
         found.sort_by_key(|file| file.number);
         Files {
-            state: Mutex::new(State { free: found, closed: Vec::new(), slots, interrupted: false }),
+            state: Mutex::new(State {
+                free: found,
+                closed: Vec::new(),
+                slots,
+                interrupted: false,
+            }),
             changed: Condvar::new(),
             current: AtomicU64::new(last_number),
             file_bytes,
@@ -107,7 +118,9 @@ impl Files {
             ask();
             state = self.state.lock();
             if state.free.is_empty() && !state.interrupted {
-                let _ = self.changed.wait_for(&mut state, std::time::Duration::from_millis(20));
+                let _ = self
+                    .changed
+                    .wait_for(&mut state, std::time::Duration::from_millis(20));
             }
         }
     }
@@ -122,7 +135,9 @@ impl Files {
     /// Files before the cut may be used again.
     pub fn recycle(&self, cut: u64) {
         let mut state = self.state.lock();
-        let (free, closed) = std::mem::take(&mut state.closed).into_iter().partition(|file: &JournalFile| file.number < cut);
+        let (free, closed) = std::mem::take(&mut state.closed)
+            .into_iter()
+            .partition(|file: &JournalFile| file.number < cut);
         state.closed = closed;
         state.free.extend::<Vec<JournalFile>>(free);
         drop(state);
@@ -139,7 +154,12 @@ fn path_of(root: &Path, slot: u32) -> PathBuf {
     files::journal(root).join(file::journal(slot))
 }
 
-fn create(disk: &dyn Disk, root: &Path, slot: u32, bytes: u64) -> Result<Arc<dyn DiskFile>, WriteError> {
+fn create(
+    disk: &dyn Disk,
+    root: &Path,
+    slot: u32,
+    bytes: u64,
+) -> Result<Arc<dyn DiskFile>, WriteError> {
     const ZEROES: &[u8] = &[0; 1 << 18];
     let path = path_of(root, slot);
     let at = |verb: &'static str| {
@@ -150,7 +170,9 @@ fn create(disk: &dyn Disk, root: &Path, slot: u32, bytes: u64) -> Result<Arc<dyn
     if disk.exists(&temporary).map_err(at("look for"))? {
         disk.unlink(&temporary).map_err(at("remove"))?;
     }
-    let file = disk.create(&temporary, FileClass::Other).map_err(at("create"))?;
+    let file = disk
+        .create(&temporary, FileClass::Other)
+        .map_err(at("create"))?;
     let filled = file.allocate(0, bytes).and_then(|()| {
         let mut offset = 0;
         while offset < bytes {
@@ -167,7 +189,9 @@ fn create(disk: &dyn Disk, root: &Path, slot: u32, bytes: u64) -> Result<Arc<dyn
     }
     file.sync_all().map_err(at("sync"))?;
     disk.rename(&temporary, &path).map_err(at("rename"))?;
-    disk.sync_directory(&files::journal(root)).map_err(at("sync the directory of"))?;
+    disk.sync_directory(&files::journal(root))
+        .map_err(at("sync the directory of"))?;
     drop(file);
-    disk.open_write(&path, FileClass::Journal).map_err(at("open"))
+    disk.open_write(&path, FileClass::Journal)
+        .map_err(at("open"))
 }

@@ -8,7 +8,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use aof2_format::journal::{self, FIRST_COMMIT_OFFSET, FRAME_HEADER_BYTES, FileKind, Frame, JournalHeader, Positions};
+use aof2_format::journal::{
+    self, FIRST_COMMIT_OFFSET, FRAME_HEADER_BYTES, FileKind, Frame, JournalHeader, Positions,
+};
 use aof2_format::names::file;
 use aof2_format::{BLOCK_BYTES, Seed, StreamNumber};
 
@@ -68,21 +70,30 @@ pub(crate) fn find(disk: &dyn Disk, root: &Path) -> io::Result<Vec<Found>> {
             disk.unlink(&path)?;
             continue;
         }
-        let Some(slot) = file::parse_journal(&entry.name) else { continue };
+        let Some(slot) = file::parse_journal(&entry.name) else {
+            continue;
+        };
         let file = disk.open_write(&path, FileClass::Journal)?;
         file.forget_cache()?;
         let mut block = [0; BLOCK_BYTES];
         let read = file.read_at(&mut block, 0)?;
         let header = JournalHeader::decode(&block[..read]).ok();
-        found.push(Found { length: file.len()?, file, slot, header });
+        found.push(Found {
+            length: file.len()?,
+            file,
+            slot,
+            header,
+        });
     }
     Ok(found)
 }
 
 /// Files that follow one another up to the newest, oldest first.
 fn connected(found: &[Found]) -> Vec<(&Found, JournalHeader)> {
-    let mut used: Vec<(&Found, JournalHeader)> =
-        found.iter().filter_map(|found| found.header.map(|header| (found, header))).collect();
+    let mut used: Vec<(&Found, JournalHeader)> = found
+        .iter()
+        .filter_map(|found| found.header.map(|header| (found, header)))
+        .collect();
     used.sort_by_key(|(_, header)| std::cmp::Reverse(header.file_number));
     let newest = used.first().map_or(0, |(_, header)| header.file_number);
     let mut connected: Vec<_> = used
@@ -96,8 +107,16 @@ fn connected(found: &[Found]) -> Vec<(&Found, JournalHeader)> {
 }
 
 pub(crate) fn read(found: &[Found], progress: &mut dyn FnMut(u64)) -> io::Result<Image> {
-    let mut image = Image { next_commit: 1, ..Image::default() };
-    image.last_file_number = found.iter().filter_map(|found| found.header).map(|header| header.file_number).max().unwrap_or(0);
+    let mut image = Image {
+        next_commit: 1,
+        ..Image::default()
+    };
+    image.last_file_number = found
+        .iter()
+        .filter_map(|found| found.header)
+        .map(|header| header.file_number)
+        .max()
+        .unwrap_or(0);
     for (index, (found, header)) in connected(found).into_iter().enumerate() {
         if index > 0 && header.first_commit != image.next_commit {
             image.damage.push(format!(
@@ -123,7 +142,12 @@ fn walk(bytes: &[u8], header: &JournalHeader, image: &mut Image, refs: &mut Vec<
     let mut gap_at: Option<u64> = None;
     while offset + BLOCK_BYTES <= bytes.len() {
         let commit = match journal::decode_commit(&bytes[offset..], header.salt, seed) {
-            Ok(commit) if commit.fields.number >= expected && commit.fields.file_number == header.file_number => commit,
+            Ok(commit)
+                if commit.fields.number >= expected
+                    && commit.fields.file_number == header.file_number =>
+            {
+                commit
+            }
             _ => {
                 // Torn, or the end; or damage, if a later commit turns up.
                 gap_at.get_or_insert(expected);
@@ -152,12 +176,34 @@ fn walk(bytes: &[u8], header: &JournalHeader, image: &mut Image, refs: &mut Vec<
 /// Answers the length of the frame's body.
 fn take_frame(frame: Frame<'_>, at: usize, image: &mut Image, refs: &mut Vec<FrameRef>) -> usize {
     match frame {
-        Frame::StreamBytes { stream, segment_id, position, base_sequence: _, bytes } => {
-            refs.push(FrameRef { at, length: bytes.len(), stream, segment_id, position });
+        Frame::StreamBytes {
+            stream,
+            segment_id,
+            position,
+            base_sequence: _,
+            bytes,
+        } => {
+            refs.push(FrameRef {
+                at,
+                length: bytes.len(),
+                stream,
+                segment_id,
+                position,
+            });
             bytes.len()
         }
-        Frame::Manifest { stream, chunk, position, bytes } => {
-            image.manifests.push(OwnedManifestFrame { stream, chunk, position, bytes: bytes.to_vec() });
+        Frame::Manifest {
+            stream,
+            chunk,
+            position,
+            bytes,
+        } => {
+            image.manifests.push(OwnedManifestFrame {
+                stream,
+                chunk,
+                position,
+                bytes: bytes.to_vec(),
+            });
             bytes.len()
         }
         Frame::CheckpointPositions(positions) | Frame::CheckpointTable(positions) => {
@@ -170,7 +216,10 @@ fn take_frame(frame: Frame<'_>, at: usize, image: &mut Image, refs: &mut Vec<Fra
 
 fn note_positions(image: &mut Image, positions: Positions<'_>) {
     for position in positions.iter() {
-        let synced = image.positions.entry((position.stream, position.file, position.file_id)).or_default();
+        let synced = image
+            .positions
+            .entry((position.stream, position.file, position.file_id))
+            .or_default();
         *synced = (*synced).max(position.synced_bytes);
     }
 }
@@ -192,7 +241,10 @@ pub(crate) fn reuse(
         }
         slots = slots.max(found.slot + 1);
         let number = found.header.map_or(0, |header| header.file_number);
-        kept.push(JournalFile { file: found.file, number });
+        kept.push(JournalFile {
+            file: found.file,
+            number,
+        });
     }
     Ok((kept, slots))
 }

@@ -17,7 +17,11 @@ pub(crate) struct Ended;
 
 impl Rounds {
     pub fn new() -> Rounds {
-        Rounds { done: AtomicU64::new(0), ended: AtomicU32::new(0), words: [const { AtomicU32::new(0) }; 4] }
+        Rounds {
+            done: AtomicU64::new(0),
+            ended: AtomicU32::new(0),
+            words: [const { AtomicU32::new(0) }; 4],
+        }
     }
 
     pub fn wait(&self, round: u64) -> Result<(), Ended> {
@@ -74,7 +78,10 @@ mod tests {
             rounds.finish(round);
         }
         rounds.end();
-        let results: Vec<_> = waiting.into_iter().map(|thread| thread.join().unwrap()).collect();
+        let results: Vec<_> = waiting
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect();
         assert_eq!(results[..5], [Ok(()); 5]);
         assert_eq!(results[5..], [Err(Ended); 3]);
     }

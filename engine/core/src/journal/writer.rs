@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use aof2_format::journal::{
-    self, COMMIT_HEADER_BYTES, CommitFields, FIRST_COMMIT_OFFSET, FRAME_HEADER_BYTES, FrameHeader, JournalHeader, Position,
-    padded_bytes,
+    self, COMMIT_HEADER_BYTES, CommitFields, FIRST_COMMIT_OFFSET, FRAME_HEADER_BYTES, FrameHeader,
+    JournalHeader, Position, padded_bytes,
 };
 use aof2_format::{BLOCK_BYTES, Salt, Seed};
 
@@ -88,7 +88,9 @@ pub(crate) fn run(shared: &Shared, next_commit: u64) {
 fn refuse(shared: &Shared, taken: Vec<(Arc<Stream>, Taken)>) {
     for (_, taken) in taken {
         for (callback, _) in taken.callbacks {
-            callback(Err(AppendError::Poisoned { message: shared.poison.reason() }));
+            callback(Err(AppendError::Poisoned {
+                message: shared.poison.reason(),
+            }));
         }
     }
 }
@@ -98,9 +100,16 @@ fn refuse_everyone(shared: &Shared) {
     for stream in shared.streams.everything() {
         let (callbacks, pending) = {
             let mut staged = stream.staged.lock();
-            (std::mem::take(&mut staged.callbacks), std::mem::take(&mut staged.pending))
+            (
+                std::mem::take(&mut staged.callbacks),
+                std::mem::take(&mut staged.pending),
+            )
         };
-        let refused = || Err(AppendError::Poisoned { message: shared.poison.reason() });
+        let refused = || {
+            Err(AppendError::Poisoned {
+                message: shared.poison.reason(),
+            })
+        };
         for (callback, _) in callbacks {
             callback(refused());
         }
@@ -113,7 +122,12 @@ fn refuse_everyone(shared: &Shared) {
 impl Writer<'_> {
     /// One group commit.
     fn round(&mut self, round: Round, taken: &mut Vec<(Arc<Stream>, Taken)>) -> Result<(), End> {
-        let Round { number, streams, manifests, positions } = round;
+        let Round {
+            number,
+            streams,
+            manifests,
+            positions,
+        } = round;
         self.begin();
         let direct_above = DIRECT_ABOVE_BYTES.min(self.commit_limit() as u64 / 4);
         for frame in manifests {
@@ -121,7 +135,11 @@ impl Writer<'_> {
         }
         if let Some(positions) = positions {
             self.make_room(positions.len() * journal::POSITION_BYTES + FRAME_HEADER_BYTES)?;
-            put_positions(&mut self.commit, &FrameHeader::CheckpointPositions, &positions);
+            put_positions(
+                &mut self.commit,
+                &FrameHeader::CheckpointPositions,
+                &positions,
+            );
             self.frames += 1;
         }
         for stream in streams {
@@ -137,7 +155,11 @@ impl Writer<'_> {
 
     /// Segments that the journal does not carry are written and synced before anything of the round is published.
     fn direct(&self, taken: &[(Arc<Stream>, Taken)]) -> Result<(), End> {
-        let direct: Vec<&Arc<Stream>> = taken.iter().filter(|(_, part)| part.is_direct).map(|(stream, _)| stream).collect();
+        let direct: Vec<&Arc<Stream>> = taken
+            .iter()
+            .filter(|(_, part)| part.is_direct)
+            .map(|(stream, _)| stream)
+            .collect();
         let one = |stream: &Arc<Stream>| -> Result<(), WriteError> {
             stream.write_out(self.shared, true)?;
             stream.sync_segments()
@@ -198,9 +220,22 @@ impl Writer<'_> {
     }
 
     fn put_manifest(&mut self, frame: ManifestFrame) -> Result<(), End> {
-        let ManifestFrame { stream, chunk, position, bytes } = frame;
+        let ManifestFrame {
+            stream,
+            chunk,
+            position,
+            bytes,
+        } = frame;
         self.make_room(bytes.len() + FRAME_HEADER_BYTES)?;
-        journal::encode_frame(&mut self.commit, &FrameHeader::Manifest { stream, chunk, position }, &bytes);
+        journal::encode_frame(
+            &mut self.commit,
+            &FrameHeader::Manifest {
+                stream,
+                chunk,
+                position,
+            },
+            &bytes,
+        );
         self.frames += 1;
         Ok(())
     }
@@ -211,9 +246,16 @@ impl Writer<'_> {
             return Ok(());
         }
         let needed = padded_bytes(self.commit.len()) as u64;
-        let has_room = self.file.is_some() && self.offset + needed <= self.shared.journal.files.file_bytes;
-        let head = if has_room { None } else { Some(self.next_file()?) };
-        let Some(file) = self.file.clone() else { return Err(End::Interrupted) };
+        let has_room =
+            self.file.is_some() && self.offset + needed <= self.shared.journal.files.file_bytes;
+        let head = if has_room {
+            None
+        } else {
+            Some(self.next_file()?)
+        };
+        let Some(file) = self.file.clone() else {
+            return Err(End::Interrupted);
+        };
         let fields = CommitFields {
             file_number: file.number,
             number: self.number,
@@ -233,11 +275,25 @@ impl Writer<'_> {
             }
         };
         let path = || file.file.path().to_owned();
-        written.map_err(|source| End::Failed(WriteError { verb: "write", path: path(), source }))?;
-        file.file.sync_data().map_err(|source| End::Failed(WriteError { verb: "sync", path: path(), source }))?;
+        written.map_err(|source| {
+            End::Failed(WriteError {
+                verb: "write",
+                path: path(),
+                source,
+            })
+        })?;
+        file.file.sync_data().map_err(|source| {
+            End::Failed(WriteError {
+                verb: "sync",
+                path: path(),
+                source,
+            })
+        })?;
         self.offset += self.commit.len() as u64;
         add(&self.shared.counters.journal_bytes, bytes);
-        self.shared.checkpoint.note_journaled(bytes, self.shared.config.load().checkpoint.journal_bytes);
+        self.shared
+            .checkpoint
+            .note_journaled(bytes, self.shared.config.load().checkpoint.journal_bytes);
         Ok(())
     }
 
@@ -264,7 +320,11 @@ impl Writer<'_> {
             shared.work.push(Work::JournalFile);
         }
         let rest = self.commit.split_off(COMMIT_HEADER_BYTES);
-        put_positions(&mut self.commit, &FrameHeader::CheckpointTable, &shared.checkpoint.table());
+        put_positions(
+            &mut self.commit,
+            &FrameHeader::CheckpointTable,
+            &shared.checkpoint.table(),
+        );
         self.commit.extend_from_slice(&rest);
         self.frames += 1;
         let header = JournalHeader {

@@ -11,10 +11,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use aof2_format::BLOCK_BYTES;
 use aof2_format::manifest_chunk::{self, ManifestChunkHeader};
 use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
 use aof2_format::names::file;
-use aof2_format::BLOCK_BYTES;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
@@ -63,7 +63,13 @@ pub(crate) struct Chunk {
 impl ManifestLog {
     pub fn new(state: ManifestState, chain: u32, chunk: Option<Chunk>) -> ManifestLog {
         ManifestLog {
-            inner: Mutex::new(Inner { chunk, state, chain, unwritten: Vec::new(), is_dirty: false }),
+            inner: Mutex::new(Inner {
+                chunk,
+                state,
+                chain,
+                unwritten: Vec::new(),
+                is_dirty: false,
+            }),
             rolling: Mutex::new(()),
             settling: Mutex::new(()),
         }
@@ -79,13 +85,28 @@ impl ManifestLog {
     }
 
     /// Stages `SegmentOpened`; the next round takes it together with the segment's first records.
-    pub fn stage_segment_opened(&self, shared: &Shared, stream: &Arc<Stream>, segment_id: u64, base_sequence: u64) {
-        let event = ManifestEvent::SegmentOpened { base_sequence, epoch: stream.epoch() };
+    pub fn stage_segment_opened(
+        &self,
+        shared: &Shared,
+        stream: &Arc<Stream>,
+        segment_id: u64,
+        base_sequence: u64,
+    ) {
+        let event = ManifestEvent::SegmentOpened {
+            base_sequence,
+            epoch: stream.epoch(),
+        };
         self.stage(shared, stream, segment_id, vec![event]);
     }
 
     /// Stages records as one commit. Answers the round that makes it durable.
-    fn stage(&self, shared: &Shared, stream: &Arc<Stream>, segment_id: u64, events: Vec<ManifestEvent>) -> u64 {
+    fn stage(
+        &self,
+        shared: &Shared,
+        stream: &Arc<Stream>,
+        segment_id: u64,
+        events: Vec<ManifestEvent>,
+    ) -> u64 {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
         let now = shared.clock.unix_nanos();
@@ -120,7 +141,8 @@ impl ManifestLog {
             };
             bytes.extend_from_slice(&header.encode());
         }
-        inner.chain = manifest_chunk::encode_commit(&mut bytes, &records, inner.chain, stream.identity.seed);
+        inner.chain =
+            manifest_chunk::encode_commit(&mut bytes, &records, inner.chain, stream.identity.seed);
         for record in &records {
             inner.state.apply(record);
         }
@@ -128,7 +150,12 @@ impl ManifestLog {
         let position = chunk.tail;
         chunk.tail += bytes.len() as u64;
         let bytes = Bytes::from(bytes);
-        let frame = ManifestFrame { stream: stream.identity.number, chunk: chunk.number, position, bytes: bytes.clone() };
+        let frame = ManifestFrame {
+            stream: stream.identity.number,
+            chunk: chunk.number,
+            position,
+            bytes: bytes.clone(),
+        };
         inner.unwritten.push((chunk.clone(), position, bytes));
         if !inner.is_dirty {
             inner.is_dirty = true;
@@ -151,7 +178,9 @@ impl ManifestLog {
         let round = self.stage(shared, stream, segment_id, events);
         match shared.journal.rounds.wait(round) {
             Ok(()) => Ok(()),
-            Err(_) => Err(StoreError::Poisoned { message: shared.poison.reason() }),
+            Err(_) => Err(StoreError::Poisoned {
+                message: shared.poison.reason(),
+            }),
         }
     }
 
@@ -170,10 +199,19 @@ impl ManifestLog {
                 Ok(())
             }
             // The long chunk goes on being used.
-            Err(error) if matches!(error.source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => Ok(()),
+            Err(error)
+                if matches!(
+                    error.source.raw_os_error(),
+                    Some(libc::ENOSPC | libc::EDQUOT)
+                ) =>
+            {
+                Ok(())
+            }
             Err(error) => {
                 shared.poison_by(&error);
-                Err(StoreError::Poisoned { message: shared.poison.reason() })
+                Err(StoreError::Poisoned {
+                    message: shared.poison.reason(),
+                })
             }
         }
     }
@@ -194,7 +232,10 @@ impl ManifestLog {
         };
         let mut dirty: Vec<Arc<dyn DiskFile>> = Vec::new();
         for (chunk, offset, bytes) in &unwritten {
-            chunk.file.write_all_at(bytes, *offset).map_err(at("write", &chunk.file))?;
+            chunk
+                .file
+                .write_all_at(bytes, *offset)
+                .map_err(at("write", &chunk.file))?;
             if !dirty.iter().any(|file| Arc::ptr_eq(file, &chunk.file)) {
                 dirty.push(chunk.file.clone());
             }
@@ -207,7 +248,12 @@ impl ManifestLog {
 }
 
 /// A synced, named, empty chunk. Its header is staged with its first commit.
-pub(crate) fn create_chunk(disk: &dyn Disk, stream_directory: &Path, epoch: u32, number: u64) -> Result<Chunk, WriteError> {
+pub(crate) fn create_chunk(
+    disk: &dyn Disk,
+    stream_directory: &Path,
+    epoch: u32,
+    number: u64,
+) -> Result<Chunk, WriteError> {
     let directory = files::manifest(stream_directory);
     let path = directory.join(file::manifest_chunk(epoch, number));
     let at = |verb: &'static str| {
@@ -218,7 +264,9 @@ pub(crate) fn create_chunk(disk: &dyn Disk, stream_directory: &Path, epoch: u32,
     if disk.exists(&temporary).map_err(at("look for"))? {
         disk.unlink(&temporary).map_err(at("remove"))?;
     }
-    let file = disk.create(&temporary, FileClass::Manifest).map_err(at("create"))?;
+    let file = disk
+        .create(&temporary, FileClass::Manifest)
+        .map_err(at("create"))?;
     if let Err(error) = file.allocate(0, CHUNK_ALLOCATION_BYTES.max(BLOCK_BYTES as u64)) {
         // Best effort: recovery removes what is left.
         let _ = disk.unlink(&temporary);
@@ -226,6 +274,11 @@ pub(crate) fn create_chunk(disk: &dyn Disk, stream_directory: &Path, epoch: u32,
     }
     file.sync_all().map_err(at("sync"))?;
     disk.rename(&temporary, &path).map_err(at("rename"))?;
-    disk.sync_directory(&directory).map_err(at("sync the directory of"))?;
-    Ok(Chunk { number, file, tail: 0 })
+    disk.sync_directory(&directory)
+        .map_err(at("sync the directory of"))?;
+    Ok(Chunk {
+        number,
+        file,
+        tail: 0,
+    })
 }

@@ -49,8 +49,11 @@ pub(crate) fn decode(mut bytes: &[u8]) -> Option<Producers> {
         }
         let mut runs = VecDeque::with_capacity(count as usize);
         for _ in 0..count {
-            let run =
-                Run { first_producer_seq: take_u64(bytes)?, first_sequence: take_u64(bytes)?, count: take_u64(bytes)? };
+            let run = Run {
+                first_producer_seq: take_u64(bytes)?,
+                first_sequence: take_u64(bytes)?,
+                count: take_u64(bytes)?,
+            };
             run.first_producer_seq.checked_add(run.count)?;
             run.first_sequence.checked_add(run.count)?;
             runs.push_back(run);

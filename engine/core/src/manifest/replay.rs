@@ -28,7 +28,13 @@ pub(crate) struct Replayed {
 
 /// Chunks come in the order of their numbers. Torn bytes behind the last commit are zeroed; the caller syncs the files.
 pub(crate) fn replay(chunks: &[FoundChunk], seed: Seed) -> io::Result<Replayed> {
-    let mut replayed = Replayed { state: ManifestState::default(), chain: 0, chunk: None, records: 0, damage: None };
+    let mut replayed = Replayed {
+        state: ManifestState::default(),
+        chain: 0,
+        chunk: None,
+        records: 0,
+        damage: None,
+    };
     for (index, found) in chunks.iter().enumerate() {
         let mut bytes = vec![0; found.file.len()? as usize];
         let read = found.file.read_at(&mut bytes, 0)?;
@@ -36,7 +42,10 @@ pub(crate) fn replay(chunks: &[FoundChunk], seed: Seed) -> io::Result<Replayed> 
         let end = fold_chunk(&mut replayed, found, &bytes, seed);
         if end < found.must_reach {
             replayed.damage.get_or_insert_with(|| {
-                format!("manifest chunk {} verifies up to {end}, {} was durable", found.number, found.must_reach)
+                format!(
+                    "manifest chunk {} verifies up to {end}, {} was durable",
+                    found.number, found.must_reach
+                )
             });
         }
         let is_last = index + 1 == chunks.len();
@@ -46,14 +55,21 @@ pub(crate) fn replay(chunks: &[FoundChunk], seed: Seed) -> io::Result<Replayed> 
                 found.file.write_all_at(&vec![0; last + 1], end)?;
             }
             Some(_) if !is_last => {
-                replayed
-                    .damage
-                    .get_or_insert_with(|| format!("manifest chunk {} does not verify behind {end}", found.number));
+                replayed.damage.get_or_insert_with(|| {
+                    format!(
+                        "manifest chunk {} does not verify behind {end}",
+                        found.number
+                    )
+                });
             }
             _ => {}
         }
         if is_last {
-            replayed.chunk = Some(Chunk { number: found.number, file: found.file.clone(), tail: end });
+            replayed.chunk = Some(Chunk {
+                number: found.number,
+                file: found.file.clone(),
+                tail: end,
+            });
         }
     }
     Ok(replayed)
@@ -69,7 +85,10 @@ fn fold_chunk(replayed: &mut Replayed, found: &FoundChunk, bytes: &[u8], seed: S
     debug_assert_eq!(offset, BLOCK_BYTES);
     while let Ok(commit) = manifest_chunk::decode_commit(&bytes[offset..], seed) {
         let follows = commit.prev_chain == replayed.chain
-            && commit.records.first().is_some_and(|first| first.manifest_sequence == replayed.state.next_sequence);
+            && commit
+                .records
+                .first()
+                .is_some_and(|first| first.manifest_sequence == replayed.state.next_sequence);
         if !follows {
             break;
         }

@@ -46,20 +46,37 @@ impl ManifestState {
         };
         let segments = &mut self.segments;
         match &record.event {
-            ManifestEvent::SegmentOpened { base_sequence, epoch } => ledger(segments, &|entry| {
+            ManifestEvent::SegmentOpened {
+                base_sequence,
+                epoch,
+            } => ledger(segments, &|entry| {
                 entry.base_sequence = *base_sequence;
                 entry.epoch = *epoch;
             }),
-            ManifestEvent::SealSegment { durable_bytes, segment_crc64, ext_id: _, watermark, flush_failure: _ } => {
+            ManifestEvent::SealSegment {
+                durable_bytes,
+                segment_crc64,
+                ext_id: _,
+                watermark,
+                flush_failure: _,
+            } => {
                 ledger(segments, &|entry| {
-                    entry.sealed =
-                        Some(SealEntry { data_end: *durable_bytes, crc64: *segment_crc64, end_sequence: *watermark });
+                    entry.sealed = Some(SealEntry {
+                        data_end: *durable_bytes,
+                        crc64: *segment_crc64,
+                        end_sequence: *watermark,
+                    });
                 });
             }
-            ManifestEvent::CompressionDone { compressed_bytes, dictionary_id: _ } => ledger(segments, &|entry| {
+            ManifestEvent::CompressionDone {
+                compressed_bytes,
+                dictionary_id: _,
+            } => ledger(segments, &|entry| {
                 entry.tier.compressed_bytes = Some(*compressed_bytes);
             }),
-            ManifestEvent::CompressionFailed { reason: _ } => ledger(segments, &|entry| entry.tier.failures += 1),
+            ManifestEvent::CompressionFailed { reason: _ } => {
+                ledger(segments, &|entry| entry.tier.failures += 1)
+            }
             ManifestEvent::UploadStarted { key } => ledger(segments, &|entry| {
                 entry.tier.upload_started = Some(key.clone());
             }),
@@ -71,25 +88,40 @@ impl ManifestState {
                 entry.tier.upload_started = None;
                 entry.tier.failures += 1;
             }),
-            ManifestEvent::Tier2Deleted { key: _ } => ledger(segments, &|entry| entry.tier.uploaded = None),
-            ManifestEvent::LocalEvicted { bytes: _ } => ledger(segments, &|entry| entry.evicted = true),
-            ManifestEvent::HydrationDone { bytes: _ } => ledger(segments, &|entry| entry.evicted = false),
+            ManifestEvent::Tier2Deleted { key: _ } => {
+                ledger(segments, &|entry| entry.tier.uploaded = None)
+            }
+            ManifestEvent::LocalEvicted { bytes: _ } => {
+                ledger(segments, &|entry| entry.evicted = true)
+            }
+            ManifestEvent::HydrationDone { bytes: _ } => {
+                ledger(segments, &|entry| entry.evicted = false)
+            }
             ManifestEvent::CompressionStarted
             | ManifestEvent::Tier2DeleteQueued { key: _ }
             | ManifestEvent::HydrationStarted { source: _ }
             | ManifestEvent::HydrationFailed { reason: _ }
-            | ManifestEvent::SnapshotMarker { chunk_index: _, chunk_offset: _, snapshot_id: _ } => {}
+            | ManifestEvent::SnapshotMarker {
+                chunk_index: _,
+                chunk_offset: _,
+                snapshot_id: _,
+            } => {}
             ManifestEvent::CustomEvent { schema_id, blob } => {
                 if *schema_id == producer_table::SCHEMA_ID {
                     self.producers = Some(blob.clone());
                 }
             }
-            ManifestEvent::Unknown { type_id: _, payload: _ } => self.unknown_records += 1,
+            ManifestEvent::Unknown {
+                type_id: _,
+                payload: _,
+            } => self.unknown_records += 1,
         }
     }
 
     pub fn sealed(&self) -> impl Iterator<Item = (u64, &Ledger, SealEntry)> {
-        self.segments.iter().filter_map(|(id, ledger)| ledger.sealed.map(|seal| (*id, ledger, seal)))
+        self.segments
+            .iter()
+            .filter_map(|(id, ledger)| ledger.sealed.map(|seal| (*id, ledger, seal)))
     }
 
     /// Count of records in sealed and uploaded segments, without a hole from the first one on.
@@ -105,7 +137,10 @@ impl ManifestState {
     }
 
     pub fn sealed_upto(&self) -> u64 {
-        self.sealed().map(|(_, _, seal)| seal.end_sequence).max().unwrap_or(0)
+        self.sealed()
+            .map(|(_, _, seal)| seal.end_sequence)
+            .max()
+            .unwrap_or(0)
     }
 }
 
@@ -131,7 +166,10 @@ mod tests {
     }
 
     fn opened(base_sequence: u64) -> ManifestEvent {
-        ManifestEvent::SegmentOpened { base_sequence, epoch: 1 }
+        ManifestEvent::SegmentOpened {
+            base_sequence,
+            epoch: 1,
+        }
     }
 
     fn sealed(end_sequence: u64) -> ManifestEvent {
@@ -145,7 +183,10 @@ mod tests {
     }
 
     fn uploaded() -> ManifestEvent {
-        ManifestEvent::UploadDone { key: "k".into(), etag: "e".into() }
+        ManifestEvent::UploadDone {
+            key: "k".into(),
+            etag: "e".into(),
+        }
     }
 
     #[test]
@@ -172,7 +213,12 @@ mod tests {
             key: "k".into(),
             reason: aof2_format::manifest_record::ReasonCode::BucketOrNetwork,
         };
-        let state = fold(&[(1, opened(0)), (1, sealed(1)), (1, started.clone()), (1, failed)]);
+        let state = fold(&[
+            (1, opened(0)),
+            (1, sealed(1)),
+            (1, started.clone()),
+            (1, failed),
+        ]);
         let tier = &state.segments[&1].tier;
         assert_eq!((tier.upload_started.as_deref(), tier.failures), (None, 1));
         let state = fold(&[(1, opened(0)), (1, sealed(1)), (1, started)]);
@@ -181,7 +227,10 @@ mod tests {
 
     #[test]
     fn records_of_later_releases_are_counted_and_change_nothing() {
-        let unknown = ManifestEvent::Unknown { type_id: 99, payload: vec![1] };
+        let unknown = ManifestEvent::Unknown {
+            type_id: 99,
+            payload: vec![1],
+        };
         let state = fold(&[(1, opened(0)), (7, unknown)]);
         assert_eq!((state.unknown_records, state.segments.len()), (1, 1));
     }

@@ -50,7 +50,8 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
     let Context { disk, root, .. } = *context;
     let started = context.clock.monotonic();
     for directory in [files::journal(root), files::streams(root)] {
-        disk.create_directory(&directory).map_err(at("create", &directory))?;
+        disk.create_directory(&directory)
+            .map_err(at("create", &directory))?;
     }
     disk.sync_directory(root).map_err(at("sync", root))?;
 
@@ -67,7 +68,10 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
     };
     let image = replay::read(&found_files, &mut progress).map_err(in_journal("read"))?;
     for damage in &image.damage {
-        tracing::error!(damage, "the journal is damaged; streams that miss bytes will say so");
+        tracing::error!(
+            damage,
+            "the journal is damaged; streams that miss bytes will say so"
+        );
     }
 
     let mut streams = find_streams(disk, root)?;
@@ -76,17 +80,34 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
         stream.open_segments(disk, &image)?;
     }
     let journal_bytes = apply_frames(&image, &mut streams).map_err(in_journal("replay"))?;
-    let mut replay = Replay { journal_bytes, ..Replay::default() };
+    let mut replay = Replay {
+        journal_bytes,
+        ..Replay::default()
+    };
     let mut recovered = Vec::with_capacity(streams.len());
-    let mut next_stream_number = image.manifests.iter().map(|frame| frame.stream.0 + 1).max().unwrap_or(1);
+    let mut next_stream_number = image
+        .manifests
+        .iter()
+        .map(|frame| frame.stream.0 + 1)
+        .max()
+        .unwrap_or(1);
     for (number, stream) in streams {
         next_stream_number = next_stream_number.max(number.0 + 1);
         recovered.push(stream.recover(disk, &mut replay)?);
     }
     sync_all(&recovered)?;
-    let (journal_files, journal_slots) =
-        replay::reuse(disk, found_files, context.journal_file_bytes, context.journal_files).map_err(in_journal("clear"))?;
-    replay.milliseconds = context.clock.monotonic().duration_since(started).as_millis() as u64;
+    let (journal_files, journal_slots) = replay::reuse(
+        disk,
+        found_files,
+        context.journal_file_bytes,
+        context.journal_files,
+    )
+    .map_err(in_journal("clear"))?;
+    replay.milliseconds = context
+        .clock
+        .monotonic()
+        .duration_since(started)
+        .as_millis() as u64;
     Ok(Recovered {
         streams: recovered,
         journal_files,
@@ -112,19 +133,32 @@ fn find_streams(disk: &dyn Disk, root: &Path) -> Result<BTreeMap<StreamNumber, F
         if !disk.exists(&path).map_err(at("look for", &path))? {
             continue;
         }
-        let bytes = crate::io::read_file(disk, &path, BLOCK_BYTES as u64).map_err(at("read", &path))?;
+        let bytes =
+            crate::io::read_file(disk, &path, BLOCK_BYTES as u64).map_err(at("read", &path))?;
         let header = StreamHeader::decode(&bytes).map_err(|damage| match damage {
-            aof2_format::Damage::Version { what: _, found, supported } => {
-                OpenError::NewerFormat { path: path.clone(), found, known: supported }
-            }
-            other => OpenError::Damaged { path: path.clone(), message: other.to_string() },
+            aof2_format::Damage::Version {
+                what: _,
+                found,
+                supported,
+            } => OpenError::NewerFormat {
+                path: path.clone(),
+                found,
+                known: supported,
+            },
+            other => OpenError::Damaged {
+                path: path.clone(),
+                message: other.to_string(),
+            },
         })?;
         if header.stream.as_str() != entry.name {
             let message = format!("it is the header of stream {}", header.stream);
             return Err(OpenError::Damaged { path, message });
         }
         let number = header.stream_number;
-        if streams.insert(number, Found::new(header, stream_directory)).is_some() {
+        if streams
+            .insert(number, Found::new(header, stream_directory))
+            .is_some()
+        {
             let message = format!("stream number {number} is used twice");
             return Err(OpenError::Damaged { path, message });
         }
@@ -138,8 +172,12 @@ fn apply_frames(image: &Image, streams: &mut BTreeMap<StreamNumber, Found>) -> i
     for (file, refs) in &image.frames {
         let mut bytes = Vec::new();
         for frame in refs {
-            let Some(stream) = streams.get_mut(&frame.stream) else { continue };
-            let Some(segment) = stream.unsealed.get_mut(&frame.segment_id) else { continue };
+            let Some(stream) = streams.get_mut(&frame.stream) else {
+                continue;
+            };
+            let Some(segment) = stream.unsealed.get_mut(&frame.segment_id) else {
+                continue;
+            };
             if bytes.is_empty() {
                 bytes = vec![0; file.len()? as usize];
                 let read = file.read_at(&mut bytes, 0)?;
@@ -158,17 +196,22 @@ fn apply_frames(image: &Image, streams: &mut BTreeMap<StreamNumber, Found>) -> i
 /// Recovered bytes are acknowledged again from here on, and the journal that holds them is written over: they have to be on
 /// stable storage first.
 fn sync_all(streams: &[RecoveredStream]) -> Result<(), OpenError> {
-    let files: Vec<&Arc<dyn crate::io::DiskFile>> = streams.iter().flat_map(|stream| &stream.touched).collect();
+    let files: Vec<&Arc<dyn crate::io::DiskFile>> =
+        streams.iter().flat_map(|stream| &stream.touched).collect();
     let next = std::sync::atomic::AtomicUsize::new(0);
     let share = || -> Result<(), OpenError> {
         loop {
             let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let Some(file) = files.get(index) else { return Ok(()) };
+            let Some(file) = files.get(index) else {
+                return Ok(());
+            };
             file.sync_all().map_err(at("sync", file.path()))?;
         }
     };
     std::thread::scope(|scope| {
-        let others: Vec<_> = (0..3.min(files.len())).map(|_| scope.spawn(share)).collect();
+        let others: Vec<_> = (0..3.min(files.len()))
+            .map(|_| scope.spawn(share))
+            .collect();
         let mut result = share();
         for other in others {
             match other.join() {
@@ -179,4 +222,3 @@ fn sync_all(streams: &[RecoveredStream]) -> Result<(), OpenError> {
         result
     })
 }
-

@@ -98,10 +98,18 @@ impl FoundSegment {
     pub fn apply(&mut self, position: u64, bytes: &[u8], seed: Seed) -> io::Result<()> {
         self.file.write_all_at(bytes, position)?;
         self.must_reach = self.must_reach.max(position + bytes.len() as u64);
-        let mut at = if position < DATA_OFFSET { (DATA_OFFSET - position) as usize } else { 0 };
+        let mut at = if position < DATA_OFFSET {
+            (DATA_OFFSET - position) as usize
+        } else {
+            0
+        };
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
-            let Ok(header) = record_batch::decode_header(rest, seed) else { break };
-            self.durable_upto = self.durable_upto.max(header.fields.base_sequence + u64::from(header.body.count));
+            let Ok(header) = record_batch::decode_header(rest, seed) else {
+                break;
+            };
+            self.durable_upto = self
+                .durable_upto
+                .max(header.fields.base_sequence + u64::from(header.body.count));
             at += header.batch_bytes();
         }
         Ok(())
@@ -139,38 +147,65 @@ impl Found {
                 disk.unlink(&path).map_err(at("remove", &path))?;
                 continue;
             }
-            let Some((_, number)) = file::parse_manifest_chunk(&entry.name) else { continue };
-            let file = disk.open_write(&path, FileClass::Manifest).map_err(at("open", &path))?;
+            let Some((_, number)) = file::parse_manifest_chunk(&entry.name) else {
+                continue;
+            };
+            let file = disk
+                .open_write(&path, FileClass::Manifest)
+                .map_err(at("open", &path))?;
             file.forget_cache().map_err(at("read", &path))?;
             let key = (self.identity.number, FileKind::ManifestChunk, number);
             let must_reach = image.positions.get(&key).copied().unwrap_or(0);
-            chunks.insert(number, FoundChunk { number, file, must_reach });
+            chunks.insert(
+                number,
+                FoundChunk {
+                    number,
+                    file,
+                    must_reach,
+                },
+            );
         }
         let mut missing = None;
-        for frame in image.manifests.iter().filter(|frame| frame.stream == self.identity.number) {
+        for frame in image
+            .manifests
+            .iter()
+            .filter(|frame| frame.stream == self.identity.number)
+        {
             let Some(chunk) = chunks.get_mut(&frame.chunk) else {
                 missing = Some(frame.chunk);
                 continue;
             };
-            chunk.file.write_all_at(&frame.bytes, frame.position).map_err(at("write", chunk.file.path()))?;
-            chunk.must_reach = chunk.must_reach.max(frame.position + frame.bytes.len() as u64);
+            chunk
+                .file
+                .write_all_at(&frame.bytes, frame.position)
+                .map_err(at("write", chunk.file.path()))?;
+            chunk.must_reach = chunk
+                .must_reach
+                .max(frame.position + frame.bytes.len() as u64);
         }
         let chunks: Vec<FoundChunk> = chunks.into_values().collect();
         let mut replayed = replay(&chunks, self.identity.seed).map_err(at("read", &directory))?;
         if let Some(chunk) = missing {
-            replayed.damage.get_or_insert_with(|| format!("manifest chunk {chunk} is missing"));
+            replayed
+                .damage
+                .get_or_insert_with(|| format!("manifest chunk {chunk} is missing"));
         }
         if chunks.is_empty() {
-            replayed.damage.get_or_insert_with(|| "the manifest is missing".to_owned());
+            replayed
+                .damage
+                .get_or_insert_with(|| "the manifest is missing".to_owned());
         }
-        self.touched.extend(chunks.into_iter().map(|chunk| chunk.file));
+        self.touched
+            .extend(chunks.into_iter().map(|chunk| chunk.file));
         self.replayed = Some(replayed);
         Ok(())
     }
 
     /// Sorts the segment files into sealed ones and others.
     pub fn open_segments(&mut self, disk: &dyn Disk, image: &Image) -> Result<(), OpenError> {
-        let Some(replayed) = &self.replayed else { unreachable!("the manifest is replayed first") };
+        let Some(replayed) = &self.replayed else {
+            unreachable!("the manifest is replayed first")
+        };
         let directory = files::segments(&self.directory);
         let mut sealed: BTreeMap<u64, SealedInfo> = replayed
             .state
@@ -195,8 +230,11 @@ impl Found {
                 disk.unlink(&path).map_err(at("remove", &path))?;
                 continue;
             }
-            let named = file::parse_segment(&entry.name).map(|SegmentRef { segment_id, .. }| (segment_id, false));
-            let Some((id, is_spare)) = named.or_else(|| files::parse_spare(&entry.name).map(|id| (id, true))) else {
+            let named = file::parse_segment(&entry.name)
+                .map(|SegmentRef { segment_id, .. }| (segment_id, false));
+            let Some((id, is_spare)) =
+                named.or_else(|| files::parse_spare(&entry.name).map(|id| (id, true)))
+            else {
                 continue;
             };
             self.highest_segment_id = self.highest_segment_id.max(id);
@@ -205,11 +243,22 @@ impl Found {
                 self.sealed.push(info);
                 continue;
             }
-            let file = disk.open_write(&path, FileClass::Segment).map_err(at("open", &path))?;
+            let file = disk
+                .open_write(&path, FileClass::Segment)
+                .map_err(at("open", &path))?;
             file.forget_cache().map_err(at("read", &path))?;
             let key = (self.identity.number, FileKind::Segment, id);
             let must_reach = image.positions.get(&key).copied().unwrap_or(0);
-            self.unsealed.insert(id, FoundSegment { file, path, is_spare, must_reach, durable_upto: 0 });
+            self.unsealed.insert(
+                id,
+                FoundSegment {
+                    file,
+                    path,
+                    is_spare,
+                    must_reach,
+                    durable_upto: 0,
+                },
+            );
         }
         self.sealed.sort_by_key(|info| info.base_sequence);
         self.missing = sealed.into_keys().collect();
@@ -217,10 +266,31 @@ impl Found {
     }
 
     /// After the journal's frames are in the files.
-    pub fn recover(self, disk: &dyn Disk, replay: &mut Replay) -> Result<RecoveredStream, OpenError> {
-        let Found { header, directory, identity, replayed, sealed, missing, unsealed, sealed_bytes, highest_segment_id, touched } =
-            self;
-        let Some(Replayed { state, chain: manifest_chain, chunk, records: _, damage: manifest_damage }) = replayed else {
+    pub fn recover(
+        self,
+        disk: &dyn Disk,
+        replay: &mut Replay,
+    ) -> Result<RecoveredStream, OpenError> {
+        let Found {
+            header,
+            directory,
+            identity,
+            replayed,
+            sealed,
+            missing,
+            unsealed,
+            sealed_bytes,
+            highest_segment_id,
+            touched,
+        } = self;
+        let Some(Replayed {
+            state,
+            chain: manifest_chain,
+            chunk,
+            records: _,
+            damage: manifest_damage,
+        }) = replayed
+        else {
             unreachable!("the manifest is replayed first")
         };
         let producers = match &state.producers {
@@ -243,7 +313,8 @@ impl Found {
             replay,
         };
         if let Some(id) = missing.first() {
-            walk.damage.get_or_insert_with(|| format!("sealed segment {id} is missing"));
+            walk.damage
+                .get_or_insert_with(|| format!("sealed segment {id} is missing"));
         }
         if let Some(last) = sealed.last() {
             walk.chain_after(last)?;
@@ -253,18 +324,36 @@ impl Found {
         }
         if walk.durable_upto > walk.next_sequence {
             let (durable, end) = (walk.durable_upto, walk.next_sequence);
-            walk.damage.get_or_insert_with(|| format!("{durable} records were durable, {end} are found"));
+            walk.damage
+                .get_or_insert_with(|| format!("{durable} records were durable, {end} are found"));
         }
-        let Walk { next_sequence, chain, epoch, producers, damage, recovered, touched, allocated_bytes, .. } = walk;
+        let Walk {
+            next_sequence,
+            chain,
+            epoch,
+            producers,
+            damage,
+            recovered,
+            touched,
+            allocated_bytes,
+            ..
+        } = walk;
         let damage = damage.map(|message| (next_sequence, message));
         if let Some((sequence, message)) = &damage {
             tracing::error!(stream = %header.stream, sequence, message, "the stream is damaged");
         }
-        let epoch = state.segments.values().map(|ledger| ledger.epoch).max().unwrap_or(0).max(epoch);
+        let epoch = state
+            .segments
+            .values()
+            .map(|ledger| ledger.epoch)
+            .max()
+            .unwrap_or(0)
+            .max(epoch);
         let sealed = sealed
             .into_iter()
             .map(|info| {
-                let path = files::segment(&directory, info.base_sequence, info.epoch, info.segment_id);
+                let path =
+                    files::segment(&directory, info.base_sequence, info.epoch, info.segment_id);
                 Sealed::new(info, path, None)
             })
             .collect();
@@ -311,19 +400,31 @@ struct Walk<'a> {
 impl Walk<'_> {
     /// Takes the chain from the seal block of the last sealed segment.
     fn chain_after(&mut self, last: &SealedInfo) -> Result<(), OpenError> {
-        let path = files::segment(self.directory, last.base_sequence, last.epoch, last.segment_id);
+        let path = files::segment(
+            self.directory,
+            last.base_sequence,
+            last.epoch,
+            last.segment_id,
+        );
         let file = self.disk.open_read(&path).map_err(at("open", &path))?;
         let mut block = [0; BLOCK_BYTES];
-        let read = file.read_at(&mut block, SegmentSeal::offset(last.data_end)).map_err(at("read", &path))?;
+        let read = file
+            .read_at(&mut block, SegmentSeal::offset(last.data_end))
+            .map_err(at("read", &path))?;
         match SegmentSeal::decode(&block[..read]) {
-            Ok(seal) if seal.segment_id == last.segment_id && seal.end_sequence == last.end_sequence => {
+            Ok(seal)
+                if seal.segment_id == last.segment_id && seal.end_sequence == last.end_sequence =>
+            {
                 self.chain = Some(seal.chain);
             }
             Ok(_) => {
-                self.damage.get_or_insert_with(|| format!("the seal of segment {} is another's", last.segment_id));
+                self.damage.get_or_insert_with(|| {
+                    format!("the seal of segment {} is another's", last.segment_id)
+                });
             }
             Err(damage) => {
-                self.damage.get_or_insert_with(|| format!("segment {}: {damage}", last.segment_id));
+                self.damage
+                    .get_or_insert_with(|| format!("segment {}: {damage}", last.segment_id));
             }
         }
         Ok(())
@@ -335,28 +436,51 @@ impl Walk<'_> {
         self.durable_upto = self.durable_upto.max(segment.durable_upto);
         let length = segment.file.len().map_err(disk_error("look at"))?;
         let mut block = [0; BLOCK_BYTES];
-        let read = segment.file.read_at(&mut block, 0).map_err(disk_error("read"))?;
+        let read = segment
+            .file
+            .read_at(&mut block, 0)
+            .map_err(disk_error("read"))?;
         let header = match SegmentHeader::decode(&block[..read]) {
-            Ok(header) if header.stream_uuid == self.identity.uuid && header.segment_id == id => header,
+            Ok(header) if header.stream_uuid == self.identity.uuid && header.segment_id == id => {
+                header
+            }
             other => {
-                let why = other.map_or_else(|damage| damage.to_string(), |_| "its header is another's".to_owned());
+                let why = other.map_or_else(
+                    |damage| damage.to_string(),
+                    |_| "its header is another's".to_owned(),
+                );
                 return self.without_header(id, &segment, &why, length);
             }
         };
-        let follows = header.base_sequence == self.next_sequence && self.chain.is_none_or(|chain| chain == header.prev_chain);
+        let follows = header.base_sequence == self.next_sequence
+            && self.chain.is_none_or(|chain| chain == header.prev_chain);
         if !follows {
             return self.out_of_line(id, &segment, &header, length);
         }
         let mut index = SparseIndex::default();
         let producers = &mut self.producers;
-        let start = ScanStart { offset: DATA_OFFSET, next_sequence: header.base_sequence, chain: header.prev_chain };
-        let end = scan(&*segment.file, self.identity.seed, start, |batch, offset| {
-            let fields = batch.fields();
-            index.note(fields.base_sequence, offset);
-            if fields.producer.id != 0 {
-                producers.note(fields.producer.id, fields.producer.seq, batch.count().into(), fields.base_sequence);
-            }
-        })
+        let start = ScanStart {
+            offset: DATA_OFFSET,
+            next_sequence: header.base_sequence,
+            chain: header.prev_chain,
+        };
+        let end = scan(
+            &*segment.file,
+            self.identity.seed,
+            start,
+            |batch, offset| {
+                let fields = batch.fields();
+                index.note(fields.base_sequence, offset);
+                if fields.producer.id != 0 {
+                    producers.note(
+                        fields.producer.id,
+                        fields.producer.seq,
+                        batch.count().into(),
+                        fields.base_sequence,
+                    );
+                }
+            },
+        )
         .map_err(disk_error("read"))?;
         self.replay.segment_bytes += end.offset;
         self.replay.records += end.records;
@@ -369,7 +493,10 @@ impl Walk<'_> {
         if end.records == 0 && self.damage.is_none() {
             // A header and nothing else: its first record never made it.
             self.allocated_bytes -= length;
-            return self.disk.unlink(&segment.path).map_err(disk_error("remove"));
+            return self
+                .disk
+                .unlink(&segment.path)
+                .map_err(disk_error("remove"));
         }
         self.touched.push(segment.file.clone());
         self.recovered.push(RecoveredSegment {
@@ -391,13 +518,23 @@ impl Walk<'_> {
     }
 
     /// Torn or damaged? Torn bytes are kept aside and zeroed, so that they can never become valid later.
-    fn check_end(&mut self, id: u64, segment: &FoundSegment, end: &ScanEnd, length: u64) -> Result<(), OpenError> {
+    fn check_end(
+        &mut self,
+        id: u64,
+        segment: &FoundSegment,
+        end: &ScanEnd,
+        length: u64,
+    ) -> Result<(), OpenError> {
         let disk_error = |verb: &'static str| at(verb, &segment.path);
         if segment.must_reach > end.offset {
-            let stopped = end.stopped_by.as_deref().unwrap_or("nothing is written there");
+            let stopped = end
+                .stopped_by
+                .as_deref()
+                .unwrap_or("nothing is written there");
             let (offset, must) = (end.offset, segment.must_reach);
-            self.damage
-                .get_or_insert_with(|| format!("segment {id} verifies up to {offset}, {must} was durable: {stopped}"));
+            self.damage.get_or_insert_with(|| {
+                format!("segment {id} verifies up to {offset}, {must} was durable: {stopped}")
+            });
             return Ok(());
         }
         if let Some(seal) = self.seal_block(segment, length)? {
@@ -406,20 +543,26 @@ impl Walk<'_> {
             }
             if seal.segment_id == id && seal.data_end > end.offset {
                 let (offset, must) = (end.offset, seal.data_end);
-                self.damage.get_or_insert_with(|| format!("segment {id} verifies up to {offset}, it was sealed at {must}"));
+                self.damage.get_or_insert_with(|| {
+                    format!("segment {id} verifies up to {offset}, it was sealed at {must}")
+                });
                 return Ok(());
             }
         }
-        let Some(written_end) = end_of_written(&*segment.file, end.offset).map_err(disk_error("read"))? else {
+        let Some(written_end) =
+            end_of_written(&*segment.file, end.offset).map_err(disk_error("read"))?
+        else {
             return Ok(());
         };
-        let behind = durable_upto_behind(&*segment.file, self.identity.seed, end.offset).map_err(disk_error("read"))?;
+        let behind = durable_upto_behind(&*segment.file, self.identity.seed, end.offset)
+            .map_err(disk_error("read"))?;
         if let Some(durable_upto) = behind {
             self.durable_upto = self.durable_upto.max(durable_upto);
             if durable_upto > end.next_sequence {
                 let found = end.next_sequence;
-                self.damage
-                    .get_or_insert_with(|| format!("segment {id} holds {found} records, {durable_upto} were durable"));
+                self.damage.get_or_insert_with(|| {
+                    format!("segment {id} holds {found} records, {durable_upto} were durable")
+                });
                 return Ok(());
             }
         }
@@ -429,19 +572,41 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn seal_block(&self, segment: &FoundSegment, length: u64) -> Result<Option<SegmentSeal>, OpenError> {
-        let Some(offset) = length.checked_sub(BLOCK_BYTES as u64) else { return Ok(None) };
+    fn seal_block(
+        &self,
+        segment: &FoundSegment,
+        length: u64,
+    ) -> Result<Option<SegmentSeal>, OpenError> {
+        let Some(offset) = length.checked_sub(BLOCK_BYTES as u64) else {
+            return Ok(None);
+        };
         let mut block = [0; BLOCK_BYTES];
-        let read = segment.file.read_at(&mut block, offset).map_err(at("read", &segment.path))?;
-        Ok(SegmentSeal::decode(&block[..read]).ok().filter(|seal| seal.stream_uuid == self.identity.uuid))
+        let read = segment
+            .file
+            .read_at(&mut block, offset)
+            .map_err(at("read", &segment.path))?;
+        Ok(SegmentSeal::decode(&block[..read])
+            .ok()
+            .filter(|seal| seal.stream_uuid == self.identity.uuid))
     }
 
-    fn quarantine(&mut self, id: u64, segment: &FoundSegment, from: u64, to: u64) -> Result<(), OpenError> {
+    fn quarantine(
+        &mut self,
+        id: u64,
+        segment: &FoundSegment,
+        from: u64,
+        to: u64,
+    ) -> Result<(), OpenError> {
         let directory = files::quarantine(self.directory);
-        self.disk.create_directory(&directory).map_err(at("create", &directory))?;
+        self.disk
+            .create_directory(&directory)
+            .map_err(at("create", &directory))?;
         let length = (to - from).min(QUARANTINE_LIMIT_BYTES) as usize;
         let mut torn = vec![0; length];
-        let read = segment.file.read_at(&mut torn, from).map_err(at("read", &segment.path))?;
+        let read = segment
+            .file
+            .read_at(&mut torn, from)
+            .map_err(at("read", &segment.path))?;
         torn.truncate(read);
         let path = directory.join(format!("{id:020}-{from:020}.torn"));
         replace_file(self.disk, &path, &torn, FileClass::Other).map_err(at("write", &path))?;
@@ -449,7 +614,10 @@ impl Walk<'_> {
         let mut offset = from;
         while offset < to {
             let part = zeroes.len().min((to - offset) as usize);
-            segment.file.write_all_at(&zeroes[..part], offset).map_err(at("zero", &segment.path))?;
+            segment
+                .file
+                .write_all_at(&zeroes[..part], offset)
+                .map_err(at("zero", &segment.path))?;
             offset += part as u64;
         }
         self.replay.torn_bytes += to - from;
@@ -457,11 +625,22 @@ impl Walk<'_> {
     }
 
     /// Made ahead and never used, or torn in its first block.
-    fn without_header(&mut self, id: u64, segment: &FoundSegment, why: &str, length: u64) -> Result<(), OpenError> {
-        let behind = durable_upto_behind(&*segment.file, self.identity.seed, 0).map_err(at("read", &segment.path))?;
+    fn without_header(
+        &mut self,
+        id: u64,
+        segment: &FoundSegment,
+        why: &str,
+        length: u64,
+    ) -> Result<(), OpenError> {
+        let behind = durable_upto_behind(&*segment.file, self.identity.seed, 0)
+            .map_err(at("read", &segment.path))?;
         self.durable_upto = self.durable_upto.max(behind.unwrap_or(0));
-        if segment.must_reach > 0 || behind.is_some_and(|durable_upto| durable_upto > self.next_sequence) {
-            self.damage.get_or_insert_with(|| format!("segment {id} was durable and has no header: {why}"));
+        if segment.must_reach > 0
+            || behind.is_some_and(|durable_upto| durable_upto > self.next_sequence)
+        {
+            self.damage.get_or_insert_with(|| {
+                format!("segment {id} was durable and has no header: {why}")
+            });
             self.allocated_bytes += length;
             return Ok(());
         }
@@ -469,27 +648,44 @@ impl Walk<'_> {
             self.allocated_bytes += length;
             return Ok(());
         }
-        self.disk.unlink(&segment.path).map_err(at("remove", &segment.path))
+        self.disk
+            .unlink(&segment.path)
+            .map_err(at("remove", &segment.path))
     }
 
     /// A segment that does not begin where the one before ends: records between are missing. Where nothing proves that they or
     /// these were durable, they were buffered and are lost together.
-    fn out_of_line(&mut self, id: u64, segment: &FoundSegment, header: &SegmentHeader, length: u64) -> Result<(), OpenError> {
-        let behind = durable_upto_behind(&*segment.file, self.identity.seed, DATA_OFFSET).map_err(at("read", &segment.path))?;
+    fn out_of_line(
+        &mut self,
+        id: u64,
+        segment: &FoundSegment,
+        header: &SegmentHeader,
+        length: u64,
+    ) -> Result<(), OpenError> {
+        let behind = durable_upto_behind(&*segment.file, self.identity.seed, DATA_OFFSET)
+            .map_err(at("read", &segment.path))?;
         self.durable_upto = self.durable_upto.max(behind.unwrap_or(0));
-        if self.damage.is_some() || segment.must_reach > 0 || self.durable_upto > self.next_sequence {
+        if self.damage.is_some() || segment.must_reach > 0 || self.durable_upto > self.next_sequence
+        {
             let (base, expected) = (header.base_sequence, self.next_sequence);
-            self.damage
-                .get_or_insert_with(|| format!("segment {id} begins at sequence {base}, {expected} was expected"));
+            self.damage.get_or_insert_with(|| {
+                format!("segment {id} begins at sequence {base}, {expected} was expected")
+            });
             self.allocated_bytes += length;
             return Ok(());
         }
         let directory = files::quarantine(self.directory);
-        self.disk.create_directory(&directory).map_err(at("create", &directory))?;
+        self.disk
+            .create_directory(&directory)
+            .map_err(at("create", &directory))?;
         let to = directory.join(format!("{id:020}.segment"));
-        self.disk.rename(&segment.path, &to).map_err(at("rename", &segment.path))?;
+        self.disk
+            .rename(&segment.path, &to)
+            .map_err(at("rename", &segment.path))?;
         let segments = files::segments(self.directory);
-        self.disk.sync_directory(&segments).map_err(at("sync", &segments))?;
+        self.disk
+            .sync_directory(&segments)
+            .map_err(at("sync", &segments))?;
         self.replay.torn_bytes += length;
         Ok(())
     }

@@ -10,7 +10,7 @@ use aof2_format::{ClusterId, FORMAT_VERSION, NodeId, VolumeId};
 use crate::engine::Identity;
 use crate::engine::shared::Volume;
 use crate::error::OpenError;
-use crate::io::{Disk, DirectoryLock, FileClass, Rng, read_file, replace_file};
+use crate::io::{DirectoryLock, Disk, FileClass, Rng, read_file, replace_file};
 use crate::segment::files;
 use crate::tier_port::{ClaimError, Claims, VolumeIdentity};
 
@@ -20,8 +20,14 @@ pub(crate) fn lock(disk: &dyn Disk, root: &Path) -> Result<Box<dyn DirectoryLock
     disk.create_directory(root).map_err(at("create", root))?;
     let path = root.join(file::LOCK);
     disk.lock(&path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::WouldBlock => OpenError::Locked { path: root.to_owned() },
-        _ => OpenError::Disk { verb: "lock", path, source },
+        std::io::ErrorKind::WouldBlock => OpenError::Locked {
+            path: root.to_owned(),
+        },
+        _ => OpenError::Disk {
+            verb: "lock",
+            path,
+            source,
+        },
     })
 }
 
@@ -72,7 +78,8 @@ pub(crate) fn identify(
         check_claims(&**claims, &volume.identity)?;
     }
     if is_new {
-        replace_file(disk, &path, &stored.encode(), FileClass::Other).map_err(at("write", &path))?;
+        replace_file(disk, &path, &stored.encode(), FileClass::Other)
+            .map_err(at("write", &path))?;
     }
     Ok(volume)
 }
@@ -85,22 +92,38 @@ fn read_identity(
     cluster_id: ClusterId,
 ) -> Result<StoredIdentity, OpenError> {
     let bytes = read_file(disk, path, IDENTITY_LIMIT_BYTES).map_err(at("read", path))?;
-    let newer = |found: u32| OpenError::NewerFormat { path: root.to_owned(), found, known: FORMAT_VERSION.into() };
+    let newer = |found: u32| OpenError::NewerFormat {
+        path: root.to_owned(),
+        found,
+        known: FORMAT_VERSION.into(),
+    };
     let stored = StoredIdentity::decode(&bytes).map_err(|damage| match damage {
-        aof2_format::Damage::Version { what: _, found, supported: _ } => newer(found),
-        other => OpenError::Damaged { path: path.to_owned(), message: other.to_string() },
+        aof2_format::Damage::Version {
+            what: _,
+            found,
+            supported: _,
+        } => newer(found),
+        other => OpenError::Damaged {
+            path: path.to_owned(),
+            message: other.to_string(),
+        },
     })?;
     if stored.format_version > FORMAT_VERSION {
         return Err(newer(stored.format_version.into()));
     }
-    let foreign = |field: &'static str, found: String, expected: String| OpenError::ForeignDirectory {
-        path: root.to_owned(),
-        field,
-        found,
-        expected,
-    };
+    let foreign =
+        |field: &'static str, found: String, expected: String| OpenError::ForeignDirectory {
+            path: root.to_owned(),
+            field,
+            found,
+            expected,
+        };
     if stored.cluster_id != cluster_id {
-        return Err(foreign("cluster", stored.cluster_id.to_string(), cluster_id.to_string()));
+        return Err(foreign(
+            "cluster",
+            stored.cluster_id.to_string(),
+            cluster_id.to_string(),
+        ));
     }
     if stored.node != identity.node {
         return Err(foreign("node", stored.node, identity.node.clone()));
@@ -112,13 +135,24 @@ fn check_claims(claims: &dyn Claims, volume: &VolumeIdentity) -> Result<(), Open
     match claims.check_volume(volume) {
         Ok(()) => Ok(()),
         Err(ClaimError::Pending { message }) => {
-            tracing::warn!(message, "Tier 2 did not tell who owns this node's streams; opening without it");
+            tracing::warn!(
+                message,
+                "Tier 2 did not tell who owns this node's streams; opening without it"
+            );
             Ok(())
         }
-        Err(ClaimError::VolumeLost { streams }) => Err(OpenError::VolumeLost { node: volume.node.clone(), streams }),
-        Err(ClaimError::NotOwner { stream, owner: _, address: _ }) => {
-            Err(OpenError::VolumeLost { node: volume.node.clone(), streams: vec![stream] })
-        }
+        Err(ClaimError::VolumeLost { streams }) => Err(OpenError::VolumeLost {
+            node: volume.node.clone(),
+            streams,
+        }),
+        Err(ClaimError::NotOwner {
+            stream,
+            owner: _,
+            address: _,
+        }) => Err(OpenError::VolumeLost {
+            node: volume.node.clone(),
+            streams: vec![stream],
+        }),
         Err(ClaimError::PrefixInUse { cluster_id }) => Err(OpenError::PrefixInUse { cluster_id }),
     }
 }

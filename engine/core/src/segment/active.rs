@@ -40,13 +40,24 @@ pub(crate) struct ActiveSegment {
 #[derive(Debug)]
 pub(crate) enum GrowError {
     Refused(Refusal),
-    Disk { verb: &'static str, path: PathBuf, source: io::Error },
+    Disk {
+        verb: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
 }
 
 impl ActiveSegment {
     /// A synced, empty file with its first blocks. Its header and its name come with its first record.
-    pub fn create(disk: &dyn Disk, space: &Space, spare: &Path, id: u64) -> Result<Arc<ActiveSegment>, GrowError> {
-        space.take(FIRST_ALLOCATION_BYTES).map_err(GrowError::Refused)?;
+    pub fn create(
+        disk: &dyn Disk,
+        space: &Space,
+        spare: &Path,
+        id: u64,
+    ) -> Result<Arc<ActiveSegment>, GrowError> {
+        space
+            .take(FIRST_ALLOCATION_BYTES)
+            .map_err(GrowError::Refused)?;
         let made = Self::create_file(disk, spare);
         match made {
             Ok(file) => {
@@ -62,13 +73,21 @@ impl ActiveSegment {
     }
 
     fn create_file(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn DiskFile>, GrowError> {
-        let at = |verb: &'static str| move |source: io::Error| GrowError::Disk { verb, path: path.to_owned(), source };
+        let at = |verb: &'static str| {
+            move |source: io::Error| GrowError::Disk {
+                verb,
+                path: path.to_owned(),
+                source,
+            }
+        };
         let directory = path.parent().unwrap_or(Path::new("."));
         let temporary = temporary_path(path);
         if disk.exists(&temporary).map_err(at("look for"))? {
             disk.unlink(&temporary).map_err(at("remove"))?;
         }
-        let file = disk.create(&temporary, FileClass::Segment).map_err(at("create"))?;
+        let file = disk
+            .create(&temporary, FileClass::Segment)
+            .map_err(at("create"))?;
         if let Err(error) = file.allocate(0, FIRST_ALLOCATION_BYTES) {
             // Best effort: recovery removes what is left.
             let _ = disk.unlink(&temporary);
@@ -76,7 +95,8 @@ impl ActiveSegment {
         }
         file.sync_all().map_err(at("sync"))?;
         disk.rename(&temporary, path).map_err(at("rename"))?;
-        disk.sync_directory(directory).map_err(at("sync the directory of"))?;
+        disk.sync_directory(directory)
+            .map_err(at("sync the directory of"))?;
         Ok(file)
     }
 
@@ -118,7 +138,8 @@ impl ActiveSegment {
     pub fn begin(&self, base_sequence: u64, epoch: u32, unix_nanos: i64) {
         self.base_sequence.store(base_sequence, Ordering::Release);
         self.epoch.store(epoch, Ordering::Release);
-        self.opened_unix_nanos.store(u64::try_from(unix_nanos).unwrap_or(0), Ordering::Release);
+        self.opened_unix_nanos
+            .store(u64::try_from(unix_nanos).unwrap_or(0), Ordering::Release);
     }
 
     pub fn base_sequence(&self) -> u64 {
@@ -128,7 +149,9 @@ impl ActiveSegment {
     /// Gives the file its own name, durably. Done once; recovery takes either name.
     pub fn name(&self, disk: &dyn Disk, path: &Path) -> io::Result<()> {
         let mut spare = self.spare.lock();
-        let Some(from) = spare.as_ref() else { return Ok(()) };
+        let Some(from) = spare.as_ref() else {
+            return Ok(());
+        };
         disk.rename(from, path)?;
         disk.sync_directory(path.parent().unwrap_or(Path::new(".")))?;
         *spare = None;
@@ -170,7 +193,9 @@ impl ActiveSegment {
             return Ok(());
         }
         let needed = end.next_multiple_of(FIRST_ALLOCATION_BYTES) - allocated;
-        let doubled = (allocated * 2).min(target_bytes.next_multiple_of(FIRST_ALLOCATION_BYTES)).saturating_sub(allocated);
+        let doubled = (allocated * 2)
+            .min(target_bytes.next_multiple_of(FIRST_ALLOCATION_BYTES))
+            .saturating_sub(allocated);
         if doubled > needed && self.take(space, allocated, doubled).is_ok() {
             return Ok(());
         }
@@ -186,7 +211,11 @@ impl ActiveSegment {
             }
             Err(source) => {
                 space.remove_segment(more);
-                let error = GrowError::Disk { verb: "allocate", path: self.file.path().to_owned(), source };
+                let error = GrowError::Disk {
+                    verb: "allocate",
+                    path: self.file.path().to_owned(),
+                    source,
+                };
                 Err(no_space_is_refused(error, space))
             }
         }
@@ -196,7 +225,10 @@ impl ActiveSegment {
     pub fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         assert_eq!(offset, self.written(), "bytes reach a segment in order");
         let end = offset + bytes.len() as u64;
-        assert!(end <= self.allocated(), "bytes are staged only where blocks are allocated");
+        assert!(
+            end <= self.allocated(),
+            "bytes are staged only where blocks are allocated"
+        );
         self.file.write_all_at(bytes, offset)?;
         self.written.store(end, Ordering::Release);
         Ok(())

@@ -37,8 +37,17 @@ pub(crate) fn quarantine(stream_directory: &Path) -> PathBuf {
     stream_directory.join(file::QUARANTINE_DIR)
 }
 
-pub(crate) fn segment(stream_directory: &Path, base_sequence: u64, epoch: u32, segment_id: u64) -> PathBuf {
-    segments(stream_directory).join(file::segment(&SegmentRef { base_sequence, epoch, segment_id }))
+pub(crate) fn segment(
+    stream_directory: &Path,
+    base_sequence: u64,
+    epoch: u32,
+    segment_id: u64,
+) -> PathBuf {
+    segments(stream_directory).join(file::segment(&SegmentRef {
+        base_sequence,
+        epoch,
+        segment_id,
+    }))
 }
 
 pub(crate) fn spare(stream_directory: &Path, segment_id: u64) -> PathBuf {
@@ -47,5 +56,7 @@ pub(crate) fn spare(stream_directory: &Path, segment_id: u64) -> PathBuf {
 
 pub(crate) fn parse_spare(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SPARE_SUFFIX)?;
-    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok()).flatten()
+    (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+        .then(|| digits.parse().ok())
+        .flatten()
 }

@@ -12,14 +12,20 @@ pub(crate) struct SparseIndex {
 impl SparseIndex {
     /// Notes a batch: its first sequence and its offset. Most are not kept.
     pub fn note(&mut self, sequence: u64, offset: u64) {
-        if self.entries.last().is_none_or(|(_, last)| offset >= last + STRETCH_BYTES) {
+        if self
+            .entries
+            .last()
+            .is_none_or(|(_, last)| offset >= last + STRETCH_BYTES)
+        {
             self.entries.push((sequence, offset));
         }
     }
 
     /// Offset of a batch at or before the one that holds `sequence`.
     pub fn find(&self, sequence: u64) -> Option<u64> {
-        let after = self.entries.partition_point(|(first, _)| *first <= sequence);
+        let after = self
+            .entries
+            .partition_point(|(first, _)| *first <= sequence);
         after.checked_sub(1).map(|at| self.entries[at].1)
     }
 }
@@ -35,7 +41,10 @@ mod tests {
         for batch in 0..100u64 {
             index.note(batch * 10, 64 + batch * 10_000);
         }
-        assert!(index.entries.len() < 40, "most batches have no entry of their own");
+        assert!(
+            index.entries.len() < 40,
+            "most batches have no entry of their own"
+        );
         for sequence in 0..1000u64 {
             let offset = index.find(sequence).unwrap();
             let batch = (offset - 64) / 10_000;

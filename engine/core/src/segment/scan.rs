@@ -40,14 +40,29 @@ pub(crate) fn scan(
     mut on_batch: impl FnMut(&RecordBatch<'_>, u64),
 ) -> io::Result<ScanEnd> {
     let mut window = Window::new(file, start.offset)?;
-    let ScanStart { offset, next_sequence, chain } = start;
-    let mut end = ScanEnd { offset, next_sequence, chain, records: 0, durable_upto: 0, stopped_by: None };
+    let ScanStart {
+        offset,
+        next_sequence,
+        chain,
+    } = start;
+    let mut end = ScanEnd {
+        offset,
+        next_sequence,
+        chain,
+        records: 0,
+        durable_upto: 0,
+        stopped_by: None,
+    };
     loop {
         window.fill_batch(seed)?;
         let batch = match record_batch::decode(window.bytes(), seed) {
             Ok(batch) => batch,
             Err(damage) => {
-                let is_end = window.bytes().iter().take(HEADER_BYTES).all(|byte| *byte == 0);
+                let is_end = window
+                    .bytes()
+                    .iter()
+                    .take(HEADER_BYTES)
+                    .all(|byte| *byte == 0);
                 end.stopped_by = (!is_end).then(|| damage.to_string());
                 return Ok(end);
             }
@@ -73,7 +88,11 @@ pub(crate) fn scan(
 
 /// Greatest `durable_upto` of any batch header that verifies behind `offset`: what is left of bytes behind a hole tells whether
 /// the hole had been acknowledged.
-pub(crate) fn durable_upto_behind(file: &dyn DiskFile, seed: Seed, offset: u64) -> io::Result<Option<u64>> {
+pub(crate) fn durable_upto_behind(
+    file: &dyn DiskFile,
+    seed: Seed,
+    offset: u64,
+) -> io::Result<Option<u64>> {
     let magic = record_batch::MAGIC.to_le_bytes();
     let mut found: Option<u64> = None;
     let mut window = Window::new(file, offset)?;
@@ -141,7 +160,13 @@ struct Window<'a> {
 
 impl<'a> Window<'a> {
     fn new(file: &'a dyn DiskFile, offset: u64) -> io::Result<Window<'a>> {
-        Ok(Window { file, buffer: Vec::new(), at: 0, read_to: offset, length: file.len()? })
+        Ok(Window {
+            file,
+            buffer: Vec::new(),
+            at: 0,
+            read_to: offset,
+            length: file.len()?,
+        })
     }
 
     fn bytes(&self) -> &[u8] {
@@ -177,7 +202,9 @@ impl<'a> Window<'a> {
         let more = READ_BYTES.min((self.length - self.read_to) as usize);
         let before = self.buffer.len();
         self.buffer.resize(before + more, 0);
-        let read = self.file.read_at(&mut self.buffer[before..], self.read_to)?;
+        let read = self
+            .file
+            .read_at(&mut self.buffer[before..], self.read_to)?;
         self.buffer.truncate(before + read);
         self.read_to += read as u64;
         Ok(read > 0)

@@ -35,7 +35,14 @@ pub(crate) fn run(shared: &Shared, work: SealWork) {
 }
 
 fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
-    let SealWork { stream, segment, end, end_sequence, chain, producers } = work;
+    let SealWork {
+        stream,
+        segment,
+        end,
+        end_sequence,
+        chain,
+        producers,
+    } = work;
     if !write_all_of(shared, stream, segment, *end)? {
         return Ok(());
     }
@@ -63,9 +70,22 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
         sealed_unix_nanos: shared.clock.unix_nanos(),
         flush_failure: false,
     };
-    let info = SealedInfo { segment_id: segment.id, epoch, base_sequence, end_sequence: *end_sequence, data_end: *end, crc64 };
-    segment.file.write_all_at(&block.encode(), SegmentSeal::offset(*end)).map_err(at("write"))?;
-    segment.file.truncate(info.file_bytes()).map_err(at("truncate"))?;
+    let info = SealedInfo {
+        segment_id: segment.id,
+        epoch,
+        base_sequence,
+        end_sequence: *end_sequence,
+        data_end: *end,
+        crc64,
+    };
+    segment
+        .file
+        .write_all_at(&block.encode(), SegmentSeal::offset(*end))
+        .map_err(at("write"))?;
+    segment
+        .file
+        .truncate(info.file_bytes())
+        .map_err(at("truncate"))?;
     segment.file.sync_all().map_err(at("sync"))?;
     let given_back = segment.allocated().saturating_sub(info.file_bytes());
     segment.note_length(info.file_bytes());
@@ -79,9 +99,16 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
             watermark: *end_sequence,
             flush_failure: false,
         },
-        ManifestEvent::CustomEvent { schema_id: producer_table::SCHEMA_ID, blob: producer_table::encode(producers) },
+        ManifestEvent::CustomEvent {
+            schema_id: producer_table::SCHEMA_ID,
+            blob: producer_table::encode(producers),
+        },
     ];
-    if stream.manifest.commit(shared, stream, segment.id, events).is_err() {
+    if stream
+        .manifest
+        .commit(shared, stream, segment.id, events)
+        .is_err()
+    {
         return Ok(());
     }
     let index = segment.index.lock().clone();
@@ -91,7 +118,9 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
     if let Some(_publishing) = shared.poison.publish() {
         stream.publish_durable(*end_sequence);
     }
-    shared.checkpoint.forget_segment(stream.identity.number, segment.id);
+    shared
+        .checkpoint
+        .forget_segment(stream.identity.number, segment.id);
     add(&shared.counters.segments_sealed, 1);
     let hook = shared.seal_hook.read().clone();
     if let Some(hook) = hook
@@ -103,7 +132,12 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
 }
 
 /// Gets every byte of the segment into its file. False when the store ends first.
-fn write_all_of(shared: &Shared, stream: &Arc<Stream>, segment: &ActiveSegment, end: u64) -> Result<bool, WriteError> {
+fn write_all_of(
+    shared: &Shared,
+    stream: &Arc<Stream>,
+    segment: &ActiveSegment,
+    end: u64,
+) -> Result<bool, WriteError> {
     loop {
         stream.write_out(shared, true)?;
         if segment.written() >= end {

@@ -49,7 +49,12 @@ impl AsRef<[u8]> for Owner {
 impl Sealed {
     /// `index` is built at the first read where it is not known.
     pub fn new(info: SealedInfo, path: PathBuf, index: Option<SparseIndex>) -> Sealed {
-        Sealed { info, path, map: OnceLock::new(), index: Mutex::new(index.map(Arc::new)) }
+        Sealed {
+            info,
+            path,
+            map: OnceLock::new(),
+            index: Mutex::new(index.map(Arc::new)),
+        }
     }
 
     pub fn map(&self, disk: &dyn Disk) -> std::io::Result<Arc<Map>> {
@@ -90,7 +95,9 @@ fn build_index(bytes: &[u8], seed: Seed) -> SparseIndex {
     let mut index = SparseIndex::default();
     let mut offset = DATA_OFFSET as usize;
     while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
-        let Ok(header) = record_batch::decode_header(rest, seed) else { break };
+        let Ok(header) = record_batch::decode_header(rest, seed) else {
+            break;
+        };
         index.note(header.fields.base_sequence, offset as u64);
         offset += header.batch_bytes();
     }

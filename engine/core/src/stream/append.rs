@@ -50,14 +50,22 @@ impl Stream {
     ) -> Result<Outcome, Refused> {
         let admission = shared.space.admission();
         if let Some(reason) = &*admission {
-            return Err((AppendError::Draining { reason: reason.clone() }, callback));
+            return Err((
+                AppendError::Draining {
+                    reason: reason.clone(),
+                },
+                callback,
+            ));
         }
         if let Err(error) = self.check_open(shared, staged) {
             return Err((error, callback));
         }
         let count = u64::from(body.count);
         if let Some(producer) = request.producer {
-            match staged.producers.judge(producer.id, producer.first_seq, count) {
+            match staged
+                .producers
+                .judge(producer.id, producer.first_seq, count)
+            {
                 Verdict::New => {}
                 Verdict::Gap { next } => {
                     let error = AppendError::SequenceGap {
@@ -70,12 +78,26 @@ impl Stream {
                 }
                 Verdict::Duplicate { first_sequence } => {
                     add(&shared.counters.duplicates, count);
-                    let appended = Appended { first_sequence, count: body.count, duplicate: true };
-                    return Ok(self.acknowledge(shared, staged, request.durability, appended, callback));
+                    let appended = Appended {
+                        first_sequence,
+                        count: body.count,
+                        duplicate: true,
+                    };
+                    return Ok(self.acknowledge(
+                        shared,
+                        staged,
+                        request.durability,
+                        appended,
+                        callback,
+                    ));
                 }
             }
         }
-        if let Some(Refusal::Quota { total_bytes, quota_bytes }) = shared.space.over_quota() {
+        if let Some(Refusal::Quota {
+            total_bytes,
+            quota_bytes,
+        }) = shared.space.over_quota()
+        {
             return Err((self.at_quota(total_bytes, quota_bytes), callback));
         }
         if staged.active.is_none() {
@@ -91,22 +113,35 @@ impl Stream {
             Err(error) => return Err((error, callback)),
         };
         let first_sequence = self.put(shared, staged, &active, &request, body);
-        let appended = Appended { first_sequence, count: body.count, duplicate: false };
+        let appended = Appended {
+            first_sequence,
+            count: body.count,
+            duplicate: false,
+        };
         Ok(self.acknowledge(shared, staged, request.durability, appended, callback))
     }
 
     fn check_open(&self, shared: &Shared, staged: &Staged) -> Result<(), AppendError> {
         if shared.poison.is_set() {
-            return Err(AppendError::Poisoned { message: shared.poison.reason() });
+            return Err(AppendError::Poisoned {
+                message: shared.poison.reason(),
+            });
         }
         match &staged.barred {
             None => {}
             Some(Barred::Damaged { sequence, message }) => {
                 let message = format!("from sequence {sequence}: {message}");
-                return Err(AppendError::Damaged { stream: self.name.to_string(), message });
+                return Err(AppendError::Damaged {
+                    stream: self.name.to_string(),
+                    message,
+                });
             }
             Some(Barred::Superseded { to }) => {
-                return Err(AppendError::Superseded { stream: self.name.to_string(), from: self.epoch().into(), to: *to });
+                return Err(AppendError::Superseded {
+                    stream: self.name.to_string(),
+                    from: self.epoch().into(),
+                    to: *to,
+                });
             }
             Some(Barred::Gone) => unreachable!("the caller looks the name up again"),
         }
@@ -124,7 +159,9 @@ impl Stream {
         AppendError::WouldBlock {
             stream: self.name.to_string(),
             kind: WouldBlockKind::Admission,
-            message: format!("Tier 0 would hold {total_bytes} bytes, tier0.instance_quota_bytes is {quota_bytes}"),
+            message: format!(
+                "Tier 0 would hold {total_bytes} bytes, tier0.instance_quota_bytes is {quota_bytes}"
+            ),
         }
     }
 
@@ -142,16 +179,25 @@ impl Stream {
         if end > target_bytes && staged.tail > 0 {
             if staged.next.is_some() {
                 self.roll(shared, staged);
-                let Some(next) = staged.active.clone() else { return Ok(None) };
+                let Some(next) = staged.active.clone() else {
+                    return Ok(None);
+                };
                 active = next;
             } else {
                 self.ask_for_next(shared, staged);
                 // The next one is late. The target gives way before the caller does, up to twice its size.
-                if end > target_bytes.saturating_mul(2).min(aof2_format::segment::MAX_SEGMENT_BYTES) {
+                if end
+                    > target_bytes
+                        .saturating_mul(2)
+                        .min(aof2_format::segment::MAX_SEGMENT_BYTES)
+                {
                     return Err(AppendError::WouldBlock {
                         stream: self.name.to_string(),
                         kind: WouldBlockKind::Rollover,
-                        message: format!("segment {} is full and the next one is not ready", active.id),
+                        message: format!(
+                            "segment {} is full and the next one is not ready",
+                            active.id
+                        ),
                     });
                 }
             }
@@ -169,13 +215,22 @@ impl Stream {
     /// What a caller is told when no blocks were given.
     pub fn cannot_grow(&self, shared: &Shared, error: GrowError) -> AppendError {
         match error {
-            GrowError::Refused(Refusal::Quota { total_bytes, quota_bytes }) => self.at_quota(total_bytes, quota_bytes),
-            GrowError::Refused(Refusal::Full { free_bytes, reserve_bytes }) => {
-                AppendError::DiskFull { free_bytes, reserve_bytes }
-            }
+            GrowError::Refused(Refusal::Quota {
+                total_bytes,
+                quota_bytes,
+            }) => self.at_quota(total_bytes, quota_bytes),
+            GrowError::Refused(Refusal::Full {
+                free_bytes,
+                reserve_bytes,
+            }) => AppendError::DiskFull {
+                free_bytes,
+                reserve_bytes,
+            },
             GrowError::Disk { verb, path, source } => {
                 shared.poison.set(verb, &path, &source);
-                AppendError::Poisoned { message: shared.poison.reason() }
+                AppendError::Poisoned {
+                    message: shared.poison.reason(),
+                }
             }
         }
     }
@@ -233,9 +288,12 @@ impl Stream {
             base_sequence: first_sequence,
             epoch: self.epoch(),
             prev_chain: staged.chain,
-            producer: request
-                .producer
-                .map_or_else(Default::default, |producer| record_batch::Producer { id: producer.id, seq: producer.first_seq }),
+            producer: request.producer.map_or_else(Default::default, |producer| {
+                record_batch::Producer {
+                    id: producer.id,
+                    seq: producer.first_seq,
+                }
+            }),
             appended_unix_nanos: now,
             durable_upto: self.durable(),
         };
@@ -243,7 +301,9 @@ impl Stream {
         staged.chain = record_batch::encode_header(&mut header, &fields, body, self.identity.seed);
         staged.open.extend_from_slice(&header);
         for payload in &request.payloads {
-            staged.open.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+            staged
+                .open
+                .extend_from_slice(&(payload.len() as u32).to_le_bytes());
             staged.open.extend_from_slice(payload);
         }
         active.index.lock().note(first_sequence, staged.tail);
@@ -252,7 +312,12 @@ impl Stream {
         active.note_staged(staged.tail);
         staged.next_sequence += u64::from(body.count);
         if let Some(producer) = request.producer {
-            staged.producers.note(producer.id, producer.first_seq, u64::from(body.count), first_sequence);
+            staged.producers.note(
+                producer.id,
+                producer.first_seq,
+                u64::from(body.count),
+                first_sequence,
+            );
         }
         shared.staging.add(need as u64);
         add(&shared.counters.records_appended, u64::from(body.count));
@@ -266,7 +331,13 @@ impl Stream {
 
     /// The segment's header goes the way of the records: staged, journaled, written. `SegmentOpened` is staged before it, so the
     /// round that makes its first record durable makes that durable too.
-    fn begin_segment(self: &Arc<Self>, shared: &Shared, staged: &mut Staged, active: &Arc<ActiveSegment>, now: i64) {
+    fn begin_segment(
+        self: &Arc<Self>,
+        shared: &Shared,
+        staged: &mut Staged,
+        active: &Arc<ActiveSegment>,
+        now: i64,
+    ) {
         let base_sequence = staged.next_sequence;
         active.begin(base_sequence, self.epoch(), now);
         let header = SegmentHeader {
@@ -284,8 +355,12 @@ impl Stream {
         staged.tail = BLOCK_BYTES as u64;
         staged.position += BLOCK_BYTES as u64;
         self.segments.write().push(Entry::Open(active.clone()));
-        self.manifest.stage_segment_opened(shared, self, active.id, base_sequence);
-        shared.work.push(Work::Name { stream: self.clone(), segment: active.clone() });
+        self.manifest
+            .stage_segment_opened(shared, self, active.id, base_sequence);
+        shared.work.push(Work::Name {
+            stream: self.clone(),
+            segment: active.clone(),
+        });
     }
 
     pub fn ask_for_write_out(self: &Arc<Self>, shared: &Shared, staged: &mut Staged) {

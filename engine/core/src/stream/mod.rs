@@ -89,8 +89,13 @@ impl Entry {
 /// Why a stream takes no appends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Barred {
-    Damaged { sequence: u64, message: String },
-    Superseded { to: u64 },
+    Damaged {
+        sequence: u64,
+        message: String,
+    },
+    Superseded {
+        to: u64,
+    },
     /// Its first claim failed and it is out of the table: look the name up again.
     Gone,
 }
@@ -149,7 +154,12 @@ impl Piece {
 }
 
 impl Staged {
-    pub fn new(next_sequence: u64, chain: u32, next_segment_id: u64, producers: Producers) -> Staged {
+    pub fn new(
+        next_sequence: u64,
+        chain: u32,
+        next_segment_id: u64,
+        producers: Producers,
+    ) -> Staged {
         Staged {
             next_sequence,
             chain,
@@ -187,7 +197,12 @@ impl Staged {
         let bytes = self.open.split().freeze();
         let start = self.position - bytes.len() as u64;
         let length = bytes.len() as u64;
-        self.pieces.push_back(Piece { segment: active.clone(), offset: self.open_offset, start, bytes });
+        self.pieces.push_back(Piece {
+            segment: active.clone(),
+            offset: self.open_offset,
+            start,
+            bytes,
+        });
         self.open_offset += length;
     }
 

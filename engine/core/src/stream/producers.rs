@@ -43,7 +43,11 @@ pub(crate) struct Producers {
 impl Producers {
     pub fn judge(&self, producer_id: u64, first_producer_seq: u64, count: u64) -> Verdict {
         let Some(sent) = self.sent.get(&producer_id) else {
-            return if first_producer_seq == 0 { Verdict::New } else { Verdict::Gap { next: 0 } };
+            return if first_producer_seq == 0 {
+                Verdict::New
+            } else {
+                Verdict::Gap { next: 0 }
+            };
         };
         if first_producer_seq == sent.next {
             return Verdict::New;
@@ -56,13 +60,24 @@ impl Producers {
             .runs
             .iter()
             .rev()
-            .find(|run| run.first_producer_seq <= first_producer_seq && first_producer_seq < run.first_producer_seq + run.count)
-            .map_or(UNKNOWN_SEQUENCE, |run| run.first_sequence + (first_producer_seq - run.first_producer_seq));
+            .find(|run| {
+                run.first_producer_seq <= first_producer_seq
+                    && first_producer_seq < run.first_producer_seq + run.count
+            })
+            .map_or(UNKNOWN_SEQUENCE, |run| {
+                run.first_sequence + (first_producer_seq - run.first_producer_seq)
+            });
         Verdict::Duplicate { first_sequence }
     }
 
     /// Notes a batch that was staged or recovered. Batches come in the order of their sequences.
-    pub fn note(&mut self, producer_id: u64, first_producer_seq: u64, count: u64, first_sequence: u64) {
+    pub fn note(
+        &mut self,
+        producer_id: u64,
+        first_producer_seq: u64,
+        count: u64,
+        first_sequence: u64,
+    ) {
         if !self.sent.contains_key(&producer_id) && self.sent.len() >= PRODUCERS_PER_STREAM {
             self.forget_the_most_silent();
         }
@@ -79,13 +94,20 @@ impl Producers {
                 if sent.runs.len() == RUNS_PER_PRODUCER {
                     sent.runs.pop_front();
                 }
-                sent.runs.push_back(Run { first_producer_seq, first_sequence, count });
+                sent.runs.push_back(Run {
+                    first_producer_seq,
+                    first_sequence,
+                    count,
+                });
             }
         }
     }
 
+    #[cfg(test)]
     pub fn last_seq(&self, producer_id: u64) -> Option<u64> {
-        self.sent.get(&producer_id).and_then(|sent| sent.next.checked_sub(1))
+        self.sent
+            .get(&producer_id)
+            .and_then(|sent| sent.next.checked_sub(1))
     }
 
     /// Last producer number that lies before `durable` (a count of records), where the runs still tell.
@@ -97,11 +119,17 @@ impl Producers {
                 return Some(run.first_producer_seq + count - 1);
             }
         }
-        sent.runs.front().and_then(|oldest| oldest.first_producer_seq.checked_sub(1))
+        sent.runs
+            .front()
+            .and_then(|oldest| oldest.first_producer_seq.checked_sub(1))
     }
 
     fn forget_the_most_silent(&mut self) {
-        let silent = self.sent.iter().min_by_key(|(_, sent)| sent.runs.back().map(|run| run.first_sequence)).map(|(id, _)| *id);
+        let silent = self
+            .sent
+            .iter()
+            .min_by_key(|(_, sent)| sent.runs.back().map(|run| run.first_sequence))
+            .map(|(id, _)| *id);
         if let Some(id) = silent {
             self.sent.remove(&id);
         }
@@ -127,9 +155,18 @@ mod tests {
         producers.note(7, 0, 2, 10);
         producers.note(9, 0, 1, 12);
         producers.note(7, 2, 3, 13);
-        assert_eq!(producers.judge(7, 0, 2), Verdict::Duplicate { first_sequence: 10 });
-        assert_eq!(producers.judge(7, 1, 1), Verdict::Duplicate { first_sequence: 11 });
-        assert_eq!(producers.judge(7, 3, 2), Verdict::Duplicate { first_sequence: 14 });
+        assert_eq!(
+            producers.judge(7, 0, 2),
+            Verdict::Duplicate { first_sequence: 10 }
+        );
+        assert_eq!(
+            producers.judge(7, 1, 1),
+            Verdict::Duplicate { first_sequence: 11 }
+        );
+        assert_eq!(
+            producers.judge(7, 3, 2),
+            Verdict::Duplicate { first_sequence: 14 }
+        );
         assert_eq!(producers.judge(7, 5, 1), Verdict::New);
     }
 
@@ -139,7 +176,11 @@ mod tests {
         assert_eq!(producers.judge(7, 1, 1), Verdict::Gap { next: 0 });
         producers.note(7, 0, 2, 0);
         assert_eq!(producers.judge(7, 3, 1), Verdict::Gap { next: 2 });
-        assert_eq!(producers.judge(7, 1, 2), Verdict::Gap { next: 2 }, "a batch that is half known is not taken apart");
+        assert_eq!(
+            producers.judge(7, 1, 2),
+            Verdict::Gap { next: 2 },
+            "a batch that is half known is not taken apart"
+        );
         assert_eq!(producers.judge(7, u64::MAX, 2), Verdict::Gap { next: 2 });
     }
 
@@ -149,8 +190,16 @@ mod tests {
         for batch in 0..RUNS_PER_PRODUCER as u64 + 5 {
             producers.note(7, batch, 1, batch * 2);
         }
-        assert_eq!(producers.judge(7, 0, 1), Verdict::Duplicate { first_sequence: UNKNOWN_SEQUENCE });
-        assert_eq!(producers.judge(7, 6, 1), Verdict::Duplicate { first_sequence: 12 });
+        assert_eq!(
+            producers.judge(7, 0, 1),
+            Verdict::Duplicate {
+                first_sequence: UNKNOWN_SEQUENCE
+            }
+        );
+        assert_eq!(
+            producers.judge(7, 6, 1),
+            Verdict::Duplicate { first_sequence: 12 }
+        );
     }
 
     #[test]

@@ -33,14 +33,30 @@ pub struct Reader {
 
 impl std::fmt::Debug for Reader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reader").field("stream", &self.stream.name).field("next", &self.next).finish_non_exhaustive()
+        f.debug_struct("Reader")
+            .field("stream", &self.stream.name)
+            .field("next", &self.next)
+            .finish_non_exhaustive()
     }
 }
 
 impl Reader {
-    pub(crate) fn new(shared: Arc<Shared>, stream: Arc<Stream>, from: u64, limit: u64, include_staged: bool) -> Reader {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        stream: Arc<Stream>,
+        from: u64,
+        limit: u64,
+        include_staged: bool,
+    ) -> Reader {
         let left = if limit == 0 { u64::MAX } else { limit };
-        Reader { shared, stream, next: from, left, include_staged, cursor: None }
+        Reader {
+            shared,
+            stream,
+            next: from,
+            left,
+            include_staged,
+            cursor: None,
+        }
     }
 
     /// Sequence of the record that comes next.
@@ -53,12 +69,20 @@ impl Reader {
     pub fn next_batch(&mut self, max_bytes: usize) -> Result<Option<Vec<Record>>, ReadError> {
         let first = self.stream.first.load(Ordering::Acquire);
         if self.next < first {
-            return Err(ReadError::Trimmed { stream: self.stream.name.to_string(), from: self.next, first });
+            return Err(ReadError::Trimmed {
+                stream: self.stream.name.to_string(),
+                from: self.next,
+                first,
+            });
         }
         let barred = self.stream.staged.lock().barred.clone();
         if let Some(Barred::Superseded { to }) = barred {
             let from = self.stream.epoch().into();
-            return Err(ReadError::Superseded { stream: self.stream.name.to_string(), from, to });
+            return Err(ReadError::Superseded {
+                stream: self.stream.name.to_string(),
+                from,
+                to,
+            });
         }
         let mut records = Vec::new();
         let mut bytes = 0;
@@ -73,8 +97,14 @@ impl Reader {
         }
         if records.is_empty() {
             return match barred {
-                Some(Barred::Damaged { sequence, message }) if self.left > 0 && self.next >= sequence => {
-                    Err(ReadError::Damaged { stream: self.stream.name.to_string(), sequence, message })
+                Some(Barred::Damaged { sequence, message })
+                    if self.left > 0 && self.next >= sequence =>
+                {
+                    Err(ReadError::Damaged {
+                        stream: self.stream.name.to_string(),
+                        sequence,
+                        message,
+                    })
                 }
                 _ => Ok(None),
             };
@@ -84,10 +114,14 @@ impl Reader {
     }
 
     fn end(&self) -> u64 {
-        if self.include_staged { self.stream.staged.lock().next_sequence } else { self.stream.durable() }
+        if self.include_staged {
+            self.stream.staged.lock().next_sequence
+        } else {
+            self.stream.durable()
+        }
     }
 
-    /// Reads one block. False when it held nothing that is wanted.
+    /// Reads one block. False when it led no further.
     fn read_some(
         &mut self,
         end: u64,
@@ -95,7 +129,9 @@ impl Reader {
         bytes: &mut usize,
         records: &mut Vec<Record>,
     ) -> Result<bool, ReadError> {
-        let Some(entry) = self.stream.entry_of(self.next) else { return Ok(false) };
+        let Some(entry) = self.stream.entry_of(self.next) else {
+            return Ok(false);
+        };
         let offset = match self.cursor {
             Some((segment_id, offset)) if segment_id == entry.id() => offset,
             _ => self.find(&entry)?,
@@ -111,9 +147,15 @@ impl Reader {
                 Ok(batch) => batch,
                 Err(Damage::Short { .. }) if at > 0 => break,
                 Err(Damage::Short { need, .. }) if block.len() < MAX_BATCH_BYTES => {
-                    let longer = self.block(&entry, offset, (need as usize).max(block.len() + HEADER_BYTES))?;
+                    let longer = self.block(
+                        &entry,
+                        offset,
+                        (need as usize).max(block.len() + HEADER_BYTES),
+                    )?;
                     if longer.len() <= block.len() {
-                        return Err(self.damaged(&entry, "the segment ends inside a batch".to_owned()));
+                        return Err(
+                            self.damaged(&entry, "the segment ends inside a batch".to_owned())
+                        );
                     }
                     block = longer;
                     continue;
@@ -123,7 +165,10 @@ impl Reader {
             let (base, batch_end) = (batch.base_sequence(), batch.end_sequence());
             let length = batch.batch_bytes();
             if base > self.next {
-                return Err(self.damaged(&entry, format!("sequence {base} stands where {} was expected", self.next)));
+                return Err(self.damaged(
+                    &entry,
+                    format!("sequence {base} stands where {} was expected", self.next),
+                ));
             }
             if batch_end > self.next {
                 self.take(&batch, &block, end, bytes, records);
@@ -134,10 +179,17 @@ impl Reader {
             at += length;
         }
         self.cursor = Some((entry.id(), offset + at as u64));
-        Ok(self.next > before)
+        Ok(at > 0 || self.next > before)
     }
 
-    fn take(&mut self, batch: &RecordBatch<'_>, block: &Bytes, end: u64, bytes: &mut usize, records: &mut Vec<Record>) {
+    fn take(
+        &mut self,
+        batch: &RecordBatch<'_>,
+        block: &Bytes,
+        end: u64,
+        bytes: &mut usize,
+        records: &mut Vec<Record>,
+    ) {
         if batch.gap().is_some() {
             self.next = batch.end_sequence();
             return;
@@ -156,7 +208,11 @@ impl Reader {
                 sequence,
                 payload: block.slice_ref(payload),
                 producer_id: fields.producer.id,
-                producer_seq: if has_producer { fields.producer.seq + index as u64 } else { 0 },
+                producer_seq: if has_producer {
+                    fields.producer.seq + index as u64
+                } else {
+                    0
+                },
                 appended_unix_nanos: fields.appended_unix_nanos,
             });
             *bytes += payload.len();
@@ -181,9 +237,9 @@ impl Reader {
                 .read_open(segment, offset, length)
                 .map_err(|source| self.cannot_read(segment.file.path(), segment.id, source)),
             Entry::Sealed(segment) => {
-                let bytes = segment
-                    .bytes(&*self.shared.disk)
-                    .map_err(|source| self.cannot_read(&segment.path, segment.info.segment_id, source))?;
+                let bytes = segment.bytes(&*self.shared.disk).map_err(|source| {
+                    self.cannot_read(&segment.path, segment.info.segment_id, source)
+                })?;
                 let from = (offset as usize).min(bytes.len());
                 Ok(bytes.slice(from..))
             }
@@ -192,8 +248,14 @@ impl Reader {
 
     fn cannot_read(&self, path: &std::path::Path, segment_id: u64, source: io::Error) -> ReadError {
         match source.kind() {
-            io::ErrorKind::NotFound => ReadError::NotResident { stream: self.stream.name.to_string(), segment_id },
-            _ => ReadError::Disk { path: path.to_owned(), source: Arc::new(source) },
+            io::ErrorKind::NotFound => ReadError::NotResident {
+                stream: self.stream.name.to_string(),
+                segment_id,
+            },
+            _ => ReadError::Disk {
+                path: path.to_owned(),
+                source: Arc::new(source),
+            },
         }
     }
 
@@ -226,9 +288,17 @@ impl Stream {
             if let Some(piece) = piece {
                 return Ok(piece.bytes.slice((offset - piece.offset) as usize..));
             }
-            let is_active = staged.active.as_ref().is_some_and(|active| active.id == segment.id);
-            if is_active && offset >= staged.open_offset && offset < staged.open_offset + staged.open.len() as u64 {
-                return Ok(Bytes::copy_from_slice(&staged.open[(offset - staged.open_offset) as usize..]));
+            let is_active = staged
+                .active
+                .as_ref()
+                .is_some_and(|active| active.id == segment.id);
+            if is_active
+                && offset >= staged.open_offset
+                && offset < staged.open_offset + staged.open.len() as u64
+            {
+                return Ok(Bytes::copy_from_slice(
+                    &staged.open[(offset - staged.open_offset) as usize..],
+                ));
             }
         }
         // Bytes leave memory only after they are in the file.

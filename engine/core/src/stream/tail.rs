@@ -34,8 +34,9 @@ impl Tails {
         }
         let ready = {
             let mut waiting = self.waiting.lock();
-            let (ready, left): (Vec<_>, Vec<_>) =
-                std::mem::take(&mut *waiting).into_iter().partition(|(sequence, _)| durable > *sequence);
+            let (ready, left): (Vec<_>, Vec<_>) = std::mem::take(&mut *waiting)
+                .into_iter()
+                .partition(|(sequence, _)| durable > *sequence);
             *waiting = left;
             self.count.store(waiting.len(), Ordering::SeqCst);
             ready

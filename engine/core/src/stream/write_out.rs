@@ -34,13 +34,23 @@ pub(crate) struct Taken {
 
 impl Stream {
     /// Takes what is staged for a round of the journal: appends frames to `commit`, or says that the segment has to be synced.
-    pub fn take_for_round(self: &Arc<Self>, shared: &Shared, commit: &mut Vec<u8>, direct_above_bytes: u64) -> Taken {
+    pub fn take_for_round(
+        self: &Arc<Self>,
+        shared: &Shared,
+        commit: &mut Vec<u8>,
+        direct_above_bytes: u64,
+    ) -> Taken {
         let mut guard = self.staged.lock();
         let staged = &mut *guard;
         staged.round = 0;
         let callbacks = std::mem::take(&mut staged.callbacks);
         let uncovered = staged.uncovered();
-        let mut taken = Taken { durable: staged.next_sequence, callbacks, is_direct: false, frames: 0 };
+        let mut taken = Taken {
+            durable: staged.next_sequence,
+            callbacks,
+            is_direct: false,
+            frames: 0,
+        };
         if uncovered == 0 {
             return taken;
         }
@@ -66,11 +76,18 @@ impl Stream {
     fn put_frames(&self, staged: &Staged, commit: &mut Vec<u8>) -> u32 {
         let mut frames = 0;
         let mut run: Option<Run> = None;
-        let open = staged.active.as_ref().filter(|_| !staged.open.is_empty()).map(|active| {
-            let start = staged.position - staged.open.len() as u64;
-            (active, staged.open_offset, start, &staged.open[..])
-        });
-        let pieces = staged.pieces.iter().map(|piece| (&piece.segment, piece.offset, piece.start, &piece.bytes[..]));
+        let open = staged
+            .active
+            .as_ref()
+            .filter(|_| !staged.open.is_empty())
+            .map(|active| {
+                let start = staged.position - staged.open.len() as u64;
+                (active, staged.open_offset, start, &staged.open[..])
+            });
+        let pieces = staged
+            .pieces
+            .iter()
+            .map(|piece| (&piece.segment, piece.offset, piece.start, &piece.bytes[..]));
         for (segment, offset, start, bytes) in pieces.chain(open) {
             let end = start + bytes.len() as u64;
             if end <= staged.covered {
@@ -84,8 +101,17 @@ impl Stream {
                     run.end(self, commit);
                     frames += 1;
                 }
-                let base_sequence = if frames == 0 && position > 0 { staged.covered_sequence } else { segment.base_sequence() };
-                run = Some(Run { segment_id: segment.id, position, base_sequence, header_at: commit.len() });
+                let base_sequence = if frames == 0 && position > 0 {
+                    staged.covered_sequence
+                } else {
+                    segment.base_sequence()
+                };
+                run = Some(Run {
+                    segment_id: segment.id,
+                    position,
+                    base_sequence,
+                    header_at: commit.len(),
+                });
                 commit.resize(commit.len() + FRAME_HEADER_BYTES, 0);
             }
             commit.extend_from_slice(bytes);
@@ -210,12 +236,17 @@ impl Run {
 fn write_piece(shared: &Shared, piece: &Piece) -> Result<(), WriteError> {
     let mut offset = piece.offset;
     for part in piece.bytes.chunks(PIECE_BYTES) {
-        piece.segment.write(part, offset).map_err(|source| WriteError {
-            verb: "write",
-            path: piece.segment.file.path().to_owned(),
-            source,
-        })?;
-        shared.pacer.push(&piece.segment.file, offset, part.len() as u64);
+        piece
+            .segment
+            .write(part, offset)
+            .map_err(|source| WriteError {
+                verb: "write",
+                path: piece.segment.file.path().to_owned(),
+                source,
+            })?;
+        shared
+            .pacer
+            .push(&piece.segment.file, offset, part.len() as u64);
         offset += part.len() as u64;
     }
     Ok(())

@@ -8,8 +8,8 @@ use aof2_core::config::MIB;
 use aof2_core::io::fault::{FaultDisk, Faults};
 use aof2_core::io::{Disk, SystemDisk};
 use aof2_core::{
-    AppendError, AppendRequest, Appended, Config, Durability, Identity, OpenError, OpenOptions, Producer, ReadRequest, Record,
-    Store,
+    AppendError, AppendRequest, Appended, Config, Durability, Identity, OpenError, OpenOptions,
+    Producer, ReadRequest, Record, Store,
 };
 use bytes::Bytes;
 
@@ -26,7 +26,10 @@ pub fn small_config(directory: &Path) -> Config {
 }
 
 pub fn identity() -> Identity {
-    Identity { cluster_id: CLUSTER.to_owned(), node: "orders-0".to_owned() }
+    Identity {
+        cluster_id: CLUSTER.to_owned(),
+        node: "orders-0".to_owned(),
+    }
 }
 
 pub fn options(config: Config) -> OpenOptions {
@@ -51,7 +54,10 @@ pub fn open_with_faults(config: Config) -> (Store, Arc<Faults>) {
 pub fn request(stream: &str, payloads: &[&[u8]], durability: Durability) -> AppendRequest {
     AppendRequest {
         stream: stream.to_owned(),
-        payloads: payloads.iter().map(|payload| Bytes::copy_from_slice(payload)).collect(),
+        payloads: payloads
+            .iter()
+            .map(|payload| Bytes::copy_from_slice(payload))
+            .collect(),
         durability,
         producer: None,
     }
@@ -65,14 +71,25 @@ pub fn buffered(store: &Store, stream: &str, payload: &[u8]) -> Result<Appended,
     store.append(request(stream, &[payload], Durability::Buffered))
 }
 
-pub fn produced(store: &Store, stream: &str, id: u64, first_seq: u64, payloads: &[&[u8]]) -> Result<Appended, AppendError> {
+pub fn produced(
+    store: &Store,
+    stream: &str,
+    id: u64,
+    first_seq: u64,
+    payloads: &[&[u8]],
+) -> Result<Appended, AppendError> {
     let mut request = request(stream, payloads, Durability::Durable);
     request.producer = Some(Producer { id, first_seq });
     store.append(request)
 }
 
 pub fn read_from(store: &Store, stream: &str, from: u64, include_staged: bool) -> Vec<Record> {
-    let request = ReadRequest { stream: stream.to_owned(), from_sequence: from, limit: 0, include_staged };
+    let request = ReadRequest {
+        stream: stream.to_owned(),
+        from_sequence: from,
+        limit: 0,
+        include_staged,
+    };
     let mut reader = store.read(request).expect("the stream exists");
     let mut records = Vec::new();
     while let Some(batch) = reader.next_batch(64 << 10).expect("the stream is readable") {
@@ -86,14 +103,20 @@ pub fn read_all(store: &Store, stream: &str) -> Vec<Record> {
 }
 
 pub fn payloads(records: &[Record]) -> Vec<Vec<u8>> {
-    records.iter().map(|record| record.payload.to_vec()).collect()
+    records
+        .iter()
+        .map(|record| record.payload.to_vec())
+        .collect()
 }
 
 /// Polls until it holds, or fails the test after a deadline.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while !holds() {
-        assert!(std::time::Instant::now() < deadline, "{what} did not happen in time");
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{what} did not happen in time"
+        );
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
 }

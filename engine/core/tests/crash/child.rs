@@ -24,17 +24,17 @@ const WORKLOAD: &str = "AOF2_CRASH_WORKLOAD";
 /// A class of syncs that the child leaves out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Without {
-    JournalSync,
-    DirectorySync,
-    CheckpointSync,
+    Journal,
+    Directory,
+    Checkpoint,
 }
 
 impl Without {
     fn as_str(self) -> &'static str {
         match self {
-            Without::JournalSync => "journal",
-            Without::DirectorySync => "directory",
-            Without::CheckpointSync => "checkpoint",
+            Without::Journal => "journal",
+            Without::Directory => "directory",
+            Without::Checkpoint => "checkpoint",
         }
     }
 }
@@ -76,8 +76,14 @@ impl Plan {
             (SEED, self.seed.to_string()),
             (WORKLOAD, self.workload.as_str().to_owned()),
         ];
-        env.extend(self.quiet_after.map(|count| (QUIET_AFTER, count.to_string())));
-        env.extend(self.without.map(|without| (WITHOUT, without.as_str().to_owned())));
+        env.extend(
+            self.quiet_after
+                .map(|count| (QUIET_AFTER, count.to_string())),
+        );
+        env.extend(
+            self.without
+                .map(|without| (WITHOUT, without.as_str().to_owned())),
+        );
         env
     }
 }
@@ -94,7 +100,8 @@ pub fn config(directory: &Path) -> Config {
 
 /// Deterministic, so that any record can be checked by itself.
 pub fn payload(stream: &str, producer: u64, producer_seq: u64) -> Vec<u8> {
-    let mut hash = producer.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ producer_seq.wrapping_mul(0xD1B5_4A32_D192_ED03);
+    let mut hash = producer.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        ^ producer_seq.wrapping_mul(0xD1B5_4A32_D192_ED03);
     for byte in stream.bytes() {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3);
     }
@@ -104,9 +111,13 @@ pub fn payload(stream: &str, producer: u64, producer_seq: u64) -> Vec<u8> {
         _ => hash % 2_000,
     };
     let mut bytes = format!("{stream}/{producer}/{producer_seq}/").into_bytes();
-    let mut dice = Dice::new(hash);
+    let mut pattern = [0; 256];
+    for (index, byte) in pattern.iter_mut().enumerate() {
+        *byte = (hash.rotate_left(index as u32 * 7) as u8) ^ index as u8;
+    }
     while (bytes.len() as u64) < length {
-        bytes.extend_from_slice(&dice.roll(u64::MAX).to_le_bytes());
+        pattern[0] = pattern[0].wrapping_add(1);
+        bytes.extend_from_slice(&pattern);
     }
     bytes
 }
@@ -118,8 +129,14 @@ const WIDE: u64 = 300;
 /// Run by the parent only; by itself it has nothing to do.
 #[test]
 fn writes_until_it_is_killed() {
-    let Ok(directory) = std::env::var(DIRECTORY) else { return };
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let Ok(directory) = std::env::var(DIRECTORY) else {
+        return;
+    };
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
     let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
     match std::env::var(WITHOUT).as_deref() {
         Ok("journal") => faults.skip_syncs(FileClass::Journal),
@@ -130,13 +147,19 @@ fn writes_until_it_is_killed() {
     }
     let mut options = OpenOptions::new(
         config(Path::new(&directory)),
-        Identity { cluster_id: CLUSTER.to_owned(), node: "crash-0".to_owned() },
+        Identity {
+            cluster_id: CLUSTER.to_owned(),
+            node: "crash-0".to_owned(),
+        },
     );
     options.disk = disk;
     let store = Store::open(options).unwrap();
-    store.on_poison(Box::new(|_| std::process::exit(74)));
+    store.on_poison(Box::new(|_| leave()));
     let budget = AtomicU64::new(number(QUIET_AFTER).unwrap_or(u64::MAX));
-    let run = Run { store: &store, budget: &budget };
+    let run = Run {
+        store: &store,
+        budget: &budget,
+    };
     let seed = number(SEED).unwrap_or(0);
     std::thread::scope(|scope| match std::env::var(WORKLOAD).as_deref() {
         Ok("new streams") => run.new_streams(seed),
@@ -167,12 +190,20 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn may_go_on(&self) -> bool {
-        self.budget.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        self.budget
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                left.checked_sub(1)
+            })
+            .is_ok()
     }
 
     /// The next number of a producer, from what the store holds.
     fn next(&self, stream: &str, producer: u64) -> u64 {
-        self.store.last_producer_seq(stream, producer).ok().flatten().map_or(0, |last| last + 1)
+        self.store
+            .last_producer_seq(stream, producer)
+            .ok()
+            .flatten()
+            .map_or(0, |last| last + 1)
     }
 
     fn append(&self, stream: &str, producer: u64, producer_seq: u64, durability: Durability) {
@@ -180,17 +211,27 @@ impl Run<'_> {
             stream: stream.to_owned(),
             payloads: vec![Bytes::from(payload(stream, producer, producer_seq))],
             durability,
-            producer: Some(Producer { id: producer, first_seq: producer_seq }),
+            producer: Some(Producer {
+                id: producer,
+                first_seq: producer_seq,
+            }),
         };
         match self.store.append(request) {
             Ok(appended) if durability == Durability::Durable => {
-                let ack = Ack { stream: stream.to_owned(), sequence: appended.first_sequence, producer, producer_seq };
+                let ack = Ack {
+                    stream: stream.to_owned(),
+                    sequence: appended.first_sequence,
+                    producer,
+                    producer_seq,
+                };
                 let mut out = std::io::stdout().lock();
-                out.write_all(ack.line().as_bytes()).and_then(|()| out.flush()).unwrap();
+                out.write_all(ack.line().as_bytes())
+                    .and_then(|()| out.flush())
+                    .unwrap();
             }
             Ok(_) => {}
             // The power is cut.
-            Err(aof2_core::AppendError::Poisoned { .. }) => std::process::exit(74),
+            Err(aof2_core::AppendError::Poisoned { .. }) => leave(),
             Err(error) => panic!("{error}"),
         }
     }
@@ -222,7 +263,7 @@ impl Run<'_> {
             }
             let stream = format!("n{:08x}-{index}", dice.roll(u64::from(u32::MAX)));
             self.append(&stream, 1, 0, Durability::Durable);
-            std::thread::sleep(Duration::from_millis(dice.roll(30)));
+            std::thread::sleep(Duration::from_millis(10 + dice.roll(60)));
         }
     }
 
@@ -235,4 +276,10 @@ impl Run<'_> {
             }
         }
     }
+}
+
+/// What the engine does when its store is poisoned.
+#[allow(clippy::disallowed_methods)] // the child is a process of its own
+fn leave() -> ! {
+    std::process::exit(74)
 }

@@ -19,7 +19,10 @@ pub struct Ack {
 
 impl Ack {
     pub fn line(&self) -> String {
-        format!("+ {} {} {} {} .\n", self.stream, self.sequence, self.producer, self.producer_seq)
+        format!(
+            "+ {} {} {} {} .\n",
+            self.stream, self.sequence, self.producer, self.producer_seq
+        )
     }
 
     pub fn parse(line: &str) -> Option<Ack> {
@@ -48,25 +51,47 @@ pub struct Model {
 
 impl Model {
     pub fn acknowledge(&mut self, ack: Ack) {
-        let Ack { stream, sequence, producer, producer_seq } = ack;
-        self.acknowledged.entry(stream).or_default().insert(sequence, (producer, producer_seq));
+        let Ack {
+            stream,
+            sequence,
+            producer,
+            producer_seq,
+        } = ack;
+        self.acknowledged
+            .entry(stream)
+            .or_default()
+            .insert(sequence, (producer, producer_seq));
     }
 
     pub fn acknowledged(&self) -> u64 {
-        self.acknowledged.values().map(|stream| stream.len() as u64).sum()
+        self.acknowledged
+            .values()
+            .map(|stream| stream.len() as u64)
+            .sum()
     }
 
     /// Opens the directory and compares. The first violation is told.
     pub fn check(&self, directory: &Path) -> Result<(), String> {
-        let identity = Identity { cluster_id: CLUSTER.to_owned(), node: "crash-0".to_owned() };
-        let store = Store::open(OpenOptions::new(child::config(directory), identity)).map_err(|error| error.to_string())?;
+        let identity = Identity {
+            cluster_id: CLUSTER.to_owned(),
+            node: "crash-0".to_owned(),
+        };
+        let store = Store::open(OpenOptions::new(child::config(directory), identity))
+            .map_err(|error| error.to_string())?;
         for (stream, acknowledged) in &self.acknowledged {
             let records = read(&store, stream)?;
             for (sequence, author) in acknowledged {
                 match records.get(*sequence as usize) {
-                    None => return Err(format!("{stream}: acknowledged sequence {sequence} is lost, {} are left", records.len())),
+                    None => {
+                        return Err(format!(
+                            "{stream}: acknowledged sequence {sequence} is lost, {} are left",
+                            records.len()
+                        ));
+                    }
                     Some(found) if found != author => {
-                        return Err(format!("{stream}: sequence {sequence} was acknowledged as {author:?} and holds {found:?}"));
+                        return Err(format!(
+                            "{stream}: sequence {sequence} was acknowledged as {author:?} and holds {found:?}"
+                        ));
                     }
                     Some(_) => {}
                 }
@@ -98,17 +123,32 @@ fn in_order(stream: &str, records: &[Author]) -> Result<(), String> {
 }
 
 fn read(store: &Store, stream: &str) -> Result<Vec<Author>, String> {
-    let request = ReadRequest { stream: stream.to_owned(), from_sequence: 0, limit: 0, include_staged: false };
+    let request = ReadRequest {
+        stream: stream.to_owned(),
+        from_sequence: 0,
+        limit: 0,
+        include_staged: false,
+    };
     let mut reader = store.read(request).map_err(|error| error.to_string())?;
     let mut authors = Vec::new();
-    while let Some(batch) = reader.next_batch(1 << 20).map_err(|error| error.to_string())? {
+    while let Some(batch) = reader
+        .next_batch(1 << 20)
+        .map_err(|error| error.to_string())?
+    {
         for record in batch {
             if record.sequence != authors.len() as u64 {
-                return Err(format!("{stream}: sequence {} stands where {} was expected", record.sequence, authors.len()));
+                return Err(format!(
+                    "{stream}: sequence {} stands where {} was expected",
+                    record.sequence,
+                    authors.len()
+                ));
             }
             let expected = child::payload(stream, record.producer_id, record.producer_seq);
             if record.payload != expected {
-                return Err(format!("{stream}: sequence {} holds bytes that nobody wrote", record.sequence));
+                return Err(format!(
+                    "{stream}: sequence {} holds bytes that nobody wrote",
+                    record.sequence
+                ));
             }
             authors.push((record.producer_id, record.producer_seq));
         }

@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use aof2_format::journal::{
-    self, COMMIT_HEADER_BYTES, CommitFields, FIRST_COMMIT_OFFSET, FrameHeader, JournalHeader, encode_frame, seal_commit,
+    self, COMMIT_HEADER_BYTES, CommitFields, FIRST_COMMIT_OFFSET, FrameHeader, JournalHeader,
+    encode_frame, seal_commit,
 };
 use aof2_format::names::file;
 use aof2_format::record_batch::{self, Fields};
@@ -24,7 +25,11 @@ pub fn tear_tails(directory: &Path, dice: &mut Dice) -> u64 {
 }
 
 fn read(path: &Path) -> (File, Vec<u8>) {
-    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
     (file, std::fs::read(path).unwrap())
 }
 
@@ -32,12 +37,20 @@ fn tear_journal(directory: &Path, dice: &mut Dice) -> bool {
     let newest = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter_map(|path| Some((JournalHeader::decode(&std::fs::read(&path).unwrap()).ok()?, path)))
+        .filter_map(|path| {
+            Some((
+                JournalHeader::decode(&std::fs::read(&path).unwrap()).ok()?,
+                path,
+            ))
+        })
         .max_by_key(|(header, _)| header.file_number);
-    let Some((header, path)) = newest else { return false };
+    let Some((header, path)) = newest else {
+        return false;
+    };
     let (file, bytes) = read(&path);
     let seed = Seed::new(header.salt);
-    let (mut offset, mut number, mut prev_crc) = (FIRST_COMMIT_OFFSET as usize, header.first_commit, 0);
+    let (mut offset, mut number, mut prev_crc) =
+        (FIRST_COMMIT_OFFSET as usize, header.first_commit, 0);
     while let Ok(commit) = journal::decode_commit(&bytes[offset..], header.salt, seed) {
         offset += commit.padded_bytes();
         number = commit.fields.number + 1;
@@ -47,10 +60,20 @@ fn tear_journal(directory: &Path, dice: &mut Dice) -> bool {
         return false;
     }
     let mut commit = vec![0; COMMIT_HEADER_BYTES];
-    let frame = FrameHeader::StreamBytes { stream: StreamNumber(1), segment_id: 1, position: 4096, base_sequence: 0 };
+    let frame = FrameHeader::StreamBytes {
+        stream: StreamNumber(1),
+        segment_id: 1,
+        position: 4096,
+        base_sequence: 0,
+    };
     encode_frame(&mut commit, &frame, &vec![0xA5; 8_000]);
-    let fields =
-        CommitFields { file_number: header.file_number, number, frame_count: 1, written_unix_nanos: 0, prev_crc };
+    let fields = CommitFields {
+        file_number: header.file_number,
+        number,
+        frame_count: 1,
+        written_unix_nanos: 0,
+        prev_crc,
+    };
     seal_commit(&mut commit, &fields, header.salt, seed);
     let cut = 1 + dice.roll(commit.len() as u64 - 1) as usize;
     file.write_all_at(&commit[..cut], offset as u64).unwrap();
@@ -60,16 +83,29 @@ fn tear_journal(directory: &Path, dice: &mut Dice) -> bool {
 /// Segments that are not sealed.
 fn open_segments(streams: &Path) -> Vec<PathBuf> {
     let list = |path: &Path| -> Vec<PathBuf> {
-        std::fs::read_dir(path).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
+        std::fs::read_dir(path)
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.unwrap().path())
+            .collect()
     };
-    list(streams).iter().flat_map(|stream| list(&stream.join(file::SEGMENTS_DIR))).collect()
+    list(streams)
+        .iter()
+        .flat_map(|stream| list(&stream.join(file::SEGMENTS_DIR)))
+        .collect()
 }
 
 fn tear_segment(path: &Path, dice: &mut Dice) -> bool {
     let (file, bytes) = read(path);
-    let Ok(header) = SegmentHeader::decode(&bytes) else { return false };
+    let Ok(header) = SegmentHeader::decode(&bytes) else {
+        return false;
+    };
     let seed = Seed::new(header.stream_salt);
-    let (mut offset, mut chain, mut sequence) = (DATA_OFFSET as usize, header.prev_chain, header.base_sequence);
+    let (mut offset, mut chain, mut sequence) = (
+        DATA_OFFSET as usize,
+        header.prev_chain,
+        header.base_sequence,
+    );
     while let Ok(batch) = record_batch::decode(&bytes[offset..], seed) {
         offset += batch.batch_bytes();
         chain = batch.chain();
@@ -81,7 +117,12 @@ fn tear_segment(path: &Path, dice: &mut Dice) -> bool {
         return false;
     }
     let mut batch = Vec::new();
-    let fields = Fields { base_sequence: sequence, prev_chain: chain, epoch: header.epoch, ..Fields::default() };
+    let fields = Fields {
+        base_sequence: sequence,
+        prev_chain: chain,
+        epoch: header.epoch,
+        ..Fields::default()
+    };
     record_batch::encode(&mut batch, &fields, [&[0x5A; 2_000][..]], seed).unwrap();
     let cut = 1 + dice.roll(batch.len() as u64 - 1) as usize;
     file.write_all_at(&batch[..cut], offset as u64).unwrap();

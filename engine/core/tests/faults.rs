@@ -1,0 +1,335 @@
+//! A disk that fails: no acknowledgement after the failure, everything acknowledged before it is there after a restart.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aof2_core::config::MIB;
+use aof2_core::io::FileClass;
+use aof2_core::{AppendError, Durability, OpenError, Remedy, StoreError};
+use common::*;
+
+/// Appends until the store is poisoned; answers how many were acknowledged.
+fn append_until_poisoned(store: &aof2_core::Store, stream: &str, payload: &[u8]) -> u64 {
+    for acknowledged in 0..100_000 {
+        match durable(store, stream, payload) {
+            Ok(appended) => assert_eq!(appended.first_sequence, acknowledged),
+            Err(AppendError::Poisoned { message }) => {
+                assert!(message.contains("cannot sync"), "{message}");
+                return acknowledged;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    panic!("the fault never struck");
+}
+
+fn a_failed_sync_poisons(class: FileClass, nth: u64, payload: &[u8]) {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, faults) = open_with_faults(small_config(directory.path()));
+    let told = Arc::new(AtomicU64::new(0));
+    let tell = told.clone();
+    store.on_poison(Box::new(move |_| {
+        tell.fetch_add(1, Ordering::SeqCst);
+    }));
+    durable(&store, "other", b"before").unwrap();
+    faults.fail_sync(class, nth);
+    let acknowledged = append_until_poisoned(&store, "s", payload);
+    assert!(faults.has_failed());
+    assert!(store.poisoned().is_some());
+    assert_eq!(told.load(Ordering::SeqCst), 1);
+    for stream in ["s", "other", "new"] {
+        let refused = durable(&store, stream, b"after").unwrap_err();
+        assert!(matches!(refused, AppendError::Poisoned { .. }), "{refused}");
+        assert_eq!(refused.remedy(), Remedy::Repair);
+        assert!(
+            store
+                .append(request(stream, &[b"after"], Durability::Buffered))
+                .is_err(),
+            "buffered neither"
+        );
+    }
+    let watermark = store
+        .watermarks()
+        .into_iter()
+        .find(|watermark| &*watermark.stream == "s")
+        .unwrap();
+    assert_eq!(watermark.acked, acknowledged, "the watermark stands still");
+    assert!(matches!(store.flush(), Err(StoreError::Poisoned { .. })));
+    assert!(matches!(store.seal(None), Err(StoreError::Poisoned { .. })));
+    assert!(store.metrics().flush_failures > 0);
+    assert!(
+        store.close().is_err(),
+        "a poisoned store does not claim to be clean"
+    );
+    drop(store);
+    let store = open(directory.path());
+    let found = read_all(&store, "s");
+    assert!(
+        found.len() as u64 >= acknowledged,
+        "{acknowledged} were acknowledged, {} are found",
+        found.len()
+    );
+    assert!(found.iter().all(|record| record.payload == payload));
+    assert_eq!(read_all(&store, "other").len(), 1);
+}
+
+#[test]
+fn a_failed_sync_of_the_journal_poisons_the_store() {
+    a_failed_sync_poisons(FileClass::Journal, 0, b"x");
+    a_failed_sync_poisons(FileClass::Journal, 37, b"x");
+}
+
+#[test]
+fn a_failed_sync_of_a_segment_poisons_the_store() {
+    // The first is of the new segment's creation, the others of bulk appends, of a roll, of a checkpoint.
+    a_failed_sync_poisons(FileClass::Segment, 1, &[1; 100_000]);
+    a_failed_sync_poisons(FileClass::Segment, 4, &[1; 300_000]);
+    a_failed_sync_poisons(FileClass::Segment, 9, &[1; 300_000]);
+}
+
+#[test]
+fn a_failed_sync_of_a_manifest_poisons_the_store() {
+    a_failed_sync_poisons(FileClass::Manifest, 1, &[1; 100_000]);
+}
+
+#[test]
+fn nothing_is_synced_again_after_a_failed_sync() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, faults) = open_with_faults(small_config(directory.path()));
+    durable(&store, "s", b"x").unwrap();
+    store.flush().unwrap();
+    faults.fail_sync(FileClass::Journal, 0);
+    append_until_poisoned_from(&store, "s", 1);
+    drop(store);
+    assert_eq!(faults.syncs_after_failure(), 0);
+}
+
+fn append_until_poisoned_from(store: &aof2_core::Store, stream: &str, from: u64) {
+    for sequence in from.. {
+        match durable(store, stream, b"x") {
+            Ok(appended) => assert_eq!(appended.first_sequence, sequence),
+            Err(_) => return,
+        }
+    }
+}
+
+#[test]
+fn appends_in_flight_are_all_answered_when_a_sync_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, faults) = open_with_faults(small_config(directory.path()));
+    durable(&store, "s", b"x").unwrap();
+    faults.delay_syncs(Some(Duration::from_millis(2)));
+    faults.fail_sync(FileClass::Journal, 5);
+    let (told, tell) = std::sync::mpsc::channel();
+    for index in 0..2_000u64 {
+        let told = told.clone();
+        let stream = format!("s{}", index % 7);
+        store.append_with(
+            request(&stream, &[b"x"], Durability::Durable),
+            Box::new(move |result| told.send(result.is_ok()).unwrap()),
+        );
+    }
+    drop(told);
+    let mut answers = 0;
+    while let Ok(_acknowledged) = tell.recv_timeout(Duration::from_secs(20)) {
+        answers += 1;
+    }
+    assert_eq!(answers, 2_000);
+}
+
+#[test]
+fn a_full_disk_refuses_before_anything_is_lost_and_appends_resume_when_there_is_space() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, faults) = open_with_faults(small_config(directory.path()));
+    durable(&store, "s", b"first").unwrap();
+    faults.limit_allocation(Some(2 * MIB));
+    let payload = vec![1u8; 50_000];
+    let mut acknowledged = 1;
+    let refused = loop {
+        match durable(&store, "s", &payload) {
+            Ok(_) => acknowledged += 1,
+            Err(error) => break error,
+        }
+        assert!(acknowledged < 10_000);
+    };
+    match &refused {
+        AppendError::DiskFull { .. } => {
+            assert!(refused.to_string().contains("volume is full"), "{refused}")
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(refused.remedy(), Remedy::Retry);
+    assert!(store.poisoned().is_none(), "a full disk is no broken disk");
+    assert_eq!(read_all(&store, "s").len(), acknowledged);
+    assert!(
+        matches!(
+            durable(&store, "fresh", b"x"),
+            Err(AppendError::DiskFull { .. })
+        ),
+        "a new stream is refused too"
+    );
+    assert!(store.metrics().disk_full_refusals > 0);
+    faults.limit_allocation(None);
+    durable(&store, "s", &payload).unwrap();
+    durable(&store, "fresh", b"x").unwrap();
+    store.seal(None).unwrap();
+    drop(store);
+    let store = open(directory.path());
+    assert_eq!(read_all(&store, "s").len(), acknowledged + 1);
+}
+
+#[test]
+fn the_reserve_is_kept_when_the_volume_is_nearly_full() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, faults) = open_with_faults(small_config(directory.path()));
+    faults.report_available(Some(3 * MIB));
+    match durable(&store, "s", b"x") {
+        Err(AppendError::DiskFull {
+            free_bytes,
+            reserve_bytes,
+        }) => {
+            assert_eq!(free_bytes, 3 * MIB);
+            assert!(reserve_bytes >= 4 * MIB);
+        }
+        other => panic!("{other:?}"),
+    }
+    faults.report_available(None);
+    durable(&store, "s", b"x").unwrap();
+}
+
+#[test]
+fn a_told_capacity_counts_the_journal_and_the_segments() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = small_config(directory.path());
+    // Three journal files of 4 MiB, the reserve of 4 MiB, and 3 MiB for segments.
+    config.capacity_bytes = 19 * MIB;
+    let store = try_open(config).unwrap();
+    let payload = vec![1u8; 50_000];
+    let refused = (0..1_000)
+        .find_map(|_| durable(&store, "s", &payload).err())
+        .expect("the capacity is met");
+    assert!(matches!(refused, AppendError::DiskFull { .. }), "{refused}");
+    assert!(store.metrics().tier0_total_bytes <= 3 * MIB);
+}
+
+#[test]
+fn a_flipped_bit_below_the_watermark_is_reported_and_never_served() {
+    use std::os::unix::fs::FileExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let store = open(directory.path());
+        for index in 0..50u64 {
+            durable(&store, "s", &[index as u8; 500]).unwrap();
+        }
+        durable(&store, "healthy", b"x").unwrap();
+    }
+    let segments = directory.path().join("streams/s/segments");
+    let path = std::fs::read_dir(&segments)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&path)
+        .unwrap();
+    let mut byte = [0];
+    let offset = 4096 + 20 * (500 + 76) + 100;
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], offset).unwrap();
+    // The journal still holds the record and would heal it: take it away, as if its files had been used again.
+    for entry in std::fs::read_dir(directory.path().join("journal")).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let store = open(directory.path());
+    let request = aof2_core::ReadRequest {
+        stream: "s".into(),
+        from_sequence: 0,
+        limit: 0,
+        include_staged: false,
+    };
+    let mut reader = store.read(request).unwrap();
+    let mut found = 0;
+    let error = loop {
+        match reader.next_batch(1000) {
+            Ok(Some(records)) => {
+                for record in &records {
+                    assert_eq!(
+                        record.payload,
+                        vec![found as u8; 500],
+                        "only whole records are served"
+                    );
+                    found += 1;
+                }
+            }
+            Ok(None) => panic!("the damage is passed over after {found} records"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(found, 20);
+    assert!(
+        matches!(error, aof2_core::ReadError::Damaged { sequence: 20, .. }),
+        "{error}"
+    );
+    match durable(&store, "s", b"more") {
+        Err(error @ AppendError::Damaged { .. }) => {
+            assert!(error.to_string().contains("from sequence 20"), "{error}")
+        }
+        other => panic!("a sequence is given twice: {other:?}"),
+    }
+    assert!(store.describe("s").unwrap().damage.is_some());
+    assert_eq!(store.metrics().damaged_streams, 1);
+    durable(&store, "healthy", b"goes on").unwrap();
+}
+
+#[test]
+fn a_flipped_bit_that_the_journal_still_holds_is_healed() {
+    use std::os::unix::fs::FileExt;
+
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let store = open(directory.path());
+        for index in 0..50u64 {
+            durable(&store, "s", &[index as u8; 500]).unwrap();
+        }
+    }
+    let segments = directory.path().join("streams/s/segments");
+    let path = std::fs::read_dir(&segments)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(&[0xFF; 700], 4096 + 5_000).unwrap();
+    let store = open(directory.path());
+    assert_eq!(read_all(&store, "s").len(), 50);
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(open(directory.path()));
+    let path = directory.path().join("volume.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let newer = text.replace("\"format_version\":0", "\"format_version\":7");
+    assert_ne!(text, newer);
+    std::fs::write(&path, newer).unwrap();
+    match try_open(small_config(directory.path())) {
+        Err(error @ OpenError::NewerFormat { found: 7, .. }) => {
+            assert!(
+                error
+                    .to_string()
+                    .contains("format version 7, this engine knows up to 0"),
+                "{error}"
+            );
+        }
+        other => panic!("{:?}", other.err()),
+    }
+}
