@@ -1,0 +1,274 @@
+//! What holds after a pod came back.
+
+use aof2_crds::{Gate, ReplayProgress, RolloutKind, RolloutStep, WaitReason};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::super::build::{FactsExt, at, facts, memo, overriding, pod};
+use crate::rollout::{Facts, Outcome, Trouble};
+
+use super::{goes_to, holds, look, recovery_of, replacing, returned, soaking};
+
+#[test]
+fn a_pod_that_went_is_awaited_step_by_step() {
+    let mut facts = returned();
+    facts.instance(2).terminating = true;
+    holds(
+        &look(replacing(), &facts, at(0)),
+        Gate::PodRemoved,
+        WaitReason::Terminating,
+        "orders-2 terminates",
+    );
+    facts.pods[2].instance = None;
+    goes_to(&look(replacing(), &facts, at(0)), RolloutStep::Recovering);
+    holds(
+        &recovery_of(&facts, at(0)),
+        Gate::PodStarted,
+        WaitReason::PodMissing,
+        "StatefulSet to create orders-2",
+    );
+}
+
+#[test]
+fn a_successor_is_remembered_by_its_uid() {
+    let mut facts = returned();
+    facts.instance(2).uid = "uid-9".into();
+    let result = look(replacing(), &facts, at(0));
+    goes_to(&result, RolloutStep::Recovering);
+    let result = look(result.memo.unwrap(), &facts, at(1));
+    let pod = result.memo.unwrap().pod.unwrap();
+    assert_eq!((pod.uid.as_str(), pod.drain_token.as_str()), ("uid-9", ""));
+}
+
+#[test]
+fn a_container_that_does_not_come_up_holds_with_its_reason() {
+    for (reason, message) in [
+        (WaitReason::ImagePull, "registry has no aof2-engine:0.1.1"),
+        (WaitReason::CrashLoop, "exited with code 2: unknown key"),
+        (WaitReason::PodUnschedulable, "0/1 nodes are available"),
+    ] {
+        let mut facts = returned();
+        facts.instance(2).ready = false;
+        facts.instance(2).engine_runs = false;
+        facts.instance(2).engine = None;
+        facts.instance(2).trouble = Some(Trouble {
+            reason,
+            message: message.into(),
+        });
+        let result = recovery_of(&facts, at(5));
+        holds(&result, Gate::PodStarted, reason, message);
+        holds(
+            &result,
+            Gate::PodStarted,
+            reason,
+            "the rollout stops here, set spec back",
+        );
+        assert_eq!(result.actions, vec![]);
+    }
+}
+
+#[test]
+fn a_start_without_a_sign_of_life_is_called_stalled() {
+    let mut facts = returned();
+    facts.instance(2).ready = false;
+    facts.instance(2).engine = None;
+    holds(
+        &recovery_of(&facts, at(5)),
+        Gate::PodStarted,
+        WaitReason::Starting,
+        "orders-2 starts",
+    );
+    holds(
+        &recovery_of(&facts, at(900)),
+        Gate::PodStarted,
+        WaitReason::ReplayStalled,
+        "did not answer since 2026-01-01T00:00:00Z",
+    );
+}
+
+#[test]
+fn a_replay_is_remembered_in_steps_and_called_stalled_without_progress() {
+    let mut facts = returned();
+    facts.instance(2).ready = false;
+    facts.engine(2).ready = false;
+    facts.recovery(2).replay_progress = 0.37;
+    let seen = recovery_of(&facts, at(10)).memo.unwrap();
+    let expected = ReplayProgress {
+        percent: 35,
+        since: Time(at(10)),
+    };
+    assert_eq!(seen.pod.as_ref().unwrap().replay, Some(expected));
+    facts.recovery(2).replay_progress = 0.39;
+    let result = look(seen.clone(), &facts, at(20));
+    assert_eq!(
+        result.memo,
+        Some(seen.clone()),
+        "less than 5 percent are not written"
+    );
+    holds(
+        &result,
+        Gate::Replayed,
+        WaitReason::Replaying,
+        "orders-2 replays its log, 35 percent",
+    );
+    let result = look(seen, &facts, at(910));
+    holds(
+        &result,
+        Gate::Replayed,
+        WaitReason::ReplayStalled,
+        "no progress beyond 35 percent since 2026-01-01T00:00:10Z",
+    );
+    assert_eq!(result.actions, vec![], "a replay is never killed");
+}
+
+#[test]
+fn every_gate_after_a_replacement_holds_by_itself() {
+    for (spoil, gate, reason, message) in [
+        (
+            (|facts| facts.engine(2).version = "0.1.0".into()) as fn(&mut Facts),
+            Gate::VersionReported,
+            WaitReason::VersionMismatch,
+            "orders-2 runs version 0.1.0 from an image tagged 0.1.1",
+        ),
+        (
+            |facts| facts.engine(2).refusal = Some("VolumeLost: streams a, b".into()),
+            Gate::Replayed,
+            WaitReason::EngineRefused,
+            "orders-2 refuses its data: VolumeLost: streams a, b",
+        ),
+        (
+            |facts| facts.recovery(2).replay_version = 2,
+            Gate::ReplayVersion,
+            WaitReason::ReplayVersionMismatch,
+            "orders-2 replays with manifest version 2, the pods not yet upgraded with 1",
+        ),
+        (
+            |facts| facts.recovery(2).caught_up = false,
+            Gate::CaughtUp,
+            WaitReason::NotCaughtUp,
+            "orders-2 does not serve every stream's end",
+        ),
+        (
+            |facts| facts.recovery(2).damaged_streams = vec!["a".into()],
+            Gate::CaughtUp,
+            WaitReason::DamagedStreams,
+            "found damage in a",
+        ),
+        (
+            |facts| facts.recovery(2).flush_failures = 3,
+            Gate::FlushFailures,
+            WaitReason::FlushFailed,
+            "orders-2 failed to flush since it started",
+        ),
+        (
+            |facts| facts.engine(2).recovery = None,
+            Gate::ReplayVersion,
+            WaitReason::NotReported,
+            "does not report",
+        ),
+        (
+            |facts| facts.instance(2).engine = None,
+            Gate::EngineReachable,
+            WaitReason::EngineUnreachable,
+            "orders-2",
+        ),
+        (
+            |facts| facts.instance(2).ready = false,
+            Gate::Ready,
+            WaitReason::Starting,
+            "the pod is not ready yet",
+        ),
+    ] {
+        let mut facts = returned();
+        spoil(&mut facts);
+        holds(&recovery_of(&facts, at(5)), gate, reason, message);
+    }
+    let mut facts = returned();
+    facts.instance(2).ready = false;
+    holds(
+        &recovery_of(&facts, at(61)),
+        Gate::Ready,
+        WaitReason::PodNotReady,
+        "look at its other containers",
+    );
+    goes_to(&recovery_of(&returned(), at(5)), RolloutStep::Soaking);
+}
+
+#[test]
+fn the_last_pod_is_compared_with_what_its_predecessor_replayed_with() {
+    let mut facts = facts(1);
+    facts.pods[0] = pod(0, "0.1.1");
+    facts.recovery(0).replay_version = 2;
+    let mut memo = memo(RolloutStep::Recovering);
+    let memo_pod = memo.pod.as_mut().unwrap();
+    memo_pod.name = "orders-0".into();
+    memo_pod.uid = "uid-0".into();
+    memo_pod.replay_version = Some(1);
+    holds(
+        &look(memo, &facts, at(0)),
+        Gate::ReplayVersion,
+        WaitReason::ReplayVersionMismatch,
+        "with 1; set spec.version back",
+    );
+}
+
+#[test]
+fn a_template_rollout_asks_for_no_manifest_version() {
+    let mut facts = returned();
+    facts.recovery(2).replay_version = 2;
+    let mut memo = memo(RolloutStep::Recovering);
+    memo.kind = RolloutKind::Template;
+    goes_to(&look(memo, &facts, at(0)), RolloutStep::Soaking);
+}
+
+#[test]
+fn a_gate_that_a_person_let_pass_is_reported() {
+    let mut facts = returned();
+    facts.recovery(2).replay_version = 2;
+    facts.overrides = overriding(Gate::ReplayVersion);
+    let result = recovery_of(&facts, at(5));
+    goes_to(&result, RolloutStep::Soaking);
+    assert_eq!(result.overridden, vec![Gate::ReplayVersion]);
+}
+
+#[test]
+fn the_next_pod_waits_for_the_soak() {
+    let result = look(soaking(), &returned(), at(29));
+    holds(
+        &result,
+        Gate::Soaked,
+        WaitReason::Soaking,
+        "orders-2 is watched until 2026-01-01T00:00:30Z",
+    );
+    assert_eq!(result.outcome, Outcome::Later(Some(at(30))));
+    let result = look(soaking(), &returned(), at(30));
+    goes_to(&result, RolloutStep::Planned);
+    assert_eq!(result.memo.unwrap().done, ["uid-2"]);
+}
+
+#[test]
+fn a_failed_flush_during_the_soak_holds() {
+    let mut facts = returned();
+    facts.recovery(2).flush_failures = 1;
+    for now in [5, 30, 300] {
+        holds(
+            &look(soaking(), &facts, at(now)),
+            Gate::FlushFailures,
+            WaitReason::FlushFailed,
+            "failed to flush since it started",
+        );
+    }
+}
+
+#[test]
+fn another_process_or_a_lost_readiness_soaks_from_the_beginning() {
+    let mut restarted = returned();
+    restarted.engine(2).process_start = at(10).to_string();
+    let mut unready = returned();
+    unready.instance(2).ready = false;
+    let mut replaced = returned();
+    replaced.instance(2).uid = "uid-9".into();
+    for facts in [restarted, unready, replaced] {
+        goes_to(&look(soaking(), &facts, at(29)), RolloutStep::Recovering);
+        goes_to(&look(soaking(), &facts, at(31)), RolloutStep::Recovering);
+    }
+}

@@ -1,0 +1,237 @@
+//! What holds before a pod goes.
+
+use aof2_admin_api::DrainPhase;
+use aof2_crds::{Gate, RolloutStep, WaitReason};
+
+use super::super::build::{FactsExt, at, drain, drained, facts, memo, overriding, pod};
+use super::super::world::revision;
+use crate::rollout::{Action, Facts, RemoveBy, Trouble};
+
+use super::{goes_to, holds, look, preflight_of, removal, replacing};
+
+#[test]
+fn a_refused_template_holds_with_the_servers_words() {
+    let mut facts = facts(3);
+    facts.template_refused = Some("spec.template.spec.containers[1].image: Required value".into());
+    holds(
+        &preflight_of(&facts),
+        Gate::SpecValid,
+        WaitReason::InvalidPodTemplate,
+        "containers[1].image: Required value",
+    );
+}
+
+#[test]
+fn a_version_that_cannot_read_the_data_is_refused() {
+    let mut facts = facts(3);
+    facts.recovery(0).min_reader_version = "0.2.0".into();
+    let result = preflight_of(&facts);
+    holds(
+        &result,
+        Gate::MinReaderVersion,
+        WaitReason::DataTooNew,
+        "version 0.1.1 cannot read the data of orders-0",
+    );
+    holds(
+        &result,
+        Gate::MinReaderVersion,
+        WaitReason::DataTooNew,
+        "set spec.version to that or higher",
+    );
+    facts.overrides = overriding(Gate::MinReaderVersion);
+    holds(
+        &preflight_of(&facts),
+        Gate::MinReaderVersion,
+        WaitReason::DataTooNew,
+        "0.2.0",
+    );
+}
+
+#[test]
+fn a_minimal_version_that_is_not_reported_holds() {
+    let mut facts = facts(3);
+    facts.engine(1).recovery = None;
+    holds(
+        &preflight_of(&facts),
+        Gate::MinReaderVersion,
+        WaitReason::NotReported,
+        "orders-1 does not report",
+    );
+}
+
+#[test]
+fn a_serving_pod_stays_while_another_is_down() {
+    for (reason, message, spoil) in [
+        (
+            WaitReason::PodMissing,
+            "orders-0 does not exist",
+            (|facts| facts.pods[0].instance = None) as fn(&mut Facts),
+        ),
+        (
+            WaitReason::PodTerminating,
+            "orders-0 is terminating",
+            |facts| facts.instance(0).terminating = true,
+        ),
+        (WaitReason::PodNotReady, "orders-0 is not ready", |facts| {
+            facts.instance(0).ready = false
+        }),
+        (
+            WaitReason::PodOnLostNode,
+            "delete the Node object",
+            |facts| facts.instance(0).on_lost_node = true,
+        ),
+        (
+            WaitReason::CrashLoop,
+            "orders-0: exited with code 74",
+            |facts| {
+                let trouble = Trouble {
+                    reason: WaitReason::CrashLoop,
+                    message: "exited with code 74".into(),
+                };
+                facts.instance(0).ready = false;
+                facts.instance(0).trouble = Some(trouble);
+            },
+        ),
+    ] {
+        let mut facts = facts(3);
+        facts.written = revision("0.1.0");
+        spoil(&mut facts);
+        holds(&preflight_of(&facts), Gate::OnePodDown, reason, message);
+        for step in [RolloutStep::Uploading, RolloutStep::Draining] {
+            facts.engine(2).drain = drain(DrainPhase::Uploading);
+            let result = look(memo(step), &facts, at(1));
+            goes_to(&result, RolloutStep::Preflight);
+            assert_eq!(
+                result.actions,
+                vec![Action::Resume {
+                    pod: "orders-2".into()
+                }]
+            );
+        }
+        facts.engine(2).drain = drained(at(60));
+        let result = look(replacing(), &facts, at(1));
+        goes_to(&result, RolloutStep::Preflight);
+        assert_eq!(
+            result.actions,
+            vec![Action::Resume {
+                pod: "orders-2".into()
+            }]
+        );
+    }
+}
+
+#[test]
+fn a_pod_that_came_out_of_turn_takes_over_from_one_that_drains() {
+    for spoil in [
+        (|facts| facts.pods[0] = pod(0, "0.1.1")) as fn(&mut Facts),
+        |facts| facts.instance(0).terminating = true,
+        |facts| facts.pods[0].instance = None,
+    ] {
+        let mut facts = facts(3);
+        spoil(&mut facts);
+        facts.engine(2).drain = drained(at(60));
+        for memo in [
+            memo(RolloutStep::Uploading),
+            memo(RolloutStep::Draining),
+            replacing(),
+        ] {
+            let result = look(memo, &facts, at(1));
+            assert_eq!(
+                result.actions,
+                vec![Action::Resume {
+                    pod: "orders-2".into()
+                }]
+            );
+            let result = look(result.memo.unwrap(), &facts, at(1));
+            goes_to(&result, RolloutStep::Planned);
+            let chosen = look(result.memo.unwrap(), &facts, at(1));
+            assert_eq!(chosen.memo.unwrap().pod.unwrap().name, "orders-0");
+        }
+    }
+}
+
+#[test]
+fn a_pod_that_does_not_serve_may_go_while_another_is_down() {
+    let mut facts = facts(3);
+    facts.instance(0).ready = false;
+    facts.instance(2).ready = false;
+    facts.instance(2).engine_runs = false;
+    facts.instance(2).engine = None;
+    goes_to(&preflight_of(&facts), RolloutStep::Replacing);
+    assert_eq!(
+        look(memo(RolloutStep::Replacing), &facts, at(0)).actions,
+        removal(RemoveBy::Delete)
+    );
+}
+
+#[test]
+fn an_engine_that_runs_and_does_not_answer_holds_and_is_never_forced() {
+    for unreachable in [0, 2] {
+        let mut facts = facts(3);
+        facts.instance(unreachable).engine = None;
+        let result = preflight_of(&facts);
+        holds(
+            &result,
+            Gate::EngineReachable,
+            WaitReason::EngineUnreachable,
+            "aof2.dev/override-gate: EngineReachable=<until>",
+        );
+        assert_eq!(result.actions, vec![]);
+    }
+    let mut facts = facts(3);
+    facts.instance(2).engine = None;
+    for step in [RolloutStep::Uploading, RolloutStep::Draining] {
+        let result = look(memo(step), &facts, at(0));
+        holds(
+            &result,
+            Gate::EngineReachable,
+            WaitReason::EngineUnreachable,
+            "orders-2 runs but does not answer",
+        );
+    }
+    let result = look(replacing(), &facts, at(0));
+    goes_to(&result, RolloutStep::Preflight);
+    assert_eq!(result.actions, vec![]);
+}
+
+#[test]
+fn a_person_may_let_an_unreachable_engine_go_until_a_time() {
+    let mut facts = facts(3);
+    facts.instance(2).engine = None;
+    facts.overrides = overriding(Gate::EngineReachable);
+    let result = preflight_of(&facts);
+    goes_to(&result, RolloutStep::Replacing);
+    assert_eq!(result.overridden, vec![Gate::EngineReachable]);
+    assert_eq!(
+        look(memo(RolloutStep::Replacing), &facts, at(0)).actions,
+        removal(RemoveBy::Eviction)
+    );
+    holds(
+        &look(memo(RolloutStep::Preflight), &facts, at(3601)),
+        Gate::EngineReachable,
+        WaitReason::EngineUnreachable,
+        "orders-2",
+    );
+}
+
+#[test]
+fn a_pod_on_a_lost_node_is_never_removed() {
+    let mut facts = facts(3);
+    facts.instance(2).on_lost_node = true;
+    facts.instance(2).engine = None;
+    facts.instance(2).ready = false;
+    holds(
+        &preflight_of(&facts),
+        Gate::EngineReachable,
+        WaitReason::PodOnLostNode,
+        "delete the Node object",
+    );
+    let result = look(replacing(), &facts, at(0));
+    holds(
+        &result,
+        Gate::PodRemoved,
+        WaitReason::PodOnLostNode,
+        "delete the Node object",
+    );
+    assert_eq!(result.actions, vec![]);
+}

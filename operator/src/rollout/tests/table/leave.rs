@@ -1,0 +1,313 @@
+//! Drain and removal.
+
+use aof2_admin_api::DrainPhase;
+use aof2_admin_api::lifecycle::{DrainReason, LaggingStream};
+use aof2_crds::{Duration, Gate, RolloutStep, WaitReason};
+
+use super::super::build::{FactsExt, at, drain, drained, facts, memo};
+use crate::rollout::{Action, Outcome, RemoveBy, Tier2Trouble};
+
+use super::{goes_to, holds, look, preflight_of, removal, replacing};
+
+#[test]
+fn a_drain_is_asked_for_once_with_the_bounds_of_the_spec() {
+    let result = look(memo(RolloutStep::Uploading), &facts(3), at(0));
+    let expected = Action::StartDrain {
+        pod: "orders-2".into(),
+        ttl: Duration::from_secs(60),
+        upload_timeout: Duration::from_mins(10),
+        drain_timeout: Duration::from_secs(30),
+    };
+    assert_eq!(result.actions, vec![expected]);
+    assert!(result.memo.unwrap().pod.unwrap().drain_requested);
+}
+
+#[test]
+fn an_upload_is_waited_for_without_figures_and_a_failed_one_says_which_streams_are_behind() {
+    let mut facts = facts(3);
+    facts.engine(2).drain = drain(DrainPhase::Uploading);
+    facts.engine(2).drain.lagging = vec![LaggingStream {
+        stream: "a".into(),
+        acked: 10,
+        sealed_uploaded: 4,
+    }];
+    facts.engine(2).drain.lagging_total = 3;
+    let result = look(memo(RolloutStep::Uploading), &facts, at(5));
+    assert_eq!(
+        result.waits[0].message,
+        "sealed segments are uploaded, appends go on"
+    );
+    holds(&result, Gate::Uploaded, WaitReason::Uploading, "");
+    let overdue = look(memo(RolloutStep::Uploading), &facts, at(616))
+        .memo
+        .unwrap();
+    let held = look(overdue, &facts, at(617));
+    holds(
+        &held,
+        Gate::Uploaded,
+        WaitReason::UploadTimeout,
+        "3 streams behind, the furthest a by 6 records",
+    );
+}
+
+#[test]
+fn closed_admission_is_a_step_of_its_own() {
+    let mut facts = facts(3);
+    facts.engine(2).drain = drain(DrainPhase::Closing);
+    goes_to(
+        &look(memo(RolloutStep::Uploading), &facts, at(5)),
+        RolloutStep::Draining,
+    );
+    holds(
+        &look(memo(RolloutStep::Draining), &facts, at(6)),
+        Gate::Drained,
+        WaitReason::Draining,
+        "appends are refused",
+    );
+}
+
+#[test]
+fn tier_2_down_is_named_while_uploading_and_when_the_bound_is_exceeded() {
+    let mut facts = facts(3);
+    facts.engine(2).drain = drain(DrainPhase::Uploading);
+    facts.engine(2).tier2_trouble = Some(Tier2Trouble {
+        unreachable: true,
+        message: "connection refused".into(),
+    });
+    let result = look(memo(RolloutStep::Uploading), &facts, at(5));
+    holds(
+        &result,
+        Gate::Uploaded,
+        WaitReason::Tier2Unreachable,
+        "connection refused",
+    );
+
+    let overdue = look(memo(RolloutStep::Uploading), &facts, at(616));
+    goes_to(&overdue, RolloutStep::Preflight);
+    assert_eq!(
+        overdue.actions,
+        vec![Action::Resume {
+            pod: "orders-2".into()
+        }]
+    );
+
+    facts.engine(2).drain = drain(DrainPhase::Open);
+    let held = look(overdue.memo.unwrap(), &facts, at(617));
+    holds(
+        &held,
+        Gate::Uploaded,
+        WaitReason::Tier2Unreachable,
+        "not done within 10m",
+    );
+    assert_eq!(held.outcome, Outcome::Later(Some(at(626))));
+    assert_eq!(held.actions, vec![]);
+}
+
+#[test]
+fn a_drain_that_the_engine_gave_up_is_held_under_its_reason_and_tried_again() {
+    for (told, gate, reason) in [
+        (
+            DrainReason::UploadTimeout,
+            Gate::Uploaded,
+            WaitReason::UploadTimeout,
+        ),
+        (
+            DrainReason::DrainTimeout,
+            Gate::Drained,
+            WaitReason::DrainTimeout,
+        ),
+        (
+            DrainReason::Tier2Unreachable,
+            Gate::Uploaded,
+            WaitReason::Tier2Unreachable,
+        ),
+        (
+            DrainReason::Tier2Refused,
+            Gate::Uploaded,
+            WaitReason::Tier2Refused,
+        ),
+        (DrainReason::Resumed, Gate::Drained, WaitReason::Resumed),
+    ] {
+        let mut facts = facts(3);
+        facts.engine(2).drain.reason = Some(told);
+        facts.engine(2).drain.message = Some("12 of 40 segments".into());
+        let mut asked = memo(RolloutStep::Uploading);
+        asked.pod.as_mut().unwrap().drain_requested = true;
+        let failed = look(asked, &facts, at(50));
+        goes_to(&failed, RolloutStep::Preflight);
+        let memo = failed.memo.unwrap();
+        assert_eq!(memo.pod.as_ref().unwrap().failed_drains, 1);
+        holds(
+            &look(memo.clone(), &facts, at(51)),
+            gate,
+            reason,
+            "12 of 40 segments; next try at 2026-01-01T00:01:00Z",
+        );
+        goes_to(&look(memo, &facts, at(60)), RolloutStep::Uploading);
+    }
+}
+
+#[test]
+fn the_pause_between_drains_doubles_up_to_five_minutes() {
+    let mut pauses = Vec::new();
+    for failures in 0..8 {
+        let mut asked = memo(RolloutStep::Uploading);
+        let pod = asked.pod.as_mut().unwrap();
+        pod.drain_requested = true;
+        pod.failed_drains = failures;
+        let mut facts = facts(3);
+        facts.engine(2).drain.reason = Some(DrainReason::UploadTimeout);
+        let until = look(asked, &facts, at(0)).memo.unwrap().until.unwrap();
+        pauses.push(until.0.duration_since(at(0)).as_secs());
+    }
+    assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300, 300]);
+}
+
+#[test]
+fn a_drain_lost_with_its_process_is_asked_for_again_at_once() {
+    let mut asked = memo(RolloutStep::Uploading);
+    asked.pod.as_mut().unwrap().drain_requested = true;
+    let failed = look(asked, &facts(3), at(5));
+    goes_to(&failed, RolloutStep::Preflight);
+    goes_to(
+        &look(failed.memo.unwrap(), &facts(3), at(5)),
+        RolloutStep::Uploading,
+    );
+}
+
+#[test]
+fn a_drained_pod_is_removed_only_after_its_token_was_recorded() {
+    let mut facts = facts(3);
+    facts.engine(2).drain = drained(at(60));
+    let result = look(memo(RolloutStep::Draining), &facts, at(5));
+    goes_to(&result, RolloutStep::Replacing);
+    assert_eq!(result.actions, vec![]);
+    let memo = result.memo.unwrap();
+    assert_eq!(memo.pod.as_ref().unwrap().drain_token, "token");
+    assert_eq!(
+        look(memo, &facts, at(6)).actions,
+        removal(RemoveBy::Eviction)
+    );
+}
+
+#[test]
+fn a_token_that_is_about_to_expire_removes_nothing() {
+    let mut facts = facts(3);
+    facts.engine(2).drain = drained(at(60));
+    holds(
+        &look(memo(RolloutStep::Draining), &facts, at(45)),
+        Gate::Drained,
+        WaitReason::DrainTokenExpired,
+        "about to expire",
+    );
+    let result = look(replacing(), &facts, at(45));
+    goes_to(&result, RolloutStep::Preflight);
+    assert_eq!(
+        result.actions,
+        vec![Action::Resume {
+            pod: "orders-2".into()
+        }]
+    );
+    assert_eq!(
+        look(replacing(), &facts, at(44)).actions,
+        removal(RemoveBy::Eviction)
+    );
+}
+
+#[test]
+fn a_token_without_an_expiry_that_can_be_read_removes_nothing() {
+    for expires_at in [None, Some("soon".to_owned())] {
+        let mut facts = facts(3);
+        facts.engine(2).drain = drained(at(60));
+        facts.engine(2).drain.expires_at = expires_at;
+        let result = look(replacing(), &facts, at(0));
+        assert!(
+            !result
+                .actions
+                .iter()
+                .any(|action| matches!(action, Action::RemovePod { .. })),
+            "{result:?}"
+        );
+    }
+}
+
+#[test]
+fn another_token_than_the_recorded_one_is_recorded_first() {
+    let mut facts = facts(3);
+    facts.engine(2).drain = drained(at(60));
+    let mut memo = replacing();
+    memo.pod.as_mut().unwrap().drain_token = "an older one".into();
+    let result = look(memo, &facts, at(0));
+    goes_to(&result, RolloutStep::Replacing);
+    assert_eq!(result.actions, vec![]);
+    assert_eq!(result.memo.unwrap().pod.unwrap().drain_token, "token");
+}
+
+#[test]
+fn an_expired_token_drains_again() {
+    let result = look(replacing(), &facts(3), at(70));
+    goes_to(&result, RolloutStep::Preflight);
+    goes_to(
+        &look(result.memo.unwrap(), &facts(3), at(70)),
+        RolloutStep::Uploading,
+    );
+}
+
+#[test]
+fn a_refused_eviction_is_shown_and_repeated_while_the_token_is_valid() {
+    let mut facts = facts(3);
+    facts.engine(2).drain = drained(at(60));
+    facts.instance(2).eviction_refused = Some("budget web needs 3 pods".into());
+    let result = look(replacing(), &facts, at(5));
+    holds(
+        &result,
+        Gate::PodRemoved,
+        WaitReason::EvictionRefused,
+        "budget web needs 3 pods",
+    );
+    assert_eq!(result.actions, removal(RemoveBy::Eviction));
+    let result = look(replacing(), &facts, at(50));
+    goes_to(&result, RolloutStep::Preflight);
+    holds(
+        &look(result.memo.unwrap(), &facts, at(51)),
+        Gate::PodRemoved,
+        WaitReason::EvictionRefused,
+        "budget web",
+    );
+}
+
+#[test]
+fn an_engine_that_does_not_run_or_refuses_its_data_needs_no_drain() {
+    let mut stopped = facts(3);
+    stopped.instance(2).engine_runs = false;
+    stopped.instance(2).engine = None;
+    stopped.instance(2).ready = false;
+    let mut refusing = facts(3);
+    refusing.instance(2).ready = false;
+    refusing.engine(2).ready = false;
+    refusing.engine(2).refusal = Some("NewerFormat: written by 0.2.0".into());
+    let mut recovering = facts(3);
+    recovering.instance(2).ready = false;
+    recovering.engine(2).ready = false;
+    for facts in [stopped, refusing, recovering] {
+        goes_to(&preflight_of(&facts), RolloutStep::Replacing);
+        goes_to(
+            &look(memo(RolloutStep::Uploading), &facts, at(0)),
+            RolloutStep::Replacing,
+        );
+        assert_eq!(
+            look(memo(RolloutStep::Replacing), &facts, at(0)).actions,
+            removal(RemoveBy::Delete)
+        );
+    }
+}
+
+#[test]
+fn an_engine_that_serves_in_an_unready_pod_is_drained_all_the_same() {
+    let mut facts = facts(3);
+    facts.instance(2).ready = false;
+    goes_to(&preflight_of(&facts), RolloutStep::Uploading);
+    let result = look(memo(RolloutStep::Replacing), &facts, at(0));
+    assert_eq!(result.actions, vec![]);
+    goes_to(&result, RolloutStep::Preflight);
+}
