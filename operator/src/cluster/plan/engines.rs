@@ -1,8 +1,8 @@
-//! Engines that keep up their process and serve nothing, because their data is not theirs to serve.
+//! Pods that do not serve, and why: engines that refuse their data, nodes that are lost, containers that do not come up.
 
 use aof2_crds::{Gate, WaitReason, labels};
 
-use super::Draft;
+use super::{Draft, rollout::reason_of};
 use crate::cluster::facts::Observed;
 
 pub fn show_refusals(observed: &Observed, draft: &mut Draft) {
@@ -26,5 +26,15 @@ pub fn show_refusals(observed: &Observed, draft: &mut Draft) {
             pod.node
         );
         draft.wait(Gate::OnePodDown, WaitReason::PodOnLostNode, &pod.name, message);
+    }
+}
+
+/// Containers that do not come up, where the rollout has not said so already.
+pub fn show_troubles(observed: &Observed, draft: &mut Draft) {
+    for pod in &observed.pods {
+        let Some(trouble) = &pod.trouble else { continue };
+        if !draft.waits.iter().any(|wait| wait.pod == pod.name) {
+            draft.wait(Gate::PodStarted, reason_of(trouble.kind), &pod.name, trouble.message.clone());
+        }
     }
 }

@@ -175,6 +175,7 @@ fn work(observed: &Observed, owner: &Owner, draft: &mut Draft) {
     draft.share = replicas.share;
     config::write_files(observed, owner, replicas.files, draft);
     config::check_loaded(observed, owner, draft);
+    engines::show_troubles(observed, draft);
     let digest = template::digest(spec, &observed.image_repository);
     if writes_template || written_template == digest {
         write_pods(observed, owner, replicas.apply, draft);

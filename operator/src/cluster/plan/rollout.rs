@@ -111,13 +111,16 @@ fn instance(observed: &Observed, pod: &PodFacts) -> PodInstance {
 }
 
 fn trouble(trouble: &Trouble) -> rollout::Trouble {
-    let reason = match trouble.kind {
+    rollout::Trouble { reason: reason_of(trouble.kind), message: trouble.message.clone() }
+}
+
+pub fn reason_of(trouble: TroubleKind) -> WaitReason {
+    match trouble {
         TroubleKind::ImagePull => WaitReason::ImagePull,
         TroubleKind::CrashLoop => WaitReason::CrashLoop,
         TroubleKind::Unschedulable => WaitReason::PodUnschedulable,
         TroubleKind::Waiting => WaitReason::ContainerWaiting,
-    };
-    rollout::Trouble { reason, message: trouble.message.clone() }
+    }
 }
 
 fn engine(answer: &Answer) -> EngineFacts {

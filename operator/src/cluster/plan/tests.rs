@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{NextLook, Plan, plan};
 use crate::cluster::{
     action::{Action, Desired},
-    facts::{ConfigSource, Exit, Failure, Observed, Report},
+    facts::{ConfigSource, Exit, Failure, Observed, Report, Trouble, TroubleKind},
     names, status,
     testing::{self, answer, at_rest, observed},
 };
@@ -426,6 +426,16 @@ fn a_new_version_begins_a_rollout_and_other_changes_wait() {
     assert!(waits(&begun).contains(&(Gate::RolloutInProgress, WaitReason::RolloutInProgress, "")), "{:?}", waits(&begun));
     assert_eq!(begun.next_look, NextLook::AtOnce);
     assert_eq!(condition(&begun, ConditionType::VersionConverged).0, "False");
+}
+
+#[test]
+fn a_container_that_does_not_come_up_is_quoted_in_the_summary() {
+    let mut sick = at_rest();
+    sick.pods[1].is_ready = false;
+    sick.pods[1].trouble = Some(Trouble { kind: TroubleKind::Waiting, message: "container writer: CreateContainerConfigError".into() });
+    let plan = plan(&sick);
+    assert_eq!(waits(&plan), [(Gate::PodStarted, WaitReason::ContainerWaiting, "orders-1")]);
+    assert_eq!(plan.status.summary, "2 of 3 pods serve; container writer: CreateContainerConfigError");
 }
 
 #[test]
