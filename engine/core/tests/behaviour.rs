@@ -612,3 +612,100 @@ fn a_record_behind_a_batch_that_is_longer_than_a_read_is_found() {
     assert_eq!(read_from(&store, "s", 1, false)[0].payload.len(), 400_000);
     assert_eq!(read_from(&store, "s", 2, false)[0].payload, "last");
 }
+
+/// Answers what the test tells it to.
+struct ScriptedClaims {
+    answers: std::sync::Mutex<Vec<Result<u64, aof2_core::tier_port::ClaimError>>>,
+    volume: Result<(), aof2_core::tier_port::ClaimError>,
+}
+
+impl aof2_core::Claims for ScriptedClaims {
+    fn check_volume(
+        &self,
+        _volume: &aof2_core::VolumeIdentity,
+    ) -> Result<(), aof2_core::tier_port::ClaimError> {
+        self.volume.clone()
+    }
+
+    fn claim(
+        &self,
+        _volume: &aof2_core::VolumeIdentity,
+        _stream: &str,
+    ) -> Result<u64, aof2_core::tier_port::ClaimError> {
+        self.answers.lock().unwrap().remove(0)
+    }
+}
+
+#[test]
+fn a_first_append_waits_for_its_claim_and_is_refused_where_another_owns_the_stream() {
+    use aof2_core::tier_port::ClaimError;
+
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = options(small_config(directory.path()));
+    let pending = ClaimError::Pending {
+        message: "Tier 2 does not answer".into(),
+    };
+    let owned = ClaimError::NotOwner {
+        stream: "s".into(),
+        owner: "orders-1".into(),
+        address: "orders-1.orders".into(),
+    };
+    options.claims = Some(std::sync::Arc::new(ScriptedClaims {
+        answers: std::sync::Mutex::new(vec![Err(pending), Err(owned), Ok(7)]),
+        volume: Ok(()),
+    }));
+    let store = aof2_core::Store::open(options).unwrap();
+    let refused = durable(&store, "s", b"x").unwrap_err();
+    assert!(
+        matches!(refused, AppendError::ClaimPending { .. }),
+        "{refused}"
+    );
+    assert_eq!(refused.remedy(), Remedy::Retry);
+    assert!(
+        store.streams().is_empty(),
+        "an unclaimed stream does not exist"
+    );
+    let refused = durable(&store, "s", b"x").unwrap_err();
+    assert!(
+        refused
+            .to_string()
+            .contains("owned by orders-1: send appends there (orders-1.orders)"),
+        "{refused}"
+    );
+    assert_eq!(durable(&store, "s", b"x").unwrap().first_sequence, 0);
+    assert_eq!(store.describe("s").unwrap().epoch, 7);
+    store.supersede("s", 9);
+    let refused = durable(&store, "s", b"x").unwrap_err();
+    assert!(
+        refused.to_string().contains("epoch 7 is superseded by 9"),
+        "{refused}"
+    );
+    let request = ReadRequest {
+        stream: "s".into(),
+        from_sequence: 0,
+        limit: 0,
+        include_staged: false,
+    };
+    assert!(matches!(
+        store.read(request).unwrap().next_batch(10),
+        Err(ReadError::Superseded { from: 7, to: 9, .. })
+    ));
+}
+
+#[test]
+fn a_lost_volume_is_refused_and_leaves_no_identity_behind() {
+    use aof2_core::tier_port::ClaimError;
+
+    let directory = tempfile::tempdir().unwrap();
+    let mut lost = options(small_config(directory.path()));
+    lost.claims = Some(std::sync::Arc::new(ScriptedClaims {
+        answers: std::sync::Mutex::new(Vec::new()),
+        volume: Err(ClaimError::VolumeLost {
+            streams: vec!["orders-eu".into()],
+        }),
+    }));
+    let refused = aof2_core::Store::open(lost).err().unwrap();
+    assert!(matches!(refused, OpenError::VolumeLost { .. }), "{refused}");
+    assert!(refused.to_string().contains("orders-eu"), "{refused}");
+    assert!(!directory.path().join("volume.json").exists());
+}

@@ -459,7 +459,7 @@ mod tests {
         let (memory, store) = store();
         let claims = claims_of(&store, "p/", "orders-0");
         assert_eq!(claims.claim(&volume("orders-0", 1), "s"), Ok(1));
-        memory.damage(&"p/claims/s/00000000000000000001", 12);
+        memory.damage("p/claims/s/00000000000000000001", 12);
         let error = claims
             .claim(&volume("orders-0", 1), "s")
             .expect_err("damaged");
