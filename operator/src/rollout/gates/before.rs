@@ -69,14 +69,12 @@ pub(in crate::rollout) fn min_reader_version(look: &Look<'_>) -> Result<(), Wait
     Ok(())
 }
 
-/// At most one pod is down: one that serves goes only while all others serve. Removing one that does not takes nothing away.
+/// At most one pod is down: one that serves goes only while all others serve. Removing one that does not takes nothing away, and
+/// neither does one whose application cannot come up, though its engine runs: were it to wait for the others, a template that is bad
+/// for every pod could never be corrected.
 pub(in crate::rollout) fn one_pod_down(look: &Look<'_>) -> Result<(), Wait> {
-    let takes_one_away = look.pod.is_up()
-        || look
-            .pod
-            .instance
-            .as_ref()
-            .is_some_and(PodInstance::may_serve);
+    let may_serve = |pod: &PodInstance| pod.may_serve() && pod.trouble.is_none();
+    let takes_one_away = look.pod.is_up() || look.pod.instance.as_ref().is_some_and(may_serve);
     if !takes_one_away {
         return Ok(());
     }

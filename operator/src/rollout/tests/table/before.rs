@@ -120,6 +120,23 @@ fn a_serving_pod_stays_while_another_is_down() {
     }
 }
 
+/// Its engine answers, so it is drained; but a first template that is bad for every pod has to be correctable.
+#[test]
+fn a_pod_whose_application_cannot_come_up_does_not_wait_for_the_others() {
+    let mut facts = facts(3);
+    facts.written = revision("0.1.0");
+    for ordinal in 0..3 {
+        facts.instance(ordinal).ready = false;
+        facts.instance(ordinal).trouble = Some(Trouble {
+            reason: WaitReason::ContainerWaiting,
+            message: "CreateContainerConfigError".into(),
+        });
+    }
+    let result = preflight_of(&facts);
+    assert_eq!(result.waits, vec![]);
+    assert!(matches!(result.actions[..], [Action::WriteTemplate { .. }]), "{:?}", result.actions);
+}
+
 #[test]
 fn a_pod_that_came_out_of_turn_takes_over_from_one_that_drains() {
     for spoil in [
