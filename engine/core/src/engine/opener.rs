@@ -226,10 +226,7 @@ fn failed(verb: &'static str, path: &std::path::Path, source: std::io::Error) ->
 
 /// For want of space: a refusal, and the next first append tries again. Otherwise the disk is broken.
 fn cannot_create(shared: &Shared, error: WriteError) -> AppendError {
-    let is_full = matches!(
-        error.source.raw_os_error(),
-        Some(libc::ENOSPC | libc::EDQUOT)
-    );
+    let is_full = crate::io::is_out_of_space(&error.source);
     if is_full
         && let Refusal::Full {
             free_bytes,
@@ -256,12 +253,7 @@ pub(super) fn prepare(shared: &Arc<Shared>, work: Work) {
         Work::Prepare(stream) => prepare_next(shared, &stream),
         Work::JournalFile => match shared.journal.files.add(&*shared.disk, &shared.root) {
             Ok(_) => {}
-            Err(error)
-                if matches!(
-                    error.source.raw_os_error(),
-                    Some(libc::ENOSPC | libc::EDQUOT)
-                ) =>
-            {
+            Err(error) if crate::io::is_out_of_space(&error.source) => {
                 tracing::warn!(path = %error.path.display(), "no space for another journal file; going on with fewer");
             }
             Err(error) => shared.poison_by(&error),

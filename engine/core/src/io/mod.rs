@@ -83,6 +83,11 @@ pub trait Disk: Send + Sync + Debug {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>>;
 }
 
+/// The volume, or the owner's share of it, is used up: a refusal rather than a broken disk.
+pub(crate) fn is_out_of_space(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+}
+
 /// Writes a small file so that after a crash either the old or the whole new content is there.
 pub fn replace_file(
     disk: &dyn Disk,

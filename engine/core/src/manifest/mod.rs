@@ -199,14 +199,7 @@ impl ManifestLog {
                 Ok(())
             }
             // The long chunk goes on being used.
-            Err(error)
-                if matches!(
-                    error.source.raw_os_error(),
-                    Some(libc::ENOSPC | libc::EDQUOT)
-                ) =>
-            {
-                Ok(())
-            }
+            Err(error) if crate::io::is_out_of_space(&error.source) => Ok(()),
             Err(error) => {
                 shared.poison_by(&error);
                 Err(StoreError::Poisoned {

@@ -9,6 +9,7 @@
 
 pub(crate) mod stream;
 pub(crate) mod volume;
+mod walk;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -254,9 +254,7 @@ impl ActiveSegment {
 /// A failed allocation because of space is a refusal, not a broken disk.
 fn no_space_is_refused(error: GrowError, space: &Space) -> GrowError {
     match error {
-        GrowError::Disk { source, .. }
-            if matches!(source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) =>
-        {
+        GrowError::Disk { source, .. } if crate::io::is_out_of_space(&source) => {
             GrowError::Refused(space.full())
         }
         other => other,

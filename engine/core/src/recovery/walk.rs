@@ -1,0 +1,335 @@
+//! Goes over a stream's segments that are not sealed, oldest first, and tells torn from damaged.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use aof2_format::BLOCK_BYTES;
+use aof2_format::segment::{DATA_OFFSET, SegmentHeader, SegmentSeal};
+
+use super::stream::{FoundSegment, RecoveredSegment};
+use super::volume::at;
+use crate::error::OpenError;
+use crate::io::{Disk, DiskFile, FileClass, replace_file};
+use crate::metrics::Replay;
+use crate::segment::files;
+use crate::segment::index::SparseIndex;
+use crate::segment::scan::{ScanEnd, ScanStart, durable_upto_behind, end_of_written, scan};
+use crate::segment::sealed::SealedInfo;
+use crate::stream::StreamIdentity;
+use crate::stream::producers::Producers;
+
+/// Torn bytes kept for inspection, per segment.
+const QUARANTINE_LIMIT_BYTES: u64 = 64 << 20;
+
+/// Goes over the segments that are not sealed, in order.
+pub(super) struct Walk<'a> {
+    pub disk: &'a dyn Disk,
+    pub directory: &'a Path,
+    pub identity: StreamIdentity,
+    pub next_sequence: u64,
+    /// `None`: nothing to hold the first segment's against.
+    pub chain: Option<u32>,
+    pub epoch: u32,
+    pub producers: Producers,
+    /// Count of records that something proves were durable.
+    pub durable_upto: u64,
+    pub damage: Option<String>,
+    pub recovered: Vec<RecoveredSegment>,
+    pub touched: Vec<Arc<dyn DiskFile>>,
+    pub allocated_bytes: u64,
+    pub replay: &'a mut Replay,
+}
+
+impl Walk<'_> {
+    /// Takes the chain from the seal block of the last sealed segment.
+    pub fn chain_after(&mut self, last: &SealedInfo) -> Result<(), OpenError> {
+        let path = files::segment(
+            self.directory,
+            last.base_sequence,
+            last.epoch,
+            last.segment_id,
+        );
+        let file = self.disk.open_read(&path).map_err(at("open", &path))?;
+        let mut block = [0; BLOCK_BYTES];
+        let read = file
+            .read_at(&mut block, SegmentSeal::offset(last.data_end))
+            .map_err(at("read", &path))?;
+        match SegmentSeal::decode(&block[..read]) {
+            Ok(seal)
+                if seal.segment_id == last.segment_id && seal.end_sequence == last.end_sequence =>
+            {
+                self.chain = Some(seal.chain);
+            }
+            Ok(_) => {
+                self.damage.get_or_insert_with(|| {
+                    format!("the seal of segment {} is another's", last.segment_id)
+                });
+            }
+            Err(damage) => {
+                self.damage
+                    .get_or_insert_with(|| format!("segment {}: {damage}", last.segment_id));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn segment(&mut self, id: u64, segment: FoundSegment) -> Result<(), OpenError> {
+        let path = segment.path.clone();
+        let disk_error = |verb: &'static str| at(verb, &path);
+        self.durable_upto = self.durable_upto.max(segment.durable_upto);
+        let length = segment.file.len().map_err(disk_error("look at"))?;
+        let mut block = [0; BLOCK_BYTES];
+        let read = segment
+            .file
+            .read_at(&mut block, 0)
+            .map_err(disk_error("read"))?;
+        let header = match SegmentHeader::decode(&block[..read]) {
+            Ok(header) if header.stream_uuid == self.identity.uuid && header.segment_id == id => {
+                header
+            }
+            other => {
+                let why = other.map_or_else(
+                    |damage| damage.to_string(),
+                    |_| "its header is another's".to_owned(),
+                );
+                return self.without_header(id, &segment, &why, length);
+            }
+        };
+        let follows = header.base_sequence == self.next_sequence
+            && self.chain.is_none_or(|chain| chain == header.prev_chain);
+        if !follows {
+            return self.out_of_line(id, &segment, &header, length);
+        }
+        let mut index = SparseIndex::default();
+        let producers = &mut self.producers;
+        let start = ScanStart {
+            offset: DATA_OFFSET,
+            next_sequence: header.base_sequence,
+            chain: header.prev_chain,
+        };
+        let end = scan(
+            &*segment.file,
+            self.identity.seed,
+            start,
+            |batch, offset| {
+                let fields = batch.fields();
+                index.note(fields.base_sequence, offset);
+                if fields.producer.id != 0 {
+                    producers.note(
+                        fields.producer.id,
+                        fields.producer.seq,
+                        batch.count().into(),
+                        fields.base_sequence,
+                    );
+                }
+            },
+        )
+        .map_err(disk_error("read"))?;
+        self.replay.segment_bytes += end.offset;
+        self.replay.records += end.records;
+        self.durable_upto = self.durable_upto.max(end.durable_upto);
+        self.next_sequence = end.next_sequence;
+        self.chain = Some(end.chain);
+        self.epoch = self.epoch.max(header.epoch);
+        self.check_end(id, &segment, &end, length)?;
+        self.allocated_bytes += length;
+        if end.records == 0 && self.damage.is_none() {
+            // A header and nothing else: its first record never made it.
+            self.allocated_bytes -= length;
+            return self
+                .disk
+                .unlink(&segment.path)
+                .map_err(disk_error("remove"));
+        }
+        self.touched.push(segment.file.clone());
+        self.recovered.push(RecoveredSegment {
+            id,
+            file: segment.file,
+            path: segment.path,
+            is_spare: segment.is_spare,
+            base_sequence: header.base_sequence,
+            epoch: header.epoch,
+            created_unix_nanos: header.created_unix_nanos,
+            end: end.offset,
+            end_sequence: end.next_sequence,
+            chain: end.chain,
+            allocated: length,
+            index,
+            producers: self.producers.clone(),
+        });
+        Ok(())
+    }
+
+    /// Torn or damaged? Torn bytes are kept aside and zeroed, so that they can never become valid later.
+    fn check_end(
+        &mut self,
+        id: u64,
+        segment: &FoundSegment,
+        end: &ScanEnd,
+        length: u64,
+    ) -> Result<(), OpenError> {
+        let disk_error = |verb: &'static str| at(verb, &segment.path);
+        if segment.must_reach > end.offset {
+            let stopped = end
+                .stopped_by
+                .as_deref()
+                .unwrap_or("nothing is written there");
+            let (offset, must) = (end.offset, segment.must_reach);
+            self.damage.get_or_insert_with(|| {
+                format!("segment {id} verifies up to {offset}, {must} was durable: {stopped}")
+            });
+            return Ok(());
+        }
+        if let Some(seal) = self.seal_block(segment, length)? {
+            if seal.segment_id == id && seal.data_end == end.offset {
+                return Ok(());
+            }
+            if seal.segment_id == id && seal.data_end > end.offset {
+                let (offset, must) = (end.offset, seal.data_end);
+                self.damage.get_or_insert_with(|| {
+                    format!("segment {id} verifies up to {offset}, it was sealed at {must}")
+                });
+                return Ok(());
+            }
+        }
+        let Some(written_end) =
+            end_of_written(&*segment.file, end.offset).map_err(disk_error("read"))?
+        else {
+            return Ok(());
+        };
+        let behind = durable_upto_behind(&*segment.file, self.identity.seed, end.offset)
+            .map_err(disk_error("read"))?;
+        if let Some(durable_upto) = behind {
+            self.durable_upto = self.durable_upto.max(durable_upto);
+            if durable_upto > end.next_sequence {
+                let found = end.next_sequence;
+                self.damage.get_or_insert_with(|| {
+                    format!("segment {id} holds {found} records, {durable_upto} were durable")
+                });
+                return Ok(());
+            }
+        }
+        if self.damage.is_none() {
+            self.quarantine(id, segment, end.offset, written_end)?;
+        }
+        Ok(())
+    }
+
+    fn seal_block(
+        &self,
+        segment: &FoundSegment,
+        length: u64,
+    ) -> Result<Option<SegmentSeal>, OpenError> {
+        let Some(offset) = length.checked_sub(BLOCK_BYTES as u64) else {
+            return Ok(None);
+        };
+        let mut block = [0; BLOCK_BYTES];
+        let read = segment
+            .file
+            .read_at(&mut block, offset)
+            .map_err(at("read", &segment.path))?;
+        Ok(SegmentSeal::decode(&block[..read])
+            .ok()
+            .filter(|seal| seal.stream_uuid == self.identity.uuid))
+    }
+
+    fn quarantine(
+        &mut self,
+        id: u64,
+        segment: &FoundSegment,
+        from: u64,
+        to: u64,
+    ) -> Result<(), OpenError> {
+        let directory = files::quarantine(self.directory);
+        self.disk
+            .create_directory(&directory)
+            .map_err(at("create", &directory))?;
+        let length = (to - from).min(QUARANTINE_LIMIT_BYTES) as usize;
+        let mut torn = vec![0; length];
+        let read = segment
+            .file
+            .read_at(&mut torn, from)
+            .map_err(at("read", &segment.path))?;
+        torn.truncate(read);
+        let path = directory.join(format!("{id:020}-{from:020}.torn"));
+        replace_file(self.disk, &path, &torn, FileClass::Other).map_err(at("write", &path))?;
+        let zeroes = vec![0; 1 << 20];
+        let mut offset = from;
+        while offset < to {
+            let part = zeroes.len().min((to - offset) as usize);
+            segment
+                .file
+                .write_all_at(&zeroes[..part], offset)
+                .map_err(at("zero", &segment.path))?;
+            offset += part as u64;
+        }
+        self.replay.torn_bytes += to - from;
+        Ok(())
+    }
+
+    /// Made ahead and never used, or torn in its first block.
+    fn without_header(
+        &mut self,
+        id: u64,
+        segment: &FoundSegment,
+        why: &str,
+        length: u64,
+    ) -> Result<(), OpenError> {
+        let behind = durable_upto_behind(&*segment.file, self.identity.seed, 0)
+            .map_err(at("read", &segment.path))?;
+        self.durable_upto = self.durable_upto.max(behind.unwrap_or(0));
+        if segment.must_reach > 0
+            || behind.is_some_and(|durable_upto| durable_upto > self.next_sequence)
+        {
+            self.damage.get_or_insert_with(|| {
+                format!("segment {id} was durable and has no header: {why}")
+            });
+            self.allocated_bytes += length;
+            return Ok(());
+        }
+        if self.damage.is_some() {
+            self.allocated_bytes += length;
+            return Ok(());
+        }
+        self.disk
+            .unlink(&segment.path)
+            .map_err(at("remove", &segment.path))
+    }
+
+    /// A segment that does not begin where the one before ends: records between are missing. Where nothing proves that they or
+    /// these were durable, they were buffered and are lost together.
+    fn out_of_line(
+        &mut self,
+        id: u64,
+        segment: &FoundSegment,
+        header: &SegmentHeader,
+        length: u64,
+    ) -> Result<(), OpenError> {
+        let behind = durable_upto_behind(&*segment.file, self.identity.seed, DATA_OFFSET)
+            .map_err(at("read", &segment.path))?;
+        self.durable_upto = self.durable_upto.max(behind.unwrap_or(0));
+        if self.damage.is_some() || segment.must_reach > 0 || self.durable_upto > self.next_sequence
+        {
+            let (base, expected) = (header.base_sequence, self.next_sequence);
+            self.damage.get_or_insert_with(|| {
+                format!("segment {id} begins at sequence {base}, {expected} was expected")
+            });
+            self.allocated_bytes += length;
+            return Ok(());
+        }
+        let directory = files::quarantine(self.directory);
+        self.disk
+            .create_directory(&directory)
+            .map_err(at("create", &directory))?;
+        let to = directory.join(format!("{id:020}.segment"));
+        self.disk
+            .rename(&segment.path, &to)
+            .map_err(at("rename", &segment.path))?;
+        let segments = files::segments(self.directory);
+        self.disk
+            .sync_directory(&segments)
+            .map_err(at("sync", &segments))?;
+        self.replay.torn_bytes += length;
+        Ok(())
+    }
+}
