@@ -25,7 +25,11 @@ pub struct Args {
     pub all_namespaces: bool,
 
     /// Engine image, without tag, for clusters without `spec.image.repository`; the tag is `spec.version`.
-    #[arg(long, env = "AOF2_IMAGE_REPOSITORY", default_value = "aof2.local/aof2-engine")]
+    #[arg(
+        long,
+        env = "AOF2_IMAGE_REPOSITORY",
+        default_value = "aof2.local/aof2-engine"
+    )]
     pub image_repository: String,
 
     /// Secret, in the operator's namespace, of the certificate authority.
@@ -69,7 +73,11 @@ impl Args {
         if self.all_namespaces {
             return Scope::All;
         }
-        Scope::Namespace(self.watch_namespace.clone().unwrap_or_else(|| self.namespace.clone()))
+        Scope::Namespace(
+            self.watch_namespace
+                .clone()
+                .unwrap_or_else(|| self.namespace.clone()),
+        )
     }
 }
 
@@ -79,11 +87,19 @@ mod tests {
 
     #[test]
     fn watches_its_own_namespace_unless_told_otherwise() {
-        let scope = |args: &[&str]| Args::try_parse_from([&["aof2-operator", "--namespace", "storage"], args].concat()).map(|args| args.scope());
+        let scope = |args: &[&str]| {
+            Args::try_parse_from([&["aof2-operator", "--namespace", "storage"], args].concat())
+                .map(|args| args.scope())
+        };
         assert_eq!(scope(&[]).unwrap(), Scope::Namespace("storage".into()));
-        assert_eq!(scope(&["--watch-namespace", "orders"]).unwrap(), Scope::Namespace("orders".into()));
+        assert_eq!(
+            scope(&["--watch-namespace", "orders"]).unwrap(),
+            Scope::Namespace("orders".into())
+        );
         assert_eq!(scope(&["--all-namespaces"]).unwrap(), Scope::All);
-        let both = scope(&["--all-namespaces", "--watch-namespace", "orders"]).unwrap_err().to_string();
+        let both = scope(&["--all-namespaces", "--watch-namespace", "orders"])
+            .unwrap_err()
+            .to_string();
         assert!(both.contains("cannot be used with"), "{both}");
     }
 }

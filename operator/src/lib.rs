@@ -7,4 +7,3 @@ pub mod pki;
 pub mod rbac;
 pub mod rollout;
 pub mod runtime;
-

@@ -8,7 +8,9 @@ use aof2_operator::{
     kube::Door,
     pki::{self, source::Place},
     runtime::{
-        client, context::{Context, Settings}, http,
+        client,
+        context::{Context, Settings},
+        http,
         lease::{Elector, LeaseSettings},
         metrics::Metrics,
         telemetry,
@@ -50,12 +52,19 @@ fn main() -> ExitCode {
 async fn run(args: Args) -> anyhow::Result<()> {
     let mut stopped = stop_signal()?;
     let metrics = Arc::new(Metrics::default());
-    tokio::spawn(http::serve(args.http_address, metrics.clone()).await.map_err(|error| anyhow::anyhow!("listen on {}: {error}", args.http_address))?);
+    tokio::spawn(
+        http::serve(args.http_address, metrics.clone())
+            .await
+            .map_err(|error| anyhow::anyhow!("listen on {}: {error}", args.http_address))?,
+    );
     let config = client::config().await?;
 
     // Differs from every other process, also from the one before in the same pod.
     let identity = format!("{}_{}", args.identity, uuid::Uuid::now_v7());
-    let mut elector = Elector::new(client::connect(&config)?, LeaseSettings::new(args.namespace.clone(), args.lease_name.clone(), identity));
+    let mut elector = Elector::new(
+        client::connect(&config)?,
+        LeaseSettings::new(args.namespace.clone(), args.lease_name.clone(), identity),
+    );
     let epoch = tokio::select! {
         epoch = elector.acquire() => epoch,
         () = is_set(&mut stopped) => return Ok(()),
@@ -88,15 +97,29 @@ async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn lead(args: &Args, config: &kube::Config, epoch: u64, metrics: Arc<Metrics>, mut ended: watch::Receiver<bool>) -> anyhow::Result<()> {
+async fn lead(
+    args: &Args,
+    config: &kube::Config,
+    epoch: u64,
+    metrics: Arc<Metrics>,
+    mut ended: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let client = client::connect(config)?;
     let door = Door::new(client.clone(), &args.identity, metrics.clone());
-    let place = Place { namespace: &args.namespace, secret: &args.ca_secret, directory: &args.ca_directory };
+    let place = Place {
+        namespace: &args.namespace,
+        secret: &args.ca_secret,
+        directory: &args.ca_directory,
+    };
     let authority = tokio::select! {
         authority = pki::obtain(&door, place) => Arc::new(authority),
         () = is_set(&mut ended) => return Ok(()),
     };
-    let settings = Settings { operator_namespace: args.namespace.clone(), image_repository: args.image_repository.clone(), epoch };
+    let settings = Settings {
+        operator_namespace: args.namespace.clone(),
+        image_repository: args.image_repository.clone(),
+        epoch,
+    };
     let context = Arc::new(Context {
         door,
         reader: client,
@@ -107,13 +130,19 @@ async fn lead(args: &Args, config: &kube::Config, epoch: u64, metrics: Arc<Metri
         backoff: Default::default(),
         dry_runs: Default::default(),
     });
-    cluster::run::run(context, &args.scope(), args.concurrency, async move { is_set(&mut ended).await }).await;
+    cluster::run::run(context, &args.scope(), args.concurrency, async move {
+        is_set(&mut ended).await
+    })
+    .await;
     Ok(())
 }
 
 /// Becomes true at SIGTERM or SIGINT.
 fn stop_signal() -> std::io::Result<watch::Receiver<bool>> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {
         tokio::select! {

@@ -12,25 +12,56 @@ pub struct Rule {
 }
 
 const fn rule(group: &'static str, resource: &'static str, verbs: &'static [&'static str]) -> Rule {
-    Rule { group, resource, verbs }
+    Rule {
+        group,
+        resource,
+        verbs,
+    }
 }
 
 /// Where clusters are: a Role in the watched namespace, or a ClusterRole.
 pub const CLUSTERS: &[Rule] = &[
     rule("aof2.dev", "aof2clusters", &["get", "list", "watch"]),
     rule("aof2.dev", "aof2clusters/status", &["update"]),
-    rule("apps", "statefulsets", &["get", "list", "watch", "create", "patch"]),
+    rule(
+        "apps",
+        "statefulsets",
+        &["get", "list", "watch", "create", "patch"],
+    ),
     rule("", "pods", &["get", "list", "watch", "patch", "delete"]),
     rule("", "pods/eviction", &["create"]),
     rule("", "persistentvolumeclaims", &["list", "watch"]),
-    rule("", "configmaps", &["get", "list", "watch", "create", "patch"]),
+    rule(
+        "",
+        "configmaps",
+        &["get", "list", "watch", "create", "patch"],
+    ),
     rule("", "services", &["get", "list", "watch", "create", "patch"]),
-    rule("", "serviceaccounts", &["get", "list", "watch", "create", "patch"]),
-    rule("policy", "poddisruptionbudgets", &["get", "list", "watch", "create", "patch", "delete"]),
-    rule("networking.k8s.io", "networkpolicies", &["get", "list", "watch", "create", "patch"]),
+    rule(
+        "",
+        "serviceaccounts",
+        &["get", "list", "watch", "create", "patch"],
+    ),
+    rule(
+        "policy",
+        "poddisruptionbudgets",
+        &["get", "list", "watch", "create", "patch", "delete"],
+    ),
+    rule(
+        "networking.k8s.io",
+        "networkpolicies",
+        &["get", "list", "watch", "create", "patch"],
+    ),
     rule("", "secrets", &["create", "update"]),
     rule("events.k8s.io", "events", &["create", "patch"]),
 ];
 
 /// Where the operator is: a Role in its own namespace.
-pub const OWN_NAMESPACE: &[Rule] = &[rule("coordination.k8s.io", "leases", &["get", "create", "update"]), rule("", "secrets", &["create"])];
+pub const OWN_NAMESPACE: &[Rule] = &[
+    rule(
+        "coordination.k8s.io",
+        "leases",
+        &["get", "create", "update"],
+    ),
+    rule("", "secrets", &["create"]),
+];

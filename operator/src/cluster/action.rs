@@ -18,10 +18,24 @@ pub enum Action {
     /// A new key and certificate for the engines, written over the old one.
     IssueCertificate,
     /// Makes the kubelet of the pod sync its volumes.
-    Nudge { target: PodTarget, value: String },
-    StartDrain { pod: String, ip: IpAddr, bounds: DrainBounds },
-    Resume { pod: String, ip: IpAddr },
-    RemovePod { target: PodTarget, resource_version: String, by: RemoveBy },
+    Nudge {
+        target: PodTarget,
+        value: String,
+    },
+    StartDrain {
+        pod: String,
+        ip: IpAddr,
+        bounds: DrainBounds,
+    },
+    Resume {
+        pod: String,
+        ip: IpAddr,
+    },
+    RemovePod {
+        target: PodTarget,
+        resource_version: String,
+        by: RemoveBy,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -40,7 +54,11 @@ impl Action {
         match self {
             Self::Apply(Desired::StatefulSet(_)) => 3,
             Self::Apply(
-                Desired::ServiceAccount(_) | Desired::Service(_) | Desired::NetworkPolicy(_) | Desired::DisruptionBudget(_) | Desired::ConfigMap(_),
+                Desired::ServiceAccount(_)
+                | Desired::Service(_)
+                | Desired::NetworkPolicy(_)
+                | Desired::DisruptionBudget(_)
+                | Desired::ConfigMap(_),
             )
             | Self::RemoveDisruptionBudget => 0,
             Self::IssueCertificate => 1,

@@ -29,7 +29,12 @@ pub struct Done {
     pub failed: Option<ActionError>,
 }
 
-pub async fn apply(context: &Context, owner: &Owner, cluster_id: &str, actions: Vec<Action>) -> Done {
+pub async fn apply(
+    context: &Context,
+    owner: &Owner,
+    cluster_id: &str,
+    actions: Vec<Action>,
+) -> Done {
     let mut done = Done::default();
     for action in actions {
         if let Err(error) = act(context, owner, cluster_id, action, &mut done).await {
@@ -40,7 +45,13 @@ pub async fn apply(context: &Context, owner: &Owner, cluster_id: &str, actions: 
     done
 }
 
-async fn act(context: &Context, owner: &Owner, cluster_id: &str, action: Action, done: &mut Done) -> Result<(), ActionError> {
+async fn act(
+    context: &Context,
+    owner: &Owner,
+    cluster_id: &str,
+    action: Action,
+    done: &mut Done,
+) -> Result<(), ActionError> {
     let door = &context.door;
     match action {
         Action::Apply(desired) => {
@@ -55,34 +66,79 @@ async fn act(context: &Context, owner: &Owner, cluster_id: &str, action: Action,
             done.changed |= applied != Applied::Unchanged;
         }
         Action::RemoveDisruptionBudget => {
-            door.remove::<PodDisruptionBudget>(&owner.namespace, &names::disruption_budget(&owner.name), &owner.reference).await?;
+            door.remove::<PodDisruptionBudget>(
+                &owner.namespace,
+                &names::disruption_budget(&owner.name),
+                &owner.reference,
+            )
+            .await?;
         }
         Action::IssueCertificate => {
-            let issued = context.authority.issue(&names::server_name(cluster_id), Usage::Server, Timestamp::now())?;
-            door.write_secret(&build::certificate::build(owner, &issued, &context.authority)).await?;
-            done.certificate =
-                Some(CertificateStatus { name: ENGINE_CERTIFICATE.to_owned(), not_after: Time(issued.not_after), renew_at: Time(issued.renew_at) });
+            let issued = context.authority.issue(
+                &names::server_name(cluster_id),
+                Usage::Server,
+                Timestamp::now(),
+            )?;
+            door.write_secret(&build::certificate::build(
+                owner,
+                &issued,
+                &context.authority,
+            ))
+            .await?;
+            done.certificate = Some(CertificateStatus {
+                name: ENGINE_CERTIFICATE.to_owned(),
+                not_after: Time(issued.not_after),
+                renew_at: Time(issued.renew_at),
+            });
             done.changed = true;
         }
-        Action::Nudge { target, value } => door.annotate_pod(&target, names::NUDGE_ANNOTATION, &value).await?,
+        Action::Nudge { target, value } => {
+            door.annotate_pod(&target, names::NUDGE_ANNOTATION, &value)
+                .await?
+        }
         Action::StartDrain { pod, ip, bounds } => {
             tracing::info!(namespace = owner.namespace, pod, ?bounds, "drain");
-            context.engines.drain(cluster_id, ip, bounds).await.map_err(|failure| ActionError::Engine { verb: "drain", pod, message: failure.message })?;
+            context
+                .engines
+                .drain(cluster_id, ip, bounds)
+                .await
+                .map_err(|failure| ActionError::Engine {
+                    verb: "drain",
+                    pod,
+                    message: failure.message,
+                })?;
             done.changed = true;
         }
         Action::Resume { pod, ip } => {
             tracing::info!(namespace = owner.namespace, pod, "resume");
-            context.engines.resume(cluster_id, ip).await.map_err(|failure| ActionError::Engine { verb: "resume", pod, message: failure.message })?;
+            context
+                .engines
+                .resume(cluster_id, ip)
+                .await
+                .map_err(|failure| ActionError::Engine {
+                    verb: "resume",
+                    pod,
+                    message: failure.message,
+                })?;
             done.changed = true;
         }
-        Action::RemovePod { target, resource_version, by } => {
+        Action::RemovePod {
+            target,
+            resource_version,
+            by,
+        } => {
             let removed = match by {
                 RemoveBy::Eviction => door.evict(&target, &resource_version).await?,
                 RemoveBy::Delete => door.delete_pod(&target, &resource_version).await?,
             };
             done.changed = true;
             if let Removed::BudgetExhausted { message } = removed {
-                done.waits.push(Wait { gate: Gate::PodRemoved, reason: WaitReason::EvictionRefused, pod: target.name, message });
+                done.waits.push(Wait {
+                    gate: Gate::PodRemoved,
+                    reason: WaitReason::EvictionRefused,
+                    pod: target.name,
+                    message,
+                });
             }
         }
     }

@@ -16,7 +16,10 @@ impl Backoff {
 
     /// `jitter` is 0.0..1.0.
     pub fn failed(&mut self, namespace: &str, name: &str, jitter: f64) -> Duration {
-        let failures = self.0.entry((namespace.to_owned(), name.to_owned())).or_default();
+        let failures = self
+            .0
+            .entry((namespace.to_owned(), name.to_owned()))
+            .or_default();
         let pause = FIRST.saturating_mul(1 << (*failures).min(10)).min(LONGEST);
         *failures += 1;
         pause.mul_f64(0.75 + 0.5 * jitter)
@@ -31,9 +34,27 @@ mod tests {
     fn pauses_double_up_to_a_minute_and_start_anew_after_a_success() {
         let mut backoff = Backoff::default();
         let mut pause = || backoff.failed("shop", "orders", 0.5).as_secs();
-        assert_eq!([pause(), pause(), pause(), pause(), pause(), pause(), pause(), pause()], [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(
+            [
+                pause(),
+                pause(),
+                pause(),
+                pause(),
+                pause(),
+                pause(),
+                pause(),
+                pause()
+            ],
+            [1, 2, 4, 8, 16, 32, 60, 60]
+        );
         backoff.succeeded("shop", "orders");
-        assert_eq!(backoff.failed("shop", "orders", 0.0), Duration::from_millis(750));
-        assert_eq!(backoff.failed("shop", "events", 1.0), Duration::from_millis(1250));
+        assert_eq!(
+            backoff.failed("shop", "orders", 0.0),
+            Duration::from_millis(750)
+        );
+        assert_eq!(
+            backoff.failed("shop", "events", 1.0),
+            Duration::from_millis(1250)
+        );
     }
 }

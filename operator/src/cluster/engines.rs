@@ -43,12 +43,20 @@ pub struct Engines {
 
 impl Engines {
     pub fn new(authority: Arc<Authority>, client_name: String, epoch: u64) -> Self {
-        Self { authority, client_name, epoch, credentials: Mutex::default() }
+        Self {
+            authority,
+            client_name,
+            epoch,
+            credentials: Mutex::default(),
+        }
     }
 
     /// Asks every pod that has an address, at the same time.
     pub async fn reports(&self, cluster_id: &str, pods: &[PodFacts]) -> BTreeMap<String, Report> {
-        let asked = pods.iter().filter_map(|pod| Some((pod, pod.ip?))).map(async |(pod, ip)| (pod.name.clone(), self.report(cluster_id, ip).await));
+        let asked = pods
+            .iter()
+            .filter_map(|pod| Some((pod, pod.ip?)))
+            .map(async |(pod, ip)| (pod.name.clone(), self.report(cluster_id, ip).await));
         futures::future::join_all(asked).await.into_iter().collect()
     }
 
@@ -59,43 +67,82 @@ impl Engines {
         };
         let (dump, post_restart) = futures::join!(client.dump(), client.post_restart());
         match dump {
-            Ok(dump) => Report::Answered(Box::new(Answer { dump, post_restart: post_restart.ok() })),
+            Ok(dump) => Report::Answered(Box::new(Answer {
+                dump,
+                post_restart: post_restart.ok(),
+            })),
             Err(error) => Report::Failed(failure(&error)),
         }
     }
 
-    pub async fn drain(&self, cluster_id: &str, ip: IpAddr, bounds: DrainBounds) -> Result<(), Failure> {
+    pub async fn drain(
+        &self,
+        cluster_id: &str,
+        ip: IpAddr,
+        bounds: DrainBounds,
+    ) -> Result<(), Failure> {
         let client = self.client(cluster_id, ip, VERB_TIMEOUT)?;
-        client.drain(bounds).await.map(drop).map_err(|error| failure(&error))
+        client
+            .drain(bounds)
+            .await
+            .map(drop)
+            .map_err(|error| failure(&error))
     }
 
     pub async fn resume(&self, cluster_id: &str, ip: IpAddr) -> Result<(), Failure> {
         let client = self.client(cluster_id, ip, VERB_TIMEOUT)?;
-        client.resume().await.map(drop).map_err(|error| failure(&error))
+        client
+            .resume()
+            .await
+            .map(drop)
+            .map_err(|error| failure(&error))
     }
 
     fn client(&self, cluster_id: &str, ip: IpAddr, limit: Duration) -> Result<Client, Failure> {
-        let tls = self.tls(Timestamp::now()).map_err(|error| Failure { may_be_certificate: false, message: error.to_string() })?;
-        let client = Client::tls(SocketAddr::new(ip, ADMIN_PORT), &names::server_name(cluster_id), tls).map_err(|error| failure(&error))?;
+        let tls = self.tls(Timestamp::now()).map_err(|error| Failure {
+            may_be_certificate: false,
+            message: error.to_string(),
+        })?;
+        let client = Client::tls(
+            SocketAddr::new(ip, ADMIN_PORT),
+            &names::server_name(cluster_id),
+            tls,
+        )
+        .map_err(|error| failure(&error))?;
         Ok(client.with_timeout(limit).with_operator_epoch(self.epoch))
     }
 
     fn tls(&self, now: Timestamp) -> Result<Arc<ClientConfig>, PkiError> {
         let mut credentials = self.credentials.lock();
-        if let Some(current) = credentials.as_ref().filter(|current| now < current.renew_at) {
+        if let Some(current) = credentials
+            .as_ref()
+            .filter(|current| now < current.renew_at)
+        {
             return Ok(current.tls.clone());
         }
-        let issued = self.authority.issue(&self.client_name, Usage::Client, now)?;
+        let issued = self
+            .authority
+            .issue(&self.client_name, Usage::Client, now)?;
         let renew_at = issued.renew_at;
-        let tls = client_config(&self.authority, issued.into_der()?).map_err(|source| PkiError::Tls { subject: self.client_name.clone(), source })?;
-        *credentials = Some(Credentials { tls: tls.clone(), renew_at });
+        let tls =
+            client_config(&self.authority, issued.into_der()?).map_err(|source| PkiError::Tls {
+                subject: self.client_name.clone(),
+                source,
+            })?;
+        *credentials = Some(Credentials {
+            tls: tls.clone(),
+            renew_at,
+        });
         Ok(tls)
     }
 }
 
 fn client_config(
     authority: &Authority,
-    (certificate, key): (rustls_pki_types::CertificateDer<'static>, rustls_pki_types::PrivateKeyDer<'static>),
+    (certificate, key): (
+        rustls_pki_types::CertificateDer<'static>,
+        rustls_pki_types::PrivateKeyDer<'static>,
+    ),
 ) -> Result<Arc<ClientConfig>, rustls::Error> {
     let mut roots = RootCertStore::empty();
     for trusted in authority.bundle() {
@@ -113,7 +160,9 @@ fn client_config(
 
 fn failure(error: &ClientError) -> Failure {
     let may_be_certificate = match error {
-        ClientError::Unreachable { source, .. } => source.kind() == std::io::ErrorKind::ConnectionRefused,
+        ClientError::Unreachable { source, .. } => {
+            source.kind() == std::io::ErrorKind::ConnectionRefused
+        }
         ClientError::Tls { .. } => true,
         ClientError::ServerName { .. }
         | ClientError::Timeout { .. }
@@ -125,5 +174,8 @@ fn failure(error: &ClientError) -> Failure {
     if let Some(source) = std::error::Error::source(error) {
         message = format!("{message}: {source}");
     }
-    Failure { may_be_certificate, message }
+    Failure {
+        may_be_certificate,
+        message,
+    }
 }

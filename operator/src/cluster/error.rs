@@ -13,7 +13,11 @@ pub enum ActionError {
     #[error(transparent)]
     Pki(#[from] PkiError),
     #[error("the engine of pod {pod} did not take {verb}: {message}")]
-    Engine { verb: &'static str, pod: String, message: String },
+    Engine {
+        verb: &'static str,
+        pod: String,
+        message: String,
+    },
 }
 
 impl ActionError {

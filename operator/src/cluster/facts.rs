@@ -103,9 +103,18 @@ pub enum ConfigSource {
     /// `spec.configFrom` is not set.
     Unset,
     /// No such ConfigMap.
-    MissingMap { name: String },
-    MissingKey { name: String, key: String },
-    Found { name: String, resource_version: String, text: String },
+    MissingMap {
+        name: String,
+    },
+    MissingKey {
+        name: String,
+        key: String,
+    },
+    Found {
+        name: String,
+        resource_version: String,
+        text: String,
+    },
 }
 
 /// What an engine answered.

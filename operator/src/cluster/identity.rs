@@ -19,7 +19,12 @@ pub enum Identity {
 /// Status wins; without it (a restored or re-created object) volume claims do, when all agree; then what a person asks to adopt; and
 /// at last a new one.
 pub fn identify(observed: &Observed) -> Identity {
-    let in_status = observed.cluster.status.as_ref().map(|status| status.cluster_id.as_str()).unwrap_or_default();
+    let in_status = observed
+        .cluster
+        .status
+        .as_ref()
+        .map(|status| status.cluster_id.as_str())
+        .unwrap_or_default();
     let asked = observed.cluster.annotations().get(labels::ADOPT_CLUSTER_ID);
     if !in_status.is_empty() {
         return match strangers(&observed.claims, Some(in_status)) {
@@ -39,7 +44,9 @@ pub fn identify(observed: &Observed) -> Identity {
         (1, Some(found), Some(asked)) if *found == asked => Identity::Known(asked.clone()),
         _ => {
             let claims = strangers(&observed.claims, asked.map(String::as_str));
-            let wanted = asked.map_or_else(String::new, |asked| format!(" and annotation {} is {asked}", labels::ADOPT_CLUSTER_ID));
+            let wanted = asked.map_or_else(String::new, |asked| {
+                format!(" and annotation {} is {asked}", labels::ADOPT_CLUSTER_ID)
+            });
             Identity::Conflict {
                 message: format!(
                     "status.clusterID is empty, and volume claims of this name do not agree on one: {claims}{wanted}. Delete or relabel the claims that are not of this cluster"
@@ -54,7 +61,12 @@ fn strangers(claims: &BTreeMap<String, String>, id: Option<&str>) -> String {
     let named: Vec<String> = claims
         .iter()
         .filter(|(_, found)| Some(found.as_str()) != id)
-        .map(|(claim, found)| format!("{claim} ({})", if found.is_empty() { "no label" } else { found }))
+        .map(|(claim, found)| {
+            format!(
+                "{claim} ({})",
+                if found.is_empty() { "no label" } else { found }
+            )
+        })
         .collect();
     named.join(", ")
 }
@@ -66,8 +78,14 @@ mod tests {
 
     fn identify_with(in_status: &str, claims: &[(&str, &str)], adopt: Option<&str>) -> Identity {
         let mut observed = testing::observed();
-        observed.cluster.status = Some(aof2_crds::Aof2ClusterStatus { cluster_id: in_status.into(), ..Default::default() });
-        observed.claims = claims.iter().map(|(claim, id)| ((*claim).to_owned(), (*id).to_owned())).collect();
+        observed.cluster.status = Some(aof2_crds::Aof2ClusterStatus {
+            cluster_id: in_status.into(),
+            ..Default::default()
+        });
+        observed.claims = claims
+            .iter()
+            .map(|(claim, id)| ((*claim).to_owned(), (*id).to_owned()))
+            .collect();
         observed.cluster.metadata.annotations =
             adopt.map(|id| BTreeMap::from([(labels::ADOPT_CLUSTER_ID.to_owned(), id.to_owned())]));
         identify(&observed)
@@ -81,13 +99,26 @@ mod tests {
     fn a_new_cluster_gets_a_fresh_identity_and_keeps_it() {
         assert_eq!(identify_with("", &[], None), known(testing::FRESH_ID));
         assert_eq!(identify_with("one", &[], None), known("one"));
-        assert_eq!(identify_with("one", &[("tier0-orders-0", "one")], None), known("one"));
+        assert_eq!(
+            identify_with("one", &[("tier0-orders-0", "one")], None),
+            known("one")
+        );
     }
 
     #[test]
     fn claims_that_agree_are_adopted_when_status_was_lost() {
-        assert_eq!(identify_with("", &[("tier0-orders-0", "old"), ("tier0-orders-1", "old")], None), known("old"));
-        assert_eq!(identify_with("", &[("tier0-orders-0", "old")], Some("old")), known("old"));
+        assert_eq!(
+            identify_with(
+                "",
+                &[("tier0-orders-0", "old"), ("tier0-orders-1", "old")],
+                None
+            ),
+            known("old")
+        );
+        assert_eq!(
+            identify_with("", &[("tier0-orders-0", "old")], Some("old")),
+            known("old")
+        );
     }
 
     #[test]
@@ -98,13 +129,19 @@ mod tests {
     #[test]
     fn claims_that_disagree_are_a_conflict_that_names_them() {
         for (in_status, claims, adopt) in [
-            ("", &[("tier0-orders-0", "a"), ("tier0-orders-1", "b")][..], None),
+            (
+                "",
+                &[("tier0-orders-0", "a"), ("tier0-orders-1", "b")][..],
+                None,
+            ),
             ("", &[("tier0-orders-0", "")], None),
             ("", &[("tier0-orders-0", "a")], Some("b")),
             ("a", &[("tier0-orders-0", "b")], None),
         ] {
             match identify_with(in_status, claims, adopt) {
-                Identity::Conflict { message } => assert!(message.contains("tier0-orders-0"), "{message}"),
+                Identity::Conflict { message } => {
+                    assert!(message.contains("tier0-orders-0"), "{message}")
+                }
                 Identity::Known(id) => panic!("{claims:?} gave {id}"),
             }
         }

@@ -47,12 +47,27 @@ const POLL: Duration = Duration::from_secs(60);
 const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// One look. Returns when the next one is due, or `None` when the cluster is gone.
-pub async fn look(context: &Context, namespace: &str, name: &str) -> Result<Option<Duration>, ReconcileError> {
-    let Some(observed) = observe::observe(context, namespace, name).await.map_err(ReconcileError::Observe)? else {
-        context.metrics.forget(&ClusterLabels { namespace: namespace.to_owned(), cluster: name.to_owned() });
+pub async fn look(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Duration>, ReconcileError> {
+    let Some(observed) = observe::observe(context, namespace, name)
+        .await
+        .map_err(ReconcileError::Observe)?
+    else {
+        context.metrics.forget(&ClusterLabels {
+            namespace: namespace.to_owned(),
+            cluster: name.to_owned(),
+        });
         return Ok(None);
     };
-    let Plan { status, actions, next_look, overridden } = plan::plan(&observed);
+    let Plan {
+        status,
+        actions,
+        next_look,
+        overridden,
+    } = plan::plan(&observed);
     let stored = match record::record(context, &observed.cluster, &status).await {
         Ok(stored) => stored,
         // Somebody else wrote the object in between: what was planned rests on an old one.
@@ -60,13 +75,30 @@ pub async fn look(context: &Context, namespace: &str, name: &str) -> Result<Opti
         Err(error) => return Err(ReconcileError::Record(error)),
     };
     for gate in overridden {
-        let message = format!("gate {gate} would hold; annotation {} lets it pass", aof2_crds::labels::OVERRIDE_GATE);
-        context.door.tell(&stored, &Notice { is_warning: true, reason: "GateOverridden".to_owned(), message }).await;
+        let message = format!(
+            "gate {gate} would hold; annotation {} lets it pass",
+            aof2_crds::labels::OVERRIDE_GATE
+        );
+        context
+            .door
+            .tell(
+                &stored,
+                &Notice {
+                    is_warning: true,
+                    reason: "GateOverridden".to_owned(),
+                    message,
+                },
+            )
+            .await;
     }
-    let Some(owner) = Owner::of(&stored) else { return Ok(Some(POLL)) };
+    let Some(owner) = Owner::of(&stored) else {
+        return Ok(Some(POLL));
+    };
     let done = apply::apply(context, &owner, &status.cluster_id, actions).await;
     let changed = done.changed;
-    let failed = conclude(context, &observed, &stored, status, done).await.map_err(ReconcileError::Record)?;
+    let failed = conclude(context, &observed, &stored, status, done)
+        .await
+        .map_err(ReconcileError::Record)?;
     if let Some(error) = failed {
         return Err(error);
     }
@@ -88,19 +120,41 @@ async fn conclude(
 ) -> Result<Option<ReconcileError>, CallError> {
     let mut status = planned;
     if let Some(certificate) = done.certificate {
-        status.certificates.retain(|known| known.name != certificate.name);
+        status
+            .certificates
+            .retain(|known| known.name != certificate.name);
         status.certificates.push(certificate);
     }
     if !done.waits.is_empty() {
-        let known: Vec<_> = observed.cluster.status.iter().flat_map(|status| status.waits.clone()).collect();
-        status.waits.retain(|wait| !done.waits.iter().any(|new| new.gate == wait.gate && new.pod == wait.pod));
-        status.waits.extend(crate::rollout::carry_since(&known, done.waits, observed.now));
+        let known: Vec<_> = observed
+            .cluster
+            .status
+            .iter()
+            .flat_map(|status| status.waits.clone())
+            .collect();
+        status.waits.retain(|wait| {
+            !done
+                .waits
+                .iter()
+                .any(|new| new.gate == wait.gate && new.pod == wait.pod)
+        });
+        status.waits.extend(crate::rollout::carry_since(
+            &known,
+            done.waits,
+            observed.now,
+        ));
         status.waits.truncate(aof2_crds::status::MAX_WAITS);
     }
     let failed = done.failed.filter(|error| !error.is_conflict());
     if let Some(error) = &failed {
         let generation = observed.cluster.metadata.generation;
-        status::apply_failed(&mut status, error.remedy() == Remedy::Fix, &error.describe(), generation, observed.now);
+        status::apply_failed(
+            &mut status,
+            error.remedy() == Remedy::Fix,
+            &error.describe(),
+            generation,
+            observed.now,
+        );
     }
     match record::record(context, stored, &status).await {
         Ok(_) => Ok(failed.map(ReconcileError::Apply)),

@@ -79,7 +79,10 @@ pub fn selector(cluster: &str) -> BTreeMap<String, String> {
 /// Labels of every object of the cluster.
 pub fn labels(cluster: &str) -> BTreeMap<String, String> {
     let mut labels = selector(cluster);
-    labels.insert(labels::APP_MANAGED_BY.to_owned(), crate::kube::FIELD_MANAGER.to_owned());
+    labels.insert(
+        labels::APP_MANAGED_BY.to_owned(),
+        crate::kube::FIELD_MANAGER.to_owned(),
+    );
     labels
 }
 

@@ -22,12 +22,27 @@ use crate::{
 };
 
 /// `None`: the cluster was deleted, or is being.
-pub async fn observe(context: &Context, namespace: &str, name: &str) -> Result<Option<Observed>, CallError> {
-    let reader = Reader { client: &context.reader, namespace };
-    let Some(cluster) = reader.get::<Aof2Cluster>(name).await?.filter(|cluster| cluster.meta().deletion_timestamp.is_none()) else {
+pub async fn observe(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Observed>, CallError> {
+    let reader = Reader {
+        client: &context.reader,
+        namespace,
+    };
+    let Some(cluster) = reader
+        .get::<Aof2Cluster>(name)
+        .await?
+        .filter(|cluster| cluster.meta().deletion_timestamp.is_none())
+    else {
         return Ok(None);
     };
-    let revision = cluster.status.as_ref().map(|status| status.config.target.clone()).filter(|revision| !revision.is_empty());
+    let revision = cluster
+        .status
+        .as_ref()
+        .map(|status| status.config.target.clone())
+        .filter(|revision| !revision.is_empty());
     let (stateful_set, pods, claims, config_source, revision_text) = futures::try_join!(
         reader.get::<StatefulSet>(name),
         reader.list::<Pod>(name),
@@ -36,12 +51,25 @@ pub async fn observe(context: &Context, namespace: &str, name: &str) -> Result<O
         reader.revision_text(name, revision.as_deref()),
     )?;
     let now = Timestamp::now();
-    let mut pods: Vec<_> = pods.iter().filter(|pod| is_ours(pod, stateful_set.as_ref())).filter_map(|pod| pod::read(name, pod, now)).collect();
+    let mut pods: Vec<_> = pods
+        .iter()
+        .filter(|pod| is_ours(pod, stateful_set.as_ref()))
+        .filter_map(|pod| pod::read(name, pod, now))
+        .collect();
     pods.sort_by_key(|pod| pod.ordinal);
-    let cluster_id = cluster.status.as_ref().map(|status| status.cluster_id.clone()).unwrap_or_default();
-    let reports = if cluster_id.is_empty() { BTreeMap::new() } else { context.engines.reports(&cluster_id, &pods).await };
+    let cluster_id = cluster
+        .status
+        .as_ref()
+        .map(|status| status.cluster_id.clone())
+        .unwrap_or_default();
+    let reports = if cluster_id.is_empty() {
+        BTreeMap::new()
+    } else {
+        context.engines.reports(&cluster_id, &pods).await
+    };
     let stateful_set = stateful_set.as_ref().map(stateful_set_facts);
-    let template_refused = refusal_of_template(context, &cluster, &cluster_id, stateful_set.as_ref()).await?;
+    let template_refused =
+        refusal_of_template(context, &cluster, &cluster_id, stateful_set.as_ref()).await?;
     Ok(Some(Observed {
         now: Timestamp::now(),
         fresh_id: uuid::Uuid::now_v7().to_string(),
@@ -68,7 +96,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     async fn get<K>(&self, name: &str) -> Result<Option<K>, CallError>
     where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
         bounded("get", &self.key::<K>(name), CALL_TIMEOUT, api.get_opt(name)).await
@@ -76,53 +107,119 @@ impl Reader<'_> {
 
     async fn list<K>(&self, cluster: &str) -> Result<Vec<K>, CallError>
     where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
         let selected = ListParams::default().labels(&names::label_selector(cluster));
-        Ok(bounded("list", &self.key::<K>(cluster), CALL_TIMEOUT, api.list(&selected)).await?.items)
+        Ok(bounded(
+            "list",
+            &self.key::<K>(cluster),
+            CALL_TIMEOUT,
+            api.list(&selected),
+        )
+        .await?
+        .items)
     }
 
     /// Identity by name, from metadata alone.
     async fn claims(&self, cluster: &str) -> Result<BTreeMap<String, String>, CallError> {
         let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), self.namespace);
         let selected = ListParams::default().labels(&names::label_selector(cluster));
-        let claims = bounded("list", &self.key::<PersistentVolumeClaim>(cluster), CALL_TIMEOUT, api.list_metadata(&selected)).await?;
-        Ok(claims.items.iter().map(|claim| (claim.name_any(), claim.labels().get(labels::CLUSTER_ID).cloned().unwrap_or_default())).collect())
+        let claims = bounded(
+            "list",
+            &self.key::<PersistentVolumeClaim>(cluster),
+            CALL_TIMEOUT,
+            api.list_metadata(&selected),
+        )
+        .await?;
+        Ok(claims
+            .items
+            .iter()
+            .map(|claim| {
+                (
+                    claim.name_any(),
+                    claim
+                        .labels()
+                        .get(labels::CLUSTER_ID)
+                        .cloned()
+                        .unwrap_or_default(),
+                )
+            })
+            .collect())
     }
 
     async fn config_source(&self, cluster: &Aof2Cluster) -> Result<ConfigSource, CallError> {
-        let Some(source) = &cluster.spec.config_from else { return Ok(ConfigSource::Unset) };
-        let (name, key) = (source.config_map_ref.name.clone(), &source.config_map_ref.key);
-        let Some(map) = self.get::<ConfigMap>(&name).await? else { return Ok(ConfigSource::MissingMap { name }) };
+        let Some(source) = &cluster.spec.config_from else {
+            return Ok(ConfigSource::Unset);
+        };
+        let (name, key) = (
+            source.config_map_ref.name.clone(),
+            &source.config_map_ref.key,
+        );
+        let Some(map) = self.get::<ConfigMap>(&name).await? else {
+            return Ok(ConfigSource::MissingMap { name });
+        };
         let resource_version = map.resource_version().unwrap_or_default();
         Ok(match map.data.and_then(|mut data| data.remove(key)) {
-            Some(text) => ConfigSource::Found { name, resource_version, text },
-            None => ConfigSource::MissingKey { name, key: key.clone() },
+            Some(text) => ConfigSource::Found {
+                name,
+                resource_version,
+                text,
+            },
+            None => ConfigSource::MissingKey {
+                name,
+                key: key.clone(),
+            },
         })
     }
 
-    async fn revision_text(&self, cluster: &str, revision: Option<&str>) -> Result<Option<String>, CallError> {
-        let Some(revision) = revision else { return Ok(None) };
-        let map = self.get::<ConfigMap>(&names::config_revision(cluster, revision)).await?;
-        Ok(map.and_then(|map| map.data).and_then(|mut data| data.remove(REVISION_FILE)))
+    async fn revision_text(
+        &self,
+        cluster: &str,
+        revision: Option<&str>,
+    ) -> Result<Option<String>, CallError> {
+        let Some(revision) = revision else {
+            return Ok(None);
+        };
+        let map = self
+            .get::<ConfigMap>(&names::config_revision(cluster, revision))
+            .await?;
+        Ok(map
+            .and_then(|map| map.data)
+            .and_then(|mut data| data.remove(REVISION_FILE)))
     }
 
     fn key<K: Resource<DynamicType = ()>>(&self, name: &str) -> (String, String, String) {
-        (K::kind(&()).into_owned(), self.namespace.to_owned(), name.to_owned())
+        (
+            K::kind(&()).into_owned(),
+            self.namespace.to_owned(),
+            name.to_owned(),
+        )
     }
 }
 
 /// A pod that somebody labelled like ours is no pod of ours.
 fn is_ours(pod: &Pod, stateful_set: Option<&StatefulSet>) -> bool {
-    let Some(uid) = stateful_set.and_then(ResourceExt::uid) else { return false };
+    let Some(uid) = stateful_set.and_then(ResourceExt::uid) else {
+        return false;
+    };
     pod.owner_references().iter().any(|owner| owner.uid == uid)
 }
 
 fn stateful_set_facts(stateful_set: &StatefulSet) -> StatefulSetFacts {
     let spec = stateful_set.spec.as_ref();
-    let template = spec.and_then(|spec| spec.template.metadata.as_ref()).and_then(|metadata| metadata.annotations.as_ref());
-    let annotation = |key: &str| template.and_then(|annotations| annotations.get(key)).cloned().unwrap_or_default();
+    let template = spec
+        .and_then(|spec| spec.template.metadata.as_ref())
+        .and_then(|metadata| metadata.annotations.as_ref());
+    let annotation = |key: &str| {
+        template
+            .and_then(|annotations| annotations.get(key))
+            .cloned()
+            .unwrap_or_default()
+    };
     StatefulSetFacts {
         replicas: spec.and_then(|spec| spec.replicas).unwrap_or(1),
         template: annotation(names::TEMPLATE_ANNOTATION),
@@ -140,19 +237,31 @@ async fn refusal_of_template(
 ) -> Result<Option<String>, CallError> {
     const ANSWER_HOLDS: Duration = Duration::from_secs(300);
     let digest = template::digest(&cluster.spec, &context.settings.image_repository);
-    if written.is_some_and(|written| written.template == digest) || validate::validate(&cluster.spec).is_err() {
+    if written.is_some_and(|written| written.template == digest)
+        || validate::validate(&cluster.spec).is_err()
+    {
         return Ok(None);
     }
-    let Some(owner) = Owner::of(cluster) else { return Ok(None) };
+    let Some(owner) = Owner::of(cluster) else {
+        return Ok(None);
+    };
     let key = (cluster.uid().unwrap_or_default(), digest);
     if let Some(answer) = context.dry_runs.get(&key, ANSWER_HOLDS) {
         return Ok(answer);
     }
     let replicas = written.map_or(cluster.spec.replicas, |written| written.replicas);
-    let stateful_set = build::stateful_set::build(&owner, &cluster.spec, cluster_id, replicas, &context.settings.image_repository);
+    let stateful_set = build::stateful_set::build(
+        &owner,
+        &cluster.spec,
+        cluster_id,
+        replicas,
+        &context.settings.image_repository,
+    );
     let answer = match context.door.dry_run(&stateful_set).await {
         Ok(()) => None,
-        Err(CallError::Refused { refusal, .. }) if matches!(refusal.code, 400 | 422) => Some(refusal.message),
+        Err(CallError::Refused { refusal, .. }) if matches!(refusal.code, 400 | 422) => {
+            Some(refusal.message)
+        }
         Err(error) if error.remedy() == Remedy::Fix => Some(error.describe()),
         Err(error) => return Err(error),
     };

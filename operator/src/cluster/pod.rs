@@ -20,14 +20,33 @@ pub fn read(cluster: &str, pod: &Pod, now: Timestamp) -> Option<PodFacts> {
     debug_assert!(pod.labels().contains_key(labels::CLUSTER));
     let annotation = |key: &str| pod.annotations().get(key).cloned();
     let status = pod.status.clone().unwrap_or_default();
-    let condition = |kind: &str| status.conditions.iter().flatten().find(|condition| condition.type_ == kind).cloned();
-    let containers: Vec<&ContainerStatus> =
-        status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten()).collect();
-    let engine = containers.iter().find(|status| status.name == ENGINE_CONTAINER);
+    let condition = |kind: &str| {
+        status
+            .conditions
+            .iter()
+            .flatten()
+            .find(|condition| condition.type_ == kind)
+            .cloned()
+    };
+    let containers: Vec<&ContainerStatus> = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .chain(status.container_statuses.iter().flatten())
+        .collect();
+    let engine = containers
+        .iter()
+        .find(|status| status.name == ENGINE_CONTAINER);
     let deletion = pod.metadata.deletion_timestamp.as_ref().map(|at| {
-        let grace_seconds = pod.metadata.deletion_grace_period_seconds.unwrap_or_default();
+        let grace_seconds = pod
+            .metadata
+            .deletion_grace_period_seconds
+            .unwrap_or_default();
         // The timestamp is when the grace period ends.
-        Deletion { since: at.0 - jiff::SignedDuration::from_secs(grace_seconds), grace_seconds }
+        Deletion {
+            since: at.0 - jiff::SignedDuration::from_secs(grace_seconds),
+            grace_seconds,
+        }
     });
     let ready = condition("Ready");
     Some(PodFacts {
@@ -35,11 +54,17 @@ pub fn read(cluster: &str, pod: &Pod, now: Timestamp) -> Option<PodFacts> {
         uid: pod.uid().unwrap_or_default(),
         resource_version: pod.resource_version().unwrap_or_default(),
         ip: status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()),
-        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default(),
+        node: pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.node_name.clone())
+            .unwrap_or_default(),
         template: annotation(TEMPLATE_ANNOTATION).unwrap_or_default(),
         version: annotation(VERSION_ANNOTATION).unwrap_or_default(),
         created_at: pod.creation_timestamp().map_or(now, |at| at.0),
-        is_ready: ready.as_ref().is_some_and(|condition| condition.status == "True"),
+        is_ready: ready
+            .as_ref()
+            .is_some_and(|condition| condition.status == "True"),
         is_on_lost_node: is_on_lost_node(&status.reason, ready.as_ref(), deletion.as_ref(), now),
         engine: engine.map(|status| container(status)).unwrap_or_default(),
         trouble: trouble(&containers, condition("PodScheduled").as_ref()),
@@ -51,9 +76,17 @@ pub fn read(cluster: &str, pod: &Pod, now: Timestamp) -> Option<PodFacts> {
 
 /// The node controller marks the pods of a node that stopped reporting; a pod that outstays its grace period by far has no kubelet
 /// to end it.
-fn is_on_lost_node(reason: &Option<String>, ready: Option<&PodCondition>, deletion: Option<&Deletion>, now: Timestamp) -> bool {
+fn is_on_lost_node(
+    reason: &Option<String>,
+    ready: Option<&PodCondition>,
+    deletion: Option<&Deletion>,
+    now: Timestamp,
+) -> bool {
     let is_marked = reason.as_deref() == Some("NodeLost")
-        || ready.is_some_and(|condition| condition.status == "Unknown" || condition.reason.as_deref() == Some("NodeStatusUnknown"));
+        || ready.is_some_and(|condition| {
+            condition.status == "Unknown"
+                || condition.reason.as_deref() == Some("NodeStatusUnknown")
+        });
     let outstays = deletion.is_some_and(|deletion| {
         now.duration_since(deletion.since).as_secs() > deletion.grace_seconds + LOST_AFTER_SECONDS
     });
@@ -63,10 +96,16 @@ fn is_on_lost_node(reason: &Option<String>, ready: Option<&PodCondition>, deleti
 fn container(status: &ContainerStatus) -> Container {
     let exit = |state: &Option<ContainerState>| {
         let ended = state.as_ref()?.terminated.as_ref()?;
-        Some(Exit { code: ended.exit_code, message: ended.message.clone().unwrap_or_default() })
+        Some(Exit {
+            code: ended.exit_code,
+            message: ended.message.clone().unwrap_or_default(),
+        })
     };
     Container {
-        is_running: status.state.as_ref().is_some_and(|state| state.running.is_some()),
+        is_running: status
+            .state
+            .as_ref()
+            .is_some_and(|state| state.running.is_some()),
         restarts: status.restart_count,
         last_exit: exit(&status.state).or_else(|| exit(&status.last_state)),
     }
@@ -74,28 +113,74 @@ fn container(status: &ContainerStatus) -> Container {
 
 fn trouble(containers: &[&ContainerStatus], scheduled: Option<&PodCondition>) -> Option<Trouble> {
     if let Some(condition) = scheduled.filter(|condition| condition.status == "False") {
-        let message = condition.message.clone().unwrap_or_else(|| "the scheduler found no node".to_owned());
-        return Some(Trouble { kind: TroubleKind::Unschedulable, message });
+        let message = condition
+            .message
+            .clone()
+            .unwrap_or_else(|| "the scheduler found no node".to_owned());
+        return Some(Trouble {
+            kind: TroubleKind::Unschedulable,
+            message,
+        });
     }
     containers.iter().find_map(|status| {
         let waiting = status.state.as_ref()?.waiting.as_ref()?;
         let reason = waiting.reason.as_deref().unwrap_or_default();
         let kind = match reason {
-            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "RegistryUnavailable" => TroubleKind::ImagePull,
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "InvalidImageName"
+            | "ErrImageNeverPull"
+            | "RegistryUnavailable" => TroubleKind::ImagePull,
             "CrashLoopBackOff" => TroubleKind::CrashLoop,
             // The ordinary course of a start.
             "" | "PodInitializing" | "ContainerCreating" => return None,
             _ => TroubleKind::Waiting,
         };
-        let mut message = format!("container {} ({}): {reason}", status.name, status.image);
-        if let Some(detail) = &waiting.message {
-            message = format!("{message}: {detail}");
-        }
-        if let Some(exit) = container(status).last_exit.filter(|_| kind == TroubleKind::CrashLoop) {
-            message = format!("{message}; it ended with {} {}", exit.code, exit.message.trim());
-        }
-        Some(Trouble { kind, message })
+        let what = format!("container {} ({})", status.name, status.image);
+        let detail = waiting.message.as_deref().unwrap_or_default();
+        Some(Trouble {
+            kind,
+            message: message(
+                kind,
+                &what,
+                reason,
+                detail,
+                container(status).last_exit.as_ref(),
+            ),
+        })
     })
+}
+
+/// The kubelet's words without what moves by itself, so that status stands still while nothing changes: a failed pull alternates
+/// between two reasons, and a crash loop counts its pauses.
+fn message(
+    kind: TroubleKind,
+    what: &str,
+    reason: &str,
+    detail: &str,
+    last_exit: Option<&Exit>,
+) -> String {
+    match (kind, last_exit) {
+        (TroubleKind::ImagePull, _) => {
+            let cause = detail.rsplit("ErrImagePull: ").next().unwrap_or_default();
+            format!(
+                "{what}: the image cannot be pulled: {}",
+                if cause.is_empty() { reason } else { cause }
+            )
+        }
+        (TroubleKind::CrashLoop, Some(exit)) => format!(
+            "{what}: {reason}: it ended with {} {}",
+            exit.code,
+            exit.message.trim()
+        ),
+        (TroubleKind::CrashLoop, None) => format!("{what}: {reason}"),
+        (TroubleKind::Waiting | TroubleKind::Unschedulable, _) if detail.is_empty() => {
+            format!("{what}: {reason}")
+        }
+        (TroubleKind::Waiting | TroubleKind::Unschedulable, _) => {
+            format!("{what}: {reason}: {detail}")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -117,38 +202,64 @@ mod tests {
         let running = json!([{"name": ENGINE_CONTAINER, "image": "e:1", "imageID": "", "ready": true, "restartCount": 2, "state": {"running": {}}}]);
         for list in ["initContainerStatuses", "containerStatuses"] {
             let facts = pod(json!({list: running}));
-            assert_eq!((facts.engine.is_running, facts.engine.restarts, facts.ordinal), (true, 2, 2));
+            assert_eq!(
+                (
+                    facts.engine.is_running,
+                    facts.engine.restarts,
+                    facts.ordinal
+                ),
+                (true, 2, 2)
+            );
         }
     }
 
     #[test]
     fn an_image_that_cannot_be_pulled_is_told_from_a_start() {
-        let waiting = |reason: &str| {
+        let waiting = |reason: &str, message: &str| {
             pod(json!({"containerStatuses": [{"name": ENGINE_CONTAINER, "image": "e:9", "imageID": "", "ready": false, "restartCount": 0,
-                "state": {"waiting": {"reason": reason, "message": "not found"}}}]}))
+                "state": {"waiting": {"reason": reason, "message": message}}}]}))
             .trouble
         };
-        assert_eq!(waiting("ContainerCreating"), None);
-        let trouble = waiting("ImagePullBackOff").unwrap();
+        assert_eq!(waiting("ContainerCreating", ""), None);
+        let trouble = waiting("ErrImagePull", "e:9: not found").unwrap();
         assert_eq!(trouble.kind, TroubleKind::ImagePull);
-        assert_eq!(trouble.message, "container aof2-engine (e:9): ImagePullBackOff: not found");
+        assert_eq!(
+            trouble.message,
+            "container aof2-engine (e:9): the image cannot be pulled: e:9: not found"
+        );
+        // The kubelet goes to and fro between the two.
+        assert_eq!(
+            waiting(
+                "ImagePullBackOff",
+                "Back-off pulling image \"e:9\": ErrImagePull: e:9: not found"
+            )
+            .unwrap(),
+            trouble
+        );
     }
 
     #[test]
     fn a_crash_loop_says_how_the_engine_ended() {
         let trouble = pod(json!({"initContainerStatuses": [{"name": ENGINE_CONTAINER, "image": "e:1", "imageID": "", "ready": false, "restartCount": 3,
-            "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s restarting failed container"}},
             "lastState": {"terminated": {"exitCode": 2, "message": "{\"reason\":\"UnknownKey\"}\n"}}}]}))
         .trouble
         .unwrap();
         assert_eq!(trouble.kind, TroubleKind::CrashLoop);
-        assert!(trouble.message.ends_with("it ended with 2 {\"reason\":\"UnknownKey\"}"), "{}", trouble.message);
+        assert_eq!(
+            trouble.message,
+            "container aof2-engine (e:1): CrashLoopBackOff: it ended with 2 {\"reason\":\"UnknownKey\"}"
+        );
     }
 
     #[test]
     fn a_pod_of_a_node_that_stopped_reporting_is_on_a_lost_node() {
         assert!(pod(json!({"reason": "NodeLost"})).is_on_lost_node);
-        assert!(pod(json!({"conditions": [{"type": "Ready", "status": "Unknown"}]})).is_on_lost_node);
-        assert!(!pod(json!({"conditions": [{"type": "Ready", "status": "False"}]})).is_on_lost_node);
+        assert!(
+            pod(json!({"conditions": [{"type": "Ready", "status": "Unknown"}]})).is_on_lost_node
+        );
+        assert!(
+            !pod(json!({"conditions": [{"type": "Ready", "status": "False"}]})).is_on_lost_node
+        );
     }
 }

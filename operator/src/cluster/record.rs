@@ -11,14 +11,34 @@ use crate::{
 };
 
 /// Writes `status` if it differs; returns the cluster as it is stored now.
-pub async fn record(context: &Context, observed: &Aof2Cluster, status: &Aof2ClusterStatus) -> Result<Aof2Cluster, CallError> {
-    let labels = ClusterLabels { namespace: observed.namespace().unwrap_or_default(), cluster: observed.name_any() };
-    let expiry = status.certificates.iter().map(|certificate| certificate.not_after.0.as_second()).min();
-    context.metrics.show(&labels, status.ready_replicas, &status::held_since(&status.waits), expiry);
-    let Some(written) = context.door.write_status(observed, status).await? else { return Ok(observed.clone()) };
+pub async fn record(
+    context: &Context,
+    observed: &Aof2Cluster,
+    status: &Aof2ClusterStatus,
+) -> Result<Aof2Cluster, CallError> {
+    let labels = ClusterLabels {
+        namespace: observed.namespace().unwrap_or_default(),
+        cluster: observed.name_any(),
+    };
+    let expiry = status
+        .certificates
+        .iter()
+        .map(|certificate| certificate.not_after.0.as_second())
+        .min();
+    context.metrics.show(
+        &labels,
+        status.ready_replicas,
+        &status::held_since(&status.waits),
+        expiry,
+    );
+    let Some(written) = context.door.write_status(observed, status).await? else {
+        return Ok(observed.clone());
+    };
     let before = observed.status.clone().unwrap_or_default();
     for wait in begun(&before.waits, &status.waits) {
-        context.metrics.waits(wait.gate.as_str(), wait.reason.as_str());
+        context
+            .metrics
+            .waits(wait.gate.as_str(), wait.reason.as_str());
     }
     for notice in notices(&before, status) {
         context.door.tell(observed, &notice).await;
@@ -28,7 +48,9 @@ pub async fn record(context: &Context, observed: &Aof2Cluster, status: &Aof2Clus
 
 /// Waits that were not there before.
 fn begun<'a>(before: &[Wait], now: &'a [Wait]) -> Vec<&'a Wait> {
-    now.iter().filter(|wait| !before.iter().any(|known| is_same(known, wait))).collect()
+    now.iter()
+        .filter(|wait| !before.iter().any(|known| is_same(known, wait)))
+        .collect()
 }
 
 fn is_same(one: &Wait, other: &Wait) -> bool {
@@ -39,7 +61,11 @@ fn is_same(one: &Wait, other: &Wait) -> bool {
 fn notices(before: &Aof2ClusterStatus, now: &Aof2ClusterStatus) -> Vec<Notice> {
     let mut notices = Vec::new();
     for wait in begun(&before.waits, &now.waits) {
-        let pod = if wait.pod.is_empty() { String::new() } else { format!("{}: ", wait.pod) };
+        let pod = if wait.pod.is_empty() {
+            String::new()
+        } else {
+            format!("{}: ", wait.pod)
+        };
         notices.push(Notice {
             is_warning: !crate::rollout::is_progress(wait.reason),
             reason: wait.reason.as_str().to_owned(),
@@ -47,21 +73,42 @@ fn notices(before: &Aof2ClusterStatus, now: &Aof2ClusterStatus) -> Vec<Notice> {
         });
     }
     for condition in &now.conditions {
-        let known = before.conditions.iter().find(|known| known.type_ == condition.type_);
-        if known.is_some_and(|known| known.status == condition.status && known.reason == condition.reason) || is_dull(known, condition) {
+        let known = before
+            .conditions
+            .iter()
+            .find(|known| known.type_ == condition.type_);
+        if known.is_some_and(|known| {
+            known.status == condition.status && known.reason == condition.reason
+        }) || is_dull(known, condition)
+        {
             continue;
         }
         notices.push(Notice {
             is_warning: condition.status == "False" || condition.type_ == "Stalled",
             reason: condition.reason.clone(),
-            message: format!("{}={}{}", condition.type_, condition.status, colon(&condition.message)),
+            message: format!(
+                "{}={}{}",
+                condition.type_,
+                condition.status,
+                colon(&condition.message)
+            ),
         });
     }
-    for entry in now.history.iter().take_while(|entry| before.history.first() != Some(*entry)) {
+    for entry in now
+        .history
+        .iter()
+        .take_while(|entry| before.history.first() != Some(*entry))
+    {
         notices.push(Notice {
             is_warning: false,
             reason: format!("Rollout{}", entry.outcome),
-            message: format!("{} from {} to {}{}", entry.kind, entry.from, entry.to, colon(&entry.message)),
+            message: format!(
+                "{} from {} to {}{}",
+                entry.kind,
+                entry.from,
+                entry.to,
+                colon(&entry.message)
+            ),
         });
     }
     notices
@@ -69,12 +116,25 @@ fn notices(before: &Aof2ClusterStatus, now: &Aof2ClusterStatus) -> Vec<Notice> {
 
 /// The first sight of a condition that says nothing yet.
 fn is_dull(known: Option<&Condition>, condition: &Condition) -> bool {
-    let beginnings = [ConditionReason::Starting, ConditionReason::Issuing, ConditionReason::Applying, ConditionReason::Valid];
-    known.is_none() && (condition.status == "Unknown" || beginnings.iter().any(|reason| reason.as_str() == condition.reason))
+    let beginnings = [
+        ConditionReason::Starting,
+        ConditionReason::Issuing,
+        ConditionReason::Applying,
+        ConditionReason::Valid,
+    ];
+    known.is_none()
+        && (condition.status == "Unknown"
+            || beginnings
+                .iter()
+                .any(|reason| reason.as_str() == condition.reason))
 }
 
 fn colon(message: &str) -> String {
-    if message.is_empty() { String::new() } else { format!(": {message}") }
+    if message.is_empty() {
+        String::new()
+    } else {
+        format!(": {message}")
+    }
 }
 
 #[cfg(test)]
@@ -85,14 +145,33 @@ mod tests {
 
     fn waiting(message: &str) -> Aof2ClusterStatus {
         let since = Time("2026-09-21T10:00:00Z".parse().unwrap());
-        let wait = Wait { gate: Gate::Uploaded, reason: WaitReason::Tier2Unreachable, pod: "orders-1".into(), since, message: message.into() };
-        Aof2ClusterStatus { waits: vec![wait], ..Aof2ClusterStatus::default() }
+        let wait = Wait {
+            gate: Gate::Uploaded,
+            reason: WaitReason::Tier2Unreachable,
+            pod: "orders-1".into(),
+            since,
+            message: message.into(),
+        };
+        Aof2ClusterStatus {
+            waits: vec![wait],
+            ..Aof2ClusterStatus::default()
+        }
     }
 
     #[test]
     fn a_wait_is_told_once_whatever_its_message_becomes() {
         let told = notices(&Aof2ClusterStatus::default(), &waiting("1 stream behind"));
-        assert_eq!(told, vec![Notice { is_warning: true, reason: "Tier2Unreachable".into(), message: "orders-1: 1 stream behind (gate Uploaded)".into() }]);
-        assert_eq!(notices(&waiting("1 stream behind"), &waiting("2 streams behind")), vec![]);
+        assert_eq!(
+            told,
+            vec![Notice {
+                is_warning: true,
+                reason: "Tier2Unreachable".into(),
+                message: "orders-1: 1 stream behind (gate Uploaded)".into()
+            }]
+        );
+        assert_eq!(
+            notices(&waiting("1 stream behind"), &waiting("2 streams behind")),
+            vec![]
+        );
     }
 }

@@ -41,7 +41,12 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 const UNREADABLE_AGAIN: Duration = Duration::from_secs(300);
 
 /// Runs until `stop`, then lets looks under way end.
-pub async fn run(context: Arc<Context>, scope: &Scope, concurrency: u16, stop: impl Future<Output = ()> + Send + Sync + 'static) {
+pub async fn run(
+    context: Arc<Context>,
+    scope: &Scope,
+    concurrency: u16,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
     let client = &context.reader;
     let triggers = stream::select_all([
         changes::<StatefulSet>(client, scope),
@@ -54,7 +59,11 @@ pub async fn run(context: Arc<Context>, scope: &Scope, concurrency: u16, stop: i
         changes::<NetworkPolicy>(client, scope),
     ]);
     Controller::new(api::<Guarded>(client, scope), watcher::Config::default())
-        .with_config(Config::default().debounce(DEBOUNCE).concurrency(concurrency))
+        .with_config(
+            Config::default()
+                .debounce(DEBOUNCE)
+                .concurrency(concurrency),
+        )
         .reconcile_on(triggers)
         .graceful_shutdown_on(stop)
         .run(reconcile, after_failure, context.clone())
@@ -67,17 +76,35 @@ pub async fn run(context: Arc<Context>, scope: &Scope, concurrency: u16, stop: i
 }
 
 async fn reconcile(cluster: Arc<Guarded>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    let (namespace, name) = (cluster.meta().namespace.clone().unwrap_or_default(), cluster.name_any());
+    let (namespace, name) = (
+        cluster.meta().namespace.clone().unwrap_or_default(),
+        cluster.name_any(),
+    );
     if let Err(invalid) = &cluster.0 {
-        let message = format!("the object does not read as an Aof2Cluster: {}; it is left alone until it is corrected", invalid.error);
+        let message = format!(
+            "the object does not read as an Aof2Cluster: {}; it is left alone until it is corrected",
+            invalid.error
+        );
         tracing::error!(namespace, cluster = name, message);
-        context.door.tell(&*cluster, &Notice { is_warning: true, reason: "Unreadable".to_owned(), message }).await;
+        context
+            .door
+            .tell(
+                &*cluster,
+                &Notice {
+                    is_warning: true,
+                    reason: "Unreadable".to_owned(),
+                    message,
+                },
+            )
+            .await;
         context.metrics.reconciled("unreadable", Duration::ZERO);
         return Ok(Action::requeue(UNREADABLE_AGAIN));
     }
     let began = std::time::Instant::now();
     let looked = cluster::look(&context, &namespace, &name).await;
-    context.metrics.reconciled(if looked.is_ok() { "ok" } else { "error" }, began.elapsed());
+    context
+        .metrics
+        .reconciled(if looked.is_ok() { "ok" } else { "error" }, began.elapsed());
     match looked? {
         Some(next) => {
             context.backoff.lock().succeeded(&namespace, &name);
@@ -91,7 +118,10 @@ async fn reconcile(cluster: Arc<Guarded>, context: Arc<Context>) -> Result<Actio
 }
 
 fn after_failure(cluster: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>) -> Action {
-    let (namespace, name) = (cluster.meta().namespace.clone().unwrap_or_default(), cluster.name_any());
+    let (namespace, name) = (
+        cluster.meta().namespace.clone().unwrap_or_default(),
+        cluster.name_any(),
+    );
     let pause = context.backoff.lock().failed(&namespace, &name, jitter());
     tracing::warn!(namespace, cluster = name, error = error.describe(), again_in = ?pause, "a look failed");
     Action::requeue(pause)
@@ -110,13 +140,24 @@ where
 /// The clusters whose objects of this kind changed or went.
 fn changes<K>(client: &Client, scope: &Scope) -> stream::BoxStream<'static, ObjectRef<Guarded>>
 where
-    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
 {
     let ours = watcher::Config::default().labels(&format!("{}={}", labels::APP_NAME, names::APP));
-    let touched: std::pin::Pin<Box<dyn Stream<Item = _> + Send>> =
-        Box::pin(watcher(api::<PartialObjectMeta<K>>(client, scope), ours).default_backoff().touched_objects());
+    let touched: std::pin::Pin<Box<dyn Stream<Item = _> + Send>> = Box::pin(
+        watcher(api::<PartialObjectMeta<K>>(client, scope), ours)
+            .default_backoff()
+            .touched_objects(),
+    );
     touched
-        .inspect_err(|error| tracing::warn!(kind = %K::kind(&()), %error, "a watch was interrupted"))
+        .inspect_err(
+            |error| tracing::warn!(kind = %K::kind(&()), %error, "a watch was interrupted"),
+        )
         .filter_map(|object| async move {
             let object = object.ok()?;
             let cluster = object.labels().get(labels::CLUSTER)?;

@@ -66,9 +66,17 @@ pub fn at_rest() -> Observed {
     let revision = revision(&observed);
     let digest = template::digest(&observed.cluster.spec, &observed.image_repository);
     let replicas = observed.cluster.spec.replicas;
-    observed.stateful_set = Some(StatefulSetFacts { replicas, template: digest, version: "0.1.0".into() });
+    observed.stateful_set = Some(StatefulSetFacts {
+        replicas,
+        template: digest,
+        version: "0.1.0".into(),
+    });
     for ordinal in 0..replicas {
-        add_pod(&mut observed, ordinal, revision.instance_quota_bytes(replicas));
+        add_pod(
+            &mut observed,
+            ordinal,
+            revision.instance_quota_bytes(replicas),
+        );
     }
     observed.revision_text = Some(revision.text());
     let not_after = observed.now + jiff::SignedDuration::from_hours(24 * 80);
@@ -100,7 +108,10 @@ pub fn add_pod(observed: &mut Observed, ordinal: i32, quota: u64) {
         deletion: None,
         is_ready: true,
         is_on_lost_node: false,
-        engine: Container { is_running: true, ..Container::default() },
+        engine: Container {
+            is_running: true,
+            ..Container::default()
+        },
         trouble: None,
         nudge: None,
     });
@@ -115,7 +126,13 @@ pub fn add_pod(observed: &mut Observed, ordinal: i32, quota: u64) {
         min_reader_version: "0.1.0".into(),
         ..PostRestart::default()
     };
-    observed.reports.insert(name, Report::Answered(Box::new(Answer { dump, post_restart: Some(post_restart) })));
+    observed.reports.insert(
+        name,
+        Report::Answered(Box::new(Answer {
+            dump,
+            post_restart: Some(post_restart),
+        })),
+    );
 }
 
 fn dump(observed: &Observed, name: &str, quota: u64) -> Dump {

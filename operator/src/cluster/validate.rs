@@ -18,17 +18,40 @@ pub struct SpecError {
 }
 
 impl SpecError {
-    fn new(field: impl Into<String>, value: impl std::fmt::Display, remedy: impl Into<String>) -> Self {
-        Self { field: field.into(), value: value.to_string(), remedy: remedy.into() }
+    fn new(
+        field: impl Into<String>,
+        value: impl std::fmt::Display,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            field: field.into(),
+            value: value.to_string(),
+            remedy: remedy.into(),
+        }
     }
 }
 
 pub fn validate(spec: &Aof2ClusterSpec) -> Result<(), SpecError> {
     let template = &spec.pod_template;
-    for key in template.metadata.labels.keys().chain(template.metadata.annotations.keys()) {
-        let is_ours = key.starts_with("aof2.dev/") || [labels::APP_NAME, labels::APP_INSTANCE, labels::APP_MANAGED_BY].contains(&key.as_str());
+    for key in template
+        .metadata
+        .labels
+        .keys()
+        .chain(template.metadata.annotations.keys())
+    {
+        let is_ours = key.starts_with("aof2.dev/")
+            || [
+                labels::APP_NAME,
+                labels::APP_INSTANCE,
+                labels::APP_MANAGED_BY,
+            ]
+            .contains(&key.as_str());
         if is_ours {
-            return Err(SpecError::new("metadata", key, "this name belongs to the operator; choose another"));
+            return Err(SpecError::new(
+                "metadata",
+                key,
+                "this name belongs to the operator; choose another",
+            ));
         }
     }
     for list in ["containers", "initContainers"] {
@@ -39,14 +62,22 @@ pub fn validate(spec: &Aof2ClusterSpec) -> Result<(), SpecError> {
     for (index, volume) in items(&template.spec, "volumes")?.iter().enumerate() {
         let name = volume["name"].as_str().unwrap_or_default();
         if ENGINE_VOLUMES.contains(&name) || name == DATA_SOCKET_VOLUME {
-            return Err(SpecError::new(format!("spec.volumes[{index}].name"), name, "this volume belongs to the operator; choose another name"));
+            return Err(SpecError::new(
+                format!("spec.volumes[{index}].name"),
+                name,
+                "this volume belongs to the operator; choose another name",
+            ));
         }
     }
     items(&template.spec, "imagePullSecrets")?;
     match template.spec.get("restartPolicy") {
         None => Ok(()),
         Some(policy) if policy == "Always" => Ok(()),
-        Some(policy) => Err(SpecError::new("spec.restartPolicy", policy, "pods of a cluster always restart; remove it")),
+        Some(policy) => Err(SpecError::new(
+            "spec.restartPolicy",
+            policy,
+            "pods of a cluster always restart; remove it",
+        )),
     }
 }
 
@@ -54,15 +85,35 @@ fn check_container(field: &str, container: &Value) -> Result<(), SpecError> {
     let Some(container) = container.as_object() else {
         return Err(SpecError::new(field, container, "it has to be a container"));
     };
-    let name = container.get("name").and_then(Value::as_str).unwrap_or_default();
+    let name = container
+        .get("name")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     if name == ENGINE_CONTAINER {
-        return Err(SpecError::new(format!("{field}.name"), name, "the operator adds the engine itself; choose another name"));
+        return Err(SpecError::new(
+            format!("{field}.name"),
+            name,
+            "the operator adds the engine itself; choose another name",
+        ));
     }
-    for (index, mount) in items(container, "volumeMounts").map_err(|error| SpecError { field: format!("{field}.{}", error.field), ..error })?.iter().enumerate() {
+    for (index, mount) in items(container, "volumeMounts")
+        .map_err(|error| SpecError {
+            field: format!("{field}.{}", error.field),
+            ..error
+        })?
+        .iter()
+        .enumerate()
+    {
         let name = mount["name"].as_str().unwrap_or_default();
         if ENGINE_VOLUMES.contains(&name) {
-            let remedy = format!("only the engine mounts this volume; containers reach the engine through the socket in volume {DATA_SOCKET_VOLUME}");
-            return Err(SpecError::new(format!("{field}.volumeMounts[{index}].name"), name, remedy));
+            let remedy = format!(
+                "only the engine mounts this volume; containers reach the engine through the socket in volume {DATA_SOCKET_VOLUME}"
+            );
+            return Err(SpecError::new(
+                format!("{field}.volumeMounts[{index}].name"),
+                name,
+                remedy,
+            ));
         }
     }
     Ok(())
@@ -92,15 +143,38 @@ mod tests {
     #[test]
     fn what_the_engine_needs_for_itself_is_refused_with_field_value_and_remedy() {
         for (template, words) in [
-            (json!({"metadata": {"labels": {"aof2.dev/cluster": "x"}}}), ["metadata", "aof2.dev/cluster", "choose another"]),
-            (json!({"spec": {"containers": [{"name": "aof2-engine"}]}}), ["spec.containers[0].name", "aof2-engine", "adds the engine itself"]),
-            (json!({"spec": {"containers": {"name": "x"}}}), ["containers", "{\"name\":\"x\"}", "a list"]),
+            (
+                json!({"metadata": {"labels": {"aof2.dev/cluster": "x"}}}),
+                ["metadata", "aof2.dev/cluster", "choose another"],
+            ),
+            (
+                json!({"spec": {"containers": [{"name": "aof2-engine"}]}}),
+                [
+                    "spec.containers[0].name",
+                    "aof2-engine",
+                    "adds the engine itself",
+                ],
+            ),
+            (
+                json!({"spec": {"containers": {"name": "x"}}}),
+                ["containers", "{\"name\":\"x\"}", "a list"],
+            ),
             (
                 json!({"spec": {"initContainers": [{"name": "a"}, {"name": "b", "volumeMounts": [{"name": "tier0"}]}]}}),
-                ["spec.initContainers[1].volumeMounts[0].name", "tier0", "aof2-data-socket"],
+                [
+                    "spec.initContainers[1].volumeMounts[0].name",
+                    "tier0",
+                    "aof2-data-socket",
+                ],
             ),
-            (json!({"spec": {"volumes": [{"name": "aof2-tls"}]}}), ["spec.volumes[0].name", "aof2-tls", "another name"]),
-            (json!({"spec": {"restartPolicy": "Never"}}), ["spec.restartPolicy", "Never", "remove it"]),
+            (
+                json!({"spec": {"volumes": [{"name": "aof2-tls"}]}}),
+                ["spec.volumes[0].name", "aof2-tls", "another name"],
+            ),
+            (
+                json!({"spec": {"restartPolicy": "Never"}}),
+                ["spec.restartPolicy", "Never", "remove it"],
+            ),
         ] {
             let error = check(template).unwrap_err();
             for word in words {

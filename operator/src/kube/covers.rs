@@ -17,19 +17,31 @@ pub fn covers(live: &Value, desired: &Value) -> bool {
                     None => is_empty(wanted),
                 }
         }),
-        (Value::Array(live), Value::Array(desired)) => match desired.iter().map(name).collect::<Option<Vec<_>>>() {
-            Some(names) if !names.is_empty() => desired
-                .iter()
-                .zip(names)
-                .all(|(wanted, wanted_name)| live.iter().any(|have| name(have) == Some(wanted_name) && covers(have, wanted))),
-            _ => live.len() == desired.len() && live.iter().zip(desired).all(|(have, wanted)| covers(have, wanted)),
-        },
+        (Value::Array(live), Value::Array(desired)) => {
+            match desired.iter().map(name).collect::<Option<Vec<_>>>() {
+                Some(names) if !names.is_empty() => {
+                    desired.iter().zip(names).all(|(wanted, wanted_name)| {
+                        live.iter()
+                            .any(|have| name(have) == Some(wanted_name) && covers(have, wanted))
+                    })
+                }
+                _ => {
+                    live.len() == desired.len()
+                        && live
+                            .iter()
+                            .zip(desired)
+                            .all(|(have, wanted)| covers(have, wanted))
+                }
+            }
+        }
         (live, desired) => live == desired || same_quantity(live, desired),
     }
 }
 
 fn name(item: &Value) -> Option<&str> {
-    item.get("name").or_else(|| item.get("metadata")?.get("name"))?.as_str()
+    item.get("name")
+        .or_else(|| item.get("metadata")?.get("name"))?
+        .as_str()
 }
 
 /// The server drops what is empty.
@@ -48,13 +60,17 @@ fn same_quantity(live: &Value, desired: &Value) -> bool {
         Value::Number(number) => Some(number.to_string()),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     };
-    let (Some(live), Some(desired)) = (text(live), text(desired)) else { return false };
+    let (Some(live), Some(desired)) = (text(live), text(desired)) else {
+        return false;
+    };
     matches!((nano(&live), nano(&desired)), (Some(live), Some(desired)) if live == desired)
 }
 
 /// A Kubernetes quantity in billionths.
 fn nano(text: &str) -> Option<i128> {
-    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor: i128 = match unit {
         "n" => 1,
@@ -76,7 +92,11 @@ fn nano(text: &str) -> Option<i128> {
         return None;
     }
     let scale = 10_i128.pow(u32::try_from(fraction.len()).ok()?);
-    let fraction: i128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
+    let fraction: i128 = if fraction.is_empty() {
+        0
+    } else {
+        fraction.parse().ok()?
+    };
     Some(whole.parse::<i128>().ok()?.checked_mul(factor)? + fraction.checked_mul(factor)? / scale)
 }
 
@@ -94,7 +114,8 @@ mod tests {
 
     #[test]
     fn a_field_that_somebody_changed_or_removed_is_seen() {
-        let desired = json!({"spec": {"replicas": 3, "list": [1, 2], "ports": [{"name": "a", "port": 1}]}});
+        let desired =
+            json!({"spec": {"replicas": 3, "list": [1, 2], "ports": [{"name": "a", "port": 1}]}});
         for live in [
             json!({"spec": {"replicas": 2, "list": [1, 2], "ports": [{"name": "a", "port": 1}]}}),
             json!({"spec": {"list": [1, 2], "ports": [{"name": "a", "port": 1}]}}),
@@ -108,17 +129,29 @@ mod tests {
 
     #[test]
     fn quantities_are_compared_by_amount() {
-        for (live, desired) in [(json!("1Gi"), json!("1024Mi")), (json!("1"), json!("1000m")), (json!("1"), json!(1)), (json!("1500m"), json!("1.5"))] {
+        for (live, desired) in [
+            (json!("1Gi"), json!("1024Mi")),
+            (json!("1"), json!("1000m")),
+            (json!("1"), json!(1)),
+            (json!("1500m"), json!("1.5")),
+        ] {
             assert!(covers(&live, &desired), "{live} {desired}");
         }
-        for (live, desired) in [(json!("1Gi"), json!("1G")), (json!("a"), json!("b")), (json!("1Gi"), json!("2Gi"))] {
+        for (live, desired) in [
+            (json!("1Gi"), json!("1G")),
+            (json!("a"), json!("b")),
+            (json!("1Gi"), json!("2Gi")),
+        ] {
             assert!(!covers(&live, &desired), "{live} {desired}");
         }
     }
 
     #[test]
     fn what_is_empty_may_be_missing() {
-        assert!(covers(&json!({}), &json!({"securityContext": {}, "list": []})));
+        assert!(covers(
+            &json!({}),
+            &json!({"securityContext": {}, "list": []})
+        ));
         assert!(!covers(&json!({}), &json!({"flag": false})));
     }
 }

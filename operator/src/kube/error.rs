@@ -13,14 +13,30 @@ pub struct Refusal {
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     #[error("the API server did not answer within {} s to {verb} {object}", limit.as_secs())]
-    Timeout { verb: &'static str, object: String, limit: Duration },
+    Timeout {
+        verb: &'static str,
+        object: String,
+        limit: Duration,
+    },
     #[error("the API server refused to {verb} {object}: {}", refusal.message)]
-    Refused { verb: &'static str, object: String, refusal: Refusal },
+    Refused {
+        verb: &'static str,
+        object: String,
+        refusal: Refusal,
+    },
     #[error("{verb} {object} failed")]
-    Transport { verb: &'static str, object: String, source: Box<::kube::Error> },
-    #[error("{object} exists and does not belong to this cluster; rename or delete it, or choose another name for the cluster")]
+    Transport {
+        verb: &'static str,
+        object: String,
+        source: Box<::kube::Error>,
+    },
+    #[error(
+        "{object} exists and does not belong to this cluster; rename or delete it, or choose another name for the cluster"
+    )]
     Foreign { object: String },
-    #[error("{object} is not as it was looked at (its uid or resourceVersion changed); looking again")]
+    #[error(
+        "{object} is not as it was looked at (its uid or resourceVersion changed); looking again"
+    )]
     Replaced { object: String },
 }
 
@@ -37,10 +53,22 @@ impl CallError {
     pub(super) fn from_kube(verb: &'static str, object: String, error: ::kube::Error) -> Self {
         match error {
             ::kube::Error::Api(status) => {
-                let refusal = Refusal { code: status.code, reason: status.reason.clone(), message: status.message.clone() };
-                Self::Refused { verb, object, refusal }
+                let refusal = Refusal {
+                    code: status.code,
+                    reason: status.reason.clone(),
+                    message: status.message.clone(),
+                };
+                Self::Refused {
+                    verb,
+                    object,
+                    refusal,
+                }
             }
-            error => Self::Transport { verb, object, source: Box::new(error) },
+            error => Self::Transport {
+                verb,
+                object,
+                source: Box::new(error),
+            },
         }
     }
 
@@ -48,7 +76,10 @@ impl CallError {
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Refused { refusal, .. } => Some(refusal.code),
-            Self::Timeout { .. } | Self::Transport { .. } | Self::Foreign { .. } | Self::Replaced { .. } => None,
+            Self::Timeout { .. }
+            | Self::Transport { .. }
+            | Self::Foreign { .. }
+            | Self::Replaced { .. } => None,
         }
     }
 

@@ -24,11 +24,18 @@ impl Door {
     pub async fn tell<K: Resource<DynamicType = ()>>(&self, about: &K, notice: &Notice) {
         let mut note = notice.message.clone();
         if note.len() > MAX_NOTE_BYTES {
-            let end = (0..=MAX_NOTE_BYTES).rev().find(|end| note.is_char_boundary(*end)).unwrap_or_default();
+            let end = (0..=MAX_NOTE_BYTES)
+                .rev()
+                .find(|end| note.is_char_boundary(*end))
+                .unwrap_or_default();
             note.truncate(end);
         }
         let event = Event {
-            type_: if notice.is_warning { EventType::Warning } else { EventType::Normal },
+            type_: if notice.is_warning {
+                EventType::Warning
+            } else {
+                EventType::Normal
+            },
             reason: notice.reason.clone(),
             note: Some(note),
             action: "Reconcile".to_owned(),
@@ -37,8 +44,13 @@ impl Door {
         let reference = about.object_ref(&());
         match tokio::time::timeout(CALL_TIMEOUT, self.recorder.publish(&event, &reference)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, reason = notice.reason, "an Event was not published"),
-            Err(_) => tracing::warn!(reason = notice.reason, "an Event was not published: the API server does not answer"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, reason = notice.reason, "an Event was not published")
+            }
+            Err(_) => tracing::warn!(
+                reason = notice.reason,
+                "an Event was not published: the API server does not answer"
+            ),
         }
     }
 }

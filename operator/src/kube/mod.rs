@@ -22,8 +22,8 @@ use ::kube::{
 };
 use parking_lot::Mutex;
 
-pub use apply::{APPLIED_ANNOTATION, Applied};
 pub use apply::Object;
+pub use apply::{APPLIED_ANNOTATION, Applied};
 pub use error::{CallError, Refusal, Remedy};
 pub use events::Notice;
 pub use pods::{PodTarget, Removed};
@@ -55,22 +55,44 @@ pub struct Door {
 
 impl Door {
     pub fn new(client: Client, identity: &str, metrics: Arc<Metrics>) -> Self {
-        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: Some(identity.to_owned()) };
-        Self { recorder: Recorder::new(client.clone(), reporter), client, metrics, settled: Mutex::default() }
+        let reporter = Reporter {
+            controller: FIELD_MANAGER.to_owned(),
+            instance: Some(identity.to_owned()),
+        };
+        Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            metrics,
+            settled: Mutex::default(),
+        }
     }
 
     /// Bounds a call and gives its error an object.
-    async fn call<T>(&self, verb: &'static str, key: &Key, call: impl Future<Output = Result<T, ::kube::Error>>) -> Result<T, CallError> {
+    async fn call<T>(
+        &self,
+        verb: &'static str,
+        key: &Key,
+        call: impl Future<Output = Result<T, ::kube::Error>>,
+    ) -> Result<T, CallError> {
         bounded(verb, key, CALL_TIMEOUT, call).await
     }
 }
 
 /// Bounds a call, also one that only reads, and gives its error an object.
-pub async fn bounded<T>(verb: &'static str, key: &Key, limit: Duration, call: impl Future<Output = Result<T, ::kube::Error>>) -> Result<T, CallError> {
+pub async fn bounded<T>(
+    verb: &'static str,
+    key: &Key,
+    limit: Duration,
+    call: impl Future<Output = Result<T, ::kube::Error>>,
+) -> Result<T, CallError> {
     let object = || format!("{} {}/{}", key.0, key.1, key.2);
     match tokio::time::timeout(limit, call).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(source)) => Err(CallError::from_kube(verb, object(), source)),
-        Err(_) => Err(CallError::Timeout { verb, object: object(), limit }),
+        Err(_) => Err(CallError::Timeout {
+            verb,
+            object: object(),
+            limit,
+        }),
     }
 }

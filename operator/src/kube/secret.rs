@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use ::kube::{Api, ResourceExt, api::PostParams};
-use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 
 use super::{CallError, Door, FIELD_MANAGER};
 
@@ -16,14 +18,38 @@ pub enum Created {
 
 impl Door {
     /// Creates the Secret of the certificate authority, and never replaces it: engines trust what is in it.
-    pub async fn create_authority_secret(&self, namespace: &str, name: &str, data: &[(&str, &str)]) -> Result<Created, CallError> {
+    pub async fn create_authority_secret(
+        &self,
+        namespace: &str,
+        name: &str,
+        data: &[(&str, &str)],
+    ) -> Result<Created, CallError> {
         let labels = BTreeMap::from([
-            ("app.kubernetes.io/name".to_owned(), "aof2-operator".to_owned()),
-            ("app.kubernetes.io/managed-by".to_owned(), FIELD_MANAGER.to_owned()),
+            (
+                "app.kubernetes.io/name".to_owned(),
+                "aof2-operator".to_owned(),
+            ),
+            (
+                "app.kubernetes.io/managed-by".to_owned(),
+                FIELD_MANAGER.to_owned(),
+            ),
         ]);
-        let metadata = ObjectMeta { name: Some(name.to_owned()), namespace: Some(namespace.to_owned()), labels: Some(labels), ..ObjectMeta::default() };
-        let data = data.iter().map(|(key, text)| ((*key).to_owned(), ByteString(text.as_bytes().to_vec()))).collect();
-        self.post(&Secret { metadata, data: Some(data), ..Secret::default() }).await
+        let metadata = ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(namespace.to_owned()),
+            labels: Some(labels),
+            ..ObjectMeta::default()
+        };
+        let data = data
+            .iter()
+            .map(|(key, text)| ((*key).to_owned(), ByteString(text.as_bytes().to_vec())))
+            .collect();
+        self.post(&Secret {
+            metadata,
+            data: Some(data),
+            ..Secret::default()
+        })
+        .await
     }
 
     /// Writes a Secret whatever was in it before.
@@ -34,7 +60,12 @@ impl Door {
         let key = Self::key(secret);
         let api: Api<Secret> = self.api(&key);
         // Without a resourceVersion a PUT replaces unconditionally.
-        self.call("replace", &key, async { api.replace(&secret.name_any(), &params(), secret).await.map(drop) }).await?;
+        self.call("replace", &key, async {
+            api.replace(&secret.name_any(), &params(), secret)
+                .await
+                .map(drop)
+        })
+        .await?;
         self.metrics.wrote("Secret", "replaced");
         Ok(())
     }
@@ -42,7 +73,12 @@ impl Door {
     async fn post(&self, secret: &Secret) -> Result<Created, CallError> {
         let key = Self::key(secret);
         let api: Api<Secret> = self.api(&key);
-        match self.call("create", &key, async { api.create(&params(), secret).await.map(drop) }).await {
+        match self
+            .call("create", &key, async {
+                api.create(&params(), secret).await.map(drop)
+            })
+            .await
+        {
             Ok(()) => {
                 self.metrics.wrote("Secret", "created");
                 tracing::info!(kind = "Secret", namespace = key.1, name = key.2, "created");
@@ -55,5 +91,8 @@ impl Door {
 }
 
 fn params() -> PostParams {
-    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+    PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    }
 }

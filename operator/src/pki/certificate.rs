@@ -14,7 +14,9 @@ pub struct Facts {
 }
 
 fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
-    X509Certificate::from_der(certificate).ok().map(|(_, parsed)| parsed)
+    X509Certificate::from_der(certificate)
+        .ok()
+        .map(|(_, parsed)| parsed)
 }
 
 /// When it ends.
@@ -36,27 +38,43 @@ pub fn facts(certificate: &CertificateDer<'_>) -> Option<Facts> {
             _ => None,
         })
         .collect();
-    Some(Facts { dns_names, server: usage.server_auth, client: usage.client_auth, authority: parsed.is_ca() })
+    Some(Facts {
+        dns_names,
+        server: usage.server_auth,
+        client: usage.client_auth,
+        authority: parsed.is_ca(),
+    })
 }
 
 /// By name and key identifier; the handshake checks the signature itself.
 pub fn is_signed_by(certificate: &CertificateDer<'_>, authority: &CertificateDer<'_>) -> bool {
-    let (Some(certificate), Some(authority)) = (parse(certificate), parse(authority)) else { return false };
-    certificate.issuer() == authority.subject() && key_identifier_of_issuer(&certificate) == key_identifier(&authority)
+    let (Some(certificate), Some(authority)) = (parse(certificate), parse(authority)) else {
+        return false;
+    };
+    certificate.issuer() == authority.subject()
+        && key_identifier_of_issuer(&certificate) == key_identifier(&authority)
 }
 
 fn key_identifier(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
     use x509_parser::extensions::ParsedExtension;
-    certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
-        _ => None,
-    })
+    certificate
+        .extensions()
+        .iter()
+        .find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
+            _ => None,
+        })
 }
 
 fn key_identifier_of_issuer(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
     use x509_parser::extensions::ParsedExtension;
-    certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|id| id.0.to_vec()),
-        _ => None,
-    })
+    certificate
+        .extensions()
+        .iter()
+        .find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(id) => {
+                id.key_identifier.as_ref().map(|id| id.0.to_vec())
+            }
+            _ => None,
+        })
 }

@@ -17,11 +17,22 @@ pub enum PkiError {
     #[error("generate a key")]
     GenerateKey(#[source] rcgen::Error),
     #[error("sign the certificate of {subject}")]
-    Sign { subject: String, source: rcgen::Error },
-    #[error("the certificate authority in {place} cannot be read: {message}; delete the Secret and restart the operator to begin with a new authority")]
+    Sign {
+        subject: String,
+        source: rcgen::Error,
+    },
+    #[error(
+        "the certificate authority in {place} cannot be read: {message}; delete the Secret and restart the operator to begin with a new authority"
+    )]
     ReadAuthority { place: String, message: String },
     #[error("read {path}")]
-    ReadFile { path: String, source: std::io::Error },
+    ReadFile {
+        path: String,
+        source: std::io::Error,
+    },
     #[error("TLS settings for {subject}")]
-    Tls { subject: String, source: rustls::Error },
+    Tls {
+        subject: String,
+        source: rustls::Error,
+    },
 }

@@ -28,7 +28,9 @@ pub async fn obtain(door: &Door, place: Place<'_>) -> Authority {
     loop {
         match attempt(door, place).await {
             Ok(Some(authority)) => return authority,
-            Ok(None) => tracing::info!(secret = place.secret, directory = %place.directory.display(), "the Secret of the certificate authority exists; waiting for it to be mounted"),
+            Ok(None) => {
+                tracing::info!(secret = place.secret, directory = %place.directory.display(), "the Secret of the certificate authority exists; waiting for it to be mounted")
+            }
             Err(error) => tracing::warn!(%error, "no certificate authority yet"),
         }
         tokio::time::sleep(LOOK_AGAIN).await;
@@ -45,7 +47,10 @@ async fn attempt(door: &Door, place: Place<'_>) -> anyhow::Result<Option<Authori
         (KEY_FILE, authority.key_pem()),
         (BUNDLE_FILE, authority.bundle_pem()),
     ];
-    match door.create_authority_secret(place.namespace, place.secret, &data).await? {
+    match door
+        .create_authority_secret(place.namespace, place.secret, &data)
+        .await?
+    {
         Created::New => Ok(Some(authority)),
         Created::Existed => Ok(None),
     }
@@ -53,10 +58,20 @@ async fn attempt(door: &Door, place: Place<'_>) -> anyhow::Result<Option<Authori
 
 /// `None` while nothing is mounted.
 pub fn read(directory: &Path) -> Result<Option<Authority>, PkiError> {
-    let [Some(certificate), Some(key), Some(bundle)] = [file(directory, CERTIFICATE_FILE)?, file(directory, KEY_FILE)?, file(directory, BUNDLE_FILE)?] else {
+    let [Some(certificate), Some(key), Some(bundle)] = [
+        file(directory, CERTIFICATE_FILE)?,
+        file(directory, KEY_FILE)?,
+        file(directory, BUNDLE_FILE)?,
+    ] else {
         return Ok(None);
     };
-    Authority::from_pem(&directory.display().to_string(), &certificate, &key, &bundle).map(Some)
+    Authority::from_pem(
+        &directory.display().to_string(),
+        &certificate,
+        &key,
+        &bundle,
+    )
+    .map(Some)
 }
 
 fn file(directory: &Path, name: &str) -> Result<Option<String>, PkiError> {
@@ -64,7 +79,10 @@ fn file(directory: &Path, name: &str) -> Result<Option<String>, PkiError> {
     match std::fs::read_to_string(&path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(PkiError::ReadFile { path: path.display().to_string(), source }),
+        Err(source) => Err(PkiError::ReadFile {
+            path: path.display().to_string(),
+            source,
+        }),
     }
 }
 
@@ -78,10 +96,17 @@ mod tests {
         assert!(read(&directory.path().join("missing")).unwrap().is_none());
         assert!(read(directory.path()).unwrap().is_none());
         let made = Authority::generate("storage", Timestamp::now()).unwrap();
-        std::fs::write(directory.path().join(CERTIFICATE_FILE), made.certificate_pem()).unwrap();
+        std::fs::write(
+            directory.path().join(CERTIFICATE_FILE),
+            made.certificate_pem(),
+        )
+        .unwrap();
         std::fs::write(directory.path().join(KEY_FILE), made.key_pem()).unwrap();
         assert!(read(directory.path()).unwrap().is_none());
         std::fs::write(directory.path().join(BUNDLE_FILE), made.bundle_pem()).unwrap();
-        assert_eq!(read(directory.path()).unwrap().unwrap().bundle(), made.bundle());
+        assert_eq!(
+            read(directory.path()).unwrap().unwrap().bundle(),
+            made.bundle()
+        );
     }
 }

@@ -14,7 +14,10 @@ use tokio::net::TcpListener;
 use crate::runtime::metrics::{CONTENT_TYPE, Metrics};
 
 /// Listens before it returns, so that a taken port is an error of the start.
-pub async fn serve(address: SocketAddr, metrics: Arc<Metrics>) -> std::io::Result<impl Future<Output = std::io::Result<()>>> {
+pub async fn serve(
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+) -> std::io::Result<impl Future<Output = std::io::Result<()>>> {
     let listener = TcpListener::bind(address).await?;
     let router = Router::new()
         .route("/livez", get(alive))

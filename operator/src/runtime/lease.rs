@@ -52,9 +52,18 @@ impl LeaseSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseLost {
     #[error("the Lease {namespace}/{name} is held by {holder:?} now; this process must end")]
-    Taken { namespace: String, name: String, holder: String },
+    Taken {
+        namespace: String,
+        name: String,
+        holder: String,
+    },
     #[error("the Lease {namespace}/{name} could not be renewed for {} s; this process must end before another may act. Last error: {last}", .deadline.as_secs())]
-    Deadline { namespace: String, name: String, deadline: Duration, last: String },
+    Deadline {
+        namespace: String,
+        name: String,
+        deadline: Duration,
+        last: String,
+    },
 }
 
 /// What a look at the Lease says.
@@ -83,7 +92,12 @@ pub struct Elector {
 impl Elector {
     pub fn new(client: Client, settings: LeaseSettings) -> Self {
         let api = Api::namespaced(client, &settings.namespace);
-        Self { api, settings, observed: None, ours: None }
+        Self {
+            api,
+            settings,
+            observed: None,
+            ours: None,
+        }
     }
 
     /// Waits until this process is the leader and returns its epoch.
@@ -97,8 +111,12 @@ impl Elector {
                     tracing::info!(lease = %self.settings.name, holder = self.holder(), "another process leads; waiting");
                 }
                 Ok(Ok(None)) => {}
-                Ok(Err(error)) => tracing::warn!(lease = %self.settings.name, %error, "the Lease cannot be acquired"),
-                Err(_) => tracing::warn!(lease = %self.settings.name, "the API server does not answer"),
+                Ok(Err(error)) => {
+                    tracing::warn!(lease = %self.settings.name, %error, "the Lease cannot be acquired")
+                }
+                Err(_) => {
+                    tracing::warn!(lease = %self.settings.name, "the API server does not answer")
+                }
             }
             sleep(jittered(self.settings.retry_period)).await;
         }
@@ -110,40 +128,69 @@ impl Elector {
         let mut last = String::from("none");
         loop {
             sleep(self.settings.retry_period).await;
-            let left = self.settings.renew_deadline.saturating_sub(renewed.elapsed());
+            let left = self
+                .settings
+                .renew_deadline
+                .saturating_sub(renewed.elapsed());
             let began = Instant::now();
             match timeout(left, self.attempt()).await {
                 Ok(Ok(Some(_))) => renewed = began,
                 Ok(Ok(None)) => {
-                    let LeaseSettings { namespace, name, .. } = self.settings.clone();
-                    return LeaseLost::Taken { namespace, name, holder: self.holder().to_owned() };
+                    let LeaseSettings {
+                        namespace, name, ..
+                    } = self.settings.clone();
+                    return LeaseLost::Taken {
+                        namespace,
+                        name,
+                        holder: self.holder().to_owned(),
+                    };
                 }
                 Ok(Err(error)) => last = error.to_string(),
                 Err(_) => last = "the API server does not answer".to_owned(),
             }
             if renewed.elapsed() >= self.settings.renew_deadline {
-                let LeaseSettings { namespace, name, renew_deadline: deadline, .. } = self.settings.clone();
-                return LeaseLost::Deadline { namespace, name, deadline, last };
+                let LeaseSettings {
+                    namespace,
+                    name,
+                    renew_deadline: deadline,
+                    ..
+                } = self.settings.clone();
+                return LeaseLost::Deadline {
+                    namespace,
+                    name,
+                    deadline,
+                    last,
+                };
             }
         }
     }
 
     /// Lets the next process start at once. Only called when everything that acts has stopped.
     pub async fn release(&mut self) {
-        let Some(mut lease) = self.ours.take() else { return };
+        let Some(mut lease) = self.ours.take() else {
+            return;
+        };
         if let Some(spec) = &mut lease.spec {
             spec.holder_identity = Some(String::new());
             spec.lease_duration_seconds = Some(1);
             spec.renew_time = Some(MicroTime(Timestamp::now()));
         }
-        let replaced = timeout(self.settings.retry_period, self.api.replace(&self.settings.name, &PostParams::default(), &lease)).await;
+        let replaced = timeout(
+            self.settings.retry_period,
+            self.api
+                .replace(&self.settings.name, &PostParams::default(), &lease),
+        )
+        .await;
         if !matches!(replaced, Ok(Ok(_))) {
             tracing::warn!(lease = %self.settings.name, "the Lease was not released; the next process waits until it runs out");
         }
     }
 
     fn holder(&self) -> &str {
-        self.observed.as_ref().and_then(|observed| observed.spec.holder_identity.as_deref()).unwrap_or_default()
+        self.observed
+            .as_ref()
+            .and_then(|observed| observed.spec.holder_identity.as_deref())
+            .unwrap_or_default()
     }
 
     /// One try to acquire or renew: the epoch if the Lease is ours now.
@@ -166,7 +213,10 @@ impl Elector {
                 Ok(None)
             }
             Verdict::Write(lease) => {
-                let written = self.api.replace(&self.settings.name, &PostParams::default(), &lease).await?;
+                let written = self
+                    .api
+                    .replace(&self.settings.name, &PostParams::default(), &lease)
+                    .await?;
                 Ok(Some(self.remember(written)))
             }
         }
@@ -174,14 +224,23 @@ impl Elector {
 
     fn remember(&mut self, lease: Lease) -> u64 {
         let epoch = epoch(&lease).unwrap_or_default();
-        self.observed = Some(Observed { spec: lease.spec.clone().unwrap_or_default(), changed: Instant::now() });
+        self.observed = Some(Observed {
+            spec: lease.spec.clone().unwrap_or_default(),
+            changed: Instant::now(),
+        });
         self.ours = Some(lease);
         epoch
     }
 }
 
 fn epoch(lease: &Lease) -> Option<u64> {
-    lease.metadata.annotations.as_ref()?.get(EPOCH_ANNOTATION)?.parse().ok()
+    lease
+        .metadata
+        .annotations
+        .as_ref()?
+        .get(EPOCH_ANNOTATION)?
+        .parse()
+        .ok()
 }
 
 fn unix_seconds(now: Timestamp) -> u64 {
@@ -193,7 +252,10 @@ fn first(settings: &LeaseSettings, now: Timestamp) -> Lease {
         metadata: ObjectMeta {
             name: Some(settings.name.clone()),
             namespace: Some(settings.namespace.clone()),
-            annotations: Some(BTreeMap::from([(EPOCH_ANNOTATION.to_owned(), unix_seconds(now).to_string())])),
+            annotations: Some(BTreeMap::from([(
+                EPOCH_ANNOTATION.to_owned(),
+                unix_seconds(now).to_string(),
+            )])),
             ..ObjectMeta::default()
         },
         spec: Some(LeaseSpec {
@@ -208,11 +270,18 @@ fn first(settings: &LeaseSettings, now: Timestamp) -> Lease {
 }
 
 /// May we write, and what? `unchanged` is how long the record has looked as it does, on our clock.
-fn judge(settings: &LeaseSettings, mut live: Lease, unchanged: Duration, now: Timestamp) -> Verdict {
+fn judge(
+    settings: &LeaseSettings,
+    mut live: Lease,
+    unchanged: Duration,
+    now: Timestamp,
+) -> Verdict {
     let spec = live.spec.get_or_insert_default();
     let holder = spec.holder_identity.clone().unwrap_or_default();
     if holder != settings.identity {
-        let duration = Duration::from_secs(u64::try_from(spec.lease_duration_seconds.unwrap_or_default()).unwrap_or_default());
+        let duration = Duration::from_secs(
+            u64::try_from(spec.lease_duration_seconds.unwrap_or_default()).unwrap_or_default(),
+        );
         if !holder.is_empty() && unchanged < duration {
             return Verdict::Held;
         }
@@ -225,7 +294,10 @@ fn judge(settings: &LeaseSettings, mut live: Lease, unchanged: Duration, now: Ti
     if holder != settings.identity || epoch(&live).is_none() {
         // An annotation that somebody removed starts again at the clock, which is past every epoch counted from an earlier one.
         let next = epoch(&live).map_or_else(|| unix_seconds(now), |epoch| epoch + 1);
-        live.metadata.annotations.get_or_insert_default().insert(EPOCH_ANNOTATION.to_owned(), next.to_string());
+        live.metadata
+            .annotations
+            .get_or_insert_default()
+            .insert(EPOCH_ANNOTATION.to_owned(), next.to_string());
     }
     live.metadata.managed_fields = None;
     Verdict::Write(Box::new(live))
@@ -263,9 +335,17 @@ mod tests {
     fn the_first_epoch_is_the_clock_and_each_acquisition_adds_one() {
         let lease = first(&settings("a"), at(1_795_400_003));
         assert_eq!(epoch(&lease), Some(1_795_400_003));
-        let lease = written(judge(&settings("b"), lease, Duration::from_secs(15), at(1_795_400_500)));
+        let lease = written(judge(
+            &settings("b"),
+            lease,
+            Duration::from_secs(15),
+            at(1_795_400_500),
+        ));
         assert_eq!(epoch(&lease), Some(1_795_400_004));
-        assert_eq!(lease.spec.as_ref().unwrap().holder_identity.as_deref(), Some("b"));
+        assert_eq!(
+            lease.spec.as_ref().unwrap().holder_identity.as_deref(),
+            Some("b")
+        );
         assert_eq!(lease.spec.as_ref().unwrap().lease_transitions, Some(1));
     }
 
@@ -284,29 +364,56 @@ mod tests {
     fn a_holder_is_respected_until_its_record_stood_still_for_the_lease_duration() {
         let lease = first(&settings("a"), at(100));
         // Our wall clock is an hour ahead: only the time since the record changed counts.
-        assert_eq!(judge(&settings("b"), lease.clone(), Duration::from_secs(14), at(3700)), Verdict::Held);
-        assert!(matches!(judge(&settings("b"), lease, Duration::from_secs(15), at(100)), Verdict::Write(_)));
+        assert_eq!(
+            judge(
+                &settings("b"),
+                lease.clone(),
+                Duration::from_secs(14),
+                at(3700)
+            ),
+            Verdict::Held
+        );
+        assert!(matches!(
+            judge(&settings("b"), lease, Duration::from_secs(15), at(100)),
+            Verdict::Write(_)
+        ));
     }
 
     #[test]
     fn a_released_lease_is_taken_at_once() {
         let mut lease = first(&settings("a"), at(100));
         lease.spec.as_mut().unwrap().holder_identity = Some(String::new());
-        assert!(matches!(judge(&settings("b"), lease, Duration::ZERO, at(101)), Verdict::Write(_)));
+        assert!(matches!(
+            judge(&settings("b"), lease, Duration::ZERO, at(101)),
+            Verdict::Write(_)
+        ));
     }
 
     #[test]
     fn a_removed_epoch_starts_again_at_the_clock() {
         let mut lease = first(&settings("a"), at(100));
         lease.metadata.annotations = None;
-        assert_eq!(epoch(&written(judge(&settings("a"), lease, Duration::ZERO, at(900)))), Some(900));
+        assert_eq!(
+            epoch(&written(judge(
+                &settings("a"),
+                lease,
+                Duration::ZERO,
+                at(900)
+            ))),
+            Some(900)
+        );
     }
 
     #[test]
     fn what_is_written_carries_the_resource_version_that_was_read() {
         let mut lease = first(&settings("a"), at(100));
         lease.metadata.resource_version = Some("77".into());
-        let lease = written(judge(&settings("b"), lease, Duration::from_secs(20), at(200)));
+        let lease = written(judge(
+            &settings("b"),
+            lease,
+            Duration::from_secs(20),
+            at(200),
+        ));
         assert_eq!(lease.metadata.resource_version.as_deref(), Some("77"));
     }
 }

@@ -67,23 +67,60 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::default();
         let reconciles = Family::default();
-        registry.register("aof2_operator_reconciles", "Reconciles of clusters, by result", reconciles.clone());
+        registry.register(
+            "aof2_operator_reconciles",
+            "Reconciles of clusters, by result",
+            reconciles.clone(),
+        );
         let reconcile_seconds = Histogram::new([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]);
-        registry.register_with_unit("aof2_operator_reconcile_duration", "Duration of a reconcile", Unit::Seconds, reconcile_seconds.clone());
+        registry.register_with_unit(
+            "aof2_operator_reconcile_duration",
+            "Duration of a reconcile",
+            Unit::Seconds,
+            reconcile_seconds.clone(),
+        );
         let writes = Family::default();
-        registry.register("aof2_operator_writes", "Objects brought to the API server, by kind and result; unchanged ones were not sent", writes.clone());
+        registry.register(
+            "aof2_operator_writes",
+            "Objects brought to the API server, by kind and result; unchanged ones were not sent",
+            writes.clone(),
+        );
         let waits = Family::default();
-        registry.register("aof2_operator_waits", "Waits that began, by gate and reason", waits.clone());
+        registry.register(
+            "aof2_operator_waits",
+            "Waits that began, by gate and reason",
+            waits.clone(),
+        );
         let leader = Gauge::default();
-        registry.register("aof2_operator_leader", "1 while this process holds the Lease", leader.clone());
+        registry.register(
+            "aof2_operator_leader",
+            "1 while this process holds the Lease",
+            leader.clone(),
+        );
         let epoch = Gauge::<i64, AtomicI64>::default();
-        registry.register("aof2_operator_epoch", "Operator epoch of the acquisition, 0 without one", epoch.clone());
+        registry.register(
+            "aof2_operator_epoch",
+            "Operator epoch of the acquisition, 0 without one",
+            epoch.clone(),
+        );
         let held_since = Family::default();
-        registry.register("aof2_cluster_held_since_timestamp_seconds", "When the gate began to hold the cluster; no series while it passes", held_since.clone());
+        registry.register(
+            "aof2_cluster_held_since_timestamp_seconds",
+            "When the gate began to hold the cluster; no series while it passes",
+            held_since.clone(),
+        );
         let ready_replicas = Family::default();
-        registry.register("aof2_cluster_ready_replicas", "Pods that serve", ready_replicas.clone());
+        registry.register(
+            "aof2_cluster_ready_replicas",
+            "Pods that serve",
+            ready_replicas.clone(),
+        );
         let certificate_expiry = Family::default();
-        registry.register("aof2_cluster_certificate_expiration_timestamp_seconds", "When the engines' certificate ends", certificate_expiry.clone());
+        registry.register(
+            "aof2_cluster_certificate_expiration_timestamp_seconds",
+            "When the engines' certificate ends",
+            certificate_expiry.clone(),
+        );
         Self {
             registry,
             reconciles,
@@ -109,36 +146,65 @@ impl Metrics {
     }
 
     pub fn reconciled(&self, result: &str, took: Duration) {
-        self.reconciles.get_or_create(&ResultLabels { result: result.to_owned() }).inc();
+        self.reconciles
+            .get_or_create(&ResultLabels {
+                result: result.to_owned(),
+            })
+            .inc();
         self.reconcile_seconds.observe(took.as_secs_f64());
     }
 
     pub fn wrote(&self, kind: &str, result: &str) {
-        self.writes.get_or_create(&WriteLabels { kind: kind.to_owned(), result: result.to_owned() }).inc();
+        self.writes
+            .get_or_create(&WriteLabels {
+                kind: kind.to_owned(),
+                result: result.to_owned(),
+            })
+            .inc();
     }
 
     pub fn waits(&self, gate: &str, reason: &str) -> u64 {
-        let counter: Counter<u64, AtomicU64> = self.waits.get_or_create(&WaitLabels { gate: gate.to_owned(), reason: reason.to_owned() }).clone();
+        let counter: Counter<u64, AtomicU64> = self
+            .waits
+            .get_or_create(&WaitLabels {
+                gate: gate.to_owned(),
+                reason: reason.to_owned(),
+            })
+            .clone();
         counter.inc()
     }
 
     /// Replaces the cluster's gauges: `held` are the gates that hold, and since when in unix seconds.
-    pub fn show(&self, cluster: &ClusterLabels, ready_replicas: i32, held: &[(&str, i64)], certificate_expiry: Option<i64>) {
-        self.ready_replicas.get_or_create(cluster).set(i64::from(ready_replicas));
+    pub fn show(
+        &self,
+        cluster: &ClusterLabels,
+        ready_replicas: i32,
+        held: &[(&str, i64)],
+        certificate_expiry: Option<i64>,
+    ) {
+        self.ready_replicas
+            .get_or_create(cluster)
+            .set(i64::from(ready_replicas));
         if let Some(expiry) = certificate_expiry {
             self.certificate_expiry.get_or_create(cluster).set(expiry);
         }
         let now: BTreeSet<GateLabels> = held
             .iter()
             .map(|(gate, since)| {
-                let labels = GateLabels { namespace: cluster.namespace.clone(), cluster: cluster.cluster.clone(), gate: (*gate).to_owned() };
+                let labels = GateLabels {
+                    namespace: cluster.namespace.clone(),
+                    cluster: cluster.cluster.clone(),
+                    gate: (*gate).to_owned(),
+                };
                 self.held_since.get_or_create(&labels).set(*since);
                 labels
             })
             .collect();
         let mut known = self.held.lock();
         known.retain(|labels| {
-            let gone = labels.namespace == cluster.namespace && labels.cluster == cluster.cluster && !now.contains(labels);
+            let gone = labels.namespace == cluster.namespace
+                && labels.cluster == cluster.cluster
+                && !now.contains(labels);
             if gone {
                 self.held_since.remove(labels);
             }
@@ -166,7 +232,10 @@ mod tests {
     use super::*;
 
     fn orders() -> ClusterLabels {
-        ClusterLabels { namespace: "shop".into(), cluster: "orders".into() }
+        ClusterLabels {
+            namespace: "shop".into(),
+            cluster: "orders".into(),
+        }
     }
 
     #[test]
@@ -176,7 +245,11 @@ mod tests {
         let series = r#"aof2_cluster_held_since_timestamp_seconds{namespace="shop",cluster="orders",gate="Uploaded"} 1795400003"#;
         assert!(metrics.encode().contains(series), "{}", metrics.encode());
         metrics.show(&orders(), 3, &[], None);
-        assert!(!metrics.encode().contains("gate=\"Uploaded\""), "{}", metrics.encode());
+        assert!(
+            !metrics.encode().contains("gate=\"Uploaded\""),
+            "{}",
+            metrics.encode()
+        );
     }
 
     #[test]

@@ -19,7 +19,12 @@ pub fn build(owner: &Owner, issued: &Issued, authority: &Authority) -> Secret {
     ];
     Secret {
         metadata: owner.metadata(names::tls_secret(&owner.name)),
-        data: Some(files.into_iter().map(|(name, pem)| (name.to_owned(), ByteString(pem.as_bytes().to_vec()))).collect()),
+        data: Some(
+            files
+                .into_iter()
+                .map(|(name, pem)| (name.to_owned(), ByteString(pem.as_bytes().to_vec())))
+                .collect(),
+        ),
         type_: Some("Opaque".to_owned()),
         ..Secret::default()
     }

@@ -13,7 +13,10 @@ pub const REVISION_FILE: &str = "aof2.toml";
 pub fn revision(owner: &Owner, revision: &Revision) -> ConfigMap {
     ConfigMap {
         metadata: owner.metadata(names::config_revision(&owner.name, &revision.hash)),
-        data: Some(BTreeMap::from([(REVISION_FILE.to_owned(), revision.text())])),
+        data: Some(BTreeMap::from([(
+            REVISION_FILE.to_owned(),
+            revision.text(),
+        )])),
         immutable: Some(true),
         ..ConfigMap::default()
     }
@@ -21,5 +24,9 @@ pub fn revision(owner: &Owner, revision: &Revision) -> ConfigMap {
 
 /// `files` are named after pods.
 pub fn active(owner: &Owner, files: BTreeMap<String, String>) -> ConfigMap {
-    ConfigMap { metadata: owner.metadata(names::active_config(&owner.name)), data: Some(files), ..ConfigMap::default() }
+    ConfigMap {
+        metadata: owner.metadata(names::active_config(&owner.name)),
+        data: Some(files),
+        ..ConfigMap::default()
+    }
 }

@@ -14,7 +14,10 @@ pub fn build(owner: &Owner, replicas: i32) -> Option<PodDisruptionBudget> {
         metadata: owner.metadata(names::disruption_budget(&owner.name)),
         spec: Some(PodDisruptionBudgetSpec {
             max_unavailable: Some(IntOrString::Int(1)),
-            selector: Some(LabelSelector { match_labels: Some(names::selector(&owner.name)), ..LabelSelector::default() }),
+            selector: Some(LabelSelector {
+                match_labels: Some(names::selector(&owner.name)),
+                ..LabelSelector::default()
+            }),
             unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
             ..PodDisruptionBudgetSpec::default()
         }),

@@ -28,7 +28,11 @@ pub struct Owner {
 impl Owner {
     /// `None` for an object that the API server never stored.
     pub fn of(cluster: &Aof2Cluster) -> Option<Self> {
-        Some(Self { namespace: cluster.namespace()?, name: cluster.name_any(), reference: cluster.controller_owner_ref(&())? })
+        Some(Self {
+            namespace: cluster.namespace()?,
+            name: cluster.name_any(),
+            reference: cluster.controller_owner_ref(&())?,
+        })
     }
 
     fn metadata(&self, name: String) -> ObjectMeta {

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use aof2_crds::labels;
 use k8s_openapi::{
-    api::networking::v1::{NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec},
+    api::networking::v1::{
+        NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
+        NetworkPolicySpec,
+    },
     apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 
@@ -27,7 +30,10 @@ pub fn build(owner: &Owner, operator_namespace: &str) -> NetworkPolicy {
         pod_selector: Some(labelled(labels::APP_NAME, names::OPERATOR_APP)),
         ..NetworkPolicyPeer::default()
     };
-    let admin = NetworkPolicyIngressRule { from: Some(vec![operator]), ports: Some(vec![ports("TCP", ADMIN_PORT, ADMIN_PORT)]) };
+    let admin = NetworkPolicyIngressRule {
+        from: Some(vec![operator]),
+        ports: Some(vec![ports("TCP", ADMIN_PORT, ADMIN_PORT)]),
+    };
     let others = NetworkPolicyIngressRule {
         from: None,
         ports: Some(vec![
@@ -40,7 +46,10 @@ pub fn build(owner: &Owner, operator_namespace: &str) -> NetworkPolicy {
     NetworkPolicy {
         metadata: owner.metadata(names::network_policy(&owner.name)),
         spec: Some(NetworkPolicySpec {
-            pod_selector: Some(LabelSelector { match_labels: Some(names::selector(&owner.name)), ..LabelSelector::default() }),
+            pod_selector: Some(LabelSelector {
+                match_labels: Some(names::selector(&owner.name)),
+                ..LabelSelector::default()
+            }),
             policy_types: Some(vec!["Ingress".to_owned()]),
             ingress: Some(vec![admin, others]),
             egress: None,

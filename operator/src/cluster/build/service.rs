@@ -22,7 +22,10 @@ pub fn build(owner: &Owner) -> Service {
             cluster_ip: Some("None".to_owned()),
             publish_not_ready_addresses: Some(true),
             selector: Some(names::selector(&owner.name)),
-            ports: Some(vec![port("https-admin", ADMIN_PORT), port("http-metrics", HTTP_PORT)]),
+            ports: Some(vec![
+                port("https-admin", ADMIN_PORT),
+                port("http-metrics", HTTP_PORT),
+            ]),
             ..ServiceSpec::default()
         }),
         ..Service::default()

@@ -3,7 +3,11 @@
 
 use std::borrow::Cow;
 
-use aof2_crds::{Aof2ClusterSpec, cluster::{Volume, WhenDeleted}, labels};
+use aof2_crds::{
+    Aof2ClusterSpec,
+    cluster::{Volume, WhenDeleted},
+    labels,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, core::NamespaceResourceScope};
 use serde::{Deserialize, Serialize};
@@ -52,14 +56,26 @@ impl Resource for StatefulSet {
     }
 }
 
-pub fn build(owner: &Owner, spec: &Aof2ClusterSpec, cluster_id: &str, replicas: i32, default_repository: &str) -> StatefulSet {
+pub fn build(
+    owner: &Owner,
+    spec: &Aof2ClusterSpec,
+    cluster_id: &str,
+    replicas: i32,
+    default_repository: &str,
+) -> StatefulSet {
     let mut metadata = owner.metadata(owner.name.clone());
-    metadata.annotations.get_or_insert_default().insert(TEMPLATE_ANNOTATION.to_owned(), template::digest(spec, default_repository));
+    metadata.annotations.get_or_insert_default().insert(
+        TEMPLATE_ANNOTATION.to_owned(),
+        template::digest(spec, default_repository),
+    );
     let storage = &spec.storage;
-    let claims: Vec<Value> = [("tier0", Some(&storage.tier0)), ("tier1", storage.tier1.as_ref())]
-        .into_iter()
-        .filter_map(|(name, volume)| volume.map(|volume| claim(owner, name, volume, cluster_id)))
-        .collect();
+    let claims: Vec<Value> = [
+        ("tier0", Some(&storage.tier0)),
+        ("tier1", storage.tier1.as_ref()),
+    ]
+    .into_iter()
+    .filter_map(|(name, volume)| volume.map(|volume| claim(owner, name, volume, cluster_id)))
+    .collect();
     let when_deleted = match storage.pvc_retention.when_deleted {
         WhenDeleted::Retain => "Retain",
         WhenDeleted::Delete => "Delete",

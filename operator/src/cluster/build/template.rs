@@ -10,7 +10,9 @@ use aof2_crds::Aof2ClusterSpec;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::cluster::names::{self, ADMIN_PORT, ENGINE_CONTAINER, HTTP_PORT, TEMPLATE_ANNOTATION, VERSION_ANNOTATION};
+use crate::cluster::names::{
+    self, ADMIN_PORT, ENGINE_CONTAINER, HTTP_PORT, TEMPLATE_ANNOTATION, VERSION_ANNOTATION,
+};
 
 const USER_ID: i64 = 65532;
 /// The application and the sidecar share it; a slow application leaves the engine what remains.
@@ -30,17 +32,32 @@ pub const S3_CA_FILE: &str = "ca.crt";
 
 pub const DATA_SOCKET_VOLUME: &str = "aof2-data-socket";
 /// Volumes, and volume claims, that only the engine mounts.
-pub const ENGINE_VOLUMES: [&str; 7] = ["tier0", "tier1", "aof2-admin-socket", "aof2-config", "aof2-tls", "aof2-s3-credentials", "aof2-s3-ca"];
+pub const ENGINE_VOLUMES: [&str; 7] = [
+    "tier0",
+    "tier1",
+    "aof2-admin-socket",
+    "aof2-config",
+    "aof2-tls",
+    "aof2-s3-credentials",
+    "aof2-s3-ca",
+];
 
 /// `repository:version` of the engine.
 pub fn image(spec: &Aof2ClusterSpec, default_repository: &str) -> String {
-    let repository = if spec.image.repository.is_empty() { default_repository } else { &spec.image.repository };
+    let repository = if spec.image.repository.is_empty() {
+        default_repository
+    } else {
+        &spec.image.repository
+    };
     format!("{repository}:{}", spec.version)
 }
 
 /// Digest of everything in the spec that a running pod cannot take up.
 pub fn digest(spec: &Aof2ClusterSpec, default_repository: &str) -> String {
-    let tier2 = spec.tier2.as_ref().map(|tier2| json!({"credentials": tier2.credentials, "caBundle": tier2.ca_bundle}));
+    let tier2 = spec
+        .tier2
+        .as_ref()
+        .map(|tier2| json!({"credentials": tier2.credentials, "caBundle": tier2.ca_bundle}));
     let asked = json!({
         "image": image(spec, default_repository),
         "pullPolicy": spec.image.pull_policy,
@@ -64,13 +81,26 @@ pub fn build(cluster: &str, spec: &Aof2ClusterSpec, default_repository: &str) ->
     let volumes = list(&mut pod, "volumes");
     volumes.extend(engine_volumes(cluster, spec));
 
-    let grace = pod.get("terminationGracePeriodSeconds").and_then(Value::as_i64).unwrap_or_default().max(MIN_GRACE_SECONDS);
+    let grace = pod
+        .get("terminationGracePeriodSeconds")
+        .and_then(Value::as_i64)
+        .unwrap_or_default()
+        .max(MIN_GRACE_SECONDS);
     pod.insert("terminationGracePeriodSeconds".into(), grace.into());
-    default(&mut pod, "serviceAccountName", names::service_account(cluster).into());
+    default(
+        &mut pod,
+        "serviceAccountName",
+        names::service_account(cluster).into(),
+    );
     default(&mut pod, "automountServiceAccountToken", false.into());
     default(&mut pod, "affinity", spread(cluster));
     if !spec.image.pull_secrets.is_empty() {
-        list(&mut pod, "imagePullSecrets").extend(spec.image.pull_secrets.iter().map(|secret| json!({"name": secret.name})));
+        list(&mut pod, "imagePullSecrets").extend(
+            spec.image
+                .pull_secrets
+                .iter()
+                .map(|secret| json!({"name": secret.name})),
+        );
     }
     let security = pod.entry("securityContext").or_insert_with(|| json!({}));
     if let Value::Object(security) = security {
@@ -78,15 +108,25 @@ pub fn build(cluster: &str, spec: &Aof2ClusterSpec, default_repository: &str) ->
         default(security, "fsGroup", USER_ID.into());
         // Without it the kubelet walks the whole volume at every start.
         default(security, "fsGroupChangePolicy", "OnRootMismatch".into());
-        default(security, "seccompProfile", json!({"type": "RuntimeDefault"}));
+        default(
+            security,
+            "seccompProfile",
+            json!({"type": "RuntimeDefault"}),
+        );
     }
 
     let mut labels = spec.pod_template.metadata.labels.clone();
     labels.extend(names::labels(cluster));
     let mut annotations = spec.pod_template.metadata.annotations.clone();
-    annotations.insert(TEMPLATE_ANNOTATION.to_owned(), digest(spec, default_repository));
+    annotations.insert(
+        TEMPLATE_ANNOTATION.to_owned(),
+        digest(spec, default_repository),
+    );
     annotations.insert(VERSION_ANNOTATION.to_owned(), spec.version.clone());
-    annotations.insert("kubectl.kubernetes.io/default-container".to_owned(), first_container(&pod));
+    annotations.insert(
+        "kubectl.kubernetes.io/default-container".to_owned(),
+        first_container(&pod),
+    );
     json!({"metadata": {"labels": labels, "annotations": annotations}, "spec": pod})
 }
 
@@ -111,7 +151,9 @@ fn engine(spec: &Aof2ClusterSpec, default_repository: &str) -> Value {
     if let Some(tier2) = &spec.tier2 {
         mounts.push(json!({"name": "aof2-s3-credentials", "mountPath": CREDENTIALS_DIRECTORY, "readOnly": true}));
         if tier2.ca_bundle.is_some() {
-            mounts.push(json!({"name": "aof2-s3-ca", "mountPath": S3_CA_DIRECTORY, "readOnly": true}));
+            mounts.push(
+                json!({"name": "aof2-s3-ca", "mountPath": S3_CA_DIRECTORY, "readOnly": true}),
+            );
         }
     }
     json!({
@@ -174,10 +216,16 @@ fn share_with(pod: &mut Map<String, Value>, which: &str) {
     }
     for container in list(pod, which).iter_mut().filter_map(Value::as_object_mut) {
         let mounts = list(container, "volumeMounts");
-        if !mounts.iter().any(|mount| mount["name"] == DATA_SOCKET_VOLUME) {
+        if !mounts
+            .iter()
+            .any(|mount| mount["name"] == DATA_SOCKET_VOLUME)
+        {
             mounts.push(json!({"name": DATA_SOCKET_VOLUME, "mountPath": DATA_SOCKET_DIRECTORY}));
         }
-        if let Value::Object(security) = container.entry("securityContext").or_insert_with(|| json!({})) {
+        if let Value::Object(security) = container
+            .entry("securityContext")
+            .or_insert_with(|| json!({}))
+        {
             default(security, "allowPrivilegeEscalation", false.into());
             default(security, "capabilities", json!({"drop": ["ALL"]}));
         }
@@ -193,7 +241,10 @@ fn spread(cluster: &str) -> Value {
 }
 
 fn first_container(pod: &Map<String, Value>) -> String {
-    pod.get("containers").and_then(|containers| containers[0]["name"].as_str()).unwrap_or(ENGINE_CONTAINER).to_owned()
+    pod.get("containers")
+        .and_then(|containers| containers[0]["name"].as_str())
+        .unwrap_or(ENGINE_CONTAINER)
+        .to_owned()
 }
 
 fn default(fields: &mut Map<String, Value>, key: &str, value: Value) {
@@ -202,7 +253,9 @@ fn default(fields: &mut Map<String, Value>, key: &str, value: Value) {
 
 /// The list under `key`; anything else there is replaced, which `validate` has ruled out.
 fn list<'a>(fields: &'a mut Map<String, Value>, key: &str) -> &'a mut Vec<Value> {
-    let entry = fields.entry(key).or_insert_with(|| Value::Array(Vec::new()));
+    let entry = fields
+        .entry(key)
+        .or_insert_with(|| Value::Array(Vec::new()));
     if !entry.is_array() {
         *entry = Value::Array(Vec::new());
     }

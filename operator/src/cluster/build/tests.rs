@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Owner, disruption_budget, network_policy, service, service_account, stateful_set, template};
+use super::{
+    Owner, disruption_budget, network_policy, service, service_account, stateful_set, template,
+};
 use crate::cluster::testing::{self, CLUSTER_ID};
 
 const REPOSITORY: &str = "registry.test/aof2-engine";
@@ -13,7 +15,13 @@ fn owner() -> Owner {
 
 #[test]
 fn the_stateful_set_of_a_cluster_with_a_writer_beside_the_engine() {
-    let set = stateful_set::build(&owner(), &testing::cluster().spec, CLUSTER_ID, 3, REPOSITORY);
+    let set = stateful_set::build(
+        &owner(),
+        &testing::cluster().spec,
+        CLUSTER_ID,
+        3,
+        REPOSITORY,
+    );
     insta::assert_json_snapshot!(set);
 }
 
@@ -43,11 +51,24 @@ fn without_containers_of_the_user_the_engine_is_the_main_container() {
 
 #[test]
 fn the_engine_starts_before_the_users_init_containers_and_shares_its_socket_with_them() {
-    let pod = pod(json!({"initContainers": [{"name": "prepare"}], "containers": [{"name": "app"}]}));
-    assert_eq!((&pod["initContainers"][0]["name"], &pod["initContainers"][0]["restartPolicy"]), (&json!("aof2-engine"), &json!("Always")));
+    let pod =
+        pod(json!({"initContainers": [{"name": "prepare"}], "containers": [{"name": "app"}]}));
+    assert_eq!(
+        (
+            &pod["initContainers"][0]["name"],
+            &pod["initContainers"][0]["restartPolicy"]
+        ),
+        (&json!("aof2-engine"), &json!("Always"))
+    );
     for container in [&pod["initContainers"][1], &pod["containers"][0]] {
-        assert_eq!(container["volumeMounts"], json!([{"name": "aof2-data-socket", "mountPath": "/run/aof2"}]));
-        assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
+        assert_eq!(
+            container["volumeMounts"],
+            json!([{"name": "aof2-data-socket", "mountPath": "/run/aof2"}])
+        );
+        assert_eq!(
+            container["securityContext"]["allowPrivilegeEscalation"],
+            false
+        );
     }
 }
 
@@ -63,8 +84,14 @@ fn what_the_user_says_stays_and_the_grace_period_is_at_least_a_minute() {
     assert_eq!(pod_said["automountServiceAccountToken"], true);
     assert_eq!(pod_said["unknownField"], json!({"a": 1}));
     assert_eq!(pod_said["securityContext"]["fsGroup"], 1000);
-    assert_eq!(pod_said["containers"][0]["securityContext"]["capabilities"], json!({"add": ["X"]}));
-    assert_eq!(pod(json!({"terminationGracePeriodSeconds": 5}))["terminationGracePeriodSeconds"], 60);
+    assert_eq!(
+        pod_said["containers"][0]["securityContext"]["capabilities"],
+        json!({"add": ["X"]})
+    );
+    assert_eq!(
+        pod(json!({"terminationGracePeriodSeconds": 5}))["terminationGracePeriodSeconds"],
+        60
+    );
 }
 
 #[test]
@@ -77,10 +104,23 @@ fn the_digest_follows_what_a_pod_cannot_take_up_and_nothing_else() {
     };
     let same = digest(&|_| {});
     assert_eq!(same, digest(&|spec| spec.replicas = 7));
-    assert_eq!(same, digest(&|spec| spec.tier2.as_mut().unwrap().region = "other".into()));
+    assert_eq!(
+        same,
+        digest(&|spec| spec.tier2.as_mut().unwrap().region = "other".into())
+    );
     assert_ne!(same, digest(&|spec| spec.version = "0.1.1".into()));
-    assert_ne!(same, digest(&|spec| spec.tier2.as_mut().unwrap().credentials.secret_ref.name = "other".into()));
-    assert_ne!(same, digest(&|spec| spec.pod_template.spec = json!({"containers": [{"name": "writer", "image": "writer:2"}]}).as_object().unwrap().clone()));
+    assert_ne!(
+        same,
+        digest(&|spec| spec.tier2.as_mut().unwrap().credentials.secret_ref.name = "other".into())
+    );
+    assert_ne!(
+        same,
+        digest(&|spec| spec.pod_template.spec =
+            json!({"containers": [{"name": "writer", "image": "writer:2"}]})
+                .as_object()
+                .unwrap()
+                .clone())
+    );
     // Running pods carry this: another value for the same wish would restart them all after an upgrade of the operator.
     assert_eq!(same, "9d9bd36c0b");
 }

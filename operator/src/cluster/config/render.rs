@@ -8,8 +8,8 @@ use toml::{Table, Value};
 use super::Revision;
 use crate::cluster::{
     build::template::{
-        ADMIN_SOCKET_DIRECTORY, CREDENTIALS_DIRECTORY, DATA_DIRECTORY, DATA_SOCKET_DIRECTORY, S3_CA_DIRECTORY, S3_CA_FILE, TIER1_DIRECTORY,
-        TLS_DIRECTORY,
+        ADMIN_SOCKET_DIRECTORY, CREDENTIALS_DIRECTORY, DATA_DIRECTORY, DATA_SOCKET_DIRECTORY,
+        S3_CA_DIRECTORY, S3_CA_FILE, TIER1_DIRECTORY, TLS_DIRECTORY,
     },
     names::{ADMIN_PORT, HTTP_PORT},
 };
@@ -29,7 +29,9 @@ pub struct PodFile<'a> {
 pub fn render(revision: &Revision, spec: &Aof2ClusterSpec, file: &PodFile<'_>) -> String {
     let mut table = revision.table.clone();
     let mut set = |section: &str, key: &str, value: Value| {
-        let entry = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+        let entry = table
+            .entry(section)
+            .or_insert_with(|| Value::Table(Table::new()));
         if let Value::Table(entry) = entry {
             entry.insert(key.to_owned(), value);
         }
@@ -42,22 +44,54 @@ pub fn render(revision: &Revision, spec: &Aof2ClusterSpec, file: &PodFile<'_>) -
     set("cluster", "name", text(file.cluster));
     set("cluster", "namespace", text(file.namespace));
     set("node", "name", text(file.pod));
-    set("listen", "data_socket", text(&format!("{DATA_SOCKET_DIRECTORY}/data.sock")));
-    set("listen", "admin_socket", text(&format!("{ADMIN_SOCKET_DIRECTORY}/admin.sock")));
-    set("listen", "admin_address", text(&format!("0.0.0.0:{ADMIN_PORT}")));
-    set("listen", "http_address", text(&format!("0.0.0.0:{HTTP_PORT}")));
+    set(
+        "listen",
+        "data_socket",
+        text(&format!("{DATA_SOCKET_DIRECTORY}/data.sock")),
+    );
+    set(
+        "listen",
+        "admin_socket",
+        text(&format!("{ADMIN_SOCKET_DIRECTORY}/admin.sock")),
+    );
+    set(
+        "listen",
+        "admin_address",
+        text(&format!("0.0.0.0:{ADMIN_PORT}")),
+    );
+    set(
+        "listen",
+        "http_address",
+        text(&format!("0.0.0.0:{HTTP_PORT}")),
+    );
     set("tls", "directory", text(TLS_DIRECTORY));
     set("tls", "client_name", text(file.client_name));
     set("storage", "directory", text(DATA_DIRECTORY));
-    set("storage", "capacity_bytes", bytes(spec.storage.tier0.size.bytes()));
+    set(
+        "storage",
+        "capacity_bytes",
+        bytes(spec.storage.tier0.size.bytes()),
+    );
     if spec.storage.tier1.is_some() {
         set("storage", "tier1_directory", text(TIER1_DIRECTORY));
     }
-    set("tier0", "instance_quota_bytes", bytes(file.instance_quota_bytes));
+    set(
+        "tier0",
+        "instance_quota_bytes",
+        bytes(file.instance_quota_bytes),
+    );
     if let Some(tier2) = &spec.tier2 {
-        set("tier2", "credentials_directory", text(CREDENTIALS_DIRECTORY));
+        set(
+            "tier2",
+            "credentials_directory",
+            text(CREDENTIALS_DIRECTORY),
+        );
         if tier2.ca_bundle.is_some() {
-            set("tier2", "ca_file", text(&format!("{S3_CA_DIRECTORY}/{S3_CA_FILE}")));
+            set(
+                "tier2",
+                "ca_file",
+                text(&format!("{S3_CA_DIRECTORY}/{S3_CA_FILE}")),
+            );
         }
     }
     // Sorted, whatever the map of the toml crate does.

@@ -30,9 +30,13 @@ impl Revision {
                 ("prefix", &tier2.prefix),
                 ("addressing", addressing),
             ];
-            let entry = table.entry("tier2").or_insert_with(|| Value::Table(Table::new()));
+            let entry = table
+                .entry("tier2")
+                .or_insert_with(|| Value::Table(Table::new()));
             if let Value::Table(entry) = entry {
-                entry.extend(keys.map(|(key, value)| (key.to_owned(), Value::String(value.to_owned()))));
+                entry.extend(
+                    keys.map(|(key, value)| (key.to_owned(), Value::String(value.to_owned()))),
+                );
             }
         }
         Self::of(table)
@@ -47,7 +51,10 @@ impl Revision {
     fn of(table: Table) -> Self {
         let mut canonical = String::new();
         write_table(&mut canonical, &table);
-        Self { hash: hex::encode(&Sha256::digest(canonical)[..4]), table }
+        Self {
+            hash: hex::encode(&Sha256::digest(canonical)[..4]),
+            table,
+        }
     }
 
     pub fn text(&self) -> String {
@@ -121,7 +128,9 @@ mod tests {
     #[test]
     fn comments_order_and_spelling_do_not_change_a_revision() {
         let one = revision("[tier0]\ncluster_max_bytes = 12_000_000\n[log]\nlevel = \"info\"\n");
-        let other = revision("# why\nlog = { level = 'info' }\n[tier0]\n  cluster_max_bytes = 12000000 # bytes\n");
+        let other = revision(
+            "# why\nlog = { level = 'info' }\n[tier0]\n  cluster_max_bytes = 12000000 # bytes\n",
+        );
         assert_eq!(one.hash, other.hash);
     }
 
@@ -131,35 +140,64 @@ mod tests {
         assert_ne!(base.hash, revision("[log]\nlevel = \"debug\"").hash);
         assert_ne!(revision("[a]\nb = 1").hash, revision("[a]\nb = \"1\"").hash);
         assert_ne!(revision("[a]\nb = 1").hash, revision("[a]\nb = 1.0").hash);
-        assert_ne!(base.hash, Revision::new(&UserConfig::parse("[log]\nlevel = \"info\"").unwrap(), Some(&tier2())).hash);
-        let moved = Tier2 { endpoint: "https://other.test".into(), ..tier2() };
-        assert_ne!(Revision::new(&UserConfig::default(), Some(&tier2())).hash, Revision::new(&UserConfig::default(), Some(&moved)).hash);
+        assert_ne!(
+            base.hash,
+            Revision::new(
+                &UserConfig::parse("[log]\nlevel = \"info\"").unwrap(),
+                Some(&tier2())
+            )
+            .hash
+        );
+        let moved = Tier2 {
+            endpoint: "https://other.test".into(),
+            ..tier2()
+        };
+        assert_ne!(
+            Revision::new(&UserConfig::default(), Some(&tier2())).hash,
+            Revision::new(&UserConfig::default(), Some(&moved)).hash
+        );
     }
 
     #[test]
     fn credentials_are_not_part_of_a_revision() {
         let mut other = tier2();
         other.credentials.secret_ref.name = "rotated".into();
-        assert_eq!(Revision::new(&UserConfig::default(), Some(&tier2())), Revision::new(&UserConfig::default(), Some(&other)));
+        assert_eq!(
+            Revision::new(&UserConfig::default(), Some(&tier2())),
+            Revision::new(&UserConfig::default(), Some(&other))
+        );
     }
 
     /// Computed once by `hashlib.sha256` over the canonical form: a change here would re-roll every cluster of every user.
     #[test]
     fn names_of_revisions_are_the_same_in_every_version_of_the_operator() {
         assert_eq!(revision("").hash, "44136fa3");
-        assert_eq!(revision("[log]\nlevel = \"info\"\n[tier0]\ncluster_max_bytes = 17179869184").hash, "aeec05d9");
+        assert_eq!(
+            revision("[log]\nlevel = \"info\"\n[tier0]\ncluster_max_bytes = 17179869184").hash,
+            "aeec05d9"
+        );
     }
 
     #[test]
     fn a_revision_reads_back_from_its_own_text_only() {
-        let made = Revision::new(&UserConfig::parse("[tier0]\ncluster_max_bytes = 30\n[tier2]\nclaim_check = \"5s\"").unwrap(), Some(&tier2()));
+        let made = Revision::new(
+            &UserConfig::parse("[tier0]\ncluster_max_bytes = 30\n[tier2]\nclaim_check = \"5s\"")
+                .unwrap(),
+            Some(&tier2()),
+        );
         assert_eq!(Revision::read(&made.hash, &made.text()), Some(made.clone()));
-        assert_eq!(Revision::read(&made.hash, "[tier0]\ncluster_max_bytes = 31"), None);
+        assert_eq!(
+            Revision::read(&made.hash, "[tier0]\ncluster_max_bytes = 31"),
+            None
+        );
     }
 
     #[test]
     fn the_budget_is_shared_over_the_replicas() {
-        assert_eq!(revision("[tier0]\ncluster_max_bytes = 100").instance_quota_bytes(3), 33);
+        assert_eq!(
+            revision("[tier0]\ncluster_max_bytes = 100").instance_quota_bytes(3),
+            33
+        );
         assert_eq!(revision("").instance_quota_bytes(3), 4 << 30);
     }
 }

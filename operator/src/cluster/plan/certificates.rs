@@ -16,7 +16,12 @@ const ISSUE_AGAIN: SignedDuration = SignedDuration::from_mins(10);
 
 pub fn plan(observed: &Observed, draft: &mut Draft) {
     let status = observed.cluster.status.as_ref();
-    let known = status.and_then(|status| status.certificates.iter().find(|certificate| certificate.name == ENGINE_CERTIFICATE));
+    let known = status.and_then(|status| {
+        status
+            .certificates
+            .iter()
+            .find(|certificate| certificate.name == ENGINE_CERTIFICATE)
+    });
     let Some(known) = known else {
         draft.actions.push(Action::IssueCertificate);
         return;
@@ -27,12 +32,23 @@ pub fn plan(observed: &Observed, draft: &mut Draft) {
     }
     let unreached = observed.pods.iter().find(|pod| {
         let is_old = observed.now.duration_since(pod.created_at) > REACHED_AFTER;
-        pod.engine.is_running && pod.is_ready && is_old && observed.failure(&pod.name).is_some_and(|failure| failure.may_be_certificate)
+        pod.engine.is_running
+            && pod.is_ready
+            && is_old
+            && observed
+                .failure(&pod.name)
+                .is_some_and(|failure| failure.may_be_certificate)
     });
     if let Some(pod) = unreached {
         let message = "the engine serves, and its admin port does not accept the operator: it may lack its certificate, or have one of another authority";
-        draft.wait(Gate::Certificates, WaitReason::CertificateMissing, &pod.name, message);
-        let issued = known.not_after.0 - SignedDuration::try_from(CERTIFICATE_LIFETIME).unwrap_or_default();
+        draft.wait(
+            Gate::Certificates,
+            WaitReason::CertificateMissing,
+            &pod.name,
+            message,
+        );
+        let issued =
+            known.not_after.0 - SignedDuration::try_from(CERTIFICATE_LIFETIME).unwrap_or_default();
         if observed.now.duration_since(issued) > ISSUE_AGAIN {
             draft.actions.push(Action::IssueCertificate);
         }

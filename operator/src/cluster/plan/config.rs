@@ -61,22 +61,43 @@ fn read_source(observed: &Observed) -> Result<Revision, Problem> {
     let user = match &observed.config_source {
         ConfigSource::Unset => UserConfig::default(),
         ConfigSource::MissingMap { name } => {
-            let message = format!("spec.configFrom names ConfigMap {name}, which does not exist; create it");
-            return Err(Problem { reason: WaitReason::ConfigMapMissing, message });
+            let message =
+                format!("spec.configFrom names ConfigMap {name}, which does not exist; create it");
+            return Err(Problem {
+                reason: WaitReason::ConfigMapMissing,
+                message,
+            });
         }
         ConfigSource::MissingKey { name, key } => {
-            let message = format!("spec.configFrom names key {key} of ConfigMap {name}, which has no such key; add it or correct spec.configFrom.configMapRef.key");
-            return Err(Problem { reason: WaitReason::ConfigMapMissing, message });
+            let message = format!(
+                "spec.configFrom names key {key} of ConfigMap {name}, which has no such key; add it or correct spec.configFrom.configMapRef.key"
+            );
+            return Err(Problem {
+                reason: WaitReason::ConfigMapMissing,
+                message,
+            });
         }
-        ConfigSource::Found { name, text, .. } => UserConfig::parse(text)
-            .map_err(|error| Problem { reason: WaitReason::ConfigInvalid, message: format!("ConfigMap {name}: {error}") })?,
+        ConfigSource::Found { name, text, .. } => {
+            UserConfig::parse(text).map_err(|error| Problem {
+                reason: WaitReason::ConfigInvalid,
+                message: format!("ConfigMap {name}: {error}"),
+            })?
+        }
     };
     Ok(Revision::new(&user, tier2))
 }
 
 /// The revision in force stays; a source that says something else is shown.
-fn keep(observed: &Observed, in_force: &str, candidate: Result<Revision, Problem>, draft: &mut Draft) -> Option<Revision> {
-    let stored = observed.revision_text.as_deref().and_then(|text| Revision::read(in_force, text));
+fn keep(
+    observed: &Observed,
+    in_force: &str,
+    candidate: Result<Revision, Problem>,
+    draft: &mut Draft,
+) -> Option<Revision> {
+    let stored = observed
+        .revision_text
+        .as_deref()
+        .and_then(|text| Revision::read(in_force, text));
     let kept = format!("the engines keep revision {in_force}");
     match candidate {
         Ok(candidate) if candidate.hash == in_force => return Some(candidate),
@@ -85,9 +106,19 @@ fn keep(observed: &Observed, in_force: &str, candidate: Result<Revision, Problem
                 "spec.configFrom and spec.tier2 now make revision {}; {kept}: this version of the operator does not change a configuration of a running cluster",
                 candidate.hash
             );
-            draft.wait(Gate::Config, WaitReason::ConfigChangeNotSupported, "", message);
+            draft.wait(
+                Gate::Config,
+                WaitReason::ConfigChangeNotSupported,
+                "",
+                message,
+            );
         }
-        Err(problem) => draft.wait(Gate::Config, problem.reason, "", format!("{}; {kept}", problem.message)),
+        Err(problem) => draft.wait(
+            Gate::Config,
+            problem.reason,
+            "",
+            format!("{}; {kept}", problem.message),
+        ),
     }
     if stored.is_none() {
         // Seldom: somebody deleted the revision and changed the source too. The pods still hold their files.
@@ -98,24 +129,44 @@ fn keep(observed: &Observed, in_force: &str, candidate: Result<Revision, Problem
 
 fn source_status(observed: &Observed) -> Option<ConfigSourceStatus> {
     match &observed.config_source {
-        ConfigSource::Found { name, resource_version, .. } => {
-            Some(ConfigSourceStatus { name: name.clone(), resource_version: resource_version.clone() })
+        ConfigSource::Found {
+            name,
+            resource_version,
+            ..
+        } => Some(ConfigSourceStatus {
+            name: name.clone(),
+            resource_version: resource_version.clone(),
+        }),
+        ConfigSource::Unset | ConfigSource::MissingMap { .. } | ConfigSource::MissingKey { .. } => {
+            None
         }
-        ConfigSource::Unset | ConfigSource::MissingMap { .. } | ConfigSource::MissingKey { .. } => None,
     }
 }
 
 /// A file for each of the first `count` pods.
 pub fn write_files(observed: &Observed, owner: &Owner, count: i32, draft: &mut Draft) {
-    let Some(revision) = draft.revision.clone() else { return };
+    let Some(revision) = draft.revision.clone() else {
+        return;
+    };
     let files: BTreeMap<String, String> = (0..count)
         .map(|ordinal| names::pod(&owner.name, ordinal))
-        .map(|pod| (names::config_file(&pod), file(observed, owner, &revision, &pod, draft)))
+        .map(|pod| {
+            (
+                names::config_file(&pod),
+                file(observed, owner, &revision, &pod, draft),
+            )
+        })
         .collect();
     draft.apply(build::config_map::active(owner, files));
 }
 
-fn file(observed: &Observed, owner: &Owner, revision: &Revision, pod: &str, draft: &Draft) -> String {
+fn file(
+    observed: &Observed,
+    owner: &Owner,
+    revision: &Revision,
+    pod: &str,
+    draft: &Draft,
+) -> String {
     let file = PodFile {
         namespace: &owner.namespace,
         cluster: &owner.name,
@@ -129,10 +180,14 @@ fn file(observed: &Observed, owner: &Owner, revision: &Revision, pod: &str, draf
 
 /// Nudges the pods whose engine still reports other values, and says so.
 pub fn check_loaded(observed: &Observed, owner: &Owner, draft: &mut Draft) {
-    let Some(revision) = draft.revision.clone() else { return };
+    let Some(revision) = draft.revision.clone() else {
+        return;
+    };
     let quota = revision.instance_quota_bytes(draft.share);
     for pod in observed.pods.iter().filter(|pod| pod.deletion.is_none()) {
-        let Some(answer) = observed.answer(&pod.name) else { continue };
+        let Some(answer) = observed.answer(&pod.name) else {
+            continue;
+        };
         if answer.dump.refusal.is_some() || is_loaded(&answer.dump, &revision, quota) {
             continue;
         }
@@ -141,14 +196,32 @@ pub fn check_loaded(observed: &Observed, owner: &Owner, draft: &mut Draft) {
             answer.dump.config.revision,
             answer.dump.tier0.instance_quota_bytes,
             revision.hash,
-            answer.dump.config.error.as_ref().map_or_else(String::new, |error| format!("; it refused: {error}")),
+            answer
+                .dump
+                .config
+                .error
+                .as_ref()
+                .map_or_else(String::new, |error| format!("; it refused: {error}")),
         );
-        draft.wait(Gate::Config, WaitReason::ConfigNotLoaded, &pod.name, message);
+        draft.wait(
+            Gate::Config,
+            WaitReason::ConfigNotLoaded,
+            &pod.name,
+            message,
+        );
         draft.look_soon();
-        let digest = hex::encode(&Sha256::digest(file(observed, owner, &revision, &pod.name, draft))[..4]);
+        let digest =
+            hex::encode(&Sha256::digest(file(observed, owner, &revision, &pod.name, draft))[..4]);
         if is_nudge_due(pod, &digest, observed.now) {
-            let target = PodTarget { namespace: owner.namespace.clone(), name: pod.name.clone(), uid: pod.uid.clone() };
-            draft.actions.push(Action::Nudge { target, value: format!("{digest}@{}", observed.now.strftime("%FT%TZ")) });
+            let target = PodTarget {
+                namespace: owner.namespace.clone(),
+                name: pod.name.clone(),
+                uid: pod.uid.clone(),
+            };
+            draft.actions.push(Action::Nudge {
+                target,
+                value: format!("{digest}@{}", observed.now.strftime("%FT%TZ")),
+            });
         }
     }
 }

@@ -7,7 +7,12 @@ use crate::cluster::facts::Observed;
 
 pub fn show_refusals(observed: &Observed, draft: &mut Draft) {
     for pod in &observed.pods {
-        let Some(refusal) = observed.answer(&pod.name).and_then(|answer| answer.dump.refusal.as_ref()) else { continue };
+        let Some(refusal) = observed
+            .answer(&pod.name)
+            .and_then(|answer| answer.dump.refusal.as_ref())
+        else {
+            continue;
+        };
         if refusal.reason == "PrefixInUse" {
             let other = refusal.cluster_id.as_deref().unwrap_or("unknown");
             let message = format!(
@@ -15,9 +20,19 @@ pub fn show_refusals(observed: &Observed, draft: &mut Draft) {
                 refusal.message,
                 labels::ADOPT_CLUSTER_ID
             );
-            draft.wait(Gate::ClusterIdentity, WaitReason::PrefixInUse, &pod.name, message);
+            draft.wait(
+                Gate::ClusterIdentity,
+                WaitReason::PrefixInUse,
+                &pod.name,
+                message,
+            );
         } else {
-            draft.wait(Gate::EngineReachable, WaitReason::EngineRefused, &pod.name, format!("{}: {}", refusal.reason, refusal.message));
+            draft.wait(
+                Gate::EngineReachable,
+                WaitReason::EngineRefused,
+                &pod.name,
+                format!("{}: {}", refusal.reason, refusal.message),
+            );
         }
     }
     for pod in observed.pods.iter().filter(|pod| pod.is_on_lost_node) {
@@ -25,16 +40,28 @@ pub fn show_refusals(observed: &Observed, draft: &mut Draft) {
             "node {} does not report, and its pod may still write to its volume: it is never removed by force. Bring the node back, or make sure that it is off and delete the Node object",
             pod.node
         );
-        draft.wait(Gate::OnePodDown, WaitReason::PodOnLostNode, &pod.name, message);
+        draft.wait(
+            Gate::OnePodDown,
+            WaitReason::PodOnLostNode,
+            &pod.name,
+            message,
+        );
     }
 }
 
 /// Containers that do not come up, where the rollout has not said so already.
 pub fn show_troubles(observed: &Observed, draft: &mut Draft) {
     for pod in &observed.pods {
-        let Some(trouble) = &pod.trouble else { continue };
+        let Some(trouble) = &pod.trouble else {
+            continue;
+        };
         if !draft.waits.iter().any(|wait| wait.pod == pod.name) {
-            draft.wait(Gate::PodStarted, reason_of(trouble.kind), &pod.name, trouble.message.clone());
+            draft.wait(
+                Gate::PodStarted,
+                reason_of(trouble.kind),
+                &pod.name,
+                trouble.message.clone(),
+            );
         }
     }
 }

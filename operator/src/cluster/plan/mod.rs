@@ -78,7 +78,10 @@ impl Draft {
             spec_error: None,
             config: status.config,
             revision: None,
-            share: observed.stateful_set.as_ref().map_or(observed.cluster.spec.replicas, |set| set.replicas),
+            share: observed
+                .stateful_set
+                .as_ref()
+                .map_or(observed.cluster.spec.replicas, |set| set.replicas),
             rollout: status.rollout,
             finished: Vec::new(),
             overridden: Vec::new(),
@@ -90,7 +93,12 @@ impl Draft {
     }
 
     fn wait(&mut self, gate: Gate, reason: WaitReason, pod: &str, message: impl Into<String>) {
-        self.waits.push(Wait { gate, reason, pod: pod.to_owned(), message: message.into() });
+        self.waits.push(Wait {
+            gate,
+            reason,
+            pod: pod.to_owned(),
+            message: message.into(),
+        });
     }
 
     fn apply(&mut self, desired: impl Into<Desired>) {
@@ -114,14 +122,23 @@ pub fn plan(observed: &Observed) -> Plan {
         Identity::Conflict { message } => Some(message),
     };
     match (conflict, Owner::of(&observed.cluster)) {
-        (Some(message), _) => draft.wait(Gate::ClusterIdentity, WaitReason::ClusterIDConflict, "", message),
+        (Some(message), _) => draft.wait(
+            Gate::ClusterIdentity,
+            WaitReason::ClusterIDConflict,
+            "",
+            message,
+        ),
         (None, Some(owner)) => work(observed, &owner, &mut draft),
         // An object without uid is not from the API server.
         (None, None) => {}
     }
     if draft.is_paused {
         draft.actions.clear();
-        draft.rollout = observed.cluster.status.as_ref().and_then(|status| status.rollout.clone());
+        draft.rollout = observed
+            .cluster
+            .status
+            .as_ref()
+            .and_then(|status| status.rollout.clone());
         draft.finished.clear();
         draft.waits.insert(0, paused());
         draft.next_look = NextLook::AtPoll;
@@ -129,23 +146,45 @@ pub fn plan(observed: &Observed) -> Plan {
     if draft.next_look == NextLook::AtPoll && !draft.is_paused && !status::is_settled(observed) {
         draft.next_look = NextLook::Soon;
     }
-    let (actions, overridden, next_look) = (std::mem::take(&mut draft.actions), std::mem::take(&mut draft.overridden), draft.next_look);
-    Plan { status: status::publish(observed, draft), actions, next_look, overridden }
+    let (actions, overridden, next_look) = (
+        std::mem::take(&mut draft.actions),
+        std::mem::take(&mut draft.overridden),
+        draft.next_look,
+    );
+    Plan {
+        status: status::publish(observed, draft),
+        actions,
+        next_look,
+        overridden,
+    }
 }
 
 fn paused() -> Wait {
     let message = "spec.operation.mode is Paused: the operator observes and acts on nothing; set it to Active to go on";
-    Wait { gate: Gate::Active, reason: WaitReason::Paused, pod: String::new(), message: message.to_owned() }
+    Wait {
+        gate: Gate::Active,
+        reason: WaitReason::Paused,
+        pod: String::new(),
+        message: message.to_owned(),
+    }
 }
 
 fn work(observed: &Observed, owner: &Owner, draft: &mut Draft) {
     let spec = &observed.cluster.spec;
     engines::show_refusals(observed, draft);
-    let refused = validate::validate(spec).err().map(|error| error.to_string()).or_else(|| observed.template_refused.clone());
+    let refused = validate::validate(spec)
+        .err()
+        .map(|error| error.to_string())
+        .or_else(|| observed.template_refused.clone());
     if let Some(message) = &refused {
         draft.spec_error = Some(message.clone());
         if observed.stateful_set.is_none() {
-            draft.wait(Gate::SpecValid, WaitReason::InvalidPodTemplate, "", message.clone());
+            draft.wait(
+                Gate::SpecValid,
+                WaitReason::InvalidPodTemplate,
+                "",
+                message.clone(),
+            );
             return;
         }
     }
@@ -153,14 +192,22 @@ fn work(observed: &Observed, owner: &Owner, draft: &mut Draft) {
         return;
     }
     // The identity reaches status before anything carries it.
-    if observed.cluster.status.as_ref().is_none_or(|status| status.cluster_id != draft.cluster_id) {
+    if observed
+        .cluster
+        .status
+        .as_ref()
+        .is_none_or(|status| status.cluster_id != draft.cluster_id)
+    {
         draft.next_look = NextLook::AtOnce;
         draft.actions.clear();
         return;
     }
     draft.apply(build::service_account::build(owner));
     draft.apply(build::service::build(owner));
-    draft.apply(build::network_policy::build(owner, &observed.operator_namespace));
+    draft.apply(build::network_policy::build(
+        owner,
+        &observed.operator_namespace,
+    ));
     certificates::plan(observed, draft);
 
     let Some(written) = &observed.stateful_set else {
@@ -190,6 +237,11 @@ fn write_pods(observed: &Observed, owner: &Owner, replicas: i32, draft: &mut Dra
         Some(budget) => draft.apply(budget),
         None => draft.actions.push(Action::RemoveDisruptionBudget),
     }
-    draft.apply(build::stateful_set::build(owner, spec, &draft.cluster_id, replicas, &observed.image_repository));
+    draft.apply(build::stateful_set::build(
+        owner,
+        spec,
+        &draft.cluster_id,
+        replicas,
+        &observed.image_repository,
+    ));
 }
-

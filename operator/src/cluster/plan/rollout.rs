@@ -14,13 +14,28 @@ use crate::{
         names,
     },
     kube::PodTarget,
-    rollout::{self, EngineFacts, Facts, Outcome, Override, PodInstance, Policy, Recovery, Revision, Tier2Trouble},
+    rollout::{
+        self, EngineFacts, Facts, Outcome, Override, PodInstance, Policy, Recovery, Revision,
+        Tier2Trouble,
+    },
 };
 
 /// `true`: the wanted template is to be written now.
-pub fn plan(observed: &Observed, written: &StatefulSetFacts, template_refused: Option<String>, draft: &mut Draft) -> bool {
+pub fn plan(
+    observed: &Observed,
+    written: &StatefulSetFacts,
+    template_refused: Option<String>,
+    draft: &mut Draft,
+) -> bool {
     let facts = facts(observed, written, template_refused);
-    let rollout::Step { memo, actions, waits, outcome, finished, overridden } = rollout::step(draft.rollout.take(), &facts, observed.now);
+    let rollout::Step {
+        memo,
+        actions,
+        waits,
+        outcome,
+        finished,
+        overridden,
+    } = rollout::step(draft.rollout.take(), &facts, observed.now);
     draft.rollout = memo;
     draft.waits.extend(waits);
     draft.finished = finished;
@@ -33,8 +48,15 @@ pub fn plan(observed: &Observed, written: &StatefulSetFacts, template_refused: O
     let mut writes_template = false;
     for action in actions {
         match action {
-            rollout::Action::WriteTemplate { revision } => writes_template |= revision == facts.wanted,
-            rollout::Action::StartDrain { pod, ttl, upload_timeout, drain_timeout } => {
+            rollout::Action::WriteTemplate { revision } => {
+                writes_template |= revision == facts.wanted
+            }
+            rollout::Action::StartDrain {
+                pod,
+                ttl,
+                upload_timeout,
+                drain_timeout,
+            } => {
                 let bounds = DrainBounds {
                     ttl: Some(ttl.as_std()),
                     upload_timeout: Some(upload_timeout.as_std()),
@@ -49,9 +71,22 @@ pub fn plan(observed: &Observed, written: &StatefulSetFacts, template_refused: O
                     draft.actions.push(Action::Resume { pod, ip });
                 }
             }
-            rollout::Action::RemovePod { pod, uid, resource_version, by } => {
-                let target = PodTarget { namespace: observed.cluster.namespace().unwrap_or_default(), name: pod, uid };
-                draft.actions.push(Action::RemovePod { target, resource_version, by });
+            rollout::Action::RemovePod {
+                pod,
+                uid,
+                resource_version,
+                by,
+            } => {
+                let target = PodTarget {
+                    namespace: observed.cluster.namespace().unwrap_or_default(),
+                    name: pod,
+                    uid,
+                };
+                draft.actions.push(Action::RemovePod {
+                    target,
+                    resource_version,
+                    by,
+                });
             }
         }
     }
@@ -62,12 +97,22 @@ fn address(observed: &Observed, pod: &str) -> Option<std::net::IpAddr> {
     observed.pods.iter().find(|facts| facts.name == pod)?.ip
 }
 
-fn facts(observed: &Observed, written: &StatefulSetFacts, template_refused: Option<String>) -> Facts {
+fn facts(
+    observed: &Observed,
+    written: &StatefulSetFacts,
+    template_refused: Option<String>,
+) -> Facts {
     let spec = &observed.cluster.spec;
     let name = observed.cluster.name_any();
     Facts {
-        wanted: Revision { version: spec.version.clone(), template: template::digest(spec, &observed.image_repository) },
-        written: Revision { version: written.version.clone(), template: written.template.clone() },
+        wanted: Revision {
+            version: spec.version.clone(),
+            template: template::digest(spec, &observed.image_repository),
+        },
+        written: Revision {
+            version: written.version.clone(),
+            template: written.template.clone(),
+        },
         template_refused,
         policy: Policy {
             upload_timeout: spec.upgrade.seal.upload_timeout,
@@ -82,24 +127,43 @@ fn facts(observed: &Observed, written: &StatefulSetFacts, template_refused: Opti
                 instance: observed.pod(ordinal).map(|pod| instance(observed, pod)),
             })
             .collect(),
-        overrides: observed.cluster.annotations().get(labels::OVERRIDE_GATE).and_then(|value| parse_override(value)).into_iter().collect(),
+        overrides: observed
+            .cluster
+            .annotations()
+            .get(labels::OVERRIDE_GATE)
+            .and_then(|value| parse_override(value))
+            .into_iter()
+            .collect(),
     }
 }
 
 /// `<gate>=<until>`; anything else lets nothing pass.
 fn parse_override(value: &str) -> Option<Override> {
     let (gate, until) = value.split_once('=')?;
-    Some(Override { gate: Gate::from_name(gate.trim())?, until: until.trim().parse::<Timestamp>().ok()? })
+    Some(Override {
+        gate: Gate::from_name(gate.trim())?,
+        until: until.trim().parse::<Timestamp>().ok()?,
+    })
 }
 
 fn instance(observed: &Observed, pod: &PodFacts) -> PodInstance {
-    let refused = observed.cluster.status.iter().flat_map(|status| &status.waits).find(|wait| {
-        wait.gate == Gate::PodRemoved && wait.reason == WaitReason::EvictionRefused && wait.pod == pod.name
-    });
+    let refused = observed
+        .cluster
+        .status
+        .iter()
+        .flat_map(|status| &status.waits)
+        .find(|wait| {
+            wait.gate == Gate::PodRemoved
+                && wait.reason == WaitReason::EvictionRefused
+                && wait.pod == pod.name
+        });
     PodInstance {
         uid: pod.uid.clone(),
         resource_version: pod.resource_version.clone(),
-        revision: Revision { version: pod.version.clone(), template: pod.template.clone() },
+        revision: Revision {
+            version: pod.version.clone(),
+            template: pod.template.clone(),
+        },
         terminating: pod.deletion.is_some(),
         on_lost_node: pod.is_on_lost_node,
         ready: pod.is_ready,
@@ -111,7 +175,10 @@ fn instance(observed: &Observed, pod: &PodFacts) -> PodInstance {
 }
 
 fn trouble(trouble: &Trouble) -> rollout::Trouble {
-    rollout::Trouble { reason: reason_of(trouble.kind), message: trouble.message.clone() }
+    rollout::Trouble {
+        reason: reason_of(trouble.kind),
+        message: trouble.message.clone(),
+    }
 }
 
 pub fn reason_of(trouble: TroubleKind) -> WaitReason {
@@ -125,16 +192,32 @@ pub fn reason_of(trouble: TroubleKind) -> WaitReason {
 
 fn engine(answer: &Answer) -> EngineFacts {
     let dump = &answer.dump;
-    let tier2_trouble = dump.tier2.as_ref().filter(|tier2| !tier2.reachable).map(|tier2| {
-        let reason = tier2.reason.as_deref().unwrap_or("Tier2Unreachable");
-        let message = format!("{reason}: {}", tier2.message.as_deref().unwrap_or("the object store does not answer"));
-        Tier2Trouble { unreachable: reason == "Tier2Unreachable", message }
-    });
+    let tier2_trouble = dump
+        .tier2
+        .as_ref()
+        .filter(|tier2| !tier2.reachable)
+        .map(|tier2| {
+            let reason = tier2.reason.as_deref().unwrap_or("Tier2Unreachable");
+            let message = format!(
+                "{reason}: {}",
+                tier2
+                    .message
+                    .as_deref()
+                    .unwrap_or("the object store does not answer")
+            );
+            Tier2Trouble {
+                unreachable: reason == "Tier2Unreachable",
+                message,
+            }
+        });
     EngineFacts {
         version: dump.version.clone(),
         process_start: dump.process_start.clone(),
         ready: dump.ready,
-        refusal: dump.refusal.as_ref().map(|refusal| format!("{}: {}", refusal.reason, refusal.message)),
+        refusal: dump
+            .refusal
+            .as_ref()
+            .map(|refusal| format!("{}: {}", refusal.reason, refusal.message)),
         drain: dump.drain.clone(),
         tier2_trouble,
         recovery: answer.post_restart.as_ref().map(|report| Recovery {
@@ -155,8 +238,19 @@ mod tests {
     #[test]
     fn an_override_names_a_known_gate_and_an_end() {
         let until = "2026-09-21T10:00:00Z".parse().unwrap();
-        assert_eq!(parse_override("Soaked=2026-09-21T10:00:00Z"), Some(Override { gate: Gate::Soaked, until }));
-        for value in ["Soaked", "Everything=2026-09-21T10:00:00Z", "Soaked=tomorrow", ""] {
+        assert_eq!(
+            parse_override("Soaked=2026-09-21T10:00:00Z"),
+            Some(Override {
+                gate: Gate::Soaked,
+                until
+            })
+        );
+        for value in [
+            "Soaked",
+            "Everything=2026-09-21T10:00:00Z",
+            "Soaked=tomorrow",
+            "",
+        ] {
             assert_eq!(parse_override(value), None, "{value}");
         }
     }

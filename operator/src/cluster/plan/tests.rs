@@ -21,7 +21,9 @@ fn actions(plan: &Plan) -> Vec<String> {
         Action::Apply(Desired::NetworkPolicy(_)) => "NetworkPolicy".to_owned(),
         Action::Apply(Desired::DisruptionBudget(_)) => "DisruptionBudget".to_owned(),
         Action::Apply(Desired::ConfigMap(map)) => map.metadata.name.clone().unwrap(),
-        Action::Apply(Desired::StatefulSet(set)) => format!("StatefulSet of {}", set.spec["replicas"]),
+        Action::Apply(Desired::StatefulSet(set)) => {
+            format!("StatefulSet of {}", set.spec["replicas"])
+        }
         Action::RemoveDisruptionBudget => "remove the DisruptionBudget".to_owned(),
         Action::IssueCertificate => "issue the certificate".to_owned(),
         Action::Nudge { target, .. } => format!("nudge {}", target.name),
@@ -38,19 +40,31 @@ fn has(plan: &Plan, action: &str) -> bool {
 
 /// Gate, reason and pod of each wait.
 fn waits(plan: &Plan) -> Vec<(Gate, WaitReason, &str)> {
-    plan.status.waits.iter().map(|wait| (wait.gate, wait.reason, wait.pod.as_str())).collect()
+    plan.status
+        .waits
+        .iter()
+        .map(|wait| (wait.gate, wait.reason, wait.pod.as_str()))
+        .collect()
 }
 
 fn condition(plan: &Plan, kind: ConditionType) -> (String, String, String) {
     status::condition(&plan.status, kind)
-        .map(|condition| (condition.status.clone(), condition.reason.clone(), condition.message.clone()))
+        .map(|condition| {
+            (
+                condition.status.clone(),
+                condition.reason.clone(),
+                condition.message.clone(),
+            )
+        })
         .unwrap_or_default()
 }
 
 /// The file of a pod in the active configuration that the plan writes.
 fn file(plan: &Plan, pod: &str) -> Option<String> {
     plan.actions.iter().find_map(|action| match action {
-        Action::Apply(Desired::ConfigMap(map)) if map.metadata.name.as_deref() == Some("orders-active-config") => {
+        Action::Apply(Desired::ConfigMap(map))
+            if map.metadata.name.as_deref() == Some("orders-active-config") =>
+        {
             map.data.as_ref()?.get(&names::config_file(pod)).cloned()
         }
         _ => None,
@@ -97,7 +111,14 @@ fn a_cluster_at_rest_needs_no_write_at_all() {
     let again = plan(&rest);
     assert_eq!(rest.cluster.status.as_ref(), Some(&again.status));
     assert_eq!(again.next_look, NextLook::AtPoll);
-    assert!(again.actions.iter().all(|action| matches!(action, Action::Apply(_))), "{:?}", actions(&again));
+    assert!(
+        again
+            .actions
+            .iter()
+            .all(|action| matches!(action, Action::Apply(_))),
+        "{:?}",
+        actions(&again)
+    );
     for kind in [
         ConditionType::SpecValid,
         ConditionType::Ready,
@@ -125,7 +146,11 @@ fn a_single_pod_has_no_disruption_budget() {
     let mut one = observed();
     one.cluster.spec.replicas = 1;
     let plan = plan(&carried_over(one.clone(), plan(&one)));
-    assert!(has(&plan, "remove the DisruptionBudget") && !has(&plan, "DisruptionBudget"), "{:?}", actions(&plan));
+    assert!(
+        has(&plan, "remove the DisruptionBudget") && !has(&plan, "DisruptionBudget"),
+        "{:?}",
+        actions(&plan)
+    );
 }
 
 #[test]
@@ -136,13 +161,25 @@ fn the_set_grows_only_after_every_pod_reports_its_smaller_share() {
     assert!(has(&asked, "StatefulSet of 3"), "{:?}", actions(&asked));
     for pod in ["orders-0", "orders-3"] {
         let text = file(&asked, pod).unwrap();
-        assert!(text.contains("instance_quota_bytes = 3221225472"), "{pod}: {text}");
+        assert!(
+            text.contains("instance_quota_bytes = 3221225472"),
+            "{pod}: {text}"
+        );
     }
     for pod in ["orders-0", "orders-1", "orders-2"] {
         assert!(has(&asked, &format!("nudge {pod}")));
     }
-    assert_eq!(waits(&asked)[0], (Gate::Config, WaitReason::ConfigNotLoaded, "orders-0"));
-    assert_eq!((condition(&asked, ConditionType::Reconciling).1, asked.next_look), ("Scaling".into(), NextLook::Soon));
+    assert_eq!(
+        waits(&asked)[0],
+        (Gate::Config, WaitReason::ConfigNotLoaded, "orders-0")
+    );
+    assert_eq!(
+        (
+            condition(&asked, ConditionType::Reconciling).1,
+            asked.next_look
+        ),
+        ("Scaling".into(), NextLook::Soon)
+    );
 
     for pod in ["orders-0", "orders-1", "orders-2"] {
         answer(&mut growing, pod).dump.tier0.instance_quota_bytes = 3 << 30;
@@ -160,10 +197,24 @@ fn a_silent_engine_keeps_the_set_from_growing() {
     for pod in ["orders-0", "orders-2"] {
         answer(&mut growing, pod).dump.tier0.instance_quota_bytes = 3 << 30;
     }
-    growing.reports.insert("orders-1".into(), Report::Failed(Failure { may_be_certificate: false, message: "no answer".into() }));
+    growing.reports.insert(
+        "orders-1".into(),
+        Report::Failed(Failure {
+            may_be_certificate: false,
+            message: "no answer".into(),
+        }),
+    );
     let held = plan(&growing);
     assert!(has(&held, "StatefulSet of 3"));
-    assert!(waits(&held).contains(&(Gate::EngineReachable, WaitReason::EngineUnreachable, "orders-1")), "{:?}", waits(&held));
+    assert!(
+        waits(&held).contains(&(
+            Gate::EngineReachable,
+            WaitReason::EngineUnreachable,
+            "orders-1"
+        )),
+        "{:?}",
+        waits(&held)
+    );
 }
 
 #[test]
@@ -190,10 +241,24 @@ fn a_pod_with_streams_is_not_scaled_away() {
     shrinking.cluster.spec.replicas = 1;
     answer(&mut shrinking, "orders-1").dump.streams = 4;
     let held = plan(&shrinking);
-    assert_eq!(waits(&held), [(Gate::ScaleDown, WaitReason::StreamsWouldBeOrphaned, "orders-1")]);
-    assert!(has(&held, "StatefulSet of 3") && !has(&held, "drain orders-2"), "{:?}", actions(&held));
+    assert_eq!(
+        waits(&held),
+        [(
+            Gate::ScaleDown,
+            WaitReason::StreamsWouldBeOrphaned,
+            "orders-1"
+        )]
+    );
+    assert!(
+        has(&held, "StatefulSet of 3") && !has(&held, "drain orders-2"),
+        "{:?}",
+        actions(&held)
+    );
     let message = &held.status.waits[0].message;
-    assert!(message.contains("4 streams") && message.contains("set spec.replicas to 2 or more"), "{message}");
+    assert!(
+        message.contains("4 streams") && message.contains("set spec.replicas to 2 or more"),
+        "{message}"
+    );
     assert_eq!(condition(&held, ConditionType::Ready).0, "True");
 }
 
@@ -202,9 +267,15 @@ fn a_pod_that_cannot_be_asked_is_not_scaled_away() {
     let mut shrinking = at_rest();
     shrinking.cluster.spec.replicas = 2;
     shrinking.reports.remove("orders-2");
-    assert_eq!(waits(&plan(&shrinking)), [(Gate::ScaleDown, WaitReason::EngineUnreachable, "orders-2")]);
+    assert_eq!(
+        waits(&plan(&shrinking)),
+        [(Gate::ScaleDown, WaitReason::EngineUnreachable, "orders-2")]
+    );
     shrinking.pods.pop();
-    assert_eq!(waits(&plan(&shrinking)), [(Gate::ScaleDown, WaitReason::PodMissing, "orders-2")]);
+    assert_eq!(
+        waits(&plan(&shrinking)),
+        [(Gate::ScaleDown, WaitReason::PodMissing, "orders-2")]
+    );
 }
 
 #[test]
@@ -212,12 +283,19 @@ fn an_empty_pod_goes_after_its_admission_closed() {
     let mut shrinking = at_rest();
     shrinking.cluster.spec.replicas = 1;
     let asked = plan(&shrinking);
-    assert!(has(&asked, "drain orders-2") && has(&asked, "StatefulSet of 3"), "{:?}", actions(&asked));
+    assert!(
+        has(&asked, "drain orders-2") && has(&asked, "StatefulSet of 3"),
+        "{:?}",
+        actions(&asked)
+    );
 
     let drained = |seconds: i64| DrainStatus {
         phase: DrainPhase::Drained,
         token: Some("t".into()),
-        expires_at: Some((testing::NOW.parse::<jiff::Timestamp>().unwrap() + SignedDuration::from_secs(seconds)).to_string()),
+        expires_at: Some(
+            (testing::NOW.parse::<jiff::Timestamp>().unwrap() + SignedDuration::from_secs(seconds))
+                .to_string(),
+        ),
         ..DrainStatus::default()
     };
     // About to reopen: too late for this token.
@@ -225,21 +303,44 @@ fn an_empty_pod_goes_after_its_admission_closed() {
     assert!(has(&plan(&shrinking), "StatefulSet of 3"));
     answer(&mut shrinking, "orders-2").dump.drain = drained(50);
     let removing = plan(&shrinking);
-    assert!(has(&removing, "StatefulSet of 2"), "one at a time: {:?}", actions(&removing));
+    assert!(
+        has(&removing, "StatefulSet of 2"),
+        "one at a time: {:?}",
+        actions(&removing)
+    );
     // A stream was born meanwhile: the pod stays and admits again.
     answer(&mut shrinking, "orders-2").dump.streams = 1;
     let held = plan(&shrinking);
-    assert!(has(&held, "StatefulSet of 3") && has(&held, "resume orders-2"), "{:?}", actions(&held));
+    assert!(
+        has(&held, "StatefulSet of 3") && has(&held, "resume orders-2"),
+        "{:?}",
+        actions(&held)
+    );
 }
 
 #[test]
 fn a_missing_or_bad_first_configuration_creates_nothing() {
     let name = "orders-aof2".to_owned();
     for (source, reason, word) in [
-        (ConfigSource::MissingMap { name: name.clone() }, WaitReason::ConfigMapMissing, "create it"),
-        (ConfigSource::MissingKey { name: name.clone(), key: "aof2.toml".into() }, WaitReason::ConfigMapMissing, "no such key"),
         (
-            ConfigSource::Found { name, resource_version: "7".into(), text: "[listen]\nadmin_address = '0.0.0.0:1'".into() },
+            ConfigSource::MissingMap { name: name.clone() },
+            WaitReason::ConfigMapMissing,
+            "create it",
+        ),
+        (
+            ConfigSource::MissingKey {
+                name: name.clone(),
+                key: "aof2.toml".into(),
+            },
+            WaitReason::ConfigMapMissing,
+            "no such key",
+        ),
+        (
+            ConfigSource::Found {
+                name,
+                resource_version: "7".into(),
+                text: "[listen]\nadmin_address = '0.0.0.0:1'".into(),
+            },
             WaitReason::ConfigInvalid,
             "key listen belongs to the operator",
         ),
@@ -248,9 +349,16 @@ fn a_missing_or_bad_first_configuration_creates_nothing() {
         new.config_source = source;
         let held = plan(&carried_over(new.clone(), plan(&new)));
         assert_eq!(waits(&held), [(Gate::Config, reason, "")]);
-        assert!(held.status.waits[0].message.contains(word), "{}", held.status.waits[0].message);
+        assert!(
+            held.status.waits[0].message.contains(word),
+            "{}",
+            held.status.waits[0].message
+        );
         assert_eq!(actions(&held), Vec::<String>::new());
-        assert_eq!(condition(&held, ConditionType::ConfigApplied).1, reason.as_str());
+        assert_eq!(
+            condition(&held, ConditionType::ConfigApplied).1,
+            reason.as_str()
+        );
         assert_eq!(condition(&held, ConditionType::Stalled).1, reason.as_str());
     }
 }
@@ -259,12 +367,24 @@ fn a_missing_or_bad_first_configuration_creates_nothing() {
 fn the_first_configuration_is_read_and_remembered() {
     let mut new = observed();
     let text = "[tier0]\ncluster_max_bytes = 9000\n".to_owned();
-    new.config_source = ConfigSource::Found { name: "orders-aof2".into(), resource_version: "7".into(), text };
+    new.config_source = ConfigSource::Found {
+        name: "orders-aof2".into(),
+        resource_version: "7".into(),
+        text,
+    };
     let plan = plan(&carried_over(new.clone(), plan(&new)));
     let source = plan.status.config.source.clone().unwrap();
-    assert_eq!((source.name.as_str(), source.resource_version.as_str()), ("orders-aof2", "7"));
+    assert_eq!(
+        (source.name.as_str(), source.resource_version.as_str()),
+        ("orders-aof2", "7")
+    );
     let text = file(&plan, "orders-2").unwrap();
-    for line in ["instance_quota_bytes = 3000", "cluster_max_bytes = 9000", "bucket = \"acme-aof2\"", "name = \"orders-2\""] {
+    for line in [
+        "instance_quota_bytes = 3000",
+        "cluster_max_bytes = 9000",
+        "bucket = \"acme-aof2\"",
+        "name = \"orders-2\"",
+    ] {
         assert!(text.contains(line), "{text}");
     }
 }
@@ -274,16 +394,31 @@ fn a_later_change_of_the_configuration_is_held_and_the_revision_stays() {
     let mut changed = at_rest();
     let before = file(&plan(&changed), "orders-0").unwrap();
     let text = "[log]\nlevel = \"debug\"".to_owned();
-    changed.config_source = ConfigSource::Found { name: "orders-aof2".into(), resource_version: "8".into(), text };
+    changed.config_source = ConfigSource::Found {
+        name: "orders-aof2".into(),
+        resource_version: "8".into(),
+        text,
+    };
     let held = plan(&changed);
-    assert_eq!(waits(&held), [(Gate::Config, WaitReason::ConfigChangeNotSupported, "")]);
+    assert_eq!(
+        waits(&held),
+        [(Gate::Config, WaitReason::ConfigChangeNotSupported, "")]
+    );
     assert_eq!(file(&held, "orders-0").unwrap(), before);
-    assert_eq!(condition(&held, ConditionType::ConfigApplied).1, "ConfigChangeNotSupported");
+    assert_eq!(
+        condition(&held, ConditionType::ConfigApplied).1,
+        "ConfigChangeNotSupported"
+    );
     assert_eq!(condition(&held, ConditionType::Ready).0, "True");
 
-    changed.config_source = ConfigSource::MissingMap { name: "orders-aof2".into() };
+    changed.config_source = ConfigSource::MissingMap {
+        name: "orders-aof2".into(),
+    };
     let held = plan(&changed);
-    assert_eq!(waits(&held), [(Gate::Config, WaitReason::ConfigMapMissing, "")]);
+    assert_eq!(
+        waits(&held),
+        [(Gate::Config, WaitReason::ConfigMapMissing, "")]
+    );
     assert_eq!(file(&held, "orders-0").unwrap(), before);
 }
 
@@ -291,7 +426,10 @@ fn a_later_change_of_the_configuration_is_held_and_the_revision_stays() {
 fn a_moved_bucket_endpoint_is_held_too() {
     let mut changed = at_rest();
     changed.cluster.spec.tier2.as_mut().unwrap().endpoint = "https://elsewhere.test".into();
-    assert_eq!(waits(&plan(&changed)), [(Gate::Config, WaitReason::ConfigChangeNotSupported, "")]);
+    assert_eq!(
+        waits(&plan(&changed)),
+        [(Gate::Config, WaitReason::ConfigChangeNotSupported, "")]
+    );
 }
 
 #[test]
@@ -300,10 +438,19 @@ fn an_engine_that_ends_over_its_configuration_is_quoted() {
     sick.reports.remove("orders-1");
     sick.pods[1].is_ready = false;
     sick.pods[1].engine.is_running = false;
-    sick.pods[1].engine.last_exit = Some(Exit { code: 2, message: "{\"reason\":\"UnknownKey\",\"key\":\"tier0.max\"}".into() });
+    sick.pods[1].engine.last_exit = Some(Exit {
+        code: 2,
+        message: "{\"reason\":\"UnknownKey\",\"key\":\"tier0.max\"}".into(),
+    });
     let (is_applied, reason, message) = condition(&plan(&sick), ConditionType::ConfigApplied);
-    assert_eq!((is_applied.as_str(), reason.as_str()), ("False", "ConfigInvalid"));
-    assert!(message.contains("orders-1") && message.contains("tier0.max"), "{message}");
+    assert_eq!(
+        (is_applied.as_str(), reason.as_str()),
+        ("False", "ConfigInvalid")
+    );
+    assert!(
+        message.contains("orders-1") && message.contains("tier0.max"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -319,18 +466,32 @@ fn a_paused_cluster_is_observed_and_left_alone() {
     assert_eq!(plan.status.nodes[1].streams, 7);
     assert_eq!(plan.status.rollout, None);
     assert_eq!(condition(&plan, ConditionType::Reconciling).1, "Paused");
-    assert!(plan.status.summary.starts_with("Paused"), "{}", plan.status.summary);
+    assert!(
+        plan.status.summary.starts_with("Paused"),
+        "{}",
+        plan.status.summary
+    );
 }
 
 #[test]
 fn claims_of_another_cluster_stop_everything() {
     let mut new = observed();
-    new.claims.insert("tier0-orders-0".into(), "somebody".into());
+    new.claims
+        .insert("tier0-orders-0".into(), "somebody".into());
     new.claims.insert("tier0-orders-1".into(), "else".into());
     let held = plan(&new);
-    assert_eq!(waits(&held), [(Gate::ClusterIdentity, WaitReason::ClusterIDConflict, "")]);
-    assert_eq!((actions(&held), held.status.cluster_id.as_str()), (Vec::new(), ""));
-    assert_eq!(condition(&held, ConditionType::Stalled).1, "ClusterIDConflict");
+    assert_eq!(
+        waits(&held),
+        [(Gate::ClusterIdentity, WaitReason::ClusterIDConflict, "")]
+    );
+    assert_eq!(
+        (actions(&held), held.status.cluster_id.as_str()),
+        (Vec::new(), "")
+    );
+    assert_eq!(
+        condition(&held, ConditionType::Stalled).1,
+        "ClusterIDConflict"
+    );
 }
 
 #[test]
@@ -345,22 +506,42 @@ fn a_prefix_of_another_cluster_is_shown_with_both_remedies() {
         });
     }
     let held = plan(&sick);
-    assert_eq!(waits(&held)[0], (Gate::ClusterIdentity, WaitReason::PrefixInUse, "orders-0"));
+    assert_eq!(
+        waits(&held)[0],
+        (Gate::ClusterIdentity, WaitReason::PrefixInUse, "orders-0")
+    );
     let (_, reason, message) = condition(&held, ConditionType::Stalled);
     assert_eq!(reason, "PrefixInUse");
-    assert!(message.contains("another spec.tier2.prefix") && message.contains("aof2.dev/adopt-cluster-id: other-id"), "{message}");
+    assert!(
+        message.contains("another spec.tier2.prefix")
+            && message.contains("aof2.dev/adopt-cluster-id: other-id"),
+        "{message}"
+    );
 }
 
 #[test]
 fn a_lost_volume_is_shown_and_not_guessed_about() {
     let mut sick = at_rest();
-    answer(&mut sick, "orders-1").dump.refusal =
-        Some(Refusal { reason: "VolumeLost".into(), message: "streams a, b".into(), streams: vec!["a".into(), "b".into()], cluster_id: None });
+    answer(&mut sick, "orders-1").dump.refusal = Some(Refusal {
+        reason: "VolumeLost".into(),
+        message: "streams a, b".into(),
+        streams: vec!["a".into(), "b".into()],
+        cluster_id: None,
+    });
     sick.pods[1].is_ready = false;
     let plan = plan(&sick);
-    assert_eq!(waits(&plan), [(Gate::EngineReachable, WaitReason::EngineRefused, "orders-1")]);
+    assert_eq!(
+        waits(&plan),
+        [(Gate::EngineReachable, WaitReason::EngineRefused, "orders-1")]
+    );
     assert_eq!(condition(&plan, ConditionType::Healthy).1, "EngineRefused");
-    assert!(!actions(&plan).iter().any(|action| action.starts_with("remove")), "{:?}", actions(&plan));
+    assert!(
+        !actions(&plan)
+            .iter()
+            .any(|action| action.starts_with("remove")),
+        "{:?}",
+        actions(&plan)
+    );
 }
 
 #[test]
@@ -368,33 +549,75 @@ fn an_invalid_pod_template_creates_nothing_and_changes_nothing() {
     let mut new = observed();
     new.template_refused = Some("spec.template.spec.containers[0].image: Required value".into());
     let held = plan(&new);
-    assert_eq!((waits(&held), actions(&held)), (vec![(Gate::SpecValid, WaitReason::InvalidPodTemplate, "")], Vec::new()));
-    assert_eq!(condition(&held, ConditionType::SpecValid).2, new.template_refused.clone().unwrap());
+    assert_eq!(
+        (waits(&held), actions(&held)),
+        (
+            vec![(Gate::SpecValid, WaitReason::InvalidPodTemplate, "")],
+            Vec::new()
+        )
+    );
+    assert_eq!(
+        condition(&held, ConditionType::SpecValid).2,
+        new.template_refused.clone().unwrap()
+    );
 
     let mut running = at_rest();
-    running.cluster.spec.pod_template.spec = json!({"containers": [{"name": "writer"}]}).as_object().unwrap().clone();
+    running.cluster.spec.pod_template.spec = json!({"containers": [{"name": "writer"}]})
+        .as_object()
+        .unwrap()
+        .clone();
     running.template_refused = new.template_refused;
     let held = plan(&running);
-    assert!(!actions(&held).iter().any(|action| action.starts_with("StatefulSet")), "{:?}", actions(&held));
-    assert_eq!((condition(&held, ConditionType::SpecValid).0, condition(&held, ConditionType::Ready).0), ("False".into(), "True".into()));
+    assert!(
+        !actions(&held)
+            .iter()
+            .any(|action| action.starts_with("StatefulSet")),
+        "{:?}",
+        actions(&held)
+    );
+    assert_eq!(
+        (
+            condition(&held, ConditionType::SpecValid).0,
+            condition(&held, ConditionType::Ready).0
+        ),
+        ("False".into(), "True".into())
+    );
 }
 
 #[test]
 fn the_certificate_is_renewed_when_due() {
     let mut old = at_rest();
-    old.now = old.cluster.status.as_ref().unwrap().certificates[0].renew_at.0;
+    old.now = old.cluster.status.as_ref().unwrap().certificates[0]
+        .renew_at
+        .0;
     let plan = plan(&old);
     assert!(has(&plan, "issue the certificate"));
-    assert_eq!(condition(&plan, ConditionType::CertificatesValid).1, "RenewalDue");
+    assert_eq!(
+        condition(&plan, ConditionType::CertificatesValid).1,
+        "RenewalDue"
+    );
 }
 
 #[test]
 fn engines_that_serve_without_a_certificate_get_it_again() {
     let mut sick = at_rest();
-    sick.reports.insert("orders-1".into(), Report::Failed(Failure { may_be_certificate: true, message: "refused".into() }));
+    sick.reports.insert(
+        "orders-1".into(),
+        Report::Failed(Failure {
+            may_be_certificate: true,
+            message: "refused".into(),
+        }),
+    );
     let plan_now = plan(&sick);
     assert!(has(&plan_now, "issue the certificate"));
-    assert_eq!(waits(&plan_now), [(Gate::Certificates, WaitReason::CertificateMissing, "orders-1")]);
+    assert_eq!(
+        waits(&plan_now),
+        [(
+            Gate::Certificates,
+            WaitReason::CertificateMissing,
+            "orders-1"
+        )]
+    );
     // Just written: the kubelet has to bring it first.
     let lifetime = SignedDuration::try_from(crate::pki::authority::CERTIFICATE_LIFETIME).unwrap();
     let now = sick.now;
@@ -405,9 +628,18 @@ fn engines_that_serve_without_a_certificate_get_it_again() {
 #[test]
 fn an_engine_that_does_not_answer_is_a_sick_engine_and_not_lost_data() {
     let mut sick = at_rest();
-    sick.reports.insert("orders-1".into(), Report::Failed(Failure { may_be_certificate: false, message: "timed out".into() }));
+    sick.reports.insert(
+        "orders-1".into(),
+        Report::Failed(Failure {
+            may_be_certificate: false,
+            message: "timed out".into(),
+        }),
+    );
     let plan = plan(&sick);
-    assert_eq!(condition(&plan, ConditionType::Healthy).1, "EngineUnreachable");
+    assert_eq!(
+        condition(&plan, ConditionType::Healthy).1,
+        "EngineUnreachable"
+    );
     assert_eq!(condition(&plan, ConditionType::Ready).0, "True");
     assert_eq!(condition(&plan, ConditionType::VersionConverged).0, "True");
     // What it said last stays.
@@ -421,21 +653,46 @@ fn a_new_version_begins_a_rollout_and_other_changes_wait() {
     newer.cluster.spec.replicas = 4;
     let begun = plan(&newer);
     let memo = begun.status.rollout.clone().unwrap();
-    assert_eq!((memo.kind, memo.from.as_str(), memo.to.as_str()), (RolloutKind::Version, "0.1.0", "0.1.1"));
-    assert!(!actions(&begun).iter().any(|action| action.starts_with("StatefulSet")), "intent first: {:?}", actions(&begun));
-    assert!(waits(&begun).contains(&(Gate::RolloutInProgress, WaitReason::RolloutInProgress, "")), "{:?}", waits(&begun));
+    assert_eq!(
+        (memo.kind, memo.from.as_str(), memo.to.as_str()),
+        (RolloutKind::Version, "0.1.0", "0.1.1")
+    );
+    assert!(
+        !actions(&begun)
+            .iter()
+            .any(|action| action.starts_with("StatefulSet")),
+        "intent first: {:?}",
+        actions(&begun)
+    );
+    assert!(
+        waits(&begun).contains(&(Gate::RolloutInProgress, WaitReason::RolloutInProgress, "")),
+        "{:?}",
+        waits(&begun)
+    );
     assert_eq!(begun.next_look, NextLook::AtOnce);
-    assert_eq!(condition(&begun, ConditionType::VersionConverged).0, "False");
+    assert_eq!(
+        condition(&begun, ConditionType::VersionConverged).0,
+        "False"
+    );
 }
 
 #[test]
 fn a_container_that_does_not_come_up_is_quoted_in_the_summary() {
     let mut sick = at_rest();
     sick.pods[1].is_ready = false;
-    sick.pods[1].trouble = Some(Trouble { kind: TroubleKind::Waiting, message: "container writer: CreateContainerConfigError".into() });
+    sick.pods[1].trouble = Some(Trouble {
+        kind: TroubleKind::Waiting,
+        message: "container writer: CreateContainerConfigError".into(),
+    });
     let plan = plan(&sick);
-    assert_eq!(waits(&plan), [(Gate::PodStarted, WaitReason::ContainerWaiting, "orders-1")]);
-    assert_eq!(plan.status.summary, "2 of 3 pods serve; container writer: CreateContainerConfigError");
+    assert_eq!(
+        waits(&plan),
+        [(Gate::PodStarted, WaitReason::ContainerWaiting, "orders-1")]
+    );
+    assert_eq!(
+        plan.status.summary,
+        "2 of 3 pods serve; container writer: CreateContainerConfigError"
+    );
 }
 
 #[test]
@@ -445,7 +702,14 @@ fn a_pod_of_a_lost_node_is_shown_with_the_remedy() {
     sick.pods[2].is_ready = false;
     sick.reports.remove("orders-2");
     let plan = plan(&sick);
-    assert_eq!(waits(&plan), [(Gate::OnePodDown, WaitReason::PodOnLostNode, "orders-2")]);
-    assert!(plan.status.waits[0].message.contains("never removed by force"));
+    assert_eq!(
+        waits(&plan),
+        [(Gate::OnePodDown, WaitReason::PodOnLostNode, "orders-2")]
+    );
+    assert!(
+        plan.status.waits[0]
+            .message
+            .contains("never removed by force")
+    );
     assert!(!has(&plan, "remove orders-2"));
 }

@@ -13,12 +13,7 @@ use aof2_crds::{
 use kube::ResourceExt;
 
 use crate::{
-    cluster::{
-        build::template,
-        facts::Observed,
-        names,
-        plan::Draft,
-    },
+    cluster::{build::template, facts::Observed, names, plan::Draft},
     rollout::carry_since,
 };
 
@@ -37,7 +32,9 @@ pub fn publish(observed: &Observed, mut draft: Draft) -> Aof2ClusterStatus {
     for wait in &mut draft.waits {
         truncate(&mut wait.message, MAX_MESSAGE);
     }
-    draft.waits.dedup_by(|next, kept| next.gate == kept.gate && next.reason == kept.reason && next.pod == kept.pod);
+    draft.waits.dedup_by(|next, kept| {
+        next.gate == kept.gate && next.reason == kept.reason && next.pod == kept.pod
+    });
     let digest = template::digest(spec, &observed.image_repository);
     let count = |counted: &dyn Fn(&crate::cluster::facts::PodFacts) -> bool| {
         i32::try_from(observed.pods.iter().filter(|pod| counted(pod)).count()).unwrap_or(i32::MAX)
@@ -48,7 +45,9 @@ pub fn publish(observed: &Observed, mut draft: Draft) -> Aof2ClusterStatus {
     let mut config = draft.config.clone();
     if let Some(revision) = &draft.revision
         && !nodes.is_empty()
-        && nodes.iter().all(|node| node.config_revision == revision.hash)
+        && nodes
+            .iter()
+            .all(|node| node.config_revision == revision.hash)
     {
         config.current.clone_from(&revision.hash);
         config.last_good.clone_from(&revision.hash);
@@ -88,21 +87,38 @@ pub fn publish(observed: &Observed, mut draft: Draft) -> Aof2ClusterStatus {
 
 fn version(observed: &Observed, before: &VersionStatus, is_converged: bool) -> VersionStatus {
     let target = observed.cluster.spec.version.clone();
-    let reported: Vec<&String> = observed.pods.iter().filter_map(|pod| observed.answer(&pod.name)).map(|answer| &answer.dump.version).collect();
+    let reported: Vec<&String> = observed
+        .pods
+        .iter()
+        .filter_map(|pod| observed.answer(&pod.name))
+        .map(|answer| &answer.dump.version)
+        .collect();
     let current = reported
         .iter()
         .find(|version| ***version != target)
         .or_else(|| reported.first())
         .map_or_else(|| before.current.clone(), |version| (*version).clone());
-    let last_good = if is_converged { target.clone() } else { before.last_good.clone() };
-    VersionStatus { current, target, last_good }
+    let last_good = if is_converged {
+        target.clone()
+    } else {
+        before.last_good.clone()
+    };
+    VersionStatus {
+        current,
+        target,
+        last_good,
+    }
 }
 
 /// Whether only a poll is needed: every pod of the StatefulSet runs, serves and answers.
 pub fn is_settled(observed: &Observed) -> bool {
-    let Some(stateful_set) = &observed.stateful_set else { return false };
+    let Some(stateful_set) = &observed.stateful_set else {
+        return false;
+    };
     (0..stateful_set.replicas).all(|ordinal| {
-        observed.pod(ordinal).is_some_and(|pod| pod.is_ready && pod.deletion.is_none() && observed.answer(&pod.name).is_some())
+        observed.pod(ordinal).is_some_and(|pod| {
+            pod.is_ready && pod.deletion.is_none() && observed.answer(&pod.name).is_some()
+        })
     }) && i32::try_from(observed.pods.len()).unwrap_or(i32::MAX) == stateful_set.replicas
 }
 

@@ -10,8 +10,17 @@ pub fn publish(observed: &Observed, before: &[NodeStatus]) -> Vec<NodeStatus> {
         .iter()
         .take(MAX_NODES)
         .map(|pod| {
-            let known = before.iter().find(|node| node.pod == pod.name).cloned().unwrap_or_default();
-            let mut node = NodeStatus { pod: pod.name.clone(), uid: pod.uid.clone(), ready: pod.is_ready && pod.deletion.is_none(), ..known };
+            let known = before
+                .iter()
+                .find(|node| node.pod == pod.name)
+                .cloned()
+                .unwrap_or_default();
+            let mut node = NodeStatus {
+                pod: pod.name.clone(),
+                uid: pod.uid.clone(),
+                ready: pod.is_ready && pod.deletion.is_none(),
+                ..known
+            };
             if let Some(Report::Answered(answer)) = observed.reports.get(&pod.name) {
                 let dump = &answer.dump;
                 node.node_id.clone_from(&dump.node_id);

@@ -6,16 +6,30 @@ use super::conditions::is_held;
 use crate::cluster::{facts::Observed, plan::Draft};
 
 pub fn publish(observed: &Observed, draft: &Draft, status: &Aof2ClusterStatus) -> String {
-    let wanted = observed.stateful_set.as_ref().map_or(observed.cluster.spec.replicas, |set| set.replicas);
+    let wanted = observed
+        .stateful_set
+        .as_ref()
+        .map_or(observed.cluster.spec.replicas, |set| set.replicas);
     let serving = format!("{} of {wanted} pods serve", status.ready_replicas);
     if let Some(wait) = status.waits.iter().find(|wait| is_held(wait.reason)) {
-        let pod = if wait.pod.is_empty() { String::new() } else { format!(" ({})", wait.pod) };
+        let pod = if wait.pod.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", wait.pod)
+        };
         return format!("{}{pod}: {}", wait.reason, wait.message);
     }
     if let Some(rollout) = &draft.rollout {
-        let what = format!("{} of {wanted} pods on {}", status.updated_replicas, rollout.to);
-        let Some(pod) = &rollout.pod else { return format!("Rolling out {}: {what}", rollout.to) };
-        let until = rollout.until.as_ref().map_or_else(String::new, |until| format!(" until {}", until.0.strftime("%H:%M:%SZ")));
+        let what = format!(
+            "{} of {wanted} pods on {}",
+            status.updated_replicas, rollout.to
+        );
+        let Some(pod) = &rollout.pod else {
+            return format!("Rolling out {}: {what}", rollout.to);
+        };
+        let until = rollout.until.as_ref().map_or_else(String::new, |until| {
+            format!(" until {}", until.0.strftime("%H:%M:%SZ"))
+        });
         let step = match rollout.step {
             RolloutStep::Planned | RolloutStep::Preflight => "checking",
             RolloutStep::Uploading => "uploading",
@@ -25,7 +39,10 @@ pub fn publish(observed: &Observed, draft: &Draft, status: &Aof2ClusterStatus) -
             RolloutStep::Soaking => "soaking",
             RolloutStep::Unknown => "looking at",
         };
-        return format!("Rolling out {}: {step} {}{until}; {what}", rollout.to, pod.name);
+        return format!(
+            "Rolling out {}: {step} {}{until}; {what}",
+            rollout.to, pod.name
+        );
     }
     match &status.waits.first() {
         Some(wait) => format!("{serving}; {}", wait.message),

@@ -8,17 +8,36 @@ const STEP: i64 = 5;
 /// How far below its step a use has to fall before the step goes down.
 const SLACK: i64 = 2;
 
-pub fn publish(observed: &Observed, revision: Option<&Revision>, before: Option<&Tier0Status>) -> Option<Tier0Status> {
+pub fn publish(
+    observed: &Observed,
+    revision: Option<&Revision>,
+    before: Option<&Tier0Status>,
+) -> Option<Tier0Status> {
     let budget = revision?.cluster_max_bytes();
-    let answers: Vec<_> = observed.pods.iter().filter_map(|pod| observed.answer(&pod.name)).collect();
+    let answers: Vec<_> = observed
+        .pods
+        .iter()
+        .filter_map(|pod| observed.answer(&pod.name))
+        .collect();
     let cluster_max_bytes = Quantity::from_bytes(budget);
     if answers.len() != observed.pods.len() || answers.is_empty() {
         // A part of the pods says nothing about the whole.
-        return before.map(|before| Tier0Status { cluster_max_bytes, used_percent: before.used_percent });
+        return before.map(|before| Tier0Status {
+            cluster_max_bytes,
+            used_percent: before.used_percent,
+        });
     }
-    let used: u64 = answers.iter().map(|answer| answer.dump.tier0.total_bytes).sum();
-    let percent = i64::try_from(u128::from(used) * 100 / u128::from(budget.max(1))).unwrap_or(100).min(100);
-    Some(Tier0Status { cluster_max_bytes, used_percent: stepped(percent, before.map(|before| before.used_percent)) })
+    let used: u64 = answers
+        .iter()
+        .map(|answer| answer.dump.tier0.total_bytes)
+        .sum();
+    let percent = i64::try_from(u128::from(used) * 100 / u128::from(budget.max(1)))
+        .unwrap_or(100)
+        .min(100);
+    Some(Tier0Status {
+        cluster_max_bytes,
+        used_percent: stepped(percent, before.map(|before| before.used_percent)),
+    })
 }
 
 fn stepped(percent: i64, before: Option<i32>) -> i32 {

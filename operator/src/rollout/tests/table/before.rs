@@ -134,7 +134,11 @@ fn a_pod_whose_application_cannot_come_up_does_not_wait_for_the_others() {
     }
     let result = preflight_of(&facts);
     assert_eq!(result.waits, vec![]);
-    assert!(matches!(result.actions[..], [Action::WriteTemplate { .. }]), "{:?}", result.actions);
+    assert!(
+        matches!(result.actions[..], [Action::WriteTemplate { .. }]),
+        "{:?}",
+        result.actions
+    );
 }
 
 #[test]
