@@ -33,12 +33,19 @@ pub(crate) fn of_source(source: &Arc<dyn Source>) -> io::Result<ByteStream> {
             offset += piece.len() as u64;
             let failed = read.is_err();
             // Nobody listens any more: the request is over.
-            if sender.blocking_send(read.map(|()| Bytes::from(piece))).is_err() || failed {
+            if sender
+                .blocking_send(read.map(|()| Bytes::from(piece)))
+                .is_err()
+                || failed
+            {
                 return;
             }
         }
     });
-    Ok(ByteStream::new(SdkBody::from_body_1_x(SourceBody { receiver: parking_lot::Mutex::new(receiver), left })))
+    Ok(ByteStream::new(SdkBody::from_body_1_x(SourceBody {
+        receiver: parking_lot::Mutex::new(receiver),
+        left,
+    })))
 }
 
 struct SourceBody {
@@ -51,7 +58,10 @@ impl Body for SourceBody {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let polled = self.receiver.get_mut().poll_recv(context);
         polled.map(|piece| match piece {
             Some(Ok(bytes)) => {

@@ -10,7 +10,10 @@ use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// The service said no: HTTP status and the code of its error document.
-    Service { status: u16, code: String },
+    Service {
+        status: u16,
+        code: String,
+    },
     NoConnection(String),
     /// Sent or half sent, and nothing sensible came back.
     Nothing(String),
@@ -25,8 +28,13 @@ impl Answer {
     }
 
     pub fn is_refusal_of_keys(&self) -> bool {
-        matches!(self, Answer::Service { status: 401 | 403, .. })
-            || matches!(self, Answer::Service { status: 404, code } if code == "XAdminUserNotFound")
+        matches!(
+            self,
+            Answer::Service {
+                status: 401 | 403,
+                ..
+            }
+        ) || matches!(self, Answer::Service { status: 404, code } if code == "XAdminUserNotFound")
     }
 
     pub fn is_precondition_failed(&self) -> bool {
@@ -40,22 +48,37 @@ impl Answer {
             Answer::Nothing(cause) => return ObjectError::Unknown { attempt, cause },
             Answer::NotSent(cause) => return ObjectError::Refused { attempt, cause },
         };
-        let cause = if code.is_empty() { status.to_string() } else { format!("{status} {code}") };
+        let cause = if code.is_empty() {
+            status.to_string()
+        } else {
+            format!("{status} {code}")
+        };
         match (status, code.as_str()) {
             (404, "NoSuchBucket") => ObjectError::BucketMissing { attempt },
-            (409, "ConditionalRequestConflict" | "OperationAborted") => ObjectError::Conflict { attempt, cause },
-            // versitygw answers 404 to an access key that it does not know.
-            (401 | 403, _) | (404, "XAdminUserNotFound") => ObjectError::AccessDenied { attempt, cause },
-            (429, _) | (503, "SlowDown" | "SlowDownWrite" | "SlowDownRead") => ObjectError::Throttled { attempt, cause },
-            (400, "BadDigest" | "InvalidDigest" | "XAmzContentChecksumMismatch" | "XAmzContentSHA256Mismatch") => {
-                ObjectError::Corrupt { attempt, cause }
+            (409, "ConditionalRequestConflict" | "OperationAborted") => {
+                ObjectError::Conflict { attempt, cause }
             }
+            // versitygw answers 404 to an access key that it does not know.
+            (401 | 403, _) | (404, "XAdminUserNotFound") => {
+                ObjectError::AccessDenied { attempt, cause }
+            }
+            (429, _) | (503, "SlowDown" | "SlowDownWrite" | "SlowDownRead") => {
+                ObjectError::Throttled { attempt, cause }
+            }
+            (
+                400,
+                "BadDigest"
+                | "InvalidDigest"
+                | "XAmzContentChecksumMismatch"
+                | "XAmzContentSHA256Mismatch",
+            ) => ObjectError::Corrupt { attempt, cause },
             (408, _) | (400, "RequestTimeout") => ObjectError::Unknown { attempt, cause },
             (501, _) => ObjectError::Refused { attempt, cause },
             (500.., _) => ObjectError::Unknown { attempt, cause },
-            (301 | 307, _) | (400, "AuthorizationHeaderMalformed") => {
-                ObjectError::Refused { attempt, cause: format!("{cause}: the region or the endpoint is not the bucket's") }
-            }
+            (301 | 307, _) | (400, "AuthorizationHeaderMalformed") => ObjectError::Refused {
+                attempt,
+                cause: format!("{cause}: the region or the endpoint is not the bucket's"),
+            },
             _ => ObjectError::Refused { attempt, cause },
         }
     }
@@ -72,11 +95,14 @@ where
         },
         SdkError::ConstructionFailure(_) => Answer::NotSent(chain(&error)),
         SdkError::DispatchFailure(failure) if failure.is_user() => Answer::NotSent(chain(&error)),
-        SdkError::DispatchFailure(_) if was_not_connected(&error) => Answer::NoConnection(chain(&error)),
-        // A response that cannot be parsed is an answer of something that is not S3, or of S3 in trouble.
-        SdkError::ResponseError(response) => {
-            Answer::Nothing(format!("{} and no sense in it", response.raw().status().as_u16()))
+        SdkError::DispatchFailure(_) if was_not_connected(&error) => {
+            Answer::NoConnection(chain(&error))
         }
+        // A response that cannot be parsed is an answer of something that is not S3, or of S3 in trouble.
+        SdkError::ResponseError(response) => Answer::Nothing(format!(
+            "{} and no sense in it",
+            response.raw().status().as_u16()
+        )),
         _ => Answer::Nothing(chain(&error)),
     }
 }
@@ -102,7 +128,10 @@ fn was_not_connected(error: &(dyn Error + 'static)) -> bool {
 
 /// Error codes come from outside and go into reports.
 fn plain(code: &str) -> String {
-    code.chars().filter(char::is_ascii_alphanumeric).take(64).collect()
+    code.chars()
+        .filter(char::is_ascii_alphanumeric)
+        .take(64)
+        .collect()
 }
 
 fn chain(error: &(impl Error + 'static)) -> String {
@@ -114,7 +143,11 @@ fn chain(error: &(impl Error + 'static)) -> String {
         deepest = source;
     }
     let deepest = deepest.to_string();
-    if words.contains(&deepest) { words.to_owned() } else { format!("{words}: {deepest}") }
+    if words.contains(&deepest) {
+        words.to_owned()
+    } else {
+        format!("{words}: {deepest}")
+    }
 }
 
 #[cfg(test)]
@@ -122,8 +155,16 @@ mod tests {
     use super::*;
 
     fn classified(status: u16, code: &str) -> ObjectError {
-        let attempt = Attempt { verb: "put", key: "k".into(), place: "here".into() };
-        Answer::Service { status, code: code.into() }.into_error(attempt)
+        let attempt = Attempt {
+            verb: "put",
+            key: "k".into(),
+            place: "here".into(),
+        };
+        Answer::Service {
+            status,
+            code: code.into(),
+        }
+        .into_error(attempt)
     }
 
     #[test]

@@ -33,7 +33,10 @@ pub(crate) struct KeyFiles {
 
 impl KeyFiles {
     pub fn new(directory: PathBuf) -> KeyFiles {
-        KeyFiles { directory, last: None }
+        KeyFiles {
+            directory,
+            last: None,
+        }
     }
 
     /// The keys, at most 10 s old. A directory that cannot be read is told each time, and no old key is used instead: it was
@@ -58,7 +61,10 @@ impl KeyFiles {
 fn read(directory: &Path) -> Result<Keys, String> {
     let required = |name: &str| match read_value(directory, name)? {
         Some(value) => Ok(value),
-        None => Err(format!("credentials directory {} holds no {name}: mount the Secret with that key", directory.display())),
+        None => Err(format!(
+            "credentials directory {} holds no {name}: mount the Secret with that key",
+            directory.display()
+        )),
     };
     Ok(Keys {
         access_key_id: required("access_key_id")?,
@@ -73,7 +79,11 @@ fn read_value(directory: &Path, name: &str) -> Result<Option<String>, String> {
         // Editors and `echo` end a file with a newline; no key has one.
         Ok(text) => Ok(Some(text.trim().to_owned()).filter(|value| !value.is_empty())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("{} cannot be read: {}", path.display(), error.kind())),
+        Err(error) => Err(format!(
+            "{} cannot be read: {}",
+            path.display(),
+            error.kind()
+        )),
     }
 }
 
@@ -96,9 +106,21 @@ mod tests {
         assert_eq!(files.keys(start).expect("keys").access_key_id, "one");
         fs::write(directory.path().join("access_key_id"), "two").expect("written");
         fs::write(directory.path().join("session_token"), "t").expect("written");
-        assert_eq!(files.keys(start + Duration::from_secs(9)).expect("keys").access_key_id, "one");
+        assert_eq!(
+            files
+                .keys(start + Duration::from_secs(9))
+                .expect("keys")
+                .access_key_id,
+            "one"
+        );
         let rotated = files.keys(start + READ_AGAIN_AFTER).expect("keys");
-        assert_eq!((rotated.access_key_id.as_str(), rotated.session_token.as_deref()), ("two", Some("t")));
+        assert_eq!(
+            (
+                rotated.access_key_id.as_str(),
+                rotated.session_token.as_deref()
+            ),
+            ("two", Some("t"))
+        );
     }
 
     #[test]
@@ -115,8 +137,20 @@ mod tests {
     #[test]
     fn a_missing_or_empty_key_is_named_and_no_value_is_shown() {
         let directory = directory("one", " \n");
-        let error = KeyFiles::new(directory.path().to_owned()).keys(Instant::now()).expect_err("no secret");
+        let error = KeyFiles::new(directory.path().to_owned())
+            .keys(Instant::now())
+            .expect_err("no secret");
         assert!(error.contains("holds no secret_access_key"), "{error}");
-        assert!(!format!("{:?}", Keys { access_key_id: "id".into(), secret_access_key: "hush".into(), session_token: None }).contains("hush"));
+        assert!(
+            !format!(
+                "{:?}",
+                Keys {
+                    access_key_id: "id".into(),
+                    secret_access_key: "hush".into(),
+                    session_token: None
+                }
+            )
+            .contains("hush")
+        );
     }
 }

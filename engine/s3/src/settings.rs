@@ -31,11 +31,15 @@ pub struct S3Settings {
 impl S3Settings {
     /// For messages.
     pub(crate) fn endpoint_name(&self) -> String {
-        self.endpoint.clone().unwrap_or_else(|| format!("https://s3.{}.amazonaws.com", self.region))
+        self.endpoint
+            .clone()
+            .unwrap_or_else(|| format!("https://s3.{}.amazonaws.com", self.region))
     }
 
     pub(crate) fn is_plain_http(&self) -> bool {
-        self.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"))
+        self.endpoint
+            .as_ref()
+            .is_some_and(|endpoint| endpoint.starts_with("http://"))
     }
 }
 
@@ -48,7 +52,9 @@ pub enum OpenError {
     NoBucket,
     #[error("tier2 CA file {} cannot be used ({problem}): give a PEM bundle", path.display())]
     CaFile { path: PathBuf, problem: String },
-    #[error("tier2 endpoint {endpoint} needs certificates to trust and this system has none: set tier2.ca_file")]
+    #[error(
+        "tier2 endpoint {endpoint} needs certificates to trust and this system has none: set tier2.ca_file"
+    )]
     NothingToTrust { endpoint: String },
     #[error("cannot start the threads that talk to tier2")]
     Runtime(#[source] std::io::Error),

@@ -8,8 +8,8 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
-    BehaviorVersion, Credentials, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-    SharedHttpClient, StalledStreamProtectionConfig,
+    BehaviorVersion, Credentials, IdentityCache, Region, RequestChecksumCalculation,
+    ResponseChecksumValidation, SharedHttpClient, StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::put_object::PutObjectOutput;
@@ -59,7 +59,9 @@ impl S3Store {
         if let Some(endpoint) = &settings.endpoint
             && !(endpoint.starts_with("http://") || endpoint.starts_with("https://"))
         {
-            return Err(OpenError::Endpoint { endpoint: endpoint.clone() });
+            return Err(OpenError::Endpoint {
+                endpoint: endpoint.clone(),
+            });
         }
         let http = http_client(&settings)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -69,16 +71,28 @@ impl S3Store {
             .build()
             .map_err(OpenError::Runtime)?;
         let files = KeyFiles::new(settings.credentials_directory.clone());
-        Ok(S3Store { settings, runtime, http, client: Mutex::new(Signing { files, current: None }) })
+        Ok(S3Store {
+            settings,
+            runtime,
+            http,
+            client: Mutex::new(Signing {
+                files,
+                current: None,
+            }),
+        })
     }
 
     /// With the keys of now; a client is made again only when they changed.
     fn client(&self, attempt: &Attempt) -> Result<Client, ObjectError> {
         let mut signing = self.client.lock();
-        let keys = signing
-            .files
-            .keys(Instant::now())
-            .map_err(|cause| ObjectError::AccessDenied { attempt: attempt.clone(), cause })?;
+        let keys =
+            signing
+                .files
+                .keys(Instant::now())
+                .map_err(|cause| ObjectError::AccessDenied {
+                    attempt: attempt.clone(),
+                    cause,
+                })?;
         if let Some((current, client)) = &signing.current
             && *current == keys
         {
@@ -105,7 +119,11 @@ impl S3Store {
             .http_client(self.http.clone())
             .force_path_style(self.settings.addressing == Addressing::Path)
             .retry_config(RetryConfig::disabled())
-            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(CONNECT_TIMEOUT)
+                    .build(),
+            )
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
@@ -116,7 +134,11 @@ impl S3Store {
     }
 
     fn attempt(&self, verb: &'static str, key: &str) -> Attempt {
-        Attempt { verb, key: key.to_owned(), place: self.place() }
+        Attempt {
+            verb,
+            key: key.to_owned(),
+            place: self.place(),
+        }
     }
 
     /// One request with its time limit. `Ok(Err(answer))`: the store, or the way to it, said no.
@@ -132,10 +154,15 @@ impl S3Store {
     {
         let client = self.client(attempt)?;
         let limit = self.limit(body_bytes);
-        let result = self.runtime.block_on(async { tokio::time::timeout(limit, request(client)).await });
+        let result = self
+            .runtime
+            .block_on(async { tokio::time::timeout(limit, request(client)).await });
         let answered = match result {
             Ok(answered) => answered.map_err(answer),
-            Err(_) => Err(Answer::Nothing(format!("no answer within {} s", limit.as_secs_f32()))),
+            Err(_) => Err(Answer::Nothing(format!(
+                "no answer within {} s",
+                limit.as_secs_f32()
+            ))),
         };
         // They may have been rotated just now.
         if let Err(no) = &answered
@@ -147,10 +174,16 @@ impl S3Store {
     }
 
     fn limit(&self, body_bytes: u64) -> Duration {
-        self.settings.request_timeout + PER_MIB * u32::try_from(body_bytes >> 20).unwrap_or(u32::MAX)
+        self.settings.request_timeout
+            + PER_MIB * u32::try_from(body_bytes >> 20).unwrap_or(u32::MAX)
     }
 
-    fn put_once(&self, key: &str, upload: &Upload, condition: Condition<'_>) -> Result<PutOutcome, ObjectError> {
+    fn put_once(
+        &self,
+        key: &str,
+        upload: &Upload,
+        condition: Condition<'_>,
+    ) -> Result<PutOutcome, ObjectError> {
         let attempt = self.attempt("put", key);
         let size_bytes = upload.size_bytes();
         let content_length = i64::try_from(size_bytes).map_err(|_| ObjectError::Refused {
@@ -159,8 +192,10 @@ impl S3Store {
         })?;
         let body = {
             let _runtime = self.runtime.enter();
-            body::of_source(&upload.source)
-                .map_err(|error| ObjectError::Source { attempt: attempt.clone(), cause: error.to_string() })?
+            body::of_source(&upload.source).map_err(|error| ObjectError::Source {
+                attempt: attempt.clone(),
+                cause: error.to_string(),
+            })?
         };
         let answered = self.call(&attempt, size_bytes, |client| {
             let mut request = client
@@ -180,25 +215,42 @@ impl S3Store {
             request.customize().disable_payload_signing().send()
         })?;
         match answered {
-            Ok(output) => Ok(PutOutcome::Created { etag: etag_of(&output) }),
+            Ok(output) => Ok(PutOutcome::Created {
+                etag: etag_of(&output),
+            }),
             Err(no) if no.is_precondition_failed() => Ok(PutOutcome::PreconditionFailed),
-            Err(no) if matches!(condition, Condition::Match(_)) && no.is_missing_key() => Ok(PutOutcome::PreconditionFailed),
+            Err(no) if matches!(condition, Condition::Match(_)) && no.is_missing_key() => {
+                Ok(PutOutcome::PreconditionFailed)
+            }
             Err(no) => Err(no.into_error(attempt)),
         }
     }
 
     /// A body is part of the answer: it is read within the time limit, and a broken one is no answer.
-    fn read(&self, key: &str, range: Option<String>, body_bytes: u64) -> Result<Option<Object>, ObjectError> {
+    fn read(
+        &self,
+        key: &str,
+        range: Option<String>,
+        body_bytes: u64,
+    ) -> Result<Option<Object>, ObjectError> {
         let attempt = self.attempt("get", key);
         let whole = range.is_none();
         let answered = self.call(&attempt, body_bytes, |client| async move {
-            let mut request = client.get_object().bucket(&self.settings.bucket).key(key).set_range(range);
+            let mut request = client
+                .get_object()
+                .bucket(&self.settings.bucket)
+                .key(key)
+                .set_range(range);
             if whole {
                 request = request.checksum_mode(ChecksumMode::Enabled);
             }
             let output = request.send().await?;
             let meta = ObjectMeta {
-                size_bytes: output.content_length().unwrap_or_default().try_into().unwrap_or(0),
+                size_bytes: output
+                    .content_length()
+                    .unwrap_or_default()
+                    .try_into()
+                    .unwrap_or(0),
                 etag: output.e_tag().unwrap_or_default().to_owned(),
                 crc64nvme: output.checksum_crc64_nvme().and_then(decode_crc64),
                 put_id: put_id_of(output.metadata()),
@@ -209,7 +261,10 @@ impl S3Store {
             Ok(answered) => answered,
             Err(no) if no.is_missing_key() => return Ok(None),
             Err(Answer::Service { status: 416, .. }) => {
-                return Err(ObjectError::Corrupt { attempt, cause: "the object ends before the range".into() });
+                return Err(ObjectError::Corrupt {
+                    attempt,
+                    cause: "the object ends before the range".into(),
+                });
             }
             Err(no) => return Err(no.into_error(attempt)),
         };
@@ -223,14 +278,23 @@ impl S3Store {
 
 impl ObjectStore for S3Store {
     fn place(&self) -> String {
-        format!("{} bucket {}", self.settings.endpoint_name(), self.settings.bucket)
+        format!(
+            "{} bucket {}",
+            self.settings.endpoint_name(),
+            self.settings.bucket
+        )
     }
 
     fn put_if_absent(&self, key: &str, upload: &Upload) -> Result<PutOutcome, ObjectError> {
         self.put_once(key, upload, Condition::Absent)
     }
 
-    fn put_if_match(&self, key: &str, upload: &Upload, etag: &str) -> Result<PutOutcome, ObjectError> {
+    fn put_if_match(
+        &self,
+        key: &str,
+        upload: &Upload,
+        etag: &str,
+    ) -> Result<PutOutcome, ObjectError> {
         self.put_once(key, upload, Condition::Match(etag))
     }
 
@@ -245,24 +309,44 @@ impl ObjectStore for S3Store {
     }
 
     fn get(&self, key: &str) -> Result<Option<Object>, ObjectError> {
-        let Some(object) = self.read(key, None, 0)? else { return Ok(None) };
+        let Some(object) = self.read(key, None, 0)? else {
+            return Ok(None);
+        };
         let found = aof2_core::store::crc64nvme(&object.bytes);
         let is_whole = object.meta.size_bytes == object.bytes.len() as u64;
         if !is_whole || object.meta.crc64nvme.is_some_and(|kept| kept != found) {
-            let cause = format!("{} bytes with checksum {found:016x}, the store says {:?}", object.bytes.len(), object.meta);
-            return Err(ObjectError::Corrupt { attempt: self.attempt("get", key), cause });
+            let cause = format!(
+                "{} bytes with checksum {found:016x}, the store says {:?}",
+                object.bytes.len(),
+                object.meta
+            );
+            return Err(ObjectError::Corrupt {
+                attempt: self.attempt("get", key),
+                cause,
+            });
         }
         Ok(Some(object))
     }
 
     fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Option<Bytes>, ObjectError> {
-        let Some(last) = length.checked_sub(1).and_then(|last| offset.checked_add(last)) else {
+        let Some(last) = length
+            .checked_sub(1)
+            .and_then(|last| offset.checked_add(last))
+        else {
             return Ok(self.head(key)?.map(|_| Bytes::new()));
         };
-        let Some(object) = self.read(key, Some(format!("bytes={offset}-{last}")), length)? else { return Ok(None) };
+        let Some(object) = self.read(key, Some(format!("bytes={offset}-{last}")), length)? else {
+            return Ok(None);
+        };
         if object.bytes.len() as u64 != length {
-            let cause = format!("{} bytes came back for {offset}+{length}", object.bytes.len());
-            return Err(ObjectError::Corrupt { attempt: self.attempt("get", key), cause });
+            let cause = format!(
+                "{} bytes came back for {offset}+{length}",
+                object.bytes.len()
+            );
+            return Err(ObjectError::Corrupt {
+                attempt: self.attempt("get", key),
+                cause,
+            });
         }
         Ok(Some(object.bytes))
     }
@@ -270,11 +354,20 @@ impl ObjectStore for S3Store {
     fn head(&self, key: &str) -> Result<Option<ObjectMeta>, ObjectError> {
         let attempt = self.attempt("head", key);
         let answered = self.call(&attempt, 0, |client| {
-            client.head_object().bucket(&self.settings.bucket).key(key).checksum_mode(ChecksumMode::Enabled).send()
+            client
+                .head_object()
+                .bucket(&self.settings.bucket)
+                .key(key)
+                .checksum_mode(ChecksumMode::Enabled)
+                .send()
         })?;
         match answered {
             Ok(output) => Ok(Some(ObjectMeta {
-                size_bytes: output.content_length().unwrap_or_default().try_into().unwrap_or(0),
+                size_bytes: output
+                    .content_length()
+                    .unwrap_or_default()
+                    .try_into()
+                    .unwrap_or(0),
                 etag: output.e_tag().unwrap_or_default().to_owned(),
                 crc64nvme: output.checksum_crc64_nvme().and_then(decode_crc64),
                 put_id: put_id_of(output.metadata()),
@@ -290,7 +383,10 @@ impl ObjectStore for S3Store {
         let mut continuation: Option<String> = None;
         loop {
             let answered = self.call(&attempt, 0, |client| {
-                let request = client.list_objects_v2().bucket(&self.settings.bucket).prefix(prefix);
+                let request = client
+                    .list_objects_v2()
+                    .bucket(&self.settings.bucket)
+                    .prefix(prefix);
                 match &continuation {
                     Some(token) => request.continuation_token(token),
                     None => request.set_start_after(start_after.map(str::to_owned)),
@@ -298,7 +394,11 @@ impl ObjectStore for S3Store {
                 .send()
             })?;
             let page = answered.map_err(|no| no.into_error(attempt.clone()))?;
-            keys.extend(page.contents().iter().filter_map(|object| object.key().map(str::to_owned)));
+            keys.extend(
+                page.contents()
+                    .iter()
+                    .filter_map(|object| object.key().map(str::to_owned)),
+            );
             continuation = page.next_continuation_token().map(str::to_owned);
             match (page.is_truncated().unwrap_or(false), &continuation) {
                 (true, Some(_)) => {}
@@ -317,8 +417,13 @@ impl ObjectStore for S3Store {
 
     fn delete(&self, key: &str) -> Result<(), ObjectError> {
         let attempt = self.attempt("delete", key);
-        let answered =
-            self.call(&attempt, 0, |client| client.delete_object().bucket(&self.settings.bucket).key(key).send())?;
+        let answered = self.call(&attempt, 0, |client| {
+            client
+                .delete_object()
+                .bucket(&self.settings.bucket)
+                .key(key)
+                .send()
+        })?;
         match answered {
             Ok(_) => Ok(()),
             Err(no) if no.is_missing_key() => Ok(()),
@@ -332,9 +437,14 @@ fn http_client(settings: &S3Settings) -> Result<SharedHttpClient, OpenError> {
     if settings.is_plain_http() {
         return Ok(builder.build_http());
     }
-    let context = TlsContext::builder().with_trust_store(trust_store(settings)?).build();
+    let context = TlsContext::builder()
+        .with_trust_store(trust_store(settings)?)
+        .build();
     let context = context.map_err(|error| ca_problem(settings, error.to_string()))?;
-    Ok(builder.tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(context).build_https())
+    Ok(builder
+        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .tls_context(context)
+        .build_https())
 }
 
 // Read once, like the store's other settings.
@@ -348,16 +458,31 @@ fn trust_store(settings: &S3Settings) -> Result<TrustStore, OpenError> {
         return Ok(TrustStore::empty().with_pem_certificate(pem));
     }
     // An image of one binary has none, and the SDK would find out in the middle of the first request.
-    let system = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
-    let from_environment = ["SSL_CERT_FILE", "SSL_CERT_DIR"].iter().any(|name| std::env::var_os(name).is_some());
-    if !from_environment && !system.iter().any(|path| std::path::Path::new(path).exists()) {
-        return Err(OpenError::NothingToTrust { endpoint: settings.endpoint_name() });
+    let system = [
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/pki/tls/certs/ca-bundle.crt",
+        "/etc/ssl/cert.pem",
+    ];
+    let from_environment = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some());
+    if !from_environment
+        && !system
+            .iter()
+            .any(|path| std::path::Path::new(path).exists())
+    {
+        return Err(OpenError::NothingToTrust {
+            endpoint: settings.endpoint_name(),
+        });
     }
     Ok(TrustStore::empty().with_native_roots(true))
 }
 
 fn ca_problem(settings: &S3Settings, problem: String) -> OpenError {
-    OpenError::CaFile { path: settings.ca_file.clone().unwrap_or_default(), problem }
+    OpenError::CaFile {
+        path: settings.ca_file.clone().unwrap_or_default(),
+        problem,
+    }
 }
 
 /// The SDK compares the body with the checksum that the store keeps; a difference is damage, anything else a broken connection.
@@ -365,11 +490,17 @@ fn body_error(attempt: Attempt, error: &(dyn std::error::Error + 'static)) -> Ob
     let mut cause = Some(error);
     while let Some(error) = cause {
         if error.to_string().to_ascii_lowercase().contains("checksum") {
-            return ObjectError::Corrupt { attempt, cause: "the body differs from the checksum that the store keeps".into() };
+            return ObjectError::Corrupt {
+                attempt,
+                cause: "the body differs from the checksum that the store keeps".into(),
+            };
         }
         cause = error.source();
     }
-    ObjectError::Unknown { attempt, cause: format!("the body broke off: {error}") }
+    ObjectError::Unknown {
+        attempt,
+        cause: format!("the body broke off: {error}"),
+    }
 }
 
 fn etag_of(output: &PutObjectOutput) -> String {
@@ -386,7 +517,9 @@ fn encode_crc64(crc: u64) -> String {
 }
 
 fn decode_crc64(text: &str) -> Option<u64> {
-    let bytes: [u8; 8] = aws_smithy_types::base64::decode(text).ok()?.try_into().ok()?;
+    let bytes: [u8; 8] = aws_smithy_types::base64::decode(text)
+        .ok()?
+        .try_into()
+        .ok()?;
     Some(u64::from_be_bytes(bytes))
 }
-

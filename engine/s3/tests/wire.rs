@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aof2_core::store::conditional::{Creation, create};
-use aof2_core::store::{ObjectError, ObjectStore, PutOutcome, Source, Upload, crc64nvme, probe, suite};
+use aof2_core::store::{
+    ObjectError, ObjectStore, PutOutcome, Source, Upload, crc64nvme, probe, suite,
+};
 use aof2_s3::{S3Settings, S3Store};
 use bytes::Bytes;
 use common::{ACCESS_KEY, SECRET_KEY, free_address, server, write_credentials};
@@ -44,11 +46,17 @@ fn a_listing_goes_on_over_its_pages() {
     let keys: Vec<String> = (0..1234).map(|n| format!("many/{n:06}")).collect();
     std::thread::scope(|scope| {
         for part in keys.chunks(310) {
-            scope.spawn(|| part.iter().for_each(|key| drop(store.put(key, &upload("x", "p")).expect("put"))));
+            scope.spawn(|| {
+                part.iter()
+                    .for_each(|key| drop(store.put(key, &upload("x", "p")).expect("put")))
+            });
         }
     });
     assert_eq!(store.list("many/", None).expect("listed"), keys);
-    assert_eq!(store.list("many/", Some(&keys[1100])).expect("listed"), keys[1101..]);
+    assert_eq!(
+        store.list("many/", Some(&keys[1100])).expect("listed"),
+        keys[1101..]
+    );
 }
 
 /// Bytes that are made when they are read, and that may lie once.
@@ -63,7 +71,10 @@ impl Source for Pattern {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
-        if self.fails_at.is_some_and(|at| (offset..offset + buffer.len() as u64).contains(&at)) {
+        if self
+            .fails_at
+            .is_some_and(|at| (offset..offset + buffer.len() as u64).contains(&at))
+        {
             return Err(std::io::Error::other("the disk is gone"));
         }
         for (at, byte) in (offset..).zip(buffer) {
@@ -76,16 +87,41 @@ impl Source for Pattern {
 #[test]
 fn a_large_body_is_streamed_and_its_checksum_kept_by_the_store() {
     let store = server().store();
-    let source = Pattern { size_bytes: (9 << 20) + 12_345, fails_at: None };
+    let source = Pattern {
+        size_bytes: (9 << 20) + 12_345,
+        fails_at: None,
+    };
     let crc = aof2_core::store::crc64nvme_of(&source).expect("a checksum");
-    let large = Upload { crc64nvme: crc, source: Arc::new(source), put_id: "large".into() };
-    assert!(matches!(store.put_if_absent("large", &large).expect("put"), PutOutcome::Created { .. }));
+    let large = Upload {
+        crc64nvme: crc,
+        source: Arc::new(source),
+        put_id: "large".into(),
+    };
+    assert!(matches!(
+        store.put_if_absent("large", &large).expect("put"),
+        PutOutcome::Created { .. }
+    ));
     let meta = store.head("large").expect("head").expect("there");
-    assert_eq!((meta.size_bytes, meta.crc64nvme, meta.put_id.as_deref()), ((9 << 20) + 12_345, Some(crc), Some("large")));
-    assert_eq!(crc64nvme(&store.get("large").expect("get").expect("there").bytes), crc);
+    assert_eq!(
+        (meta.size_bytes, meta.crc64nvme, meta.put_id.as_deref()),
+        ((9 << 20) + 12_345, Some(crc), Some("large"))
+    );
+    assert_eq!(
+        crc64nvme(&store.get("large").expect("get").expect("there").bytes),
+        crc
+    );
     let mut expected = vec![0; 70_000];
-    large.source.read_at(5_000_000, &mut expected).expect("read");
-    assert_eq!(store.get_range("large", 5_000_000, 70_000).expect("range").expect("there"), expected);
+    large
+        .source
+        .read_at(5_000_000, &mut expected)
+        .expect("read");
+    assert_eq!(
+        store
+            .get_range("large", 5_000_000, 70_000)
+            .expect("range")
+            .expect("there"),
+        expected
+    );
 }
 
 #[test]
@@ -93,7 +129,10 @@ fn a_large_body_that_differs_from_its_checksum_is_refused() {
     let store = server().store();
     let wrong = Upload {
         crc64nvme: 1,
-        source: Arc::new(Pattern { size_bytes: 6 << 20, fails_at: None }),
+        source: Arc::new(Pattern {
+            size_bytes: 6 << 20,
+            fails_at: None,
+        }),
         put_id: "wrong".into(),
     };
     let error = store.put_if_absent("wrong", &wrong).expect_err("refused");
@@ -104,9 +143,18 @@ fn a_large_body_that_differs_from_its_checksum_is_refused() {
 #[test]
 fn a_source_that_breaks_off_leaves_no_object() {
     let store = server().store();
-    let source = Pattern { size_bytes: 6 << 20, fails_at: Some(5 << 20) };
-    let broken = Upload { crc64nvme: 1, source: Arc::new(source), put_id: "broken".into() };
-    store.put_if_absent("broken", &broken).expect_err("broke off");
+    let source = Pattern {
+        size_bytes: 6 << 20,
+        fails_at: Some(5 << 20),
+    };
+    let broken = Upload {
+        crc64nvme: 1,
+        source: Arc::new(source),
+        put_id: "broken".into(),
+    };
+    store
+        .put_if_absent("broken", &broken)
+        .expect_err("broke off");
     assert_eq!(store.head("broken").expect("head"), None);
 }
 
@@ -120,9 +168,19 @@ fn a_create_met_by_our_own_object_is_ours_and_by_anothers_is_taken() {
         let creation = create(&store, "k", &mine, &suite::test_retries(), 3).expect("an outcome");
         assert!(matches!(creation, Creation::Ours { .. }), "{creation:?}");
     }
-    let rival = create(&store, "k", &upload("other", "b"), &suite::test_retries(), 3).expect("an outcome");
+    let rival = create(
+        &store,
+        "k",
+        &upload("other", "b"),
+        &suite::test_retries(),
+        3,
+    )
+    .expect("an outcome");
     assert!(matches!(rival, Creation::Taken(_)), "{rival:?}");
-    assert_eq!(store.get("k").expect("get").expect("there").bytes, Bytes::from_static(b"mine"));
+    assert_eq!(
+        store.get("k").expect("get").expect("there").bytes,
+        Bytes::from_static(b"mine")
+    );
 }
 
 /// Forwards to the server and, while told to, cuts the connection instead of passing an answer on.
@@ -133,10 +191,14 @@ fn lossy_proxy(target: String, lost_answers: usize) -> String {
         let mut left = lost_answers;
         for client in listener.incoming() {
             let Ok(mut client) = client else { return };
-            let mut upstream = std::net::TcpStream::connect(target.trim_start_matches("http://")).expect("the server");
+            let mut upstream = std::net::TcpStream::connect(target.trim_start_matches("http://"))
+                .expect("the server");
             let loses = left > 0;
             left = left.saturating_sub(1);
-            let (mut from_client, mut to_server) = (client.try_clone().expect("clone"), upstream.try_clone().expect("clone"));
+            let (mut from_client, mut to_server) = (
+                client.try_clone().expect("clone"),
+                upstream.try_clone().expect("clone"),
+            );
             std::thread::spawn(move || std::io::copy(&mut from_client, &mut to_server));
             std::thread::spawn(move || {
                 let mut buffer = [0; 4096];
@@ -156,15 +218,35 @@ fn lossy_proxy(target: String, lost_answers: usize) -> String {
 fn an_answer_lost_on_the_wire_is_unknown_and_then_found_to_be_ours() {
     let bucket = server().new_bucket();
     let endpoint = lossy_proxy(server().endpoint.clone(), 1);
-    let store = S3Store::open(S3Settings { endpoint: Some(endpoint), ..server().settings(&bucket) }).expect("opens");
+    let store = S3Store::open(S3Settings {
+        endpoint: Some(endpoint),
+        ..server().settings(&bucket)
+    })
+    .expect("opens");
     let mine = upload("mine", "a");
-    let error = store.put_if_absent("k", &mine).expect_err("the answer is lost");
+    let error = store
+        .put_if_absent("k", &mine)
+        .expect_err("the answer is lost");
     assert!(matches!(error, ObjectError::Unknown { .. }), "{error}");
-    assert_eq!(store.get("k").expect("get").expect("it landed").bytes, Bytes::from_static(b"mine"));
+    assert_eq!(
+        store.get("k").expect("get").expect("it landed").bytes,
+        Bytes::from_static(b"mine")
+    );
 
     let endpoint = lossy_proxy(server().endpoint.clone(), 1);
-    let store = S3Store::open(S3Settings { endpoint: Some(endpoint), ..server().settings(&bucket) }).expect("opens");
-    let creation = create(&store, "k2", &upload("mine", "b"), &suite::test_retries(), 3).expect("an outcome");
+    let store = S3Store::open(S3Settings {
+        endpoint: Some(endpoint),
+        ..server().settings(&bucket)
+    })
+    .expect("opens");
+    let creation = create(
+        &store,
+        "k2",
+        &upload("mine", "b"),
+        &suite::test_retries(),
+        3,
+    )
+    .expect("an outcome");
     assert!(matches!(creation, Creation::Ours { .. }), "{creation:?}");
 }
 
@@ -177,9 +259,15 @@ fn a_server_that_never_answers_is_unknown_after_the_time_limit() {
         request_timeout: Duration::from_millis(300),
         ..server().settings("b")
     };
-    let error = S3Store::open(settings).expect("opens").put_if_absent("k", &upload("x", "a")).expect_err("no answer");
+    let error = S3Store::open(settings)
+        .expect("opens")
+        .put_if_absent("k", &upload("x", "a"))
+        .expect_err("no answer");
     assert!(matches!(error, ObjectError::Unknown { .. }), "{error}");
-    assert!(error.to_string().contains("no answer within 0.3 s"), "{error}");
+    assert!(
+        error.to_string().contains("no answer within 0.3 s"),
+        "{error}"
+    );
 }
 
 // --- bad input, and what is said
@@ -188,13 +276,21 @@ fn a_server_that_never_answers_is_unknown_after_the_time_limit() {
 fn a_missing_bucket_is_named_with_its_remedy() {
     let store = S3Store::open(server().settings("no-such-bucket")).expect("opens");
     for error in [
-        store.put_if_absent("k", &upload("x", "a")).expect_err("no bucket"),
+        store
+            .put_if_absent("k", &upload("x", "a"))
+            .expect_err("no bucket"),
         store.list("", None).expect_err("no bucket"),
     ] {
         assert_eq!(error.reason(), "BucketMissing", "{error}");
         let text = error.to_string();
-        assert!(text.contains("bucket no-such-bucket") && text.contains(&server().endpoint), "{text}");
-        assert!(text.contains("create it or correct spec.tier2.bucket"), "{text}");
+        assert!(
+            text.contains("bucket no-such-bucket") && text.contains(&server().endpoint),
+            "{text}"
+        );
+        assert!(
+            text.contains("create it or correct spec.tier2.bucket"),
+            "{text}"
+        );
     }
 }
 
@@ -202,15 +298,26 @@ fn a_missing_bucket_is_named_with_its_remedy() {
 fn wrong_credentials_are_told_without_showing_them() {
     let folder = tempfile::tempdir().expect("a folder");
     let bucket = server().new_bucket();
-    for (access_key, secret_key) in [(ACCESS_KEY, "wrong-secret-value"), ("unknown-access-key", SECRET_KEY)] {
+    for (access_key, secret_key) in [
+        (ACCESS_KEY, "wrong-secret-value"),
+        ("unknown-access-key", SECRET_KEY),
+    ] {
         write_credentials(folder.path(), access_key, secret_key);
-        let settings = S3Settings { credentials_directory: folder.path().to_owned(), ..server().settings(&bucket) };
+        let settings = S3Settings {
+            credentials_directory: folder.path().to_owned(),
+            ..server().settings(&bucket)
+        };
         let store = S3Store::open(settings).expect("opens");
-        let error = store.put_if_absent("k", &upload("x", "a")).expect_err("refused");
+        let error = store
+            .put_if_absent("k", &upload("x", "a"))
+            .expect_err("refused");
         assert_eq!(error.reason(), "AccessDenied", "{error}");
         let text = format!("{error} {error:?}");
         assert!(text.contains("correct the credentials"), "{text}");
-        assert!(!text.contains(secret_key) && !text.contains(access_key), "{text}");
+        assert!(
+            !text.contains(secret_key) && !text.contains(access_key),
+            "{text}"
+        );
     }
 }
 
@@ -219,9 +326,15 @@ fn credentials_that_were_corrected_are_taken_up_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
     write_credentials(folder.path(), ACCESS_KEY, "wrong");
     let bucket = server().new_bucket();
-    let settings = S3Settings { credentials_directory: folder.path().to_owned(), ..server().settings(&bucket) };
+    let settings = S3Settings {
+        credentials_directory: folder.path().to_owned(),
+        ..server().settings(&bucket)
+    };
     let store = S3Store::open(settings).expect("opens");
-    assert_eq!(store.head("k").expect_err("refused").reason(), "AccessDenied");
+    assert_eq!(
+        store.head("k").expect_err("refused").reason(),
+        "AccessDenied"
+    );
     write_credentials(folder.path(), ACCESS_KEY, SECRET_KEY);
     assert_eq!(store.head("k").expect("head"), None);
 }
@@ -229,41 +342,85 @@ fn credentials_that_were_corrected_are_taken_up_at_once() {
 #[test]
 fn missing_credentials_name_the_directory_and_the_key() {
     let folder = tempfile::tempdir().expect("a folder");
-    let settings = S3Settings { credentials_directory: folder.path().to_owned(), ..server().settings("b") };
-    let error = S3Store::open(settings).expect("opens").head("k").expect_err("no keys");
+    let settings = S3Settings {
+        credentials_directory: folder.path().to_owned(),
+        ..server().settings("b")
+    };
+    let error = S3Store::open(settings)
+        .expect("opens")
+        .head("k")
+        .expect_err("no keys");
     assert_eq!(error.reason(), "AccessDenied");
     let text = error.to_string();
-    assert!(text.contains("holds no access_key_id") && text.contains(&*folder.path().to_string_lossy()), "{text}");
+    assert!(
+        text.contains("holds no access_key_id") && text.contains(&*folder.path().to_string_lossy()),
+        "{text}"
+    );
 }
 
 #[test]
 fn an_endpoint_that_is_down_is_unreachable_and_named() {
     let endpoint = format!("http://{}", free_address());
-    let settings = S3Settings { endpoint: Some(endpoint.clone()), ..server().settings("b") };
-    let error = S3Store::open(settings).expect("opens").put_if_absent("k", &upload("x", "a")).expect_err("down");
-    assert!(matches!(error, ObjectError::Unreachable { .. }), "{error:?}");
+    let settings = S3Settings {
+        endpoint: Some(endpoint.clone()),
+        ..server().settings("b")
+    };
+    let error = S3Store::open(settings)
+        .expect("opens")
+        .put_if_absent("k", &upload("x", "a"))
+        .expect_err("down");
+    assert!(
+        matches!(error, ObjectError::Unreachable { .. }),
+        "{error:?}"
+    );
     let text = error.to_string();
-    assert!(text.contains(&endpoint) && text.contains("check the endpoint"), "{text}");
+    assert!(
+        text.contains(&endpoint) && text.contains("check the endpoint"),
+        "{text}"
+    );
     assert!(text.to_lowercase().contains("refused"), "{text}");
 }
 
 #[test]
 fn an_endpoint_whose_name_does_not_resolve_is_unreachable() {
-    let settings = S3Settings { endpoint: Some("http://no-such-host.invalid:9".into()), ..server().settings("b") };
-    let error = S3Store::open(settings).expect("opens").head("k").expect_err("no such name");
-    assert!(matches!(error, ObjectError::Unreachable { .. }), "{error:?}");
+    let settings = S3Settings {
+        endpoint: Some("http://no-such-host.invalid:9".into()),
+        ..server().settings("b")
+    };
+    let error = S3Store::open(settings)
+        .expect("opens")
+        .head("k")
+        .expect_err("no such name");
+    assert!(
+        matches!(error, ObjectError::Unreachable { .. }),
+        "{error:?}"
+    );
 }
 
 #[test]
 fn settings_that_cannot_work_are_refused_before_any_request() {
-    let refusal = |settings: S3Settings| S3Store::open(settings).err().expect("refused").to_string();
+    let refusal =
+        |settings: S3Settings| S3Store::open(settings).err().expect("refused").to_string();
     let good = server().settings("b");
-    let text = refusal(S3Settings { endpoint: Some("s3.example.com".into()), ..good.clone() });
+    let text = refusal(S3Settings {
+        endpoint: Some("s3.example.com".into()),
+        ..good.clone()
+    });
     assert!(text.contains("has no scheme"), "{text}");
-    assert!(refusal(S3Settings { bucket: String::new(), ..good.clone() }).contains("bucket is empty"));
+    assert!(
+        refusal(S3Settings {
+            bucket: String::new(),
+            ..good.clone()
+        })
+        .contains("bucket is empty")
+    );
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ca.crt");
-    let secure = S3Settings { endpoint: Some("https://127.0.0.1:1".into()), ca_file: Some(path.clone()), ..good };
+    let secure = S3Settings {
+        endpoint: Some("https://127.0.0.1:1".into()),
+        ca_file: Some(path.clone()),
+        ..good
+    };
     assert!(refusal(secure.clone()).contains("ca.crt cannot be used"));
     std::fs::write(&path, "not a certificate").expect("written");
     assert!(refusal(secure).contains("holds no certificate"));
@@ -273,6 +430,8 @@ fn settings_that_cannot_work_are_refused_before_any_request() {
 fn a_key_that_lies_below_an_object_is_refused_and_not_repeated() {
     let store = server().store();
     store.put("a", &upload("x", "p")).expect("put");
-    let error = store.put_if_absent("a/b", &upload("x", "p")).expect_err("versitygw keeps keys as files");
+    let error = store
+        .put_if_absent("a/b", &upload("x", "p"))
+        .expect_err("versitygw keeps keys as files");
     assert!(matches!(error, ObjectError::Refused { .. }), "{error}");
 }

@@ -1,5 +1,6 @@
 //! Gives the machine its facts and does what it says. Admission is opened and closed under the machine's lock, so that it never
-//! disagrees with the phase; sealing, which takes long, happens outside of it.
+//! disagrees with the phase. Sealing has a thread of its own: it may wait for a disk for ever, and no bound of the drain may wait
+//! for it.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -47,6 +48,7 @@ struct Inner {
     is_terminating: bool,
     is_stopping: bool,
     wants_seal: bool,
+    is_sealing: bool,
     seal_failure: Option<String>,
 }
 
@@ -60,6 +62,7 @@ impl Drain {
             is_terminating: false,
             is_stopping: false,
             wants_seal: false,
+            is_sealing: false,
             seal_failure: None,
         });
         let shared = Arc::new(Shared {
@@ -116,7 +119,7 @@ impl Drop for Drain {
 }
 
 impl Shared {
-    fn drive(&self) {
+    fn drive(self: &Arc<Self>) {
         let mut sealed_at: Option<Instant> = None;
         loop {
             // Before the lock: it may take a while with many streams.
@@ -130,13 +133,10 @@ impl Shared {
                 machine::step(state, facts, || SystemRng.uuid().to_string())
             });
             let is_due = sealed_at.is_none_or(|at| now.saturating_duration_since(at) >= SEAL_EVERY);
-            if inner.wants_seal && is_due {
+            if inner.wants_seal && !inner.is_sealing && is_due {
                 inner.wants_seal = false;
-                drop(inner);
-                let sealed = self.port.seal(None);
-                sealed_at = Some(self.port.clock().monotonic());
-                self.inner.lock().seal_failure = sealed.err().map(|error| error.to_string());
-                continue;
+                sealed_at = Some(now);
+                self.start_seal(&mut inner);
             }
             match (&inner.state, inner.wants_seal) {
                 (State::Open(_), false) => self.changed.wait(&mut inner),
@@ -144,6 +144,21 @@ impl Shared {
                     self.changed.wait_for(&mut inner, LOOK_EVERY);
                 }
             }
+        }
+    }
+
+    fn start_seal(self: &Arc<Self>, inner: &mut Inner) {
+        let sealing = self.clone();
+        let started = spawn("drain-seal", move || {
+            let sealed = sealing.port.seal(None);
+            let mut inner = sealing.inner.lock();
+            inner.is_sealing = false;
+            inner.seal_failure = sealed.err().map(|error| error.to_string());
+            sealing.changed.notify_all();
+        });
+        match started {
+            Ok(_) => inner.is_sealing = true,
+            Err(error) => inner.seal_failure = Some(format!("no thread to seal with: {error}")),
         }
     }
 

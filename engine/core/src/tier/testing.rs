@@ -33,6 +33,7 @@ struct State {
     superseded: Vec<(String, u64)>,
     refuses_commits: bool,
     when_closing: Option<Box<dyn FnOnce() + Send>>,
+    seals_hang: bool,
 }
 
 #[derive(Default)]
@@ -71,6 +72,11 @@ impl ModelPort {
         let stream = state.streams.entry(stream.into()).or_default();
         stream.acked += 1;
         stream.active.push(payload.to_vec());
+    }
+
+    /// Seals wait for a disk that does not come back, until told otherwise.
+    pub fn hang_seals(&self, hang: bool) {
+        self.state.lock().seals_hang = hang;
     }
 
     /// Runs once, when admission is closed next.
@@ -262,6 +268,9 @@ impl Port for ModelPort {
     }
 
     fn seal(&self, only: Option<&str>) -> Result<(), StoreError> {
+        while self.state.lock().seals_hang {
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
         let mut state = self.state.lock();
         let mut sealed = Vec::new();
         for (name, stream) in &mut state.streams {

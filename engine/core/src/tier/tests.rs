@@ -641,6 +641,26 @@ fn tier_2_that_goes_down_while_closing_reopens_admission_at_the_bound() {
 }
 
 #[test]
+fn a_seal_that_hangs_does_not_hold_up_the_bound() {
+    let world = World::new();
+    let tiers = world.tiers();
+    assert!(world.port.append("a", b"x"));
+    world.port.hang_seals(true);
+    tiers.drain().begin(DrainRequest {
+        upload_timeout: Duration::from_millis(200),
+        ..PATIENT
+    });
+    until("it reopened", || phase_of(&tiers) == DrainPhase::Open);
+    assert_eq!(
+        tiers.drain().status().reason,
+        Some(DrainReason::UploadTimeout)
+    );
+    world.port.hang_seals(false);
+    tiers.drain().begin(PATIENT);
+    until("it is drained", || phase_of(&tiers) == DrainPhase::Drained);
+}
+
+#[test]
 fn an_append_that_was_in_flight_when_admission_closed_is_uploaded_before_the_token() {
     let world = World::new();
     let tiers = world.tiers();

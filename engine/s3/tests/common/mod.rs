@@ -47,7 +47,13 @@ impl Server {
                 .args(["-c", GUARD, "guard"])
                 .arg(folder.path())
                 .arg(&binary)
-                .args(["-q", "--port", &address.to_string(), "posix", "--disableotmp"])
+                .args([
+                    "-q",
+                    "--port",
+                    &address.to_string(),
+                    "posix",
+                    "--disableotmp",
+                ])
                 .arg(&directory)
                 .env("ROOT_ACCESS_KEY", ACCESS_KEY)
                 .env("ROOT_SECRET_KEY", SECRET_KEY)
@@ -58,7 +64,13 @@ impl Server {
                 .unwrap_or_else(|error| panic!("cannot start {}: {error}", binary.display()));
             if answers(address) {
                 let endpoint = format!("http://{address}");
-                return Server { endpoint, directory, credentials, guard, _folder: folder };
+                return Server {
+                    endpoint,
+                    directory,
+                    credentials,
+                    guard,
+                    _folder: folder,
+                };
             }
         }
         panic!("{} does not answer on any port", binary.display());
@@ -104,14 +116,19 @@ pub fn write_credentials(directory: &Path, access_key: &str, secret_key: &str) {
 
 /// An address where nobody listens.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).expect("a free port")
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
 }
 
 fn binary() -> PathBuf {
     let named = std::env::var_os("AOF2_VERSITYGW").map(PathBuf::from);
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-    let binary = named.or_else(|| cache.map(|cache| cache.join("aof2/bin/versitygw"))).expect("HOME is set");
+    let cache =
+        cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+    let binary = named
+        .or_else(|| cache.map(|cache| cache.join("aof2/bin/versitygw")))
+        .expect("HOME is set");
     assert!(
         binary.is_file(),
         "these tests need the S3 server versitygw at {}: run `cargo xtask test`, which builds it first, or name one in AOF2_VERSITYGW",

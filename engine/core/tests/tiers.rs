@@ -1,0 +1,397 @@
+//! The real store with its tiers over a Tier 2 in memory: what was acknowledged is what comes back out of the objects.
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use aof2_core::config::MIB;
+use aof2_core::drain::{DrainPhase, DrainReason, DrainRequest};
+use aof2_core::store::claim::{Address, ClusterName};
+use aof2_core::store::memory::MemoryStore;
+use aof2_core::store::{StreamClaims, Tier2, suite};
+use aof2_core::tier::Tiers;
+use aof2_core::{AppendError, Claims, Identity, OpenError, OpenOptions, SegmentState, Store};
+use aof2_format::Seed;
+use aof2_format::names::{KeyPrefix, ObjectKey};
+use aof2_format::record_batch;
+use aof2_format::segment::{DATA_OFFSET, SegmentHeader};
+use common::{CLUSTER, durable, eventually, read_all, small_config};
+
+const PATIENT: DrainRequest = DrainRequest {
+    ttl: Duration::from_secs(60),
+    upload_timeout: Duration::from_secs(60),
+    drain_timeout: Duration::from_secs(60),
+};
+
+struct Node {
+    store: Store,
+    tiers: Tiers,
+}
+
+fn prefix() -> KeyPrefix {
+    KeyPrefix::new("p/").expect("a prefix")
+}
+
+fn try_node(memory: &Arc<MemoryStore>, directory: &Path, name: &str) -> Result<Node, OpenError> {
+    let tier2 = Tier2::new(
+        memory.clone(),
+        prefix(),
+        suite::test_policy(),
+        Arc::new(aof2_core::io::SystemClock),
+        Arc::new(aof2_core::io::SystemRng),
+    );
+    let cluster = ClusterName {
+        namespace: "default".into(),
+        name: "orders".into(),
+    };
+    let claims = Arc::new(StreamClaims::new(
+        Arc::new(tier2),
+        cluster,
+        Address(format!("{name}.orders")),
+    ));
+    let mut config = small_config(directory);
+    config.tier2.claim_check = Duration::from_millis(50);
+    let identity = Identity {
+        cluster_id: CLUSTER.to_owned(),
+        node: name.to_owned(),
+    };
+    let mut options = OpenOptions::new(config.clone(), identity);
+    options.claims = Some(claims.clone() as Arc<dyn Claims>);
+    let store = Store::open(options)?;
+    let tiers =
+        Tiers::start(Arc::new(store.clone()), Some(claims), &config).expect("threads start");
+    Ok(Node { store, tiers })
+}
+
+fn node(memory: &Arc<MemoryStore>, directory: &Path, name: &str) -> Node {
+    try_node(memory, directory, name).expect("the directory opens")
+}
+
+impl Node {
+    fn stop(self) {
+        self.tiers.stop();
+        self.store.close().expect("closes");
+    }
+
+    fn drain(&self) {
+        self.tiers.drain().begin(PATIENT);
+        eventually("the drain", || {
+            self.tiers.drain().status().phase == DrainPhase::Drained
+        });
+    }
+}
+
+/// Every payload of a stream, read from nothing but the bucket, in order of sequence.
+fn payloads_in_bucket(memory: &MemoryStore, stream: &str) -> Vec<Vec<u8>> {
+    let mut payloads = Vec::new();
+    for key in memory.keys() {
+        let Some(ObjectKey::Segment {
+            stream: of,
+            segment,
+        }) = ObjectKey::parse(&prefix(), &key)
+        else {
+            continue;
+        };
+        if of.as_str() != stream {
+            continue;
+        }
+        assert_eq!(
+            segment.base_sequence,
+            payloads.len() as u64,
+            "{key} goes on where the one before ends"
+        );
+        let warm = memory.bytes_of(&key).expect("listed");
+        let bytes = zstd::stream::decode_all(&warm[..]).expect("zstd");
+        let seed = Seed::new(
+            SegmentHeader::decode(&bytes)
+                .expect("a segment")
+                .stream_salt,
+        );
+        let mut offset = DATA_OFFSET as usize;
+        while offset < bytes.len() {
+            let batch = record_batch::decode(&bytes[offset..], seed).expect("a batch");
+            assert_eq!(batch.base_sequence(), payloads.len() as u64);
+            payloads.extend(batch.payloads().map(<[u8]>::to_vec));
+            offset += batch.batch_bytes();
+        }
+    }
+    payloads
+}
+
+#[test]
+fn a_drain_under_load_leaves_every_acknowledged_record_in_the_bucket() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node(&memory, folder.path(), "orders-0");
+    let acknowledged: Vec<Vec<Vec<u8>>> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..4)
+            .map(|writer| {
+                let store = &node.store;
+                scope.spawn(move || {
+                    let mut acknowledged = Vec::new();
+                    loop {
+                        let payload = format!(
+                            "writer {writer} record {} {}",
+                            acknowledged.len(),
+                            "x".repeat(2000)
+                        )
+                        .into_bytes();
+                        match durable(store, &format!("s-{writer}"), &payload) {
+                            Ok(_) => acknowledged.push(payload),
+                            Err(AppendError::Draining { .. }) => return acknowledged,
+                            Err(other) => panic!("{other}"),
+                        }
+                    }
+                })
+            })
+            .collect();
+        eventually("some records", || {
+            node.store
+                .watermarks()
+                .iter()
+                .filter(|mark| mark.acked > 50)
+                .count()
+                == 4
+        });
+        node.drain();
+        writers
+            .into_iter()
+            .map(|writer| writer.join().expect("no panic"))
+            .collect()
+    });
+    for (writer, acknowledged) in acknowledged.iter().enumerate() {
+        assert!(acknowledged.len() > 50);
+        let stream = format!("s-{writer}");
+        assert_eq!(
+            &payloads_in_bucket(&memory, &stream),
+            acknowledged,
+            "{stream}"
+        );
+    }
+    for mark in node.store.watermarks() {
+        assert_eq!(
+            (mark.acked, mark.unsealed_bytes),
+            (mark.sealed_uploaded, 0),
+            "{}",
+            mark.stream
+        );
+    }
+    let segments = node.store.segments("s-0").expect("there");
+    assert!(
+        segments
+            .iter()
+            .all(|segment| segment.state == SegmentState::Uploaded && segment.key.is_some())
+    );
+    node.stop();
+}
+
+#[test]
+fn segments_that_roll_under_load_go_up_by_themselves_in_order() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node(&memory, folder.path(), "orders-0");
+    let payload = vec![7; 60_000];
+    for _ in 0..100 {
+        durable(&node.store, "a", &payload).expect("acknowledged");
+    }
+    // Segments of 1 MiB: at least five are full.
+    eventually("full segments in the bucket", || {
+        payloads_in_bucket(&memory, "a").len() >= 85
+    });
+    assert_eq!(node.store.watermarks()[0].acked, 100);
+    node.stop();
+}
+
+#[test]
+fn what_was_not_uploaded_before_a_restart_is_uploaded_after_it_and_nothing_twice() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let first = node(&memory, folder.path(), "orders-0");
+    durable(&first.store, "a", b"one").expect("acknowledged");
+    first.store.seal(None).expect("sealed");
+    eventually("the first upload", || {
+        payloads_in_bucket(&memory, "a").len() == 1
+    });
+    memory.set_unreachable(true);
+    durable(&first.store, "a", b"two").expect("acknowledged with Tier 2 down");
+    first.store.seal(None).expect("sealed");
+    first.stop();
+
+    // Still down: the volume goes on.
+    let second = node(&memory, folder.path(), "orders-0");
+    durable(&second.store, "a", b"three").expect("acknowledged with Tier 2 down");
+    let refused = durable(&second.store, "new", b"x").expect_err("no claim");
+    assert!(
+        matches!(refused, AppendError::ClaimPending { .. }),
+        "{refused}"
+    );
+    assert_eq!(
+        second
+            .tiers
+            .tier2_status()
+            .expect("Tier 2")
+            .unconfirmed_claims,
+        1
+    );
+    memory.heal();
+    second.store.seal(None).expect("sealed");
+    let expected = ["one", "two", "three"].map(|text| text.as_bytes().to_vec());
+    eventually("the rest", || payloads_in_bucket(&memory, "a") == expected);
+    durable(&second.store, "new", b"x").expect("claimed now");
+    assert_eq!(
+        second
+            .tiers
+            .tier2_status()
+            .expect("Tier 2")
+            .mover
+            .uploaded_segments,
+        2
+    );
+    assert_eq!(read_all(&second.store, "a").len(), 3);
+    second.stop();
+}
+
+#[test]
+fn another_node_is_told_who_owns_a_stream_and_a_lost_volume_is_refused() {
+    let (mine, theirs, fresh) = (
+        tempfile::tempdir(),
+        tempfile::tempdir(),
+        tempfile::tempdir(),
+    );
+    let [mine, theirs, fresh] = [mine, theirs, fresh].map(|folder| folder.expect("a folder"));
+    let memory = Arc::new(MemoryStore::new());
+    let owner = node(&memory, mine.path(), "orders-0");
+    durable(&owner.store, "a", b"x").expect("acknowledged");
+    let other = node(&memory, theirs.path(), "orders-1");
+    match durable(&other.store, "a", b"y").expect_err("owned") {
+        AppendError::NotOwner {
+            stream,
+            owner,
+            address,
+        } => {
+            assert_eq!(
+                (stream.as_str(), owner.as_str(), address.as_str()),
+                ("a", "orders-0", "orders-0.orders")
+            );
+        }
+        other => panic!("{other}"),
+    }
+    owner.stop();
+    match try_node(&memory, fresh.path(), "orders-0")
+        .err()
+        .expect("refused")
+    {
+        OpenError::VolumeLost { node, streams } => {
+            assert_eq!((node.as_str(), streams), ("orders-0", vec!["a".to_owned()]))
+        }
+        other => panic!("{other}"),
+    }
+    other.stop();
+}
+
+#[test]
+fn tier_2_down_during_a_drain_reopens_with_the_reason_and_nobody_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node(&memory, folder.path(), "orders-0");
+    durable(&node.store, "a", b"0").expect("acknowledged");
+    memory.set_unreachable(true);
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (store, is_over) = (&node.store, &is_over);
+        let writer = scope.spawn(move || {
+            while !is_over.load(Ordering::Acquire) {
+                durable(store, "a", b"goes on").expect("acknowledged while it holds");
+            }
+        });
+        node.tiers.drain().begin(DrainRequest {
+            upload_timeout: Duration::from_millis(300),
+            ..PATIENT
+        });
+        eventually("the bound", || {
+            node.tiers.drain().status().phase == DrainPhase::Open
+        });
+        is_over.store(true, Ordering::Release);
+        writer.join().expect("nobody is refused");
+    });
+    let status = node.tiers.drain().status();
+    assert_eq!(
+        (status.reason, status.token),
+        (Some(DrainReason::Tier2Unreachable), None)
+    );
+    assert_eq!(&*status.lagging[0].stream, "a");
+    memory.heal();
+    node.drain();
+    assert_eq!(
+        payloads_in_bucket(&memory, "a").len() as u64,
+        node.store.watermarks()[0].acked
+    );
+    node.stop();
+}
+
+#[test]
+fn two_hundred_streams_drain_within_seconds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node(&memory, folder.path(), "orders-0");
+    for stream in 0..200 {
+        durable(
+            &node.store,
+            &format!("s-{stream}"),
+            format!("record of {stream}").as_bytes(),
+        )
+        .expect("acknowledged");
+    }
+    let begun = std::time::Instant::now();
+    node.drain();
+    println!("drained 200 streams in {:?}", begun.elapsed());
+    for stream in 0..200 {
+        assert_eq!(
+            payloads_in_bucket(&memory, &format!("s-{stream}")).len(),
+            1,
+            "s-{stream}"
+        );
+    }
+    node.stop();
+}
+
+#[test]
+fn a_volume_too_full_for_a_warm_file_holds_the_drain_and_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (disk, faults) = aof2_core::io::fault::FaultDisk::new(Arc::new(aof2_core::io::SystemDisk));
+    let memory = Arc::new(MemoryStore::new());
+    let tier2 = suite::test_tier2(memory.clone());
+    let cluster = ClusterName {
+        namespace: "default".into(),
+        name: "orders".into(),
+    };
+    let claims = Arc::new(StreamClaims::new(
+        Arc::new(tier2),
+        cluster,
+        Address("orders-0.orders".into()),
+    ));
+    let config = small_config(folder.path());
+    let mut options = common::options(config.clone());
+    options.disk = disk;
+    options.claims = Some(claims.clone() as Arc<dyn Claims>);
+    let store = Store::open(options).expect("opens");
+    let tiers =
+        Tiers::start(Arc::new(store.clone()), Some(claims), &config).expect("threads start");
+    durable(&store, "a", b"x").expect("acknowledged");
+    faults.report_available(Some(2 * MIB));
+    store.seal(None).expect("sealed from the reserve");
+    eventually("the refusal", || {
+        let failure = tiers.tier2_status().and_then(|status| status.mover.failure);
+        failure.is_some_and(|failure| failure.contains("Tier 1 has 2097152 bytes left"))
+    });
+    faults.report_available(None);
+    tiers.drain().begin(PATIENT);
+    eventually("the drain", || {
+        tiers.drain().status().phase == DrainPhase::Drained
+    });
+    tiers.stop();
+    store.close().expect("closes");
+}
