@@ -193,7 +193,7 @@ pub const KEYS: &[KeySpec] = &[
     user("tier2.upload_concurrency", count(1, 64), Integer(2), Hot, "Uploads that run at the same time."),
     user("tier2.request_timeout", seconds(1, 3_600), Text("30s"), Restart, "Limit of one request to Tier 2."),
     user("tier2.max_attempts", count(1, 100), Integer(5), Restart, "Attempts of an upload before it is reported as failed."),
-    user("journal.file_bytes", bytes(MIB, 4 * GIB), Integer(64 * MIB), Restart, "Size of a prezeroed journal file."),
+    user("journal.file_bytes", bytes(4 * MIB, 4 * GIB), Integer(64 * MIB), Restart, "Size of a prezeroed journal file; a multiple of 4096."),
     user("journal.files", count(2, 1_024), Integer(8), Restart, "Number of journal files."),
     user("checkpoint.journal_bytes", bytes(MIB, 1_024 * GIB), Integer(256 * MIB), Hot, "Journal bytes after which a checkpoint runs."),
     user("checkpoint.interval", seconds(1, 3_600), Text("5s"), Hot, "Time after which a checkpoint runs."),

@@ -8,6 +8,7 @@ use aof2_core::store::retry::RetryPolicy;
 use aof2_core::store::{ObjectStore, Tier2};
 
 use aof2_format::names::KeyPrefix;
+use aof2_s3::{Addressing, OpenError, S3Settings, S3Store};
 
 use super::OpenFailure;
 use crate::config::{Tier2 as Tier2Settings, Tier2Place};
@@ -22,11 +23,33 @@ pub fn connect(settings: &Tier2Settings) -> Result<Tier2, OpenFailure> {
             })?;
             (Arc::new(store), prefix)
         }
-        Tier2Place::S3 { .. } => {
-            return Err(OpenFailure::Config {
-                key: "tier2.bucket".to_string(),
-                message: "this engine was built without an S3 client".to_string(),
-            });
+        Tier2Place::S3 {
+            endpoint,
+            region,
+            bucket,
+            prefix,
+            is_path_style,
+            credentials_directory,
+            ca_file,
+        } => {
+            let store = S3Store::open(S3Settings {
+                endpoint: endpoint.clone(),
+                region: region.clone(),
+                bucket: bucket.clone(),
+                addressing: if *is_path_style {
+                    Addressing::Path
+                } else {
+                    Addressing::VirtualHost
+                },
+                credentials_directory: credentials_directory.clone(),
+                ca_file: ca_file.clone(),
+                request_timeout: settings.request_timeout,
+            })
+            .map_err(|error| OpenFailure::Config {
+                key: key_of(&error).to_string(),
+                message: error.to_string(),
+            })?;
+            (Arc::new(store), prefix)
         }
     };
     let policy = RetryPolicy {
@@ -44,4 +67,14 @@ pub fn connect(settings: &Tier2Settings) -> Result<Tier2, OpenFailure> {
         Arc::new(SystemClock),
         Arc::new(SystemRng),
     ))
+}
+
+/// The key that is to be corrected.
+fn key_of(error: &OpenError) -> &'static str {
+    match error {
+        OpenError::Endpoint { .. } => "tier2.endpoint",
+        OpenError::NoBucket => "tier2.bucket",
+        OpenError::CaFile { .. } | OpenError::NothingToTrust { .. } => "tier2.ca_file",
+        OpenError::Runtime(_) => "tier2",
+    }
 }

@@ -142,7 +142,7 @@ async fn a_configuration_is_validated_with_its_changes_and_the_effective_one_is_
     let engine = home.start().await;
     let admin = engine.admin();
     let verdict = admin
-        .config_validate("[segment]\ntarget_bytes = 2097152\n[journal]\nfile_bytes = 1048576\nfiles = 6\n[checkpoint]\njournal_bytes = 1048576\n", ConfigMode::User)
+        .config_validate("[segment]\ntarget_bytes = 2097152\n[journal]\nfile_bytes = 4194304\nfiles = 6\n[checkpoint]\njournal_bytes = 4194304\n", ConfigMode::User)
         .await
         .expect("a verdict");
     assert!(verdict.valid, "{:?}", verdict.errors);
@@ -155,7 +155,7 @@ async fn a_configuration_is_validated_with_its_changes_and_the_effective_one_is_
         changes,
         [
             ("segment.target_bytes", "1048576", "2097152", Reload::Hot),
-            ("journal.files", "4", "6", Reload::Restart)
+            ("journal.files", "3", "6", Reload::Restart)
         ]
     );
     let verdict = admin

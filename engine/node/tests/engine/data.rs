@@ -4,7 +4,12 @@ use aof2_node::proto::{
     AppendRequest, DescribeRequest, ListStreamsRequest, MAX_MESSAGE_BYTES, ReadRequest, Reason,
     TailRequest,
 };
+use std::time::{Duration, Instant};
+
+use aof2_node::proto::Refused;
+use aof2_node::proto::log_client::LogClient;
 use tokio_stream::StreamExt;
+use tonic::transport::Channel;
 
 use crate::support::{
     DEADLINE, Home, append, append_all, buffered, outcome, payload, read_all, request,
@@ -350,6 +355,33 @@ async fn reading_an_unknown_stream_says_so() {
     );
 }
 
+/// Appends records of `size` bytes until one is refused for good: rolling to the next segment is waited for, as a client does.
+async fn append_until_refused(
+    client: &mut LogClient<Channel>,
+    size: usize,
+    admitted: &mut u64,
+) -> Refused {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        match append(client, request("orders", payload(*admitted, size))).await {
+            Ok(_) => *admitted += 1,
+            Err(refused) if refused.reason() == Reason::WouldBlockRollover => {
+                assert!(refused.retryable);
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            Err(refused) => return refused,
+        }
+        assert!(
+            *admitted < 64,
+            "admitted {admitted} records of {size} bytes"
+        );
+        assert!(
+            Instant::now() < deadline,
+            "neither admitted nor refused for good"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_full_volume_refuses_by_value_and_what_is_there_is_still_read() {
     let home = Home::new();
@@ -360,13 +392,7 @@ async fn a_full_volume_refuses_by_value_and_what_is_there_is_still_read() {
     let engine = home.start().await;
     let mut client = engine.data().await;
     let mut admitted = 0;
-    let refused = loop {
-        match append(&mut client, request("orders", payload(admitted, 1 << 20))).await {
-            Ok(_) => admitted += 1,
-            Err(refused) => break refused,
-        }
-        assert!(admitted < 64, "a volume of 24 MiB took {admitted} MiB");
-    };
+    let refused = append_until_refused(&mut client, 1 << 20, &mut admitted).await;
     assert!(admitted > 0, "{}", refused.message);
     assert_eq!(
         (refused.reason(), refused.retryable),
@@ -398,16 +424,7 @@ async fn the_quota_of_tier_0_refuses_as_admission_and_a_higher_one_admits_again(
     let engine = home.start().await;
     let mut client = engine.data().await;
     let mut admitted = 0;
-    let refused = loop {
-        match append(&mut client, request("orders", payload(admitted, 1 << 19))).await {
-            Ok(_) => admitted += 1,
-            Err(refused) => break refused,
-        }
-        assert!(
-            admitted < 64,
-            "a quota of 4 MiB admitted {admitted} records of half a MiB"
-        );
-    };
+    let refused = append_until_refused(&mut client, 1 << 19, &mut admitted).await;
     assert_eq!(
         (refused.reason(), refused.retryable),
         (Reason::WouldBlockAdmission, true)

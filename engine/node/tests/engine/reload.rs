@@ -51,7 +51,7 @@ async fn a_hot_key_takes_effect_and_the_revision_is_reported() {
 async fn a_restart_key_waits_for_the_restart_and_takes_effect_then() {
     let home = Home::new();
     let engine = home.start().await;
-    home.write_config(&SMALL.replace("files = 4", "files = 5"));
+    home.write_config(&SMALL.replace("files = 3", "files = 5"));
     engine
         .wait_for("restart pending", async || {
             engine
@@ -67,7 +67,7 @@ async fn a_restart_key_waits_for_the_restart_and_takes_effect_then() {
             .config()
             .await
             .expect("config")
-            .contains("files = 4")
+            .contains("files = 3")
     );
     assert_eq!(engine.terminate().await, Some(0));
     let engine = home.start().await;

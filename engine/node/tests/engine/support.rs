@@ -28,10 +28,10 @@ const POLL: Duration = Duration::from_millis(20);
 /// A small journal, so that a start takes milliseconds.
 pub const SMALL: &str = "
 [journal]
-file_bytes = 1048576
-files = 4
+file_bytes = 4194304
+files = 3
 [checkpoint]
-journal_bytes = 1048576
+journal_bytes = 4194304
 [segment]
 target_bytes = 1048576
 ";
@@ -197,25 +197,30 @@ impl Engine {
 
     /// Status and body of a plain GET.
     pub async fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.http)
-            .await
-            .expect("the probes' listener");
+        match self.try_get(path).await {
+            Ok(answer) => answer,
+            Err(error) => panic!("GET {path}: {error}\n{}", self.log()),
+        }
+    }
+
+    async fn try_get(&self, path: &str) -> std::io::Result<(u16, String)> {
+        let mut stream = TcpStream::connect(self.http).await?;
         let request = format!("GET {path} HTTP/1.1\r\nhost: engine\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("sent");
+        stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("an answer");
+        stream.read_to_string(&mut answer).await?;
         let status = answer
             .split(' ')
             .nth(1)
             .and_then(|status| status.parse().ok())
             .expect("a status line");
-        (
+        Ok((
             status,
             answer
                 .split_once("\r\n\r\n")
                 .map(|(_, body)| body.to_string())
                 .unwrap_or_default(),
-        )
+        ))
     }
 
     pub async fn data(&self) -> LogClient<Channel> {
