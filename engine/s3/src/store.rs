@@ -32,7 +32,7 @@ const PER_MIB: Duration = Duration::from_secs(1);
 
 pub struct S3Store {
     settings: S3Settings,
-    runtime: tokio::runtime::Runtime,
+    runtime: Background,
     http: SharedHttpClient,
     client: Mutex<Signing>,
 }
@@ -41,6 +41,23 @@ pub struct S3Store {
 struct Signing {
     files: KeyFiles,
     current: Option<(Keys, Client)>,
+}
+
+/// A runtime that may be dropped anywhere, also where waiting for its threads is not allowed.
+struct Background(Option<tokio::runtime::Runtime>);
+
+impl Background {
+    fn handle(&self) -> &tokio::runtime::Handle {
+        self.0.as_ref().expect("there until it is dropped").handle()
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -73,7 +90,7 @@ impl S3Store {
         let files = KeyFiles::new(settings.credentials_directory.clone());
         Ok(S3Store {
             settings,
-            runtime,
+            runtime: Background(Some(runtime)),
             http,
             client: Mutex::new(Signing {
                 files,
@@ -156,6 +173,7 @@ impl S3Store {
         let limit = self.limit(body_bytes);
         let result = self
             .runtime
+            .handle()
             .block_on(async { tokio::time::timeout(limit, request(client)).await });
         let answered = match result {
             Ok(answered) => answered.map_err(answer),
@@ -191,7 +209,7 @@ impl S3Store {
             cause: format!("{size_bytes} bytes are more than any object holds"),
         })?;
         let body = {
-            let _runtime = self.runtime.enter();
+            let _runtime = self.runtime.handle().enter();
             body::of_source(&upload.source).map_err(|error| ObjectError::Source {
                 attempt: attempt.clone(),
                 cause: error.to_string(),
