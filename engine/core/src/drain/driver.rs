@@ -49,6 +49,8 @@ struct Inner {
     is_stopping: bool,
     wants_seal: bool,
     is_sealing: bool,
+    /// The token's end as it is told. Computed once, so that an unchanged status reads the same each time.
+    expiry: Option<(Instant, i64)>,
     seal_failure: Option<String>,
 }
 
@@ -63,6 +65,7 @@ impl Drain {
             is_stopping: false,
             wants_seal: false,
             is_sealing: false,
+            expiry: None,
             seal_failure: None,
         });
         let shared = Arc::new(Shared {
@@ -191,6 +194,15 @@ impl Shared {
         if std::mem::discriminant(&before) != std::mem::discriminant(&state) {
             tracing::info!(from = ?phase_of(&before), to = ?phase_of(&state), reason = ?reason_of(&state), "drain");
         }
+        inner.expiry = match (&state, inner.expiry) {
+            (State::Drained { expires_at, .. }, Some((known, told))) if known == *expires_at => {
+                Some((known, told))
+            }
+            (State::Drained { expires_at, .. }, _) => {
+                Some((*expires_at, self.as_unix_nanos(*expires_at)))
+            }
+            (State::Open(_) | State::Uploading { .. } | State::Closing { .. }, _) => None,
+        };
         inner.state = state;
         for action in actions {
             match action {
@@ -226,8 +238,8 @@ impl Shared {
         };
         let (lagging, lagging_total) = facts.lagging();
         let (token, expires_at_unix_nanos) = match &inner.state {
-            State::Drained { token, expires_at } => {
-                (Some(token.clone()), Some(self.as_unix_nanos(*expires_at)))
+            State::Drained { token, .. } => {
+                (Some(token.clone()), inner.expiry.map(|(_, told)| told))
             }
             State::Open(_) | State::Uploading { .. } | State::Closing { .. } => (None, None),
         };

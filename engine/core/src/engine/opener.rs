@@ -280,9 +280,12 @@ fn prepare_next(shared: &Shared, stream: &Stream) {
     let mut staged = stream.staged.lock();
     staged.preparing = false;
     match made {
-        Ok(segment) => staged.next = Some(segment),
-        // The append that needs it meets the refusal itself.
-        Err(GrowError::Refused(_)) => {}
+        Ok(segment) => {
+            staged.next = Some(segment);
+            staged.next_refused = None;
+        }
+        // Told to the append that cannot do without it.
+        Err(GrowError::Refused(refusal)) => staged.next_refused = Some(refusal),
         Err(GrowError::Disk { verb, path, source }) => {
             drop(staged);
             shared.poison_by(&WriteError { verb, path, source });

@@ -191,6 +191,9 @@ impl Stream {
                         .saturating_mul(2)
                         .min(aof2_format::segment::MAX_SEGMENT_BYTES)
                 {
+                    if let Some(refusal) = staged.next_refused {
+                        return Err(self.cannot_grow(shared, GrowError::Refused(refusal)));
+                    }
                     return Err(AppendError::WouldBlock {
                         stream: self.name.to_string(),
                         kind: WouldBlockKind::Rollover,

@@ -22,6 +22,7 @@ use aof2_format::{Salt, Seed, StreamName, StreamNumber, StreamUuid};
 use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, RwLock};
 
+use crate::admit::Refusal;
 use crate::engine::shared::Shared;
 use crate::manifest::ManifestLog;
 use crate::request::{AppendCallback, AppendRequest, Appended};
@@ -109,6 +110,8 @@ pub(crate) struct Staged {
     /// Made ahead, empty.
     pub next: Option<Arc<ActiveSegment>>,
     pub preparing: bool,
+    /// Why the last attempt to make it ahead got no blocks.
+    pub next_refused: Option<Refusal>,
     /// Offset of the next batch in the active segment.
     pub tail: u64,
     /// Frozen bytes that are not in a segment file yet, in order.
@@ -166,6 +169,7 @@ impl Staged {
             active: None,
             next: None,
             preparing: false,
+            next_refused: None,
             tail: 0,
             pieces: VecDeque::new(),
             open: BytesMut::new(),

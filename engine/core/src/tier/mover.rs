@@ -5,12 +5,13 @@
 //! done again. Tier 0 bytes stay.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use aof2_format::names::file;
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::compress::{CompressError, CompressOptions, compress, warm_path};
@@ -19,6 +20,7 @@ use super::port::Port;
 use super::upload::{UploadError, upload};
 use super::warm::WarmFacts;
 use crate::error::{ReadError, StoreError};
+use crate::io::Disk;
 use crate::store::{ObjectError, StreamClaims};
 use crate::tier_port::{ClaimError, FailureReason, SealedSegment, TierRecord};
 
@@ -40,6 +42,8 @@ pub struct MoverStatus {
     pub uploaded_segments: u64,
     /// Compressed.
     pub uploaded_bytes: u64,
+    /// Of the warm files on this node.
+    pub tier1_bytes: u64,
     /// Steps that were begun again after they had failed.
     pub repeated_steps: u64,
     /// Of the segment that has failed most often in a row.
@@ -62,6 +66,7 @@ struct Shared {
     uploaded_segments: AtomicU64,
     uploaded_bytes: AtomicU64,
     repeated_steps: AtomicU64,
+    tier1_bytes: AtomicU64,
 }
 
 #[derive(Default)]
@@ -93,6 +98,7 @@ impl Mover {
             uploaded_segments: AtomicU64::new(0),
             uploaded_bytes: AtomicU64::new(0),
             repeated_steps: AtomicU64::new(0),
+            tier1_bytes: AtomicU64::new(0),
         });
         let hooked = Arc::downgrade(&shared);
         port.on_sealed(Arc::new(move |_| {
@@ -129,6 +135,7 @@ impl Mover {
             compressed_segments: self.shared.compressed_segments.load(Ordering::Relaxed),
             uploaded_segments: self.shared.uploaded_segments.load(Ordering::Relaxed),
             uploaded_bytes: self.shared.uploaded_bytes.load(Ordering::Relaxed),
+            tier1_bytes: self.shared.tier1_bytes.load(Ordering::Relaxed),
             repeated_steps: self.shared.repeated_steps.load(Ordering::Relaxed),
             failure: failed.map(|failed| failed.message.clone()),
         }
@@ -158,6 +165,9 @@ impl Shared {
     }
 
     fn coordinate(self: Arc<Self>) {
+        // Before the first step, so that none is counted twice.
+        let found = warm_bytes(self.port.disk().as_ref(), &self.port.tier1_directory());
+        self.tier1_bytes.fetch_add(found, Ordering::Relaxed);
         while !self.stopping.load(Ordering::Acquire) {
             // Asked first: a step that ends while `pending` is read is planned again only from a newer reading.
             let under_way = self.state.lock().memo.under_way.clone();
@@ -272,8 +282,14 @@ impl Shared {
             .port
             .segment_bytes(&segment.stream, segment.segment_id)
             .map_err(MoveError::Segment)?;
-        match compress(self.port.disk().as_ref(), &path, segment, &bytes, options) {
+        let disk = self.port.disk();
+        let replaced_bytes = file_bytes(disk.as_ref(), &path);
+        match compress(disk.as_ref(), &path, segment, &bytes, options) {
             Ok(facts) => {
+                self.tier1_bytes
+                    .fetch_add(facts.size_bytes, Ordering::Relaxed);
+                self.tier1_bytes
+                    .fetch_sub(replaced_bytes, Ordering::Relaxed);
                 commit(TierRecord::CompressionDone {
                     compressed_bytes: facts.size_bytes,
                     dictionary_id: 0,
@@ -365,6 +381,27 @@ impl Shared {
             },
         );
     }
+}
+
+/// What lies in Tier 1. Only reported, so that what cannot be read counts as nothing.
+fn warm_bytes(disk: &dyn Disk, tier1_directory: &Path) -> u64 {
+    let root = tier1_directory.join(file::WARM_DIR);
+    let mut total = 0;
+    for stream in disk.list(&root).unwrap_or_default() {
+        let directory = root.join(&stream.name);
+        for entry in disk.list(&directory).unwrap_or_default() {
+            if file::parse_warm(&entry.name).is_some() {
+                total += file_bytes(disk, &directory.join(&entry.name));
+            }
+        }
+    }
+    total
+}
+
+fn file_bytes(disk: &dyn Disk, path: &Path) -> u64 {
+    disk.open_read(path)
+        .and_then(|file| file.len())
+        .unwrap_or(0)
 }
 
 /// A step that panics is over, too.

@@ -551,6 +551,11 @@ fn a_drain_uploads_everything_closes_admission_and_gives_a_token() {
             .iter()
             .all(|mark| mark.acked == 20 && mark.sealed_uploaded == 20)
     );
+    assert_eq!(
+        tiers.drain().status(),
+        status,
+        "an unchanged status reads the same"
+    );
     // Asked again: the same token.
     assert_eq!(tiers.drain().begin(PATIENT).token, status.token);
     tiers.drain().resume();

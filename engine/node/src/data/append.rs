@@ -2,9 +2,11 @@
 //!
 //! The store answers from its own threads and in whatever order its streams become durable; a queue of one-shot channels, one
 //! per request, restores the order. What is on the way in one call is bounded in requests and in bytes: a client that is faster
-//! than the disk is held back by HTTP/2's flow control, not by memory.
+//! than the disk is held back by HTTP/2's flow control, not by memory. So it is where the disk is behind or the next segment is
+//! late for a moment: the call waits, for a refusal in the middle of a pipeline would let the requests behind it overtake.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use aof2_core::{AppendError, Appended, Durability, Producer, Store};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -13,16 +15,21 @@ use tonic::{Status, Streaming};
 
 use super::refusal;
 use crate::node::Node;
-use crate::proto::{self, MAX_MESSAGE_BYTES, append_response::Outcome};
+use crate::proto::{self, MAX_MESSAGE_BYTES, Reason, append_response::Outcome};
 
 /// Requests of one call that wait for their answer.
 const MAX_REQUESTS_IN_FLIGHT: usize = 4096;
 /// Payload bytes of one call that wait for their answer, in units of [`UNIT_BYTES`].
 const MAX_UNITS_IN_FLIGHT: usize = 4 * MAX_MESSAGE_BYTES / UNIT_BYTES;
 const UNIT_BYTES: usize = 1024;
+/// How long a request waits for what passes by itself in milliseconds, most of the time.
+const PATIENCE: Duration = Duration::from_secs(2);
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// A place in the order of answers.
 enum Place {
+    Answered(proto::AppendResponse),
     Answer(oneshot::Receiver<proto::AppendResponse>),
     /// The call itself failed here.
     Broken(Status),
@@ -37,6 +44,7 @@ pub fn run(
     tokio::spawn(admit(node, store, requests, order));
     ReceiverStream::new(places).then(|place| async {
         match place {
+            Place::Answered(answer) => Ok(answer),
             Place::Answer(answer) => answer
                 .await
                 .map_err(|_| Status::unavailable("the engine stops: reconnect and resend")),
@@ -72,17 +80,50 @@ async fn admit(
         else {
             return;
         };
-        let answer = submit(&store, request, permit);
-        if order.send(Place::Answer(answer)).await.is_err() {
+        let place = submit_patiently(&store, request, Arc::new(permit)).await;
+        if order.send(place).await.is_err() {
             return;
         }
+    }
+}
+
+/// Refusals of the moment come at once, before anything behind this request was submitted.
+async fn submit_patiently(
+    store: &Store,
+    request: proto::AppendRequest,
+    permit: Arc<OwnedSemaphorePermit>,
+) -> Place {
+    let deadline = Instant::now() + PATIENCE;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let mut answer = submit(store, request.clone(), permit.clone());
+        match answer.try_recv() {
+            Ok(response) if is_of_the_moment(&response) && Instant::now() < deadline => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            Ok(response) => return Place::Answered(response),
+            Err(_) => return Place::Answer(answer),
+        }
+    }
+}
+
+fn is_of_the_moment(response: &proto::AppendResponse) -> bool {
+    match &response.outcome {
+        Some(Outcome::Refused(refused)) => {
+            matches!(
+                refused.reason(),
+                Reason::WouldBlockFlush | Reason::WouldBlockRollover
+            )
+        }
+        Some(Outcome::Appended(_)) | None => false,
     }
 }
 
 fn submit(
     store: &Store,
     request: proto::AppendRequest,
-    permit: OwnedSemaphorePermit,
+    permit: Arc<OwnedSemaphorePermit>,
 ) -> oneshot::Receiver<proto::AppendResponse> {
     let (answer, answered) = oneshot::channel();
     let durability = match request.durability() {

@@ -1,13 +1,11 @@
 //! The data API: append, read, tail, describe.
 
+use aof2_node::proto::Refused;
+use aof2_node::proto::log_client::LogClient;
 use aof2_node::proto::{
     AppendRequest, DescribeRequest, ListStreamsRequest, MAX_MESSAGE_BYTES, ReadRequest, Reason,
     TailRequest,
 };
-use std::time::{Duration, Instant};
-
-use aof2_node::proto::Refused;
-use aof2_node::proto::log_client::LogClient;
 use tokio_stream::StreamExt;
 use tonic::transport::Channel;
 
@@ -355,31 +353,39 @@ async fn reading_an_unknown_stream_says_so() {
     );
 }
 
-/// Appends records of `size` bytes until one is refused for good: rolling to the next segment is waited for, as a client does.
+/// Appends records of `size` bytes until one is refused.
 async fn append_until_refused(
     client: &mut LogClient<Channel>,
     size: usize,
     admitted: &mut u64,
 ) -> Refused {
-    let deadline = Instant::now() + DEADLINE;
     loop {
         match append(client, request("orders", payload(*admitted, size))).await {
             Ok(_) => *admitted += 1,
-            Err(refused) if refused.reason() == Reason::WouldBlockRollover => {
-                assert!(refused.retryable);
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
             Err(refused) => return refused,
         }
         assert!(
             *admitted < 64,
             "admitted {admitted} records of {size} bytes"
         );
-        assert!(
-            Instant::now() < deadline,
-            "neither admitted nor refused for good"
-        );
     }
+}
+
+#[tokio::test]
+async fn a_client_that_is_faster_than_segments_roll_is_held_back_and_not_refused() {
+    let home = Home::new();
+    let engine = home.start().await;
+    let mut client = engine.data().await;
+    // 40 segments of 1 MiB, buffered and pipelined.
+    let requests = (0..80)
+        .map(|i| buffered(request("orders", payload(i, 1 << 19))))
+        .collect();
+    let answers = append_all(&mut client, requests).await;
+    let sequences: Vec<u64> = answers
+        .into_iter()
+        .map(|answer| outcome(answer).expect("admitted").first_sequence)
+        .collect();
+    assert_eq!(sequences, (0..80).collect::<Vec<_>>());
 }
 
 #[tokio::test]
