@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodCondit
 use kube::ResourceExt;
 
 use crate::cluster::{
+    config,
     facts::{Container, Deletion, Exit, PodFacts, Trouble, TroubleKind},
     names::{self, ENGINE_CONTAINER, NUDGE_ANNOTATION, TEMPLATE_ANNOTATION, VERSION_ANNOTATION},
 };
@@ -171,7 +172,7 @@ fn message(
         (TroubleKind::CrashLoop, Some(exit)) => format!(
             "{what}: {reason}: it ended with {} {}",
             exit.code,
-            exit.message.trim()
+            config::explain(&exit.message, None)
         ),
         (TroubleKind::CrashLoop, None) => format!("{what}: {reason}"),
         (TroubleKind::Waiting | TroubleKind::Unschedulable, _) if detail.is_empty() => {
@@ -242,13 +243,13 @@ mod tests {
     fn a_crash_loop_says_how_the_engine_ended() {
         let trouble = pod(json!({"initContainerStatuses": [{"name": ENGINE_CONTAINER, "image": "e:1", "imageID": "", "ready": false, "restartCount": 3,
             "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s restarting failed container"}},
-            "lastState": {"terminated": {"exitCode": 2, "message": "{\"reason\":\"UnknownKey\"}\n"}}}]}))
+            "lastState": {"terminated": {"exitCode": 2, "message": "{\"reason\":\"UnknownKey\",\"message\":\"unknown key `x`\"}\n"}}}]}))
         .trouble
         .unwrap();
         assert_eq!(trouble.kind, TroubleKind::CrashLoop);
         assert_eq!(
             trouble.message,
-            "container aof2-engine (e:1): CrashLoopBackOff: it ended with 2 {\"reason\":\"UnknownKey\"}"
+            "container aof2-engine (e:1): CrashLoopBackOff: it ended with 2 UnknownKey: unknown key `x`"
         );
     }
 

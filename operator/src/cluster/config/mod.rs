@@ -1,13 +1,15 @@
 //! The engines' configuration: the user's keys, the operator's keys, and the file that a pod gets.
 //!
 //! `user.rs` reads what the user wrote and refuses the operator's keys; `revision.rs` joins it with the Tier 2 location from the
-//! spec and gives the result a name; `render.rs` adds what belongs to one pod. Defaults are the engine's and are never written, so
+//! spec and gives the result a name; `render.rs` adds what belongs to one pod; `refusal.rs` tells a user what an engine did not take. Defaults are the engine's and are never written, so
 //! that a newer engine may have better ones.
 
+mod refusal;
 mod render;
 mod revision;
 mod user;
 
+pub use refusal::explain;
 pub use render::{PodFile, render};
 pub use revision::Revision;
 pub use user::{ConfigError, MAX_FILE_BYTES, UserConfig};

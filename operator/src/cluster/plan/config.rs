@@ -101,6 +101,12 @@ fn keep(
     let kept = format!("the engines keep revision {in_force}");
     match candidate {
         Ok(candidate) if candidate.hash == in_force => return Some(candidate),
+        // A first configuration that no engine could start with was never in force: its correction is a first one too.
+        Ok(candidate) if was_never_loaded(observed, draft) => {
+            draft.config.source = source_status(observed);
+            draft.config.target = candidate.hash.clone();
+            return Some(candidate);
+        }
         Ok(candidate) => {
             let message = format!(
                 "spec.configFrom and spec.tier2 now make revision {}; {kept}: this version of the operator does not change a configuration of a running cluster",
@@ -125,6 +131,14 @@ fn keep(
         draft.look_soon();
     }
     stored
+}
+
+fn was_never_loaded(observed: &Observed, draft: &Draft) -> bool {
+    draft.config.last_good.is_empty()
+        && observed
+            .pods
+            .iter()
+            .all(|pod| !pod.engine.is_running && observed.answer(&pod.name).is_none())
 }
 
 fn source_status(observed: &Observed) -> Option<ConfigSourceStatus> {

@@ -423,6 +423,31 @@ fn a_later_change_of_the_configuration_is_held_and_the_revision_stays() {
 }
 
 #[test]
+fn a_first_configuration_that_no_engine_could_start_with_may_be_corrected() {
+    let source = |text: &str, version: &str| ConfigSource::Found {
+        name: "orders-aof2".into(),
+        resource_version: version.into(),
+        text: text.into(),
+    };
+    let mut sick = observed();
+    sick.config_source = source("[log]\nlevl = 'info'\n", "7");
+    let mut sick = carried_over(sick.clone(), plan(&sick));
+    let first = plan(&sick).status.config.target;
+    sick.config_source = source("[log]\nlevel = 'debug'\n", "8");
+    let corrected = plan(&sick);
+    assert_eq!(waits(&corrected), []);
+    assert_ne!(corrected.status.config.target, first);
+    assert!(file(&corrected, "orders-0").unwrap().contains("debug"));
+
+    // Once it was in force somewhere, a change is held.
+    sick.cluster.status.as_mut().unwrap().config.last_good = first;
+    assert_eq!(
+        waits(&plan(&sick)),
+        [(Gate::Config, WaitReason::ConfigChangeNotSupported, "")]
+    );
+}
+
+#[test]
 fn a_moved_bucket_endpoint_is_held_too() {
     let mut changed = at_rest();
     changed.cluster.spec.tier2.as_mut().unwrap().endpoint = "https://elsewhere.test".into();
@@ -440,7 +465,7 @@ fn an_engine_that_ends_over_its_configuration_is_quoted() {
     sick.pods[1].engine.is_running = false;
     sick.pods[1].engine.last_exit = Some(Exit {
         code: 2,
-        message: "{\"reason\":\"UnknownKey\",\"key\":\"tier0.max\"}".into(),
+        message: "{\"reason\":\"UnknownKey\",\"key\":\"tier0.max\",\"message\":\"/etc/aof2/config/orders-1.toml:9:1: unknown key `tier0.max`\"}".into(),
     });
     let (is_applied, reason, message) = condition(&plan(&sick), ConditionType::ConfigApplied);
     assert_eq!(

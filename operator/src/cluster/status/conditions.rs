@@ -10,7 +10,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
 use super::{ENGINE_CERTIFICATE, MAX_MESSAGE, is_settled, truncate};
-use crate::cluster::{build::template, facts::Observed, plan::Draft};
+use crate::cluster::{
+    build::template,
+    config,
+    facts::{ConfigSource, Observed},
+    plan::Draft,
+};
 
 const TRUE: &str = "True";
 const FALSE: &str = "False";
@@ -275,7 +280,7 @@ fn config_applied(observed: &Observed, draft: &Draft, status: &Aof2ClusterStatus
                 format!(
                     "{}: the engine refused its configuration: {}",
                     pod.name,
-                    exit.message.trim()
+                    config::explain(&exit.message, source_text(observed))
                 ),
             );
         }
@@ -309,6 +314,15 @@ fn config_applied(observed: &Observed, draft: &Draft, status: &Aof2ClusterStatus
         Reason::Applying,
         "not every engine reports its configuration yet".to_owned(),
     )
+}
+
+fn source_text(observed: &Observed) -> Option<(&str, &str)> {
+    match &observed.config_source {
+        ConfigSource::Found { name, text, .. } => Some((name, text)),
+        ConfigSource::Unset | ConfigSource::MissingMap { .. } | ConfigSource::MissingKey { .. } => {
+            None
+        }
+    }
 }
 
 /// Every pod is made from the wanted template, serves, and its engine reports the wanted version.
