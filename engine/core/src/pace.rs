@@ -14,6 +14,8 @@ use crate::io::DiskFile;
 
 /// Staged and not yet in segment files.
 const STAGED_LIMIT_BYTES: u64 = 96 << 20;
+/// Payloads of appends that wait for a claim or a segment.
+const HELD_LIMIT_BYTES: u64 = 32 << 20;
 /// In segment files and not yet on the device.
 const UNWRITTEN_LIMIT_BYTES: u64 = 256 << 20;
 /// Adjacent pieces are paced together up to this.
@@ -22,6 +24,7 @@ const PIECE_BYTES: u64 = 256 << 10;
 #[derive(Default)]
 pub(crate) struct Staging {
     bytes: AtomicU64,
+    held_bytes: AtomicU64,
     waiting: Mutex<()>,
     less: Condvar,
 }
@@ -42,6 +45,21 @@ impl Staging {
     pub fn remove(&self, bytes: u64) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.less.notify_all();
+    }
+
+    /// Counts an append that waits for a segment, unless too many do. One alone may always.
+    pub fn hold(&self, bytes: u64) -> bool {
+        let before = self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before == 0 || before + bytes <= HELD_LIMIT_BYTES;
+        if !fits {
+            self.release(bytes);
+        }
+        fits
+    }
+
+    /// What `hold` counted waits no longer.
+    pub fn release(&self, bytes: u64) {
+        self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Returns after something was written, or after a moment.

@@ -78,6 +78,11 @@ impl<T> Queue<T> {
         }
     }
 
+    pub fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.items.is_empty() && state.running == 0
+    }
+
     pub fn stop(&self) {
         self.state.lock().stop = true;
         self.changed.notify_all();
@@ -96,7 +101,7 @@ pub(crate) enum Work {
     },
     /// The segment takes no more records.
     Seal(SealWork),
-    /// Claim a stream or make its first segment, then do what waits for it.
+    /// Claim a stream or make a segment, then do what waits for it.
     Open(Arc<Stream>),
 }
 
@@ -120,6 +125,14 @@ pub(crate) struct WorkQueue {
 }
 
 impl WorkQueue {
+    /// Waits until no append waits for a claim or a segment. The two queues feed each other.
+    pub fn wait_for_appends(&self) {
+        while !(self.open.is_idle() && self.prepare.is_idle()) {
+            self.open.wait_idle();
+            self.prepare.wait_idle();
+        }
+    }
+
     pub fn push(&self, work: Work) {
         match work {
             Work::Prepare(_) | Work::JournalFile | Work::Name { .. } => self.prepare.push(work),

@@ -235,6 +235,33 @@ fn pipelined_appends_are_answered_in_order_from_the_first_on() {
     assert_eq!(answers, 500);
 }
 
+/// Faster than segments can be made, and half of it sent before the stream exists: what is refused in the middle would be
+/// overtaken by what comes behind it.
+#[test]
+fn a_pipeline_that_outruns_the_roll_waits_and_keeps_its_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    let target_bytes = store.config().segment.target_bytes as usize;
+    let payload = vec![7; target_bytes / 2];
+    let count = (24 << 20) / payload.len() as u64;
+    let (told, tell) = mpsc::channel();
+    for index in 0..count {
+        let told = told.clone();
+        store.append_with(
+            request("fast", &[&payload], Durability::Buffered),
+            Box::new(move |result| told.send((index, result)).unwrap()),
+        );
+    }
+    drop(told);
+    let sequences: Vec<(u64, u64)> = tell
+        .into_iter()
+        .map(|(index, result)| (index, result.unwrap().first_sequence))
+        .collect();
+    assert_eq!(sequences.len() as u64, count);
+    assert!(sequences.iter().all(|(index, sequence)| index == sequence));
+    store.close().unwrap();
+}
+
 #[test]
 fn an_idempotent_producer_is_answered_with_its_old_sequences_also_after_seal_and_restart() {
     let directory = tempfile::tempdir().unwrap();

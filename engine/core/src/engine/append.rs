@@ -14,7 +14,6 @@ use crate::metrics::add;
 use crate::request::{AppendCallback, AppendRequest, Appended};
 use crate::stream::append::Outcome;
 use crate::stream::{Barred, Stream};
-use crate::work::Work;
 
 /// How long a blocking append waits for the disk to catch up, or for the next segment, before it is refused.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -118,7 +117,11 @@ pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done:
             );
         }
         if staged.opening || !staged.pending.is_empty() {
-            staged.pending.push_back((request, on_done));
+            let waits = stream.wait_for_segment(shared, &mut staged, request, on_done);
+            drop(staged);
+            if let Err((error, callback)) = waits {
+                refuse(shared, error, callback);
+            }
             return;
         }
         match stream.stage(shared, &mut staged, request, &body, Some(on_done)) {
@@ -130,11 +133,14 @@ pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done:
             }
             Ok(Outcome::Round(_, _)) => {}
             Ok(Outcome::NeedsSegment(request, callback)) => {
-                staged
-                    .pending
-                    .extend(callback.map(|callback| (request, callback)));
-                staged.opening = true;
-                shared.work.push(Work::Open(stream.clone()));
+                let Some(callback) = callback else {
+                    unreachable!("it was given")
+                };
+                let waits = stream.wait_for_segment(shared, &mut staged, request, callback);
+                drop(staged);
+                if let Err((error, callback)) = waits {
+                    refuse(shared, error, callback);
+                }
             }
             Err((error, callback)) => {
                 drop(staged);

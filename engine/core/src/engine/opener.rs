@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use aof2_format::record_batch::BodySummary;
 use aof2_format::stream_header::StreamHeader;
@@ -17,13 +18,16 @@ use crate::manifest::{ManifestLog, create_chunk};
 use crate::request::{AppendCallback, Appended};
 use crate::segment::active::{ActiveSegment, GrowError};
 use crate::segment::files;
-use crate::stream::append::Outcome;
+use crate::stream::append::{Outcome, payload_bytes};
 use crate::stream::producers::Producers;
 use crate::stream::tail::Tails;
 use crate::stream::write_out::WriteError;
 use crate::stream::{Barred, Staged, Stream, StreamIdentity};
 use crate::tier_port::ClaimError;
 use crate::work::Work;
+
+/// How long an opener waits for the disk before it looks again.
+const MOMENT: Duration = Duration::from_millis(5);
 
 /// A stream that was never appended to. It exists once its first append is claimed and its files are there.
 pub(super) fn new_stream(shared: &Shared, name: &StreamName) -> Arc<Stream> {
@@ -55,14 +59,23 @@ pub(super) fn new_stream(shared: &Shared, name: &StreamName) -> Arc<Stream> {
 
 /// Claims and creates the stream if it is new, makes a segment if it has none, then does the appends that wait.
 pub(super) fn open(shared: &Arc<Shared>, stream: Arc<Stream>) {
+    {
+        let mut staged = stream.staged.lock();
+        if staged.preparing {
+            staged.parked = true;
+            return;
+        }
+    }
     let ready = make_ready(shared, &stream);
     let mut answers: Vec<(AppendCallback, Result<Appended, AppendError>)> = Vec::new();
+    let mut is_behind = false;
     {
         let mut staged = stream.staged.lock();
         staged.opening = false;
         match ready {
             Err(error) => {
-                for (_, callback) in staged.pending.drain(..) {
+                for (request, callback) in staged.pending.drain(..) {
+                    shared.staging.release(payload_bytes(&request));
                     super::count_refusal(shared, &error);
                     answers.push((callback, Err(error.clone())));
                 }
@@ -75,12 +88,25 @@ pub(super) fn open(shared: &Arc<Shared>, stream: Arc<Stream>) {
                 if staged.next.is_none() {
                     staged.next = segment;
                 }
-                while let Some((request, callback)) = staged.pending.pop_front() {
+                while !staged.pending.is_empty() {
+                    is_behind = stream.is_behind(shared, &staged);
+                    if is_behind {
+                        staged.opening = true;
+                        break;
+                    }
+                    let Some((request, callback)) = staged.pending.pop_front() else {
+                        unreachable!("it is not empty")
+                    };
+                    let bytes = payload_bytes(&request);
                     let payloads = request.payloads.iter().map(|payload| &payload[..]);
                     let Ok(body) = BodySummary::of(payloads) else {
                         unreachable!("the request was checked before it waited");
                     };
-                    match stream.stage(shared, &mut staged, request, &body, Some(callback)) {
+                    let outcome = stream.stage(shared, &mut staged, request, &body, Some(callback));
+                    if !matches!(outcome, Ok(Outcome::NeedsSegment(_, _))) {
+                        shared.staging.release(bytes);
+                    }
+                    match outcome {
                         Ok(Outcome::Done(appended, callback)) => {
                             answers.extend(callback.map(|callback| (callback, Ok(appended))));
                         }
@@ -104,6 +130,10 @@ pub(super) fn open(shared: &Arc<Shared>, stream: Arc<Stream>) {
     }
     for (callback, answer) in answers {
         callback(answer);
+    }
+    if is_behind {
+        shared.staging.wait(MOMENT);
+        shared.work.push(Work::Open(stream));
     }
 }
 
@@ -246,11 +276,9 @@ fn cannot_create(shared: &Shared, error: WriteError) -> AppendError {
 
 /// Work of the preparing thread.
 pub(super) fn prepare(shared: &Arc<Shared>, work: Work) {
-    if shared.poison.is_set() {
-        return;
-    }
     match work {
         Work::Prepare(stream) => prepare_next(shared, &stream),
+        Work::JournalFile | Work::Name { .. } if shared.poison.is_set() => {}
         Work::JournalFile => match shared.journal.files.add(&*shared.disk, &shared.root) {
             Ok(_) => {}
             Err(error) if crate::io::is_out_of_space(&error.source) => {
@@ -273,12 +301,27 @@ pub(super) fn prepare(shared: &Arc<Shared>, work: Work) {
     }
 }
 
-fn prepare_next(shared: &Shared, stream: &Stream) {
-    let id = stream.staged.lock().allocate_segment_id();
-    let spare = files::spare(&stream.directory, id);
-    let made = ActiveSegment::create(&*shared.disk, &shared.space, &spare, id);
+fn prepare_next(shared: &Shared, stream: &Arc<Stream>) {
+    let made = if shared.poison.is_set() {
+        None
+    } else {
+        let id = stream.staged.lock().allocate_segment_id();
+        let spare = files::spare(&stream.directory, id);
+        Some(ActiveSegment::create(
+            &*shared.disk,
+            &shared.space,
+            &spare,
+            id,
+        ))
+    };
     let mut staged = stream.staged.lock();
     staged.preparing = false;
+    if std::mem::take(&mut staged.parked) {
+        shared.work.push(Work::Open(stream.clone()));
+    }
+    let Some(made) = made else {
+        return;
+    };
     match made {
         Ok(segment) => {
             staged.next = Some(segment);

@@ -86,7 +86,7 @@ pub(super) fn seal(
 
 /// Everything durable, and in segments, so that the next start has nothing to replay.
 pub(super) fn before_exit(shared: &Shared) -> Result<(), StoreError> {
-    shared.work.open.wait_idle();
+    shared.work.wait_for_appends();
     if shared.poison.is_set() {
         return Err(poisoned(shared));
     }

@@ -30,12 +30,20 @@ pub(crate) enum Outcome {
     Done(Appended, Option<AppendCallback>),
     /// Acknowledged when this round is done. The callback, where there was one, is with the stream.
     Round(u64, Appended),
-    /// The stream has no segment: the request goes to the opener.
+    /// The stream has no segment, or a full one whose successor is late: the request waits with the stream, see `wait_for_segment`.
     NeedsSegment(AppendRequest, Option<AppendCallback>),
 }
 
 /// A refusal gives the callback back.
 pub(crate) type Refused = (AppendError, Option<AppendCallback>);
+
+pub(crate) fn payload_bytes(request: &AppendRequest) -> u64 {
+    request
+        .payloads
+        .iter()
+        .map(|payload| payload.len() as u64)
+        .sum()
+}
 
 impl Stream {
     /// `body` was computed over the payloads by the caller. A durable append with a callback leaves it with the stream; without
@@ -145,12 +153,43 @@ impl Stream {
             }
             Some(Barred::Gone) => unreachable!("the caller looks the name up again"),
         }
-        if staged.pieces.len() > MAX_WAITING_PIECES || shared.staging.is_full() {
+        if self.is_behind(shared, staged) {
             return Err(AppendError::WouldBlock {
                 stream: self.name.to_string(),
                 kind: WouldBlockKind::Flush,
                 message: "the disk is behind: too many bytes are staged".to_owned(),
             });
+        }
+        Ok(())
+    }
+
+    /// Too much is staged that the disk has not taken.
+    pub fn is_behind(&self, shared: &Shared, staged: &Staged) -> bool {
+        staged.pieces.len() > MAX_WAITING_PIECES || shared.staging.is_full()
+    }
+
+    /// The request waits with the stream, behind those that wait already, for an opener to stage it: a refusal here would let the
+    /// requests of a pipeline that come behind it overtake. What waits is bounded in bytes over all streams.
+    pub fn wait_for_segment(
+        self: &Arc<Self>,
+        shared: &Shared,
+        staged: &mut Staged,
+        request: AppendRequest,
+        callback: AppendCallback,
+    ) -> Result<(), Refused> {
+        if !shared.staging.hold(payload_bytes(&request)) {
+            let error = AppendError::WouldBlock {
+                stream: self.name.to_string(),
+                kind: WouldBlockKind::Rollover,
+                message: "its next segment is not ready, and too many appends wait already"
+                    .to_owned(),
+            };
+            return Err((error, Some(callback)));
+        }
+        staged.pending.push_back((request, callback));
+        if !staged.opening {
+            staged.opening = true;
+            shared.work.push(Work::Open(self.clone()));
         }
         Ok(())
     }
@@ -194,14 +233,7 @@ impl Stream {
                     if let Some(refusal) = staged.next_refused {
                         return Err(self.cannot_grow(shared, GrowError::Refused(refusal)));
                     }
-                    return Err(AppendError::WouldBlock {
-                        stream: self.name.to_string(),
-                        kind: WouldBlockKind::Rollover,
-                        message: format!(
-                            "segment {} is full and the next one is not ready",
-                            active.id
-                        ),
-                    });
+                    return Ok(None);
                 }
             }
         } else if end > target_bytes / 2 {

@@ -134,8 +134,10 @@ pub(crate) struct Staged {
     pub is_queued: bool,
     /// Appends that wait for a claim or a segment, in order.
     pub pending: VecDeque<(AppendRequest, AppendCallback)>,
-    /// An opener has the stream.
+    /// An opener has the stream, or is going to.
     pub opening: bool,
+    /// The opener goes on when the segment that is being made ahead is there.
+    pub parked: bool,
     pub next_segment_id: u64,
     pub barred: Option<Barred>,
 }
@@ -185,6 +187,7 @@ impl Staged {
             is_queued: false,
             pending: VecDeque::new(),
             opening: false,
+            parked: false,
             next_segment_id,
             barred: None,
         }
