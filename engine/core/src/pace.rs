@@ -15,7 +15,7 @@ use crate::io::DiskFile;
 /// Staged and not yet in segment files.
 const STAGED_LIMIT_BYTES: u64 = 96 << 20;
 /// Payloads of appends that wait for a claim or a segment.
-const HELD_LIMIT_BYTES: u64 = 32 << 20;
+pub(crate) const HELD_LIMIT_BYTES: u64 = 32 << 20;
 /// In segment files and not yet on the device.
 const UNWRITTEN_LIMIT_BYTES: u64 = 256 << 20;
 /// Adjacent pieces are paced together up to this.
@@ -55,6 +55,15 @@ impl Staging {
             self.release(bytes);
         }
         fits
+    }
+
+    pub fn held_bytes(&self) -> u64 {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether any append waits.
+    pub fn holds(&self) -> bool {
+        self.held_bytes() > 0
     }
 
     /// What `hold` counted waits no longer.
@@ -153,5 +162,24 @@ impl Pacer {
             drop(queue);
             self.changed.notify_all();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_bounded_and_one_alone_always_may() {
+        let staging = Staging::default();
+        assert!(staging.hold(HELD_LIMIT_BYTES + 1));
+        assert!(!staging.hold(1));
+        assert_eq!(staging.held_bytes(), HELD_LIMIT_BYTES + 1);
+        staging.release(HELD_LIMIT_BYTES + 1);
+        assert!(!staging.holds());
+        assert!(staging.hold(HELD_LIMIT_BYTES));
+        assert!(!staging.hold(1));
+        staging.release(1);
+        assert!(staging.hold(1));
     }
 }

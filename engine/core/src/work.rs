@@ -78,11 +78,6 @@ impl<T> Queue<T> {
         }
     }
 
-    pub fn is_idle(&self) -> bool {
-        let state = self.state.lock();
-        state.items.is_empty() && state.running == 0
-    }
-
     pub fn stop(&self) {
         self.state.lock().stop = true;
         self.changed.notify_all();
@@ -125,14 +120,6 @@ pub(crate) struct WorkQueue {
 }
 
 impl WorkQueue {
-    /// Waits until no append waits for a claim or a segment. The two queues feed each other.
-    pub fn wait_for_appends(&self) {
-        while !(self.open.is_idle() && self.prepare.is_idle()) {
-            self.open.wait_idle();
-            self.prepare.wait_idle();
-        }
-    }
-
     pub fn push(&self, work: Work) {
         match work {
             Work::Prepare(_) | Work::JournalFile | Work::Name { .. } => self.prepare.push(work),

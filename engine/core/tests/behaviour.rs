@@ -262,6 +262,48 @@ fn a_pipeline_that_outruns_the_roll_waits_and_keeps_its_order() {
     store.close().unwrap();
 }
 
+/// `close` comes while appends wait for a segment: each is answered, and the next process has those that were admitted, which
+/// are the first ones.
+#[test]
+fn close_answers_appends_that_wait_for_a_segment_and_keeps_what_it_admitted() {
+    let directory = tempfile::tempdir().unwrap();
+    let count = 20;
+    for round in 0..20 {
+        let stream = format!("late-{round}");
+        let store = open(directory.path());
+        let payload = vec![7; store.config().segment.target_bytes as usize / 2];
+        let (told, tell) = mpsc::channel();
+        for _ in 0..count {
+            let told = told.clone();
+            store.append_with(
+                request(&stream, &[&payload], Durability::Buffered),
+                Box::new(move |result| told.send(result).unwrap()),
+            );
+        }
+        drop(told);
+        store.close().unwrap();
+        let answers: Vec<_> = tell.into_iter().collect();
+        assert_eq!(answers.len(), count, "{stream}");
+        let admitted = answers.iter().take_while(|answer| answer.is_ok()).count();
+        for answer in &answers[admitted..] {
+            assert!(
+                matches!(answer, Err(AppendError::Draining { .. })),
+                "{stream}: {answer:?} behind {admitted} admitted"
+            );
+        }
+        drop(store);
+        let store = open(directory.path());
+        let kept = store
+            .describe(&stream)
+            .map_or(0, |info| info.durable_sequence);
+        assert_eq!(kept, admitted as u64, "{stream}");
+        if admitted > 0 {
+            assert_eq!(read_all(&store, &stream).len(), admitted, "{stream}");
+        }
+        store.close().unwrap();
+    }
+}
+
 #[test]
 fn an_idempotent_producer_is_answered_with_its_old_sequences_also_after_seal_and_restart() {
     let directory = tempfile::tempdir().unwrap();

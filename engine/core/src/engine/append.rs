@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use aof2_format::StreamName;
 use aof2_format::record_batch::{BodySummary, MAX_BODY_BYTES};
+use parking_lot::MutexGuard;
 
 use super::opener;
 use super::shared::Shared;
@@ -13,11 +14,12 @@ use crate::error::{AppendError, WouldBlockKind};
 use crate::metrics::add;
 use crate::request::{AppendCallback, AppendRequest, Appended};
 use crate::stream::append::Outcome;
-use crate::stream::{Barred, Stream};
+use crate::stream::{Barred, Staged, Stream};
 
 /// How long a blocking append waits for the disk to catch up, or for the next segment, before it is refused.
 const PATIENCE: Duration = Duration::from_secs(10);
-const MOMENT: Duration = Duration::from_millis(5);
+/// How long the disk is waited for before it is looked at again.
+pub(super) const MOMENT: Duration = Duration::from_millis(5);
 
 /// A request that may be staged.
 struct Checked {
@@ -117,12 +119,7 @@ pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done:
             );
         }
         if staged.opening || !staged.pending.is_empty() {
-            let waits = stream.wait_for_segment(shared, &mut staged, request, on_done);
-            drop(staged);
-            if let Err((error, callback)) = waits {
-                refuse(shared, error, callback);
-            }
-            return;
+            return wait_for_segment(shared, &stream, staged, request, on_done);
         }
         match stream.stage(shared, &mut staged, request, &body, Some(on_done)) {
             Ok(Outcome::Done(appended, callback)) => {
@@ -136,11 +133,7 @@ pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done:
                 let Some(callback) = callback else {
                     unreachable!("it was given")
                 };
-                let waits = stream.wait_for_segment(shared, &mut staged, request, callback);
-                drop(staged);
-                if let Err((error, callback)) = waits {
-                    refuse(shared, error, callback);
-                }
+                wait_for_segment(shared, &stream, staged, request, callback);
             }
             Err((error, callback)) => {
                 drop(staged);
@@ -148,6 +141,21 @@ pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done:
             }
         }
         return;
+    }
+}
+
+fn wait_for_segment(
+    shared: &Shared,
+    stream: &Arc<Stream>,
+    mut staged: MutexGuard<'_, Staged>,
+    request: AppendRequest,
+    callback: AppendCallback,
+) {
+    let waits = stream.wait_for_segment(shared, &mut staged, request, callback);
+    // A callback is not called under the stream's lock.
+    drop(staged);
+    if let Err((error, callback)) = waits {
+        refuse(shared, error, callback);
     }
 }
 

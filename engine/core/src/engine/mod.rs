@@ -236,7 +236,8 @@ impl Store {
         settle::flush(self.shared())
     }
 
-    /// Appends are refused as `Draining` from here on. When this returns, those before are staged.
+    /// Appends are refused as `Draining` from here on, also those that wait for a claim or a segment. When this returns, those that
+    /// were not refused are staged.
     pub fn close_admission(&self, reason: &str) {
         self.shared().space.close_admission(reason);
     }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
 
 use aof2_format::record_batch::BodySummary;
 use aof2_format::stream_header::StreamHeader;
 use aof2_format::{Salt, Seed, StreamName, StreamNumber, StreamUuid};
 use parking_lot::{Mutex, RwLock};
 
+use super::append::MOMENT;
 use super::shared::Shared;
 use crate::admit::Refusal;
 use crate::error::AppendError;
@@ -18,16 +18,13 @@ use crate::manifest::{ManifestLog, create_chunk};
 use crate::request::{AppendCallback, Appended};
 use crate::segment::active::{ActiveSegment, GrowError};
 use crate::segment::files;
-use crate::stream::append::{Outcome, payload_bytes};
+use crate::stream::append::{Outcome, held_bytes};
 use crate::stream::producers::Producers;
 use crate::stream::tail::Tails;
 use crate::stream::write_out::WriteError;
 use crate::stream::{Barred, Staged, Stream, StreamIdentity};
 use crate::tier_port::ClaimError;
 use crate::work::Work;
-
-/// How long an opener waits for the disk before it looks again.
-const MOMENT: Duration = Duration::from_millis(5);
 
 /// A stream that was never appended to. It exists once its first append is claimed and its files are there.
 pub(super) fn new_stream(shared: &Shared, name: &StreamName) -> Arc<Stream> {
@@ -75,7 +72,7 @@ pub(super) fn open(shared: &Arc<Shared>, stream: Arc<Stream>) {
         match ready {
             Err(error) => {
                 for (request, callback) in staged.pending.drain(..) {
-                    shared.staging.release(payload_bytes(&request));
+                    shared.staging.release(held_bytes(&request));
                     super::count_refusal(shared, &error);
                     answers.push((callback, Err(error.clone())));
                 }
@@ -97,7 +94,7 @@ pub(super) fn open(shared: &Arc<Shared>, stream: Arc<Stream>) {
                     let Some((request, callback)) = staged.pending.pop_front() else {
                         unreachable!("it is not empty")
                     };
-                    let bytes = payload_bytes(&request);
+                    let bytes = held_bytes(&request);
                     let payloads = request.payloads.iter().map(|payload| &payload[..]);
                     let Ok(body) = BodySummary::of(payloads) else {
                         unreachable!("the request was checked before it waited");
@@ -145,6 +142,12 @@ fn make_ready(
     if shared.poison.is_set() {
         return Err(AppendError::Poisoned {
             message: shared.poison.reason(),
+        });
+    }
+    // The threads that would bring a slow disk forward are ending. What waits is refused as it would be when staged.
+    if shared.closing.load(Ordering::Acquire) {
+        return Err(AppendError::Draining {
+            reason: "the store is closing".to_owned(),
         });
     }
     let is_new = !stream.exists();
@@ -302,18 +305,11 @@ pub(super) fn prepare(shared: &Arc<Shared>, work: Work) {
 }
 
 fn prepare_next(shared: &Shared, stream: &Arc<Stream>) {
-    let made = if shared.poison.is_set() {
-        None
-    } else {
+    let made = (!shared.poison.is_set()).then(|| {
         let id = stream.staged.lock().allocate_segment_id();
         let spare = files::spare(&stream.directory, id);
-        Some(ActiveSegment::create(
-            &*shared.disk,
-            &shared.space,
-            &spare,
-            id,
-        ))
-    };
+        ActiveSegment::create(&*shared.disk, &shared.space, &spare, id)
+    });
     let mut staged = stream.staged.lock();
     staged.preparing = false;
     if std::mem::take(&mut staged.parked) {

@@ -84,9 +84,20 @@ pub(super) fn seal(
         .collect())
 }
 
+/// Until no append waits for a claim or a segment. One that does is with an opener, or with the thread that makes segments, which
+/// gives it back to an opener.
+fn wait_for_appends(shared: &Shared) {
+    while shared.staging.holds() {
+        shared.work.prepare.wait_idle();
+        shared.work.open.wait_idle();
+    }
+    // The last answers.
+    shared.work.open.wait_idle();
+}
+
 /// Everything durable, and in segments, so that the next start has nothing to replay.
 pub(super) fn before_exit(shared: &Shared) -> Result<(), StoreError> {
-    shared.work.wait_for_appends();
+    wait_for_appends(shared);
     if shared.poison.is_set() {
         return Err(poisoned(shared));
     }

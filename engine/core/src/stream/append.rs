@@ -13,6 +13,7 @@ use crate::admit::Refusal;
 use crate::engine::shared::Shared;
 use crate::error::{AppendError, WouldBlockKind};
 use crate::metrics::add;
+use crate::pace::HELD_LIMIT_BYTES;
 use crate::request::{AppendCallback, AppendRequest, Appended, Durability};
 use crate::segment::active::{ActiveSegment, GrowError};
 use crate::work::{SealWork, Work};
@@ -37,11 +38,12 @@ pub(crate) enum Outcome {
 /// A refusal gives the callback back.
 pub(crate) type Refused = (AppendError, Option<AppendCallback>);
 
-pub(crate) fn payload_bytes(request: &AppendRequest) -> u64 {
+/// What a request counts while it waits: its payloads, each with its length field, so never nothing.
+pub(crate) fn held_bytes(request: &AppendRequest) -> u64 {
     request
         .payloads
         .iter()
-        .map(|payload| payload.len() as u64)
+        .map(|payload| payload.len() as u64 + 4)
         .sum()
 }
 
@@ -177,12 +179,14 @@ impl Stream {
         request: AppendRequest,
         callback: AppendCallback,
     ) -> Result<(), Refused> {
-        if !shared.staging.hold(payload_bytes(&request)) {
+        if !shared.staging.hold(held_bytes(&request)) {
             let error = AppendError::WouldBlock {
                 stream: self.name.to_string(),
                 kind: WouldBlockKind::Rollover,
-                message: "its next segment is not ready, and too many appends wait already"
-                    .to_owned(),
+                message: format!(
+                    "its next segment is not ready, and appends of {} bytes wait already, the limit is {HELD_LIMIT_BYTES}",
+                    shared.staging.held_bytes()
+                ),
             };
             return Err((error, Some(callback)));
         }
