@@ -333,3 +333,98 @@ fn a_newer_format_is_refused() {
         other => panic!("{:?}", other.err()),
     }
 }
+
+/// Buffered bytes may reach their segment before the journal has the record that opened it. A kill in between leaves a segment
+/// that the manifest does not know; it is read, sealed, and read again by the next process.
+#[test]
+fn a_segment_whose_opening_was_not_journaled_is_recovered_and_sealed() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let (store, faults) = open_with_faults(small_config(&data));
+    let payload = vec![7; 100 << 10];
+    let mut appended = 0;
+    let mut append = |count: u64| {
+        for _ in 0..count {
+            assert_eq!(
+                buffered(&store, "s", &payload).unwrap().first_sequence,
+                appended
+            );
+            appended += 1;
+        }
+        appended
+    };
+    durable(&store, "other", b"before").unwrap();
+    append(7);
+    let spare = data.join("streams/s/segments/00000000000000000002.spare");
+    wait_for("the next segment", || spare.exists());
+    store.flush().unwrap();
+
+    // A round that hangs, so that the next one does not begin.
+    faults.delay_syncs(Some(Duration::from_secs(5)));
+    let syncs = faults.syncs();
+    std::thread::scope(|scope| {
+        let hanging = scope.spawn(|| durable(&store, "other", b"hangs").unwrap());
+        wait_for("the round", || faults.syncs() > syncs);
+        let appended = append(9);
+        let copy = directory.path().join("copy");
+        wait_for("the bytes of the second segment", || {
+            let _ = std::fs::remove_dir_all(&copy);
+            copy_directory(&data, &copy);
+            second_segment_has_records(&copy)
+        });
+        assert!(!hanging.is_finished(), "the round ended too early to tell");
+        faults.delay_syncs(None);
+        let mut kept = 0;
+        for _ in 0..3 {
+            let store = open(&copy);
+            let records = read_all(&store, "s").len() as u64;
+            assert!(
+                records > 7 && records <= appended,
+                "{records} of {appended}"
+            );
+            assert!(kept == 0 || kept == records, "{kept}, then {records}");
+            kept = records;
+            store.seal(None).unwrap();
+            assert_eq!(read_all(&store, "s").len() as u64, kept);
+            store.close().unwrap();
+        }
+        hanging.join().unwrap();
+    });
+}
+
+fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "waited for {what}");
+        std::thread::yield_now();
+    }
+}
+
+fn copy_directory(from: &std::path::Path, to: &std::path::Path) {
+    // A file that is renamed meanwhile is copied the next time.
+    let _ = std::process::Command::new("cp")
+        .arg("-a")
+        .args([from, to])
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap();
+}
+
+/// Whether anything stands behind the header of segment 2, which has its own name by then.
+fn second_segment_has_records(data: &std::path::Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(data.join("streams/s/segments")) else {
+        return false;
+    };
+    entries
+        .flatten()
+        .filter(|entry| {
+            let name = entry.file_name();
+            name.to_string_lossy().ends_with("00000000000000000002.seg")
+        })
+        .filter_map(|entry| std::fs::read(entry.path()).ok())
+        .any(|bytes| {
+            bytes
+                .get(4096..8192)
+                .is_some_and(|block| block.iter().any(|byte| *byte != 0))
+        })
+}

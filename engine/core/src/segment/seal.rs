@@ -91,7 +91,16 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
     segment.note_length(info.file_bytes());
     shared.space.remove_segment(given_back);
 
-    let events = vec![
+    // A segment that recovery found may be one that the manifest does not know: its bytes reached the file, and the process was
+    // killed before the journal had the record of its opening.
+    let is_known = stream
+        .manifest
+        .read(|state| state.segments.contains_key(&segment.id));
+    let opened = (!is_known).then_some(ManifestEvent::SegmentOpened {
+        base_sequence,
+        epoch,
+    });
+    let sealed = [
         ManifestEvent::SealSegment {
             durable_bytes: *end,
             segment_crc64: crc64,
@@ -104,6 +113,7 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
             blob: producer_table::encode(producers),
         },
     ];
+    let events = opened.into_iter().chain(sealed).collect();
     if stream
         .manifest
         .commit(shared, stream, segment.id, events)
