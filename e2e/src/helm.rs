@@ -152,13 +152,20 @@ pub async fn apply_crds(environment: &Environment) -> Result<()> {
     kubectl
         .run(&["apply", "--server-side", "--force-conflicts", "-f", crds])
         .await?;
-    kubectl
-        .run(&[
-            "wait",
-            "--for=condition=Established",
-            "crd/aof2clusters.aof2.dev",
-            "--timeout=30s",
-        ])
-        .await?;
-    Ok(())
+    wait_established(&kubectl, "aof2clusters.aof2.dev").await
+}
+
+/// Until the API server serves the type. `kubectl wait` fails where the new object has no conditions yet.
+pub async fn wait_established(kubectl: &Program, crd: &str) -> Result<()> {
+    let object = format!("crd/{crd}");
+    let condition = r#"jsonpath={.status.conditions[?(@.type=="Established")].status}"#;
+    wait::until_none(
+        &format!("{crd} to be established"),
+        Duration::from_secs(30),
+        async || {
+            let status = kubectl.run(&["get", &object, "-o", condition]).await?;
+            Ok((status.trim() != "True").then(|| format!("Established is `{status}`")))
+        },
+    )
+    .await
 }

@@ -95,15 +95,7 @@ fn the_line_in_the_notes_brings_an_older_crd_up_to_date_and_keeps_its_clusters()
             "metadata": {"name": "orders", "namespace": scenario.namespace.name},
             "spec": {"replicas": 1, "version": "0.1.0", "storage": {"tier0": {"size": "1Gi"}}},
         });
-        scenario
-            .kubectl
-            .run(&[
-                "wait",
-                "--for=condition=Established",
-                "crd/aof2clusters.older.aof2.dev",
-                "--timeout=30s",
-            ])
-            .await?;
+        helm::wait_established(&scenario.kubectl, "aof2clusters.older.aof2.dev").await?;
         apply(scenario, &cluster).await?;
         let outcome = upgraded(scenario).await;
         scenario
