@@ -17,6 +17,10 @@ use crate::lifecycle::{DrainStatus, PostRestart, PreRestart};
 use crate::report::{
     ConfigVerdict, Dump, SegmentReport, StreamReport, StreamVerbReport, Tier2Report,
 };
+use crate::snapshot::{
+    SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotReport, SnapshotSeal,
+    SnapshotVerdict,
+};
 use crate::{ErrorBody, path};
 use request::{Request, query};
 
@@ -267,5 +271,67 @@ impl Client {
 
     pub async fn tier2_probe(&self) -> Result<Tier2Report, ClientError> {
         self.json(Request::post(path::TIER2_PROBE)).await
+    }
+
+    /// Begins a snapshot of one stream, or answers the one that this request began.
+    pub async fn snapshot(
+        &self,
+        stream: &str,
+        request: &str,
+        seal: SnapshotSeal,
+    ) -> Result<SnapshotReport, ClientError> {
+        let seal = match seal {
+            SnapshotSeal::IfDirty => "IfDirty",
+            SnapshotSeal::Never | SnapshotSeal::Unknown => "Never",
+        };
+        let request = Request::post(path::SNAPSHOT)
+            .with(query("stream", Some(stream)))
+            .with(query("request", Some(request)))
+            .with(query("seal", Some(seal)));
+        self.json(request).await
+    }
+
+    /// Newest first; of every stream where none is named.
+    pub async fn snapshots(
+        &self,
+        stream: Option<&str>,
+    ) -> Result<Vec<SnapshotReport>, ClientError> {
+        self.json(Request::get(path::SNAPSHOTS).with(query("stream", stream)))
+            .await
+    }
+
+    pub async fn snapshot_status(
+        &self,
+        stream: &str,
+        snapshot_id: &str,
+    ) -> Result<SnapshotReport, ClientError> {
+        let path = format!("{}/{stream}/{snapshot_id}", path::SNAPSHOTS);
+        self.json(Request::get(&path)).await
+    }
+
+    /// Reads the snapshot back from Tier 2, whichever engine made it.
+    pub async fn verify_snapshot(
+        &self,
+        stream: &str,
+        snapshot_id: &str,
+        level: SnapshotLevel,
+    ) -> Result<SnapshotVerdict, ClientError> {
+        let level = match level {
+            SnapshotLevel::L0 | SnapshotLevel::Unknown => "L0",
+            SnapshotLevel::L1 => "L1",
+        };
+        let path = format!("{}/{stream}/{snapshot_id}/verify", path::SNAPSHOTS);
+        self.json(Request::post(&path).with(query("level", Some(level))))
+            .await
+    }
+
+    /// Writes the list of everything that one snapshot took.
+    pub async fn put_snapshot_index(
+        &self,
+        index: &SnapshotIndex,
+    ) -> Result<SnapshotIndexReport, ClientError> {
+        let body = serde_json::to_string(index).unwrap_or_default();
+        let path = format!("{}/{}", path::SNAPSHOT_INDEX, index.name);
+        self.json(Request::put(&path).body(&body)).await
     }
 }

@@ -10,6 +10,7 @@ pub mod error;
 pub mod lifecycle;
 pub mod path;
 pub mod report;
+pub mod snapshot;
 
 #[cfg(feature = "client")]
 pub mod client;
@@ -17,3 +18,7 @@ pub mod client;
 pub use error::{ErrorBody, ErrorReason};
 pub use lifecycle::{DrainPhase, DrainStatus, LaggingStream, PostRestart, PreRestart};
 pub use report::{Dump, Refusal, StreamReport};
+pub use snapshot::{
+    SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotPhase, SnapshotReport, SnapshotSeal,
+    SnapshotVerdict,
+};

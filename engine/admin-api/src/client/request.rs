@@ -20,16 +20,20 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn get(path: &str) -> Self {
-        Request {
-            method: Method::GET,
-            path_and_query: path.to_string(),
-            body: String::new(),
-        }
+        Self::of(Method::GET, path)
     }
 
     pub(super) fn post(path: &str) -> Self {
+        Self::of(Method::POST, path)
+    }
+
+    pub(super) fn put(path: &str) -> Self {
+        Self::of(Method::PUT, path)
+    }
+
+    fn of(method: Method, path: &str) -> Self {
         Request {
-            method: Method::POST,
+            method,
             path_and_query: path.to_string(),
             body: String::new(),
         }

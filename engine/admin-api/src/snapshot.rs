@@ -1,0 +1,135 @@
+//! Snapshots: what a stream's session reports, and what a second reader found in Tier 2.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Whether records that are not in a sealed segment belong to a snapshot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotSeal {
+    /// Seals first where the stream has records beyond its sealed segments: the snapshot then holds everything acknowledged before it.
+    #[default]
+    IfDirty,
+    /// Takes what is sealed.
+    Never,
+    #[serde(other)]
+    Unknown,
+}
+
+/// How thoroughly a snapshot is verified; each level includes those below it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum SnapshotLevel {
+    /// The catalogue is there, its digest is right, and every object that it names is there with its size.
+    #[default]
+    L0,
+    /// Replaying the manifest's chunks up to `chunk_index`/`chunk_offset` gives the catalogue.
+    L1,
+    #[serde(other)]
+    Unknown,
+}
+
+/// Where the snapshot of one stream stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotPhase {
+    /// Sealing, or waiting for its turn.
+    #[default]
+    Pending,
+    /// Segments and manifest chunks that it names go to Tier 2.
+    Uploading,
+    /// The catalogue goes to Tier 2, then the marker into the manifest.
+    Publishing,
+    /// The object exists and the marker is durable.
+    Done,
+    /// `reason` and `message` say why; a new request begins anew.
+    Failed,
+    #[serde(other)]
+    Unknown,
+}
+
+/// Answer of `POST /aof2/snapshot` and `GET /aof2/snapshots/<stream>/<id>`; `GET /aof2/snapshots?stream=` lists these, newest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotReport {
+    pub stream: String,
+    /// `epoch << 32 | n`, in decimal: beyond what a double holds, so a string.
+    pub snapshot_id: String,
+    /// Who asked: a repetition of the same request answers this report and begins nothing.
+    #[serde(default)]
+    pub request: String,
+    pub phase: SnapshotPhase,
+    #[serde(default)]
+    pub started_at: String,
+    /// Time of the last progress (a phase begun, an object stored). One that stays while the phase is not an end means: stuck.
+    #[serde(default)]
+    pub heartbeat: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_at: Option<String>,
+    /// Position in the manifest up to which the catalogue counts: chunk, and bytes into it.
+    #[serde(default)]
+    pub chunk_index: u64,
+    #[serde(default)]
+    pub chunk_offset: u64,
+    /// Counts of records: durable when the snapshot began, and contained in it.
+    #[serde(default)]
+    pub durable_sequence: u64,
+    #[serde(default)]
+    pub uploaded_sequence: u64,
+    /// Whole key of the catalogue's object, prefix included; empty until it is known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub key: String,
+    /// `sha256:<hex>` of the object's bytes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub digest: String,
+    /// Size of the object.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Of a failure: Tier2Unreachable, AccessDenied, ClaimPending, Superseded, Damaged, ...
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Answer of `POST /aof2/snapshots/<stream>/<id>/verify?level=`. Any engine of the cluster answers it: only Tier 2 is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotVerdict {
+    pub stream: String,
+    pub snapshot_id: String,
+    pub level: SnapshotLevel,
+    pub verified: bool,
+    /// Of the catalogue as read now; empty where it could not be read.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub digest: String,
+    /// ObjectMissing, DigestMismatch, SizeMismatch, Undecodable, ReplayDiffers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Names the object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Keys of objects that are missing, at most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+    #[serde(default)]
+    pub objects_checked: u64,
+    #[serde(default)]
+    pub records_replayed: u64,
+}
+
+/// Body of `PUT /aof2/snapshots/_index/<name>`: everything that one `Aof2Snapshot` took.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotIndex {
+    /// Of the `Aof2Snapshot`.
+    pub name: String,
+    pub cluster_id: String,
+    #[serde(default)]
+    pub completed_at: String,
+    /// By stream.
+    pub streams: BTreeMap<String, SnapshotReport>,
+}
+
+/// Answer of that PUT. An index that exists with the same bytes is the same as one just written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotIndexReport {
+    pub key: String,
+    pub digest: String,
+    pub bytes: u64,
+}
