@@ -1,5 +1,6 @@
 //! One test: a namespace of its own, a deadline, the safety observer, and diagnostics when it fails.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
@@ -32,8 +33,22 @@ pub struct Scenario {
     start: Instant,
 }
 
-/// Runs a test to its end or its deadline, then checks what has to hold in every test.
+/// Runs a test to its end or its deadline, then checks what has to hold in every test. Where nodes, pods or the audit log are out
+/// of reach it is skipped, and reported so.
 pub fn run(
+    name: &str,
+    limit: Duration,
+    body: impl AsyncFnOnce(&Scenario) -> Result<()>,
+) -> Result<(), Failure> {
+    if let Some(why) = out_of_reach() {
+        skip(name, &why);
+        return Ok(());
+    }
+    run_by_api_server(name, limit, body)
+}
+
+/// The same for a test that asks the API server alone: it runs on every cluster.
+pub fn run_by_api_server(
     name: &str,
     limit: Duration,
     body: impl AsyncFnOnce(&Scenario) -> Result<()>,
@@ -213,17 +228,65 @@ fn panic_text(panic: &Box<dyn std::any::Any + Send>) -> String {
     text.unwrap_or("without a message").to_owned()
 }
 
-/// Reports a test, or a part of one, that cannot run on this cluster.
-pub fn skip(what: &str, why: &str) {
-    println!("{what}: SKIPPED: {why}");
+/// File to which a test adds a line when it was skipped: the harness knows only passed and failed, and hides what a passed one says.
+const SKIPPED: &str = "AOF2_E2E_SKIPPED";
+
+/// Reports a test that cannot run on this cluster.
+fn skip(name: &str, why: &str) {
+    println!("{name}: SKIPPED: {why}");
+    let Some(path) = std::env::var_os(SKIPPED) else {
+        return;
+    };
+    let written = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .and_then(|mut file| writeln!(file, "{name}: {why}"));
+    if let Err(error) = written {
+        println!("{name}: the skip could not be reported: {error}");
+    }
 }
 
-/// Why a test that needs nodes and the audit log cannot run on this cluster; `None` when it can.
-pub fn out_of_reach() -> Option<String> {
+/// Why a test that needs nodes, pod addresses or the audit log cannot run on this cluster; `None` when it can.
+fn out_of_reach() -> Option<String> {
     // Without an environment the test itself says what to do.
-    let environment = Environment::from_env().ok()?;
+    reach(&Environment::from_env().ok()?)
+}
+
+fn reach(environment: &Environment) -> Option<String> {
     if !environment.has_nodes_within_reach() {
         return Some("nodes and pod addresses are out of reach on this provider".to_owned());
     }
     environment.audit_log().err().map(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::Provider;
+
+    fn environment(provider: Provider, audit_log: Option<&str>) -> Environment {
+        Environment {
+            kubeconfig: "kubeconfig".into(),
+            programs: "bin".into(),
+            provider,
+            audit_log: audit_log.map(Into::into),
+            image_prefix: "registry/aof2".to_owned(),
+            cluster_folder: "cluster".into(),
+        }
+    }
+
+    #[test]
+    fn what_needs_nodes_or_the_audit_log_is_skipped_where_they_are_out_of_reach() {
+        assert_eq!(
+            reach(&environment(Provider::Local, Some("audit.log"))),
+            None
+        );
+        for provider in [Provider::Kind, Provider::Foreign] {
+            let why = reach(&environment(provider, Some("audit.log"))).unwrap();
+            assert!(why.contains("nodes"), "{why}");
+        }
+        let why = reach(&environment(Provider::Local, None)).unwrap();
+        assert!(why.contains("AOF2_E2E_AUDIT_LOG"), "{why}");
+    }
 }

@@ -178,10 +178,6 @@ async fn ensure_lost_files_are_found(
     engine: &Engine,
     list: &[Acknowledgement],
 ) -> Result<()> {
-    if let Some(why) = scenario::out_of_reach() {
-        scenario::skip("durability broken on purpose", &why);
-        return Ok(());
-    }
     let namespace = &scenario.namespace.name;
     let volume = local::volume_folder(
         &scenario.environment,

@@ -174,13 +174,6 @@ fn an_upgrade_waits_while_the_bucket_is_away_and_appends_go_on() -> Result<(), F
 
 #[test]
 fn a_killed_engine_comes_back_in_its_pod_and_takes_the_next_append() -> Result<(), Failure> {
-    if let Some(why) = scenario::out_of_reach() {
-        scenario::skip(
-            "a_killed_engine_comes_back_in_its_pod_and_takes_the_next_append",
-            &why,
-        );
-        return Ok(());
-    }
     scenario::run(
         "killed-engine",
         Duration::from_secs(240),

@@ -44,7 +44,7 @@ fn tier2_with_ca_over_http() -> Value {
 
 #[test]
 fn an_invalid_field_is_refused_in_words_that_name_it() -> Result<(), Failure> {
-    scenario::run("refused", Duration::from_secs(60), async |scenario| {
+    scenario::run_by_api_server("refused", Duration::from_secs(60), async |scenario| {
         helm::apply_crds(&scenario.environment).await?;
         let good = scenario.draft("orders").with("/spec/tier2", tier2());
         let output = try_apply(scenario, &good).await?;
@@ -181,7 +181,7 @@ fn an_invalid_field_is_refused_in_words_that_name_it() -> Result<(), Failure> {
 
 #[test]
 fn what_cannot_change_later_is_refused_with_the_reason() -> Result<(), Failure> {
-    scenario::run("immutable", Duration::from_secs(60), async |scenario| {
+    scenario::run_by_api_server("immutable", Duration::from_secs(60), async |scenario| {
         helm::apply_crds(&scenario.environment).await?;
         // No operator runs here: nothing acts on it.
         let good = scenario.draft("orders").with("/spec/tier2", tier2());

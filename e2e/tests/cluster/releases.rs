@@ -80,7 +80,7 @@ async fn two_releases(scenario: &Scenario, other: &Namespace) -> Result<()> {
 #[test]
 fn the_line_in_the_notes_brings_an_older_crd_up_to_date_and_keeps_its_clusters()
 -> Result<(), Failure> {
-    scenario::run("crd", Duration::from_secs(60), async |scenario| {
+    scenario::run_by_api_server("crd", Duration::from_secs(60), async |scenario| {
         helm::apply_crds(&scenario.environment).await?;
         let text = std::fs::read_to_string(helm::chart().join("templates/NOTES.txt"))?;
         ensure!(

@@ -169,7 +169,9 @@ fn run_stories(
         registry::round_trip(&images)
     })?;
     summary.step("images into the cluster", || cluster.load(&images))?;
-    let environment = cluster.environment()?;
+    let skipped = tempfile::NamedTempFile::new()?;
+    let mut environment = cluster.environment()?;
+    environment.push(("AOF2_E2E_SKIPPED", skipped.path().display().to_string()));
     for test in built.tests.iter().filter(|test| needs_cluster(test)) {
         // Stories share two cores and each has deadlines: one at a time, unless told otherwise.
         let mut arguments = options.arguments.clone();
@@ -185,7 +187,16 @@ fn run_stories(
             environment: &environment,
             limit: E2E_LIMIT,
         };
-        if !summary.tests(&test_name(test), || run.to_end())? {
+        let run_and_ask_what_was_skipped = || {
+            skipped.as_file().set_len(0)?;
+            let mut counts = run.to_end()?;
+            for line in std::fs::read_to_string(skipped.path())?.lines() {
+                say(format_args!("skipped: {line}"));
+                counts.skipped += 1;
+            }
+            Ok(counts)
+        };
+        if !summary.tests(&test_name(test), run_and_ask_what_was_skipped)? {
             let kept = diagnostics_folder(built)?;
             diagnostics::print(cluster, &kept);
         }

@@ -23,6 +23,8 @@ pub struct Counts {
     pub passed: u32,
     pub failed: u32,
     pub ignored: u32,
+    /// Of those that the program calls passed: they could not run here and said so.
+    pub skipped: u32,
 }
 
 impl Run<'_> {
@@ -139,7 +141,8 @@ mod tests {
             Some(Counts {
                 passed: 5,
                 failed: 2,
-                ignored: 1
+                ignored: 1,
+                skipped: 0,
             })
         );
         assert_eq!(result_line("running 5 tests"), None);

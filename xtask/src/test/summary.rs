@@ -67,6 +67,7 @@ impl Summary {
                 total.passed += counts.passed;
                 total.failed += counts.failed;
                 total.ignored += counts.ignored;
+                total.skipped += counts.skipped;
             }
         }
         total
@@ -101,12 +102,16 @@ fn in_words(
         passed,
         failed,
         ignored,
+        skipped,
     }: Counts,
 ) -> String {
-    match ignored {
-        0 => format!("{passed} passed, {failed} failed"),
-        _ => format!("{passed} passed, {failed} failed, {ignored} ignored"),
+    let mut words = format!("{} passed, {failed} failed", passed - skipped.min(passed));
+    for (number, what) in [(ignored, "ignored"), (skipped, "skipped")] {
+        if number > 0 {
+            words += &format!(", {number} {what}");
+        }
     }
+    words
 }
 
 #[cfg(test)]
@@ -139,6 +144,20 @@ mod tests {
         );
         assert!(summary.has_failures());
         assert_eq!(in_words(summary.total()), "4 passed, 1 failed");
+        summary
+            .tests("elsewhere", || {
+                Ok(Counts {
+                    passed: 3,
+                    skipped: 2,
+                    ..Counts::default()
+                })
+            })
+            .unwrap();
+        assert_eq!(
+            in_words(summary.total()),
+            "5 passed, 1 failed, 2 skipped",
+            "what was skipped did not pass"
+        );
 
         let mut summary = Summary::default();
         assert!(summary.step("bad", || Err::<(), _>(anyhow!("no"))).is_err());
