@@ -111,6 +111,28 @@ impl Cluster {
         Ok(self.get().await?.status.unwrap_or_default())
     }
 
+    /// The whole object as the API server has it: what our own types would not notice.
+    pub async fn json(&self) -> Result<Value> {
+        let text = self
+            .kubectl
+            .run(&[
+                "-n",
+                &self.namespace,
+                "get",
+                "aof2",
+                &self.name,
+                "-o",
+                "json",
+            ])
+            .await?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// Restarts of every container of its pods, by `pod/container`.
+    pub async fn restarts(&self) -> Result<BTreeMap<String, i32>> {
+        pods::restarts(&self.client, &self.namespace, &self.name).await
+    }
+
     /// Changes the spec, as `kubectl patch --type merge` does.
     pub async fn patch_spec(&self, spec: Value) -> Result<()> {
         self.api()
@@ -183,6 +205,28 @@ impl Cluster {
             Ok(match wanted(&status) {
                 Some(found) => Look::Done(found),
                 None => Look::Waiting(describe(&status)),
+            })
+        })
+        .await
+    }
+
+    /// Until the object is as asked, as JSON. `wanted` gives what it is looking for.
+    pub async fn wait_json<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&Value) -> Option<T>,
+    ) -> Result<T> {
+        wait::until(&format!("{}: {what}", self.name), limit, async || {
+            let object = self.json().await?;
+            Ok(match wanted(&object) {
+                Some(found) => Look::Done(found),
+                None => Look::Waiting(format!(
+                    "config {}, rollout {}, `{}`",
+                    object["status"]["config"],
+                    object["status"]["rollout"],
+                    describe(&self.status().await?)
+                )),
             })
         })
         .await

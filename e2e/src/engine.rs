@@ -7,6 +7,7 @@ use crate::kubectl::{Output, Program};
 use crate::pods::ENGINE_CONTAINER;
 
 pub const DATA_SOCKET: &str = "/run/aof2/data.sock";
+const DATA_DIRECTORY: &str = "/var/lib/aof2";
 
 #[derive(Clone, Debug)]
 pub struct Engine {
@@ -26,17 +27,35 @@ impl Engine {
 
     /// Runs `aof2-admin` in the engine's container; its failure is in the output.
     pub async fn admin(&self, arguments: &[&str], input: Option<&[u8]>) -> Result<Output> {
+        self.exec("/usr/bin/aof2-admin", arguments, input).await
+    }
+
+    /// Manifest records of one stream in its data directory, read beside the running engine: those of the last seconds may still
+    /// be in the journal alone.
+    pub async fn manifest_records(&self, stream: &str) -> Result<Vec<serde_json::Value>> {
+        let arguments = [DATA_DIRECTORY, "--stream", stream, "--json"];
+        let output = self
+            .exec("/usr/bin/manifest-inspect", &arguments, None)
+            .await?;
+        let chunks: Vec<serde_json::Value> = serde_json::from_str(&output.stdout)
+            .with_context(|| format!("manifest-inspect in {}: {}", self.pod, output.stderr))?;
+        Ok(chunks
+            .iter()
+            .flat_map(|chunk| chunk["records"].as_array().cloned().unwrap_or_default())
+            .collect())
+    }
+
+    async fn exec(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        input: Option<&[u8]>,
+    ) -> Result<Output> {
         let mut command = vec!["-n", &self.namespace, "exec"];
         if input.is_some() {
             command.push("-i");
         }
-        command.extend([
-            &self.pod,
-            "-c",
-            ENGINE_CONTAINER,
-            "--",
-            "/usr/bin/aof2-admin",
-        ]);
+        command.extend([&self.pod, "-c", ENGINE_CONTAINER, "--", program]);
         command.extend(arguments);
         self.kubectl.output(&command, input).await
     }

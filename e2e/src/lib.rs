@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod collector;
 pub mod engine;
 pub mod environment;
+pub mod gitops;
 pub mod helm;
 pub mod kubectl;
 pub mod local;

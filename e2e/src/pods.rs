@@ -53,6 +53,30 @@ pub fn engine(pod: &Pod) -> Option<&ContainerStatus> {
         .find(|container| container.name == ENGINE_CONTAINER)
 }
 
+/// `pod/container` to its number of restarts, sidecars included.
+pub async fn restarts(
+    client: &kube::Client,
+    namespace: &str,
+    cluster: &str,
+) -> Result<BTreeMap<String, i32>> {
+    let mut restarts = BTreeMap::new();
+    for pod in list(client, namespace, cluster).await? {
+        let status = pod.status.clone().unwrap_or_default();
+        let containers = status
+            .init_container_statuses
+            .into_iter()
+            .chain(status.container_statuses)
+            .flatten();
+        for container in containers {
+            restarts.insert(
+                format!("{}/{}", name(&pod), container.name),
+                container.restart_count,
+            );
+        }
+    }
+    Ok(restarts)
+}
+
 /// Its engine answers and it is not going.
 pub fn serves(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_none() && engine(pod).is_some_and(|engine| engine.ready)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -60,6 +60,68 @@ impl S3Server {
             "endpoint": self.endpoint(), "region": "us-east-1", "bucket": BUCKET, "prefix": prefix,
             "addressing": "Path", "credentials": {"secretRef": {"name": CREDENTIALS}},
         })
+    }
+
+    /// The bytes under a key, by curl: another client than the engine's. `None`: no such object.
+    pub async fn object(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let (code, body) = self.curl("GET", key).await?;
+        match code.as_str() {
+            "200" => Ok(Some(body)),
+            "404" => Ok(None),
+            _ => bail!(
+                "GET {key} answered {code}: {}",
+                String::from_utf8_lossy(&body)
+            ),
+        }
+    }
+
+    /// Takes an object away behind the engines' backs.
+    pub async fn delete(&self, key: &str) -> Result<()> {
+        let (code, body) = self.curl("DELETE", key).await?;
+        ensure!(
+            code == "204" || code == "200",
+            "DELETE {key} answered {code}: {}",
+            String::from_utf8_lossy(&body)
+        );
+        Ok(())
+    }
+
+    async fn curl(&self, method: &str, key: &str) -> Result<(String, Vec<u8>)> {
+        let pods: Api<k8s_openapi::api::core::v1::Pod> =
+            Api::namespaced(self.client.clone(), &self.namespace);
+        let params =
+            kube::api::ListParams::default().labels(&format!("app.kubernetes.io/name={NAME}"));
+        let address = pods
+            .list(&params)
+            .await?
+            .items
+            .into_iter()
+            .find_map(|pod| pod.status?.pod_ip)
+            .context("the S3 server has no address")?;
+        let mut command = tokio::process::Command::new("curl");
+        command
+            .args(["--silent", "--show-error", "--max-time", "20", "--request"])
+            .args([method, "--user", &format!("{ACCESS_KEY}:{SECRET_KEY}")])
+            .args(["--aws-sigv4", "aws:amz:us-east-1:s3"])
+            // The status code goes behind the body, in a line of its own.
+            .args(["--write-out", "\n%{http_code}"])
+            .arg(format!("http://{address}:{PORT}/{BUCKET}/{key}"));
+        let output = command.output().await.context("cannot start curl")?;
+        ensure!(
+            output.status.success(),
+            "curl {method} {key}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        let at = output
+            .stdout
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .context("curl printed no status")?;
+        let (body, code) = output.stdout.split_at(at);
+        Ok((
+            String::from_utf8_lossy(&code[1..]).into_owned(),
+            body.to_vec(),
+        ))
     }
 
     /// An outage: the server ends and its port refuses.

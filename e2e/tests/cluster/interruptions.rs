@@ -11,11 +11,9 @@ use aof2_e2e::pods;
 use aof2_e2e::scenario::{self, Failure, Scenario};
 use aof2_e2e::wait;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
-use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 
-use crate::setup::{self, Running};
+use crate::setup::{self, Running, ensure_event, kill_operator, pods_of};
 
 const RATE: u32 = 20;
 const UPGRADE_LIMIT: Duration = Duration::from_secs(180);
@@ -274,28 +272,6 @@ async fn ensure_replaced_once(
     Ok(())
 }
 
-fn pods_of(scenario: &Scenario) -> Api<Pod> {
-    Api::namespaced(scenario.client.clone(), &scenario.namespace.name)
-}
-
-async fn kill_operator(scenario: &Scenario, running: &Running) -> Result<()> {
-    let pods = pods_of(scenario);
-    let selected = pods
-        .list(&ListParams::default().labels(&running.operator.selector))
-        .await?;
-    ensure!(
-        !selected.items.is_empty(),
-        "no pod of the operator matches {}",
-        running.operator.selector
-    );
-    for pod in &selected {
-        pods.delete(&pods::name(pod), &DeleteParams::default().grace_period(0))
-            .await?;
-    }
-    scenario.say("operator killed");
-    Ok(())
-}
-
 /// As a person, or as another identity.
 async fn delete_pod(scenario: &Scenario, pod: &str, identity: Option<&str>) -> Result<()> {
     let mut arguments = vec![
@@ -318,28 +294,4 @@ async fn restarts(scenario: &Scenario, pod: &str) -> Result<i32> {
     Ok(pods::engine(&pod)
         .context("no engine in the pod")?
         .restart_count)
-}
-
-/// An Event with this reason was written for the cluster.
-async fn ensure_event(scenario: &Scenario, reason: &str) -> Result<()> {
-    wait::until_none(
-        &format!("an Event with reason {reason}"),
-        Duration::from_secs(20),
-        async || {
-            let namespace = &scenario.namespace.name;
-            let events = scenario
-                .kubectl
-                .run(&[
-                    "-n",
-                    namespace,
-                    "get",
-                    "events",
-                    "--field-selector",
-                    "involvedObject.kind=Aof2Cluster",
-                ])
-                .await?;
-            Ok((!events.contains(reason)).then_some(events))
-        },
-    )
-    .await
 }

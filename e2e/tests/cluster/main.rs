@@ -3,6 +3,7 @@
 //! Each test has a namespace, an operator and a deadline of its own, so that they run side by side and leave nothing behind.
 
 mod bad_input;
+mod config;
 mod data;
 mod install;
 mod interruptions;
@@ -10,4 +11,5 @@ mod refused_at_apply;
 mod releases;
 mod scaling;
 mod setup;
+mod snapshots;
 mod upgrade;

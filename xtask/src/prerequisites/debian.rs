@@ -42,6 +42,11 @@ const PACKAGES: &[Package] = &[
         name: "nftables",
         proof: Proof::Program("nft"),
     },
+    // A second S3 client, by which tests read what the engines wrote.
+    Package {
+        name: "curl",
+        proof: Proof::Program("curl"),
+    },
     Package {
         name: "conntrack",
         proof: Proof::Program("conntrack"),
