@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: everything up to the story, which `e2e/src/bin/demo.rs` tells.
+//! `cargo xtask demo`: everything up to the story, which `e2e/src/bin/demo` tells.
 
 use std::process::Command;
 

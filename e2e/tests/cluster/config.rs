@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use aof2_e2e::gitops::Pipeline;
+use aof2_e2e::json::{refusal, text};
 use aof2_e2e::pods::ENGINE_CONTAINER;
 use aof2_e2e::scenario::{self, Failure, Scenario};
 use serde_json::{Value, json};
@@ -113,12 +114,9 @@ fn a_refused_value_is_named_and_a_harmful_one_undoes_itself() -> Result<(), Fail
         let says = running
             .cluster
             .wait_json("the refusal", Duration::from_secs(60), |object| {
-                let condition = condition(object, "ConfigApplied")?;
-                let message = text(&condition["message"]);
-                (condition["status"] == "False"
-                    && message.contains("tier1.compression_level")
-                    && message.contains("99"))
-                .then(|| message.to_owned())
+                let message = refusal(object, "ConfigApplied")?;
+                (message.contains("tier1.compression_level") && message.contains("99"))
+                    .then(|| message.to_owned())
             })
             .await?;
         scenario.say(format!("refused: {says}"));
@@ -329,15 +327,4 @@ fn nodes(object: &Value) -> Vec<(&str, &str)> {
         .flatten()
         .map(|node| (text(&node["pod"]), text(&node["configRevision"])))
         .collect()
-}
-
-fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
-    object["status"]["conditions"]
-        .as_array()?
-        .iter()
-        .find(|condition| condition["type"] == kind)
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use aof2_e2e::json::{condition, is, text};
 use aof2_e2e::scenario::{self, Failure, Scenario};
+use aof2_e2e::snapshots::Snapshots;
 use aof2_e2e::wait::{self, Look};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -24,12 +26,15 @@ fn a_snapshot_is_in_the_bucket_as_it_says_and_a_lost_object_is_named() -> Result
             .await?;
 
         let begun = Instant::now();
-        apply(scenario, "first", json!({})).await?;
-        let snapshot = wait_for(scenario, "first", "to be verified", LIMIT, |object| {
-            (is(object, "Succeeded", "True") && is(object, "Verified", "True"))
-                .then(|| object.clone())
-        })
-        .await?;
+        snapshots(scenario)
+            .apply("first", "orders", json!({}))
+            .await?;
+        let snapshot = snapshots(scenario)
+            .wait_for("first", "to be verified", LIMIT, |object| {
+                (is(object, "Succeeded", "True") && is(object, "Verified", "True"))
+                    .then(|| object.clone())
+            })
+            .await?;
         scenario.say(format!("verified after {} s", begun.elapsed().as_secs()));
         let table = scenario
             .kubectl
@@ -50,11 +55,12 @@ fn a_snapshot_is_in_the_bucket_as_it_says_and_a_lost_object_is_named() -> Result
 
         let lost = text(&streams[0]["key"]);
         running.s3.delete(lost).await?;
-        let verdict = wait_for(scenario, "first", "to miss the object", LIMIT, |object| {
-            let verified = condition(object, "Verified")?;
-            (verified["status"] == "False").then(|| verified.clone())
-        })
-        .await?;
+        let verdict = snapshots(scenario)
+            .wait_for("first", "to miss the object", LIMIT, |object| {
+                let verified = condition(object, "Verified")?;
+                (verified["status"] == "False").then(|| verified.clone())
+            })
+            .await?;
         scenario.say(format!("{}: {}", verdict["reason"], verdict["message"]));
         ensure!(text(&verdict["message"]).contains(lost), "{verdict}");
         ensure!(
@@ -71,18 +77,15 @@ fn a_schedule_makes_snapshots_and_goes_on_after_the_bucket_was_away() -> Result<
     scenario::run("schedule", Duration::from_secs(420), async |scenario| {
         let running = setup::orders(scenario, 1, RATE).await?;
         running.s3.turn_off().await?;
-        apply(scenario, "late", json!({"activeDeadline": "15s"})).await?;
-        let failed = wait_for(
-            scenario,
-            "late",
-            "to fail at its deadline",
-            LIMIT,
-            |object| {
+        snapshots(scenario)
+            .apply("late", "orders", json!({"activeDeadline": "15s"}))
+            .await?;
+        let failed = snapshots(scenario)
+            .wait_for("late", "to fail at its deadline", LIMIT, |object| {
                 let succeeded = condition(object, "Succeeded")?;
                 (succeeded["status"] == "False").then(|| succeeded.clone())
-            },
-        )
-        .await?;
+            })
+            .await?;
         scenario.say(format!("{}: {}", failed["reason"], failed["message"]));
         let says = failed.to_string();
         ensure!(
@@ -96,18 +99,13 @@ fn a_schedule_makes_snapshots_and_goes_on_after_the_bucket_was_away() -> Result<
             .cluster
             .patch_spec(json!({"snapshots": {"schedules": [schedule]}}))
             .await?;
-        let made = wait::until("a scheduled snapshot", LIMIT, async || {
-            let list = list(scenario).await?;
-            let made = list.iter().find(|object| {
-                text(&object["metadata"]["name"]).starts_with("orders-catalog-")
-                    && is(object, "Verified", "True")
-            });
-            Ok(match made {
-                Some(object) => Look::Done(object.clone()),
-                None => Look::Waiting(format!("{list:?}")),
+        let made = snapshots(scenario)
+            .wait("a scheduled snapshot", LIMIT, |object| {
+                let name = text(&object["metadata"]["name"]);
+                (name.starts_with("orders-catalog-") && is(object, "Verified", "True"))
+                    .then(|| object.clone())
             })
-        })
-        .await?;
+            .await?;
         scenario.say(format!("{} came by itself", made["metadata"]["name"]));
         ensure!(
             made["metadata"]["labels"]["aof2.dev/schedule"] == "catalog",
@@ -136,18 +134,22 @@ fn an_operator_killed_during_a_snapshot_goes_on_to_the_same_end() -> Result<(), 
         async |scenario| {
             let running = setup::orders(scenario, 1, RATE).await?;
             let restarts = running.cluster.restarts().await?;
-            apply(scenario, "first", json!({})).await?;
+            snapshots(scenario)
+                .apply("first", "orders", json!({}))
+                .await?;
             for _ in 0..3 {
                 setup::kill_operator(scenario, &running).await?;
-                wait_for(scenario, "first", "to be looked at", LIMIT, |object| {
-                    condition(object, "Succeeded").map(drop)
+                snapshots(scenario)
+                    .wait_for("first", "to be looked at", LIMIT, |object| {
+                        condition(object, "Succeeded").map(drop)
+                    })
+                    .await?;
+            }
+            let snapshot = snapshots(scenario)
+                .wait_for("first", "to be verified", LIMIT, |object| {
+                    is(object, "Verified", "True").then(|| object.clone())
                 })
                 .await?;
-            }
-            let snapshot = wait_for(scenario, "first", "to be verified", LIMIT, |object| {
-                is(object, "Verified", "True").then(|| object.clone())
-            })
-            .await?;
             for stream in snapshot["status"]["streams"]
                 .as_array()
                 .into_iter()
@@ -165,54 +167,8 @@ fn an_operator_killed_during_a_snapshot_goes_on_to_the_same_end() -> Result<(), 
     )
 }
 
-async fn apply(scenario: &Scenario, name: &str, more: Value) -> Result<()> {
-    let mut spec = json!({"clusterRef": {"name": "orders"}});
-    if let (Some(spec), Some(more)) = (spec.as_object_mut(), more.as_object()) {
-        spec.extend(more.clone());
-    }
-    let object = json!({
-        "apiVersion": "aof2.dev/v1alpha1", "kind": "Aof2Snapshot",
-        "metadata": {"name": name, "namespace": scenario.namespace.name}, "spec": spec,
-    });
-    scenario
-        .kubectl
-        .run_with(
-            &["apply", "--server-side", "-f", "-"],
-            Some(object.to_string().as_bytes()),
-        )
-        .await?;
-    Ok(())
-}
-
-async fn list(scenario: &Scenario) -> Result<Vec<Value>> {
-    let namespace = &scenario.namespace.name;
-    let text = scenario
-        .kubectl
-        .run(&["-n", namespace, "get", "aof2snap", "-o", "json"])
-        .await?;
-    let list: Value = serde_json::from_str(&text)?;
-    Ok(list["items"].as_array().cloned().unwrap_or_default())
-}
-
-async fn wait_for<T>(
-    scenario: &Scenario,
-    name: &str,
-    what: &str,
-    limit: Duration,
-    wanted: impl Fn(&Value) -> Option<T>,
-) -> Result<T> {
-    wait::until(&format!("{name} {what}"), limit, async || {
-        let list = list(scenario).await?;
-        let object = list
-            .iter()
-            .find(|object| object["metadata"]["name"] == name)
-            .context("it is gone")?;
-        Ok(match wanted(object) {
-            Some(found) => Look::Done(found),
-            None => Look::Waiting(object["status"].to_string()),
-        })
-    })
-    .await
+fn snapshots(scenario: &Scenario) -> Snapshots {
+    Snapshots::new(&scenario.kubectl, &scenario.namespace.name)
 }
 
 /// What status says about a stream's snapshot is what another S3 client finds, and the manifest has its marker.
@@ -303,19 +259,4 @@ async fn ensure_indexed(running: &Running, snapshot: &Value) -> Result<()> {
         .context("an index without streams")?;
     ensure!(streams.len() == 4, "{key} lists {} streams", streams.len());
     Ok(())
-}
-
-fn condition<'a>(object: &'a Value, kind: &str) -> Option<&'a Value> {
-    object["status"]["conditions"]
-        .as_array()?
-        .iter()
-        .find(|condition| condition["type"] == kind)
-}
-
-fn is(object: &Value, kind: &str, status: &str) -> bool {
-    condition(object, kind).is_some_and(|condition| condition["status"] == status)
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
 }

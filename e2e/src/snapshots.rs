@@ -1,0 +1,87 @@
+//! `Aof2Snapshot` objects: applied as a user does, and waited for.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::kubectl::Program;
+use crate::wait::{self, Look};
+
+/// The snapshots of one namespace.
+pub struct Snapshots {
+    kubectl: Program,
+    namespace: String,
+}
+
+impl Snapshots {
+    pub fn new(kubectl: &Program, namespace: &str) -> Self {
+        Self {
+            kubectl: kubectl.clone(),
+            namespace: namespace.to_owned(),
+        }
+    }
+
+    /// One of all streams of `cluster`, unless `spec` says otherwise.
+    pub async fn apply(&self, name: &str, cluster: &str, spec: Value) -> Result<()> {
+        let mut object = json!({
+            "apiVersion": "aof2.dev/v1alpha1", "kind": "Aof2Snapshot",
+            "metadata": {"name": name, "namespace": self.namespace}, "spec": spec,
+        });
+        object["spec"]["clusterRef"] = json!({"name": cluster});
+        self.kubectl
+            .run_with(
+                &["apply", "--server-side", "-f", "-"],
+                Some(object.to_string().as_bytes()),
+            )
+            .await?;
+        Ok(())
+    }
+
+    pub async fn list(&self) -> Result<Vec<Value>> {
+        let text = self
+            .kubectl
+            .run(&["-n", &self.namespace, "get", "aof2snap", "-o", "json"])
+            .await?;
+        let list: Value = serde_json::from_str(&text)?;
+        Ok(list["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Until one of them is as asked. `wanted` gives what it is looking for.
+    pub async fn wait<T>(
+        &self,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&Value) -> Option<T>,
+    ) -> Result<T> {
+        wait::until(what, limit, async || {
+            let list = self.list().await?;
+            Ok(match list.iter().find_map(&wanted) {
+                Some(found) => Look::Done(found),
+                None => Look::Waiting(
+                    list.iter()
+                        .map(|object| {
+                            format!("{}: {}", object["metadata"]["name"], object["status"])
+                        })
+                        .collect::<Vec<_>>()
+                        .join("; "),
+                ),
+            })
+        })
+        .await
+    }
+
+    /// The same about the one of that name.
+    pub async fn wait_for<T>(
+        &self,
+        name: &str,
+        what: &str,
+        limit: Duration,
+        wanted: impl Fn(&Value) -> Option<T>,
+    ) -> Result<T> {
+        self.wait(&format!("{name} {what}"), limit, |object| {
+            wanted(object).filter(|_| object["metadata"]["name"] == name)
+        })
+        .await
+    }
+}
