@@ -7,6 +7,7 @@ mod config;
 mod data;
 mod install;
 mod interruptions;
+mod operators;
 mod refused_at_apply;
 mod releases;
 mod scaling;

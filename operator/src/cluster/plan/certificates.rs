@@ -11,6 +11,8 @@ use crate::{
 
 /// An engine reads its files again every 10 s, and the kubelet brings a new Secret within two minutes.
 const REACHED_AFTER: SignedDuration = SignedDuration::from_mins(2);
+/// A pod that came after its certificate was written starts with it.
+const STARTED_WITH_IT: SignedDuration = SignedDuration::from_secs(30);
 /// A certificate is not the only reason why nobody listens.
 const ISSUE_AGAIN: SignedDuration = SignedDuration::from_mins(10);
 
@@ -30,8 +32,14 @@ pub fn plan(observed: &Observed, draft: &mut Draft) {
         draft.actions.push(Action::IssueCertificate);
         return;
     }
+    let issued =
+        known.not_after.0 - SignedDuration::try_from(CERTIFICATE_LIFETIME).unwrap_or_default();
     let unreached = observed.pods.iter().find(|pod| {
-        let is_old = observed.now.duration_since(pod.created_at) > REACHED_AFTER;
+        let (limit, since) = match issued < pod.created_at {
+            true => (STARTED_WITH_IT, pod.created_at),
+            false => (REACHED_AFTER, pod.created_at.max(issued)),
+        };
+        let is_old = observed.now.duration_since(since) > limit;
         pod.engine.is_running
             && pod.is_ready
             && is_old
@@ -47,9 +55,8 @@ pub fn plan(observed: &Observed, draft: &mut Draft) {
             &pod.name,
             message,
         );
-        let issued =
-            known.not_after.0 - SignedDuration::try_from(CERTIFICATE_LIFETIME).unwrap_or_default();
-        if observed.now.duration_since(issued) > ISSUE_AGAIN {
+        // Its Secret was deleted or overwritten since, which cannot be seen: Secrets are never read. Once for this pod, then seldom.
+        if issued < pod.created_at || observed.now.duration_since(issued) > ISSUE_AGAIN {
             draft.actions.push(Action::IssueCertificate);
         }
     }

@@ -651,6 +651,34 @@ fn engines_that_serve_without_a_certificate_get_it_again() {
 }
 
 #[test]
+fn a_pod_that_started_without_the_certificate_written_before_it_gets_another_once() {
+    let mut sick = at_rest();
+    let now = sick.now;
+    let lifetime = SignedDuration::try_from(crate::pki::authority::CERTIFICATE_LIFETIME).unwrap();
+    let minutes = SignedDuration::from_mins;
+    in_status(&mut sick).certificates[0].not_after.0 = now - minutes(5) + lifetime;
+    sick.reports.insert(
+        "orders-1".into(),
+        Report::Failed(Failure {
+            may_be_certificate: true,
+            message: "refused".into(),
+        }),
+    );
+    sick.pods[1].created_at = now - SignedDuration::from_secs(29);
+    assert!(!has(&plan(&sick), "issue the certificate"), "not yet");
+    sick.pods[1].created_at = now - SignedDuration::from_secs(31);
+    assert!(has(&plan(&sick), "issue the certificate"));
+    // Written since this pod came, a minute ago: the kubelet has to bring it first.
+    sick.pods[1].created_at = now - minutes(4);
+    in_status(&mut sick).certificates[0].not_after.0 = now - minutes(1) + lifetime;
+    assert!(!has(&plan(&sick), "issue the certificate"));
+    assert!(
+        waits(&plan(&sick)).is_empty(),
+        "and it may take two minutes"
+    );
+}
+
+#[test]
 fn an_engine_that_does_not_answer_is_a_sick_engine_and_not_lost_data() {
     let mut sick = at_rest();
     sick.reports.insert(
