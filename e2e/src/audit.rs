@@ -14,6 +14,7 @@ pub struct Request {
     pub at: Timestamp,
     /// Who it was done as: with impersonation, the impersonated.
     pub user: String,
+    pub impersonated: bool,
     pub verb: String,
     pub namespace: String,
     pub resource: String,
@@ -70,19 +71,40 @@ impl AuditLog {
         })
     }
 
+    /// Everything that was logged.
+    pub fn from_the_start(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            start: 0,
+        }
+    }
+
+    /// Requests of users whose name ends so, without those that somebody else made in their name.
+    pub fn requests_by(&self, user_suffix: &str) -> Result<Vec<Request>> {
+        self.requests(user_suffix, |request| {
+            request.user.ends_with(user_suffix) && !request.impersonated
+        })
+    }
+
     /// Requests in this namespace, in the order of their answers.
     pub fn requests_in(&self, namespace: &str) -> Result<Vec<Request>> {
+        self.requests(&format!("\"namespace\":\"{namespace}\""), |request| {
+            request.namespace == namespace
+        })
+    }
+
+    /// Of the lines that contain `mark`, the requests that are wanted.
+    fn requests(&self, mark: &str, wanted: impl Fn(&Request) -> bool) -> Result<Vec<Request>> {
         let mut file = File::open(&self.path)
             .with_context(|| format!("cannot read the audit log {}", self.path.display()))?;
         file.seek(SeekFrom::Start(self.start))?;
         // A line that is being written has no end yet and is left for the next reader.
-        let mark = format!("\"namespace\":\"{namespace}\"");
         let mut requests = Vec::new();
         let mut reader = BufReader::with_capacity(1 << 20, file);
         let mut line = String::new();
         while reader.read_line(&mut line)? > 0 {
-            if line.ends_with('\n') && line.contains(&mark) {
-                requests.extend(parse(&line).filter(|request| request.namespace == namespace));
+            if line.ends_with('\n') && line.contains(mark) {
+                requests.extend(parse(&line).filter(&wanted));
             }
             line.clear();
         }
@@ -121,6 +143,7 @@ fn parse(line: &str) -> Option<Request> {
     let impersonated = text("/impersonatedUser/username");
     Some(Request {
         at: text("/requestReceivedTimestamp").parse().ok()?,
+        impersonated: !impersonated.is_empty(),
         user: if impersonated.is_empty() {
             text("/user/username")
         } else {

@@ -10,6 +10,7 @@ pub mod collector;
 pub mod engine;
 pub mod environment;
 pub mod gitops;
+pub mod guide;
 pub mod helm;
 pub mod json;
 pub mod kubectl;

@@ -47,8 +47,9 @@ fn one_of_three_operators_acts_and_one_other_takes_over() -> Result<(), Failure>
         ensure!(cluster.status().await?.operator_epoch == epoch);
 
         // Without a word, as a node that loses power: its Lease has to run out.
+        let pod = leader.split('_').next().unwrap_or_default();
         pods_of(scenario)
-            .delete(&leader, &DeleteParams::default().grace_period(0))
+            .delete(pod, &DeleteParams::default().grace_period(0))
             .await?;
         let killed = Timestamp::now();
         let (next, next_epoch) = wait::until("another operator to act", LIMIT, async || {
@@ -139,7 +140,7 @@ fn a_certificate_that_was_overwritten_or_deleted_is_written_again_unread() -> Re
     })
 }
 
-/// Holder and operator epoch.
+/// Holder, its pod and process, and operator epoch.
 async fn lease(scenario: &Scenario) -> Result<(String, i64)> {
     let namespace = &scenario.namespace.name;
     let text_of = scenario

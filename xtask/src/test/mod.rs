@@ -8,6 +8,7 @@ mod program;
 mod summary;
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -202,6 +203,15 @@ fn run_stories(
             let kept = diagnostics_folder(built)?;
             diagnostics::print(cluster, &kept);
         }
+    }
+    // Only the whole of the stories uses the whole of what is granted.
+    if options.arguments.is_empty() && cluster.audit_log.is_some() {
+        let environment = cluster.environment()?;
+        summary
+            .step("what the chart grants is what operators used", || {
+                command::run(Command::new(built.program("aof2-granted")?).envs(environment))
+            })
+            .ok(); // counted, and the cluster still goes down
     }
     Ok(())
 }
