@@ -68,6 +68,9 @@ pub struct Aof2ClusterSpec {
     /// The user's `aof2.toml`; without it the engine's defaults hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_from: Option<ConfigSource>,
+    /// How a change of configuration proves itself.
+    #[serde(default)]
+    pub config_rollout: ConfigRollout,
     #[serde(default)]
     pub upgrade: Upgrade,
     /// Absent: segments stay on the volumes, and sealing is enough before a pod is replaced.
@@ -160,6 +163,57 @@ pub struct ConfigMapKey {
 
 fn config_key() -> String {
     "aof2.toml".to_owned()
+}
+
+/// A change goes to one pod first, the one with the highest ordinal, and is watched there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(between("observationWindow", "10s", "168h"))
+        .message("spec.configRollout.observationWindow must lie between 10s and 168h")
+        .field_path(".observationWindow"),
+    validation = Rule::new(between("progressDeadline", "1m", "720h"))
+        .message("spec.configRollout.progressDeadline must lie between 1m and 720h")
+        .field_path(".progressDeadline")
+)]
+pub struct ConfigRollout {
+    /// How long the canary is watched before the others follow. Refused appends are judged over 60 s, so no shorter window ends before.
+    #[serde(default = "ConfigRollout::observation_window")]
+    pub observation_window: Duration,
+    /// A rollout that takes longer has failed, time held included.
+    #[serde(default = "ConfigRollout::progress_deadline")]
+    pub progress_deadline: Duration,
+    #[serde(default)]
+    pub on_failure: OnFailure,
+}
+
+impl ConfigRollout {
+    fn observation_window() -> Duration {
+        Duration::from_mins(30)
+    }
+
+    fn progress_deadline() -> Duration {
+        Duration::from_mins(120)
+    }
+}
+
+impl Default for ConfigRollout {
+    fn default() -> Self {
+        Self {
+            observation_window: Self::observation_window(),
+            progress_deadline: Self::progress_deadline(),
+            on_failure: OnFailure::default(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnFailure {
+    /// Every pod gets again what it had.
+    #[default]
+    Revert,
+    /// The canary keeps the change until a person changes `configFrom`.
+    Pause,
 }
 
 /// How pods are replaced.

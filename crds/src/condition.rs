@@ -40,7 +40,10 @@ names! {
         Applying,
         ConfigMapMissing,
         ConfigInvalid,
-        ConfigChangeNotSupported,
+        /// The engines keep what they have.
+        ConfigRefused,
+        ConfigRejected,
+        ConfigHeld,
         // VersionConverged
         Converged,
         RollingOut,
@@ -97,6 +100,17 @@ names! {
         CaughtUp,
         FlushFailures,
         Soaked,
+        // Of a configuration.
+        /// Few hydrations wait, as the handbook asks before a change.
+        HydrationBacklog,
+        /// The engine works by what it was told.
+        ConfigLoaded,
+        /// Refused appends, against the other pods and the canary's past.
+        WouldBlock,
+        /// The observation window is over.
+        Observed,
+        /// Done within `progressDeadline`.
+        Progress,
     }
 }
 
@@ -109,7 +123,6 @@ names! {
         PrefixInUse,
         ConfigMapMissing,
         ConfigInvalid,
-        ConfigChangeNotSupported,
         ConfigNotLoaded,
         CertificateMissing,
         StreamsWouldBeOrphaned,
@@ -152,6 +165,16 @@ names! {
         FlushFailed,
         EngineRestarted,
         Soaking,
+        /// An engine refused the configuration.
+        ConfigRefused,
+        /// It did not pass a gate before, and is not tried again by itself.
+        ConfigRejected,
+        /// A gate failed and a person decides.
+        ConfigHeld,
+        ConfigLoading,
+        EngineRestarting,
+        Observing,
+        HydrationBacklog,
         ApplyFailed,
     }
 }

@@ -1,5 +1,7 @@
 //! What a rollout remembers between two looks: its whole memory, in status. What the cluster reports outranks it.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,8 @@ names! {
         Version,
         /// The pod template alone: the user's containers, resources, labels.
         Template,
+        /// The engines' configuration; no pod is replaced.
+        Config,
     }
 }
 
@@ -35,6 +39,19 @@ names! {
         Recovering,
         /// It serves, and is watched.
         Soaking,
+        // Of kind Config, beside Preflight.
+        /// An engine is asked about the new configuration.
+        Validating,
+        /// One pod is told.
+        Canary,
+        /// It works by it, and is watched against the others and its own past.
+        Observing,
+        /// The others are told.
+        Rolling,
+        /// Every pod is told what it had before.
+        Reverting,
+        /// A gate failed and `onFailure` is Pause: a person decides.
+        Held,
     }
 }
 
@@ -49,7 +66,7 @@ pub struct Rollout {
     /// Engine version or template revision that they get.
     #[schemars(length(max = 64))]
     pub to: String,
-    /// Template revision that they get; of kind Version too.
+    /// Template revision that they get; of kind Version too, and empty for kind Config.
     #[schemars(length(max = 63))]
     pub revision: String,
     pub step: RolloutStep,
@@ -62,6 +79,16 @@ pub struct Rollout {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub until: Option<Time>,
+    /// Of kind Config: when it counts as failed, time held included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub deadline: Option<Time>,
+    /// Of kind Config: what the engines reported before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
+    /// Of kind Config: the gate for which it is reverted or held; absent, it is reverted since something else is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<GateFailure>,
     /// Uids of the pods that need no more: they soaked on the target, or served on it when it was set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(max = 63)))]
@@ -101,6 +128,10 @@ pub struct RolloutPod {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub drain_expires_at: Option<Time>,
+    /// Of kind Config: since when the pod is not ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub unready_since: Option<Time>,
     /// Where recovery was seen last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<ReplayProgress>,
@@ -118,13 +149,53 @@ pub struct Held {
     pub message: String,
 }
 
-/// What a soak is measured against.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// What a soak or an observation is measured against.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Baseline {
-    /// Of the process that soaks: another one begins the soak anew.
+    /// Of the process that is watched: another one begins anew.
     #[schemars(length(max = 40))]
     pub process_start: String,
+    /// Failed flushes of that process when the watch began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 0, max = schema::MAX_INTEGER))]
+    pub flush_failures: Option<u64>,
+    /// Refused appends a second by kind, before the change: `0.5/s`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16), with = "BTreeMap<String, RateText>")]
+    pub would_block: BTreeMap<String, String>,
+}
+
+/// `0.5/s`
+#[derive(JsonSchema)]
+#[schemars(inline)]
+struct RateText(
+    #[schemars(length(max = 32))]
+    #[allow(dead_code, reason = "a schema only")]
+    String,
+);
+
+/// Where evidence is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Evidence {
+    pub config_map_ref: EvidenceMap,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EvidenceMap {
+    #[schemars(length(max = 253))]
+    pub name: String,
+}
+
+/// A gate that a configuration did not pass.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GateFailure {
+    pub gate: Gate,
+    #[schemars(length(max = 512))]
+    pub observed: String,
+    #[schemars(length(max = 128))]
+    pub limit: String,
 }
 
 /// Progress in steps of 5 percent, so that a replay does not write status all the time.

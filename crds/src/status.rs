@@ -14,6 +14,8 @@ use crate::schema;
 pub const MAX_WAITS: usize = 8;
 pub const MAX_NODES: usize = 50;
 pub const MAX_HISTORY: usize = 20;
+pub const MAX_CHANGES: usize = 32;
+pub const MAX_REJECTED: usize = 10;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -88,7 +90,7 @@ pub struct VersionStatus {
     pub last_good: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigStatus {
     /// The ConfigMap that was read; absent while the engine's defaults hold.
@@ -105,6 +107,67 @@ pub struct ConfigStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]
     pub last_good: String,
+    /// The engine that took `target`; absent: no engine was asked, as for a first configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validated_by: Option<ValidatedBy>,
+    /// What the last change changes, as that engine says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub changes: Vec<KeyChange>,
+    /// Revisions that an engine refused or that did not pass a gate, newest first. Each is tried again once another one was applied,
+    /// or with annotation `aof2.dev/retry-config`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub rejected: Vec<Rejected>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ValidatedBy {
+    #[schemars(length(max = 63))]
+    pub pod: String,
+    #[schemars(length(max = 64))]
+    pub version: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyChange {
+    /// Dotted: `tier0.cluster_max_bytes`.
+    #[schemars(length(max = 128))]
+    pub key: String,
+    #[schemars(length(max = 128))]
+    pub from: String,
+    #[schemars(length(max = 128))]
+    pub to: String,
+    /// Hot, or Restart of the engine's container.
+    #[schemars(length(max = 16))]
+    pub reload: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Rejected {
+    #[schemars(length(max = 63))]
+    pub revision: String,
+    pub reason: RejectReason,
+    pub gate: Gate,
+    #[schemars(length(max = 512))]
+    pub observed: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 128))]
+    pub limit: String,
+    #[schemars(schema_with = "schema::time")]
+    pub at: Time,
+    /// It was tried again by annotation, and that annotation is still there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retried: bool,
+}
+
+names! {
+    pub enum RejectReason {
+        /// An engine refused it before anything changed.
+        ValidationFailed,
+        /// It was in force on the canary, and a gate failed.
+        GateFailed,
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -200,5 +263,7 @@ names! {
         Completed,
         /// Another target was set before every pod was there.
         Superseded,
+        /// A gate failed: every pod has again what it had before.
+        Reverted,
     }
 }

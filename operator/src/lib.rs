@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod cluster;
+pub mod config_rollout;
 pub mod kube;
 pub mod pki;
 pub mod rbac;

@@ -129,6 +129,7 @@ async fn lead(
         settings,
         backoff: Default::default(),
         dry_runs: Default::default(),
+        samples: Default::default(),
     });
     cluster::run::run(context, &args.scope(), args.concurrency, async move {
         is_set(&mut ended).await

@@ -22,6 +22,11 @@ pub enum Action {
         target: PodTarget,
         value: String,
     },
+    /// Of the engine's container alone; the pod stays.
+    RestartEngine {
+        pod: String,
+        ip: IpAddr,
+    },
     StartDrain {
         pod: String,
         ip: IpAddr,
@@ -63,7 +68,7 @@ impl Action {
             | Self::RemoveDisruptionBudget => 0,
             Self::IssueCertificate => 1,
             Self::Nudge { .. } => 2,
-            Self::Resume { .. } | Self::StartDrain { .. } => 4,
+            Self::RestartEngine { .. } | Self::Resume { .. } | Self::StartDrain { .. } => 4,
             Self::RemovePod { .. } => 5,
         }
     }

@@ -96,6 +96,19 @@ async fn act(
             door.annotate_pod(&target, names::NUDGE_ANNOTATION, &value)
                 .await?
         }
+        Action::RestartEngine { pod, ip } => {
+            tracing::info!(namespace = owner.namespace, pod, "restart of the engine");
+            context
+                .engines
+                .restart(cluster_id, ip)
+                .await
+                .map_err(|failure| ActionError::Engine {
+                    verb: "restart",
+                    pod,
+                    message: failure.message,
+                })?;
+            done.changed = true;
+        }
         Action::StartDrain { pod, ip, bounds } => {
             tracing::info!(namespace = owner.namespace, pod, ?bounds, "drain");
             context

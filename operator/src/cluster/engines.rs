@@ -10,7 +10,8 @@ use std::{
     time::Duration,
 };
 
-use aof2_admin_api::client::{Client, ClientError, DrainBounds};
+use aof2_admin_api::client::{Client, ClientError, ConfigMode, DrainBounds};
+use aof2_admin_api::report::ConfigVerdict;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rustls::{ClientConfig, RootCertStore};
@@ -95,6 +96,35 @@ impl Engines {
             .resume()
             .await
             .map(drop)
+            .map_err(|error| failure(&error))
+    }
+
+    pub async fn restart(&self, cluster_id: &str, ip: IpAddr) -> Result<(), Failure> {
+        let client = self.client(cluster_id, ip, VERB_TIMEOUT)?;
+        client.restart().await.map_err(|error| failure(&error))
+    }
+
+    /// What an engine thinks of a user's file, and of the whole file of its pod against what is in force.
+    pub async fn validate(
+        &self,
+        cluster_id: &str,
+        ip: IpAddr,
+        user_text: Option<&str>,
+        pod_text: &str,
+    ) -> Result<ConfigVerdict, Failure> {
+        let client = self.client(cluster_id, ip, VERB_TIMEOUT)?;
+        if let Some(text) = user_text {
+            let verdict = client
+                .config_validate(text, ConfigMode::User)
+                .await
+                .map_err(|error| failure(&error))?;
+            if !verdict.valid {
+                return Ok(verdict);
+            }
+        }
+        client
+            .config_validate(pod_text, ConfigMode::Pod)
+            .await
             .map_err(|error| failure(&error))
     }
 

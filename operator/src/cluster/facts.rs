@@ -6,6 +6,8 @@ use aof2_admin_api::{Dump, PostRestart};
 use aof2_crds::Aof2Cluster;
 use jiff::Timestamp;
 
+use crate::config_rollout::{Rates, Verdict};
+
 /// Everything that a plan is made from.
 #[derive(Clone, Debug)]
 pub struct Observed {
@@ -19,8 +21,12 @@ pub struct Observed {
     /// `aof2.dev/cluster-id` of each volume claim of the cluster; empty where the label is missing.
     pub claims: BTreeMap<String, String>,
     pub config_source: ConfigSource,
-    /// Text of the revision that status names.
-    pub revision_text: Option<String>,
+    /// Texts of the revisions that status names, by hash.
+    pub revision_texts: BTreeMap<String, String>,
+    /// What an engine says about the revision that is validated now.
+    pub verdict: Option<Verdict>,
+    /// Appends refused a second, by pod, where they are known.
+    pub rates: BTreeMap<String, Rates>,
     /// By pod.
     pub reports: BTreeMap<String, Report>,
     /// What the API server said to a dry run of the wanted template, where it is not the written one.

@@ -19,6 +19,7 @@ pub mod plan;
 pub mod pod;
 pub mod record;
 pub mod run;
+pub mod samples;
 pub mod status;
 pub mod validate;
 
@@ -60,6 +61,10 @@ pub async fn look(
             namespace: namespace.to_owned(),
             cluster: name.to_owned(),
         });
+        context
+            .samples
+            .lock()
+            .forget(&samples::key(namespace, name));
         return Ok(None);
     };
     let Plan {

@@ -48,6 +48,11 @@ pub fn config_revision(cluster: &str, revision: &str) -> String {
     format!("{cluster}-config-{revision}")
 }
 
+/// What the engines reported before this revision was tried.
+pub fn evidence(cluster: &str, revision: &str) -> String {
+    format!("{cluster}-evidence-{revision}")
+}
+
 pub fn pod(cluster: &str, ordinal: i32) -> String {
     format!("{cluster}-{ordinal}")
 }

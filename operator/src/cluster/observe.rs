@@ -14,9 +14,12 @@ use serde::de::DeserializeOwned;
 use crate::{
     cluster::{
         build::{self, Owner, config_map::REVISION_FILE, template},
-        facts::{ConfigSource, Observed, StatefulSetFacts},
-        names, pod, validate,
+        facts::{ConfigSource, Observed, Report, StatefulSetFacts},
+        names,
+        plan::config,
+        pod, samples, validate,
     },
+    config_rollout::{Rates, Verdict},
     kube::{CallError, Remedy, bounded},
     runtime::{client::CALL_TIMEOUT, context::Context},
 };
@@ -38,17 +41,12 @@ pub async fn observe(
     else {
         return Ok(None);
     };
-    let revision = cluster
-        .status
-        .as_ref()
-        .map(|status| status.config.target.clone())
-        .filter(|revision| !revision.is_empty());
-    let (stateful_set, pods, claims, config_source, revision_text) = futures::try_join!(
+    let (stateful_set, pods, claims, config_source, revision_texts) = futures::try_join!(
         reader.get::<StatefulSet>(name),
         reader.list::<Pod>(name),
         reader.claims(name),
         reader.config_source(&cluster),
-        reader.revision_text(name, revision.as_deref()),
+        reader.revision_texts(&cluster),
     )?;
     let now = Timestamp::now();
     let mut pods: Vec<_> = pods
@@ -67,17 +65,20 @@ pub async fn observe(
     } else {
         context.engines.reports(&cluster_id, &pods).await
     };
+    let rates = sample(context, &samples::key(namespace, name), &reports);
     let stateful_set = stateful_set.as_ref().map(stateful_set_facts);
     let template_refused =
         refusal_of_template(context, &cluster, &cluster_id, stateful_set.as_ref()).await?;
-    Ok(Some(Observed {
+    let mut observed = Observed {
         now: Timestamp::now(),
         fresh_id: uuid::Uuid::now_v7().to_string(),
         stateful_set,
         pods,
         claims,
         config_source,
-        revision_text,
+        revision_texts,
+        verdict: None,
+        rates,
         reports,
         template_refused,
         image_repository: context.settings.image_repository.clone(),
@@ -85,7 +86,56 @@ pub async fn observe(
         client_name: context.settings.client_name(),
         epoch: context.settings.epoch,
         cluster,
-    }))
+    };
+    if let Some(question) = config::question(&observed) {
+        observed.verdict = ask(context, &cluster_id, &observed, question).await;
+    }
+    Ok(Some(observed))
+}
+
+/// Counts what the engines refused, and says how fast.
+fn sample(
+    context: &Context,
+    key: &str,
+    reports: &BTreeMap<String, Report>,
+) -> BTreeMap<String, Rates> {
+    let now = Timestamp::now();
+    let mut samples = context.samples.lock();
+    let dumps = reports.iter().filter_map(|(pod, report)| match report {
+        Report::Answered(answer) => Some((pod.as_str(), &answer.dump)),
+        Report::Failed(_) => None,
+    });
+    samples.take(key, dumps, now);
+    reports
+        .keys()
+        .filter_map(|pod| Some((pod.clone(), samples.rates(key, pod, now)?)))
+        .collect()
+}
+
+/// `None`: the engine did not answer, and the next look asks again.
+async fn ask(
+    context: &Context,
+    cluster_id: &str,
+    observed: &Observed,
+    question: config::Question,
+) -> Option<Verdict> {
+    let version = observed.answer(&question.pod)?.dump.version.clone();
+    let asked = context
+        .engines
+        .validate(
+            cluster_id,
+            question.ip,
+            question.user_text.as_deref(),
+            &question.pod_text,
+        )
+        .await;
+    match asked {
+        Ok(verdict) => Some(config::verdict(question.pod, version, verdict)),
+        Err(failure) => {
+            tracing::warn!(pod = question.pod, failure.message, "config:validate");
+            None
+        }
+    }
 }
 
 struct Reader<'a> {
@@ -176,20 +226,27 @@ impl Reader<'_> {
         })
     }
 
-    async fn revision_text(
+    /// Of what is in force, and of what is on its way.
+    async fn revision_texts(
         &self,
-        cluster: &str,
-        revision: Option<&str>,
-    ) -> Result<Option<String>, CallError> {
-        let Some(revision) = revision else {
-            return Ok(None);
+        cluster: &Aof2Cluster,
+    ) -> Result<BTreeMap<String, String>, CallError> {
+        let mut texts = BTreeMap::new();
+        let Some(status) = &cluster.status else {
+            return Ok(texts);
         };
-        let map = self
-            .get::<ConfigMap>(&names::config_revision(cluster, revision))
-            .await?;
-        Ok(map
-            .and_then(|map| map.data)
-            .and_then(|mut data| data.remove(REVISION_FILE)))
+        for revision in [&status.config.last_good, &status.config.target] {
+            if revision.is_empty() || texts.contains_key(revision) {
+                continue;
+            }
+            let name = names::config_revision(&cluster.name_any(), revision);
+            let map = self.get::<ConfigMap>(&name).await?;
+            let text = map
+                .and_then(|map| map.data)
+                .and_then(|mut data| data.remove(REVISION_FILE));
+            texts.extend(text.map(|text| (revision.clone(), text)));
+        }
+        Ok(texts)
     }
 
     fn key<K: Resource<DynamicType = ()>>(&self, name: &str) -> (String, String, String) {

@@ -46,7 +46,9 @@ pub fn observed() -> Observed {
         pods: Vec::new(),
         claims: BTreeMap::new(),
         config_source: ConfigSource::Unset,
-        revision_text: None,
+        revision_texts: BTreeMap::new(),
+        verdict: None,
+        rates: BTreeMap::new(),
         reports: BTreeMap::new(),
         template_refused: None,
         image_repository: "registry.test/aof2-engine".to_owned(),
@@ -78,7 +80,7 @@ pub fn at_rest() -> Observed {
             revision.instance_quota_bytes(replicas),
         );
     }
-    observed.revision_text = Some(revision.text());
+    observed.revision_texts = BTreeMap::from([(revision.hash.clone(), revision.text())]);
     let not_after = observed.now + jiff::SignedDuration::from_hours(24 * 80);
     observed.cluster.status = Some(
         serde_json::from_value(json!({

@@ -19,6 +19,12 @@ pub(super) fn is_due(memo: &Rollout, facts: &Facts, now: Timestamp) -> bool {
         | RolloutStep::Uploading
         | RolloutStep::Draining
         | RolloutStep::Replacing
+        | RolloutStep::Validating
+        | RolloutStep::Canary
+        | RolloutStep::Observing
+        | RolloutStep::Rolling
+        | RolloutStep::Reverting
+        | RolloutStep::Held
         | RolloutStep::Unknown => true,
         RolloutStep::Recovering | RolloutStep::Soaking => {
             is_going_back(memo, facts) || is_stuck(memo, facts, now)
@@ -30,7 +36,7 @@ fn is_going_back(memo: &Rollout, facts: &Facts) -> bool {
     match memo.kind {
         RolloutKind::Version => facts.wanted.version == memo.from,
         RolloutKind::Template => facts.wanted.template == memo.from,
-        RolloutKind::Unknown => true,
+        RolloutKind::Config | RolloutKind::Unknown => true,
     }
 }
 
@@ -75,7 +81,9 @@ fn abandoned(memo: &Rollout, facts: &Facts) -> Revision {
     Revision {
         version: match memo.kind {
             RolloutKind::Version => memo.to.clone(),
-            RolloutKind::Template | RolloutKind::Unknown => facts.written.version.clone(),
+            RolloutKind::Template | RolloutKind::Config | RolloutKind::Unknown => {
+                facts.written.version.clone()
+            }
         },
         template: memo.revision.clone(),
     }

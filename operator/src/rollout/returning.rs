@@ -97,7 +97,10 @@ fn progress_beyond(
 fn begin_soak(mut memo: Rollout, facts: &Facts, process_start: String, now: Timestamp) -> Step {
     if let Some(memo_pod) = memo.pod.as_mut() {
         memo_pod.replay = None;
-        memo_pod.baseline = Some(Baseline { process_start });
+        memo_pod.baseline = Some(Baseline {
+            process_start,
+            ..Baseline::default()
+        });
     }
     let mut step = go_to(memo, RolloutStep::Soaking, now);
     if let Some(memo) = step.memo.as_mut() {

@@ -83,13 +83,21 @@ pub fn step(memo: Option<Rollout>, facts: &Facts, now: Timestamp) -> Step {
         RolloutStep::Replacing => removal::replacing(memo, facts, now),
         RolloutStep::Recovering => returning::recovering(memo, facts, now),
         RolloutStep::Soaking => returning::soaking(memo, facts, now),
-        RolloutStep::Unknown => start(facts, now),
+        // Of another kind of rollout, which `is_known` has sorted out.
+        RolloutStep::Validating
+        | RolloutStep::Canary
+        | RolloutStep::Observing
+        | RolloutStep::Rolling
+        | RolloutStep::Reverting
+        | RolloutStep::Held
+        | RolloutStep::Unknown => start(facts, now),
     }
 }
 
 /// A memo of another operator version is dropped: the facts are enough to begin again.
 fn is_known(memo: &Rollout) -> bool {
-    memo.kind != RolloutKind::Unknown && memo.step != RolloutStep::Unknown
+    matches!(memo.kind, RolloutKind::Version | RolloutKind::Template)
+        && memo.step != RolloutStep::Unknown
 }
 
 fn start(facts: &Facts, now: Timestamp) -> Step {
@@ -144,6 +152,9 @@ pub(super) fn new_rollout(facts: &Facts, before: &Revision, now: Timestamp) -> R
         started_at: Time(now),
         since: Time(now),
         until: None,
+        deadline: None,
+        evidence: None,
+        failure: None,
         done: order::done_at_start(&wanted.template, facts),
         pod: None,
     }

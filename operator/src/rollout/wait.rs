@@ -46,6 +46,9 @@ pub fn is_progress(reason: WaitReason) -> bool {
         | WaitReason::NotCaughtUp
         | WaitReason::Soaking
         | WaitReason::EngineRestarted
+        | WaitReason::ConfigLoading
+        | WaitReason::EngineRestarting
+        | WaitReason::Observing
         | WaitReason::RolloutInProgress => true,
         WaitReason::Paused
         | WaitReason::InvalidPodTemplate
@@ -53,7 +56,10 @@ pub fn is_progress(reason: WaitReason) -> bool {
         | WaitReason::PrefixInUse
         | WaitReason::ConfigMapMissing
         | WaitReason::ConfigInvalid
-        | WaitReason::ConfigChangeNotSupported
+        | WaitReason::ConfigRefused
+        | WaitReason::ConfigRejected
+        | WaitReason::ConfigHeld
+        | WaitReason::HydrationBacklog
         | WaitReason::ConfigNotLoaded
         | WaitReason::CertificateMissing
         | WaitReason::StreamsWouldBeOrphaned

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::{
-    cluster::{backoff::Backoff, dry_run::DryRuns, engines::Engines},
+    cluster::{backoff::Backoff, dry_run::DryRuns, engines::Engines, samples::Samples},
     kube::Door,
     pki::Authority,
     runtime::metrics::Metrics,
@@ -22,6 +22,7 @@ pub struct Context {
     pub settings: Settings,
     pub backoff: Mutex<Backoff>,
     pub dry_runs: DryRuns,
+    pub samples: Mutex<Samples>,
 }
 
 /// What the command line says about every cluster.

@@ -30,3 +30,12 @@ pub fn active(owner: &Owner, files: BTreeMap<String, String>) -> ConfigMap {
         ..ConfigMap::default()
     }
 }
+
+/// `dumps` are named after pods: what each engine reported before a change, kept for whoever asks later.
+pub fn evidence(owner: &Owner, name: String, dumps: BTreeMap<String, String>) -> ConfigMap {
+    ConfigMap {
+        metadata: owner.metadata(name),
+        data: Some(dumps),
+        ..ConfigMap::default()
+    }
+}

@@ -5,7 +5,8 @@
 //! and what does not depend on it goes on.
 
 mod certificates;
-mod config;
+pub(super) mod config;
+mod config_rollout;
 mod engines;
 mod replicas;
 mod rollout;
@@ -13,7 +14,7 @@ mod rollout;
 mod tests;
 
 use aof2_crds::{
-    Aof2ClusterStatus, Gate, Rollout, WaitReason,
+    Aof2ClusterStatus, Gate, Rollout, RolloutKind, WaitReason,
     cluster::OperationMode,
     status::{ConfigStatus, HistoryEntry},
 };
@@ -57,8 +58,10 @@ pub struct Draft {
     /// The spec's error, if it has one.
     pub spec_error: Option<String>,
     pub config: ConfigStatus,
-    /// What all pods are told; `None` until a configuration was taken.
+    /// What is in force; `None` until a configuration was taken.
     pub revision: Option<Revision>,
+    /// What the source makes; `None`: it cannot be read.
+    pub candidate: Option<Revision>,
     /// Number of pods that share the Tier 0 budget.
     pub share: i32,
     pub rollout: Option<Rollout>,
@@ -78,6 +81,7 @@ impl Draft {
             spec_error: None,
             config: status.config,
             revision: None,
+            candidate: None,
             share: observed
                 .stateful_set
                 .as_ref()
@@ -140,6 +144,9 @@ pub fn plan(observed: &Observed) -> Plan {
             .as_ref()
             .and_then(|status| status.rollout.clone());
         draft.finished.clear();
+        if let Some(status) = &observed.cluster.status {
+            draft.config = status.config.clone();
+        }
         draft.waits.insert(0, paused());
         draft.next_look = NextLook::AtPoll;
     }
@@ -217,7 +224,13 @@ fn work(observed: &Observed, owner: &Owner, draft: &mut Draft) {
         return;
     };
     let written_template = written.template.clone();
-    let writes_template = rollout::plan(observed, written, refused, draft);
+    // One rollout at a time, and that of a version or template goes first.
+    let is_config = draft
+        .rollout
+        .as_ref()
+        .is_some_and(|rollout| rollout.kind == RolloutKind::Config);
+    let writes_template = !is_config && rollout::plan(observed, written, refused, draft);
+    config_rollout::plan(observed, owner, written, draft);
     let replicas = replicas::plan(observed, written, draft);
     draft.share = replicas.share;
     config::write_files(observed, owner, replicas.files, draft);

@@ -1,7 +1,9 @@
 //! The plan, by what it was told and what it asks for.
 
 use aof2_admin_api::{DrainPhase, DrainStatus, Refusal};
-use aof2_crds::{ConditionType, Gate, RolloutKind, WaitReason, cluster::OperationMode};
+use aof2_crds::{
+    ConditionType, Gate, RolloutKind, RolloutStep, WaitReason, cluster::OperationMode,
+};
 use jiff::SignedDuration;
 use serde_json::json;
 
@@ -12,6 +14,7 @@ use crate::cluster::{
     names, status,
     testing::{self, answer, at_rest, observed},
 };
+use crate::config_rollout::{Rates, Verdict};
 
 /// Short names of the actions, in their order.
 fn actions(plan: &Plan) -> Vec<String> {
@@ -27,6 +30,7 @@ fn actions(plan: &Plan) -> Vec<String> {
         Action::RemoveDisruptionBudget => "remove the DisruptionBudget".to_owned(),
         Action::IssueCertificate => "issue the certificate".to_owned(),
         Action::Nudge { target, .. } => format!("nudge {}", target.name),
+        Action::RestartEngine { pod, .. } => format!("restart the engine of {pod}"),
         Action::StartDrain { pod, .. } => format!("drain {pod}"),
         Action::Resume { pod, .. } => format!("resume {pod}"),
         Action::RemovePod { target, .. } => format!("remove {}", target.name),
@@ -389,37 +393,152 @@ fn the_first_configuration_is_read_and_remembered() {
     }
 }
 
-#[test]
-fn a_later_change_of_the_configuration_is_held_and_the_revision_stays() {
+/// Another configuration than the one at rest.
+fn changed() -> Observed {
     let mut changed = at_rest();
-    let before = file(&plan(&changed), "orders-0").unwrap();
-    let text = "[log]\nlevel = \"debug\"".to_owned();
     changed.config_source = ConfigSource::Found {
         name: "orders-aof2".into(),
         resource_version: "8".into(),
-        text,
+        text: "[log]\nlevel = \"debug\"".to_owned(),
     };
-    let held = plan(&changed);
-    assert_eq!(
-        waits(&held),
-        [(Gate::Config, WaitReason::ConfigChangeNotSupported, "")]
-    );
-    assert_eq!(file(&held, "orders-0").unwrap(), before);
-    assert_eq!(
-        condition(&held, ConditionType::ConfigApplied).1,
-        "ConfigChangeNotSupported"
-    );
-    assert_eq!(condition(&held, ConditionType::Ready).0, "True");
+    changed
+}
 
-    changed.config_source = ConfigSource::MissingMap {
+/// One look after the other, as if every action were done and an engine took the configuration, until the step is reached.
+fn roll_to(mut observed: Observed, step: RolloutStep) -> Observed {
+    let rates: Rates = Rates::default();
+    for pod in 0..3 {
+        observed
+            .rates
+            .insert(format!("orders-{pod}"), rates.clone());
+    }
+    observed.verdict = Some(Verdict {
+        pod: "orders-2".into(),
+        version: "0.1.0".into(),
+        errors: Vec::new(),
+        changes: Vec::new(),
+    });
+    for _ in 0..10 {
+        let planned = plan(&observed);
+        observed.cluster.status = Some(planned.status.clone());
+        if planned
+            .status
+            .rollout
+            .as_ref()
+            .is_some_and(|rollout| rollout.step == step)
+        {
+            return observed;
+        }
+    }
+    panic!("never in {step}: {:?}", observed.cluster.status);
+}
+
+#[test]
+fn a_change_of_the_configuration_is_first_in_the_file_of_the_last_pod_alone() {
+    let before = file(&plan(&at_rest()), "orders-0").unwrap();
+    let validating = plan(&changed());
+    assert_eq!(
+        file(&validating, "orders-2")
+            .unwrap()
+            .matches("debug")
+            .count(),
+        0
+    );
+    assert_eq!(validating.next_look, NextLook::AtOnce);
+
+    let canary = roll_to(changed(), RolloutStep::Canary);
+    let planned = plan(&canary);
+    assert_eq!(file(&planned, "orders-0").unwrap(), before);
+    assert!(file(&planned, "orders-2").unwrap().contains("debug"));
+    assert!(has(&planned, "nudge orders-2"));
+    assert_eq!(condition(&planned, ConditionType::Ready).0, "True");
+    assert_eq!(
+        condition(&planned, ConditionType::Reconciling).0,
+        "True",
+        "and something is under way"
+    );
+    let config = &planned.status.config;
+    assert_ne!(config.target, config.last_good);
+    assert_eq!(config.validated_by.as_ref().unwrap().pod, "orders-2");
+    assert!(
+        planned.status.summary.contains("goes to canary orders-2"),
+        "{}",
+        planned.status.summary
+    );
+}
+
+#[test]
+fn a_source_that_is_gone_is_told_and_the_revision_stays() {
+    let before = file(&plan(&at_rest()), "orders-0").unwrap();
+    let mut gone = changed();
+    gone.config_source = ConfigSource::MissingMap {
         name: "orders-aof2".into(),
     };
-    let held = plan(&changed);
+    let held = plan(&gone);
     assert_eq!(
         waits(&held),
         [(Gate::Config, WaitReason::ConfigMapMissing, "")]
     );
     assert_eq!(file(&held, "orders-0").unwrap(), before);
+}
+
+#[test]
+fn a_refused_configuration_is_told_with_the_key_and_asked_about_once() {
+    let mut refused = changed();
+    let validating = plan(&refused);
+    refused.cluster.status = Some(validating.status);
+    refused.verdict = Some(Verdict {
+        pod: "orders-2".into(),
+        version: "0.1.0".into(),
+        errors: vec!["log.level: `loud` is not a level".into()],
+        changes: Vec::new(),
+    });
+    let told = plan(&refused);
+    assert_eq!(
+        waits(&told),
+        [(Gate::Config, WaitReason::ConfigRefused, "")]
+    );
+    let (is_applied, reason, message) = condition(&told, ConditionType::ConfigApplied);
+    assert_eq!(
+        (is_applied.as_str(), reason.as_str()),
+        ("False", "ConfigRefused")
+    );
+    assert!(message.contains("log.level: `loud`"), "{message}");
+    refused.cluster.status = Some(told.status);
+    refused.verdict = None;
+    assert!(super::config::question(&refused).is_none());
+    let again = plan(&refused);
+    assert_eq!(
+        waits(&again),
+        [(Gate::Config, WaitReason::ConfigRefused, "")]
+    );
+    assert_eq!(again.next_look, NextLook::AtPoll);
+
+    // A person may ask again, once.
+    let hash = again.status.config.rejected[0].revision.clone();
+    refused.cluster.status = Some(again.status);
+    refused
+        .cluster
+        .metadata
+        .annotations
+        .get_or_insert_default()
+        .insert("aof2.dev/retry-config".into(), hash);
+    let tried = plan(&refused);
+    assert_eq!(
+        tried.status.rollout.as_ref().map(|rollout| rollout.step),
+        Some(RolloutStep::Validating)
+    );
+    refused.cluster.status = Some(tried.status);
+    refused.verdict = Some(Verdict {
+        pod: "orders-2".into(),
+        version: "0.1.0".into(),
+        errors: vec!["still not".into()],
+        changes: Vec::new(),
+    });
+    let told = plan(&refused);
+    assert!(told.status.config.rejected[0].retried);
+    refused.cluster.status = Some(told.status);
+    assert_eq!(plan(&refused).status.rollout, None);
 }
 
 #[test]
@@ -438,22 +557,16 @@ fn a_first_configuration_that_no_engine_could_start_with_may_be_corrected() {
     assert_eq!(waits(&corrected), []);
     assert_ne!(corrected.status.config.target, first);
     assert!(file(&corrected, "orders-0").unwrap().contains("debug"));
-
-    // Once it was in force somewhere, a change is held.
-    sick.cluster.status.as_mut().unwrap().config.last_good = first;
-    assert_eq!(
-        waits(&plan(&sick)),
-        [(Gate::Config, WaitReason::ConfigChangeNotSupported, "")]
-    );
 }
 
 #[test]
-fn a_moved_bucket_endpoint_is_held_too() {
+fn a_moved_bucket_endpoint_is_a_change_of_the_configuration() {
     let mut changed = at_rest();
     changed.cluster.spec.tier2.as_mut().unwrap().endpoint = "https://elsewhere.test".into();
+    let planned = plan(&changed);
     assert_eq!(
-        waits(&plan(&changed)),
-        [(Gate::Config, WaitReason::ConfigChangeNotSupported, "")]
+        planned.status.rollout.map(|rollout| rollout.kind),
+        Some(RolloutKind::Config)
     );
 }
 

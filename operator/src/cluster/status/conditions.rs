@@ -258,7 +258,9 @@ fn config_applied(observed: &Observed, draft: &Draft, status: &Aof2ClusterStatus
         let reason = match wait.reason {
             WaitReason::ConfigMapMissing => Reason::ConfigMapMissing,
             WaitReason::ConfigInvalid => Reason::ConfigInvalid,
-            WaitReason::ConfigChangeNotSupported => Reason::ConfigChangeNotSupported,
+            WaitReason::ConfigRefused => Reason::ConfigRefused,
+            WaitReason::ConfigRejected => Reason::ConfigRejected,
+            WaitReason::ConfigHeld => Reason::ConfigHeld,
             _ => return None,
         };
         Some(Said(FALSE, reason, wait.message.clone()))
@@ -475,11 +477,12 @@ fn reconciling(observed: &Observed, draft: &Draft) -> Option<Said> {
             format!("from {} to {wanted} pods", stateful_set.replicas),
         ));
     }
-    if let Some(wait) = draft
-        .waits
-        .iter()
-        .find(|wait| wait.reason == WaitReason::ConfigChangeNotSupported)
-    {
+    if let Some(wait) = draft.waits.iter().find(|wait| {
+        matches!(
+            wait.reason,
+            WaitReason::ConfigRefused | WaitReason::ConfigRejected
+        )
+    }) {
         return Some(Said(TRUE, Reason::Held, wait.message.clone()));
     }
     let is_first_start = observed

@@ -146,7 +146,10 @@ pub(super) fn replay_version(look: &Look<'_>) -> Result<(), Wait> {
     match look.memo.kind {
         RolloutKind::Version
             if EngineVersion::parse(&look.memo.to) >= EngineVersion::parse(&look.memo.from) => {}
-        RolloutKind::Version | RolloutKind::Template | RolloutKind::Unknown => return Ok(()),
+        RolloutKind::Version
+        | RolloutKind::Template
+        | RolloutKind::Config
+        | RolloutKind::Unknown => return Ok(()),
     }
     let name = &look.pod.name;
     let Some(new) = recovery(look.pod) else {

@@ -23,7 +23,7 @@ pub(in crate::rollout) fn template_accepted(look: &Look<'_>) -> Result<(), Wait>
 pub(in crate::rollout) fn min_reader_version(look: &Look<'_>) -> Result<(), Wait> {
     match look.memo.kind {
         RolloutKind::Version => {}
-        RolloutKind::Template | RolloutKind::Unknown => return Ok(()),
+        RolloutKind::Template | RolloutKind::Config | RolloutKind::Unknown => return Ok(()),
     }
     let target = &look.facts.wanted.version;
     for pod in &look.facts.pods {

@@ -92,6 +92,9 @@ pub fn memo(step: RolloutStep) -> Rollout {
         started_at: Time(at(0)),
         since: Time(at(0)),
         until: None,
+        deadline: None,
+        evidence: None,
+        failure: None,
         done: Vec::new(),
         pod: Some(RolloutPod {
             name: pod_name(2),

@@ -68,6 +68,7 @@ pub(super) fn soaking() -> Rollout {
     memo.until = Some(Time(at(30)));
     memo.pod.as_mut().unwrap().baseline = Some(Baseline {
         process_start: at(-600).to_string(),
+        ..Baseline::default()
     });
     memo
 }

@@ -1,0 +1,166 @@
+//! What a canary has to pass: against the other pods, and against its own past.
+
+use aof2_crds::rollout::GateFailure;
+use aof2_crds::{Gate, Rollout, RolloutPod, WaitReason};
+use jiff::{SignedDuration, Timestamp};
+
+use super::facts::{Facts, PodFacts};
+use crate::rollout::Wait;
+
+/// A kubelet's readiness may flicker.
+const UNREADY_LIMIT: SignedDuration = SignedDuration::from_secs(60);
+/// Refused appends a second below which nothing is judged (design, config rollout).
+const RATE_FLOOR: f64 = 0.5;
+/// How many times the control's and its own past rate a canary may have.
+const RATE_FACTOR: f64 = 2.0;
+/// Hydrations that may wait when a change begins: a few are the ordinary course of reading cold data.
+pub(super) const MAX_HYDRATIONS_WAITING: u64 = 16;
+
+pub(super) enum Verdict {
+    Passing,
+    /// Something is not known.
+    Unknown(Wait),
+    Failed(GateFailure),
+    /// The process that was watched is gone: the watch begins anew.
+    Restarted,
+}
+
+/// `unready_since` of the memo is kept current here, since a gate is measured by it.
+pub(super) fn check(memo: &mut Rollout, facts: &Facts, now: Timestamp) -> Verdict {
+    let Some(watched) = memo.pod.as_mut() else {
+        return Verdict::Passing;
+    };
+    let Some(pod) = facts.pod(&watched.name) else {
+        return Verdict::Restarted;
+    };
+    if let Some(failure) = unready(watched, pod, now) {
+        return Verdict::Failed(failure);
+    }
+    let unknown = |reason, message: String| {
+        Verdict::Unknown(Wait {
+            gate: Gate::Observed,
+            reason,
+            pod: pod.name.clone(),
+            message,
+        })
+    };
+    let Some(engine) = &pod.engine else {
+        return unknown(
+            WaitReason::EngineUnreachable,
+            format!(
+                "the engine of {} does not answer: what is not known does not pass",
+                pod.name
+            ),
+        );
+    };
+    let Some(baseline) = &watched.baseline else {
+        return Verdict::Restarted;
+    };
+    if pod.uid != watched.uid || engine.process_start != baseline.process_start {
+        return Verdict::Restarted;
+    }
+    let before = baseline.flush_failures.unwrap_or_default();
+    if engine.flush_failures > before {
+        return Verdict::Failed(GateFailure {
+            gate: Gate::FlushFailures,
+            observed: format!("{} failed since the change", engine.flush_failures - before),
+            limit: "0".to_owned(),
+        });
+    }
+    refused_appends(watched, pod, facts, unknown)
+}
+
+fn unready(watched: &mut RolloutPod, pod: &PodFacts, now: Timestamp) -> Option<GateFailure> {
+    if let Some(crashes) = &pod.crashes {
+        return Some(GateFailure {
+            gate: Gate::Ready,
+            observed: crashes.clone(),
+            limit: "no crash loop".to_owned(),
+        });
+    }
+    if pod.is_ready {
+        watched.unready_since = None;
+        return None;
+    }
+    let since = watched
+        .unready_since
+        .get_or_insert(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now))
+        .0;
+    (now.duration_since(since) >= UNREADY_LIMIT).then(|| GateFailure {
+        gate: Gate::Ready,
+        observed: format!(
+            "{} is not ready for {} s",
+            pod.name,
+            UNREADY_LIMIT.as_secs()
+        ),
+        limit: format!("{} s", UNREADY_LIMIT.as_secs()),
+    })
+}
+
+fn refused_appends(
+    watched: &RolloutPod,
+    pod: &PodFacts,
+    facts: &Facts,
+    unknown: impl Fn(WaitReason, String) -> Verdict,
+) -> Verdict {
+    let Some(rates) = &pod.rates else {
+        return unknown(
+            WaitReason::NotReported,
+            format!(
+                "refused appends of {} are counted for a minute first",
+                pod.name
+            ),
+        );
+    };
+    let controls: Vec<&PodFacts> = facts
+        .pods
+        .iter()
+        .filter(|other| other.name != pod.name)
+        .collect();
+    if let Some(blind) = controls.iter().find(|other| other.rates.is_none()) {
+        return unknown(
+            WaitReason::NotReported,
+            format!(
+                "{} is compared with {}, whose refused appends are not known for a minute yet",
+                pod.name, blind.name
+            ),
+        );
+    }
+    let past = watched
+        .baseline
+        .as_ref()
+        .map(|baseline| &baseline.would_block);
+    for (kind, rate) in &rates.minute {
+        let of = |rates: &std::collections::BTreeMap<String, f64>| {
+            rates.get(kind).copied().unwrap_or_default()
+        };
+        let highest_control = controls
+            .iter()
+            .filter_map(|other| other.rates.as_ref())
+            .map(|rates| of(&rates.minute))
+            .fold(0.0, f64::max);
+        let own_past = past
+            .and_then(|past| past.get(kind))
+            .map_or(0.0, |text| parse_rate(text));
+        let limit = RATE_FLOOR
+            .max(RATE_FACTOR * highest_control)
+            .max(RATE_FACTOR * own_past);
+        if *rate > limit {
+            return Verdict::Failed(GateFailure {
+                gate: Gate::WouldBlock,
+                observed: format!("{kind} {}", rate_text(*rate)),
+                limit: rate_text(limit),
+            });
+        }
+    }
+    Verdict::Passing
+}
+
+/// `0.5/s`
+pub(super) fn rate_text(rate: f64) -> String {
+    format!("{rate:.1}/s")
+}
+
+fn parse_rate(text: &str) -> f64 {
+    text.trim_end_matches("/s").parse().unwrap_or_default()
+}

@@ -1,0 +1,20 @@
+//! The rollout of a configuration: a pure `step(memo, facts, now)`. No pod is replaced; a pod is told another revision by its file,
+//! and its engine restarts alone where a key needs that.
+//!
+//! `Validating -> Preflight -> Canary -> Observing -> Rolling`, from each of these `-> Reverting`, or `-> Held` where a person wants to
+//! decide. Invariants, checked on every step by `tests/world.rs`:
+//! - One pod is told first, and no other before it was observed for the whole window.
+//! - What is not known holds, and never passes.
+//! - At most one engine restarts at a time, and only after its pod was told in an earlier look.
+//! - Going back asks nobody: it needs neither a healthy canary nor a drain.
+//! - A revision that was refused or reverted is not tried again by itself.
+
+mod converge;
+mod facts;
+mod gates;
+mod step;
+#[cfg(test)]
+mod tests;
+
+pub use facts::{EngineFacts, Facts, PodFacts, Policy, Rates, Verdict};
+pub use step::{Action, Step, step, told};

@@ -1,0 +1,235 @@
+//! The machine against a small model of engines: told by files, loading and restarting in their own time.
+
+mod table;
+mod world;
+
+use std::collections::BTreeMap;
+
+use aof2_crds::cluster::OnFailure;
+use aof2_crds::status::KeyChange;
+use aof2_crds::{Duration, Rollout};
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Action, EngineFacts, Facts, PodFacts, Policy, Rates, Step, Verdict, step, told};
+
+const OLD: &str = "aaaaaaaa";
+const NEW: &str = "bbbbbbbb";
+
+fn start() -> Timestamp {
+    "2026-09-21T10:00:00Z".parse().unwrap()
+}
+
+/// One engine and its pod.
+#[derive(Clone, Debug)]
+struct Engine {
+    /// Its file on disk, as the kubelet brought it.
+    file: String,
+    /// What its process started with, for the keys that need a restart.
+    started_with: String,
+    process: u32,
+    /// Looks until a process that starts serves.
+    starting: u32,
+    answers: bool,
+    /// Refused appends a second while the new revision is in force.
+    refuses: f64,
+    crashes: bool,
+}
+
+/// A cluster whose operator remembers nothing but its memo.
+struct World {
+    now: Timestamp,
+    in_force: String,
+    candidate: Option<String>,
+    needs_restart: bool,
+    errors: Vec<String>,
+    on_failure: OnFailure,
+    is_upgrading: bool,
+    is_barred: bool,
+    engines: Vec<Engine>,
+    memo: Option<Rollout>,
+    /// Looks since when rates are known; counted anew when the operator was killed.
+    counted_for: u32,
+    restarts: Vec<String>,
+    ends: Vec<(String, String)>,
+    rejected: Vec<String>,
+}
+
+/// Looks are that far apart.
+const LOOK: SignedDuration = SignedDuration::from_secs(2);
+/// Looks in a minute.
+const MINUTE: u32 = 30;
+
+impl World {
+    fn new(pods: usize, needs_restart: bool) -> Self {
+        let engine = Engine {
+            file: OLD.into(),
+            started_with: OLD.into(),
+            process: 1,
+            starting: 0,
+            answers: true,
+            refuses: 0.0,
+            crashes: false,
+        };
+        Self {
+            now: start(),
+            in_force: OLD.into(),
+            candidate: Some(NEW.into()),
+            needs_restart,
+            errors: Vec::new(),
+            on_failure: OnFailure::Revert,
+            is_upgrading: false,
+            is_barred: false,
+            engines: vec![engine; pods],
+            memo: None,
+            counted_for: MINUTE,
+            restarts: Vec::new(),
+            ends: Vec::new(),
+            rejected: Vec::new(),
+        }
+    }
+
+    fn name(ordinal: usize) -> String {
+        format!("orders-{ordinal}")
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            in_force: self.in_force.clone(),
+            candidate: self.candidate.clone(),
+            is_barred: self.is_barred,
+            verdict: self
+                .engines
+                .iter()
+                .rposition(|engine| engine.answers)
+                .map(|ordinal| Verdict {
+                    pod: Self::name(ordinal),
+                    version: "0.1.0".into(),
+                    errors: self.errors.clone(),
+                    changes: vec![KeyChange {
+                        key: "tier0.cluster_max_bytes".into(),
+                        from: "1".into(),
+                        to: "2".into(),
+                        reload: if self.needs_restart { "Restart" } else { "Hot" }.into(),
+                    }],
+                }),
+            is_upgrading: self.is_upgrading,
+            needs_restart: self.needs_restart,
+            policy: Policy {
+                observation_window: Duration::from_secs(120),
+                progress_deadline: Duration::from_secs(3600),
+                on_failure: self.on_failure,
+            },
+            pods: (0..self.engines.len())
+                .map(|ordinal| self.pod(ordinal))
+                .collect(),
+            evidence: "orders-evidence".into(),
+        }
+    }
+
+    fn pod(&self, ordinal: usize) -> PodFacts {
+        let engine = &self.engines[ordinal];
+        let serves = engine.starting == 0 && !engine.crashes;
+        let rate = if engine.file == NEW {
+            engine.refuses
+        } else {
+            0.0
+        };
+        let rates = BTreeMap::from([("Admission".to_owned(), rate)]);
+        PodFacts {
+            name: Self::name(ordinal),
+            uid: format!("uid-{ordinal}"),
+            is_ready: serves,
+            crashes: engine
+                .crashes
+                .then(|| "exited with code 2, 4 restarts".to_owned()),
+            engine: (serves && engine.answers).then(|| EngineFacts {
+                revision: engine.file.clone(),
+                error: None,
+                restart_pending: self.needs_restart && engine.started_with != engine.file,
+                process_start: engine.process.to_string(),
+                is_ready: true,
+                is_caught_up: Some(true),
+                flush_failures: 0,
+                activation_queue_depth: 0,
+            }),
+            rates: (serves && engine.answers && self.counted_for >= MINUTE).then(|| Rates {
+                minute: rates.clone(),
+                past: BTreeMap::from([("Admission".to_owned(), 0.0)]),
+            }),
+        }
+    }
+
+    /// One look, and what it does to the engines.
+    fn look(&mut self) -> Step {
+        let result = step(self.memo.clone(), &self.facts(), self.now);
+        self.memo.clone_from(&result.memo);
+        if let Some(entry) = &result.finished {
+            self.ends
+                .push((entry.outcome.to_string(), entry.message.clone()));
+        }
+        if let Some(rejected) = &result.rejected {
+            self.rejected
+                .push(format!("{} {}", rejected.gate, rejected.observed));
+            self.is_barred = true;
+        }
+        if let Some(completed) = &result.completed {
+            self.in_force.clone_from(completed);
+        }
+        for ordinal in 0..self.engines.len() {
+            let name = Self::name(ordinal);
+            let revision = told(self.memo.as_ref(), &self.in_force, &name).to_owned();
+            let asked = result
+                .actions
+                .iter()
+                .any(|action| matches!(action, Action::Restart { pod, .. } if *pod == name));
+            let engine = &mut self.engines[ordinal];
+            if asked {
+                engine.started_with.clone_from(&engine.file);
+                engine.process += 1;
+                engine.starting = 3;
+                self.restarts.push(name);
+            } else if engine.starting > 0 {
+                engine.starting -= 1;
+            }
+            engine.file = revision;
+        }
+        self.now = self.now.checked_add(LOOK).unwrap();
+        self.counted_for += 1;
+        result
+    }
+
+    fn down(&self) -> usize {
+        self.engines
+            .iter()
+            .filter(|engine| engine.starting > 0)
+            .count()
+    }
+
+    fn told_new(&self) -> Vec<usize> {
+        (0..self.engines.len())
+            .filter(|ordinal| self.engines[*ordinal].file == NEW)
+            .collect()
+    }
+
+    /// Until nothing is left to do, at most for two hours of looks.
+    fn run(&mut self, mut each: impl FnMut(&World, &Step)) {
+        for _ in 0..3600 {
+            let result = self.look();
+            each(self, &result);
+            if self.memo.is_none() && !result.again && self.down() == 0 {
+                return;
+            }
+        }
+        panic!("no end: {:?}", self.memo);
+    }
+
+    fn run_to(&mut self, step: aof2_crds::RolloutStep) {
+        for _ in 0..3600 {
+            if self.memo.as_ref().is_some_and(|memo| memo.step == step) {
+                return;
+            }
+            self.look();
+        }
+        panic!("never in {step}: {:?}", self.memo);
+    }
+}

@@ -1,0 +1,247 @@
+//! Each step and each gate by its words.
+
+use aof2_crds::cluster::OnFailure;
+use aof2_crds::{RolloutStep, WaitReason};
+
+use super::*;
+
+fn only_wait(result: &Step) -> (WaitReason, String) {
+    assert_eq!(result.waits.len(), 1, "{result:?}");
+    (result.waits[0].reason, result.waits[0].message.clone())
+}
+
+#[test]
+fn a_value_that_an_engine_refuses_reaches_nobody_and_is_remembered_in_its_words() {
+    let mut world = World::new(3, false);
+    world.errors = vec!["tier1.compression_level: 99 is not between 1 and 19".into()];
+    world.run(|world, _| assert!(world.told_new().is_empty()));
+    assert_eq!(
+        world.rejected,
+        ["Config tier1.compression_level: 99 is not between 1 and 19"]
+    );
+    assert_eq!(world.ends, []);
+}
+
+#[test]
+fn what_was_rejected_is_not_tried_again_by_itself() {
+    let mut world = World::new(3, false);
+    world.is_barred = true;
+    let result = world.look();
+    assert_eq!((result.memo, result.again), (None, false));
+}
+
+#[test]
+fn a_change_waits_for_a_version_that_is_under_way() {
+    let mut world = World::new(3, false);
+    world.is_upgrading = true;
+    let (reason, message) = only_wait(&world.look());
+    assert_eq!(reason, WaitReason::RolloutInProgress);
+    assert!(message.contains("the engines keep aaaaaaaa"), "{message}");
+    assert_eq!(world.memo, None);
+}
+
+#[test]
+fn a_change_begins_only_while_everybody_serves_and_few_hydrations_wait() {
+    let mut world = World::new(3, false);
+    world.run_to(RolloutStep::Preflight);
+    world.engines[0].starting = 5;
+    let (reason, message) = only_wait(&world.look());
+    assert_eq!(reason, WaitReason::PodNotReady);
+    assert!(message.contains("orders-0 does not serve"), "{message}");
+
+    let world = {
+        let mut world = World::new(3, false);
+        world.run_to(RolloutStep::Preflight);
+        world
+    };
+    let mut facts = world.facts();
+    facts.pods[1]
+        .engine
+        .as_mut()
+        .unwrap()
+        .activation_queue_depth = 17;
+    let (reason, message) = only_wait(&step(world.memo.clone(), &facts, world.now));
+    assert_eq!(reason, WaitReason::HydrationBacklog);
+    assert!(message.contains("17 hydrations"), "{message}");
+    facts.pods[1]
+        .engine
+        .as_mut()
+        .unwrap()
+        .activation_queue_depth = 16;
+    let passed = step(world.memo.clone(), &facts, world.now);
+    assert_eq!(passed.actions, [Action::KeepEvidence]);
+}
+
+#[test]
+fn an_engine_that_does_not_answer_holds_the_observation_and_never_passes_it() {
+    let mut world = World::new(3, false);
+    world.run_to(RolloutStep::Observing);
+    world.engines[2].answers = false;
+    for _ in 0..200 {
+        let (reason, message) = only_wait(&world.look());
+        assert_eq!(reason, WaitReason::EngineUnreachable);
+        assert!(
+            message.contains("what is not known does not pass"),
+            "{message}"
+        );
+    }
+    assert_eq!(world.told_new(), [2]);
+    // A pod that it is compared with holds it too.
+    world.engines[2].answers = true;
+    world.engines[0].answers = false;
+    let (reason, message) = only_wait(&world.look());
+    assert_eq!(reason, WaitReason::NotReported);
+    assert!(message.contains("orders-0"), "{message}");
+    // The deadline counts all the while.
+    world.run(|_, _| ());
+    assert_eq!(world.ends[0].0, "Reverted", "orders-0 was told nothing");
+}
+
+#[test]
+fn a_rollout_that_takes_too_long_has_failed() {
+    let mut world = World::new(3, false);
+    world.run_to(RolloutStep::Observing);
+    world.engines[2].answers = false;
+    for _ in 0..1800 {
+        world.look();
+    }
+    assert_eq!(world.memo.as_ref().unwrap().step, RolloutStep::Reverting);
+    world.engines[2].answers = true;
+    world.run(|_, _| ());
+    assert_eq!(world.ends[0].0, "Reverted");
+    assert!(
+        world.rejected[0].starts_with("Progress"),
+        "{:?}",
+        world.rejected
+    );
+}
+
+#[test]
+fn a_canary_that_refuses_appends_is_taken_back_at_once() {
+    let mut world = World::new(3, false);
+    world.engines[2].refuses = 41.0;
+    world.run(|world, _| assert!(world.told_new().iter().all(|pod| *pod == 2)));
+    assert_eq!(world.rejected, ["WouldBlock Admission 41.0/s"]);
+    assert_eq!(world.ends[0].0, "Reverted");
+    assert!(world.ends[0].1.contains("limit 0.5/s"), "{:?}", world.ends);
+    assert!(world.now < start() + SignedDuration::from_secs(60));
+    assert_eq!(world.told_new(), Vec::<usize>::new());
+}
+
+#[test]
+fn a_canary_is_judged_against_the_others_and_its_own_past() {
+    let mut world = World::new(3, false);
+    world.run_to(RolloutStep::Observing);
+    let judged = |own: f64, other: f64, past: &str| {
+        let mut facts = world.facts();
+        let mut memo = world.memo.clone();
+        let set = |pod: &mut PodFacts, rate: f64| {
+            if let Some(rates) = &mut pod.rates {
+                rates.minute.insert("Admission".into(), rate);
+            }
+        };
+        set(&mut facts.pods[2], own);
+        set(&mut facts.pods[0], other);
+        let baseline = memo
+            .as_mut()
+            .unwrap()
+            .pod
+            .as_mut()
+            .unwrap()
+            .baseline
+            .as_mut();
+        baseline
+            .unwrap()
+            .would_block
+            .insert("Admission".into(), past.into());
+        step(memo, &facts, world.now)
+            .rejected
+            .map(|rejected| rejected.limit)
+    };
+    assert_eq!(judged(0.4, 0.0, "0.0/s"), None, "below the floor");
+    assert_eq!(judged(0.6, 0.0, "0.0/s"), Some("0.5/s".into()));
+    assert_eq!(judged(3.0, 2.0, "0.0/s"), None, "the others refuse too");
+    assert_eq!(judged(5.0, 2.0, "0.0/s"), Some("4.0/s".into()));
+    assert_eq!(judged(3.0, 0.0, "2.0/s"), None, "it always did");
+    assert_eq!(judged(4.5, 0.0, "2.0/s"), Some("4.0/s".into()));
+}
+
+#[test]
+fn a_canary_is_taken_back_for_failed_flushes_crashes_and_a_minute_unready() {
+    let mut world = World::new(2, false);
+    world.run_to(RolloutStep::Observing);
+    let mut facts = world.facts();
+    facts.pods[1].engine.as_mut().unwrap().flush_failures = 1;
+    let failed = step(world.memo.clone(), &facts, world.now)
+        .rejected
+        .unwrap();
+    assert_eq!(failed.observed, "1 failed since the change");
+
+    let mut facts = world.facts();
+    facts.pods[1].crashes = Some("exited with code 2, 4 restarts".into());
+    let failed = step(world.memo.clone(), &facts, world.now)
+        .rejected
+        .unwrap();
+    assert!(failed.observed.contains("code 2"), "{failed:?}");
+
+    world.engines[1].starting = 1000;
+    let begun = world.now;
+    while world.rejected.is_empty() {
+        world.look();
+    }
+    assert!(world.now.duration_since(begun) >= SignedDuration::from_secs(60));
+    assert!(
+        world.rejected[0].contains("not ready for 60 s"),
+        "{:?}",
+        world.rejected
+    );
+}
+
+#[test]
+fn with_pause_a_failed_canary_stays_until_a_person_changes_something() {
+    let mut world = World::new(3, false);
+    world.on_failure = OnFailure::Pause;
+    world.engines[2].refuses = 41.0;
+    world.run_to(RolloutStep::Held);
+    for _ in 0..100 {
+        let (reason, message) = only_wait(&world.look());
+        assert_eq!(reason, WaitReason::ConfigHeld);
+        assert!(message.contains("onFailure is Pause"), "{message}");
+    }
+    assert_eq!(world.told_new(), [2]);
+    world.candidate = Some(OLD.into());
+    world.run(|_, _| ());
+    assert_eq!(world.told_new(), Vec::<usize>::new());
+    assert_eq!(world.ends[0].0, "Superseded");
+}
+
+#[test]
+fn a_source_that_goes_away_holds_what_is_there() {
+    let mut world = World::new(3, false);
+    world.run_to(RolloutStep::Observing);
+    world.candidate = None;
+    for _ in 0..300 {
+        assert!(world.look().waits.is_empty(), "the plan says why");
+    }
+    assert_eq!(world.told_new(), [2]);
+    world.candidate = Some(NEW.into());
+    world.run(|_, _| ());
+    assert_eq!(world.ends[0].0, "Completed");
+}
+
+#[test]
+fn without_any_engine_that_serves_a_fix_reaches_everybody_unasked() {
+    let mut world = World::new(3, false);
+    for engine in &mut world.engines {
+        (engine.answers, engine.starting) = (false, 5);
+    }
+    world.look();
+    world.look();
+    world.look();
+    assert_eq!(world.told_new(), [0, 1, 2]);
+    for engine in &mut world.engines {
+        (engine.answers, engine.starting) = (true, 0);
+    }
+    world.run(|_, _| ());
+    assert_eq!(world.ends[0].0, "Completed");
+}
