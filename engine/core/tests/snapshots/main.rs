@@ -2,6 +2,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod crash;
+mod many;
 mod support;
 mod take;
 mod verify;
