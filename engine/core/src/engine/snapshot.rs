@@ -120,7 +120,8 @@ impl Store {
             },
         ];
         // Of no segment: ids begin at 1.
-        stream.manifest.commit(self.shared(), &stream, 0, events)
+        stream.manifest.commit(self.shared(), &stream, 0, events)?;
+        stream.manifest.settle_now(self.shared())
     }
 
     pub(crate) fn unix_nanos(&self) -> i64 {

@@ -75,6 +75,12 @@ impl ManifestLog {
         Ok(cut)
     }
 
+    /// Writes what is staged into its chunk file now rather than with the next checkpoint: people look for the marker there.
+    pub fn settle_now(&self, shared: &Shared) -> Result<(), StoreError> {
+        self.settle().map_err(|error| poisoned(shared, &error))?;
+        Ok(())
+    }
+
     /// Bytes of a closed chunk, every commit verified.
     pub fn closed_bytes(
         &self,
