@@ -21,6 +21,8 @@ pub enum ErrorReason {
     StaleOperatorEpoch,
     /// 409: not while a drain runs, or while the process ends.
     Draining,
+    /// 409: something else has that name, and it is not overwritten.
+    Conflict,
     /// 503: the engine keeps up only this listener, since it refuses its data (see `Dump::refusal`), or still recovers.
     NotServing,
     /// 503: Tier 2 does not answer.

@@ -92,9 +92,16 @@ impl Checkpoint {
             file_id,
             synced_bytes,
         } = position;
-        self.table
-            .lock()
-            .insert((stream, file, file_id), synced_bytes);
+        let mut table = self.table.lock();
+        table.insert((stream, file, file_id), synced_bytes);
+        // Every snapshot closes a chunk. What lies behind the chunk before this one is vouched for by the chain alone.
+        if file == FileKind::ManifestChunk {
+            let old = (stream, file, 0)..(stream, file, file_id.saturating_sub(1));
+            let old: Vec<_> = table.range(old).map(|(key, _)| *key).collect();
+            for key in old {
+                table.remove(&key);
+            }
+        }
     }
 
     /// A sealed segment is vouched for by the manifest.

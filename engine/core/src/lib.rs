@@ -19,6 +19,7 @@ mod poison;
 mod recovery;
 pub mod request;
 mod segment;
+pub mod snapshot;
 pub mod store;
 mod stream;
 pub mod tier;

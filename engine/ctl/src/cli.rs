@@ -85,6 +85,9 @@ pub enum Verb {
     /// Check a list of acknowledgements on standard input against the streams. Exit code 1 when records are lost, reordered or
     /// duplicated.
     Verify,
+    /// Write down what streams hold in Tier 2, and read it back.
+    #[command(subcommand)]
+    Snapshot(SnapshotVerb),
     /// About configuration files.
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -167,6 +170,56 @@ pub struct LoadArguments {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum SnapshotVerb {
+    /// Take a snapshot of each stream and wait for it. Exit code 1 when one fails or is not done in time.
+    Take(TakeArguments),
+    /// Sessions and snapshots that this engine knows, newest first in each stream.
+    List {
+        #[arg(long, value_name = "STREAM")]
+        stream: Option<String>,
+    },
+    /// One snapshot; any engine of the cluster answers.
+    Show { stream: String, id: String },
+    /// Read a snapshot back from Tier 2; any engine of the cluster does. Exit code 1 when it is not what it was.
+    Verify {
+        stream: String,
+        id: String,
+        /// L0: every object with its size and checksum. L1: the manifest is replayed as well.
+        #[arg(long, value_enum, ignore_case = true, default_value_t = VerifyLevel::L0)]
+        level: VerifyLevel,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum VerifyLevel {
+    #[value(name = "L0")]
+    L0,
+    #[value(name = "L1")]
+    L1,
+}
+
+#[derive(Debug, Args)]
+pub struct TakeArguments {
+    #[arg(value_name = "STREAM", required_unless_present = "all")]
+    pub streams: Vec<String>,
+    /// Every stream of this engine.
+    #[arg(long, conflicts_with = "streams")]
+    pub all: bool,
+    /// Who asks: the same request again answers the same snapshot. A new one each time by default.
+    #[arg(long, value_name = "NAME")]
+    pub request: Option<String>,
+    /// Take what is sealed; by default records beyond the sealed segments are sealed first.
+    #[arg(long)]
+    pub sealed_only: bool,
+    /// Begin and do not wait.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// How long to wait. The engine goes on after.
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    pub deadline: Duration,
+}
+
+#[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
     /// Check an aof2.toml: every problem with file, line, key and the nearest known key.
     Check {
@@ -175,6 +228,15 @@ pub enum ConfigVerb {
         #[arg(long, value_enum, default_value_t = ConfigOwner::User)]
         mode: ConfigOwner,
     },
+    /// Ask the running engine what it would make of an aof2.toml: whether it is valid, and which keys would change.
+    Validate {
+        file: PathBuf,
+        /// Whose file it is; an engine knows user and pod.
+        #[arg(long, value_enum, default_value_t = ConfigOwner::User)]
+        mode: ConfigOwner,
+    },
+    /// Every key that the running engine knows, with default, unit and reload class, as JSON Schema.
+    Schema,
     /// The configuration in force, as TOML.
     Show,
 }

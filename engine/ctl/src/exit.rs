@@ -80,6 +80,7 @@ impl From<ClientError> for Failure {
                 ErrorReason::NotFound
                 | ErrorReason::StaleOperatorEpoch
                 | ErrorReason::Draining
+                | ErrorReason::Conflict
                 | ErrorReason::DiskFull
                 | ErrorReason::Unknown => Failure::Refused(message),
             },

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use aof2_format::manifest_chunk::{DATA_OFFSET, ManifestChunkHeader};
 use aof2_format::manifest_record::{HydrationSource, ManifestEvent, ManifestRecord};
 use aof2_format::names::file;
+use aof2_format::snapshot::{NOTE_SCHEMA_ID, SnapshotId, SnapshotNote};
 use aof2_format::{Damage, Seed, manifest_chunk};
 use clap::Parser;
 use serde::Serialize;
@@ -182,6 +183,8 @@ fn decode_chunk(file: &str, bytes: &[u8], is_newest: bool) -> Chunk {
     };
     let header = match ManifestChunkHeader::decode(bytes) {
         Ok(header) => header,
+        // A chunk that was just made: its first commit is still in the journal alone.
+        Err(_) if is_newest && used(bytes) == 0 => return chunk,
         Err(damage) => {
             chunk.damage = Some(damage.to_string());
             return chunk;
@@ -303,11 +306,26 @@ fn fields(event: &ManifestEvent) -> Value {
             chunk_offset,
             snapshot_id,
         } => {
-            json!({"chunk_index": chunk_index, "chunk_offset": chunk_offset, "snapshot_id": snapshot_id.to_string()})
+            let id = SnapshotId(*snapshot_id);
+            json!({
+                "snapshot_id": id.to_string(),
+                "snapshot": format!("epoch {} number {}", id.epoch(), id.n()),
+                "chunk_index": chunk_index,
+                "chunk_offset": chunk_offset,
+            })
         }
-        ManifestEvent::CustomEvent { schema_id, blob } => {
-            json!({"schema_id": schema_id, "blob": hex::encode(blob)})
-        }
+        ManifestEvent::CustomEvent { schema_id, blob } => match SnapshotNote::decode(blob) {
+            Ok(note) if *schema_id == NOTE_SCHEMA_ID => json!({
+                "schema_id": schema_id,
+                "note_of_snapshot": note.snapshot_id.to_string(),
+                "request": note.request,
+                "key": note.key,
+                "digest": note.digest,
+                "durable_sequence": note.durable_sequence,
+                "uploaded_sequence": note.uploaded_sequence,
+            }),
+            Ok(_) | Err(_) => json!({"schema_id": schema_id, "blob": hex::encode(blob)}),
+        },
         ManifestEvent::Unknown {
             type_id: _,
             payload,
@@ -476,8 +494,16 @@ mod tests {
 
     #[test]
     fn a_header_that_is_none_is_damage() {
+        for (bytes, is_newest) in [([0; 5000], false), ([1; 5000], true)] {
+            let chunk = decode_chunk("x", &bytes, is_newest);
+            assert!(chunk.damage.unwrap().contains("manifest chunk header"));
+        }
+    }
+
+    #[test]
+    fn a_newest_chunk_that_was_just_made_is_no_damage() {
         let chunk = decode_chunk("x", &[0; 5000], true);
-        assert!(chunk.damage.unwrap().contains("manifest chunk header"));
+        assert_eq!((chunk.damage, chunk.unfinished_bytes), (None, 0));
     }
 
     #[test]

@@ -349,3 +349,116 @@ fn a_load_that_sees_its_engine_forget_says_so() {
     assert_eq!(load.end(), 1, "a setback is a negative finding");
     assert_eq!(engine.admin(&["verify"], &collector.list()).code, 1);
 }
+
+#[test]
+fn a_snapshot_is_taken_listed_shown_verified_and_seen_in_the_manifest() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::start_with_tier2(directory.path());
+    for stream in ["orders", "returns"] {
+        engine.admin(&["append", stream, "--payload", "x"], "").ok();
+    }
+    let table = engine.admin(&["snapshot", "take", "--all"], "").ok();
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 3, "{table}");
+    assert!(
+        lines[0].starts_with("STREAM")
+            && lines[1].starts_with("orders")
+            && lines[1].contains("Done"),
+        "{table}"
+    );
+    let take = ["snapshot", "take", "orders", "--request", "me", "--json"];
+    let taken = engine.admin(&take, "").json();
+    let id = taken[0]["snapshot_id"].as_str().unwrap();
+    assert_eq!(engine.admin(&take, "").json()[0], taken[0], "asked again");
+    let listed = engine
+        .admin(&["snapshot", "list", "--stream", "orders", "--json"], "")
+        .json();
+    assert_eq!(
+        (
+            listed[0]["snapshot_id"].as_str(),
+            listed.as_array().unwrap().len()
+        ),
+        (Some(id), 2)
+    );
+    let page = engine.admin(&["snapshot", "show", "orders", id], "").ok();
+    assert!(
+        page.contains("asked by       me") && page.contains(".json ("),
+        "{page}"
+    );
+    let verify = ["snapshot", "verify", "orders", id, "--level", "L1"];
+    let page = engine.admin(&verify, "").ok();
+    assert!(page.contains("verified          yes"), "{page}");
+
+    let data = engine.data().display().to_string();
+    let inspected = run(INSPECT, &[&data, "--stream", "orders"], "").ok();
+    assert!(
+        inspected.contains("SnapshotMarker") && inspected.contains("epoch 1 number"),
+        "{inspected}"
+    );
+    let notes = run(INSPECT, &[&data, "--stream", "orders", "--json"], "").ok();
+    assert!(notes.contains("\"request\": \"me\""), "{notes}");
+
+    let key = taken[0]["key"].as_str().unwrap();
+    std::fs::remove_file(format!("{}/{key}", engine.path("tier2"))).expect("deleted");
+    let gone = engine.admin(&verify, "");
+    assert_eq!(gone.code, 1, "{gone:?}");
+    assert!(
+        gone.stdout.contains("ObjectMissing") && gone.stdout.contains(key),
+        "{gone:?}"
+    );
+    let nobody = engine.admin(&["snapshot", "take", "nobody"], "");
+    assert_eq!(nobody.code, 4, "{nobody:?}");
+    let no_id = engine.admin(&["snapshot", "show", "orders", "seven"], "");
+    assert_eq!(no_id.code, 2, "{no_id:?}");
+}
+
+#[test]
+fn a_snapshot_without_tier_2_fails_with_its_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = Engine::start(directory.path());
+    engine
+        .admin(&["append", "orders", "--payload", "x"], "")
+        .ok();
+    let refused = engine.admin(&["snapshot", "take", "orders"], "");
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(
+        refused.stdout.contains("NoTier2") && refused.stdout.contains("set spec.tier2"),
+        "{refused:?}"
+    );
+    engine.kill();
+    let unavailable = engine.admin(&["snapshot", "list"], "");
+    assert_eq!(unavailable.code, 3, "{unavailable:?}");
+}
+
+#[test]
+fn the_running_engine_says_what_it_would_make_of_a_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::start(directory.path());
+    let file = directory.path().join("new.toml");
+    let name = file.display().to_string();
+    std::fs::write(
+        &file,
+        "[tier0]\ncluster_max_bytes = 123456789\n[journal]\nfiles = 9\n",
+    )
+    .unwrap();
+    let page = engine.admin(&["config", "validate", &name], "").ok();
+    let row = |key: &str| {
+        page.lines()
+            .find(|line| line.starts_with(key))
+            .unwrap_or("")
+    };
+    assert!(
+        row("tier0.cluster_max_bytes").ends_with("at once"),
+        "{page}"
+    );
+    assert!(row("journal.files").ends_with("with a restart"), "{page}");
+    std::fs::write(&file, "[tier0]\ncluster_max_byte = 1\n").unwrap();
+    let refused = engine.admin(&["config", "validate", &name], "");
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(
+        refused.stdout.contains("tier0.cluster_max_bytes"),
+        "{refused:?}"
+    );
+    let schema = engine.admin(&["config", "schema"], "").json();
+    assert!(schema.to_string().contains("cluster_max_bytes"));
+}

@@ -189,6 +189,32 @@ CLUSTER_MARKER = compact({"format": "aof2-cluster", "format_version": 0, "cluste
 VOLUME_IDENTITY = compact({"format": "aof2-volume", "format_version": 0, "cluster_id": uuid(CLUSTER), "node": "orders-0", "node_id": uuid(NODE),
                            "volume_id": uuid(VOLUME)})
 
+SNAPSHOT_ID = str(7 << 32 | 3)
+PREFIX = "prod/orders/"
+SNAPSHOT_KEY = PREFIX + "snapshots/" + NAME + "/" + SNAPSHOT_ID + ".json"
+DIGEST = "sha256:" + "5a" * 32
+
+
+def segment_entry(number, base, records, **more):
+    return {"segment_id": number, "epoch": 7, "base_sequence": base, "records": records, "bytes": 9000 + number, "crc64": "%016x" % (number << 40),
+            "key": PREFIX + "segments/%s/%020d-%010d-%020d.aofz" % (NAME, base, 7, number), "etag": '"0123abcd"', "object_bytes": 800 + number, **more}
+
+
+def chunk_entry(index, size):
+    return {"index": index, "epoch": 7, "key": PREFIX + "manifest/%s/%010d/%020d.mlog" % (NAME, 7, index), "bytes": size, "crc64": "%016x" % (0xABC0 + index)}
+
+
+SNAPSHOT = compact({"format": "aof2-snapshot", "format_version": 0, "cluster_id": uuid(CLUSTER), "stream": NAME, "stream_uuid": uuid(STREAM),
+                    "snapshot_id": SNAPSHOT_ID, "request": "5f1c7a2e", "epoch": 7, "chunk_index": 1, "chunk_offset": 5000, "durable_sequence": 205,
+                    "uploaded_sequence": 200, "created_at": "2026-11-26T22:00:00Z",
+                    "segments": [segment_entry(11, 100, 60, object_crc64="00000000deadbeef"), segment_entry(12, 160, 40)],
+                    "chunks": [chunk_entry(0, 1100000), chunk_entry(1, 5000)]})
+RECOVERY = compact({"format": "aof2-recovery", "format_version": 0, "cluster_id": uuid(CLUSTER), "stream": NAME, "epoch": 7,
+                    "snapshot_id": SNAPSHOT_ID, "chunk_index": 1, "chunk_offset": 5000, "uploaded_sequence": 200, "key": SNAPSHOT_KEY,
+                    "digest": DIGEST, "at": "2026-11-26T22:00:00Z"})
+SNAPSHOT_NOTE = compact({"format": "aof2-snapshot-note", "format_version": 0, "snapshot_id": SNAPSHOT_ID, "request": "5f1c7a2e", "key": SNAPSHOT_KEY,
+                         "digest": DIGEST, "bytes": 1234, "durable_sequence": 205, "uploaded_sequence": 200, "started_unix_nanos": NANOS})
+
 
 def main():
     OUT.mkdir(exist_ok=True)
@@ -207,6 +233,9 @@ def main():
         "claim": CLAIM,
         "cluster": CLUSTER_MARKER,
         "volume": VOLUME_IDENTITY,
+        "snapshot": SNAPSHOT,
+        "recovery": RECOVERY,
+        "snapshot_note": SNAPSHOT_NOTE,
     }.items():
         digits = data.hex()
         lines = [digits[at:at + 128] for at in range(0, len(digits), 128)]

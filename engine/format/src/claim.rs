@@ -37,7 +37,7 @@ impl Claim {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, Damage> {
-        decode(CLAIM, bytes)
+        decode(CLAIM, MAX_BYTES, bytes)
     }
 }
 
@@ -56,14 +56,16 @@ impl ClusterMarker {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, Damage> {
-        decode(CLUSTER, bytes)
+        decode(CLUSTER, MAX_BYTES, bytes)
     }
 }
 
 /// The object's text with a first member, what it is, and a last one, the CRC-32C of all before it.
 pub(crate) fn encode(format: &'static str, value: &impl Serialize) -> Vec<u8> {
     let members = serde_json::to_string(value).expect("strings and integers have a JSON form");
-    let members = members.trim_start_matches('{').trim_end_matches('}');
+    // One brace of each: the last member may end with one of its own.
+    let members = members.strip_prefix('{').unwrap_or(&members);
+    let members = members.strip_suffix('}').unwrap_or(members);
     let mut text = format!("{{\"format\":\"{format}\",{members}");
     text += &last_member(checksum::crc32c(text.as_bytes()));
     text.into_bytes()
@@ -76,6 +78,7 @@ fn last_member(crc: u32) -> String {
 /// Length, what it is and its version (alone, so that a newer form is told from a damaged one), checksum, values.
 pub(crate) fn decode<'a, T: Deserialize<'a>>(
     format: &'static str,
+    max_bytes: usize,
     bytes: &'a [u8],
 ) -> Result<T, Damage> {
     #[derive(Deserialize)]
@@ -86,7 +89,7 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(
     }
 
     let what = format;
-    if bytes.len() > MAX_BYTES {
+    if bytes.len() > max_bytes {
         return Err(Damage::Value {
             what,
             field: "length",

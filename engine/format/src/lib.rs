@@ -22,6 +22,7 @@ pub mod manifest_record;
 pub mod names;
 pub mod record_batch;
 pub mod segment;
+pub mod snapshot;
 pub mod stream_header;
 pub mod volume;
 pub mod warm;

@@ -318,6 +318,48 @@ fn is_key_part(part: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
+/// Longest name of an index.
+pub const MAX_INDEX_NAME_BYTES: usize = 250;
+
+/// Name of an `Aof2Snapshot`: a Kubernetes object name that leaves room for `.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct IndexName(String);
+
+/// A name of an index that the rule refuses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "snapshot index name {name:?} is not allowed: 1 to 250 lower-case letters, digits and inner '.' and '-'"
+)]
+pub struct InvalidIndexName {
+    /// Cut after 80 characters.
+    pub name: String,
+}
+
+impl IndexName {
+    pub fn new(name: &str) -> Result<Self, InvalidIndexName> {
+        let is_outer = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let bytes = name.as_bytes();
+        let is_valid = matches!(bytes.len(), 1..=MAX_INDEX_NAME_BYTES)
+            && bytes
+                .iter()
+                .all(|byte| is_outer(byte) || matches!(byte, b'.' | b'-'))
+            && bytes.first().is_some_and(is_outer)
+            && bytes.last().is_some_and(is_outer);
+        if !is_valid {
+            return Err(InvalidIndexName {
+                name: name.chars().take(80).collect(),
+            });
+        }
+        Ok(Self(name.to_owned()))
+    }
+}
+
+impl fmt::Display for IndexName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Every object that a cluster keeps under its prefix.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ObjectKey {
@@ -341,6 +383,8 @@ pub enum ObjectKey {
         stream: StreamName,
         snapshot_id: u64,
     },
+    /// `snapshots/_index/<name>.json`: no stream has that name.
+    SnapshotIndex { name: IndexName },
     /// `recovery/<stream>.json`
     Recovery { stream: StreamName },
     /// `probe/<uuid>`
@@ -365,6 +409,7 @@ impl ObjectKey {
                 stream,
                 snapshot_id,
             } => format!("snapshots/{stream}/{snapshot_id}.json"),
+            ObjectKey::SnapshotIndex { name } => format!("snapshots/_index/{name}.json"),
             ObjectKey::Recovery { stream } => format!("recovery/{stream}.json"),
             ObjectKey::Probe { uuid } => format!("probe/{}", crate::identity::NodeId(*uuid)),
         };
@@ -399,6 +444,9 @@ impl ObjectKey {
                 epoch: Numbers::new(epoch).next_u32()?,
                 chunk: Numbers::new(chunk.strip_suffix(".mlog")?).next_u64()?,
             },
+            ["snapshots", "_index", file] => ObjectKey::SnapshotIndex {
+                name: IndexName::new(file.strip_suffix(".json")?).ok()?,
+            },
             ["snapshots", name, file] => ObjectKey::Snapshot {
                 stream: stream(name)?,
                 snapshot_id: file.strip_suffix(".json")?.parse().ok()?,
@@ -423,6 +471,16 @@ impl ObjectKey {
     /// Prefix of all claims of the cluster, for listing.
     pub fn all_claims_prefix(prefix: &KeyPrefix) -> String {
         format!("{prefix}claims/")
+    }
+
+    /// Prefix of all snapshots of a stream, for listing.
+    pub fn snapshots_prefix(prefix: &KeyPrefix, stream: &StreamName) -> String {
+        format!("{prefix}snapshots/{stream}/")
+    }
+
+    /// Prefix of all manifest chunks of a stream, for listing.
+    pub fn manifest_prefix(prefix: &KeyPrefix, stream: &StreamName) -> String {
+        format!("{prefix}manifest/{stream}/")
     }
 
     /// Prefix of all segments of a stream, for listing.

@@ -25,6 +25,6 @@ impl VolumeIdentity {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, Damage> {
-        claim::decode(FORMAT, bytes)
+        claim::decode(FORMAT, claim::MAX_BYTES, bytes)
     }
 }

@@ -48,4 +48,7 @@ targets! {
     fuzz_claim: "claim",
     fuzz_cluster: "cluster",
     fuzz_volume: "volume",
+    fuzz_snapshot: "snapshot",
+    fuzz_recovery: "recovery",
+    fuzz_snapshot_note: "snapshot_note",
 }

@@ -10,6 +10,9 @@ use aof2_format::manifest_chunk::{self, ManifestChunkHeader};
 use aof2_format::manifest_record::ManifestEvent;
 use aof2_format::record_batch::{self, Fields, Gap, GapReason, Producer};
 use aof2_format::segment::{SegmentHeader, SegmentSeal};
+use aof2_format::snapshot::{
+    Catalogue, CatalogueChunk, CatalogueSegment, Crc64, RecoveryNotes, SnapshotId, SnapshotNote,
+};
 use aof2_format::stream_header::StreamHeader;
 use aof2_format::volume::VolumeIdentity;
 use aof2_format::warm::{self, BlockEntry, WarmFooter, WarmHeader, WarmIndex, WarmSummary};
@@ -469,4 +472,115 @@ fn the_json_things_are_stable() {
     };
     assert_eq!(VolumeIdentity::decode(&golden("volume")).unwrap(), volume);
     assert_eq!(volume.encode(), golden("volume"));
+}
+
+#[test]
+fn the_snapshot_things_are_stable() {
+    let segment = |segment_id: u64, base_sequence: u64, records: u64, object_crc64| {
+        CatalogueSegment {
+            segment_id,
+            epoch: 7,
+            base_sequence,
+            records,
+            bytes: 9000 + segment_id,
+            crc64: Crc64(segment_id << 40),
+            key: format!(
+                "prod/orders/segments/orders-eu-1/{base_sequence:020}-0000000007-{segment_id:020}.aofz"
+            ),
+            etag: "\"0123abcd\"".into(),
+            object_bytes: 800 + segment_id,
+            object_crc64,
+        }
+    };
+    let chunk = |index: u64, bytes: u64| CatalogueChunk {
+        index,
+        epoch: 7,
+        key: format!("prod/orders/manifest/orders-eu-1/0000000007/{index:020}.mlog"),
+        bytes,
+        crc64: Crc64(0xABC0 + index),
+    };
+    let snapshot_id = SnapshotId::new(7, 3);
+    let catalogue = Catalogue {
+        format_version: 0,
+        cluster_id: cluster_id(),
+        stream: stream(),
+        stream_uuid: stream_uuid(),
+        snapshot_id,
+        request: "5f1c7a2e".into(),
+        epoch: 7,
+        chunk_index: 1,
+        chunk_offset: 5000,
+        durable_sequence: 205,
+        uploaded_sequence: 200,
+        created_at: "2026-11-26T22:00:00Z".into(),
+        segments: vec![
+            segment(11, 100, 60, Some(Crc64(0xDEAD_BEEF))),
+            segment(12, 160, 40, None),
+        ],
+        chunks: vec![chunk(0, 1_100_000), chunk(1, 5000)],
+    };
+    assert_eq!(Catalogue::decode(&golden("snapshot")).unwrap(), catalogue);
+    assert_eq!(catalogue.encode(), golden("snapshot"));
+
+    let notes = RecoveryNotes {
+        format_version: 0,
+        cluster_id: cluster_id(),
+        stream: stream(),
+        epoch: 7,
+        snapshot_id,
+        chunk_index: 1,
+        chunk_offset: 5000,
+        uploaded_sequence: 200,
+        key: "prod/orders/snapshots/orders-eu-1/30064771075.json".into(),
+        digest: format!("sha256:{}", "5a".repeat(32)),
+        at: "2026-11-26T22:00:00Z".into(),
+    };
+    assert_eq!(RecoveryNotes::decode(&golden("recovery")).unwrap(), notes);
+    assert_eq!(notes.encode(), golden("recovery"));
+
+    let note = SnapshotNote {
+        format_version: 0,
+        snapshot_id,
+        request: "5f1c7a2e".into(),
+        key: notes.key.clone(),
+        digest: notes.digest.clone(),
+        bytes: 1234,
+        durable_sequence: 205,
+        uploaded_sequence: 200,
+        started_unix_nanos: NANOS,
+    };
+    assert_eq!(
+        SnapshotNote::decode(&golden("snapshot_note")).unwrap(),
+        note
+    );
+    assert_eq!(note.encode(), golden("snapshot_note"));
+}
+
+#[test]
+fn a_catalogue_that_contradicts_itself_is_refused() {
+    let sound = Catalogue::decode(&golden("snapshot")).unwrap();
+    let refused = |change: &dyn Fn(&mut Catalogue)| {
+        let mut catalogue = sound.clone();
+        change(&mut catalogue);
+        Catalogue::decode(&catalogue.encode())
+            .unwrap_err()
+            .to_string()
+    };
+    for (field, change) in [
+        (
+            "snapshot_id",
+            (&|it: &mut Catalogue| it.epoch = 8) as &dyn Fn(&mut Catalogue),
+        ),
+        ("base_sequence", &|it| it.segments[1].base_sequence = 161),
+        ("base_sequence", &|it| it.segments[1].records = u64::MAX),
+        ("uploaded_sequence", &|it| it.uploaded_sequence = 201),
+        ("chunk_offset", &|it| it.chunk_offset = 4999),
+        ("chunk_index", &|it| it.chunk_index = 2),
+        ("chunk_index", &|it| it.chunks.clear()),
+        ("chunk_index", &|it| it.chunks[0].index = u64::MAX),
+        ("request bytes", &|it| it.request = "x".repeat(129)),
+    ] {
+        let refusal = refused(change);
+        assert!(refusal.contains(field), "{field}: {refusal}");
+    }
 }

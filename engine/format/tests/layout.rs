@@ -175,6 +175,16 @@ fn the_json_tables_are_the_fields_that_are_written() {
             include_str!("../src/volume.md"),
             "`VolumeIdentity`",
         ),
+        (
+            "recovery",
+            include_str!("../src/snapshot.md"),
+            "`RecoveryNotes`: `recovery/<stream>.json`",
+        ),
+        (
+            "snapshot_note",
+            include_str!("../src/snapshot.md"),
+            "`SnapshotNote`: blob of the `CustomEvent` with schema 2",
+        ),
     ];
     for (golden, document, heading) in documents {
         let fields: Vec<&str> = document
@@ -203,6 +213,42 @@ fn the_json_tables_are_the_fields_that_are_written() {
             "{golden}: no other field is written"
         );
     }
+}
+
+/// The catalogue is nested: its tables are compared as sets, its order by the golden bytes.
+#[test]
+fn the_catalogue_tables_are_the_fields_that_are_written() {
+    let document = include_str!("../src/snapshot.md");
+    let fields_of = |heading: &str| -> Vec<String> {
+        let mut fields: Vec<String> = document
+            .split_once(&format!("# {heading}\n"))
+            .unwrap_or_else(|| panic!("no heading {heading}"))
+            .1
+            .lines()
+            .skip_while(|line| !line.starts_with("| field |"))
+            .skip(2)
+            .take_while(|line| line.starts_with('|'))
+            .map(|line| line.split('|').nth(1).expect("a field").trim().to_owned())
+            .collect();
+        fields.sort();
+        fields
+    };
+    let value: serde_json::Value =
+        serde_json::from_slice(&support::golden("snapshot")).expect("JSON");
+    let keys = |value: &serde_json::Value| -> Vec<String> {
+        let mut keys: Vec<String> = value
+            .as_object()
+            .expect("an object")
+            .keys()
+            .cloned()
+            .collect();
+        keys.sort();
+        keys
+    };
+    let catalogue = "`Catalogue`: `snapshots/<stream>/<snapshot id>.json`";
+    assert_eq!(fields_of(catalogue), keys(&value));
+    assert_eq!(fields_of("`segments[]`"), keys(&value["segments"][0]));
+    assert_eq!(fields_of("`chunks[]`"), keys(&value["chunks"][0]));
 }
 
 mod support;

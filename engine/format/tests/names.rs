@@ -1,7 +1,7 @@
 //! Names and keys, both directions.
 
 use aof2_format::StreamName;
-use aof2_format::names::{KeyPrefix, ObjectKey, SegmentRef, file};
+use aof2_format::names::{IndexName, KeyPrefix, ObjectKey, SegmentRef, file};
 use proptest::prelude::*;
 
 fn stream(name: &str) -> StreamName {
@@ -131,6 +131,12 @@ fn objects_are_keyed_as_documented() {
             "prod/orders/snapshots/orders-eu-1/30064771075.json",
         ),
         (
+            ObjectKey::SnapshotIndex {
+                name: IndexName::new("orders-hourly-20261126t0000z").unwrap(),
+            },
+            "prod/orders/snapshots/_index/orders-hourly-20261126t0000z.json",
+        ),
+        (
             ObjectKey::Recovery {
                 stream: stream.clone(),
             },
@@ -180,6 +186,9 @@ fn foreign_keys_are_not_ours() {
     for key in [
         "",
         "cluster.json/",
+        "snapshots/_index/Upper.json",
+        "snapshots/_index/-x.json",
+        "snapshots/_index/..json",
         "claims/orders/7",
         "claims/orders/99999999999999999999",
         "claims/orders/00000000000000000007/x",

@@ -6,16 +6,17 @@
 mod config;
 mod error;
 mod lifecycle;
+mod snapshot;
 mod store;
 
 use std::sync::Arc;
 
 use aof2_admin_api::path::{self, OPERATOR_EPOCH_HEADER};
 use aof2_admin_api::{Dump, ErrorReason};
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 
 use crate::node::Node;
@@ -23,6 +24,7 @@ use crate::report;
 use error::ApiError;
 
 pub fn router(node: Arc<Node>) -> Router {
+    let one_snapshot = format!("{}/{{stream}}/{{id}}", path::SNAPSHOTS);
     Router::new()
         .route(path::DUMP, get(dump))
         .route(path::STREAMS, get(store::streams))
@@ -42,6 +44,14 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(path::RESUME, post(lifecycle::resume))
         .route(path::PRE_STOP, post(lifecycle::pre_stop))
         .route(path::RESTART, post(lifecycle::restart))
+        .route(path::SNAPSHOT, post(snapshot::begin))
+        .route(path::SNAPSHOTS, get(snapshot::list))
+        .route(&one_snapshot, get(snapshot::status))
+        .route(&format!("{one_snapshot}/verify"), post(snapshot::verify))
+        .route(
+            &format!("{}/{{name}}", path::SNAPSHOT_INDEX),
+            put(snapshot::put_index).layer(DefaultBodyLimit::max(snapshot::MAX_INDEX_BYTES)),
+        )
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(node.clone(), admit_epoch))

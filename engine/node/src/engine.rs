@@ -2,11 +2,13 @@
 
 mod drain;
 mod open;
+mod snapshot;
 mod tier2;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use aof2_core::snapshot::Snapshots;
 use aof2_core::store::Tier2;
 use aof2_core::tier::{Tier2Status, Tiers};
 use aof2_core::{Store, StoreError};
@@ -14,6 +16,7 @@ use aof2_core::{Store, StoreError};
 use crate::config::Settings;
 
 pub use open::{OpenFailure, open};
+pub use snapshot::Verifications;
 
 /// What serves. Clones share it.
 #[derive(Clone)]
@@ -22,6 +25,8 @@ pub struct Engine {
     tiers: Arc<Tiers>,
     /// `None` without Tier 2.
     pub tier2: Option<Arc<Tier2>>,
+    snapshots: Arc<Snapshots>,
+    pub verifications: Arc<Verifications>,
 }
 
 impl Engine {
@@ -67,6 +72,7 @@ impl Engine {
         // Durable first: the rest may take the time that is left.
         self.store.flush()?;
         self.tiers.stop();
+        self.snapshots.stop();
         self.store.close()
     }
 }

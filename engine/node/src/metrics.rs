@@ -5,6 +5,7 @@
 use std::sync::atomic::AtomicU64;
 
 use aof2_core::Metrics;
+use aof2_core::snapshot::SnapshotCounts;
 use aof2_core::tier::Tier2Status;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -198,6 +199,28 @@ fn serving(page: &mut Page, engine: &Engine) {
         "replayed_records",
         "Records that recovery replayed at this start.",
         replay.records,
+    );
+    let SnapshotCounts {
+        done,
+        failed,
+        running,
+    } = engine.snapshot_counts();
+    page.counters(
+        "snapshots",
+        "Snapshots of streams that came to an end.",
+        "result",
+        [("done", done), ("failed", failed)],
+    );
+    page.gauge(
+        "snapshots_running",
+        "Snapshots of streams that did not.",
+        running,
+    );
+    page.counters(
+        "snapshot_verifications",
+        "Snapshots read back from Tier 2; error = it did not answer.",
+        "result",
+        engine.verifications.by_result(),
     );
     if let Some(Tier2Status {
         health,

@@ -6,6 +6,7 @@ mod opener;
 mod report;
 mod settle;
 pub(crate) mod shared;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use parking_lot::Mutex;
 
 pub(crate) use self::append::count_refusal;
 use self::shared::Shared;
+pub(crate) use self::snapshot::{StreamFacts, StreamNames};
 use crate::config::Config;
 use crate::error::{AppendError, OpenError, ReadError, StoreError};
 use crate::io::{Clock, DirectoryLock, Disk, Rng, SystemClock, SystemDisk, SystemRng};

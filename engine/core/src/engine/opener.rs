@@ -42,7 +42,7 @@ pub(super) fn new_stream(shared: &Shared, name: &StreamName) -> Arc<Stream> {
         staged: Mutex::new(Staged::new(0, 0, 1, Producers::default())),
         writing: Mutex::new(()),
         segments: RwLock::new(Vec::new()),
-        manifest: ManifestLog::new(ManifestState::default(), 0, None),
+        manifest: ManifestLog::new(ManifestState::default(), 0, None, Vec::new(), 0),
         tails: Tails::default(),
         epoch: AtomicU32::new(0),
         first: AtomicU64::new(0),

@@ -92,20 +92,8 @@ impl Stream {
 
     /// A segment whose seal is committed, with its tiers as the manifest has them.
     pub(crate) fn sealed_segment(&self, segment_id: u64) -> Option<SealedSegment> {
-        self.manifest.read(|state| {
-            let ledger = state.segments.get(&segment_id)?;
-            let seal = ledger.sealed?;
-            Some(SealedSegment {
-                stream: self.shared_name.clone(),
-                segment_id,
-                epoch: ledger.epoch.into(),
-                base_sequence: ledger.base_sequence,
-                records: seal.end_sequence - ledger.base_sequence,
-                bytes: seal.data_end,
-                crc64: seal.crc64,
-                tier: ledger.tier.clone(),
-            })
-        })
+        self.manifest
+            .read(|state| state.sealed_segment(&self.shared_name, segment_id))
     }
 
     /// Sealed, and not uploaded.

@@ -39,26 +39,32 @@ pub(super) fn flush(shared: &Shared) -> Result<BTreeMap<String, u64>, StoreError
         .collect())
 }
 
+/// Rolls, and waits for nothing: answers the count of sealed records that means that the seal is done.
+pub(super) fn begin_seal(shared: &Shared, stream: &Arc<Stream>) -> Result<u64, StoreError> {
+    let mut staged = stream.staged.lock();
+    if let Some(Barred::Damaged { message, .. }) = &staged.barred {
+        return Err(StoreError::Damaged {
+            stream: stream.name.to_string(),
+            message: message.clone(),
+        });
+    }
+    if staged.active.is_some() && staged.tail > 0 {
+        stream.roll(shared, &mut staged);
+    }
+    Ok(staged.next_sequence)
+}
+
 pub(super) fn seal(
     shared: &Shared,
     streams: &[Arc<Stream>],
 ) -> Result<BTreeMap<String, u64>, StoreError> {
     let mut targets = Vec::with_capacity(streams.len());
     for stream in streams {
-        let mut staged = stream.staged.lock();
-        if let Some(Barred::Damaged { message, .. }) = &staged.barred {
-            if streams.len() == 1 {
-                return Err(StoreError::Damaged {
-                    stream: stream.name.to_string(),
-                    message: message.clone(),
-                });
-            }
-            continue;
+        match begin_seal(shared, stream) {
+            Ok(target) => targets.push((stream, target)),
+            Err(error) if streams.len() == 1 => return Err(error),
+            Err(_) => {}
         }
-        if staged.active.is_some() && staged.tail > 0 {
-            stream.roll(shared, &mut staged);
-        }
-        targets.push((stream, staged.next_sequence));
     }
     let is_sealed =
         |(stream, target): &(&Arc<Stream>, u64)| stream.sealed.load(Ordering::Acquire) >= *target;

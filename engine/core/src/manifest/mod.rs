@@ -3,6 +3,7 @@
 //!
 //! `stage_*` waits for nothing and may be called under the stream's lock; `commit` blocks until the round is done and may not.
 
+pub(crate) mod cut;
 pub(crate) mod producer_table;
 pub(crate) mod replay;
 pub(crate) mod state;
@@ -46,6 +47,10 @@ struct Inner {
     chunk: Option<Chunk>,
     state: ManifestState,
     chain: u32,
+    /// Chunks before it, ascending; they never change.
+    closed: Vec<ClosedChunk>,
+    /// Records in `chunk` that are not about a snapshot.
+    substance: u64,
     /// Staged and not in the chunk file: offset and bytes, in order.
     unwritten: Vec<(Chunk, u64, Bytes)>,
     /// On the checkpoint's list.
@@ -55,16 +60,48 @@ struct Inner {
 #[derive(Clone)]
 pub(crate) struct Chunk {
     pub number: u64,
+    /// In its name.
+    pub epoch: u32,
     pub file: Arc<dyn DiskFile>,
     /// Offset of the next commit; 0 = its header is not staged yet.
     pub tail: u64,
 }
 
+/// A chunk that takes no further commits: its bytes are `0..bytes` of its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ClosedChunk {
+    pub number: u64,
+    /// In its name.
+    pub epoch: u32,
+    pub bytes: u64,
+}
+
+impl Inner {
+    fn go_on_in(&mut self, next: Chunk) {
+        if let Some(chunk) = self.chunk.replace(next) {
+            self.closed.push(ClosedChunk {
+                number: chunk.number,
+                epoch: chunk.epoch,
+                bytes: chunk.tail,
+            });
+        }
+        self.substance = 0;
+    }
+}
+
 impl ManifestLog {
-    pub fn new(state: ManifestState, chain: u32, chunk: Option<Chunk>) -> ManifestLog {
+    pub fn new(
+        state: ManifestState,
+        chain: u32,
+        chunk: Option<Chunk>,
+        closed: Vec<ClosedChunk>,
+        substance: u64,
+    ) -> ManifestLog {
         ManifestLog {
             inner: Mutex::new(Inner {
                 chunk,
+                closed,
+                substance,
                 state,
                 chain,
                 unwritten: Vec::new(),
@@ -145,6 +182,7 @@ impl ManifestLog {
             manifest_chunk::encode_commit(&mut bytes, &records, inner.chain, stream.identity.seed);
         for record in &records {
             inner.state.apply(record);
+            inner.substance += u64::from(!state::is_about_snapshots(&record.event));
         }
         add(&shared.counters.manifest_records, records.len() as u64);
         let position = chunk.tail;
@@ -195,7 +233,7 @@ impl ManifestLog {
         };
         match create_chunk(&*shared.disk, &stream.directory, stream.epoch(), number) {
             Ok(chunk) => {
-                self.inner.lock().chunk = Some(chunk);
+                self.inner.lock().go_on_in(chunk);
                 Ok(())
             }
             // The long chunk goes on being used.
@@ -271,6 +309,7 @@ pub(crate) fn create_chunk(
         .map_err(at("sync the directory of"))?;
     Ok(Chunk {
         number,
+        epoch,
         file,
         tail: 0,
     })

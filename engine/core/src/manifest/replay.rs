@@ -6,13 +6,15 @@ use std::sync::Arc;
 use aof2_format::manifest_chunk::{self, DATA_OFFSET, ManifestChunkHeader};
 use aof2_format::{BLOCK_BYTES, Seed};
 
-use super::Chunk;
-use super::state::ManifestState;
+use super::state::{ManifestState, is_about_snapshots};
+use super::{Chunk, ClosedChunk};
 use crate::io::DiskFile;
 
 /// A chunk file and how far it has to verify: what the journal holds of it, and what was synced.
 pub(crate) struct FoundChunk {
     pub number: u64,
+    /// In its name.
+    pub epoch: u32,
     pub file: Arc<dyn DiskFile>,
     pub must_reach: u64,
 }
@@ -22,6 +24,10 @@ pub(crate) struct Replayed {
     pub chain: u32,
     /// The last one; takes further commits.
     pub chunk: Option<Chunk>,
+    /// Those before it.
+    pub closed: Vec<ClosedChunk>,
+    /// Records in the last one that are not about a snapshot.
+    pub substance: u64,
     pub records: u64,
     pub damage: Option<String>,
 }
@@ -32,6 +38,8 @@ pub(crate) fn replay(chunks: &[FoundChunk], seed: Seed) -> io::Result<Replayed> 
         state: ManifestState::default(),
         chain: 0,
         chunk: None,
+        closed: Vec::new(),
+        substance: 0,
         records: 0,
         damage: None,
     };
@@ -39,6 +47,7 @@ pub(crate) fn replay(chunks: &[FoundChunk], seed: Seed) -> io::Result<Replayed> 
         let mut bytes = vec![0; found.file.len()? as usize];
         let read = found.file.read_at(&mut bytes, 0)?;
         bytes.truncate(read);
+        replayed.substance = 0;
         let end = fold_chunk(&mut replayed, found, &bytes, seed);
         if end < found.must_reach {
             replayed.damage.get_or_insert_with(|| {
@@ -67,8 +76,15 @@ pub(crate) fn replay(chunks: &[FoundChunk], seed: Seed) -> io::Result<Replayed> 
         if is_last {
             replayed.chunk = Some(Chunk {
                 number: found.number,
+                epoch: found.epoch,
                 file: found.file.clone(),
                 tail: end,
+            });
+        } else {
+            replayed.closed.push(ClosedChunk {
+                number: found.number,
+                epoch: found.epoch,
+                bytes: end,
             });
         }
     }
@@ -94,6 +110,7 @@ fn fold_chunk(replayed: &mut Replayed, found: &FoundChunk, bytes: &[u8], seed: S
         }
         for record in &commit.records {
             replayed.state.apply(record);
+            replayed.substance += u64::from(!is_about_snapshots(&record.event));
         }
         replayed.records += commit.records.len() as u64;
         replayed.chain = commit.chain;

@@ -1,11 +1,16 @@
 //! The manifest as a pure fold: what a stream's records say about its segments. No I/O, no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
+use aof2_format::snapshot::{NOTE_SCHEMA_ID, SnapshotId, SnapshotNote};
 
 use super::producer_table;
-use crate::tier_port::TierState;
+use crate::tier_port::{SealedSegment, TierState};
+
+/// Newest snapshots of a stream that are kept in memory: a repeated request is recognised among them.
+pub(crate) const SNAPSHOTS_KEPT: usize = 32;
 
 /// Everything that the records up to `next_sequence` say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +22,44 @@ pub(crate) struct ManifestState {
     pub producers: Option<Vec<u8>>,
     /// Records of a type that this release does not know.
     pub unknown_records: u64,
+    /// The newest `SNAPSHOTS_KEPT`, oldest first.
+    pub snapshots: VecDeque<Marked>,
+    /// The greatest of all markers.
+    pub highest_snapshot_id: SnapshotId,
+}
+
+/// A `SnapshotMarker`: its catalogue is in Tier 2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Marked {
+    pub snapshot_id: SnapshotId,
+    pub chunk_index: u64,
+    pub chunk_offset: u64,
+    pub at_unix_nanos: i64,
+    /// `None` where no note stands behind the marker, or one that cannot be understood.
+    pub note: Option<SnapshotNote>,
+}
+
+/// Such records change nothing that a catalogue says: a chunk of nothing else is not closed again.
+pub(crate) fn is_about_snapshots(event: &ManifestEvent) -> bool {
+    match event {
+        ManifestEvent::SnapshotMarker { .. } => true,
+        ManifestEvent::CustomEvent { schema_id, blob: _ } => *schema_id == NOTE_SCHEMA_ID,
+        ManifestEvent::SegmentOpened { .. }
+        | ManifestEvent::SealSegment { .. }
+        | ManifestEvent::CompressionStarted
+        | ManifestEvent::CompressionDone { .. }
+        | ManifestEvent::CompressionFailed { .. }
+        | ManifestEvent::UploadStarted { .. }
+        | ManifestEvent::UploadDone { .. }
+        | ManifestEvent::UploadFailed { .. }
+        | ManifestEvent::Tier2DeleteQueued { .. }
+        | ManifestEvent::Tier2Deleted { .. }
+        | ManifestEvent::HydrationStarted { .. }
+        | ManifestEvent::HydrationDone { .. }
+        | ManifestEvent::HydrationFailed { .. }
+        | ManifestEvent::LocalEvicted { .. }
+        | ManifestEvent::Unknown { .. } => false,
+    }
 }
 
 /// One segment's life.
@@ -100,17 +143,37 @@ impl ManifestState {
             ManifestEvent::CompressionStarted
             | ManifestEvent::Tier2DeleteQueued { key: _ }
             | ManifestEvent::HydrationStarted { source: _ }
-            | ManifestEvent::HydrationFailed { reason: _ }
-            | ManifestEvent::SnapshotMarker {
-                chunk_index: _,
-                chunk_offset: _,
-                snapshot_id: _,
-            } => {}
-            ManifestEvent::CustomEvent { schema_id, blob } => {
-                if *schema_id == producer_table::SCHEMA_ID {
-                    self.producers = Some(blob.clone());
+            | ManifestEvent::HydrationFailed { reason: _ } => {}
+            ManifestEvent::SnapshotMarker {
+                chunk_index,
+                chunk_offset,
+                snapshot_id,
+            } => {
+                let snapshot_id = SnapshotId(*snapshot_id);
+                self.highest_snapshot_id = self.highest_snapshot_id.max(snapshot_id);
+                if self.snapshots.len() == SNAPSHOTS_KEPT {
+                    self.snapshots.pop_front();
                 }
+                self.snapshots.push_back(Marked {
+                    snapshot_id,
+                    chunk_index: *chunk_index,
+                    chunk_offset: *chunk_offset,
+                    at_unix_nanos: record.wall_unix_nanos,
+                    note: None,
+                });
             }
+            ManifestEvent::CustomEvent { schema_id, blob } => match *schema_id {
+                producer_table::SCHEMA_ID => self.producers = Some(blob.clone()),
+                NOTE_SCHEMA_ID => {
+                    if let Some(marked) = self.snapshots.back_mut()
+                        && let Ok(note) = SnapshotNote::decode(blob)
+                        && note.snapshot_id == marked.snapshot_id
+                    {
+                        marked.note = Some(note);
+                    }
+                }
+                _ => {}
+            },
             ManifestEvent::Unknown {
                 type_id: _,
                 payload: _,
@@ -122,6 +185,22 @@ impl ManifestState {
         self.segments
             .iter()
             .filter_map(|(id, ledger)| ledger.sealed.map(|seal| (*id, ledger, seal)))
+    }
+
+    /// A segment whose seal is committed.
+    pub fn sealed_segment(&self, stream: &Arc<str>, segment_id: u64) -> Option<SealedSegment> {
+        let ledger = self.segments.get(&segment_id)?;
+        let seal = ledger.sealed?;
+        Some(SealedSegment {
+            stream: stream.clone(),
+            segment_id,
+            epoch: ledger.epoch.into(),
+            base_sequence: ledger.base_sequence,
+            records: seal.end_sequence - ledger.base_sequence,
+            bytes: seal.data_end,
+            crc64: seal.crc64,
+            tier: ledger.tier.clone(),
+        })
     }
 
     /// Count of records in sealed and uploaded segments, without a hole from the first one on.

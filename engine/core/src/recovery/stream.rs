@@ -19,7 +19,7 @@ use crate::io::{Disk, DiskFile, FileClass};
 use crate::journal::replay::Image;
 use crate::manifest::replay::{FoundChunk, Replayed, replay};
 use crate::manifest::state::ManifestState;
-use crate::manifest::{Chunk, producer_table};
+use crate::manifest::{Chunk, ClosedChunk, producer_table};
 use crate::metrics::Replay;
 use crate::segment::files;
 use crate::segment::index::SparseIndex;
@@ -77,6 +77,8 @@ pub(crate) struct RecoveredStream {
     pub state: ManifestState,
     pub manifest_chain: u32,
     pub chunk: Option<Chunk>,
+    pub closed_chunks: Vec<ClosedChunk>,
+    pub chunk_substance: u64,
     pub sealed: Vec<Sealed>,
     pub unsealed: Vec<RecoveredSegment>,
     pub next_sequence: u64,
@@ -144,7 +146,7 @@ impl Found {
                 disk.unlink(&path).map_err(at("remove", &path))?;
                 continue;
             }
-            let Some((_, number)) = file::parse_manifest_chunk(&entry.name) else {
+            let Some((epoch, number)) = file::parse_manifest_chunk(&entry.name) else {
                 continue;
             };
             let file = disk
@@ -157,6 +159,7 @@ impl Found {
                 number,
                 FoundChunk {
                     number,
+                    epoch,
                     file,
                     must_reach,
                 },
@@ -284,6 +287,8 @@ impl Found {
             state,
             chain: manifest_chain,
             chunk,
+            closed: closed_chunks,
+            substance: chunk_substance,
             records: _,
             damage: manifest_damage,
         }) = replayed
@@ -362,6 +367,8 @@ impl Found {
             state,
             manifest_chain,
             chunk,
+            closed_chunks,
+            chunk_substance,
             sealed,
             unsealed: recovered,
             next_sequence,

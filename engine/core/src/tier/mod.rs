@@ -87,6 +87,12 @@ impl Tiers {
         &self.drain
     }
 
+    /// What snapshots need of the way down; `None` without Tier 2.
+    pub(crate) fn uploads(&self) -> Option<(Arc<StreamClaims>, Arc<Mover>)> {
+        let parts = self.tier2.as_ref()?;
+        Some((parts.claims.clone(), parts.mover.clone()))
+    }
+
     /// `None` without Tier 2.
     pub fn tier2_status(&self) -> Option<Tier2Status> {
         let parts = self.tier2.as_ref()?;

@@ -67,7 +67,11 @@ struct Shared {
     uploaded_bytes: AtomicU64,
     repeated_steps: AtomicU64,
     tier1_bytes: AtomicU64,
+    step_hook: RwLock<Option<StepHook>>,
 }
+
+/// Called after every step, done or failed: must not block.
+pub type StepHook = Arc<dyn Fn() + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -99,6 +103,7 @@ impl Mover {
             uploaded_bytes: AtomicU64::new(0),
             repeated_steps: AtomicU64::new(0),
             tier1_bytes: AtomicU64::new(0),
+            step_hook: RwLock::default(),
         });
         let hooked = Arc::downgrade(&shared);
         port.on_sealed(Arc::new(move |_| {
@@ -139,6 +144,23 @@ impl Mover {
             repeated_steps: self.shared.repeated_steps.load(Ordering::Relaxed),
             failure: failed.map(|failed| failed.message.clone()),
         }
+    }
+
+    /// Replaces the hook.
+    pub fn on_step(&self, hook: StepHook) {
+        *self.shared.step_hook.write() = Some(hook);
+    }
+
+    /// Of the first segment of each stream that fails, by stream.
+    pub fn failures(&self) -> BTreeMap<Arc<str>, (FailureKind, String)> {
+        let state = self.shared.state.lock();
+        let mut failures = BTreeMap::new();
+        for ((stream, _), failed) in &state.memo.failed {
+            failures
+                .entry(stream.clone())
+                .or_insert_with(|| (failed.kind, failed.message.clone()));
+        }
+        failures
     }
 
     /// Starts nothing more and waits for what runs. Stop Tier 2 first, so that no retry is waited for.
@@ -414,6 +436,10 @@ impl Drop for FinishOnDrop {
     fn drop(&mut self) {
         self.shared.state.lock().memo.under_way.remove(&self.key);
         self.shared.wake();
+        let hook = self.shared.step_hook.read().clone();
+        if let Some(hook) = hook {
+            hook();
+        }
     }
 }
 

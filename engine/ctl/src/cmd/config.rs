@@ -1,13 +1,15 @@
-//! `config check` and `config show`.
+//! `config check`, which asks nobody, and `config validate`, `schema` and `show`, which ask the engine.
 
 use std::path::Path;
 
+use aof2_admin_api::client::ConfigMode;
+use aof2_admin_api::report::{ConfigVerdict, Reload};
 use aof2_node::config::{self, ConfigErrors, Mode};
 use serde::Serialize;
 
 use crate::cli::{ConfigOwner, ConfigVerb, Connection};
 use crate::exit::{Failure, Outcome};
-use crate::render;
+use crate::render::{self, Column};
 
 #[derive(Serialize)]
 struct Verdict {
@@ -29,12 +31,84 @@ struct Finding {
 pub async fn run(connection: &Connection, verb: ConfigVerb) -> Result<Outcome, Failure> {
     match verb {
         ConfigVerb::Check { file, mode } => check(connection, &file, mode),
+        ConfigVerb::Validate { file, mode } => validate(connection, &file, mode).await,
+        ConfigVerb::Schema => {
+            render::json(&super::admin(connection)?.config_schema().await?)?;
+            Ok(Outcome::Clean)
+        }
         ConfigVerb::Show => {
             let text = super::admin(connection)?.config().await?;
             render::line(text.trim_end())?;
             Ok(Outcome::Clean)
         }
     }
+}
+
+async fn validate(
+    connection: &Connection,
+    file: &Path,
+    owner: ConfigOwner,
+) -> Result<Outcome, Failure> {
+    let name = file.display().to_string();
+    let mode = match owner {
+        ConfigOwner::User => ConfigMode::User,
+        ConfigOwner::Pod => ConfigMode::Pod,
+        ConfigOwner::StandAlone => {
+            return Err(Failure::Usage(
+                "an engine validates files of users and of pods: use --mode user or pod, or config check"
+                    .to_owned(),
+            ));
+        }
+    };
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::Usage(ConfigErrors::unreadable(&name, &error).to_string()))?;
+    let verdict = super::admin(connection)?
+        .config_validate(&text, mode)
+        .await?;
+    if connection.json {
+        render::json(&verdict)?;
+    } else {
+        render::line(&verdict_page(&name, &verdict))?;
+    }
+    Ok(if verdict.valid {
+        Outcome::Clean
+    } else {
+        Outcome::Negative
+    })
+}
+
+fn verdict_page(name: &str, verdict: &ConfigVerdict) -> String {
+    let ConfigVerdict {
+        valid,
+        errors,
+        changes,
+    } = verdict;
+    if !valid {
+        return errors.join("\n");
+    }
+    if changes.is_empty() {
+        return format!("{name}: valid, and changes nothing");
+    }
+    let columns = [
+        Column::Text("KEY"),
+        Column::Text("FROM"),
+        Column::Text("TO"),
+        Column::Text("TAKES EFFECT"),
+    ];
+    let rows = changes.iter().map(|change| {
+        let takes_effect = match change.reload {
+            Reload::Hot => "at once",
+            Reload::Restart => "with a restart",
+            Reload::Unknown => "unknown",
+        };
+        vec![
+            change.key.clone(),
+            change.from.clone(),
+            change.to.clone(),
+            takes_effect.to_owned(),
+        ]
+    });
+    format!("{name}: valid\n\n{}", render::table(&columns, rows))
 }
 
 fn check(connection: &Connection, file: &Path, owner: ConfigOwner) -> Result<Outcome, Failure> {

@@ -7,6 +7,7 @@ mod lifecycle;
 mod load;
 mod read;
 mod seal;
+mod snapshot;
 mod streams;
 mod verify;
 
@@ -29,6 +30,7 @@ pub async fn run(connection: &Connection, verb: Verb) -> Result<Outcome, Failure
         Verb::Load(arguments) => load::run(connection, arguments).await,
         Verb::Verify => verify::run(connection).await,
         Verb::Config(verb) => config::run(connection, verb).await,
+        Verb::Snapshot(verb) => snapshot::run(connection, verb).await,
         Verb::Drain(arguments) => lifecycle::drain(connection, arguments).await,
         Verb::Resume => lifecycle::resume(connection).await,
         Verb::Prestop => lifecycle::prestop(connection).await,

@@ -83,14 +83,25 @@ fn engine_program() -> PathBuf {
 pub struct Engine {
     directory: PathBuf,
     child: Option<Child>,
+    has_tier2: bool,
 }
 
 impl Engine {
     /// Serves `<directory>/data`.
     pub fn start(directory: &Path) -> Self {
+        Self::start_as(directory, false)
+    }
+
+    /// With Tier 2 in `<directory>/tier2`.
+    pub fn start_with_tier2(directory: &Path) -> Self {
+        Self::start_as(directory, true)
+    }
+
+    fn start_as(directory: &Path, has_tier2: bool) -> Self {
         let mut engine = Self {
             directory: directory.to_owned(),
             child: None,
+            has_tier2,
         };
         engine.restart();
         engine
@@ -100,7 +111,7 @@ impl Engine {
         self.directory.join("data")
     }
 
-    fn path(&self, name: &str) -> String {
+    pub fn path(&self, name: &str) -> String {
         self.directory.join(name).display().to_string()
     }
 
@@ -111,6 +122,10 @@ impl Engine {
             .append(true)
             .open(self.path("engine.log"))
             .expect("a log file");
+        let tier2 = match self.has_tier2 {
+            true => vec!["--tier2-directory".to_owned(), self.path("tier2")],
+            false => Vec::new(),
+        };
         let child = Command::new(engine_program())
             .args([
                 "run",
@@ -125,6 +140,7 @@ impl Engine {
                 "--http-address",
                 "127.0.0.1:0",
             ])
+            .args(tier2.iter())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
             .spawn()

@@ -6,6 +6,7 @@ use aof2_format::journal::{self, Frame, JournalHeader};
 use aof2_format::manifest_chunk::{self, ManifestChunkHeader};
 use aof2_format::record_batch;
 use aof2_format::segment::{SegmentHeader, SegmentSeal};
+use aof2_format::snapshot::{Catalogue, RecoveryNotes, SnapshotNote};
 use aof2_format::stream_header::StreamHeader;
 use aof2_format::volume::VolumeIdentity;
 use aof2_format::warm::{FOOTER_BYTES, WarmFooter, WarmHeader, WarmIndex};
@@ -38,6 +39,9 @@ pub const DECODERS: &[(&str, Decoder)] = &[
     ("claim", |bytes| debug(Claim::decode(bytes))),
     ("cluster", |bytes| debug(ClusterMarker::decode(bytes))),
     ("volume", |bytes| debug(VolumeIdentity::decode(bytes))),
+    ("snapshot", |bytes| debug(Catalogue::decode(bytes))),
+    ("recovery", |bytes| debug(RecoveryNotes::decode(bytes))),
+    ("snapshot_note", |bytes| debug(SnapshotNote::decode(bytes))),
 ];
 
 fn debug<T: std::fmt::Debug>(decoded: Result<T, Damage>) -> Result<String, Damage> {

@@ -52,6 +52,12 @@ pub const GOLDEN: &[(&str, &str)] = &[
     ("claim", include_str!("../../golden/v0/claim.hex")),
     ("cluster", include_str!("../../golden/v0/cluster.hex")),
     ("volume", include_str!("../../golden/v0/volume.hex")),
+    ("snapshot", include_str!("../../golden/v0/snapshot.hex")),
+    ("recovery", include_str!("../../golden/v0/recovery.hex")),
+    (
+        "snapshot_note",
+        include_str!("../../golden/v0/snapshot_note.hex"),
+    ),
 ];
 
 pub fn golden(name: &str) -> Vec<u8> {

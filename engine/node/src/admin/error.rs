@@ -30,7 +30,9 @@ impl IntoResponse for ApiError {
         let status = match self.0.reason {
             ErrorReason::BadRequest => StatusCode::BAD_REQUEST,
             ErrorReason::NotFound => StatusCode::NOT_FOUND,
-            ErrorReason::StaleOperatorEpoch | ErrorReason::Draining => StatusCode::CONFLICT,
+            ErrorReason::StaleOperatorEpoch | ErrorReason::Draining | ErrorReason::Conflict => {
+                StatusCode::CONFLICT
+            }
             ErrorReason::NotServing | ErrorReason::Tier2Unreachable => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

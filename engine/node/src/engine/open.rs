@@ -8,6 +8,7 @@ use aof2_core::config::{
     AppendConfig, CheckpointConfig, JournalConfig, SegmentConfig, Tier0Config, Tier1Config,
     Tier2Config,
 };
+use aof2_core::snapshot::Snapshots;
 use aof2_core::store::{StreamClaims, claim};
 use aof2_core::tier::Tiers;
 use aof2_core::{Claims, Config, Identity, OpenError, OpenOptions, Store};
@@ -55,18 +56,22 @@ pub fn open(settings: &Settings, progress: Arc<Progress>) -> Result<Engine, Open
     options.on_progress = Some(Box::new(move |done, total| progress.set(done, total)));
     make_directory(&settings.storage.directory)?;
     let store = Store::open(options).map_err(refusal)?;
-    let tiers = Tiers::start(Arc::new(store.clone()), claims, &config).map_err(|error| {
+    let threads = |error: std::io::Error| {
         OpenFailure::Refused(Refusal {
             reason: "Tiers".to_string(),
             message: format!("the threads of the tiers cannot be started: {error}"),
             streams: Vec::new(),
             cluster_id: None,
         })
-    })?;
+    };
+    let tiers = Tiers::start(Arc::new(store.clone()), claims, &config).map_err(threads)?;
+    let snapshots = Snapshots::start(store.clone(), &tiers).map_err(threads)?;
     Ok(Engine {
         store,
         tiers: Arc::new(tiers),
         tier2,
+        snapshots: Arc::new(snapshots),
+        verifications: Arc::default(),
     })
 }
 

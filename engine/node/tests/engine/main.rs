@@ -7,4 +7,5 @@ mod durability;
 mod mutual_tls;
 mod refusal;
 mod reload;
+mod snapshot;
 mod support;

@@ -1,0 +1,130 @@
+//! What a snapshot needs of the store.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use aof2_format::manifest_record::ManifestEvent;
+use aof2_format::snapshot::{NOTE_SCHEMA_ID, SnapshotId, SnapshotNote};
+use aof2_format::{ClusterId, StreamName, StreamUuid};
+
+use super::{Store, settle};
+use crate::error::StoreError;
+use crate::manifest::ClosedChunk;
+use crate::manifest::cut::Cut;
+use crate::manifest::state::Marked;
+use crate::stream::{Barred, Stream};
+
+/// Where a stream stands, for the planner of snapshots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StreamFacts {
+    pub epoch: u32,
+    pub durable: u64,
+    pub sealed: u64,
+    pub uploaded: u64,
+    pub superseded_by: Option<u64>,
+    pub damage: Option<String>,
+}
+
+/// Who a stream is, in names and catalogues.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamNames {
+    pub cluster_id: ClusterId,
+    pub name: StreamName,
+    pub uuid: StreamUuid,
+    pub epoch: u32,
+}
+
+impl Store {
+    pub(crate) fn snapshot_facts(&self, stream: &str) -> Result<StreamFacts, StoreError> {
+        let stream = self.known(stream)?;
+        let barred = stream.staged.lock().barred.clone();
+        let (superseded_by, damage) = match barred {
+            Some(Barred::Superseded { to }) => (Some(to), None),
+            Some(Barred::Damaged { sequence, message }) => {
+                (None, Some(format!("from sequence {sequence}: {message}")))
+            }
+            Some(Barred::Gone) | None => (None, None),
+        };
+        Ok(StreamFacts {
+            epoch: stream.epoch(),
+            durable: stream.durable(),
+            sealed: stream.sealed.load(Ordering::Acquire),
+            uploaded: stream.uploaded.load(Ordering::Acquire),
+            superseded_by,
+            damage,
+        })
+    }
+
+    pub(crate) fn stream_names(&self, stream: &str) -> Result<StreamNames, StoreError> {
+        let stream = self.known(stream)?;
+        Ok(StreamNames {
+            cluster_id: self.shared().volume.cluster_id,
+            name: stream.name.clone(),
+            uuid: stream.identity.uuid,
+            epoch: stream.epoch(),
+        })
+    }
+
+    /// Rolls, and waits for nothing: the seal is done when the stream's sealed count reaches the answer.
+    pub(crate) fn begin_seal(&self, stream: &str) -> Result<u64, StoreError> {
+        let stream = self.known(stream)?;
+        settle::begin_seal(self.shared(), &stream)
+    }
+
+    /// Newest first.
+    pub(crate) fn marked_snapshots(&self, stream: &str) -> Result<Vec<Marked>, StoreError> {
+        let stream = self.known(stream)?;
+        Ok(stream
+            .manifest
+            .read(|state| state.snapshots.iter().rev().cloned().collect()))
+    }
+
+    pub(crate) fn highest_snapshot_id(&self, stream: &str) -> Result<SnapshotId, StoreError> {
+        let stream = self.known(stream)?;
+        Ok(stream.manifest.read(|state| state.highest_snapshot_id))
+    }
+
+    /// Blocks while files are made and synced.
+    pub(crate) fn cut_manifest(&self, stream: &str) -> Result<Cut, StoreError> {
+        let stream = self.known(stream)?;
+        stream.manifest.cut(self.shared(), &stream)
+    }
+
+    pub(crate) fn closed_chunk_bytes(
+        &self,
+        stream: &str,
+        chunk: ClosedChunk,
+    ) -> Result<Vec<u8>, StoreError> {
+        let stream: Arc<Stream> = self.known(stream)?;
+        stream.manifest.closed_bytes(self.shared(), &stream, chunk)
+    }
+
+    /// Blocks until marker and note are durable: one commit, both or neither. The catalogue is in Tier 2 already.
+    pub(crate) fn commit_snapshot_marker(
+        &self,
+        stream: &str,
+        chunk_index: u64,
+        chunk_offset: u64,
+        note: &SnapshotNote,
+    ) -> Result<(), StoreError> {
+        let stream = self.known(stream)?;
+        let events = vec![
+            ManifestEvent::SnapshotMarker {
+                chunk_index,
+                chunk_offset,
+                snapshot_id: note.snapshot_id.0,
+            },
+            ManifestEvent::CustomEvent {
+                schema_id: NOTE_SCHEMA_ID,
+                blob: note.encode(),
+            },
+        ];
+        // Of no segment: ids begin at 1.
+        stream.manifest.commit(self.shared(), &stream, 0, events)?;
+        stream.manifest.settle_now(self.shared())
+    }
+
+    pub(crate) fn unix_nanos(&self) -> i64 {
+        self.shared().clock.unix_nanos()
+    }
+}

@@ -1,0 +1,572 @@
+//! Executes the plan: one coordinator thread looks at all sessions and starts a thread per step that asks Tier 2, a few at a
+//! time, so that a thousand streams share them. Waiting for uploads takes no thread.
+//!
+//! The engine gives up only on what no retry mends; while Tier 2 is down a session waits, and its requester decides how long.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use aof2_format::snapshot::{RecoveryNotes, SnapshotId};
+use parking_lot::{Condvar, Mutex};
+
+use super::session::{Next, Outlook, Session, pause_after, plan};
+use super::take::{self, Progress, TakeError, Taken, Taking};
+use super::{
+    LookupError, SnapshotCounts, SnapshotPhase, SnapshotReason, SnapshotRequest, SnapshotStatus,
+    Why, lookup,
+};
+use crate::engine::Store;
+use crate::error::StoreError;
+use crate::store::{StreamClaims, Tier2Health};
+use crate::tier::Tiers;
+use crate::tier::mover::{Mover, spawn};
+
+/// Steps that ask Tier 2 at a time.
+const STEPS: usize = 8;
+/// Sessions of one stream that are remembered; over ones go first.
+const SESSIONS_PER_STREAM: usize = 8;
+/// Without news the coordinator looks again after this.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// News that come together are looked at together.
+const SHORTEST_WAIT: Duration = Duration::from_millis(2);
+
+/// Takes snapshots of this node's streams.
+pub struct Snapshots {
+    shared: Arc<Shared>,
+    coordinator: Mutex<Option<JoinHandle<()>>>,
+}
+
+pub(super) struct Shared {
+    pub store: Store,
+    pub tier2: Option<Parts>,
+    state: Mutex<State>,
+    changed: Condvar,
+    stopping: AtomicBool,
+    done: AtomicU64,
+    failed: AtomicU64,
+}
+
+pub(super) struct Parts {
+    pub claims: Arc<StreamClaims>,
+    mover: Arc<Mover>,
+}
+
+#[derive(Default)]
+struct State {
+    /// By stream; oldest first.
+    sessions: BTreeMap<Arc<str>, Vec<Session>>,
+    /// Greatest id given out by this process.
+    given: BTreeMap<Arc<str>, SnapshotId>,
+    /// Streams whose recovery notes this process knows to be those of the newest marker.
+    noted: BTreeMap<Arc<str>, SnapshotId>,
+    is_stale: bool,
+}
+
+/// What a step came to.
+enum Outcome {
+    Taken(Taken),
+    Noted,
+}
+
+impl Snapshots {
+    pub fn start(store: Store, tiers: &Tiers) -> std::io::Result<Snapshots> {
+        let tier2 = tiers
+            .uploads()
+            .map(|(claims, mover)| Parts { claims, mover });
+        let shared = Arc::new(Shared {
+            store,
+            tier2,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            stopping: AtomicBool::new(false),
+            done: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        });
+        let mut coordinator = None;
+        if let Some(parts) = &shared.tier2 {
+            let hooked = Arc::downgrade(&shared);
+            parts.mover.on_step(Arc::new(move || {
+                if let Some(shared) = hooked.upgrade() {
+                    shared.wake();
+                }
+            }));
+            let coordinated = shared.clone();
+            coordinator = Some(spawn("snapshots", move || coordinated.coordinate())?);
+        }
+        Ok(Snapshots {
+            shared,
+            coordinator: Mutex::new(coordinator),
+        })
+    }
+
+    /// Begins a snapshot, or answers the one that this request began. Waits for nothing.
+    pub fn begin(&self, request: SnapshotRequest) -> Result<SnapshotStatus, StoreError> {
+        self.shared.begin(request)
+    }
+
+    /// Newest first; of every stream where none is named. Only what this node knows by itself.
+    pub fn list(&self, stream: Option<&str>) -> Result<Vec<SnapshotStatus>, StoreError> {
+        self.shared.list(stream)
+    }
+
+    /// Of this node's sessions and manifests, else read from the bucket: blocks on the network.
+    pub fn status(&self, stream: &str, id: SnapshotId) -> Result<SnapshotStatus, LookupError> {
+        match self.shared.known_status(stream, id)? {
+            Some(status) => Ok(status),
+            None => lookup::in_bucket(&self.shared, stream, id),
+        }
+    }
+
+    pub fn counts(&self) -> SnapshotCounts {
+        let state = self.shared.state.lock();
+        let running = state.sessions.values().flatten();
+        SnapshotCounts {
+            done: self.shared.done.load(Ordering::Relaxed),
+            failed: self.shared.failed.load(Ordering::Relaxed),
+            running: running.filter(|session| !session.is_over()).count() as u64,
+        }
+    }
+
+    /// Starts nothing more and waits for what runs. Stop Tier 2 first, so that no retry is waited for.
+    pub fn stop(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        self.shared.wake();
+        if let Some(coordinator) = self.coordinator.lock().take() {
+            // A panic was reported by the thread itself.
+            let _ = coordinator.join();
+        }
+    }
+}
+
+impl Drop for Snapshots {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn wake(&self) {
+        self.state.lock().is_stale = true;
+        self.changed.notify_all();
+    }
+
+    fn begin(&self, request: SnapshotRequest) -> Result<SnapshotStatus, StoreError> {
+        let SnapshotRequest {
+            stream,
+            request,
+            seals,
+        } = request;
+        let facts = self.store.snapshot_facts(&stream)?;
+        let name: Arc<str> = stream.as_str().into();
+        let now = self.store.unix_nanos();
+        if self.tier2.is_none() {
+            let id = SnapshotId::new(facts.epoch, 0);
+            let mut refused = Session::new(name, request, seals, id, now).status;
+            refused.phase = SnapshotPhase::Failed;
+            refused.completed_unix_nanos = Some(now);
+            refused.why = Some(Why::new(
+                SnapshotReason::NoTier2,
+                "this engine has no Tier 2, where snapshots lie: set spec.tier2 of the Aof2Cluster",
+            ));
+            return Ok(refused);
+        }
+        let mut state = self.state.lock();
+        let mut sessions = state.sessions.get(&name).into_iter().flatten();
+        if let Some(session) = sessions.find(|session| session.status.request == request) {
+            return Ok(session.status.clone());
+        }
+        // Under the lock: a session that ends meanwhile is found in one place or the other.
+        let marked = self.store.marked_snapshots(&stream)?;
+        let is_of_request = |marked: &&crate::manifest::state::Marked| {
+            marked
+                .note
+                .as_ref()
+                .is_some_and(|note| note.request == request)
+        };
+        if let Some(found) = marked.iter().find(is_of_request) {
+            let status = SnapshotStatus::of_marked(&name, found);
+            let is_newest =
+                marked.first().map(|first| first.snapshot_id) == Some(found.snapshot_id);
+            if !is_newest || state.noted.get(&name) >= Some(&found.snapshot_id) {
+                return Ok(status);
+            }
+            // The process may have ended before the recovery notes were written.
+            let mut session = Session::new(name.clone(), request, seals, found.snapshot_id, now);
+            session.notes = Some(take::notes_of(&self.store, &status)?);
+            session.target = Some(status.uploaded_sequence);
+            session.status = SnapshotStatus {
+                phase: SnapshotPhase::Publishing,
+                heartbeat_unix_nanos: now,
+                completed_unix_nanos: None,
+                ..status
+            };
+            return Ok(self.add(&mut state, name, session));
+        }
+        let highest = self.store.highest_snapshot_id(&stream)?;
+        let given = state.given.get(&name).copied().unwrap_or_default();
+        let id = following(highest.max(given), facts.epoch);
+        state.given.insert(name.clone(), id);
+        let session = Session::new(name.clone(), request, seals, id, now);
+        Ok(self.add(&mut state, name, session))
+    }
+
+    fn add(&self, state: &mut State, name: Arc<str>, session: Session) -> SnapshotStatus {
+        let status = session.status.clone();
+        let sessions = state.sessions.entry(name).or_default();
+        if sessions.len() >= SESSIONS_PER_STREAM {
+            let idle = |wanted: fn(&Session) -> bool| {
+                sessions
+                    .iter()
+                    .position(|session| wanted(session) && !session.is_under_way)
+            };
+            // Its requester gave up long ago: a repetition of the request begins anew.
+            if let Some(index) = idle(Session::is_over).or_else(|| idle(|_| true)) {
+                sessions.remove(index);
+            }
+        }
+        sessions.push(session);
+        state.is_stale = true;
+        self.changed.notify_all();
+        status
+    }
+
+    fn list(&self, stream: Option<&str>) -> Result<Vec<SnapshotStatus>, StoreError> {
+        let names: Vec<Arc<str>> = match stream {
+            Some(name) => {
+                self.store.snapshot_facts(name)?;
+                vec![name.into()]
+            }
+            None => {
+                let streams = self.store.streams();
+                streams.into_iter().map(|info| info.name).collect()
+            }
+        };
+        let mut listed = Vec::new();
+        for name in names {
+            let mut of_stream: BTreeMap<SnapshotId, SnapshotStatus> = BTreeMap::new();
+            for marked in self.store.marked_snapshots(&name)? {
+                let status = SnapshotStatus::of_marked(&name, &marked);
+                of_stream.insert(status.snapshot_id, status);
+            }
+            // What a session knows is more.
+            for session in self.state.lock().sessions.get(&name).into_iter().flatten() {
+                of_stream.insert(session.status.snapshot_id, session.status.clone());
+            }
+            listed.extend(of_stream.into_values().rev());
+        }
+        Ok(listed)
+    }
+
+    /// `None`: this node does not know of such a snapshot, which may lie in the bucket all the same.
+    fn known_status(
+        &self,
+        stream: &str,
+        id: SnapshotId,
+    ) -> Result<Option<SnapshotStatus>, LookupError> {
+        let state = self.state.lock();
+        let sessions = state.sessions.get(stream);
+        // The newest first: an id that was taken from one session may belong to another.
+        let mut sessions: Vec<&Session> = sessions.into_iter().flatten().rev().collect();
+        sessions.sort_by_key(|session| session.status.snapshot_id != id);
+        if let Some(session) = sessions.into_iter().find(|session| session.has_id(id)) {
+            return Ok(Some(session.status.clone()));
+        }
+        drop(state);
+        let marked = match self.store.marked_snapshots(stream) {
+            Ok(marked) => marked,
+            Err(StoreError::UnknownStream { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let found = marked.iter().find(|marked| marked.snapshot_id == id);
+        if let Some(found) = found {
+            return Ok(Some(SnapshotStatus::of_marked(&stream.into(), found)));
+        }
+        // A catalogue of ours without its marker is no snapshot yet: the repeated request adopts it.
+        let is_older = marked.last().is_some_and(|oldest| id < oldest.snapshot_id);
+        if is_older {
+            Ok(None)
+        } else {
+            Err(LookupError::Unknown {
+                stream: stream.to_owned(),
+                id,
+            })
+        }
+    }
+
+    // --- the coordinator
+
+    fn coordinate(self: Arc<Self>) {
+        let Some(parts) = &self.tier2 else { return };
+        while !self.stopping.load(Ordering::Acquire) {
+            let health = parts.claims.tier2().health();
+            let look_again = self.look_at_all(parts, &health);
+            let now = self.store.clock().monotonic();
+            let wait = look_again.map_or(LONGEST_WAIT, |at| {
+                at.saturating_duration_since(now).min(LONGEST_WAIT)
+            });
+            let mut state = self.state.lock();
+            let wait = if state.is_stale {
+                SHORTEST_WAIT
+            } else {
+                wait.max(SHORTEST_WAIT)
+            };
+            if !self.stopping.load(Ordering::Acquire) {
+                self.changed.wait_for(&mut state, wait);
+            }
+        }
+        let mut state = self.state.lock();
+        let is_busy = |state: &State| {
+            let mut all = state.sessions.values().flatten();
+            all.any(|session| session.is_under_way)
+        };
+        while is_busy(&state) {
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Answers when something that waits now has to be looked at, unless something happens before.
+    fn look_at_all(self: &Arc<Self>, parts: &Parts, health: &Tier2Health) -> Option<Instant> {
+        let now = self.store.clock().monotonic();
+        let tier2 = parts.claims.tier2();
+        let failures = parts.mover.failures();
+        let mut outlook = Outlook {
+            poisoned: self.store.poisoned(),
+            tier2: health
+                .reason
+                .map(|reason| (reason, health.message.clone().unwrap_or_default())),
+            tier2_not_before: tier2.rests_until(),
+            ..Outlook::default()
+        };
+        let mut guard = self.state.lock();
+        guard.is_stale = false;
+        let all = guard.sessions.values().flatten();
+        let under_way = all.filter(|session| session.is_under_way).count();
+        // While Tier 2 does not answer, one step tries.
+        let steps = if health.reason.is_none() { STEPS } else { 1 };
+        let mut free = steps.saturating_sub(under_way);
+        let mut look_again: Option<Instant> = None;
+        for (stream, sessions) in guard.sessions.iter_mut() {
+            // One at a time: the marker of the older one comes first.
+            let Some(session) = sessions.iter_mut().find(|session| !session.is_over()) else {
+                continue;
+            };
+            if session.is_under_way {
+                continue;
+            }
+            let Ok(facts) = self.store.snapshot_facts(stream) else {
+                continue;
+            };
+            outlook.upload_failure = failures.get(stream).cloned();
+            outlook.is_claim_confirmed = parts.claims.is_confirmed(stream, facts.epoch.into());
+            let now_unix_nanos = self.store.unix_nanos();
+            if facts.uploaded > session.status.uploaded_sequence && session.notes.is_none() {
+                session.status.uploaded_sequence = facts.uploaded;
+                session.beat(now_unix_nanos);
+            }
+            match plan(now, session, &facts, &outlook) {
+                Next::Seal => {
+                    session.status.durable_sequence = facts.durable;
+                    session.beat(now_unix_nanos);
+                    if session.seals {
+                        match self.store.begin_seal(stream) {
+                            Ok(target) => session.target = Some(target),
+                            Err(error) => self.fail(session, TakeError::from(error).why()),
+                        }
+                    } else {
+                        session.target = Some(facts.sealed);
+                    }
+                    look_again = Some(now);
+                }
+                Next::Wait {
+                    phase,
+                    why,
+                    look_again: at,
+                } => {
+                    if session.status.phase != phase {
+                        session.status.phase = phase;
+                        session.beat(now_unix_nanos);
+                    }
+                    session.status.why = why;
+                    look_again = at.into_iter().chain(look_again).min();
+                }
+                Next::Fail(why) => self.fail(session, why),
+                Next::Publish | Next::Notes => {
+                    if free > 0 {
+                        free -= 1;
+                        self.start(session);
+                    }
+                }
+            }
+        }
+        look_again
+    }
+
+    fn fail(&self, session: &mut Session, why: Why) {
+        let now = self.store.unix_nanos();
+        tracing::warn!(stream = %session.status.stream, request = session.status.request, reason = why.reason.as_str(), "the snapshot failed: {}", why.message);
+        session.status.phase = SnapshotPhase::Failed;
+        session.status.why = Some(why);
+        session.status.completed_unix_nanos = Some(now);
+        session.beat(now);
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn start(self: &Arc<Self>, session: &mut Session) {
+        session.is_under_way = true;
+        if session.notes.is_none() {
+            session.status.phase = SnapshotPhase::Uploading;
+        }
+        let step = Step {
+            shared: self.clone(),
+            stream: session.status.stream.clone(),
+            request: session.status.request.clone(),
+        };
+        let taking = Taking {
+            stream: session.status.stream.clone(),
+            snapshot_id: session.status.snapshot_id,
+            request: session.status.request.clone(),
+            durable_sequence: session.status.durable_sequence,
+            started_unix_nanos: session.status.started_unix_nanos,
+        };
+        let notes = session.notes.clone();
+        let started = spawn("snapshot", move || step.run(taking, notes));
+        if let Err(error) = started {
+            // The step was dropped with its closure: it is tried again.
+            tracing::warn!(stream = %session.status.stream, "no thread for a snapshot: {error}");
+            session.is_under_way = false;
+        }
+    }
+
+    fn with_session(&self, stream: &str, request: &str, change: impl FnOnce(&mut Session)) {
+        let mut state = self.state.lock();
+        let mut sessions = state.sessions.get_mut(stream).into_iter().flatten();
+        if let Some(session) = sessions.find(|session| session.status.request == request) {
+            change(session);
+        }
+    }
+}
+
+/// One thread's work on one session.
+struct Step {
+    shared: Arc<Shared>,
+    stream: Arc<str>,
+    request: String,
+}
+
+/// A step that panics is over, too.
+impl Drop for Step {
+    fn drop(&mut self) {
+        // Not from the coordinator, which holds the lock while it fails to start a thread: there `is_under_way` is put right itself.
+        if std::thread::current().name() == Some("aof2-snapshot") {
+            self.shared
+                .with_session(&self.stream, &self.request, |session| {
+                    session.is_under_way = false;
+                });
+            self.shared.wake();
+        }
+    }
+}
+
+impl Step {
+    fn run(self, taking: Taking, notes: Option<RecoveryNotes>) {
+        let shared = &self.shared;
+        let Some(parts) = &shared.tier2 else { return };
+        let outcome = match &notes {
+            Some(notes) => {
+                take::write_notes(&shared.store, &parts.claims, notes).map(|()| Outcome::Noted)
+            }
+            None => {
+                let tell = |progress| self.tell(progress);
+                take::take(&shared.store, &parts.claims, &taking, &tell).map(Outcome::Taken)
+            }
+        };
+        self.note(outcome);
+    }
+
+    fn tell(&self, progress: Progress) {
+        let now = self.shared.store.unix_nanos();
+        self.shared
+            .with_session(&self.stream, &self.request, |session| {
+                session.beat(now);
+                match progress {
+                    Progress::Stored => {}
+                    Progress::Publishing => session.status.phase = SnapshotPhase::Publishing,
+                    Progress::Renamed(id) => {
+                        let earlier = std::mem::replace(&mut session.status.snapshot_id, id);
+                        session.earlier_ids.push(earlier);
+                    }
+                }
+            });
+        if let Progress::Renamed(id) = progress {
+            let mut state = self.shared.state.lock();
+            let given = state.given.entry(self.stream.clone()).or_default();
+            *given = id.max(*given);
+        }
+    }
+
+    fn note(&self, outcome: Result<Outcome, TakeError>) {
+        let shared = &self.shared;
+        let now = shared.store.unix_nanos();
+        let monotonic = shared.store.clock().monotonic();
+        if let Err(TakeError::Superseded { to, .. }) = &outcome {
+            shared.store.supersede(&self.stream, *to);
+        }
+        let mut noted = None;
+        shared.with_session(&self.stream, &self.request, |session| match outcome {
+            Ok(Outcome::Taken(taken)) => {
+                let Taken {
+                    notes,
+                    bytes,
+                    durable_sequence,
+                } = taken;
+                let status = &mut session.status;
+                status.phase = SnapshotPhase::Publishing;
+                status.snapshot_id = notes.snapshot_id;
+                status.chunk_index = notes.chunk_index;
+                status.chunk_offset = notes.chunk_offset;
+                status.uploaded_sequence = notes.uploaded_sequence;
+                status.durable_sequence = durable_sequence;
+                status.key = notes.key.clone();
+                status.digest = notes.digest.clone();
+                status.bytes = bytes;
+                status.why = None;
+                session.notes = Some(notes);
+                session.failed = None;
+                session.beat(now);
+            }
+            Ok(Outcome::Noted) => {
+                noted = Some(session.status.snapshot_id);
+                session.notes = None;
+                session.failed = None;
+                session.status.why = None;
+                session.status.phase = SnapshotPhase::Done;
+                session.status.completed_unix_nanos = Some(now);
+                session.beat(now);
+                shared.done.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) if error.is_final() => shared.fail(session, error.why()),
+            Err(error) => {
+                let why = error.why();
+                tracing::info!(stream = %self.stream, reason = why.reason.as_str(), "a snapshot waits: {}", why.message);
+                let times = session.failed.map_or(0, |(times, _)| times) + 1;
+                session.failed = Some((times, monotonic + pause_after(times)));
+                session.status.why = Some(why);
+            }
+        });
+        if let Some(id) = noted {
+            shared.state.lock().noted.insert(self.stream.clone(), id);
+        }
+    }
+}
+
+/// The next id of an epoch: never one that a marker or this process has used.
+fn following(highest: SnapshotId, epoch: u32) -> SnapshotId {
+    if highest.epoch() == epoch {
+        SnapshotId::new(epoch, highest.n() + 1)
+    } else {
+        SnapshotId::new(epoch, 1)
+    }
+}

@@ -1,0 +1,40 @@
+//! `snapshots/_index/<name>.json`: the list of everything that one `Aof2Snapshot` took. Its content is the operator's.
+
+use aof2_format::names::{IndexName, ObjectKey};
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::digest_of;
+use crate::store::conditional::Creation;
+use crate::store::tier2::ATTEMPTS_OF_A_CALLER;
+use crate::store::{ObjectError, Tier2, Upload};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredIndex {
+    pub key: String,
+    pub digest: String,
+    pub bytes: u64,
+}
+
+#[derive(Debug, Error)]
+pub enum IndexError {
+    #[error(transparent)]
+    Tier2(#[from] ObjectError),
+    #[error("{key} holds another list: an index is written once, take another name")]
+    Taken { key: String },
+}
+
+/// Creates it; the same bytes again are the same index.
+pub fn put_index(tier2: &Tier2, name: &IndexName, bytes: Bytes) -> Result<StoredIndex, IndexError> {
+    let key = ObjectKey::SnapshotIndex { name: name.clone() }.to_key(tier2.prefix());
+    let stored = StoredIndex {
+        digest: digest_of(&bytes),
+        bytes: bytes.len() as u64,
+        key,
+    };
+    let upload = Upload::of_bytes(bytes, tier2.put_id());
+    match tier2.create(&stored.key, &upload, ATTEMPTS_OF_A_CALLER)? {
+        Creation::Ours { etag: _ } => Ok(stored),
+        Creation::Taken(_) => Err(IndexError::Taken { key: stored.key }),
+    }
+}

@@ -1,0 +1,475 @@
+//! The steps of one snapshot that ask Tier 2. Every one may be repeated: chunks and catalogue are created under keys of their own,
+//! and what is there already is recognised.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aof2_format::FORMAT_VERSION;
+use aof2_format::names::ObjectKey;
+use aof2_format::snapshot::{
+    Catalogue, CatalogueChunk, CatalogueSegment, Crc64, RecoveryNotes, SnapshotId, SnapshotNote,
+};
+use thiserror::Error;
+
+use super::{SnapshotReason, SnapshotStatus, Why, digest_of};
+use crate::engine::{Store, StreamNames};
+use crate::error::StoreError;
+use crate::manifest::ClosedChunk;
+use crate::manifest::cut::Cut;
+use crate::store::claim::ClaimStanding;
+use crate::store::conditional::Creation;
+use crate::store::{ObjectError, PutOutcome, StreamClaims, Tier2, Upload, crc64nvme};
+use crate::tier_port::{ClaimError, SealedSegment};
+
+/// Ids that are tried while others' catalogues are in the way.
+const MAX_IDS: u32 = 64;
+
+/// What a session wants.
+#[derive(Clone, Debug)]
+pub(super) struct Taking {
+    pub stream: Arc<str>,
+    pub snapshot_id: SnapshotId,
+    pub request: String,
+    pub durable_sequence: u64,
+    pub started_unix_nanos: i64,
+}
+
+/// The catalogue is in Tier 2 and its marker is durable.
+#[derive(Clone, Debug)]
+pub(super) struct Taken {
+    pub notes: RecoveryNotes,
+    pub bytes: u64,
+    pub durable_sequence: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Progress {
+    Stored,
+    Publishing,
+    /// The id was taken by another catalogue.
+    Renamed(SnapshotId),
+}
+
+#[derive(Debug, Error)]
+pub(super) enum TakeError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    #[error("the stream was taken over by {owner}: epoch {from} is superseded by {to}")]
+    Superseded { owner: String, from: u64, to: u64 },
+    #[error("{key} is named by the manifest and is not in Tier 2: restore that object")]
+    Missing { key: String },
+    #[error("{key} holds something else: it is not overwritten; move it away")]
+    KeyTaken { key: String },
+}
+
+impl TakeError {
+    /// No retry mends it.
+    pub fn is_final(&self) -> bool {
+        match self {
+            TakeError::Store(error) => match error {
+                StoreError::Poisoned { .. }
+                | StoreError::Damaged { .. }
+                | StoreError::UnknownStream { .. }
+                | StoreError::UnknownSegment { .. } => true,
+                StoreError::DiskFull { .. } | StoreError::Closed => false,
+            },
+            TakeError::Object(_) | TakeError::Claim(_) => false,
+            TakeError::Superseded { .. }
+            | TakeError::Missing { .. }
+            | TakeError::KeyTaken { .. } => true,
+        }
+    }
+
+    pub fn why(&self) -> Why {
+        let reason = match self {
+            TakeError::Store(error) => match error {
+                StoreError::Poisoned { .. } | StoreError::Closed => SnapshotReason::Poisoned,
+                StoreError::DiskFull { .. } => SnapshotReason::DiskFull,
+                StoreError::Damaged { .. }
+                | StoreError::UnknownStream { .. }
+                | StoreError::UnknownSegment { .. } => SnapshotReason::Damaged,
+            },
+            TakeError::Object(error) => SnapshotReason::Tier2(error.reason()),
+            TakeError::Claim(error) => match error {
+                ClaimError::Pending { .. } => SnapshotReason::ClaimPending,
+                ClaimError::PrefixInUse { .. } => SnapshotReason::PrefixInUse,
+                ClaimError::NotOwner { .. } | ClaimError::VolumeLost { .. } => {
+                    SnapshotReason::Superseded
+                }
+            },
+            TakeError::Superseded { .. } => SnapshotReason::Superseded,
+            TakeError::Missing { .. } => SnapshotReason::ObjectMissing,
+            TakeError::KeyTaken { .. } => SnapshotReason::KeyTaken,
+        };
+        Why::new(reason, self.to_string())
+    }
+}
+
+/// Chunks, catalogue, marker. The named segments are uploaded already.
+pub(super) fn take(
+    store: &Store,
+    claims: &StreamClaims,
+    taking: &Taking,
+    tell: &dyn Fn(Progress),
+) -> Result<Taken, TakeError> {
+    let tier2 = claims.tier2();
+    let names = store.stream_names(&taking.stream)?;
+    ensure_held(store, claims, &taking.stream, names.epoch)?;
+    let cut = store.cut_manifest(&taking.stream)?;
+    let known = Known::of_newest(store, tier2, &taking.stream)?;
+    let chunks = upload_chunks(store, tier2, &names, &cut, &known, tell)?;
+    let segments = named_segments(tier2, &names, &cut, &known, tell)?;
+    tell(Progress::Publishing);
+    // Read again: the network may have taken its time.
+    ensure_held(store, claims, &taking.stream, names.epoch)?;
+    let (catalogue, bytes) = publish(store, tier2, taking, &names, &cut, chunks, segments, tell)?;
+    let digest = digest_of(&bytes);
+    let key = ObjectKey::Snapshot {
+        stream: names.name.clone(),
+        snapshot_id: catalogue.snapshot_id.0,
+    }
+    .to_key(tier2.prefix());
+    let note = SnapshotNote {
+        format_version: FORMAT_VERSION,
+        snapshot_id: catalogue.snapshot_id,
+        request: catalogue.request.clone(),
+        key: key.clone(),
+        digest: digest.clone(),
+        bytes: bytes.len() as u64,
+        durable_sequence: catalogue.durable_sequence,
+        uploaded_sequence: catalogue.uploaded_sequence,
+        started_unix_nanos: taking.started_unix_nanos,
+    };
+    store.commit_snapshot_marker(
+        &taking.stream,
+        catalogue.chunk_index,
+        catalogue.chunk_offset,
+        &note,
+    )?;
+    Ok(Taken {
+        notes: RecoveryNotes {
+            format_version: FORMAT_VERSION,
+            cluster_id: names.cluster_id,
+            stream: names.name,
+            epoch: catalogue.epoch,
+            snapshot_id: catalogue.snapshot_id,
+            chunk_index: catalogue.chunk_index,
+            chunk_offset: catalogue.chunk_offset,
+            uploaded_sequence: catalogue.uploaded_sequence,
+            key,
+            digest,
+            at: rfc3339(store.unix_nanos()),
+        },
+        bytes: bytes.len() as u64,
+        durable_sequence: catalogue.durable_sequence,
+    })
+}
+
+/// Before every publication.
+fn ensure_held(
+    store: &Store,
+    claims: &StreamClaims,
+    stream: &str,
+    epoch: u32,
+) -> Result<(), TakeError> {
+    let age: Duration = store.config().tier2.claim_check;
+    match claims.ensure_held(store.identity(), stream, epoch.into(), age)? {
+        ClaimStanding::Held => Ok(()),
+        ClaimStanding::Superseded { from, to, owner } => {
+            Err(TakeError::Superseded { owner, from, to })
+        }
+    }
+}
+
+/// What the newest catalogue of this stream says about objects that this one names, too: they are not asked for one by one again.
+#[derive(Default)]
+struct Known {
+    segments: HashMap<String, CatalogueSegment>,
+    chunks: HashMap<String, CatalogueChunk>,
+}
+
+impl Known {
+    fn of_newest(store: &Store, tier2: &Tier2, stream: &str) -> Result<Known, TakeError> {
+        let marked = store.marked_snapshots(stream)?;
+        let Some(note) = marked.first().and_then(|newest| newest.note.as_ref()) else {
+            return Ok(Known::default());
+        };
+        let bytes = match tier2.store().get(&note.key) {
+            Ok(Some(object)) if digest_of(&object.bytes) == note.digest => object.bytes,
+            // Gone or damaged: that is for its verification to tell.
+            Ok(_) | Err(ObjectError::Corrupt { .. }) => return Ok(Known::default()),
+            Err(error) => return Err(error.into()),
+        };
+        let Ok(catalogue) = Catalogue::decode(&bytes) else {
+            return Ok(Known::default());
+        };
+        let segments = catalogue.segments.into_iter();
+        let chunks = catalogue.chunks.into_iter();
+        Ok(Known {
+            segments: segments.map(|it| (it.key.clone(), it)).collect(),
+            chunks: chunks.map(|it| (it.key.clone(), it)).collect(),
+        })
+    }
+}
+
+fn listed(tier2: &Tier2, prefix: &str) -> Result<BTreeSet<String>, ObjectError> {
+    Ok(tier2.store().list(prefix, None)?.into_iter().collect())
+}
+
+/// One that is in Tier 2 is not sent again, and one that vanished is.
+fn upload_chunks(
+    store: &Store,
+    tier2: &Tier2,
+    names: &StreamNames,
+    cut: &Cut,
+    known: &Known,
+    tell: &dyn Fn(Progress),
+) -> Result<Vec<CatalogueChunk>, TakeError> {
+    let present = listed(
+        tier2,
+        &ObjectKey::manifest_prefix(tier2.prefix(), &names.name),
+    )?;
+    let mut chunks = Vec::with_capacity(cut.chunks.len());
+    for chunk in &cut.chunks {
+        let ClosedChunk {
+            number,
+            epoch,
+            bytes,
+        } = *chunk;
+        let key = ObjectKey::ManifestChunk {
+            stream: names.name.clone(),
+            epoch,
+            chunk: number,
+        }
+        .to_key(tier2.prefix());
+        if present.contains(&key)
+            && let Some(found) = known.chunks.get(&key)
+            && found.bytes == bytes
+        {
+            chunks.push(found.clone());
+            continue;
+        }
+        let content = store.closed_chunk_bytes(names.name.as_str(), *chunk)?;
+        let crc64 = Crc64(crc64nvme(&content));
+        let upload = Upload::of_bytes(content.into(), tier2.put_id());
+        match tier2.create(&key, &upload, tier2.max_attempts())? {
+            Creation::Ours { .. } => {}
+            Creation::Taken(_) => return Err(TakeError::KeyTaken { key }),
+        }
+        tell(Progress::Stored);
+        chunks.push(CatalogueChunk {
+            index: number,
+            epoch,
+            key,
+            bytes,
+            crc64,
+        });
+    }
+    Ok(chunks)
+}
+
+/// Every one is looked for: a catalogue does not name what is not there.
+fn named_segments(
+    tier2: &Tier2,
+    names: &StreamNames,
+    cut: &Cut,
+    known: &Known,
+    tell: &dyn Fn(Progress),
+) -> Result<Vec<CatalogueSegment>, TakeError> {
+    let present = listed(
+        tier2,
+        &ObjectKey::segments_prefix(tier2.prefix(), &names.name),
+    )?;
+    let mut segments = Vec::with_capacity(cut.segments.len());
+    for segment in &cut.segments {
+        let SealedSegment {
+            stream: _,
+            segment_id,
+            epoch,
+            base_sequence,
+            records,
+            bytes,
+            crc64,
+            tier,
+        } = segment;
+        let Some((key, etag)) = tier.uploaded.clone() else {
+            unreachable!("a cut holds uploaded segments")
+        };
+        if !present.contains(&key) {
+            return Err(TakeError::Missing { key });
+        }
+        if let Some(found) = known.segments.get(&key)
+            && found.etag == etag
+        {
+            segments.push(found.clone());
+            continue;
+        }
+        let Some(meta) = tier2.store().head(&key)? else {
+            return Err(TakeError::Missing { key });
+        };
+        tell(Progress::Stored);
+        segments.push(CatalogueSegment {
+            segment_id: *segment_id,
+            // Claims count their epochs in 32 bits.
+            epoch: u32::try_from(*epoch).unwrap_or(u32::MAX),
+            base_sequence: *base_sequence,
+            records: *records,
+            bytes: *bytes,
+            crc64: Crc64(*crc64),
+            key,
+            etag,
+            object_bytes: meta.size_bytes,
+            object_crc64: meta.crc64nvme.map(Crc64),
+        });
+    }
+    Ok(segments)
+}
+
+/// Answers the catalogue that is in Tier 2: a new one, or that of the same request from before this process.
+#[allow(clippy::too_many_arguments)]
+fn publish(
+    store: &Store,
+    tier2: &Tier2,
+    taking: &Taking,
+    names: &StreamNames,
+    cut: &Cut,
+    chunks: Vec<CatalogueChunk>,
+    segments: Vec<CatalogueSegment>,
+    tell: &dyn Fn(Progress),
+) -> Result<(Catalogue, Vec<u8>), TakeError> {
+    let Some(last) = cut.chunks.last() else {
+        unreachable!("a cut closes a chunk")
+    };
+    let mut catalogue = Catalogue {
+        format_version: FORMAT_VERSION,
+        cluster_id: names.cluster_id,
+        stream: names.name.clone(),
+        stream_uuid: names.uuid,
+        snapshot_id: taking.snapshot_id,
+        request: taking.request.clone(),
+        epoch: names.epoch,
+        chunk_index: last.number,
+        chunk_offset: last.bytes,
+        durable_sequence: taking.durable_sequence,
+        uploaded_sequence: cut.uploaded_upto,
+        created_at: rfc3339(store.unix_nanos()),
+        segments,
+        chunks,
+    };
+    for _ in 0..MAX_IDS {
+        let key = ObjectKey::Snapshot {
+            stream: names.name.clone(),
+            snapshot_id: catalogue.snapshot_id.0,
+        }
+        .to_key(tier2.prefix());
+        let bytes = catalogue.encode();
+        let upload = Upload::of_bytes(bytes.clone().into(), tier2.put_id());
+        match tier2.create(&key, &upload, tier2.max_attempts())? {
+            Creation::Ours { .. } => {
+                tell(Progress::Stored);
+                return Ok((catalogue, bytes));
+            }
+            Creation::Taken(_) => {}
+        }
+        if let Some(object) = tier2.store().get(&key)?
+            && let Ok(found) = Catalogue::decode(&object.bytes)
+            && found.stream_uuid == names.uuid
+            && found.epoch == names.epoch
+            && found.request == taking.request
+        {
+            // Ours: the process ended between the catalogue and its marker.
+            return Ok((found, object.bytes.to_vec()));
+        }
+        let id = SnapshotId::new(names.epoch, catalogue.snapshot_id.n() + 1);
+        catalogue.snapshot_id = id;
+        tell(Progress::Renamed(id));
+    }
+    let key = ObjectKey::snapshots_prefix(tier2.prefix(), &names.name);
+    Err(TakeError::KeyTaken { key })
+}
+
+/// What the notes of a snapshot that the manifest has were.
+pub(super) fn notes_of(
+    store: &Store,
+    status: &SnapshotStatus,
+) -> Result<RecoveryNotes, StoreError> {
+    let names = store.stream_names(&status.stream)?;
+    Ok(RecoveryNotes {
+        format_version: FORMAT_VERSION,
+        cluster_id: names.cluster_id,
+        stream: names.name,
+        epoch: status.snapshot_id.epoch(),
+        snapshot_id: status.snapshot_id,
+        chunk_index: status.chunk_index,
+        chunk_offset: status.chunk_offset,
+        uploaded_sequence: status.uploaded_sequence,
+        key: status.key.clone(),
+        digest: status.digest.clone(),
+        at: rfc3339(
+            status
+                .completed_unix_nanos
+                .unwrap_or(status.started_unix_nanos),
+        ),
+    })
+}
+
+/// Overwrites `recovery/<stream>.json`, unless it speaks of a newer snapshot: it never goes back.
+pub(super) fn write_notes(
+    store: &Store,
+    claims: &StreamClaims,
+    notes: &RecoveryNotes,
+) -> Result<(), TakeError> {
+    let tier2 = claims.tier2();
+    // Of the stream's owner, which may have written a later snapshot under a later epoch.
+    let epoch = store.stream_names(notes.stream.as_str())?.epoch;
+    ensure_held(store, claims, notes.stream.as_str(), epoch)?;
+    let key = ObjectKey::Recovery {
+        stream: notes.stream.clone(),
+    }
+    .to_key(tier2.prefix());
+    let upload = Upload::of_bytes(notes.encode().into(), tier2.put_id());
+    let Some(found) = tier2.store().get(&key)? else {
+        return match tier2.create(&key, &upload, tier2.max_attempts())? {
+            Creation::Ours { .. } => Ok(()),
+            Creation::Taken(_) => Err(rival(tier2, &key)),
+        };
+    };
+    // One that cannot be understood is replaced.
+    if let Ok(known) = RecoveryNotes::decode(&found.bytes)
+        && known.cluster_id == notes.cluster_id
+        && known.snapshot_id >= notes.snapshot_id
+    {
+        return Ok(());
+    }
+    match tier2
+        .store()
+        .put_if_match(&key, &upload, &found.meta.etag)?
+    {
+        PutOutcome::Created { etag: _ } => Ok(()),
+        PutOutcome::PreconditionFailed => Err(rival(tier2, &key)),
+    }
+}
+
+/// Somebody wrote meanwhile: looked at again.
+fn rival(tier2: &Tier2, key: &str) -> TakeError {
+    TakeError::Object(ObjectError::Conflict {
+        attempt: crate::store::Attempt {
+            verb: "put",
+            key: key.to_owned(),
+            place: tier2.place(),
+        },
+        cause: "somebody else wrote it".to_owned(),
+    })
+}
+
+/// UTC. A time that no calendar holds reads as the epoch's.
+pub(super) fn rfc3339(unix_nanos: i64) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(unix_nanos))
+        .unwrap_or_default()
+        .to_string()
+}

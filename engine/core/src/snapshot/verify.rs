@@ -1,0 +1,450 @@
+//! The second reader: what is in the bucket, and whether it is the snapshot. Reads Tier 2 and nothing else, so that any engine of
+//! the cluster can do it, and shares no code with what takes snapshots.
+//!
+//! An object that is not there, or not as it was, is a verdict. A Tier 2 that does not answer is an error: nothing was learned.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use aof2_format::manifest_chunk::{self, DATA_OFFSET, ManifestChunkHeader};
+use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
+use aof2_format::names::ObjectKey;
+use aof2_format::snapshot::{Catalogue, CatalogueChunk, CatalogueSegment, Crc64, SnapshotId};
+use aof2_format::{Damage, Seed, StreamName};
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::digest_of;
+use crate::store::tier2::ATTEMPTS_OF_A_CALLER;
+use crate::store::{ObjectError, ObjectStore, Tier2, crc64nvme};
+
+/// Missing keys that a verdict names.
+pub const MISSING_NAMED: usize = 32;
+/// Objects asked for at a time.
+const READERS: usize = 8;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Level {
+    /// Everything that the catalogue names is there, with its size and checksum.
+    #[default]
+    L0,
+    /// And the manifest's chunks, replayed, give the catalogue.
+    L1,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    ObjectMissing,
+    DigestMismatch,
+    SizeMismatch,
+    Undecodable,
+    ReplayDiffers,
+}
+
+impl Fault {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Fault::ObjectMissing => "ObjectMissing",
+            Fault::DigestMismatch => "DigestMismatch",
+            Fault::SizeMismatch => "SizeMismatch",
+            Fault::Undecodable => "Undecodable",
+            Fault::ReplayDiffers => "ReplayDiffers",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// What is wrong first, naming the object; `None` = verified.
+    pub fault: Option<(Fault, String)>,
+    /// Of the catalogue as it is now; empty where it could not be read.
+    pub digest: String,
+    /// Keys, at most `MISSING_NAMED`.
+    pub missing: Vec<String>,
+    pub objects_checked: u64,
+    pub records_replayed: u64,
+}
+
+impl Verdict {
+    fn faulty(mut self, fault: Fault, message: String) -> Verdict {
+        self.fault.get_or_insert((fault, message));
+        self
+    }
+}
+
+/// Reads the snapshot back. `digest` is what the catalogue's bytes should give, where the caller knows it.
+pub fn verify(
+    tier2: &Tier2,
+    stream: &StreamName,
+    id: SnapshotId,
+    level: Level,
+    digest: Option<&str>,
+) -> Result<Verdict, ObjectError> {
+    let reader = Reader { tier2 };
+    let key = ObjectKey::Snapshot {
+        stream: stream.clone(),
+        snapshot_id: id.0,
+    }
+    .to_key(tier2.prefix());
+    let mut verdict = Verdict {
+        objects_checked: 1,
+        ..Verdict::default()
+    };
+    let bytes = match reader.get(&key)? {
+        Read::Bytes(bytes) => bytes,
+        Read::Missing => {
+            verdict.missing.push(key.clone());
+            return Ok(verdict.faulty(Fault::ObjectMissing, missing(&key)));
+        }
+        Read::Damaged(message) => return Ok(verdict.faulty(Fault::DigestMismatch, message)),
+    };
+    verdict.digest = digest_of(&bytes);
+    if let Some(expected) = digest
+        && expected != verdict.digest
+    {
+        let message = format!("{key} gives {}, it should give {expected}", verdict.digest);
+        return Ok(verdict.faulty(Fault::DigestMismatch, message));
+    }
+    let catalogue = match Catalogue::decode(&bytes) {
+        Ok(catalogue) => catalogue,
+        Err(error) => {
+            let fault = match &error {
+                Damage::Checksum { .. } => Fault::DigestMismatch,
+                Damage::Short { .. }
+                | Damage::Magic { .. }
+                | Damage::Version { .. }
+                | Damage::Value { .. }
+                | Damage::Text { .. } => Fault::Undecodable,
+            };
+            return Ok(verdict.faulty(fault, format!("{key}: {error}")));
+        }
+    };
+    if catalogue.stream != *stream || catalogue.snapshot_id != id {
+        let message = format!(
+            "{key} speaks of snapshot {} of stream {}",
+            catalogue.snapshot_id, catalogue.stream
+        );
+        return Ok(verdict.faulty(Fault::Undecodable, message));
+    }
+    let verdict = check_objects(&reader, &catalogue, verdict)?;
+    match level {
+        Level::L1 if verdict.fault.is_none() => replay(&reader, &catalogue, verdict),
+        Level::L0 | Level::L1 => Ok(verdict),
+    }
+}
+
+fn missing(key: &str) -> String {
+    format!("{key} is not there: restore that object, or take a new snapshot")
+}
+
+struct Reader<'a> {
+    tier2: &'a Tier2,
+}
+
+enum Read {
+    Bytes(Bytes),
+    Missing,
+    Damaged(String),
+}
+
+impl Reader<'_> {
+    /// Twice at most: somebody waits for the answer.
+    fn retried<T>(
+        &self,
+        ask: impl Fn(&dyn ObjectStore) -> Result<T, ObjectError>,
+    ) -> Result<T, ObjectError> {
+        let mut attempt = 1;
+        loop {
+            match ask(self.tier2.store()) {
+                Err(error) if error.is_outage() && attempt < ATTEMPTS_OF_A_CALLER => {
+                    if !self.tier2.retries().pause_after(attempt) {
+                        return Err(error);
+                    }
+                    attempt += 1;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    fn get(&self, key: &str) -> Result<Read, ObjectError> {
+        match self.retried(|store| store.get(key)) {
+            Ok(Some(object)) => Ok(Read::Bytes(object.bytes)),
+            Ok(None) => Ok(Read::Missing),
+            Err(error @ ObjectError::Corrupt { .. }) => Ok(Read::Damaged(error.to_string())),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Key, size and checksum that an object has to have.
+type Expected<'a> = (&'a str, u64, Option<Crc64>);
+
+fn check_objects(
+    reader: &Reader<'_>,
+    catalogue: &Catalogue,
+    mut verdict: Verdict,
+) -> Result<Verdict, ObjectError> {
+    let segments = catalogue
+        .segments
+        .iter()
+        .map(|it| (it.key.as_str(), it.object_bytes, it.object_crc64));
+    let chunks = catalogue
+        .chunks
+        .iter()
+        .map(|it| (it.key.as_str(), it.bytes, Some(it.crc64)));
+    let expected: Vec<Expected<'_>> = segments.chain(chunks).collect();
+    let found = ask_for_all(reader, &expected)?;
+    verdict.objects_checked += expected.len() as u64;
+    // In the catalogue's order, whatever the order of the answers was.
+    for ((key, _, _), fault) in expected.iter().zip(found) {
+        let Some((fault, message)) = fault else {
+            continue;
+        };
+        if fault == Fault::ObjectMissing && verdict.missing.len() < MISSING_NAMED {
+            verdict.missing.push((*key).to_owned());
+        }
+        verdict = verdict.faulty(fault, message);
+    }
+    Ok(verdict)
+}
+
+type Found = Option<(Fault, String)>;
+
+fn ask_for_all(reader: &Reader<'_>, expected: &[Expected<'_>]) -> Result<Vec<Found>, ObjectError> {
+    let next = AtomicUsize::new(0);
+    let found: Mutex<Vec<Found>> = Mutex::new(vec![None; expected.len()]);
+    let share = || -> Result<(), ObjectError> {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(object) = expected.get(index) else {
+                return Ok(());
+            };
+            let fault = look(reader, object)?;
+            found.lock()[index] = fault;
+        }
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..READERS.min(expected.len()))
+            .map(|_| scope.spawn(share))
+            .collect();
+        let mut result = share();
+        for other in others {
+            match other.join() {
+                Ok(theirs) => result = result.and(theirs),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        result
+    })?;
+    Ok(found.into_inner())
+}
+
+fn look(reader: &Reader<'_>, expected: &Expected<'_>) -> Result<Found, ObjectError> {
+    let (key, bytes, crc64) = *expected;
+    let Some(meta) = reader.retried(|store| store.head(key))? else {
+        return Ok(Some((Fault::ObjectMissing, missing(key))));
+    };
+    if meta.size_bytes != bytes {
+        let message = format!("{key} has {} bytes, {bytes} were written", meta.size_bytes);
+        return Ok(Some((Fault::SizeMismatch, message)));
+    }
+    // A store that keeps no checksum has said all it can.
+    if let (Some(kept), Some(Crc64(crc64))) = (meta.crc64nvme, crc64)
+        && kept != crc64
+    {
+        let message = format!("{key} has checksum {kept:016x}, {crc64:016x} was written");
+        return Ok(Some((Fault::DigestMismatch, message)));
+    }
+    Ok(None)
+}
+
+// ------------------------------------------------------------------------------------------------------------- L1: replay
+
+/// A segment as the records tell it.
+#[derive(Clone, Debug, Default)]
+struct Life {
+    epoch: u32,
+    base_sequence: u64,
+    /// Bytes, checksum, sequence behind the last record.
+    sealed: Option<(u64, u64, u64)>,
+    /// Key and etag.
+    uploaded: Option<(String, String)>,
+}
+
+#[derive(Default)]
+struct Replay {
+    lives: BTreeMap<u64, Life>,
+    chain: u32,
+    next_sequence: u64,
+}
+
+fn replay(
+    reader: &Reader<'_>,
+    catalogue: &Catalogue,
+    mut verdict: Verdict,
+) -> Result<Verdict, ObjectError> {
+    let mut replay = Replay::default();
+    for chunk in &catalogue.chunks {
+        let bytes = match reader.get(&chunk.key)? {
+            Read::Bytes(bytes) => bytes,
+            Read::Missing => {
+                verdict.missing.push(chunk.key.clone());
+                return Ok(verdict.faulty(Fault::ObjectMissing, missing(&chunk.key)));
+            }
+            Read::Damaged(message) => return Ok(verdict.faulty(Fault::DigestMismatch, message)),
+        };
+        if bytes.len() as u64 != chunk.bytes || crc64nvme(&bytes) != chunk.crc64.0 {
+            let message = format!("{} holds other bytes than were written", chunk.key);
+            return Ok(verdict.faulty(Fault::DigestMismatch, message));
+        }
+        if let Err((fault, problem)) = replay.chunk(catalogue, chunk, &bytes) {
+            verdict.records_replayed = replay.next_sequence;
+            return Ok(verdict.faulty(fault, format!("{}: {problem}", chunk.key)));
+        }
+    }
+    verdict.records_replayed = replay.next_sequence;
+    Ok(match replay.difference(catalogue) {
+        None => verdict,
+        Some(difference) => verdict.faulty(Fault::ReplayDiffers, difference),
+    })
+}
+
+impl Replay {
+    fn chunk(
+        &mut self,
+        catalogue: &Catalogue,
+        chunk: &CatalogueChunk,
+        bytes: &[u8],
+    ) -> Result<(), (Fault, String)> {
+        let undecodable = |error: Damage| (Fault::Undecodable, error.to_string());
+        let header = ManifestChunkHeader::decode(bytes).map_err(undecodable)?;
+        let is_next = header.cluster_id == catalogue.cluster_id
+            && header.stream == catalogue.stream
+            && header.stream_uuid == catalogue.stream_uuid
+            && header.chunk == chunk.index
+            && header.prev_chain == self.chain
+            && header.base_manifest_sequence == self.next_sequence;
+        if !is_next {
+            let problem = "it does not go on where the chunk before ends".to_owned();
+            return Err((Fault::ReplayDiffers, problem));
+        }
+        let seed = Seed::new(header.stream_salt);
+        let mut offset = DATA_OFFSET as usize;
+        while offset < bytes.len() {
+            let commit =
+                manifest_chunk::decode_commit(&bytes[offset..], seed).map_err(undecodable)?;
+            if commit.prev_chain != self.chain {
+                let problem = format!("the commit at {offset} does not follow the one before");
+                return Err((Fault::ReplayDiffers, problem));
+            }
+            for record in &commit.records {
+                if record.manifest_sequence != self.next_sequence {
+                    let problem = format!(
+                        "record {} stands where {} is due",
+                        record.manifest_sequence, self.next_sequence
+                    );
+                    return Err((Fault::ReplayDiffers, problem));
+                }
+                self.record(record);
+                self.next_sequence += 1;
+            }
+            self.chain = commit.chain;
+            offset += commit.bytes;
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, record: &ManifestRecord) {
+        let mut change = |change: &dyn Fn(&mut Life)| {
+            change(self.lives.entry(record.segment_id).or_default());
+        };
+        match &record.event {
+            ManifestEvent::SegmentOpened {
+                base_sequence,
+                epoch,
+            } => change(&|life| {
+                life.base_sequence = *base_sequence;
+                life.epoch = *epoch;
+            }),
+            ManifestEvent::SealSegment {
+                durable_bytes,
+                segment_crc64,
+                ext_id: _,
+                watermark,
+                flush_failure: _,
+            } => change(&|life| {
+                life.sealed = Some((*durable_bytes, *segment_crc64, *watermark));
+            }),
+            ManifestEvent::UploadDone { key, etag } => change(&|life| {
+                life.uploaded = Some((key.clone(), etag.clone()));
+            }),
+            ManifestEvent::Tier2Deleted { key: _ } => change(&|life| life.uploaded = None),
+            ManifestEvent::CompressionStarted
+            | ManifestEvent::CompressionDone { .. }
+            | ManifestEvent::CompressionFailed { .. }
+            | ManifestEvent::UploadStarted { .. }
+            | ManifestEvent::UploadFailed { .. }
+            | ManifestEvent::Tier2DeleteQueued { .. }
+            | ManifestEvent::HydrationStarted { .. }
+            | ManifestEvent::HydrationDone { .. }
+            | ManifestEvent::HydrationFailed { .. }
+            | ManifestEvent::LocalEvicted { .. }
+            | ManifestEvent::SnapshotMarker { .. }
+            | ManifestEvent::CustomEvent { .. }
+            | ManifestEvent::Unknown { .. } => {}
+        }
+    }
+
+    /// The first thing that the catalogue says otherwise.
+    fn difference(&self, catalogue: &Catalogue) -> Option<String> {
+        let mut lives = self
+            .lives
+            .iter()
+            .filter_map(|(id, life)| life.sealed.map(|sealed| (*id, life, sealed)));
+        let mut upto = 0;
+        for segment in &catalogue.segments {
+            let CatalogueSegment {
+                segment_id,
+                epoch,
+                base_sequence,
+                records,
+                bytes,
+                crc64,
+                key,
+                etag,
+                object_bytes: _,
+                object_crc64: _,
+            } = segment;
+            let Some((id, life, (sealed_bytes, sealed_crc64, end))) = lives.next() else {
+                return Some(format!("the manifest knows no sealed segment {segment_id}"));
+            };
+            let is_same = id == *segment_id
+                && life.epoch == *epoch
+                && life.base_sequence == *base_sequence
+                && life.base_sequence.checked_add(*records) == Some(end)
+                && sealed_bytes == *bytes
+                && sealed_crc64 == crc64.0
+                && life.uploaded.as_ref() == Some(&(key.clone(), etag.clone()));
+            if !is_same {
+                return Some(format!(
+                    "segment {segment_id} is another in the manifest, where segment {id} holds {}..{end} and is uploaded as {:?}",
+                    life.base_sequence, life.uploaded
+                ));
+            }
+            upto = end;
+        }
+        if upto != catalogue.uploaded_sequence {
+            return Some(format!(
+                "{upto} records are uploaded, the catalogue says {}",
+                catalogue.uploaded_sequence
+            ));
+        }
+        match lives.next() {
+            Some((id, life, _)) if life.uploaded.is_some() => Some(format!(
+                "segment {id} is uploaded and the catalogue does not name it"
+            )),
+            Some(_) | None => None,
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Snapshots over a Tier 2 in memory: what a request comes to, what a second reader finds, and what each fault leads to.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod crash;
+mod many;
+mod support;
+mod take;
+mod verify;

@@ -1,0 +1,207 @@
+//! Verbs about snapshots.
+
+use std::sync::Arc;
+
+use aof2_admin_api::{
+    ErrorReason, SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotReport, SnapshotVerdict,
+};
+use aof2_core::snapshot::index::IndexError;
+use aof2_core::snapshot::{LookupError, SnapshotRequest};
+use aof2_core::store::{ObjectError, Tier2};
+use aof2_format::StreamName;
+use aof2_format::names::IndexName;
+use aof2_format::snapshot::{MAX_REQUEST_BYTES, SnapshotId};
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+use super::error::{ApiError, blocking, serving};
+use crate::engine::Engine;
+use crate::node::Node;
+
+/// Of an index: some 20,000 streams.
+pub const MAX_INDEX_BYTES: usize = 16 << 20;
+
+#[derive(Debug, Deserialize)]
+pub struct BeginQuery {
+    stream: Option<String>,
+    request: Option<String>,
+    seal: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct ListQuery {
+    stream: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct VerifyQuery {
+    level: Option<String>,
+    /// What the catalogue's bytes should give.
+    digest: Option<String>,
+}
+
+pub async fn begin(
+    State(node): State<Arc<Node>>,
+    Query(BeginQuery {
+        stream,
+        request,
+        seal,
+    }): Query<BeginQuery>,
+) -> Result<(StatusCode, Json<SnapshotReport>), ApiError> {
+    let Some(stream) = stream else {
+        return Err(ApiError::bad_request(
+            "a snapshot is of one stream: add ?stream=<name>",
+        ));
+    };
+    // Who does not say who asks wants a new one each time.
+    let request = request
+        .filter(|request| !request.is_empty())
+        .unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    if request.len() > MAX_REQUEST_BYTES {
+        return Err(ApiError::bad_request(format!(
+            "request has {} bytes, at most {MAX_REQUEST_BYTES} are kept",
+            request.len()
+        )));
+    }
+    let seals = match seal.as_deref() {
+        None | Some("IfDirty") => true,
+        Some("Never") => false,
+        Some(other) => {
+            return Err(ApiError::bad_request(format!(
+                "seal {other:?} is neither \"IfDirty\" nor \"Never\""
+            )));
+        }
+    };
+    let engine = serving(&node)?;
+    let request = SnapshotRequest {
+        stream,
+        request,
+        seals,
+    };
+    let report = blocking(move || engine.begin_snapshot(request)).await?;
+    Ok((StatusCode::ACCEPTED, Json(report)))
+}
+
+pub async fn list(
+    State(node): State<Arc<Node>>,
+    Query(ListQuery { stream }): Query<ListQuery>,
+) -> Result<Json<Vec<SnapshotReport>>, ApiError> {
+    let engine = serving(&node)?;
+    blocking(move || engine.snapshots(stream.as_deref()))
+        .await
+        .map(Json)
+}
+
+pub async fn status(
+    State(node): State<Arc<Node>>,
+    Path((stream, id)): Path<(String, String)>,
+) -> Result<Json<SnapshotReport>, ApiError> {
+    let (stream, id) = named(&stream, &id)?;
+    let engine = serving(&node)?;
+    blocking(move || engine.snapshot_status(stream.as_str(), id))
+        .await
+        .map(Json)
+}
+
+pub async fn verify(
+    State(node): State<Arc<Node>>,
+    Path((stream, id)): Path<(String, String)>,
+    Query(VerifyQuery { level, digest }): Query<VerifyQuery>,
+) -> Result<Json<SnapshotVerdict>, ApiError> {
+    let (stream, id) = named(&stream, &id)?;
+    let level = match level.as_deref() {
+        None | Some("L0") => SnapshotLevel::L0,
+        Some("L1") => SnapshotLevel::L1,
+        Some(other) => {
+            return Err(ApiError::bad_request(format!(
+                "level {other:?} is neither \"L0\" nor \"L1\""
+            )));
+        }
+    };
+    let engine = serving(&node)?;
+    let tier2 = tier2_of(&engine)?;
+    blocking(move || engine.verify_snapshot(&tier2, &stream, id, level, digest.as_deref()))
+        .await
+        .map(Json)
+}
+
+/// The list is kept byte for byte as it came.
+pub async fn put_index(
+    State(node): State<Arc<Node>>,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Result<Json<SnapshotIndexReport>, ApiError> {
+    let checked =
+        IndexName::new(&name).map_err(|refused| ApiError::bad_request(refused.to_string()))?;
+    let index: SnapshotIndex = serde_json::from_slice(&body).map_err(|error| {
+        ApiError::bad_request(format!("the body is no snapshot index: {error}"))
+    })?;
+    if index.name != name {
+        return Err(ApiError::bad_request(format!(
+            "the index is called {:?}, its path says {name:?}",
+            index.name
+        )));
+    }
+    let engine = serving(&node)?;
+    let ours = &engine.store.identity().cluster_id;
+    if index.cluster_id != *ours {
+        return Err(ApiError::bad_request(format!(
+            "the index is of cluster {:?}, this engine of {ours:?}",
+            index.cluster_id
+        )));
+    }
+    let tier2 = tier2_of(&engine)?;
+    blocking(move || Engine::put_snapshot_index(&tier2, &checked, body))
+        .await
+        .map(Json)
+}
+
+fn named(stream: &str, id: &str) -> Result<(StreamName, SnapshotId), ApiError> {
+    let stream =
+        StreamName::new(stream).map_err(|refused| ApiError::bad_request(refused.to_string()))?;
+    let id = id
+        .parse()
+        .map_err(|error: aof2_format::Damage| ApiError::bad_request(error.to_string()))?;
+    Ok((stream, id))
+}
+
+fn tier2_of(engine: &Engine) -> Result<Arc<Tier2>, ApiError> {
+    engine.tier2.clone().ok_or_else(|| {
+        ApiError::new(
+            ErrorReason::NotFound,
+            "this engine has no Tier 2, where snapshots lie: set spec.tier2 of the Aof2Cluster",
+        )
+    })
+}
+
+/// Nothing was learned about the objects.
+impl From<ObjectError> for ApiError {
+    fn from(error: ObjectError) -> Self {
+        ApiError::new(ErrorReason::Tier2Unreachable, error.to_string())
+    }
+}
+
+impl From<LookupError> for ApiError {
+    fn from(error: LookupError) -> Self {
+        match error {
+            LookupError::Store(error) => error.into(),
+            LookupError::Tier2(error) => error.into(),
+            LookupError::Unknown { .. } => ApiError::new(ErrorReason::NotFound, error.to_string()),
+            LookupError::Undecodable { .. } => {
+                ApiError::new(ErrorReason::Internal, error.to_string())
+            }
+        }
+    }
+}
+
+impl From<IndexError> for ApiError {
+    fn from(error: IndexError) -> Self {
+        match error {
+            IndexError::Tier2(error) => error.into(),
+            IndexError::Taken { .. } => ApiError::new(ErrorReason::Conflict, error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Snapshots over the admin socket, with Tier 2 in a directory.
+
+use aof2_admin_api::client::ClientError;
+use aof2_admin_api::{
+    ErrorReason, SnapshotIndex, SnapshotLevel, SnapshotPhase, SnapshotReport, SnapshotSeal,
+};
+
+use crate::support::{Engine, Home, append, payload, request};
+
+async fn start(home: &Home) -> Engine {
+    let tier2 = home.path("tier2").display().to_string();
+    home.start_with(&["--tier2-directory", &tier2]).await
+}
+
+async fn append_some(engine: &Engine, stream: &str, records: u64) {
+    let mut client = engine.data().await;
+    for i in 0..records {
+        append(&mut client, request(stream, payload(i, 1000)))
+            .await
+            .expect("admitted");
+    }
+}
+
+/// Asks for it and follows it by its id, as the operator does.
+async fn take(engine: &Engine, stream: &str, by: &str) -> SnapshotReport {
+    let begun = engine
+        .admin()
+        .snapshot(stream, by, SnapshotSeal::IfDirty)
+        .await
+        .expect("accepted");
+    let status = async || {
+        engine
+            .admin()
+            .snapshot_status(stream, &begun.snapshot_id)
+            .await
+            .expect("status")
+    };
+    engine
+        .wait_for("a snapshot", async || {
+            matches!(
+                status().await.phase,
+                SnapshotPhase::Done | SnapshotPhase::Failed
+            )
+        })
+        .await;
+    let report = status().await;
+    assert_eq!(report.phase, SnapshotPhase::Done, "{report:?}");
+    report
+}
+
+fn refused<T: std::fmt::Debug>(answer: Result<T, ClientError>) -> (u16, ErrorReason) {
+    match answer.expect_err("refused") {
+        ClientError::Refused { status, body, .. } => (status, body.reason),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_is_taken_verified_and_found_again_after_a_kill() {
+    let home = Home::new();
+    let engine = start(&home).await;
+    append_some(&engine, "orders", 50).await;
+    let report = take(&engine, "orders", "uid-1").await;
+    assert_eq!(
+        (report.durable_sequence, report.uploaded_sequence),
+        (50, 50)
+    );
+    assert!(report.digest.starts_with("sha256:"), "{report:?}");
+    let verdict = engine
+        .admin()
+        .verify_snapshot("orders", &report.snapshot_id, SnapshotLevel::L1)
+        .await
+        .expect("a verdict");
+    assert!(verdict.verified, "{verdict:?}");
+    assert_eq!(verdict.digest, report.digest);
+    engine.kill_and_wait().await;
+
+    let engine = start(&home).await;
+    let again = take(&engine, "orders", "uid-1").await;
+    assert_eq!(
+        (&again.snapshot_id, &again.digest, &again.started_at),
+        (&report.snapshot_id, &report.digest, &report.started_at)
+    );
+    let newer = take(&engine, "orders", "uid-2").await;
+    let listed = engine
+        .admin()
+        .snapshots(Some("orders"))
+        .await
+        .expect("list");
+    let ids: Vec<_> = listed.iter().map(|it| it.snapshot_id.clone()).collect();
+    assert_eq!(ids, [newer.snapshot_id, report.snapshot_id]);
+    assert_eq!(engine.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn an_object_deleted_behind_the_engine_is_named_by_the_verdict_and_counted() {
+    let home = Home::new();
+    let engine = start(&home).await;
+    append_some(&engine, "orders", 5).await;
+    let report = take(&engine, "orders", "uid-1").await;
+    let folder = home.path("tier2").join("aof2/segments/orders");
+    let entry = std::fs::read_dir(&folder)
+        .expect("segments in the bucket")
+        .filter_map(Result::ok)
+        .find(|entry| entry.file_name().to_string_lossy().ends_with(".aofz"))
+        .expect("a segment");
+    let name = entry.file_name().to_string_lossy().into_owned();
+    std::fs::remove_file(entry.path()).expect("deleted");
+    let verdict = engine
+        .admin()
+        .verify_snapshot("orders", &report.snapshot_id, SnapshotLevel::L0)
+        .await
+        .expect("a verdict");
+    assert!(!verdict.verified);
+    assert_eq!(verdict.reason.as_deref(), Some("ObjectMissing"));
+    assert_eq!(verdict.missing, [format!("aof2/segments/orders/{name}")]);
+    assert!(verdict.message.expect("a message").contains(&name));
+    let (_, metrics) = engine.get("/metrics").await;
+    for line in [
+        "aof2_snapshots_total{result=\"done\"} 1",
+        "aof2_snapshots_total{result=\"failed\"} 0",
+        "aof2_snapshot_verifications_total{result=\"not_verified\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    assert_eq!(engine.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn an_index_is_written_once_and_the_same_bytes_are_the_same_index() {
+    let home = Home::new();
+    let engine = start(&home).await;
+    append_some(&engine, "orders", 1).await;
+    let report = take(&engine, "orders", "uid-1").await;
+    let admin = engine.admin();
+    let cluster_id = admin.dump().await.expect("dump").cluster_id;
+    let mut index = SnapshotIndex {
+        name: "orders-hourly-20261126t2200z".into(),
+        cluster_id,
+        completed_at: "2026-11-26T22:00:00Z".into(),
+        streams: [("orders".to_owned(), report)].into(),
+    };
+    let stored = admin.put_snapshot_index(&index).await.expect("written");
+    assert_eq!(
+        stored.key,
+        format!("aof2/snapshots/_index/{}.json", index.name)
+    );
+    assert_eq!(
+        admin.put_snapshot_index(&index).await.expect("the same"),
+        stored
+    );
+    index.completed_at.clear();
+    assert_eq!(
+        refused(admin.put_snapshot_index(&index).await),
+        (409, ErrorReason::Conflict)
+    );
+    for name in ["Upper", "-x", ".."] {
+        index.name = name.into();
+        let (status, _) = refused(admin.put_snapshot_index(&index).await);
+        assert!(matches!(status, 400 | 404), "{name}: {status}");
+    }
+    assert_eq!(engine.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_refused_with_its_reason() {
+    let home = Home::new();
+    let engine = start(&home).await;
+    append_some(&engine, "orders", 1).await;
+    let admin = engine.admin();
+    let seal = SnapshotSeal::IfDirty;
+    assert_eq!(
+        refused(admin.snapshot("nobody", "uid", seal).await),
+        (404, ErrorReason::NotFound)
+    );
+    let long = "x".repeat(129);
+    assert_eq!(
+        refused(admin.snapshot("orders", &long, seal).await),
+        (400, ErrorReason::BadRequest)
+    );
+    assert_eq!(
+        refused(admin.snapshot_status("orders", "4294967399").await),
+        (404, ErrorReason::NotFound)
+    );
+    assert_eq!(
+        refused(admin.snapshot_status("orders", "seven").await),
+        (400, ErrorReason::BadRequest)
+    );
+    // A verdict about what does not exist: the catalogue is the missing object.
+    let verdict = admin
+        .verify_snapshot("orders", "4294967399", SnapshotLevel::L0)
+        .await
+        .expect("a verdict");
+    assert_eq!(verdict.missing, ["aof2/snapshots/orders/4294967399.json"]);
+    let old = engine.admin().with_operator_epoch(5);
+    old.dump().await.expect("the epoch is seen");
+    let older = engine.admin().with_operator_epoch(4);
+    assert_eq!(
+        refused(older.snapshot("orders", "uid", seal).await),
+        (409, ErrorReason::StaleOperatorEpoch)
+    );
+    assert_eq!(engine.terminate().await, Some(0));
+
+    let alone = home.start().await;
+    let report = alone
+        .admin()
+        .snapshot("orders", "uid", seal)
+        .await
+        .expect("answered");
+    assert_eq!(
+        (report.phase, report.reason.as_deref()),
+        (SnapshotPhase::Failed, Some("NoTier2"))
+    );
+    assert_eq!(
+        refused(
+            alone
+                .admin()
+                .verify_snapshot("orders", "4294967297", SnapshotLevel::L0)
+                .await
+        ),
+        (404, ErrorReason::NotFound)
+    );
+}
