@@ -11,6 +11,7 @@ use crate::duration::{Duration, between};
 use crate::pod_template::PodTemplate;
 use crate::quantity::Quantity;
 use crate::schema;
+use crate::snapshot::Snapshots;
 use crate::status::Aof2ClusterStatus;
 use crate::tier2::Tier2;
 
@@ -48,7 +49,10 @@ pub const MAX_NAME_LENGTH: usize = 40;
 #[x_kube(
     validation = Rule::new("has(self.tier2) == has(oldSelf.tier2)")
         .message("spec.tier2 cannot be added or removed later: segments and claims lie where the cluster was created; make a new cluster")
-        .field_path(".tier2")
+        .field_path(".tier2"),
+    validation = Rule::new("has(self.tier2) || !has(self.snapshots) || !has(self.snapshots.schedules) || size(self.snapshots.schedules) == 0")
+        .message("spec.snapshots.schedules needs spec.tier2: a snapshot lies in the bucket")
+        .field_path(".snapshots")
 )]
 pub struct Aof2ClusterSpec {
     /// Pods. A smaller number is held while a pod to be removed owns streams.
@@ -73,6 +77,9 @@ pub struct Aof2ClusterSpec {
     pub config_rollout: ConfigRollout,
     #[serde(default)]
     pub upgrade: Upgrade,
+    /// Snapshots by schedule, and how often they are read back.
+    #[serde(default)]
+    pub snapshots: Snapshots,
     /// Absent: segments stay on the volumes, and sealing is enough before a pod is replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier2: Option<Tier2>,

@@ -12,6 +12,10 @@ names! {
         ConfigApplied,
         VersionConverged,
         CertificatesValid,
+        /// Present while schedules run: each has a young enough snapshot.
+        SnapshotsCurrent,
+        /// Present once there is one: the newest read back as they were taken.
+        SnapshotsVerified,
         Reconciling,
         Stalled,
     }
@@ -53,6 +57,13 @@ names! {
         Issuing,
         RenewalDue,
         Expired,
+        // SnapshotsCurrent, SnapshotsVerified
+        Current,
+        SnapshotOverdue,
+        Verified,
+        VerificationFailed,
+        // SpecValid
+        InvalidSchedule,
         // Reconciling, Stalled
         Creating,
         Scaling,

@@ -8,6 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 
 use crate::cluster::Aof2Cluster;
+use crate::snapshot::Aof2Snapshot;
 
 const HEADER: &str =
     "# Generated from crds/src by `cargo run -p aof2-crds --bin crdgen`; edit the types there.\n";
@@ -20,7 +21,15 @@ pub struct CrdFile {
 
 /// `Aof2Cluster`'s CRD.
 pub fn aof2_cluster() -> CustomResourceDefinition {
-    let mut crd = Aof2Cluster::crd();
+    with_bounded_name(Aof2Cluster::crd())
+}
+
+/// `Aof2Snapshot`'s CRD.
+pub fn aof2_snapshot() -> CustomResourceDefinition {
+    with_bounded_name(Aof2Snapshot::crd())
+}
+
+fn with_bounded_name(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         let schema = version
             .schema
@@ -55,9 +64,17 @@ fn bound_name(schema: &mut JSONSchemaProps) {
 
 /// Every CRD, rendered.
 pub fn files() -> Result<Vec<CrdFile>, serde_saphyr::ser::Error> {
-    let yaml = serde_saphyr::to_string(&aof2_cluster())?;
-    Ok(vec![CrdFile {
-        name: "aof2clusters.yaml",
-        yaml: format!("{HEADER}{yaml}"),
-    }])
+    [
+        ("aof2clusters.yaml", aof2_cluster()),
+        ("aof2snapshots.yaml", aof2_snapshot()),
+    ]
+    .into_iter()
+    .map(|(name, crd)| {
+        let yaml = serde_saphyr::to_string(&crd)?;
+        Ok(CrdFile {
+            name,
+            yaml: format!("{HEADER}{yaml}"),
+        })
+    })
+    .collect()
 }

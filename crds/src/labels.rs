@@ -11,6 +11,10 @@ pub const RETRY_CONFIG: &str = "aof2.dev/retry-config";
 /// On an `Aof2Cluster`: the identity to adopt when its Tier 2 prefix or its volume claims already carry one.
 pub const ADOPT_CLUSTER_ID: &str = "aof2.dev/adopt-cluster-id";
 
+/// On an `Aof2Snapshot` that a schedule made: the schedule's name, and its slot as in the object's name.
+pub const SCHEDULE: &str = "aof2.dev/schedule";
+pub const SLOT: &str = "aof2.dev/slot";
+
 pub const APP_NAME: &str = "app.kubernetes.io/name";
 pub const APP_INSTANCE: &str = "app.kubernetes.io/instance";
 pub const APP_MANAGED_BY: &str = "app.kubernetes.io/managed-by";

@@ -17,6 +17,7 @@ pub mod pod_template;
 pub mod quantity;
 pub mod rollout;
 mod schema;
+pub mod snapshot;
 pub mod status;
 pub mod tier2;
 
@@ -25,6 +26,7 @@ pub use condition::{ConditionReason, ConditionType, Gate, WaitReason};
 pub use duration::Duration;
 pub use quantity::Quantity;
 pub use rollout::{Baseline, Held, ReplayProgress, Rollout, RolloutKind, RolloutPod, RolloutStep};
+pub use snapshot::{Aof2Snapshot, Aof2SnapshotSpec, Aof2SnapshotStatus};
 pub use status::Aof2ClusterStatus;
 
 pub const GROUP: &str = "aof2.dev";

@@ -9,6 +9,7 @@ use crate::names::names;
 use crate::quantity::Quantity;
 use crate::rollout::{Rollout, RolloutKind};
 use crate::schema;
+use crate::snapshot::SnapshotsStatus;
 
 /// Bounds of the lists in status; the schema holds the same numbers.
 pub const MAX_WAITS: usize = 8;
@@ -62,6 +63,8 @@ pub struct Aof2ClusterStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub nodes: Vec<NodeStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<SnapshotsStatus>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub certificates: Vec<CertificateStatus>,

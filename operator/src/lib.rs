@@ -8,3 +8,4 @@ pub mod pki;
 pub mod rbac;
 pub mod rollout;
 pub mod runtime;
+pub mod snapshot;

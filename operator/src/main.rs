@@ -15,6 +15,7 @@ use aof2_operator::{
         metrics::Metrics,
         telemetry,
     },
+    snapshot,
 };
 use clap::Parser;
 use tokio::{
@@ -131,10 +132,14 @@ async fn lead(
         dry_runs: Default::default(),
         samples: Default::default(),
     });
-    cluster::run::run(context, &args.scope(), args.concurrency, async move {
-        is_set(&mut ended).await
-    })
-    .await;
+    let mut ended_too = ended.clone();
+    let scope = args.scope();
+    futures::join!(
+        cluster::run::run(context.clone(), &scope, args.concurrency, async move {
+            is_set(&mut ended).await
+        }),
+        snapshot::run::run(context, &scope, async move { is_set(&mut ended_too).await }),
+    );
     Ok(())
 }
 

@@ -24,6 +24,12 @@ pub const CLUSTERS: &[Rule] = &[
     rule("aof2.dev", "aof2clusters", &["get", "list", "watch"]),
     rule("aof2.dev", "aof2clusters/status", &["update"]),
     rule(
+        "aof2.dev",
+        "aof2snapshots",
+        &["get", "list", "watch", "create", "delete"],
+    ),
+    rule("aof2.dev", "aof2snapshots/status", &["update"]),
+    rule(
         "apps",
         "statefulsets",
         &["get", "list", "watch", "create", "patch"],

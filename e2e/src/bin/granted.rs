@@ -13,6 +13,9 @@ use serde_json::Value;
 /// Name of the operator's ServiceAccount in every namespace of a story.
 const ACCOUNT: &str = ":aof2-operator";
 
+/// Used only after 48 snapshots of one schedule, which is a day; the plan that asks for it has a test of its own.
+const TAKES_TOO_LONG: &[(&str, &str)] = &[("aof2snapshots", "delete")];
+
 fn main() -> std::process::ExitCode {
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -42,7 +45,10 @@ async fn run() -> Result<()> {
         .filter(|request| request.code == 403)
         .map(right)
         .collect();
-    let unused: Vec<&Right> = granted.difference(&used).collect();
+    let unused: Vec<&Right> = granted
+        .difference(&used)
+        .filter(|(resource, verb)| !TAKES_TOO_LONG.contains(&(resource, verb)))
+        .collect();
     println!(
         "{} rights granted, {} requests by operators",
         granted.len(),

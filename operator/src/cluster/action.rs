@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use aof2_admin_api::client::DrainBounds;
+use aof2_crds::Aof2Snapshot;
 use k8s_openapi::api::{
     core::v1::{ConfigMap, Service, ServiceAccount},
     networking::v1::NetworkPolicy,
@@ -26,6 +27,12 @@ pub enum Action {
     RestartEngine {
         pod: String,
         ip: IpAddr,
+    },
+    CreateSnapshot(Box<Aof2Snapshot>),
+    RemoveSnapshot {
+        namespace: String,
+        name: String,
+        uid: String,
     },
     StartDrain {
         pod: String,
@@ -66,7 +73,7 @@ impl Action {
                 | Desired::ConfigMap(_),
             )
             | Self::RemoveDisruptionBudget => 0,
-            Self::IssueCertificate => 1,
+            Self::CreateSnapshot(_) | Self::RemoveSnapshot { .. } | Self::IssueCertificate => 1,
             Self::Nudge { .. } => 2,
             Self::RestartEngine { .. } | Self::Resume { .. } | Self::StartDrain { .. } => 4,
             Self::RemovePod { .. } => 5,

@@ -96,6 +96,13 @@ async fn act(
             door.annotate_pod(&target, names::NUDGE_ANNOTATION, &value)
                 .await?
         }
+        // A courtesy: what became of it is not read again in this look.
+        Action::CreateSnapshot(snapshot) => door.create_snapshot(&snapshot).await?,
+        Action::RemoveSnapshot {
+            namespace,
+            name,
+            uid,
+        } => door.remove_snapshot(&namespace, &name, &uid).await?,
         Action::RestartEngine { pod, ip } => {
             tracing::info!(namespace = owner.namespace, pod, "restart of the engine");
             context

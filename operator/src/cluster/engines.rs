@@ -26,6 +26,8 @@ use crate::{
 
 /// Of one request for a report: a look at a cluster must not wait for a sick engine.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Of one verb about snapshots: a verification reads from the bucket.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Of one verb.
 const VERB_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -126,6 +128,11 @@ impl Engines {
             .config_validate(pod_text, ConfigMode::Pod)
             .await
             .map_err(|error| failure(&error))
+    }
+
+    /// For the verbs of snapshots.
+    pub fn client_of(&self, cluster_id: &str, ip: IpAddr) -> Result<Client, Failure> {
+        self.client(cluster_id, ip, SNAPSHOT_TIMEOUT)
     }
 
     fn client(&self, cluster_id: &str, ip: IpAddr, limit: Duration) -> Result<Client, Failure> {

@@ -25,6 +25,8 @@ pub struct Observed {
     pub revision_texts: BTreeMap<String, String>,
     /// What an engine says about the revision that is validated now.
     pub verdict: Option<Verdict>,
+    /// Of this cluster.
+    pub snapshots: Vec<SnapshotFacts>,
     /// Appends refused a second, by pod, where they are known.
     pub rates: BTreeMap<String, Rates>,
     /// By pod.
@@ -121,6 +123,24 @@ pub enum ConfigSource {
         resource_version: String,
         text: String,
     },
+}
+
+/// An `Aof2Snapshot` of the cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SnapshotFacts {
+    pub name: String,
+    pub uid: String,
+    /// That made it.
+    pub schedule: Option<String>,
+    pub created_at: Timestamp,
+    /// `None`: under way.
+    pub succeeded: Option<bool>,
+    /// `None`: not read back.
+    pub verified: Option<bool>,
+    pub verified_at: Option<Timestamp>,
+    pub level: &'static str,
+    /// Of the verdict.
+    pub message: String,
 }
 
 /// What an engine answered.

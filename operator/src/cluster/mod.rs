@@ -71,6 +71,7 @@ pub async fn look(
         status,
         actions,
         next_look,
+        wake_at,
         overridden,
     } = plan::plan(&observed);
     let stored = match record::record(context, &observed.cluster, &status).await {
@@ -107,12 +108,18 @@ pub async fn look(
     if let Some(error) = failed {
         return Err(error);
     }
-    Ok(Some(match next_look {
+    let next = match next_look {
         NextLook::AtOnce => AT_ONCE,
         NextLook::Soon => SOON,
         NextLook::AtPoll if changed => SOON,
         NextLook::AtPoll => POLL.mul_f64(0.8 + 0.4 * jitter()),
-    }))
+    };
+    let until_slot = wake_at.map(|at| {
+        let left = at.duration_since(jiff::Timestamp::now());
+        // A moment later than the slot, not before it.
+        Duration::try_from(left).unwrap_or_default() + AT_ONCE
+    });
+    Ok(Some(until_slot.map_or(next, |left| next.min(left))))
 }
 
 /// Status after the actions, also after failed ones.

@@ -48,6 +48,11 @@ pub fn config_revision(cluster: &str, revision: &str) -> String {
     format!("{cluster}-config-{revision}")
 }
 
+/// The snapshot of one slot.
+pub fn snapshot(cluster: &str, schedule: &str, slot: &str) -> String {
+    format!("{cluster}-{schedule}-{slot}")
+}
+
 /// What the engines reported before this revision was tried.
 pub fn evidence(cluster: &str, revision: &str) -> String {
     format!("{cluster}-evidence-{revision}")

@@ -2,19 +2,19 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use aof2_crds::{Aof2Cluster, labels};
+use aof2_crds::{Aof2Cluster, Aof2Snapshot, labels, snapshot::SnapshotCondition};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{ConfigMap, PersistentVolumeClaim, Pod},
 };
-use kube::{Api, Client, Resource, ResourceExt, api::ListParams};
+use kube::{Api, Client, Resource, ResourceExt, api::ListParams, core::DeserializeGuard};
 use serde::de::DeserializeOwned;
 
 use crate::{
     cluster::{
         build::{self, Owner, config_map::REVISION_FILE, template},
-        facts::{ConfigSource, Observed, Report, StatefulSetFacts},
+        facts::{ConfigSource, Observed, Report, SnapshotFacts, StatefulSetFacts},
         names,
         plan::config,
         pod, samples, validate,
@@ -41,12 +41,13 @@ pub async fn observe(
     else {
         return Ok(None);
     };
-    let (stateful_set, pods, claims, config_source, revision_texts) = futures::try_join!(
+    let (stateful_set, pods, claims, config_source, revision_texts, snapshots) = futures::try_join!(
         reader.get::<StatefulSet>(name),
         reader.list::<Pod>(name),
         reader.claims(name),
         reader.config_source(&cluster),
         reader.revision_texts(&cluster),
+        reader.snapshots(&cluster),
     )?;
     let now = Timestamp::now();
     let mut pods: Vec<_> = pods
@@ -78,6 +79,7 @@ pub async fn observe(
         config_source,
         revision_texts,
         verdict: None,
+        snapshots,
         rates,
         reports,
         template_refused,
@@ -249,12 +251,67 @@ impl Reader<'_> {
         Ok(texts)
     }
 
+    /// Those of this cluster, by whom they name.
+    async fn snapshots(&self, cluster: &Aof2Cluster) -> Result<Vec<SnapshotFacts>, CallError> {
+        if cluster.spec.tier2.is_none() {
+            return Ok(Vec::new());
+        }
+        let name = cluster.name_any();
+        let api: Api<DeserializeGuard<Aof2Snapshot>> =
+            Api::namespaced(self.client.clone(), self.namespace);
+        let list = bounded(
+            "list",
+            &self.key::<Aof2Snapshot>(&name),
+            CALL_TIMEOUT,
+            api.list(&ListParams::default()),
+        )
+        .await?;
+        Ok(list
+            .items
+            .into_iter()
+            .filter_map(|snapshot| snapshot.0.ok())
+            .filter(|snapshot| snapshot.spec.cluster_ref.name == name)
+            .map(|snapshot| snapshot_facts(&snapshot))
+            .collect())
+    }
+
     fn key<K: Resource<DynamicType = ()>>(&self, name: &str) -> (String, String, String) {
         (
             K::kind(&()).into_owned(),
             self.namespace.to_owned(),
             name.to_owned(),
         )
+    }
+}
+
+fn snapshot_facts(snapshot: &Aof2Snapshot) -> SnapshotFacts {
+    let status = snapshot.status.clone().unwrap_or_default();
+    let found = |kind: SnapshotCondition| {
+        status
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == kind.as_str())
+    };
+    let is_true = |kind| {
+        found(kind).and_then(|condition| match condition.status.as_str() {
+            "True" => Some(true),
+            "False" => Some(false),
+            _ => None,
+        })
+    };
+    SnapshotFacts {
+        name: snapshot.name_any(),
+        uid: snapshot.uid().unwrap_or_default(),
+        schedule: snapshot.labels().get(labels::SCHEDULE).cloned(),
+        created_at: snapshot
+            .creation_timestamp()
+            .map_or(Timestamp::UNIX_EPOCH, |at| at.0),
+        succeeded: is_true(SnapshotCondition::Succeeded),
+        verified: is_true(SnapshotCondition::Verified),
+        verified_at: status.timing.verified_at.as_ref().map(|at| at.0),
+        level: snapshot.spec.verify.as_str(),
+        message: found(SnapshotCondition::Verified)
+            .map_or_else(String::new, |condition| condition.message.clone()),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aof2_crds::{Aof2Cluster, labels};
+use aof2_crds::{Aof2Cluster, Aof2Snapshot, labels};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
@@ -57,6 +57,7 @@ pub async fn run(
         changes::<ServiceAccount>(client, scope),
         changes::<PodDisruptionBudget>(client, scope),
         changes::<NetworkPolicy>(client, scope),
+        changes::<Aof2Snapshot>(client, scope),
     ]);
     Controller::new(api::<Guarded>(client, scope), watcher::Config::default())
         .with_config(

@@ -48,6 +48,7 @@ pub fn observed() -> Observed {
         config_source: ConfigSource::Unset,
         revision_texts: BTreeMap::new(),
         verdict: None,
+        snapshots: Vec::new(),
         rates: BTreeMap::new(),
         reports: BTreeMap::new(),
         template_refused: None,

@@ -1,12 +1,16 @@
 //! Status of a cluster: written by PUT under the resourceVersion that was observed, so that two writers cannot interleave.
 
-use ::kube::{Api, ResourceExt, api::PostParams};
-use aof2_crds::{Aof2Cluster, Aof2ClusterStatus};
+use ::kube::{
+    Api,
+    api::{DeleteParams, PostParams, Preconditions},
+};
+use aof2_crds::{Aof2Cluster, Aof2ClusterStatus, Aof2Snapshot, Aof2SnapshotStatus};
+use serde::Serialize;
 
-use super::{CallError, Door, FIELD_MANAGER};
+use super::{CallError, Door, FIELD_MANAGER, apply::Object};
 
 impl Door {
-    /// Writes when something differs; returns the resourceVersion that the next write has to carry.
+    /// Writes when something differs; returns the object as it is stored then.
     pub async fn write_status(
         &self,
         observed: &Aof2Cluster,
@@ -15,15 +19,29 @@ impl Door {
         if is_same(observed.status.as_ref(), status) {
             return Ok(None);
         }
-        let key = (
-            "Aof2Cluster".to_owned(),
-            observed.namespace().unwrap_or_default(),
-            observed.name_any(),
-        );
-        let api: Api<Aof2Cluster> = self.api(&key);
         let mut body = observed.clone();
-        body.metadata.managed_fields = None;
         body.status = Some(status.clone());
+        self.replace_status(body).await.map(Some)
+    }
+
+    /// The same of a snapshot.
+    pub async fn write_snapshot_status(
+        &self,
+        observed: &Aof2Snapshot,
+        status: &Aof2SnapshotStatus,
+    ) -> Result<Option<Aof2Snapshot>, CallError> {
+        if is_same(observed.status.as_ref(), status) {
+            return Ok(None);
+        }
+        let mut body = observed.clone();
+        body.status = Some(status.clone());
+        self.replace_status(body).await.map(Some)
+    }
+
+    async fn replace_status<K: Object>(&self, mut body: K) -> Result<K, CallError> {
+        let key = Self::key(&body);
+        let api: Api<K> = self.api(&key);
+        body.meta_mut().managed_fields = None;
         let params = PostParams {
             field_manager: Some(FIELD_MANAGER.to_owned()),
             ..PostParams::default()
@@ -35,14 +53,62 @@ impl Door {
                 api.replace_status(&key.2, &params, &body),
             )
             .await?;
-        self.metrics.wrote("Aof2Cluster", "status");
-        Ok(Some(written))
+        self.metrics.wrote(&key.0, "status");
+        Ok(written)
+    }
+
+    /// Creates an object that is named after what it is for: one that exists is the same.
+    pub async fn create_snapshot(&self, snapshot: &Aof2Snapshot) -> Result<(), CallError> {
+        let key = Self::key(snapshot);
+        let api: Api<Aof2Snapshot> = self.api(&key);
+        let params = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let created = self
+            .call("create", &key, api.create(&params, snapshot))
+            .await;
+        match created {
+            Ok(_) => {
+                self.metrics.wrote(&key.0, "created");
+                Ok(())
+            }
+            Err(error) if error.is_conflict() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes one that a schedule made and nobody needs; what lies in the bucket stays.
+    pub async fn remove_snapshot(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+    ) -> Result<(), CallError> {
+        let key = (
+            "Aof2Snapshot".to_owned(),
+            namespace.to_owned(),
+            name.to_owned(),
+        );
+        let api: Api<Aof2Snapshot> = self.api(&key);
+        let params = DeleteParams::default().preconditions(Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        });
+        match self.call("delete", &key, api.delete(name, &params)).await {
+            Ok(_) => {
+                self.metrics.wrote(&key.0, "deleted");
+                Ok(())
+            }
+            Err(error) if error.is_conflict() || error.code() == Some(404) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }
 
 /// As they are stored: a time holds whole seconds there, and more in memory.
-fn is_same(stored: Option<&Aof2ClusterStatus>, status: &Aof2ClusterStatus) -> bool {
-    let json = |status| serde_json::to_value(status).unwrap_or_default();
+fn is_same<S: Serialize>(stored: Option<&S>, status: &S) -> bool {
+    let json = |status: &S| serde_json::to_value(status).unwrap_or_default();
     stored.is_some_and(|stored| json(stored) == json(status))
 }
 

@@ -10,14 +10,18 @@ mod config_rollout;
 mod engines;
 mod replicas;
 mod rollout;
+pub(super) mod snapshots;
 #[cfg(test)]
 mod tests;
 
 use aof2_crds::{
     Aof2ClusterStatus, Gate, Rollout, RolloutKind, WaitReason,
     cluster::OperationMode,
+    snapshot::SnapshotsStatus,
     status::{ConfigStatus, HistoryEntry},
 };
+
+use jiff::Timestamp;
 
 use crate::{
     cluster::{
@@ -36,6 +40,8 @@ pub struct Plan {
     pub status: Aof2ClusterStatus,
     pub actions: Vec<Action>,
     pub next_look: NextLook,
+    /// Look then at the latest.
+    pub wake_at: Option<Timestamp>,
     /// Gates that would hold and that a person lets pass.
     pub overridden: Vec<Gate>,
 }
@@ -62,6 +68,12 @@ pub struct Draft {
     pub revision: Option<Revision>,
     /// What the source makes; `None`: it cannot be read.
     pub candidate: Option<Revision>,
+    /// A schedule that cannot be followed.
+    pub schedule_error: Option<String>,
+    pub snapshots: Option<SnapshotsStatus>,
+    pub snapshot_health: snapshots::Health,
+    /// When the next slot comes.
+    pub wake_at: Option<Timestamp>,
     /// Number of pods that share the Tier 0 budget.
     pub share: i32,
     pub rollout: Option<Rollout>,
@@ -81,6 +93,10 @@ impl Draft {
             spec_error: None,
             config: status.config,
             revision: None,
+            schedule_error: None,
+            snapshots: None,
+            snapshot_health: snapshots::Health::default(),
+            wake_at: None,
             candidate: None,
             share: observed
                 .stateful_set
@@ -107,6 +123,11 @@ impl Draft {
 
     fn apply(&mut self, desired: impl Into<Desired>) {
         self.actions.push(Action::Apply(desired.into()));
+    }
+
+    /// Look at this time at the latest.
+    fn wake(&mut self, at: Option<Timestamp>) {
+        self.wake_at = [self.wake_at, at].into_iter().flatten().min();
     }
 
     fn look_soon(&mut self) {
@@ -158,7 +179,9 @@ pub fn plan(observed: &Observed) -> Plan {
         std::mem::take(&mut draft.overridden),
         draft.next_look,
     );
+    let wake_at = draft.wake_at.filter(|_| !draft.is_paused);
     Plan {
+        wake_at,
         status: status::publish(observed, draft),
         actions,
         next_look,
@@ -236,6 +259,7 @@ fn work(observed: &Observed, owner: &Owner, draft: &mut Draft) {
     config::write_files(observed, owner, replicas.files, draft);
     config::check_loaded(observed, owner, draft);
     engines::show_troubles(observed, draft);
+    snapshots::plan(observed, owner, draft);
     let digest = template::digest(spec, &observed.image_repository);
     if writes_template || written_template == digest {
         write_pods(observed, owner, replicas.apply, draft);

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{NextLook, Plan, plan};
 use crate::cluster::{
     action::{Action, Desired},
-    facts::{ConfigSource, Exit, Failure, Observed, Report, Trouble, TroubleKind},
+    facts::{ConfigSource, Exit, Failure, Observed, Report, SnapshotFacts, Trouble, TroubleKind},
     names, status,
     testing::{self, answer, at_rest, observed},
 };
@@ -30,6 +30,10 @@ fn actions(plan: &Plan) -> Vec<String> {
         Action::RemoveDisruptionBudget => "remove the DisruptionBudget".to_owned(),
         Action::IssueCertificate => "issue the certificate".to_owned(),
         Action::Nudge { target, .. } => format!("nudge {}", target.name),
+        Action::CreateSnapshot(snapshot) => {
+            format!("create {}", snapshot.metadata.name.clone().unwrap())
+        }
+        Action::RemoveSnapshot { name, .. } => format!("remove snapshot {name}"),
         Action::RestartEngine { pod, .. } => format!("restart the engine of {pod}"),
         Action::StartDrain { pod, .. } => format!("drain {pod}"),
         Action::Resume { pod, .. } => format!("resume {pod}"),
@@ -878,4 +882,137 @@ fn a_pod_of_a_lost_node_is_shown_with_the_remedy() {
             .contains("never removed by force")
     );
     assert!(!has(&plan, "remove orders-2"));
+}
+
+/// At rest, with one schedule every half hour; the observation is at 10:00 sharp.
+fn scheduled() -> Observed {
+    let mut observed = at_rest();
+    observed.cluster.spec.snapshots = serde_json::from_value(
+        json!({"schedules": [{"name": "catalog", "schedule": "*/30 * * * *"}]}),
+    )
+    .unwrap();
+    observed
+}
+
+fn taken(name: &str, succeeded: Option<bool>, created_at: &str) -> SnapshotFacts {
+    SnapshotFacts {
+        name: name.into(),
+        uid: format!("uid-{name}"),
+        schedule: Some("catalog".into()),
+        created_at: created_at.parse().unwrap(),
+        succeeded,
+        verified: succeeded,
+        verified_at: Some(created_at.parse().unwrap()),
+        level: "L1",
+        message: "key gone".into(),
+    }
+}
+
+#[test]
+fn a_slot_is_recorded_before_its_snapshot_is_created_and_the_next_look_is_at_the_next_slot() {
+    let mut observed = scheduled();
+    let first = plan(&observed);
+    assert!(
+        !actions(&first)
+            .iter()
+            .any(|action| action.starts_with("create "))
+    );
+    assert_eq!(first.wake_at.unwrap().to_string(), "2026-09-21T10:30:00Z");
+    observed.cluster.status = Some(first.status);
+    observed.now = "2026-09-21T10:30:01Z".parse().unwrap();
+    let second = plan(&observed);
+    assert!(
+        has(&second, "create orders-catalog-20260921t1030z"),
+        "{:?}",
+        actions(&second)
+    );
+    let schedules = &second.status.snapshots.as_ref().unwrap().schedules;
+    assert_eq!(schedules[0].last_slot.0.to_string(), "2026-09-21T10:30:00Z");
+    // While it runs, nothing else begins; once it is verified the cluster says so.
+    observed.cluster.status = Some(second.status);
+    observed.snapshots = vec![taken(
+        "orders-catalog-20260921t1030z",
+        None,
+        "2026-09-21T10:30:01Z",
+    )];
+    assert!(
+        !actions(&plan(&observed))
+            .iter()
+            .any(|action| action.starts_with("create "))
+    );
+    observed.snapshots[0].succeeded = Some(true);
+    observed.snapshots[0].verified = Some(true);
+    let done = plan(&observed);
+    assert_eq!(condition(&done, ConditionType::SnapshotsCurrent).0, "True");
+    assert_eq!(condition(&done, ConditionType::SnapshotsVerified).0, "True");
+    let last = done.status.snapshots.unwrap().last_verified.unwrap();
+    assert_eq!(
+        (last.name.as_str(), last.level.as_str()),
+        ("orders-catalog-20260921t1030z", "L1")
+    );
+    observed.snapshots[0].verified = Some(false);
+    let (status, reason, message) = condition(&plan(&observed), ConditionType::SnapshotsVerified);
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("False", "VerificationFailed")
+    );
+    assert!(message.contains("key gone"), "{message}");
+}
+
+#[test]
+fn a_schedule_whose_snapshots_fail_is_overdue_and_one_that_cannot_be_followed_is_named() {
+    let mut late = scheduled();
+    late.now = "2026-09-21T12:01:00Z".parse().unwrap();
+    late.snapshots = vec![
+        taken(
+            "orders-catalog-20260921t1000z",
+            Some(true),
+            "2026-09-21T10:00:00Z",
+        ),
+        taken(
+            "orders-catalog-20260921t1030z",
+            Some(false),
+            "2026-09-21T10:30:00Z",
+        ),
+    ];
+    let (status, reason, message) = condition(&plan(&late), ConditionType::SnapshotsCurrent);
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("False", "SnapshotOverdue")
+    );
+    assert!(message.contains("since 2026-09-21T10:00:00Z"), "{message}");
+
+    let mut wrong = scheduled();
+    wrong.cluster.spec.snapshots.schedules[0].time_zone = "Europe/Atlantis".into();
+    let (status, reason, message) = condition(&plan(&wrong), ConditionType::SpecValid);
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("False", "InvalidSchedule")
+    );
+    assert!(message.contains("Europe/Atlantis"), "{message}");
+}
+
+#[test]
+fn forty_eight_snapshots_of_a_schedule_are_kept() {
+    let mut many = scheduled();
+    many.snapshots = (0..50)
+        .map(|number| {
+            taken(
+                &format!("orders-catalog-20260920t{number:04}z"),
+                Some(true),
+                "2026-09-20T10:00:00Z",
+            )
+        })
+        .collect();
+    let removed: Vec<String> = actions(&plan(&many))
+        .into_iter()
+        .filter(|action| action.starts_with("remove snapshot"))
+        .collect();
+    assert_eq!(
+        removed,
+        [
+            "remove snapshot orders-catalog-20260920t0001z",
+            "remove snapshot orders-catalog-20260920t0000z"
+        ]
+    );
 }

@@ -41,6 +41,20 @@ pub fn publish(
             certificates_valid(observed, status),
         ),
     ];
+    let told = |(is_good, reason, message): (bool, Reason, String)| {
+        Said(if is_good { TRUE } else { FALSE }, reason, message)
+    };
+    let health = draft.snapshot_health.clone();
+    said.extend(
+        health
+            .current
+            .map(|said| (Type::SnapshotsCurrent, told(said))),
+    );
+    said.extend(
+        health
+            .verified
+            .map(|said| (Type::SnapshotsVerified, told(said))),
+    );
     said.extend(reconciling(observed, draft).map(|reconciling| (Type::Reconciling, reconciling)));
     said.extend(stalled(observed, draft).map(|stalled| (Type::Stalled, stalled)));
     let generation = observed.cluster.metadata.generation;
@@ -103,6 +117,9 @@ pub fn apply_failed(
 }
 
 fn spec_valid(draft: &Draft) -> Said {
+    if let Some(message) = &draft.schedule_error {
+        return Said(FALSE, Reason::InvalidSchedule, message.clone());
+    }
     match &draft.spec_error {
         None => Said(TRUE, Reason::Valid, String::new()),
         Some(message) => Said(FALSE, Reason::InvalidPodTemplate, message.clone()),

@@ -71,6 +71,7 @@ pub fn publish(observed: &Observed, mut draft: Draft) -> Aof2ClusterStatus {
         waits: carry_since(&before.waits, draft.waits.clone(), observed.now),
         tier0: tier0::publish(observed, draft.revision.as_ref(), before.tier0.as_ref()),
         nodes,
+        snapshots: draft.snapshots.clone(),
         certificates: before.certificates.clone(),
         history,
         conditions: Vec::new(),

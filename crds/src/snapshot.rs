@@ -1,0 +1,318 @@
+//! `Aof2Snapshot`: one snapshot of a cluster's streams, taken by hand or by a schedule. And what a cluster says about its schedules.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::duration::{Duration, between};
+use crate::names::names;
+use crate::schema;
+
+/// Streams that status names; the whole list is the object at `indexKey`.
+pub const MAX_STREAMS: usize = 32;
+
+#[derive(Clone, Debug, PartialEq, CustomResource, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "aof2.dev",
+    version = "v1alpha1",
+    kind = "Aof2Snapshot",
+    plural = "aof2snapshots",
+    shortname = "aof2snap",
+    category = "aof2-all",
+    namespaced,
+    status = "Aof2SnapshotStatus",
+    derive = "PartialEq",
+    doc = "One snapshot of a cluster's streams: a catalogue per stream in the bucket, verified by reading it back.",
+    printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.clusterRef.name"),
+    printcolumn(name = "Done", type_ = "integer", json_path = ".status.streamsDone", description = "Streams whose snapshot is in the bucket"),
+    printcolumn(name = "Of", type_ = "integer", json_path = ".status.streamsTotal", description = "Streams of the cluster"),
+    printcolumn(name = "Succeeded", type_ = "string", json_path = ".status.conditions[?(@.type=='Succeeded')].status"),
+    printcolumn(name = "Verified", type_ = "string", json_path = ".status.conditions[?(@.type=='Verified')].status", description = "As read back from the bucket at the last check"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 63")
+        .message(Message::Expression("'metadata.name ' + self.metadata.name + ' is too long: at most 63 characters are allowed, since the index in the bucket carries it'".into()))
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self == oldSelf")
+        .message("the spec of an Aof2Snapshot cannot be changed: it says what was taken; make another one"),
+    validation = Rule::new(between("activeDeadline", "5s", "24h"))
+        .message("spec.activeDeadline must lie between 5s and 24h")
+        .field_path(".activeDeadline")
+)]
+pub struct Aof2SnapshotSpec {
+    pub cluster_ref: ClusterRef,
+    /// Empty: all streams of the cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 64),
+        inner(
+            length(max = 63),
+            regex(pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+        )
+    )]
+    pub streams: Vec<String>,
+    #[serde(default)]
+    pub seal: Seal,
+    #[serde(default)]
+    pub verify: Level,
+    /// A snapshot that is not taken by then has failed.
+    #[serde(default = "Aof2SnapshotSpec::active_deadline")]
+    pub active_deadline: Duration,
+}
+
+impl Aof2SnapshotSpec {
+    pub fn active_deadline() -> Duration {
+        Duration::from_mins(60)
+    }
+}
+
+/// A cluster of this namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClusterRef {
+    #[schemars(length(min = 1, max = 40))]
+    pub name: String,
+}
+
+/// Whether records beyond the sealed segments are sealed first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Seal {
+    #[default]
+    IfDirty,
+    Never,
+}
+
+/// L0: every object is there with its size and checksum. L1: replaying the manifest gives the catalogue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Level {
+    L0,
+    #[default]
+    L1,
+}
+
+impl Level {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::L0 => "L0",
+            Self::L1 => "L1",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Aof2SnapshotStatus {
+    #[serde(default)]
+    #[schemars(range(min = 0, max = schema::MAX_INTEGER))]
+    pub observed_generation: i64,
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub streams_total: i64,
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub streams_done: i64,
+    /// Failed ones first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub streams: Vec<SnapshotStream>,
+    /// Of the object that lists every stream.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub index_key: String,
+    #[serde(default)]
+    pub timing: Timing,
+    #[serde(default)]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotStream {
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// That owns the stream.
+    #[schemars(length(max = 63))]
+    pub pod: String,
+    #[serde(
+        default,
+        rename = "snapshotID",
+        skip_serializing_if = "String::is_empty"
+    )]
+    #[schemars(length(max = 20))]
+    pub snapshot_id: String,
+    #[serde(default)]
+    #[schemars(range(min = 0, max = schema::MAX_INTEGER))]
+    pub chunk_index: i64,
+    #[serde(default)]
+    #[schemars(range(min = 0, max = schema::MAX_INTEGER))]
+    pub chunk_offset: i64,
+    #[serde(default)]
+    #[schemars(range(min = 0, max = schema::MAX_INTEGER))]
+    pub durable_sequence: i64,
+    #[serde(default)]
+    #[schemars(range(min = 0, max = schema::MAX_INTEGER))]
+    pub uploaded_sequence: i64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub key: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 80))]
+    pub digest: String,
+    #[serde(default)]
+    #[schemars(range(min = 0, max = schema::MAX_INTEGER))]
+    pub bytes: i64,
+    /// Why it is not taken, or not verified.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 512))]
+    pub message: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Timing {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub started_at: Option<Time>,
+    /// Everything was in the bucket, index included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub completed_at: Option<Time>,
+    /// When the verdict became what it is; later checks that find the same write nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub verified_at: Option<Time>,
+}
+
+names! {
+    pub enum SnapshotCondition {
+        /// Unknown while it is taken.
+        Succeeded,
+        /// Absent before it succeeded.
+        Verified,
+    }
+}
+
+names! {
+    pub enum SnapshotReason {
+        Running,
+        Taken,
+        NoTier2,
+        ClusterNotFound,
+        StreamNotFound,
+        NodeUnreachable,
+        Tier2Unreachable,
+        StreamFailed,
+        DeadlineExceeded,
+        ReadBack,
+        Verifying,
+        ObjectMissing,
+        Damaged,
+    }
+}
+
+/// `spec.snapshots` of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(between("verifyInterval", "5s", "168h"))
+        .message("spec.snapshots.verifyInterval must lie between 5s and 168h")
+        .field_path(".verifyInterval")
+)]
+pub struct Snapshots {
+    /// How often the newest snapshots are read back from the bucket.
+    #[serde(default = "Snapshots::verify_interval")]
+    pub verify_interval: Duration,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub schedules: Vec<Schedule>,
+}
+
+impl Snapshots {
+    fn verify_interval() -> Duration {
+        Duration::from_mins(60)
+    }
+}
+
+impl Default for Snapshots {
+    fn default() -> Self {
+        Self {
+            verify_interval: Self::verify_interval(),
+            schedules: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.startingDeadline) || (duration(self.startingDeadline) >= duration('1m') && duration(self.startingDeadline) <= duration('24h'))")
+        .message("spec.snapshots.schedules[].startingDeadline must lie between 1m and 24h")
+        .field_path(".startingDeadline")
+)]
+pub struct Schedule {
+    /// Part of the names of its snapshots.
+    #[schemars(length(min = 1, max = 20), regex(pattern = r"^[a-z0-9]{1,20}$"))]
+    pub name: String,
+    /// Cron with five fields: minute, hour, day of month, month, day of week.
+    #[schemars(length(min = 1, max = 128))]
+    pub schedule: String,
+    /// A name of the IANA database, such as Europe/Berlin.
+    #[serde(default = "Schedule::time_zone")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
+    /// A slot that could not begin so long after its time is missed.
+    #[serde(default = "Schedule::starting_deadline")]
+    pub starting_deadline: Duration,
+    #[serde(default)]
+    pub seal: Seal,
+    #[serde(default)]
+    pub verify: Level,
+}
+
+impl Schedule {
+    fn time_zone() -> String {
+        "Etc/UTC".to_owned()
+    }
+
+    fn starting_deadline() -> Duration {
+        Duration::from_mins(10)
+    }
+}
+
+/// `status.snapshots` of a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotsStatus {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub schedules: Vec<ScheduleStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_verified: Option<LastVerified>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleStatus {
+    #[schemars(length(max = 20))]
+    pub name: String,
+    /// The slot that was begun last; for a new schedule, when it was seen first.
+    #[schemars(schema_with = "schema::time")]
+    pub last_slot: Time,
+    /// Slots that never began.
+    #[schemars(range(min = 0, max = schema::MAX_INTEGER))]
+    pub missed: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LastVerified {
+    #[schemars(length(max = 253))]
+    pub name: String,
+    #[schemars(length(max = 8))]
+    pub level: String,
+    #[schemars(schema_with = "schema::time")]
+    pub at: Time,
+}

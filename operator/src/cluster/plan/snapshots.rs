@@ -1,0 +1,248 @@
+//! Schedules of snapshots, and what the snapshots say about the cluster.
+
+use aof2_crds::snapshot::{
+    Aof2Snapshot, Aof2SnapshotSpec, ClusterRef, LastVerified, Schedule, ScheduleStatus,
+    SnapshotsStatus,
+};
+use aof2_crds::{ConditionReason as Reason, labels};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::ResourceExt;
+
+use super::Draft;
+use crate::cluster::{
+    action::Action,
+    build::Owner,
+    facts::{Observed, SnapshotFacts},
+    names,
+};
+use crate::snapshot::schedule::{Calendar, Due, Last, due, slot_name};
+
+/// Snapshots of one schedule that are kept; what lies in the bucket stays.
+const KEPT: usize = 48;
+/// One made by hand counts for so long.
+const BY_HAND: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// What conditions say about snapshots.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Health {
+    /// `None`: no schedule runs.
+    pub current: Option<(bool, Reason, String)>,
+    /// `None`: there is no snapshot to judge.
+    pub verified: Option<(bool, Reason, String)>,
+}
+
+pub fn plan(observed: &Observed, owner: &Owner, draft: &mut Draft) {
+    let spec = &observed.cluster.spec.snapshots;
+    let before = observed
+        .cluster
+        .status
+        .as_ref()
+        .and_then(|status| status.snapshots.clone())
+        .unwrap_or_default();
+    let mut status = SnapshotsStatus::default();
+    let mut overdue = Vec::new();
+    let mut is_any_running = false;
+    for schedule in &spec.schedules {
+        let known = before
+            .schedules
+            .iter()
+            .find(|known| known.name == schedule.name);
+        let calendar = match Calendar::of(schedule) {
+            Ok(calendar) => calendar,
+            Err(message) => {
+                draft.schedule_error.get_or_insert(message);
+                status.schedules.extend(known.cloned());
+                continue;
+            }
+        };
+        if schedule.suspend {
+            // Slots while it is suspended are not missed: it begins anew afterwards.
+            continue;
+        }
+        is_any_running = true;
+        let of_schedule: Vec<&SnapshotFacts> = observed
+            .snapshots
+            .iter()
+            .filter(|snapshot| snapshot.schedule.as_deref() == Some(&schedule.name))
+            .collect();
+        let found = look(observed, schedule, known, &calendar, &of_schedule);
+        if let Some(slot) = found.create {
+            draft.actions.push(Action::CreateSnapshot(Box::new(snapshot(
+                owner, schedule, slot,
+            ))));
+        }
+        draft.wake(found.next);
+        overdue.extend(
+            overdue_since(&calendar, &found, &of_schedule, observed.now).map(|since| {
+                format!(
+                    "schedule {} has no succeeded snapshot since {since}",
+                    schedule.name
+                )
+            }),
+        );
+        status.schedules.push(ScheduleStatus {
+            name: schedule.name.clone(),
+            last_slot: Time(found.last.slot),
+            missed: found.last.missed,
+        });
+        remove_old(owner, &of_schedule, draft);
+    }
+    status.last_verified = last_verified(&observed.snapshots).or(before.last_verified);
+    draft.snapshot_health = Health {
+        current: is_any_running.then(|| match overdue.first() {
+            None => (
+                true,
+                Reason::Current,
+                "every schedule has its snapshots".to_owned(),
+            ),
+            Some(first) => (false, Reason::SnapshotOverdue, first.clone()),
+        }),
+        verified: verified(observed),
+    };
+    draft.snapshots = (status != SnapshotsStatus::default()).then_some(status);
+}
+
+fn look(
+    observed: &Observed,
+    schedule: &Schedule,
+    known: Option<&ScheduleStatus>,
+    calendar: &Calendar,
+    of_schedule: &[&SnapshotFacts],
+) -> Due {
+    let name = observed.cluster.name_any();
+    let last = known.map(|known| Last {
+        slot: known.last_slot.0,
+        missed: known.missed,
+    });
+    let deadline = SignedDuration::try_from(schedule.starting_deadline.as_std())
+        .unwrap_or(SignedDuration::MAX);
+    let is_running = of_schedule
+        .iter()
+        .any(|snapshot| snapshot.succeeded.is_none());
+    let is_there = |slot: Timestamp| {
+        let name = names::snapshot(&name, &schedule.name, &slot_name(slot));
+        of_schedule.iter().any(|snapshot| snapshot.name == name)
+    };
+    due(calendar, last, deadline, is_running, is_there, observed.now)
+}
+
+/// The slot before the last one has no success either, so that one slot may be under way.
+fn overdue_since(
+    calendar: &Calendar,
+    found: &Due,
+    of_schedule: &[&SnapshotFacts],
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let last = calendar.before(now)?;
+    let before = calendar.before(last)?;
+    let newest = of_schedule
+        .iter()
+        .filter(|snapshot| snapshot.succeeded == Some(true))
+        .map(|snapshot| snapshot.created_at)
+        .max();
+    match newest {
+        Some(newest) if newest >= before => None,
+        Some(newest) => Some(newest),
+        // A schedule that was just made has nothing to be late with.
+        None if found.last.missed == 0 && of_schedule.len() < 2 => None,
+        None => Some(before),
+    }
+}
+
+fn snapshot(owner: &Owner, schedule: &Schedule, slot: Timestamp) -> Aof2Snapshot {
+    let slot = slot_name(slot);
+    let labels = [
+        (labels::APP_NAME, names::APP),
+        (labels::CLUSTER, owner.name.as_str()),
+        (labels::SCHEDULE, schedule.name.as_str()),
+        (labels::SLOT, slot.as_str()),
+    ];
+    Aof2Snapshot {
+        metadata: ObjectMeta {
+            name: Some(names::snapshot(&owner.name, &schedule.name, &slot)),
+            namespace: Some(owner.namespace.clone()),
+            labels: Some(
+                labels
+                    .into_iter()
+                    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                    .collect(),
+            ),
+            ..ObjectMeta::default()
+        },
+        spec: Aof2SnapshotSpec {
+            cluster_ref: ClusterRef {
+                name: owner.name.clone(),
+            },
+            streams: Vec::new(),
+            seal: schedule.seal,
+            verify: schedule.verify,
+            active_deadline: Aof2SnapshotSpec::active_deadline(),
+        },
+        status: None,
+    }
+}
+
+fn remove_old(owner: &Owner, of_schedule: &[&SnapshotFacts], draft: &mut Draft) {
+    let mut ended: Vec<&&SnapshotFacts> = of_schedule
+        .iter()
+        .filter(|snapshot| snapshot.succeeded.is_some())
+        .collect();
+    // Names end with the slot, so that their order is that of time.
+    ended.sort_by(|one, other| other.name.cmp(&one.name));
+    for old in ended.into_iter().skip(KEPT) {
+        draft.actions.push(Action::RemoveSnapshot {
+            namespace: owner.namespace.clone(),
+            name: old.name.clone(),
+            uid: old.uid.clone(),
+        });
+    }
+}
+
+fn last_verified(snapshots: &[SnapshotFacts]) -> Option<LastVerified> {
+    let newest = snapshots
+        .iter()
+        .filter(|snapshot| snapshot.verified == Some(true))
+        .max_by_key(|snapshot| (snapshot.verified_at, &snapshot.name))?;
+    Some(LastVerified {
+        name: newest.name.clone(),
+        level: newest.level.to_owned(),
+        at: Time(newest.verified_at?),
+    })
+}
+
+/// Of the newest of each schedule, and of those made by hand lately.
+fn verified(observed: &Observed) -> Option<(bool, Reason, String)> {
+    let counts = |snapshot: &&SnapshotFacts| match &snapshot.schedule {
+        None => observed.now.duration_since(snapshot.created_at) < BY_HAND,
+        Some(schedule) => !observed.snapshots.iter().any(|other| {
+            other.schedule.as_ref() == Some(schedule)
+                && other.verified.is_some()
+                && other.name > snapshot.name
+        }),
+    };
+    let judged: Vec<&SnapshotFacts> = observed
+        .snapshots
+        .iter()
+        .filter(|snapshot| snapshot.verified.is_some())
+        .filter(counts)
+        .collect();
+    if judged.is_empty() {
+        return None;
+    }
+    let bad = judged
+        .iter()
+        .find(|snapshot| snapshot.verified == Some(false));
+    Some(match bad {
+        Some(bad) => (
+            false,
+            Reason::VerificationFailed,
+            format!("{}: {}", bad.name, bad.message),
+        ),
+        None => (
+            true,
+            Reason::Verified,
+            "the newest snapshots read back as they were taken".to_owned(),
+        ),
+    })
+}

@@ -1,0 +1,83 @@
+//! The verbs, to the engines that answer.
+
+use std::collections::BTreeMap;
+
+use aof2_admin_api::client::Client as EngineClient;
+use aof2_admin_api::{SnapshotLevel, SnapshotSeal};
+use aof2_crds::snapshot::{Level, Seal};
+use futures::{StreamExt, stream};
+
+use super::facts::Facts;
+use super::step::{Action, Done};
+
+/// Verbs on their way at once.
+const AT_ONCE: usize = 16;
+
+pub async fn apply(
+    facts: &Facts,
+    request: &str,
+    engines: &BTreeMap<String, EngineClient>,
+    actions: Vec<Action>,
+) -> Done {
+    let mut done = Done::default();
+    let seal = match facts.spec.seal {
+        Seal::IfDirty => SnapshotSeal::IfDirty,
+        Seal::Never => SnapshotSeal::Never,
+    };
+    let level = match facts.spec.verify {
+        Level::L0 => SnapshotLevel::L0,
+        Level::L1 => SnapshotLevel::L1,
+    };
+    let mut begin = Vec::new();
+    for action in actions {
+        match action {
+            Action::Begin { pod, stream } => begin.push((pod, stream)),
+            Action::PutIndex(index) => {
+                let Some(engine) = engines.values().next() else {
+                    done.index = Some(Err("no engine answers".to_owned()));
+                    continue;
+                };
+                done.index = Some(
+                    engine
+                        .put_snapshot_index(&index)
+                        .await
+                        .map(|report| report.key)
+                        .map_err(|error| error.to_string()),
+                );
+            }
+            Action::Verify(targets) => {
+                let verdicts = stream::iter(targets)
+                    .map(async |(stream, id, owner)| {
+                        // Rather one that did not take it: a second pair of eyes.
+                        let engine = engines
+                            .iter()
+                            .find(|(pod, _)| **pod != owner)
+                            .or_else(|| engines.iter().next());
+                        let verdict = match engine {
+                            Some((_, engine)) => engine
+                                .verify_snapshot(&stream, &id, level)
+                                .await
+                                .map_err(|error| error.to_string()),
+                            None => Err("no engine answers".to_owned()),
+                        };
+                        (stream, verdict)
+                    })
+                    .buffer_unordered(AT_ONCE)
+                    .collect()
+                    .await;
+                done.verdicts = Some(verdicts);
+            }
+        }
+    }
+    // What an engine refuses here it says again in its report, or at the next try.
+    stream::iter(begin)
+        .for_each_concurrent(AT_ONCE, async |(pod, name)| {
+            if let Some(engine) = engines.get(&pod)
+                && let Err(error) = engine.snapshot(&name, request, seal).await
+            {
+                tracing::warn!(pod, stream = name, %error, "snapshot");
+            }
+        })
+        .await;
+    done
+}

@@ -1,0 +1,240 @@
+//! The queue of snapshots: who is looked at, and when.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aof2_crds::snapshot::SnapshotCondition as Kind;
+use aof2_crds::{Aof2Snapshot, Aof2SnapshotStatus, labels};
+use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{Action as Requeue, Config};
+use kube::runtime::{Controller, watcher};
+use kube::{Api, ResourceExt};
+use parking_lot::Mutex;
+
+use super::observe::{self, Observed};
+use super::step::{conclude, condition, step};
+use super::{Step, apply};
+use crate::args::Scope;
+use crate::kube::{CallError, Notice, bounded};
+use crate::runtime::client::CALL_TIMEOUT;
+use crate::runtime::context::Context;
+
+type Guarded = DeserializeGuard<Aof2Snapshot>;
+
+const DEBOUNCE: Duration = Duration::from_millis(200);
+const AFTER_FAILURE: Duration = Duration::from_secs(10);
+/// One made by hand is read back for so long.
+const BY_HAND: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+struct Shared {
+    context: Arc<Context>,
+    /// When each snapshot was read back last, by uid.
+    passes: Mutex<HashMap<String, Timestamp>>,
+}
+
+/// Runs until `stop`.
+pub async fn run(
+    context: Arc<Context>,
+    scope: &Scope,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let api: Api<Guarded> = match scope {
+        Scope::All => Api::all(context.reader.clone()),
+        Scope::Namespace(namespace) => Api::namespaced(context.reader.clone(), namespace),
+    };
+    let shared = Arc::new(Shared {
+        context,
+        passes: Mutex::default(),
+    });
+    Controller::new(api, watcher::Config::default())
+        .with_config(Config::default().debounce(DEBOUNCE).concurrency(8))
+        .graceful_shutdown_on(stop)
+        .run(reconcile, after_failure, shared)
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                tracing::debug!(%error, "queue of snapshots");
+            }
+        })
+        .await;
+}
+
+async fn reconcile(snapshot: Arc<Guarded>, shared: Arc<Shared>) -> Result<Requeue, CallError> {
+    let snapshot = match &snapshot.0 {
+        Ok(snapshot) => snapshot,
+        Err(invalid) => {
+            tracing::error!(snapshot = snapshot.name_any(), error = %invalid.error, "does not read as an Aof2Snapshot; left alone");
+            return Ok(Requeue::await_change());
+        }
+    };
+    Ok(look(&shared, snapshot)
+        .await?
+        .map_or_else(Requeue::await_change, |next| {
+            Requeue::requeue(Duration::try_from(next).unwrap_or(DEBOUNCE))
+        }))
+}
+
+async fn look(
+    shared: &Shared,
+    snapshot: &Aof2Snapshot,
+) -> Result<Option<SignedDuration>, CallError> {
+    let context = &shared.context;
+    // Live: what the watch holds may be older than what was written last.
+    let namespace = snapshot.namespace().unwrap_or_default();
+    let api: Api<Aof2Snapshot> = Api::namespaced(context.reader.clone(), &namespace);
+    let key = (
+        "Aof2Snapshot".to_owned(),
+        namespace.clone(),
+        snapshot.name_any(),
+    );
+    let Some(snapshot) = bounded("get", &key, CALL_TIMEOUT, api.get_opt(&key.2))
+        .await?
+        .filter(|snapshot| snapshot.metadata.deletion_timestamp.is_none())
+    else {
+        let uid = snapshot.uid().unwrap_or_default();
+        shared.passes.lock().remove(&uid);
+        return Ok(None);
+    };
+    let uid = snapshot.uid().unwrap_or_default();
+    let before = snapshot.status.clone().unwrap_or_default();
+    let has_succeeded =
+        condition(&before, Kind::Succeeded).is_some_and(|condition| condition.status == "True");
+    if condition(&before, Kind::Succeeded).is_some_and(|condition| condition.status == "False") {
+        return Ok(None);
+    }
+    if has_succeeded && !is_read_back(&api, &snapshot).await? {
+        return Ok(None);
+    }
+    let now = Timestamp::now();
+    let last = shared.passes.lock().get(&uid).copied();
+    let interval = verify_interval(context, &snapshot).await?;
+    // A little early is on time: a requeue may come a moment before.
+    let due = last
+        .is_none_or(|last| now.duration_since(last) >= interval - SignedDuration::from_millis(500));
+    if has_succeeded && !due {
+        let left = last.map_or(interval, |last| interval - now.duration_since(last));
+        return Ok(Some(left.max(SignedDuration::from_secs(1))));
+    }
+    let Observed { facts, engines } = observe::observe(context, &snapshot, due).await?;
+    let Step {
+        status,
+        actions,
+        next_look,
+    } = step(&before, &facts, now);
+    let written = record(context, &snapshot, &before, &status).await?;
+    let is_under_way = !has_succeeded;
+    let done = apply::apply(&facts, &uid, &engines, actions).await;
+    let is_known = done
+        .verdicts
+        .as_ref()
+        .is_some_and(|verdicts| verdicts.values().all(Result::is_ok));
+    if is_known {
+        shared.passes.lock().insert(uid, now);
+    }
+    let after = conclude(status.clone(), &facts, &done, Timestamp::now());
+    record(context, &written, &status, &after).await?;
+    Ok(match (is_under_way, done.verdicts.is_some() && !is_known) {
+        // Something moved, or nobody could say: soon again.
+        (true, _) | (_, true) => Some(
+            next_look
+                .unwrap_or(SignedDuration::from_secs(2))
+                .min(SignedDuration::from_secs(5)),
+        ),
+        (false, false) => next_look,
+    })
+}
+
+async fn verify_interval(
+    context: &Context,
+    snapshot: &Aof2Snapshot,
+) -> Result<SignedDuration, CallError> {
+    let namespace = snapshot.namespace().unwrap_or_default();
+    let name = &snapshot.spec.cluster_ref.name;
+    let clusters: Api<aof2_crds::Aof2Cluster> = Api::namespaced(context.reader.clone(), &namespace);
+    let key = ("Aof2Cluster".to_owned(), namespace, name.clone());
+    let cluster = bounded("get", &key, CALL_TIMEOUT, clusters.get_opt(name)).await?;
+    let interval = cluster.map(|cluster| cluster.spec.snapshots.verify_interval.as_std());
+    Ok(interval
+        .and_then(|interval| SignedDuration::try_from(interval).ok())
+        .unwrap_or(SignedDuration::from_hours(1)))
+}
+
+/// The newest of each schedule, and those made by hand in the last days.
+async fn is_read_back(api: &Api<Aof2Snapshot>, snapshot: &Aof2Snapshot) -> Result<bool, CallError> {
+    let Some(schedule) = snapshot.labels().get(labels::SCHEDULE) else {
+        let age = snapshot
+            .creation_timestamp()
+            .map(|at| Timestamp::now().duration_since(at.0));
+        return Ok(age.is_none_or(|age| age < BY_HAND));
+    };
+    let selector = format!(
+        "{}={},{}={schedule}",
+        labels::CLUSTER,
+        snapshot.spec.cluster_ref.name,
+        labels::SCHEDULE
+    );
+    let params = kube::api::ListParams::default().labels(&selector);
+    let key = (
+        "Aof2Snapshot".to_owned(),
+        snapshot.namespace().unwrap_or_default(),
+        schedule.clone(),
+    );
+    let list = bounded("list", &key, CALL_TIMEOUT, api.list(&params)).await?;
+    let newest = list
+        .items
+        .iter()
+        .filter(|other| {
+            other.status.as_ref().is_some_and(|status| {
+                condition(status, Kind::Succeeded).is_some_and(|found| found.status == "True")
+            })
+        })
+        .map(ResourceExt::name_any)
+        .max();
+    Ok(newest.is_none_or(|newest| newest == snapshot.name_any()))
+}
+
+/// Writes what differs, and tells what a person would want to know.
+async fn record(
+    context: &Context,
+    snapshot: &Aof2Snapshot,
+    before: &Aof2SnapshotStatus,
+    status: &Aof2SnapshotStatus,
+) -> Result<Aof2Snapshot, CallError> {
+    let Some(written) = context.door.write_snapshot_status(snapshot, status).await? else {
+        return Ok(snapshot.clone());
+    };
+    for condition in &status.conditions {
+        let known = before
+            .conditions
+            .iter()
+            .find(|known| known.type_ == condition.type_);
+        if condition.status == "Unknown"
+            || known.is_some_and(|known| known.status == condition.status)
+        {
+            continue;
+        }
+        let notice = Notice {
+            is_warning: condition.status == "False",
+            reason: condition.reason.clone(),
+            message: format!(
+                "{}={}: {}",
+                condition.type_, condition.status, condition.message
+            ),
+        };
+        context.door.tell(&written, &notice).await;
+    }
+    Ok(written)
+}
+
+fn after_failure(snapshot: Arc<Guarded>, error: &CallError, _: Arc<Shared>) -> Requeue {
+    if !error.is_conflict() {
+        tracing::warn!(
+            snapshot = snapshot.name_any(),
+            error = error.describe(),
+            "a look failed"
+        );
+    }
+    Requeue::requeue(AFTER_FAILURE)
+}

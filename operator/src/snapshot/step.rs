@@ -1,0 +1,593 @@
+//! The steps of a snapshot: begin each stream, wait for all, write the index, read everything back.
+
+use std::collections::BTreeMap;
+
+use aof2_admin_api::{SnapshotIndex, SnapshotPhase, SnapshotReport, SnapshotVerdict};
+use aof2_crds::snapshot::{
+    Aof2SnapshotStatus, MAX_STREAMS, SnapshotCondition as Kind, SnapshotReason as Reason,
+    SnapshotStream,
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::facts::{ClusterFacts, Facts};
+
+/// Sessions begun in one look and pod; an engine bounds what it does at once itself.
+const BEGUN_AT_ONCE: usize = 64;
+/// A cluster may be applied after its snapshot.
+const CLUSTER_GRACE: SignedDuration = SignedDuration::from_secs(30);
+/// While something is under way.
+const SOON: SignedDuration = SignedDuration::from_secs(2);
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    pub status: Aof2SnapshotStatus,
+    pub actions: Vec<Action>,
+    /// `None`: at the next change.
+    pub next_look: Option<SignedDuration>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    Begin {
+        pod: String,
+        stream: String,
+    },
+    PutIndex(SnapshotIndex),
+    /// Stream, snapshot and the pod that owns the stream.
+    Verify(Vec<(String, String, String)>),
+}
+
+/// What the actions brought.
+#[derive(Clone, Debug, Default)]
+pub struct Done {
+    /// Key of the index, or why it was not written.
+    pub index: Option<Result<String, String>>,
+    /// By stream; an error: nobody could say.
+    pub verdicts: Option<BTreeMap<String, Result<SnapshotVerdict, String>>>,
+}
+
+pub fn step(before: &Aof2SnapshotStatus, facts: &Facts, now: Timestamp) -> Step {
+    let mut status = before.clone();
+    status.observed_generation = facts.generation;
+    match condition(before, Kind::Succeeded).map(|condition| condition.status.as_str()) {
+        Some("False") => ended(status),
+        Some("True") => verified(status, facts),
+        Some(_) | None => running(status, facts, now),
+    }
+}
+
+fn ended(status: Aof2SnapshotStatus) -> Step {
+    Step {
+        status,
+        actions: Vec::new(),
+        next_look: None,
+    }
+}
+
+fn running(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timestamp) -> Step {
+    let started = status.timing.started_at.get_or_insert(Time(now)).0;
+    let Some(cluster) = &facts.cluster else {
+        let message = format!(
+            "there is no Aof2Cluster {} in this namespace; make it, or make a snapshot of another one",
+            facts.spec.cluster_ref.name
+        );
+        if now.duration_since(facts.created_at) > CLUSTER_GRACE {
+            say(
+                &mut status,
+                Kind::Succeeded,
+                "False",
+                Reason::ClusterNotFound,
+                message,
+                now,
+            );
+            return ended(status);
+        }
+        say(
+            &mut status,
+            Kind::Succeeded,
+            "Unknown",
+            Reason::ClusterNotFound,
+            message,
+            now,
+        );
+        return soon(status, Vec::new());
+    };
+    if !cluster.has_tier2 {
+        let message = format!(
+            "{} has no spec.tier2: a snapshot lies in a bucket",
+            facts.spec.cluster_ref.name
+        );
+        say(
+            &mut status,
+            Kind::Succeeded,
+            "False",
+            Reason::NoTier2,
+            message,
+            now,
+        );
+        return ended(status);
+    }
+    let mut look = Look::of(facts);
+    look.fill(&mut status);
+    if look.unreachable.is_empty()
+        && let Some(missing) = look.missing.first()
+    {
+        let message = format!(
+            "stream {missing} of spec.streams lives in no pod of {}",
+            facts.spec.cluster_ref.name
+        );
+        say(
+            &mut status,
+            Kind::Succeeded,
+            "False",
+            Reason::StreamNotFound,
+            message,
+            now,
+        );
+        return ended(status);
+    }
+    if look.is_complete() {
+        let message = format!(
+            "{} streams are in the bucket; the index is written",
+            look.total()
+        );
+        say(
+            &mut status,
+            Kind::Succeeded,
+            "Unknown",
+            Reason::Running,
+            message,
+            now,
+        );
+        let index = index(facts, cluster, &look);
+        return soon(status, vec![Action::PutIndex(index)]);
+    }
+    let (reason, message) = look.what_is_missing();
+    let deadline = SignedDuration::try_from(facts.spec.active_deadline.as_std())
+        .unwrap_or(SignedDuration::MAX);
+    if now.duration_since(started) >= deadline {
+        let message = format!(
+            "not taken within spec.activeDeadline of {}: {message}",
+            facts.spec.active_deadline
+        );
+        say(&mut status, Kind::Succeeded, "False", reason, message, now);
+        return ended(status);
+    }
+    // A session that ended badly is not begun again by the same request: the rest is not waited for.
+    if look.unreachable.is_empty()
+        && look.waiting.is_empty()
+        && let Some((_, report)) = look.failed.first()
+    {
+        let message = format!("{}: {}", report.stream, failure_of(report));
+        say(
+            &mut status,
+            Kind::Succeeded,
+            "False",
+            Reason::StreamFailed,
+            message,
+            now,
+        );
+        return ended(status);
+    }
+    say(
+        &mut status,
+        Kind::Succeeded,
+        "Unknown",
+        Reason::Running,
+        message,
+        now,
+    );
+    let actions = std::mem::take(&mut look.begin);
+    soon(status, actions)
+}
+
+fn verified(mut status: Aof2SnapshotStatus, facts: &Facts) -> Step {
+    let known = condition(&status, Kind::Verified).map(|condition| condition.status.clone());
+    let interval = facts
+        .cluster
+        .as_ref()
+        .map_or(SignedDuration::from_hours(1), |cluster| {
+            cluster.verify_interval
+        });
+    if !facts.is_verification_due && known.as_deref().is_some_and(|known| known != "Unknown") {
+        return Step {
+            status,
+            actions: Vec::new(),
+            next_look: Some(interval),
+        };
+    }
+    let look = Look::of(facts);
+    // What the engines list, or, where they do not, what status names.
+    let mut targets: BTreeMap<String, (String, String)> = status
+        .streams
+        .iter()
+        .map(|stream| {
+            (
+                stream.name.clone(),
+                (stream.snapshot_id.clone(), stream.pod.clone()),
+            )
+        })
+        .collect();
+    targets.extend(look.done.iter().map(|(pod, report)| {
+        (
+            report.stream.clone(),
+            (report.snapshot_id.clone(), (*pod).to_owned()),
+        )
+    }));
+    if known.is_none() {
+        let message = "every stream is read back from the bucket".to_owned();
+        // The time of a transition is that of the snapshot's end, which is now as good as.
+        let at = status
+            .timing
+            .completed_at
+            .as_ref()
+            .map_or(Timestamp::UNIX_EPOCH, |at| at.0);
+        say(
+            &mut status,
+            Kind::Verified,
+            "Unknown",
+            Reason::Verifying,
+            message,
+            at,
+        );
+    }
+    let targets = targets
+        .into_iter()
+        .map(|(stream, (id, pod))| (stream, id, pod))
+        .collect();
+    Step {
+        status,
+        actions: vec![Action::Verify(targets)],
+        next_look: Some(interval),
+    }
+}
+
+/// Status after the actions.
+pub fn conclude(
+    mut status: Aof2SnapshotStatus,
+    facts: &Facts,
+    done: &Done,
+    now: Timestamp,
+) -> Aof2SnapshotStatus {
+    match &done.index {
+        None => {}
+        Some(Ok(key)) => {
+            status.index_key.clone_from(key);
+            status.timing.completed_at = Some(Time(now));
+            let message = format!("{} streams are in the bucket", status.streams_total);
+            say(
+                &mut status,
+                Kind::Succeeded,
+                "True",
+                Reason::Taken,
+                message,
+                now,
+            );
+        }
+        Some(Err(error)) => {
+            let message = format!("the index is not written yet: {error}");
+            say(
+                &mut status,
+                Kind::Succeeded,
+                "Unknown",
+                Reason::Running,
+                message,
+                now,
+            );
+        }
+    }
+    if let Some(verdicts) = &done.verdicts {
+        judge(&mut status, facts, verdicts, now);
+    }
+    status
+}
+
+fn judge(
+    status: &mut Aof2SnapshotStatus,
+    facts: &Facts,
+    verdicts: &BTreeMap<String, Result<SnapshotVerdict, String>>,
+    now: Timestamp,
+) {
+    let bad: Vec<&SnapshotVerdict> = verdicts
+        .values()
+        .filter_map(|verdict| verdict.as_ref().ok())
+        .filter(|verdict| !verdict.verified)
+        .collect();
+    if let Some(first) = bad.first() {
+        let reason = match first.reason.as_deref() {
+            Some("ObjectMissing") => Reason::ObjectMissing,
+            Some(_) | None => Reason::Damaged,
+        };
+        let why = first
+            .message
+            .clone()
+            .unwrap_or_else(|| first.missing.join(", "));
+        let more = match bad.len() {
+            1 => String::new(),
+            count => format!(" (and {} streams more)", count - 1),
+        };
+        for stream in &mut status.streams {
+            let verdict = bad.iter().find(|verdict| verdict.stream == stream.name);
+            stream.message = verdict.map_or_else(String::new, |verdict| {
+                bounded(verdict.message.as_deref().unwrap_or_default(), 512)
+            });
+        }
+        status
+            .streams
+            .sort_by_key(|stream| stream.message.is_empty());
+        let message = format!("{}: {why}{more}", first.stream);
+        if !is(status, Kind::Verified, "False") {
+            status.timing.verified_at = Some(Time(now));
+        }
+        say(status, Kind::Verified, "False", reason, message, now);
+        return;
+    }
+    let unknown = verdicts
+        .iter()
+        .find_map(|(stream, verdict)| Some((stream, verdict.as_ref().err()?)));
+    if let Some((stream, error)) = unknown {
+        // What was found before still stands: a bucket that is away has lost nothing yet.
+        if !is(status, Kind::Verified, "True") && !is(status, Kind::Verified, "False") {
+            let message = format!("{stream} could not be read back yet: {error}");
+            say(
+                status,
+                Kind::Verified,
+                "Unknown",
+                Reason::Verifying,
+                message,
+                now,
+            );
+        }
+        return;
+    }
+    if !is(status, Kind::Verified, "True") {
+        status.timing.verified_at = Some(Time(now));
+        for stream in &mut status.streams {
+            stream.message.clear();
+        }
+    }
+    let message = format!(
+        "{} streams read back at level {}",
+        verdicts.len(),
+        facts.spec.verify.as_str()
+    );
+    say(
+        status,
+        Kind::Verified,
+        "True",
+        Reason::ReadBack,
+        message,
+        now,
+    );
+}
+
+/// The streams of this look, sorted.
+struct Look<'a> {
+    unreachable: Vec<(&'a str, &'a str)>,
+    missing: Vec<&'a str>,
+    /// Pod and report.
+    done: Vec<(&'a str, &'a SnapshotReport)>,
+    failed: Vec<(&'a str, &'a SnapshotReport)>,
+    waiting: Vec<(&'a str, &'a str, Option<&'a SnapshotReport>)>,
+    begin: Vec<Action>,
+}
+
+impl<'a> Look<'a> {
+    fn of(facts: &'a Facts) -> Self {
+        let wanted = &facts.spec.streams;
+        let mut look = Self {
+            unreachable: Vec::new(),
+            missing: Vec::new(),
+            done: Vec::new(),
+            failed: Vec::new(),
+            waiting: Vec::new(),
+            begin: Vec::new(),
+        };
+        let mut seen = Vec::new();
+        for pod in &facts.pods {
+            let streams = match &pod.streams {
+                Ok(streams) => streams,
+                Err(why) => {
+                    look.unreachable.push((&pod.name, why));
+                    continue;
+                }
+            };
+            let mut begun = 0;
+            for stream in streams {
+                if !wanted.is_empty() && !wanted.contains(&stream.name) {
+                    continue;
+                }
+                seen.push(stream.name.as_str());
+                match &stream.report {
+                    Some(report) if report.phase == SnapshotPhase::Done => {
+                        look.done.push((&pod.name, report));
+                    }
+                    Some(report) if report.phase == SnapshotPhase::Failed => {
+                        look.failed.push((&pod.name, report));
+                    }
+                    report => look
+                        .waiting
+                        .push((&pod.name, &stream.name, report.as_ref())),
+                }
+                if stream.report.is_none() && begun < BEGUN_AT_ONCE {
+                    begun += 1;
+                    look.begin.push(Action::Begin {
+                        pod: pod.name.clone(),
+                        stream: stream.name.clone(),
+                    });
+                }
+            }
+        }
+        look.missing = wanted
+            .iter()
+            .map(String::as_str)
+            .filter(|stream| !seen.contains(stream))
+            .collect();
+        look
+    }
+
+    fn total(&self) -> usize {
+        self.done.len() + self.failed.len() + self.waiting.len()
+    }
+
+    fn is_complete(&self) -> bool {
+        self.unreachable.is_empty() && self.failed.is_empty() && self.waiting.is_empty()
+    }
+
+    /// In one line, with what the engine said last.
+    fn what_is_missing(&self) -> (Reason, String) {
+        if let Some((pod, why)) = self.unreachable.first() {
+            return (
+                Reason::NodeUnreachable,
+                format!(
+                    "the engine of {pod} does not answer, and its streams are not known: {why}"
+                ),
+            );
+        }
+        let done = format!("{} of {} streams are taken", self.done.len(), self.total());
+        let told = self
+            .waiting
+            .iter()
+            .find_map(|(pod, stream, report)| Some((pod, stream, (*report)?)))
+            .filter(|(_, _, report)| report.reason.is_some());
+        match told {
+            Some((pod, stream, report)) => {
+                let reason = match report.reason.as_deref() {
+                    Some("Tier2Unreachable") => Reason::Tier2Unreachable,
+                    Some(_) | None => Reason::DeadlineExceeded,
+                };
+                (
+                    reason,
+                    format!(
+                        "{done}; {stream} in {pod} waits since {}: {}",
+                        report.heartbeat,
+                        failure_of(report)
+                    ),
+                )
+            }
+            None => (Reason::DeadlineExceeded, done),
+        }
+    }
+
+    fn fill(&self, status: &mut Aof2SnapshotStatus) {
+        let total = self.total();
+        status.streams_total = i64::try_from(total).unwrap_or(i64::MAX);
+        // In steps of 5 percent where there are many: a thousand streams are no thousand writes.
+        let step = (total / 20).max(1);
+        let done = match self.is_complete() {
+            true => self.done.len(),
+            false => self.done.len() / step * step,
+        };
+        status.streams_done = i64::try_from(done).unwrap_or(i64::MAX);
+        let failed = self.failed.iter().map(|(pod, report)| SnapshotStream {
+            message: bounded(&failure_of(report), 512),
+            ..shown(pod, report)
+        });
+        let taken = self.done.iter().map(|(pod, report)| shown(pod, report));
+        // While it runs only failures are told stream by stream.
+        status.streams = match self.is_complete() {
+            true => taken.take(MAX_STREAMS).collect(),
+            false => failed.take(MAX_STREAMS).collect(),
+        };
+    }
+}
+
+fn shown(pod: &str, report: &SnapshotReport) -> SnapshotStream {
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    SnapshotStream {
+        name: report.stream.clone(),
+        pod: pod.to_owned(),
+        snapshot_id: report.snapshot_id.clone(),
+        chunk_index: number(report.chunk_index),
+        chunk_offset: number(report.chunk_offset),
+        durable_sequence: number(report.durable_sequence),
+        uploaded_sequence: number(report.uploaded_sequence),
+        key: report.key.clone(),
+        digest: report.digest.clone(),
+        bytes: number(report.bytes),
+        message: String::new(),
+    }
+}
+
+fn failure_of(report: &SnapshotReport) -> String {
+    format!(
+        "{}: {}",
+        report.reason.as_deref().unwrap_or("no reason"),
+        report
+            .message
+            .as_deref()
+            .unwrap_or("the engine does not say why")
+    )
+}
+
+/// The same bytes whenever it is made again: it is created once.
+fn index(facts: &Facts, cluster: &ClusterFacts, look: &Look<'_>) -> SnapshotIndex {
+    let completed_at = look
+        .done
+        .iter()
+        .filter_map(|(_, report)| report.completed_at.clone())
+        .max()
+        .unwrap_or_default();
+    SnapshotIndex {
+        name: facts.name.clone(),
+        cluster_id: cluster.cluster_id.clone(),
+        completed_at,
+        streams: look
+            .done
+            .iter()
+            .map(|(_, report)| (report.stream.clone(), (*report).clone()))
+            .collect(),
+    }
+}
+
+fn soon(status: Aof2SnapshotStatus, actions: Vec<Action>) -> Step {
+    Step {
+        status,
+        actions,
+        next_look: Some(SOON),
+    }
+}
+
+pub(super) fn condition(status: &Aof2SnapshotStatus, kind: Kind) -> Option<&Condition> {
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == kind.as_str())
+}
+
+fn is(status: &Aof2SnapshotStatus, kind: Kind, value: &str) -> bool {
+    condition(status, kind).is_some_and(|condition| condition.status == value)
+}
+
+fn say(
+    status: &mut Aof2SnapshotStatus,
+    kind: Kind,
+    value: &str,
+    reason: Reason,
+    message: String,
+    now: Timestamp,
+) {
+    let since = condition(status, kind)
+        .filter(|known| known.status == value)
+        .map_or(Time(now), |known| known.last_transition_time.clone());
+    let said = Condition {
+        type_: kind.as_str().to_owned(),
+        status: value.to_owned(),
+        reason: reason.as_str().to_owned(),
+        message: bounded(&message, 1024),
+        observed_generation: Some(status.observed_generation),
+        last_transition_time: since,
+    };
+    status
+        .conditions
+        .retain(|known| known.type_ != kind.as_str());
+    status.conditions.push(said);
+    status
+        .conditions
+        .sort_by(|one, other| one.type_.cmp(&other.type_));
+}
+
+fn bounded(text: &str, limit: usize) -> String {
+    text.chars().take(limit).collect()
+}

@@ -1,0 +1,380 @@
+//! The steps of a snapshot by their words, and against small clusters.
+
+use std::collections::BTreeMap;
+
+use aof2_admin_api::{SnapshotPhase, SnapshotReport, SnapshotVerdict};
+use aof2_crds::Aof2SnapshotStatus;
+use aof2_crds::snapshot::SnapshotCondition as Kind;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::step::condition;
+use super::*;
+
+fn start() -> Timestamp {
+    "2026-09-21T10:00:00Z".parse().unwrap()
+}
+
+fn report(stream: &str, phase: SnapshotPhase) -> SnapshotReport {
+    SnapshotReport {
+        stream: stream.into(),
+        snapshot_id: "4294967297".into(),
+        request: "uid".into(),
+        phase,
+        heartbeat: "2026-09-21T10:00:01Z".into(),
+        completed_at: Some("2026-09-21T10:00:05Z".into()),
+        key: format!("prod/snapshots/{stream}/4294967297.json"),
+        digest: "sha256:00".into(),
+        bytes: 7,
+        ..SnapshotReport::default()
+    }
+}
+
+/// Pods with streams; a session takes some looks.
+struct World {
+    pods: Vec<Result<Vec<(String, Option<SnapshotReport>)>, String>>,
+    /// Keeps sessions from ending, with what an engine says then.
+    tier2_down: bool,
+    lost: Vec<String>,
+    status: Aof2SnapshotStatus,
+    facts: Facts,
+    now: Timestamp,
+    begun: usize,
+    writes: usize,
+    largest: usize,
+}
+
+impl World {
+    fn new(pods: usize, streams: usize) -> Self {
+        let name = |pod: usize, stream: usize| format!("orders-{pod}-{stream}");
+        Self {
+            pods: (0..pods)
+                .map(|pod| {
+                    Ok((0..streams)
+                        .map(|stream| (name(pod, stream), None))
+                        .collect())
+                })
+                .collect(),
+            tier2_down: false,
+            lost: Vec::new(),
+            status: Aof2SnapshotStatus::default(),
+            facts: Facts {
+                name: "first".into(),
+                spec: serde_json::from_value(
+                    json!({"clusterRef": {"name": "orders"}, "activeDeadline": "10m"}),
+                )
+                .unwrap(),
+                created_at: start(),
+                generation: 1,
+                cluster: Some(ClusterFacts {
+                    cluster_id: "c".into(),
+                    has_tier2: true,
+                    verify_interval: SignedDuration::from_hours(1),
+                }),
+                pods: Vec::new(),
+                is_verification_due: true,
+            },
+            now: start(),
+            begun: 0,
+            writes: 0,
+            largest: 0,
+        }
+    }
+
+    fn look(&mut self) -> Step {
+        self.facts.pods = self
+            .pods
+            .iter()
+            .enumerate()
+            .map(|(ordinal, streams)| PodFacts {
+                name: format!("orders-{ordinal}"),
+                streams: streams.clone().map(|streams| {
+                    streams
+                        .into_iter()
+                        .map(|(name, report)| StreamFacts { name, report })
+                        .collect()
+                }),
+            })
+            .collect();
+        let before = self.status.clone();
+        let result = step(&self.status, &self.facts, self.now);
+        let mut done = Done::default();
+        // What was begun goes on by itself.
+        for streams in self.pods.iter_mut().flatten() {
+            for (_, report) in streams.iter_mut() {
+                if let Some(report) = report.as_mut().filter(|_| !self.tier2_down) {
+                    report.phase = SnapshotPhase::Done;
+                    (report.reason, report.message) = (None, None);
+                }
+            }
+        }
+        for action in &result.actions {
+            match action {
+                Action::Begin { pod, stream } => {
+                    self.begun += 1;
+                    let ordinal: usize = pod.trim_start_matches("orders-").parse().unwrap();
+                    let streams = self.pods[ordinal].as_mut().unwrap();
+                    let entry = streams.iter_mut().find(|(name, _)| name == stream).unwrap();
+                    let mut begun = report(stream, SnapshotPhase::Uploading);
+                    if self.tier2_down {
+                        begun.reason = Some("Tier2Unreachable".into());
+                        begun.message = Some("connection refused".into());
+                    }
+                    entry.1 = Some(begun);
+                }
+                Action::PutIndex(index) => {
+                    // Made again it has to have the same bytes.
+                    let latest = match index.streams.is_empty() {
+                        true => "",
+                        false => "2026-09-21T10:00:05Z",
+                    };
+                    assert_eq!(index.completed_at, latest);
+                    done.index = Some(Ok("prod/snapshots/_index/first.json".into()));
+                }
+                Action::Verify(targets) => {
+                    let verdict = |stream: &str| SnapshotVerdict {
+                        stream: stream.into(),
+                        verified: !self.lost.iter().any(|lost| lost == stream),
+                        reason: Some("ObjectMissing".into()),
+                        message: Some(format!(
+                            "prod/snapshots/{stream}/4294967297.json is missing"
+                        )),
+                        ..SnapshotVerdict::default()
+                    };
+                    let verdicts: BTreeMap<_, _> = targets
+                        .iter()
+                        .map(|(stream, _, _)| {
+                            let answer = match self.tier2_down {
+                                true => Err("the bucket does not answer".to_owned()),
+                                false => Ok(verdict(stream)),
+                            };
+                            (stream.clone(), answer)
+                        })
+                        .collect();
+                    done.verdicts = Some(verdicts);
+                }
+            }
+        }
+        self.status = conclude(result.status.clone(), &self.facts, &done, self.now);
+        self.writes += usize::from(self.status != before);
+        self.largest = self.largest.max(self.status.streams.len());
+        self.now = self.now.checked_add(SignedDuration::from_secs(2)).unwrap();
+        result
+    }
+
+    fn run(&mut self) {
+        for _ in 0..1000 {
+            self.look();
+            if self.said(Kind::Succeeded).0 == "False"
+                || matches!(self.said(Kind::Verified).0.as_str(), "True" | "False")
+            {
+                return;
+            }
+        }
+        panic!("no end: {:?}", self.status);
+    }
+
+    fn said(&self, kind: Kind) -> (String, String, String) {
+        condition(&self.status, kind).map_or_else(Default::default, |condition| {
+            (
+                condition.status.clone(),
+                condition.reason.clone(),
+                condition.message.clone(),
+            )
+        })
+    }
+}
+
+fn ends_with(world: &World, kind: Kind, status: &str, reason: &str, words: &str) {
+    let said = world.said(kind);
+    assert_eq!(
+        (said.0.as_str(), said.1.as_str()),
+        (status, reason),
+        "{said:?}"
+    );
+    assert!(said.2.contains(words), "{said:?}");
+}
+
+#[test]
+fn every_small_cluster_comes_to_a_verified_end() {
+    for pods in 1..=3 {
+        for streams in 0..=3 {
+            let mut world = World::new(pods, streams);
+            world.run();
+            ends_with(&world, Kind::Succeeded, "True", "Taken", "in the bucket");
+            ends_with(&world, Kind::Verified, "True", "ReadBack", "level L1");
+            assert_eq!(world.begun, pods * streams, "each stream once");
+            assert_eq!(world.status.streams_done, world.status.streams_total);
+            assert_eq!(world.status.index_key, "prod/snapshots/_index/first.json");
+        }
+    }
+}
+
+#[test]
+fn a_thousand_streams_are_begun_in_batches_and_told_in_few_writes() {
+    let mut world = World::new(4, 250);
+    world.run();
+    assert_eq!(
+        (world.status.streams_total, world.status.streams_done),
+        (1000, 1000)
+    );
+    assert_eq!(world.begun, 1000);
+    assert_eq!(world.largest, 32);
+    assert!(world.writes < 40, "{} writes", world.writes);
+}
+
+#[test]
+fn a_lost_object_is_named_and_an_unchanged_verdict_writes_nothing() {
+    let mut world = World::new(2, 2);
+    world.run();
+    let verified_at = world.status.timing.verified_at.clone();
+    let before = world.status.clone();
+    world.look();
+    assert_eq!(world.status, before, "found the same");
+    world.lost = vec!["orders-1-0".into()];
+    world.look();
+    ends_with(
+        &world,
+        Kind::Verified,
+        "False",
+        "ObjectMissing",
+        "prod/snapshots/orders-1-0/4294967297.json is missing",
+    );
+    assert_eq!(world.status.streams[0].name, "orders-1-0", "failed first");
+    assert_ne!(world.status.timing.verified_at, verified_at);
+    // A bucket that is away says nothing new.
+    let before = world.status.clone();
+    world.tier2_down = true;
+    world.look();
+    assert_eq!(world.status, before);
+    (world.tier2_down, world.lost) = (false, Vec::new());
+    world.look();
+    ends_with(&world, Kind::Verified, "True", "ReadBack", "4 streams");
+    assert!(
+        world
+            .status
+            .streams
+            .iter()
+            .all(|stream| stream.message.is_empty())
+    );
+}
+
+#[test]
+fn without_the_bucket_it_fails_at_its_deadline_with_what_the_engine_says() {
+    let mut world = World::new(1, 2);
+    world.tier2_down = true;
+    world.look();
+    world.look();
+    ends_with(
+        &world,
+        Kind::Succeeded,
+        "Unknown",
+        "Running",
+        "0 of 2 streams are taken",
+    );
+    world.run();
+    ends_with(
+        &world,
+        Kind::Succeeded,
+        "False",
+        "Tier2Unreachable",
+        "connection refused",
+    );
+    assert!(
+        world
+            .said(Kind::Succeeded)
+            .2
+            .contains("spec.activeDeadline of 10m")
+    );
+    assert_eq!(world.now.duration_since(start()).as_secs(), 602);
+    // It ended; nothing revives it.
+    world.tier2_down = false;
+    assert_eq!(world.look().actions, []);
+}
+
+#[test]
+fn a_bucket_that_comes_back_in_time_is_time_enough() {
+    let mut world = World::new(2, 3);
+    world.tier2_down = true;
+    for _ in 0..100 {
+        world.look();
+    }
+    world.tier2_down = false;
+    world.run();
+    ends_with(&world, Kind::Verified, "True", "ReadBack", "6 streams");
+    assert_eq!(world.begun, 6);
+}
+
+#[test]
+fn a_pod_that_does_not_answer_keeps_it_open_until_the_deadline_names_it() {
+    let mut world = World::new(2, 1);
+    world.pods[1] = Err("connection refused".into());
+    for _ in 0..10 {
+        world.look();
+    }
+    ends_with(&world, Kind::Succeeded, "Unknown", "Running", "orders-1");
+    world.run();
+    ends_with(
+        &world,
+        Kind::Succeeded,
+        "False",
+        "NodeUnreachable",
+        "orders-1",
+    );
+}
+
+#[test]
+fn what_cannot_be_taken_is_refused_in_words() {
+    let mut world = World::new(1, 1);
+    world.facts.cluster.as_mut().unwrap().has_tier2 = false;
+    world.run();
+    ends_with(&world, Kind::Succeeded, "False", "NoTier2", "spec.tier2");
+
+    let mut world = World::new(1, 1);
+    world.facts.spec.streams = vec!["orders-9-x".into()];
+    world.run();
+    ends_with(
+        &world,
+        Kind::Succeeded,
+        "False",
+        "StreamNotFound",
+        "orders-9-x",
+    );
+
+    let mut world = World::new(1, 1);
+    world.facts.cluster = None;
+    world.look();
+    ends_with(
+        &world,
+        Kind::Succeeded,
+        "Unknown",
+        "ClusterNotFound",
+        "orders",
+    );
+    world.run();
+    ends_with(
+        &world,
+        Kind::Succeeded,
+        "False",
+        "ClusterNotFound",
+        "orders",
+    );
+    assert!(world.now.duration_since(start()) > SignedDuration::from_secs(30));
+
+    let mut world = World::new(1, 2);
+    world.look();
+    let mut failed = report("orders-0-0", SnapshotPhase::Failed);
+    failed.reason = Some("Superseded".into());
+    failed.message = Some("another volume owns it".into());
+    let streams = world.pods[0].as_mut().unwrap();
+    streams[0].1 = Some(failed);
+    streams[1].1 = Some(report("orders-0-1", SnapshotPhase::Done));
+    world.look();
+    ends_with(
+        &world,
+        Kind::Succeeded,
+        "False",
+        "StreamFailed",
+        "Superseded: another volume owns it",
+    );
+}
