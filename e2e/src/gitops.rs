@@ -56,6 +56,11 @@ impl Pipeline {
         Ok(())
     }
 
+    /// The copy of `config/`, for whoever works in it.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The manifests, as `kubectl kustomize` prints them.
     pub async fn render(&self) -> Result<String> {
         let overlay = self.folder.join("overlays/e2e");

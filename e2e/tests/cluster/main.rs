@@ -5,6 +5,7 @@
 mod bad_input;
 mod config;
 mod data;
+mod guide;
 mod install;
 mod interruptions;
 mod operators;
