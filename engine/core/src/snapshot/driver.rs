@@ -3,6 +3,7 @@
 //!
 //! The engine gives up only on what no retry mends; while Tier 2 is down a session waits, and its requester decides how long.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -416,13 +417,14 @@ impl Shared {
 
     fn start(self: &Arc<Self>, session: &mut Session) {
         session.is_under_way = true;
-        if session.notes.is_none() {
+        if session.status.phase == SnapshotPhase::Pending {
             session.status.phase = SnapshotPhase::Uploading;
         }
         let step = Step {
             shared: self.clone(),
             stream: session.status.stream.clone(),
             request: session.status.request.clone(),
+            told: Cell::new(0),
         };
         let taking = Taking {
             stream: session.status.stream.clone(),
@@ -454,6 +456,8 @@ struct Step {
     shared: Arc<Shared>,
     stream: Arc<str>,
     request: String,
+    /// Things told of by this attempt.
+    told: Cell<u64>,
 }
 
 /// A step that panics is over, too.
@@ -488,9 +492,14 @@ impl Step {
 
     fn tell(&self, progress: Progress) {
         let now = self.shared.store.unix_nanos();
+        let told = self.told.get() + 1;
+        self.told.set(told);
         self.shared
             .with_session(&self.stream, &self.request, |session| {
-                session.beat(now);
+                if told > session.furthest {
+                    session.furthest = told;
+                    session.beat(now);
+                }
                 match progress {
                     Progress::Stored => {}
                     Progress::Publishing => session.status.phase = SnapshotPhase::Publishing,
