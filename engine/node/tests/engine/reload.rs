@@ -190,6 +190,9 @@ async fn a_thousand_reloads_under_load_fail_no_append_and_lose_no_record() {
     }
     let appended = appended.load(Ordering::Relaxed);
     println!("{RELOADS} reloads in {took:.2?} beside {appended} appends; {met_no_append} met none");
-    assert!(appended > RELOADS / 10, "{appended} appends met the reloads");
+    assert!(
+        appended > RELOADS / 10,
+        "{appended} appends met the reloads"
+    );
     assert_eq!(engine.terminate().await, Some(0));
 }
