@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -32,12 +33,15 @@ pub enum ConfigCommand {
 }
 
 /// In a pod `--config` alone; without Kubernetes `--data-dir` and what else is needed. A flag outranks the file.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(args_override_self = true)]
 pub struct RunArguments {
     /// Configuration file; read again by content while the engine runs.
     #[arg(long, value_name = "FILE", required_unless_present = "data_dir")]
     pub config: Option<PathBuf>,
+    /// How often it is read.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = config_poll)]
+    pub config_poll: Duration,
     /// Data directory. Given: the file needs no [cluster] and no [node].
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -66,4 +70,10 @@ pub struct RunArguments {
     pub cluster_id: Option<String>,
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
+}
+
+fn config_poll(text: &str) -> Result<Duration, String> {
+    crate::config::parse_duration(text)
+        .filter(|period| !period.is_zero())
+        .ok_or_else(|| format!("`{text}` is not a duration above zero such as 500ms or 5s"))
 }

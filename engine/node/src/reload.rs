@@ -5,7 +5,6 @@
 //! - A file that is not valid leaves everything as it was and is reported with its revision.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aof2_admin_api::report::{ConfigReport, Reload};
 use arc_swap::ArcSwap;
@@ -14,9 +13,6 @@ use crate::config::{self, ConfigErrors, Settings};
 use crate::node::Node;
 use crate::source::Source;
 use crate::telemetry::Level;
-
-/// How often the file is read.
-const PERIOD: Duration = Duration::from_secs(1);
 
 /// What this process runs with.
 pub struct InForce {
@@ -47,12 +43,13 @@ impl InForce {
         self.current.load().report.clone()
     }
 
-    /// Takes over a new file. Answers the settings to apply, when hot keys changed.
+    /// Takes over a new file. `apply` gets the settings when hot keys changed, before anybody is told that they are in force.
     pub fn offer(
         &self,
         offered: Result<Settings, ConfigErrors>,
         revision: Option<String>,
-    ) -> Option<Settings> {
+        apply: impl FnOnce(&Settings),
+    ) {
         let current = self.current.load_full();
         let mut report = current.report.clone();
         let offered = match offered {
@@ -65,7 +62,7 @@ impl InForce {
                     settings: current.settings.clone(),
                     report,
                 }));
-                return None;
+                return;
             }
         };
         let changes = config::changes(&current.settings, &offered);
@@ -84,9 +81,11 @@ impl InForce {
         for change in &changes {
             tracing::info!(key = %change.key, from = %change.from, to = %change.to, reload = ?change.reload, "configuration changed");
         }
-        let settings = merged.clone().unwrap_or_else(|| current.settings.clone());
+        if let Some(merged) = merged.as_ref().filter(|_| is_changed) {
+            apply(merged);
+        }
+        let settings = merged.unwrap_or_else(|| current.settings.clone());
         self.current.store(Arc::new(Current { settings, report }));
-        if is_changed { merged } else { None }
     }
 }
 
@@ -97,7 +96,7 @@ pub async fn watch(node: Arc<Node>, source: Source, level: Level, mut in_force: 
     }
     // The last content that could not be read, so that it is reported once.
     let mut last_failure = None;
-    let mut ticks = tokio::time::interval(PERIOD);
+    let mut ticks = tokio::time::interval(source.period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -108,17 +107,19 @@ pub async fn watch(node: Arc<Node>, source: Source, level: Level, mut in_force: 
                 last_failure = None;
                 in_force = Some(text.clone());
                 let revision = revision_of(&text);
-                if let Some(settings) = node.config.offer(source.parse(Some(Ok(text))), revision) {
+                let parsed = source.parse(Some(Ok(text)));
+                node.config.offer(parsed, revision, |settings| {
                     level.set(&settings.log.level);
                     if let Some(engine) = node.engine() {
-                        engine.reconfigure(&settings);
+                        engine.reconfigure(settings);
                     }
-                }
+                });
             }
             Err(error) => {
                 let failure = error.to_string();
                 if last_failure.as_ref() != Some(&failure) {
-                    node.config.offer(source.parse(Some(Err(error))), None);
+                    let parsed = source.parse(Some(Err(error)));
+                    node.config.offer(parsed, None, |_| {});
                     last_failure = Some(failure);
                 }
             }
@@ -147,6 +148,25 @@ mod tests {
         config::parse("aof2.toml", text, Mode::StandAlone)
     }
 
+    /// Answers what was applied.
+    fn offered(
+        config: &InForce,
+        file: Result<Settings, ConfigErrors>,
+        revision: Option<String>,
+    ) -> Option<Settings> {
+        let before = config.report().revision;
+        let mut applied = None;
+        config.offer(file, revision, |settings| {
+            assert_eq!(
+                config.report().revision,
+                before,
+                "applied first, told after"
+            );
+            applied = Some(settings.clone());
+        });
+        applied
+    }
+
     fn in_force(text: &str) -> InForce {
         InForce::new(settings(text).expect("valid"))
     }
@@ -154,7 +174,8 @@ mod tests {
     #[test]
     fn a_hot_key_takes_effect_and_counts_as_a_reload() {
         let config = in_force("[operator]\nrevision = \"a\"\n");
-        let applied = config.offer(
+        let applied = offered(
+            &config,
             settings("[operator]\nrevision = \"b\"\n[tier0]\ninstance_quota_bytes = 5\n"),
             None,
         );
@@ -175,7 +196,8 @@ mod tests {
     fn a_restart_key_changes_nothing_and_sets_restart_pending_until_it_is_taken_back() {
         let config = in_force("[journal]\nfiles = 8\n");
         assert_eq!(
-            config.offer(
+            offered(
+                &config,
                 settings("[operator]\nrevision = \"b\"\n[journal]\nfiles = 9\n"),
                 None
             ),
@@ -184,7 +206,7 @@ mod tests {
         assert_eq!(config.settings().journal.files, 8);
         assert!(config.report().restart_pending);
         assert_eq!(config.report().revision, "b");
-        config.offer(settings("[journal]\nfiles = 8\n"), None);
+        offered(&config, settings("[journal]\nfiles = 8\n"), None);
         assert!(!config.report().restart_pending);
     }
 
@@ -192,7 +214,8 @@ mod tests {
     fn a_file_that_is_not_valid_leaves_everything_and_is_reported_until_a_valid_one_comes() {
         let config = in_force("[operator]\nrevision = \"a\"\n[log]\nlevel = \"warn\"\n");
         assert_eq!(
-            config.offer(
+            offered(
+                &config,
                 settings("[log]\nlevel = \"loud\"\n"),
                 Some("bad".to_string())
             ),
@@ -203,7 +226,8 @@ mod tests {
         assert_eq!(report.error_revision.as_deref(), Some("bad"));
         assert!(report.error.expect("an error").contains("log.level"));
         assert_eq!(config.settings().log.level, "warn");
-        config.offer(
+        offered(
+            &config,
             settings("[operator]\nrevision = \"a\"\n[log]\nlevel = \"warn\"\n"),
             None,
         );
@@ -214,7 +238,7 @@ mod tests {
     fn hot_values_that_contradict_old_restart_values_wait_for_the_restart() {
         let config = in_force("");
         let text = "[journal]\nfiles = 64\n[checkpoint]\njournal_bytes = 2147483648\n";
-        assert_eq!(config.offer(settings(text), None), None);
+        assert_eq!(offered(&config, settings(text), None), None);
         assert_eq!(config.settings().checkpoint.journal_bytes, 256 << 20);
         assert!(config.report().restart_pending);
         assert_eq!(config.report().reloads, 0);

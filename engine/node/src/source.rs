@@ -1,6 +1,7 @@
 //! Where the settings of this process come from: a file, the environment over it, flags over both; or without a file.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::args::RunArguments;
 use crate::config::{self, ConfigErrors, Mode, Settings, Value};
@@ -12,6 +13,8 @@ const STAND_ALONE_PREFIX: &str = "aof2/";
 #[derive(Clone, Debug)]
 pub struct Source {
     pub file: Option<PathBuf>,
+    /// How often it is read.
+    pub period: Duration,
     mode: Mode,
     environment: Vec<(String, String)>,
     flags: Vec<(&'static str, Value)>,
@@ -22,6 +25,7 @@ impl Source {
     pub fn new(arguments: RunArguments) -> Self {
         let RunArguments {
             config,
+            config_poll,
             data_dir,
             data_socket,
             admin_socket,
@@ -68,6 +72,7 @@ impl Source {
             .collect();
         Source {
             file: config,
+            period: config_poll,
             mode,
             environment: std::env::vars().collect(),
             flags,

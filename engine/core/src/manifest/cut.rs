@@ -30,6 +30,8 @@ impl ManifestLog {
     /// Closes the chunk in use and makes it durable. A chunk that holds nothing but markers stays: the cut before it says the same.
     pub fn cut(&self, shared: &Shared, stream: &Arc<Stream>) -> Result<Cut, StoreError> {
         let _rolling = self.rolling.lock();
+        // Nothing is synced again after a sync failed.
+        alive(shared)?;
         let number = {
             let inner = self.inner.lock();
             match &inner.chunk {
@@ -60,12 +62,7 @@ impl ManifestLog {
             (cut_of(&inner.state, &inner.closed, stream), closed)
         };
         // Its commits may only be staged so far. Synced, they are what recovery finds, so that the object and the file cannot differ.
-        self.settle().map_err(|error| poisoned(shared, &error))?;
-        if shared.poison.is_set() {
-            return Err(StoreError::Poisoned {
-                message: shared.poison.reason(),
-            });
-        }
+        self.settle_now(shared)?;
         if let Some(closed) = closed
             && let Err(error) = closed.file.truncate(closed.tail)
         {
@@ -77,8 +74,9 @@ impl ManifestLog {
 
     /// Writes what is staged into its chunk file now rather than with the next checkpoint: people look for the marker there.
     pub fn settle_now(&self, shared: &Shared) -> Result<(), StoreError> {
+        alive(shared)?;
         self.settle().map_err(|error| poisoned(shared, &error))?;
-        Ok(())
+        alive(shared)
     }
 
     /// Bytes of a closed chunk, every commit verified.
@@ -112,6 +110,13 @@ impl ManifestLog {
             offset += commit.bytes;
         }
         Ok(bytes)
+    }
+}
+
+fn alive(shared: &Shared) -> Result<(), StoreError> {
+    match shared.poison.message() {
+        None => Ok(()),
+        Some(message) => Err(StoreError::Poisoned { message }),
     }
 }
 

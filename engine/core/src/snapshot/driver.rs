@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use aof2_format::snapshot::{RecoveryNotes, SnapshotId};
+use aof2_format::snapshot::SnapshotId;
 use parking_lot::{Condvar, Mutex};
 
-use super::session::{Next, Outlook, Session, pause_after, plan};
-use super::take::{self, Progress, TakeError, Taken, Taking};
+use super::session::{Next, Outlook, Session, plan};
+use super::step::Step;
+use super::take::{self, TakeError, Taking};
 use super::{
     LookupError, SnapshotCounts, SnapshotPhase, SnapshotReason, SnapshotRequest, SnapshotStatus,
     Why, lookup,
@@ -42,10 +43,10 @@ pub struct Snapshots {
 pub(super) struct Shared {
     pub store: Store,
     pub tier2: Option<Parts>,
-    state: Mutex<State>,
+    pub state: Mutex<State>,
     changed: Condvar,
     stopping: AtomicBool,
-    done: AtomicU64,
+    pub done: AtomicU64,
     failed: AtomicU64,
 }
 
@@ -55,20 +56,14 @@ pub(super) struct Parts {
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     /// By stream; oldest first.
     sessions: BTreeMap<Arc<str>, Vec<Session>>,
     /// Greatest id given out by this process.
-    given: BTreeMap<Arc<str>, SnapshotId>,
+    pub given: BTreeMap<Arc<str>, SnapshotId>,
     /// Streams whose recovery notes this process knows to be those of the newest marker.
-    noted: BTreeMap<Arc<str>, SnapshotId>,
+    pub noted: BTreeMap<Arc<str>, SnapshotId>,
     is_stale: bool,
-}
-
-/// What a step came to.
-enum Outcome {
-    Taken(Taken),
-    Noted,
 }
 
 impl Snapshots {
@@ -148,7 +143,7 @@ impl Drop for Snapshots {
 }
 
 impl Shared {
-    fn wake(&self) {
+    pub fn wake(&self) {
         self.state.lock().is_stale = true;
         self.changed.notify_all();
     }
@@ -404,7 +399,7 @@ impl Shared {
         look_again
     }
 
-    fn fail(&self, session: &mut Session, why: Why) {
+    pub fn fail(&self, session: &mut Session, why: Why) {
         let now = self.store.unix_nanos();
         tracing::warn!(stream = %session.status.stream, request = session.status.request, reason = why.reason.as_str(), "the snapshot failed: {}", why.message);
         session.status.phase = SnapshotPhase::Failed;
@@ -416,14 +411,10 @@ impl Shared {
 
     fn start(self: &Arc<Self>, session: &mut Session) {
         session.is_under_way = true;
-        if session.notes.is_none() {
+        if session.status.phase == SnapshotPhase::Pending {
             session.status.phase = SnapshotPhase::Uploading;
         }
-        let step = Step {
-            shared: self.clone(),
-            stream: session.status.stream.clone(),
-            request: session.status.request.clone(),
-        };
+        let step = Step::new(self.clone(), session);
         let taking = Taking {
             stream: session.status.stream.clone(),
             snapshot_id: session.status.snapshot_id,
@@ -440,124 +431,11 @@ impl Shared {
         }
     }
 
-    fn with_session(&self, stream: &str, request: &str, change: impl FnOnce(&mut Session)) {
+    pub fn with_session(&self, stream: &str, request: &str, change: impl FnOnce(&mut Session)) {
         let mut state = self.state.lock();
         let mut sessions = state.sessions.get_mut(stream).into_iter().flatten();
         if let Some(session) = sessions.find(|session| session.status.request == request) {
             change(session);
-        }
-    }
-}
-
-/// One thread's work on one session.
-struct Step {
-    shared: Arc<Shared>,
-    stream: Arc<str>,
-    request: String,
-}
-
-/// A step that panics is over, too.
-impl Drop for Step {
-    fn drop(&mut self) {
-        // Not from the coordinator, which holds the lock while it fails to start a thread: there `is_under_way` is put right itself.
-        if std::thread::current().name() == Some("aof2-snapshot") {
-            self.shared
-                .with_session(&self.stream, &self.request, |session| {
-                    session.is_under_way = false;
-                });
-            self.shared.wake();
-        }
-    }
-}
-
-impl Step {
-    fn run(self, taking: Taking, notes: Option<RecoveryNotes>) {
-        let shared = &self.shared;
-        let Some(parts) = &shared.tier2 else { return };
-        let outcome = match &notes {
-            Some(notes) => {
-                take::write_notes(&shared.store, &parts.claims, notes).map(|()| Outcome::Noted)
-            }
-            None => {
-                let tell = |progress| self.tell(progress);
-                take::take(&shared.store, &parts.claims, &taking, &tell).map(Outcome::Taken)
-            }
-        };
-        self.note(outcome);
-    }
-
-    fn tell(&self, progress: Progress) {
-        let now = self.shared.store.unix_nanos();
-        self.shared
-            .with_session(&self.stream, &self.request, |session| {
-                session.beat(now);
-                match progress {
-                    Progress::Stored => {}
-                    Progress::Publishing => session.status.phase = SnapshotPhase::Publishing,
-                    Progress::Renamed(id) => {
-                        let earlier = std::mem::replace(&mut session.status.snapshot_id, id);
-                        session.earlier_ids.push(earlier);
-                    }
-                }
-            });
-        if let Progress::Renamed(id) = progress {
-            let mut state = self.shared.state.lock();
-            let given = state.given.entry(self.stream.clone()).or_default();
-            *given = id.max(*given);
-        }
-    }
-
-    fn note(&self, outcome: Result<Outcome, TakeError>) {
-        let shared = &self.shared;
-        let now = shared.store.unix_nanos();
-        let monotonic = shared.store.clock().monotonic();
-        if let Err(TakeError::Superseded { to, .. }) = &outcome {
-            shared.store.supersede(&self.stream, *to);
-        }
-        let mut noted = None;
-        shared.with_session(&self.stream, &self.request, |session| match outcome {
-            Ok(Outcome::Taken(taken)) => {
-                let Taken {
-                    notes,
-                    bytes,
-                    durable_sequence,
-                } = taken;
-                let status = &mut session.status;
-                status.phase = SnapshotPhase::Publishing;
-                status.snapshot_id = notes.snapshot_id;
-                status.chunk_index = notes.chunk_index;
-                status.chunk_offset = notes.chunk_offset;
-                status.uploaded_sequence = notes.uploaded_sequence;
-                status.durable_sequence = durable_sequence;
-                status.key = notes.key.clone();
-                status.digest = notes.digest.clone();
-                status.bytes = bytes;
-                status.why = None;
-                session.notes = Some(notes);
-                session.failed = None;
-                session.beat(now);
-            }
-            Ok(Outcome::Noted) => {
-                noted = Some(session.status.snapshot_id);
-                session.notes = None;
-                session.failed = None;
-                session.status.why = None;
-                session.status.phase = SnapshotPhase::Done;
-                session.status.completed_unix_nanos = Some(now);
-                session.beat(now);
-                shared.done.fetch_add(1, Ordering::Relaxed);
-            }
-            Err(error) if error.is_final() => shared.fail(session, error.why()),
-            Err(error) => {
-                let why = error.why();
-                tracing::info!(stream = %self.stream, reason = why.reason.as_str(), "a snapshot waits: {}", why.message);
-                let times = session.failed.map_or(0, |(times, _)| times) + 1;
-                session.failed = Some((times, monotonic + pause_after(times)));
-                session.status.why = Some(why);
-            }
-        });
-        if let Some(id) = noted {
-            shared.state.lock().noted.insert(self.stream.clone(), id);
         }
     }
 }

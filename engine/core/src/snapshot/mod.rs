@@ -11,6 +11,7 @@ mod driver;
 pub mod index;
 mod lookup;
 mod session;
+mod step;
 mod take;
 pub mod verify;
 

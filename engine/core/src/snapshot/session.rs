@@ -19,6 +19,8 @@ pub(super) struct Session {
     /// Ids that it had before its own: those were taken.
     pub earlier_ids: Vec<SnapshotId>,
     pub is_under_way: bool,
+    /// Most things that one attempt has told of: an attempt that only repeats them is no progress.
+    pub furthest: u64,
     /// After a failed step: how often in a row, and when to try again.
     pub failed: Option<(u32, Instant)>,
 }
@@ -48,6 +50,7 @@ impl Session {
             notes: None,
             earlier_ids: Vec::new(),
             is_under_way: false,
+            furthest: 0,
             failed: None,
         }
     }

@@ -127,7 +127,26 @@ pub(super) fn take(
     tell(Progress::Publishing);
     // Read again: the network may have taken its time.
     ensure_held(store, claims, &taking.stream, names.epoch)?;
-    let (catalogue, bytes) = publish(store, tier2, taking, &names, &cut, chunks, segments, tell)?;
+    let Some(last) = cut.chunks.last() else {
+        unreachable!("a cut closes a chunk")
+    };
+    let catalogue = Catalogue {
+        format_version: FORMAT_VERSION,
+        cluster_id: names.cluster_id,
+        stream: names.name.clone(),
+        stream_uuid: names.uuid,
+        snapshot_id: taking.snapshot_id,
+        request: taking.request.clone(),
+        epoch: names.epoch,
+        chunk_index: last.number,
+        chunk_offset: last.bytes,
+        durable_sequence: taking.durable_sequence,
+        uploaded_sequence: cut.uploaded_upto,
+        created_at: rfc3339(store.unix_nanos()),
+        segments,
+        chunks,
+    };
+    let (catalogue, bytes) = publish(tier2, catalogue, tell)?;
     let digest = digest_of(&bytes);
     let key = ObjectKey::Snapshot {
         stream: names.name.clone(),
@@ -331,39 +350,14 @@ fn named_segments(
 }
 
 /// Answers the catalogue that is in Tier 2: a new one, or that of the same request from before this process.
-#[allow(clippy::too_many_arguments)]
 fn publish(
-    store: &Store,
     tier2: &Tier2,
-    taking: &Taking,
-    names: &StreamNames,
-    cut: &Cut,
-    chunks: Vec<CatalogueChunk>,
-    segments: Vec<CatalogueSegment>,
+    mut catalogue: Catalogue,
     tell: &dyn Fn(Progress),
 ) -> Result<(Catalogue, Vec<u8>), TakeError> {
-    let Some(last) = cut.chunks.last() else {
-        unreachable!("a cut closes a chunk")
-    };
-    let mut catalogue = Catalogue {
-        format_version: FORMAT_VERSION,
-        cluster_id: names.cluster_id,
-        stream: names.name.clone(),
-        stream_uuid: names.uuid,
-        snapshot_id: taking.snapshot_id,
-        request: taking.request.clone(),
-        epoch: names.epoch,
-        chunk_index: last.number,
-        chunk_offset: last.bytes,
-        durable_sequence: taking.durable_sequence,
-        uploaded_sequence: cut.uploaded_upto,
-        created_at: rfc3339(store.unix_nanos()),
-        segments,
-        chunks,
-    };
     for _ in 0..MAX_IDS {
         let key = ObjectKey::Snapshot {
-            stream: names.name.clone(),
+            stream: catalogue.stream.clone(),
             snapshot_id: catalogue.snapshot_id.0,
         }
         .to_key(tier2.prefix());
@@ -378,18 +372,18 @@ fn publish(
         }
         if let Some(object) = tier2.store().get(&key)?
             && let Ok(found) = Catalogue::decode(&object.bytes)
-            && found.stream_uuid == names.uuid
-            && found.epoch == names.epoch
-            && found.request == taking.request
+            && found.stream_uuid == catalogue.stream_uuid
+            && found.epoch == catalogue.epoch
+            && found.request == catalogue.request
         {
             // Ours: the process ended between the catalogue and its marker.
             return Ok((found, object.bytes.to_vec()));
         }
-        let id = SnapshotId::new(names.epoch, catalogue.snapshot_id.n() + 1);
+        let id = SnapshotId::new(catalogue.epoch, catalogue.snapshot_id.n() + 1);
         catalogue.snapshot_id = id;
         tell(Progress::Renamed(id));
     }
-    let key = ObjectKey::snapshots_prefix(tier2.prefix(), &names.name);
+    let key = ObjectKey::snapshots_prefix(tier2.prefix(), &catalogue.stream);
     Err(TakeError::KeyTaken { key })
 }
 

@@ -100,7 +100,7 @@ fn takes_a_snapshot_until_it_is_killed() {
     };
     let folder = Path::new(&folder);
     let objects = Deadly {
-        folder: DirectoryStore::open(&folder.join("tier2")).expect("a folder"),
+        folder: DirectoryStore::open(folder.join("tier2")).expect("a folder"),
         key: std::env::var(KEY).expect("a key"),
         when: std::env::var(WHEN).expect("when"),
     };
@@ -129,7 +129,7 @@ fn killed(key: &str, when: &str) {
         "{when} {key}: it was killed there"
     );
 
-    let objects = Arc::new(DirectoryStore::open(&folder.path().join("tier2")).expect("a folder"));
+    let objects = Arc::new(DirectoryStore::open(folder.path().join("tier2")).expect("a folder"));
     let node = node(objects.clone(), &folder.path().join("data"));
     let status = node.finish("orders", "r1");
     assert_eq!(
@@ -143,7 +143,11 @@ fn killed(key: &str, when: &str) {
     assert_eq!(verdict.digest, status.digest);
     // One request is one object and one marker, whatever happened on the way.
     let catalogues = objects.list("p/snapshots/", None).expect("listed");
-    assert_eq!(catalogues, [status.key.clone()], "{when} {key}");
+    assert_eq!(
+        catalogues,
+        std::slice::from_ref(&status.key),
+        "{when} {key}"
+    );
     let listed = node.snapshots.list(Some("orders")).expect("listed");
     assert_eq!(listed.len(), 1, "{when} {key}: {listed:?}");
     let notes = objects.get("p/recovery/orders.json").expect("read");
@@ -209,7 +213,7 @@ fn a_catalogue_without_a_marker_is_no_snapshot_until_its_request_comes_back() {
         .status()
         .expect("the child runs");
     assert_eq!(status.signal(), Some(9));
-    let objects = Arc::new(DirectoryStore::open(&folder.path().join("tier2")).expect("a folder"));
+    let objects = Arc::new(DirectoryStore::open(folder.path().join("tier2")).expect("a folder"));
     let node = node(objects.clone(), &folder.path().join("data"));
     let orphan = aof2_format::snapshot::SnapshotId::new(1, 1);
     assert!(node.snapshots.status("orders", orphan).is_err());

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aof2_core::io::{Disk, SystemDisk};
 use aof2_core::snapshot::verify::{Level, Verdict, verify};
 use aof2_core::snapshot::{SnapshotPhase, SnapshotRequest, SnapshotStatus, Snapshots};
 use aof2_core::store::claim::{Address, ClusterName};
@@ -32,6 +33,15 @@ pub fn node(objects: Arc<dyn ObjectStore>, directory: &Path) -> Node {
 }
 
 pub fn named_node(objects: Arc<dyn ObjectStore>, directory: &Path, name: &str) -> Node {
+    node_on(Arc::new(SystemDisk), objects, directory, name)
+}
+
+pub fn node_on(
+    disk: Arc<dyn Disk>,
+    objects: Arc<dyn ObjectStore>,
+    directory: &Path,
+    name: &str,
+) -> Node {
     let tier2 = Arc::new(Tier2::new(
         objects,
         prefix(),
@@ -52,6 +62,7 @@ pub fn named_node(objects: Arc<dyn ObjectStore>, directory: &Path, name: &str) -
         node: name.to_owned(),
     };
     let mut options = OpenOptions::new(config.clone(), identity);
+    options.disk = disk;
     options.claims = Some(claims.clone() as Arc<dyn Claims>);
     let store = Store::open(options).expect("the directory opens");
     let tiers =

@@ -186,6 +186,31 @@ fn a_catalogue_refused_for_a_while_is_written_later_with_the_reason_in_between()
 }
 
 #[test]
+fn attempts_that_come_no_further_do_not_move_the_heartbeat() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node(memory.clone(), folder.path());
+    durable(&node.store, "orders", b"a").expect("acknowledged");
+    node.take("orders", "r1");
+    // The chunk is there already, so that each attempt comes as far as the catalogue.
+    memory.inject(Verb::PutIfAbsent, Fault::AccessDenied, 1000);
+    node.begin("orders", "r2");
+    let attempts = || memory.calls(Verb::PutIfAbsent);
+    let before = attempts();
+    eventually("a first attempt", || {
+        attempts() > before && node.begin("orders", "r2").why.is_some()
+    });
+    let (first, beat) = (attempts(), node.begin("orders", "r2").heartbeat_unix_nanos);
+    eventually("two more", || attempts() >= first + 2);
+    let status = node.begin("orders", "r2");
+    assert_eq!(status.heartbeat_unix_nanos, beat);
+    assert_eq!(status.phase, SnapshotPhase::Publishing);
+    memory.heal();
+    assert!(node.take("orders", "r2").heartbeat_unix_nanos > beat);
+    node.stop();
+}
+
+#[test]
 fn an_id_that_anothers_catalogue_holds_is_passed_over_and_still_answers() {
     let folder = tempfile::tempdir().expect("a folder");
     let memory = Arc::new(MemoryStore::new());

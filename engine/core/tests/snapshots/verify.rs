@@ -68,7 +68,7 @@ fn every_named_object_that_is_deleted_is_found_by_its_key() {
         let (fault, message) = verdict.fault.expect("a fault");
         assert_eq!(fault, Fault::ObjectMissing);
         assert!(message.contains(&key), "{message}");
-        assert_eq!(verdict.missing, [key.clone()]);
+        assert_eq!(verdict.missing, std::slice::from_ref(&key));
         taken.replace(&key, bytes.to_vec());
         assert_eq!(taken.fault(Level::L0), None);
     }

@@ -187,7 +187,7 @@ pub fn format_duration(duration: Duration) -> String {
 pub fn format_bytes(bytes: u64) -> String {
     const UNITS: [(u32, &str); 4] = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     for (shift, unit) in UNITS {
-        if bytes > 0 && bytes % (1 << shift) == 0 {
+        if bytes > 0 && bytes.is_multiple_of(1 << shift) {
             return format!("{bytes} ({} {unit})", bytes >> shift);
         }
     }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::support::{Home, SMALL, append, payload, read_all, request};
+use crate::support::{DEADLINE, Home, SMALL, append, payload, read_all, request};
 
 fn with_quota(revision: &str, bytes: u64) -> String {
     format!(
@@ -130,60 +130,69 @@ async fn a_bad_file_stays_out_of_force_and_is_reported_with_line_key_and_revisio
         .await;
 }
 
+/// Changes of the file, each seen in force before the next is written.
+const RELOADS: u64 = 1000;
+
 #[tokio::test]
-async fn reloads_under_load_fail_no_append() {
+async fn a_thousand_reloads_under_load_fail_no_append_and_lose_no_record() {
     let home = Home::new();
     home.write_config(&with_quota("r0", 1 << 30));
-    let engine = home.start().await;
+    // As by default, only read more often: a second each would be a quarter of an hour.
+    let engine = home.start_with(&["--config-poll", "2ms"]).await;
     let stop = Arc::new(AtomicBool::new(false));
     let appended = Arc::new(AtomicU64::new(0));
-    let writers: Vec<_> = (0..2)
-        .map(|writer| {
-            let (stop, appended) = (stop.clone(), appended.clone());
-            let client = engine.data();
-            (writer, stop, appended, client)
-        })
-        .collect();
     let mut running = Vec::new();
-    for (writer, stop, appended, client) in writers {
-        let mut client = client.await;
+    for writer in 0..2 {
+        let (stop, appended) = (stop.clone(), appended.clone());
+        let mut client = engine.data().await;
         running.push(tokio::spawn(async move {
             let stream = format!("writer-{writer}");
             let mut count = 0_u64;
             while !stop.load(Ordering::Relaxed) {
-                append(&mut client, request(&stream, payload(count, 100)))
+                let done = append(&mut client, request(&stream, payload(count, 100)))
                     .await
                     .expect("no append fails");
+                assert_eq!(done.first_sequence, count);
                 count += 1;
                 appended.fetch_add(1, Ordering::Relaxed);
             }
             (stream, count)
         }));
     }
-    // The file is read once a second; what counts is that many changes meet appends in flight.
-    let until = Instant::now() + Duration::from_secs(8);
-    let mut revision = 0_u64;
-    while Instant::now() < until {
-        revision += 1;
-        home.write_config(&with_quota(&format!("r{revision}"), (1 << 30) + revision));
-        tokio::time::sleep(Duration::from_millis(25)).await;
+    let admin = engine.admin();
+    let began = Instant::now();
+    let mut met_no_append = 0;
+    for reload in 1..=RELOADS {
+        let before = appended.load(Ordering::Relaxed);
+        home.write_config(&with_quota(&format!("r{reload}"), (1 << 30) + reload));
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let dump = admin.dump().await.expect("dump");
+            if dump.config.reloads == reload {
+                assert_eq!(dump.config.revision, format!("r{reload}"));
+                assert_eq!(dump.tier0.instance_quota_bytes, (1 << 30) + reload);
+                break;
+            }
+            assert!(Instant::now() < deadline, "reload {reload} is not seen");
+        }
+        met_no_append += u64::from(appended.load(Ordering::Relaxed) == before);
     }
-    let last = format!("r{revision}");
-    engine
-        .wait_for("on the last", async || {
-            engine
-                .admin()
-                .dump()
-                .await
-                .is_ok_and(|d| d.config.revision == last)
-        })
-        .await;
-    assert!(engine.admin().dump().await.expect("dump").config.reloads >= 4);
+    let took = began.elapsed();
     stop.store(true, Ordering::Relaxed);
     let mut client = engine.data().await;
     for writer in running {
         let (stream, count) = writer.await.expect("the writer");
-        assert_eq!(read_all(&mut client, &stream).await.len() as u64, count);
+        let records = read_all(&mut client, &stream).await;
+        assert_eq!(records.len() as u64, count);
+        for (index, record) in (0..).zip(records) {
+            assert_eq!(record.payload, payload(index, 100), "{stream} {index}");
+        }
     }
-    assert!(appended.load(Ordering::Relaxed) > 100);
+    let appended = appended.load(Ordering::Relaxed);
+    println!("{RELOADS} reloads in {took:.2?} beside {appended} appends; {met_no_append} met none");
+    assert!(
+        appended > RELOADS / 10,
+        "{appended} appends met the reloads"
+    );
+    assert_eq!(engine.terminate().await, Some(0));
 }
