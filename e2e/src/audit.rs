@@ -15,6 +15,8 @@ pub struct Request {
     /// Who it was done as: with impersonation, the impersonated.
     pub user: String,
     pub impersonated: bool,
+    /// Refused for want of a right; a refusal by admission, as in a namespace that goes, is none.
+    pub is_forbidden: bool,
     pub verb: String,
     pub namespace: String,
     pub resource: String,
@@ -144,6 +146,7 @@ fn parse(line: &str) -> Option<Request> {
     Some(Request {
         at: text("/requestReceivedTimestamp").parse().ok()?,
         impersonated: !impersonated.is_empty(),
+        is_forbidden: event["annotations"]["authorization.k8s.io/decision"] == "forbid",
         user: if impersonated.is_empty() {
             text("/user/username")
         } else {

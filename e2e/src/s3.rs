@@ -103,6 +103,11 @@ impl S3Server {
             .args(["--silent", "--show-error", "--max-time", "20", "--request"])
             .args([method, "--user", &format!("{ACCESS_KEY}:{SECRET_KEY}")])
             .args(["--aws-sigv4", "aws:amz:us-east-1:s3"])
+            // Debian's curl signs this header and does not add it by itself: the digest of no body.
+            .args([
+                "--header",
+                "x-amz-content-sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            ])
             // The status code goes behind the body, in a line of its own.
             .args(["--write-out", "\n%{http_code}"])
             .arg(format!("http://{address}:{PORT}/{BUCKET}/{key}"));

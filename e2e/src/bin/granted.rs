@@ -42,7 +42,7 @@ async fn run() -> Result<()> {
     let used: BTreeSet<Right> = requests.iter().map(right).collect();
     let refused: BTreeSet<Right> = requests
         .iter()
-        .filter(|request| request.code == 403)
+        .filter(|request| request.is_forbidden)
         .map(right)
         .collect();
     let unused: Vec<&Right> = granted
