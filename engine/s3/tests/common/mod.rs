@@ -43,7 +43,7 @@ impl Server {
         // Another process may take the port in between; then the next one is tried.
         for _ in 0..5 {
             let address = free_address();
-            let guard = Command::new("sh")
+            let mut guard = Command::new("sh")
                 .args(["-c", GUARD, "guard"])
                 .arg(folder.path())
                 .arg(&binary)
@@ -72,6 +72,9 @@ impl Server {
                     _folder: folder,
                 };
             }
+            // Nobody listens there: the guard ends the server when its standard input ends.
+            drop(guard.stdin.take());
+            let _ = guard.wait();
         }
         panic!("{} does not answer on any port", binary.display());
     }

@@ -30,9 +30,12 @@ fn report(stream: &str, phase: SnapshotPhase) -> SnapshotReport {
     }
 }
 
+/// A stream and what its session reports.
+type Session = (String, Option<SnapshotReport>);
+
 /// Pods with streams; a session takes some looks.
 struct World {
-    pods: Vec<Result<Vec<(String, Option<SnapshotReport>)>, String>>,
+    pods: Vec<Result<Vec<Session>, String>>,
     /// Keeps sessions from ending, with what an engine says then.
     tier2_down: bool,
     lost: Vec<String>,
