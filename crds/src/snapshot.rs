@@ -197,6 +197,8 @@ names! {
 names! {
     pub enum SnapshotReason {
         Running,
+        /// The cluster is.
+        Paused,
         Taken,
         NoTier2,
         ClusterNotFound,

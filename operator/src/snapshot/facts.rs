@@ -18,10 +18,20 @@ pub struct Facts {
     pub is_verification_due: bool,
 }
 
+impl Facts {
+    pub(super) fn is_paused(&self) -> bool {
+        self.cluster
+            .as_ref()
+            .is_some_and(|cluster| cluster.is_paused)
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct ClusterFacts {
     pub cluster_id: String,
     pub has_tier2: bool,
+    /// `spec.operation.mode`: nothing is acted on.
+    pub is_paused: bool,
     pub verify_interval: SignedDuration,
 }
 

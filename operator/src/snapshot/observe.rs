@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use aof2_admin_api::SnapshotReport;
 use aof2_admin_api::client::Client as EngineClient;
+use aof2_crds::cluster::OperationMode;
 use aof2_crds::{Aof2Cluster, Aof2Snapshot};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
@@ -56,6 +57,7 @@ pub async fn observe(
     facts.cluster = Some(ClusterFacts {
         cluster_id: cluster_id.clone(),
         has_tier2: cluster.spec.tier2.is_some(),
+        is_paused: cluster.spec.operation.mode == OperationMode::Paused,
         verify_interval: SignedDuration::try_from(verify_interval).unwrap_or(SignedDuration::MAX),
     });
     let pods: Api<Pod> = Api::namespaced(context.reader.clone(), &namespace);

@@ -66,6 +66,21 @@ fn ended(status: Aof2SnapshotStatus) -> Step {
 }
 
 fn running(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timestamp) -> Step {
+    if facts.is_paused() {
+        let message = format!(
+            "spec.operation.mode of {} is Paused: nothing is begun; set it to Active to go on",
+            facts.spec.cluster_ref.name
+        );
+        say(
+            &mut status,
+            Kind::Succeeded,
+            "Unknown",
+            Reason::Paused,
+            message,
+            now,
+        );
+        return soon(status, Vec::new());
+    }
     let started = status.timing.started_at.get_or_insert(Time(now)).0;
     let Some(cluster) = &facts.cluster else {
         let message = format!(
@@ -190,7 +205,9 @@ fn verified(mut status: Aof2SnapshotStatus, facts: &Facts) -> Step {
         .map_or(SignedDuration::from_hours(1), |cluster| {
             cluster.verify_interval
         });
-    if !facts.is_verification_due && known.as_deref().is_some_and(|known| known != "Unknown") {
+    if facts.is_paused()
+        || !facts.is_verification_due && known.as_deref().is_some_and(|known| known != "Unknown")
+    {
         return Step {
             status,
             actions: Vec::new(),

@@ -68,7 +68,11 @@ pub fn plan(observed: &Observed, owner: &Owner, draft: &mut Draft) -> bool {
     let Some(revision) = revision else {
         if !in_force.is_empty() {
             // Seldom: somebody deleted the revision and changed the source too. The pods still hold their files.
-            draft.look_soon();
+            let message = format!(
+                "ConfigMap {} is gone, which holds config {in_force} that the engines have: set spec.configFrom back to what made it, and it is written again",
+                names::config_revision(&owner.name, &in_force)
+            );
+            draft.wait(Gate::Config, WaitReason::ConfigMapMissing, "", message);
         }
         return false;
     };

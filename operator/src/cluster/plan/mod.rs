@@ -167,6 +167,7 @@ pub fn plan(observed: &Observed) -> Plan {
         draft.finished.clear();
         if let Some(status) = &observed.cluster.status {
             draft.config = status.config.clone();
+            draft.snapshots.clone_from(&status.snapshots);
         }
         draft.waits.insert(0, paused());
         draft.next_look = NextLook::AtPoll;

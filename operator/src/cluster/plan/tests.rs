@@ -487,6 +487,33 @@ fn a_source_that_is_gone_is_told_and_the_revision_stays() {
 }
 
 #[test]
+fn a_revision_that_somebody_deleted_is_named_with_the_way_back() {
+    let mut lost = changed();
+    lost.revision_texts.clear();
+    let held = plan(&lost);
+    assert_eq!(
+        waits(&held),
+        [(Gate::Config, WaitReason::ConfigMapMissing, "")]
+    );
+    let message = &held.status.waits[0].message;
+    assert!(
+        message.contains("orders-config-") && message.contains("spec.configFrom"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_paused_cluster_counts_no_slot_as_begun() {
+    let mut paused = scheduled();
+    let first = plan(&paused);
+    paused.cluster.status = Some(first.status);
+    paused.cluster.spec.operation.mode = OperationMode::Paused;
+    paused.now = "2026-09-21T10:30:01Z".parse().unwrap();
+    let before = paused.cluster.status.clone().unwrap().snapshots;
+    assert_eq!(plan(&paused).status.snapshots, before);
+}
+
+#[test]
 fn a_refused_configuration_is_told_with_the_key_and_asked_about_once() {
     let mut refused = changed();
     let validating = plan(&refused);

@@ -72,6 +72,7 @@ impl World {
                 cluster: Some(ClusterFacts {
                     cluster_id: "c".into(),
                     has_tier2: true,
+                    is_paused: false,
                     verify_interval: SignedDuration::from_hours(1),
                 }),
                 pods: Vec::new(),
@@ -380,4 +381,26 @@ fn what_cannot_be_taken_is_refused_in_words() {
         "StreamFailed",
         "Superseded: another volume owns it",
     );
+}
+
+#[test]
+fn a_paused_cluster_is_left_alone_and_its_time_does_not_run() {
+    let mut world = World::new(1, 1);
+    world.facts.cluster.as_mut().unwrap().is_paused = true;
+    for _ in 0..1000 {
+        world.look();
+    }
+    ends_with(
+        &world,
+        Kind::Succeeded,
+        "Unknown",
+        "Paused",
+        "set it to Active",
+    );
+    assert_eq!(world.begun, 0);
+    world.facts.cluster.as_mut().unwrap().is_paused = false;
+    world.run();
+    ends_with(&world, Kind::Verified, "True", "ReadBack", "1 streams");
+    world.facts.cluster.as_mut().unwrap().is_paused = true;
+    assert_eq!(world.look().actions, []);
 }
