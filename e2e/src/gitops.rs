@@ -56,6 +56,18 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Sets fields of the cluster's spec in the overlay, as a commit does.
+    pub fn set_spec(&self, fields: &Value) -> Result<()> {
+        let path = self.folder.join("overlays/e2e/cluster.yaml");
+        let mut patch: Value = serde_json::from_slice(&std::fs::read(&path)?)?;
+        let spec = patch["spec"]
+            .as_object_mut()
+            .context("an overlay without spec")?;
+        spec.extend(fields.as_object().cloned().unwrap_or_default());
+        std::fs::write(&path, patch.to_string())?;
+        Ok(())
+    }
+
     /// The copy of `config/`, for whoever works in it.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use aof2_crds::ConditionType;
 use aof2_e2e::audit::AuditLog;
+use aof2_e2e::cluster::is_true;
 use aof2_e2e::pods::{self, ENGINE_CONTAINER};
 use aof2_e2e::scenario::{self, Failure, Scenario};
 use jiff::Timestamp;
@@ -14,6 +16,7 @@ use crate::setup::{self, Running};
 
 /// How long the operator is watched at rest.
 const REST: Duration = Duration::from_secs(35);
+const REPORTED_LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 fn an_installed_cluster_serves_and_its_operator_writes_nothing_at_rest() -> Result<(), Failure> {
@@ -117,11 +120,53 @@ async fn ensure_pods_are_confined(scenario: &Scenario, running: &Running) -> Res
     Ok(())
 }
 
+/// Any change of the object makes the operator look.
+async fn have_looked_at(scenario: &Scenario, value: &str) -> Result<()> {
+    let annotation = format!("e2e.aof2.dev/look={value}");
+    let line = [
+        "annotate",
+        "--overwrite",
+        "aof2",
+        "orders",
+        annotation.as_str(),
+    ];
+    let namespace = ["-n", scenario.namespace.name.as_str()];
+    scenario
+        .kubectl
+        .run(&[&namespace[..], &line].concat())
+        .await?;
+    Ok(())
+}
+
+/// Until status holds what every engine reports: the pods serve a moment before their first streams are seen.
+async fn wait_said_everything(running: &Running) -> Result<()> {
+    let streams = running.streams().len();
+    running
+        .cluster
+        .wait_status("all is reported", REPORTED_LIMIT, |status| {
+            let seen: i64 = status.nodes.iter().map(|node| node.streams).sum();
+            let is_said = [
+                ConditionType::Healthy,
+                ConditionType::ConfigApplied,
+                ConditionType::VersionConverged,
+                ConditionType::CertificatesValid,
+            ]
+            .into_iter()
+            .all(|kind| is_true(status, kind));
+            (is_said && usize::try_from(seen) == Ok(streams)).then_some(())
+        })
+        .await
+}
+
 /// No write for half a minute while writers append; only the Lease, which shows that the log sees this identity at all.
 async fn ensure_rest(scenario: &Scenario, running: &Running) -> Result<()> {
+    have_looked_at(scenario, "before").await?;
+    wait_said_everything(running).await?;
     let log = AuditLog::from_now(scenario.environment.audit_log()?)?;
     let before = running.lines();
     let (start, from) = (Instant::now(), Timestamp::now());
+    // The poll of a settled cluster may lie outside of the rest, so a look is asked for.
+    have_looked_at(scenario, "during").await?;
     while start.elapsed() < REST {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let writes = log.writes(

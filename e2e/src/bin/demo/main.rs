@@ -132,7 +132,7 @@ async fn tell(story: &Story, scenario: &Scenario) -> Result<()> {
     .await?;
     story.tell(format!("records flow: {} streams, {RATE} records a second each; a record counts once a collector outside the pods has it", streams.len()));
 
-    upgrade::tell(story, &cluster, &streams, &collector).await?;
+    upgrade::tell(story, &cluster, &pipeline, &streams, &collector).await?;
     config::tell(story, scenario, &cluster, &pipeline).await?;
     snapshots::tell(story, scenario, &s3).await?;
     wait_for_enough(story, &collector).await?;

@@ -6,6 +6,7 @@ use anyhow::Result;
 use aof2_e2e::cluster::Cluster;
 use aof2_e2e::collector::Collector;
 use aof2_e2e::environment::{ENGINE_VERSION, NEXT_ENGINE_VERSION};
+use aof2_e2e::gitops::Pipeline;
 use aof2_e2e::turns;
 use serde_json::json;
 
@@ -14,13 +15,14 @@ use crate::Story;
 pub async fn tell(
     story: &Story,
     cluster: &Cluster,
+    pipeline: &Pipeline,
     streams: &[String],
     collector: &Collector,
 ) -> Result<()> {
     let before = cluster.uids().await?;
-    cluster
-        .patch_spec(json!({"version": NEXT_ENGINE_VERSION}))
-        .await?;
+    // By the pipeline too, or the next run would meet another owner of the field.
+    pipeline.set_spec(&json!({"version": NEXT_ENGINE_VERSION}))?;
+    pipeline.apply().await?;
     story.tell(format!(
         "spec.version {ENGINE_VERSION} -> {NEXT_ENGINE_VERSION}; STATUS says:"
     ));

@@ -389,23 +389,18 @@ fn version_converged(observed: &Observed, draft: &Draft) -> Said {
                 )
             }
         },
-        // A pod that restarts or an engine that did not answer once does not undo what was reached.
-        None if known.is_some_and(|known| {
+        // A pod that restarts or an engine that did not answer once does not undo what was reached, and is no reason to write either.
+        None => match known.filter(|known| {
             known.status == TRUE
                 && observed.cluster.metadata.generation == known.observed_generation
-        }) =>
-        {
-            Said(
-                TRUE,
-                Reason::Converged,
-                format!("every engine reported {version}"),
-            )
-        }
-        None => Said(
-            UNKNOWN,
-            Reason::Starting,
-            "not every engine reports its version yet".to_owned(),
-        ),
+        }) {
+            Some(known) => Said(TRUE, Reason::Converged, known.message.clone()),
+            None => Said(
+                UNKNOWN,
+                Reason::Starting,
+                "not every engine reports its version yet".to_owned(),
+            ),
+        },
     }
 }
 
