@@ -40,7 +40,7 @@ pub const CLUSTERS: &[Rule] = &[
     rule(
         "",
         "configmaps",
-        &["get", "list", "watch", "create", "patch"],
+        &["get", "list", "watch", "create", "patch", "delete"],
     ),
     rule("", "services", &["get", "list", "watch", "create", "patch"]),
     rule(

@@ -34,6 +34,10 @@ pub enum Action {
         name: String,
         uid: String,
     },
+    /// Of a revision or evidence that nobody needs any more.
+    RemoveConfigMap {
+        name: String,
+    },
     StartDrain {
         pod: String,
         ip: IpAddr,
@@ -73,7 +77,10 @@ impl Action {
                 | Desired::ConfigMap(_),
             )
             | Self::RemoveDisruptionBudget => 0,
-            Self::CreateSnapshot(_) | Self::RemoveSnapshot { .. } | Self::IssueCertificate => 1,
+            Self::CreateSnapshot(_)
+            | Self::RemoveSnapshot { .. }
+            | Self::RemoveConfigMap { .. }
+            | Self::IssueCertificate => 1,
             Self::Nudge { .. } => 2,
             Self::RestartEngine { .. } | Self::Resume { .. } | Self::StartDrain { .. } => 4,
             Self::RemovePod { .. } => 5,

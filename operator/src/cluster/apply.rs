@@ -2,7 +2,10 @@
 
 use aof2_crds::{Gate, WaitReason, status::CertificateStatus};
 use jiff::Timestamp;
-use k8s_openapi::{api::policy::v1::PodDisruptionBudget, apimachinery::pkg::apis::meta::v1::Time};
+use k8s_openapi::{
+    api::{core::v1::ConfigMap, policy::v1::PodDisruptionBudget},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 
 use crate::{
     cluster::{
@@ -103,6 +106,10 @@ async fn act(
             name,
             uid,
         } => door.remove_snapshot(&namespace, &name, &uid).await?,
+        Action::RemoveConfigMap { name } => {
+            door.remove::<ConfigMap>(&owner.namespace, &name, &owner.reference)
+                .await?;
+        }
         Action::RestartEngine { pod, ip } => {
             tracing::info!(namespace = owner.namespace, pod, "restart of the engine");
             context

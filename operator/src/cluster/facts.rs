@@ -23,6 +23,8 @@ pub struct Observed {
     pub config_source: ConfigSource,
     /// Texts of the revisions that status names, by hash.
     pub revision_texts: BTreeMap<String, String>,
+    /// Revisions and evidence of this cluster; looked up only while a configuration is rolled out.
+    pub stored_configs: Vec<StoredConfig>,
     /// What an engine says about the revision that is validated now.
     pub verdict: Option<Verdict>,
     /// Of this cluster.
@@ -123,6 +125,21 @@ pub enum ConfigSource {
         resource_version: String,
         text: String,
     },
+}
+
+/// A ConfigMap that a change left behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredConfig {
+    pub name: String,
+    pub kind: StoredKind,
+    pub revision: String,
+    pub created_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredKind {
+    Revision,
+    Evidence,
 }
 
 /// An `Aof2Snapshot` of the cluster.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use aof2_crds::labels;
 
+use super::facts::StoredKind;
+
 /// Value of `app.kubernetes.io/name` on what belongs to a cluster.
 pub const APP: &str = "aof2";
 /// Value of `app.kubernetes.io/name` on the operator's own pods; the chart sets it.
@@ -56,6 +58,17 @@ pub fn snapshot(cluster: &str, schedule: &str, slot: &str) -> String {
 /// What the engines reported before this revision was tried.
 pub fn evidence(cluster: &str, revision: &str) -> String {
     format!("{cluster}-evidence-{revision}")
+}
+
+/// The revision that a name of `config_revision` or `evidence` was made for.
+pub fn stored_config(cluster: &str, name: &str) -> Option<(StoredKind, String)> {
+    let is_hash =
+        |text: &&str| text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let rest = name.strip_prefix(cluster)?;
+    let of = |prefix: &str| rest.strip_prefix(prefix).filter(is_hash).map(str::to_owned);
+    of("-config-")
+        .map(|revision| (StoredKind::Revision, revision))
+        .or_else(|| of("-evidence-").map(|revision| (StoredKind::Evidence, revision)))
 }
 
 pub fn pod(cluster: &str, ordinal: i32) -> String {

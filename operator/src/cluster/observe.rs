@@ -2,19 +2,23 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use aof2_crds::{Aof2Cluster, Aof2Snapshot, labels, snapshot::SnapshotCondition};
+use aof2_crds::{Aof2Cluster, Aof2Snapshot, RolloutKind, labels, snapshot::SnapshotCondition};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{ConfigMap, PersistentVolumeClaim, Pod},
 };
-use kube::{Api, Client, Resource, ResourceExt, api::ListParams, core::DeserializeGuard};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::ListParams,
+    core::{DeserializeGuard, PartialObjectMeta},
+};
 use serde::de::DeserializeOwned;
 
 use crate::{
     cluster::{
         build::{self, Owner, config_map::REVISION_FILE, template},
-        facts::{ConfigSource, Observed, Report, SnapshotFacts, StatefulSetFacts},
+        facts::{ConfigSource, Observed, Report, SnapshotFacts, StatefulSetFacts, StoredConfig},
         names,
         plan::config,
         pod, samples, validate,
@@ -41,12 +45,13 @@ pub async fn observe(
     else {
         return Ok(None);
     };
-    let (stateful_set, pods, claims, config_source, revision_texts, snapshots) = futures::try_join!(
+    let (stateful_set, pods, claims, config_source, revision_texts, stored_configs, snapshots) = futures::try_join!(
         reader.get::<StatefulSet>(name),
         reader.list::<Pod>(name),
         reader.claims(name),
         reader.config_source(&cluster),
         reader.revision_texts(&cluster),
+        reader.stored_configs(&cluster),
         reader.snapshots(&cluster),
     )?;
     let now = Timestamp::now();
@@ -78,6 +83,7 @@ pub async fn observe(
         claims,
         config_source,
         revision_texts,
+        stored_configs,
         verdict: None,
         snapshots,
         rates,
@@ -176,19 +182,30 @@ impl Reader<'_> {
         .items)
     }
 
-    /// Identity by name, from metadata alone.
-    async fn claims(&self, cluster: &str) -> Result<BTreeMap<String, String>, CallError> {
-        let api: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), self.namespace);
+    async fn list_metadata<K>(&self, cluster: &str) -> Result<Vec<PartialObjectMeta<K>>, CallError>
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
         let selected = ListParams::default().labels(&names::label_selector(cluster));
-        let claims = bounded(
+        Ok(bounded(
             "list",
-            &self.key::<PersistentVolumeClaim>(cluster),
+            &self.key::<K>(cluster),
             CALL_TIMEOUT,
             api.list_metadata(&selected),
         )
-        .await?;
-        Ok(claims
-            .items
+        .await?
+        .items)
+    }
+
+    /// Identity by name, from metadata alone.
+    async fn claims(&self, cluster: &str) -> Result<BTreeMap<String, String>, CallError> {
+        Ok(self
+            .list_metadata::<PersistentVolumeClaim>(cluster)
+            .await?
             .iter()
             .map(|claim| {
                 (
@@ -251,6 +268,31 @@ impl Reader<'_> {
         Ok(texts)
     }
 
+    /// By name and owner, from metadata alone.
+    async fn stored_configs(&self, cluster: &Aof2Cluster) -> Result<Vec<StoredConfig>, CallError> {
+        let rollout = cluster.status.iter().find_map(|it| it.rollout.as_ref());
+        if rollout.is_none_or(|rollout| rollout.kind != RolloutKind::Config) {
+            return Ok(Vec::new());
+        }
+        let (name, uid) = (cluster.name_any(), cluster.uid().unwrap_or_default());
+        Ok(self
+            .list_metadata::<ConfigMap>(&name)
+            .await?
+            .iter()
+            .filter(|map| map.owner_references().iter().any(|owner| owner.uid == uid))
+            .filter(|map| map.metadata.deletion_timestamp.is_none())
+            .filter_map(|map| {
+                let (kind, revision) = names::stored_config(&name, &map.name_any())?;
+                Some(StoredConfig {
+                    name: map.name_any(),
+                    kind,
+                    revision,
+                    created_at: created_at(map),
+                })
+            })
+            .collect())
+    }
+
     /// Those of this cluster, by whom they name.
     async fn snapshots(&self, cluster: &Aof2Cluster) -> Result<Vec<SnapshotFacts>, CallError> {
         if cluster.spec.tier2.is_none() {
@@ -303,9 +345,7 @@ fn snapshot_facts(snapshot: &Aof2Snapshot) -> SnapshotFacts {
         name: snapshot.name_any(),
         uid: snapshot.uid().unwrap_or_default(),
         schedule: snapshot.labels().get(labels::SCHEDULE).cloned(),
-        created_at: snapshot
-            .creation_timestamp()
-            .map_or(Timestamp::UNIX_EPOCH, |at| at.0),
+        created_at: created_at(snapshot),
         succeeded: is_true(SnapshotCondition::Succeeded),
         verified: is_true(SnapshotCondition::Verified),
         verified_at: status.timing.verified_at.as_ref().map(|at| at.0),
@@ -313,6 +353,12 @@ fn snapshot_facts(snapshot: &Aof2Snapshot) -> SnapshotFacts {
         message: found(SnapshotCondition::Verified)
             .map_or_else(String::new, |condition| condition.message.clone()),
     }
+}
+
+fn created_at(object: &impl ResourceExt) -> Timestamp {
+    object
+        .creation_timestamp()
+        .map_or(Timestamp::UNIX_EPOCH, |at| at.0)
 }
 
 /// A pod that somebody labelled like ours is no pod of ours.

@@ -47,6 +47,7 @@ pub fn observed() -> Observed {
         claims: BTreeMap::new(),
         config_source: ConfigSource::Unset,
         revision_texts: BTreeMap::new(),
+        stored_configs: Vec::new(),
         verdict: None,
         snapshots: Vec::new(),
         rates: BTreeMap::new(),

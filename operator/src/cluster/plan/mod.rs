@@ -8,6 +8,7 @@ mod certificates;
 pub(super) mod config;
 mod config_rollout;
 mod engines;
+mod old_revisions;
 mod replicas;
 mod rollout;
 pub(super) mod snapshots;
@@ -255,6 +256,7 @@ fn work(observed: &Observed, owner: &Owner, draft: &mut Draft) {
         .is_some_and(|rollout| rollout.kind == RolloutKind::Config);
     let writes_template = !is_config && rollout::plan(observed, written, refused, draft);
     config_rollout::plan(observed, owner, written, draft);
+    old_revisions::plan(observed, draft);
     let replicas = replicas::plan(observed, written, draft);
     draft.share = replicas.share;
     config::write_files(observed, owner, replicas.files, draft);

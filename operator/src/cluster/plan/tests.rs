@@ -10,7 +10,10 @@ use serde_json::json;
 use super::{NextLook, Plan, plan};
 use crate::cluster::{
     action::{Action, Desired},
-    facts::{ConfigSource, Exit, Failure, Observed, Report, SnapshotFacts, Trouble, TroubleKind},
+    facts::{
+        ConfigSource, Exit, Failure, Observed, Report, SnapshotFacts, StoredConfig, StoredKind,
+        Trouble, TroubleKind,
+    },
     names, status,
     testing::{self, answer, at_rest, observed},
 };
@@ -34,6 +37,7 @@ fn actions(plan: &Plan) -> Vec<String> {
             format!("create {}", snapshot.metadata.name.clone().unwrap())
         }
         Action::RemoveSnapshot { name, .. } => format!("remove snapshot {name}"),
+        Action::RemoveConfigMap { name } => format!("remove ConfigMap {name}"),
         Action::RestartEngine { pod, .. } => format!("restart the engine of {pod}"),
         Action::StartDrain { pod, .. } => format!("drain {pod}"),
         Action::Resume { pod, .. } => format!("resume {pod}"),
@@ -111,6 +115,62 @@ fn a_new_cluster_gets_its_identity_before_anything_is_created() {
         ]
     );
     assert_eq!(condition(&second, ConditionType::Reconciling).1, "Creating");
+}
+
+#[test]
+fn old_revisions_go_and_what_is_in_use_or_was_rejected_stays() {
+    let mut rolling = at_rest();
+    let in_use = in_status(&mut rolling).config.last_good.clone();
+    in_status(&mut rolling).config.rejected = vec![
+        serde_json::from_value(json!({
+            "revision": "0000000b", "reason": "GateFailed", "gate": "Ready", "observed": "", "limit": "", "at": testing::NOW,
+        }))
+        .unwrap(),
+    ];
+    let stored = |kind, revision: &str, age: i64| StoredConfig {
+        name: match kind {
+            StoredKind::Revision => names::config_revision("orders", revision),
+            StoredKind::Evidence => names::evidence("orders", revision),
+        },
+        kind,
+        revision: revision.to_owned(),
+        created_at: rolling.now - SignedDuration::from_hours(age),
+    };
+    // The one in use and the rejected one are the oldest.
+    let all: Vec<StoredConfig> = (1..=10)
+        .chain([12])
+        .map(|age| stored(StoredKind::Revision, &format!("{age:08x}"), age))
+        .chain([stored(StoredKind::Revision, &in_use, 99)])
+        .chain([stored(StoredKind::Revision, "0000000b", 98)])
+        .chain((1..=10).map(|age| stored(StoredKind::Evidence, &format!("{age:08x}"), age)))
+        .collect();
+    rolling.stored_configs = all;
+    let removed: Vec<String> = actions(&plan(&rolling))
+        .into_iter()
+        .filter(|action| action.starts_with("remove ConfigMap"))
+        .collect();
+    assert_eq!(removed, ["remove ConfigMap orders-config-0000000c"]);
+}
+
+#[test]
+fn a_name_is_read_as_it_was_made() {
+    let read = |name: &str| names::stored_config("orders", name);
+    assert_eq!(
+        read("orders-config-9f31c2aa"),
+        Some((StoredKind::Revision, "9f31c2aa".to_owned()))
+    );
+    assert_eq!(
+        read("orders-evidence-9f31c2aa"),
+        Some((StoredKind::Evidence, "9f31c2aa".to_owned()))
+    );
+    // Of a pipeline, of another cluster, of the pods.
+    for other in [
+        "orders-config-h5tg4k2b9f",
+        "orders-eu-config-9f31c2aa",
+        "orders-active-config",
+    ] {
+        assert_eq!(read(other), None, "{other}");
+    }
 }
 
 #[test]
