@@ -13,6 +13,10 @@ use crate::environment::Environment;
 /// Where a node's /var/lib lies in the cluster's folder. There is one node unless somebody adds more.
 const NODE_VAR_LIB: &str = "node1/lib";
 
+/// Port of the engines' admin API.
+const ADMIN_PORT: u16 = 7421;
+const FILTER: &str = "aof2_e2e";
+
 /// The folder behind a volume claim.
 pub async fn volume_folder(
     environment: &Environment,
@@ -53,6 +57,42 @@ pub fn kill_engine(namespace: &str, pod: &str) -> Result<()> {
     ensure!(
         status.success(),
         "cannot kill process {process}, the engine of {namespace}/{pod}"
+    );
+    Ok(())
+}
+
+/// A table of the packet filter in a pod, gone with this value.
+pub struct ClosedPort {
+    process: u32,
+}
+
+/// Nobody reaches the admin API of one engine any more; its data socket and its probes go on.
+pub fn close_admin_port(namespace: &str, pod: &str) -> Result<ClosedPort> {
+    let process = engine_of(namespace, pod)?;
+    let rules = format!(
+        "table inet {FILTER} {{ chain input {{ type filter hook input priority 0; tcp dport {ADMIN_PORT} drop; }} }}"
+    );
+    filter(process, &rules)?;
+    Ok(ClosedPort { process })
+}
+
+impl Drop for ClosedPort {
+    fn drop(&mut self) {
+        // Without the pod there is no table either.
+        let _ = filter(self.process, &format!("delete table inet {FILTER}"));
+    }
+}
+
+/// In the network namespace of a process.
+fn filter(process: u32, rules: &str) -> Result<()> {
+    let output = Command::new("nsenter")
+        .args(["--net", "--target", &process.to_string(), "nft", rules])
+        .output()
+        .context("cannot run nsenter")?;
+    ensure!(
+        output.status.success(),
+        "nft in the network of process {process}: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
     );
     Ok(())
 }

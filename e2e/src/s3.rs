@@ -86,6 +86,26 @@ impl S3Server {
         Ok(())
     }
 
+    /// Keys that begin with `prefix`, by the same client; at most one page of them (1,000).
+    pub async fn keys(&self, prefix: &str) -> Result<Vec<String>> {
+        // Signed as it stands: in order and encoded.
+        let query = format!("?list-type=2&prefix={}", prefix.replace('/', "%2F"));
+        let (code, body) = self.curl("GET", &query).await?;
+        let page = String::from_utf8_lossy(&body);
+        ensure!(
+            code == "200",
+            "the list of {prefix} answered {code}: {page}"
+        );
+        ensure!(
+            !page.contains("<IsTruncated>true"),
+            "more than a page of keys begin with {prefix}"
+        );
+        let keys = page.split("<Key>").skip(1);
+        Ok(keys
+            .filter_map(|rest| Some(rest.split_once("</Key>")?.0.to_owned()))
+            .collect())
+    }
+
     async fn curl(&self, method: &str, key: &str) -> Result<(String, Vec<u8>)> {
         let pods: Api<k8s_openapi::api::core::v1::Pod> =
             Api::namespaced(self.client.clone(), &self.namespace);

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use aof2_e2e::gitops::Pipeline;
 use aof2_e2e::json::{refusal, text};
-use aof2_e2e::pods::ENGINE_CONTAINER;
 use aof2_e2e::scenario::{self, Failure, Scenario};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, ListParams, PostParams};
+use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
+use crate::change::{
+    Before, ROLLOUT_LIMIT, ensure_clean_end, ensure_in_sync, is_on_another, nodes, orders,
+    wait_for_revision,
+};
 use crate::setup::{self, Running};
-
-const RATE: u32 = 40;
-/// The shortest observation that a would-block rate of 60 s can be judged in.
-const OBSERVATION: &str = "75s";
-const ROLLOUT_LIMIT: Duration = Duration::from_secs(240);
 
 #[test]
 fn a_change_by_the_pipeline_goes_to_a_canary_is_observed_and_then_to_the_others()
@@ -24,6 +24,8 @@ fn a_change_by_the_pipeline_goes_to_a_canary_is_observed_and_then_to_the_others(
         let (running, pipeline) = orders(scenario, 3).await?;
         ensure_in_sync(&running, &pipeline).await?;
         let before = Before::of(&running).await?;
+
+        leave_old_revisions(scenario, &running).await?;
 
         let begun = Instant::now();
         pipeline.set("tier0.cluster_max_bytes", "17179869184")?;
@@ -99,6 +101,7 @@ fn a_change_by_the_pipeline_goes_to_a_canary_is_observed_and_then_to_the_others(
             );
         }
         ensure_in_sync(&running, &pipeline).await?;
+        ensure_old_revisions_went(scenario).await?;
         ensure_clean_end(scenario, &running).await
     })
 }
@@ -230,101 +233,44 @@ fn an_operator_killed_at_each_step_of_a_change_goes_on_to_the_same_end() -> Resu
     })
 }
 
-async fn orders(scenario: &Scenario, replicas: u32) -> Result<(Running, Pipeline)> {
-    let spec =
-        json!({"configRollout": {"observationWindow": OBSERVATION, "progressDeadline": "6m"}});
-    setup::orders_by_pipeline(scenario, replicas, RATE, spec).await
+/// More revisions than are kept, as a year of changes leaves them.
+const OLD_REVISIONS: usize = 12;
+const OLD_REVISIONS_KEPT: usize = 10;
+
+async fn leave_old_revisions(scenario: &Scenario, running: &Running) -> Result<()> {
+    let cluster = running.cluster.get().await?;
+    let owner = cluster
+        .controller_owner_ref(&())
+        .context("a cluster without uid")?;
+    for index in 0..OLD_REVISIONS {
+        let map = serde_json::from_value(json!({
+            "metadata": {
+                "name": format!("orders-config-{index:08x}"),
+                "labels": {"aof2.dev/cluster": "orders"},
+                "ownerReferences": [owner],
+            },
+            "data": {"aof2.toml": ""},
+        }))?;
+        config_maps(scenario)
+            .create(&PostParams::default(), &map)
+            .await?;
+    }
+    Ok(())
 }
 
-/// The pipeline ran: another run changes nothing, and meets nobody who shares its fields.
-async fn ensure_in_sync(running: &Running, pipeline: &Pipeline) -> Result<()> {
-    let difference = pipeline.difference().await?;
-    ensure!(difference.is_empty(), "out of sync: {difference}");
-    let generation = running.cluster.get().await?.metadata.generation;
-    pipeline.apply().await?;
+async fn ensure_old_revisions_went(scenario: &Scenario) -> Result<()> {
+    let maps = config_maps(scenario).list(&ListParams::default()).await?;
+    let left = maps
+        .iter()
+        .filter(|map| map.name_any().starts_with("orders-config-000000"))
+        .count();
     ensure!(
-        running.cluster.get().await?.metadata.generation == generation,
-        "the second run changed the cluster"
+        left == OLD_REVISIONS_KEPT,
+        "{left} of {OLD_REVISIONS} old revisions are left"
     );
     Ok(())
 }
 
-/// What was there before a change.
-struct Before {
-    revision: String,
-    uids: BTreeMap<String, String>,
-    restarts: BTreeMap<String, i32>,
-}
-
-impl Before {
-    async fn of(running: &Running) -> Result<Self> {
-        let is_settled = |object: &Value| {
-            let revision = text(&object["status"]["config"]["lastGood"]);
-            let all = nodes(object).iter().all(|(_, node)| *node == revision);
-            (!revision.is_empty() && all).then(|| revision.to_owned())
-        };
-        let revision = running
-            .cluster
-            .wait_json("a first configuration", Duration::from_secs(60), is_settled)
-            .await?;
-        Ok(Self {
-            revision,
-            uids: running.cluster.uids().await?,
-            restarts: running.cluster.restarts().await?,
-        })
-    }
-
-    /// Every pod is the one it was; its engine restarted so many times, and no other container did.
-    async fn ensure_restarts(&self, running: &Running, of_engines: i32) -> Result<()> {
-        ensure!(
-            running.cluster.uids().await? == self.uids,
-            "a pod was replaced"
-        );
-        for (container, after) in running.cluster.restarts().await? {
-            let expected = match container.ends_with(ENGINE_CONTAINER) {
-                true => of_engines,
-                false => 0,
-            };
-            let restarts = after - self.restarts.get(&container).copied().unwrap_or_default();
-            ensure!(
-                restarts == expected,
-                "{container} restarted {restarts} times, not {expected}"
-            );
-        }
-        Ok(())
-    }
-}
-
-async fn ensure_clean_end(scenario: &Scenario, running: &Running) -> Result<()> {
-    let removals = running.ensure_nothing_lost(scenario).await?;
-    ensure!(removals == 0, "the operator removed {removals} pods");
-    Ok(())
-}
-
-/// Until another revision than `before` is good everywhere and no rollout is left.
-async fn wait_for_revision(running: &Running, before: &str) -> Result<Value> {
-    running
-        .cluster
-        .wait_json("the change to be everywhere", ROLLOUT_LIMIT, |object| {
-            is_on_another(object, before).then(|| object.clone())
-        })
-        .await
-}
-
-fn is_on_another(object: &Value, before: &str) -> bool {
-    let good = text(&object["status"]["config"]["lastGood"]);
-    !good.is_empty()
-        && good != before
-        && object["status"]["rollout"].is_null()
-        && nodes(object).iter().all(|(_, revision)| *revision == good)
-}
-
-/// Pod and revision of each node.
-fn nodes(object: &Value) -> Vec<(&str, &str)> {
-    let nodes = object["status"]["nodes"].as_array();
-    nodes
-        .into_iter()
-        .flatten()
-        .map(|node| (text(&node["pod"]), text(&node["configRevision"])))
-        .collect()
+fn config_maps(scenario: &Scenario) -> Api<ConfigMap> {
+    Api::namespaced(scenario.client.clone(), &scenario.namespace.name)
 }

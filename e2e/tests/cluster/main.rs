@@ -3,7 +3,9 @@
 //! Each test has a namespace, an operator and a deadline of its own, so that they run side by side and leave nothing behind.
 
 mod bad_input;
+mod change;
 mod config;
+mod config_interrupted;
 mod data;
 mod guide;
 mod install;

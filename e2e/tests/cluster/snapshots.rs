@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use aof2_e2e::engine::DATA_SOCKET;
 use aof2_e2e::json::{condition, is, text};
+use aof2_e2e::local;
+use aof2_e2e::pods::ENGINE_CONTAINER;
 use aof2_e2e::scenario::{self, Failure, Scenario};
 use aof2_e2e::snapshots::Snapshots;
 use aof2_e2e::wait::{self, Look};
@@ -14,6 +17,7 @@ use crate::setup::{self, Running};
 
 const RATE: u32 = 40;
 const LIMIT: Duration = Duration::from_secs(120);
+const MANY_LIMIT: Duration = Duration::from_secs(240);
 
 #[test]
 fn a_snapshot_is_in_the_bucket_as_it_says_and_a_lost_object_is_named() -> Result<(), Failure> {
@@ -51,7 +55,7 @@ fn a_snapshot_is_in_the_bucket_as_it_says_and_a_lost_object_is_named() -> Result
         for stream in streams {
             ensure_stored(&running, stream).await?;
         }
-        ensure_indexed(&running, &snapshot).await?;
+        ensure_indexed(&running, &snapshot, 4).await?;
 
         let lost = text(&streams[0]["key"]);
         running.s3.delete(lost).await?;
@@ -126,36 +130,27 @@ fn a_schedule_makes_snapshots_and_goes_on_after_the_bucket_was_away() -> Result<
     })
 }
 
+/// After these milliseconds of a snapshot that takes a few seconds.
+const KILLED_AFTER: [u64; 8] = [0, 150, 400, 700, 1_100, 1_600, 2_400, 3_600];
+
 #[test]
-fn an_operator_killed_during_a_snapshot_goes_on_to_the_same_end() -> Result<(), Failure> {
+fn an_operator_killed_at_eight_points_of_a_snapshot_goes_on_to_the_same_end() -> Result<(), Failure>
+{
     scenario::run(
         "snapshot-kill",
-        Duration::from_secs(300),
+        Duration::from_secs(480),
         async |scenario| {
             let running = setup::orders(scenario, 1, RATE).await?;
             let restarts = running.cluster.restarts().await?;
-            snapshots(scenario)
-                .apply("first", "orders", json!({}))
-                .await?;
-            for _ in 0..3 {
-                setup::kill_operator(scenario, &running).await?;
+            for after in KILLED_AFTER {
+                let name = format!("after-{after}");
                 snapshots(scenario)
-                    .wait_for("first", "to be looked at", LIMIT, |object| {
-                        condition(object, "Succeeded").map(drop)
-                    })
+                    .apply(&name, "orders", json!({}))
                     .await?;
-            }
-            let snapshot = snapshots(scenario)
-                .wait_for("first", "to be verified", LIMIT, |object| {
-                    is(object, "Verified", "True").then(|| object.clone())
-                })
-                .await?;
-            for stream in snapshot["status"]["streams"]
-                .as_array()
-                .into_iter()
-                .flatten()
-            {
-                ensure_stored(&running, stream).await?;
+                // A point in time, not a condition: where in the work it lies differs from run to run.
+                tokio::time::sleep(Duration::from_millis(after)).await;
+                setup::kill_operator(scenario, &running).await?;
+                ensure_verified_and_stored(scenario, &running, &name).await?;
             }
             ensure!(
                 running.cluster.restarts().await? == restarts,
@@ -165,6 +160,162 @@ fn an_operator_killed_during_a_snapshot_goes_on_to_the_same_end() -> Result<(), 
             Ok(())
         },
     )
+}
+
+#[test]
+fn an_engine_killed_before_the_object_after_it_and_after_the_end_leaves_one_marker()
+-> Result<(), Failure> {
+    scenario::run(
+        "snapshot-crash",
+        Duration::from_secs(420),
+        async |scenario| {
+            let running = setup::orders(scenario, 1, RATE).await?;
+            let before = engine_restarts(&running).await?;
+            let crash = || local::kill_engine(&scenario.namespace.name, "orders-0");
+
+            snapshots(scenario)
+                .apply("before", "orders", json!({}))
+                .await?;
+            crash()?;
+            ensure_verified_and_stored(scenario, &running, "before").await?;
+
+            let objects = running.s3.keys("prod/orders/snapshots/").await?.len();
+            snapshots(scenario)
+                .apply("between", "orders", json!({}))
+                .await?;
+            wait::until("an object of the snapshot", LIMIT, async || {
+                let now = running.s3.keys("prod/orders/snapshots/").await?.len();
+                Ok(match now > objects {
+                    true => Look::Done(()),
+                    false => Look::Waiting(format!("{now} objects")),
+                })
+            })
+            .await?;
+            crash()?;
+            ensure_verified_and_stored(scenario, &running, "between").await?;
+
+            snapshots(scenario)
+                .apply("after", "orders", json!({}))
+                .await?;
+            snapshots(scenario)
+                .wait_for("after", "to succeed", LIMIT, |object| {
+                    is(object, "Succeeded", "True").then_some(())
+                })
+                .await?;
+            crash()?;
+            ensure_verified_and_stored(scenario, &running, "after").await?;
+            for name in ["before", "between"] {
+                // What came later left them as they were.
+                let snapshot = verified(scenario, name).await?;
+                for stream in snapshot["status"]["streams"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                {
+                    ensure_marked_once(&running, stream).await?;
+                }
+            }
+            let restarts = engine_restarts(&running).await? - before;
+            ensure!(restarts == 3, "the engine restarted {restarts} times");
+            running.ensure_nothing_lost(scenario).await?;
+            Ok(())
+        },
+    )
+}
+
+/// Streams beside those of the writer.
+const MANY: usize = 1_000;
+/// Arguments of one call stay well below what a URL may hold.
+const STREAMS_A_CALL: usize = 250;
+
+#[test]
+fn a_thousand_streams_are_in_one_snapshot() -> Result<(), Failure> {
+    scenario::run(
+        "snapshot-many",
+        Duration::from_secs(480),
+        async |scenario| {
+            let running = setup::orders(scenario, 1, RATE).await?;
+            let engine = running.cluster.engine("orders-0");
+            let names: Vec<String> = (0..MANY).map(|index| format!("many-{index:04}")).collect();
+            for names in names.chunks(STREAMS_A_CALL) {
+                let mut arguments = vec![
+                    "load",
+                    "--socket",
+                    DATA_SOCKET,
+                    "--rate",
+                    "0",
+                    "--count",
+                    "3",
+                ];
+                arguments.extend(names.iter().flat_map(|name| ["--stream", name.as_str()]));
+                let output = engine.admin(&arguments, None).await?;
+                ensure!(output.success, "load failed: {}", output.stderr.trim());
+            }
+            let begun = Instant::now();
+            snapshots(scenario)
+                .apply("many", "orders", json!({}))
+                .await?;
+            snapshots(scenario)
+                .wait_for("many", "to succeed", MANY_LIMIT, |object| {
+                    is(object, "Succeeded", "True").then_some(())
+                })
+                .await?;
+            scenario.say(format!("taken after {} s", begun.elapsed().as_secs()));
+            let snapshot = snapshots(scenario)
+                .wait_for("many", "to be verified", MANY_LIMIT, |object| {
+                    is(object, "Verified", "True").then(|| object.clone())
+                })
+                .await?;
+            scenario.say(format!("verified after {} s", begun.elapsed().as_secs()));
+            let all = MANY + running.streams().len();
+            let status = &snapshot["status"];
+            ensure!(
+                status["streamsTotal"] == all && status["streamsDone"] == all,
+                "{status}"
+            );
+            let listed = status["streams"].as_array().map_or(0, Vec::len);
+            ensure!(listed == 32, "status lists {listed} streams");
+            ensure_indexed(&running, &snapshot, all).await?;
+            let objects = running.s3.keys("prod/orders/snapshots/many-").await?.len();
+            ensure!(objects == MANY, "{objects} objects of {MANY} streams");
+            running.ensure_nothing_lost(scenario).await?;
+            Ok(())
+        },
+    )
+}
+
+async fn engine_restarts(running: &Running) -> Result<i32> {
+    let restarts = running.cluster.restarts().await?;
+    Ok(restarts
+        .iter()
+        .filter(|(container, _)| container.ends_with(ENGINE_CONTAINER))
+        .map(|(_, restarts)| restarts)
+        .sum())
+}
+
+async fn verified(scenario: &Scenario, name: &str) -> Result<Value> {
+    snapshots(scenario)
+        .wait_for(name, "to be verified", LIMIT, |object| {
+            is(object, "Verified", "True").then(|| object.clone())
+        })
+        .await
+}
+
+/// The snapshot ends well, and each of its streams is in the bucket as it says, with one marker.
+async fn ensure_verified_and_stored(
+    scenario: &Scenario,
+    running: &Running,
+    name: &str,
+) -> Result<()> {
+    let snapshot = verified(scenario, name).await?;
+    let streams = snapshot["status"]["streams"]
+        .as_array()
+        .context("no streams in status")?;
+    ensure!(streams.len() == running.streams().len(), "{streams:?}");
+    for stream in streams {
+        ensure_stored(running, stream).await?;
+    }
+    Ok(())
 }
 
 fn snapshots(scenario: &Scenario) -> Snapshots {
@@ -246,7 +397,7 @@ async fn ensure_marked_once(running: &Running, stream: &Value) -> Result<()> {
     Ok(())
 }
 
-async fn ensure_indexed(running: &Running, snapshot: &Value) -> Result<()> {
+async fn ensure_indexed(running: &Running, snapshot: &Value, count: usize) -> Result<()> {
     let key = text(&snapshot["status"]["indexKey"]);
     let index = running
         .s3
@@ -257,6 +408,10 @@ async fn ensure_indexed(running: &Running, snapshot: &Value) -> Result<()> {
     let streams = index["streams"]
         .as_object()
         .context("an index without streams")?;
-    ensure!(streams.len() == 4, "{key} lists {} streams", streams.len());
+    ensure!(
+        streams.len() == count,
+        "{key} lists {} streams",
+        streams.len()
+    );
     Ok(())
 }

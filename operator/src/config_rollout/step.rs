@@ -86,9 +86,9 @@ pub fn step(memo: Option<Rollout>, facts: &Facts, now: Timestamp) -> Step {
             };
             return fail(memo, failure, facts, now);
         }
-        // The source cannot be read, which the plan says; what runs stays as it is.
+        // The source cannot be read, which the plan says; what runs stays as it is, and is still watched.
         if facts.candidate.is_none() {
-            return stay(memo, None);
+            return watched_only(memo, facts, now);
         }
     }
     match memo.step {
@@ -107,6 +107,15 @@ pub fn step(memo: Option<Rollout>, facts: &Facts, now: Timestamp) -> Step {
         | RolloutStep::Soaking
         | RolloutStep::Unknown => start(facts, now),
     }
+}
+
+fn watched_only(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+    if matches!(memo.step, RolloutStep::Observing | RolloutStep::Rolling)
+        && let gates::Verdict::Failed(failure) = gates::check(&mut memo, facts, now)
+    {
+        return fail(memo, failure, facts, now);
+    }
+    stay(memo, None)
 }
 
 fn start(facts: &Facts, now: Timestamp) -> Step {

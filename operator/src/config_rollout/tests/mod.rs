@@ -1,6 +1,8 @@
-//! The machine against a small model of engines: told by files, loading and restarting in their own time.
+//! The machine against a small model of engines (told by files, loading and restarting in their own time), tables, and golden
+//! transcripts.
 
 mod table;
+mod transcript;
 mod world;
 
 use std::collections::BTreeMap;

@@ -230,6 +230,19 @@ fn a_source_that_goes_away_holds_what_is_there() {
 }
 
 #[test]
+fn a_canary_is_watched_while_its_source_is_away() {
+    let mut world = World::new(3, false);
+    world.run_to(RolloutStep::Observing);
+    world.candidate = None;
+    world.look();
+    world.engines[2].refuses = 9.0;
+    world.run(|_, _| ());
+    assert_eq!(world.ends[0].0, "Reverted");
+    assert_eq!(world.rejected, ["WouldBlock Admission 9.0/s"]);
+    assert!(world.told_new().is_empty());
+}
+
+#[test]
 fn without_any_engine_that_serves_a_fix_reaches_everybody_unasked() {
     let mut world = World::new(3, false);
     for engine in &mut world.engines {
