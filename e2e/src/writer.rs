@@ -3,10 +3,14 @@
 
 use std::net::SocketAddr;
 
+use anyhow::Result;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
+use crate::cluster::Cluster;
 use crate::engine::DATA_SOCKET;
 use crate::environment::Environment;
+use crate::kubectl::Output;
 
 /// What stands after the pod's name in the names of its streams.
 pub const STREAM_SUFFIXES: [&str; 2] = ["a", "b"];
@@ -44,6 +48,39 @@ fn container(environment: &Environment, collector: SocketAddr, rate: u32) -> Val
             "seccompProfile": {"type": "RuntimeDefault"},
         },
     })
+}
+
+/// Streams that an app opens besides, in every pod.
+const MORE_STREAMS: u32 = 4;
+/// Records a second and in all of each; a few minutes' worth.
+const MORE_RATE: &str = "5";
+const MORE_RECORDS: &str = "1000";
+
+/// Every pod opens a few more streams and appends to them, until what is returned is dropped. A stream that is new needs room at
+/// once, so that a pod without any refuses it at once.
+pub fn open_more_streams(cluster: &Cluster, replicas: u32) -> JoinSet<Result<Output>> {
+    let mut loads = JoinSet::new();
+    for ordinal in 0..replicas {
+        let pod = cluster.pod(ordinal);
+        let engine = cluster.engine(&pod);
+        loads.spawn(async move {
+            let names: Vec<String> = (0..MORE_STREAMS)
+                .map(|index| format!("{pod}-more-{index}"))
+                .collect();
+            let mut arguments = vec![
+                "load",
+                "--socket",
+                DATA_SOCKET,
+                "--rate",
+                MORE_RATE,
+                "--count",
+                MORE_RECORDS,
+            ];
+            arguments.extend(names.iter().flat_map(|name| ["--stream", name.as_str()]));
+            engine.admin(&arguments, None).await
+        });
+    }
+    loads
 }
 
 /// Streams of a cluster with `replicas` pods, with the pod that each lives in.

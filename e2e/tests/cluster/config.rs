@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use aof2_e2e::json::{refusal, text};
 use aof2_e2e::scenario::{self, Failure, Scenario};
+use aof2_e2e::writer;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, ListParams, PostParams};
 use kube::{Resource, ResourceExt};
@@ -146,6 +147,7 @@ fn a_refused_value_is_named_and_a_harmful_one_undoes_itself() -> Result<(), Fail
         pipeline.set("tier0.cluster_max_bytes", &budget.to_string())?;
         let begun = Instant::now();
         pipeline.apply().await?;
+        let loads = writer::open_more_streams(&running.cluster, running.replicas);
         let reverted = running
             .cluster
             .wait_json("the change to be reverted", ROLLOUT_LIMIT, |object| {
@@ -159,6 +161,7 @@ fn a_refused_value_is_named_and_a_harmful_one_undoes_itself() -> Result<(), Fail
                     .then(|| (rejected, object.clone()))
             })
             .await?;
+        drop(loads);
         let (rejected, object) = reverted;
         scenario.say(format!(
             "reverted after {} s: {rejected}; `{}`",

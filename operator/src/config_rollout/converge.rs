@@ -32,6 +32,13 @@ pub(super) fn converge(pod: &PodFacts, revision: &str, facts: &Facts) -> Converg
             );
             return wait(Gate::Ready, WaitReason::EngineRestarting, message);
         }
+        if facts.needs_restart {
+            let message = format!(
+                "the engine of {} does not answer: it restarts, or cannot be reached",
+                pod.name
+            );
+            return wait(Gate::Ready, WaitReason::EngineRestarting, message);
+        }
         return wait(
             Gate::EngineReachable,
             WaitReason::EngineUnreachable,

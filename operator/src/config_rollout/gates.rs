@@ -11,6 +11,8 @@ use crate::rollout::Wait;
 const UNREADY_LIMIT: SignedDuration = SignedDuration::from_secs(60);
 /// Refused appends a second below which nothing is judged (design, config rollout).
 const RATE_FLOOR: f64 = 0.5;
+/// Rates are over this time, and so is what a beginning one is given (design, config rollout).
+pub(super) const RATE_WINDOW: SignedDuration = SignedDuration::from_secs(60);
 /// How many times the control's and its own past rate a canary may have.
 const RATE_FACTOR: f64 = 2.0;
 /// Hydrations that may wait when a change begins: a few are the ordinary course of reading cold data.
@@ -18,6 +20,9 @@ pub(super) const MAX_HYDRATIONS_WAITING: u64 = 16;
 
 pub(super) enum Verdict {
     Passing,
+    /// It refuses more than the others and than before, and not for a whole minute yet: what began late in the window has to show
+    /// what it becomes.
+    Rising(Wait),
     /// Something is not known.
     Unknown(Wait),
     Failed(GateFailure),
@@ -130,6 +135,7 @@ fn refused_appends(
         .baseline
         .as_ref()
         .map(|baseline| &baseline.would_block);
+    let mut rising = None;
     for (kind, rate) in &rates.minute {
         let of = |rates: &std::collections::BTreeMap<String, f64>| {
             rates.get(kind).copied().unwrap_or_default()
@@ -152,8 +158,23 @@ fn refused_appends(
                 limit: rate_text(limit),
             });
         }
+        if *rate > highest_control.max(own_past) {
+            rising = Some((kind, limit));
+        }
     }
-    Verdict::Passing
+    let Some((kind, limit)) = rising else {
+        return Verdict::Passing;
+    };
+    Verdict::Rising(Wait {
+        gate: Gate::WouldBlock,
+        reason: WaitReason::Observing,
+        pod: pod.name.clone(),
+        message: format!(
+            "{} began to refuse appends ({kind}, limit {} over a minute), which no other pod does: watched for a minute more",
+            pod.name,
+            rate_text(limit)
+        ),
+    })
 }
 
 /// `0.5/s`

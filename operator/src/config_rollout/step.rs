@@ -314,7 +314,8 @@ fn observing(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         gates::Verdict::Failed(failure) => return fail(memo, failure, facts, now),
         gates::Verdict::Restarted => return go_to(memo, RolloutStep::Canary, now),
         gates::Verdict::Unknown(wait) => return stay(memo, Some(wait)),
-        gates::Verdict::Passing => {}
+        gates::Verdict::Rising(wait) if is_late(&memo, now) => return stay(memo, Some(wait)),
+        gates::Verdict::Rising(_) | gates::Verdict::Passing => {}
     }
     if let Some(until) = memo.until.clone().filter(|until| now < until.0) {
         let name = memo
@@ -333,6 +334,13 @@ fn observing(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         memo.done = facts.pods.iter().map(|pod| pod.name.clone()).collect();
     }
     go_to(memo, RolloutStep::Rolling, now)
+}
+
+/// The window is over, by less than it takes to know a rate.
+fn is_late(memo: &Rollout, now: Timestamp) -> bool {
+    memo.until
+        .as_ref()
+        .is_some_and(|until| now >= until.0 && now.duration_since(until.0) < gates::RATE_WINDOW)
 }
 
 fn rolling(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {

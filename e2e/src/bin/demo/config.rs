@@ -7,6 +7,7 @@ use aof2_e2e::cluster::Cluster;
 use aof2_e2e::gitops::Pipeline;
 use aof2_e2e::json::{refusal, text};
 use aof2_e2e::scenario::Scenario;
+use aof2_e2e::writer;
 use serde_json::Value;
 
 use crate::{REPLICAS, Story, show};
@@ -78,6 +79,8 @@ pub async fn tell(
     story.tell(format!("tier0.cluster_max_bytes = {budget}, valid, and just above what is used: the canary will refuse appends"));
     pipeline.set("tier0.cluster_max_bytes", &budget.to_string())?;
     pipeline.apply().await?;
+    let loads = writer::open_more_streams(cluster, REPLICAS);
+    story.tell("every app opens four more streams meanwhile, which need room");
     let reverted = follow(story, cluster, "the change to be reverted", |object| {
         let entry = &object["status"]["history"][0];
         (object["status"]["rollout"].is_null() && entry["outcome"] == "Reverted")
@@ -92,6 +95,7 @@ pub async fn tell(
         revision(&reverted) == good,
         "the engines are not back on {good}"
     );
+    drop(loads);
     show(story, scenario, &["get", "aof2,pods"]).await?;
     // The commit is taken back, as a person would.
     pipeline.set("tier0.cluster_max_bytes", "17179869184")?;

@@ -3,7 +3,7 @@
 use aof2_crds::{Gate, WaitReason};
 use jiff::SignedDuration;
 
-use super::Draft;
+use super::{Draft, config_rollout};
 use crate::{
     cluster::{action::Action, facts::Observed, status::ENGINE_CERTIFICATE},
     pki::authority::CERTIFICATE_LIFETIME,
@@ -47,7 +47,7 @@ pub fn plan(observed: &Observed, draft: &mut Draft) {
                 .failure(&pod.name)
                 .is_some_and(|failure| failure.may_be_certificate)
     });
-    if let Some(pod) = unreached {
+    if let Some(pod) = unreached.filter(|_| !config_rollout::restarts_engines(draft)) {
         let message = "the engine serves, and its admin port does not accept the operator: it may lack its certificate, or have one of another authority";
         draft.wait(
             Gate::Certificates,

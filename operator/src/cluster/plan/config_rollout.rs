@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use aof2_crds::{
-    Gate, RolloutKind, WaitReason, labels,
+    Gate, RolloutKind, RolloutStep, WaitReason, labels,
     status::{MAX_REJECTED, RejectReason, Rejected, RolloutOutcome, ValidatedBy},
 };
 use kube::ResourceExt;
@@ -132,6 +132,24 @@ fn act(
     }
 }
 
+/// Engines end and start on request now, so that one that does not answer has an excuse.
+pub fn restarts_engines(draft: &Draft) -> bool {
+    let is_under_way = draft.rollout.as_ref().is_some_and(|rollout| {
+        rollout.kind == RolloutKind::Config
+            && matches!(
+                rollout.step,
+                RolloutStep::Canary | RolloutStep::Rolling | RolloutStep::Reverting
+            )
+    });
+    is_under_way && needs_restart(draft)
+}
+
+/// As the engine that validated the change said.
+fn needs_restart(draft: &Draft) -> bool {
+    let changes = &draft.config.changes;
+    changes.iter().any(|change| change.reload != "Hot")
+}
+
 fn facts(observed: &Observed, written: &StatefulSetFacts, in_force: &str, draft: &Draft) -> Facts {
     let spec = &observed.cluster.spec;
     let name = observed.cluster.name_any();
@@ -153,11 +171,7 @@ fn facts(observed: &Observed, written: &StatefulSetFacts, in_force: &str, draft:
         candidate,
         verdict: observed.verdict.clone(),
         is_upgrading,
-        needs_restart: draft
-            .config
-            .changes
-            .iter()
-            .any(|change| change.reload != "Hot"),
+        needs_restart: needs_restart(draft),
         policy: Policy {
             observation_window: spec.config_rollout.observation_window,
             progress_deadline: spec.config_rollout.progress_deadline,

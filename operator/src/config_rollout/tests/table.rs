@@ -129,6 +129,29 @@ fn a_canary_that_refuses_appends_is_taken_back_at_once() {
 }
 
 #[test]
+fn a_canary_that_begins_to_refuse_late_in_the_window_gets_a_full_minute() {
+    for (becomes, outcome) in [(0.4, "Completed"), (0.6, "Reverted")] {
+        let mut world = World::new(3, false);
+        world.run_to(RolloutStep::Observing);
+        let until = world.memo.as_ref().unwrap().until.clone().unwrap().0;
+        world.engines[2].refuses = 0.4;
+        while world.now < until {
+            world.look();
+        }
+        let (reason, message) = only_wait(&world.look());
+        assert_eq!(reason, WaitReason::Observing);
+        assert!(message.contains("orders-2 began to refuse"), "{message}");
+        world.engines[2].refuses = becomes;
+        world.run(|world, _| {
+            assert!(
+                world.told_new().len() <= 1 || world.now >= until + SignedDuration::from_mins(1)
+            );
+        });
+        assert_eq!(world.ends[0].0, outcome);
+    }
+}
+
+#[test]
 fn a_canary_is_judged_against_the_others_and_its_own_past() {
     let mut world = World::new(3, false);
     world.run_to(RolloutStep::Observing);
