@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use aof2_e2e::engine::DATA_SOCKET;
-use aof2_e2e::json::{condition, is, text};
+use aof2_e2e::json::{condition, is, refusal, text};
 use aof2_e2e::local;
 use aof2_e2e::pods::ENGINE_CONTAINER;
 use aof2_e2e::scenario::{self, Failure, Scenario};
@@ -235,6 +235,10 @@ fn a_thousand_streams_are_in_one_snapshot() -> Result<(), Failure> {
         Duration::from_secs(480),
         async |scenario| {
             let running = setup::orders(scenario, 1, RATE).await?;
+            running
+                .cluster
+                .patch_spec(json!({"snapshots": {"verifyInterval": "10s"}}))
+                .await?;
             let engine = running.cluster.engine("orders-0");
             let names: Vec<String> = (0..MANY).map(|index| format!("many-{index:04}")).collect();
             for names in names.chunks(STREAMS_A_CALL) {
@@ -276,8 +280,24 @@ fn a_thousand_streams_are_in_one_snapshot() -> Result<(), Failure> {
             let listed = status["streams"].as_array().map_or(0, Vec::len);
             ensure!(listed == 32, "status lists {listed} streams");
             ensure_indexed(&running, &snapshot, all).await?;
-            let objects = running.s3.keys("prod/orders/snapshots/many-").await?.len();
-            ensure!(objects == MANY, "{objects} objects of {MANY} streams");
+            let keys = running.s3.keys("prod/orders/snapshots/many-").await?;
+            ensure!(
+                keys.len() == MANY,
+                "{} objects of {MANY} streams",
+                keys.len()
+            );
+
+            // One that status does not list, and that the engine that took it has forgotten.
+            local::kill_engine(&scenario.namespace.name, "orders-0")?;
+            let lost = keys.last().context("no keys")?;
+            running.s3.delete(lost).await?;
+            let verdict = snapshots(scenario)
+                .wait_for("many", "to miss the object", MANY_LIMIT, |object| {
+                    refusal(object, "Verified").map(str::to_owned)
+                })
+                .await?;
+            scenario.say(&verdict);
+            ensure!(verdict.contains(lost.as_str()), "{verdict}");
             running.ensure_nothing_lost(scenario).await?;
             Ok(())
         },

@@ -309,20 +309,29 @@ impl Client {
         self.json(Request::get(&path)).await
     }
 
-    /// Reads the snapshot back from Tier 2, whichever engine made it.
+    /// Reads the snapshot back from Tier 2, whichever engine made it. `digest`: what its catalogue has to be, `sha256:<hex>`.
     pub async fn verify_snapshot(
         &self,
         stream: &str,
         snapshot_id: &str,
         level: SnapshotLevel,
+        digest: Option<&str>,
     ) -> Result<SnapshotVerdict, ClientError> {
         let level = match level {
             SnapshotLevel::L0 | SnapshotLevel::Unknown => "L0",
             SnapshotLevel::L1 => "L1",
         };
         let path = format!("{}/{stream}/{snapshot_id}/verify", path::SNAPSHOTS);
-        self.json(Request::post(&path).with(query("level", Some(level))))
-            .await
+        let request = Request::post(&path)
+            .with(query("level", Some(level)))
+            .with(query("digest", digest));
+        self.json(request).await
+    }
+
+    /// The list of everything that one snapshot took, from the bucket. Refused with `NotFound` where it is not there.
+    pub async fn snapshot_index(&self, name: &str) -> Result<SnapshotIndex, ClientError> {
+        let path = format!("{}/{name}", path::SNAPSHOT_INDEX);
+        self.json(Request::get(&path)).await
     }
 
     /// Writes the list of everything that one snapshot took.

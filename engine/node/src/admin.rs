@@ -16,7 +16,7 @@ use aof2_admin_api::{Dump, ErrorReason};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{get, post};
 use axum::{Json, Router};
 
 use crate::node::Node;
@@ -50,7 +50,9 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(&format!("{one_snapshot}/verify"), post(snapshot::verify))
         .route(
             &format!("{}/{{name}}", path::SNAPSHOT_INDEX),
-            put(snapshot::put_index).layer(DefaultBodyLimit::max(snapshot::MAX_INDEX_BYTES)),
+            get(snapshot::index)
+                .put(snapshot::put_index)
+                .layer(DefaultBodyLimit::max(snapshot::MAX_INDEX_BYTES)),
         )
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)

@@ -31,6 +31,13 @@ pub async fn record(
         &status::held_since(&status.waits),
         expiry,
     );
+    let schedules: Vec<(&str, i64)> = status
+        .snapshots
+        .iter()
+        .flat_map(|snapshots| &snapshots.schedules)
+        .map(|schedule| (schedule.name.as_str(), schedule.missed))
+        .collect();
+    context.metrics.show_schedules(&labels, &schedules);
     let Some(written) = context.door.write_status(observed, status).await? else {
         return Ok(observed.clone());
     };

@@ -31,6 +31,14 @@ pub struct GateLabels {
     pub gate: String,
 }
 
+/// `schedule` is empty for snapshots that were made by hand.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
+pub struct ScheduleLabels {
+    pub namespace: String,
+    pub cluster: String,
+    pub schedule: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct WaitLabels {
     pub gate: String,
@@ -59,8 +67,12 @@ pub struct Metrics {
     held_since: Family<GateLabels, Gauge<i64, AtomicI64>>,
     ready_replicas: Family<ClusterLabels, Gauge<i64, AtomicI64>>,
     certificate_expiry: Family<ClusterLabels, Gauge<i64, AtomicI64>>,
+    snapshot_taken: Family<ScheduleLabels, Gauge<i64, AtomicI64>>,
+    snapshot_read_back: Family<ScheduleLabels, Gauge<i64, AtomicI64>>,
+    missed_slots: Family<ScheduleLabels, Gauge<i64, AtomicI64>>,
     /// Series that exist, since a family cannot be listed.
     held: Mutex<BTreeSet<GateLabels>>,
+    scheduled: Mutex<BTreeSet<ScheduleLabels>>,
 }
 
 impl Default for Metrics {
@@ -121,6 +133,24 @@ impl Default for Metrics {
             "When the engines' certificate ends",
             certificate_expiry.clone(),
         );
+        let snapshot_taken = Family::default();
+        registry.register(
+            "aof2_cluster_snapshot_last_success_timestamp_seconds",
+            "When the newest snapshot that succeeded was complete",
+            snapshot_taken.clone(),
+        );
+        let snapshot_read_back = Family::default();
+        registry.register(
+            "aof2_cluster_snapshot_last_verification_timestamp_seconds",
+            "When a snapshot was last read back from the bucket and was what it was",
+            snapshot_read_back.clone(),
+        );
+        let missed_slots = Family::default();
+        registry.register(
+            "aof2_cluster_snapshot_missed_slots",
+            "Slots of the schedule without a snapshot, since it was made",
+            missed_slots.clone(),
+        );
         Self {
             registry,
             reconciles,
@@ -132,7 +162,11 @@ impl Default for Metrics {
             held_since,
             ready_replicas,
             certificate_expiry,
+            snapshot_taken,
+            snapshot_read_back,
+            missed_slots,
             held: Mutex::default(),
+            scheduled: Mutex::default(),
         }
     }
 }
@@ -213,10 +247,60 @@ impl Metrics {
         known.extend(now);
     }
 
+    /// Of a snapshot that was complete at `taken_at`, in unix seconds; an older one changes nothing.
+    pub fn snapshot_taken(&self, schedule: &ScheduleLabels, taken_at: i64) {
+        self.scheduled.lock().insert(schedule.clone());
+        let gauge = self.snapshot_taken.get_or_create(schedule);
+        gauge.set(gauge.get().max(taken_at));
+    }
+
+    /// Every object of a snapshot was read back at `at`, in unix seconds.
+    pub fn snapshot_read_back(&self, schedule: &ScheduleLabels, at: i64) {
+        self.scheduled.lock().insert(schedule.clone());
+        let gauge = self.snapshot_read_back.get_or_create(schedule);
+        gauge.set(gauge.get().max(at));
+    }
+
+    /// Replaces what is known of the cluster's schedules: name and missed slots of each.
+    pub fn show_schedules(&self, cluster: &ClusterLabels, schedules: &[(&str, i64)]) {
+        let mut known = self.scheduled.lock();
+        for (schedule, missed) in schedules {
+            let labels = ScheduleLabels {
+                namespace: cluster.namespace.clone(),
+                cluster: cluster.cluster.clone(),
+                schedule: (*schedule).to_owned(),
+            };
+            self.missed_slots.get_or_create(&labels).set(*missed);
+            known.insert(labels);
+        }
+        known.retain(|labels| {
+            let gone = is_of(labels, cluster)
+                && !labels.schedule.is_empty()
+                && schedules.iter().all(|(name, _)| *name != labels.schedule);
+            if gone {
+                self.remove_schedule(labels);
+            }
+            !gone
+        });
+    }
+
+    fn remove_schedule(&self, labels: &ScheduleLabels) {
+        self.snapshot_taken.remove(labels);
+        self.snapshot_read_back.remove(labels);
+        self.missed_slots.remove(labels);
+    }
+
     /// The cluster was deleted: so are its series.
     pub fn forget(&self, cluster: &ClusterLabels) {
         self.ready_replicas.remove(cluster);
         self.certificate_expiry.remove(cluster);
+        self.scheduled.lock().retain(|labels| {
+            let gone = is_of(labels, cluster);
+            if gone {
+                self.remove_schedule(labels);
+            }
+            !gone
+        });
         self.held.lock().retain(|labels| {
             let gone = labels.namespace == cluster.namespace && labels.cluster == cluster.cluster;
             if gone {
@@ -225,6 +309,10 @@ impl Metrics {
             !gone
         });
     }
+}
+
+fn is_of(labels: &ScheduleLabels, cluster: &ClusterLabels) -> bool {
+    labels.namespace == cluster.namespace && labels.cluster == cluster.cluster
 }
 
 #[cfg(test)]
@@ -253,8 +341,36 @@ mod tests {
     }
 
     #[test]
+    fn a_schedule_that_was_removed_leaves_no_series_and_one_by_hand_stays() {
+        let metrics = Metrics::default();
+        let of = |schedule: &str| ScheduleLabels {
+            namespace: "shop".into(),
+            cluster: "orders".into(),
+            schedule: schedule.into(),
+        };
+        metrics.show_schedules(&orders(), &[("catalog", 2)]);
+        metrics.snapshot_taken(&of("catalog"), 20);
+        metrics.snapshot_taken(&of("catalog"), 10);
+        metrics.snapshot_read_back(&of(""), 30);
+        let series = [
+            r#"missed_slots{namespace="shop",cluster="orders",schedule="catalog"} 2"#,
+            r#"last_success_timestamp_seconds{namespace="shop",cluster="orders",schedule="catalog"} 20"#,
+            r#"last_verification_timestamp_seconds{namespace="shop",cluster="orders",schedule=""} 30"#,
+        ];
+        let text = metrics.encode();
+        for series in series {
+            assert!(text.contains(series), "{series}\n{text}");
+        }
+        metrics.show_schedules(&orders(), &[]);
+        let text = metrics.encode();
+        assert!(!text.contains("catalog"), "{text}");
+        assert!(text.contains(series[2]), "{text}");
+    }
+
+    #[test]
     fn a_deleted_cluster_leaves_no_series() {
         let metrics = Metrics::default();
+        metrics.show_schedules(&orders(), &[("catalog", 2)]);
         metrics.show(&orders(), 3, &[("Soaked", 1)], Some(2));
         metrics.forget(&orders());
         assert!(!metrics.encode().contains("orders"), "{}", metrics.encode());

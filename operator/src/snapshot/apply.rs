@@ -8,7 +8,7 @@ use aof2_crds::snapshot::{Level, Seal};
 use futures::{StreamExt, stream};
 
 use super::facts::Facts;
-use super::step::{Action, Done};
+use super::step::{Action, Done, Target};
 
 /// Verbs on their way at once.
 const AT_ONCE: usize = 16;
@@ -47,7 +47,14 @@ pub async fn apply(
             }
             Action::Verify(targets) => {
                 let verdicts = stream::iter(targets)
-                    .map(async |(stream, id, owner)| {
+                    .map(async |target: Target| {
+                        let Target {
+                            stream,
+                            snapshot_id,
+                            digest,
+                            owner,
+                        } = target;
+                        let digest = Some(digest.as_str()).filter(|digest| !digest.is_empty());
                         // Rather one that did not take it: a second pair of eyes.
                         let engine = engines
                             .iter()
@@ -55,7 +62,7 @@ pub async fn apply(
                             .or_else(|| engines.iter().next());
                         let verdict = match engine {
                             Some((_, engine)) => engine
-                                .verify_snapshot(&stream, &id, level)
+                                .verify_snapshot(&stream, &snapshot_id, level, digest)
                                 .await
                                 .map_err(|error| error.to_string()),
                             None => Err("no engine answers".to_owned()),

@@ -1,5 +1,7 @@
 //! What the machine is told.
 
+use std::collections::BTreeMap;
+
 use aof2_admin_api::SnapshotReport;
 use aof2_crds::Aof2SnapshotSpec;
 use jiff::{SignedDuration, Timestamp};
@@ -16,9 +18,38 @@ pub struct Facts {
     pub pods: Vec<PodFacts>,
     /// Its turn to be read back has come.
     pub is_verification_due: bool,
+    /// Looked for once it has succeeded.
+    pub index: Option<IndexFacts>,
+}
+
+/// What the snapshot took, from the bucket: status holds a few of a thousand streams, and engines forget.
+#[derive(Clone, Debug, PartialEq)]
+pub enum IndexFacts {
+    /// By stream.
+    Found(BTreeMap<String, Taken>),
+    /// It is gone, in the engine's words.
+    Missing(String),
+    /// Nobody could say, for this reason.
+    Unknown(String),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    pub snapshot_id: String,
+    /// Of the catalogue, `sha256:<hex>`.
+    pub digest: String,
 }
 
 impl Facts {
+    /// The pod in which a stream lives now, among those that answer.
+    pub(super) fn owner(&self, stream: &str) -> Option<&str> {
+        let has_it = |pod: &&PodFacts| {
+            let streams = pod.streams.iter().flatten();
+            streams.into_iter().any(|found| found.name == stream)
+        };
+        self.pods.iter().find(has_it).map(|pod| pod.name.as_str())
+    }
+
     pub(super) fn is_paused(&self) -> bool {
         self.cluster
             .as_ref()

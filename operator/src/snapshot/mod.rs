@@ -13,5 +13,5 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-pub use facts::{ClusterFacts, Facts, PodFacts, StreamFacts};
-pub use step::{Action, Done, Step, conclude, step};
+pub use facts::{ClusterFacts, Facts, IndexFacts, PodFacts, StreamFacts, Taken};
+pub use step::{Action, Done, Step, Target, conclude, step};

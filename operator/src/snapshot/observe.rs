@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use aof2_admin_api::SnapshotReport;
 use aof2_admin_api::client::Client as EngineClient;
+use aof2_admin_api::{ErrorReason, SnapshotReport};
 use aof2_crds::cluster::OperationMode;
 use aof2_crds::{Aof2Cluster, Aof2Snapshot};
 use jiff::{SignedDuration, Timestamp};
@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
-use super::facts::{ClusterFacts, Facts, PodFacts, StreamFacts};
+use super::facts::{ClusterFacts, Facts, IndexFacts, PodFacts, StreamFacts, Taken};
 use crate::cluster::{names, pod};
 use crate::kube::{CallError, bounded};
 use crate::runtime::{client::CALL_TIMEOUT, context::Context};
@@ -27,6 +27,7 @@ pub async fn observe(
     context: &Context,
     snapshot: &Aof2Snapshot,
     is_verification_due: bool,
+    has_succeeded: bool,
 ) -> Result<Observed, CallError> {
     let namespace = snapshot.namespace().unwrap_or_default();
     let name = &snapshot.spec.cluster_ref.name;
@@ -43,9 +44,14 @@ pub async fn observe(
         cluster: None,
         pods: Vec::new(),
         is_verification_due,
+        index: None,
     };
     let mut engines = BTreeMap::new();
     let Some(cluster) = cluster else {
+        if has_succeeded {
+            let why = format!("there is no Aof2Cluster {name}");
+            facts.index = Some(IndexFacts::Unknown(why));
+        }
         return Ok(Observed { facts, engines });
     };
     let cluster_id = cluster
@@ -103,7 +109,41 @@ pub async fn observe(
         engines.extend(client.map(|client| (pod.name.clone(), client)));
         facts.pods.push(pod);
     }
+    if has_succeeded {
+        facts.index = Some(index(&engines, &facts.name).await);
+    }
     Ok(Observed { facts, engines })
+}
+
+/// From any engine.
+async fn index(engines: &BTreeMap<String, EngineClient>, name: &str) -> IndexFacts {
+    let mut why = "no engine answers".to_owned();
+    for engine in engines.values() {
+        match engine.snapshot_index(name).await {
+            Ok(index) => {
+                let taken = index.streams.into_iter().map(|(stream, report)| {
+                    let SnapshotReport {
+                        snapshot_id,
+                        digest,
+                        ..
+                    } = report;
+                    let taken = Taken {
+                        snapshot_id,
+                        digest,
+                    };
+                    (stream, taken)
+                });
+                return IndexFacts::Found(taken.collect());
+            }
+            Err(error) => match error.refusal() {
+                Some(body) if body.reason == ErrorReason::NotFound => {
+                    return IndexFacts::Missing(body.message.clone());
+                }
+                Some(_) | None => why = error.to_string(),
+            },
+        }
+    }
+    IndexFacts::Unknown(why)
 }
 
 async fn streams(

@@ -1,6 +1,6 @@
 //! The queue of snapshots: who is looked at, and when.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use kube::runtime::{Controller, watcher};
 use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
 
+use super::facts::IndexFacts;
 use super::observe::{self, Observed};
 use super::step::{conclude, condition, step};
 use super::{Step, apply};
@@ -21,6 +22,7 @@ use crate::args::Scope;
 use crate::kube::{CallError, Notice, bounded};
 use crate::runtime::client::CALL_TIMEOUT;
 use crate::runtime::context::Context;
+use crate::runtime::metrics::ScheduleLabels;
 
 type Guarded = DeserializeGuard<Aof2Snapshot>;
 
@@ -117,7 +119,8 @@ async fn look(
         let left = last.map_or(interval, |last| interval - now.duration_since(last));
         return Ok(Some(left.max(SignedDuration::from_secs(1))));
     }
-    let Observed { facts, engines } = observe::observe(context, &snapshot, due).await?;
+    let Observed { facts, engines } =
+        observe::observe(context, &snapshot, due, has_succeeded).await?;
     let Step {
         status,
         actions,
@@ -130,11 +133,26 @@ async fn look(
         .verdicts
         .as_ref()
         .is_some_and(|verdicts| verdicts.values().all(Result::is_ok));
+    let is_known = is_known || matches!(facts.index, Some(IndexFacts::Missing(_)));
     if is_known {
         shared.passes.lock().insert(uid, now);
     }
+    let is_as_it_was = done
+        .verdicts
+        .iter()
+        .flat_map(BTreeMap::values)
+        .all(|verdict| verdict.as_ref().is_ok_and(|verdict| verdict.verified));
     let after = conclude(status.clone(), &facts, &done, Timestamp::now());
     record(context, &written, &status, &after).await?;
+    if let Some(completed) = &after.timing.completed_at {
+        let labels = schedule_labels(&snapshot);
+        context
+            .metrics
+            .snapshot_taken(&labels, completed.0.as_second());
+        if done.verdicts.is_some() && is_as_it_was {
+            context.metrics.snapshot_read_back(&labels, now.as_second());
+        }
+    }
     Ok(match (is_under_way, done.verdicts.is_some() && !is_known) {
         // Something moved, or nobody could say: soon again.
         (true, _) | (_, true) => Some(
@@ -144,6 +162,15 @@ async fn look(
         ),
         (false, false) => next_look,
     })
+}
+
+fn schedule_labels(snapshot: &Aof2Snapshot) -> ScheduleLabels {
+    let schedule = snapshot.labels().get(labels::SCHEDULE);
+    ScheduleLabels {
+        namespace: snapshot.namespace().unwrap_or_default(),
+        cluster: snapshot.spec.cluster_ref.name.clone(),
+        schedule: schedule.cloned().unwrap_or_default(),
+    }
 }
 
 async fn verify_interval(

@@ -10,7 +10,7 @@ use aof2_crds::snapshot::{
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::facts::{ClusterFacts, Facts};
+use super::facts::{ClusterFacts, Facts, IndexFacts};
 
 /// Sessions begun in one look and pod; an engine bounds what it does at once itself.
 const BEGUN_AT_ONCE: usize = 64;
@@ -29,13 +29,20 @@ pub struct Step {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    Begin {
-        pod: String,
-        stream: String,
-    },
+    Begin { pod: String, stream: String },
     PutIndex(SnapshotIndex),
-    /// Stream, snapshot and the pod that owns the stream.
-    Verify(Vec<(String, String, String)>),
+    Verify(Vec<Target>),
+}
+
+/// A stream's snapshot to be read back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    pub stream: String,
+    pub snapshot_id: String,
+    /// What its catalogue has to be.
+    pub digest: String,
+    /// The pod that took it; empty where that is not known.
+    pub owner: String,
 }
 
 /// What the actions brought.
@@ -52,7 +59,7 @@ pub fn step(before: &Aof2SnapshotStatus, facts: &Facts, now: Timestamp) -> Step 
     status.observed_generation = facts.generation;
     match condition(before, Kind::Succeeded).map(|condition| condition.status.as_str()) {
         Some("False") => ended(status),
-        Some("True") => verified(status, facts),
+        Some("True") => verified(status, facts, now),
         Some(_) | None => running(status, facts, now),
     }
 }
@@ -197,7 +204,7 @@ fn running(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timestamp) -> Ste
     soon(status, actions)
 }
 
-fn verified(mut status: Aof2SnapshotStatus, facts: &Facts) -> Step {
+fn verified(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timestamp) -> Step {
     let known = condition(&status, Kind::Verified).map(|condition| condition.status.clone());
     let interval = facts
         .cluster
@@ -214,24 +221,30 @@ fn verified(mut status: Aof2SnapshotStatus, facts: &Facts) -> Step {
             next_look: Some(interval),
         };
     }
-    let look = Look::of(facts);
-    // What the engines list, or, where they do not, what status names.
-    let mut targets: BTreeMap<String, (String, String)> = status
-        .streams
-        .iter()
-        .map(|stream| {
-            (
-                stream.name.clone(),
-                (stream.snapshot_id.clone(), stream.pod.clone()),
-            )
-        })
-        .collect();
-    targets.extend(look.done.iter().map(|(pod, report)| {
-        (
-            report.stream.clone(),
-            (report.snapshot_id.clone(), (*pod).to_owned()),
-        )
-    }));
+    let streams = match &facts.index {
+        Some(IndexFacts::Found(streams)) => streams,
+        Some(IndexFacts::Missing(why)) => {
+            if known.as_deref() != Some("False") {
+                status.timing.verified_at = Some(Time(now));
+            }
+            let message = format!("the list of its streams: {why}");
+            say(
+                &mut status,
+                Kind::Verified,
+                "False",
+                Reason::ObjectMissing,
+                message,
+                now,
+            );
+            return Step {
+                status,
+                actions: Vec::new(),
+                next_look: Some(interval),
+            };
+        }
+        Some(IndexFacts::Unknown(why)) => return not_known(status, why, now),
+        None => return not_known(status, "nobody was asked", now),
+    };
     if known.is_none() {
         let message = "every stream is read back from the bucket".to_owned();
         // The time of a transition is that of the snapshot's end, which is now as good as.
@@ -249,15 +262,36 @@ fn verified(mut status: Aof2SnapshotStatus, facts: &Facts) -> Step {
             at,
         );
     }
-    let targets = targets
-        .into_iter()
-        .map(|(stream, (id, pod))| (stream, id, pod))
+    let targets = streams
+        .iter()
+        .map(|(stream, taken)| Target {
+            stream: stream.clone(),
+            snapshot_id: taken.snapshot_id.clone(),
+            digest: taken.digest.clone(),
+            owner: facts.owner(stream).unwrap_or_default().to_owned(),
+        })
         .collect();
     Step {
         status,
         actions: vec![Action::Verify(targets)],
         next_look: Some(interval),
     }
+}
+
+/// What was found before still stands: a bucket that is away has lost nothing yet.
+fn not_known(mut status: Aof2SnapshotStatus, why: &str, now: Timestamp) -> Step {
+    if !is(&status, Kind::Verified, "True") && !is(&status, Kind::Verified, "False") {
+        let message = format!("the list of its streams could not be read yet: {why}");
+        say(
+            &mut status,
+            Kind::Verified,
+            "Unknown",
+            Reason::Verifying,
+            message,
+            now,
+        );
+    }
+    soon(status, Vec::new())
 }
 
 /// Status after the actions.

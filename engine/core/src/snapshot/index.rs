@@ -20,8 +20,19 @@ pub struct StoredIndex {
 pub enum IndexError {
     #[error(transparent)]
     Tier2(#[from] ObjectError),
+    #[error("{key} is missing in the bucket")]
+    Missing { key: String },
     #[error("{key} holds another list: an index is written once, take another name")]
     Taken { key: String },
+}
+
+/// Its bytes, as they were written.
+pub fn read_index(tier2: &Tier2, name: &IndexName) -> Result<Bytes, IndexError> {
+    let key = ObjectKey::SnapshotIndex { name: name.clone() }.to_key(tier2.prefix());
+    match tier2.store().get(&key)? {
+        Some(object) => Ok(object.bytes),
+        None => Err(IndexError::Missing { key }),
+    }
 }
 
 /// Creates it; the same bytes again are the same index.

@@ -41,7 +41,7 @@ pub async fn run(connection: &Connection, verb: SnapshotVerb) -> Result<Outcome,
                 VerifyLevel::L1 => SnapshotLevel::L1,
             };
             let verdict = super::admin(connection)?
-                .verify_snapshot(&stream, &id, level)
+                .verify_snapshot(&stream, &id, level, None)
                 .await?;
             if connection.json {
                 render::json(&verdict)?;

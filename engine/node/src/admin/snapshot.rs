@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aof2_admin_api::{
     ErrorReason, SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotReport, SnapshotVerdict,
 };
-use aof2_core::snapshot::index::IndexError;
+use aof2_core::snapshot::index::{IndexError, read_index};
 use aof2_core::snapshot::{LookupError, SnapshotRequest};
 use aof2_core::store::{ObjectError, Tier2};
 use aof2_format::StreamName;
@@ -15,6 +15,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, HeaderName};
 use serde::Deserialize;
 
 use super::error::{ApiError, blocking, serving};
@@ -128,6 +129,19 @@ pub async fn verify(
         .map(Json)
 }
 
+/// The list that one snapshot's operator wrote, byte for byte; 404 where the bucket has none.
+pub async fn index(
+    State(node): State<Arc<Node>>,
+    Path(name): Path<String>,
+) -> Result<([(HeaderName, &'static str); 1], Bytes), ApiError> {
+    let name =
+        IndexName::new(&name).map_err(|refused| ApiError::bad_request(refused.to_string()))?;
+    let engine = serving(&node)?;
+    let tier2 = tier2_of(&engine)?;
+    let bytes = blocking(move || read_index(&tier2, &name)).await?;
+    Ok(([(CONTENT_TYPE, "application/json")], bytes))
+}
+
 /// The list is kept byte for byte as it came.
 pub async fn put_index(
     State(node): State<Arc<Node>>,
@@ -201,6 +215,7 @@ impl From<IndexError> for ApiError {
     fn from(error: IndexError) -> Self {
         match error {
             IndexError::Tier2(error) => error.into(),
+            IndexError::Missing { .. } => ApiError::new(ErrorReason::NotFound, error.to_string()),
             IndexError::Taken { .. } => ApiError::new(ErrorReason::Conflict, error.to_string()),
         }
     }

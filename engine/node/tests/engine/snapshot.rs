@@ -68,7 +68,7 @@ async fn a_snapshot_is_taken_verified_and_found_again_after_a_kill() {
     assert!(report.digest.starts_with("sha256:"), "{report:?}");
     let verdict = engine
         .admin()
-        .verify_snapshot("orders", &report.snapshot_id, SnapshotLevel::L1)
+        .verify_snapshot("orders", &report.snapshot_id, SnapshotLevel::L1, None)
         .await
         .expect("a verdict");
     assert!(verdict.verified, "{verdict:?}");
@@ -108,7 +108,7 @@ async fn an_object_deleted_behind_the_engine_is_named_by_the_verdict_and_counted
     std::fs::remove_file(entry.path()).expect("deleted");
     let verdict = engine
         .admin()
-        .verify_snapshot("orders", &report.snapshot_id, SnapshotLevel::L0)
+        .verify_snapshot("orders", &report.snapshot_id, SnapshotLevel::L0, None)
         .await
         .expect("a verdict");
     assert!(!verdict.verified);
@@ -140,7 +140,15 @@ async fn an_index_is_written_once_and_the_same_bytes_are_the_same_index() {
         completed_at: "2026-11-26T22:00:00Z".into(),
         streams: [("orders".to_owned(), report)].into(),
     };
+    assert_eq!(
+        refused(admin.snapshot_index(&index.name).await),
+        (404, ErrorReason::NotFound)
+    );
     let stored = admin.put_snapshot_index(&index).await.expect("written");
+    assert_eq!(
+        admin.snapshot_index(&index.name).await.expect("read"),
+        index
+    );
     assert_eq!(
         stored.key,
         format!("aof2/snapshots/_index/{}.json", index.name)
@@ -188,7 +196,7 @@ async fn what_cannot_be_is_refused_with_its_reason() {
     );
     // A verdict about what does not exist: the catalogue is the missing object.
     let verdict = admin
-        .verify_snapshot("orders", "4294967399", SnapshotLevel::L0)
+        .verify_snapshot("orders", "4294967399", SnapshotLevel::L0, None)
         .await
         .expect("a verdict");
     assert_eq!(verdict.missing, ["aof2/snapshots/orders/4294967399.json"]);
@@ -215,7 +223,7 @@ async fn what_cannot_be_is_refused_with_its_reason() {
         refused(
             alone
                 .admin()
-                .verify_snapshot("orders", "4294967297", SnapshotLevel::L0)
+                .verify_snapshot("orders", "4294967297", SnapshotLevel::L0, None)
                 .await
         ),
         (404, ErrorReason::NotFound)

@@ -44,6 +44,8 @@ struct World {
     now: Timestamp,
     begun: usize,
     writes: usize,
+    /// What the bucket holds of the list.
+    index: Option<BTreeMap<String, Taken>>,
     largest: usize,
 }
 
@@ -77,10 +79,12 @@ impl World {
                 }),
                 pods: Vec::new(),
                 is_verification_due: true,
+                index: None,
             },
             now: start(),
             begun: 0,
             writes: 0,
+            index: None,
             largest: 0,
         }
     }
@@ -101,6 +105,15 @@ impl World {
             })
             .collect();
         let before = self.status.clone();
+        self.facts.index = condition(&before, Kind::Succeeded)
+            .filter(|condition| condition.status == "True")
+            .map(|_| match (&self.index, self.tier2_down) {
+                (_, true) => IndexFacts::Unknown("the bucket does not answer".into()),
+                (Some(index), false) => IndexFacts::Found(index.clone()),
+                (None, false) => {
+                    IndexFacts::Missing("prod/snapshots/_index/first.json is missing".into())
+                }
+            });
         let result = step(&self.status, &self.facts, self.now);
         let mut done = Done::default();
         // What was begun goes on by itself.
@@ -133,6 +146,14 @@ impl World {
                         false => "2026-09-21T10:00:05Z",
                     };
                     assert_eq!(index.completed_at, latest);
+                    let taken = index.streams.iter().map(|(stream, report)| {
+                        let taken = Taken {
+                            snapshot_id: report.snapshot_id.clone(),
+                            digest: report.digest.clone(),
+                        };
+                        (stream.clone(), taken)
+                    });
+                    self.index = Some(taken.collect());
                     done.index = Some(Ok("prod/snapshots/_index/first.json".into()));
                 }
                 Action::Verify(targets) => {
@@ -147,7 +168,7 @@ impl World {
                     };
                     let verdicts: BTreeMap<_, _> = targets
                         .iter()
-                        .map(|(stream, _, _)| {
+                        .map(|Target { stream, .. }| {
                             let answer = match self.tier2_down {
                                 true => Err("the bucket does not answer".to_owned()),
                                 false => Ok(verdict(stream)),
@@ -260,6 +281,27 @@ fn a_lost_object_is_named_and_an_unchanged_verdict_writes_nothing() {
             .streams
             .iter()
             .all(|stream| stream.message.is_empty())
+    );
+}
+
+#[test]
+fn all_streams_are_read_back_by_the_list_whatever_engines_remember() {
+    let mut world = World::new(1, 100);
+    world.run();
+    // Engines that were replaced know nothing of it, and status names 32.
+    for (_, report) in world.pods[0].as_mut().unwrap() {
+        *report = None;
+    }
+    world.look();
+    ends_with(&world, Kind::Verified, "True", "ReadBack", "100 streams");
+    world.index = None;
+    world.look();
+    ends_with(
+        &world,
+        Kind::Verified,
+        "False",
+        "ObjectMissing",
+        "_index/first.json",
     );
 }
 
