@@ -184,6 +184,8 @@ fn config_key() -> String {
         .field_path(".progressDeadline")
 )]
 pub struct ConfigRollout {
+    #[serde(default)]
+    pub canary: Canary,
     /// How long the canary is watched before the others follow. Refused appends are judged over 60 s, so no shorter window ends before.
     #[serde(default = "ConfigRollout::observation_window")]
     pub observation_window: Duration,
@@ -192,6 +194,28 @@ pub struct ConfigRollout {
     pub progress_deadline: Duration,
     #[serde(default)]
     pub on_failure: OnFailure,
+}
+
+/// The pods that get a change first: those with the highest ordinals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Canary {
+    /// Their number. One, so that a change that does harm does it to as few streams as can be.
+    #[serde(default = "Canary::pods")]
+    #[schemars(range(min = 1, max = 1))]
+    pub pods: i32,
+}
+
+impl Canary {
+    fn pods() -> i32 {
+        1
+    }
+}
+
+impl Default for Canary {
+    fn default() -> Self {
+        Self { pods: Self::pods() }
+    }
 }
 
 impl ConfigRollout {
@@ -207,6 +231,7 @@ impl ConfigRollout {
 impl Default for ConfigRollout {
     fn default() -> Self {
         Self {
+            canary: Canary::default(),
             observation_window: Self::observation_window(),
             progress_deadline: Self::progress_deadline(),
             on_failure: OnFailure::default(),

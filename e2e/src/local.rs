@@ -70,7 +70,9 @@ pub struct ClosedPort {
 pub fn close_admin_port(namespace: &str, pod: &str) -> Result<ClosedPort> {
     let process = engine_of(namespace, pod)?;
     let rules = format!(
-        "table inet {FILTER} {{ chain input {{ type filter hook input priority 0; tcp dport {ADMIN_PORT} drop; }} }}"
+        "add table inet {FILTER}\n\
+         add chain inet {FILTER} input {{ type filter hook input priority 0; }}\n\
+         add rule inet {FILTER} input tcp dport {ADMIN_PORT} drop"
     );
     filter(process, &rules)?;
     Ok(ClosedPort { process })

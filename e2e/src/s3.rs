@@ -86,24 +86,30 @@ impl S3Server {
         Ok(())
     }
 
-    /// Keys that begin with `prefix`, by the same client; at most one page of them (1,000).
+    /// Keys that begin with `prefix`, in order, by the same client.
     pub async fn keys(&self, prefix: &str) -> Result<Vec<String>> {
-        // Signed as it stands: in order and encoded.
-        let query = format!("?list-type=2&prefix={}", prefix.replace('/', "%2F"));
-        let (code, body) = self.curl("GET", &query).await?;
-        let page = String::from_utf8_lossy(&body);
-        ensure!(
-            code == "200",
-            "the list of {prefix} answered {code}: {page}"
-        );
-        ensure!(
-            !page.contains("<IsTruncated>true"),
-            "more than a page of keys begin with {prefix}"
-        );
-        let keys = page.split("<Key>").skip(1);
-        Ok(keys
-            .filter_map(|rest| Some(rest.split_once("</Key>")?.0.to_owned()))
-            .collect())
+        let encoded = |key: &str| key.replace('/', "%2F");
+        let mut keys: Vec<String> = Vec::new();
+        loop {
+            // Signed as it stands: in order and encoded.
+            let mut query = format!("?list-type=2&prefix={}", encoded(prefix));
+            if let Some(last) = keys.last() {
+                query.push_str(&format!("&start-after={}", encoded(last)));
+            }
+            let (code, body) = self.curl("GET", &query).await?;
+            let page = String::from_utf8_lossy(&body);
+            ensure!(
+                code == "200",
+                "the list of {prefix} answered {code}: {page}"
+            );
+            let before = keys.len();
+            let found = page.split("<Key>").skip(1);
+            keys.extend(found.filter_map(|rest| Some(rest.split_once("</Key>")?.0.to_owned())));
+            // A server may say that there is more where there is not.
+            if keys.len() == before || !page.contains("<IsTruncated>true") {
+                return Ok(keys);
+            }
+        }
     }
 
     async fn curl(&self, method: &str, key: &str) -> Result<(String, Vec<u8>)> {
