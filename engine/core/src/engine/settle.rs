@@ -93,7 +93,8 @@ pub(super) fn seal(
 /// Until no append waits for a claim or a segment. One that does is with an opener, or with the thread that makes segments, which
 /// gives it back to an opener.
 fn wait_for_appends(shared: &Shared) {
-    while shared.staging.holds() {
+    // After a failed sync nobody gives back what is held.
+    while shared.staging.holds() && !shared.poison.is_set() {
         shared.work.prepare.wait_idle();
         shared.work.open.wait_idle();
     }

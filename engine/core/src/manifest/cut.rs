@@ -36,7 +36,11 @@ impl ManifestLog {
             let inner = self.inner.lock();
             match &inner.chunk {
                 Some(_) if inner.substance == 0 && !inner.closed.is_empty() => {
-                    return Ok(cut_of(&inner.state, &inner.closed, stream));
+                    let cut = cut_of(&inner.state, &inner.closed, stream);
+                    drop(inner);
+                    // A roll leaves the tail of the chunk that it closed to the next checkpoint.
+                    self.settle_now(shared)?;
+                    return Ok(cut);
                 }
                 Some(chunk) => chunk.number + 1,
                 None => {

@@ -221,15 +221,30 @@ impl ActiveSegment {
         }
     }
 
-    /// Writers of one stream exclude each other; bytes come in the order of their offsets.
-    pub fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+    /// Writers of one stream exclude each other; bytes come in the order of their offsets. `part_written` is told offset and length of
+    /// each part of at most `part_bytes`.
+    ///
+    /// What is written counts once all of it is: a sync in between must not take the middle of a batch for an end, which recovery
+    /// would look for.
+    pub fn write(
+        &self,
+        bytes: &[u8],
+        offset: u64,
+        part_bytes: usize,
+        mut part_written: impl FnMut(u64, u64),
+    ) -> io::Result<()> {
         assert_eq!(offset, self.written(), "bytes reach a segment in order");
         let end = offset + bytes.len() as u64;
         assert!(
             end <= self.allocated(),
             "bytes are staged only where blocks are allocated"
         );
-        self.file.write_all_at(bytes, offset)?;
+        let mut at = offset;
+        for part in bytes.chunks(part_bytes) {
+            self.file.write_all_at(part, at)?;
+            part_written(at, part.len() as u64);
+            at += part.len() as u64;
+        }
         self.written.store(end, Ordering::Release);
         Ok(())
     }

@@ -189,15 +189,7 @@ impl Shared {
                 return Ok(status);
             }
             // The process may have ended before the recovery notes were written.
-            let mut session = Session::new(name.clone(), request, seals, found.snapshot_id, now);
-            session.notes = Some(take::notes_of(&self.store, &status)?);
-            session.target = Some(status.uploaded_sequence);
-            session.status = SnapshotStatus {
-                phase: SnapshotPhase::Publishing,
-                heartbeat_unix_nanos: now,
-                completed_unix_nanos: None,
-                ..status
-            };
+            let session = self.for_notes(name.clone(), request, seals, status, now)?;
             return Ok(self.add(&mut state, name, session));
         }
         let highest = self.store.highest_snapshot_id(&stream)?;
@@ -293,8 +285,60 @@ impl Shared {
 
     // --- the coordinator
 
+    /// The process before may have ended between a marker and its notes, and who asked for it knows only of the marker: the notes of
+    /// each stream's newest snapshot are looked at once.
+    fn resume_notes(&self) {
+        let now = self.store.unix_nanos();
+        for info in self.store.streams() {
+            let name = info.name;
+            let newest = self.store.marked_snapshots(&name).unwrap_or_default();
+            let Some(newest) = newest.first() else {
+                continue;
+            };
+            let Some(note) = &newest.note else { continue };
+            let status = SnapshotStatus::of_marked(&name, newest);
+            match self.for_notes(name.clone(), note.request.clone(), false, status, now) {
+                Ok(session) => {
+                    let mut state = self.state.lock();
+                    let sessions = state.sessions.entry(name.clone()).or_default();
+                    if sessions
+                        .iter()
+                        .all(|known| known.status.request != session.status.request)
+                    {
+                        sessions.push(session);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(stream = %name, "recovery notes are not looked at: {error}");
+                }
+            }
+        }
+    }
+
+    /// A session that has its marker and writes its notes.
+    fn for_notes(
+        &self,
+        name: Arc<str>,
+        request: String,
+        seals: bool,
+        status: SnapshotStatus,
+        now: i64,
+    ) -> Result<Session, StoreError> {
+        let mut session = Session::new(name, request, seals, status.snapshot_id, now);
+        session.notes = Some(take::notes_of(&self.store, &status)?);
+        session.target = Some(status.uploaded_sequence);
+        session.status = SnapshotStatus {
+            phase: SnapshotPhase::Publishing,
+            heartbeat_unix_nanos: now,
+            completed_unix_nanos: None,
+            ..status
+        };
+        Ok(session)
+    }
+
     fn coordinate(self: Arc<Self>) {
         let Some(parts) = &self.tier2 else { return };
+        self.resume_notes();
         while !self.stopping.load(Ordering::Acquire) {
             let health = parts.claims.tier2().health();
             let look_again = self.look_at_all(parts, &health);

@@ -234,20 +234,14 @@ impl Run {
 }
 
 fn write_piece(shared: &Shared, piece: &Piece) -> Result<(), WriteError> {
-    let mut offset = piece.offset;
-    for part in piece.bytes.chunks(PIECE_BYTES) {
-        piece
-            .segment
-            .write(part, offset)
-            .map_err(|source| WriteError {
-                verb: "write",
-                path: piece.segment.file.path().to_owned(),
-                source,
-            })?;
-        shared
-            .pacer
-            .push(&piece.segment.file, offset, part.len() as u64);
-        offset += part.len() as u64;
-    }
-    Ok(())
+    let file = &piece.segment.file;
+    let paced = |offset, bytes| shared.pacer.push(file, offset, bytes);
+    piece
+        .segment
+        .write(&piece.bytes, piece.offset, PIECE_BYTES, paced)
+        .map_err(|source| WriteError {
+            verb: "write",
+            path: file.path().to_owned(),
+            source,
+        })
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aof2_core::snapshot::verify::Level;
 use aof2_core::snapshot::{LookupError, SnapshotPhase, SnapshotReason, digest_of};
+use aof2_core::store::ObjectStore;
 use aof2_core::store::memory::{Fault, MemoryStore, Verb};
 use aof2_format::snapshot::{Catalogue, RecoveryNotes, SnapshotId};
 
@@ -284,4 +285,35 @@ fn an_engine_answers_for_a_snapshot_of_a_stream_that_is_not_its_own() {
     assert!(matches!(nothing, Err(LookupError::Unknown { .. })));
     owner.stop();
     other.stop();
+}
+
+#[test]
+fn notes_that_the_process_before_did_not_write_are_written_unasked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let first = node(memory.clone(), folder.path());
+    durable(&first.store, "orders", b"a").expect("acknowledged");
+    let done = first.take("orders", "r1");
+    first.stop();
+    let key = "p/recovery/orders.json";
+    let written = memory.get(key).expect("the store answers").expect("notes");
+    memory.delete(key).expect("the store answers");
+    let second = node(memory.clone(), folder.path());
+    eventually("the notes of the newest snapshot", || {
+        memory.get(key).expect("the store answers").is_some()
+    });
+    let again = memory.get(key).expect("the store answers").expect("notes");
+    // `at` is the marker's own time now.
+    let told = |bytes: &[u8]| {
+        let notes = RecoveryNotes::decode(bytes).expect("notes");
+        (
+            notes.snapshot_id,
+            notes.chunk_offset,
+            notes.key,
+            notes.digest,
+        )
+    };
+    assert_eq!(told(&again.bytes), told(&written.bytes));
+    assert_eq!(second.take("orders", "r1").snapshot_id, done.snapshot_id);
+    second.stop();
 }

@@ -290,6 +290,9 @@ fn s3_place(values: &Values) -> Option<Tier2Place> {
 }
 
 /// Rules that hold between keys.
+/// The journal is written in pages of this size (`aof2-core` refuses other files).
+const JOURNAL_PAGE_BYTES: u64 = 4096;
+
 fn conflicts(values: &Values) -> Vec<ConfigError> {
     let mut errors = Vec::new();
     let mut refuse =
@@ -310,6 +313,16 @@ fn conflicts(values: &Values) -> Vec<ConfigError> {
     }
     let journal_bytes =
         integer(values, "journal.file_bytes").saturating_mul(integer(values, "journal.files"));
+    let file_bytes = integer(values, "journal.file_bytes");
+    if !file_bytes.is_multiple_of(JOURNAL_PAGE_BYTES) {
+        refuse(
+            "journal.file_bytes",
+            format!(
+                "`journal.file_bytes` = {file_bytes} is not a multiple of {JOURNAL_PAGE_BYTES}; the next one is {}",
+                file_bytes.next_multiple_of(JOURNAL_PAGE_BYTES)
+            ),
+        );
+    }
     let checkpoint = integer(values, "checkpoint.journal_bytes");
     if checkpoint > journal_bytes {
         refuse(
