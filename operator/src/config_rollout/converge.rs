@@ -65,7 +65,8 @@ pub(super) fn converge(pod: &PodFacts, revision: &str, facts: &Facts) -> Converg
             .filter(|other| other.name != pod.name && !serves(other))
             .map(|other| other.name.as_str())
             .collect();
-        if !down.is_empty() {
+        // The restart of one that does not serve takes nothing down.
+        if !down.is_empty() && serves(pod) {
             return wait(
                 Gate::OnePodDown,
                 WaitReason::PodNotReady,

@@ -63,6 +63,8 @@ pub struct EngineFacts {
     pub revision: String,
     /// Why it refused the newest file.
     pub error: Option<String>,
+    /// The revision of that file; `None`: not told.
+    pub error_revision: Option<String>,
     pub restart_pending: bool,
     pub process_start: String,
     pub is_ready: bool,

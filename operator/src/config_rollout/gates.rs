@@ -75,13 +75,18 @@ pub(super) fn check(memo: &mut Rollout, facts: &Facts, now: Timestamp) -> Verdic
     refused_appends(watched, pod, facts, unknown)
 }
 
+/// Its containers end again and again.
+pub(super) fn crashed(pod: &PodFacts) -> Option<GateFailure> {
+    pod.crashes.as_ref().map(|crashes| GateFailure {
+        gate: Gate::Ready,
+        observed: crashes.clone(),
+        limit: "no crash loop".to_owned(),
+    })
+}
+
 fn unready(watched: &mut RolloutPod, pod: &PodFacts, now: Timestamp) -> Option<GateFailure> {
-    if let Some(crashes) = &pod.crashes {
-        return Some(GateFailure {
-            gate: Gate::Ready,
-            observed: crashes.clone(),
-            limit: "no crash loop".to_owned(),
-        });
+    if let Some(failure) = crashed(pod) {
+        return Some(failure);
     }
     if pod.is_ready {
         watched.unready_since = None;

@@ -5,7 +5,7 @@
 //! decide. Invariants, checked on every step by `tests/world.rs`:
 //! - One pod is told first, and no other before it was observed for the whole window.
 //! - What is not known holds, and never passes.
-//! - At most one engine restarts at a time, and only after its pod was told in an earlier look.
+//! - At most one engine that serves restarts at a time, and only after its pod was told in an earlier look.
 //! - Going back asks nobody: it needs neither a healthy canary nor a drain.
 //! - A revision that was refused or reverted is not tried again by itself.
 

@@ -167,12 +167,12 @@ fn start(facts: &Facts, now: Timestamp) -> Step {
 
 fn validating(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     let Some(verdict) = &facts.verdict else {
-        if facts
-            .pods
-            .iter()
-            .all(|pod| pod.engine.as_ref().is_none_or(|engine| !engine.is_ready))
-        {
-            // Nobody can be asked and nobody serves: it can only get better.
+        let serves_nobody = |pod: &PodFacts| {
+            !pod.is_ready && pod.engine.as_ref().is_none_or(|engine| !engine.is_ready)
+        };
+        if facts.pods.iter().all(serves_nobody) {
+            // Nobody can be asked and nobody serves, by the kubelet's word too: it can only get better. An engine that merely does not
+            // answer may serve all the same.
             memo.done = facts.pods.iter().map(|pod| pod.name.clone()).collect();
             return go_to(memo, RolloutStep::Rolling, now);
         }
@@ -282,7 +282,7 @@ fn canary(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         );
         return stay(memo, Some(wait));
     };
-    if let Some(failure) = refused(pod, &revision) {
+    if let Some(failure) = refused(pod, &revision).or_else(|| gates::crashed(pod)) {
         return fail(memo, failure, facts, now);
     }
     match converge(pod, &revision, facts) {
@@ -356,7 +356,9 @@ fn rolling(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         if told(Some(&memo), &facts.in_force, &pod.name) != revision {
             continue;
         }
-        if let Some(failure) = refused(pod, &revision) {
+        // Without a canary nobody served before either.
+        let crashed = || memo.pod.as_ref().and_then(|_| gates::crashed(pod));
+        if let Some(failure) = refused(pod, &revision).or_else(crashed) {
             return fail(memo, failure, facts, now);
         }
         if let Converge::Waiting(wait, action) = converge(pod, &revision, facts) {
@@ -407,7 +409,10 @@ fn reverting(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
             .is_some_and(|canary| canary.name == pod.name)
             || memo.done.contains(&pod.name)
     };
-    for pod in facts.pods.iter().filter(was_told) {
+    // One that is broken for another reason must not keep the version or template from coming that mends it; its file says `from`.
+    let is_broken = |pod: &&PodFacts| facts.is_upgrading && !pod.is_ready && pod.engine.is_none();
+    let told = facts.pods.iter().filter(was_told);
+    for pod in told.filter(|pod| !is_broken(pod)) {
         if let Converge::Waiting(wait, action) = converge(pod, &memo.from, facts) {
             waits.push(wait);
             if actions.is_empty() {
@@ -508,7 +513,13 @@ fn refused(pod: &PodFacts, revision: &str) -> Option<GateFailure> {
         .engine
         .as_ref()
         .filter(|engine| engine.revision != revision)?;
-    engine.error.as_ref().map(|error| GateFailure {
+    // What it says of an earlier file is no word about this one.
+    let is_about_it = engine
+        .error_revision
+        .as_ref()
+        .is_none_or(|refused| refused == revision);
+    let error = engine.error.as_ref().filter(|_| is_about_it);
+    error.map(|error| GateFailure {
         gate: Gate::ConfigLoaded,
         observed: format!("{}: {error}", pod.name),
         limit: "taken by every engine".to_owned(),

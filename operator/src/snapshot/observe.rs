@@ -76,7 +76,10 @@ pub async fn observe(
         .iter()
         .filter_map(|found| pod::read(name, found, now))
         .collect();
-    let asked = (0..cluster.spec.replicas).map(async |ordinal| {
+    // A pod that is to go and still owns streams belongs to it.
+    let there = found.iter().map(|found| found.ordinal + 1).max();
+    let count = there.unwrap_or_default().max(cluster.spec.replicas);
+    let asked = (0..count).map(async |ordinal| {
         let pod = names::pod(name, ordinal);
         let ip = found
             .iter()

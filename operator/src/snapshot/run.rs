@@ -144,7 +144,9 @@ async fn look(
         .all(|verdict| verdict.as_ref().is_ok_and(|verdict| verdict.verified));
     let after = conclude(status.clone(), &facts, &done, Timestamp::now());
     record(context, &written, &status, &after).await?;
-    if let Some(completed) = &after.timing.completed_at {
+    if let Some(completed) = &after.timing.completed_at
+        && facts.cluster.is_some()
+    {
         let labels = schedule_labels(&snapshot);
         context
             .metrics

@@ -221,6 +221,14 @@ fn verified(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timestamp) -> St
             next_look: Some(interval),
         };
     }
+    if facts.cluster.is_none() {
+        // Nobody is left to ask; what was found stands.
+        return Step {
+            status,
+            actions: Vec::new(),
+            next_look: Some(interval),
+        };
+    }
     let streams = match &facts.index {
         Some(IndexFacts::Found(streams)) => streams,
         Some(IndexFacts::Missing(why)) => {

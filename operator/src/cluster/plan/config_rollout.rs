@@ -210,6 +210,11 @@ fn pod_facts(observed: &Observed, name: &str, ordinal: i32) -> machine::PodFacts
         crashes: trouble
             .as_ref()
             .filter(|trouble| trouble.kind == TroubleKind::CrashLoop)
+            // The kubelet pauses after restarts that were asked for, too: those end with 0.
+            .filter(|_| {
+                let last = pod.engine.last_exit.as_ref();
+                last.is_none_or(|exit| exit.code != 0)
+            })
             .map(|trouble| trouble.message.clone()),
         engine: observed.answer(name).map(engine),
         rates: observed.rates.get(name).cloned(),
@@ -221,6 +226,7 @@ fn engine(answer: &Answer) -> EngineFacts {
     EngineFacts {
         revision: dump.config.revision.clone(),
         error: dump.config.error.clone(),
+        error_revision: dump.config.error_revision.clone(),
         restart_pending: dump.config.restart_pending,
         process_start: dump.process_start.clone(),
         is_ready: dump.ready && dump.refusal.is_none(),

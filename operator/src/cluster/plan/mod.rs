@@ -15,6 +15,8 @@ pub(super) mod snapshots;
 #[cfg(test)]
 mod tests;
 
+pub(super) use config_rollout::restarts_engines;
+
 use aof2_crds::{
     Aof2ClusterStatus, Gate, Rollout, RolloutKind, WaitReason,
     cluster::OperationMode,

@@ -20,6 +20,8 @@ use crate::snapshot::schedule::{Calendar, Due, Last, due, slot_name};
 
 /// Snapshots of one schedule that are kept; what lies in the bucket stays.
 const KEPT: usize = 48;
+/// The API server's clock dates a snapshot, ours its slot. Slots are a minute apart at least.
+const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(30);
 /// One made by hand counts for so long.
 const BY_HAND: SignedDuration = SignedDuration::from_hours(7 * 24);
 
@@ -142,7 +144,7 @@ fn overdue_since(
         .map(|snapshot| snapshot.created_at)
         .max();
     match newest {
-        Some(newest) if newest >= before => None,
+        Some(newest) if newest + CLOCK_SLACK >= before => None,
         Some(newest) => Some(newest),
         // A schedule that was just made has nothing to be late with.
         None if found.last.missed == 0 && of_schedule.len() < 2 => None,

@@ -14,7 +14,7 @@ use crate::cluster::{
     build::template,
     config,
     facts::{ConfigSource, Observed},
-    plan::Draft,
+    plan::{Draft, restarts_engines},
 };
 
 const TRUE: &str = "True";
@@ -164,6 +164,13 @@ fn ready(observed: &Observed, draft: &Draft) -> Said {
                 "{count} of {wanted} pods serve, {} is being replaced",
                 pod.name
             ),
+        );
+    }
+    if count > 0 && count == wanted - 1 && restarts_engines(draft) {
+        return Said(
+            TRUE,
+            Reason::Serving,
+            format!("{count} of {wanted} pods serve, an engine restarts for its configuration"),
         );
     }
     let troubles = observed.pods.iter().filter_map(|pod| {

@@ -147,6 +147,7 @@ impl World {
             engine: (serves && engine.answers).then(|| EngineFacts {
                 revision: engine.file.clone(),
                 error: None,
+                error_revision: None,
                 restart_pending: self.needs_restart && engine.started_with != engine.file,
                 process_start: engine.process.to_string(),
                 is_ready: true,

@@ -266,6 +266,63 @@ fn a_canary_is_watched_while_its_source_is_away() {
 }
 
 #[test]
+fn engines_that_serve_and_do_not_answer_are_not_told_unasked() {
+    let mut world = World::new(2, false);
+    for engine in &mut world.engines {
+        engine.answers = false;
+    }
+    world.look();
+    for _ in 0..20 {
+        let (reason, _) = only_wait(&world.look());
+        assert_eq!(reason, WaitReason::NotReported);
+        assert!(world.told_new().is_empty());
+    }
+}
+
+#[test]
+fn a_canary_that_crashes_before_it_was_observed_is_taken_back() {
+    let mut world = World::new(3, true);
+    world.run_to(RolloutStep::Canary);
+    world.engines[2].crashes = true;
+    world.look();
+    assert_eq!(world.memo.as_ref().unwrap().step, RolloutStep::Reverting);
+    assert_eq!(world.rejected, ["Ready exited with code 2, 4 restarts"]);
+}
+
+#[test]
+fn what_an_engine_said_of_an_earlier_file_rejects_no_later_one() {
+    let mut world = World::new(3, false);
+    world.run_to(RolloutStep::Canary);
+    let failed = |refused: &str| {
+        let mut facts = world.facts();
+        let engine = facts.pods[2].engine.as_mut().unwrap();
+        engine.revision = OLD.into();
+        engine.error = Some("no such key".into());
+        engine.error_revision = Some(refused.into());
+        step(world.memo.clone(), &facts, world.now).rejected
+    };
+    assert_eq!(failed("cccccccc"), None);
+    assert!(failed(NEW).is_some());
+}
+
+#[test]
+fn engines_that_do_not_serve_do_not_wait_for_each_other() {
+    let mut world = World::new(2, true);
+    world.run_to(RolloutStep::Rolling);
+    let mut memo = world.memo.clone().unwrap();
+    memo.done = vec!["orders-0".into(), "orders-1".into()];
+    let mut facts = world.facts();
+    for pod in &mut facts.pods {
+        pod.is_ready = false;
+        let engine = pod.engine.as_mut().unwrap();
+        (engine.is_ready, engine.restart_pending) = (false, true);
+        engine.revision = NEW.into();
+    }
+    let result = step(Some(memo), &facts, world.now);
+    assert_eq!(result.actions.len(), 1, "{:?}", result.waits);
+}
+
+#[test]
 fn without_any_engine_that_serves_a_fix_reaches_everybody_unasked() {
     let mut world = World::new(3, false);
     for engine in &mut world.engines {
