@@ -17,7 +17,8 @@ use crate::setup::{self, Running};
 
 const RATE: u32 = 40;
 const LIMIT: Duration = Duration::from_secs(120);
-const MANY_LIMIT: Duration = Duration::from_secs(240);
+/// About 140 s on two cores with two stories beside it; several times that while something else compiles.
+const MANY_LIMIT: Duration = Duration::from_secs(600);
 
 #[test]
 fn a_snapshot_is_in_the_bucket_as_it_says_and_a_lost_object_is_named() -> Result<(), Failure> {
@@ -232,7 +233,7 @@ const STREAMS_A_CALL: usize = 250;
 fn a_thousand_streams_are_in_one_snapshot() -> Result<(), Failure> {
     scenario::run(
         "snapshot-many",
-        Duration::from_secs(480),
+        Duration::from_secs(900),
         async |scenario| {
             let running = setup::orders(scenario, 1, RATE).await?;
             running
