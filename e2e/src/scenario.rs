@@ -167,6 +167,11 @@ impl Scenario {
             .cluster_folder
             .join("log/e2e")
             .join(format!("{}-acknowledged", self.namespace.name));
+        // A demo that was interrupted left a list of records that no engine has any more.
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            Ok(()) | Err(_) => {}
+        }
         Collector::start(SocketAddr::new(host, 0), Keep::Files(folder)).await
     }
 
