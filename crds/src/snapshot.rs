@@ -106,6 +106,14 @@ pub struct Aof2SnapshotStatus {
     #[serde(default)]
     #[schemars(range(min = 0, max = schema::MAX_INTEGER))]
     pub observed_generation: i64,
+    /// Of the cluster when the snapshot began: one made again under the same name is another.
+    #[serde(
+        default,
+        rename = "clusterID",
+        skip_serializing_if = "String::is_empty"
+    )]
+    #[schemars(length(max = 64))]
+    pub cluster_id: String,
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub streams_total: i64,
@@ -206,6 +214,8 @@ names! {
         NodeUnreachable,
         Tier2Unreachable,
         StreamFailed,
+        /// The bucket holds the list of another snapshot of this name.
+        NameTaken,
         DeadlineExceeded,
         ReadBack,
         Verifying,
@@ -301,6 +311,14 @@ pub struct SnapshotsStatus {
 pub struct ScheduleStatus {
     #[schemars(length(max = 20))]
     pub name: String,
+    /// Expression and time zone by which `lastSlot` is a slot.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 200))]
+    pub calendar: String,
+    /// Since when `calendar` is followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub since: Option<Time>,
     /// The slot that was begun last; for a new schedule, when it was seen first.
     #[schemars(schema_with = "schema::time")]
     pub last_slot: Time,

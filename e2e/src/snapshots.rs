@@ -38,6 +38,14 @@ impl Snapshots {
         Ok(())
     }
 
+    /// Gone when it returns.
+    pub async fn delete(&self, name: &str) -> Result<()> {
+        self.kubectl
+            .run(&["-n", &self.namespace, "delete", "aof2snap", name])
+            .await?;
+        Ok(())
+    }
+
     pub async fn list(&self) -> Result<Vec<Value>> {
         let text = self
             .kubectl

@@ -8,6 +8,7 @@ use aof2_e2e::audit::AuditLog;
 use aof2_e2e::cluster::is_true;
 use aof2_e2e::pods::{self, ENGINE_CONTAINER};
 use aof2_e2e::scenario::{self, Failure, Scenario};
+use aof2_e2e::wait::{self, Look};
 use jiff::Timestamp;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Api;
@@ -30,8 +31,41 @@ fn an_installed_cluster_serves_and_its_operator_writes_nothing_at_rest() -> Resu
             running.ensure_nothing_lost(scenario).await? == 0,
             "the operator removed a pod"
         );
+        ensure_series_go_with_the_cluster(scenario, &running).await?;
         Ok(())
     })
+}
+
+/// What monitoring is told: a cluster that was deleted must not look like one without pods.
+async fn ensure_series_go_with_the_cluster(scenario: &Scenario, running: &Running) -> Result<()> {
+    let path = format!(
+        "/api/v1/namespaces/{}/services/{}-metrics:http-metrics/proxy/metrics",
+        running.operator.namespace, running.operator.deployment
+    );
+    let scrape = ["get", "--raw", path.as_str()];
+    let series = format!(
+        r#"aof2_cluster_ready_replicas{{namespace="{}",cluster="orders"}} 3"#,
+        scenario.namespace.name
+    );
+    let text = scenario.kubectl.run(&scrape).await?;
+    ensure!(text.contains(&series), "{series} is missing in:\n{text}");
+    let namespace = ["-n", scenario.namespace.name.as_str()];
+    let delete = ["delete", "aof2", "orders", "--wait=false"];
+    scenario
+        .kubectl
+        .run(&[&namespace[..], &delete].concat())
+        .await?;
+    wait::until("its series to go", REPORTED_LIMIT, async || {
+        let text = scenario.kubectl.run(&scrape).await?;
+        let left = text
+            .lines()
+            .find(|line| line.contains("cluster=\"orders\""));
+        Ok(match left {
+            None => Look::Done(()),
+            Some(line) => Look::Waiting(line.to_owned()),
+        })
+    })
+    .await
 }
 
 async fn ensure_columns(scenario: &Scenario) -> Result<()> {

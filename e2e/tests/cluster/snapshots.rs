@@ -68,6 +68,24 @@ fn a_snapshot_is_in_the_bucket_as_it_says_and_a_lost_object_is_named() -> Result
             .await?;
         scenario.say(format!("{}: {}", verdict["reason"], verdict["message"]));
         ensure!(text(&verdict["message"]).contains(lost), "{verdict}");
+
+        // The bucket remembers the name.
+        snapshots(scenario).delete("first").await?;
+        snapshots(scenario)
+            .apply("first", "orders", json!({}))
+            .await?;
+        let refused = snapshots(scenario)
+            .wait_for("first", "to be refused its name", LIMIT, |object| {
+                let succeeded = condition(object, "Succeeded")?;
+                (succeeded["status"] == "False").then(|| succeeded.clone())
+            })
+            .await?;
+        scenario.say(format!("{}: {}", refused["reason"], refused["message"]));
+        ensure!(refused["reason"] == "NameTaken", "{refused}");
+        ensure!(
+            text(&refused["message"]).contains("_index/first.json"),
+            "{refused}"
+        );
         ensure!(
             running.cluster.restarts().await? == restarts,
             "a container restarted"

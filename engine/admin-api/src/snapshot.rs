@@ -126,7 +126,29 @@ pub struct SnapshotIndex {
     pub streams: BTreeMap<String, SnapshotReport>,
 }
 
-/// Answer of that PUT. An index that exists with the same bytes is the same as one just written.
+impl SnapshotIndex {
+    /// The same catalogues, with the same bytes, of the same cluster; the times do not matter.
+    pub fn names_the_same(&self, other: &Self) -> bool {
+        let catalogues = |index: &Self| -> Vec<(String, String, String)> {
+            let streams = index.streams.iter();
+            streams
+                .map(|(stream, taken)| {
+                    let SnapshotReport {
+                        snapshot_id,
+                        digest,
+                        ..
+                    } = taken;
+                    (stream.clone(), snapshot_id.clone(), digest.clone())
+                })
+                .collect()
+        };
+        self.name == other.name
+            && self.cluster_id == other.cluster_id
+            && catalogues(self) == catalogues(other)
+    }
+}
+
+/// Answer of that PUT. An index that exists and names the same catalogues is the same as one just written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotIndexReport {
     pub key: String,

@@ -147,6 +147,8 @@ pub enum StoredKind {
 pub struct SnapshotFacts {
     pub name: String,
     pub uid: String,
+    /// Of the cluster when it began; empty: not begun, or not recorded.
+    pub cluster_id: String,
     /// That made it.
     pub schedule: Option<String>,
     pub created_at: Timestamp,

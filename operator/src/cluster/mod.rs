@@ -47,6 +47,17 @@ const POLL: Duration = Duration::from_secs(60);
 /// After a state machine moved on: only the write to status lies between two steps.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
+/// A deleted cluster leaves no series and no samples.
+pub fn forget(context: &Context, namespace: &str, name: &str) {
+    context.metrics.forget(&ClusterLabels {
+        namespace: namespace.to_owned(),
+        cluster: name.to_owned(),
+    });
+    let key = samples::key(namespace, name);
+    context.samples.lock().forget(&key);
+    context.backoff.lock().succeeded(namespace, name);
+}
+
 /// One look. Returns when the next one is due, or `None` when the cluster is gone.
 pub async fn look(
     context: &Context,
@@ -57,14 +68,7 @@ pub async fn look(
         .await
         .map_err(ReconcileError::Observe)?
     else {
-        context.metrics.forget(&ClusterLabels {
-            namespace: namespace.to_owned(),
-            cluster: name.to_owned(),
-        });
-        context
-            .samples
-            .lock()
-            .forget(&samples::key(namespace, name));
+        forget(context, namespace, name);
         return Ok(None);
     };
     let Plan {

@@ -245,7 +245,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Of what is in force, and of what is on its way.
+    /// Of what is in force, of what is on its way, and of what it would go back to.
     async fn revision_texts(
         &self,
         cluster: &Aof2Cluster,
@@ -254,7 +254,15 @@ impl Reader<'_> {
         let Some(status) = &cluster.status else {
             return Ok(texts);
         };
-        for revision in [&status.config.last_good, &status.config.target] {
+        let rollout = status.rollout.iter();
+        let of_rollout = rollout
+            .filter(|rollout| rollout.kind == RolloutKind::Config)
+            .flat_map(|rollout| [&rollout.from, &rollout.to]);
+        let config = &status.config;
+        for revision in [&config.last_good, &config.target]
+            .into_iter()
+            .chain(of_rollout)
+        {
             if revision.is_empty() || texts.contains_key(revision) {
                 continue;
             }
@@ -344,6 +352,7 @@ fn snapshot_facts(snapshot: &Aof2Snapshot) -> SnapshotFacts {
     SnapshotFacts {
         name: snapshot.name_any(),
         uid: snapshot.uid().unwrap_or_default(),
+        cluster_id: status.cluster_id.clone(),
         schedule: snapshot.labels().get(labels::SCHEDULE).cloned(),
         created_at: created_at(snapshot),
         succeeded: is_true(SnapshotCondition::Succeeded),

@@ -18,7 +18,7 @@ use kube::{
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         Controller, WatchStreamExt,
-        controller::{Action, Config},
+        controller::{self, Action, Config},
         reflector::ObjectRef,
         watcher,
     },
@@ -68,10 +68,18 @@ pub async fn run(
         .reconcile_on(triggers)
         .graceful_shutdown_on(stop)
         .run(reconcile, after_failure, context.clone())
-        .for_each(|result| async move {
-            if let Err(error) = result {
-                tracing::debug!(%error, "queue");
+        .for_each(|result| {
+            match &result {
+                // What goes after its cluster asks for a look at it, and is how its end is learned.
+                Err(controller::Error::ObjectNotFound(gone)) => cluster::forget(
+                    &context,
+                    gone.namespace.as_deref().unwrap_or_default(),
+                    &gone.name,
+                ),
+                Err(error) => tracing::debug!(%error, "queue"),
+                Ok(_) => {}
             }
+            std::future::ready(())
         })
         .await;
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use aof2_admin_api::client::Client as EngineClient;
-use aof2_admin_api::{SnapshotLevel, SnapshotSeal};
+use aof2_admin_api::{ErrorReason, SnapshotLevel, SnapshotSeal};
 use aof2_crds::snapshot::{Level, Seal};
 use futures::{StreamExt, stream};
 
 use super::facts::Facts;
-use super::step::{Action, Done, Target};
+use super::step::{Action, Done, IndexFailure, Target};
 
 /// Verbs on their way at once.
 const AT_ONCE: usize = 16;
@@ -34,16 +34,20 @@ pub async fn apply(
             Action::Begin { pod, stream } => begin.push((pod, stream)),
             Action::PutIndex(index) => {
                 let Some(engine) = engines.values().next() else {
-                    done.index = Some(Err("no engine answers".to_owned()));
+                    done.index = Some(Err(IndexFailure {
+                        message: "no engine answers".to_owned(),
+                        is_final: false,
+                    }));
                     continue;
                 };
-                done.index = Some(
-                    engine
-                        .put_snapshot_index(&index)
-                        .await
-                        .map(|report| report.key)
-                        .map_err(|error| error.to_string()),
-                );
+                let put = engine.put_snapshot_index(&index).await;
+                done.index = Some(put.map(|report| report.key).map_err(|error| {
+                    let refusal = error.refusal();
+                    IndexFailure {
+                        is_final: refusal.is_some_and(|body| body.reason == ErrorReason::Conflict),
+                        message: error.to_string(),
+                    }
+                }));
             }
             Action::Verify(targets) => {
                 let verdicts = stream::iter(targets)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use aof2_admin_api::SnapshotReport;
-use aof2_crds::Aof2SnapshotSpec;
+use aof2_crds::{Aof2SnapshotSpec, Aof2SnapshotStatus};
 use jiff::{SignedDuration, Timestamp};
 
 #[derive(Clone, Debug)]
@@ -48,6 +48,14 @@ impl Facts {
             streams.into_iter().any(|found| found.name == stream)
         };
         self.pods.iter().find(has_it).map(|pod| pod.name.as_str())
+    }
+
+    /// A cluster that was made again under the same name is another one, with another place in the bucket.
+    pub(super) fn is_of(&self, status: &Aof2SnapshotStatus) -> bool {
+        self.cluster.as_ref().is_some_and(|cluster| {
+            // Of an operator that did not record it.
+            status.cluster_id.is_empty() || status.cluster_id == cluster.cluster_id
+        })
     }
 
     pub(super) fn is_paused(&self) -> bool {

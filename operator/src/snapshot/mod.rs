@@ -14,4 +14,4 @@ mod step;
 mod tests;
 
 pub use facts::{ClusterFacts, Facts, IndexFacts, PodFacts, StreamFacts, Taken};
-pub use step::{Action, Done, Step, Target, conclude, step};
+pub use step::{Action, Done, IndexFailure, Step, Target, conclude, step};

@@ -1,6 +1,6 @@
 //! The queue of snapshots: who is looked at, and when.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +10,14 @@ use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action as Requeue, Config};
+use kube::runtime::reflector::Store;
 use kube::runtime::{Controller, watcher};
 use kube::{Api, ResourceExt};
 use parking_lot::Mutex;
 
 use super::facts::IndexFacts;
 use super::observe::{self, Observed};
-use super::step::{conclude, condition, step};
+use super::step::{SOON, conclude, condition, step};
 use super::{Step, apply};
 use crate::args::Scope;
 use crate::kube::{CallError, Notice, bounded};
@@ -28,13 +29,34 @@ type Guarded = DeserializeGuard<Aof2Snapshot>;
 
 const DEBOUNCE: Duration = Duration::from_millis(200);
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
+/// After a pass that could not say; doubled each time.
+const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(5);
+const MAX_PAUSE: SignedDuration = SignedDuration::from_mins(10);
 /// One made by hand is read back for so long.
 const BY_HAND: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 struct Shared {
     context: Arc<Context>,
-    /// When each snapshot was read back last, by uid.
-    passes: Mutex<HashMap<String, Timestamp>>,
+    /// By uid; what is deleted goes.
+    passes: Mutex<HashMap<String, Pass>>,
+    known: Store<Guarded>,
+}
+
+/// How reading a snapshot back went.
+#[derive(Clone, Copy, Default)]
+struct Pass {
+    /// When it was read back last.
+    at: Option<Timestamp>,
+    /// Times since then that nobody could say.
+    failures: u32,
+}
+
+impl Pass {
+    /// A bucket that is slow is not read from the beginning all the time.
+    fn pause(self, interval: SignedDuration) -> SignedDuration {
+        let doubled = FIRST_PAUSE.checked_mul(1 << self.failures.min(16));
+        doubled.unwrap_or(interval).min(MAX_PAUSE).min(interval)
+    }
 }
 
 /// Runs until `stop`.
@@ -47,11 +69,13 @@ pub async fn run(
         Scope::All => Api::all(context.reader.clone()),
         Scope::Namespace(namespace) => Api::namespaced(context.reader.clone(), namespace),
     };
+    let controller = Controller::new(api, watcher::Config::default());
     let shared = Arc::new(Shared {
         context,
         passes: Mutex::default(),
+        known: controller.store(),
     });
-    Controller::new(api, watcher::Config::default())
+    controller
         .with_config(Config::default().debounce(DEBOUNCE).concurrency(8))
         .graceful_shutdown_on(stop)
         .run(reconcile, after_failure, shared)
@@ -95,8 +119,6 @@ async fn look(
         .await?
         .filter(|snapshot| snapshot.metadata.deletion_timestamp.is_none())
     else {
-        let uid = snapshot.uid().unwrap_or_default();
-        shared.passes.lock().remove(&uid);
         return Ok(None);
     };
     let uid = snapshot.uid().unwrap_or_default();
@@ -110,7 +132,8 @@ async fn look(
         return Ok(None);
     }
     let now = Timestamp::now();
-    let last = shared.passes.lock().get(&uid).copied();
+    let pass = shared.pass(&uid);
+    let last = pass.at;
     let interval = verify_interval(context, &snapshot).await?;
     // A little early is on time: a requeue may come a moment before.
     let due = last
@@ -134,9 +157,19 @@ async fn look(
         .as_ref()
         .is_some_and(|verdicts| verdicts.values().all(Result::is_ok));
     let is_known = is_known || matches!(facts.index, Some(IndexFacts::Missing(_)));
-    if is_known {
-        shared.passes.lock().insert(uid, now);
-    }
+    let is_unknown = !is_known && done.verdicts.is_some();
+    let pass = match (is_known, is_unknown) {
+        (true, _) => Pass {
+            at: Some(now),
+            failures: 0,
+        },
+        (false, true) => Pass {
+            failures: pass.failures.saturating_add(1),
+            ..pass
+        },
+        (false, false) => pass,
+    };
+    shared.passes.lock().insert(uid, pass);
     let is_as_it_was = done
         .verdicts
         .iter()
@@ -145,7 +178,7 @@ async fn look(
     let after = conclude(status.clone(), &facts, &done, Timestamp::now());
     record(context, &written, &status, &after).await?;
     if let Some(completed) = &after.timing.completed_at
-        && facts.cluster.is_some()
+        && facts.is_of(&after)
     {
         let labels = schedule_labels(&snapshot);
         context
@@ -155,15 +188,27 @@ async fn look(
             context.metrics.snapshot_read_back(&labels, now.as_second());
         }
     }
-    Ok(match (is_under_way, done.verdicts.is_some() && !is_known) {
-        // Something moved, or nobody could say: soon again.
-        (true, _) | (_, true) => Some(
-            next_look
-                .unwrap_or(SignedDuration::from_secs(2))
-                .min(SignedDuration::from_secs(5)),
-        ),
+    Ok(match (is_under_way, is_unknown) {
+        (true, _) => Some(next_look.unwrap_or(SOON).min(FIRST_PAUSE)),
+        (false, true) => Some(pass.pause(interval)),
         (false, false) => next_look,
     })
+}
+
+impl Shared {
+    fn pass(&self, uid: &str) -> Pass {
+        let mut passes = self.passes.lock();
+        if passes.len() > self.known.len() {
+            let known: HashSet<_> = self
+                .known
+                .state()
+                .iter()
+                .filter_map(|it| it.uid())
+                .collect();
+            passes.retain(|uid, _| known.contains(uid));
+        }
+        passes.get(uid).copied().unwrap_or_default()
+    }
 }
 
 fn schedule_labels(snapshot: &Aof2Snapshot) -> ScheduleLabels {

@@ -17,7 +17,7 @@ const BEGUN_AT_ONCE: usize = 64;
 /// A cluster may be applied after its snapshot.
 const CLUSTER_GRACE: SignedDuration = SignedDuration::from_secs(30);
 /// While something is under way.
-const SOON: SignedDuration = SignedDuration::from_secs(2);
+pub(super) const SOON: SignedDuration = SignedDuration::from_secs(2);
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
@@ -49,9 +49,16 @@ pub struct Target {
 #[derive(Clone, Debug, Default)]
 pub struct Done {
     /// Key of the index, or why it was not written.
-    pub index: Option<Result<String, String>>,
+    pub index: Option<Result<String, IndexFailure>>,
     /// By stream; an error: nobody could say.
     pub verdicts: Option<BTreeMap<String, Result<SnapshotVerdict, String>>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexFailure {
+    pub message: String,
+    /// Trying again changes nothing.
+    pub is_final: bool,
 }
 
 pub fn step(before: &Aof2SnapshotStatus, facts: &Facts, now: Timestamp) -> Step {
@@ -72,109 +79,93 @@ fn ended(status: Aof2SnapshotStatus) -> Step {
     }
 }
 
+fn failed(mut status: Aof2SnapshotStatus, reason: Reason, message: String, now: Timestamp) -> Step {
+    say(&mut status, Kind::Succeeded, "False", reason, message, now);
+    ended(status)
+}
+
+fn under_way(
+    mut status: Aof2SnapshotStatus,
+    reason: Reason,
+    message: String,
+    actions: Vec<Action>,
+    now: Timestamp,
+) -> Step {
+    let kind = Kind::Succeeded;
+    say(&mut status, kind, "Unknown", reason, message, now);
+    soon(status, actions)
+}
+
 fn running(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timestamp) -> Step {
+    let name = &facts.spec.cluster_ref.name;
     if facts.is_paused() {
         let message = format!(
-            "spec.operation.mode of {} is Paused: nothing is begun; set it to Active to go on",
-            facts.spec.cluster_ref.name
+            "spec.operation.mode of {name} is Paused: nothing is begun; set it to Active to go on"
         );
-        say(
-            &mut status,
-            Kind::Succeeded,
-            "Unknown",
-            Reason::Paused,
-            message,
-            now,
-        );
-        return soon(status, Vec::new());
+        return under_way(status, Reason::Paused, message, Vec::new(), now);
     }
     let started = status.timing.started_at.get_or_insert(Time(now)).0;
     let Some(cluster) = &facts.cluster else {
         let message = format!(
-            "there is no Aof2Cluster {} in this namespace; make it, or make a snapshot of another one",
-            facts.spec.cluster_ref.name
+            "there is no Aof2Cluster {name} in this namespace; make it, or make a snapshot of another one"
         );
-        if now.duration_since(facts.created_at) > CLUSTER_GRACE {
-            say(
-                &mut status,
-                Kind::Succeeded,
-                "False",
-                Reason::ClusterNotFound,
-                message,
-                now,
-            );
-            return ended(status);
-        }
-        say(
-            &mut status,
-            Kind::Succeeded,
-            "Unknown",
-            Reason::ClusterNotFound,
-            message,
-            now,
-        );
-        return soon(status, Vec::new());
+        let reason = Reason::ClusterNotFound;
+        return match now.duration_since(facts.created_at) > CLUSTER_GRACE {
+            true => failed(status, reason, message, now),
+            false => under_way(status, reason, message, Vec::new(), now),
+        };
     };
     if !cluster.has_tier2 {
+        let message = format!("{name} has no spec.tier2: a snapshot lies in a bucket");
+        return failed(status, Reason::NoTier2, message, now);
+    }
+    if status.cluster_id.is_empty() {
+        status.cluster_id.clone_from(&cluster.cluster_id);
+    }
+    if !facts.is_of(&status) {
         let message = format!(
-            "{} has no spec.tier2: a snapshot lies in a bucket",
-            facts.spec.cluster_ref.name
+            "the Aof2Cluster {name} of which this began, {}, is gone, and {} has its name now; make another snapshot",
+            status.cluster_id, cluster.cluster_id
         );
-        say(
-            &mut status,
-            Kind::Succeeded,
-            "False",
-            Reason::NoTier2,
-            message,
-            now,
-        );
-        return ended(status);
+        return failed(status, Reason::ClusterNotFound, message, now);
     }
     let mut look = Look::of(facts);
+    let was_complete = status.streams_total > 0 && status.streams_done == status.streams_total;
     look.fill(&mut status);
     if look.unreachable.is_empty()
         && let Some(missing) = look.missing.first()
     {
-        let message = format!(
-            "stream {missing} of spec.streams lives in no pod of {}",
-            facts.spec.cluster_ref.name
-        );
-        say(
-            &mut status,
-            Kind::Succeeded,
-            "False",
-            Reason::StreamNotFound,
-            message,
-            now,
-        );
-        return ended(status);
+        let message = format!("stream {missing} of spec.streams lives in no pod of {name}");
+        return failed(status, Reason::StreamNotFound, message, now);
     }
-    if look.is_complete() {
-        let message = format!(
-            "{} streams are in the bucket; the index is written",
-            look.total()
-        );
-        say(
-            &mut status,
-            Kind::Succeeded,
-            "Unknown",
-            Reason::Running,
-            message,
-            now,
-        );
-        let index = index(facts, cluster, &look);
-        return soon(status, vec![Action::PutIndex(index)]);
-    }
-    let (reason, message) = look.what_is_missing();
     let deadline = SignedDuration::try_from(facts.spec.active_deadline.as_std())
         .unwrap_or(SignedDuration::MAX);
-    if now.duration_since(started) >= deadline {
+    let is_late = now.duration_since(started) >= deadline;
+    let (reason, message) = match (look.is_complete(), is_late) {
+        (true, false) => {
+            let count = look.total();
+            let index = vec![Action::PutIndex(index(facts, cluster, &look))];
+            if was_complete {
+                // What kept it from being written stays said.
+                return soon(status, index);
+            }
+            let message = format!("{count} streams are in the bucket; the index is written");
+            return under_way(status, Reason::Running, message, index, now);
+        }
+        // The condition says what kept the index from being written.
+        (true, true) => {
+            let known = condition(&status, Kind::Succeeded);
+            let known = known.map_or_else(String::new, |known| known.message.clone());
+            (Reason::DeadlineExceeded, known)
+        }
+        (false, _) => look.what_is_missing(),
+    };
+    if is_late {
         let message = format!(
             "not taken within spec.activeDeadline of {}: {message}",
             facts.spec.active_deadline
         );
-        say(&mut status, Kind::Succeeded, "False", reason, message, now);
-        return ended(status);
+        return failed(status, reason, message, now);
     }
     // A session that ended badly is not begun again by the same request: the rest is not waited for.
     if look.unreachable.is_empty()
@@ -182,26 +173,10 @@ fn running(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timestamp) -> Ste
         && let Some((_, report)) = look.failed.first()
     {
         let message = format!("{}: {}", report.stream, failure_of(report));
-        say(
-            &mut status,
-            Kind::Succeeded,
-            "False",
-            Reason::StreamFailed,
-            message,
-            now,
-        );
-        return ended(status);
+        return failed(status, Reason::StreamFailed, message, now);
     }
-    say(
-        &mut status,
-        Kind::Succeeded,
-        "Unknown",
-        Reason::Running,
-        message,
-        now,
-    );
     let actions = std::mem::take(&mut look.begin);
-    soon(status, actions)
+    under_way(status, Reason::Running, message, actions, now)
 }
 
 fn verified(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timestamp) -> Step {
@@ -212,22 +187,17 @@ fn verified(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timestamp) -> St
         .map_or(SignedDuration::from_hours(1), |cluster| {
             cluster.verify_interval
         });
+    let at_rest = |status| Step {
+        status,
+        actions: Vec::new(),
+        next_look: Some(interval),
+    };
+    // Without its cluster nobody is left to ask, and another one of its name has another place in the bucket: what was found stands.
     if facts.is_paused()
+        || !facts.is_of(&status)
         || !facts.is_verification_due && known.as_deref().is_some_and(|known| known != "Unknown")
     {
-        return Step {
-            status,
-            actions: Vec::new(),
-            next_look: Some(interval),
-        };
-    }
-    if facts.cluster.is_none() {
-        // Nobody is left to ask; what was found stands.
-        return Step {
-            status,
-            actions: Vec::new(),
-            next_look: Some(interval),
-        };
+        return at_rest(status);
     }
     let streams = match &facts.index {
         Some(IndexFacts::Found(streams)) => streams,
@@ -236,19 +206,9 @@ fn verified(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timestamp) -> St
                 status.timing.verified_at = Some(Time(now));
             }
             let message = format!("the list of its streams: {why}");
-            say(
-                &mut status,
-                Kind::Verified,
-                "False",
-                Reason::ObjectMissing,
-                message,
-                now,
-            );
-            return Step {
-                status,
-                actions: Vec::new(),
-                next_look: Some(interval),
-            };
+            let (kind, reason) = (Kind::Verified, Reason::ObjectMissing);
+            say(&mut status, kind, "False", reason, message, now);
+            return at_rest(status);
         }
         Some(IndexFacts::Unknown(why)) => return not_known(status, why, now),
         None => return not_known(status, "nobody was asked", now),
@@ -256,19 +216,10 @@ fn verified(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timestamp) -> St
     if known.is_none() {
         let message = "every stream is read back from the bucket".to_owned();
         // The time of a transition is that of the snapshot's end, which is now as good as.
-        let at = status
-            .timing
-            .completed_at
-            .as_ref()
-            .map_or(Timestamp::UNIX_EPOCH, |at| at.0);
-        say(
-            &mut status,
-            Kind::Verified,
-            "Unknown",
-            Reason::Verifying,
-            message,
-            at,
-        );
+        let completed = status.timing.completed_at.as_ref();
+        let at = completed.map_or(Timestamp::UNIX_EPOCH, |at| at.0);
+        let (kind, reason) = (Kind::Verified, Reason::Verifying);
+        say(&mut status, kind, "Unknown", reason, message, at);
     }
     let targets = streams
         .iter()
@@ -280,26 +231,23 @@ fn verified(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timestamp) -> St
         })
         .collect();
     Step {
-        status,
         actions: vec![Action::Verify(targets)],
-        next_look: Some(interval),
+        ..at_rest(status)
     }
 }
 
-/// What was found before still stands: a bucket that is away has lost nothing yet.
 fn not_known(mut status: Aof2SnapshotStatus, why: &str, now: Timestamp) -> Step {
-    if !is(&status, Kind::Verified, "True") && !is(&status, Kind::Verified, "False") {
-        let message = format!("the list of its streams could not be read yet: {why}");
-        say(
-            &mut status,
-            Kind::Verified,
-            "Unknown",
-            Reason::Verifying,
-            message,
-            now,
-        );
-    }
+    let message = format!("the list of its streams could not be read yet: {why}");
+    still_verifying(&mut status, message, now);
     soon(status, Vec::new())
+}
+
+/// What was found before still stands: a bucket that is away has lost nothing yet.
+fn still_verifying(status: &mut Aof2SnapshotStatus, message: String, now: Timestamp) {
+    if !is(status, Kind::Verified, "True") && !is(status, Kind::Verified, "False") {
+        let (kind, reason) = (Kind::Verified, Reason::Verifying);
+        say(status, kind, "Unknown", reason, message, now);
+    }
 }
 
 /// Status after the actions.
@@ -309,32 +257,29 @@ pub fn conclude(
     done: &Done,
     now: Timestamp,
 ) -> Aof2SnapshotStatus {
-    match &done.index {
-        None => {}
-        Some(Ok(key)) => {
-            status.index_key.clone_from(key);
-            status.timing.completed_at = Some(Time(now));
+    let told = done.index.as_ref().map(|index| match index {
+        Ok(_) => {
             let message = format!("{} streams are in the bucket", status.streams_total);
-            say(
-                &mut status,
-                Kind::Succeeded,
-                "True",
-                Reason::Taken,
-                message,
-                now,
-            );
+            ("True", Reason::Taken, message)
         }
-        Some(Err(error)) => {
-            let message = format!("the index is not written yet: {error}");
-            say(
-                &mut status,
-                Kind::Succeeded,
-                "Unknown",
-                Reason::Running,
-                message,
-                now,
+        Err(refused) if refused.is_final => {
+            let message = format!(
+                "{}: it is of an earlier Aof2Snapshot of this name; make one under another name",
+                refused.message
             );
+            ("False", Reason::NameTaken, message)
         }
+        Err(refused) => {
+            let message = format!("the index is not written yet: {}", refused.message);
+            ("Unknown", Reason::Running, message)
+        }
+    });
+    if let Some(Ok(key)) = &done.index {
+        status.index_key.clone_from(key);
+        status.timing.completed_at = Some(Time(now));
+    }
+    if let Some((value, reason, message)) = told {
+        say(&mut status, Kind::Succeeded, value, reason, message, now);
     }
     if let Some(verdicts) = &done.verdicts {
         judge(&mut status, facts, verdicts, now);
@@ -348,6 +293,7 @@ fn judge(
     verdicts: &BTreeMap<String, Result<SnapshotVerdict, String>>,
     now: Timestamp,
 ) {
+    let kind = Kind::Verified;
     let bad: Vec<&SnapshotVerdict> = verdicts
         .values()
         .filter_map(|verdict| verdict.as_ref().ok())
@@ -376,49 +322,29 @@ fn judge(
             .streams
             .sort_by_key(|stream| stream.message.is_empty());
         let message = format!("{}: {why}{more}", first.stream);
-        if !is(status, Kind::Verified, "False") {
+        if !is(status, kind, "False") {
             status.timing.verified_at = Some(Time(now));
         }
-        say(status, Kind::Verified, "False", reason, message, now);
+        say(status, kind, "False", reason, message, now);
         return;
     }
     let unknown = verdicts
         .iter()
         .find_map(|(stream, verdict)| Some((stream, verdict.as_ref().err()?)));
     if let Some((stream, error)) = unknown {
-        // What was found before still stands: a bucket that is away has lost nothing yet.
-        if !is(status, Kind::Verified, "True") && !is(status, Kind::Verified, "False") {
-            let message = format!("{stream} could not be read back yet: {error}");
-            say(
-                status,
-                Kind::Verified,
-                "Unknown",
-                Reason::Verifying,
-                message,
-                now,
-            );
-        }
+        let message = format!("{stream} could not be read back yet: {error}");
+        still_verifying(status, message, now);
         return;
     }
-    if !is(status, Kind::Verified, "True") {
+    if !is(status, kind, "True") {
         status.timing.verified_at = Some(Time(now));
         for stream in &mut status.streams {
             stream.message.clear();
         }
     }
-    let message = format!(
-        "{} streams read back at level {}",
-        verdicts.len(),
-        facts.spec.verify.as_str()
-    );
-    say(
-        status,
-        Kind::Verified,
-        "True",
-        Reason::ReadBack,
-        message,
-        now,
-    );
+    let level = facts.spec.verify.as_str();
+    let message = format!("{} streams read back at level {level}", verdicts.len());
+    say(status, kind, "True", Reason::ReadBack, message, now);
 }
 
 /// The streams of this look, sorted.

@@ -16,6 +16,17 @@ pub struct StoredIndex {
     pub bytes: u64,
 }
 
+impl StoredIndex {
+    /// Of the bytes that lie there.
+    pub fn of(key: String, bytes: &Bytes) -> Self {
+        Self {
+            digest: digest_of(bytes),
+            bytes: bytes.len() as u64,
+            key,
+        }
+    }
+}
+
 #[derive(Debug, Error)]
 pub enum IndexError {
     #[error(transparent)]
@@ -38,11 +49,7 @@ pub fn read_index(tier2: &Tier2, name: &IndexName) -> Result<Bytes, IndexError> 
 /// Creates it; the same bytes again are the same index.
 pub fn put_index(tier2: &Tier2, name: &IndexName, bytes: Bytes) -> Result<StoredIndex, IndexError> {
     let key = ObjectKey::SnapshotIndex { name: name.clone() }.to_key(tier2.prefix());
-    let stored = StoredIndex {
-        digest: digest_of(&bytes),
-        bytes: bytes.len() as u64,
-        key,
-    };
+    let stored = StoredIndex::of(key, &bytes);
     let upload = Upload::of_bytes(bytes, tier2.put_id());
     match tier2.create(&stored.key, &upload, ATTEMPTS_OF_A_CALLER)? {
         Creation::Ours { etag: _ } => Ok(stored),

@@ -168,7 +168,7 @@ pub async fn put_index(
         )));
     }
     let tier2 = tier2_of(&engine)?;
-    blocking(move || Engine::put_snapshot_index(&tier2, &checked, body))
+    blocking(move || Engine::put_snapshot_index(&tier2, &checked, &index, body))
         .await
         .map(Json)
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aof2_admin_api::{
-    SnapshotIndexReport, SnapshotLevel, SnapshotPhase as ApiPhase, SnapshotReport, SnapshotVerdict,
+    SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotPhase as ApiPhase, SnapshotReport,
+    SnapshotVerdict,
 };
-use aof2_core::snapshot::index::{IndexError, StoredIndex, put_index};
+use aof2_core::snapshot::index::{IndexError, StoredIndex, put_index, read_index};
 use aof2_core::snapshot::verify::{Level, Verdict, verify};
 use aof2_core::snapshot::{
     LookupError, SnapshotCounts, SnapshotPhase, SnapshotRequest, SnapshotStatus,
@@ -110,13 +111,26 @@ impl Engine {
         })
     }
 
-    /// Blocking.
+    /// Blocking. A list that names the same catalogues is the same list: engines that restarted since tell other times.
     pub fn put_snapshot_index(
         tier2: &Arc<store::Tier2>,
         name: &IndexName,
+        index: &SnapshotIndex,
         bytes: Bytes,
     ) -> Result<SnapshotIndexReport, IndexError> {
-        let StoredIndex { key, digest, bytes } = put_index(tier2, name, bytes)?;
+        let stored = match put_index(tier2, name, bytes) {
+            Err(IndexError::Taken { key }) => {
+                let there = read_index(tier2, name)?;
+                let is_same = serde_json::from_slice::<SnapshotIndex>(&there)
+                    .is_ok_and(|there| there.names_the_same(index));
+                if !is_same {
+                    return Err(IndexError::Taken { key });
+                }
+                StoredIndex::of(key, &there)
+            }
+            stored => stored?,
+        };
+        let StoredIndex { key, digest, bytes } = stored;
         Ok(SnapshotIndexReport { key, digest, bytes })
     }
 }

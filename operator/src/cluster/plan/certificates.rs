@@ -47,7 +47,7 @@ pub fn plan(observed: &Observed, draft: &mut Draft) {
                 .failure(&pod.name)
                 .is_some_and(|failure| failure.may_be_certificate)
     });
-    if let Some(pod) = unreached.filter(|_| !config_rollout::restarts_engines(draft)) {
+    if let Some(pod) = unreached.filter(|pod| !config_rollout::restarts_engine(draft, &pod.name)) {
         let message = "the engine serves, and its admin port does not accept the operator: it may lack its certificate, or have one of another authority";
         draft.wait(
             Gate::Certificates,

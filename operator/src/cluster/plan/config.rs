@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use aof2_admin_api::report::{ConfigVerdict, Reload};
 use aof2_crds::{
-    Gate, RolloutKind, RolloutStep, WaitReason,
+    Gate, Rollout, RolloutKind, RolloutStep, WaitReason,
     status::{ConfigSourceStatus, ConfigStatus, KeyChange, MAX_CHANGES},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -32,7 +32,7 @@ const NUDGE_AGAIN: SignedDuration = SignedDuration::from_secs(10);
 /// Decides on the revision in force and writes it. `false`: there is none, and nothing can be created.
 pub fn plan(observed: &Observed, owner: &Owner, draft: &mut Draft) -> bool {
     let candidate = read_source(observed);
-    let in_force = in_force(&draft.config).to_owned();
+    let in_force = in_force(&draft.config, draft.rollout.as_ref()).to_owned();
     // A first configuration that no engine could start with was never in force: its correction is a first one too.
     let is_first = in_force.is_empty() || was_never_loaded(observed, draft);
     let revision = match (candidate, is_first) {
@@ -82,10 +82,13 @@ pub fn plan(observed: &Observed, owner: &Owner, draft: &mut Draft) -> bool {
 }
 
 /// The revision that pods have while nothing is rolled out; empty before the first.
-pub fn in_force(config: &ConfigStatus) -> &str {
-    match config.last_good.as_str() {
-        "" => &config.target,
-        last_good => last_good,
+///
+/// Before the first was loaded everywhere there is no last good one, and a change may be under way all the same: what it began with.
+pub fn in_force<'a>(config: &'a ConfigStatus, rollout: Option<&'a Rollout>) -> &'a str {
+    match (config.last_good.as_str(), rollout) {
+        ("", Some(rollout)) if rollout.kind == RolloutKind::Config => &rollout.from,
+        ("", _) => &config.target,
+        (last_good, _) => last_good,
     }
 }
 

@@ -132,16 +132,21 @@ fn act(
     }
 }
 
-/// Engines end and start on request now, so that one that does not answer has an excuse.
-pub fn restarts_engines(draft: &Draft) -> bool {
-    let is_under_way = draft.rollout.as_ref().is_some_and(|rollout| {
+/// The pod's engine ends and starts on request now, so that one that does not answer has an excuse.
+pub fn restarts_engine(draft: &Draft, pod: &str) -> bool {
+    let was_told = draft.rollout.as_ref().is_some_and(|rollout| {
+        let is_canary = rollout
+            .pod
+            .as_ref()
+            .is_some_and(|canary| canary.name == pod);
         rollout.kind == RolloutKind::Config
             && matches!(
                 rollout.step,
                 RolloutStep::Canary | RolloutStep::Rolling | RolloutStep::Reverting
             )
+            && (is_canary || rollout.done.iter().any(|done| done == pod))
     });
-    is_under_way && needs_restart(draft)
+    was_told && needs_restart(draft)
 }
 
 /// As the engine that validated the change said.

@@ -15,7 +15,7 @@ pub(super) mod snapshots;
 #[cfg(test)]
 mod tests;
 
-pub(super) use config_rollout::restarts_engines;
+pub(super) use config_rollout::restarts_engine;
 
 use aof2_crds::{
     Aof2ClusterStatus, Gate, Rollout, RolloutKind, WaitReason,

@@ -45,6 +45,14 @@ pub fn plan(observed: &Observed, owner: &Owner, draft: &mut Draft) {
     let mut status = SnapshotsStatus::default();
     let mut overdue = Vec::new();
     let mut is_any_running = false;
+    // Those of a cluster that had this name before are nothing to judge this one by.
+    let ours: Vec<&SnapshotFacts> = observed
+        .snapshots
+        .iter()
+        .filter(|snapshot| {
+            snapshot.cluster_id.is_empty() || snapshot.cluster_id == draft.cluster_id
+        })
+        .collect();
     for schedule in &spec.schedules {
         let known = before
             .schedules
@@ -63,20 +71,24 @@ pub fn plan(observed: &Observed, owner: &Owner, draft: &mut Draft) {
             continue;
         }
         is_any_running = true;
-        let of_schedule: Vec<&SnapshotFacts> = observed
-            .snapshots
+        let of_schedule: Vec<&SnapshotFacts> = ours
             .iter()
+            .copied()
             .filter(|snapshot| snapshot.schedule.as_deref() == Some(&schedule.name))
             .collect();
-        let found = look(observed, schedule, known, &calendar, &of_schedule);
+        let (last, since) = remembered(known, schedule, observed.now);
+        let found = look(observed, schedule, last, &calendar, &of_schedule);
         if let Some(slot) = found.create {
             draft.actions.push(Action::CreateSnapshot(Box::new(snapshot(
                 owner, schedule, slot,
             ))));
         }
         draft.wake(found.next);
+        let began = since
+            .as_ref()
+            .map_or(Timestamp::UNIX_EPOCH, |since| since.0);
         overdue.extend(
-            overdue_since(&calendar, &found, &of_schedule, observed.now).map(|since| {
+            overdue_since(&calendar, began, &of_schedule, observed.now).map(|since| {
                 format!(
                     "schedule {} has no succeeded snapshot since {since}",
                     schedule.name
@@ -85,12 +97,14 @@ pub fn plan(observed: &Observed, owner: &Owner, draft: &mut Draft) {
         );
         status.schedules.push(ScheduleStatus {
             name: schedule.name.clone(),
+            calendar: calendar_text(schedule),
+            since,
             last_slot: Time(found.last.slot),
             missed: found.last.missed,
         });
         remove_old(owner, &of_schedule, draft);
     }
-    status.last_verified = last_verified(&observed.snapshots).or(before.last_verified);
+    status.last_verified = last_verified(&ours).or(before.last_verified);
     draft.snapshot_health = Health {
         current: is_any_running.then(|| match overdue.first() {
             None => (
@@ -100,23 +114,47 @@ pub fn plan(observed: &Observed, owner: &Owner, draft: &mut Draft) {
             ),
             Some(first) => (false, Reason::SnapshotOverdue, first.clone()),
         }),
-        verified: verified(observed),
+        verified: verified(&ours, observed.now),
     };
     draft.snapshots = (status != SnapshotsStatus::default()).then_some(status);
+}
+
+/// The last slot of this expression, and since when it is followed; `None`: longer than anybody recorded.
+fn remembered(
+    known: Option<&ScheduleStatus>,
+    schedule: &Schedule,
+    now: Timestamp,
+) -> (Option<Last>, Option<Time>) {
+    let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
+    let Some(known) = known else {
+        return (None, Some(Time(second)));
+    };
+    let is_the_same = known.calendar.is_empty() || known.calendar == calendar_text(schedule);
+    // A clock that was put back: the slots until then come again, and their snapshots are there or are made.
+    let is_to_come = known.last_slot.0 > now + CLOCK_SLACK;
+    let last = Last {
+        missed: known.missed,
+        // What a new expression would have had before it was written is not missed.
+        slot: match is_the_same && !is_to_come {
+            true => known.last_slot.0,
+            false => second,
+        },
+    };
+    let since = match is_the_same {
+        true => known.since.clone(),
+        false => Some(Time(second)),
+    };
+    (Some(last), since)
 }
 
 fn look(
     observed: &Observed,
     schedule: &Schedule,
-    known: Option<&ScheduleStatus>,
+    last: Option<Last>,
     calendar: &Calendar,
     of_schedule: &[&SnapshotFacts],
 ) -> Due {
     let name = observed.cluster.name_any();
-    let last = known.map(|known| Last {
-        slot: known.last_slot.0,
-        missed: known.missed,
-    });
     let deadline = SignedDuration::try_from(schedule.starting_deadline.as_std())
         .unwrap_or(SignedDuration::MAX);
     let is_running = of_schedule
@@ -129,15 +167,23 @@ fn look(
     due(calendar, last, deadline, is_running, is_there, observed.now)
 }
 
+fn calendar_text(schedule: &Schedule) -> String {
+    format!("{} {}", schedule.schedule, schedule.time_zone)
+}
+
 /// The slot before the last one has no success either, so that one slot may be under way.
 fn overdue_since(
     calendar: &Calendar,
-    found: &Due,
+    began: Timestamp,
     of_schedule: &[&SnapshotFacts],
     now: Timestamp,
 ) -> Option<Timestamp> {
     let last = calendar.before(now)?;
     let before = calendar.before(last)?;
+    if before < began {
+        // A schedule that was just made, or changed, has nothing to be late with.
+        return None;
+    }
     let newest = of_schedule
         .iter()
         .filter(|snapshot| snapshot.succeeded == Some(true))
@@ -146,8 +192,6 @@ fn overdue_since(
     match newest {
         Some(newest) if newest + CLOCK_SLACK >= before => None,
         Some(newest) => Some(newest),
-        // A schedule that was just made has nothing to be late with.
-        None if found.last.missed == 0 && of_schedule.len() < 2 => None,
         None => Some(before),
     }
 }
@@ -201,7 +245,7 @@ fn remove_old(owner: &Owner, of_schedule: &[&SnapshotFacts], draft: &mut Draft) 
     }
 }
 
-fn last_verified(snapshots: &[SnapshotFacts]) -> Option<LastVerified> {
+fn last_verified(snapshots: &[&SnapshotFacts]) -> Option<LastVerified> {
     let newest = snapshots
         .iter()
         .filter(|snapshot| snapshot.verified == Some(true))
@@ -214,17 +258,16 @@ fn last_verified(snapshots: &[SnapshotFacts]) -> Option<LastVerified> {
 }
 
 /// Of the newest of each schedule, and of those made by hand lately.
-fn verified(observed: &Observed) -> Option<(bool, Reason, String)> {
-    let counts = |snapshot: &&SnapshotFacts| match &snapshot.schedule {
-        None => observed.now.duration_since(snapshot.created_at) < BY_HAND,
-        Some(schedule) => !observed.snapshots.iter().any(|other| {
+fn verified(snapshots: &[&SnapshotFacts], now: Timestamp) -> Option<(bool, Reason, String)> {
+    let counts = |snapshot: &&&SnapshotFacts| match &snapshot.schedule {
+        None => now.duration_since(snapshot.created_at) < BY_HAND,
+        Some(schedule) => !snapshots.iter().any(|other| {
             other.schedule.as_ref() == Some(schedule)
                 && other.verified.is_some()
                 && other.name > snapshot.name
         }),
     };
-    let judged: Vec<&SnapshotFacts> = observed
-        .snapshots
+    let judged: Vec<&&SnapshotFacts> = snapshots
         .iter()
         .filter(|snapshot| snapshot.verified.is_some())
         .filter(counts)

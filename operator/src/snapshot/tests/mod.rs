@@ -44,6 +44,8 @@ struct World {
     now: Timestamp,
     begun: usize,
     writes: usize,
+    /// What the bucket answers when the list is to be written.
+    refuses_index: Option<IndexFailure>,
     /// What the bucket holds of the list.
     index: Option<BTreeMap<String, Taken>>,
     largest: usize,
@@ -84,6 +86,7 @@ impl World {
             now: start(),
             begun: 0,
             writes: 0,
+            refuses_index: None,
             index: None,
             largest: 0,
         }
@@ -153,6 +156,10 @@ impl World {
                         };
                         (stream.clone(), taken)
                     });
+                    if let Some(refusal) = self.refuses_index.clone() {
+                        done.index = Some(Err(refusal));
+                        continue;
+                    }
                     self.index = Some(taken.collect());
                     done.index = Some(Ok("prod/snapshots/_index/first.json".into()));
                 }
@@ -445,4 +452,45 @@ fn a_paused_cluster_is_left_alone_and_its_time_does_not_run() {
     ends_with(&world, Kind::Verified, "True", "ReadBack", "1 streams");
     world.facts.cluster.as_mut().unwrap().is_paused = true;
     assert_eq!(world.look().actions, []);
+}
+
+#[test]
+fn a_name_whose_list_is_taken_ends_it_and_one_that_cannot_be_written_ends_at_the_deadline() {
+    let refusing = |is_final: bool| {
+        let mut world = World::new(1, 2);
+        world.refuses_index = Some(IndexFailure {
+            message: "prod/snapshots/_index/first.json holds another list".into(),
+            is_final,
+        });
+        world.run();
+        world
+    };
+    let world = refusing(true);
+    let (kind, word) = (Kind::Succeeded, "under another name");
+    ends_with(&world, kind, "False", "NameTaken", word);
+    assert!(world.now.duration_since(start()) < SignedDuration::from_secs(30));
+    let world = refusing(false);
+    let word = "within spec.activeDeadline of 10m: the index is not written yet: prod/";
+    ends_with(&world, kind, "False", "DeadlineExceeded", word);
+}
+
+#[test]
+fn a_cluster_that_took_the_name_of_another_does_not_go_on_with_its_snapshots() {
+    let another = |world: &mut World| {
+        world.facts.cluster.as_mut().unwrap().cluster_id = "another".into();
+    };
+    let mut world = World::new(1, 2);
+    world.look();
+    another(&mut world);
+    world.run();
+    let word = "make another snapshot";
+    ends_with(&world, Kind::Succeeded, "False", "ClusterNotFound", word);
+
+    let mut world = World::new(1, 2);
+    world.run();
+    let before = world.status.clone();
+    another(&mut world);
+    world.index = None;
+    assert_eq!(world.look().actions, []);
+    assert_eq!(world.status, before, "what was found stands");
 }

@@ -1,0 +1,368 @@
+//! Configurations: the first, changes, and revisions that nobody needs.
+
+use super::*;
+
+#[test]
+fn old_revisions_go_and_what_is_in_use_or_was_rejected_stays() {
+    let mut rolling = at_rest();
+    let in_use = in_status(&mut rolling).config.last_good.clone();
+    in_status(&mut rolling).config.rejected = vec![
+        serde_json::from_value(json!({
+            "revision": "0000000b", "reason": "GateFailed", "gate": "Ready", "observed": "", "limit": "", "at": testing::NOW,
+        }))
+        .unwrap(),
+    ];
+    let stored = |kind, revision: &str, age: i64| StoredConfig {
+        name: match kind {
+            StoredKind::Revision => names::config_revision("orders", revision),
+            StoredKind::Evidence => names::evidence("orders", revision),
+        },
+        kind,
+        revision: revision.to_owned(),
+        created_at: rolling.now - SignedDuration::from_hours(age),
+    };
+    // The one in use and the rejected one are the oldest.
+    let all: Vec<StoredConfig> = (1..=10)
+        .chain([12])
+        .map(|age| stored(StoredKind::Revision, &format!("{age:08x}"), age))
+        .chain([stored(StoredKind::Revision, &in_use, 99)])
+        .chain([stored(StoredKind::Revision, "0000000b", 98)])
+        .chain((1..=10).map(|age| stored(StoredKind::Evidence, &format!("{age:08x}"), age)))
+        .collect();
+    rolling.stored_configs = all;
+    let removed: Vec<String> = actions(&plan(&rolling))
+        .into_iter()
+        .filter(|action| action.starts_with("remove ConfigMap"))
+        .collect();
+    assert_eq!(removed, ["remove ConfigMap orders-config-0000000c"]);
+}
+
+#[test]
+fn a_name_is_read_as_it_was_made() {
+    let read = |name: &str| names::stored_config("orders", name);
+    assert_eq!(
+        read("orders-config-9f31c2aa"),
+        Some((StoredKind::Revision, "9f31c2aa".to_owned()))
+    );
+    assert_eq!(
+        read("orders-evidence-9f31c2aa"),
+        Some((StoredKind::Evidence, "9f31c2aa".to_owned()))
+    );
+    // Of a pipeline, of another cluster, of the pods.
+    for other in [
+        "orders-config-h5tg4k2b9f",
+        "orders-eu-config-9f31c2aa",
+        "orders-active-config",
+    ] {
+        assert_eq!(read(other), None, "{other}");
+    }
+}
+
+#[test]
+fn a_missing_or_bad_first_configuration_creates_nothing() {
+    let name = "orders-aof2".to_owned();
+    for (source, reason, word) in [
+        (
+            ConfigSource::MissingMap { name: name.clone() },
+            WaitReason::ConfigMapMissing,
+            "create it",
+        ),
+        (
+            ConfigSource::MissingKey {
+                name: name.clone(),
+                key: "aof2.toml".into(),
+            },
+            WaitReason::ConfigMapMissing,
+            "no such key",
+        ),
+        (
+            ConfigSource::Found {
+                name,
+                resource_version: "7".into(),
+                text: "[listen]\nadmin_address = '0.0.0.0:1'".into(),
+            },
+            WaitReason::ConfigInvalid,
+            "key listen belongs to the operator",
+        ),
+    ] {
+        let mut new = observed();
+        new.config_source = source;
+        let held = plan(&carried_over(new.clone(), plan(&new)));
+        assert_eq!(waits(&held), [(Gate::Config, reason, "")]);
+        assert!(
+            held.status.waits[0].message.contains(word),
+            "{}",
+            held.status.waits[0].message
+        );
+        assert_eq!(actions(&held), Vec::<String>::new());
+        assert_eq!(
+            condition(&held, ConditionType::ConfigApplied).1,
+            reason.as_str()
+        );
+        assert_eq!(condition(&held, ConditionType::Stalled).1, reason.as_str());
+    }
+}
+
+#[test]
+fn the_first_configuration_is_read_and_remembered() {
+    let mut new = observed();
+    let text = "[tier0]\ncluster_max_bytes = 9000\n".to_owned();
+    new.config_source = ConfigSource::Found {
+        name: "orders-aof2".into(),
+        resource_version: "7".into(),
+        text,
+    };
+    let plan = plan(&carried_over(new.clone(), plan(&new)));
+    let source = plan.status.config.source.clone().unwrap();
+    assert_eq!(
+        (source.name.as_str(), source.resource_version.as_str()),
+        ("orders-aof2", "7")
+    );
+    let text = file(&plan, "orders-2").unwrap();
+    for line in [
+        "instance_quota_bytes = 3000",
+        "cluster_max_bytes = 9000",
+        "bucket = \"acme-aof2\"",
+        "name = \"orders-2\"",
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
+}
+
+/// Another configuration than the one at rest.
+fn changed() -> Observed {
+    let mut changed = at_rest();
+    changed.config_source = ConfigSource::Found {
+        name: "orders-aof2".into(),
+        resource_version: "8".into(),
+        text: "[log]\nlevel = \"debug\"".to_owned(),
+    };
+    changed
+}
+
+/// One look after the other, as if every action were done and an engine took the configuration, until the step is reached.
+fn roll_to(mut observed: Observed, step: RolloutStep) -> Observed {
+    let rates: Rates = Rates::default();
+    for pod in 0..3 {
+        observed
+            .rates
+            .insert(format!("orders-{pod}"), rates.clone());
+    }
+    observed.verdict = Some(Verdict {
+        pod: "orders-2".into(),
+        version: "0.1.0".into(),
+        errors: Vec::new(),
+        changes: Vec::new(),
+    });
+    for _ in 0..10 {
+        let planned = plan(&observed);
+        observed.cluster.status = Some(planned.status.clone());
+        if planned
+            .status
+            .rollout
+            .as_ref()
+            .is_some_and(|rollout| rollout.step == step)
+        {
+            return observed;
+        }
+    }
+    panic!("never in {step}: {:?}", observed.cluster.status);
+}
+
+#[test]
+fn a_change_of_the_configuration_is_first_in_the_file_of_the_last_pod_alone() {
+    let before = file(&plan(&at_rest()), "orders-0").unwrap();
+    let validating = plan(&changed());
+    assert_eq!(
+        file(&validating, "orders-2")
+            .unwrap()
+            .matches("debug")
+            .count(),
+        0
+    );
+    assert_eq!(validating.next_look, NextLook::AtOnce);
+
+    let canary = roll_to(changed(), RolloutStep::Canary);
+    let planned = plan(&canary);
+    assert_eq!(file(&planned, "orders-0").unwrap(), before);
+    assert!(file(&planned, "orders-2").unwrap().contains("debug"));
+    assert!(has(&planned, "nudge orders-2"));
+    assert_eq!(condition(&planned, ConditionType::Ready).0, "True");
+    assert_eq!(
+        condition(&planned, ConditionType::Reconciling).0,
+        "True",
+        "and something is under way"
+    );
+    let config = &planned.status.config;
+    assert_ne!(config.target, config.last_good);
+    assert_eq!(config.validated_by.as_ref().unwrap().pod, "orders-2");
+    assert!(
+        planned.status.summary.contains("goes to canary orders-2"),
+        "{}",
+        planned.status.summary
+    );
+}
+
+#[test]
+fn a_source_that_is_gone_is_told_and_the_revision_stays() {
+    let before = file(&plan(&at_rest()), "orders-0").unwrap();
+    let mut gone = changed();
+    gone.config_source = ConfigSource::MissingMap {
+        name: "orders-aof2".into(),
+    };
+    let held = plan(&gone);
+    assert_eq!(
+        waits(&held),
+        [(Gate::Config, WaitReason::ConfigMapMissing, "")]
+    );
+    assert_eq!(file(&held, "orders-0").unwrap(), before);
+}
+
+#[test]
+fn a_revision_that_somebody_deleted_is_named_with_the_way_back() {
+    let mut lost = changed();
+    lost.revision_texts.clear();
+    let held = plan(&lost);
+    assert_eq!(
+        waits(&held),
+        [(Gate::Config, WaitReason::ConfigMapMissing, "")]
+    );
+    let message = &held.status.waits[0].message;
+    assert!(
+        message.contains("orders-config-") && message.contains("spec.configFrom"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_refused_configuration_is_told_with_the_key_and_asked_about_once() {
+    let mut refused = changed();
+    let validating = plan(&refused);
+    refused.cluster.status = Some(validating.status);
+    refused.verdict = Some(Verdict {
+        pod: "orders-2".into(),
+        version: "0.1.0".into(),
+        errors: vec!["log.level: `loud` is not a level".into()],
+        changes: Vec::new(),
+    });
+    let told = plan(&refused);
+    assert_eq!(
+        waits(&told),
+        [(Gate::Config, WaitReason::ConfigRefused, "")]
+    );
+    let (is_applied, reason, message) = condition(&told, ConditionType::ConfigApplied);
+    assert_eq!(
+        (is_applied.as_str(), reason.as_str()),
+        ("False", "ConfigRefused")
+    );
+    assert!(message.contains("log.level: `loud`"), "{message}");
+    refused.cluster.status = Some(told.status);
+    refused.verdict = None;
+    assert!(super::super::config::question(&refused).is_none());
+    let again = plan(&refused);
+    assert_eq!(
+        waits(&again),
+        [(Gate::Config, WaitReason::ConfigRefused, "")]
+    );
+    assert_eq!(again.next_look, NextLook::AtPoll);
+
+    // A person may ask again, once.
+    let hash = again.status.config.rejected[0].revision.clone();
+    refused.cluster.status = Some(again.status);
+    refused
+        .cluster
+        .metadata
+        .annotations
+        .get_or_insert_default()
+        .insert("aof2.dev/retry-config".into(), hash);
+    let tried = plan(&refused);
+    assert_eq!(
+        tried.status.rollout.as_ref().map(|rollout| rollout.step),
+        Some(RolloutStep::Validating)
+    );
+    refused.cluster.status = Some(tried.status);
+    refused.verdict = Some(Verdict {
+        pod: "orders-2".into(),
+        version: "0.1.0".into(),
+        errors: vec!["still not".into()],
+        changes: Vec::new(),
+    });
+    let told = plan(&refused);
+    assert!(told.status.config.rejected[0].retried);
+    refused.cluster.status = Some(told.status);
+    assert_eq!(plan(&refused).status.rollout, None);
+}
+
+#[test]
+fn a_first_configuration_that_no_engine_could_start_with_may_be_corrected() {
+    let source = |text: &str, version: &str| ConfigSource::Found {
+        name: "orders-aof2".into(),
+        resource_version: version.into(),
+        text: text.into(),
+    };
+    let mut sick = observed();
+    sick.config_source = source("[log]\nlevl = 'info'\n", "7");
+    let mut sick = carried_over(sick.clone(), plan(&sick));
+    let first = plan(&sick).status.config.target;
+    sick.config_source = source("[log]\nlevel = 'debug'\n", "8");
+    let corrected = plan(&sick);
+    assert_eq!(waits(&corrected), []);
+    assert_ne!(corrected.status.config.target, first);
+    assert!(file(&corrected, "orders-0").unwrap().contains("debug"));
+}
+
+#[test]
+fn a_moved_bucket_endpoint_is_a_change_of_the_configuration() {
+    let mut changed = at_rest();
+    changed.cluster.spec.tier2.as_mut().unwrap().endpoint = "https://elsewhere.test".into();
+    let planned = plan(&changed);
+    assert_eq!(
+        planned.status.rollout.map(|rollout| rollout.kind),
+        Some(RolloutKind::Config)
+    );
+}
+
+#[test]
+fn an_engine_that_ends_over_its_configuration_is_quoted() {
+    let mut sick = at_rest();
+    sick.reports.remove("orders-1");
+    sick.pods[1].is_ready = false;
+    sick.pods[1].engine.is_running = false;
+    sick.pods[1].engine.last_exit = Some(Exit {
+        code: 2,
+        message: "{\"reason\":\"UnknownKey\",\"key\":\"tier0.max\",\"message\":\"/etc/aof2/config/orders-1.toml:9:1: unknown key `tier0.max`\"}".into(),
+    });
+    let (is_applied, reason, message) = condition(&plan(&sick), ConditionType::ConfigApplied);
+    assert_eq!(
+        (is_applied.as_str(), reason.as_str()),
+        ("False", "ConfigInvalid")
+    );
+    assert!(
+        message.contains("orders-1") && message.contains("tier0.max"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_change_before_the_first_was_loaded_everywhere_is_proved_too() {
+    let mut early = changed();
+    // One pod never came up, so that nothing is known to be good yet.
+    early.pods[0].is_ready = false;
+    early.reports.remove("orders-0");
+    in_status(&mut early).config.last_good.clear();
+    in_status(&mut early).nodes.clear();
+    let before = file(&plan(&at_rest()), "orders-1").unwrap();
+    let first = in_status(&mut early).config.target.clone();
+    for _ in 0..2 {
+        let planned = plan(&early);
+        let rollout = planned.status.rollout.as_ref().unwrap();
+        assert_eq!(rollout.step, RolloutStep::Validating);
+        assert_eq!(rollout.from, first);
+        assert!(has(&planned, &format!("orders-config-{first}")));
+        for pod in ["orders-0", "orders-1", "orders-2"] {
+            assert!(!file(&planned, pod).unwrap().contains("debug"), "{pod}");
+        }
+        assert_eq!(file(&planned, "orders-1").unwrap(), before);
+        early = carried_over(early, planned);
+    }
+}

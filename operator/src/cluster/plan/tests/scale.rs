@@ -1,0 +1,180 @@
+//! How many pods there are.
+
+use super::*;
+
+#[test]
+fn a_single_pod_has_no_disruption_budget() {
+    let mut one = observed();
+    one.cluster.spec.replicas = 1;
+    let plan = plan(&carried_over(one.clone(), plan(&one)));
+    assert!(
+        has(&plan, "remove the DisruptionBudget") && !has(&plan, "DisruptionBudget"),
+        "{:?}",
+        actions(&plan)
+    );
+}
+
+#[test]
+fn the_set_grows_only_after_every_pod_reports_its_smaller_share() {
+    let mut growing = at_rest();
+    growing.cluster.spec.replicas = 4;
+    let asked = plan(&growing);
+    assert!(has(&asked, "StatefulSet of 3"), "{:?}", actions(&asked));
+    for pod in ["orders-0", "orders-3"] {
+        let text = file(&asked, pod).unwrap();
+        assert!(
+            text.contains("instance_quota_bytes = 3221225472"),
+            "{pod}: {text}"
+        );
+    }
+    for pod in ["orders-0", "orders-1", "orders-2"] {
+        assert!(has(&asked, &format!("nudge {pod}")));
+    }
+    assert_eq!(
+        waits(&asked)[0],
+        (Gate::Config, WaitReason::ConfigNotLoaded, "orders-0")
+    );
+    assert_eq!(
+        (
+            condition(&asked, ConditionType::Reconciling).1,
+            asked.next_look
+        ),
+        ("Scaling".into(), NextLook::Soon)
+    );
+
+    for pod in ["orders-0", "orders-1", "orders-2"] {
+        answer(&mut growing, pod).dump.tier0.instance_quota_bytes = 3 << 30;
+        let held = pod != "orders-2";
+        let next = plan(&growing);
+        assert_eq!(has(&next, "StatefulSet of 3"), held, "{pod}");
+        assert_eq!(has(&next, "StatefulSet of 4"), !held, "{pod}");
+    }
+}
+
+#[test]
+fn a_silent_engine_keeps_the_set_from_growing() {
+    let mut growing = at_rest();
+    growing.cluster.spec.replicas = 4;
+    for pod in ["orders-0", "orders-2"] {
+        answer(&mut growing, pod).dump.tier0.instance_quota_bytes = 3 << 30;
+    }
+    growing.reports.insert(
+        "orders-1".into(),
+        Report::Failed(Failure {
+            may_be_certificate: false,
+            message: "no answer".into(),
+        }),
+    );
+    let held = plan(&growing);
+    assert!(has(&held, "StatefulSet of 3"));
+    assert!(
+        waits(&held).contains(&(
+            Gate::EngineReachable,
+            WaitReason::EngineUnreachable,
+            "orders-1"
+        )),
+        "{:?}",
+        waits(&held)
+    );
+}
+
+#[test]
+fn a_pod_is_touched_again_only_after_ten_seconds() {
+    let mut growing = at_rest();
+    growing.cluster.spec.replicas = 4;
+    let value = plan(&growing)
+        .actions
+        .into_iter()
+        .find_map(|action| match action {
+            Action::Nudge { target, value } if target.name == "orders-0" => Some(value),
+            _ => None,
+        })
+        .unwrap();
+    growing.pods[0].nudge = Some(value);
+    assert!(!has(&plan(&growing), "nudge orders-0"));
+    growing.now += SignedDuration::from_secs(10);
+    assert!(has(&plan(&growing), "nudge orders-0"));
+}
+
+#[test]
+fn a_pod_with_streams_is_not_scaled_away() {
+    let mut shrinking = at_rest();
+    shrinking.cluster.spec.replicas = 1;
+    answer(&mut shrinking, "orders-1").dump.streams = 4;
+    let held = plan(&shrinking);
+    assert_eq!(
+        waits(&held),
+        [(
+            Gate::ScaleDown,
+            WaitReason::StreamsWouldBeOrphaned,
+            "orders-1"
+        )]
+    );
+    assert!(
+        has(&held, "StatefulSet of 3") && !has(&held, "drain orders-2"),
+        "{:?}",
+        actions(&held)
+    );
+    let message = &held.status.waits[0].message;
+    assert!(
+        message.contains("4 streams") && message.contains("set spec.replicas to 2 or more"),
+        "{message}"
+    );
+    assert_eq!(condition(&held, ConditionType::Ready).0, "True");
+}
+
+#[test]
+fn a_pod_that_cannot_be_asked_is_not_scaled_away() {
+    let mut shrinking = at_rest();
+    shrinking.cluster.spec.replicas = 2;
+    shrinking.reports.remove("orders-2");
+    assert_eq!(
+        waits(&plan(&shrinking)),
+        [(Gate::ScaleDown, WaitReason::EngineUnreachable, "orders-2")]
+    );
+    shrinking.pods.pop();
+    assert_eq!(
+        waits(&plan(&shrinking)),
+        [(Gate::ScaleDown, WaitReason::PodMissing, "orders-2")]
+    );
+}
+
+#[test]
+fn an_empty_pod_goes_after_its_admission_closed() {
+    let mut shrinking = at_rest();
+    shrinking.cluster.spec.replicas = 1;
+    let asked = plan(&shrinking);
+    assert!(
+        has(&asked, "drain orders-2") && has(&asked, "StatefulSet of 3"),
+        "{:?}",
+        actions(&asked)
+    );
+
+    let drained = |seconds: i64| DrainStatus {
+        phase: DrainPhase::Drained,
+        token: Some("t".into()),
+        expires_at: Some(
+            (testing::NOW.parse::<jiff::Timestamp>().unwrap() + SignedDuration::from_secs(seconds))
+                .to_string(),
+        ),
+        ..DrainStatus::default()
+    };
+    // About to reopen: too late for this token.
+    answer(&mut shrinking, "orders-2").dump.drain = drained(5);
+    assert!(has(&plan(&shrinking), "StatefulSet of 3"));
+    answer(&mut shrinking, "orders-2").dump.drain = drained(50);
+    let removing = plan(&shrinking);
+    assert!(
+        has(&removing, "StatefulSet of 2"),
+        "one at a time: {:?}",
+        actions(&removing)
+    );
+    // A stream was born meanwhile: the pod stays and admits again.
+    answer(&mut shrinking, "orders-2").dump.streams = 1;
+    let held = plan(&shrinking);
+    assert!(
+        has(&held, "StatefulSet of 3") && has(&held, "resume orders-2"),
+        "{:?}",
+        actions(&held)
+    );
+}

@@ -1,0 +1,185 @@
+//! Whether what was asked for is what runs: configuration, version, certificates.
+
+use aof2_crds::{Aof2ClusterStatus, ConditionReason as Reason, ConditionType as Type, WaitReason};
+
+use super::{FALSE, Said, TRUE, UNKNOWN, condition, is_held, on};
+use crate::cluster::{
+    build::template,
+    config,
+    facts::{ConfigSource, Observed},
+    plan::Draft,
+    status::{ENGINE_CERTIFICATE, is_settled},
+};
+
+pub(super) fn config_applied(
+    observed: &Observed,
+    draft: &Draft,
+    status: &Aof2ClusterStatus,
+) -> Said {
+    let held = draft.waits.iter().find_map(|wait| {
+        let reason = match wait.reason {
+            WaitReason::ConfigMapMissing => Reason::ConfigMapMissing,
+            WaitReason::ConfigInvalid => Reason::ConfigInvalid,
+            WaitReason::ConfigRefused => Reason::ConfigRefused,
+            WaitReason::ConfigRejected => Reason::ConfigRejected,
+            WaitReason::ConfigHeld => Reason::ConfigHeld,
+            _ => return None,
+        };
+        Some(Said(FALSE, reason, wait.message.clone()))
+    });
+    if let Some(held) = held {
+        return held;
+    }
+    for pod in &observed.pods {
+        // An engine that cannot follow its first configuration ends with 2 and says why.
+        if let Some(exit) = pod
+            .engine
+            .last_exit
+            .as_ref()
+            .filter(|exit| exit.code == 2 && !pod.engine.is_running)
+        {
+            return Said(
+                FALSE,
+                Reason::ConfigInvalid,
+                format!(
+                    "{}: the engine refused its configuration: {}",
+                    pod.name,
+                    config::explain(&exit.message, source_text(observed))
+                ),
+            );
+        }
+        if let Some(error) = observed
+            .answer(&pod.name)
+            .and_then(|answer| answer.dump.config.error.as_ref())
+        {
+            return Said(
+                FALSE,
+                Reason::ConfigInvalid,
+                format!("{}: {error}", pod.name),
+            );
+        }
+    }
+    let is_loaded = !draft
+        .waits
+        .iter()
+        .any(|wait| wait.reason == WaitReason::ConfigNotLoaded);
+    if status.config.current == status.config.target
+        && !status.config.target.is_empty()
+        && is_loaded
+    {
+        return Said(
+            TRUE,
+            Reason::Applied,
+            format!("every engine reports revision {}", status.config.target),
+        );
+    }
+    Said(
+        UNKNOWN,
+        Reason::Applying,
+        "not every engine reports its configuration yet".to_owned(),
+    )
+}
+
+fn source_text(observed: &Observed) -> Option<(&str, &str)> {
+    match &observed.config_source {
+        ConfigSource::Found { name, text, .. } => Some((name, text)),
+        ConfigSource::Unset | ConfigSource::MissingMap { .. } | ConfigSource::MissingKey { .. } => {
+            None
+        }
+    }
+}
+
+/// Every pod is made from the wanted template, serves, and its engine reports the wanted version.
+pub fn is_converged(observed: &Observed, draft: &Draft) -> bool {
+    let digest = template::digest(&observed.cluster.spec, &observed.image_repository);
+    draft.rollout.is_none()
+        && is_settled(observed)
+        && observed.pods.iter().all(|pod| {
+            pod.template == digest
+                && observed.answer(&pod.name).is_some_and(|answer| {
+                    answer.dump.version == observed.cluster.spec.version && answer.dump.ready
+                })
+        })
+}
+
+pub(super) fn version_converged(observed: &Observed, draft: &Draft) -> Said {
+    let version = &observed.cluster.spec.version;
+    if is_converged(observed, draft) {
+        return Said(
+            TRUE,
+            Reason::Converged,
+            format!("every engine reports {version}"),
+        );
+    }
+    let known = observed
+        .cluster
+        .status
+        .as_ref()
+        .and_then(|status| condition(status, Type::VersionConverged));
+    match &draft.rollout {
+        Some(rollout) => match draft.waits.iter().find(|wait| is_held(wait.reason)) {
+            Some(wait) => Said(
+                FALSE,
+                Reason::Held,
+                format!("{}{}", on(&wait.pod), wait.message),
+            ),
+            None => {
+                let pod = rollout.pod.as_ref().map_or_else(String::new, |pod| {
+                    format!(", {} is next or on its way", pod.name)
+                });
+                Said(
+                    FALSE,
+                    Reason::RollingOut,
+                    format!("from {} to {}{pod}", rollout.from, rollout.to),
+                )
+            }
+        },
+        // A pod that restarts or an engine that did not answer once does not undo what was reached, and is no reason to write either.
+        None => match known.filter(|known| {
+            known.status == TRUE
+                && observed.cluster.metadata.generation == known.observed_generation
+        }) {
+            Some(known) => Said(TRUE, Reason::Converged, known.message.clone()),
+            None => Said(
+                UNKNOWN,
+                Reason::Starting,
+                "not every engine reports its version yet".to_owned(),
+            ),
+        },
+    }
+}
+
+pub(super) fn certificates_valid(observed: &Observed, status: &Aof2ClusterStatus) -> Said {
+    let Some(certificate) = status
+        .certificates
+        .iter()
+        .find(|certificate| certificate.name == ENGINE_CERTIFICATE)
+    else {
+        return Said(
+            FALSE,
+            Reason::Issuing,
+            "the engines' certificate is not issued yet".to_owned(),
+        );
+    };
+    if observed.now >= certificate.not_after.0 {
+        return Said(
+            FALSE,
+            Reason::Expired,
+            format!(
+                "the engines' certificate ended at {}",
+                certificate.not_after.0
+            ),
+        );
+    }
+    if observed.now >= certificate.renew_at.0 {
+        return Said(
+            FALSE,
+            Reason::RenewalDue,
+            format!(
+                "the engines' certificate ends at {}",
+                certificate.not_after.0
+            ),
+        );
+    }
+    Said(TRUE, Reason::Issued, String::new())
+}

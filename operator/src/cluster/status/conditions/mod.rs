@@ -1,0 +1,230 @@
+//! Conditions. All but the last two are always present and good when True. `Reconciling` and `Stalled` are kstatus': present only
+//! while True. A held rollout is Ready and Reconciling: a cluster that serves never looks broken.
+
+mod applied;
+mod serving;
+
+use aof2_crds::{
+    Aof2ClusterStatus, ConditionReason as Reason, ConditionType as Type, WaitReason, status::Wait,
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::ResourceExt;
+
+use super::{MAX_MESSAGE, is_settled, truncate};
+use crate::cluster::{facts::Observed, plan::Draft};
+use applied::{certificates_valid, config_applied, version_converged};
+use serving::{healthy, ready};
+
+pub use applied::is_converged;
+
+const TRUE: &str = "True";
+const FALSE: &str = "False";
+const UNKNOWN: &str = "Unknown";
+
+/// A condition's status, reason and message.
+struct Said(&'static str, Reason, String);
+
+pub fn publish(
+    observed: &Observed,
+    draft: &Draft,
+    status: &Aof2ClusterStatus,
+    before: &[Condition],
+) -> Vec<Condition> {
+    let mut said = vec![
+        (Type::SpecValid, spec_valid(draft)),
+        (Type::Ready, ready(observed, draft)),
+        (Type::Healthy, healthy(observed)),
+        (Type::ConfigApplied, config_applied(observed, draft, status)),
+        (Type::VersionConverged, version_converged(observed, draft)),
+        (
+            Type::CertificatesValid,
+            certificates_valid(observed, status),
+        ),
+    ];
+    let told = |(is_good, reason, message): (bool, Reason, String)| {
+        Said(if is_good { TRUE } else { FALSE }, reason, message)
+    };
+    let health = draft.snapshot_health.clone();
+    said.extend(
+        health
+            .current
+            .map(|said| (Type::SnapshotsCurrent, told(said))),
+    );
+    said.extend(
+        health
+            .verified
+            .map(|said| (Type::SnapshotsVerified, told(said))),
+    );
+    said.extend(reconciling(observed, draft).map(|reconciling| (Type::Reconciling, reconciling)));
+    said.extend(stalled(observed, draft).map(|stalled| (Type::Stalled, stalled)));
+    let generation = observed.cluster.metadata.generation;
+    said.into_iter()
+        .map(|(kind, said)| stamp(kind, said, generation, before, observed.now))
+        .collect()
+}
+
+fn stamp(
+    kind: Type,
+    Said(status, reason, mut message): Said,
+    generation: Option<i64>,
+    before: &[Condition],
+    now: Timestamp,
+) -> Condition {
+    truncate(&mut message, MAX_MESSAGE);
+    let since = before
+        .iter()
+        .find(|condition| condition.type_ == kind.as_str() && condition.status == status);
+    Condition {
+        type_: kind.as_str().to_owned(),
+        status: status.to_owned(),
+        reason: reason.as_str().to_owned(),
+        message,
+        observed_generation: generation,
+        last_transition_time: since.map_or(Time(now), |condition| {
+            condition.last_transition_time.clone()
+        }),
+    }
+}
+
+pub fn condition(status: &Aof2ClusterStatus, kind: Type) -> Option<&Condition> {
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == kind.as_str())
+}
+
+/// Adds that an action failed, after the plan was made.
+pub fn apply_failed(
+    status: &mut Aof2ClusterStatus,
+    needs_person: bool,
+    message: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let before = status.conditions.clone();
+    let kind = if needs_person {
+        Type::Stalled
+    } else {
+        Type::Reconciling
+    };
+    status
+        .conditions
+        .retain(|condition| condition.type_ != kind.as_str());
+    let said = Said(TRUE, Reason::ApplyFailed, message.to_owned());
+    status
+        .conditions
+        .push(stamp(kind, said, generation, &before, now));
+}
+
+fn spec_valid(draft: &Draft) -> Said {
+    if let Some(message) = &draft.schedule_error {
+        return Said(FALSE, Reason::InvalidSchedule, message.clone());
+    }
+    match &draft.spec_error {
+        None => Said(TRUE, Reason::Valid, String::new()),
+        Some(message) => Said(FALSE, Reason::InvalidPodTemplate, message.clone()),
+    }
+}
+
+fn on(pod: &str) -> String {
+    if pod.is_empty() {
+        String::new()
+    } else {
+        format!("{pod}: ")
+    }
+}
+
+/// Waits that a person may want to know of, as opposed to the ordinary course of things.
+pub(super) fn is_held(reason: WaitReason) -> bool {
+    !crate::rollout::is_progress(reason)
+}
+
+fn reconciling(observed: &Observed, draft: &Draft) -> Option<Said> {
+    if draft.is_paused {
+        return Some(Said(
+            TRUE,
+            Reason::Paused,
+            "spec.operation.mode is Paused".to_owned(),
+        ));
+    }
+    let Some(stateful_set) = &observed.stateful_set else {
+        let wait = draft
+            .waits
+            .first()
+            .map_or_else(String::new, |wait| wait.message.clone());
+        return Some(Said(TRUE, Reason::Creating, wait));
+    };
+    if let Some(rollout) = &draft.rollout {
+        return Some(match draft.waits.iter().find(|wait| is_held(wait.reason)) {
+            Some(wait) => Said(
+                TRUE,
+                Reason::Held,
+                format!("{}{}", on(&wait.pod), wait.message),
+            ),
+            None => Said(
+                TRUE,
+                Reason::RollingOut,
+                format!("from {} to {}", rollout.from, rollout.to),
+            ),
+        });
+    }
+    let wanted = observed.cluster.spec.replicas;
+    if stateful_set.replicas != wanted {
+        return Some(Said(
+            TRUE,
+            Reason::Scaling,
+            format!("from {} to {wanted} pods", stateful_set.replicas),
+        ));
+    }
+    if let Some(wait) = draft.waits.iter().find(|wait| {
+        matches!(
+            wait.reason,
+            WaitReason::ConfigRefused | WaitReason::ConfigRejected
+        )
+    }) {
+        return Some(Said(TRUE, Reason::Held, wait.message.clone()));
+    }
+    let is_first_start = observed
+        .cluster
+        .status
+        .as_ref()
+        .is_none_or(|status| status.version.last_good.is_empty());
+    (is_first_start && !is_settled(observed)).then(|| {
+        Said(
+            TRUE,
+            Reason::Creating,
+            format!("the pods of {} start", observed.cluster.name_any()),
+        )
+    })
+}
+
+fn stalled(observed: &Observed, draft: &Draft) -> Option<Said> {
+    let by_wait = draft.waits.iter().find_map(|wait| {
+        let reason = match wait.reason {
+            WaitReason::ClusterIDConflict => Reason::ClusterIDConflict,
+            WaitReason::PrefixInUse => Reason::PrefixInUse,
+            WaitReason::ConfigMapMissing if observed.stateful_set.is_none() => {
+                Reason::ConfigMapMissing
+            }
+            WaitReason::ConfigInvalid if observed.stateful_set.is_none() => Reason::ConfigInvalid,
+            _ => return None,
+        };
+        Some(Said(TRUE, reason, wait.message.clone()))
+    });
+    let by_spec = || {
+        draft
+            .spec_error
+            .as_ref()
+            .map(|message| Said(TRUE, Reason::InvalidPodTemplate, message.clone()))
+    };
+    by_wait.or_else(by_spec)
+}
+
+/// The gates that hold, for the gauge.
+pub fn held_since(waits: &[Wait]) -> Vec<(&'static str, i64)> {
+    waits
+        .iter()
+        .map(|wait| (wait.gate.as_str(), wait.since.0.as_second()))
+        .collect()
+}

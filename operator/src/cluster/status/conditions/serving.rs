@@ -1,0 +1,165 @@
+//! Whether pods serve, and whether their engines are well.
+
+use aof2_crds::{ConditionReason as Reason, ConditionType as Type, RolloutStep};
+
+use super::{FALSE, Said, TRUE, UNKNOWN, condition};
+use crate::cluster::{
+    facts::Observed,
+    plan::{Draft, restarts_engine},
+};
+
+pub(super) fn ready(observed: &Observed, draft: &Draft) -> Said {
+    let wanted = observed
+        .stateful_set
+        .as_ref()
+        .map_or(observed.cluster.spec.replicas, |set| set.replicas);
+    let serving: Vec<&str> = observed
+        .pods
+        .iter()
+        .filter(|pod| pod.is_ready && pod.deletion.is_none())
+        .map(|pod| pod.name.as_str())
+        .collect();
+    let count = i32::try_from(serving.len()).unwrap_or(i32::MAX);
+    if count >= wanted {
+        return Said(
+            TRUE,
+            Reason::Serving,
+            format!("{wanted} of {wanted} pods serve"),
+        );
+    }
+    // The one pod that the operator itself took down does not make the cluster look broken.
+    let replaced = draft.rollout.as_ref().filter(|rollout| {
+        matches!(
+            rollout.step,
+            RolloutStep::Replacing | RolloutStep::Recovering
+        )
+    });
+    if let Some(pod) = replaced.and_then(|rollout| rollout.pod.as_ref())
+        && count > 0
+        && count == wanted - 1
+        && !serving.contains(&pod.name.as_str())
+    {
+        return Said(
+            TRUE,
+            Reason::Serving,
+            format!(
+                "{count} of {wanted} pods serve, {} is being replaced",
+                pod.name
+            ),
+        );
+    }
+    let is_restarting = observed
+        .pods
+        .iter()
+        .filter(|pod| !serving.contains(&pod.name.as_str()))
+        .any(|pod| restarts_engine(draft, &pod.name));
+    if count > 0 && count == wanted - 1 && is_restarting {
+        return Said(
+            TRUE,
+            Reason::Serving,
+            format!("{count} of {wanted} pods serve, an engine restarts for its configuration"),
+        );
+    }
+    let troubles = observed.pods.iter().filter_map(|pod| {
+        pod.trouble
+            .as_ref()
+            .map(|trouble| format!("{}: {}", pod.name, trouble.message))
+    });
+    let mut message = format!("{count} of {wanted} pods serve");
+    if let Some(trouble) = troubles.into_iter().next() {
+        message = format!("{message}; {trouble}");
+    }
+    let was_ready = observed
+        .cluster
+        .status
+        .as_ref()
+        .and_then(|status| condition(status, Type::Ready))
+        .is_some_and(|condition| condition.reason != Reason::Starting.as_str());
+    let reason = if was_ready {
+        Reason::PodsNotReady
+    } else {
+        Reason::Starting
+    };
+    Said(FALSE, reason, message)
+}
+
+pub(super) fn healthy(observed: &Observed) -> Said {
+    let mut answered = 0;
+    let mut worst: Option<Said> = None;
+    let mut worse = |said: Said| {
+        if worst
+            .as_ref()
+            .is_none_or(|worst| severity(said.1) > severity(worst.1))
+        {
+            worst = Some(said);
+        }
+    };
+    for pod in observed.pods.iter().filter(|pod| pod.deletion.is_none()) {
+        if let Some(failure) = observed.failure(&pod.name).filter(|_| pod.is_ready) {
+            worse(Said(
+                FALSE,
+                Reason::EngineUnreachable,
+                format!("{}: {}", pod.name, failure.message),
+            ));
+        }
+        let Some(answer) = observed.answer(&pod.name) else {
+            continue;
+        };
+        answered += 1;
+        let dump = &answer.dump;
+        if let Some(refusal) = &dump.refusal {
+            worse(Said(
+                FALSE,
+                Reason::EngineRefused,
+                format!("{}: {}: {}", pod.name, refusal.reason, refusal.message),
+            ));
+        }
+        if dump.flush_failures > 0 {
+            worse(Said(
+                FALSE,
+                Reason::FlushFailed,
+                format!(
+                    "{}: a sync or seal failed since its engine started",
+                    pod.name
+                ),
+            ));
+        }
+        if let Some(tier2) = dump.tier2.as_ref().filter(|tier2| !tier2.reachable) {
+            let detail = tier2.reason.as_deref().unwrap_or("Tier2Unreachable");
+            let reason = if detail == "Tier2Unreachable" {
+                Reason::Tier2Unreachable
+            } else {
+                Reason::Tier2Refused
+            };
+            let message = tier2
+                .message
+                .as_deref()
+                .unwrap_or("the object store does not answer");
+            worse(Said(
+                FALSE,
+                reason,
+                format!("{}: {detail}: {message}", pod.name),
+            ));
+        }
+    }
+    match worst {
+        Some(said) => said,
+        None if answered == 0 => Said(
+            UNKNOWN,
+            Reason::Starting,
+            "no engine reports yet".to_owned(),
+        ),
+        None => Said(TRUE, Reason::Healthy, String::new()),
+    }
+}
+
+/// Which of several troubles is shown.
+fn severity(reason: Reason) -> u8 {
+    match reason {
+        Reason::EngineRefused => 4,
+        Reason::FlushFailed => 3,
+        Reason::Tier2Refused => 2,
+        Reason::Tier2Unreachable => 1,
+        _ => 0,
+    }
+}
