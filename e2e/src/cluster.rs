@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use aof2_crds::{Aof2Cluster, Aof2ClusterStatus, ConditionType};
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use serde_json::{Map, Value, json};
 
 use crate::engine::Engine;
@@ -111,21 +111,13 @@ impl Cluster {
         Ok(self.get().await?.status.unwrap_or_default())
     }
 
-    /// The whole object as the API server has it: what our own types would not notice.
+    /// The whole object as the API server has it: what our own types would not notice. Asked for often, so without a `kubectl`, each of which
+    /// takes a fifth of a second of a core.
     pub async fn json(&self) -> Result<Value> {
-        let text = self
-            .kubectl
-            .run(&[
-                "-n",
-                &self.namespace,
-                "get",
-                "aof2",
-                &self.name,
-                "-o",
-                "json",
-            ])
-            .await?;
-        Ok(serde_json::from_str(&text)?)
+        let kind = ApiResource::erase::<Aof2Cluster>(&());
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &self.namespace, &kind);
+        Ok(serde_json::to_value(api.get(&self.name).await?)?)
     }
 
     /// Restarts of every container of its pods, by `pod/container`.

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, bail, ensure};
@@ -47,14 +48,33 @@ pub fn run(
     run_by_api_server(name, limit, body)
 }
 
+/// The same for a test that reaches into every namespace: it waits until those under way have ended, and holds up those to come. Its
+/// module is the last in the alphabet, which is the order of the harness.
+pub fn run_alone(
+    name: &str,
+    limit: Duration,
+    body: impl AsyncFnOnce(&Scenario) -> Result<()>,
+) -> Result<(), Failure> {
+    if let Some(why) = out_of_reach() {
+        skip(name, &why);
+        return Ok(());
+    }
+    let _alone = SIDE_BY_SIDE.write().unwrap_or_else(PoisonError::into_inner);
+    run_in_namespace(name, limit, body).map_err(|error| Failure(format!("{error:#}")))
+}
+
 /// The same for a test that asks the API server alone: it runs on every cluster.
 pub fn run_by_api_server(
     name: &str,
     limit: Duration,
     body: impl AsyncFnOnce(&Scenario) -> Result<()>,
 ) -> Result<(), Failure> {
+    let _beside_others = SIDE_BY_SIDE.read().unwrap_or_else(PoisonError::into_inner);
     run_in_namespace(name, limit, body).map_err(|error| Failure(format!("{error:#}")))
 }
+
+/// Read by tests that keep to their namespace.
+static SIDE_BY_SIDE: RwLock<()> = RwLock::new(());
 
 /// Why a test failed. The test harness prints `Debug`: causes in one line, without a backtrace through the harness.
 pub struct Failure(String);

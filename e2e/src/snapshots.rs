@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use aof2_crds::Aof2Snapshot;
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, ListParams};
 use serde_json::{Value, json};
 
 use crate::kubectl::Program;
@@ -10,13 +13,15 @@ use crate::wait::{self, Look};
 
 /// The snapshots of one namespace.
 pub struct Snapshots {
+    client: kube::Client,
     kubectl: Program,
     namespace: String,
 }
 
 impl Snapshots {
-    pub fn new(kubectl: &Program, namespace: &str) -> Self {
+    pub fn new(client: &kube::Client, kubectl: &Program, namespace: &str) -> Self {
         Self {
+            client: client.clone(),
             kubectl: kubectl.clone(),
             namespace: namespace.to_owned(),
         }
@@ -46,13 +51,14 @@ impl Snapshots {
         Ok(())
     }
 
+    /// As the API server has them.
     pub async fn list(&self) -> Result<Vec<Value>> {
-        let text = self
-            .kubectl
-            .run(&["-n", &self.namespace, "get", "aof2snap", "-o", "json"])
-            .await?;
-        let list: Value = serde_json::from_str(&text)?;
-        Ok(list["items"].as_array().cloned().unwrap_or_default())
+        let kind = ApiResource::erase::<Aof2Snapshot>(&());
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), &self.namespace, &kind);
+        let list = api.list(&ListParams::default()).await?;
+        let items = list.items.into_iter().map(serde_json::to_value);
+        Ok(items.collect::<Result<_, _>>()?)
     }
 
     /// Until one of them is as asked. `wanted` gives what it is looking for.

@@ -2,6 +2,7 @@
 //!
 //! Each test has a namespace, an operator and a deadline of its own, so that they run side by side and leave nothing behind.
 
+mod adoption;
 mod bad_input;
 mod change;
 mod config;
@@ -17,3 +18,4 @@ mod scaling;
 mod setup;
 mod snapshots;
 mod upgrade;
+mod whole_cluster;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use aof2_e2e::cluster::Cluster;
+use aof2_e2e::cluster::{Cluster, Draft};
 use aof2_e2e::collector::Collector;
 use aof2_e2e::gitops::Pipeline;
 use aof2_e2e::helm::Operator;
@@ -70,6 +70,17 @@ pub async fn orders_by_pipeline(
 
 /// `orders` with Tier 2 and a writer in each pod that appends `rate` records a second to each of its streams.
 pub async fn orders(scenario: &Scenario, replicas: u32, rate: u32) -> Result<Running> {
+    let (running, _) = orders_as(scenario, replicas, rate, |draft| draft).await?;
+    Ok(running)
+}
+
+/// The same, changed by the test before it is applied.
+pub async fn orders_as(
+    scenario: &Scenario,
+    replicas: u32,
+    rate: u32,
+    change: impl FnOnce(Draft) -> Draft,
+) -> Result<(Running, Draft)> {
     let ((operator, observer), s3) =
         tokio::try_join!(scenario.install_operator(), scenario.install_s3())?;
     let collector = scenario.start_collector().await?;
@@ -81,6 +92,7 @@ pub async fn orders(scenario: &Scenario, replicas: u32, rate: u32) -> Result<Run
             "/spec/podTemplate",
             writer::pod_template(&scenario.environment, collector.address(), rate),
         );
+    let draft = change(draft);
     let cluster = scenario.apply(&draft).await?;
     cluster.wait_ready(replicas, READY_LIMIT).await?;
     scenario.say("orders is ready");
@@ -95,7 +107,7 @@ pub async fn orders(scenario: &Scenario, replicas: u32, rate: u32) -> Result<Run
     running
         .wait_for_appends("every writer to append", &Counts::new())
         .await?;
-    Ok(running)
+    Ok((running, draft))
 }
 
 impl Running {

@@ -358,7 +358,11 @@ async fn ensure_verified_and_stored(
 }
 
 fn snapshots(scenario: &Scenario) -> Snapshots {
-    Snapshots::new(&scenario.kubectl, &scenario.namespace.name)
+    Snapshots::new(
+        &scenario.client,
+        &scenario.kubectl,
+        &scenario.namespace.name,
+    )
 }
 
 /// What status says about a stream's snapshot is what another S3 client finds, and the manifest has its marker.

@@ -21,7 +21,7 @@ pub async fn tell(story: &Story, scenario: &Scenario, s3: &S3Server) -> Result<(
         .patch_spec(json!({"snapshots": {"verifyInterval": "10s", "schedules": [schedule]}}))
         .await?;
     story.tell("a schedule, every minute for the demo (the handbook says every 30), and one snapshot by hand:");
-    let snapshots = Snapshots::new(&scenario.kubectl, NAMESPACE);
+    let snapshots = Snapshots::new(&scenario.client, &scenario.kubectl, NAMESPACE);
     snapshots.apply(NAME, CLUSTER, json!({})).await?;
     let taken = snapshots
         .wait_for(NAME, "to be verified", LIMIT, |object| {
