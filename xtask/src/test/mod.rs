@@ -28,7 +28,7 @@ pub const CLUSTER: &str = "test";
 /// The package whose integration tests need it.
 const E2E: &str = "aof2-e2e";
 
-const STORIES_AT_ONCE: u32 = 3;
+const STORIES_AT_ONCE: u32 = 4;
 
 /// One test program may hang, and must not take the rest of the run with it. The crash tests kill hundreds of processes.
 const UNIT_LIMIT: Duration = Duration::from_secs(15 * 60);
