@@ -264,9 +264,11 @@ impl Client {
         self.json(Request::post(path::PRE_STOP)).await
     }
 
-    /// Asks the process to sync and to exit 0.
-    pub async fn restart(&self) -> Result<(), ClientError> {
-        self.text(Request::post(path::RESTART)).await.map(drop)
+    /// Asks the process to sync and to exit 0. With the `process_start` of a report, only the process that it was of: where another runs
+    /// since, that is answered as done.
+    pub async fn restart(&self, process_start: Option<&str>) -> Result<(), ClientError> {
+        let request = Request::post(path::RESTART).with(query("process_start", process_start));
+        self.text(request).await.map(drop)
     }
 
     pub async fn tier2_probe(&self) -> Result<Tier2Report, ClientError> {

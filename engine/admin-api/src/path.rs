@@ -18,7 +18,8 @@ pub const POST_RESTART: &str = "/aof2/lifecycle/post-restart";
 pub const DRAIN: &str = "/aof2/lifecycle/drain";
 /// POST: admits again and forgets the drain token.
 pub const RESUME: &str = "/aof2/lifecycle/resume";
-/// POST: syncs and exits 0, so that the kubelet restarts this container alone.
+/// POST: syncs and exits 0, so that the kubelet restarts this container alone: 202. `?process_start=` names the process that is meant, as its
+/// reports do: another one stays, and answers 200.
 pub const RESTART: &str = "/aof2/lifecycle/restart";
 /// POST: the pod goes, its preStop hook says so: a drained engine never opens again; one without a token seals and begins to
 /// upload, and admits the app's last words. 200 with [`crate::DrainStatus`].

@@ -162,7 +162,7 @@ impl Checkpoint {
         shared.pacer.drain(PACE_PATIENCE);
         in_parallel(manifests.len(), |index| {
             let stream = &manifests[index];
-            if let Some((chunk, synced_bytes)) = stream.manifest.settle()? {
+            for (chunk, synced_bytes) in stream.manifest.settle()? {
                 self.note_synced(Position {
                     stream: stream.identity.number,
                     file: FileKind::ManifestChunk,

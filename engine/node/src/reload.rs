@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use aof2_admin_api::report::{ConfigReport, Reload};
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use crate::config::{self, ConfigErrors, Settings};
 use crate::node::Node;
@@ -17,6 +18,8 @@ use crate::telemetry::Level;
 /// What this process runs with.
 pub struct InForce {
     current: ArcSwap<Current>,
+    /// One change at a time, and none while an engine begins to serve: it would get the settings of before, and no news.
+    changing: Mutex<()>,
 }
 
 struct Current {
@@ -32,7 +35,14 @@ impl InForce {
         };
         InForce {
             current: ArcSwap::from_pointee(Current { settings, report }),
+            changing: Mutex::new(()),
         }
+    }
+
+    /// Begins something that has to obey the settings from here on: `begin` applies them, and makes it known to those that apply later ones.
+    pub fn obeyed_by(&self, begin: impl FnOnce(&Settings)) {
+        let _changing = self.changing.lock();
+        begin(&self.current.load().settings);
     }
 
     pub fn settings(&self) -> Settings {
@@ -50,6 +60,7 @@ impl InForce {
         revision: Option<String>,
         apply: impl FnOnce(&Settings),
     ) {
+        let _changing = self.changing.lock();
         let current = self.current.load_full();
         let mut report = current.report.clone();
         let offered = match offered {
@@ -242,6 +253,27 @@ mod tests {
         assert_eq!(config.settings().checkpoint.journal_bytes, 256 << 20);
         assert!(config.report().restart_pending);
         assert_eq!(config.report().reloads, 0);
+    }
+
+    #[test]
+    fn an_engine_that_begins_to_serve_while_a_file_is_taken_over_gets_what_the_file_says() {
+        let config = in_force("");
+        let engine = Mutex::new(None);
+        let offered = settings("[tier0]\ninstance_quota_bytes = 5\n");
+        std::thread::scope(|scope| {
+            config.offer(offered, None, |_| {
+                // There is no engine yet that could be told.
+                assert_eq!(*engine.lock(), None);
+                scope.spawn(|| {
+                    config.obeyed_by(|settings| {
+                        *engine.lock() = Some(settings.tier0.instance_quota_bytes);
+                    });
+                });
+                // Time to begin, were it not kept waiting.
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            });
+        });
+        assert_eq!(*engine.lock(), Some(5));
     }
 
     #[test]

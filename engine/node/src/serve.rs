@@ -169,9 +169,11 @@ async fn serve(node: Arc<Node>) -> Exit {
             message: error.to_string(),
         };
     }
-    node.enter(Phase::Serving(engine.clone()));
-    // A file that changed while recovery ran.
-    engine.reconfigure(&node.config.settings());
+    node.config.obeyed_by(|in_force| {
+        // The file may have changed while recovery ran.
+        engine.reconfigure(in_force);
+        node.enter(Phase::Serving(engine.clone()));
+    });
     tracing::info!(streams = engine.store.metrics().streams, socket = %settings.listen.data_socket.display(), "the engine serves");
     tokio::select! {
         exit = way_out(&node, engine) => exit,
@@ -286,7 +288,11 @@ async fn way_out(node: &Node, engine: Engine) -> Exit {
         Reason::Poisoned(message) => return Exit::Poisoned(message),
         Reason::RestartVerb => {}
         Reason::Signal(_) => {
-            engine.pod_terminates();
+            let terminating = engine.clone();
+            let told = tokio::task::spawn_blocking(move || terminating.pod_terminates());
+            if let Err(panicked) = told.await {
+                tracing::error!(%panicked, "the drain was not told that the process ends");
+            }
             shutdown::last_words(node, &engine).await;
         }
     }

@@ -27,6 +27,8 @@ pub enum Action {
     RestartEngine {
         pod: String,
         ip: IpAddr,
+        /// Of the process that is meant.
+        process_start: String,
     },
     CreateSnapshot(Box<Aof2Snapshot>),
     RemoveSnapshot {

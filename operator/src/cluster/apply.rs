@@ -110,11 +110,15 @@ async fn act(
             door.remove::<ConfigMap>(&owner.namespace, &name, &owner.reference)
                 .await?;
         }
-        Action::RestartEngine { pod, ip } => {
+        Action::RestartEngine {
+            pod,
+            ip,
+            process_start,
+        } => {
             tracing::info!(namespace = owner.namespace, pod, "restart of the engine");
             context
                 .engines
-                .restart(cluster_id, ip)
+                .restart(cluster_id, ip, &process_start)
                 .await
                 .map_err(|failure| ActionError::Engine {
                     verb: "restart",

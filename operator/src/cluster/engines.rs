@@ -101,9 +101,18 @@ impl Engines {
             .map_err(|error| failure(&error))
     }
 
-    pub async fn restart(&self, cluster_id: &str, ip: IpAddr) -> Result<(), Failure> {
+    /// Of the process that started then; a later one stays.
+    pub async fn restart(
+        &self,
+        cluster_id: &str,
+        ip: IpAddr,
+        process_start: &str,
+    ) -> Result<(), Failure> {
         let client = self.client(cluster_id, ip, VERB_TIMEOUT)?;
-        client.restart().await.map_err(|error| failure(&error))
+        client
+            .restart(Some(process_start))
+            .await
+            .map_err(|error| failure(&error))
     }
 
     /// What an engine thinks of a user's file, and of the whole file of its pod against what is in force.

@@ -7,6 +7,8 @@ mod report;
 mod settle;
 pub(crate) mod shared;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

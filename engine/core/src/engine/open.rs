@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use aof2_format::journal::{FileKind, Position};
 use aof2_format::segment::DATA_OFFSET;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
@@ -168,6 +169,7 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
         chunk,
         closed_chunks,
         chunk_substance,
+        chunks_must_reach,
         sealed,
         unsealed,
         next_sequence,
@@ -178,6 +180,15 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
         damage,
         touched: _,
     } = recovered;
+    // The journal that said so is written over, and a stream that rests joins no checkpoint.
+    for (chunk, synced_bytes) in chunks_must_reach {
+        shared.checkpoint.note_synced(Position {
+            stream: identity.number,
+            file: FileKind::ManifestChunk,
+            file_id: chunk,
+            synced_bytes,
+        });
+    }
     let mut staged = Staged::new(next_sequence, chain, next_segment_id, producers);
     let is_damaged = damage.is_some();
     staged.barred = damage.map(|(sequence, message)| Barred::Damaged { sequence, message });

@@ -17,6 +17,7 @@ use crate::engine::shared::Shared;
 use crate::error::AppendError;
 use crate::metrics::add;
 use crate::stream::Stream;
+use crate::stream::append::held_bytes;
 use crate::stream::write_out::{Taken, WriteError};
 use crate::work::Work;
 
@@ -113,7 +114,8 @@ fn refuse_everyone(shared: &Shared) {
         for (callback, _) in callbacks {
             callback(refused());
         }
-        for (_, callback) in pending {
+        for (request, callback) in pending {
+            shared.staging.release(held_bytes(&request));
             callback(refused());
         }
     }

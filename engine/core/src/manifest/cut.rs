@@ -61,6 +61,11 @@ impl ManifestLog {
         })?;
         let (cut, closed) = {
             let mut inner = self.inner.lock();
+            // A stream whose first append was refused has no record: its chunk is a header alone.
+            let header = inner.header_if_due(shared, stream, shared.clock.unix_nanos());
+            if !header.is_empty() {
+                inner.enlist(shared, stream, header);
+            }
             let closed = inner.chunk.clone();
             inner.go_on_in(next);
             (cut_of(&inner.state, &inner.closed, stream), closed)

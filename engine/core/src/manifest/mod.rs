@@ -77,6 +77,51 @@ pub(crate) struct ClosedChunk {
 }
 
 impl Inner {
+    /// Of the chunk in use, where it has none yet. Enlisted next, alone or with the first commit.
+    fn header_if_due(&self, shared: &Shared, stream: &Stream, now: i64) -> Vec<u8> {
+        match &self.chunk {
+            Some(chunk) if chunk.tail == 0 => {
+                let header = ManifestChunkHeader {
+                    cluster_id: shared.volume.cluster_id,
+                    stream: stream.name.clone(),
+                    stream_uuid: stream.identity.uuid,
+                    stream_salt: stream.identity.salt,
+                    epoch: stream.epoch(),
+                    chunk: chunk.number,
+                    base_manifest_sequence: self.state.next_sequence,
+                    prev_chain: self.chain,
+                    created_unix_nanos: now,
+                };
+                header.encode().to_vec()
+            }
+            Some(_) | None => Vec::new(),
+        }
+    }
+
+    /// Gives bytes their place in the chunk in use. Answers the round that makes them durable.
+    fn enlist(&mut self, shared: &Shared, stream: &Arc<Stream>, bytes: Vec<u8>) -> u64 {
+        let Some(chunk) = &mut self.chunk else {
+            unreachable!("a stream has a chunk before it has records")
+        };
+        let position = chunk.tail;
+        chunk.tail += bytes.len() as u64;
+        let bytes = Bytes::from(bytes);
+        let frame = ManifestFrame {
+            stream: stream.identity.number,
+            chunk: chunk.number,
+            position,
+            bytes: bytes.clone(),
+        };
+        self.unwritten.push((chunk.clone(), position, bytes));
+        if !self.is_dirty {
+            self.is_dirty = true;
+            // Before the frame can reach the journal: a checkpoint that frees its file settles this chunk first.
+            shared.checkpoint.mark_manifest_dirty(stream);
+        }
+        // Under the lock, so that frames reach the journal in the order of their positions.
+        shared.journal.enlist_manifest(frame)
+    }
+
     fn go_on_in(&mut self, next: Chunk) {
         if let Some(chunk) = self.chunk.replace(next) {
             self.closed.push(ClosedChunk {
@@ -160,24 +205,7 @@ impl ManifestLog {
                 event,
             })
             .collect();
-        let Some(chunk) = &mut inner.chunk else {
-            unreachable!("a stream has a chunk before it has records")
-        };
-        let mut bytes = Vec::new();
-        if chunk.tail == 0 {
-            let header = ManifestChunkHeader {
-                cluster_id: shared.volume.cluster_id,
-                stream: stream.name.clone(),
-                stream_uuid: stream.identity.uuid,
-                stream_salt: stream.identity.salt,
-                epoch: stream.epoch(),
-                chunk: chunk.number,
-                base_manifest_sequence: first,
-                prev_chain: inner.chain,
-                created_unix_nanos: now,
-            };
-            bytes.extend_from_slice(&header.encode());
-        }
+        let mut bytes = inner.header_if_due(shared, stream, now);
         inner.chain =
             manifest_chunk::encode_commit(&mut bytes, &records, inner.chain, stream.identity.seed);
         for record in &records {
@@ -185,23 +213,7 @@ impl ManifestLog {
             inner.substance += u64::from(!state::is_about_snapshots(&record.event));
         }
         add(&shared.counters.manifest_records, records.len() as u64);
-        let position = chunk.tail;
-        chunk.tail += bytes.len() as u64;
-        let bytes = Bytes::from(bytes);
-        let frame = ManifestFrame {
-            stream: stream.identity.number,
-            chunk: chunk.number,
-            position,
-            bytes: bytes.clone(),
-        };
-        inner.unwritten.push((chunk.clone(), position, bytes));
-        if !inner.is_dirty {
-            inner.is_dirty = true;
-            // Before the frame can reach the journal: a checkpoint that frees its file settles this chunk first.
-            shared.checkpoint.mark_manifest_dirty(stream);
-        }
-        // Under the lock, so that frames reach the journal in the order of their positions.
-        shared.journal.enlist_manifest(frame)
+        inner.enlist(shared, stream, bytes)
     }
 
     /// Blocks until the records are durable.
@@ -247,15 +259,18 @@ impl ManifestLog {
         }
     }
 
-    /// Writes and syncs what is staged. Answers the chunk that is in use and how far it is synced.
-    pub fn settle(&self) -> Result<Option<(u64, u64)>, WriteError> {
+    /// Writes and syncs what is staged. Answers how far the last closed chunk and the one in use are synced, number and bytes each: as
+    /// long as the one in use is empty, nothing else says where the one before it ends.
+    pub fn settle(&self) -> Result<Vec<(u64, u64)>, WriteError> {
         let _settling = self.settling.lock();
         // Commits are copied out, so that staging goes on while the disk works.
-        let (unwritten, in_use) = {
+        let (unwritten, synced) = {
             let mut inner = self.inner.lock();
             inner.is_dirty = false;
+            let closed = inner.closed.last().map(|chunk| (chunk.number, chunk.bytes));
             let in_use = inner.chunk.as_ref().map(|chunk| (chunk.number, chunk.tail));
-            (std::mem::take(&mut inner.unwritten), in_use)
+            let synced = closed.into_iter().chain(in_use).collect();
+            (std::mem::take(&mut inner.unwritten), synced)
         };
         let at = |verb: &'static str, file: &Arc<dyn DiskFile>| {
             let path = file.path().to_owned();
@@ -274,7 +289,7 @@ impl ManifestLog {
         for file in &dirty {
             file.sync_data().map_err(at("sync", file))?;
         }
-        Ok(in_use)
+        Ok(synced)
     }
 }
 

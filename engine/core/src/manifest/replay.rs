@@ -29,10 +29,24 @@ pub(crate) struct Replayed {
     /// Records in the last one that are not about a snapshot.
     pub substance: u64,
     pub records: u64,
+    /// Number and bytes of the last closed chunk and of the one in use: they have to verify that far from here on, too.
+    pub must_reach: Vec<(u64, u64)>,
     pub damage: Option<String>,
 }
 
+/// How far a chunk verifies.
+struct Folded {
+    /// Behind its last commit; 0 = not even its header does.
+    end: u64,
+    /// Behind that, up to the last one that is not zero.
+    torn_bytes: usize,
+}
+
 /// Chunks come in the order of their numbers. Torn bytes behind the last commit are zeroed; the caller syncs the files.
+///
+/// A chunk is made before the commits of the one before it are synced, so that a power cut may leave a torn tail in the one and nothing in
+/// the other. The other is then the one in use, and the tail was never durable. Only so: where anything verifies or was durable in a later
+/// chunk, a tail that does not verify is damage. Chunks behind the one in use are empty, and the caller removes them.
 pub(crate) fn replay(chunks: &[FoundChunk], seed: Seed) -> io::Result<Replayed> {
     let mut replayed = Replayed {
         state: ManifestState::default(),
@@ -41,8 +55,11 @@ pub(crate) fn replay(chunks: &[FoundChunk], seed: Seed) -> io::Result<Replayed> 
         closed: Vec::new(),
         substance: 0,
         records: 0,
+        must_reach: Vec::new(),
         damage: None,
     };
+    let mut folded = Vec::with_capacity(chunks.len());
+    let mut in_use = 0;
     for (index, found) in chunks.iter().enumerate() {
         let mut bytes = vec![0; found.file.len()? as usize];
         let read = found.file.read_at(&mut bytes, 0)?;
@@ -57,35 +74,49 @@ pub(crate) fn replay(chunks: &[FoundChunk], seed: Seed) -> io::Result<Replayed> 
                 )
             });
         }
-        let is_last = index + 1 == chunks.len();
         let torn = bytes[end as usize..].iter().rposition(|byte| *byte != 0);
-        match torn {
-            Some(last) if is_last && replayed.damage.is_none() => {
-                found.file.write_all_at(&vec![0; last + 1], end)?;
-            }
-            Some(_) if !is_last => {
-                replayed.damage.get_or_insert_with(|| {
-                    format!(
-                        "manifest chunk {} does not verify behind {end}",
-                        found.number
-                    )
-                });
-            }
-            _ => {}
+        folded.push(Folded {
+            end,
+            torn_bytes: torn.map_or(0, |last| last + 1),
+        });
+        if end > 0 || found.must_reach > 0 {
+            in_use = (index + 1).min(chunks.len() - 1);
         }
-        if is_last {
+    }
+    for (index, (found, Folded { end, torn_bytes })) in chunks.iter().zip(&folded).enumerate() {
+        let may_be_torn = index >= in_use || (index + 1 == in_use && folded[in_use].end == 0);
+        if *torn_bytes > 0 && !may_be_torn {
+            replayed.damage.get_or_insert_with(|| {
+                format!(
+                    "manifest chunk {} does not verify behind {end}",
+                    found.number
+                )
+            });
+        }
+    }
+    for (index, (found, Folded { end, torn_bytes })) in chunks.iter().zip(&folded).enumerate() {
+        if *torn_bytes > 0 && replayed.damage.is_none() {
+            found.file.write_all_at(&vec![0; *torn_bytes], *end)?;
+        }
+        if index < in_use {
+            replayed.closed.push(ClosedChunk {
+                number: found.number,
+                epoch: found.epoch,
+                bytes: *end,
+            });
+        }
+        if index == in_use {
             replayed.chunk = Some(Chunk {
                 number: found.number,
                 epoch: found.epoch,
                 file: found.file.clone(),
-                tail: end,
+                tail: *end,
             });
-        } else {
-            replayed.closed.push(ClosedChunk {
-                number: found.number,
-                epoch: found.epoch,
-                bytes: end,
-            });
+        }
+        if index + 1 == in_use || index == in_use {
+            replayed
+                .must_reach
+                .push((found.number, found.must_reach.max(*end)));
         }
     }
     Ok(replayed)
@@ -117,4 +148,190 @@ fn fold_chunk(replayed: &mut Replayed, found: &FoundChunk, bytes: &[u8], seed: S
         offset += commit.bytes;
     }
     offset as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
+    use aof2_format::{ClusterId, Salt, StreamName, StreamUuid};
+
+    use super::*;
+    use crate::io::{Disk, FileClass, SystemDisk};
+
+    const SALT: Salt = Salt(7);
+
+    /// Writes chunks as a stream does.
+    struct Written {
+        folder: tempfile::TempDir,
+        chain: u32,
+        next: u64,
+    }
+
+    impl Written {
+        fn new() -> Written {
+            Written {
+                folder: tempfile::tempdir().expect("a folder"),
+                chain: 0,
+                next: 0,
+            }
+        }
+
+        /// A header and this many commits.
+        fn bytes(&mut self, number: u64, commits: u64) -> Vec<u8> {
+            let header = ManifestChunkHeader {
+                cluster_id: ClusterId([1; 16]),
+                stream: StreamName::new("orders").expect("a name"),
+                stream_uuid: StreamUuid([2; 16]),
+                stream_salt: SALT,
+                epoch: 1,
+                chunk: number,
+                base_manifest_sequence: self.next,
+                prev_chain: self.chain,
+                created_unix_nanos: 0,
+            };
+            let mut bytes = header.encode().to_vec();
+            for _ in 0..commits {
+                let record = ManifestRecord {
+                    stream_uuid: StreamUuid([2; 16]),
+                    segment_id: self.next,
+                    manifest_sequence: self.next,
+                    wall_unix_nanos: 0,
+                    epoch: 1,
+                    event: ManifestEvent::CompressionStarted,
+                };
+                self.next += 1;
+                self.chain = manifest_chunk::encode_commit(
+                    &mut bytes,
+                    &[record],
+                    self.chain,
+                    Seed::new(SALT),
+                );
+            }
+            bytes
+        }
+
+        fn found(&self, number: u64, bytes: &[u8], must_reach: usize) -> FoundChunk {
+            let path = self.folder.path().join(number.to_string());
+            let file = SystemDisk
+                .create(&path, FileClass::Manifest)
+                .expect("a file");
+            file.allocate(0, 64 << 10).expect("allocated");
+            file.write_all_at(bytes, 0).expect("written");
+            FoundChunk {
+                number,
+                epoch: 1,
+                file,
+                must_reach: must_reach as u64,
+            }
+        }
+    }
+
+    fn bytes_of(file: &dyn DiskFile) -> Vec<u8> {
+        let mut bytes = vec![0; file.len().expect("a length") as usize];
+        file.read_at(&mut bytes, 0).expect("read");
+        bytes
+    }
+
+    fn again(chunks: &[FoundChunk]) -> Replayed {
+        replay(chunks, Seed::new(SALT)).expect("read")
+    }
+
+    /// Chunk 0 with three commits, the last one torn, and what a following chunk would be.
+    fn torn(written: &mut Written) -> (Vec<u8>, usize, Vec<u8>) {
+        let mut bytes = written.bytes(0, 3);
+        let end = bytes.len() - (bytes.len() - BLOCK_BYTES) / 3;
+        if let Some(last) = bytes.last_mut() {
+            *last ^= 1;
+        }
+        let follower = written.bytes(1, 1);
+        (bytes, end, follower)
+    }
+
+    #[test]
+    fn a_torn_tail_before_a_chunk_that_nothing_was_durable_in_is_cut() {
+        let mut written = Written::new();
+        let (bytes, end, follower) = torn(&mut written);
+        // Nothing of the follower came to the device; its header did; all of it did.
+        for follower in [&[][..], &follower[..BLOCK_BYTES], &follower[..]] {
+            let chunks = [written.found(0, &bytes, end), written.found(1, follower, 0)];
+            let replayed = again(&chunks);
+            assert_eq!(replayed.damage, None);
+            assert_eq!(replayed.records, 2);
+            assert_eq!(
+                replayed.closed,
+                [ClosedChunk {
+                    number: 0,
+                    epoch: 1,
+                    bytes: end as u64
+                }]
+            );
+            let in_use = replayed.chunk.expect("a chunk");
+            assert_eq!((in_use.number, in_use.tail), (1, 0));
+            assert_eq!(replayed.must_reach, [(0, end as u64), (1, 0)]);
+            assert!(
+                bytes_of(&*chunks[0].file)[end..]
+                    .iter()
+                    .all(|byte| *byte == 0)
+            );
+            assert!(bytes_of(&*in_use.file).iter().all(|byte| *byte == 0));
+            for chunk in chunks {
+                SystemDisk.unlink(chunk.file.path()).expect("removed");
+            }
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_was_durable_further_than_it_verifies_is_damaged_and_left_alone() {
+        let mut written = Written::new();
+        let (bytes, end, _) = torn(&mut written);
+        let chunks = [
+            written.found(0, &bytes, bytes.len()),
+            written.found(1, &[], 0),
+        ];
+        let replayed = again(&chunks);
+        let damage = replayed.damage.expect("damage");
+        assert!(damage.contains("was durable"), "{damage}");
+        assert_eq!(
+            replayed.must_reach[0],
+            (0, bytes.len() as u64),
+            "also next time"
+        );
+        assert_eq!(bytes_of(&*chunks[0].file)[end..bytes.len()], bytes[end..]);
+    }
+
+    #[test]
+    fn a_torn_tail_before_a_chunk_that_holds_something_is_damage() {
+        let mut written = Written::new();
+        let (bytes, end, follower) = torn(&mut written);
+        let durable = [
+            written.found(0, &bytes, end),
+            written.found(1, &follower, follower.len()),
+        ];
+        assert!(again(&durable).damage.is_some());
+        for chunk in durable {
+            SystemDisk.unlink(chunk.file.path()).expect("removed");
+        }
+        // One that goes on where the first verifies to: what stands behind there is no commit that was on its way.
+        let mut written = Written::new();
+        let mut bytes = written.bytes(0, 2);
+        let follower = written.bytes(1, 1);
+        bytes.push(1);
+        let chunks = [written.found(0, &bytes, 0), written.found(1, &follower, 0)];
+        let damage = again(&chunks).damage.expect("damage");
+        assert!(damage.contains("does not verify behind"), "{damage}");
+    }
+
+    #[test]
+    fn empty_chunks_behind_an_empty_one_are_not_gone_on_in() {
+        let mut written = Written::new();
+        let bytes = written.bytes(0, 2);
+        let chunks = [
+            written.found(0, &bytes, bytes.len()),
+            written.found(1, &[], 0),
+            written.found(2, &[], 0),
+        ];
+        let replayed = again(&chunks);
+        assert_eq!(replayed.closed.len(), 1);
+        assert_eq!(replayed.chunk.expect("a chunk").number, 1);
+    }
 }

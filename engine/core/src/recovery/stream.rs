@@ -79,6 +79,8 @@ pub(crate) struct RecoveredStream {
     pub chunk: Option<Chunk>,
     pub closed_chunks: Vec<ClosedChunk>,
     pub chunk_substance: u64,
+    /// Number and bytes of the chunks that have to verify that far when this volume is opened again.
+    pub chunks_must_reach: Vec<(u64, u64)>,
     pub sealed: Vec<Sealed>,
     pub unsealed: Vec<RecoveredSegment>,
     pub next_sequence: u64,
@@ -183,7 +185,7 @@ impl Found {
                 .must_reach
                 .max(frame.position + frame.bytes.len() as u64);
         }
-        let chunks: Vec<FoundChunk> = chunks.into_values().collect();
+        let mut chunks: Vec<FoundChunk> = chunks.into_values().collect();
         let mut replayed = replay(&chunks, self.identity.seed).map_err(at("read", &directory))?;
         if let Some(chunk) = missing {
             replayed
@@ -194,6 +196,13 @@ impl Found {
             replayed
                 .damage
                 .get_or_insert_with(|| "the manifest is missing".to_owned());
+        }
+        if let (Some(in_use), None) = (&replayed.chunk, &replayed.damage) {
+            for empty in chunks.iter().filter(|chunk| chunk.number > in_use.number) {
+                let path = empty.file.path();
+                disk.unlink(path).map_err(at("remove", path))?;
+            }
+            chunks.retain(|chunk| chunk.number <= in_use.number);
         }
         self.touched
             .extend(chunks.into_iter().map(|chunk| chunk.file));
@@ -290,6 +299,7 @@ impl Found {
             closed: closed_chunks,
             substance: chunk_substance,
             records: _,
+            must_reach: chunks_must_reach,
             damage: manifest_damage,
         }) = replayed
         else {
@@ -369,6 +379,7 @@ impl Found {
             chunk,
             closed_chunks,
             chunk_substance,
+            chunks_must_reach,
             sealed,
             unsealed: recovered,
             next_sequence,

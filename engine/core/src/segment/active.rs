@@ -275,3 +275,35 @@ fn no_space_is_refused(error: GrowError, space: &Space) -> GrowError {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::SystemDisk;
+
+    #[test]
+    fn a_sync_in_the_middle_of_a_large_batch_does_not_take_it_for_an_end() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = SystemDisk
+            .create(&folder.path().join("segment"), FileClass::Segment)
+            .expect("a file");
+        file.allocate(0, MIB).expect("allocated");
+        let segment = ActiveSegment::of(file, 1, MIB);
+        let (first, batch) = ([1; 4096], vec![2; 600 << 10]);
+        segment
+            .write(&first, 0, 256 << 10, |_, _| {})
+            .expect("written");
+        let mut parts = 0;
+        // A checkpoint behind every part of the batch: what it syncs is what recovery has to find.
+        let checkpoint = |_, _| {
+            parts += 1;
+            segment.sync().expect("synced");
+            assert_eq!(segment.synced(), 4096, "behind part {parts}");
+        };
+        let written = segment.write(&batch, 4096, 256 << 10, checkpoint);
+        written.expect("written");
+        assert_eq!(parts, 3);
+        segment.sync().expect("synced");
+        assert_eq!(segment.synced(), 4096 + batch.len() as u64);
+    }
+}

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 use aof2_format::snapshot::SnapshotId;
 use parking_lot::{Condvar, Mutex};
 
+use super::notes;
 use super::session::{Next, Outlook, Session, plan};
 use super::step::Step;
-use super::take::{self, TakeError, Taking};
+use super::take::{TakeError, Taking};
 use super::{
     LookupError, SnapshotCounts, SnapshotPhase, SnapshotReason, SnapshotRequest, SnapshotStatus,
     Why, lookup,
@@ -325,7 +326,7 @@ impl Shared {
         now: i64,
     ) -> Result<Session, StoreError> {
         let mut session = Session::new(name, request, seals, status.snapshot_id, now);
-        session.notes = Some(take::notes_of(&self.store, &status)?);
+        session.notes = Some(notes::notes_of(&self.store, &status)?);
         session.target = Some(status.uploaded_sequence);
         session.status = SnapshotStatus {
             phase: SnapshotPhase::Publishing,

@@ -10,6 +10,7 @@
 mod driver;
 pub mod index;
 mod lookup;
+mod notes;
 mod session;
 mod step;
 mod take;
@@ -63,6 +64,8 @@ pub enum SnapshotReason {
     ObjectMissing,
     /// A key of ours holds other bytes.
     KeyTaken,
+    /// The catalogue would be larger than what is read back.
+    TooLarge,
     /// A segment is not uploaded for a reason that is not Tier 2.
     UploadRefused,
     /// Dropped while it waited: too many newer requests for the stream.
@@ -82,6 +85,7 @@ impl SnapshotReason {
             SnapshotReason::DiskFull => "DiskFull",
             SnapshotReason::ObjectMissing => "ObjectMissing",
             SnapshotReason::KeyTaken => "KeyTaken",
+            SnapshotReason::TooLarge => "TooLarge",
             SnapshotReason::UploadRefused => "UploadRefused",
             SnapshotReason::Displaced => "Displaced",
         }

@@ -8,6 +8,7 @@ use aof2_format::snapshot::RecoveryNotes;
 
 use super::SnapshotPhase;
 use super::driver::Shared;
+use super::notes;
 use super::session::{Session, pause_after};
 use super::take::{self, Progress, TakeError, Taken, Taking};
 
@@ -55,7 +56,7 @@ impl Step {
         let Some(parts) = &shared.tier2 else { return };
         let outcome = match &notes {
             Some(notes) => {
-                take::write_notes(&shared.store, &parts.claims, notes).map(|()| Outcome::Noted)
+                notes::write_notes(&shared.store, &parts.claims, notes).map(|()| Outcome::Noted)
             }
             None => {
                 let tell = |progress| self.tell(progress);

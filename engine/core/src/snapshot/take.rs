@@ -8,18 +8,19 @@ use std::time::Duration;
 use aof2_format::FORMAT_VERSION;
 use aof2_format::names::ObjectKey;
 use aof2_format::snapshot::{
-    Catalogue, CatalogueChunk, CatalogueSegment, Crc64, RecoveryNotes, SnapshotId, SnapshotNote,
+    Catalogue, CatalogueChunk, CatalogueSegment, Crc64, MAX_CATALOGUE_BYTES, RecoveryNotes,
+    SnapshotId, SnapshotNote,
 };
 use thiserror::Error;
 
-use super::{SnapshotReason, SnapshotStatus, Why, digest_of};
+use super::{SnapshotReason, Why, digest_of};
 use crate::engine::{Store, StreamNames};
 use crate::error::StoreError;
 use crate::manifest::ClosedChunk;
 use crate::manifest::cut::Cut;
 use crate::store::claim::ClaimStanding;
 use crate::store::conditional::Creation;
-use crate::store::{ObjectError, PutOutcome, StreamClaims, Tier2, Upload, crc64nvme};
+use crate::store::{ObjectError, StreamClaims, Tier2, Upload, crc64nvme};
 use crate::tier_port::{ClaimError, SealedSegment};
 
 /// Ids that are tried while others' catalogues are in the way.
@@ -56,7 +57,10 @@ pub(super) enum TakeError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Object(#[from] ObjectError),
+    Object(ObjectError),
+    /// What lies in the bucket; a body that was damaged on its way there is sent again.
+    #[error("{key} cannot be read back ({cause}): restore that object, or move it away")]
+    Unreadable { key: String, cause: String },
     #[error(transparent)]
     Claim(#[from] ClaimError),
     #[error("the stream was taken over by {owner}: epoch {from} is superseded by {to}")]
@@ -65,6 +69,28 @@ pub(super) enum TakeError {
     Missing { key: String },
     #[error("{key} holds something else: it is not overwritten; move it away")]
     KeyTaken { key: String },
+    #[error(
+        "{key} would have {bytes} bytes and name {segments} segments, at most {MAX_CATALOGUE_BYTES} bytes are read back: let the segments of this stream grow (segment.target_bytes), or go on in another stream"
+    )]
+    TooLarge {
+        key: String,
+        bytes: usize,
+        segments: usize,
+    },
+}
+
+impl From<ObjectError> for TakeError {
+    fn from(error: ObjectError) -> TakeError {
+        match error {
+            ObjectError::Corrupt { attempt, cause } if attempt.verb != "put" => {
+                TakeError::Unreadable {
+                    key: attempt.key,
+                    cause,
+                }
+            }
+            other => TakeError::Object(other),
+        }
+    }
 }
 
 impl TakeError {
@@ -79,9 +105,11 @@ impl TakeError {
                 StoreError::DiskFull { .. } | StoreError::Closed => false,
             },
             TakeError::Object(_) | TakeError::Claim(_) => false,
-            TakeError::Superseded { .. }
+            TakeError::Unreadable { .. }
+            | TakeError::Superseded { .. }
             | TakeError::Missing { .. }
-            | TakeError::KeyTaken { .. } => true,
+            | TakeError::KeyTaken { .. }
+            | TakeError::TooLarge { .. } => true,
         }
     }
 
@@ -95,6 +123,7 @@ impl TakeError {
                 | StoreError::UnknownSegment { .. } => SnapshotReason::Damaged,
             },
             TakeError::Object(error) => SnapshotReason::Tier2(error.reason()),
+            TakeError::Unreadable { .. } => SnapshotReason::Tier2("Corrupt"),
             TakeError::Claim(error) => match error {
                 ClaimError::Pending { .. } => SnapshotReason::ClaimPending,
                 ClaimError::PrefixInUse { .. } => SnapshotReason::PrefixInUse,
@@ -105,6 +134,7 @@ impl TakeError {
             TakeError::Superseded { .. } => SnapshotReason::Superseded,
             TakeError::Missing { .. } => SnapshotReason::ObjectMissing,
             TakeError::KeyTaken { .. } => SnapshotReason::KeyTaken,
+            TakeError::TooLarge { .. } => SnapshotReason::TooLarge,
         };
         Why::new(reason, self.to_string())
     }
@@ -190,7 +220,7 @@ pub(super) fn take(
 }
 
 /// Before every publication.
-fn ensure_held(
+pub(super) fn ensure_held(
     store: &Store,
     claims: &StreamClaims,
     stream: &str,
@@ -362,6 +392,14 @@ fn publish(
         }
         .to_key(tier2.prefix());
         let bytes = catalogue.encode();
+        // A larger one could never be verified, nor restored from.
+        if bytes.len() > MAX_CATALOGUE_BYTES {
+            return Err(TakeError::TooLarge {
+                key,
+                bytes: bytes.len(),
+                segments: catalogue.segments.len(),
+            });
+        }
         let upload = Upload::of_bytes(bytes.clone().into(), tier2.put_id());
         match tier2.create(&key, &upload, tier2.max_attempts())? {
             Creation::Ours { .. } => {
@@ -370,7 +408,13 @@ fn publish(
             }
             Creation::Taken(_) => {}
         }
-        if let Some(object) = tier2.store().get(&key)?
+        let object = match tier2.store().get(&key) {
+            Ok(object) => object,
+            // Never overwritten, and nobody can tell whose it is: another id.
+            Err(ObjectError::Corrupt { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(object) = object
             && let Ok(found) = Catalogue::decode(&object.bytes)
             && found.stream_uuid == catalogue.stream_uuid
             && found.epoch == catalogue.epoch
@@ -387,83 +431,58 @@ fn publish(
     Err(TakeError::KeyTaken { key })
 }
 
-/// What the notes of a snapshot that the manifest has were.
-pub(super) fn notes_of(
-    store: &Store,
-    status: &SnapshotStatus,
-) -> Result<RecoveryNotes, StoreError> {
-    let names = store.stream_names(&status.stream)?;
-    Ok(RecoveryNotes {
-        format_version: FORMAT_VERSION,
-        cluster_id: names.cluster_id,
-        stream: names.name,
-        epoch: status.snapshot_id.epoch(),
-        snapshot_id: status.snapshot_id,
-        chunk_index: status.chunk_index,
-        chunk_offset: status.chunk_offset,
-        uploaded_sequence: status.uploaded_sequence,
-        key: status.key.clone(),
-        digest: status.digest.clone(),
-        at: rfc3339(
-            status
-                .completed_unix_nanos
-                .unwrap_or(status.started_unix_nanos),
-        ),
-    })
-}
-
-/// Overwrites `recovery/<stream>.json`, unless it speaks of a newer snapshot: it never goes back.
-pub(super) fn write_notes(
-    store: &Store,
-    claims: &StreamClaims,
-    notes: &RecoveryNotes,
-) -> Result<(), TakeError> {
-    let tier2 = claims.tier2();
-    // Of the stream's owner, which may have written a later snapshot under a later epoch.
-    let epoch = store.stream_names(notes.stream.as_str())?.epoch;
-    ensure_held(store, claims, notes.stream.as_str(), epoch)?;
-    let key = ObjectKey::Recovery {
-        stream: notes.stream.clone(),
-    }
-    .to_key(tier2.prefix());
-    let upload = Upload::of_bytes(notes.encode().into(), tier2.put_id());
-    let Some(found) = tier2.store().get(&key)? else {
-        return match tier2.create(&key, &upload, tier2.max_attempts())? {
-            Creation::Ours { .. } => Ok(()),
-            Creation::Taken(_) => Err(rival(tier2, &key)),
-        };
-    };
-    // One that cannot be understood is replaced.
-    if let Ok(known) = RecoveryNotes::decode(&found.bytes)
-        && known.cluster_id == notes.cluster_id
-        && known.snapshot_id >= notes.snapshot_id
-    {
-        return Ok(());
-    }
-    match tier2
-        .store()
-        .put_if_match(&key, &upload, &found.meta.etag)?
-    {
-        PutOutcome::Created { etag: _ } => Ok(()),
-        PutOutcome::PreconditionFailed => Err(rival(tier2, &key)),
-    }
-}
-
-/// Somebody wrote meanwhile: looked at again.
-fn rival(tier2: &Tier2, key: &str) -> TakeError {
-    TakeError::Object(ObjectError::Conflict {
-        attempt: crate::store::Attempt {
-            verb: "put",
-            key: key.to_owned(),
-            place: tier2.place(),
-        },
-        cause: "somebody else wrote it".to_owned(),
-    })
-}
-
 /// UTC. A time that no calendar holds reads as the epoch's.
 pub(super) fn rfc3339(unix_nanos: i64) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(unix_nanos))
         .unwrap_or_default()
         .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use aof2_format::{ClusterId, StreamName, StreamUuid};
+
+    use super::*;
+    use crate::store::memory::MemoryStore;
+    use crate::store::suite::test_tier2;
+
+    #[test]
+    fn a_catalogue_that_nobody_could_read_back_is_not_written_and_the_refusal_says_why() {
+        let memory = Arc::new(MemoryStore::new());
+        let tier2 = test_tier2(memory.clone());
+        let chunk = CatalogueChunk {
+            index: 0,
+            epoch: 1,
+            // As long as many segments would be.
+            key: "k".repeat(MAX_CATALOGUE_BYTES),
+            bytes: 0,
+            crc64: Crc64(0),
+        };
+        let catalogue = Catalogue {
+            format_version: FORMAT_VERSION,
+            cluster_id: ClusterId([1; 16]),
+            stream: StreamName::new("orders").expect("a name"),
+            stream_uuid: StreamUuid([2; 16]),
+            snapshot_id: SnapshotId::new(1, 1),
+            request: "r1".to_owned(),
+            epoch: 1,
+            chunk_index: 0,
+            chunk_offset: 0,
+            durable_sequence: 0,
+            uploaded_sequence: 0,
+            created_at: rfc3339(0),
+            segments: Vec::new(),
+            chunks: vec![chunk],
+        };
+        let error = publish(&tier2, catalogue, &|_| {}).expect_err("too large");
+        assert!(error.is_final());
+        let why = error.why();
+        assert_eq!(why.reason, SnapshotReason::TooLarge);
+        assert!(
+            why.message.contains("snapshots/orders/") && why.message.contains("67108864"),
+            "{}",
+            why.message
+        );
+        assert!(memory.keys().iter().all(|key| !key.contains("snapshots/")));
+    }
 }

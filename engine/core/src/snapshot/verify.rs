@@ -25,7 +25,7 @@ const READERS: usize = 8;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Level {
-    /// Everything that the catalogue names is there, with its size and checksum.
+    /// Everything that the catalogue names is there, with its size and checksum; with its etag where the store keeps no checksum.
     #[default]
     L0,
     /// And the manifest's chunks, replayed, give the catalogue.
@@ -177,32 +177,42 @@ impl Reader<'_> {
     }
 }
 
-/// Key, size and checksum that an object has to have.
-type Expected<'a> = (&'a str, u64, Option<Crc64>);
+/// What an object has to have.
+struct Expected<'a> {
+    key: &'a str,
+    bytes: u64,
+    crc64: Option<Crc64>,
+    /// Of the upload; `None` where nobody noted it.
+    etag: Option<&'a str>,
+}
 
 fn check_objects(
     reader: &Reader<'_>,
     catalogue: &Catalogue,
     mut verdict: Verdict,
 ) -> Result<Verdict, ObjectError> {
-    let segments = catalogue
-        .segments
-        .iter()
-        .map(|it| (it.key.as_str(), it.object_bytes, it.object_crc64));
-    let chunks = catalogue
-        .chunks
-        .iter()
-        .map(|it| (it.key.as_str(), it.bytes, Some(it.crc64)));
+    let segments = catalogue.segments.iter().map(|it| Expected {
+        key: &it.key,
+        bytes: it.object_bytes,
+        crc64: it.object_crc64,
+        etag: Some(&it.etag),
+    });
+    let chunks = catalogue.chunks.iter().map(|it| Expected {
+        key: &it.key,
+        bytes: it.bytes,
+        crc64: Some(it.crc64),
+        etag: None,
+    });
     let expected: Vec<Expected<'_>> = segments.chain(chunks).collect();
     let found = ask_for_all(reader, &expected)?;
     verdict.objects_checked += expected.len() as u64;
     // In the catalogue's order, whatever the order of the answers was.
-    for ((key, _, _), fault) in expected.iter().zip(found) {
+    for (object, fault) in expected.iter().zip(found) {
         let Some((fault, message)) = fault else {
             continue;
         };
         if fault == Fault::ObjectMissing && verdict.missing.len() < MISSING_NAMED {
-            verdict.missing.push((*key).to_owned());
+            verdict.missing.push(object.key.to_owned());
         }
         verdict = verdict.faulty(fault, message);
     }
@@ -241,7 +251,12 @@ fn ask_for_all(reader: &Reader<'_>, expected: &[Expected<'_>]) -> Result<Vec<Fou
 }
 
 fn look(reader: &Reader<'_>, expected: &Expected<'_>) -> Result<Found, ObjectError> {
-    let (key, bytes, crc64) = *expected;
+    let Expected {
+        key,
+        bytes,
+        crc64,
+        etag,
+    } = *expected;
     let Some(meta) = reader.retried(|store| store.head(key))? else {
         return Ok(Some((Fault::ObjectMissing, missing(key))));
     };
@@ -249,14 +264,20 @@ fn look(reader: &Reader<'_>, expected: &Expected<'_>) -> Result<Found, ObjectErr
         let message = format!("{key} has {} bytes, {bytes} were written", meta.size_bytes);
         return Ok(Some((Fault::SizeMismatch, message)));
     }
-    // A store that keeps no checksum has said all it can.
-    if let (Some(kept), Some(Crc64(crc64))) = (meta.crc64nvme, crc64)
-        && kept != crc64
-    {
-        let message = format!("{key} has checksum {kept:016x}, {crc64:016x} was written");
-        return Ok(Some((Fault::DigestMismatch, message)));
-    }
-    Ok(None)
+    let difference = match (meta.crc64nvme, crc64, etag) {
+        (Some(kept), Some(Crc64(written)), _) => (kept != written)
+            .then(|| format!("{key} has checksum {kept:016x}, {written:016x} was written")),
+        // The etag of a copy with the same bytes may differ, so it is asked only where there is no checksum.
+        (_, _, Some(etag)) => {
+            let kept = &meta.etag;
+            (kept != etag).then(|| {
+                format!("{key} has etag {kept}, {etag} was written: it was overwritten since")
+            })
+        }
+        // A chunk in such a store: L1 reads it.
+        (_, _, None) => None,
+    };
+    Ok(difference.map(|message| (Fault::DigestMismatch, message)))
 }
 
 // ------------------------------------------------------------------------------------------------------------- L1: replay

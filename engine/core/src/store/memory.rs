@@ -121,6 +121,17 @@ impl MemoryStore {
             .map(|object| object.bytes.clone())
     }
 
+    /// Flips a bit of an object behind its checksum.
+    pub fn decay(&self, key: &str) {
+        if let Some(object) = self.state.lock().objects.get_mut(key) {
+            let mut bytes = object.bytes.to_vec();
+            if let Some(byte) = bytes.first_mut() {
+                *byte ^= 1;
+            }
+            object.bytes = bytes.into();
+        }
+    }
+
     pub fn keys(&self) -> Vec<String> {
         self.state.lock().objects.keys().cloned().collect()
     }

@@ -2,6 +2,7 @@
 //! conditional write of a process.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use aof2_format::names::{KeyPrefix, ObjectKey};
@@ -61,6 +62,7 @@ impl Tier2 {
                 store,
                 breaker: Mutex::default(),
                 clock: clock.clone(),
+                stopping: AtomicBool::new(false),
             },
             prefix,
             retries: Retries::new(policy, clock, rng.clone()),
@@ -167,8 +169,9 @@ impl Tier2 {
         self.guarded.breaker.lock().rests_until()
     }
 
-    /// Running calls end at their next attempt, later ones at once.
+    /// Running calls end at their next attempt, later ones at once: `Stopping`.
     pub fn stop(&self) {
+        self.guarded.stopping.store(true, Ordering::Release);
         self.retries.stop();
     }
 }
@@ -178,6 +181,7 @@ struct Guarded {
     store: Arc<dyn ObjectStore>,
     breaker: Mutex<Breaker>,
     clock: Arc<dyn Clock>,
+    stopping: AtomicBool,
 }
 
 impl Guarded {
@@ -187,6 +191,12 @@ impl Guarded {
         key: &str,
         call: impl FnOnce(&dyn ObjectStore) -> Result<T, ObjectError>,
     ) -> Result<T, ObjectError> {
+        // What works through many objects sees it between any two.
+        if self.stopping.load(Ordering::Acquire) {
+            return Err(ObjectError::Stopping {
+                place: self.store.place(),
+            });
+        }
         if let Some(error) = self.breaker.lock().refusal(self.clock.monotonic()) {
             // Whatever the last failure was, this attempt was not made.
             let attempt = Attempt {

@@ -1,17 +1,21 @@
 //! What a session does when its own side fails: the disk, the claim.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use aof2_core::io::fault::{FaultDisk, Faults};
 use aof2_core::io::{FileClass, SystemDisk};
 use aof2_core::snapshot::verify::Level;
 use aof2_core::snapshot::{SnapshotPhase, SnapshotReason};
+use aof2_core::store::directory::DirectoryStore;
 use aof2_core::store::memory::MemoryStore;
 use aof2_core::store::{ObjectStore, Upload};
 use aof2_format::claim::Claim;
+use aof2_format::snapshot::{RecoveryNotes, SnapshotId};
 
 use crate::common::{durable, eventually};
-use crate::support::{Node, node, node_on};
+use crate::support::{Delayed, Node, node, node_on};
 
 fn faulty(memory: &Arc<MemoryStore>, folder: &std::path::Path) -> (Node, Arc<Faults>) {
     let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
@@ -108,4 +112,112 @@ fn a_stream_that_was_taken_over_is_not_snapshotted_by_its_old_owner() {
     assert!(why.message.contains("superseded by 2"), "{}", why.message);
     assert!(memory.keys().iter().all(|key| !key.contains("/snapshots/")));
     node.stop();
+}
+
+/// The object's bytes are no longer those of its checksum.
+fn corrupt(memory: &MemoryStore, key: &str) {
+    let bytes = memory.bytes_of(key).map(|bytes| bytes.to_vec());
+    memory.decay(key);
+    assert_ne!(memory.bytes_of(key).map(|bytes| bytes.to_vec()), bytes);
+}
+
+#[test]
+fn recovery_notes_that_cannot_be_read_are_written_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node(memory.clone(), folder.path());
+    settled(&node, "orders");
+    node.take("orders", "r1");
+    let key = "p/recovery/orders.json";
+    corrupt(&memory, key);
+    let status = node.take("orders", "r2");
+    let notes = memory.get(key).expect("whole").expect("there");
+    let notes = RecoveryNotes::decode(&notes.bytes).expect("notes");
+    assert_eq!(notes.snapshot_id, status.snapshot_id);
+    node.stop();
+}
+
+#[test]
+fn recovery_notes_that_cannot_be_replaced_either_end_the_session_with_their_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let objects = folder.path().join("tier2");
+    let store = Arc::new(DirectoryStore::open(&objects).expect("a folder"));
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).expect("a folder");
+    let node = node(store, &data);
+    settled(&node, "orders");
+    node.take("orders", "r1");
+    // Not even its etag is there any more.
+    std::fs::write(objects.join("p/recovery/orders.json"), b"?").expect("written");
+    let status = node.finish("orders", "r2");
+    assert_eq!(status.phase, SnapshotPhase::Failed);
+    let why = status.why.expect("a reason");
+    assert_eq!(why.reason.as_str(), "Corrupt");
+    assert!(
+        why.message.contains("p/recovery/orders.json") && why.message.contains("move it away"),
+        "{}",
+        why.message
+    );
+    node.stop();
+}
+
+#[test]
+fn a_catalogue_that_cannot_be_read_is_left_alone_and_its_id_passed_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node(memory.clone(), folder.path());
+    settled(&node, "orders");
+    let first = SnapshotId::new(1, 1);
+    let key = format!("p/snapshots/orders/{first}.json");
+    let upload = Upload::of_bytes(b"a catalogue".as_slice().into(), "before".into());
+    memory.put(&key, &upload).expect("put");
+    corrupt(&memory, &key);
+    let there = memory.bytes_of(&key);
+    let status = node.take("orders", "r1");
+    assert_eq!(status.snapshot_id, SnapshotId::new(1, 2));
+    assert_eq!(memory.bytes_of(&key), there);
+    node.stop();
+}
+
+/// What asking for one object takes in the test below, once it is slow; and how many there are.
+const SLOW: Duration = Duration::from_millis(300);
+const SEGMENTS: u64 = 40;
+
+#[test]
+fn a_snapshot_that_runs_ends_between_two_objects_when_the_process_stops() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let slow_calls = Arc::new(AtomicU64::new(u64::MAX));
+    let counted = slow_calls.clone();
+    let objects = Delayed {
+        memory,
+        before: Box::new(move |verb, _| {
+            if verb != "head" {
+                return;
+            }
+            let is_slow = |calls: u64| (calls != u64::MAX).then(|| calls + 1);
+            let counted = counted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_slow);
+            if counted.is_ok() {
+                std::thread::sleep(SLOW);
+            }
+        }),
+    };
+    let node = node(Arc::new(objects), folder.path());
+    for _ in 0..SEGMENTS {
+        durable(&node.store, "orders", b"a").expect("acknowledged");
+        node.store.seal(Some("orders")).expect("sealed");
+    }
+    eventually("the uploads", || {
+        let info = node.store.describe("orders").expect("there");
+        info.uploaded_sequence == SEGMENTS
+    });
+    slow_calls.store(0, Ordering::Relaxed);
+    node.begin("orders", "r1");
+    eventually("the first segments", || {
+        slow_calls.load(Ordering::Relaxed) > 2
+    });
+    let began = Instant::now();
+    node.stop();
+    let took = began.elapsed();
+    assert!(took < SLOW * SEGMENTS as u32 / 3, "it took {took:?}");
 }

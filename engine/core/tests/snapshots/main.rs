@@ -5,6 +5,7 @@ mod common;
 mod crash;
 mod faults;
 mod many;
+mod recovery;
 mod support;
 mod take;
 mod verify;

@@ -8,12 +8,16 @@ use aof2_core::io::{Disk, SystemDisk};
 use aof2_core::snapshot::verify::{Level, Verdict, verify};
 use aof2_core::snapshot::{SnapshotPhase, SnapshotRequest, SnapshotStatus, Snapshots};
 use aof2_core::store::claim::{Address, ClusterName};
-use aof2_core::store::{ObjectStore, StreamClaims, Tier2, suite};
+use aof2_core::store::memory::MemoryStore;
+use aof2_core::store::{
+    Object, ObjectError, ObjectMeta, ObjectStore, PutOutcome, StreamClaims, Tier2, Upload, suite,
+};
 use aof2_core::tier::Tiers;
 use aof2_core::{Claims, Identity, OpenOptions, Store};
 use aof2_format::StreamName;
 use aof2_format::names::KeyPrefix;
 use aof2_format::snapshot::SnapshotId;
+use bytes::Bytes;
 
 use crate::common::{CLUSTER, eventually, small_config};
 
@@ -116,5 +120,65 @@ impl Node {
         self.tiers.stop();
         self.snapshots.stop();
         self.store.close().expect("closes");
+    }
+}
+
+/// Called with verb and key before each call of the store below it.
+pub type Before = Box<dyn Fn(&str, &str) + Send + Sync>;
+
+/// A Tier 2 in memory whose answers take their time.
+pub struct Delayed {
+    pub memory: Arc<MemoryStore>,
+    pub before: Before,
+}
+
+impl ObjectStore for Delayed {
+    fn place(&self) -> String {
+        self.memory.place()
+    }
+
+    fn put_if_absent(&self, key: &str, upload: &Upload) -> Result<PutOutcome, ObjectError> {
+        (self.before)("put", key);
+        self.memory.put_if_absent(key, upload)
+    }
+
+    fn put_if_match(
+        &self,
+        key: &str,
+        upload: &Upload,
+        etag: &str,
+    ) -> Result<PutOutcome, ObjectError> {
+        (self.before)("put", key);
+        self.memory.put_if_match(key, upload, etag)
+    }
+
+    fn put(&self, key: &str, upload: &Upload) -> Result<String, ObjectError> {
+        (self.before)("put", key);
+        self.memory.put(key, upload)
+    }
+
+    fn get(&self, key: &str) -> Result<Option<Object>, ObjectError> {
+        (self.before)("get", key);
+        self.memory.get(key)
+    }
+
+    fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Option<Bytes>, ObjectError> {
+        (self.before)("get", key);
+        self.memory.get_range(key, offset, length)
+    }
+
+    fn head(&self, key: &str) -> Result<Option<ObjectMeta>, ObjectError> {
+        (self.before)("head", key);
+        self.memory.head(key)
+    }
+
+    fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<String>, ObjectError> {
+        (self.before)("list", prefix);
+        self.memory.list(prefix, start_after)
+    }
+
+    fn delete(&self, key: &str) -> Result<(), ObjectError> {
+        (self.before)("delete", key);
+        self.memory.delete(key)
     }
 }

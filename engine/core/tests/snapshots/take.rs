@@ -6,10 +6,11 @@ use aof2_core::snapshot::verify::Level;
 use aof2_core::snapshot::{LookupError, SnapshotPhase, SnapshotReason, digest_of};
 use aof2_core::store::ObjectStore;
 use aof2_core::store::memory::{Fault, MemoryStore, Verb};
+use aof2_core::{AppendError, Durability};
 use aof2_format::snapshot::{Catalogue, RecoveryNotes, SnapshotId};
 
-use crate::common::{durable, eventually, open, read_all};
-use crate::support::{node, request};
+use crate::common::{self, durable, eventually, open, read_all};
+use crate::support::{Delayed, node, request};
 
 #[test]
 fn a_snapshot_holds_everything_acknowledged_before_it_and_two_readers_agree() {
@@ -316,4 +317,62 @@ fn notes_that_the_process_before_did_not_write_are_written_unasked() {
     assert_eq!(told(&again.bytes), told(&written.bytes));
     assert_eq!(second.take("orders", "r1").snapshot_id, done.snapshot_id);
     second.stop();
+}
+
+/// Its first append waits for a claim while admission closes: the stream is made, and holds nothing.
+#[test]
+fn a_stream_whose_only_append_was_refused_is_snapshotted_empty_and_then_with_what_it_holds() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let (asked, is_asked) = std::sync::mpsc::channel();
+    let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+    let gate = parking_lot::Mutex::new((asked, may_go_on));
+    let objects = Delayed {
+        memory,
+        before: Box::new(move |verb, key| {
+            if verb == "put" && key.contains("/claims/") {
+                let (asked, may_go_on) = &*gate.lock();
+                // Once; later there is nobody to ask.
+                if asked.send(()).is_ok() {
+                    let _ = may_go_on.recv();
+                }
+            }
+        }),
+    };
+    let node = node(Arc::new(objects), folder.path());
+    let (told, outcome) = std::sync::mpsc::channel();
+    let append = common::request("orders", &[b"a"], Durability::Durable);
+    node.store.append_with(
+        append,
+        Box::new(move |result| told.send(result).expect("it is waited for")),
+    );
+    is_asked.recv().expect("a claim is made");
+    node.store.close_admission("a drain");
+    drop(is_asked);
+    go_on.send(()).expect("it is waited for");
+    let refused = outcome.recv().expect("an answer").expect_err("refused");
+    assert!(matches!(refused, AppendError::Draining { .. }), "{refused}");
+    node.store.open_admission();
+    assert_eq!(
+        node.store
+            .describe("orders")
+            .expect("it exists")
+            .next_sequence,
+        0
+    );
+
+    let status = node.take("orders", "r1");
+    assert_eq!((status.durable_sequence, status.uploaded_sequence), (0, 0));
+    let empty = status.snapshot_id;
+    assert_eq!(node.verify("orders", empty, Level::L1).fault, None);
+    durable(&node.store, "orders", b"a").expect("acknowledged");
+    let status = node.take("orders", "r2");
+    assert_eq!(status.uploaded_sequence, 1);
+    for id in [empty, status.snapshot_id] {
+        assert_eq!(node.verify("orders", id, Level::L1).fault, None);
+    }
+    node.stop();
+    let store = open(folder.path());
+    assert_eq!(store.describe("orders").expect("there").damage, None);
+    assert_eq!(read_all(&store, "orders").len(), 1);
 }

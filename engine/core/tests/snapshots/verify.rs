@@ -20,8 +20,12 @@ struct Taken {
 }
 
 fn taken() -> Taken {
+    taken_in(MemoryStore::new())
+}
+
+fn taken_in(memory: MemoryStore) -> Taken {
     let folder = tempfile::tempdir().expect("a folder");
-    let memory = Arc::new(MemoryStore::new());
+    let memory = Arc::new(memory);
     let node = node(memory.clone(), folder.path());
     for round in 0..3 {
         durable(&node.store, "orders", b"records").expect("acknowledged");
@@ -109,6 +113,25 @@ fn another_size_other_bytes_and_a_foreign_catalogue_are_told_apart() {
     let verdict = verify(&taken.node.tier2, &stream, taken.id, Level::L0, expected);
     let (fault, _) = verdict.expect("answered").fault.expect("a fault");
     assert_eq!(fault, Fault::DigestMismatch);
+    taken.node.stop();
+}
+
+#[test]
+fn where_the_store_keeps_no_checksum_a_segment_that_was_overwritten_is_found_by_its_etag() {
+    let memory = MemoryStore::new();
+    memory.forget_checksums();
+    let taken = taken_in(memory);
+    assert_eq!(taken.fault(Level::L1), None);
+    let segment = taken.catalogue().segments[1].key.clone();
+    let mut bytes = taken.memory.bytes_of(&segment).expect("there").to_vec();
+    bytes[20] ^= 1;
+    taken.replace(&segment, bytes);
+    let (fault, message) = taken.fault(Level::L0).expect("a fault");
+    assert_eq!(fault, Fault::DigestMismatch);
+    assert!(
+        message.contains(&segment) && message.contains("etag"),
+        "{message}"
+    );
     taken.node.stop();
 }
 

@@ -10,8 +10,9 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 
-use super::error::{ApiError, serving};
+use super::error::{ApiError, blocking, serving};
 use crate::config::parse_duration;
+use crate::engine::Engine;
 use crate::node::Node;
 use crate::report;
 use crate::shutdown::Reason;
@@ -26,6 +27,12 @@ pub struct DrainQuery {
     ttl: Option<String>,
     upload_timeout: Option<String>,
     drain_timeout: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct RestartQuery {
+    /// Of the process that is meant, as it says itself; any where there is none.
+    process_start: Option<String>,
 }
 
 pub async fn pre_restart(State(node): State<Arc<Node>>) -> Json<PreRestart> {
@@ -50,26 +57,46 @@ pub async fn drain(
         drain_timeout: duration("drain_timeout", drain_timeout, DRAIN_TIMEOUT)?,
     };
     let engine = serving(&node)?;
-    Ok((StatusCode::ACCEPTED, Json(engine.begin_drain(request))))
+    let status = of_drain(engine, move |engine| engine.begin_drain(request)).await?;
+    Ok((StatusCode::ACCEPTED, status))
 }
 
 pub async fn drain_status(State(node): State<Arc<Node>>) -> Result<Json<DrainStatus>, ApiError> {
-    Ok(Json(serving(&node)?.drain_status()))
+    of_drain(serving(&node)?, Engine::drain_status).await
 }
 
 pub async fn resume(State(node): State<Arc<Node>>) -> Result<Json<DrainStatus>, ApiError> {
-    Ok(Json(serving(&node)?.resume()))
+    of_drain(serving(&node)?, Engine::resume).await
 }
 
-/// Answers at once; sealing and uploading go on behind.
+/// Sealing and uploading go on behind.
 pub async fn pre_stop(State(node): State<Arc<Node>>) -> Result<Json<DrainStatus>, ApiError> {
-    let engine = serving(&node)?;
-    engine.pod_terminates();
-    Ok(Json(engine.drain_status()))
+    let told = |engine: &Engine| {
+        engine.pod_terminates();
+        engine.drain_status()
+    };
+    of_drain(serving(&node)?, told).await
 }
 
-/// The answer leaves before the process does, most of the time; a caller that sees the connection break may take it as done.
-pub async fn restart(State(node): State<Arc<Node>>) -> StatusCode {
+/// Each looks at every stream under its lock, which is held while a slow disk is asked for blocks.
+async fn of_drain(
+    engine: Engine,
+    verb: impl FnOnce(&Engine) -> DrainStatus + Send + 'static,
+) -> Result<Json<DrainStatus>, ApiError> {
+    blocking(move || Ok::<_, ApiError>(Json(verb(&engine)))).await
+}
+
+/// The answer leaves before the process does, most of the time; a caller that sees the connection break may take it as done, or ask
+/// again: where it names the process that it means, the next one does not go.
+pub async fn restart(
+    State(node): State<Arc<Node>>,
+    Query(RestartQuery { process_start }): Query<RestartQuery>,
+) -> StatusCode {
+    let ours = node.process_start.to_string();
+    if let Some(meant) = process_start.filter(|meant| *meant != ours) {
+        tracing::info!(meant, ours, "a restart was asked for that is done already");
+        return StatusCode::OK;
+    }
     node.shutdown.request(Reason::RestartVerb);
     StatusCode::ACCEPTED
 }
@@ -81,4 +108,65 @@ fn duration(name: &str, text: Option<String>, otherwise: Duration) -> Result<Dur
     parse_duration(&text).ok_or_else(|| {
         ApiError::bad_request(format!("{name} = {text:?} is no duration, such as \"30s\""))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::mpsc;
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::config::{self, Mode};
+    use crate::engine;
+    use crate::node::{Phase, Progress};
+
+    fn serving_node(directory: &std::path::Path) -> Arc<Node> {
+        let text = format!(
+            "[storage]\ndirectory = {:?}\n[journal]\nfile_bytes = 4194304\nfiles = 3\n[checkpoint]\njournal_bytes = 4194304\n",
+            directory.join("data")
+        );
+        let settings = config::parse("aof2.toml", &text, Mode::StandAlone).expect("valid");
+        let engine = engine::open(&settings, Arc::<Progress>::default());
+        let engine = engine.unwrap_or_else(|failure| panic!("{failure:?}"));
+        let node = Arc::new(Node::new("0.0.0", settings));
+        node.enter(Phase::Serving(engine));
+        node
+    }
+
+    /// With the only thread for such work taken, a verb that did it in place would be done at once.
+    #[test]
+    fn the_verbs_of_a_drain_take_no_locks_on_the_threads_that_serve_connections() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let node = serving_node(folder.path());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .max_blocking_threads(1)
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let (done, is_done) = mpsc::channel::<()>();
+            // Ends when the sender is dropped.
+            tokio::task::spawn_blocking(move || is_done.recv());
+            let query = Query(DrainQuery {
+                ttl: None,
+                upload_timeout: None,
+                drain_timeout: None,
+            });
+            let mut begun = pin!(drain(State(node.clone()), query));
+            let mut status = pin!(drain_status(State(node.clone())));
+            let mut resumed = pin!(resume(State(node.clone())));
+            let mut told = pin!(pre_stop(State(node.clone())));
+            let context = &mut Context::from_waker(Waker::noop());
+            assert!(begun.as_mut().poll(context).is_pending());
+            assert!(status.as_mut().poll(context).is_pending());
+            assert!(resumed.as_mut().poll(context).is_pending());
+            assert!(told.as_mut().poll(context).is_pending());
+            drop(done);
+            assert!(begun.await.is_ok());
+            assert!(status.await.is_ok());
+            assert!(resumed.await.is_ok());
+            assert!(told.await.is_ok());
+        });
+    }
 }

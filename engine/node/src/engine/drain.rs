@@ -7,7 +7,7 @@ use aof2_core::drain::{DrainPhase, DrainReason, DrainRequest, DrainStatus, Laggi
 use super::Engine;
 
 impl Engine {
-    /// Begins one, or answers the one that runs.
+    /// Begins one, or answers the one that runs. Blocking, as the others: it takes the lock of every stream.
     pub fn begin_drain(&self, request: DrainRequest) -> ApiStatus {
         to_api(self.tiers.drain().begin(request))
     }

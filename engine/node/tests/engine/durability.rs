@@ -1,11 +1,14 @@
 //! What was acknowledged is there after the process ended, however it ended.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use aof2_node::proto::{AppendRequest, Reason};
 use tokio_stream::StreamExt;
 
-use crate::support::{DEADLINE, Home, append, buffered, outcome, payload, read_all, request};
+use crate::support::{
+    DEADLINE, Engine, Home, append, buffered, outcome, payload, read_all, request,
+};
 
 #[tokio::test]
 async fn every_acknowledged_record_survives_a_kill_in_the_middle_of_appends() {
@@ -127,7 +130,7 @@ async fn the_restart_verb_syncs_and_exits_0_at_once_with_clients_connected() {
             .await
             .expect("admitted");
     }
-    engine.admin().restart().await.expect("accepted");
+    engine.admin().restart(None).await.expect("accepted");
     assert_eq!(engine.wait().await.code(), Some(0), "{}", engine.log());
     let engine = home.start().await;
     assert_eq!(
@@ -179,7 +182,7 @@ async fn a_client_that_keeps_sending_is_refused_as_draining_in_the_end_and_loses
             }
         }
         if admitted == 100 && refusals == 0 {
-            engine.admin().restart().await.expect("accepted");
+            engine.admin().restart(None).await.expect("accepted");
         }
     }
     assert_eq!(engine.wait().await.code(), Some(0), "{}", engine.log());
@@ -190,4 +193,35 @@ async fn a_client_that_keeps_sending_is_refused_as_draining_in_the_end_and_loses
         "{} of {admitted}",
         records.len()
     );
+}
+
+#[tokio::test]
+async fn a_restart_of_the_process_before_is_answered_as_done_and_the_next_process_stays() {
+    let home = Home::new();
+    let mut engine = home.start().await;
+    let start_of = async |engine: &Engine| engine.admin().dump().await.expect("dump").process_start;
+    let first = start_of(&engine).await;
+    engine
+        .admin()
+        .restart(Some(&first))
+        .await
+        .expect("accepted");
+    assert_eq!(engine.wait().await.code(), Some(0), "{}", engine.log());
+
+    let mut engine = home.start().await;
+    let second = start_of(&engine).await;
+    assert_ne!(first, second);
+    // The answer to the first request was lost: its sender asks again.
+    engine.admin().restart(Some(&first)).await.expect("done");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    append(&mut engine.data().await, request("orders", payload(0, 100)))
+        .await
+        .expect("it serves");
+    assert_eq!(start_of(&engine).await, second);
+    engine
+        .admin()
+        .restart(Some(&second))
+        .await
+        .expect("accepted");
+    assert_eq!(engine.wait().await.code(), Some(0), "{}", engine.log());
 }

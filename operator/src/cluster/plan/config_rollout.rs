@@ -119,14 +119,18 @@ fn act(
                 dumps,
             ));
         }
-        machine::Action::Restart { pod, .. } => {
+        machine::Action::Restart { pod, process_start } => {
             let ip = observed
                 .pods
                 .iter()
                 .find(|facts| facts.name == pod)
                 .and_then(|facts| facts.ip);
             if let Some(ip) = ip {
-                draft.actions.push(Action::RestartEngine { pod, ip });
+                draft.actions.push(Action::RestartEngine {
+                    pod,
+                    ip,
+                    process_start,
+                });
             }
         }
     }

@@ -1,0 +1,127 @@
+//! What only the inside of a store shows.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use aof2_format::manifest_record::ManifestEvent;
+use bytes::Bytes;
+
+use super::*;
+use crate::config::MIB;
+use crate::io::FileClass;
+use crate::io::fault::FaultDisk;
+use crate::request::Durability;
+use crate::tier_port::ClaimError;
+
+fn options(directory: &std::path::Path) -> OpenOptions {
+    let mut config = Config::new(directory);
+    config.journal.file_bytes = 4 * MIB;
+    config.journal.files = 3;
+    config.segment.target_bytes = MIB;
+    // No checkpoint by itself.
+    config.checkpoint.interval = Duration::from_secs(3600);
+    let identity = Identity {
+        cluster_id: "0192f0aa-1c2d-7e3f-8a4b-5c6d7e8f9a0b".to_owned(),
+        node: "orders-0".to_owned(),
+    };
+    OpenOptions::new(config, identity)
+}
+
+fn durable(stream: &str) -> AppendRequest {
+    AppendRequest {
+        stream: stream.to_owned(),
+        payloads: vec![Bytes::from_static(b"a record")],
+        durability: Durability::Durable,
+        producer: None,
+    }
+}
+
+/// The claim of the stream `held` takes as long as the test wants.
+struct SlowClaim {
+    asked: mpsc::Sender<()>,
+    may_go_on: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Claims for SlowClaim {
+    fn check_volume(&self, _: &VolumeIdentity) -> Result<(), ClaimError> {
+        Ok(())
+    }
+
+    fn claim(&self, _: &VolumeIdentity, stream: &str) -> Result<u64, ClaimError> {
+        if stream == "held" {
+            self.asked.send(()).expect("it is waited for");
+            self.may_go_on.lock().recv().expect("it is told");
+        }
+        Ok(1)
+    }
+}
+
+#[test]
+fn appends_that_wait_for_a_claim_when_the_store_is_poisoned_are_refused_and_hold_nothing_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (asked, is_asked) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel();
+    let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
+    let mut options = options(folder.path());
+    options.disk = disk;
+    options.claims = Some(Arc::new(SlowClaim {
+        asked,
+        may_go_on: Mutex::new(may_go_on),
+    }));
+    let store = Store::open(options).expect("the directory opens");
+    store.append(durable("other")).expect("acknowledged");
+    let (told, outcome) = mpsc::channel();
+    store.append_with(
+        durable("held"),
+        Box::new(move |result| told.send(result).expect("it is waited for")),
+    );
+    is_asked.recv().expect("a claim is made");
+    assert!(store.shared().staging.holds());
+
+    faults.fail_sync(FileClass::Journal, 0);
+    store.append(durable("other")).expect_err("poisoned");
+    let refused = outcome.recv().expect("an answer").expect_err("refused");
+    assert!(matches!(refused, AppendError::Poisoned { .. }), "{refused}");
+    let held_bytes = store.shared().staging.held_bytes();
+
+    go_on.send(()).expect("it is waited for");
+    let (closed, is_closed) = mpsc::channel();
+    std::thread::spawn(move || closed.send(store.close()));
+    let end = is_closed.recv_timeout(Duration::from_secs(20));
+    let end = end.expect("nothing is waited for that never comes");
+    assert!(matches!(end, Err(StoreError::Poisoned { .. })), "{end:?}");
+    assert_eq!(held_bytes, 0);
+}
+
+#[test]
+fn a_cut_behind_a_roll_leaves_nothing_of_the_closed_chunk_to_the_next_checkpoint() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(options(folder.path())).expect("the directory opens");
+    store.append(durable("orders")).expect("acknowledged");
+    let stream = store.known("orders").expect("it exists");
+    let commit = |event: ManifestEvent| {
+        let committed = stream
+            .manifest
+            .commit(store.shared(), &stream, 1, vec![event]);
+        committed.expect("durable");
+    };
+    for _ in 0..2 {
+        commit(ManifestEvent::CustomEvent {
+            schema_id: 1000,
+            blob: vec![7; 600_000],
+        });
+    }
+    // The chunk is long: this one rolls it, and stands in the next one alone.
+    commit(ManifestEvent::SnapshotMarker {
+        chunk_index: 0,
+        chunk_offset: 0,
+        snapshot_id: 1,
+    });
+    let cut = store.cut_manifest("orders").expect("cut");
+    let [closed] = cut.chunks[..] else {
+        panic!("{cut:?}")
+    };
+    let bytes = store.closed_chunk_bytes("orders", closed);
+    assert_eq!(bytes.expect("whole").len() as u64, closed.bytes);
+    store.close().expect("closes");
+}
