@@ -54,7 +54,7 @@ struct Pass {
 impl Pass {
     /// A bucket that is slow is not read from the beginning all the time.
     fn pause(self, interval: SignedDuration) -> SignedDuration {
-        let doubled = FIRST_PAUSE.checked_mul(1 << self.failures.min(16));
+        let doubled = FIRST_PAUSE.checked_mul(1 << self.failures.saturating_sub(1).min(16));
         doubled.unwrap_or(interval).min(MAX_PAUSE).min(interval)
     }
 }
@@ -311,4 +311,20 @@ fn after_failure(snapshot: Arc<Guarded>, error: &CallError, _: Arc<Shared>) -> R
         );
     }
     Requeue::requeue(AFTER_FAILURE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_that_nobody_could_answer_is_tried_again_later_each_time_and_within_the_interval() {
+        let pause = |failures, interval| {
+            let pass = Pass { at: None, failures };
+            pass.pause(SignedDuration::from_secs(interval)).as_secs()
+        };
+        let pauses = [1, 2, 3, 7, 8, u32::MAX].map(|failures| pause(failures, 3600));
+        assert_eq!(pauses, [5, 10, 20, 320, 600, 600]);
+        assert_eq!(pause(8, 30), 30);
+    }
 }

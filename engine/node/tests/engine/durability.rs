@@ -213,7 +213,11 @@ async fn a_restart_of_the_process_before_is_answered_as_done_and_the_next_proces
     assert_ne!(first, second);
     // The answer to the first request was lost: its sender asks again.
     engine.admin().restart(Some(&first)).await.expect("done");
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    engine
+        .wait_for("told that it is done already", async || {
+            engine.log().contains("that is done already")
+        })
+        .await;
     append(&mut engine.data().await, request("orders", payload(0, 100)))
         .await
         .expect("it serves");
