@@ -1,7 +1,6 @@
 //! What was acknowledged is there after the process ended, however it ended.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use aof2_node::proto::{AppendRequest, Reason};
 use tokio_stream::StreamExt;
