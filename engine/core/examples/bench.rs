@@ -1,6 +1,6 @@
 //! Appends against raw writes, in one run: the ratios carry over to other machines, the rates do not.
 //!
-//! `cargo run -p aof2-core --example bench -- [directory] [seconds per measurement]`
+//! `cargo run --release -p aof2-core --example bench -- [directory] [seconds per measurement] [durable | buffered | reopen]`
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -16,6 +16,8 @@ use bytes::Bytes;
 const RECORD_BYTES: usize = 1024;
 /// The raw file is written over from the start when it ends.
 const RAW_FILE_BYTES: u64 = 64 << 20;
+/// 128 MiB: less than what may be in memory and not on the device.
+const BURST_RECORDS: usize = 128 << 10;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -24,34 +26,48 @@ fn main() {
         .next()
         .and_then(|text| text.parse().ok())
         .unwrap_or(3.0);
+    let only = arguments.next();
+    let wanted = |part: &str| only.as_ref().is_none_or(|only| only == part);
     let directory = tempfile::tempdir_in(directory).expect("the directory is writable");
     let time = Duration::from_secs_f64(seconds);
+    if wanted("durable") {
+        durable(directory.path(), time);
+    }
+    if wanted("buffered") {
+        buffered(directory.path(), time);
+    }
+    if wanted("reopen") {
+        reopen(directory.path());
+    }
+}
 
-    let raw = raw_synced(directory.path(), time);
+fn durable(directory: &Path, time: Duration) {
+    let raw = raw_synced(directory, time);
     println!("raw write + fdatasync, one thread, prezeroed: {raw:.0}/s");
     for (writers, streams) in [(1, 1), (16, 1), (64, 1), (64, 64), (64, 1000)] {
-        let rate = appends(
-            directory.path(),
-            writers,
-            streams,
-            Durability::Durable,
-            time,
-        );
+        let rate = appends(directory, writers, streams, Durability::Durable, time);
         println!(
             "durable, {writers} writers, {streams} streams: {rate:.0}/s, {:.2} of raw",
             rate / raw
         );
     }
-    let raw = raw_buffered(directory.path(), time);
+}
+
+fn buffered(directory: &Path, time: Duration) {
+    let raw = raw_buffered(directory, time);
     println!("raw write, one thread: {raw:.0}/s");
     for streams in [1, 64] {
-        let rate = appends(directory.path(), 1, streams, Durability::Buffered, time);
+        let rate = bursts(directory, streams, time);
         println!(
-            "buffered, 1 writer, {streams} streams: {rate:.0}/s, {:.2} of raw",
+            "buffered, 1 writer, {streams} streams, in bursts: {rate:.0}/s, {:.2} of raw",
             rate / raw
         );
     }
-    reopen(directory.path());
+    let rate = appends(directory, 1, 1, Durability::Buffered, time);
+    println!(
+        "buffered, 1 writer, 1 stream, without a pause: {rate:.0}/s, {:.2} of raw",
+        rate / raw
+    );
 }
 
 /// A file whose blocks are written, so that a sync carries no metadata.
@@ -106,14 +122,14 @@ fn open(directory: &Path) -> Store {
 }
 
 fn append(store: &Store, stream: &str, payload: &Bytes, durability: Durability) {
-    let request = AppendRequest {
-        stream: stream.to_owned(),
-        payloads: vec![payload.clone()],
-        durability,
-        producer: None,
-    };
     loop {
-        match store.append(request.clone()) {
+        let request = AppendRequest {
+            stream: stream.to_owned(),
+            payloads: vec![payload.clone()],
+            durability,
+            producer: None,
+        };
+        match store.append(request) {
             Ok(_) => return,
             Err(AppendError::WouldBlock {
                 kind: WouldBlockKind::Flush,
@@ -156,6 +172,36 @@ fn appends(
         stop.store(true, Ordering::Relaxed);
     });
     count.load(Ordering::Relaxed) as f64 / started.elapsed().as_secs_f64()
+}
+
+/// Buffered appends of one writer in bursts that the store takes without waiting for the device: the median rate of the bursts.
+fn bursts(directory: &Path, streams: usize, time: Duration) -> f64 {
+    let directory = tempfile::tempdir_in(directory).expect("the directory is writable");
+    let store = open(directory.path());
+    let names: Vec<String> = (0..streams).map(|index| format!("s{index}")).collect();
+    let payload = Bytes::from(vec![7; RECORD_BYTES]);
+    for name in &names {
+        append(&store, name, &payload, Durability::Durable);
+    }
+    let mut rates = Vec::new();
+    let mut spent = Duration::ZERO;
+    while spent < time || rates.len() < 5 {
+        let started = Instant::now();
+        for index in 0..BURST_RECORDS {
+            append(
+                &store,
+                &names[index % streams],
+                &payload,
+                Durability::Buffered,
+            );
+        }
+        let took = started.elapsed();
+        rates.push(BURST_RECORDS as f64 / took.as_secs_f64());
+        spent += took;
+        store.flush().expect("flushed");
+    }
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
 }
 
 /// Time to open what a process left that never closed: a copy, taken while the store runs and is quiet.

@@ -86,8 +86,8 @@ impl Space {
     }
 
     /// Whether the quota, perhaps lowered since, is used up.
-    pub fn over_quota(&self) -> Option<Refusal> {
-        let quota_bytes = self.config.load().tier0.instance_quota_bytes;
+    pub fn over_quota(&self, config: &Config) -> Option<Refusal> {
+        let quota_bytes = config.tier0.instance_quota_bytes;
         let total_bytes = self.tier0_bytes();
         (quota_bytes > 0 && total_bytes > quota_bytes).then_some(Refusal::Quota {
             total_bytes,

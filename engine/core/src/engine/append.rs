@@ -25,15 +25,19 @@ pub(super) const MOMENT: Duration = Duration::from_millis(5);
 struct Checked {
     request: AppendRequest,
     body: BodySummary,
-    name: StreamName,
+    stream: Arc<Stream>,
 }
 
 fn check(shared: &Shared, request: AppendRequest) -> Result<Checked, AppendError> {
-    let name =
-        StreamName::new(&request.stream).map_err(|refused| AppendError::InvalidStreamName {
-            name: refused.name,
-            rule: "1 to 63 lower-case letters, digits and inner hyphens",
-        })?;
+    let found = match shared.streams.get(&request.stream) {
+        Some(stream) => Ok(stream),
+        None => Err(StreamName::new(&request.stream).map_err(|refused| {
+            AppendError::InvalidStreamName {
+                name: refused.name,
+                rule: "1 to 63 lower-case letters, digits and inner hyphens",
+            }
+        })?),
+    };
     if request.payloads.is_empty() {
         return Err(AppendError::EmptyBatch {
             stream: request.stream,
@@ -72,17 +76,24 @@ fn check(shared: &Shared, request: AppendRequest) -> Result<Checked, AppendError
             next: 0,
         });
     }
-    if let Some(reason) = shared.space.admission_closed() {
-        return Err(AppendError::Draining { reason });
-    }
+    let stream = match found {
+        Ok(stream) => stream,
+        Err(free) => {
+            // Before the name is taken: a node that drains gets no new streams.
+            if let Some(reason) = shared.space.admission_closed() {
+                return Err(AppendError::Draining { reason });
+            }
+            stream_named(shared, &free)
+        }
+    };
     Ok(Checked {
         request,
         body,
-        name,
+        stream,
     })
 }
 
-fn stream_of(shared: &Shared, name: &StreamName) -> Arc<Stream> {
+fn stream_named(shared: &Shared, name: &StreamName) -> Arc<Stream> {
     shared
         .streams
         .get_or_insert(name.as_str(), || opener::new_stream(shared, name))
@@ -97,15 +108,15 @@ pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done:
     let Checked {
         request,
         body,
-        name,
+        mut stream,
     } = checked;
     loop {
-        let stream = stream_of(shared, &name);
         let mut staged = stream.staged.lock();
         if staged.barred == Some(Barred::Gone) {
             // Its first append failed just now; the name is free again.
             drop(staged);
             std::thread::yield_now();
+            stream = stream_named(shared, &stream.name);
             continue;
         }
         if shared.poison.is_set() {
@@ -121,7 +132,7 @@ pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done:
         if staged.opening || !staged.pending.is_empty() {
             return wait_for_segment(shared, &stream, staged, request, on_done);
         }
-        match stream.stage(shared, &mut staged, request, &body, Some(on_done)) {
+        match stream.stage(shared, &mut staged, &request, &body, Some(on_done)) {
             Ok(Outcome::Done(appended, callback)) => {
                 drop(staged);
                 if let Some(callback) = callback {
@@ -129,7 +140,7 @@ pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done:
                 }
             }
             Ok(Outcome::Round(_, _)) => {}
-            Ok(Outcome::NeedsSegment(request, callback)) => {
+            Ok(Outcome::NeedsSegment(callback)) => {
                 let Some(callback) = callback else {
                     unreachable!("it was given")
                 };
@@ -151,7 +162,10 @@ fn wait_for_segment(
     request: AppendRequest,
     callback: AppendCallback,
 ) {
-    let waits = stream.wait_for_segment(shared, &mut staged, request, callback);
+    let waits = match shared.space.admission_closed() {
+        Some(reason) => Err((AppendError::Draining { reason }, Some(callback))),
+        None => stream.wait_for_segment(shared, &mut staged, request, callback),
+    };
     // A callback is not called under the stream's lock.
     drop(staged);
     if let Err((error, callback)) = waits {
@@ -196,18 +210,14 @@ pub(super) fn append(
 }
 
 fn append_patiently(shared: &Arc<Shared>, request: AppendRequest) -> Result<Appended, AppendError> {
-    let Checked {
-        request,
-        body,
-        name,
-    } = check(shared, request)?;
-    let deadline = Instant::now() + PATIENCE;
+    let mut checked = check(shared, request)?;
+    let mut deadline = None;
     loop {
-        match append_once(shared, &name, request.clone(), &body) {
+        match append_once(shared, &mut checked) {
             Err(AppendError::WouldBlock {
                 kind: WouldBlockKind::Flush | WouldBlockKind::Rollover,
                 ..
-            }) if Instant::now() < deadline => {
+            }) if Instant::now() < *deadline.get_or_insert_with(|| Instant::now() + PATIENCE) => {
                 shared.staging.wait(MOMENT);
             }
             other => return other,
@@ -215,53 +225,44 @@ fn append_patiently(shared: &Arc<Shared>, request: AppendRequest) -> Result<Appe
     }
 }
 
-fn append_once(
-    shared: &Arc<Shared>,
-    name: &StreamName,
-    request: AppendRequest,
-    body: &BodySummary,
-) -> Result<Appended, AppendError> {
-    let stream = stream_of(shared, name);
+fn append_once(shared: &Arc<Shared>, checked: &mut Checked) -> Result<Appended, AppendError> {
+    let Checked {
+        request,
+        body,
+        stream,
+    } = checked;
     let mut staged = stream.staged.lock();
-    let mut waits_for_segment =
-        staged.opening || !staged.pending.is_empty() || staged.barred == Some(Barred::Gone);
-    let mut request = Some(request);
-    if !waits_for_segment {
-        let Some(taken) = request.take() else {
-            unreachable!("it is taken here only")
-        };
-        match stream.stage(shared, &mut staged, taken, body, None) {
+    let is_gone = staged.barred == Some(Barred::Gone);
+    if !staged.opening && staged.pending.is_empty() && !is_gone {
+        match stream.stage(shared, &mut staged, request, body, None) {
             Ok(Outcome::Done(appended, _)) => return Ok(appended),
             Ok(Outcome::Round(round, appended)) => {
                 drop(staged);
-                return match shared.journal.rounds.wait(round) {
+                return match shared.journal.wait_or_lead(shared, round) {
                     Ok(()) => Ok(appended),
                     Err(_) => Err(AppendError::Poisoned {
                         message: shared.poison.reason(),
                     }),
                 };
             }
-            Ok(Outcome::NeedsSegment(back, _)) => {
-                request = Some(back);
-                waits_for_segment = true;
-            }
+            Ok(Outcome::NeedsSegment(_)) => {}
             Err((error, _)) => return Err(error),
         }
     }
     drop(staged);
-    debug_assert!(waits_for_segment);
+    if is_gone {
+        *stream = stream_named(shared, &stream.name);
+    }
     // The opener answers.
     let (answer, answered) = mpsc::sync_channel(1);
-    if let Some(request) = request {
-        append_with(
-            shared,
-            request,
-            Box::new(move |result| {
-                // The caller waits below; it cannot have gone.
-                let _ = answer.send(result);
-            }),
-        );
-    }
+    append_with(
+        shared,
+        request.clone(),
+        Box::new(move |result| {
+            // The caller waits below; it cannot have gone.
+            let _ = answer.send(result);
+        }),
+    );
     match answered.recv() {
         Ok(result) => result,
         Err(_) => Err(AppendError::Poisoned {

@@ -17,8 +17,8 @@ use crate::checkpoint::Checkpoint;
 use crate::config::{Config, MIB};
 use crate::error::OpenError;
 use crate::io::DirectoryLock;
+use crate::journal::Journal;
 use crate::journal::recycle::Files;
-use crate::journal::{self, Journal};
 use crate::manifest::ManifestLog;
 use crate::metrics::Counters;
 use crate::pace::{Pacer, Staging};
@@ -106,7 +106,7 @@ pub(super) fn open(options: OpenOptions) -> Result<Running, OpenError> {
         space,
         counters: Counters::default(),
         streams: Streams::default(),
-        journal: Journal::new(files),
+        journal: Journal::new(files, next_commit),
         checkpoint: Checkpoint::default(),
         staging: Staging::default(),
         pacer: Pacer::default(),
@@ -121,7 +121,7 @@ pub(super) fn open(options: OpenOptions) -> Result<Running, OpenError> {
     for stream in streams {
         add_recovered(&shared, stream);
     }
-    let threads = start(&shared, next_commit)?;
+    let threads = start(&shared)?;
     Ok(Running {
         shared,
         threads,
@@ -263,12 +263,12 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
     shared.streams.insert(stream);
 }
 
-fn start(shared: &Arc<Shared>, next_commit: u64) -> Result<Vec<JoinHandle<()>>, OpenError> {
+fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, OpenError> {
     type Body = Box<dyn FnOnce(Arc<Shared>) + Send>;
     let mut bodies: Vec<(&'static str, Body)> = vec![
         (
             "aof2-journal",
-            Box::new(move |shared| journal::writer::run(&shared, next_commit)),
+            Box::new(move |shared| shared.journal.run(&shared)),
         ),
         (
             "aof2-segments",

@@ -99,8 +99,9 @@ pub(super) fn open(shared: &Arc<Shared>, stream: Arc<Stream>) {
                     let Ok(body) = BodySummary::of(payloads) else {
                         unreachable!("the request was checked before it waited");
                     };
-                    let outcome = stream.stage(shared, &mut staged, request, &body, Some(callback));
-                    if !matches!(outcome, Ok(Outcome::NeedsSegment(_, _))) {
+                    let outcome =
+                        stream.stage(shared, &mut staged, &request, &body, Some(callback));
+                    if !matches!(outcome, Ok(Outcome::NeedsSegment(_))) {
                         shared.staging.release(bytes);
                     }
                     match outcome {
@@ -108,7 +109,7 @@ pub(super) fn open(shared: &Arc<Shared>, stream: Arc<Stream>) {
                             answers.extend(callback.map(|callback| (callback, Ok(appended))));
                         }
                         Ok(Outcome::Round(_, _)) => {}
-                        Ok(Outcome::NeedsSegment(request, callback)) => {
+                        Ok(Outcome::NeedsSegment(callback)) => {
                             if let Some(callback) = callback {
                                 staged.pending.push_front((request, callback));
                             }

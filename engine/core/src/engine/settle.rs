@@ -24,11 +24,7 @@ pub(super) fn flush(shared: &Shared) -> Result<BTreeMap<String, u64>, StoreError
         }
     }
     if last > 0 {
-        shared
-            .journal
-            .rounds
-            .wait(last)
-            .map_err(|_| poisoned(shared))?;
+        shared.journal.wait(last).map_err(|_| poisoned(shared))?;
     }
     if shared.poison.is_set() {
         return Err(poisoned(shared));

@@ -125,3 +125,65 @@ fn a_cut_behind_a_roll_leaves_nothing_of_the_closed_chunk_to_the_next_checkpoint
     assert_eq!(bytes.expect("whole").len() as u64, closed.bytes);
     store.close().expect("closes");
 }
+
+#[test]
+fn a_caller_that_waits_alone_runs_its_round_itself_and_one_with_a_callback_does_not() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
+    let store = Store::open(OpenOptions {
+        disk,
+        ..options(directory.path())
+    })
+    .expect("opened");
+    // The first one is staged by the thread that makes the stream.
+    for _ in 0..3 {
+        store.append(durable("a")).expect("appended");
+    }
+    let me = std::thread::current().id();
+    assert_eq!(faults.last_synced_by(FileClass::Journal), Some(me));
+
+    let (answer, answered) = mpsc::channel();
+    let answer = move |result| answer.send(result).expect("it is waited for");
+    store.append_with(durable("a"), Box::new(answer));
+    answered.recv().expect("answered").expect("appended");
+    assert_ne!(faults.last_synced_by(FileClass::Journal), Some(me));
+}
+
+/// Whoever leads a round leaves with it what came meanwhile: an append that nobody takes would wait for ever.
+#[test]
+fn appends_of_every_kind_side_by_side_are_all_answered() {
+    const THREADS: usize = 6;
+    const APPENDS: usize = 300;
+    let directory = tempfile::tempdir().expect("a folder");
+    let store = Store::open(options(directory.path())).expect("opened");
+    let (done, all_done) = mpsc::channel();
+    for thread in 0..THREADS {
+        let (store, done) = (store.clone(), done.clone());
+        std::thread::spawn(move || {
+            for index in 0..APPENDS {
+                let stream = format!("s{}", (thread + index) % 3);
+                match (thread + index) % 5 {
+                    0 => {
+                        store.flush().expect("flushed");
+                    }
+                    1 | 2 => {
+                        let (answer, answered) = mpsc::channel();
+                        let answer = move |result| answer.send(result).expect("it is waited for");
+                        store.append_with(durable(&stream), Box::new(answer));
+                        answered.recv().expect("answered").expect("appended");
+                    }
+                    _ => {
+                        store.append(durable(&stream)).expect("appended");
+                    }
+                }
+            }
+            done.send(()).expect("it is waited for");
+        });
+    }
+    for _ in 0..THREADS {
+        let limit = Duration::from_secs(60);
+        all_done
+            .recv_timeout(limit)
+            .expect("every append is answered");
+    }
+}

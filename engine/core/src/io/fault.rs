@@ -1,9 +1,11 @@
 //! A disk that fails on purpose: one decorator for tests of poison, of a full disk, and of the crash harness itself.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::ThreadId;
 
 use parking_lot::Mutex;
 
@@ -26,6 +28,7 @@ struct State {
     allocation_budget_bytes: Option<u64>,
     available_bytes: Option<u64>,
     sync_delay: Option<std::time::Duration>,
+    last_synced_by: HashMap<FileClass, ThreadId>,
 }
 
 impl Faults {
@@ -58,6 +61,11 @@ impl Faults {
         self.state.lock().sync_delay = delay;
     }
 
+    /// The thread that asked last for a sync of this class.
+    pub fn last_synced_by(&self, class: FileClass) -> Option<ThreadId> {
+        self.state.lock().last_synced_by.get(&class).copied()
+    }
+
     pub fn has_failed(&self) -> bool {
         self.state.lock().failed
     }
@@ -75,6 +83,9 @@ impl Faults {
     fn on_sync(&self, class: FileClass) -> io::Result<bool> {
         self.syncs.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state.lock();
+        state
+            .last_synced_by
+            .insert(class, std::thread::current().id());
         if let Some(delay) = state.sync_delay {
             drop(state);
             std::thread::sleep(delay);

@@ -1,7 +1,8 @@
 //! The node's commit log: everything that all streams staged goes to stable storage with one write and one sync per round.
 //!
-//! Callers enlist a stream (or hand over manifest frames) and get the number of the round that will take them. One thread runs
-//! the rounds. Nothing is acknowledged before its round is synced; the first error ends the thread and every wait.
+//! Callers enlist a stream (or hand over manifest frames) and get the number of the round that will take them. A thread runs
+//! the rounds, one at a time; a caller that would wait alone runs its own, which saves two changes of thread. Nothing is
+//! acknowledged before its round is synced; the first error ends the thread and every wait.
 
 pub(crate) mod recycle;
 pub(crate) mod replay;
@@ -9,6 +10,7 @@ pub(crate) mod round;
 pub(crate) mod writer;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use aof2_format::StreamNumber;
 use aof2_format::journal::Position;
@@ -16,13 +18,19 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use self::recycle::Files;
-use self::round::Rounds;
+use self::round::{Ended, Rounds};
+use self::writer::Writer;
+use crate::engine::shared::Shared;
 use crate::stream::Stream;
 
 pub(crate) struct Journal {
     queue: Mutex<Queue>,
     kick: Condvar,
-    pub rounds: Rounds,
+    /// Held by whoever runs a round.
+    writer: Mutex<Writer>,
+    /// How many appends waited for the last round.
+    last_width: AtomicU32,
+    rounds: Rounds,
     pub files: Files,
 }
 
@@ -42,8 +50,18 @@ pub(crate) struct Round {
     pub positions: Option<Vec<Position>>,
 }
 
+/// Who is woken by what was enlisted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kick {
+    Thread,
+    /// The caller runs the round itself, or finds somebody running one, who then looks again.
+    Nobody,
+}
+
 struct Queue {
     next: Round,
+    /// The thread knows of `next`.
+    is_kicked: bool,
     stop: bool,
     interrupted: bool,
 }
@@ -64,14 +82,18 @@ impl Round {
 }
 
 impl Journal {
-    pub fn new(files: Files) -> Journal {
+    /// `next_commit` is the number that the first commit gets.
+    pub fn new(files: Files, next_commit: u64) -> Journal {
         Journal {
             queue: Mutex::new(Queue {
                 next: Round::new(1),
+                is_kicked: false,
                 stop: false,
                 interrupted: false,
             }),
             kick: Condvar::new(),
+            writer: Mutex::new(Writer::new(next_commit)),
+            last_width: AtomicU32::new(0),
             rounds: Rounds::new(),
             files,
         }
@@ -79,42 +101,118 @@ impl Journal {
 
     /// Called once per stream and round, under the stream's lock.
     pub fn enlist(&self, stream: &Arc<Stream>) -> u64 {
-        self.add(|round| round.streams.push(stream.clone()))
+        self.add(Kick::Thread, |round| round.streams.push(stream.clone()))
+    }
+
+    /// The same for a caller that goes on to `wait_or_lead`.
+    pub fn enlist_and_lead(&self, stream: &Arc<Stream>) -> u64 {
+        let kick = match self.waits_alone() {
+            true => Kick::Nobody,
+            false => Kick::Thread,
+        };
+        self.add(kick, |round| round.streams.push(stream.clone()))
     }
 
     pub fn enlist_manifest(&self, frame: ManifestFrame) -> u64 {
-        self.add(|round| round.manifests.push(frame))
+        self.add(Kick::Thread, |round| round.manifests.push(frame))
     }
 
     pub fn enlist_positions(&self, positions: Vec<Position>) -> u64 {
-        self.add(|round| round.positions = Some(positions))
+        self.add(Kick::Thread, |round| round.positions = Some(positions))
     }
 
-    fn add(&self, put: impl FnOnce(&mut Round)) -> u64 {
+    fn add(&self, kick: Kick, put: impl FnOnce(&mut Round)) -> u64 {
         let mut queue = self.queue.lock();
-        let was_empty = queue.next.is_empty();
         put(&mut queue.next);
-        if was_empty {
+        if kick == Kick::Thread && !queue.is_kicked {
+            queue.is_kicked = true;
             self.kick.notify_one();
         }
         queue.next.number
     }
 
-    /// Waits for something to do. `None`: stopped and nothing is left, or interrupted.
-    fn next_round(&self) -> Option<Round> {
+    /// Where others wait too, the thread's way of gathering them makes rounds wider than a caller that starts at once.
+    fn waits_alone(&self) -> bool {
+        self.last_width.load(Ordering::Relaxed) <= 1
+    }
+
+    pub fn wait(&self, round: u64) -> Result<(), Ended> {
+        self.rounds.wait(round)
+    }
+
+    /// Waits for a round, and runs it when nobody runs one.
+    pub fn wait_or_lead(&self, shared: &Shared, round: u64) -> Result<(), Ended> {
+        if !self.waits_alone() {
+            // They came since it was enlisted.
+            self.kick_for_the_rest();
+        } else if let Some(mut writer) = self.writer.try_lock() {
+            if let Some(next) = self.take_round() {
+                writer.run(shared, next);
+            }
+            drop(writer);
+            // Whoever came meanwhile and found the writer taken left it to us.
+            self.kick_for_the_rest();
+        }
+        self.rounds.wait(round)
+    }
+
+    /// How many appends waited for the round that was just run.
+    fn note_width(&self, width: usize) {
+        self.last_width
+            .store(u32::try_from(width).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    fn kick_for_the_rest(&self) {
+        let mut queue = self.queue.lock();
+        if !queue.next.is_empty() && !queue.is_kicked {
+            queue.is_kicked = true;
+            self.kick.notify_one();
+        }
+    }
+
+    fn take_round(&self) -> Option<Round> {
+        let mut queue = self.queue.lock();
+        if queue.interrupted || queue.next.is_empty() {
+            return None;
+        }
+        queue.is_kicked = false;
+        let number = queue.next.number;
+        Some(std::mem::replace(&mut queue.next, Round::new(number + 1)))
+    }
+
+    /// Waits for something to do. `false`: stopped and nothing is left, or interrupted.
+    fn wait_for_work(&self) -> bool {
         let mut queue = self.queue.lock();
         loop {
             if queue.interrupted {
-                return None;
+                return false;
             }
-            if !queue.next.is_empty() {
-                let number = queue.next.number;
-                return Some(std::mem::replace(&mut queue.next, Round::new(number + 1)));
+            if !queue.next.is_empty() && (queue.is_kicked || queue.stop) {
+                return true;
             }
             if queue.stop {
-                return None;
+                return false;
             }
             self.kick.wait(&mut queue);
+        }
+    }
+
+    /// The thread. Ends after `stop` or `interrupt`; then no round will be done any more.
+    pub fn run(&self, shared: &Shared) {
+        while self.wait_for_work() {
+            let mut writer = self.writer.lock();
+            // A caller may have been faster.
+            if let Some(round) = self.take_round() {
+                writer.run(shared, round);
+            }
+            drop(writer);
+            self.kick_for_the_rest();
+        }
+        // A caller that leads is done before its own wait ends.
+        drop(self.writer.lock());
+        self.rounds.end();
+        if shared.poison.is_set() {
+            writer::refuse_everyone(shared);
         }
     }
 

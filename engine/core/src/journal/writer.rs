@@ -1,4 +1,4 @@
-//! The journal thread: gather, write, sync, publish, wake.
+//! One round of the journal: gather, write, sync, publish, wake.
 //!
 //! Each commit is synced before the next is written, so in a file a bad commit with a good one behind it is corruption, never
 //! a torn write. The table at the head of a file is part of its first commit for the same reason.
@@ -35,8 +35,8 @@ enum End {
     Interrupted,
 }
 
-struct Writer<'a> {
-    shared: &'a Shared,
+/// Writes the rounds. One at a time: whoever holds it runs one.
+pub(crate) struct Writer {
     file: Option<JournalFile>,
     offset: u64,
     salt: Salt,
@@ -46,43 +46,6 @@ struct Writer<'a> {
     prev_crc: u32,
     commit: Vec<u8>,
     frames: u32,
-}
-
-/// The thread. `next_commit` is the number that the first commit gets.
-pub(crate) fn run(shared: &Shared, next_commit: u64) {
-    let mut writer = Writer {
-        shared,
-        file: None,
-        offset: 0,
-        salt: Salt(0),
-        seed: Seed::new(Salt(0)),
-        number: next_commit,
-        prev_crc: 0,
-        commit: Vec::new(),
-        frames: 0,
-    };
-    while let Some(round) = shared.journal.next_round() {
-        let mut taken = Vec::with_capacity(round.streams.len());
-        let number = round.number;
-        match writer.round(round, &mut taken) {
-            Ok(()) => {}
-            Err(End::Failed(error)) => {
-                shared.poison_by(&error);
-                refuse(shared, taken);
-                break;
-            }
-            Err(End::Interrupted) => {
-                refuse(shared, taken);
-                break;
-            }
-        }
-        add(&shared.counters.journal_rounds, 1);
-        debug_assert!(shared.journal.rounds.wait(number).is_ok());
-    }
-    shared.journal.rounds.end();
-    if shared.poison.is_set() {
-        refuse_everyone(shared);
-    }
 }
 
 /// Callbacks that a failed round had taken.
@@ -97,7 +60,7 @@ fn refuse(shared: &Shared, taken: Vec<(Arc<Stream>, Taken)>) {
 }
 
 /// Appends that were staged for rounds that never come. Later ones see the poison under the stream's lock.
-fn refuse_everyone(shared: &Shared) {
+pub(super) fn refuse_everyone(shared: &Shared) {
     for stream in shared.streams.everything() {
         let (callbacks, pending) = {
             let mut staged = stream.staged.lock();
@@ -121,9 +84,42 @@ fn refuse_everyone(shared: &Shared) {
     }
 }
 
-impl Writer<'_> {
+impl Writer {
+    /// `next_commit` is the number that the first commit gets.
+    pub fn new(next_commit: u64) -> Writer {
+        Writer {
+            file: None,
+            offset: 0,
+            salt: Salt(0),
+            seed: Seed::new(Salt(0)),
+            number: next_commit,
+            prev_crc: 0,
+            commit: Vec::new(),
+            frames: 0,
+        }
+    }
+
+    /// Runs a round. Its failure poisons the store and ends the rounds.
+    pub fn run(&mut self, shared: &Shared, round: Round) {
+        let mut taken = Vec::with_capacity(round.streams.len());
+        let Err(end) = self.round(shared, round, &mut taken) else {
+            add(&shared.counters.journal_rounds, 1);
+            return;
+        };
+        match end {
+            End::Failed(error) => shared.poison_by(&error),
+            End::Interrupted => shared.journal.interrupt(),
+        }
+        refuse(shared, taken);
+    }
+
     /// One group commit.
-    fn round(&mut self, round: Round, taken: &mut Vec<(Arc<Stream>, Taken)>) -> Result<(), End> {
+    fn round(
+        &mut self,
+        shared: &Shared,
+        round: Round,
+        taken: &mut Vec<(Arc<Stream>, Taken)>,
+    ) -> Result<(), End> {
         let Round {
             number,
             streams,
@@ -131,12 +127,15 @@ impl Writer<'_> {
             positions,
         } = round;
         self.begin();
-        let direct_above = DIRECT_ABOVE_BYTES.min(self.commit_limit() as u64 / 4);
+        let direct_above = DIRECT_ABOVE_BYTES.min(self.commit_limit(shared) as u64 / 4);
         for frame in manifests {
-            self.put_manifest(frame)?;
+            self.put_manifest(shared, frame)?;
         }
         if let Some(positions) = positions {
-            self.make_room(positions.len() * journal::POSITION_BYTES + FRAME_HEADER_BYTES)?;
+            self.make_room(
+                shared,
+                positions.len() * journal::POSITION_BYTES + FRAME_HEADER_BYTES,
+            )?;
             put_positions(
                 &mut self.commit,
                 &FrameHeader::CheckpointPositions,
@@ -145,65 +144,18 @@ impl Writer<'_> {
             self.frames += 1;
         }
         for stream in streams {
-            self.make_room(direct_above as usize + 4 * FRAME_HEADER_BYTES)?;
-            let part = stream.take_for_round(self.shared, &mut self.commit, direct_above);
+            self.make_room(shared, direct_above as usize + 4 * FRAME_HEADER_BYTES)?;
+            let part = stream.take_for_round(shared, &mut self.commit, direct_above);
             self.frames += part.frames;
             taken.push((stream, part));
         }
-        self.emit()?;
-        self.direct(taken)?;
-        self.publish(number, taken)
+        self.emit(shared)?;
+        direct(shared, taken)?;
+        publish(shared, number, taken)
     }
 
-    /// Segments that the journal does not carry are written and synced before anything of the round is published.
-    fn direct(&self, taken: &[(Arc<Stream>, Taken)]) -> Result<(), End> {
-        let direct: Vec<&Arc<Stream>> = taken
-            .iter()
-            .filter(|(_, part)| part.is_direct)
-            .map(|(stream, _)| stream)
-            .collect();
-        let one = |stream: &Arc<Stream>| -> Result<(), WriteError> {
-            stream.write_out(self.shared, true)?;
-            stream.sync_segments()
-        };
-        if let [stream] = direct[..] {
-            return one(stream).map_err(End::Failed);
-        }
-        std::thread::scope(|scope| {
-            let share = direct.len().div_ceil(DIRECT_THREADS).max(1);
-            let workers: Vec<_> = direct
-                .chunks(share)
-                .map(|part| scope.spawn(move || part.iter().try_for_each(|stream| one(stream))))
-                .collect();
-            let mut result = Ok(());
-            for worker in workers {
-                match worker.join() {
-                    Ok(theirs) => result = result.and(theirs),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            result.map_err(End::Failed)
-        })
-    }
-
-    fn publish(&self, number: u64, taken: &mut Vec<(Arc<Stream>, Taken)>) -> Result<(), End> {
-        let Some(_publishing) = self.shared.poison.publish() else {
-            return Err(End::Interrupted);
-        };
-        for (stream, part) in taken.iter() {
-            stream.publish_durable(part.durable);
-        }
-        self.shared.journal.rounds.finish(number);
-        for (_, part) in taken.drain(..) {
-            for (callback, appended) in part.callbacks {
-                callback(Ok(appended));
-            }
-        }
-        Ok(())
-    }
-
-    fn commit_limit(&self) -> usize {
-        COMMIT_LIMIT_BYTES.min(self.shared.journal.files.file_bytes as usize / 2)
+    fn commit_limit(&self, shared: &Shared) -> usize {
+        COMMIT_LIMIT_BYTES.min(shared.journal.files.file_bytes as usize / 2)
     }
 
     fn begin(&mut self) {
@@ -213,22 +165,22 @@ impl Writer<'_> {
     }
 
     /// Emits what there is when `more` would make the commit too long.
-    fn make_room(&mut self, more: usize) -> Result<(), End> {
-        if self.frames > 0 && self.commit.len() + more > self.commit_limit() {
-            self.emit()?;
+    fn make_room(&mut self, shared: &Shared, more: usize) -> Result<(), End> {
+        if self.frames > 0 && self.commit.len() + more > self.commit_limit(shared) {
+            self.emit(shared)?;
             self.begin();
         }
         Ok(())
     }
 
-    fn put_manifest(&mut self, frame: ManifestFrame) -> Result<(), End> {
+    fn put_manifest(&mut self, shared: &Shared, frame: ManifestFrame) -> Result<(), End> {
         let ManifestFrame {
             stream,
             chunk,
             position,
             bytes,
         } = frame;
-        self.make_room(bytes.len() + FRAME_HEADER_BYTES)?;
+        self.make_room(shared, bytes.len() + FRAME_HEADER_BYTES)?;
         journal::encode_frame(
             &mut self.commit,
             &FrameHeader::Manifest {
@@ -243,17 +195,17 @@ impl Writer<'_> {
     }
 
     /// Writes and syncs the commit.
-    fn emit(&mut self) -> Result<(), End> {
+    fn emit(&mut self, shared: &Shared) -> Result<(), End> {
         if self.frames == 0 {
             return Ok(());
         }
         let needed = padded_bytes(self.commit.len()) as u64;
         let has_room =
-            self.file.is_some() && self.offset + needed <= self.shared.journal.files.file_bytes;
+            self.file.is_some() && self.offset + needed <= shared.journal.files.file_bytes;
         let head = if has_room {
             None
         } else {
-            Some(self.next_file()?)
+            Some(self.next_file(shared)?)
         };
         let Some(file) = self.file.clone() else {
             return Err(End::Interrupted);
@@ -262,7 +214,7 @@ impl Writer<'_> {
             file_number: file.number,
             number: self.number,
             frame_count: self.frames,
-            written_unix_nanos: self.shared.clock.unix_nanos(),
+            written_unix_nanos: shared.clock.unix_nanos(),
             prev_crc: self.prev_crc,
         };
         self.prev_crc = journal::seal_commit(&mut self.commit, &fields, self.salt, self.seed);
@@ -292,16 +244,15 @@ impl Writer<'_> {
             })
         })?;
         self.offset += self.commit.len() as u64;
-        add(&self.shared.counters.journal_bytes, bytes);
-        self.shared
+        add(&shared.counters.journal_bytes, bytes);
+        shared
             .checkpoint
-            .note_journaled(bytes, self.shared.config.load().checkpoint.journal_bytes);
+            .note_journaled(bytes, shared.config.load().checkpoint.journal_bytes);
         Ok(())
     }
 
     /// Takes the next file into use and puts the checkpoint's table in front of the commit. Answers the file's header block.
-    fn next_file(&mut self) -> Result<Vec<u8>, End> {
-        let shared = self.shared;
+    fn next_file(&mut self, shared: &Shared) -> Result<Vec<u8>, End> {
         let files = &shared.journal.files;
         let mut file = files
             .take(|| {
@@ -343,6 +294,57 @@ impl Writer<'_> {
         debug_assert_eq!(block.len(), BLOCK_BYTES);
         Ok(block)
     }
+}
+
+/// Segments that the journal does not carry are written and synced before anything of the round is published.
+fn direct(shared: &Shared, taken: &[(Arc<Stream>, Taken)]) -> Result<(), End> {
+    let direct: Vec<&Arc<Stream>> = taken
+        .iter()
+        .filter(|(_, part)| part.is_direct)
+        .map(|(stream, _)| stream)
+        .collect();
+    let one = |stream: &Arc<Stream>| -> Result<(), WriteError> {
+        stream.write_out(shared, true)?;
+        stream.sync_segments()
+    };
+    match direct[..] {
+        [] => return Ok(()),
+        [stream] => return one(stream).map_err(End::Failed),
+        _ => {}
+    }
+    std::thread::scope(|scope| {
+        let share = direct.len().div_ceil(DIRECT_THREADS).max(1);
+        let workers: Vec<_> = direct
+            .chunks(share)
+            .map(|part| scope.spawn(move || part.iter().try_for_each(|stream| one(stream))))
+            .collect();
+        let mut result = Ok(());
+        for worker in workers {
+            match worker.join() {
+                Ok(theirs) => result = result.and(theirs),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        result.map_err(End::Failed)
+    })
+}
+
+fn publish(shared: &Shared, number: u64, taken: &mut Vec<(Arc<Stream>, Taken)>) -> Result<(), End> {
+    let Some(_publishing) = shared.poison.publish() else {
+        return Err(End::Interrupted);
+    };
+    for (stream, part) in taken.iter() {
+        stream.publish_durable(part.durable);
+    }
+    let width = taken.iter().map(|(_, part)| part.width).sum();
+    shared.journal.note_width(width);
+    shared.journal.rounds.finish(number);
+    for (_, part) in taken.drain(..) {
+        for (callback, appended) in part.callbacks {
+            callback(Ok(appended));
+        }
+    }
+    Ok(())
 }
 
 fn put_positions(commit: &mut Vec<u8>, header: &FrameHeader, positions: &[Position]) {

@@ -226,7 +226,7 @@ impl ManifestLog {
     ) -> Result<(), StoreError> {
         self.roll_if_long(shared, stream)?;
         let round = self.stage(shared, stream, segment_id, events);
-        match shared.journal.rounds.wait(round) {
+        match shared.journal.wait(round) {
             Ok(()) => Ok(()),
             Err(_) => Err(StoreError::Poisoned {
                 message: shared.poison.reason(),

@@ -155,7 +155,7 @@ fn write_all_of(
         }
         // A round is going to take some of it; after that it may leave memory.
         let round = stream.staged.lock().round;
-        if round != 0 && shared.journal.rounds.wait(round).is_err() {
+        if round != 0 && shared.journal.wait(round).is_err() {
             return Ok(false);
         }
         if shared.poison.is_set() {

@@ -10,6 +10,7 @@ use parking_lot::MutexGuard;
 use super::producers::Verdict;
 use super::{Barred, Entry, Staged, Stream};
 use crate::admit::Refusal;
+use crate::config::Config;
 use crate::engine::shared::Shared;
 use crate::error::{AppendError, WouldBlockKind};
 use crate::metrics::add;
@@ -32,7 +33,7 @@ pub(crate) enum Outcome {
     /// Acknowledged when this round is done. The callback, where there was one, is with the stream.
     Round(u64, Appended),
     /// The stream has no segment, or a full one whose successor is late: the request waits with the stream, see `wait_for_segment`.
-    NeedsSegment(AppendRequest, Option<AppendCallback>),
+    NeedsSegment(Option<AppendCallback>),
 }
 
 /// A refusal gives the callback back.
@@ -54,10 +55,11 @@ impl Stream {
         self: &Arc<Self>,
         shared: &Shared,
         staged: &mut MutexGuard<'_, Staged>,
-        request: AppendRequest,
+        request: &AppendRequest,
         body: &BodySummary,
         callback: Option<AppendCallback>,
     ) -> Result<Outcome, Refused> {
+        let config = shared.config.load();
         let admission = shared.space.admission();
         if let Some(reason) = &*admission {
             return Err((
@@ -106,7 +108,7 @@ impl Stream {
         if let Some(Refusal::Quota {
             total_bytes,
             quota_bytes,
-        }) = shared.space.over_quota()
+        }) = shared.space.over_quota(&config)
         {
             return Err((self.at_quota(total_bytes, quota_bytes), callback));
         }
@@ -115,14 +117,15 @@ impl Stream {
             (staged.tail, staged.open_offset) = (0, 0);
         }
         let Some(active) = staged.active.clone() else {
-            return Ok(Outcome::NeedsSegment(request, callback));
+            return Ok(Outcome::NeedsSegment(callback));
         };
-        let active = match self.segment_for(shared, staged, active, body.batch_bytes() as u64) {
-            Ok(Some(active)) => active,
-            Ok(None) => return Ok(Outcome::NeedsSegment(request, callback)),
-            Err(error) => return Err((error, callback)),
-        };
-        let first_sequence = self.put(shared, staged, &active, &request, body);
+        let active =
+            match self.segment_for(shared, staged, active, body.batch_bytes() as u64, &config) {
+                Ok(Some(active)) => active,
+                Ok(None) => return Ok(Outcome::NeedsSegment(callback)),
+                Err(error) => return Err((error, callback)),
+            };
+        let first_sequence = self.put(shared, staged, &active, request, body);
         let appended = Appended {
             first_sequence,
             count: body.count,
@@ -215,8 +218,9 @@ impl Stream {
         staged: &mut Staged,
         active: Arc<ActiveSegment>,
         batch_bytes: u64,
+        config: &Config,
     ) -> Result<Option<Arc<ActiveSegment>>, AppendError> {
-        let target_bytes = shared.config.load().segment.target_bytes;
+        let target_bytes = config.segment.target_bytes;
         let mut active = active;
         let end = staged.tail.max(BLOCK_BYTES as u64) + batch_bytes;
         if end > target_bytes && staged.tail > 0 {
@@ -422,11 +426,19 @@ impl Stream {
         if durability == Durability::Buffered || is_durable_already {
             return Outcome::Done(appended, callback);
         }
-        let round = self.enlist(shared, staged);
-        if let Some(callback) = callback {
-            staged.callbacks.push((callback, appended));
+        match callback {
+            Some(callback) => {
+                staged.callbacks.push((callback, appended));
+                Outcome::Round(self.enlist(shared, staged), appended)
+            }
+            None => {
+                staged.blocked += 1;
+                if staged.round == 0 {
+                    staged.round = shared.journal.enlist_and_lead(self);
+                }
+                Outcome::Round(staged.round, appended)
+            }
         }
-        Outcome::Round(round, appended)
     }
 
     /// The round that makes durable what is staged now.

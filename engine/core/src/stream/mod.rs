@@ -127,6 +127,8 @@ pub(crate) struct Staged {
     /// The round that is going to take what is staged; 0 = none.
     pub round: u64,
     pub callbacks: Vec<(AppendCallback, Appended)>,
+    /// Callers without a callback that wait for that round.
+    pub blocked: usize,
     pub producers: Producers,
     /// On the checkpoint's list.
     pub is_dirty: bool,
@@ -182,6 +184,7 @@ impl Staged {
             covered_sequence: next_sequence,
             round: 0,
             callbacks: Vec::new(),
+            blocked: 0,
             producers,
             is_dirty: false,
             is_queued: false,

@@ -27,6 +27,8 @@ pub(crate) struct Taken {
     /// Count of records that are durable when the round is done.
     pub durable: u64,
     pub callbacks: Vec<(AppendCallback, Appended)>,
+    /// Callers that wait for the round, those of `callbacks` included.
+    pub width: usize,
     /// The bytes are too many for the journal, or have left memory: they are written and synced in their segment.
     pub is_direct: bool,
     pub frames: u32,
@@ -44,10 +46,12 @@ impl Stream {
         let staged = &mut *guard;
         staged.round = 0;
         let callbacks = std::mem::take(&mut staged.callbacks);
+        let width = callbacks.len() + std::mem::take(&mut staged.blocked);
         let uncovered = staged.uncovered();
         let mut taken = Taken {
             durable: staged.next_sequence,
             callbacks,
+            width,
             is_direct: false,
             frames: 0,
         };
