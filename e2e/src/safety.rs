@@ -1,8 +1,9 @@
 //! The online observer of the safety invariant: the operator removes a serving pod only with an unexpired drain token, and only
 //! while every other pod of the cluster serves.
 //!
-//! It watches pods and clusters beside the operator and learns from the audit log who removed what, so that nothing the operator
-//! says about itself can excuse it. `judge` is pure.
+//! It watches pods and clusters beside the operator, learns from the audit log who removed what, and reads in the engines' logs which
+//! tokens they gave and that everything was uploaded then, so that nothing the operator says about itself can excuse it. `judge` is
+//! pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -10,11 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use aof2_crds::Aof2Cluster;
-use futures::StreamExt;
+use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
+use kube::api::LogParams;
 use kube::runtime::watcher::{self, Event};
+use serde::Deserialize;
 use tokio::task::JoinSet;
 
 use crate::audit::AuditLog;
@@ -53,6 +56,15 @@ pub struct Token {
     pub seen_at: Timestamp,
 }
 
+/// What an engine wrote into its log when it was drained. Counts of records over all its streams.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Drained {
+    pub uid: String,
+    pub token: String,
+    pub acked: u64,
+    pub sealed_uploaded: u64,
+}
+
 /// A pod that the operator took away, from the audit log.
 #[derive(Clone, Debug)]
 pub struct Removal {
@@ -69,7 +81,12 @@ pub struct Report {
 }
 
 /// Each removal that was not allowed, as a sentence.
-pub fn judge(removals: &[Removal], lives: &[Life], tokens: &[Token]) -> Vec<String> {
+pub fn judge(
+    removals: &[Removal],
+    lives: &[Life],
+    tokens: &[Token],
+    drained: &[Drained],
+) -> Vec<String> {
     let mut violations = Vec::new();
     for Removal { pod, at } in removals {
         let Some(life) = latest(lives, pod, *at) else {
@@ -81,20 +98,19 @@ pub fn judge(removals: &[Removal], lives: &[Life], tokens: &[Token]) -> Vec<Stri
         if !life.served_at(*at) {
             continue; // an engine that does not run needs no seal: its volume stays
         }
-        let mut own = tokens
+        let last = tokens
             .iter()
             .filter(|token| token.uid == life.uid && token.seen_at <= *at + WATCH_LAG)
-            .peekable();
-        if own.peek().is_none() {
-            violations.push(format!(
-                "{pod} (uid {}) served and was removed at {at} without a drain token",
-                life.uid
-            ));
-        } else if let Some(last) = own.map(|token| token.expires_at).max()
-            && last <= *at
-        {
-            violations.push(format!("{pod} (uid {}) served and was removed at {at}, after its drain token expired at {last}", life.uid));
-        }
+            .max_by_key(|token| token.expires_at);
+        let removed = format!("{pod} (uid {}) served and was removed at {at}", life.uid);
+        violations.extend(match last {
+            None => Some(format!("{removed} without a drain token")),
+            Some(last) if last.expires_at <= *at => Some(format!(
+                "{removed}, after its drain token expired at {}",
+                last.expires_at
+            )),
+            Some(last) => doubt(last, drained).map(|doubt| format!("{removed}, {doubt}")),
+        });
         let others: BTreeSet<&str> = lives
             .iter()
             .filter(|other| other.cluster == life.cluster && other.pod != *pod)
@@ -109,6 +125,24 @@ pub fn judge(removals: &[Removal], lives: &[Life], tokens: &[Token]) -> Vec<Stri
         }
     }
     violations
+}
+
+/// Why the engine's word does not bear out the token.
+fn doubt(token: &Token, drained: &[Drained]) -> Option<String> {
+    let Token { uid, token, .. } = token;
+    let said = drained
+        .iter()
+        .find(|drained| drained.uid == *uid && drained.token == *token);
+    match said {
+        None => Some(format!(
+            "and its engine never said that it was drained under {token}"
+        )),
+        Some(said) if said.sealed_uploaded < said.acked => Some(format!(
+            "when {} of {} acknowledged records were uploaded",
+            said.sealed_uploaded, said.acked
+        )),
+        Some(_) => None,
+    }
 }
 
 fn most_down_at_once(lives: &[Life]) -> usize {
@@ -150,6 +184,7 @@ fn latest<'a>(lives: &'a [Life], pod: &str, at: Timestamp) -> Option<&'a Life> {
 struct Record {
     lives: BTreeMap<String, Life>,
     tokens: BTreeSet<Token>,
+    drained: BTreeSet<Drained>,
 }
 
 /// Watches until it is asked for its report.
@@ -220,7 +255,8 @@ impl Observer {
         let record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
         let lives: Vec<Life> = record.lives.values().cloned().collect();
         let tokens: Vec<Token> = record.tokens.iter().cloned().collect();
-        let violations = judge(&removals, &lives, &tokens);
+        let drained: Vec<Drained> = record.drained.iter().cloned().collect();
+        let violations = judge(&removals, &lives, &tokens, &drained);
         Ok(Report {
             removals,
             violations,
@@ -230,19 +266,65 @@ impl Observer {
 
 async fn watch_pods(pods: Api<Pod>, record: Arc<Mutex<Record>>) {
     let config = watcher::Config::default().labels("aof2.dev/cluster");
-    let mut events = pin!(watcher::watcher(pods, config));
+    let mut events = pin!(watcher::watcher(pods.clone(), config));
+    let mut logs = JoinSet::new();
+    let mut read = BTreeSet::new();
     while let Some(event) = events.next().await {
         let now = Timestamp::now();
-        let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
         // Errors are retried by the watcher itself.
-        match event {
-            Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
-                record.see(&pod, now, pods::serves(&pod))
-            }
-            Ok(Event::Delete(pod)) => record.see(&pod, now, false),
-            Ok(Event::Init | Event::InitDone) | Err(_) => {}
+        let (pod, is_there) = match event {
+            Ok(Event::Apply(pod) | Event::InitApply(pod)) => (pod, true),
+            Ok(Event::Delete(pod)) => (pod, false),
+            Ok(Event::Init | Event::InitDone) | Err(_) => continue,
+        };
+        let serves = is_there && pods::serves(&pod);
+        record
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .see(&pod, now, serves);
+        // Each container has a log of its own.
+        let container = pods::engine(&pod).and_then(|engine| engine.container_id.clone());
+        if serves && container.is_some_and(|container| read.insert(container)) {
+            logs.spawn(read_log(pods.clone(), pod, Arc::clone(&record)));
         }
     }
+}
+
+/// Until the engine ends. A log that breaks off leaves a removal unexplained, which is then reported.
+async fn read_log(pods: Api<Pod>, pod: Pod, record: Arc<Mutex<Record>>) {
+    let params = LogParams {
+        container: Some(pods::ENGINE_CONTAINER.to_owned()),
+        follow: true,
+        ..LogParams::default()
+    };
+    let Ok(log) = pods.log_stream(&pods::name(&pod), &params).await else {
+        return;
+    };
+    let mut lines = log.lines();
+    while let Ok(Some(line)) = lines.try_next().await {
+        if let Some(drained) = drained(&pods::uid(&pod), &line) {
+            let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+            record.drained.insert(drained);
+        }
+    }
+}
+
+/// From a line of an engine's log.
+fn drained(uid: &str, line: &str) -> Option<Drained> {
+    #[derive(Deserialize)]
+    struct Line {
+        message: String,
+        token: String,
+        acked: u64,
+        sealed_uploaded: u64,
+    }
+    let line: Line = serde_json::from_str(line).ok()?;
+    (line.message == "drain").then(|| Drained {
+        uid: uid.to_owned(),
+        token: line.token,
+        acked: line.acked,
+        sealed_uploaded: line.sealed_uploaded,
+    })
 }
 
 async fn watch_clusters(clusters: Api<Aof2Cluster>, record: Arc<Mutex<Record>>) {
@@ -330,6 +412,44 @@ mod tests {
         }
     }
 
+    fn drained(uid: &str, acked: u64, sealed_uploaded: u64) -> Drained {
+        Drained {
+            uid: uid.into(),
+            token: "t".into(),
+            acked,
+            sealed_uploaded,
+        }
+    }
+
+    #[test]
+    fn a_token_counts_when_the_engine_gave_it_with_everything_uploaded() {
+        let lives = [life("orders-2", "u2", &[(1, true)])];
+        let judged = |drained: &[Drained]| {
+            judge(
+                &[removal("orders-2", 10)],
+                &lives,
+                &[token("u2", 9, 60)],
+                drained,
+            )
+        };
+        assert!(judged(&[drained("u2", 7, 7)]).is_empty());
+        let found = judged(&[drained("another", 7, 7)]);
+        assert!(
+            found.len() == 1 && found[0].contains("never said"),
+            "{found:?}"
+        );
+        let found = judged(&[drained("u2", 7, 6)]);
+        assert!(found.len() == 1 && found[0].contains("6 of 7"), "{found:?}");
+    }
+
+    #[test]
+    fn the_word_of_an_engine_is_read_from_its_log() {
+        let line = r#"{"timestamp":"2026-11-27T12:00:00Z","level":"INFO","message":"drain","from":"Closing","to":"Drained","token":"t","streams":2,"acked":7,"sealed":7,"sealed_uploaded":7,"target":"aof2_core::drain::driver"}"#;
+        assert_eq!(super::drained("u2", line), Some(drained("u2", 7, 7)));
+        let closing = r#"{"message":"drain","from":"Uploading","to":"Closing","reason":"None"}"#;
+        assert_eq!(super::drained("u2", closing), None);
+    }
+
     #[test]
     fn a_serving_pod_may_go_with_an_unexpired_token() {
         let lives = [
@@ -337,7 +457,12 @@ mod tests {
             life("orders-1", "u1", &[(1, true)]),
         ];
         assert_eq!(
-            judge(&[removal("orders-2", 10)], &lives, &[token("u2", 9, 60)]),
+            judge(
+                &[removal("orders-2", 10)],
+                &lives,
+                &[token("u2", 9, 60)],
+                &[drained("u2", 7, 7)]
+            ),
             Vec::<String>::new()
         );
     }
@@ -349,6 +474,7 @@ mod tests {
             &[removal("orders-2", 10)],
             &lives,
             &[token("another", 9, 60)],
+            &[],
         );
         assert!(
             found.len() == 1 && found[0].contains("without a drain token"),
@@ -360,7 +486,13 @@ mod tests {
     fn a_token_that_came_after_the_removal_does_not_count() {
         let lives = [life("orders-2", "u2", &[(1, true)])];
         assert_eq!(
-            judge(&[removal("orders-2", 10)], &lives, &[token("u2", 20, 60)]).len(),
+            judge(
+                &[removal("orders-2", 10)],
+                &lives,
+                &[token("u2", 20, 60)],
+                &[drained("u2", 7, 7)]
+            )
+            .len(),
             1
         );
     }
@@ -368,7 +500,12 @@ mod tests {
     #[test]
     fn an_expired_token_is_a_violation() {
         let lives = [life("orders-2", "u2", &[(1, true)])];
-        let found = judge(&[removal("orders-2", 70)], &lives, &[token("u2", 9, 60)]);
+        let found = judge(
+            &[removal("orders-2", 70)],
+            &lives,
+            &[token("u2", 9, 60)],
+            &[drained("u2", 7, 7)],
+        );
         assert!(
             found.len() == 1 && found[0].contains("expired"),
             "{found:?}"
@@ -378,7 +515,7 @@ mod tests {
     #[test]
     fn a_pod_that_does_not_serve_needs_no_token() {
         let lives = [life("orders-2", "u2", &[(1, true), (5, false)])];
-        assert!(judge(&[removal("orders-2", 10)], &lives, &[]).is_empty());
+        assert!(judge(&[removal("orders-2", 10)], &lives, &[], &[]).is_empty());
     }
 
     #[test]
@@ -387,7 +524,12 @@ mod tests {
             life("orders-2", "u2", &[(1, true)]),
             life("orders-1", "u1", &[(1, true), (8, false)]),
         ];
-        let found = judge(&[removal("orders-2", 10)], &lives, &[token("u2", 9, 60)]);
+        let found = judge(
+            &[removal("orders-2", 10)],
+            &lives,
+            &[token("u2", 9, 60)],
+            &[drained("u2", 7, 7)],
+        );
         assert!(
             found.len() == 1 && found[0].contains("orders-1 did not serve"),
             "{found:?}"
@@ -416,10 +558,15 @@ mod tests {
             life("orders-2", "old", &[(1, true), (11, false)]),
             successor,
         ];
-        assert!(judge(&[removal("orders-2", 10)], &lives, &[token("old", 9, 60)]).is_empty());
-        assert_eq!(
-            judge(&[removal("orders-2", 20)], &lives, &[token("old", 9, 60)]).len(),
-            1
-        );
+        let judged = |at| {
+            judge(
+                &[removal("orders-2", at)],
+                &lives,
+                &[token("old", 9, 60)],
+                &[drained("old", 7, 7)],
+            )
+        };
+        assert!(judged(10).is_empty());
+        assert_eq!(judged(20).len(), 1);
     }
 }

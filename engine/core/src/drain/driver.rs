@@ -192,7 +192,7 @@ impl Shared {
         let before = inner.state.clone();
         let (state, actions) = change(before.clone(), &facts);
         if std::mem::discriminant(&before) != std::mem::discriminant(&state) {
-            tracing::info!(from = ?phase_of(&before), to = ?phase_of(&state), reason = ?reason_of(&state), "drain");
+            tell(&before, &state, watermarks);
         }
         inner.expiry = match (&state, inner.expiry) {
             (State::Drained { expires_at, .. }, Some((known, told))) if known == *expires_at => {
@@ -275,6 +275,27 @@ impl Shared {
             .unix_nanos()
             .saturating_add(i64::try_from(left.as_nanos()).unwrap_or(i64::MAX))
     }
+}
+
+/// What the log keeps of a drain: where logs are gathered it outlives the pod. Counts of records, summed over the streams; under a
+/// token all are sealed, and uploaded where there is a Tier 2.
+fn tell(before: &State, state: &State, watermarks: &[Watermark]) {
+    let (from, to) = (phase_of(before), phase_of(state));
+    let State::Drained { token, .. } = state else {
+        tracing::info!(?from, ?to, reason = ?reason_of(state), "drain");
+        return;
+    };
+    let sum = |count: fn(&Watermark) -> u64| watermarks.iter().map(count).sum::<u64>();
+    tracing::info!(
+        ?from,
+        ?to,
+        token,
+        streams = watermarks.len(),
+        acked = sum(|stream| stream.acked),
+        sealed = sum(|stream| stream.sealed),
+        sealed_uploaded = sum(|stream| stream.sealed_uploaded),
+        "drain"
+    );
 }
 
 fn phase_of(state: &State) -> DrainPhase {
