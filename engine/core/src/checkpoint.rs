@@ -93,7 +93,9 @@ impl Checkpoint {
             synced_bytes,
         } = position;
         let mut table = self.table.lock();
-        table.insert((stream, file, file_id), synced_bytes);
+        // A damaged file does not reach as far as it was synced once, and that must not be forgotten.
+        let known = table.entry((stream, file, file_id)).or_default();
+        *known = (*known).max(synced_bytes);
         // Every snapshot closes a chunk. What lies behind the chunk before this one is vouched for by the chain alone.
         if file == FileKind::ManifestChunk {
             let old = (stream, file, 0)..(stream, file, file_id.saturating_sub(1));

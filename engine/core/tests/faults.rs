@@ -312,6 +312,63 @@ fn a_flipped_bit_that_the_journal_still_holds_is_healed() {
     assert_eq!(read_all(&store, "s").len(), 50);
 }
 
+/// What `open` has to say of the stream `s` when the journal that knew of it has been written over by others, once and again.
+fn is_damaged_for_good(break_it: impl FnOnce(&std::path::Path), why: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path();
+    {
+        let store = open(data);
+        for index in 0..50u64 {
+            durable(&store, "s", &[index as u8; 500]).unwrap();
+        }
+        use_every_journal_file(&store);
+    }
+    let segments = data.join("streams/s/segments");
+    let mut files = std::fs::read_dir(&segments).unwrap();
+    let path = files.next().unwrap().unwrap().path();
+    assert!(files.next().is_none(), "one segment");
+    break_it(&path);
+    for _ in 0..3 {
+        let store = open(data);
+        let info = store.describe("s").unwrap();
+        let damage = info.damage.expect("it stays damaged");
+        assert!(damage.contains(why), "{damage}");
+        match durable(&store, "s", b"more") {
+            Err(AppendError::Damaged { .. }) => {}
+            other => panic!("a sequence is given twice: {other:?}"),
+        }
+        use_every_journal_file(&store);
+    }
+}
+
+/// Four times the journal, of a stream that nobody asks about.
+fn use_every_journal_file(store: &aof2_core::Store) {
+    for _ in 0..480 {
+        durable(store, "other", &[7; 100 << 10]).unwrap();
+    }
+}
+
+#[test]
+fn a_lost_end_of_a_segment_is_not_forgotten_with_the_journal_that_knew_of_it() {
+    use std::os::unix::fs::FileExt;
+
+    // The last record: nothing stands behind it that could vouch for it.
+    let flip = |path: &std::path::Path| {
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        let last = 4096 + 49 * (500 + 76) + 100;
+        file.write_all_at(&[0xFF], last).unwrap();
+    };
+    is_damaged_for_good(flip, "was durable");
+}
+
+#[test]
+fn a_lost_segment_is_damage_and_not_forgotten() {
+    is_damaged_for_good(
+        |path| std::fs::remove_file(path).unwrap(),
+        "segment 1 is missing",
+    );
+}
+
 #[test]
 fn a_newer_format_is_refused() {
     let directory = tempfile::tempdir().unwrap();

@@ -170,6 +170,7 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
         closed_chunks,
         chunk_substance,
         chunks_must_reach,
+        segments_must_reach,
         sealed,
         unsealed,
         next_sequence,
@@ -181,11 +182,17 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
         touched: _,
     } = recovered;
     // The journal that said so is written over, and a stream that rests joins no checkpoint.
-    for (chunk, synced_bytes) in chunks_must_reach {
+    let chunks = chunks_must_reach
+        .into_iter()
+        .map(|known| (FileKind::ManifestChunk, known));
+    let segments = segments_must_reach
+        .into_iter()
+        .map(|known| (FileKind::Segment, known));
+    for (file, (file_id, synced_bytes)) in chunks.chain(segments) {
         shared.checkpoint.note_synced(Position {
             stream: identity.number,
-            file: FileKind::ManifestChunk,
-            file_id: chunk,
+            file,
+            file_id,
             synced_bytes,
         });
     }

@@ -177,6 +177,7 @@ fn apply_frames(image: &Image, streams: &mut BTreeMap<StreamNumber, Found>) -> i
                 continue;
             };
             let Some(segment) = stream.unsealed.get_mut(&frame.segment_id) else {
+                stream.note_absent(frame.segment_id, frame.position + frame.length as u64);
                 continue;
             };
             if bytes.is_empty() {

@@ -36,6 +36,8 @@ pub(crate) struct Found {
     sealed: Vec<SealedInfo>,
     missing: Vec<u64>,
     pub unsealed: BTreeMap<u64, FoundSegment>,
+    /// Segments without a file, sealed ones among them: how far the journal knows them to be durable.
+    absent: BTreeMap<u64, u64>,
     sealed_bytes: u64,
     highest_segment_id: u64,
     touched: Vec<Arc<dyn DiskFile>>,
@@ -81,6 +83,8 @@ pub(crate) struct RecoveredStream {
     pub chunk_substance: u64,
     /// Number and bytes of the chunks that have to verify that far when this volume is opened again.
     pub chunks_must_reach: Vec<(u64, u64)>,
+    /// The same of segments that are not sealed. A stream that is damaged stays so until somebody repairs it.
+    pub segments_must_reach: Vec<(u64, u64)>,
     pub sealed: Vec<Sealed>,
     pub unsealed: Vec<RecoveredSegment>,
     pub next_sequence: u64,
@@ -133,6 +137,7 @@ impl Found {
             sealed: Vec::new(),
             missing: Vec::new(),
             unsealed: BTreeMap::new(),
+            absent: BTreeMap::new(),
             sealed_bytes: 0,
             highest_segment_id: 0,
             touched: Vec::new(),
@@ -271,7 +276,20 @@ impl Found {
         }
         self.sealed.sort_by_key(|info| info.base_sequence);
         self.missing = sealed.into_keys().collect();
+        let number = self.identity.number;
+        let all = (number, FileKind::Segment, 0)..=(number, FileKind::Segment, u64::MAX);
+        for ((_, _, id), synced_bytes) in image.positions.range(all) {
+            if !self.unsealed.contains_key(id) {
+                self.note_absent(*id, *synced_bytes);
+            }
+        }
         Ok(())
+    }
+
+    /// The journal holds bytes of a segment that is sealed, or whose file is gone.
+    pub fn note_absent(&mut self, segment_id: u64, reach: u64) {
+        let known = self.absent.entry(segment_id).or_default();
+        *known = (*known).max(reach);
     }
 
     /// After the journal's frames are in the files.
@@ -288,6 +306,7 @@ impl Found {
             sealed,
             missing,
             unsealed,
+            absent,
             sealed_bytes,
             highest_segment_id,
             touched,
@@ -320,6 +339,7 @@ impl Found {
             durable_upto: 0,
             damage: manifest_damage,
             recovered: Vec::new(),
+            must_reach: Vec::new(),
             touched,
             allocated_bytes: sealed_bytes,
             replay,
@@ -327,6 +347,15 @@ impl Found {
         if let Some(id) = missing.first() {
             walk.damage
                 .get_or_insert_with(|| format!("sealed segment {id} is missing"));
+        }
+        for (id, reach) in absent {
+            let is_sealed = state
+                .segments
+                .get(&id)
+                .is_some_and(|ledger| ledger.sealed.is_some());
+            if reach > 0 && !is_sealed {
+                walk.absent(id, reach);
+            }
         }
         if let Some(last) = sealed.last() {
             walk.chain_after(last)?;
@@ -346,6 +375,7 @@ impl Found {
             producers,
             damage,
             recovered,
+            must_reach: segments_must_reach,
             touched,
             allocated_bytes,
             ..
@@ -380,6 +410,7 @@ impl Found {
             closed_chunks,
             chunk_substance,
             chunks_must_reach,
+            segments_must_reach,
             sealed,
             unsealed: recovered,
             next_sequence,

@@ -35,6 +35,8 @@ pub(super) struct Walk<'a> {
     pub durable_upto: u64,
     pub damage: Option<String>,
     pub recovered: Vec<RecoveredSegment>,
+    /// Segments and how far they have to verify when this volume is opened again: the journal that said so is written over.
+    pub must_reach: Vec<(u64, u64)>,
     pub touched: Vec<Arc<dyn DiskFile>>,
     pub allocated_bytes: u64,
     pub replay: &'a mut Replay,
@@ -71,6 +73,14 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A segment whose file is gone before it was sealed.
+    pub fn absent(&mut self, id: u64, reach: u64) {
+        self.damage.get_or_insert_with(|| {
+            format!("segment {id} is missing, {reach} bytes of it were durable")
+        });
+        self.must_reach.push((id, reach));
     }
 
     pub fn segment(&mut self, id: u64, segment: FoundSegment) -> Result<(), OpenError> {
@@ -141,6 +151,9 @@ impl Walk<'_> {
                 .unlink(&segment.path)
                 .map_err(disk_error("remove"));
         }
+        // What is recovered is acknowledged again from here on.
+        self.must_reach
+            .push((id, segment.must_reach.max(end.offset)));
         self.touched.push(segment.file.clone());
         self.recovered.push(RecoveredSegment {
             id,
@@ -284,6 +297,7 @@ impl Walk<'_> {
             self.damage.get_or_insert_with(|| {
                 format!("segment {id} was durable and has no header: {why}")
             });
+            self.must_reach.push((id, segment.must_reach));
             self.allocated_bytes += length;
             return Ok(());
         }
@@ -314,6 +328,7 @@ impl Walk<'_> {
             self.damage.get_or_insert_with(|| {
                 format!("segment {id} begins at sequence {base}, {expected} was expected")
             });
+            self.must_reach.push((id, segment.must_reach));
             self.allocated_bytes += length;
             return Ok(());
         }
