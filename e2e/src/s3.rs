@@ -230,8 +230,9 @@ fn objects(environment: &Environment, namespace: &str) -> Vec<Value> {
         }],
         "containers": [{
             "name": "versitygw", "image": environment.s3_image(),
-            // Without --disableotmp listings miss objects that are being written.
-            "args": ["--port", format!(":{PORT}"), "posix", "--disableotmp", "/data"],
+            // Without --disableotmp listings miss objects that are being written; without --keep-alive each request is a connection
+            // of its own, with its questions to the DNS, which no other S3 server asks for.
+            "args": ["--port", format!(":{PORT}"), "--keep-alive", "posix", "--disableotmp", "/data"],
             "env": [
                 {"name": "ROOT_ACCESS_KEY", "valueFrom": from_secret("access_key_id")},
                 {"name": "ROOT_SECRET_KEY", "valueFrom": from_secret("secret_access_key")},

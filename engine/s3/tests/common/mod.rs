@@ -51,6 +51,7 @@ impl Server {
                     "-q",
                     "--port",
                     &address.to_string(),
+                    "--keep-alive",
                     "posix",
                     "--disableotmp",
                 ])
