@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 use aof2_crds::Aof2Cluster;
-use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
+use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -207,6 +207,7 @@ impl Observer {
         ));
         watches.spawn(watch_clusters(
             Api::namespaced(client.clone(), namespace),
+            Api::namespaced(client.clone(), namespace),
             Arc::clone(&record),
         ));
         Self {
@@ -266,47 +267,34 @@ impl Observer {
 
 async fn watch_pods(pods: Api<Pod>, record: Arc<Mutex<Record>>) {
     let config = watcher::Config::default().labels("aof2.dev/cluster");
-    let mut events = pin!(watcher::watcher(pods.clone(), config));
-    let mut logs = JoinSet::new();
-    let mut read = BTreeSet::new();
+    let mut events = pin!(watcher::watcher(pods, config));
     while let Some(event) = events.next().await {
         let now = Timestamp::now();
+        let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
         // Errors are retried by the watcher itself.
-        let (pod, is_there) = match event {
-            Ok(Event::Apply(pod) | Event::InitApply(pod)) => (pod, true),
-            Ok(Event::Delete(pod)) => (pod, false),
-            Ok(Event::Init | Event::InitDone) | Err(_) => continue,
-        };
-        let serves = is_there && pods::serves(&pod);
-        record
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .see(&pod, now, serves);
-        // Each container has a log of its own.
-        let container = pods::engine(&pod).and_then(|engine| engine.container_id.clone());
-        if serves && container.is_some_and(|container| read.insert(container)) {
-            logs.spawn(read_log(pods.clone(), pod, Arc::clone(&record)));
+        match event {
+            Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
+                record.see(&pod, now, pods::serves(&pod))
+            }
+            Ok(Event::Delete(pod)) => record.see(&pod, now, false),
+            Ok(Event::Init | Event::InitDone) | Err(_) => {}
         }
     }
 }
 
-/// Until the engine ends. A log that breaks off leaves a removal unexplained, which is then reported.
-async fn read_log(pods: Api<Pod>, pod: Pod, record: Arc<Mutex<Record>>) {
+/// Reads in the engine's log what it said of its drain. Once, when a token is in the status: the pod is there for as long as it takes to
+/// end, and to follow every log would cost the cluster a tenth of its processor time. What cannot be read leaves the removal unexplained,
+/// which is then reported.
+async fn read_log(pods: Api<Pod>, pod: String, uid: String, record: Arc<Mutex<Record>>) {
     let params = LogParams {
         container: Some(pods::ENGINE_CONTAINER.to_owned()),
-        follow: true,
         ..LogParams::default()
     };
-    let Ok(log) = pods.log_stream(&pods::name(&pod), &params).await else {
-        return;
-    };
-    let mut lines = log.lines();
-    while let Ok(Some(line)) = lines.try_next().await {
-        if let Some(drained) = drained(&pods::uid(&pod), &line) {
-            let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
-            record.drained.insert(drained);
-        }
-    }
+    let log = pods.logs(&pod, &params).await.unwrap_or_default();
+    let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+    record
+        .drained
+        .extend(log.lines().filter_map(|line| drained(&uid, line)));
 }
 
 /// From a line of an engine's log.
@@ -327,25 +315,40 @@ fn drained(uid: &str, line: &str) -> Option<Drained> {
     })
 }
 
-async fn watch_clusters(clusters: Api<Aof2Cluster>, record: Arc<Mutex<Record>>) {
+async fn watch_clusters(clusters: Api<Aof2Cluster>, pods: Api<Pod>, record: Arc<Mutex<Record>>) {
+    let mut logs = JoinSet::new();
     let mut events = pin!(watcher::watcher(clusters, watcher::Config::default()));
     while let Some(event) = events.next().await {
         if let Ok(Event::Apply(cluster) | Event::InitApply(cluster)) = event {
-            let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
-            record.tokens.extend(token(&cluster, Timestamp::now()));
+            let Some((pod, token)) = token(&cluster, Timestamp::now()) else {
+                continue;
+            };
+            let uid = token.uid.clone();
+            let is_new = {
+                let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
+                let known = |known: &Token| known.uid == uid && known.token == token.token;
+                let is_new = !record.tokens.iter().any(known);
+                record.tokens.insert(token);
+                is_new
+            };
+            if is_new {
+                logs.spawn(read_log(pods.clone(), pod, uid, Arc::clone(&record)));
+            }
         }
     }
 }
 
-fn token(cluster: &Aof2Cluster, seen_at: Timestamp) -> Option<Token> {
+/// The token in status, and the name of its pod.
+fn token(cluster: &Aof2Cluster, seen_at: Timestamp) -> Option<(String, Token)> {
     let pod = cluster.status.as_ref()?.rollout.as_ref()?.pod.as_ref()?;
     let expires_at = pod.drain_expires_at.as_ref()?.0;
-    (!pod.drain_token.is_empty()).then(|| Token {
+    let token = Token {
         uid: pod.uid.clone(),
         token: pod.drain_token.clone(),
         expires_at,
         seen_at,
-    })
+    };
+    (!token.token.is_empty()).then(|| (pod.name.clone(), token))
 }
 
 impl Record {
