@@ -63,6 +63,7 @@ struct Queue {
     /// The thread knows of `next`.
     is_kicked: bool,
     stop: bool,
+    /// No round begins any more.
     interrupted: bool,
 }
 
@@ -208,7 +209,8 @@ impl Journal {
             drop(writer);
             self.kick_for_the_rest();
         }
-        // A caller that leads is done before its own wait ends.
+        // No caller leads a round from here on: the directory may soon be another process's. One that does now is waited for.
+        self.queue.lock().interrupted = true;
         drop(self.writer.lock());
         self.rounds.end();
         if shared.poison.is_set() {
