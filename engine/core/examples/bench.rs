@@ -27,6 +27,13 @@ fn main() {
         .and_then(|text| text.parse().ok())
         .unwrap_or(3.0);
     let only = arguments.next();
+    if let Some(unknown) = only
+        .as_deref()
+        .filter(|only| !["durable", "buffered", "reopen"].contains(only))
+    {
+        eprintln!("part {unknown:?} is not one of durable, buffered and reopen");
+        std::process::exit(2);
+    }
     let wanted = |part: &str| only.as_ref().is_none_or(|only| only == part);
     let directory = tempfile::tempdir_in(directory).expect("the directory is writable");
     let time = Duration::from_secs_f64(seconds);
