@@ -4,7 +4,6 @@
 //! one package would build the dependencies again with other features.
 
 mod diagnostics;
-mod lanes;
 mod program;
 mod summary;
 
@@ -119,14 +118,15 @@ fn run_units(built: &Built, options: &Options, summary: &mut Summary) -> Result<
         ("AOF2_E2E_BIN", bin.display().to_string()),
         ("PATH", command::search_path(&bin)),
     ];
-    let tests = built.tests.iter().filter(|test| !needs_cluster(test));
-    let runs = tests.map(|test| Run {
-        test,
-        arguments: &options.arguments,
-        environment: &environment,
-        limit: UNIT_LIMIT,
-    });
-    lanes::run(runs.collect(), summary)?;
+    for test in built.tests.iter().filter(|test| !needs_cluster(test)) {
+        let run = Run {
+            test,
+            arguments: &options.arguments,
+            environment: &environment,
+            limit: UNIT_LIMIT,
+        };
+        summary.tests(&test_name(test), || run.to_end())?;
+    }
     if options.arguments.is_empty() {
         summary
             .step("examples in documentation", || {
@@ -192,7 +192,7 @@ fn run_stories(
         };
         let run_and_ask_what_was_skipped = || {
             skipped.as_file().set_len(0)?;
-            let mut counts = run.to_end(|line| println!("{line}"))?;
+            let mut counts = run.to_end()?;
             for line in std::fs::read_to_string(skipped.path())?.lines() {
                 say(format_args!("skipped: {line}"));
                 counts.skipped += 1;
