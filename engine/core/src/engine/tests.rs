@@ -135,12 +135,17 @@ fn a_caller_that_waits_alone_runs_its_round_itself_and_one_with_a_callback_does_
         ..options(directory.path())
     })
     .expect("opened");
-    // The first one is staged by the thread that makes the stream.
-    for _ in 0..3 {
-        store.append(durable("a")).expect("appended");
-    }
     let me = std::thread::current().id();
-    assert_eq!(faults.last_synced_by(FileClass::Journal), Some(me));
+    // Not each of them: the first is staged by the thread that makes the stream, and while the journal's thread is still at what
+    // it does besides (a manifest's commit, the end of the round before) it takes what comes as well.
+    let is_led = (0..1000).any(|_| {
+        store.append(durable("a")).expect("appended");
+        faults.last_synced_by(FileClass::Journal) == Some(me)
+    });
+    assert!(
+        is_led,
+        "a thousand appends, and the caller ran none of their rounds"
+    );
 
     let (answer, answered) = mpsc::channel();
     let answer = move |result| answer.send(result).expect("it is waited for");
