@@ -89,6 +89,8 @@ pub(crate) enum Work {
     Prepare(Arc<Stream>),
     /// One more journal file, while there are fewer than configured.
     JournalFile,
+    /// Remove the journal files that the configuration no longer asks for.
+    OutdatedJournal,
     /// Give a segment its own name.
     Name {
         stream: Arc<Stream>,
@@ -122,7 +124,9 @@ pub(crate) struct WorkQueue {
 impl WorkQueue {
     pub fn push(&self, work: Work) {
         match work {
-            Work::Prepare(_) | Work::JournalFile | Work::Name { .. } => self.prepare.push(work),
+            Work::Prepare(_) | Work::JournalFile | Work::OutdatedJournal | Work::Name { .. } => {
+                self.prepare.push(work)
+            }
             Work::Seal(seal) => self.seal.push(seal),
             Work::Open(stream) => self.open.push(stream),
         }

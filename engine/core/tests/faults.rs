@@ -312,10 +312,52 @@ fn a_flipped_bit_that_the_journal_still_holds_is_healed() {
     assert_eq!(read_all(&store, "s").len(), 50);
 }
 
+/// `journal.file_bytes` and `journal.files` change before anybody appends: the new journal has said nothing yet.
+#[test]
+fn a_lost_end_of_a_segment_is_not_forgotten_when_the_journal_gets_another_size() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path();
+    let path = one_segment_and_a_journal_of_others(data);
+    flip_last_record(&path);
+    let config = |mebibytes: u64, files: usize| {
+        let mut config = small_config(data);
+        config.journal.file_bytes = mebibytes * MIB;
+        config.journal.files = files;
+        config
+    };
+    for (mebibytes, files) in [(8, 3), (8, 2), (4, 4), (4, 2), (6, 3)] {
+        let store = try_open(config(mebibytes, files)).unwrap();
+        ensure_damaged(&store, "was durable");
+    }
+    for (mebibytes, files) in [(6, 2), (4, 3)] {
+        let store = try_open(config(mebibytes, files)).unwrap();
+        durable(&store, "other", b"more").unwrap();
+        wait_for("the old journal files to go", || {
+            let entries = std::fs::read_dir(data.join("journal")).unwrap();
+            let lengths: Vec<u64> = entries
+                // One may go between the list and the question.
+                .filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()))
+                .collect();
+            lengths.len() <= files && lengths.iter().all(|length| *length == mebibytes * MIB)
+        });
+        ensure_damaged(&store, "was durable");
+    }
+}
+
 /// What `open` has to say of the stream `s` when the journal that knew of it has been written over by others, once and again.
 fn is_damaged_for_good(break_it: impl FnOnce(&std::path::Path), why: &str) {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path();
+    break_it(&one_segment_and_a_journal_of_others(data));
+    for _ in 0..3 {
+        let store = open(data);
+        ensure_damaged(&store, why);
+        use_every_journal_file(&store);
+    }
+}
+
+/// The path of the only segment of the stream `s`; the journal holds nothing of it but how far it is synced.
+fn one_segment_and_a_journal_of_others(data: &std::path::Path) -> std::path::PathBuf {
     {
         let store = open(data);
         for index in 0..50u64 {
@@ -327,17 +369,16 @@ fn is_damaged_for_good(break_it: impl FnOnce(&std::path::Path), why: &str) {
     let mut files = std::fs::read_dir(&segments).unwrap();
     let path = files.next().unwrap().unwrap().path();
     assert!(files.next().is_none(), "one segment");
-    break_it(&path);
-    for _ in 0..3 {
-        let store = open(data);
-        let info = store.describe("s").unwrap();
-        let damage = info.damage.expect("it stays damaged");
-        assert!(damage.contains(why), "{damage}");
-        match durable(&store, "s", b"more") {
-            Err(AppendError::Damaged { .. }) => {}
-            other => panic!("a sequence is given twice: {other:?}"),
-        }
-        use_every_journal_file(&store);
+    path
+}
+
+fn ensure_damaged(store: &aof2_core::Store, why: &str) {
+    let info = store.describe("s").unwrap();
+    let damage = info.damage.expect("it stays damaged");
+    assert!(damage.contains(why), "{damage}");
+    match durable(store, "s", b"more") {
+        Err(AppendError::Damaged { .. }) => {}
+        other => panic!("a sequence is given twice: {other:?}"),
     }
 }
 
@@ -350,15 +391,16 @@ fn use_every_journal_file(store: &aof2_core::Store) {
 
 #[test]
 fn a_lost_end_of_a_segment_is_not_forgotten_with_the_journal_that_knew_of_it() {
+    is_damaged_for_good(flip_last_record, "was durable");
+}
+
+/// Nothing stands behind it that could vouch for it.
+fn flip_last_record(path: &std::path::Path) {
     use std::os::unix::fs::FileExt;
 
-    // The last record: nothing stands behind it that could vouch for it.
-    let flip = |path: &std::path::Path| {
-        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-        let last = 4096 + 49 * (500 + 76) + 100;
-        file.write_all_at(&[0xFF], last).unwrap();
-    };
-    is_damaged_for_good(flip, "was durable");
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    let last = 4096 + 49 * (500 + 76) + 100;
+    file.write_all_at(&[0xFF], last).unwrap();
 }
 
 #[test]

@@ -68,8 +68,7 @@ pub(super) fn open(options: OpenOptions) -> Result<Running, OpenError> {
     };
     let Recovered {
         streams,
-        journal_files,
-        journal_slots,
+        journal,
         last_file_number,
         next_commit,
         next_stream_number,
@@ -79,8 +78,7 @@ pub(super) fn open(options: OpenOptions) -> Result<Running, OpenError> {
     let journal_config = config.journal.clone();
     let config = Arc::new(ArcSwap::from_pointee(config));
     let files = Files::new(
-        journal_files,
-        journal_slots,
+        journal,
         last_file_number,
         journal_config.file_bytes,
         journal_config.files,

@@ -290,6 +290,7 @@ pub(super) fn prepare(shared: &Arc<Shared>, work: Work) {
             }
             Err(error) => shared.poison_by(&error),
         },
+        Work::OutdatedJournal => shared.journal.files.remove_outdated(&*shared.disk),
         Work::Name { stream, segment } => {
             let path = files::segment(
                 &stream.directory,

@@ -10,6 +10,7 @@ use aof2_format::names::file;
 use parking_lot::{Condvar, Mutex};
 
 use crate::io::{Disk, DiskFile, FileClass, temporary_path};
+use crate::journal::replay::Reuse;
 use crate::segment::files;
 use crate::stream::write_out::WriteError;
 
@@ -35,24 +36,26 @@ struct State {
     closed: Vec<JournalFile>,
     /// Slots taken so far.
     slots: u32,
+    /// Of another size or number, and needed until a commit of this process stands.
+    outdated: Vec<PathBuf>,
     interrupted: bool,
 }
 
 impl Files {
     /// `found` are the files of the process before, which recovery has done with.
-    pub fn new(
-        mut found: Vec<JournalFile>,
-        slots: u32,
-        last_number: u64,
-        file_bytes: u64,
-        configured: usize,
-    ) -> Files {
-        found.sort_by_key(|file| file.number);
+    pub fn new(found: Reuse, last_number: u64, file_bytes: u64, configured: usize) -> Files {
+        let Reuse {
+            mut free,
+            slots,
+            outdated,
+        } = found;
+        free.sort_by_key(|file| file.number);
         Files {
             state: Mutex::new(State {
-                free: found,
+                free,
                 closed: Vec::new(),
                 slots,
+                outdated,
                 interrupted: false,
             }),
             changed: Condvar::new(),
@@ -100,6 +103,20 @@ impl Files {
             Err(error) => {
                 self.state.lock().slots -= 1;
                 Err(error)
+            }
+        }
+    }
+
+    pub fn has_outdated(&self) -> bool {
+        !self.state.lock().outdated.is_empty()
+    }
+
+    /// Removes files of another size or number. What cannot be removed is found again by the next process.
+    pub fn remove_outdated(&self, disk: &dyn Disk) {
+        let outdated = std::mem::take(&mut self.state.lock().outdated);
+        for path in outdated {
+            if let Err(error) = disk.unlink(&path) {
+                tracing::warn!(path = %path.display(), %error, "a journal file of an earlier configuration stays until the next start");
             }
         }
     }

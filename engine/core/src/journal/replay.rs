@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aof2_format::journal::{
@@ -224,27 +224,63 @@ fn note_positions(image: &mut Image, positions: Positions<'_>) {
     }
 }
 
-/// The files as the new process uses them. Where the configured size or number changed, what does not fit is removed.
+/// The files as the new process uses them.
+pub(crate) struct Reuse {
+    pub free: Vec<JournalFile>,
+    /// Slots taken by them.
+    pub slots: u32,
+    /// Of another configured size or number. They go when a commit of the new process stands: until then they alone know how far
+    /// files were synced.
+    pub outdated: Vec<PathBuf>,
+}
+
+/// Sorts what was found by the configured size and number. What is outdated gives up its slot, not its content.
 pub(crate) fn reuse(
     disk: &dyn Disk,
+    root: &Path,
     found: Vec<Found>,
     file_bytes: u64,
     configured: usize,
-) -> io::Result<(Vec<JournalFile>, u32)> {
-    let fits = found.iter().all(|found| found.length == file_bytes);
-    let mut kept = Vec::new();
-    let mut slots = 0;
+) -> io::Result<Reuse> {
+    let has_slot = |found: &Found| (found.slot as usize) < configured;
+    let fits = found
+        .iter()
+        .filter(|found| has_slot(found))
+        .all(|found| found.length == file_bytes);
+    let directory = files::journal(root);
+    let taken = found.iter().map(|found| found.slot + 1).max().unwrap_or(0);
+    let mut beyond = taken.max(u32::try_from(configured).unwrap_or(u32::MAX));
+    let mut reuse = Reuse {
+        free: Vec::new(),
+        slots: 0,
+        outdated: Vec::new(),
+    };
+    let mut is_moved = false;
     for found in found {
-        if !fits || found.slot as usize >= configured {
-            disk.unlink(found.file.path())?;
-            continue;
+        let path = found.file.path().to_owned();
+        match found.header {
+            header if fits && has_slot(&found) => {
+                reuse.slots = reuse.slots.max(found.slot + 1);
+                let number = header.map_or(0, |header| header.file_number);
+                reuse.free.push(JournalFile {
+                    file: found.file,
+                    number,
+                });
+            }
+            // Nothing was read from it either.
+            None => disk.unlink(&path)?,
+            Some(_) if has_slot(&found) => {
+                let aside = directory.join(file::journal(beyond));
+                disk.rename(&path, &aside)?;
+                is_moved = true;
+                beyond += 1;
+                reuse.outdated.push(aside);
+            }
+            Some(_) => reuse.outdated.push(path),
         }
-        slots = slots.max(found.slot + 1);
-        let number = found.header.map_or(0, |header| header.file_number);
-        kept.push(JournalFile {
-            file: found.file,
-            number,
-        });
     }
-    Ok((kept, slots))
+    if is_moved {
+        disk.sync_directory(&directory)?;
+    }
+    Ok(reuse)
 }

@@ -221,6 +221,7 @@ impl Writer {
         self.number += 1;
         let bytes = self.commit.len() as u64;
         self.commit.resize(padded_bytes(self.commit.len()), 0);
+        let begins_file = head.is_some();
         let written = match head {
             None => file.file.write_all_at(&self.commit, self.offset),
             Some(mut whole) => {
@@ -244,6 +245,10 @@ impl Writer {
             })
         })?;
         self.offset += self.commit.len() as u64;
+        // The table in front of this commit says what they knew.
+        if begins_file && shared.journal.files.has_outdated() {
+            shared.work.push(Work::OutdatedJournal);
+        }
         add(&shared.counters.journal_bytes, bytes);
         shared
             .checkpoint

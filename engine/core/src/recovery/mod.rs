@@ -23,15 +23,13 @@ use self::stream::{Found, RecoveredStream};
 use self::volume::at;
 use crate::error::OpenError;
 use crate::io::{Clock, Disk};
-use crate::journal::recycle::JournalFile;
-use crate::journal::replay::{self, Image};
+use crate::journal::replay::{self, Image, Reuse};
 use crate::metrics::Replay;
 use crate::segment::files;
 
 pub(crate) struct Recovered {
     pub streams: Vec<RecoveredStream>,
-    pub journal_files: Vec<JournalFile>,
-    pub journal_slots: u32,
+    pub journal: Reuse,
     pub last_file_number: u64,
     pub next_commit: u64,
     pub next_stream_number: u64,
@@ -97,8 +95,9 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
         recovered.push(stream.recover(disk, &mut replay)?);
     }
     sync_all(&recovered)?;
-    let (journal_files, journal_slots) = replay::reuse(
+    let journal = replay::reuse(
         disk,
+        root,
         found_files,
         context.journal_file_bytes,
         context.journal_files,
@@ -111,8 +110,7 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
         .as_millis() as u64;
     Ok(Recovered {
         streams: recovered,
-        journal_files,
-        journal_slots,
+        journal,
         last_file_number: image.last_file_number,
         next_commit: image.next_commit,
         next_stream_number,
