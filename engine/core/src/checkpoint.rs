@@ -141,6 +141,7 @@ impl Checkpoint {
                 shared.poison_by(&error);
                 return;
             }
+            shared.journal.write_mark(shared);
             crate::stream::roll_old_segments(shared);
         }
     }

@@ -92,6 +92,10 @@ SEGMENT_SEAL = block(b"AOF2SEAL", (2, 0), (2, 1), (4, 7), CLUSTER, STREAM, (8, 1
 
 STREAM_HEADER = block(b"AOF2STRM", (2, 0), (2, 0), (4, 7), CLUSTER, STREAM, SALT, (8, 42), (8, NANOS), stream_name(NAME))
 
+CATALOG_ENTRY = block(b"AOF2SCAT", (2, 0), (2, 0), (4, 7), CLUSTER, VOLUME, STREAM, SALT, (8, 42), (8, NANOS), stream_name(NAME),
+                      size=256)
+JOURNAL_MARK = block(b"AOF2MARK", (2, 0), bytes(6), CLUSTER, NODE, VOLUME, (8, 5), (8, 9), (8, 1000))
+
 
 def manifest_record(type_id, sequence, payload):
     head = le((2, type_id), (2, 0), (4, len(payload)), STREAM, (8, 12), (8, sequence), (8, NANOS), (4, 7))
@@ -134,12 +138,13 @@ MANIFEST_COMMIT = manifest_commit(30, EVENTS, 0x0BADCAFE)
 MANIFEST_CHUNK_HEADER = block(b"AOF2MANI", (2, 0), (2, 0), (4, 7), CLUSTER, STREAM, SALT, (8, 2), (8, 30), (8, NANOS),
                               (4, 0x0BADCAFE), stream_name(NAME))
 
-JOURNAL_HEADER = block(b"AOF2JRNL", (2, 0), bytes(6), CLUSTER, NODE, VOLUME, (8, 9), (8, FILE_SALT), (8, 1000), (8, 4096),
-                       (8, NANOS))
+JOURNAL_HEADER = block(b"AOF2JRNL", (2, 0), bytes(6), CLUSTER, NODE, VOLUME, (8, 9), (8, FILE_SALT), (8, 1000), (8, 8192),
+                       (8, NANOS), (8, 1 << 26))
 
 
 def frame(kind, stream, file_id, position, base, body):
-    return le((2, kind), (2, 0), (4, len(body)), (8, stream), (8, file_id), (8, position), (8, base), body)
+    head = le((2, kind), (2, 0), (4, len(body)), (8, stream), (8, file_id), (8, position), (8, base))
+    return head + le((4, crc32c(head + body if kind in (3, 4) else head)), (4, 0)) + body
 
 
 def position(stream, file_kind, file_id, synced):
@@ -147,10 +152,10 @@ def position(stream, file_kind, file_id, synced):
 
 
 FRAMES = [
-    frame(4, 0, 0, 0, 0, position(42, 0, 12, 4096) + position(42, 1, 2, 8192)),
+    frame(4, 0, 8, 0, 0, position(42, 0, 12, 4096) + position(42, 1, 2, 8192)),
     frame(1, 42, 12, 4096, 100, RECORDS + GAP),
     frame(2, 42, 2, 4096, 0, manifest_commit(30, EVENTS[:2], 0x0BADCAFE)),
-    frame(3, 0, 0, 0, 0, position(43, 0, 1, 65536)),
+    frame(3, 0, 9, 0, 0, position(43, 0, 1, 65536)),
     frame(77, 1, 2, 3, 4, b"later"),
 ]
 
@@ -158,7 +163,8 @@ FRAMES = [
 def journal_commit(number, frames, prev_crc):
     body = b"".join(frames)
     head = le(b"JC2A", (2, 0), (2, 0), (8, FILE_SALT), (8, 9), (8, number), (4, 64 + len(body)), (4, len(frames)), (8, NANOS),
-              (4, prev_crc), bytes(8))
+              (4, prev_crc))
+    head += le((4, crc32c(le((8, FILE_SALT)) + head)), (4, 0))
     return head + le((4, crc32c(le((8, FILE_SALT)) + head + body))) + body
 
 
@@ -228,6 +234,8 @@ def main():
         "manifest_chunk_header": MANIFEST_CHUNK_HEADER,
         "journal_header": JOURNAL_HEADER,
         "journal_commit": JOURNAL_COMMIT,
+        "journal_mark": JOURNAL_MARK,
+        "stream_catalog_entry": CATALOG_ENTRY,
         "warm_header": WARM_HEADER,
         "warm_tail": WARM_TAIL,
         "claim": CLAIM,

@@ -1,8 +1,11 @@
 //! The node's journal: prezeroed, recycled files of commits. Layout: `journal.md`.
 //!
-//! `[header block][commit, padded to a block][commit ...]`. A commit is one write and one sync: a header and frames. Its checksum
-//! is seeded with the file's salt and covers all of it, because in a recycled file a torn commit can hold old, valid records.
-//! The first commit of each file is a full checkpoint table.
+//! `[header block][header block again][commit, padded to a block][commit ...]`. A commit is one write and one sync: a header and
+//! frames. Its checksum is seeded with the file's salt and covers all of it, because in a recycled file a torn commit can hold old,
+//! valid records. The first commit of each file is a full checkpoint table.
+//!
+//! The header of a commit and that of a frame have checksums of their own: where a commit that was synced does not verify, they
+//! tell which of its frames can be trusted, and whose bytes the others were.
 
 use crate::checksum::{self, Salt, Seed};
 use crate::damage::{self, Damage};
@@ -13,7 +16,7 @@ use crate::{BLOCK_BYTES, FORMAT_VERSION};
 
 pub use crate::journal_frame::{
     FRAME_HEADER_BYTES, FileKind, Frame, FrameHeader, Frames, POSITION_BYTES, Position, Positions,
-    encode_frame, encode_position,
+    decode_frame, encode_frame, encode_position,
 };
 
 const WHAT: &str = "journal header";
@@ -37,7 +40,8 @@ layout! {
         FIRST_COMMIT: 80, 8;
         TABLE_OFFSET: 88, 8;
         CREATED_UNIX_NANOS: 96, 8;
-        ZERO: 104, 3988;
+        FILE_BYTES: 104, 8;
+        ZERO: 112, 3980;
         CRC: 4092, 4;
     }
 }
@@ -55,14 +59,17 @@ layout! {
         FRAMES: 36, 4;
         WRITTEN_UNIX_NANOS: 40, 8;
         PREV_CRC: 48, 4;
-        RESERVED: 52, 8;
+        HEAD_CRC: 52, 4;
+        RESERVED: 56, 4;
         CRC: 60, 4;
     }
 }
 
 pub const COMMIT_HEADER_BYTES: usize = commit::BYTES;
+/// The header block stands twice, so that one damaged block loses nothing.
+pub const HEADER_COPIES: usize = 2;
 /// Offset of the first commit.
-pub const FIRST_COMMIT_OFFSET: u64 = header::BYTES as u64;
+pub const FIRST_COMMIT_OFFSET: u64 = (HEADER_COPIES * header::BYTES) as u64;
 /// Largest commit; a journal file is never larger.
 pub const MAX_COMMIT_BYTES: usize = 1 << 30;
 
@@ -83,9 +90,33 @@ pub struct JournalHeader {
     /// Offset of the commit with the checkpoint table; 0 = none.
     pub table_offset: u64,
     pub created_unix_nanos: i64,
+    /// Length of the file: one that is shorter was cut.
+    pub file_bytes: u64,
 }
 
 impl JournalHeader {
+    /// The newest of the copies that verify, of the start of a file.
+    pub fn decode_any(bytes: &[u8]) -> Result<Self, Damage> {
+        let copies = (0..HEADER_COPIES)
+            .map(|copy| Self::decode(&bytes[(copy * header::BYTES).min(bytes.len())..]));
+        let mut best: Option<Self> = None;
+        let mut refused = None;
+        for copy in copies {
+            match copy {
+                Ok(header) if best.is_none_or(|best| best.file_number < header.file_number) => {
+                    best = Some(header)
+                }
+                Ok(_) => {}
+                Err(damage) => refused = refused.or(Some(damage)),
+            }
+        }
+        match (best, refused) {
+            (Some(header), _) => Ok(header),
+            (None, Some(damage)) => Err(damage),
+            (None, None) => unreachable!("each copy is accepted or refused"),
+        }
+    }
+
     pub fn encode(&self) -> [u8; BLOCK_BYTES] {
         let Self {
             cluster_id,
@@ -96,6 +127,7 @@ impl JournalHeader {
             first_commit,
             table_offset,
             created_unix_nanos,
+            file_bytes,
         } = *self;
         let mut out = [0; BLOCK_BYTES];
         header::MAGIC.write(&mut out, MAGIC);
@@ -108,6 +140,7 @@ impl JournalHeader {
         header::FIRST_COMMIT.write(&mut out, first_commit);
         header::TABLE_OFFSET.write(&mut out, table_offset);
         header::CREATED_UNIX_NANOS.write(&mut out, created_unix_nanos as u64);
+        header::FILE_BYTES.write(&mut out, file_bytes);
         let crc = checksum::crc32c(&out[..header::CRC.0]);
         header::CRC.write(&mut out, crc);
         out
@@ -137,6 +170,7 @@ impl JournalHeader {
             first_commit: header::FIRST_COMMIT.read(bytes),
             table_offset,
             created_unix_nanos: header::CREATED_UNIX_NANOS.read(bytes) as i64,
+            file_bytes: header::FILE_BYTES.read(bytes),
         })
     }
 }
@@ -183,6 +217,8 @@ pub fn seal_commit(commit: &mut [u8], fields: &CommitFields, salt: Salt, seed: S
     commit::FRAMES.write(head, frame_count);
     commit::WRITTEN_UNIX_NANOS.write(head, written_unix_nanos as u64);
     commit::PREV_CRC.write(head, prev_crc);
+    let head_crc = seed.crc32c(&head[..commit::HEAD_CRC.0]);
+    commit::HEAD_CRC.write(head, head_crc);
     let crc = seed.crc32c_of_two(&head[..commit::CRC.0], frames);
     commit::CRC.write(head, crc);
     crc
@@ -196,21 +232,58 @@ pub struct Commit<'a> {
     frames: &'a [u8],
 }
 
-/// Verifies the commit at the start of `bytes` (a block boundary of a file with this salt).
-pub fn decode_commit(bytes: &[u8], salt: Salt, seed: Seed) -> Result<Commit<'_>, Damage> {
+/// What the header of a commit says where the commit as a whole need not verify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitHead {
+    pub fields: CommitFields,
+    /// Header and frames, without the padding.
+    pub bytes: usize,
+}
+
+/// Verifies the header of the commit at the start of `bytes` alone. Whether all of its frames are there, and are its own, is not known.
+pub fn decode_commit_head(bytes: &[u8], salt: Salt, seed: Seed) -> Result<CommitHead, Damage> {
     damage::need(WHAT_COMMIT, bytes, COMMIT_HEADER_BYTES)?;
-    let magic = commit::MAGIC.read(bytes);
+    let head = &bytes[..COMMIT_HEADER_BYTES];
+    let magic = commit::MAGIC.read(head);
     if magic != COMMIT_MAGIC {
         return Err(Damage::Magic {
             what: WHAT_COMMIT,
             found: magic.into(),
         });
     }
-    damage::version(WHAT_COMMIT, commit::VERSION.read(bytes))?;
-    let length = commit::COMMIT_BYTES.read(bytes) as usize;
-    if !(COMMIT_HEADER_BYTES..=MAX_COMMIT_BYTES).contains(&length) {
-        return Err(damage::value(WHAT_COMMIT, "length", length as u64));
+    damage::version(WHAT_COMMIT, commit::VERSION.read(head))?;
+    // Before any checksum: payloads that look like commits cost no pass over what they claim to hold.
+    let file_salt = commit::FILE_SALT.read(head);
+    if file_salt != salt.0 {
+        return Err(damage::value(WHAT_COMMIT, "salt", file_salt));
     }
+    checksum::compare(
+        WHAT_COMMIT,
+        commit::HEAD_CRC.read(head).into(),
+        seed.crc32c(&head[..commit::HEAD_CRC.0]).into(),
+    )?;
+    damage::zero(WHAT_COMMIT, "flags", &commit::FLAGS.get(head))?;
+    damage::zero(WHAT_COMMIT, "reserved bytes", &commit::RESERVED.get(head))?;
+    let bytes = commit::COMMIT_BYTES.read(head) as usize;
+    if !(COMMIT_HEADER_BYTES..=MAX_COMMIT_BYTES).contains(&bytes) {
+        return Err(damage::value(WHAT_COMMIT, "length", bytes as u64));
+    }
+    let fields = CommitFields {
+        file_number: commit::FILE_NUMBER.read(head),
+        number: commit::NUMBER.read(head),
+        frame_count: commit::FRAMES.read(head),
+        written_unix_nanos: commit::WRITTEN_UNIX_NANOS.read(head) as i64,
+        prev_crc: commit::PREV_CRC.read(head),
+    };
+    Ok(CommitHead { fields, bytes })
+}
+
+/// Verifies the commit at the start of `bytes` (a block boundary of a file with this salt).
+pub fn decode_commit(bytes: &[u8], salt: Salt, seed: Seed) -> Result<Commit<'_>, Damage> {
+    let CommitHead {
+        fields,
+        bytes: length,
+    } = decode_commit_head(bytes, salt, seed)?;
     damage::need(WHAT_COMMIT, bytes, length)?;
     let (head, frames) = bytes[..length].split_at(COMMIT_HEADER_BYTES);
     let stored = commit::CRC.read(head);
@@ -219,19 +292,6 @@ pub fn decode_commit(bytes: &[u8], salt: Salt, seed: Seed) -> Result<Commit<'_>,
         stored.into(),
         seed.crc32c_of_two(&head[..commit::CRC.0], frames).into(),
     )?;
-    let file_salt = commit::FILE_SALT.read(head);
-    if file_salt != salt.0 {
-        return Err(damage::value(WHAT_COMMIT, "salt", file_salt));
-    }
-    damage::zero(WHAT_COMMIT, "flags", &commit::FLAGS.get(head))?;
-    damage::zero(WHAT_COMMIT, "reserved bytes", &commit::RESERVED.get(head))?;
-    let fields = CommitFields {
-        file_number: commit::FILE_NUMBER.read(head),
-        number: commit::NUMBER.read(head),
-        frame_count: commit::FRAMES.read(head),
-        written_unix_nanos: commit::WRITTEN_UNIX_NANOS.read(head) as i64,
-        prev_crc: commit::PREV_CRC.read(head),
-    };
     let commit = Commit {
         fields,
         crc: stored,
@@ -239,7 +299,7 @@ pub fn decode_commit(bytes: &[u8], salt: Salt, seed: Seed) -> Result<Commit<'_>,
     };
     let mut rest = frames;
     for _ in 0..fields.frame_count {
-        rest = journal_frame::decode(rest)?.1;
+        rest = journal_frame::decode_frame(rest)?.1;
     }
     if !rest.is_empty() {
         return Err(damage::value(

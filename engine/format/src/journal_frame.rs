@@ -1,6 +1,9 @@
-//! What a commit of the journal holds: bytes of streams and manifests, and how far files are synced. Layout: `journal.md`. Frames
-//! have no checksum of their own; the commit's covers them.
+//! What a commit of the journal holds: bytes of streams and manifests, and how far files are synced. Layout: `journal.md`.
+//!
+//! The commit's checksum covers all frames. A frame's own covers its header (and the positions of a checkpoint), so that it can be
+//! told whose bytes a frame held when its commit does not verify: the bytes of streams and manifests have checksums of their own.
 
+use crate::checksum::{self, Crc32c};
 use crate::damage::{self, Damage};
 use crate::field::layout;
 use crate::identity::StreamNumber;
@@ -10,7 +13,7 @@ const WHAT: &str = "journal frame";
 
 layout! {
     /// Header of a frame; its body follows at once.
-    frame: 40, {
+    frame: 48, {
         KIND: 0, 2;
         FLAGS: 2, 2;
         BODY_BYTES: 4, 4;
@@ -18,6 +21,8 @@ layout! {
         FILE_ID: 16, 8;
         POSITION: 24, 8;
         BASE_SEQUENCE: 32, 8;
+        CRC: 40, 4;
+        RESERVED: 44, 4;
     }
 }
 
@@ -60,7 +65,7 @@ impl<'a> Iterator for Frames<'a> {
             return None;
         }
         // `decode_commit` has walked all frames.
-        let (frame, rest) = decode(self.rest).ok()?;
+        let (frame, rest) = decode_frame(self.rest).ok()?;
         self.rest = rest;
         Some(frame)
     }
@@ -85,9 +90,16 @@ pub enum Frame<'a> {
         bytes: &'a [u8],
     },
     /// Files synced by a checkpoint since the last table.
-    CheckpointPositions(Positions<'a>),
+    CheckpointPositions {
+        /// No journal file of a lower number is needed any more.
+        settled_before: u64,
+        positions: Positions<'a>,
+    },
     /// All files that recovery must look at.
-    CheckpointTable(Positions<'a>),
+    CheckpointTable {
+        settled_before: u64,
+        positions: Positions<'a>,
+    },
     /// Written by a later draft; kept and reported.
     Unknown { kind: u16, bytes: &'a [u8] },
 }
@@ -194,12 +206,17 @@ pub enum FrameHeader {
         chunk: u64,
         position: u64,
     },
-    CheckpointPositions,
-    CheckpointTable,
+    CheckpointPositions {
+        settled_before: u64,
+    },
+    CheckpointTable {
+        settled_before: u64,
+    },
 }
 
 impl FrameHeader {
-    pub fn encode(&self, body_bytes: u32) -> [u8; FRAME_HEADER_BYTES] {
+    /// `body` is what is going to stand behind the header.
+    pub fn encode(&self, body: &[u8]) -> [u8; FRAME_HEADER_BYTES] {
         let (kind, stream, file_id, position, base_sequence) = match *self {
             FrameHeader::StreamBytes {
                 stream,
@@ -218,37 +235,60 @@ impl FrameHeader {
                 chunk,
                 position,
             } => (KIND_MANIFEST, stream.0, chunk, position, 0),
-            FrameHeader::CheckpointPositions => (KIND_CHECKPOINT_POSITIONS, 0, 0, 0, 0),
-            FrameHeader::CheckpointTable => (KIND_CHECKPOINT_TABLE, 0, 0, 0, 0),
+            FrameHeader::CheckpointPositions { settled_before } => {
+                (KIND_CHECKPOINT_POSITIONS, 0, settled_before, 0, 0)
+            }
+            FrameHeader::CheckpointTable { settled_before } => {
+                (KIND_CHECKPOINT_TABLE, 0, settled_before, 0, 0)
+            }
         };
         let mut out = [0; FRAME_HEADER_BYTES];
         frame::KIND.write(&mut out, kind);
-        frame::BODY_BYTES.write(&mut out, body_bytes);
+        frame::BODY_BYTES.write(&mut out, body.len() as u32);
         frame::STREAM_NUMBER.write(&mut out, stream);
         frame::FILE_ID.write(&mut out, file_id);
         frame::POSITION.write(&mut out, position);
         frame::BASE_SEQUENCE.write(&mut out, base_sequence);
+        let crc = frame_crc(&out, kind, body);
+        frame::CRC.write(&mut out, crc);
         out
     }
+}
+
+/// Over the header, and over the body where nothing in it has a checksum.
+fn frame_crc(head: &[u8], kind: u16, body: &[u8]) -> u32 {
+    let mut crc = Crc32c::default();
+    crc.update(&head[..frame::CRC.0]);
+    if matches!(kind, KIND_CHECKPOINT_POSITIONS | KIND_CHECKPOINT_TABLE) {
+        crc.update(body);
+    }
+    crc.finish()
 }
 
 /// Appends a whole frame.
 pub fn encode_frame(out: &mut Vec<u8>, header: &FrameHeader, body: &[u8]) {
     assert!(body.len() <= MAX_COMMIT_BYTES, "a frame fits a commit");
-    out.extend_from_slice(&header.encode(body.len() as u32));
+    out.extend_from_slice(&header.encode(body));
     out.extend_from_slice(body);
 }
 
-pub(crate) fn decode(bytes: &[u8]) -> Result<(Frame<'_>, &[u8]), Damage> {
+/// The frame at the start of `bytes`, and what stands behind it. The bodies of kinds 1 and 2 are not looked at.
+pub fn decode_frame(bytes: &[u8]) -> Result<(Frame<'_>, &[u8]), Damage> {
     damage::need(WHAT, bytes, FRAME_HEADER_BYTES)?;
     let (head, rest) = bytes.split_at(FRAME_HEADER_BYTES);
     let body_bytes = frame::BODY_BYTES.read(head) as usize;
     damage::need(WHAT, rest, body_bytes)?;
     let (body, rest) = rest.split_at(body_bytes);
+    let kind = frame::KIND.read(head);
+    checksum::compare(
+        WHAT,
+        frame::CRC.read(head).into(),
+        frame_crc(head, kind, body).into(),
+    )?;
     let stream = StreamNumber(frame::STREAM_NUMBER.read(head));
     let file_id = frame::FILE_ID.read(head);
     let position = frame::POSITION.read(head);
-    let frame = match frame::KIND.read(head) {
+    let frame = match kind {
         KIND_STREAM_BYTES => Frame::StreamBytes {
             stream,
             segment_id: file_id,
@@ -262,11 +302,18 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(Frame<'_>, &[u8]), Damage> {
             position,
             bytes: body,
         },
-        KIND_CHECKPOINT_POSITIONS => Frame::CheckpointPositions(decode_positions(body)?),
-        KIND_CHECKPOINT_TABLE => Frame::CheckpointTable(decode_positions(body)?),
+        KIND_CHECKPOINT_POSITIONS => Frame::CheckpointPositions {
+            settled_before: file_id,
+            positions: decode_positions(body)?,
+        },
+        KIND_CHECKPOINT_TABLE => Frame::CheckpointTable {
+            settled_before: file_id,
+            positions: decode_positions(body)?,
+        },
         kind => Frame::Unknown { kind, bytes: body },
     };
     damage::zero(WHAT, "flags", &frame::FLAGS.get(head))?;
+    damage::zero(WHAT, "reserved bytes", &frame::RESERVED.get(head))?;
     if position.checked_add(body_bytes as u64).is_none() {
         return Err(damage::value(WHAT, "position", position));
     }

@@ -61,6 +61,24 @@ pub const MAX_COMMIT_BODY_BYTES: usize = 8 << 20;
 
 const _: () = assert!(header::BYTES == BLOCK_BYTES);
 
+/// Whether these bytes, of this place in a chunk, are whole commits of the stream with this seed, by their own checksums.
+pub fn is_whole(position: u64, bytes: &[u8], seed: Seed) -> bool {
+    let mut rest = bytes;
+    if position == 0 {
+        if ManifestChunkHeader::decode(bytes).is_err() {
+            return false;
+        }
+        rest = &bytes[DATA_OFFSET as usize..];
+    }
+    while !rest.is_empty() {
+        let Ok(commit) = decode_commit(rest, seed) else {
+            return false;
+        };
+        rest = &rest[commit.bytes..];
+    }
+    true
+}
+
 /// First block of a chunk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManifestChunkHeader {

@@ -142,6 +142,10 @@ pub mod file {
     /// Space kept for sealing and the manifest when the disk is full.
     pub const RESERVE: &str = "reserve";
     pub const JOURNAL_DIR: &str = "journal";
+    /// How far the journal was synced.
+    pub const JOURNAL_MARK: &str = "journal.mark";
+    /// Every stream of the volume.
+    pub const STREAM_CATALOG: &str = "streams.catalog";
     pub const STREAMS_DIR: &str = "streams";
     /// Under a stream's directory.
     pub const STREAM_HEADER: &str = "stream.header";

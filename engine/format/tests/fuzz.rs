@@ -43,6 +43,8 @@ targets! {
     fuzz_manifest_chunk_header: "manifest_chunk_header",
     fuzz_journal_header: "journal_header",
     fuzz_journal_commit: "journal_commit",
+    fuzz_journal_mark: "journal_mark",
+    fuzz_stream_catalog_entry: "stream_catalog_entry",
     fuzz_warm_header: "warm_header",
     fuzz_warm_tail: "warm_tail",
     fuzz_claim: "claim",

@@ -6,6 +6,7 @@ use aof2_format::claim::{Claim, ClusterMarker};
 use aof2_format::journal::{
     self, CommitFields, FileKind, Frame, FrameHeader, JournalHeader, Position,
 };
+use aof2_format::journal_mark::JournalMark;
 use aof2_format::manifest_chunk::{self, ManifestChunkHeader};
 use aof2_format::manifest_record::ManifestEvent;
 use aof2_format::record_batch::{self, Fields, Gap, GapReason, Producer};
@@ -13,6 +14,7 @@ use aof2_format::segment::{SegmentHeader, SegmentSeal};
 use aof2_format::snapshot::{
     Catalogue, CatalogueChunk, CatalogueSegment, Crc64, RecoveryNotes, SnapshotId, SnapshotNote,
 };
+use aof2_format::stream_catalog::CatalogEntry;
 use aof2_format::stream_header::StreamHeader;
 use aof2_format::volume::VolumeIdentity;
 use aof2_format::warm::{self, BlockEntry, WarmFooter, WarmHeader, WarmIndex, WarmSummary};
@@ -166,6 +168,56 @@ fn a_stream_header_is_stable() {
 }
 
 #[test]
+fn a_stream_catalog_entry_is_stable() {
+    let bytes = golden("stream_catalog_entry");
+    let value = CatalogEntry {
+        volume_id: volume_id(),
+        header: StreamHeader::decode(&golden("stream_header")).unwrap(),
+    };
+    assert_eq!(CatalogEntry::decode(&bytes).unwrap(), value);
+    assert_eq!(value.encode()[..], bytes);
+}
+
+#[test]
+fn a_journal_mark_is_stable_and_the_slots_that_verify_are_found() {
+    let bytes = golden("journal_mark");
+    let value = JournalMark {
+        cluster_id: cluster_id(),
+        node_id: node_id(),
+        volume_id: volume_id(),
+        turn: 5,
+        file_number: 9,
+        commit: 1000,
+    };
+    assert_eq!(JournalMark::decode(&bytes).unwrap(), value);
+    assert_eq!(value.encode()[..], bytes);
+    assert_eq!(JournalMark::slot_offset(5), 4096);
+    let file = [vec![0; 4096], bytes].concat();
+    assert_eq!(JournalMark::decode_file(&file).collect::<Vec<_>>(), [value]);
+}
+
+#[test]
+fn either_copy_of_a_journal_header_serves_and_the_newer_one_counts() {
+    let copy = golden("journal_header");
+    let header = JournalHeader::decode(&copy).unwrap();
+    for damaged in 0..2 {
+        let mut both = [copy.clone(), copy.clone()].concat();
+        both[damaged * 4096 + 200] ^= 1;
+        assert_eq!(JournalHeader::decode_any(&both).unwrap(), header);
+    }
+    let newer = JournalHeader {
+        file_number: 12,
+        ..header
+    };
+    // Its second write was cut off: it is in use, whatever stands behind.
+    let torn = [newer.encode().to_vec(), copy.clone()].concat();
+    assert_eq!(JournalHeader::decode_any(&torn).unwrap(), newer);
+    assert_eq!(JournalHeader::decode_any(&copy).unwrap(), header);
+    assert!(JournalHeader::decode_any(&[]).is_err());
+    assert!(JournalHeader::decode_any(&[0; 8192]).is_err());
+}
+
+#[test]
 fn a_manifest_chunk_header_is_stable() {
     let value = ManifestChunkHeader {
         cluster_id: cluster_id(),
@@ -244,8 +296,9 @@ fn a_journal_header_is_stable() {
         file_number: 9,
         salt: FILE_SALT,
         first_commit: 1000,
-        table_offset: 4096,
+        table_offset: 8192,
         created_unix_nanos: NANOS,
+        file_bytes: 1 << 26,
     };
     assert_eq!(
         JournalHeader::decode(&golden("journal_header")).unwrap(),
@@ -302,7 +355,10 @@ fn a_journal_commit_of_every_frame_kind_is_stable() {
 
     let frames: Vec<Frame<'_>> = commit.frames().collect();
     let [
-        Frame::CheckpointTable(first),
+        Frame::CheckpointTable {
+            settled_before: 8,
+            positions: first,
+        },
         Frame::StreamBytes {
             stream,
             segment_id: 12,
@@ -316,7 +372,10 @@ fn a_journal_commit_of_every_frame_kind_is_stable() {
             position: 4096,
             bytes: third,
         },
-        Frame::CheckpointPositions(fourth),
+        Frame::CheckpointPositions {
+            settled_before: 9,
+            positions: fourth,
+        },
         last,
     ] = &frames[..]
     else {
@@ -344,7 +403,11 @@ fn a_journal_commit_of_every_frame_kind_is_stable() {
             .for_each(|position| journal::encode_position(&mut body, position));
         body
     };
-    journal::encode_frame(&mut encoded, &FrameHeader::CheckpointTable, &rows(&table));
+    journal::encode_frame(
+        &mut encoded,
+        &FrameHeader::CheckpointTable { settled_before: 8 },
+        &rows(&table),
+    );
     let header = FrameHeader::StreamBytes {
         stream: number,
         segment_id: 12,
@@ -363,7 +426,7 @@ fn a_journal_commit_of_every_frame_kind_is_stable() {
     );
     journal::encode_frame(
         &mut encoded,
-        &FrameHeader::CheckpointPositions,
+        &FrameHeader::CheckpointPositions { settled_before: 9 },
         &rows(&synced),
     );
     encoded.extend_from_slice(&bytes[encoded.len()..]);

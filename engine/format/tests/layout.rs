@@ -2,8 +2,8 @@
 
 use aof2_format::field::Row;
 use aof2_format::{
-    journal, journal_frame, manifest_chunk, manifest_record, record_batch, segment, stream_header,
-    warm,
+    journal, journal_frame, journal_mark, manifest_chunk, manifest_record, record_batch, segment,
+    stream_catalog, stream_header, warm,
 };
 
 type Layouts = &'static [(&'static str, &'static [Row], usize)];
@@ -55,6 +55,20 @@ const DOCUMENTS: &[(&str, &str, Layouts)] = &[
                 journal_frame::position::BYTES,
             ),
         ],
+    ),
+    (
+        "journal_mark.md",
+        include_str!("../src/journal_mark.md"),
+        &[("slot", journal_mark::slot::ROWS, journal_mark::slot::BYTES)],
+    ),
+    (
+        "stream_catalog.md",
+        include_str!("../src/stream_catalog.md"),
+        &[(
+            "entry",
+            stream_catalog::entry::ROWS,
+            stream_catalog::entry::BYTES,
+        )],
     ),
     (
         "manifest_chunk.md",

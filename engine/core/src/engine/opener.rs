@@ -247,7 +247,9 @@ fn create_header(shared: &Shared, stream: &Stream) -> Result<(), WriteError> {
     shared
         .disk
         .sync_directory(&streams)
-        .map_err(|source| failed("sync", &streams, source))
+        .map_err(|source| failed("sync", &streams, source))?;
+    // After the header is durable: an entry without a directory is a loss.
+    shared.catalog.add(header)
 }
 
 fn failed(verb: &'static str, path: &std::path::Path, source: std::io::Error) -> WriteError {
@@ -290,7 +292,10 @@ pub(super) fn prepare(shared: &Arc<Shared>, work: Work) {
             }
             Err(error) => shared.poison_by(&error),
         },
-        Work::OutdatedJournal => shared.journal.files.remove_outdated(&*shared.disk),
+        Work::OutdatedJournal => shared
+            .journal
+            .files
+            .remove_outdated(&*shared.disk, &shared.root),
         Work::Name { stream, segment } => {
             let path = files::segment(
                 &stream.directory,

@@ -18,6 +18,7 @@ use crate::metrics::{Counters, Replay};
 use crate::pace::{Pacer, Staging};
 use crate::poison::Poison;
 use crate::stream::Stream;
+use crate::stream::catalog::Catalog;
 use crate::stream::write_out::WriteError;
 use crate::tier_port::{Claims, SealHook, VolumeIdentity};
 use crate::work::{SegmentWriter, WorkQueue};
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub space: Space,
     pub counters: Counters,
     pub streams: Streams,
+    pub catalog: Catalog,
     pub journal: Journal,
     pub checkpoint: Checkpoint,
     pub staging: Staging,

@@ -4,19 +4,23 @@
 //! the rounds, one at a time; a caller that would wait alone runs its own, which saves two changes of thread. Nothing is
 //! acknowledged before its round is synced; the first error ends the thread and every wait.
 
+pub(crate) mod mark;
 pub(crate) mod recycle;
 pub(crate) mod replay;
 pub(crate) mod round;
+pub(crate) mod salvage;
 pub(crate) mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use aof2_format::StreamNumber;
 use aof2_format::journal::Position;
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
+use self::mark::Mark;
 use self::recycle::Files;
 use self::round::{Ended, Rounds};
 use self::writer::Writer;
@@ -32,6 +36,19 @@ pub(crate) struct Journal {
     last_width: AtomicU32,
     rounds: Rounds,
     pub files: Files,
+    pub mark: Mark,
+}
+
+/// The journal rests when no commit came for so long; then the mark is written. Until then a damaged last commit passes for a torn
+/// one.
+const MARK_DELAY: Duration = Duration::from_millis(25);
+
+/// What the thread found.
+enum Waited {
+    Work,
+    /// Nothing came for [`MARK_DELAY`], and the mark is behind.
+    Rest,
+    End,
 }
 
 /// Whole manifest commits and where they lie in their chunk.
@@ -62,6 +79,8 @@ struct Queue {
     next: Round,
     /// The thread knows of `next`.
     is_kicked: bool,
+    /// The thread sleeps until it is woken.
+    is_asleep: bool,
     stop: bool,
     /// No round begins any more.
     interrupted: bool,
@@ -84,11 +103,12 @@ impl Round {
 
 impl Journal {
     /// `next_commit` is the number that the first commit gets.
-    pub fn new(files: Files, next_commit: u64) -> Journal {
+    pub fn new(files: Files, mark: Mark, next_commit: u64) -> Journal {
         Journal {
             queue: Mutex::new(Queue {
                 next: Round::new(1),
                 is_kicked: false,
+                is_asleep: false,
                 stop: false,
                 interrupted: false,
             }),
@@ -97,6 +117,7 @@ impl Journal {
             last_width: AtomicU32::new(0),
             rounds: Rounds::new(),
             files,
+            mark,
         }
     }
 
@@ -165,8 +186,11 @@ impl Journal {
 
     fn kick_for_the_rest(&self) {
         let mut queue = self.queue.lock();
-        if !queue.next.is_empty() && !queue.is_kicked {
-            queue.is_kicked = true;
+        let is_work_left = !queue.next.is_empty() && !queue.is_kicked;
+        // A round that a caller led has to be marked when the journal rests.
+        if is_work_left || queue.is_asleep {
+            queue.is_kicked |= is_work_left;
+            queue.is_asleep = false;
             self.kick.notify_one();
         }
     }
@@ -181,40 +205,69 @@ impl Journal {
         Some(std::mem::replace(&mut queue.next, Round::new(number + 1)))
     }
 
-    /// Waits for something to do. `false`: stopped and nothing is left, or interrupted.
-    fn wait_for_work(&self) -> bool {
+    /// Waits for something to do. `End`: stopped and nothing is left, or interrupted.
+    fn wait_for_work(&self) -> Waited {
         let mut queue = self.queue.lock();
+        let mut seen = self.mark.synced();
         loop {
             if queue.interrupted {
-                return false;
+                return Waited::End;
             }
             if !queue.next.is_empty() && (queue.is_kicked || queue.stop) {
-                return true;
+                return Waited::Work;
             }
             if queue.stop {
-                return false;
+                return Waited::End;
             }
-            self.kick.wait(&mut queue);
+            if !self.mark.is_behind() {
+                queue.is_asleep = true;
+                self.kick.wait(&mut queue);
+                queue.is_asleep = false;
+                continue;
+            }
+            let is_quiet = self.kick.wait_for(&mut queue, MARK_DELAY).timed_out();
+            let synced = self.mark.synced();
+            if is_quiet && synced == seen {
+                return Waited::Rest;
+            }
+            seen = synced;
         }
     }
 
     /// The thread. Ends after `stop` or `interrupt`; then no round will be done any more.
     pub fn run(&self, shared: &Shared) {
-        while self.wait_for_work() {
-            let mut writer = self.writer.lock();
-            // A caller may have been faster.
-            if let Some(round) = self.take_round() {
-                writer.run(shared, round);
+        loop {
+            match self.wait_for_work() {
+                Waited::Work => {
+                    let mut writer = self.writer.lock();
+                    // A caller may have been faster.
+                    if let Some(round) = self.take_round() {
+                        writer.run(shared, round);
+                    }
+                    drop(writer);
+                    self.kick_for_the_rest();
+                }
+                Waited::Rest => self.write_mark(shared),
+                Waited::End => break,
             }
-            drop(writer);
-            self.kick_for_the_rest();
         }
         // No caller leads a round from here on: the directory may soon be another process's. One that does now is waited for.
         self.queue.lock().interrupted = true;
         drop(self.writer.lock());
+        self.write_mark(shared);
         self.rounds.end();
         if shared.poison.is_set() {
             writer::refuse_everyone(shared);
+        }
+    }
+
+    /// Also where the journal never rests, every now and then.
+    pub fn write_mark(&self, shared: &Shared) {
+        if shared.poison.is_set() {
+            return;
+        }
+        if let Err(error) = self.mark.write() {
+            shared.poison_by(&error);
         }
     }
 

@@ -36,9 +36,18 @@ struct State {
     closed: Vec<JournalFile>,
     /// Slots taken so far.
     slots: u32,
-    /// Of another size or number, and needed until a commit of this process stands.
-    outdated: Vec<PathBuf>,
+    /// Needed until a commit of this process stands.
+    outdated: Vec<Outdated>,
+    /// No file of a lower number is needed any more.
+    settled_before: u64,
     interrupted: bool,
+}
+
+/// A file that is not used again.
+pub(crate) struct Outdated {
+    pub path: PathBuf,
+    /// It is damaged: kept aside for whoever looks into it. Otherwise it is of another size or number, and removed.
+    pub is_kept: bool,
 }
 
 impl Files {
@@ -56,6 +65,8 @@ impl Files {
                 closed: Vec::new(),
                 slots,
                 outdated,
+                // Recovery has brought everything in them to where it belongs.
+                settled_before: last_number + 1,
                 interrupted: false,
             }),
             changed: Condvar::new(),
@@ -111,14 +122,22 @@ impl Files {
         !self.state.lock().outdated.is_empty()
     }
 
-    /// Removes files of another size or number. What cannot be removed is found again by the next process.
-    pub fn remove_outdated(&self, disk: &dyn Disk) {
+    /// Removes or sets aside what is not used again. What cannot be moved is found again by the next process.
+    pub fn remove_outdated(&self, disk: &dyn Disk, root: &Path) {
         let outdated = std::mem::take(&mut self.state.lock().outdated);
-        for path in outdated {
-            if let Err(error) = disk.unlink(&path) {
-                tracing::warn!(path = %path.display(), %error, "a journal file of an earlier configuration stays until the next start");
+        for Outdated { path, is_kept } in outdated {
+            let done = match is_kept {
+                true => set_aside(disk, root, &path),
+                false => disk.unlink(&path),
+            };
+            if let Err(error) = done {
+                tracing::warn!(path = %path.display(), %error, "a journal file that is not used any more stays until the next start");
             }
         }
+    }
+
+    pub fn settled_before(&self) -> u64 {
+        self.state.lock().settled_before
     }
 
     /// Waits for a free file. `ask` is called as long as there is none. `None` once interrupted.
@@ -152,6 +171,7 @@ impl Files {
     /// Files before the cut may be used again.
     pub fn recycle(&self, cut: u64) {
         let mut state = self.state.lock();
+        state.settled_before = state.settled_before.max(cut);
         let (free, closed) = std::mem::take(&mut state.closed)
             .into_iter()
             .partition(|file: &JournalFile| file.number < cut);
@@ -165,6 +185,22 @@ impl Files {
         self.state.lock().interrupted = true;
         self.changed.notify_all();
     }
+}
+
+/// Moves a file to the quarantine of the data directory, under the first free name.
+pub(crate) fn set_aside(disk: &dyn Disk, root: &Path, path: &Path) -> io::Result<()> {
+    let directory = files::quarantine(root);
+    disk.create_directory(&directory)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut to = directory.join(&*name);
+    let mut copy = 0;
+    while disk.exists(&to)? {
+        copy += 1;
+        to = directory.join(format!("{name}.{copy}"));
+    }
+    disk.rename(path, &to)?;
+    disk.sync_directory(&directory)?;
+    disk.sync_directory(path.parent().unwrap_or(root))
 }
 
 fn path_of(root: &Path, slot: u32) -> PathBuf {

@@ -9,8 +9,9 @@ use aof2_format::journal::{
     self, COMMIT_HEADER_BYTES, CommitFields, FIRST_COMMIT_OFFSET, FRAME_HEADER_BYTES, FrameHeader,
     JournalHeader, Position, padded_bytes,
 };
-use aof2_format::{BLOCK_BYTES, Salt, Seed};
+use aof2_format::{Salt, Seed};
 
+use super::mark::Synced;
 use super::recycle::JournalFile;
 use super::{ManifestFrame, Round};
 use crate::engine::shared::Shared;
@@ -138,7 +139,9 @@ impl Writer {
             )?;
             put_positions(
                 &mut self.commit,
-                &FrameHeader::CheckpointPositions,
+                &FrameHeader::CheckpointPositions {
+                    settled_before: shared.journal.files.settled_before(),
+                },
                 &positions,
             );
             self.frames += 1;
@@ -245,9 +248,17 @@ impl Writer {
             })
         })?;
         self.offset += self.commit.len() as u64;
-        // The table in front of this commit says what they knew.
-        if begins_file && shared.journal.files.has_outdated() {
-            shared.work.push(Work::OutdatedJournal);
+        shared.journal.mark.note(Synced {
+            commit: fields.number,
+            file_number: fields.file_number,
+        });
+        if begins_file {
+            // Before anything in this file is acknowledged: from here on it is missed where it is gone.
+            shared.journal.mark.write().map_err(End::Failed)?;
+            // The table in front of this commit says what they knew.
+            if shared.journal.files.has_outdated() {
+                shared.work.push(Work::OutdatedJournal);
+            }
         }
         add(&shared.counters.journal_bytes, bytes);
         shared
@@ -256,7 +267,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes the next file into use and puts the checkpoint's table in front of the commit. Answers the file's header block.
+    /// Takes the next file into use and puts the checkpoint's table in front of the commit. Answers the file's header blocks.
     fn next_file(&mut self, shared: &Shared) -> Result<Vec<u8>, End> {
         let files = &shared.journal.files;
         let mut file = files
@@ -280,7 +291,9 @@ impl Writer {
         let rest = self.commit.split_off(COMMIT_HEADER_BYTES);
         put_positions(
             &mut self.commit,
-            &FrameHeader::CheckpointTable,
+            &FrameHeader::CheckpointTable {
+                settled_before: files.settled_before(),
+            },
             &shared.checkpoint.table(),
         );
         self.commit.extend_from_slice(&rest);
@@ -294,10 +307,11 @@ impl Writer {
             first_commit: self.number,
             table_offset: FIRST_COMMIT_OFFSET,
             created_unix_nanos: shared.clock.unix_nanos(),
+            file_bytes: files.file_bytes,
         };
-        let block = header.encode().to_vec();
-        debug_assert_eq!(block.len(), BLOCK_BYTES);
-        Ok(block)
+        let blocks = header.encode().repeat(journal::HEADER_COPIES);
+        debug_assert_eq!(blocks.len() as u64, FIRST_COMMIT_OFFSET);
+        Ok(blocks)
     }
 }
 

@@ -224,6 +224,12 @@ impl ManifestLog {
         segment_id: u64,
         events: Vec<ManifestEvent>,
     ) -> Result<(), StoreError> {
+        if self.inner.lock().chunk.is_none() {
+            return Err(StoreError::Damaged {
+                stream: stream.name.to_string(),
+                message: "it has no manifest that can be written to".to_owned(),
+            });
+        }
         self.roll_if_long(shared, stream)?;
         let round = self.stage(shared, stream, segment_id, events);
         match shared.journal.wait(round) {

@@ -34,6 +34,29 @@ pub(crate) struct Replayed {
     pub damage: Option<String>,
 }
 
+impl Replayed {
+    fn new() -> Replayed {
+        Replayed {
+            state: ManifestState::default(),
+            chain: 0,
+            chunk: None,
+            closed: Vec::new(),
+            substance: 0,
+            records: 0,
+            must_reach: Vec::new(),
+            damage: None,
+        }
+    }
+
+    /// Of a stream whose files are not looked at.
+    pub fn refused(why: String) -> Replayed {
+        Replayed {
+            damage: Some(why),
+            ..Replayed::new()
+        }
+    }
+}
+
 /// How far a chunk verifies.
 struct Folded {
     /// Behind its last commit; 0 = not even its header does.
@@ -48,16 +71,7 @@ struct Folded {
 /// the other. The other is then the one in use, and the tail was never durable. Only so: where anything verifies or was durable in a later
 /// chunk, a tail that does not verify is damage. Chunks behind the one in use are empty, and the caller removes them.
 pub(crate) fn replay(chunks: &[FoundChunk], seed: Seed) -> io::Result<Replayed> {
-    let mut replayed = Replayed {
-        state: ManifestState::default(),
-        chain: 0,
-        chunk: None,
-        closed: Vec::new(),
-        substance: 0,
-        records: 0,
-        must_reach: Vec::new(),
-        damage: None,
-    };
+    let mut replayed = Replayed::new();
     let mut folded = Vec::with_capacity(chunks.len());
     let mut in_use = 0;
     for (index, found) in chunks.iter().enumerate() {

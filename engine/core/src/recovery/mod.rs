@@ -8,6 +8,7 @@
 //! 4. Everything is synced before anything is served: from here on the journal is not needed any more.
 
 pub(crate) mod stream;
+mod streams;
 pub(crate) mod volume;
 mod walk;
 
@@ -16,20 +17,24 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use aof2_format::stream_header::StreamHeader;
-use aof2_format::{BLOCK_BYTES, StreamNumber};
+use aof2_format::StreamNumber;
 
 use self::stream::{Found, RecoveredStream};
 use self::volume::at;
+use crate::engine::shared::Volume;
 use crate::error::OpenError;
 use crate::io::{Clock, Disk};
+use crate::journal::mark::{Mark, Synced};
 use crate::journal::replay::{self, Image, Reuse};
 use crate::metrics::Replay;
 use crate::segment::files;
+use crate::stream::catalog::{self, Catalog};
 
 pub(crate) struct Recovered {
     pub streams: Vec<RecoveredStream>,
+    pub catalog: Catalog,
     pub journal: Reuse,
+    pub mark: Mark,
     pub last_file_number: u64,
     pub next_commit: u64,
     pub next_stream_number: u64,
@@ -40,13 +45,16 @@ pub(crate) struct Context<'a> {
     pub disk: &'a dyn Disk,
     pub clock: &'a dyn Clock,
     pub root: &'a Path,
+    pub volume: &'a Volume,
     pub journal_file_bytes: u64,
     pub journal_files: usize,
     pub on_progress: Option<Box<dyn Fn(u64, u64) + Send>>,
 }
 
 pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
-    let Context { disk, root, .. } = *context;
+    let Context {
+        disk, root, volume, ..
+    } = *context;
     let started = context.clock.monotonic();
     for directory in [files::journal(root), files::streams(root)] {
         disk.create_directory(&directory)
@@ -56,7 +64,16 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
 
     let journal_directory = files::journal(root);
     let in_journal = |verb: &'static str| at(verb, &journal_directory);
-    let found_files = replay::find(disk, root).map_err(in_journal("list"))?;
+    let (mark, found_mark) =
+        Mark::open(disk, root, volume).map_err(at("open the journal mark in", root))?;
+    let known = catalog::read(disk, root, volume.volume_id)
+        .map_err(at("read the stream catalog in", root))?;
+    let streams::FoundStreams {
+        mut streams,
+        catalog,
+        next_number,
+    } = streams::find(disk, root, volume, &known)?;
+    let found_files = replay::find(disk, root, volume).map_err(in_journal("list"))?;
     let total: u64 = found_files.iter().map(|file| file.length).sum();
     let mut done = 0;
     let mut progress = |bytes: u64| {
@@ -65,7 +82,8 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
             told(done, total);
         }
     };
-    let image = replay::read(&found_files, &mut progress).map_err(in_journal("read"))?;
+    let image = replay::read(&found_files, found_mark, !streams.is_empty(), &mut progress)
+        .map_err(in_journal("read"))?;
     for damage in &image.damage {
         tracing::error!(
             damage,
@@ -73,7 +91,6 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
         );
     }
 
-    let mut streams = find_streams(disk, root)?;
     for stream in streams.values_mut() {
         stream.replay_manifest(disk, &image)?;
         stream.open_segments(disk, &image)?;
@@ -89,15 +106,25 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
         .iter()
         .map(|frame| frame.stream.0 + 1)
         .max()
-        .unwrap_or(1);
-    for (number, stream) in streams {
+        .unwrap_or(1)
+        .max(next_number);
+    // A stream whose directory and entry are gone leaves its number here.
+    for (number, _, _) in image.positions.keys() {
         next_stream_number = next_stream_number.max(number.0 + 1);
-        recovered.push(stream.recover(disk, &mut replay)?);
+    }
+    for stream in streams.into_values() {
+        recovered.push(stream.recover(disk, image.lost.as_deref(), &mut replay)?);
     }
     sync_all(&recovered)?;
+    // What is recovered is acknowledged again from here on.
+    mark.note(Synced {
+        commit: image.next_commit - 1,
+        file_number: image.last_file_number,
+    });
     let journal = replay::reuse(
         disk,
         root,
+        &image,
         found_files,
         context.journal_file_bytes,
         context.journal_files,
@@ -110,59 +137,14 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
         .as_millis() as u64;
     Ok(Recovered {
         streams: recovered,
+        catalog,
         journal,
+        mark,
         last_file_number: image.last_file_number,
         next_commit: image.next_commit,
         next_stream_number,
         replay,
     })
-}
-
-/// Streams that have a header. A directory without one is a creation that was cut off: nothing in it was acknowledged, and the
-/// next first append finishes it.
-fn find_streams(disk: &dyn Disk, root: &Path) -> Result<BTreeMap<StreamNumber, Found>, OpenError> {
-    let directory = files::streams(root);
-    let mut streams = BTreeMap::new();
-    for entry in disk.list(&directory).map_err(at("list", &directory))? {
-        if !entry.is_directory {
-            continue;
-        }
-        let stream_directory = directory.join(&entry.name);
-        let path = files::stream_header(&stream_directory);
-        if !disk.exists(&path).map_err(at("look for", &path))? {
-            continue;
-        }
-        let bytes =
-            crate::io::read_file(disk, &path, BLOCK_BYTES as u64).map_err(at("read", &path))?;
-        let header = StreamHeader::decode(&bytes).map_err(|damage| match damage {
-            aof2_format::Damage::Version {
-                what: _,
-                found,
-                supported,
-            } => OpenError::NewerFormat {
-                path: path.clone(),
-                found,
-                known: supported,
-            },
-            other => OpenError::Damaged {
-                path: path.clone(),
-                message: other.to_string(),
-            },
-        })?;
-        if header.stream.as_str() != entry.name {
-            let message = format!("it is the header of stream {}", header.stream);
-            return Err(OpenError::Damaged { path, message });
-        }
-        let number = header.stream_number;
-        if streams
-            .insert(number, Found::new(header, stream_directory))
-            .is_some()
-        {
-            let message = format!("stream number {number} is used twice");
-            return Err(OpenError::Damaged { path, message });
-        }
-    }
-    Ok(streams)
 }
 
 /// Writes the journal's frames of records to where they belong. Answers how many bytes.
@@ -178,6 +160,7 @@ fn apply_frames(image: &Image, streams: &mut BTreeMap<StreamNumber, Found>) -> i
                 stream.note_absent(frame.segment_id, frame.position + frame.length as u64);
                 continue;
             };
+            segment.must_reach = segment.must_reach.max(frame.position + frame.length as u64);
             if bytes.is_empty() {
                 bytes = vec![0; file.len()? as usize];
                 let read = file.read_at(&mut bytes, 0)?;
@@ -186,6 +169,9 @@ fn apply_frames(image: &Image, streams: &mut BTreeMap<StreamNumber, Found>) -> i
             let Some(frame_bytes) = bytes.get(frame.at..frame.at + frame.length) else {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             };
+            if !frame.is_proven && !stream.identity.is_own(frame.position, frame_bytes) {
+                continue;
+            }
             segment.apply(frame.position, frame_bytes, stream.identity.seed)?;
             applied += frame.length as u64;
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use aof2_format::Seed;
 use aof2_format::journal::FileKind;
+use aof2_format::manifest_chunk;
 use aof2_format::names::{SegmentRef, file};
 use aof2_format::record_batch;
 use aof2_format::segment::DATA_OFFSET;
@@ -41,6 +42,8 @@ pub(crate) struct Found {
     sealed_bytes: u64,
     highest_segment_id: u64,
     touched: Vec<Arc<dyn DiskFile>>,
+    /// Why nothing of the directory is looked at.
+    refused: Option<String>,
 }
 
 /// A segment whose seal is not committed.
@@ -141,13 +144,26 @@ impl Found {
             sealed_bytes: 0,
             highest_segment_id: 0,
             touched: Vec::new(),
+            refused: None,
+        }
+    }
+
+    /// A directory that cannot be read as a stream of this volume. Its name is taken all the same.
+    pub fn refused(header: StreamHeader, directory: PathBuf, why: String) -> Found {
+        Found {
+            refused: Some(why),
+            ..Found::new(header, directory)
         }
     }
 
     pub fn replay_manifest(&mut self, disk: &dyn Disk, image: &Image) -> Result<(), OpenError> {
+        if let Some(why) = &self.refused {
+            self.replayed = Some(Replayed::refused(why.clone()));
+            return Ok(());
+        }
         let directory = files::manifest(&self.directory);
         let mut chunks: BTreeMap<u64, FoundChunk> = BTreeMap::new();
-        for entry in disk.list(&directory).map_err(at("list", &directory))? {
+        for entry in files::list_or_empty(disk, &directory).map_err(at("list", &directory))? {
             let path = directory.join(&entry.name);
             if entry.name.ends_with(file::TMP_SUFFIX) {
                 disk.unlink(&path).map_err(at("remove", &path))?;
@@ -182,10 +198,14 @@ impl Found {
                 missing = Some(frame.chunk);
                 continue;
             };
-            chunk
-                .file
-                .write_all_at(&frame.bytes, frame.position)
-                .map_err(at("write", chunk.file.path()))?;
+            if frame.is_proven
+                || manifest_chunk::is_whole(frame.position, &frame.bytes, self.identity.seed)
+            {
+                chunk
+                    .file
+                    .write_all_at(&frame.bytes, frame.position)
+                    .map_err(at("write", chunk.file.path()))?;
+            }
             chunk.must_reach = chunk
                 .must_reach
                 .max(frame.position + frame.bytes.len() as u64);
@@ -217,6 +237,9 @@ impl Found {
 
     /// Sorts the segment files into sealed ones and others.
     pub fn open_segments(&mut self, disk: &dyn Disk, image: &Image) -> Result<(), OpenError> {
+        if self.refused.is_some() {
+            return Ok(());
+        }
         let Some(replayed) = &self.replayed else {
             unreachable!("the manifest is replayed first")
         };
@@ -238,7 +261,7 @@ impl Found {
             })
             .collect();
         self.highest_segment_id = replayed.state.segments.keys().max().copied().unwrap_or(0);
-        for entry in disk.list(&directory).map_err(at("list", &directory))? {
+        for entry in files::list_or_empty(disk, &directory).map_err(at("list", &directory))? {
             let path = directory.join(&entry.name);
             if entry.name.ends_with(file::TMP_SUFFIX) {
                 disk.unlink(&path).map_err(at("remove", &path))?;
@@ -292,10 +315,11 @@ impl Found {
         *known = (*known).max(reach);
     }
 
-    /// After the journal's frames are in the files.
+    /// After the journal's frames are in the files. `lost`: the journal has lost records, nobody knows whose.
     pub fn recover(
         self,
         disk: &dyn Disk,
+        lost: Option<&str>,
         replay: &mut Replay,
     ) -> Result<RecoveredStream, OpenError> {
         let Found {
@@ -310,6 +334,7 @@ impl Found {
             sealed_bytes,
             highest_segment_id,
             touched,
+            refused,
         } = self;
         let Some(Replayed {
             state,
@@ -380,6 +405,22 @@ impl Found {
             allocated_bytes,
             ..
         } = walk;
+        let mut segments_must_reach = segments_must_reach;
+        let damage = match (damage, lost) {
+            (None, Some(why)) => {
+                // One byte more than there is: so it is remembered when the journal that lost something is written over.
+                segments_must_reach.push(match recovered.last() {
+                    Some(last) => (last.id, last.end + 1),
+                    None => (highest_segment_id + 1, 1),
+                });
+                Some(format!("records may be lost: {why}"))
+            }
+            (damage, _) => damage,
+        };
+        // Its number is not its own.
+        if refused.is_some() {
+            segments_must_reach.clear();
+        }
         let damage = damage.map(|message| (next_sequence, message));
         if let Some((sequence, message)) = &damage {
             tracing::error!(stream = %header.stream, sequence, message, "the stream is damaged");

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use aof2_format::names::file;
 use aof2_format::{StreamName, names::SegmentRef};
 
+use crate::io::{DirectoryEntry, Disk};
+
 /// A segment made ahead: its first sequence is not known yet, so its name has its id only. It gets its own name when it takes
 /// its first record; recovery accepts both.
 const SPARE_SUFFIX: &str = ".spare";
@@ -33,6 +35,18 @@ pub(crate) fn manifest(stream_directory: &Path) -> PathBuf {
     stream_directory.join(file::MANIFEST_DIR)
 }
 
+/// Of a directory that may be gone: then nothing is in it, and what should be is missed one by one.
+pub(crate) fn list_or_empty(
+    disk: &dyn Disk,
+    directory: &Path,
+) -> std::io::Result<Vec<DirectoryEntry>> {
+    match disk.list(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed,
+    }
+}
+
+/// Of a stream, or of the data directory itself.
 pub(crate) fn quarantine(stream_directory: &Path) -> PathBuf {
     stream_directory.join(file::QUARANTINE_DIR)
 }

@@ -8,6 +8,7 @@
 //! journal, or are synced in their segment.
 
 pub(crate) mod append;
+pub(crate) mod catalog;
 pub(crate) mod producers;
 pub(crate) mod read;
 pub(crate) mod tail;
@@ -18,6 +19,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use aof2_format::record_batch;
+use aof2_format::segment::{DATA_OFFSET, SegmentHeader};
 use aof2_format::{Salt, Seed, StreamName, StreamNumber, StreamUuid};
 use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, RwLock};
@@ -38,6 +41,28 @@ pub(crate) struct StreamIdentity {
     pub number: StreamNumber,
     pub salt: Salt,
     pub seed: Seed,
+}
+
+impl StreamIdentity {
+    /// Whether these bytes, of this place in a segment, are whole batches of this stream, by their own checksums.
+    pub fn is_own(&self, position: u64, bytes: &[u8]) -> bool {
+        let mut rest = bytes;
+        if position == 0 {
+            let is_header =
+                SegmentHeader::decode(bytes).is_ok_and(|header| header.stream_uuid == self.uuid);
+            if !is_header {
+                return false;
+            }
+            rest = &bytes[DATA_OFFSET as usize..];
+        }
+        while !rest.is_empty() {
+            let Ok(batch) = record_batch::decode(rest, self.seed) else {
+                return false;
+            };
+            rest = &rest[batch.batch_bytes()..];
+        }
+        true
+    }
 }
 
 pub(crate) struct Stream {

@@ -232,8 +232,8 @@ impl Run {
             position: self.position,
             base_sequence: self.base_sequence,
         };
-        let body_bytes = (commit.len() - body_at) as u32;
-        commit[self.header_at..body_at].copy_from_slice(&header.encode(body_bytes));
+        let header = header.encode(&commit[body_at..]);
+        commit[self.header_at..body_at].copy_from_slice(&header);
     }
 }
 

@@ -3,10 +3,12 @@
 use aof2_format::claim::{Claim, ClusterMarker};
 use aof2_format::damage::Damage;
 use aof2_format::journal::{self, Frame, JournalHeader};
+use aof2_format::journal_mark::JournalMark;
 use aof2_format::manifest_chunk::{self, ManifestChunkHeader};
 use aof2_format::record_batch;
 use aof2_format::segment::{SegmentHeader, SegmentSeal};
 use aof2_format::snapshot::{Catalogue, RecoveryNotes, SnapshotNote};
+use aof2_format::stream_catalog::CatalogEntry;
 use aof2_format::stream_header::StreamHeader;
 use aof2_format::volume::VolumeIdentity;
 use aof2_format::warm::{FOOTER_BYTES, WarmFooter, WarmHeader, WarmIndex};
@@ -34,6 +36,10 @@ pub const DECODERS: &[(&str, Decoder)] = &[
         debug(JournalHeader::decode(bytes))
     }),
     ("journal_commit", commit),
+    ("journal_mark", |bytes| debug(JournalMark::decode(bytes))),
+    ("stream_catalog_entry", |bytes| {
+        debug(CatalogEntry::decode(bytes))
+    }),
     ("warm_header", |bytes| debug(WarmHeader::decode(bytes))),
     ("warm_tail", tail),
     ("claim", |bytes| debug(Claim::decode(bytes))),
@@ -72,7 +78,15 @@ fn commit(bytes: &[u8]) -> Result<String, Damage> {
     );
     let mut positions = Vec::new();
     for frame in &frames {
-        if let Frame::CheckpointPositions(rows) | Frame::CheckpointTable(rows) = frame {
+        if let Frame::CheckpointPositions {
+            positions: rows,
+            settled_before: _,
+        }
+        | Frame::CheckpointTable {
+            positions: rows,
+            settled_before: _,
+        } = frame
+        {
             assert_eq!(
                 rows.iter().count(),
                 rows.len(),

@@ -45,6 +45,14 @@ pub const GOLDEN: &[(&str, &str)] = &[
         include_str!("../../golden/v0/journal_commit.hex"),
     ),
     (
+        "journal_mark",
+        include_str!("../../golden/v0/journal_mark.hex"),
+    ),
+    (
+        "stream_catalog_entry",
+        include_str!("../../golden/v0/stream_catalog_entry.hex"),
+    ),
+    (
         "warm_header",
         include_str!("../../golden/v0/warm_header.hex"),
     ),
