@@ -213,6 +213,9 @@ fn create_directories(shared: &Shared, stream: &Stream) -> Result<(), WriteError
         disk.create_directory(directory)
             .map_err(|source| failed("create", directory, source))?;
     }
+    // The header says that they are there, and a directory's entries may reach the device in any order.
+    disk.sync_directory(&stream.directory)
+        .map_err(|source| failed("sync", &stream.directory, source))?;
     // What a creation that was cut off, or refused for want of space, left behind.
     for directory in [&segments, &manifest] {
         for entry in disk
