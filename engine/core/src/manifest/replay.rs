@@ -9,6 +9,7 @@ use aof2_format::{BLOCK_BYTES, Seed};
 use super::state::{ManifestState, is_about_snapshots};
 use super::{Chunk, ClosedChunk};
 use crate::io::DiskFile;
+use crate::segment::scan::last_written;
 
 /// A chunk file and how far it has to verify: what the journal holds of it, and what was synced.
 pub(crate) struct FoundChunk {
@@ -88,7 +89,7 @@ pub(crate) fn replay(chunks: &[FoundChunk], seed: Seed) -> io::Result<Replayed> 
                 )
             });
         }
-        let torn = bytes[end as usize..].iter().rposition(|byte| *byte != 0);
+        let torn = last_written(&bytes[end as usize..]);
         folded.push(Folded {
             end,
             torn_bytes: torn.map_or(0, |last| last + 1),

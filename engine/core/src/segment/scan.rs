@@ -4,7 +4,7 @@
 use std::io;
 
 use aof2_format::record_batch::{self, HEADER_BYTES, MAX_BATCH_BYTES, RecordBatch};
-use aof2_format::{Damage, Seed};
+use aof2_format::{BLOCK_BYTES, Damage, Seed};
 
 use crate::io::DiskFile;
 
@@ -140,12 +140,23 @@ pub(crate) fn end_of_written(file: &dyn DiskFile, offset: u64) -> io::Result<Opt
         if read == 0 {
             break;
         }
-        if let Some(last) = buffer[..read].iter().rposition(|byte| *byte != 0) {
+        if let Some(last) = last_written(&buffer[..read]) {
             end = Some(at + last as u64 + 1);
         }
         at += read as u64;
     }
     Ok(end)
+}
+
+/// Index of the last byte that is not zero. Most of what it is asked about was never written, so whole blocks are compared first.
+pub(crate) fn last_written(bytes: &[u8]) -> Option<usize> {
+    const ZEROES: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+    let mut blocks = bytes.chunks(BLOCK_BYTES);
+    let block = blocks.rposition(|block| block != &ZEROES[..block.len()])?;
+    let start = block * BLOCK_BYTES;
+    let end = (start + BLOCK_BYTES).min(bytes.len());
+    let last = bytes[start..end].iter().rposition(|byte| *byte != 0)?;
+    Some(start + last)
 }
 
 /// A part of a file in memory that moves forward.
@@ -197,11 +208,12 @@ impl<'a> Window<'a> {
         if self.read_to >= self.length || self.bytes().len() > MAX_BATCH_BYTES {
             return Ok(false);
         }
-        self.buffer.drain(..self.at);
-        self.at = 0;
         let more = READ_BYTES.min((self.length - self.read_to) as usize);
-        let before = self.buffer.len();
-        self.buffer.resize(before + more, 0);
+        let before = self.bytes().len();
+        let mut buffer = vec![0; before + more];
+        buffer[..before].copy_from_slice(self.bytes());
+        self.buffer = buffer;
+        self.at = 0;
         let read = self
             .file
             .read_at(&mut self.buffer[before..], self.read_to)?;
