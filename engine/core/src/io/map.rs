@@ -5,8 +5,23 @@ use std::ops::Deref;
 /// Immutable bytes of a sealed file. A file is never shrunk or overwritten while it is mapped; unlinking it is fine.
 #[derive(Debug)]
 pub struct Map {
-    map: Option<memmap2::Mmap>,
-    length: usize,
+    bytes: Held,
+}
+
+#[derive(Debug)]
+enum Held {
+    Mapped(memmap2::Mmap),
+    /// Nothing, or what a disk in memory copied out.
+    Owned(Vec<u8>),
+}
+
+/// For disks of tests that keep their files in memory.
+impl From<Vec<u8>> for Map {
+    fn from(bytes: Vec<u8>) -> Map {
+        Map {
+            bytes: Held::Owned(bytes),
+        }
+    }
 }
 
 impl Map {
@@ -20,14 +35,13 @@ impl Map {
         }
         let length = usize::try_from(length).map_err(io::Error::other)?;
         if length == 0 {
-            return Ok(Map { map: None, length });
+            return Ok(Map::from(Vec::new()));
         }
         // SAFETY: the store maps sealed files only; nothing in it writes to or truncates a sealed file, and the directory
         // lock keeps other processes of ours out.
         let map = unsafe { memmap2::MmapOptions::new().len(length).map(file)? };
         Ok(Map {
-            map: Some(map),
-            length,
+            bytes: Held::Mapped(map),
         })
     }
 }
@@ -36,9 +50,9 @@ impl Deref for Map {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        match &self.map {
-            Some(map) => &map[..self.length],
-            None => &[],
+        match &self.bytes {
+            Held::Mapped(map) => map,
+            Held::Owned(bytes) => bytes,
         }
     }
 }

@@ -1,0 +1,341 @@
+//! From recordings to states, and from each state to a store that is opened on it.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use aof2_core::Config;
+use aof2_core::config::MIB;
+use parking_lot::Mutex;
+
+use crate::dice::Dice;
+use crate::disk::{Data, Faults, Image, Op, Recording, RecordingDisk};
+use crate::fates;
+use crate::model::{Model, Note};
+use crate::session::{How, Session, config};
+use crate::volume::Timeline;
+use crate::workloads::Workload;
+
+/// Power cuts one after another, without a quiet start in between.
+const DEPTH: u64 = 3;
+
+pub struct Plan {
+    pub seed: u64,
+    /// `None`: all.
+    pub states: Option<u64>,
+    pub faults: Faults,
+    pub workloads: &'static [Workload],
+}
+
+pub struct Failure {
+    pub what: String,
+    pub image: Image,
+    pub model: Model,
+}
+
+#[derive(Default)]
+pub struct Summary {
+    pub states: u64,
+    /// States that were the same as an earlier one.
+    pub repeated: u64,
+    /// Cuts of a recovery.
+    pub second_cuts: u64,
+    pub failure: Option<Failure>,
+    pub elapsed: Duration,
+}
+
+struct Source<'a> {
+    name: &'static str,
+    share: u64,
+    recording: &'a Recording,
+    timeline: Timeline<'a>,
+}
+
+struct Explorer<'a> {
+    plan: &'a Plan,
+    sources: Vec<Source<'a>>,
+    /// The next state to be drawn.
+    next: AtomicU64,
+    states: AtomicU64,
+    repeated: AtomicU64,
+    second_cuts: AtomicU64,
+    seen: Mutex<HashSet<(u64, u64)>>,
+    stop: AtomicBool,
+    failure: Mutex<Option<Failure>>,
+}
+
+/// Records every workload, then tries states of them until there are enough or one is wrong.
+pub fn explore(plan: &Plan) -> Summary {
+    let started = Instant::now();
+    let mut dice = Dice::new(plan.seed);
+    let mut recordings = Vec::new();
+    for workload in plan.workloads {
+        match workload.record(plan.faults, &mut dice) {
+            Ok(recording) => recordings.push((workload, recording)),
+            Err(error) => panic!("workload {} fails without a cut: {error}", workload.name),
+        }
+    }
+    let sources = recordings
+        .iter()
+        .map(|(workload, recording)| Source {
+            name: workload.name,
+            share: workload.share,
+            recording,
+            timeline: Timeline::new(recording),
+        })
+        .collect();
+    let explorer = Explorer {
+        plan,
+        sources,
+        next: AtomicU64::new(0),
+        states: AtomicU64::new(0),
+        repeated: AtomicU64::new(0),
+        second_cuts: AtomicU64::new(0),
+        seen: Mutex::new(HashSet::new()),
+        stop: AtomicBool::new(false),
+        failure: Mutex::new(None),
+    };
+    let threads = std::thread::available_parallelism().map_or(2, |count| count.get().min(8));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let explorer = &explorer;
+            // The name is the one of callers: seeded faults tell the store's threads from them by it.
+            let thread = std::thread::Builder::new().name("caller".to_owned());
+            let body = move || match explorer.plan.states {
+                Some(states) => explorer.some(states),
+                None => explorer.everything(),
+            };
+            thread
+                .spawn_scoped(scope, body)
+                .expect("a thread can be started");
+        }
+    });
+    Summary {
+        states: explorer.states.into_inner(),
+        repeated: explorer.repeated.into_inner(),
+        second_cuts: explorer.second_cuts.into_inner(),
+        failure: explorer.failure.into_inner(),
+        elapsed: started.elapsed(),
+    }
+}
+
+impl Explorer<'_> {
+    /// States drawn from the seed: the n-th one is the same whoever draws it.
+    fn some(&self, states: u64) {
+        while !self.stop.load(Ordering::Relaxed) && self.states.load(Ordering::Relaxed) < states {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let mut dice = Dice::new(self.plan.seed ^ Dice::new(number).next());
+            let source = self.source(number);
+            let changes = pick_cut(source.recording, &mut dice);
+            let volume = source.timeline.at(changes);
+            let items = volume.items();
+            let fates = fates::draw(&items, &mut dice);
+            let image = volume.cut(&items, &fates);
+            let model = Model::default().after(&source.recording.notes, changes);
+            let what = || {
+                format!(
+                    "workload {}, draw {number}, cut after {changes} of {} changes, {fates:?}",
+                    source.name,
+                    source.recording.ops.len()
+                )
+            };
+            self.chain(image, model, &what, 1, &mut dice);
+        }
+    }
+
+    /// By share, and spread: the first hundred draws have the workloads as often as their shares say.
+    fn source(&self, number: u64) -> &Source<'_> {
+        let total: u64 = self.sources.iter().map(|source| source.share).sum();
+        let mut at = (number * 61) % total;
+        for source in &self.sources {
+            if at < source.share {
+                return source;
+            }
+            at -= source.share;
+        }
+        unreachable!("the rest of a division by the sum")
+    }
+
+    fn everything(&self) {
+        let points: Vec<(usize, usize)> = self
+            .sources
+            .iter()
+            .enumerate()
+            .flat_map(|(at, source)| (0..=source.recording.ops.len()).map(move |cut| (at, cut)))
+            .collect();
+        while !self.stop.load(Ordering::Relaxed) {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some((at, changes)) = points.get(number as usize) else {
+                return;
+            };
+            let source = &self.sources[*at];
+            let mut dice = Dice::new(self.plan.seed ^ Dice::new(number).next());
+            let volume = source.timeline.at(*changes);
+            let items = volume.items();
+            let model = Model::default().after(&source.recording.notes, *changes);
+            for fates in fates::all(&items, &mut dice) {
+                let image = volume.cut(&items, &fates);
+                let what = || {
+                    format!(
+                        "workload {}, cut after {changes} of {} changes, {fates:?}",
+                        source.name,
+                        source.recording.ops.len()
+                    )
+                };
+                self.chain(image, model.clone(), &what, 1, &mut dice);
+            }
+        }
+    }
+
+    /// A state, and the states that a further cut while it is recovered and used leaves.
+    fn chain(
+        &self,
+        image: Image,
+        model: Model,
+        what: &dyn Fn() -> String,
+        depth: u64,
+        dice: &mut Dice,
+    ) {
+        if !self.seen.lock().insert((image.digest(), model.digest())) {
+            self.repeated.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.states.fetch_add(1, Ordering::Relaxed);
+        let recording = match recover(image.clone(), &model, self.plan.faults, depth, dice) {
+            Ok(recording) => recording,
+            Err(error) => {
+                self.stop.store(true, Ordering::Relaxed);
+                self.failure.lock().get_or_insert(Failure {
+                    what: format!("{error}\n  {}", what()),
+                    image,
+                    model,
+                });
+                return;
+            }
+        };
+        if depth >= DEPTH || self.stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let changes = pick_cut(&recording, dice);
+        let mut volume = crate::volume::Volume::new(&recording.base);
+        recording.ops[..changes]
+            .iter()
+            .for_each(|op| volume.step(op));
+        let items = volume.items();
+        let fates = fates::draw(&items, dice);
+        let image = volume.cut(&items, &fates);
+        let model = model.after(&recording.notes, changes);
+        let total = recording.ops.len();
+        let what = || {
+            format!(
+                "{}\n  then cut after {changes} of {total} changes, {fates:?}",
+                what()
+            )
+        };
+        self.second_cuts.fetch_add(1, Ordering::Relaxed);
+        self.chain(image, model, &what, depth + 1, dice);
+    }
+}
+
+/// Where something was promised, where most is unsynced, or anywhere.
+fn pick_cut(recording: &Recording, dice: &mut Dice) -> usize {
+    let ops = &recording.ops;
+    let picked = match dice.below(4) {
+        0 => None,
+        1 | 2 => {
+            let promised = |note: &Note| match note {
+                Note::Acknowledged { is_durable, .. } => *is_durable,
+                Note::Durable { .. } | Note::Served(_) => true,
+                Note::Attempt { .. } => false,
+            };
+            let places: Vec<usize> = recording
+                .notes
+                .iter()
+                .filter(|(_, note)| promised(note))
+                .map(|(at, _)| *at)
+                .collect();
+            places
+                .get(dice.below(places.len() as u64) as usize)
+                .copied()
+        }
+        _ => {
+            let places: Vec<usize> = (0..ops.len())
+                .filter(|at| matches!(ops[*at], Op::Sync { .. }))
+                .collect();
+            places
+                .get(dice.below(places.len() as u64) as usize)
+                .copied()
+        }
+    };
+    picked.unwrap_or_else(|| dice.below(ops.len() as u64 + 1) as usize)
+}
+
+/// The size and number of journal files may be others at each start.
+fn some_config(dice: &mut Dice) -> Config {
+    let mut config = config();
+    if dice.one_in(4) {
+        config.journal.file_bytes = [4, 5][dice.below(2) as usize] * MIB;
+        config.journal.files = [2, 3][dice.below(2) as usize];
+    }
+    config
+}
+
+/// Bytes behind a torn write must never become valid: recovery keeps them aside, zeroes them and syncs that before it serves.
+fn torn_bytes_are_zeroed(ops: &[Op]) -> Result<(), String> {
+    let kept_aside = |op: &Op| matches!(op, Op::Create { name, .. } if name.ends_with(".torn.tmp"));
+    for (at, _) in ops.iter().enumerate().filter(|(_, op)| kept_aside(op)) {
+        let zeroed = ops[at..]
+            .iter()
+            .enumerate()
+            .find_map(|(behind, op)| match op {
+                Op::Write {
+                    inode,
+                    data: Data::Zeroes(_),
+                    offset: _,
+                } => Some((*inode, at + behind)),
+                _ => None,
+            });
+        let is_synced = zeroed.is_some_and(|(zeroed, when)| {
+            ops.iter().any(|op| {
+                matches!(op, Op::Sync { inode, begun, .. } if *inode == zeroed && *begun > when)
+            })
+        });
+        if !is_synced {
+            return Err("torn bytes are served over before they are zeroed and synced".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// Opens the store on a state, holds it against the model, goes on appending. Answers what happened to the disk meanwhile.
+pub fn recover(
+    image: Image,
+    model: &Model,
+    faults: Faults,
+    depth: u64,
+    dice: &mut Dice,
+) -> Result<Recording, String> {
+    let disk = RecordingDisk::new(image, faults);
+    let mut session = Session::open(disk.clone(), some_config(dice), depth << 32, dice)?;
+    torn_bytes_are_zeroed(&disk.recording().ops)?;
+    let served = session.served()?;
+    model.check(&served)?;
+    disk.note(Note::Served(served.clone()));
+    let mut names: Vec<String> = served.keys().cloned().collect();
+    names.push("late".to_owned());
+    let first = dice.below(names.len() as u64) as usize;
+    let appends = 1 + dice.below(3) as usize;
+    for name in names.iter().cycle().skip(first).take(appends) {
+        let lengths = [30 + dice.below(3_000) as usize, 70];
+        let how = [How::Durable, How::Called, How::Buffered][dice.below(3) as usize];
+        session.append(name, &lengths[..1 + dice.below(2) as usize], how)?;
+        // What is recovered can be gone on with, and is there again.
+        session.append(name, &[100], How::Durable)?;
+    }
+    session.settle()?;
+    let now = session.served()?;
+    let after = model.after(&disk.recording().notes, disk.changes());
+    after.check(&now)?;
+    session.close()?;
+    Ok(disk.recording())
+}
