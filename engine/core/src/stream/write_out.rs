@@ -203,11 +203,13 @@ impl Stream {
             (staged.position, staged.next_sequence)
         };
         self.write_out(shared, true)?;
+        // Asked before the sync: what a round takes from here on may leave memory while it runs, and is not part of it.
+        let is_written = self.staged.lock().left >= position;
         self.sync_segments()?;
-        let mut staged = self.staged.lock();
-        if staged.left < position {
+        if !is_written {
             return Ok(None);
         }
+        let mut staged = self.staged.lock();
         if staged.covered < position {
             staged.covered = position;
             staged.covered_sequence = sequence;
