@@ -222,3 +222,91 @@ impl<'a> Window<'a> {
         Ok(read > 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aof2_format::Salt;
+    use aof2_format::record_batch::Fields;
+
+    use super::*;
+    use crate::io::{Disk, FileClass, SystemDisk};
+
+    const SALT: Salt = Salt(7);
+
+    fn batch(bytes: &mut Vec<u8>, base_sequence: u64, prev_chain: u32) -> u32 {
+        let fields = Fields {
+            base_sequence,
+            prev_chain,
+            ..Fields::default()
+        };
+        let payloads = [&b"payload"[..]];
+        record_batch::encode(bytes, &fields, payloads, Seed::new(SALT)).expect("it is small");
+        let last = record_batch::HEADER_BYTES + record_batch::RECORD_OVERHEAD_BYTES + 7;
+        let start = bytes.len() - last;
+        let batch = record_batch::decode(&bytes[start..], Seed::new(SALT));
+        batch.expect("just written").chain()
+    }
+
+    fn scanned(bytes: &[u8]) -> (u64, ScanEnd) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("segment");
+        let file = SystemDisk.create(&path, FileClass::Segment);
+        let file = file.expect("a file");
+        file.allocate(0, 64 << 10).expect("allocated");
+        file.write_all_at(bytes, 0).expect("written");
+        let start = ScanStart {
+            offset: 0,
+            next_sequence: 0,
+            chain: 5,
+        };
+        let mut told = 0;
+        let end = scan(&*file, Seed::new(SALT), start, |_, _| told += 1).expect("read");
+        (told, end)
+    }
+
+    /// Each batch below is whole, of this stream, and stands at its offset.
+    #[test]
+    fn a_batch_counts_only_behind_its_own_predecessor() {
+        let mut bytes = Vec::new();
+        let first = batch(&mut bytes, 0, 5);
+        let end = bytes.len() as u64;
+        let mut whole = bytes.clone();
+        batch(&mut whole, 1, first);
+        let (told, found) = scanned(&whole);
+        assert_eq!((told, found.next_sequence), (2, 2));
+        assert_eq!(found.stopped_by, None);
+
+        // From another history of the stream; of another place in this one; the first one of another segment.
+        for (history, sequence, chain) in [("other", 1, first ^ 1), ("later", 2, first)] {
+            let mut bytes = bytes.clone();
+            batch(&mut bytes, sequence, chain);
+            let (told, found) = scanned(&bytes);
+            assert_eq!((told, found.next_sequence, found.offset), (1, 1, end));
+            let why = found.stopped_by.expect("it says why");
+            assert!(why.contains("does not follow"), "{history}: {why}");
+        }
+        let mut alone = Vec::new();
+        batch(&mut alone, 0, 6);
+        let (told, found) = scanned(&alone);
+        assert_eq!((told, found.offset), (0, 0));
+        assert!(found.stopped_by.is_some());
+    }
+
+    #[test]
+    fn the_last_byte_that_was_written_is_found_across_blocks() {
+        let mut bytes = vec![0; 3 * BLOCK_BYTES + 17];
+        assert_eq!(last_written(&bytes), None);
+        for at in [
+            0,
+            1,
+            BLOCK_BYTES - 1,
+            BLOCK_BYTES,
+            3 * BLOCK_BYTES,
+            3 * BLOCK_BYTES + 16,
+        ] {
+            bytes[at] = 1;
+            assert_eq!(last_written(&bytes), Some(at));
+        }
+        assert_eq!(last_written(&[]), None);
+    }
+}

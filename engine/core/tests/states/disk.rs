@@ -7,17 +7,22 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aof2_core::io::{DirectoryEntry, DirectoryLock, Disk, DiskFile, FileClass, Map, VolumeSpace};
 use parking_lot::Mutex;
 
 use crate::content::{Content, is_zero};
+use crate::dice::Dice;
 use crate::model::Note;
 
 /// Where the store is. Nothing of it is on a real disk.
 pub const ROOT: &str = "/store";
 /// Inode of that directory.
 pub const ROOT_INODE: Inode = 0;
+
+/// A slow sync takes less than this.
+const MOST_MICROS: u64 = 2_000;
 
 /// Index of a node.
 pub type Inode = usize;
@@ -84,6 +89,7 @@ pub enum Op {
     Unlink {
         parent: Inode,
         name: String,
+        inode: Inode,
     },
     Write {
         inode: Inode,
@@ -105,6 +111,54 @@ pub enum Op {
         begun: usize,
         covers_length: bool,
     },
+}
+
+impl std::fmt::Display for Op {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Op::MakeDirectory {
+                parent,
+                name,
+                inode,
+            } => write!(f, "make directory {name} in #{parent} as #{inode}"),
+            Op::Create {
+                parent,
+                name,
+                inode,
+            } => write!(f, "create {name} in #{parent} as #{inode}"),
+            Op::Rename { from, to, inode } => write!(
+                f,
+                "rename #{inode} from {} in #{} to {} in #{}",
+                from.1, from.0, to.1, to.0
+            ),
+            Op::Unlink {
+                parent,
+                name,
+                inode,
+            } => write!(f, "unlink {name} in #{parent}, #{inode}"),
+            Op::Write {
+                inode,
+                offset,
+                data,
+            } => {
+                let what = match data {
+                    Data::Zeroes(_) => "zeroes",
+                    Data::Bytes(_) => "bytes",
+                };
+                write!(f, "write {} {what} to #{inode} at {offset}", data.length())
+            }
+            Op::Allocate { inode, length } => write!(f, "allocate #{inode} up to {length}"),
+            Op::Truncate { inode, length } => write!(f, "cut #{inode} to {length}"),
+            Op::Sync {
+                inode,
+                begun,
+                covers_length,
+            } => {
+                let what = if *covers_length { "all" } else { "data" };
+                write!(f, "sync {what} of #{inode} as it was before {begun}")
+            }
+        }
+    }
 }
 
 /// What was there, what was done to it, and what the test noted after how many changes.
@@ -130,6 +184,8 @@ pub struct SyncCall<'a> {
     pub class: FileClass,
     pub thread: &'a str,
 }
+
+pub type SyncHook = Arc<dyn Fn(&SyncCall<'_>) + Send + Sync>;
 
 /// What this disk does wrong, for tests of the tests.
 #[derive(Clone, Copy)]
@@ -162,6 +218,9 @@ struct State {
 struct Inner {
     base: Image,
     faults: Faults,
+    /// Of how long a sync takes.
+    latency: Option<Mutex<Dice>>,
+    hook: Mutex<Option<SyncHook>>,
     state: Mutex<State>,
 }
 
@@ -178,6 +237,15 @@ impl std::fmt::Debug for RecordingDisk {
 
 impl RecordingDisk {
     pub fn new(base: Image, faults: Faults) -> RecordingDisk {
+        RecordingDisk::with_latency(base, faults, None)
+    }
+
+    /// Syncs take their time, as a device does: what the store does meanwhile is part of the recording.
+    pub fn slow(base: Image, faults: Faults, dice: &mut Dice) -> RecordingDisk {
+        RecordingDisk::with_latency(base, faults, Some(Mutex::new(dice.fork())))
+    }
+
+    fn with_latency(base: Image, faults: Faults, latency: Option<Mutex<Dice>>) -> RecordingDisk {
         let state = State {
             image: base.clone(),
             ops: Vec::new(),
@@ -189,9 +257,16 @@ impl RecordingDisk {
             inner: Arc::new(Inner {
                 base,
                 faults,
+                latency,
+                hook: Mutex::new(None),
                 state: Mutex::new(state),
             }),
         }
+    }
+
+    /// Called within every sync, after it began and before it ends.
+    pub fn on_sync(&self, hook: SyncHook) {
+        *self.inner.hook.lock() = Some(hook);
     }
 
     /// Holds at every cut from here on.
@@ -240,7 +315,17 @@ impl Inner {
         if (self.faults.omits)(&call) {
             return;
         }
-        std::thread::yield_now();
+        let hook = self.hook.lock().clone();
+        if let Some(hook) = hook {
+            hook(&call);
+        }
+        match &self.latency {
+            None => std::thread::yield_now(),
+            Some(latency) => {
+                let micros = latency.lock().below(MOST_MICROS);
+                std::thread::sleep(Duration::from_micros(micros));
+            }
+        }
         let mut state = self.state.lock();
         // The handle keeps its first path when the file has got its name.
         let is_temporary = path.ends_with(".tmp") && state.find(Path::new(&*path)).is_ok();
@@ -524,10 +609,15 @@ impl Disk for RecordingDisk {
     fn unlink(&self, path: &Path) -> io::Result<()> {
         let mut state = self.inner.state.lock();
         let (parent, name) = state.place(path)?;
-        if state.entries(parent).remove(&name).is_none() {
-            return Err(error(io::ErrorKind::NotFound, path));
-        }
-        state.ops.push(Op::Unlink { parent, name });
+        let inode = state
+            .entries(parent)
+            .remove(&name)
+            .ok_or_else(|| error(io::ErrorKind::NotFound, path))?;
+        state.ops.push(Op::Unlink {
+            parent,
+            name,
+            inode,
+        });
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use crate::disk::{Data, Faults, Image, Op, Recording, RecordingDisk};
 use crate::fates;
 use crate::model::{Model, Note};
 use crate::session::{How, Session, config};
-use crate::volume::Timeline;
+use crate::volume::{Fate, Timeline};
 use crate::workloads::Workload;
 
 /// Power cuts one after another, without a quiet start in between.
@@ -49,6 +49,8 @@ struct Source<'a> {
     share: u64,
     recording: &'a Recording,
     timeline: Timeline<'a>,
+    /// Where something was promised.
+    promises: Vec<usize>,
 }
 
 struct Explorer<'a> {
@@ -60,6 +62,8 @@ struct Explorer<'a> {
     repeated: AtomicU64,
     second_cuts: AtomicU64,
     seen: Mutex<HashSet<(u64, u64)>>,
+    /// Promises of each source.
+    tried: Vec<AtomicU64>,
     stop: AtomicBool,
     failure: Mutex<Option<Failure>>,
 }
@@ -82,6 +86,7 @@ pub fn explore(plan: &Plan) -> Summary {
             share: workload.share,
             recording,
             timeline: Timeline::new(recording),
+            promises: promises(recording),
         })
         .collect();
     let explorer = Explorer {
@@ -92,6 +97,7 @@ pub fn explore(plan: &Plan) -> Summary {
         repeated: AtomicU64::new(0),
         second_cuts: AtomicU64::new(0),
         seen: Mutex::new(HashSet::new()),
+        tried: plan.workloads.iter().map(|_| AtomicU64::new(0)).collect(),
         stop: AtomicBool::new(false),
         failure: Mutex::new(None),
     };
@@ -125,22 +131,40 @@ impl Explorer<'_> {
         while !self.stop.load(Ordering::Relaxed) && self.states.load(Ordering::Relaxed) < states {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             let mut dice = Dice::new(self.plan.seed ^ Dice::new(number).next());
-            let source = self.source(number);
-            let changes = pick_cut(source.recording, &mut dice);
+            // Every other one: each promise, with nothing but what was synced. The rest is drawn.
+            let source = self.source(number / 2);
+            let promise = match number.is_multiple_of(2) {
+                true => self.promise(source),
+                false => None,
+            };
+            let changes = promise.unwrap_or_else(|| pick_cut(source.recording, &mut dice));
             let volume = source.timeline.at(changes);
             let items = volume.items();
-            let fates = fates::draw(&items, &mut dice);
+            let fates = match promise {
+                Some(_) => vec![Fate::Lost; items.len()],
+                None => fates::draw(&items, &mut dice),
+            };
             let image = volume.cut(&items, &fates);
             let model = Model::default().after(&source.recording.notes, changes);
             let what = || {
                 format!(
-                    "workload {}, draw {number}, cut after {changes} of {} changes, {fates:?}",
+                    "workload {}, draw {number}, {}",
                     source.name,
-                    source.recording.ops.len()
+                    told(source.recording, changes, &fates)
                 )
             };
             self.chain(image, model, &what, 1, &mut dice);
         }
+    }
+
+    /// The next one that was not tried, from the last on.
+    fn promise(&self, source: &Source<'_>) -> Option<usize> {
+        let at = self
+            .sources
+            .iter()
+            .position(|other| std::ptr::eq(other, source))?;
+        let tried = self.tried[at].fetch_add(1, Ordering::Relaxed) as usize;
+        source.promises.iter().rev().nth(tried).copied()
     }
 
     /// By share, and spread: the first hundred draws have the workloads as often as their shares say.
@@ -176,11 +200,8 @@ impl Explorer<'_> {
             for fates in fates::all(&items, &mut dice) {
                 let image = volume.cut(&items, &fates);
                 let what = || {
-                    format!(
-                        "workload {}, cut after {changes} of {} changes, {fates:?}",
-                        source.name,
-                        source.recording.ops.len()
-                    )
+                    let told = told(source.recording, *changes, &fates);
+                    format!("workload {}, {told}", source.name)
                 };
                 self.chain(image, model.clone(), &what, 1, &mut dice);
             }
@@ -225,16 +246,27 @@ impl Explorer<'_> {
         let fates = fates::draw(&items, dice);
         let image = volume.cut(&items, &fates);
         let model = model.after(&recording.notes, changes);
-        let total = recording.ops.len();
-        let what = || {
-            format!(
-                "{}\n  then cut after {changes} of {total} changes, {fates:?}",
-                what()
-            )
-        };
+        let what = || format!("{}\n  then {}", what(), told(&recording, changes, &fates));
         self.second_cuts.fetch_add(1, Ordering::Relaxed);
         self.chain(image, model, &what, depth + 1, dice);
     }
+}
+
+/// A cut in words: what was left of the changes that were not synced, and the last of all changes, with what was noted behind them.
+fn told(recording: &Recording, changes: usize, fates: &[Fate]) -> String {
+    const LAST: usize = 40;
+    let Recording { ops, notes, .. } = recording;
+    let mut text = format!(
+        "cut after {changes} of {} changes, left of the unsynced: {fates:?}",
+        ops.len()
+    );
+    for at in changes.saturating_sub(LAST)..changes {
+        text += &format!("\n    {at}: {}", ops[at]);
+        for (_, note) in notes.iter().filter(|(behind, _)| *behind == at + 1) {
+            text += &format!("\n        {note:?}");
+        }
+    }
+    text
 }
 
 /// Where something was promised, where most is unsynced, or anywhere.
@@ -270,6 +302,23 @@ fn pick_cut(recording: &Recording, dice: &mut Dice) -> usize {
     picked.unwrap_or_else(|| dice.below(ops.len() as u64 + 1) as usize)
 }
 
+/// After how many changes something was promised; each once.
+fn promises(recording: &Recording) -> Vec<usize> {
+    let promised = |note: &Note| match note {
+        Note::Acknowledged { is_durable, .. } => *is_durable,
+        Note::Durable { .. } | Note::Served(_) => true,
+        Note::Attempt { .. } => false,
+    };
+    let mut places: Vec<usize> = recording
+        .notes
+        .iter()
+        .filter(|(_, note)| promised(note))
+        .map(|(at, _)| *at)
+        .collect();
+    places.dedup();
+    places
+}
+
 /// The size and number of journal files may be others at each start.
 fn some_config(dice: &mut Dice) -> Config {
     let mut config = config();
@@ -295,12 +344,15 @@ fn torn_bytes_are_zeroed(ops: &[Op]) -> Result<(), String> {
                 } => Some((*inode, at + behind)),
                 _ => None,
             });
-        let is_synced = zeroed.is_some_and(|(zeroed, when)| {
-            ops.iter().any(|op| {
-                matches!(op, Op::Sync { inode, begun, .. } if *inode == zeroed && *begun > when)
+        let is_done = zeroed.is_some_and(|(zeroed, when)| {
+            ops.iter().any(|op| match op {
+                Op::Sync { inode, begun, .. } => *inode == zeroed && *begun > when,
+                // Nothing else was in it.
+                Op::Unlink { inode, .. } => *inode == zeroed,
+                _ => false,
             })
         });
-        if !is_synced {
+        if !is_done {
             return Err("torn bytes are served over before they are zeroed and synced".to_owned());
         }
     }

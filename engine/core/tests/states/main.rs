@@ -12,6 +12,7 @@ mod fates;
 mod faults;
 mod kept;
 mod model;
+mod proof;
 mod session;
 mod volume;
 mod workloads;

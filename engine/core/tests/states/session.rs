@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use aof2_core::config::{KIB, MIB};
-use aof2_core::io::{Rng, SystemClock};
+use aof2_core::io::Rng;
 use aof2_core::{AppendRequest, Config, Durability, Identity, OpenOptions, ReadRequest, Store};
 use parking_lot::Mutex;
 
@@ -48,15 +48,10 @@ impl Rng for SeededRng {
 }
 
 pub fn options(disk: &RecordingDisk, config: Config, dice: &mut Dice) -> OpenOptions {
-    OpenOptions {
-        config,
-        identity: identity(),
-        disk: Arc::new(disk.clone()),
-        clock: Arc::new(SystemClock),
-        rng: Arc::new(SeededRng(Mutex::new(dice.fork()))),
-        claims: None,
-        on_progress: None,
-    }
+    let mut options = OpenOptions::new(config, identity());
+    options.disk = Arc::new(disk.clone());
+    options.rng = Arc::new(SeededRng(Mutex::new(dice.fork())));
+    options
 }
 
 /// How a caller appends.

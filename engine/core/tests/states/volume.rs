@@ -172,7 +172,11 @@ impl Volume {
                 self.entry(from.0, at, EntryChange::Remove(from.1.clone()));
                 self.entry(to.0, at, EntryChange::Set(to.1.clone(), *inode));
             }
-            Op::Unlink { parent, name } => {
+            Op::Unlink {
+                parent,
+                name,
+                inode: _,
+            } => {
                 self.entry(*parent, at, EntryChange::Remove(name.clone()));
             }
             Op::Write {

@@ -109,7 +109,7 @@ fn late_checkpoints() -> Config {
 impl Workload {
     /// From an empty directory to a store that is closed.
     pub fn record(&self, faults: Faults, dice: &mut Dice) -> Result<Recording, String> {
-        let disk = RecordingDisk::new(Image::empty(), faults);
+        let disk = RecordingDisk::slow(Image::empty(), faults, dice);
         match &self.run {
             Run::Local { config, run } => {
                 let mut session = Session::open(disk.clone(), config(), 1, dice)?;

@@ -1,0 +1,202 @@
+//! What no power cut shows and each restart relies on: marks that prove what was durable, and salts that tell uses apart.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use aof2_core::io::FileClass;
+use aof2_format::journal::JournalHeader;
+
+use crate::content::Content;
+use crate::dice::Dice;
+use crate::disk::{Data, Faults, Image, Node, Op, ROOT_INODE, RecordingDisk};
+use crate::session::{How, Session, config};
+use crate::volume::{Fate, Timeline};
+use crate::workloads;
+
+/// Everything that was written, as if the process had been killed just now.
+fn killed(disk: &RecordingDisk) -> Image {
+    let recording = disk.recording();
+    let volume = Timeline::new(&recording).at(recording.ops.len());
+    let items = volume.items();
+    volume.cut(&items, &vec![Fate::Kept; items.len()])
+}
+
+/// The first file of a directory.
+fn first_file<'a>(image: &'a mut Image, directory: &[&str]) -> &'a mut Content {
+    let mut inode = ROOT_INODE;
+    for name in directory {
+        let Node::Directory(entries) = &image.nodes[inode] else {
+            panic!("{name} is in a directory");
+        };
+        inode = entries[*name];
+    }
+    let Node::Directory(entries) = &image.nodes[inode] else {
+        panic!("{directory:?} is a directory");
+    };
+    let inode = *entries.values().next().expect("an entry");
+    match &mut image.nodes[inode] {
+        Node::File(content) => content,
+        Node::Directory(_) => panic!("a file in {directory:?}"),
+    }
+}
+
+#[test]
+fn a_hole_below_what_a_later_batch_knows_to_be_durable_is_damage() {
+    let disk = RecordingDisk::new(Image::empty(), Faults::NONE);
+    let mut dice = Dice::new(3);
+    let mut session = Session::open(disk.clone(), config(), 1, &mut dice).expect("it opens");
+    session.append("s", &[100], How::Durable).expect("appended");
+    // Synced in its segment, and no byte of it is in the journal.
+    session
+        .append("s", &[250 << 10], How::Durable)
+        .expect("appended");
+    // In the segment only, and no checkpoint has told the journal how far that is synced.
+    session
+        .append("s", &[100], How::Buffered)
+        .expect("appended");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while session.store.describe("s").expect("there").durable_sequence < 3 {
+        assert!(Instant::now() < deadline, "buffered records are settled");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(session.store.metrics().checkpoints, 0);
+
+    let mut image = killed(&disk);
+    let segment = first_file(&mut image, &["streams", "s", "segments"]);
+    segment.write(&[0; 512], 100 << 10);
+    let disk = RecordingDisk::new(image, Faults::NONE);
+    let mut session = Session::open(disk, config(), 100, &mut dice).expect("it opens");
+    let info = session.store.describe("s").expect("there");
+    let damage = info.damage.expect("two acknowledged records are gone");
+    assert!(damage.contains("from sequence 1"), "{damage}");
+    let refused = session.append("s", &[100], How::Durable);
+    assert!(refused.expect_err("refused").contains("Damaged"));
+}
+
+#[test]
+fn a_torn_batch_that_nothing_knows_to_be_durable_is_no_damage() {
+    let disk = RecordingDisk::new(Image::empty(), Faults::NONE);
+    let mut dice = Dice::new(4);
+    let mut session = Session::open(disk.clone(), config(), 1, &mut dice).expect("it opens");
+    session.append("s", &[100], How::Durable).expect("appended");
+    for _ in 0..3 {
+        // More than the memory of the stream holds: the first goes to the segment.
+        session
+            .append("s", &[250 << 10], How::Buffered)
+            .expect("appended");
+    }
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let mut image = killed(&disk);
+    let mut byte = [0];
+    while first_file(&mut image, &["streams", "s", "segments"]).read(&mut byte, 100 << 10) == 0
+        || byte == [0]
+    {
+        assert!(Instant::now() < deadline, "a full piece is written");
+        std::thread::sleep(Duration::from_millis(5));
+        image = killed(&disk);
+    }
+    let segment = first_file(&mut image, &["streams", "s", "segments"]);
+    segment.write(&[0; 512], 100 << 10);
+    let disk = RecordingDisk::new(image, Faults::NONE);
+    let session = Session::open(disk, config(), 100, &mut dice).expect("it opens");
+    assert_eq!(session.store.describe("s").expect("there").damage, None);
+    assert_eq!(session.served().expect("readable")["s"], [1]);
+}
+
+/// A stale commit of an earlier use must not verify, whatever its numbers are.
+#[test]
+fn each_use_of_a_journal_file_has_a_salt_of_its_own() {
+    let recycling = workloads::ALL
+        .iter()
+        .find(|workload| workload.name == "recycling")
+        .expect("it is there");
+    let recording = recycling
+        .record(Faults::NONE, &mut Dice::new(5))
+        .expect("it runs");
+    let headers: Vec<JournalHeader> = recording
+        .ops
+        .iter()
+        .filter_map(|op| match op {
+            Op::Write {
+                offset: 0,
+                data: Data::Bytes(bytes),
+                inode: _,
+            } => JournalHeader::decode(bytes).ok(),
+            _ => None,
+        })
+        .collect();
+    assert!(headers.len() >= 4, "both files are used twice");
+    let salts: BTreeSet<u64> = headers.iter().map(|header| header.salt.0).collect();
+    assert_eq!(salts.len(), headers.len(), "{salts:x?}");
+    let numbers: Vec<u64> = headers.iter().map(|header| header.file_number).collect();
+    assert!(
+        numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]),
+        "{numbers:?}"
+    );
+}
+
+/// The checkpoint syncs a segment while a round takes a record of it; the record leaves memory and reaches the file after the sync
+/// began. It is durable when its round is done, not when that sync is.
+#[test]
+fn a_record_that_leaves_memory_while_its_segment_is_synced_is_not_durable_by_that() {
+    /// Steps, each waited for by the next.
+    const JOURNAL_SYNCS: usize = 1;
+    const CHECKPOINT_SYNCS: usize = 2;
+    const OVER: usize = 3;
+    let disk = RecordingDisk::new(Image::empty(), Faults::NONE);
+    let mut config = config();
+    config.checkpoint.interval = Duration::ZERO;
+    let mut session = Session::open(disk.clone(), config, 1, &mut Dice::new(6)).expect("it opens");
+    for stream in ["other", "s"] {
+        session
+            .append(stream, &[100], How::Durable)
+            .expect("appended");
+    }
+    let step = Arc::new(AtomicUsize::new(0));
+    let at_least = |step: &AtomicUsize, wanted| step.load(Ordering::SeqCst) >= wanted;
+    let (hook_step, hook_disk) = (step.clone(), disk.clone());
+    disk.on_sync(Arc::new(move |call| {
+        let step = &hook_step;
+        if call.class == FileClass::Journal {
+            // The round of the other stream, then the one of the record.
+            step.fetch_max(JOURNAL_SYNCS, Ordering::SeqCst);
+            let wanted = match at_least(step, CHECKPOINT_SYNCS) {
+                false => CHECKPOINT_SYNCS,
+                true => OVER,
+            };
+            wait("the checkpoint", || at_least(step, wanted));
+        } else if call.path.contains("/streams/s/segments/") && !at_least(step, CHECKPOINT_SYNCS) {
+            let before = hook_disk.changes();
+            step.store(CHECKPOINT_SYNCS, Ordering::SeqCst);
+            wait("the record in its segment", || {
+                let changes = hook_disk.recording().ops;
+                let is_it = |op: &Op| matches!(op, Op::Write { offset, .. } if *offset > 4096);
+                changes[before..].iter().filter(|op| is_it(op)).count() >= 2
+            });
+        }
+    }));
+    session
+        .append("other", &[100], How::Called)
+        .expect("staged");
+    wait("the round of the other", || at_least(&step, JOURNAL_SYNCS));
+    session.append("s", &[100], How::Called).expect("staged");
+    wait("a checkpoint", || session.store.metrics().checkpoints > 0);
+    let durable = session.store.describe("s").expect("there").durable_sequence;
+    step.store(OVER, Ordering::SeqCst);
+    session.settle().expect("acknowledged");
+    assert_eq!(durable, 1, "its round was not synced yet");
+    assert_eq!(
+        session.store.describe("s").expect("there").durable_sequence,
+        2
+    );
+}
+
+fn wait(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what} does not come");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
