@@ -18,6 +18,8 @@ use crate::workloads::Workload;
 
 /// Power cuts one after another, without a quiet start in between.
 const DEPTH: u64 = 3;
+/// Then the workloads are recorded anew: the store's threads never run twice alike.
+const PER_RECORDING: u64 = 2_500;
 
 pub struct Plan {
     pub seed: u64,
@@ -54,7 +56,8 @@ struct Source<'a> {
 }
 
 struct Explorer<'a> {
-    plan: &'a Plan,
+    faults: Faults,
+    seed: u64,
     sources: Vec<Source<'a>>,
     /// The next state to be drawn.
     next: AtomicU64,
@@ -68,13 +71,33 @@ struct Explorer<'a> {
     failure: Mutex<Option<Failure>>,
 }
 
-/// Records every workload, then tries states of them until there are enough or one is wrong.
+/// Records every workload and tries states of them, again and again, until there are enough or one is wrong.
 pub fn explore(plan: &Plan) -> Summary {
     let started = Instant::now();
+    let mut summary = Summary::default();
     let mut dice = Dice::new(plan.seed);
+    loop {
+        let wanted = plan
+            .states
+            .map(|states| (states - summary.states).min(PER_RECORDING));
+        let round = explore_once(plan, wanted, &mut dice);
+        summary.states += round.states;
+        summary.repeated += round.repeated;
+        summary.second_cuts += round.second_cuts;
+        summary.failure = round.failure;
+        summary.elapsed = started.elapsed();
+        let is_enough = plan.states.is_none_or(|states| summary.states >= states);
+        if is_enough || summary.failure.is_some() {
+            return summary;
+        }
+    }
+}
+
+/// `wanted`: how many states; `None` = all.
+fn explore_once(plan: &Plan, wanted: Option<u64>, dice: &mut Dice) -> Summary {
     let mut recordings = Vec::new();
     for workload in plan.workloads {
-        match workload.record(plan.faults, &mut dice) {
+        match workload.record(plan.faults, dice) {
             Ok(recording) => recordings.push((workload, recording)),
             Err(error) => panic!("workload {} fails without a cut: {error}", workload.name),
         }
@@ -90,7 +113,8 @@ pub fn explore(plan: &Plan) -> Summary {
         })
         .collect();
     let explorer = Explorer {
-        plan,
+        faults: plan.faults,
+        seed: dice.next(),
         sources,
         next: AtomicU64::new(0),
         states: AtomicU64::new(0),
@@ -107,7 +131,7 @@ pub fn explore(plan: &Plan) -> Summary {
             let explorer = &explorer;
             // The name is the one of callers: seeded faults tell the store's threads from them by it.
             let thread = std::thread::Builder::new().name("caller".to_owned());
-            let body = move || match explorer.plan.states {
+            let body = move || match wanted {
                 Some(states) => explorer.some(states),
                 None => explorer.everything(),
             };
@@ -121,7 +145,7 @@ pub fn explore(plan: &Plan) -> Summary {
         repeated: explorer.repeated.into_inner(),
         second_cuts: explorer.second_cuts.into_inner(),
         failure: explorer.failure.into_inner(),
-        elapsed: started.elapsed(),
+        elapsed: Duration::ZERO,
     }
 }
 
@@ -130,7 +154,7 @@ impl Explorer<'_> {
     fn some(&self, states: u64) {
         while !self.stop.load(Ordering::Relaxed) && self.states.load(Ordering::Relaxed) < states {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            let mut dice = Dice::new(self.plan.seed ^ Dice::new(number).next());
+            let mut dice = Dice::new(self.seed ^ Dice::new(number).next());
             // Every other one: each promise, with nothing but what was synced. The rest is drawn.
             let source = self.source(number / 2);
             let promise = match number.is_multiple_of(2) {
@@ -193,7 +217,7 @@ impl Explorer<'_> {
                 return;
             };
             let source = &self.sources[*at];
-            let mut dice = Dice::new(self.plan.seed ^ Dice::new(number).next());
+            let mut dice = Dice::new(self.seed ^ Dice::new(number).next());
             let volume = source.timeline.at(*changes);
             let items = volume.items();
             let model = Model::default().after(&source.recording.notes, *changes);
@@ -222,7 +246,7 @@ impl Explorer<'_> {
             return;
         }
         self.states.fetch_add(1, Ordering::Relaxed);
-        let recording = match recover(image.clone(), &model, self.plan.faults, depth, dice) {
+        let recording = match recover(image.clone(), &model, self.faults, depth, dice) {
             Ok(recording) => recording,
             Err(error) => {
                 self.stop.store(true, Ordering::Relaxed);
@@ -260,8 +284,9 @@ fn told(recording: &Recording, changes: usize, fates: &[Fate]) -> String {
         "cut after {changes} of {} changes, left of the unsynced: {fates:?}",
         ops.len()
     );
-    for at in changes.saturating_sub(LAST)..changes {
-        text += &format!("\n    {at}: {}", ops[at]);
+    let skipped = changes.saturating_sub(LAST);
+    for (at, op) in ops.iter().enumerate().take(changes).skip(skipped) {
+        text += &format!("\n    {at}: {op}");
         for (_, note) in notes.iter().filter(|(behind, _)| *behind == at + 1) {
             text += &format!("\n        {note:?}");
         }
