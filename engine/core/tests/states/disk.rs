@@ -21,8 +21,9 @@ pub const ROOT: &str = "/store";
 /// Inode of that directory.
 pub const ROOT_INODE: Inode = 0;
 
-/// A slow sync takes less than this.
-const MOST_MICROS: u64 = 2_000;
+/// A slow sync takes less than this. That of a segment is of much that is dirty.
+const MOST_MICROS: u64 = 600;
+const MOST_MICROS_OF_SEGMENTS: u64 = 6_000;
 
 /// Index of a node.
 pub type Inode = usize;
@@ -322,7 +323,11 @@ impl Inner {
         match &self.latency {
             None => std::thread::yield_now(),
             Some(latency) => {
-                let micros = latency.lock().below(MOST_MICROS);
+                let most = match class {
+                    FileClass::Segment => MOST_MICROS_OF_SEGMENTS,
+                    FileClass::Journal | FileClass::Manifest | FileClass::Other => MOST_MICROS,
+                };
+                let micros = latency.lock().below(most);
                 std::thread::sleep(Duration::from_micros(micros));
             }
         }

@@ -51,7 +51,7 @@ struct Source<'a> {
     share: u64,
     recording: &'a Recording,
     timeline: Timeline<'a>,
-    /// Where something was promised.
+    /// Where something was promised, soon behind a turning point first.
     promises: Vec<usize>,
 }
 
@@ -109,7 +109,7 @@ fn explore_once(plan: &Plan, wanted: Option<u64>, dice: &mut Dice) -> Summary {
             share: workload.share,
             recording,
             timeline: Timeline::new(recording),
-            promises: promises(recording),
+            promises: by_turning_point(recording),
         })
         .collect();
     let explorer = Explorer {
@@ -177,18 +177,20 @@ impl Explorer<'_> {
                     told(source.recording, changes, &fates)
                 )
             };
-            self.chain(image, model, &what, 1, &mut dice);
+            // What follows a promise is for the other draws.
+            let depth = if promise.is_some() { DEPTH } else { 1 };
+            self.chain(image, model, &what, depth, &mut dice);
         }
     }
 
-    /// The next one that was not tried, from the last on.
+    /// The next one that was not tried.
     fn promise(&self, source: &Source<'_>) -> Option<usize> {
         let at = self
             .sources
             .iter()
             .position(|other| std::ptr::eq(other, source))?;
         let tried = self.tried[at].fetch_add(1, Ordering::Relaxed) as usize;
-        source.promises.iter().rev().nth(tried).copied()
+        source.promises.get(tried).copied()
     }
 
     /// By share, and spread: the first hundred draws have the workloads as often as their shares say.
@@ -294,11 +296,17 @@ fn told(recording: &Recording, changes: usize, fates: &[Fate]) -> String {
     text
 }
 
-/// Where something was promised, where most is unsynced, or anywhere.
+/// Where something was promised, where most is unsynced, where something rare happened, or anywhere.
 fn pick_cut(recording: &Recording, dice: &mut Dice) -> usize {
     let ops = &recording.ops;
-    let picked = match dice.below(4) {
+    let picked = match dice.below(6) {
         0 => None,
+        3 | 4 => {
+            let places = turning_points(ops);
+            places
+                .get(dice.below(places.len() as u64) as usize)
+                .copied()
+        }
         1 | 2 => {
             let promised = |note: &Note| match note {
                 Note::Acknowledged { is_durable, .. } => *is_durable,
@@ -327,6 +335,40 @@ fn pick_cut(recording: &Recording, dice: &mut Dice) -> usize {
     picked.unwrap_or_else(|| dice.below(ops.len() as u64 + 1) as usize)
 }
 
+/// Behind changes that are few among all the writes: of entries and lengths, and where a file is begun anew, also behind its sync.
+fn turning_points(ops: &[Op]) -> Vec<usize> {
+    let mut begun = HashSet::new();
+    let mut anew = None;
+    let mut places = Vec::new();
+    for (at, op) in ops.iter().enumerate() {
+        let is_one = match op {
+            Op::MakeDirectory { .. }
+            | Op::Create { .. }
+            | Op::Rename { .. }
+            | Op::Unlink { .. }
+            | Op::Truncate { .. } => true,
+            Op::Write {
+                inode,
+                offset: 0,
+                data: Data::Bytes(_),
+            } => {
+                let is_anew = !begun.insert(*inode);
+                anew = is_anew.then_some(*inode).or(anew);
+                is_anew
+            }
+            Op::Sync { inode, .. } => anew == Some(*inode),
+            Op::Write { .. } | Op::Allocate { .. } => false,
+        };
+        if matches!(op, Op::Sync { .. }) && is_one {
+            anew = None;
+        }
+        if is_one {
+            places.push(at + 1);
+        }
+    }
+    places
+}
+
 /// After how many changes something was promised; each once.
 fn promises(recording: &Recording) -> Vec<usize> {
     let promised = |note: &Note| match note {
@@ -342,6 +384,17 @@ fn promises(recording: &Recording) -> Vec<usize> {
         .collect();
     places.dedup();
     places
+}
+
+fn by_turning_point(recording: &Recording) -> Vec<usize> {
+    let turning_points = turning_points(&recording.ops);
+    let mut promises = promises(recording);
+    promises.sort_by_key(|at| {
+        let before = turning_points.partition_point(|point| point <= at);
+        let last = before.checked_sub(1).map_or(0, |last| turning_points[last]);
+        at - last
+    });
+    promises
 }
 
 /// The size and number of journal files may be others at each start.

@@ -66,8 +66,12 @@ fn a_hole_below_what_a_later_batch_knows_to_be_durable_is_damage() {
     let mut image = killed(&disk);
     let segment = first_file(&mut image, &["streams", "s", "segments"]);
     segment.write(&[0; 512], 100 << 10);
+    let before = segment.digest(0);
     let disk = RecordingDisk::new(image, Faults::NONE);
-    let mut session = Session::open(disk, config(), 100, &mut dice).expect("it opens");
+    let mut session = Session::open(disk.clone(), config(), 100, &mut dice).expect("it opens");
+    let mut now = killed(&disk);
+    let segment = first_file(&mut now, &["streams", "s", "segments"]);
+    assert_eq!(segment.digest(0), before, "what is damaged is left alone");
     let info = session.store.describe("s").expect("there");
     let damage = info.damage.expect("two acknowledged records are gone");
     assert!(damage.contains("from sequence 1"), "{damage}");
