@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aof2_format::StreamNumber;
@@ -13,6 +13,7 @@ use aof2_format::journal::{FileKind, Position};
 use parking_lot::{Condvar, Mutex};
 
 use crate::engine::shared::Shared;
+use crate::io::in_parallel;
 use crate::metrics::add;
 use crate::stream::Stream;
 use crate::stream::write_out::WriteError;
@@ -163,7 +164,7 @@ impl Checkpoint {
             stream.write_out(shared, true)?;
         }
         shared.pacer.drain(PACE_PATIENCE);
-        in_parallel(manifests.len(), |index| {
+        in_parallel(threads_for(manifests.len()), manifests.len(), |index| {
             let stream = &manifests[index];
             for (chunk, synced_bytes) in stream.manifest.settle()? {
                 self.note_synced(Position {
@@ -187,7 +188,7 @@ impl Checkpoint {
     }
 
     fn settle_streams(&self, shared: &Shared, streams: &[Arc<Stream>]) -> Result<(), WriteError> {
-        in_parallel(streams.len(), |index| {
+        in_parallel(threads_for(streams.len()), streams.len(), |index| {
             let stream = &streams[index];
             let durable = stream.settle(shared)?;
             for segment in stream.open_segments() {
@@ -222,38 +223,11 @@ impl Checkpoint {
     }
 }
 
-/// Calls `work` for 0..count on a few threads; the first error wins.
-fn in_parallel(
-    count: usize,
-    work: impl Fn(usize) -> Result<(), WriteError> + Sync,
-) -> Result<(), WriteError> {
-    let threads = if count > MANY_STREAMS {
+/// How many threads sync that many streams.
+fn threads_for(count: usize) -> usize {
+    if count > MANY_STREAMS {
         MANY_THREADS
     } else {
-        THREADS.min(count)
-    };
-    if threads <= 1 {
-        return (0..count).try_for_each(work);
+        THREADS
     }
-    let next = AtomicUsize::new(0);
-    let share = || -> Result<(), WriteError> {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= count {
-                return Ok(());
-            }
-            work(index)?;
-        }
-    };
-    std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(share)).collect();
-        let mut result = share();
-        for other in others {
-            match other.join() {
-                Ok(theirs) => result = result.and(theirs),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        result
-    })
 }

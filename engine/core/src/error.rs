@@ -202,6 +202,13 @@ pub enum OpenError {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error(
+        "thread aof2-{name} cannot be started: raise the limit of threads, or end other processes"
+    )]
+    Thread {
+        name: &'static str,
+        source: std::io::Error,
+    },
     #[error("configuration {key} = {value}: {rule}")]
     Config {
         key: &'static str,
@@ -213,7 +220,7 @@ pub enum OpenError {
 impl OpenError {
     pub fn remedy(&self) -> Remedy {
         match self {
-            OpenError::Locked { .. } => Remedy::Retry,
+            OpenError::Locked { .. } | OpenError::Thread { .. } => Remedy::Retry,
             OpenError::ForeignDirectory { .. }
             | OpenError::NewerFormat { .. }
             | OpenError::PrefixInUse { .. }
@@ -234,6 +241,7 @@ impl OpenError {
             OpenError::PrefixInUse { .. } => "PrefixInUse",
             OpenError::Damaged { .. } => "Damaged",
             OpenError::Disk { .. } => "DiskError",
+            OpenError::Thread { .. } => "ThreadFailed",
             OpenError::Config { .. } => "Config",
         }
     }

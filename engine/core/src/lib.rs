@@ -22,6 +22,7 @@ mod segment;
 pub mod snapshot;
 pub mod store;
 mod stream;
+mod threads;
 pub mod tier;
 pub mod tier_port;
 mod work;
@@ -36,4 +37,5 @@ pub use request::{
 };
 pub use stream::producers::UNKNOWN_SEQUENCE;
 pub use stream::read::Reader;
+pub use threads::StoreThreads;
 pub use tier_port::{Claims, SealedSegment, VolumeIdentity, Watermark};

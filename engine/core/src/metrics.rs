@@ -29,7 +29,7 @@ pub struct Metrics {
     pub records_read: u64,
     pub duplicates: u64,
     pub segments_sealed: u64,
-    /// Failed syncs and failed seals.
+    /// Failed writes and syncs; the first one ends the process.
     pub flush_failures: u64,
     pub would_block: BTreeMap<&'static str, u64>,
     pub disk_full_refusals: u64,
@@ -62,7 +62,6 @@ pub(crate) struct Counters {
     pub records_read: AtomicU64,
     pub duplicates: AtomicU64,
     pub segments_sealed: AtomicU64,
-    pub flush_failures: AtomicU64,
     pub disk_full_refusals: AtomicU64,
     pub would_block: [AtomicU64; WouldBlockKind::ALL.len()],
 }

@@ -155,8 +155,13 @@ impl Pacer {
                     }
                 }
             };
-            // Not a step of durability: a failure is met again, and reported, by the sync.
-            let _ = piece.file.pace(piece.offset, piece.length);
+            // Not a step of durability, and its failure is one of a sync all the same: no later sync is told. The file has
+            // told the store.
+            if let Err(error) = piece.file.pace(piece.offset, piece.length) {
+                tracing::error!(path = %piece.file.path().display(), %error, "write-out failed");
+                self.stop();
+                return;
+            }
             let mut queue = self.queue.lock();
             queue.bytes -= piece.length;
             drop(queue);

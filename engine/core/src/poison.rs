@@ -1,19 +1,24 @@
-//! The first failed write or sync of a durable file ends every acknowledgement of this process.
+//! The first failed write or sync of a durable file ends every acknowledgement of this process; so does a thread of the store
+//! that is missing.
 //!
 //! After a failed sync the kernel marks the pages clean and the next sync lies; only a new process that reads the device again
 //! knows what is there. So: no retry, no second sync, no watermark, no acknowledgement after the flag is set. `publish` and
 //! `set` exclude each other, so an acknowledgement is either before the failure or not at all.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+
+use crate::io::WriteOutFailures;
 
 type Callback = Box<dyn FnOnce(String) + Send>;
 
 #[derive(Default)]
 pub(crate) struct Poison {
     flag: AtomicBool,
+    /// 1 when what failed is a write or a sync.
+    disk_failures: AtomicU64,
     message: RwLock<Option<String>>,
     callbacks: Mutex<Vec<Callback>>,
 }
@@ -46,17 +51,26 @@ impl Poison {
             .then_some(PublishGuard { _message: message })
     }
 
+    pub fn disk_failures(&self) -> u64 {
+        self.disk_failures.load(Ordering::Relaxed)
+    }
+
     pub fn set(&self, verb: &str, path: &Path, error: &std::io::Error) {
-        self.set_message(format!("cannot {verb} {}: {error}", path.display()));
+        self.set_first(format!("cannot {verb} {}: {error}", path.display()), 1);
     }
 
     pub fn set_message(&self, what: String) {
+        self.set_first(what, 0);
+    }
+
+    fn set_first(&self, what: String, disk_failures: u64) {
         {
             let mut message = self.message.write();
             if message.is_some() {
                 return;
             }
             *message = Some(what.clone());
+            self.disk_failures.store(disk_failures, Ordering::Relaxed);
             self.flag.store(true, Ordering::Release);
         }
         tracing::error!(message = %what, "the store is poisoned");
@@ -75,6 +89,16 @@ impl Poison {
                 callback(message);
             }
         }
+    }
+}
+
+impl WriteOutFailures for Poison {
+    fn failed(&self) -> Option<String> {
+        self.is_set().then(|| self.reason())
+    }
+
+    fn note(&self, verb: &'static str, path: &Path, error: &std::io::Error) {
+        self.set(verb, path, error);
     }
 }
 
@@ -106,6 +130,7 @@ mod tests {
             &std::io::Error::from_raw_os_error(5),
         );
         assert!(poison.publish().is_none());
+        assert_eq!(poison.disk_failures(), 1);
         assert_eq!(told.load(Ordering::Relaxed), 1);
         let count = told.clone();
         poison.on_set(Box::new(move |_| {

@@ -21,6 +21,8 @@ struct State<T> {
     /// Taken and not finished.
     running: usize,
     stop: bool,
+    /// Nobody waits for the rest.
+    interrupted: bool,
 }
 
 impl<T> Default for Queue<T> {
@@ -30,6 +32,7 @@ impl<T> Default for Queue<T> {
                 items: VecDeque::new(),
                 running: 0,
                 stop: false,
+                interrupted: false,
             }),
             changed: Condvar::new(),
         }
@@ -65,15 +68,15 @@ impl<T> Queue<T> {
     /// Does every item until stopped.
     pub fn run(&self, mut work: impl FnMut(T)) {
         while let Some(item) = self.take() {
+            let _finished = Finished(self);
             work(item);
-            self.finished();
         }
     }
 
-    /// Waits until everything that was pushed is done.
+    /// Waits until everything that was pushed is done, or never will be.
     pub fn wait_idle(&self) {
         let mut state = self.state.lock();
-        while !state.items.is_empty() || state.running > 0 {
+        while !state.interrupted && (!state.items.is_empty() || state.running > 0) {
             self.changed.wait(&mut state);
         }
     }
@@ -81,6 +84,20 @@ impl<T> Queue<T> {
     pub fn stop(&self) {
         self.state.lock().stop = true;
         self.changed.notify_all();
+    }
+
+    fn interrupt(&self) {
+        self.state.lock().interrupted = true;
+        self.changed.notify_all();
+    }
+}
+
+/// Counts an item as done, also when its work panics.
+struct Finished<'a, T>(&'a Queue<T>);
+
+impl<T> Drop for Finished<'_, T> {
+    fn drop(&mut self) {
+        self.0.finished();
     }
 }
 
@@ -122,6 +139,13 @@ pub(crate) struct WorkQueue {
 }
 
 impl WorkQueue {
+    /// The store is poisoned: a thread that would do the work may be missing.
+    pub fn interrupt(&self) {
+        self.prepare.interrupt();
+        self.seal.interrupt();
+        self.open.interrupt();
+    }
+
     pub fn push(&self, work: Work) {
         match work {
             Work::Prepare(_) | Work::JournalFile | Work::OutdatedJournal | Work::Name { .. } => {

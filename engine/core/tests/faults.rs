@@ -1,6 +1,7 @@
 //! A disk that fails: no acknowledgement after the failure, everything acknowledged before it is there after a restart.
 
 mod common;
+mod poison;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,6 +40,8 @@ fn a_failed_sync_poisons(class: FileClass, nth: u64, payload: &[u8]) {
     let acknowledged = append_until_poisoned(&store, "s", payload);
     assert!(faults.has_failed());
     assert!(store.poisoned().is_some());
+    // Perhaps by another thread than the one that was refused.
+    eventually("the callback", || told.load(Ordering::SeqCst) > 0);
     assert_eq!(told.load(Ordering::SeqCst), 1);
     for stream in ["s", "other", "new"] {
         let refused = durable(&store, stream, b"after").unwrap_err();

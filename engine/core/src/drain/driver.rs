@@ -13,7 +13,6 @@ use super::machine::{
 };
 use crate::io::{Rng, SystemRng};
 use crate::store::Tier2Health;
-use crate::tier::mover::spawn;
 use crate::tier::port::Port;
 use crate::tier_port::Watermark;
 
@@ -75,7 +74,10 @@ impl Drain {
             changed: Condvar::new(),
         });
         let driven = shared.clone();
-        let thread = spawn("drain", move || driven.drive())?;
+        let thread = shared
+            .port
+            .threads()
+            .start("drain", move || driven.drive())?;
         Ok(Drain {
             shared,
             thread: Mutex::new(Some(thread)),
@@ -152,7 +154,7 @@ impl Shared {
 
     fn start_seal(self: &Arc<Self>, inner: &mut Inner) {
         let sealing = self.clone();
-        let started = spawn("drain-seal", move || {
+        let started = self.port.threads().start("drain-seal", move || {
             let sealed = sealing.port.seal(None);
             let mut inner = sealing.inner.lock();
             inner.is_sealing = false;

@@ -24,13 +24,16 @@ use self::shared::Shared;
 pub(crate) use self::snapshot::{StreamFacts, StreamNames};
 use crate::config::Config;
 use crate::error::{AppendError, OpenError, ReadError, StoreError};
-use crate::io::{Clock, DirectoryLock, Disk, Rng, SystemClock, SystemDisk, SystemRng};
+use crate::io::{
+    Clock, DirectoryLock, Disk, Rng, SystemClock, SystemDisk, SystemRng, SystemThreads, Threads,
+};
 use crate::metrics::Metrics;
 use crate::request::{
     AppendCallback, AppendRequest, Appended, ReadRequest, SegmentInfo, StreamInfo,
 };
 use crate::stream::read::Reader;
 use crate::stream::{Barred, Entry, Stream};
+use crate::threads::StoreThreads;
 use crate::tier_port::{
     Claims, SealHook, SealedSegment, SegmentBytes, TierRecord, VolumeIdentity, Watermark,
 };
@@ -49,6 +52,7 @@ pub struct OpenOptions {
     pub disk: Arc<dyn Disk>,
     pub clock: Arc<dyn Clock>,
     pub rng: Arc<dyn Rng>,
+    pub threads: Arc<dyn Threads>,
     /// `None` = no Tier 2: streams are local.
     pub claims: Option<Arc<dyn Claims>>,
     /// Told of recovery's progress: bytes done, bytes in all.
@@ -64,6 +68,7 @@ impl OpenOptions {
             disk: Arc::new(SystemDisk),
             clock: Arc::new(SystemClock),
             rng: Arc::new(SystemRng),
+            threads: Arc::new(SystemThreads),
             claims: None,
             on_progress: None,
         }
@@ -77,12 +82,12 @@ pub struct Store {
 }
 
 /// The store's threads and the lock that they work under.
-type Threads = (Vec<JoinHandle<()>>, Box<dyn DirectoryLock>);
+type Running = (Vec<JoinHandle<()>>, Box<dyn DirectoryLock>);
 
 struct Inner {
     shared: Arc<Shared>,
     /// `None` once closed.
-    running: Mutex<Option<Threads>>,
+    running: Mutex<Option<Running>>,
 }
 
 impl Store {
@@ -278,6 +283,18 @@ impl Store {
         self.shared().poison.message()
     }
 
+    /// Why this store serves nobody any more, although it is open: it is poisoned, or one of its threads has ended.
+    pub fn failure(&self) -> Option<String> {
+        if let Some(message) = self.poisoned() {
+            return Some(message);
+        }
+        let running = self.inner.running.lock();
+        let (threads, _) = running.as_ref()?;
+        let ended = threads.iter().find(|thread| thread.is_finished())?;
+        let name = ended.thread().name().unwrap_or_default();
+        Some(format!("thread {name} has ended"))
+    }
+
     /// Called once, with what failed; at once if the store is poisoned already. The process should exit 74.
     pub fn on_poison(&self, callback: Box<dyn FnOnce(String) + Send>) {
         self.shared().poison.on_set(callback);
@@ -383,6 +400,10 @@ impl Store {
 
     pub fn clock(&self) -> Arc<dyn Clock> {
         self.shared().clock.clone()
+    }
+
+    pub fn threads(&self) -> StoreThreads {
+        self.shared().threads.clone()
     }
 }
 

@@ -16,7 +16,7 @@ use crate::admit::Space;
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, MIB};
 use crate::error::OpenError;
-use crate::io::DirectoryLock;
+use crate::io::{DirectoryLock, Disk, WatchedDisk};
 use crate::journal::Journal;
 use crate::journal::recycle::Files;
 use crate::manifest::ManifestLog;
@@ -29,6 +29,7 @@ use crate::segment::active::ActiveSegment;
 use crate::segment::{files, seal};
 use crate::stream::tail::Tails;
 use crate::stream::{Barred, Entry, Staged, Stream};
+use crate::threads::StoreThreads;
 use crate::work::{SealWork, SegmentWriter, Work, WorkQueue};
 
 /// Threads that claim and create streams.
@@ -50,12 +51,16 @@ pub(super) fn open(options: OpenOptions) -> Result<Running, OpenError> {
         disk,
         clock,
         rng,
+        threads,
         claims,
         on_progress,
     } = options;
     check(&config)?;
     crate::io::raise_open_file_limit();
     let root = config.directory.clone();
+    let poison = Arc::new(Poison::default());
+    let threads = StoreThreads::new(threads, poison.clone());
+    let disk: Arc<dyn Disk> = Arc::new(WatchedDisk::new(disk, poison.clone()));
     let lock = volume::lock(&*disk, &root)?;
     let volume = volume::identify(&*disk, &*rng, &root, &identity, claims.as_ref())?;
     let context = recovery::Context {
@@ -103,7 +108,8 @@ pub(super) fn open(options: OpenOptions) -> Result<Running, OpenError> {
         rng,
         volume,
         claims,
-        poison: Poison::default(),
+        poison,
+        threads,
         space,
         counters: Counters::default(),
         streams: Streams::default(),
@@ -120,6 +126,12 @@ pub(super) fn open(options: OpenOptions) -> Result<Running, OpenError> {
         closing: AtomicBool::new(false),
         replay: Mutex::new(replay),
     });
+    let told = Arc::downgrade(&shared);
+    shared.poison.on_set(Box::new(move |_| {
+        if let Some(shared) = told.upgrade() {
+            shared.end_waits();
+        }
+    }));
     for stream in streams {
         add_recovered(&shared, stream);
     }
@@ -276,20 +288,20 @@ fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, OpenError> {
     type Body = Box<dyn FnOnce(Arc<Shared>) + Send>;
     let mut bodies: Vec<(&'static str, Body)> = vec![
         (
-            "aof2-journal",
+            "journal",
             Box::new(move |shared| shared.journal.run(&shared)),
         ),
         (
-            "aof2-segments",
+            "segments",
             Box::new(|shared| shared.segment_writer.run(&shared)),
         ),
-        ("aof2-pace", Box::new(|shared| shared.pacer.run())),
+        ("pace", Box::new(|shared| shared.pacer.run())),
         (
-            "aof2-checkpoint",
+            "checkpoint",
             Box::new(|shared| shared.checkpoint.run(&shared)),
         ),
         (
-            "aof2-prepare",
+            "prepare",
             Box::new(|shared| {
                 shared
                     .work
@@ -298,28 +310,26 @@ fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, OpenError> {
             }),
         ),
         (
-            "aof2-seal",
+            "seal",
             Box::new(|shared| shared.work.seal.run(|work| seal::run(&shared, work))),
         ),
     ];
     for _ in 0..OPENERS {
         bodies.push((
-            "aof2-open",
+            "open",
             Box::new(|shared| shared.work.open.run(|stream| opener::open(&shared, stream))),
         ));
     }
     let mut threads = Vec::with_capacity(bodies.len());
     for (name, body) in bodies {
-        let shared = shared.clone();
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || body(shared))
-            .map_err(|source| OpenError::Disk {
-                verb: "start a thread for",
-                path: name.into(),
-                source,
-            })?;
-        threads.push(thread);
+        let given = shared.clone();
+        match shared.threads.start(name, move || body(given)) {
+            Ok(thread) => threads.push(thread),
+            Err(source) => {
+                stop(shared, threads);
+                return Err(OpenError::Thread { name, source });
+            }
+        }
     }
     Ok(threads)
 }
@@ -335,9 +345,8 @@ pub(super) fn stop(shared: &Shared, threads: Vec<JoinHandle<()>>) {
     shared.pacer.stop();
     shared.journal.stop();
     for thread in threads {
-        if thread.join().is_err() {
-            tracing::error!("a thread of the store ended in a panic");
-        }
+        // A panic has been told.
+        let _ = thread.join();
     }
     for stream in shared.streams.everything() {
         stream.tails.clear();

@@ -150,7 +150,6 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
         records_read,
         duplicates,
         segments_sealed,
-        flush_failures,
         disk_full_refusals,
         would_block: _,
     } = &shared.counters;
@@ -180,7 +179,7 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
         records_read: read(records_read),
         duplicates: read(duplicates),
         segments_sealed: read(segments_sealed),
-        flush_failures: read(flush_failures),
+        flush_failures: shared.poison.disk_failures(),
         would_block: shared.counters.would_block(),
         disk_full_refusals: read(disk_full_refusals),
         pending_claims: shared

@@ -20,6 +20,7 @@ use crate::poison::Poison;
 use crate::stream::Stream;
 use crate::stream::catalog::Catalog;
 use crate::stream::write_out::WriteError;
+use crate::threads::StoreThreads;
 use crate::tier_port::{Claims, SealHook, VolumeIdentity};
 use crate::work::{SegmentWriter, WorkQueue};
 
@@ -31,7 +32,8 @@ pub(crate) struct Shared {
     pub rng: Arc<dyn Rng>,
     pub volume: Volume,
     pub claims: Option<Arc<dyn Claims>>,
-    pub poison: Poison,
+    pub poison: Arc<Poison>,
+    pub threads: StoreThreads,
     pub space: Space,
     pub counters: Counters,
     pub streams: Streams,
@@ -119,10 +121,15 @@ impl Streams {
 
 impl Shared {
     pub fn poison_by(&self, error: &WriteError) {
-        crate::metrics::add(&self.counters.flush_failures, 1);
         self.poison.set(error.verb, &error.path, &error.source);
-        // Whoever waits for a round learns that none will come.
+    }
+
+    /// Whoever waits for something that will not come any more learns of it.
+    pub fn end_waits(&self) {
         self.journal.interrupt();
+        self.pacer.stop();
+        self.work.interrupt();
+        self.sealed_changed.notify_all();
     }
 }
 

@@ -1,6 +1,6 @@
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -102,6 +102,17 @@ impl DiskFile for SystemFile {
 
     fn map(&self, length: u64) -> io::Result<Map> {
         Map::of(&self.file, length)
+    }
+
+    fn close(self: Arc<Self>) -> io::Result<()> {
+        let Some(this) = Arc::into_inner(self) else {
+            return Ok(());
+        };
+        // SAFETY: the descriptor is ours and is used by nobody after this.
+        match unsafe { libc::close(this.file.into_raw_fd()) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 }
 

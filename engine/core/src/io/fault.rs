@@ -1,15 +1,89 @@
-//! A disk that fails on purpose: one decorator for tests of poison, of a full disk, and of the crash harness itself.
+//! A disk that fails on purpose: one decorator for tests of poison, of a full disk, and of the crash harness itself. It can fail
+//! every call that reaches the disk, or panic in it, and refuse threads.
 
 use std::collections::HashMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::ThreadId;
+use std::thread::{JoinHandle, ThreadId};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::{DirectoryEntry, DirectoryLock, Disk, DiskFile, FileClass, Map, VolumeSpace};
+use super::{
+    DirectoryEntry, DirectoryLock, Disk, DiskFile, FileClass, Map, SystemThreads, ThreadBody,
+    Threads, VolumeSpace,
+};
+
+/// A call that reaches the disk. Of a file: has its class, but for files that are opened to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Call {
+    Create,
+    OpenWrite,
+    OpenRead,
+    Write,
+    Allocate,
+    Truncate,
+    Sync,
+    Pace,
+    Map,
+    Close,
+    CreateDirectory,
+    SyncDirectory,
+    Rename,
+    Unlink,
+}
+
+/// What a call does instead of its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    Fails(i32),
+    Panics,
+}
+
+/// Strikes once.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    pub call: Call,
+    /// `None`: whatever the file is, or no file.
+    pub class: Option<FileClass>,
+    /// Only where the path holds this.
+    pub path: &'static str,
+    /// Calls that match and are let through first.
+    pub after: u64,
+    pub how: How,
+}
+
+impl Fault {
+    /// The next call of this kind fails with EIO.
+    pub fn of(call: Call) -> Fault {
+        Fault {
+            call,
+            class: None,
+            path: "",
+            after: 0,
+            how: How::Fails(libc::EIO),
+        }
+    }
+
+    pub fn class(self, class: FileClass) -> Fault {
+        let class = Some(class);
+        Fault { class, ..self }
+    }
+
+    pub fn path(self, path: &'static str) -> Fault {
+        Fault { path, ..self }
+    }
+
+    pub fn after(self, after: u64) -> Fault {
+        Fault { after, ..self }
+    }
+
+    pub fn how(self, how: How) -> Fault {
+        Fault { how, ..self }
+    }
+}
 
 /// What the decorated disk does. Shared with the test, may change while the store runs.
 #[derive(Debug, Default)]
@@ -20,21 +94,28 @@ pub struct Faults {
 
 #[derive(Debug, Default)]
 struct State {
-    fail_sync_of: Option<(FileClass, u64)>,
+    faults: Vec<Fault>,
     failed: bool,
+    failed_path: PathBuf,
     syncs_after_failure: u64,
+    syncs_of_failed: u64,
     skip_syncs_of: Vec<FileClass>,
     skip_directory_syncs: bool,
     allocation_budget_bytes: Option<u64>,
     available_bytes: Option<u64>,
-    sync_delay: Option<std::time::Duration>,
+    sync_delay: Option<Duration>,
     last_synced_by: HashMap<FileClass, ThreadId>,
+    refused_thread: Option<&'static str>,
 }
 
 impl Faults {
+    pub fn add(&self, fault: Fault) {
+        self.state.lock().faults.push(fault);
+    }
+
     /// The n-th sync (from 0) of this class from now on fails once, with EIO.
     pub fn fail_sync(&self, class: FileClass, nth: u64) {
-        self.state.lock().fail_sync_of = Some((class, nth));
+        self.add(Fault::of(Call::Sync).class(class).after(nth));
     }
 
     /// Syncs of this class answer Ok and do nothing.
@@ -57,8 +138,13 @@ impl Faults {
     }
 
     /// Every sync takes at least this long.
-    pub fn delay_syncs(&self, delay: Option<std::time::Duration>) {
+    pub fn delay_syncs(&self, delay: Option<Duration>) {
         self.state.lock().sync_delay = delay;
+    }
+
+    /// Threads of this name, without `aof2-`, are not started.
+    pub fn refuse_thread(&self, name: &'static str) {
+        self.state.lock().refused_thread = Some(name);
     }
 
     /// The thread that asked last for a sync of this class.
@@ -66,11 +152,17 @@ impl Faults {
         self.state.lock().last_synced_by.get(&class).copied()
     }
 
+    /// Whether a fault that was added has struck.
     pub fn has_failed(&self) -> bool {
         self.state.lock().failed
     }
 
-    /// Syncs asked for after the injected failure.
+    /// Those of the file or directory that a fault has struck. Others may be under way beside it.
+    pub fn syncs_of_failed(&self) -> u64 {
+        self.state.lock().syncs_of_failed
+    }
+
+    /// Syncs of files and directories, and paced write-outs, asked for after the injected failure.
     pub fn syncs_after_failure(&self) -> u64 {
         self.state.lock().syncs_after_failure
     }
@@ -79,32 +171,50 @@ impl Faults {
         self.syncs.load(Ordering::Relaxed)
     }
 
-    /// Whether the sync has to be done.
-    fn on_sync(&self, class: FileClass) -> io::Result<bool> {
-        self.syncs.fetch_add(1, Ordering::Relaxed);
+    fn on(&self, call: Call, class: Option<FileClass>, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
-        state
-            .last_synced_by
-            .insert(class, std::thread::current().id());
-        if let Some(delay) = state.sync_delay {
-            drop(state);
-            std::thread::sleep(delay);
-            state = self.state.lock();
-        }
-        if state.failed {
+        if state.failed && matches!(call, Call::Sync | Call::SyncDirectory | Call::Pace) {
             state.syncs_after_failure += 1;
+            state.syncs_of_failed += u64::from(state.failed_path == path);
         }
-        if let Some((wanted, nth)) = state.fail_sync_of
-            && wanted == class
-        {
-            if nth == 0 {
-                state.fail_sync_of = None;
-                state.failed = true;
-                return Err(io::Error::from_raw_os_error(libc::EIO));
+        let matching = state.faults.iter_mut().position(|fault| {
+            let is_meant = fault.call == call
+                && (fault.class.is_none() || fault.class == class)
+                && path.to_string_lossy().contains(fault.path);
+            let strikes = is_meant && fault.after == 0;
+            fault.after -= u64::from(is_meant && !strikes);
+            strikes
+        });
+        let Some(index) = matching else {
+            return Ok(());
+        };
+        let Fault { how, .. } = state.faults.remove(index);
+        state.failed = true;
+        state.failed_path = path.to_owned();
+        drop(state);
+        match how {
+            How::Fails(errno) => Err(io::Error::from_raw_os_error(errno)),
+            How::Panics => panic!("a fault: {call:?} of {}", path.display()),
+        }
+    }
+
+    /// Whether the sync has to be done.
+    fn on_sync(&self, class: Option<FileClass>, path: &Path) -> io::Result<bool> {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        let delay = {
+            let mut state = self.state.lock();
+            if let Some(class) = class {
+                let by = std::thread::current().id();
+                state.last_synced_by.insert(class, by);
             }
-            state.fail_sync_of = Some((wanted, nth - 1));
+            state.sync_delay
+        };
+        if let Some(delay) = delay {
+            std::thread::sleep(delay);
         }
-        Ok(!state.skip_syncs_of.contains(&class))
+        self.on(Call::Sync, class, path)?;
+        let state = self.state.lock();
+        Ok(class.is_none_or(|class| !state.skip_syncs_of.contains(&class)))
     }
 
     fn on_allocate(&self, bytes: u64) -> io::Result<()> {
@@ -117,6 +227,17 @@ impl Faults {
             }
             None => Ok(()),
         }
+    }
+}
+
+/// The system's threads, but for the one that is refused.
+impl Threads for Faults {
+    fn start(&self, name: &str, body: ThreadBody) -> io::Result<JoinHandle<()>> {
+        let refused = self.state.lock().refused_thread;
+        if refused.is_some_and(|refused| name.strip_prefix("aof2-") == Some(refused)) {
+            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+        }
+        SystemThreads.start(name, body)
     }
 }
 
@@ -138,7 +259,7 @@ impl FaultDisk {
         )
     }
 
-    fn wrap(&self, file: Arc<dyn DiskFile>, class: FileClass) -> Arc<dyn DiskFile> {
+    fn wrap(&self, file: Arc<dyn DiskFile>, class: Option<FileClass>) -> Arc<dyn DiskFile> {
         Arc::new(FaultFile {
             inner: file,
             class,
@@ -150,8 +271,15 @@ impl FaultDisk {
 #[derive(Debug)]
 struct FaultFile {
     inner: Arc<dyn DiskFile>,
-    class: FileClass,
+    /// `None`: opened to be read.
+    class: Option<FileClass>,
     faults: Arc<Faults>,
+}
+
+impl FaultFile {
+    fn on(&self, call: Call) -> io::Result<()> {
+        self.faults.on(call, self.class, self.path())
+    }
 }
 
 impl DiskFile for FaultFile {
@@ -168,20 +296,23 @@ impl DiskFile for FaultFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.on(Call::Write)?;
         self.inner.write_all_at(bytes, offset)
     }
 
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.on(Call::Allocate)?;
         self.faults.on_allocate(length)?;
         self.inner.allocate(offset, length)
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
+        self.on(Call::Truncate)?;
         self.inner.truncate(length)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        if self.faults.on_sync(self.class)? {
+        if self.faults.on_sync(self.class, self.path())? {
             self.inner.sync_data()
         } else {
             Ok(())
@@ -189,7 +320,7 @@ impl DiskFile for FaultFile {
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        if self.faults.on_sync(self.class)? {
+        if self.faults.on_sync(self.class, self.path())? {
             self.inner.sync_all()
         } else {
             Ok(())
@@ -197,6 +328,7 @@ impl DiskFile for FaultFile {
     }
 
     fn pace(&self, offset: u64, length: u64) -> io::Result<()> {
+        self.on(Call::Pace)?;
         // Write-out would hide a missing sync from the crash harness.
         if self.faults.state.lock().skip_syncs_of.is_empty() {
             self.inner.pace(offset, length)
@@ -210,28 +342,40 @@ impl DiskFile for FaultFile {
     }
 
     fn map(&self, length: u64) -> io::Result<Map> {
+        self.on(Call::Map)?;
         self.inner.map(length)
+    }
+
+    fn close(self: Arc<Self>) -> io::Result<()> {
+        let struck = self.on(Call::Close);
+        let closed = Arc::into_inner(self).map_or(Ok(()), |this| this.inner.close());
+        struck.and(closed)
     }
 }
 
 impl Disk for FaultDisk {
     fn create(&self, path: &Path, class: FileClass) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.wrap(self.inner.create(path, class)?, class))
+        self.faults.on(Call::Create, Some(class), path)?;
+        Ok(self.wrap(self.inner.create(path, class)?, Some(class)))
     }
 
     fn open_write(&self, path: &Path, class: FileClass) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.wrap(self.inner.open_write(path, class)?, class))
+        self.faults.on(Call::OpenWrite, Some(class), path)?;
+        Ok(self.wrap(self.inner.open_write(path, class)?, Some(class)))
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.inner.open_read(path)
+        self.faults.on(Call::OpenRead, None, path)?;
+        Ok(self.wrap(self.inner.open_read(path)?, None))
     }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
+        self.faults.on(Call::CreateDirectory, None, path)?;
         self.inner.create_directory(path)
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        self.faults.on(Call::SyncDirectory, None, path)?;
         if self.faults.state.lock().skip_directory_syncs {
             Ok(())
         } else {
@@ -240,10 +384,12 @@ impl Disk for FaultDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.faults.on(Call::Rename, None, to)?;
         self.inner.rename(from, to)
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.faults.on(Call::Unlink, None, path)?;
         self.inner.unlink(path)
     }
 

@@ -1,7 +1,7 @@
-//! The only door to the disk, the clock and randomness, and the only place with `unsafe`.
+//! The only door to the disk, the clock, randomness and threads, and the only place with `unsafe`.
 //!
 //! Everything durable goes through `Disk`: create-preallocate, positioned write, sync, rename with a directory sync, unlink.
-//! An error of a write or a sync is never retried: the caller poisons the store.
+//! An error of a write or a sync is never retried: the caller poisons the store; of what counts as a sync, `WatchedDisk` does.
 
 #![allow(unsafe_code)]
 
@@ -10,6 +10,8 @@ mod disk;
 pub mod fault;
 mod map;
 mod rng;
+mod threads;
+mod watched;
 
 use std::fmt::Debug;
 use std::io;
@@ -20,6 +22,9 @@ pub use clock::{Clock, SystemClock};
 pub use disk::SystemDisk;
 pub use map::Map;
 pub use rng::{Rng, SystemRng};
+pub(crate) use threads::in_parallel;
+pub use threads::{SystemThreads, ThreadBody, Threads};
+pub use watched::{WatchedDisk, WriteOutFailures};
 
 /// An open file. Syncs go through the handle that wrote.
 #[allow(clippy::len_without_is_empty)] // an empty file is nothing special here
@@ -41,9 +46,14 @@ pub trait DiskFile: Send + Sync + Debug {
     fn forget_cache(&self) -> io::Result<()>;
     /// A read-only map of the first `length` bytes, which must be there and never change again.
     fn map(&self, length: u64) -> io::Result<Map>;
+    /// Closes the file, unless another handle of it is left, and tells what a drop cannot: some file systems report a failed
+    /// write-out here.
+    fn close(self: Arc<Self>) -> io::Result<()> {
+        Ok(())
+    }
 }
 
-/// What a sync is for; faults are injected per class.
+/// What a file is for; faults are injected per class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FileClass {
     Journal,
@@ -83,7 +93,8 @@ pub trait Disk: Send + Sync + Debug {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>>;
 }
 
-/// The volume, or the owner's share of it, is used up: a refusal rather than a broken disk.
+/// The volume, or the owner's share of it, is used up: a refusal rather than a broken disk. Never true of a failed sync, see
+/// `WatchedDisk`.
 pub(crate) fn is_out_of_space(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
 }
@@ -105,6 +116,7 @@ pub fn replace_file(
     let file = disk.create(&temporary, class)?;
     file.write_all_at(bytes, 0)?;
     file.sync_all()?;
+    drop(file);
     disk.rename(&temporary, path)?;
     disk.sync_directory(directory)
 }

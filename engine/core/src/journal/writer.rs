@@ -3,6 +3,7 @@
 //! Each commit is synced before the next is written, so in a file a bad commit with a good one behind it is corruption, never
 //! a torn write. The table at the head of a file is part of its first commit for the same reason.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use aof2_format::journal::{
@@ -16,10 +17,12 @@ use super::recycle::JournalFile;
 use super::{ManifestFrame, Round};
 use crate::engine::shared::Shared;
 use crate::error::AppendError;
+use crate::io::in_parallel;
 use crate::metrics::add;
 use crate::stream::Stream;
 use crate::stream::append::held_bytes;
 use crate::stream::write_out::{Taken, WriteError};
+use crate::threads::message_of;
 use crate::work::Work;
 
 /// Largest commit. A longer round takes several.
@@ -34,6 +37,7 @@ enum End {
     Failed(WriteError),
     /// Another thread poisoned the store.
     Interrupted,
+    Panicked(String),
 }
 
 /// Writes the rounds. One at a time: whoever holds it runs one.
@@ -100,16 +104,24 @@ impl Writer {
         }
     }
 
-    /// Runs a round. Its failure poisons the store and ends the rounds.
+    /// Runs a round. Its failure poisons the store and ends the rounds; so does a panic, which may be on a caller's thread.
     pub fn run(&mut self, shared: &Shared, round: Round) {
         let mut taken = Vec::with_capacity(round.streams.len());
-        let Err(end) = self.round(shared, round, &mut taken) else {
+        let round = catch_unwind(AssertUnwindSafe(|| self.round(shared, round, &mut taken)));
+        let Err(end) =
+            round.unwrap_or_else(|panic| Err(End::Panicked(message_of(&*panic).to_owned())))
+        else {
             add(&shared.counters.journal_rounds, 1);
             return;
         };
         match end {
             End::Failed(error) => shared.poison_by(&error),
             End::Interrupted => shared.journal.interrupt(),
+            End::Panicked(message) => {
+                shared
+                    .poison
+                    .set_message(format!("a round of the journal panicked: {message}"));
+            }
         }
         refuse(shared, taken);
     }
@@ -326,26 +338,7 @@ fn direct(shared: &Shared, taken: &[(Arc<Stream>, Taken)]) -> Result<(), End> {
         stream.write_out(shared, true)?;
         stream.sync_segments()
     };
-    match direct[..] {
-        [] => return Ok(()),
-        [stream] => return one(stream).map_err(End::Failed),
-        _ => {}
-    }
-    std::thread::scope(|scope| {
-        let share = direct.len().div_ceil(DIRECT_THREADS).max(1);
-        let workers: Vec<_> = direct
-            .chunks(share)
-            .map(|part| scope.spawn(move || part.iter().try_for_each(|stream| one(stream))))
-            .collect();
-        let mut result = Ok(());
-        for worker in workers {
-            match worker.join() {
-                Ok(theirs) => result = result.and(theirs),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        result.map_err(End::Failed)
-    })
+    in_parallel(DIRECT_THREADS, direct.len(), |index| one(direct[index])).map_err(End::Failed)
 }
 
 fn publish(shared: &Shared, number: u64, taken: &mut Vec<(Arc<Stream>, Taken)>) -> Result<(), End> {

@@ -179,32 +179,15 @@ fn apply_frames(image: &Image, streams: &mut BTreeMap<StreamNumber, Found>) -> i
     Ok(applied)
 }
 
+const SYNC_THREADS: usize = 4;
+
 /// Recovered bytes are acknowledged again from here on, and the journal that holds them is written over: they have to be on
 /// stable storage first.
 fn sync_all(streams: &[RecoveredStream]) -> Result<(), OpenError> {
     let files: Vec<&Arc<dyn crate::io::DiskFile>> =
         streams.iter().flat_map(|stream| &stream.touched).collect();
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let share = || -> Result<(), OpenError> {
-        loop {
-            let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            let Some(file) = files.get(index) else {
-                return Ok(());
-            };
-            file.sync_all().map_err(at("sync", file.path()))?;
-        }
-    };
-    std::thread::scope(|scope| {
-        let others: Vec<_> = (0..3.min(files.len()))
-            .map(|_| scope.spawn(share))
-            .collect();
-        let mut result = share();
-        for other in others {
-            match other.join() {
-                Ok(theirs) => result = result.and(theirs),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        result
+    crate::io::in_parallel(SYNC_THREADS, files.len(), |index| {
+        let file = files[index];
+        file.sync_all().map_err(at("sync", file.path()))
     })
 }

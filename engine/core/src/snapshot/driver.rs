@@ -24,7 +24,7 @@ use crate::engine::Store;
 use crate::error::StoreError;
 use crate::store::{StreamClaims, Tier2Health};
 use crate::tier::Tiers;
-use crate::tier::mover::{Mover, spawn};
+use crate::tier::mover::Mover;
 
 /// Steps that ask Tier 2 at a time.
 const STEPS: usize = 8;
@@ -90,7 +90,12 @@ impl Snapshots {
                 }
             }));
             let coordinated = shared.clone();
-            coordinator = Some(spawn("snapshots", move || coordinated.coordinate())?);
+            coordinator = Some(
+                shared
+                    .store
+                    .threads()
+                    .start("snapshots", move || coordinated.coordinate())?,
+            );
         }
         Ok(Snapshots {
             shared,
@@ -468,7 +473,10 @@ impl Shared {
             started_unix_nanos: session.status.started_unix_nanos,
         };
         let notes = session.notes.clone();
-        let started = spawn("snapshot", move || step.run(taking, notes));
+        let started = self
+            .store
+            .threads()
+            .start("snapshot", move || step.run(taking, notes));
         if let Err(error) = started {
             // The step was dropped with its closure: it is tried again.
             tracing::warn!(stream = %session.status.stream, "no thread for a snapshot: {error}");

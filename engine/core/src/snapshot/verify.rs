@@ -4,7 +4,6 @@
 //! An object that is not there, or not as it was, is a verdict. A Tier 2 that does not answer is an error: nothing was learned.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aof2_format::manifest_chunk::{self, DATA_OFFSET, ManifestChunkHeader};
 use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
@@ -15,6 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::digest_of;
+use crate::io::in_parallel;
 use crate::store::tier2::ATTEMPTS_OF_A_CALLER;
 use crate::store::{ObjectError, ObjectStore, Tier2, crc64nvme};
 
@@ -222,30 +222,11 @@ fn check_objects(
 type Found = Option<(Fault, String)>;
 
 fn ask_for_all(reader: &Reader<'_>, expected: &[Expected<'_>]) -> Result<Vec<Found>, ObjectError> {
-    let next = AtomicUsize::new(0);
     let found: Mutex<Vec<Found>> = Mutex::new(vec![None; expected.len()]);
-    let share = || -> Result<(), ObjectError> {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(object) = expected.get(index) else {
-                return Ok(());
-            };
-            let fault = look(reader, object)?;
-            found.lock()[index] = fault;
-        }
-    };
-    std::thread::scope(|scope| {
-        let others: Vec<_> = (1..READERS.min(expected.len()))
-            .map(|_| scope.spawn(share))
-            .collect();
-        let mut result = share();
-        for other in others {
-            match other.join() {
-                Ok(theirs) => result = result.and(theirs),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        result
+    in_parallel(READERS, expected.len(), |index| {
+        let fault = look(reader, &expected[index])?;
+        found.lock()[index] = fault;
+        Ok(())
     })?;
     Ok(found.into_inner())
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::mover::spawn;
 use super::port::Port;
 use crate::store::StreamClaims;
 use crate::store::claim::ClaimStanding;
@@ -46,7 +45,10 @@ impl ClaimWatch {
             changed: Condvar::new(),
         });
         let watching = shared.clone();
-        let thread = spawn("claims", move || watching.watch())?;
+        let thread = shared
+            .port
+            .threads()
+            .start("claims", move || watching.watch())?;
         Ok(ClaimWatch {
             shared,
             thread: Mutex::new(Some(thread)),

@@ -112,7 +112,9 @@ impl Mover {
             }
         }));
         let coordinated = shared.clone();
-        let coordinator = spawn("mover", move || coordinated.coordinate())?;
+        let coordinator = port
+            .threads()
+            .start("mover", move || coordinated.coordinate())?;
         Ok(Mover {
             shared,
             coordinator: Mutex::new(Some(coordinator)),
@@ -259,7 +261,7 @@ impl Shared {
             Step::Upload => "upload",
         };
         let worked = key.clone();
-        let started = spawn(name, move || {
+        let started = self.port.threads().start(name, move || {
             let finished = FinishOnDrop {
                 shared: worker,
                 key: worked,
@@ -500,13 +502,4 @@ fn explain(error: &dyn std::error::Error) -> String {
 
 fn key_of(segment: &SealedSegment) -> SegmentKey {
     (segment.stream.clone(), segment.segment_id)
-}
-
-pub(crate) fn spawn(
-    name: &str,
-    run: impl FnOnce() + Send + 'static,
-) -> std::io::Result<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name(format!("aof2-{name}"))
-        .spawn(run)
 }

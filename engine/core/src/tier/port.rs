@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::engine::Store;
 use crate::error::{ReadError, StoreError};
 use crate::io::{Clock, Disk};
+use crate::threads::StoreThreads;
 use crate::tier_port::{SealHook, SealedSegment, TierRecord, VolumeIdentity, Watermark};
 
 /// Bytes of a sealed segment without its seal block, for as long as this is held.
@@ -16,6 +17,7 @@ pub trait Port: Send + Sync {
     fn volume(&self) -> VolumeIdentity;
     fn disk(&self) -> Arc<dyn Disk>;
     fn clock(&self) -> Arc<dyn Clock>;
+    fn threads(&self) -> StoreThreads;
     /// Warm files lie below.
     fn tier1_directory(&self) -> PathBuf;
 
@@ -47,6 +49,10 @@ impl Port for Store {
 
     fn clock(&self) -> Arc<dyn Clock> {
         Store::clock(self)
+    }
+
+    fn threads(&self) -> StoreThreads {
+        Store::threads(self)
     }
 
     fn tier1_directory(&self) -> PathBuf {

@@ -17,6 +17,7 @@ use super::port::{Port, SealedBytes};
 use crate::error::{ReadError, StoreError};
 use crate::io::{Clock, Disk, SystemClock, SystemDisk};
 use crate::store::suite;
+use crate::threads::StoreThreads;
 use crate::tier_port::{SealHook, SealedSegment, TierRecord, TierState, VolumeIdentity, Watermark};
 
 pub struct ModelPort {
@@ -182,6 +183,10 @@ impl Port for ModelPort {
 
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::new(SystemClock)
+    }
+
+    fn threads(&self) -> StoreThreads {
+        StoreThreads::detached()
     }
 
     fn tier1_directory(&self) -> PathBuf {

@@ -1,0 +1,60 @@
+//! The one door by which threads of the store and of its tiers start. One that cannot be started, or ends in a panic, is a part
+//! of the store that is missing: the store is poisoned, so that whoever waits for it is answered and the process ends.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::io::{SystemThreads, Threads};
+use crate::poison::Poison;
+
+#[derive(Clone)]
+pub struct StoreThreads {
+    threads: Arc<dyn Threads>,
+    poison: Arc<Poison>,
+}
+
+impl StoreThreads {
+    pub(crate) fn new(threads: Arc<dyn Threads>, poison: Arc<Poison>) -> StoreThreads {
+        StoreThreads { threads, poison }
+    }
+
+    /// Of no store: nobody is told.
+    pub fn detached() -> StoreThreads {
+        StoreThreads::new(Arc::new(SystemThreads), Arc::default())
+    }
+
+    /// The thread is named `aof2-` and `name`.
+    pub fn start(
+        &self,
+        name: &str,
+        body: impl FnOnce() + Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
+        let name = format!("aof2-{name}");
+        let (poison, told) = (self.poison.clone(), name.clone());
+        let guarded = move || {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
+                poison.set_message(format!("thread {told} panicked: {}", message_of(&*panic)));
+            }
+        };
+        self.threads
+            .start(&name, Box::new(guarded))
+            .inspect_err(|error| {
+                self.poison
+                    .set_message(format!("thread {name} cannot be started: {error}"));
+            })
+    }
+}
+
+/// What a panic said.
+pub(crate) fn message_of(panic: &(dyn Any + Send)) -> &str {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        text
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text
+    } else {
+        "a panic without a message"
+    }
+}
