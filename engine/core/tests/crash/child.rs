@@ -1,19 +1,20 @@
 //! The process that is killed.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aof2_core::config::MIB;
 use aof2_core::io::fault::FaultDisk;
-use aof2_core::io::{FileClass, SystemDisk};
+use aof2_core::io::{Disk, FileClass, SystemDisk};
 use aof2_core::{AppendRequest, Config, Durability, Identity, OpenOptions, Producer, Store};
 use bytes::Bytes;
 
 use crate::Dice;
 use crate::model::{Ack, CLUSTER};
+use crate::trace::{self, Trace, TraceDisk};
 
 const DIRECTORY: &str = "AOF2_CRASH_DIRECTORY";
 const SEED: &str = "AOF2_CRASH_CHILD_SEED";
@@ -67,6 +68,8 @@ pub struct Plan {
     pub quiet_after: Option<u64>,
     pub without: Option<Without>,
     pub workload: Workload,
+    /// Where every sync is written down.
+    pub trace: Option<PathBuf>,
 }
 
 impl Plan {
@@ -76,6 +79,11 @@ impl Plan {
             (SEED, self.seed.to_string()),
             (WORKLOAD, self.workload.as_str().to_owned()),
         ];
+        env.extend(
+            self.trace
+                .as_ref()
+                .map(|path| (trace::FILE, path.display().to_string())),
+        );
         env.extend(
             self.quiet_after
                 .map(|count| (QUIET_AFTER, count.to_string())),
@@ -137,7 +145,12 @@ fn writes_until_it_is_killed() {
             .ok()
             .and_then(|text| text.parse::<u64>().ok())
     };
-    let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
+    let trace = std::env::var_os(trace::FILE).map(|path| Trace::open(Path::new(&path)));
+    let system: Arc<dyn Disk> = match trace.clone() {
+        Some(trace) => Arc::new(TraceDisk { trace }),
+        None => Arc::new(SystemDisk),
+    };
+    let (disk, faults) = FaultDisk::new(system);
     match std::env::var(WITHOUT).as_deref() {
         Ok("journal") => faults.skip_syncs(FileClass::Journal),
         Ok("directory") => faults.skip_directory_syncs(),
@@ -159,6 +172,7 @@ fn writes_until_it_is_killed() {
     let run = Run {
         store: &store,
         budget: &budget,
+        trace: trace.as_deref(),
     };
     let seed = number(SEED).unwrap_or(0);
     std::thread::scope(|scope| match std::env::var(WORKLOAD).as_deref() {
@@ -186,6 +200,7 @@ fn writes_until_it_is_killed() {
 struct Run<'a> {
     store: &'a Store,
     budget: &'a AtomicU64,
+    trace: Option<&'a Trace>,
 }
 
 impl Run<'_> {
@@ -224,10 +239,15 @@ impl Run<'_> {
                     producer,
                     producer_seq,
                 };
-                let mut out = std::io::stdout().lock();
-                out.write_all(ack.line().as_bytes())
-                    .and_then(|()| out.flush())
-                    .unwrap();
+                let line = ack.line();
+                let tell = || {
+                    let mut out = std::io::stdout().lock();
+                    out.write_all(line.as_bytes()).and_then(|()| out.flush())
+                };
+                match self.trace {
+                    Some(trace) => trace.around(line.trim_end(), tell).unwrap(),
+                    None => tell().unwrap(),
+                }
             }
             Ok(_) => {}
             // The power is cut.

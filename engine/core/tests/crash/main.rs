@@ -8,12 +8,15 @@ mod child;
 mod model;
 mod power;
 mod torn;
+mod trace;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
 
 use crate::child::Plan;
 use crate::model::{Ack, Model};
@@ -106,6 +109,20 @@ impl Writer {
         seen > 0
     }
 
+    /// SIGSTOP, and waits until no thread of it runs, nor any call that it made to the kernel.
+    pub fn stop(&self) {
+        let Ok(id) = i32::try_from(self.process.id()) else {
+            unreachable!("process ids are small")
+        };
+        let pid = Pid::from_raw(id).unwrap();
+        rustix::process::kill_process(pid, Signal::STOP).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !is_stopped(id) {
+            assert!(Instant::now() < deadline, "process {id} does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// SIGKILL, unless it ended by itself; everything that it had printed counts.
     pub fn kill(mut self, model: &mut Model) {
         // It may have exited because the disk went away.
@@ -118,6 +135,22 @@ impl Writer {
             model.acknowledge(ack);
         }
     }
+}
+
+/// Whether each of its threads is stopped or gone.
+fn is_stopped(id: i32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).unwrap();
+    threads.flatten().all(|thread| {
+        let Ok(stat) = std::fs::read_to_string(thread.path().join("stat")) else {
+            // It ended between the list and the question.
+            return true;
+        };
+        // The state stands behind the name, which is in brackets and may hold anything.
+        let state = stat
+            .rsplit_once(") ")
+            .and_then(|(_, rest)| rest.chars().next());
+        matches!(state, Some('T' | 'Z' | 'X'))
+    })
 }
 
 pub fn copy_directory(from: &Path, to: &Path) {

@@ -1,17 +1,50 @@
-//! Power cuts: `FS_IOC_SHUTDOWN` without a log flush on a loop-mounted ext4, unmount, mount, recover. A kill keeps the page
-//! cache, so only this finds a sync that is missing.
+//! Power cuts: `FS_IOC_SHUTDOWN` without a log flush on a loop-mounted ext4 or XFS, unmount, mount, recover. A kill keeps the
+//! page cache, so only this finds a sync that is missing.
+//!
+//! `AOF2_CRASH_CUTS=N` is the long form: N cuts of each file system, with a busy loop per core beside.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aof2_core::io::fault::cut_power;
 
 use crate::child::{Plan, Without, Workload};
 use crate::model::Model;
+use crate::trace::{self, Trace};
 use crate::{Dice, Writer, check_copy};
 
-const IMAGE_BYTES: u64 = 192 << 20;
+const CUTS: &str = "AOF2_CRASH_CUTS";
+const SEED: &str = "AOF2_CRASH_SEED";
+const RUNS_ON_MILLIS: &str = "AOF2_CRASH_RUNS_ON_MILLIS";
+
+#[derive(Clone, Copy, Debug)]
+enum FileSystem {
+    Ext4,
+    Xfs,
+}
+
+impl FileSystem {
+    fn make(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            FileSystem::Ext4 => (
+                "mkfs.ext4",
+                &["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
+            ),
+            FileSystem::Xfs => ("mkfs.xfs", &["-q", "-f"]),
+        }
+    }
+
+    fn image_bytes(self) -> u64 {
+        match self {
+            FileSystem::Ext4 => 192 << 20,
+            // mkfs.xfs refuses less than 300 MiB.
+            FileSystem::Xfs => 320 << 20,
+        }
+    }
+}
 
 /// A file system of its own, in a file.
 struct Volume {
@@ -23,19 +56,16 @@ struct Volume {
 
 impl Volume {
     /// `Err`: why there can be none here.
-    fn create() -> Result<Volume, String> {
+    fn create(file_system: FileSystem) -> Result<Volume, String> {
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
         let image = directory.path().join("image");
         let mount = directory.path().join("mount");
         std::fs::create_dir(&mount).map_err(|error| error.to_string())?;
         let file = std::fs::File::create(&image).map_err(|error| error.to_string())?;
-        file.set_len(IMAGE_BYTES)
+        file.set_len(file_system.image_bytes())
             .map_err(|error| error.to_string())?;
-        run(
-            "mkfs.ext4",
-            &["-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
-            &[&image],
-        )?;
+        let (program, arguments) = file_system.make();
+        run(program, arguments, &[&image])?;
         let mut volume = Volume {
             _directory: directory,
             image,
@@ -88,78 +118,140 @@ fn run(program: &str, arguments: &[&str], paths: &[&Path]) -> Result<(), String>
     ))
 }
 
+#[derive(Clone, Copy)]
+struct Plans {
+    file_system: FileSystem,
+    cuts: u64,
+    without: Option<Without>,
+    workloads: &'static [Workload],
+    seed: u64,
+    /// The process goes on for this long after the cut. `None`: it is stopped before.
+    runs_on: Option<Duration>,
+}
+
+#[derive(Default)]
 struct Cuts {
     done: u64,
     acknowledged: u64,
-    violation: Option<String>,
+    /// Of each volume the first one; nothing else is tried on it.
+    violations: Vec<String>,
 }
 
-/// Cuts the power up to `cuts` times, with a fresh volume now and then, until something is lost.
-fn cut(
-    cuts: u64,
-    without: Option<Without>,
-    workloads: &[Workload],
-    seed: u64,
-) -> Result<Cuts, String> {
-    const CUTS_PER_VOLUME: u64 = 10;
-    let mut dice = Dice::new(seed);
-    let mut result = Cuts {
-        done: 0,
-        acknowledged: 0,
-        violation: None,
-    };
-    while result.done < cuts {
-        let mut volume = Volume::create()?;
-        let mut model = Model::default();
-        for _ in 0..CUTS_PER_VOLUME.min(cuts - result.done) {
-            let workload = workloads[(result.done % workloads.len() as u64) as usize];
-            let plan = Plan {
-                seed: dice.roll(u64::MAX),
-                quiet_after: None,
-                without,
-                workload,
-            };
-            let mut writer = Writer::start(&volume.data(), &plan);
-            if writer
-                .wait_for_ack(&mut model, Duration::from_secs(20))
-                .is_none()
-            {
-                result.violation =
-                    Some("the store does not open, or acknowledges nothing".to_owned());
-                writer.kill(&mut model);
-                return Ok(result);
-            }
-            match workload {
-                Workload::NewStreams => {
-                    // Right behind an acknowledgement: nothing else had a reason to sync the directory.
-                    for _ in 0..dice.roll(4) {
-                        writer.wait_for_ack(&mut model, Duration::from_secs(20));
-                    }
-                }
-                Workload::Everything => {
-                    writer.note_acks_for(&mut model, Duration::from_millis(dice.roll(150)))
-                }
-                Workload::ManyBytes => {
-                    // More than the journal holds.
-                    for _ in 0..500 {
-                        writer.wait_for_ack(&mut model, Duration::from_secs(20));
-                    }
-                }
-            }
-            cut_power(&volume.mount).map_err(|error| format!("FS_IOC_SHUTDOWN: {error}"))?;
-            writer.kill(&mut model);
-            volume.unmount()?;
-            volume.mount()?;
-            result.done += 1;
-            if let Err(violation) = check_copy(&volume.data(), &mut model) {
-                result.violation = Some(violation);
-                result.acknowledged += model.acknowledged();
-                return Ok(result);
-            }
-        }
-        result.acknowledged += model.acknowledged();
+/// Cuts the power up to `cuts` times, with a fresh volume now and then, until something is lost; a process that runs on is
+/// watched to the end.
+fn cut(plans: Plans) -> Result<Cuts, String> {
+    let mut dice = Dice::new(plans.seed);
+    let mut result = Cuts::default();
+    while result.done < plans.cuts && (result.violations.is_empty() || plans.runs_on.is_some()) {
+        cut_one_volume(&plans, &mut dice, &mut result)?;
     }
     Ok(result)
+}
+
+fn cut_one_volume(plans: &Plans, dice: &mut Dice, result: &mut Cuts) -> Result<(), String> {
+    const CUTS_PER_VOLUME: u64 = 10;
+    let Plans {
+        file_system,
+        cuts,
+        without,
+        workloads,
+        seed: _,
+        runs_on,
+    } = *plans;
+    let mut volume = Volume::create(file_system)?;
+    let mut model = Model::default();
+    for _ in 0..CUTS_PER_VOLUME.min(cuts - result.done) {
+        let workload = workloads[(result.done % workloads.len() as u64) as usize];
+        let trace = std::env::var_os(trace::DIRECTORY).map(|directory| {
+            Path::new(&directory).join(format!("{file_system:?}-{}", result.done))
+        });
+        let plan = Plan {
+            seed: dice.roll(u64::MAX),
+            quiet_after: None,
+            without,
+            workload,
+            trace: trace.clone(),
+        };
+        let mut writer = Writer::start(&volume.data(), &plan);
+        if writer
+            .wait_for_ack(&mut model, Duration::from_secs(60))
+            .is_none()
+        {
+            writer.kill(&mut model);
+            result
+                .violations
+                .push("the store does not open, or acknowledges nothing".to_owned());
+            return Ok(());
+        }
+        match workload {
+            Workload::NewStreams => {
+                // Right behind an acknowledgement: nothing else had a reason to sync the directory.
+                for _ in 0..dice.roll(4) {
+                    writer.wait_for_ack(&mut model, Duration::from_secs(20));
+                }
+            }
+            Workload::Everything => {
+                writer.note_acks_for(&mut model, Duration::from_millis(dice.roll(150)))
+            }
+            Workload::ManyBytes => {
+                // More than the journal holds.
+                for _ in 0..500 {
+                    writer.wait_for_ack(&mut model, Duration::from_secs(20));
+                }
+            }
+        }
+        if runs_on.is_none() {
+            writer.stop();
+        }
+        let power_goes = || cut_power(&volume.mount);
+        match &trace {
+            Some(path) => Trace::open(path).around("cut", power_goes),
+            None => power_goes(),
+        }
+        .map_err(|error| format!("FS_IOC_SHUTDOWN: {error}"))?;
+        if let Some(time) = runs_on {
+            writer.note_acks_for(&mut model, time);
+        }
+        writer.kill(&mut model);
+        volume.unmount()?;
+        volume.mount()?;
+        result.done += 1;
+        let checked = check_copy(&volume.data(), &mut model);
+        if let Err(violation) = checked {
+            println!("{file_system:?}, cut {}: {violation}", result.done);
+            result.violations.push(violation);
+            break;
+        }
+        if let Some(path) = trace {
+            std::fs::remove_file(path).map_err(|error| error.to_string())?;
+        }
+    }
+    result.acknowledged += model.acknowledged();
+    Ok(())
+}
+
+/// Keeps every core busy, so that threads are taken off in places where they seldom are.
+struct BusyLoops(Arc<AtomicBool>);
+
+impl BusyLoops {
+    fn start() -> BusyLoops {
+        let is_over = Arc::new(AtomicBool::new(false));
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            let is_over = is_over.clone();
+            std::thread::spawn(move || {
+                while !is_over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        BusyLoops(is_over)
+    }
+}
+
+impl Drop for BusyLoops {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// The reason why power cannot be cut here, printed.
@@ -167,40 +259,86 @@ fn is_skipped(result: Result<Cuts, String>) -> Option<Cuts> {
     match result {
         Ok(cuts) => Some(cuts),
         Err(reason) => {
-            println!("skipped: {reason} (this test needs root, mkfs.ext4 and a loop device)");
+            println!(
+                "skipped: {reason} (this test needs root, mkfs.ext4 and mkfs.xfs, and a loop device)"
+            );
             None
         }
     }
 }
 
-#[test]
-fn no_power_cut_loses_an_acknowledged_record() {
-    let workloads = [
-        Workload::Everything,
-        Workload::NewStreams,
-        Workload::Everything,
-        Workload::ManyBytes,
-        Workload::NewStreams,
-    ];
-    let Some(cuts) = is_skipped(cut(50, None, &workloads, 7)) else {
+const WORKLOADS: &[Workload] = &[
+    Workload::Everything,
+    Workload::NewStreams,
+    Workload::Everything,
+    Workload::ManyBytes,
+    Workload::NewStreams,
+];
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable}={text}")))
+}
+
+fn nothing_is_lost(file_system: FileSystem) {
+    const IN_CI: u64 = 25;
+    let asked = number(CUTS);
+    let _busy = asked.map(|_| BusyLoops::start());
+    let runs_on = number(RUNS_ON_MILLIS).map(Duration::from_millis);
+    let plans = Plans {
+        file_system,
+        cuts: asked.unwrap_or(IN_CI),
+        without: None,
+        // Syncs that are under way when the power goes are of the most kinds there.
+        workloads: match runs_on {
+            Some(_) => &[Workload::Everything],
+            None => WORKLOADS,
+        },
+        seed: number(SEED).unwrap_or(7),
+        runs_on,
+    };
+    let Some(found) = is_skipped(cut(plans)) else {
         return;
     };
-    assert_eq!(cuts.violation, None, "after {} cuts", cuts.done);
-    assert_eq!(cuts.done, 50);
+    let Cuts {
+        done,
+        acknowledged,
+        violations,
+    } = found;
     println!(
-        "{} power cuts, {} acknowledged records, 0 lost",
-        cuts.done, cuts.acknowledged
+        "{file_system:?}: {done} power cuts, {acknowledged} acknowledged records, {} losses",
+        violations.len()
     );
+    assert_eq!(violations, Vec::<String>::new(), "after {done} cuts");
+    assert_eq!(done, plans.cuts);
+}
+
+#[test]
+fn no_power_cut_loses_an_acknowledged_record_on_ext4() {
+    nothing_is_lost(FileSystem::Ext4);
+}
+
+#[test]
+fn no_power_cut_loses_an_acknowledged_record_on_xfs() {
+    nothing_is_lost(FileSystem::Xfs);
 }
 
 /// The harness finds what it is there to find.
-fn a_loss_is_found(without: Without, workload: Workload) {
-    let Some(cuts) = is_skipped(cut(20, Some(without), &[workload], 11)) else {
+fn a_loss_is_found(without: Without, workloads: &'static [Workload]) {
+    let plans = Plans {
+        file_system: FileSystem::Ext4,
+        cuts: 20,
+        without: Some(without),
+        workloads,
+        seed: 11,
+        runs_on: None,
+    };
+    let Some(cuts) = is_skipped(cut(plans)) else {
         return;
     };
-    let violation = cuts
-        .violation
-        .unwrap_or_else(|| panic!("{} power cuts without {without:?} lost nothing", cuts.done));
+    let Some(violation) = cuts.violations.first() else {
+        panic!("{} power cuts without {without:?} lost nothing", cuts.done);
+    };
     println!(
         "without {without:?}: found after {} cuts: {violation}",
         cuts.done
@@ -209,15 +347,15 @@ fn a_loss_is_found(without: Without, workload: Workload) {
 
 #[test]
 fn a_missing_sync_of_the_journal_is_found() {
-    a_loss_is_found(Without::Journal, Workload::Everything);
+    a_loss_is_found(Without::Journal, &[Workload::Everything]);
 }
 
 #[test]
 fn a_missing_sync_of_a_directory_is_found() {
-    a_loss_is_found(Without::Directory, Workload::NewStreams);
+    a_loss_is_found(Without::Directory, &[Workload::NewStreams]);
 }
 
 #[test]
 fn a_missing_sync_of_the_checkpoint_is_found() {
-    a_loss_is_found(Without::Checkpoint, Workload::ManyBytes);
+    a_loss_is_found(Without::Checkpoint, &[Workload::ManyBytes]);
 }
