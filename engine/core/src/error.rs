@@ -202,13 +202,9 @@ pub enum OpenError {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error(
-        "thread aof2-{name} cannot be started: raise the limit of threads, or end other processes"
-    )]
-    Thread {
-        name: &'static str,
-        source: std::io::Error,
-    },
+    /// As of an open store: only another process can go on.
+    #[error("the store is poisoned while it opens: {message}; the process has to restart")]
+    Poisoned { message: String },
     #[error("configuration {key} = {value}: {rule}")]
     Config {
         key: &'static str,
@@ -220,14 +216,15 @@ pub enum OpenError {
 impl OpenError {
     pub fn remedy(&self) -> Remedy {
         match self {
-            OpenError::Locked { .. } | OpenError::Thread { .. } => Remedy::Retry,
+            OpenError::Locked { .. } => Remedy::Retry,
             OpenError::ForeignDirectory { .. }
             | OpenError::NewerFormat { .. }
             | OpenError::PrefixInUse { .. }
             | OpenError::Config { .. } => Remedy::Fix,
-            OpenError::VolumeLost { .. } | OpenError::Damaged { .. } | OpenError::Disk { .. } => {
-                Remedy::Repair
-            }
+            OpenError::VolumeLost { .. }
+            | OpenError::Damaged { .. }
+            | OpenError::Disk { .. }
+            | OpenError::Poisoned { .. } => Remedy::Repair,
         }
     }
 
@@ -241,7 +238,7 @@ impl OpenError {
             OpenError::PrefixInUse { .. } => "PrefixInUse",
             OpenError::Damaged { .. } => "Damaged",
             OpenError::Disk { .. } => "DiskError",
-            OpenError::Thread { .. } => "ThreadFailed",
+            OpenError::Poisoned { .. } => "Poisoned",
             OpenError::Config { .. } => "Config",
         }
     }

@@ -45,6 +45,15 @@ pub(super) struct Running {
 }
 
 pub(super) fn open(options: OpenOptions) -> Result<Running, OpenError> {
+    let poison = Arc::new(Poison::default());
+    open_with(options, poison.clone()).map_err(|error| match poison.message() {
+        // A sync that failed, or a thread that could not be started.
+        Some(message) => OpenError::Poisoned { message },
+        None => error,
+    })
+}
+
+fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenError> {
     let OpenOptions {
         config,
         identity,
@@ -58,7 +67,6 @@ pub(super) fn open(options: OpenOptions) -> Result<Running, OpenError> {
     check(&config)?;
     crate::io::raise_open_file_limit();
     let root = config.directory.clone();
-    let poison = Arc::new(Poison::default());
     let threads = StoreThreads::new(threads, poison.clone());
     let disk: Arc<dyn Disk> = Arc::new(WatchedDisk::new(disk, poison.clone()));
     let lock = volume::lock(&*disk, &root)?;
@@ -325,9 +333,10 @@ fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, OpenError> {
         let given = shared.clone();
         match shared.threads.start(name, move || body(given)) {
             Ok(thread) => threads.push(thread),
-            Err(source) => {
+            Err(error) => {
                 stop(shared, threads);
-                return Err(OpenError::Thread { name, source });
+                let message = error.to_string();
+                return Err(OpenError::Poisoned { message });
             }
         }
     }

@@ -1,6 +1,7 @@
 //! What ends a store, each by a fault of its own.
 
 mod threads;
+mod tiers;
 mod write_out;
 
 use std::sync::Arc;

@@ -3,9 +3,12 @@
 
 use aof2_core::io::FileClass;
 use aof2_core::io::fault::{Call, Fault, How};
-use aof2_core::{ReadError, StoreError};
+use aof2_core::{OpenError, ReadError, Store, StoreError};
 
-use super::{DEADLINE, ensure_refused, found, in_time, open_to_be_poisoned, use_until_poisoned};
+use super::{
+    DEADLINE, ensure_refused, found, in_time, open_to_be_poisoned, options_with_faults,
+    use_until_poisoned,
+};
 use crate::common::{durable, open, open_with_faults, read_all, small_config};
 
 const EIO: i32 = 5;
@@ -119,6 +122,30 @@ fn a_broken_disk_poisons_the_store() {
     ] {
         a_fault_poisons(fault);
     }
+}
+
+/// What a kill left in the page cache only is synced by recovery, and synced once: the process ends.
+#[test]
+fn a_failed_sync_while_the_store_opens_poisons_it() {
+    let directory = tempfile::tempdir().unwrap();
+    durable(&open(directory.path()), "s", b"x").unwrap();
+    for fault in [
+        Fault::of(Call::Sync).class(FileClass::Segment),
+        Fault::of(Call::SyncDirectory),
+    ] {
+        for errno in [EIO, ENOSPC] {
+            let (options, faults) = options_with_faults(directory.path());
+            faults.add(fault.clone().how(How::Fails(errno)));
+            match Store::open(options).err() {
+                Some(OpenError::Poisoned { message }) => {
+                    assert!(message.starts_with("cannot sync "), "{message}");
+                }
+                other => panic!("{fault:?}: {other:?}"),
+            }
+            assert_eq!(faults.syncs_after_failure(), 0, "{fault:?}");
+        }
+    }
+    assert_eq!(read_all(&open(directory.path()), "s").len(), 1);
 }
 
 /// As many maps as the process may have: the next one is refused, and nothing was lost.
