@@ -1,6 +1,7 @@
 //! `/livez`, `/readyz` and `/metrics` on their own plain listener, from the first moment on.
 //!
-//! Ready means: recovery is done and the data socket answers. Neither Tier 2 nor a drain nor a full disk makes an engine unready,
+//! Alive means: the store, once it is open, is neither poisoned nor without one of its threads. Ready means: that, recovery is done
+//! and the data socket answers. Neither Tier 2 nor a drain nor a full disk makes an engine unready,
 //! for a sidecar's readiness is its pod's.
 
 use std::sync::Arc;
@@ -19,16 +20,32 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 pub fn router(node: Arc<Node>) -> Router {
     Router::new()
-        .route(path::LIVEZ, get(|| async { "ok\n" }))
+        .route(path::LIVEZ, get(livez))
         .route(path::READYZ, get(readyz))
         .route(path::METRICS, get(scrape))
         .with_state(node)
 }
 
+async fn livez(State(node): State<Arc<Node>>) -> Response {
+    answer(not_alive(&node))
+}
+
 async fn readyz(State(node): State<Arc<Node>>) -> Response {
-    match not_ready(&node).await {
+    answer(not_ready(&node).await)
+}
+
+fn answer(trouble: Option<String>) -> Response {
+    match trouble {
         None => "ok\n".into_response(),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+/// Why only a new process can go on; `None` as long as this one may.
+fn not_alive(node: &Node) -> Option<String> {
+    match &*node.phase() {
+        Phase::Serving(engine) => engine.store.failure(),
+        Phase::Recovering(_) | Phase::Refused(_) | Phase::Closed => None,
     }
 }
 
@@ -41,7 +58,10 @@ pub async fn not_ready(node: &Node) -> Option<String> {
         )),
         Phase::Refused(refusal) => Some(format!("{}: {}", refusal.reason, refusal.message)),
         Phase::Closed => Some("this process ends".to_string()),
-        Phase::Serving(_) => {
+        Phase::Serving(engine) => {
+            if let Some(failure) = engine.store.failure() {
+                return Some(failure);
+            }
             let socket = node.config.settings().listen.data_socket;
             if data::answers(&socket).await {
                 None
@@ -63,5 +83,36 @@ async fn scrape(State(node): State<Arc<Node>>) -> Response {
             format!("cannot encode metrics: {error}\n"),
         )
             .into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Mode};
+    use crate::engine;
+    use crate::node::Progress;
+
+    /// The listeners answer on: it is the store that is asked.
+    #[tokio::test]
+    async fn an_engine_without_one_of_its_threads_is_neither_alive_nor_ready() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let text = format!(
+            "[storage]\ndirectory = {:?}\n[journal]\nfile_bytes = 4194304\nfiles = 2\n",
+            folder.path().join("data")
+        );
+        let settings = config::parse("aof2.toml", &text, Mode::StandAlone).expect("valid");
+        let engine = engine::open(&settings, Arc::<Progress>::default());
+        let engine = engine.unwrap_or_else(|failure| panic!("{failure:?}"));
+        let node = Node::new("0.0.0", settings);
+        node.enter(Phase::Serving(engine.clone()));
+        assert_eq!(not_alive(&node), None);
+
+        let panics = || panic!("an invariant does not hold");
+        let thread = engine.store.threads().start("test", panics);
+        thread.expect("starts").join().expect("the panic is caught");
+        let why = "thread aof2-test panicked: an invariant does not hold";
+        assert_eq!(not_alive(&node).as_deref(), Some(why));
+        assert_eq!(not_ready(&node).await.as_deref(), Some(why));
     }
 }

@@ -25,6 +25,9 @@ const LOCKED_RETRY: Duration = Duration::from_secs(1);
 const DATA_SOCKET_MODE: u32 = 0o660;
 const ADMIN_SOCKET_MODE: u32 = 0o600;
 
+/// Exit code of a process that only another one can follow: EX_IOERR of `sysexits.h`.
+const POISONED: u8 = 74;
+
 /// How the process ends.
 #[derive(Debug)]
 enum Exit {
@@ -35,7 +38,7 @@ enum Exit {
         key: String,
         message: String,
     },
-    /// A failed sync: whoever restarts this process recovers from the device.
+    /// A failed sync, or a thread that is missing: whoever restarts this process recovers from the device.
     Poisoned(String),
     /// The way out failed: what was acknowledged is safe, the rest recovery finds.
     Unclean(String),
@@ -47,7 +50,7 @@ impl Exit {
             Exit::Clean => 0,
             Exit::Unclean(_) => 1,
             Exit::Config { .. } => 2,
-            Exit::Poisoned(_) => 74,
+            Exit::Poisoned(_) => POISONED,
         }
     }
 }
@@ -79,9 +82,7 @@ pub fn main(version: &'static str) -> ExitCode {
                 Exit::Unclean(message) => {
                     tracing::error!(message, "the engine ends without having closed its store")
                 }
-                Exit::Poisoned(message) => {
-                    terminate("Poisoned", "", message);
-                }
+                Exit::Poisoned(message) => end_poisoned(message),
                 Exit::Config {
                     reason,
                     key,
@@ -91,6 +92,29 @@ pub fn main(version: &'static str) -> ExitCode {
             ExitCode::from(exit.code())
         }
     }
+}
+
+/// Ends the process here and now.
+#[allow(clippy::disallowed_methods)] // no destructor may wait for threads that are gone
+fn end_poisoned(message: &str) -> ! {
+    terminate("Poisoned", "", message);
+    std::process::exit(POISONED.into())
+}
+
+/// Logs every panic. Where a panic would abort the process, as in a release, it ends like a poisoned store instead; where it
+/// unwinds, the store is told by the threads that it cannot do without.
+fn log_panics() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or("without a name").to_owned();
+        let message = panic.payload_as_str().unwrap_or_default().to_owned();
+        tracing::error!(thread, message, "a thread panicked");
+        if cfg!(panic = "abort") {
+            end_poisoned(&format!("thread {thread} panicked: {message}"));
+        }
+    }));
 }
 
 /// One line of JSON on standard error, and where Kubernetes looks for it.
@@ -122,6 +146,7 @@ fn run(source: Source, version: &'static str) -> Exit {
         }
     };
     let level = telemetry::init(&settings.log.level);
+    log_panics();
     // Another part of this process may have chosen it before; there is one provider to choose.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
@@ -137,6 +162,10 @@ fn run(source: Source, version: &'static str) -> Exit {
         tokio::spawn(reload::watch(node.clone(), source, level, in_force));
         serve(node).await
     });
+    if let Exit::Poisoned(message) = &exit {
+        // Before anything is dropped: a store that closes waits for its threads, and they may wait for a dead disk.
+        end_poisoned(message);
+    }
     // Connections that are still open are not waited for: everything durable is durable.
     runtime.shutdown_background();
     exit
@@ -248,6 +277,7 @@ async fn open_engine(node: &Arc<Node>, settings: &Settings) -> Opened {
                     message,
                 });
             }
+            OpenFailure::Poisoned(message) => return Opened::Failed(Exit::Poisoned(message)),
             OpenFailure::Locked(refusal) => {
                 tracing::warn!(reason = %refusal.reason, message = %refusal.message, "the data directory is refused");
                 node.enter(Phase::Refused(refusal));

@@ -1,4 +1,5 @@
-//! Packages of Debian (or a relative) that a local cluster is made of. Only what is missing is installed.
+//! Packages of Debian (or a relative) that a local cluster is made of, and that tests of power cuts need. Only what is missing is
+//! installed.
 
 use std::path::Path;
 use std::process::Command;
@@ -81,8 +82,34 @@ const PACKAGES: &[Package] = &[
     },
 ];
 
+/// File systems of their own, whose power is cut. The tests say that they are skipped where there can be none.
+const FILE_SYSTEMS: &[Package] = &[
+    Package {
+        name: "e2fsprogs",
+        proof: Proof::Program("mkfs.ext4"),
+    },
+    Package {
+        name: "xfsprogs",
+        proof: Proof::Program("mkfs.xfs"),
+    },
+];
+
+/// Where packages can be installed; nothing is missing elsewhere but two tests.
+pub fn ensure_file_systems() -> Result<()> {
+    if find_program("apt-get").is_some() && rustix::process::geteuid().is_root() {
+        install(FILE_SYSTEMS)
+    } else {
+        Ok(())
+    }
+}
+
 pub fn ensure() -> Result<()> {
-    let missing: Vec<&str> = PACKAGES
+    install(PACKAGES)?;
+    ensure_file_systems()
+}
+
+fn install(packages: &'static [Package]) -> Result<()> {
+    let missing: Vec<&str> = packages
         .iter()
         .filter(|package| !is_there(&package.proof))
         .map(|package| package.name)
@@ -108,7 +135,7 @@ pub fn ensure() -> Result<()> {
         install.extend(&missing);
         apt(&install)
     })?;
-    let still: Vec<&str> = PACKAGES
+    let still: Vec<&str> = packages
         .iter()
         .filter(|package| !is_there(&package.proof))
         .map(|package| package.name)

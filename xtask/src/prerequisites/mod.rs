@@ -26,6 +26,9 @@ pub fn ensure(need: Need) -> Result<()> {
             go::ensure(&Program::ALL)
         }
         Need::Clients => go::ensure(&Program::CLIENTS),
-        Need::Tests => go::ensure(&Program::SERVERS),
+        Need::Tests => {
+            debian::ensure_file_systems()?;
+            go::ensure(&Program::SERVERS)
+        }
     }
 }

@@ -24,6 +24,8 @@ pub enum OpenFailure {
     Refused(Refusal),
     /// Another process holds the directory; it may go.
     Locked(Refusal),
+    /// A sync failed, or a thread cannot be started: the process ends, and the next one recovers from the device.
+    Poisoned(String),
     /// The settings cannot work: the process ends.
     Config { key: String, message: String },
 }
@@ -57,12 +59,9 @@ pub fn open(settings: &Settings, progress: Arc<Progress>) -> Result<Engine, Open
     make_directory(&settings.storage.directory)?;
     let store = Store::open(options).map_err(refusal)?;
     let threads = |error: std::io::Error| {
-        OpenFailure::Refused(Refusal {
-            reason: "Tiers".to_string(),
-            message: format!("the threads of the tiers cannot be started: {error}"),
-            streams: Vec::new(),
-            cluster_id: None,
-        })
+        OpenFailure::Poisoned(format!(
+            "the threads of the tiers cannot be started: {error}"
+        ))
     };
     let tiers = Tiers::start(Arc::new(store.clone()), claims, &config).map_err(threads)?;
     let snapshots = Snapshots::start(store.clone(), &tiers).map_err(threads)?;
@@ -94,6 +93,7 @@ fn refusal(error: OpenError) -> OpenFailure {
     };
     match error {
         OpenError::Locked { .. } => return OpenFailure::Locked(refusal),
+        OpenError::Poisoned { message } => return OpenFailure::Poisoned(message),
         OpenError::Config { key, .. } => {
             return OpenFailure::Config {
                 key: key.to_string(),
