@@ -73,6 +73,16 @@ pub enum AppendError {
         "record of {size_bytes} bytes is over the limit append.max_record_bytes = {limit_bytes}: send smaller records"
     )]
     RecordTooLarge { size_bytes: u64, limit_bytes: u64 },
+    #[error(
+        "batch of {size_bytes} bytes, {overhead_bytes} for each record included, is over the limit of {limit_bytes} for one append: send smaller batches"
+    )]
+    BatchTooLarge {
+        size_bytes: u64,
+        overhead_bytes: u64,
+        limit_bytes: u64,
+    },
+    #[error("{records} records in one append are over the limit of {limit}: send smaller batches")]
+    TooManyRecords { records: u64, limit: u64 },
     #[error("stream {stream} would block on {kind}: {message}; retry")]
     WouldBlock {
         stream: String,
@@ -96,6 +106,27 @@ pub enum AppendError {
         got: u64,
         next: u64,
     },
+    #[error(
+        "stream {stream} holds these {count} records of producer {producer_id}, from number {first_seq}, and cannot tell their sequences: they are not consecutive, or too old; nothing was written, go on with number {next}"
+    )]
+    AlreadyAppended {
+        stream: String,
+        producer_id: u64,
+        first_seq: u64,
+        count: u32,
+        /// Number that comes next.
+        next: u64,
+    },
+    #[error(
+        "stream {stream} does not remember producer {producer_id}, which says that it began at sequence {since}, and has forgotten producers that last sent before sequence {before}: it cannot tell whether it holds these records; read the stream to see, and send what is missing under a new id that says where it began"
+    )]
+    ProducerForgotten {
+        stream: String,
+        producer_id: u64,
+        since: u64,
+        /// Every record of a forgotten producer has a lower sequence.
+        before: u64,
+    },
     #[error("stream {stream} is damaged: {message}; repair it before appending")]
     Damaged { stream: String, message: String },
     #[error(
@@ -114,7 +145,11 @@ impl AppendError {
             AppendError::InvalidStreamName { .. }
             | AppendError::NotOwner { .. }
             | AppendError::RecordTooLarge { .. }
+            | AppendError::BatchTooLarge { .. }
+            | AppendError::TooManyRecords { .. }
             | AppendError::SequenceGap { .. }
+            | AppendError::AlreadyAppended { .. }
+            | AppendError::ProducerForgotten { .. }
             | AppendError::EmptyBatch { .. } => Remedy::Fix,
             AppendError::ClaimPending { .. }
             | AppendError::WouldBlock { .. }

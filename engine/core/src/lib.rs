@@ -28,14 +28,13 @@ pub mod tier_port;
 mod work;
 
 pub use config::Config;
-pub use engine::{Identity, OpenOptions, Store};
+pub use engine::{Identity, MAX_APPEND_RECORDS, OpenOptions, Store};
 pub use error::{AppendError, OpenError, ReadError, Remedy, StoreError, WouldBlockKind};
 pub use metrics::Metrics;
 pub use request::{
     AppendCallback, AppendRequest, Appended, ClaimState, Durability, Producer, ReadRequest, Record,
     SegmentInfo, SegmentState, StreamInfo,
 };
-pub use stream::producers::UNKNOWN_SEQUENCE;
 pub use stream::read::Reader;
 pub use threads::StoreThreads;
 pub use tier_port::{Claims, SealedSegment, VolumeIdentity, Watermark};

@@ -21,6 +21,9 @@ pub struct Producer {
     /// Not 0.
     pub id: u64,
     pub first_seq: u64,
+    /// The stream's durable count as it was told before the id was first used in the stream, and the same ever after; 0 = not told.
+    /// A stream that has forgotten producers cannot tell a new one from a forgotten one without it.
+    pub since: u64,
 }
 
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::engine::shared::Shared;
 use crate::segment::active::ActiveSegment;
 use crate::stream::Stream;
-use crate::stream::producers::Producers;
+use crate::stream::producers::Changes;
 
 /// First in, first out, until stopped.
 pub(crate) struct Queue<T> {
@@ -127,8 +127,8 @@ pub(crate) struct SealWork {
     pub end_sequence: u64,
     /// Chain of the last batch.
     pub chain: u32,
-    /// As of the end of the segment.
-    pub producers: Box<Producers>,
+    /// What the segment changed of the stream's producers.
+    pub changes: Changes,
 }
 
 #[derive(Default)]

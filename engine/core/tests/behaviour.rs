@@ -220,6 +220,7 @@ fn pipelined_appends_are_answered_in_order_from_the_first_on() {
         request.producer = Some(aof2_core::Producer {
             id: 9,
             first_seq: index,
+            since: 0,
         });
         store.append_with(
             request,

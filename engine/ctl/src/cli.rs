@@ -114,6 +114,9 @@ pub struct AppendArguments {
     /// Of the first record; the others follow by one.
     #[arg(long, value_name = "N", requires = "producer_id")]
     pub producer_seq: Option<u64>,
+    /// The stream's durable sequence before the producer's id was first used in it: a stream that has forgotten producers asks for it.
+    #[arg(long, value_name = "N", requires = "producer_id")]
+    pub producer_since: Option<u64>,
 }
 
 #[derive(Debug, Args)]

@@ -138,6 +138,11 @@ MANIFEST_COMMIT = manifest_commit(30, EVENTS, 0x0BADCAFE)
 MANIFEST_CHUNK_HEADER = block(b"AOF2MANI", (2, 0), (2, 0), (4, 7), CLUSTER, STREAM, SALT, (8, 2), (8, 30), (8, NANOS),
                               (4, 0x0BADCAFE), stream_name(NAME))
 
+PRODUCERS = le((8, 0x5566778899AABBCC), (4, 2), (4, 0), (8, 41), (8, 100), (8, 3), (8, 44), (8, 205), (8, 1),
+               (8, 9), (4, 1), (4, 0), (8, 0), (8, 203), (8, 2))
+PRODUCER_HEAD = le(b"PC2A", (2, 0), (2, 1), (8, 50), (8, 90), (4, 2))
+PRODUCER_CHANGES = PRODUCER_HEAD + le((4, crc32c(PRODUCER_HEAD + PRODUCERS))) + PRODUCERS
+
 JOURNAL_HEADER = block(b"AOF2JRNL", (2, 0), bytes(6), CLUSTER, NODE, VOLUME, (8, 9), (8, FILE_SALT), (8, 1000), (8, 8192),
                        (8, NANOS), (8, 1 << 26))
 
@@ -232,6 +237,7 @@ def main():
         "stream_header": STREAM_HEADER,
         "manifest_commit": MANIFEST_COMMIT,
         "manifest_chunk_header": MANIFEST_CHUNK_HEADER,
+        "producer_changes": PRODUCER_CHANGES,
         "journal_header": JOURNAL_HEADER,
         "journal_commit": JOURNAL_COMMIT,
         "journal_mark": JOURNAL_MARK,

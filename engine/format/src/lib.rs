@@ -21,6 +21,7 @@ pub mod journal_mark;
 pub mod manifest_chunk;
 pub mod manifest_record;
 pub mod names;
+pub mod producer_changes;
 pub mod record_batch;
 pub mod segment;
 pub mod snapshot;

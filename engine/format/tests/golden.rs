@@ -9,6 +9,7 @@ use aof2_format::journal::{
 use aof2_format::journal_mark::JournalMark;
 use aof2_format::manifest_chunk::{self, ManifestChunkHeader};
 use aof2_format::manifest_record::ManifestEvent;
+use aof2_format::producer_changes::{ProducerChanges, ProducerRun};
 use aof2_format::record_batch::{self, Fields, Gap, GapReason, Producer};
 use aof2_format::segment::{SegmentHeader, SegmentSeal};
 use aof2_format::snapshot::{
@@ -285,6 +286,30 @@ fn a_manifest_record_of_a_later_type_is_kept_as_it_is() {
             payload: b"later".to_vec()
         }
     );
+}
+
+#[test]
+fn the_changes_of_producers_are_stable() {
+    let run = |first_producer_seq, first_sequence, count| ProducerRun {
+        first_producer_seq,
+        first_sequence,
+        count,
+    };
+    let value = ProducerChanges {
+        part: 1,
+        forgotten_before: 50,
+        recent_from: 90,
+        producers: vec![
+            (
+                0x5566_7788_99AA_BBCC,
+                vec![run(41, 100, 3), run(44, 205, 1)],
+            ),
+            (9, vec![run(0, 203, 2)]),
+        ],
+    };
+    let bytes = golden("producer_changes");
+    assert_eq!(ProducerChanges::decode(&bytes).unwrap(), value);
+    assert_eq!(value.encode(), bytes);
 }
 
 #[test]

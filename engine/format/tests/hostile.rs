@@ -3,6 +3,7 @@
 mod support;
 
 use aof2_format::damage::Damage;
+use aof2_format::producer_changes::{ProducerChanges, ProducerRun};
 use aof2_format::record_batch::{self, BodySummary, Fields};
 use aof2_format::segment::SegmentHeader;
 use aof2_format::{Salt, Seed, checksum, journal};
@@ -180,6 +181,33 @@ fn values_out_of_range_are_refused_behind_a_right_checksum() {
         refused(&fields, one, &trailing),
         "bytes behind the last record"
     );
+}
+
+/// A table of producers is searched by halves: what does not ascend is no table.
+#[test]
+fn runs_that_no_writer_makes_are_refused_behind_a_right_checksum() {
+    let run = |first_producer_seq, first_sequence, count| ProducerRun {
+        first_producer_seq,
+        first_sequence,
+        count,
+    };
+    let refused = |runs: Vec<ProducerRun>| {
+        let changes = ProducerChanges {
+            producers: vec![(7, runs)],
+            ..ProducerChanges::default()
+        };
+        match ProducerChanges::decode(&changes.encode()) {
+            Err(Damage::Value { field, .. }) => field,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(refused(vec![]), "runs");
+    assert_eq!(refused(vec![run(0, 0, 0)]), "records of a run");
+    assert_eq!(refused(vec![run(u64::MAX, 0, 2)]), "records of a run");
+    assert_eq!(refused(vec![run(0, u64::MAX, 2)]), "records of a run");
+    let ascending = "first sequence of a run";
+    assert_eq!(refused(vec![run(0, 0, 2), run(1, 2, 1)]), ascending);
+    assert_eq!(refused(vec![run(0, 5, 2), run(2, 6, 1)]), ascending);
 }
 
 #[test]

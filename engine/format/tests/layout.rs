@@ -2,8 +2,8 @@
 
 use aof2_format::field::Row;
 use aof2_format::{
-    journal, journal_frame, journal_mark, manifest_chunk, manifest_record, record_batch, segment,
-    stream_catalog, stream_header, warm,
+    journal, journal_frame, journal_mark, manifest_chunk, manifest_record, producer_changes,
+    record_batch, segment, stream_catalog, stream_header, warm,
 };
 
 type Layouts = &'static [(&'static str, &'static [Row], usize)];
@@ -94,6 +94,27 @@ const DOCUMENTS: &[(&str, &str, Layouts)] = &[
             manifest_record::header::ROWS,
             manifest_record::header::BYTES,
         )],
+    ),
+    (
+        "producer_changes.md",
+        include_str!("../src/producer_changes.md"),
+        &[
+            (
+                "header",
+                producer_changes::header::ROWS,
+                producer_changes::header::BYTES,
+            ),
+            (
+                "producer",
+                producer_changes::producer::ROWS,
+                producer_changes::producer::BYTES,
+            ),
+            (
+                "run",
+                producer_changes::run::ROWS,
+                producer_changes::run::BYTES,
+            ),
+        ],
     ),
     (
         "warm.md",

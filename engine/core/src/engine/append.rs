@@ -5,7 +5,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use aof2_format::StreamName;
-use aof2_format::record_batch::{BodySummary, MAX_BODY_BYTES};
+use aof2_format::record_batch::{BodySummary, MAX_BODY_BYTES, RECORD_OVERHEAD_BYTES};
+use bytes::Bytes;
 use parking_lot::MutexGuard;
 
 use super::opener;
@@ -21,11 +22,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the disk is waited for before it is looked at again.
 pub(super) const MOMENT: Duration = Duration::from_millis(5);
 
+/// A batch is verified as a whole whenever a record of it is read, and each record costs more memory than its bytes.
+pub const MAX_APPEND_RECORDS: usize = 524_288;
+
 /// A request that may be staged.
 struct Checked {
     request: AppendRequest,
     body: BodySummary,
     stream: Arc<Stream>,
+}
+
+fn bytes_with(overhead_bytes: usize, payloads: &[Bytes]) -> u64 {
+    let bytes = payloads
+        .iter()
+        .map(|payload| payload.len() + overhead_bytes);
+    bytes.sum::<usize>() as u64
 }
 
 fn check(shared: &Shared, request: AppendRequest) -> Result<Checked, AppendError> {
@@ -56,26 +67,19 @@ fn check(shared: &Shared, request: AppendRequest) -> Result<Checked, AppendError
             limit_bytes,
         });
     }
-    let body = BodySummary::of(request.payloads.iter().map(|payload| &payload[..])).map_err(
-        |refused| AppendError::RecordTooLarge {
-            size_bytes: refused.bytes,
-            limit_bytes: MAX_BODY_BYTES as u64,
-        },
-    )?;
-    if let Some(producer) = request.producer
-        && producer
-            .first_seq
-            .checked_add(u64::from(body.count))
-            .is_none()
-    {
-        let stream = request.stream;
-        return Err(AppendError::SequenceGap {
-            stream,
-            producer_id: producer.id,
-            got: producer.first_seq,
-            next: 0,
+    let records = request.payloads.len();
+    if records > MAX_APPEND_RECORDS {
+        return Err(AppendError::TooManyRecords {
+            records: records as u64,
+            limit: MAX_APPEND_RECORDS as u64,
         });
     }
+    let body = BodySummary::of(request.payloads.iter().map(|payload| &payload[..]));
+    let body = body.map_err(|_| AppendError::BatchTooLarge {
+        size_bytes: bytes_with(RECORD_OVERHEAD_BYTES, &request.payloads),
+        overhead_bytes: RECORD_OVERHEAD_BYTES as u64,
+        limit_bytes: MAX_BODY_BYTES as u64,
+    })?;
     let stream = match found {
         Ok(stream) => stream,
         Err(free) => {
@@ -133,10 +137,10 @@ pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done:
             return wait_for_segment(shared, &stream, staged, request, on_done);
         }
         match stream.stage(shared, &mut staged, &request, &body, Some(on_done)) {
-            Ok(Outcome::Done(appended, callback)) => {
+            Ok(Outcome::Done(answer, callback)) => {
                 drop(staged);
                 if let Some(callback) = callback {
-                    callback(Ok(appended));
+                    callback(answer.into_result(&stream));
                 }
             }
             Ok(Outcome::Round(_, _)) => {}
@@ -188,8 +192,12 @@ pub(crate) fn count_refusal(shared: &Shared, error: &AppendError) {
         | AppendError::NotOwner { .. }
         | AppendError::ClaimPending { .. }
         | AppendError::RecordTooLarge { .. }
+        | AppendError::BatchTooLarge { .. }
+        | AppendError::TooManyRecords { .. }
         | AppendError::Draining { .. }
         | AppendError::SequenceGap { .. }
+        | AppendError::AlreadyAppended { .. }
+        | AppendError::ProducerForgotten { .. }
         | AppendError::Damaged { .. }
         | AppendError::Poisoned { .. }
         | AppendError::Superseded { .. }
@@ -235,11 +243,11 @@ fn append_once(shared: &Arc<Shared>, checked: &mut Checked) -> Result<Appended, 
     let is_gone = staged.barred == Some(Barred::Gone);
     if !staged.opening && staged.pending.is_empty() && !is_gone {
         match stream.stage(shared, &mut staged, request, body, None) {
-            Ok(Outcome::Done(appended, _)) => return Ok(appended),
-            Ok(Outcome::Round(round, appended)) => {
+            Ok(Outcome::Done(answer, _)) => return answer.into_result(stream),
+            Ok(Outcome::Round(round, answer)) => {
                 drop(staged);
                 return match shared.journal.wait_or_lead(shared, round) {
-                    Ok(()) => Ok(appended),
+                    Ok(()) => answer.into_result(stream),
                     Err(_) => Err(AppendError::Poisoned {
                         message: shared.poison.reason(),
                     }),

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+pub use self::append::MAX_APPEND_RECORDS;
 pub(crate) use self::append::count_refusal;
 use self::shared::Shared;
 pub(crate) use self::snapshot::{StreamFacts, StreamNames};
@@ -211,19 +212,20 @@ impl Store {
         Ok(self.stream(stream)?.info(self.shared().claims.is_some()))
     }
 
-    /// Last sequence of a producer that the stream holds durably.
+    /// Last number of a producer that the stream holds durably; `None` where it holds none, or has forgotten the producer. May wait
+    /// for a sync.
     pub fn last_producer_seq(
         &self,
         stream: &str,
         producer_id: u64,
     ) -> Result<Option<u64>, ReadError> {
+        report::last_producer_seq(self.shared(), &self.stream(stream)?, producer_id)
+    }
+
+    /// Every record of a producer that the stream does not remember any more has a lower sequence; 0 = it remembers all.
+    pub fn producers_forgotten_before(&self, stream: &str) -> Result<u64, ReadError> {
         let stream = self.stream(stream)?;
-        let durable = stream.durable();
-        Ok(stream
-            .staged
-            .lock()
-            .producers
-            .last_seq_below(producer_id, durable))
+        Ok(stream.staged.lock().producers.forgotten_before())
     }
 
     /// Ordered by sequence.

@@ -241,7 +241,7 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
             chain,
             allocated,
             index,
-            producers,
+            changes,
         } = segment;
         let segment = Arc::new(ActiveSegment::recovered(
             file,
@@ -253,7 +253,7 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
         ));
         segment.begin(base_sequence, epoch, created_unix_nanos);
         entries.push(Entry::Open(segment.clone()));
-        seals.push((segment, end, end_sequence, chain, producers));
+        seals.push((segment, end, end_sequence, chain, changes));
     }
     let first = entries.first().map_or(0, Entry::base_sequence);
     let stream = Arc::new(Stream {
@@ -276,16 +276,15 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
     });
     shared.space.add_segment(allocated_bytes);
     if !is_damaged {
-        for (segment, end, end_sequence, chain, producers) in seals {
+        for (segment, end, end_sequence, chain, changes) in seals {
             debug_assert!(end > DATA_OFFSET, "an empty segment is not kept");
-            let producers = Box::new(producers);
             shared.work.push(Work::Seal(SealWork {
                 stream: stream.clone(),
                 segment,
                 end,
                 end_sequence,
                 chain,
-                producers,
+                changes,
             }));
         }
     }

@@ -105,8 +105,9 @@ pub(super) fn open(shared: &Arc<Shared>, stream: Arc<Stream>) {
                         shared.staging.release(bytes);
                     }
                     match outcome {
-                        Ok(Outcome::Done(appended, callback)) => {
-                            answers.extend(callback.map(|callback| (callback, Ok(appended))));
+                        Ok(Outcome::Done(answer, callback)) => {
+                            let result = |callback| (callback, answer.into_result(&stream));
+                            answers.extend(callback.map(result));
                         }
                         Ok(Outcome::Round(_, _)) => {}
                         Ok(Outcome::NeedsSegment(callback)) => {

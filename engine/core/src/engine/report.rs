@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::shared::Shared;
+use crate::error::ReadError;
 use crate::metrics::{Counters, Metrics};
 use crate::request::{ClaimState, SegmentInfo, SegmentState, StreamInfo};
-use crate::stream::{Barred, Entry, Stream};
+use crate::stream::producers::Durably;
+use crate::stream::{Barred, Entry, Staged, Stream};
 use crate::tier_port::{SealedSegment, Watermark};
 
 impl Stream {
@@ -136,6 +138,27 @@ fn allocated_bytes(entry: &Entry) -> u64 {
     match entry {
         Entry::Open(segment) => segment.allocated(),
         Entry::Sealed(segment) => segment.info.file_bytes(),
+    }
+}
+
+/// Where the table does not reach back to what is durable, everything staged is made durable first.
+pub(super) fn last_producer_seq(
+    shared: &Shared,
+    stream: &Arc<Stream>,
+    producer_id: u64,
+) -> Result<Option<u64>, ReadError> {
+    let told = |staged: &Staged| staged.producers.durably(producer_id, stream.durable());
+    loop {
+        let round = {
+            let mut staged = stream.staged.lock();
+            match told(&staged) {
+                Durably::Upto(last) => return Ok(last),
+                Durably::NotTold => stream.enlist(shared, &mut staged),
+            }
+        };
+        if shared.journal.wait(round).is_err() {
+            return Err(ReadError::Closed);
+        }
     }
 }
 

@@ -351,9 +351,9 @@ fn publish(shared: &Shared, number: u64, taken: &mut Vec<(Arc<Stream>, Taken)>) 
     let width = taken.iter().map(|(_, part)| part.width).sum();
     shared.journal.note_width(width);
     shared.journal.rounds.finish(number);
-    for (_, part) in taken.drain(..) {
-        for (callback, appended) in part.callbacks {
-            callback(Ok(appended));
+    for (stream, part) in taken.drain(..) {
+        for (callback, answer) in part.callbacks {
+            callback(answer.into_result(&stream));
         }
     }
     Ok(())

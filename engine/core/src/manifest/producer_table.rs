@@ -1,120 +1,283 @@
-//! The producers of a stream as bytes: the blob of a `CustomEvent` that is committed with each `SealSegment`, so that recovery
-//! reads no sealed segment to know them. Little-endian:
-//!
-//! `[producers u32]` then per producer `[id u64][next u64][runs u32]` and per run `[first producer sequence u64][first sequence
-//! u64][count u64]`.
+//! The producers of a stream in its manifest: each seal records what its segment changed, in parts that are manifest records of a
+//! bounded size, and the fold over all of them is the table as of the end of the last sealed segment.
 
-use std::collections::VecDeque;
+use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
+use aof2_format::producer_changes::{
+    PART_TARGET_BYTES, ProducerChanges, ProducerRun, SCHEMA_ID, producer, run,
+};
 
-use crate::stream::producers::{PRODUCERS_PER_STREAM, Producers, RUNS_PER_PRODUCER, Run, Sent};
+use crate::stream::producers::{Changes, Fold, Producers, Runs};
 
-/// `CustomEvent.schema_id` of this blob.
-pub(crate) const SCHEMA_ID: u32 = 1;
-/// Newest runs kept per producer; a blob of 4096 producers stays below the 1 MiB of a manifest record.
-const RUNS_STORED: usize = 8;
+/// The parts, in order; none where nothing changed.
+pub(crate) fn encode(changes: &Changes) -> Vec<ManifestEvent> {
+    let Changes {
+        forgotten_before,
+        recent_from,
+        older,
+        recent,
+    } = changes;
+    let mut parts = Vec::new();
+    let mut producers: Vec<(u64, Vec<ProducerRun>)> = Vec::new();
+    let mut bytes = 0;
+    let mut end_part = |producers: Vec<(u64, Vec<ProducerRun>)>| {
+        let part = ProducerChanges {
+            part: u16::try_from(parts.len()).unwrap_or(u16::MAX),
+            forgotten_before: *forgotten_before,
+            recent_from: *recent_from,
+            producers,
+        };
+        parts.push(ManifestEvent::CustomEvent {
+            schema_id: SCHEMA_ID,
+            blob: part.encode(),
+        });
+    };
+    for (id, runs) in older.iter().chain(recent) {
+        let runs: Vec<ProducerRun> = runs.iter().copied().collect();
+        bytes += producer::BYTES + runs.len() * run::BYTES;
+        producers.push((*id, runs));
+        if bytes >= PART_TARGET_BYTES {
+            end_part(std::mem::take(&mut producers));
+            bytes = 0;
+        }
+    }
+    if !producers.is_empty() {
+        end_part(producers);
+    }
+    parts
+}
 
-pub(crate) fn encode(producers: &Producers) -> Vec<u8> {
-    let mut all: Vec<(u64, &Sent)> = producers.iter().collect();
-    all.sort_by_key(|(id, _)| *id);
-    let mut out = Vec::new();
-    out.extend_from_slice(&(all.len() as u32).to_le_bytes());
-    for (id, sent) in all {
-        let skip = sent.runs.len().saturating_sub(RUNS_STORED);
-        out.extend_from_slice(&id.to_le_bytes());
-        out.extend_from_slice(&sent.next.to_le_bytes());
-        out.extend_from_slice(&((sent.runs.len() - skip) as u32).to_le_bytes());
-        for run in sent.runs.iter().skip(skip) {
-            for value in [run.first_producer_seq, run.first_sequence, run.count] {
-                out.extend_from_slice(&value.to_le_bytes());
+/// The table as the records say, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct TableFold {
+    fold: Fold,
+    /// Of a segment whose seal has not come yet.
+    pending: Option<Pending>,
+    damage: Option<String>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    segment_id: u64,
+    parts: u16,
+    changes: Changes,
+}
+
+impl TableFold {
+    pub fn apply(&mut self, record: &ManifestRecord) {
+        match &record.event {
+            ManifestEvent::CustomEvent { schema_id, blob } if *schema_id == SCHEMA_ID => {
+                let taken = ProducerChanges::decode(blob)
+                    .map_err(|damage| damage.to_string())
+                    .and_then(|changes| self.take_part(record.segment_id, changes));
+                if let Err(why) = taken {
+                    // Without it a batch that is known may be taken for new.
+                    let at = record.manifest_sequence;
+                    self.damage
+                        .get_or_insert_with(|| format!("manifest record {at}: {why}"));
+                }
             }
+            ManifestEvent::SealSegment { .. } => {
+                let pending = self.pending.take();
+                if let Some(pending) = pending.filter(|it| it.segment_id == record.segment_id) {
+                    self.fold.apply(pending.changes);
+                }
+            }
+            ManifestEvent::CustomEvent { .. }
+            | ManifestEvent::SegmentOpened { .. }
+            | ManifestEvent::CompressionStarted
+            | ManifestEvent::CompressionDone { .. }
+            | ManifestEvent::CompressionFailed { .. }
+            | ManifestEvent::UploadStarted { .. }
+            | ManifestEvent::UploadDone { .. }
+            | ManifestEvent::UploadFailed { .. }
+            | ManifestEvent::Tier2DeleteQueued { .. }
+            | ManifestEvent::Tier2Deleted { .. }
+            | ManifestEvent::HydrationStarted { .. }
+            | ManifestEvent::HydrationDone { .. }
+            | ManifestEvent::HydrationFailed { .. }
+            | ManifestEvent::LocalEvicted { .. }
+            | ManifestEvent::SnapshotMarker { .. }
+            | ManifestEvent::Unknown { .. } => {}
         }
     }
-    out
-}
 
-/// `None`: not such a table.
-pub(crate) fn decode(mut bytes: &[u8]) -> Option<Producers> {
-    let bytes = &mut bytes;
-    let mut producers = Producers::default();
-    let count = take_u32(bytes)?;
-    if count as usize > PRODUCERS_PER_STREAM {
-        return None;
-    }
-    for _ in 0..count {
-        let id = take_u64(bytes)?;
-        let next = take_u64(bytes)?;
-        let count = take_u32(bytes)?;
-        if count as usize > RUNS_PER_PRODUCER {
-            return None;
+    fn take_part(&mut self, segment_id: u64, changes: ProducerChanges) -> Result<(), String> {
+        let ProducerChanges {
+            part,
+            forgotten_before,
+            recent_from,
+            producers,
+        } = changes;
+        if part == 0 {
+            // An attempt that was cut off left its parts without a seal.
+            self.pending = None;
         }
-        let mut runs = VecDeque::with_capacity(count as usize);
-        for _ in 0..count {
-            let run = Run {
-                first_producer_seq: take_u64(bytes)?,
-                first_sequence: take_u64(bytes)?,
-                count: take_u64(bytes)?,
-            };
-            run.first_producer_seq.checked_add(run.count)?;
-            run.first_sequence.checked_add(run.count)?;
-            runs.push_back(run);
+        let pending = self.pending.get_or_insert_with(|| Pending {
+            segment_id,
+            parts: 0,
+            changes: Changes::default(),
+        });
+        if (pending.segment_id, pending.parts) != (segment_id, part) {
+            return Err(format!(
+                "part {part} of the producers of segment {segment_id} follows {} of segment {}",
+                pending.parts, pending.segment_id
+            ));
         }
-        producers.restore(id, Sent { next, runs });
+        pending.parts += 1;
+        let changes = &mut pending.changes;
+        (changes.forgotten_before, changes.recent_from) = (forgotten_before, recent_from);
+        changes.recent.extend(
+            producers
+                .into_iter()
+                .filter_map(|(id, runs)| Runs::from_ascending(runs).map(|runs| (id, runs))),
+        );
+        Ok(())
     }
-    bytes.is_empty().then_some(producers)
-}
 
-fn take_u32(bytes: &mut &[u8]) -> Option<u32> {
-    let (value, rest) = bytes.split_first_chunk::<4>()?;
-    *bytes = rest;
-    Some(u32::from_le_bytes(*value))
-}
-
-fn take_u64(bytes: &mut &[u8]) -> Option<u64> {
-    let (value, rest) = bytes.split_first_chunk::<8>()?;
-    *bytes = rest;
-    Some(u64::from_le_bytes(*value))
+    /// And what is wrong with it, if anything is.
+    pub fn finish(self) -> (Producers, Option<String>) {
+        let TableFold {
+            fold,
+            pending: _,
+            damage,
+        } = self;
+        (fold.finish(), damage)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use aof2_format::StreamUuid;
+    use aof2_format::manifest_record::MAX_PAYLOAD_BYTES;
+
     use super::*;
+    use crate::stream::producers::{GENERATION, Verdict};
 
-    fn some_producers() -> Producers {
-        let mut producers = Producers::default();
-        producers.note(7, 0, 3, 0);
-        producers.note(9, 0, 1, 3);
-        producers.note(7, 3, 2, 4);
-        producers
-    }
-
-    #[test]
-    fn the_bytes_are_those_of_the_table_above() {
-        let expected: Vec<u8> = [
-            &2u32.to_le_bytes()[..],
-            &7u64.to_le_bytes(),
-            &5u64.to_le_bytes(),
-            &2u32.to_le_bytes(),
-            &[0u64, 0, 3].map(u64::to_le_bytes).concat(),
-            &[3u64, 4, 2].map(u64::to_le_bytes).concat(),
-            &9u64.to_le_bytes(),
-            &1u64.to_le_bytes(),
-            &1u32.to_le_bytes(),
-            &[0u64, 3, 1].map(u64::to_le_bytes).concat(),
-        ]
-        .concat();
-        assert_eq!(encode(&some_producers()), expected);
-        assert_eq!(decode(&expected).as_ref(), Some(&some_producers()));
-    }
-
-    #[test]
-    fn cut_or_hostile_bytes_are_refused() {
-        let bytes = encode(&some_producers());
-        for length in 0..bytes.len() {
-            assert_eq!(decode(&bytes[..length]), None, "{length}");
+    fn record(segment_id: u64, event: ManifestEvent) -> ManifestRecord {
+        ManifestRecord {
+            stream_uuid: StreamUuid::default(),
+            segment_id,
+            manifest_sequence: 0,
+            wall_unix_nanos: 0,
+            epoch: 1,
+            event,
         }
-        assert_eq!(decode(&u32::MAX.to_le_bytes()), None);
-        let mut longer = bytes;
-        longer.push(0);
-        assert_eq!(decode(&longer), None);
+    }
+
+    fn sealed(segment_id: u64) -> ManifestRecord {
+        record(
+            segment_id,
+            ManifestEvent::SealSegment {
+                durable_bytes: 4096,
+                segment_crc64: 1,
+                ext_id: 0,
+                watermark: 1,
+                flush_failure: false,
+            },
+        )
+    }
+
+    fn bytes_of(parts: &[ManifestEvent]) -> usize {
+        let blobs = parts.iter().map(|part| match part {
+            ManifestEvent::CustomEvent { blob, .. } => blob.len(),
+            other => panic!("{other:?}"),
+        });
+        blobs.sum()
+    }
+
+    #[test]
+    fn what_a_seal_records_grows_with_what_its_segment_changed() {
+        let mut producers = Producers::default();
+        for id in 0..10_000u64 {
+            producers.note(id, 0, 1, id);
+        }
+        assert!(bytes_of(&encode(&producers.take_changes())) > 10_000 * run::BYTES);
+        assert!(encode(&producers.take_changes()).is_empty());
+        producers.note(7, 1, 1, 10_000);
+        producers.note(7, 2, 1, 10_001);
+        producers.note(8, 1, 1, 10_002);
+        assert!(bytes_of(&encode(&producers.take_changes())) < 200);
+    }
+
+    #[test]
+    fn a_table_of_any_size_is_records_of_a_bounded_one() {
+        let mut producers = Producers::default();
+        for sequence in 0..3 * GENERATION as u64 {
+            producers.note(sequence, 0, 1, sequence);
+        }
+        let parts = encode(&producers.take_changes());
+        assert!(parts.len() > 10, "{}", parts.len());
+        let mut fold = TableFold::default();
+        for part in parts {
+            assert!(bytes_of(std::slice::from_ref(&part)) < MAX_PAYLOAD_BYTES / 2);
+            fold.apply(&record(3, part));
+        }
+        fold.apply(&sealed(3));
+        let (again, damage) = fold.finish();
+        assert_eq!(damage, None);
+        for id in [GENERATION as u64, 3 * GENERATION as u64 - 1] {
+            let known = Verdict::Known {
+                first_sequence: Some(id),
+                next: 1,
+            };
+            assert_eq!(again.judge(id, 0, 0, 1), known);
+            assert_eq!(producers.judge(id, 0, 0, 1), known);
+        }
+        let forgotten = Verdict::Forgotten {
+            before: GENERATION as u64,
+        };
+        assert_eq!(again.judge(3, 0, 0, 1), forgotten);
+        assert_eq!(producers.judge(3, 0, 0, 1), forgotten);
+    }
+
+    #[test]
+    fn parts_count_from_the_seal_that_ends_them() {
+        let mut producers = Producers::default();
+        producers.note(7, 0, 2, 0);
+        let parts = encode(&producers.take_changes());
+        let mut fold = TableFold::default();
+        // Cut off: the segment was replayed, sealed again, and said the same.
+        for part in parts.iter().chain(&parts) {
+            fold.apply(&record(1, part.clone()));
+        }
+        fold.apply(&sealed(1));
+        producers.note(9, 0, 1, 2);
+        // Its seal never came.
+        for part in encode(&producers.take_changes()) {
+            fold.apply(&record(2, part));
+        }
+        let (again, damage) = fold.finish();
+        assert_eq!(damage, None);
+        let known = Verdict::Known {
+            first_sequence: Some(1),
+            next: 2,
+        };
+        assert_eq!(again.judge(7, 0, 1, 1), known);
+        assert_eq!(again.judge(9, 0, 0, 1), Verdict::New);
+    }
+
+    #[test]
+    fn a_part_that_cannot_be_read_or_is_missing_is_damage_and_never_an_empty_table() {
+        let mut producers = Producers::default();
+        producers.note(7, 0, 2, 0);
+        let part = |part| {
+            let changes = ProducerChanges {
+                part,
+                ..ProducerChanges::default()
+            };
+            changes.encode()
+        };
+        for blob in [vec![1; 40], part(1)] {
+            let mut fold = TableFold::default();
+            fold.apply(&record(
+                1,
+                ManifestEvent::CustomEvent {
+                    schema_id: SCHEMA_ID,
+                    blob,
+                },
+            ));
+            fold.apply(&sealed(1));
+            assert!(fold.finish().1.is_some());
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use aof2_format::manifest_chunk::{self, DATA_OFFSET, ManifestChunkHeader};
 use aof2_format::{BLOCK_BYTES, Seed};
 
+use super::producer_table::TableFold;
 use super::state::{ManifestState, is_about_snapshots};
 use super::{Chunk, ClosedChunk};
 use crate::io::DiskFile;
@@ -22,6 +23,7 @@ pub(crate) struct FoundChunk {
 
 pub(crate) struct Replayed {
     pub state: ManifestState,
+    pub producers: TableFold,
     pub chain: u32,
     /// The last one; takes further commits.
     pub chunk: Option<Chunk>,
@@ -39,6 +41,7 @@ impl Replayed {
     fn new() -> Replayed {
         Replayed {
             state: ManifestState::default(),
+            producers: TableFold::default(),
             chain: 0,
             chunk: None,
             closed: Vec::new(),
@@ -156,6 +159,7 @@ fn fold_chunk(replayed: &mut Replayed, found: &FoundChunk, bytes: &[u8], seed: S
         }
         for record in &commit.records {
             replayed.state.apply(record);
+            replayed.producers.apply(record);
             replayed.substance += u64::from(!is_about_snapshots(&record.event));
         }
         replayed.records += commit.records.len() as u64;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
 use aof2_format::snapshot::{NOTE_SCHEMA_ID, SnapshotId, SnapshotNote};
 
-use super::producer_table;
 use crate::tier_port::{SealedSegment, TierState};
 
 /// Newest snapshots of a stream that are kept in memory: a repeated request is recognised among them.
@@ -18,8 +17,6 @@ pub(crate) struct ManifestState {
     pub segments: BTreeMap<u64, Ledger>,
     /// Of the next record.
     pub next_sequence: u64,
-    /// Newest table of producers, as of the end of the last sealed segment.
-    pub producers: Option<Vec<u8>>,
     /// Records of a type that this release does not know.
     pub unknown_records: u64,
     /// The newest `SNAPSHOTS_KEPT`, oldest first.
@@ -163,7 +160,6 @@ impl ManifestState {
                 });
             }
             ManifestEvent::CustomEvent { schema_id, blob } => match *schema_id {
-                producer_table::SCHEMA_ID => self.producers = Some(blob.clone()),
                 NOTE_SCHEMA_ID => {
                     if let Some(marked) = self.snapshots.back_mut()
                         && let Ok(note) = SnapshotNote::decode(blob)
@@ -172,6 +168,7 @@ impl ManifestState {
                         marked.note = Some(note);
                     }
                 }
+                // Producers have a fold of their own, which only recovery needs.
                 _ => {}
             },
             ManifestEvent::Unknown {

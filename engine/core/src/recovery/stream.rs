@@ -20,13 +20,13 @@ use crate::io::{Disk, DiskFile, FileClass};
 use crate::journal::replay::Image;
 use crate::manifest::replay::{FoundChunk, Replayed, replay};
 use crate::manifest::state::ManifestState;
-use crate::manifest::{Chunk, ClosedChunk, producer_table};
+use crate::manifest::{Chunk, ClosedChunk};
 use crate::metrics::Replay;
 use crate::segment::files;
 use crate::segment::index::SparseIndex;
 use crate::segment::sealed::{Sealed, SealedInfo};
 use crate::stream::StreamIdentity;
-use crate::stream::producers::Producers;
+use crate::stream::producers::{Changes, Producers};
 
 /// A stream's files.
 pub(crate) struct Found {
@@ -71,7 +71,8 @@ pub(crate) struct RecoveredSegment {
     pub chain: u32,
     pub allocated: u64,
     pub index: SparseIndex,
-    pub producers: Producers,
+    /// What it changes of the stream's producers.
+    pub changes: Changes,
 }
 
 pub(crate) struct RecoveredStream {
@@ -338,6 +339,7 @@ impl Found {
         } = self;
         let Some(Replayed {
             state,
+            producers,
             chain: manifest_chain,
             chunk,
             closed: closed_chunks,
@@ -349,10 +351,7 @@ impl Found {
         else {
             unreachable!("the manifest is replayed first")
         };
-        let producers = match &state.producers {
-            None => Producers::default(),
-            Some(blob) => producer_table::decode(blob).unwrap_or_default(),
-        };
+        let (producers, table_damage) = producers.finish();
         let mut walk = Walk {
             disk,
             directory: &directory,
@@ -362,7 +361,7 @@ impl Found {
             epoch: header.epoch,
             producers,
             durable_upto: 0,
-            damage: manifest_damage,
+            damage: manifest_damage.or(table_damage),
             recovered: Vec::new(),
             must_reach: Vec::new(),
             touched,

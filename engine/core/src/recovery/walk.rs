@@ -168,7 +168,7 @@ impl Walk<'_> {
             chain: end.chain,
             allocated: length,
             index,
-            producers: self.producers.clone(),
+            changes: self.producers.take_changes(),
         });
         Ok(())
     }

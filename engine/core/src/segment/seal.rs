@@ -1,7 +1,6 @@
 //! Sealing: data synced, seal block written and synced, `SealSegment` committed; only then does the segment count as sealed.
 //!
-//! The table of producers as of the end of the segment is part of the same manifest commit, so that recovery needs to read no
-//! sealed segment.
+//! What the segment changed of the stream's producers is recorded with it, so that recovery needs to read no sealed segment.
 
 use std::io;
 use std::sync::Arc;
@@ -41,7 +40,7 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
         end,
         end_sequence,
         chain,
-        producers,
+        changes,
     } = work;
     if !write_all_of(shared, stream, segment, *end)? {
         return Ok(());
@@ -100,26 +99,26 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
         base_sequence,
         epoch,
     });
-    let sealed = [
-        ManifestEvent::SealSegment {
-            durable_bytes: *end,
-            segment_crc64: crc64,
-            ext_id: 0,
-            watermark: *end_sequence,
-            flush_failure: false,
-        },
-        ManifestEvent::CustomEvent {
-            schema_id: producer_table::SCHEMA_ID,
-            blob: producer_table::encode(producers),
-        },
-    ];
-    let events = opened.into_iter().chain(sealed).collect();
-    if stream
-        .manifest
-        .commit(shared, stream, segment.id, events)
-        .is_err()
-    {
-        return Ok(());
+    let sealed = ManifestEvent::SealSegment {
+        durable_bytes: *end,
+        segment_crc64: crc64,
+        ext_id: 0,
+        watermark: *end_sequence,
+        flush_failure: false,
+    };
+    let mut parts = producer_table::encode(changes);
+    let last = parts.pop();
+    // Each in a commit of its own: together they may be more than a commit of the journal takes. They count from the seal on.
+    let parts = parts.into_iter().map(|part| vec![part]);
+    let events = opened.into_iter().chain(last).chain([sealed]).collect();
+    for events in parts.chain([events]) {
+        if stream
+            .manifest
+            .commit(shared, stream, segment.id, events)
+            .is_err()
+        {
+            return Ok(());
+        }
     }
     let index = segment.index.lock().clone();
     let sealed = Arc::new(Sealed::new(info, path, Some(index)));

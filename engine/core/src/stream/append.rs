@@ -5,6 +5,7 @@ use std::sync::Arc;
 use aof2_format::BLOCK_BYTES;
 use aof2_format::record_batch::{self, BodySummary, Fields, HEADER_BYTES};
 use aof2_format::segment::SegmentHeader;
+use bytes::Bytes;
 use parking_lot::MutexGuard;
 
 use super::producers::Verdict;
@@ -15,7 +16,7 @@ use crate::engine::shared::Shared;
 use crate::error::{AppendError, WouldBlockKind};
 use crate::metrics::add;
 use crate::pace::HELD_LIMIT_BYTES;
-use crate::request::{AppendCallback, AppendRequest, Appended, Durability};
+use crate::request::{AppendCallback, AppendRequest, Appended, Durability, Producer};
 use crate::segment::active::{ActiveSegment, GrowError};
 use crate::work::{SealWork, Work};
 
@@ -26,12 +27,52 @@ const MANY_STREAMS: usize = 256;
 /// Largest number of pieces that wait for the segment writer before appends are held up.
 const MAX_WAITING_PIECES: usize = 64;
 
+/// What an append that is acknowledged is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answer {
+    Appended(Appended),
+    /// A duplicate that has no sequence to tell: not remembered, or not consecutive.
+    Known {
+        producer: Producer,
+        count: u32,
+        /// Producer number that comes next.
+        next: u64,
+    },
+}
+
+impl Answer {
+    /// For the caller. A duplicate without a sequence is an error by type, so that nothing can be taken for one.
+    pub fn into_result(self, stream: &Stream) -> Result<Appended, AppendError> {
+        match self {
+            Answer::Appended(appended) => Ok(appended),
+            Answer::Known {
+                producer,
+                count,
+                next,
+            } => Err(AppendError::AlreadyAppended {
+                stream: stream.name.to_string(),
+                producer_id: producer.id,
+                first_seq: producer.first_seq,
+                count,
+                next,
+            }),
+        }
+    }
+
+    fn is_duplicate(&self) -> bool {
+        match self {
+            Answer::Appended(appended) => appended.duplicate,
+            Answer::Known { .. } => true,
+        }
+    }
+}
+
 /// What became of an append that was not refused.
 pub(crate) enum Outcome {
     /// Acknowledged at once: buffered, or a duplicate that is durable. The caller calls back after it let the stream go.
-    Done(Appended, Option<AppendCallback>),
+    Done(Answer, Option<AppendCallback>),
     /// Acknowledged when this round is done. The callback, where there was one, is with the stream.
-    Round(u64, Appended),
+    Round(u64, Answer),
     /// The stream has no segment, or a full one whose successor is late: the request waits with the stream, see `wait_for_segment`.
     NeedsSegment(Option<AppendCallback>),
 }
@@ -39,12 +80,12 @@ pub(crate) enum Outcome {
 /// A refusal gives the callback back.
 pub(crate) type Refused = (AppendError, Option<AppendCallback>);
 
-/// What a request counts while it waits: its payloads, each with its length field, so never nothing.
+/// What a request counts while it waits: its payloads and the handle of each, so never nothing.
 pub(crate) fn held_bytes(request: &AppendRequest) -> u64 {
     request
         .payloads
         .iter()
-        .map(|payload| payload.len() as u64 + 4)
+        .map(|payload| (payload.len() + size_of::<Bytes>()) as u64)
         .sum()
 }
 
@@ -74,34 +115,51 @@ impl Stream {
         }
         let count = u64::from(body.count);
         if let Some(producer) = request.producer {
-            match staged
-                .producers
-                .judge(producer.id, producer.first_seq, count)
-            {
+            let Producer {
+                id,
+                first_seq,
+                since,
+            } = producer;
+            match staged.producers.judge(id, since, first_seq, count) {
                 Verdict::New => {}
+                Verdict::Forgotten { before } => {
+                    let error = AppendError::ProducerForgotten {
+                        stream: self.name.to_string(),
+                        producer_id: id,
+                        since,
+                        before,
+                    };
+                    return Err((error, callback));
+                }
                 Verdict::Gap { next } => {
                     let error = AppendError::SequenceGap {
                         stream: self.name.to_string(),
-                        producer_id: producer.id,
-                        got: producer.first_seq,
+                        producer_id: id,
+                        got: first_seq,
                         next,
                     };
                     return Err((error, callback));
                 }
-                Verdict::Duplicate { first_sequence } => {
+                Verdict::Known {
+                    first_sequence,
+                    next,
+                } => {
                     add(&shared.counters.duplicates, count);
-                    let appended = Appended {
-                        first_sequence,
-                        count: body.count,
-                        duplicate: true,
+                    let count = body.count;
+                    let answer = match first_sequence {
+                        Some(first_sequence) => Answer::Appended(Appended {
+                            first_sequence,
+                            count,
+                            duplicate: true,
+                        }),
+                        None => Answer::Known {
+                            producer,
+                            count,
+                            next,
+                        },
                     };
-                    return Ok(self.acknowledge(
-                        shared,
-                        staged,
-                        request.durability,
-                        appended,
-                        callback,
-                    ));
+                    let durability = request.durability;
+                    return Ok(self.acknowledge(shared, staged, durability, answer, callback));
                 }
             }
         }
@@ -126,12 +184,12 @@ impl Stream {
                 Err(error) => return Err((error, callback)),
             };
         let first_sequence = self.put(shared, staged, &active, request, body);
-        let appended = Appended {
+        let answer = Answer::Appended(Appended {
             first_sequence,
             count: body.count,
             duplicate: false,
-        };
-        Ok(self.acknowledge(shared, staged, request.durability, appended, callback))
+        });
+        Ok(self.acknowledge(shared, staged, request.durability, answer, callback))
     }
 
     fn check_open(&self, shared: &Shared, staged: &Staged) -> Result<(), AppendError> {
@@ -295,7 +353,7 @@ impl Stream {
                 end: staged.tail,
                 end_sequence: staged.next_sequence,
                 chain: staged.chain,
-                producers: Box::new(staged.producers.clone()),
+                changes: staged.producers.take_changes(),
             }));
         }
         staged.active = staged.next.take();
@@ -419,24 +477,24 @@ impl Stream {
         shared: &Shared,
         staged: &mut Staged,
         durability: Durability,
-        appended: Appended,
+        answer: Answer,
         callback: Option<AppendCallback>,
     ) -> Outcome {
-        let is_durable_already = appended.duplicate && self.durable() >= staged.next_sequence;
+        let is_durable_already = answer.is_duplicate() && self.durable() >= staged.next_sequence;
         if durability == Durability::Buffered || is_durable_already {
-            return Outcome::Done(appended, callback);
+            return Outcome::Done(answer, callback);
         }
         match callback {
             Some(callback) => {
-                staged.callbacks.push((callback, appended));
-                Outcome::Round(self.enlist(shared, staged), appended)
+                staged.callbacks.push((callback, answer));
+                Outcome::Round(self.enlist(shared, staged), answer)
             }
             None => {
                 staged.blocked += 1;
                 if staged.round == 0 {
                     staged.round = shared.journal.enlist_and_lead(self);
                 }
-                Outcome::Round(staged.round, appended)
+                Outcome::Round(staged.round, answer)
             }
         }
     }

@@ -28,9 +28,10 @@ use parking_lot::{Mutex, RwLock};
 use crate::admit::Refusal;
 use crate::engine::shared::Shared;
 use crate::manifest::ManifestLog;
-use crate::request::{AppendCallback, AppendRequest, Appended};
+use crate::request::{AppendCallback, AppendRequest};
 use crate::segment::active::ActiveSegment;
 use crate::segment::sealed::Sealed;
+use crate::stream::append::Answer;
 use crate::stream::producers::Producers;
 use crate::stream::tail::Tails;
 
@@ -151,7 +152,7 @@ pub(crate) struct Staged {
     pub covered_sequence: u64,
     /// The round that is going to take what is staged; 0 = none.
     pub round: u64,
-    pub callbacks: Vec<(AppendCallback, Appended)>,
+    pub callbacks: Vec<(AppendCallback, Answer)>,
     /// Callers without a callback that wait for that round.
     pub blocked: usize,
     pub producers: Producers,

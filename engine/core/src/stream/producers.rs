@@ -1,229 +1,351 @@
 //! What a stream remembers of its idempotent producers.
 //!
-//! A producer numbers its records from 0 without gaps. A batch is new, wholly known (a duplicate: answered with the sequences
-//! of then), or out of order (refused with the number that is expected). Known batches are kept as runs: consecutive producer
-//! numbers at consecutive sequences are one run, so a stream with one producer needs one.
+//! A producer numbers its records from 0 without gaps. A batch is new, known (a duplicate: answered with the sequences of then, where
+//! they are remembered and consecutive), or out of order (refused with the number that is expected). Known batches are kept as runs:
+//! consecutive producer numbers at consecutive sequences are one run, so a stream with one producer needs one.
+//!
+//! Producers are forgotten in generations, those that were silent longest first: a stream remembers at least the [`GENERATION`] that
+//! sent last, and at most twice as many. It knows a sequence that every record of a forgotten producer lies below. A producer that
+//! is not remembered is new only if it says that it began at or above that sequence; otherwise it may be a forgotten one, and is
+//! refused. So nothing that was forgotten is ever taken for new. See ADR 6.
+//!
+//! What changed since the last segment is noted aside, so that a seal writes that alone and takes it without a look at the rest.
+//! Every step is a look-up or two, whatever the number of producers.
 
 use std::collections::{HashMap, VecDeque};
 
-/// Runs kept per producer; older batches are still known as duplicates, their sequences are not.
-pub(crate) const RUNS_PER_PRODUCER: usize = 64;
-/// Producers kept per stream; beyond, the one that was silent longest is forgotten.
-pub(crate) const PRODUCERS_PER_STREAM: usize = 4096;
+use aof2_format::producer_changes::{MAX_RUNS, ProducerRun};
 
-/// Answered for a duplicate whose sequences are forgotten.
-pub const UNKNOWN_SEQUENCE: u64 = u64::MAX;
+/// Producers of a generation.
+pub(crate) const GENERATION: usize = 65_536;
+/// Runs kept per stream, more or less: shared out among its producers, at least one each and at most [`MAX_RUNS`].
+const RUNS_PER_STREAM: usize = 262_144;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
-    pub first_producer_seq: u64,
-    pub first_sequence: u64,
-    pub count: u64,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sent {
-    /// Producer number that comes next.
-    pub next: u64,
-    pub runs: VecDeque<Run>,
-}
-
+/// What a batch is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     New,
-    Duplicate { first_sequence: u64 },
-    Gap { next: u64 },
+    /// Every record of it is in the stream.
+    Known {
+        /// `None`: they are not consecutive, or it is not remembered any more.
+        first_sequence: Option<u64>,
+        /// Producer number that comes next.
+        next: u64,
+    },
+    Gap {
+        next: u64,
+    },
+    /// It may be in the stream or not: the producer is not remembered, and does not say that it began at `before` or later.
+    Forgotten {
+        before: u64,
+    },
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Producers {
+/// What is durable of a producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Durably {
+    Upto(Option<u64>),
+    /// The runs reach back to records that are not durable yet, and no further.
+    NotTold,
+}
+
+/// The newest runs of a producer, ascending; never none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Runs {
+    older: VecDeque<ProducerRun>,
+    newest: ProducerRun,
+}
+
+impl Runs {
+    fn new(run: ProducerRun) -> Runs {
+        Runs {
+            older: VecDeque::new(),
+            newest: run,
+        }
+    }
+
+    pub fn from_ascending(runs: Vec<ProducerRun>) -> Option<Runs> {
+        let mut older = VecDeque::from(runs);
+        older.pop_back().map(|newest| Runs { older, newest })
+    }
+
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &ProducerRun> {
+        self.older.iter().chain(std::iter::once(&self.newest))
+    }
+
+    /// Adds one that is behind the others; the oldest go where there are more than `limit`.
+    fn push(&mut self, run: ProducerRun, limit: usize) {
+        let newest = &mut self.newest;
+        if newest.end_producer_seq() == run.first_producer_seq
+            && newest.end_sequence() == run.first_sequence
+        {
+            newest.count += run.count;
+            return;
+        }
+        self.older.push_back(std::mem::replace(newest, run));
+        while self.older.len() >= limit {
+            self.older.pop_front();
+        }
+    }
+
+    fn next(&self) -> u64 {
+        self.newest.end_producer_seq()
+    }
+
+    /// Where consecutive records lie consecutively.
+    fn find(&self, first: u64, end: u64) -> Option<u64> {
+        let holds =
+            |run: &ProducerRun| run.first_producer_seq <= first && end <= run.end_producer_seq();
+        let run = if holds(&self.newest) {
+            self.newest
+        } else {
+            let behind = self
+                .older
+                .partition_point(|run| run.first_producer_seq <= first);
+            *self.older.get(behind.checked_sub(1)?)?
+        };
+        holds(&run).then(|| run.first_sequence + (first - run.first_producer_seq))
+    }
+
+    fn durably(&self, durable: u64) -> Durably {
+        for run in self.iter().rev() {
+            if run.first_sequence < durable {
+                let count = run.count.min(durable - run.first_sequence);
+                return Durably::Upto(Some(run.first_producer_seq + count - 1));
+            }
+        }
+        let oldest = self.older.front().unwrap_or(&self.newest);
+        match oldest.first_producer_seq {
+            0 => Durably::Upto(None),
+            _ => Durably::NotTold,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Sent {
+    runs: Runs,
+    /// Where it stands in `changed`, if `stamp` is the table's.
+    slot: usize,
+    stamp: u64,
+}
+
+/// Producers that sent since the one before them was closed.
+#[derive(Clone, Debug, Default)]
+struct Generation {
     sent: HashMap<u64, Sent>,
+    /// Runs since the last segment, by producer.
+    changed: Vec<(u64, Runs)>,
+}
+
+/// What one segment changed, and where the generations begin at its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    pub forgotten_before: u64,
+    pub recent_from: u64,
+    /// A producer that is in both comes first in the older one.
+    pub older: Vec<(u64, Runs)>,
+    pub recent: Vec<(u64, Runs)>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Producers {
+    recent: Generation,
+    older: Generation,
+    /// Every record of a forgotten producer has a lower sequence.
+    forgotten_before: u64,
+    /// Sequence with which `recent` began: the last records of `older`'s producers lie below it.
+    recent_from: u64,
+    /// Counts what makes every slot in `changed` invalid.
+    stamp: u64,
+    /// [`GENERATION`], but in tests.
+    generation: usize,
+}
+
+impl Default for Producers {
+    fn default() -> Producers {
+        Producers::with_generations_of(GENERATION)
+    }
 }
 
 impl Producers {
-    pub fn judge(&self, producer_id: u64, first_producer_seq: u64, count: u64) -> Verdict {
-        let Some(sent) = self.sent.get(&producer_id) else {
-            return if first_producer_seq == 0 {
-                Verdict::New
-            } else {
-                Verdict::Gap { next: 0 }
+    fn with_generations_of(generation: usize) -> Producers {
+        Producers {
+            recent: Generation::default(),
+            older: Generation::default(),
+            forgotten_before: 0,
+            recent_from: 0,
+            stamp: 1,
+            generation,
+        }
+    }
+
+    fn runs_of(&self, producer_id: u64) -> Option<&Runs> {
+        let sent = self.recent.sent.get(&producer_id);
+        let sent = sent.or_else(|| self.older.sent.get(&producer_id));
+        sent.map(|sent| &sent.runs)
+    }
+
+    /// `since`: the producer says that it sent nothing to this stream while it had fewer records.
+    pub fn judge(&self, producer_id: u64, since: u64, first: u64, count: u64) -> Verdict {
+        let Some(runs) = self.runs_of(producer_id) else {
+            return match first {
+                _ if since < self.forgotten_before => Verdict::Forgotten {
+                    before: self.forgotten_before,
+                },
+                0 => Verdict::New,
+                _ => Verdict::Gap { next: 0 },
             };
         };
-        if first_producer_seq == sent.next {
-            return Verdict::New;
+        let next = runs.next();
+        match first.checked_add(count) {
+            Some(_) if first == next => Verdict::New,
+            Some(end) if end <= next => Verdict::Known {
+                first_sequence: runs.find(first, end),
+                next,
+            },
+            Some(_) | None => Verdict::Gap { next },
         }
-        let end = first_producer_seq.saturating_add(count);
-        if end > sent.next {
-            return Verdict::Gap { next: sent.next };
-        }
-        let first_sequence = sent
-            .runs
-            .iter()
-            .rev()
-            .find(|run| {
-                run.first_producer_seq <= first_producer_seq
-                    && first_producer_seq < run.first_producer_seq + run.count
-            })
-            .map_or(UNKNOWN_SEQUENCE, |run| {
-                run.first_sequence + (first_producer_seq - run.first_producer_seq)
-            });
-        Verdict::Duplicate { first_sequence }
     }
 
     /// Notes a batch that was staged or recovered. Batches come in the order of their sequences.
-    pub fn note(
-        &mut self,
-        producer_id: u64,
-        first_producer_seq: u64,
-        count: u64,
-        first_sequence: u64,
-    ) {
-        if !self.sent.contains_key(&producer_id) && self.sent.len() >= PRODUCERS_PER_STREAM {
-            self.forget_the_most_silent();
-        }
-        let sent = self.sent.entry(producer_id).or_default();
-        sent.next = first_producer_seq + count;
-        match sent.runs.back_mut() {
-            Some(run)
-                if run.first_producer_seq + run.count == first_producer_seq
-                    && run.first_sequence + run.count == first_sequence =>
-            {
-                run.count += count;
+    pub fn note(&mut self, producer_id: u64, first: u64, count: u64, first_sequence: u64) {
+        let run = ProducerRun {
+            first_producer_seq: first,
+            first_sequence,
+            count,
+        };
+        let limit = runs_limit(self.recent.sent.len() + self.older.sent.len());
+        let stamp = self.stamp;
+        let Generation { sent, changed } = &mut self.recent;
+        if let Some(sent) = sent.get_mut(&producer_id) {
+            sent.runs.push(run, limit);
+            if sent.stamp == stamp {
+                changed[sent.slot].1.push(run, limit);
+            } else {
+                (sent.slot, sent.stamp) = (changed.len(), stamp);
+                changed.push((producer_id, Runs::new(run)));
             }
-            _ => {
-                if sent.runs.len() == RUNS_PER_PRODUCER {
-                    sent.runs.pop_front();
+            return;
+        }
+        let runs = match self.older.sent.remove(&producer_id) {
+            Some(mut sent) => {
+                sent.runs.push(run, limit);
+                sent.runs
+            }
+            None => Runs::new(run),
+        };
+        if self.recent.sent.len() >= self.generation {
+            self.begin_generation(first_sequence);
+        }
+        let Generation { sent, changed } = &mut self.recent;
+        let known = Sent {
+            runs,
+            slot: changed.len(),
+            stamp: self.stamp,
+        };
+        changed.push((producer_id, Runs::new(run)));
+        sent.insert(producer_id, known);
+    }
+
+    fn begin_generation(&mut self, at: u64) {
+        self.stamp += 1;
+        self.forgotten_before = std::mem::replace(&mut self.recent_from, at);
+        self.older = std::mem::take(&mut self.recent);
+    }
+
+    /// What changed since this was asked last.
+    pub fn take_changes(&mut self) -> Changes {
+        self.stamp += 1;
+        Changes {
+            forgotten_before: self.forgotten_before,
+            recent_from: self.recent_from,
+            older: std::mem::take(&mut self.older.changed),
+            recent: std::mem::take(&mut self.recent.changed),
+        }
+    }
+
+    /// Every record of a producer that is not remembered any more has a lower sequence.
+    pub fn forgotten_before(&self) -> u64 {
+        self.forgotten_before
+    }
+
+    /// `durable` is a count of records.
+    pub fn durably(&self, producer_id: u64, durable: u64) -> Durably {
+        self.runs_of(producer_id)
+            .map_or(Durably::Upto(None), |runs| runs.durably(durable))
+    }
+}
+
+fn runs_limit(producers: usize) -> usize {
+    (RUNS_PER_STREAM / producers.max(1)).clamp(1, MAX_RUNS)
+}
+
+/// The changes of a stream's segments, put together again.
+#[derive(Debug, Default)]
+pub(crate) struct Fold {
+    sent: HashMap<u64, Runs>,
+    forgotten_before: u64,
+    recent_from: u64,
+}
+
+impl Fold {
+    /// Those of a segment, in the order of the segments.
+    pub fn apply(&mut self, changes: Changes) {
+        let Changes {
+            forgotten_before,
+            recent_from,
+            older,
+            recent,
+        } = changes;
+        for (producer_id, runs) in older.into_iter().chain(recent) {
+            let limit = runs_limit(self.sent.len());
+            match self.sent.entry(producer_id) {
+                std::collections::hash_map::Entry::Occupied(mut known) => {
+                    for run in runs.iter() {
+                        known.get_mut().push(*run, limit);
+                    }
                 }
-                sent.runs.push_back(Run {
-                    first_producer_seq,
-                    first_sequence,
-                    count,
-                });
+                std::collections::hash_map::Entry::Vacant(new) => {
+                    new.insert(runs);
+                }
             }
         }
-    }
-
-    #[cfg(test)]
-    pub fn last_seq(&self, producer_id: u64) -> Option<u64> {
-        self.sent
-            .get(&producer_id)
-            .and_then(|sent| sent.next.checked_sub(1))
-    }
-
-    /// Last producer number that lies before `durable` (a count of records), where the runs still tell.
-    pub fn last_seq_below(&self, producer_id: u64, durable: u64) -> Option<u64> {
-        let sent = self.sent.get(&producer_id)?;
-        for run in sent.runs.iter().rev() {
-            if run.first_sequence < durable {
-                let count = run.count.min(durable - run.first_sequence);
-                return Some(run.first_producer_seq + count - 1);
-            }
+        if forgotten_before > self.forgotten_before {
+            self.sent
+                .retain(|_, runs| runs.newest.end_sequence() > forgotten_before);
         }
-        sent.runs
-            .front()
-            .and_then(|oldest| oldest.first_producer_seq.checked_sub(1))
+        self.forgotten_before = forgotten_before;
+        self.recent_from = recent_from;
     }
 
-    fn forget_the_most_silent(&mut self) {
-        let silent = self
-            .sent
-            .iter()
-            .min_by_key(|(_, sent)| sent.runs.back().map(|run| run.first_sequence))
-            .map(|(id, _)| *id);
-        if let Some(id) = silent {
-            self.sent.remove(&id);
+    pub fn finish(self) -> Producers {
+        let Fold {
+            sent,
+            forgotten_before,
+            recent_from,
+        } = self;
+        let mut producers = Producers {
+            forgotten_before,
+            recent_from,
+            ..Producers::default()
+        };
+        for (producer_id, runs) in sent {
+            let is_recent = runs.newest.end_sequence() > recent_from;
+            let generation = match is_recent {
+                true => &mut producers.recent,
+                false => &mut producers.older,
+            };
+            let known = Sent {
+                runs,
+                slot: 0,
+                stamp: 0,
+            };
+            generation.sent.insert(producer_id, known);
         }
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (u64, &Sent)> {
-        self.sent.iter().map(|(id, sent)| (*id, sent))
-    }
-
-    pub fn restore(&mut self, producer_id: u64, sent: Sent) {
-        self.sent.insert(producer_id, sent);
+        producers
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_known_batch_is_answered_with_the_sequences_of_then() {
-        let mut producers = Producers::default();
-        assert_eq!(producers.judge(7, 0, 2), Verdict::New);
-        producers.note(7, 0, 2, 10);
-        producers.note(9, 0, 1, 12);
-        producers.note(7, 2, 3, 13);
-        assert_eq!(
-            producers.judge(7, 0, 2),
-            Verdict::Duplicate { first_sequence: 10 }
-        );
-        assert_eq!(
-            producers.judge(7, 1, 1),
-            Verdict::Duplicate { first_sequence: 11 }
-        );
-        assert_eq!(
-            producers.judge(7, 3, 2),
-            Verdict::Duplicate { first_sequence: 14 }
-        );
-        assert_eq!(producers.judge(7, 5, 1), Verdict::New);
-    }
-
-    #[test]
-    fn a_gap_names_what_is_expected() {
-        let mut producers = Producers::default();
-        assert_eq!(producers.judge(7, 1, 1), Verdict::Gap { next: 0 });
-        producers.note(7, 0, 2, 0);
-        assert_eq!(producers.judge(7, 3, 1), Verdict::Gap { next: 2 });
-        assert_eq!(
-            producers.judge(7, 1, 2),
-            Verdict::Gap { next: 2 },
-            "a batch that is half known is not taken apart"
-        );
-        assert_eq!(producers.judge(7, u64::MAX, 2), Verdict::Gap { next: 2 });
-    }
-
-    #[test]
-    fn batches_beyond_the_window_are_still_duplicates() {
-        let mut producers = Producers::default();
-        for batch in 0..RUNS_PER_PRODUCER as u64 + 5 {
-            producers.note(7, batch, 1, batch * 2);
-        }
-        assert_eq!(
-            producers.judge(7, 0, 1),
-            Verdict::Duplicate {
-                first_sequence: UNKNOWN_SEQUENCE
-            }
-        );
-        assert_eq!(
-            producers.judge(7, 6, 1),
-            Verdict::Duplicate { first_sequence: 12 }
-        );
-    }
-
-    #[test]
-    fn what_is_durable_of_a_producer_follows_the_watermark() {
-        let mut producers = Producers::default();
-        producers.note(7, 0, 4, 0);
-        producers.note(8, 0, 1, 4);
-        producers.note(7, 4, 4, 5);
-        assert_eq!(producers.last_seq_below(7, 0), None);
-        assert_eq!(producers.last_seq_below(7, 2), Some(1));
-        assert_eq!(producers.last_seq_below(7, 5), Some(3));
-        assert_eq!(producers.last_seq_below(7, 6), Some(4));
-        assert_eq!(producers.last_seq_below(7, 9), Some(7));
-        assert_eq!(producers.last_seq(8), Some(0));
-        assert_eq!(producers.last_seq(1), None);
-    }
-
-    #[test]
-    fn the_producer_that_was_silent_longest_is_forgotten_first() {
-        let mut producers = Producers::default();
-        for producer in 0..=PRODUCERS_PER_STREAM as u64 {
-            producers.note(producer + 1, 0, 1, producer);
-        }
-        assert_eq!(producers.last_seq(1), None);
-        assert_eq!(producers.last_seq(2), Some(0));
-    }
-}
+mod tests;

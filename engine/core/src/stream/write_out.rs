@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use aof2_format::journal::{FRAME_HEADER_BYTES, FrameHeader};
 
+use super::append::Answer;
 use super::{Entry, Piece, Staged, Stream};
 use crate::engine::shared::Shared;
-use crate::request::{AppendCallback, Appended};
+use crate::request::AppendCallback;
 use crate::segment::active::ActiveSegment;
 
 /// Bytes per write; the next piece is written when the device has the last one.
@@ -26,7 +27,7 @@ pub(crate) struct WriteError {
 pub(crate) struct Taken {
     /// Count of records that are durable when the round is done.
     pub durable: u64,
-    pub callbacks: Vec<(AppendCallback, Appended)>,
+    pub callbacks: Vec<(AppendCallback, Answer)>,
     /// Callers that wait for the round, those of `callbacks` included.
     pub width: usize,
     /// The bytes are too many for the journal, or have left memory: they are written and synced in their segment.

@@ -79,7 +79,11 @@ pub fn produced(
     payloads: &[&[u8]],
 ) -> Result<Appended, AppendError> {
     let mut request = request(stream, payloads, Durability::Durable);
-    request.producer = Some(Producer { id, first_seq });
+    request.producer = Some(Producer {
+        id,
+        first_seq,
+        since: 0,
+    });
     store.append(request)
 }
 

@@ -229,6 +229,7 @@ impl Run<'_> {
             producer: Some(Producer {
                 id: producer,
                 first_seq: producer_seq,
+                since: 0,
             }),
         };
         match self.store.append(request) {

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 
 use aof2_node::proto::append_response::Outcome as Answer;
-use aof2_node::proto::{AppendRequest, Appended, Durability};
+use aof2_node::proto::{AppendRequest, Appended, Durability, Reason};
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::sync::mpsc;
@@ -37,6 +37,7 @@ pub async fn run(connection: &Connection, arguments: AppendArguments) -> Result<
         buffered,
         producer_id,
         producer_seq,
+        producer_since,
     } = arguments;
     let template = AppendRequest {
         stream: stream.clone(),
@@ -48,15 +49,18 @@ pub async fn run(connection: &Connection, arguments: AppendArguments) -> Result<
         .into(),
         producer_id: producer_id.unwrap_or(0),
         producer_seq: producer_seq.unwrap_or(0),
+        producer_since: producer_since.unwrap_or(0),
         ..AppendRequest::default()
     };
     let (requests, queue) = mpsc::channel(REQUESTS_IN_FLIGHT);
+    let (counts, mut asked) = mpsc::unbounded_channel();
     // On a thread of its own, since a terminal or a pipe may be silent for long.
     let source = tokio::task::spawn_blocking(move || {
         let batcher = Batcher {
             next: template,
             bytes: 0,
             queue: requests,
+            counts,
         };
         if payload.is_empty() {
             batcher.send_lines(BufReader::new(std::io::stdin().lock()))
@@ -83,8 +87,15 @@ pub async fn run(connection: &Connection, arguments: AppendArguments) -> Result<
             .await
             .map_err(|status| unavailable(&status))?
         {
+            // Answers come in the order of the requests.
+            let count = asked.recv().await.unwrap_or(0);
             match answer.outcome {
                 Some(Answer::Appended(appended)) => summary.add(&appended),
+                // A success without a sequence to show.
+                Some(Answer::Refused(refused)) if refused.reason() == Reason::AlreadyAppended => {
+                    summary.records += count;
+                    summary.duplicates += count;
+                }
                 Some(Answer::Refused(refused)) => return Err(data::refused(&refused)),
                 None => {
                     return Err(Failure::Unavailable(format!(
@@ -150,6 +161,8 @@ struct Batcher {
     next: AppendRequest,
     bytes: usize,
     queue: mpsc::Sender<AppendRequest>,
+    /// Records of each request, in order.
+    counts: mpsc::UnboundedSender<u64>,
 }
 
 impl Batcher {
@@ -179,6 +192,8 @@ impl Batcher {
         }
         following.request_id += 1;
         self.bytes = 0;
+        // Where nobody listens any more, nobody takes the request either.
+        let _ = self.counts.send(count);
         self.queue
             .blocking_send(std::mem::replace(&mut self.next, following))
             .is_ok()
@@ -230,6 +245,7 @@ mod tests {
             next,
             bytes: 0,
             queue,
+            counts: mpsc::unbounded_channel().0,
         }
         .send_lines(BufReader::new(input.as_bytes()))
         .unwrap();

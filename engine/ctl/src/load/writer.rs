@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aof2_node::proto::append_response::Outcome as Answer;
-use aof2_node::proto::{AppendRequest, AppendResponse, DescribeRequest, Reason, Refused};
+use aof2_node::proto::{AppendRequest, AppendResponse, Appended, DescribeRequest, Reason, Refused};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
@@ -233,6 +233,13 @@ impl Writer {
         }
         let appended = match answer.outcome {
             Some(Answer::Appended(appended)) => appended,
+            // It is there, as durable as one that is answered with its sequence.
+            Some(Answer::Refused(refused)) if refused.reason() == Reason::AlreadyAppended => {
+                Appended {
+                    duplicate: true,
+                    ..Appended::default()
+                }
+            }
             Some(Answer::Refused(refused)) => return Err(self.refused(&refused)),
             None => return Err("an answer without an outcome".into()),
         };

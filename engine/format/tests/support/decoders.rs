@@ -5,6 +5,7 @@ use aof2_format::damage::Damage;
 use aof2_format::journal::{self, Frame, JournalHeader};
 use aof2_format::journal_mark::JournalMark;
 use aof2_format::manifest_chunk::{self, ManifestChunkHeader};
+use aof2_format::producer_changes::ProducerChanges;
 use aof2_format::record_batch;
 use aof2_format::segment::{SegmentHeader, SegmentSeal};
 use aof2_format::snapshot::{Catalogue, RecoveryNotes, SnapshotNote};
@@ -28,6 +29,9 @@ pub const DECODERS: &[(&str, Decoder)] = &[
     ("stream_header", |bytes| debug(StreamHeader::decode(bytes))),
     ("manifest_commit", |bytes| {
         debug(manifest_chunk::decode_commit(bytes, stream_seed()))
+    }),
+    ("producer_changes", |bytes| {
+        debug(ProducerChanges::decode(bytes))
     }),
     ("manifest_chunk_header", |bytes| {
         debug(ManifestChunkHeader::decode(bytes))

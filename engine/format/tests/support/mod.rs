@@ -29,6 +29,10 @@ pub const GOLDEN: &[(&str, &str)] = &[
         include_str!("../../golden/v0/stream_header.hex"),
     ),
     (
+        "producer_changes",
+        include_str!("../../golden/v0/producer_changes.hex"),
+    ),
+    (
         "manifest_commit",
         include_str!("../../golden/v0/manifest_commit.hex"),
     ),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aof2_core::{AppendError, Appended, Durability, Producer, Store};
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
 use tonic::{Status, Streaming};
@@ -19,7 +20,7 @@ use crate::proto::{self, MAX_MESSAGE_BYTES, Reason, append_response::Outcome};
 
 /// Requests of one call that wait for their answer.
 const MAX_REQUESTS_IN_FLIGHT: usize = 4096;
-/// Payload bytes of one call that wait for their answer, in units of [`UNIT_BYTES`].
+/// Bytes of one call that wait for their answer, in units of [`UNIT_BYTES`].
 const MAX_UNITS_IN_FLIGHT: usize = 4 * MAX_MESSAGE_BYTES / UNIT_BYTES;
 const UNIT_BYTES: usize = 1024;
 /// How long a request waits for what passes by itself in milliseconds, most of the time.
@@ -71,7 +72,8 @@ async fn admit(
             }
         };
         node.clients.note_append();
-        let bytes: usize = request.payloads.iter().map(|payload| payload.len()).sum();
+        let held = |payload: &Bytes| payload.len() + size_of::<Bytes>();
+        let bytes: usize = request.payloads.iter().map(held).sum();
         let units = (bytes / UNIT_BYTES + 1).min(MAX_UNITS_IN_FLIGHT);
         let Ok(permit) = budget
             .clone()
@@ -137,10 +139,12 @@ fn submit(
         producer_id,
         producer_seq,
         request_id,
+        producer_since,
     } = request;
     let producer = (producer_id != 0).then_some(Producer {
         id: producer_id,
         first_seq: producer_seq,
+        since: producer_since,
     });
     let name = stream.clone();
     let request = aof2_core::AppendRequest {

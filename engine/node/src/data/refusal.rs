@@ -24,6 +24,8 @@ pub fn of_append(error: &AppendError) -> Refused {
         }
         AppendError::ClaimPending { .. } => Reason::ClaimPending,
         AppendError::RecordTooLarge { .. } => Reason::RecordTooLarge,
+        AppendError::BatchTooLarge { .. } => Reason::BatchTooLarge,
+        AppendError::TooManyRecords { .. } => Reason::TooManyRecords,
         AppendError::WouldBlock { kind, .. } => match kind {
             WouldBlockKind::Admission => Reason::WouldBlockAdmission,
             WouldBlockKind::Rollover => Reason::WouldBlockRollover,
@@ -36,6 +38,14 @@ pub fn of_append(error: &AppendError) -> Refused {
         AppendError::SequenceGap { next, .. } => {
             refused.next_producer_seq = *next;
             Reason::SequenceGap
+        }
+        AppendError::AlreadyAppended { next, .. } => {
+            refused.next_producer_seq = *next;
+            Reason::AlreadyAppended
+        }
+        AppendError::ProducerForgotten { before, .. } => {
+            refused.forgotten_before = *before;
+            Reason::ProducerForgotten
         }
         AppendError::Damaged { .. } => Reason::Damaged,
         AppendError::Poisoned { .. } => Reason::Poisoned,

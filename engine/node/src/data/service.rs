@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-use aof2_core::StreamInfo;
+use aof2_core::{ReadError, StreamInfo};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -86,17 +86,23 @@ impl proto::log_server::Log for DataService {
             .store
             .describe(&stream)
             .map_err(|error| refusal::of_read(&error))?;
-        let last_producer_seq = match producer_id {
-            0 => None,
-            id => self
-                .engine
-                .store
-                .last_producer_seq(&stream, id)
-                .map_err(|error| refusal::of_read(&error))?,
-        };
+        let store = self.engine.store.clone();
+        // May wait for a sync.
+        let producers = tokio::task::spawn_blocking(move || {
+            let last = match producer_id {
+                0 => None,
+                id => store.last_producer_seq(&stream, id)?,
+            };
+            Ok((last, store.producers_forgotten_before(&stream)?))
+        });
+        let (last_producer_seq, producers_forgotten_before) = producers
+            .await
+            .map_err(|panicked| Status::internal(panicked.to_string()))?
+            .map_err(|error: ReadError| refusal::of_read(&error))?;
         Ok(Response::new(proto::DescribeResponse {
             info: Some(to_proto(info)),
             last_producer_seq,
+            producers_forgotten_before,
         }))
     }
 }
