@@ -35,6 +35,6 @@ pub use request::{
     AppendCallback, AppendRequest, Appended, ClaimState, Durability, Producer, ReadRequest, Record,
     SegmentInfo, SegmentState, StreamInfo,
 };
-pub use stream::read::Reader;
+pub use stream::read::{RECORD_BYTES, Reader};
 pub use threads::StoreThreads;
 pub use tier_port::{Claims, SealedSegment, VolumeIdentity, Watermark};

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use aof2_format::manifest_chunk::{DATA_OFFSET, ManifestChunkHeader};
 use aof2_format::manifest_record::{HydrationSource, ManifestEvent, ManifestRecord};
 use aof2_format::names::file;
+use aof2_format::producer_changes::{self, ProducerChanges};
 use aof2_format::snapshot::{NOTE_SCHEMA_ID, SnapshotId, SnapshotNote};
 use aof2_format::{Damage, Seed, manifest_chunk};
 use clap::Parser;
@@ -313,6 +314,23 @@ fn fields(event: &ManifestEvent) -> Value {
                 "chunk_index": chunk_index,
                 "chunk_offset": chunk_offset,
             })
+        }
+        ManifestEvent::CustomEvent { schema_id, blob }
+            if *schema_id == producer_changes::SCHEMA_ID =>
+        {
+            match ProducerChanges::decode(blob) {
+                Ok(changes) => json!({
+                    "schema_id": schema_id,
+                    "part": changes.part,
+                    "producers_changed": changes.producers.len(),
+                    "producers_forgotten_before": changes.forgotten_before,
+                }),
+                Err(damage) => json!({
+                    "schema_id": schema_id,
+                    "damage": damage.to_string(),
+                    "blob": hex::encode(blob),
+                }),
+            }
         }
         ManifestEvent::CustomEvent { schema_id, blob } => match SnapshotNote::decode(blob) {
             Ok(note) if *schema_id == NOTE_SCHEMA_ID => json!({

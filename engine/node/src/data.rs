@@ -1,6 +1,7 @@
 //! The data API: gRPC on the Unix socket that the pod's containers share.
 
 mod append;
+mod budget;
 mod read;
 mod refusal;
 mod service;

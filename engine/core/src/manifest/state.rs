@@ -159,18 +159,16 @@ impl ManifestState {
                     note: None,
                 });
             }
-            ManifestEvent::CustomEvent { schema_id, blob } => match *schema_id {
-                NOTE_SCHEMA_ID => {
-                    if let Some(marked) = self.snapshots.back_mut()
-                        && let Ok(note) = SnapshotNote::decode(blob)
-                        && note.snapshot_id == marked.snapshot_id
-                    {
-                        marked.note = Some(note);
-                    }
+            // Producers have a fold of their own, which only recovery needs.
+            ManifestEvent::CustomEvent { schema_id, blob } => {
+                if *schema_id == NOTE_SCHEMA_ID
+                    && let Some(marked) = self.snapshots.back_mut()
+                    && let Ok(note) = SnapshotNote::decode(blob)
+                    && note.snapshot_id == marked.snapshot_id
+                {
+                    marked.note = Some(note);
                 }
-                // Producers have a fold of their own, which only recovery needs.
-                _ => {}
-            },
+            }
             ManifestEvent::Unknown {
                 type_id: _,
                 payload: _,

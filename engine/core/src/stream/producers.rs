@@ -130,6 +130,9 @@ struct Sent {
     stamp: u64,
 }
 
+/// What a producer costs, with the slack of a hash table (ADR 6).
+const _: () = assert!(size_of::<(u64, Sent)>() <= 80);
+
 /// Producers that sent since the one before them was closed.
 #[derive(Clone, Debug, Default)]
 struct Generation {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use aof2_format::Damage;
 use aof2_format::record_batch::{self, HEADER_BYTES, MAX_BATCH_BYTES, RecordBatch};
 use aof2_format::segment::DATA_OFFSET;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::{Barred, Entry, Stream};
 use crate::engine::shared::Shared;
@@ -18,6 +18,10 @@ use crate::request::Record;
 use crate::segment::active::ActiveSegment;
 
 const READ_BYTES: usize = 256 << 10;
+/// What a record counts besides its payload: at least what it takes in memory, and in a message.
+pub const RECORD_BYTES: usize = 64;
+
+const _: () = assert!(size_of::<Record>() <= RECORD_BYTES);
 
 /// Records of a range, in order, in bounded batches.
 pub struct Reader {
@@ -64,7 +68,8 @@ impl Reader {
         self.next
     }
 
-    /// The next records, about `max_bytes` of payload; `None` at the limit or at the end of what may be read now (call again
+    /// The next records: one, or as many as are at most `max_bytes` where each counts its payload and [`RECORD_BYTES`], so that they
+    /// are bounded in number too. What they hold of memory is bounded likewise, but for maps of sealed segments. `None` at the limit or at the end of what may be read now (call again
     /// later to go on from there).
     pub fn next_batch(&mut self, max_bytes: usize) -> Result<Option<Vec<Record>>, ReadError> {
         let first = self.stream.first.load(Ordering::Acquire);
@@ -138,7 +143,7 @@ impl Reader {
         };
         let mut block = self.block(&entry, offset, READ_BYTES)?;
         let mut at = 0;
-        let before = self.next;
+        let (before, taken) = (self.next, records.len());
         while self.left > 0 && self.next < end && *bytes < max_bytes {
             if at == block.len() {
                 break;
@@ -171,12 +176,15 @@ impl Reader {
                 ));
             }
             if batch_end > self.next {
-                self.take(&batch, &block, end, bytes, records);
+                self.take(&batch, &block, end, max_bytes, bytes, records);
                 if self.next < batch_end {
                     break;
                 }
             }
             at += length;
+        }
+        if let Entry::Open(_) = &entry {
+            detach(&mut records[taken..], block.len());
         }
         self.cursor = Some((entry.id(), offset + at as u64));
         Ok(at > 0 || self.next > before)
@@ -187,6 +195,7 @@ impl Reader {
         batch: &RecordBatch<'_>,
         block: &Bytes,
         end: u64,
+        max_bytes: usize,
         bytes: &mut usize,
         records: &mut Vec<Record>,
     ) {
@@ -203,6 +212,11 @@ impl Reader {
             if sequence >= end || self.left == 0 {
                 return;
             }
+            let more = payload.len() + RECORD_BYTES;
+            if !records.is_empty() && *bytes + more > max_bytes {
+                *bytes = max_bytes;
+                return;
+            }
             let has_producer = fields.producer.id != 0;
             records.push(Record {
                 sequence,
@@ -215,7 +229,7 @@ impl Reader {
                 },
                 appended_unix_nanos: fields.appended_unix_nanos,
             });
-            *bytes += payload.len();
+            *bytes += more;
             self.next = sequence + 1;
             self.left -= 1;
         }
@@ -268,6 +282,23 @@ impl Reader {
     }
 }
 
+/// Copies payloads out of a block that they are a small part of: a record that a slow reader keeps must not keep the rest, nor the
+/// chunk of staging memory that it lies in.
+fn detach(records: &mut [Record], block_bytes: usize) {
+    let bytes: usize = records.iter().map(|record| record.payload.len()).sum();
+    if bytes >= READ_BYTES && 2 * bytes >= block_bytes {
+        return;
+    }
+    let mut copy = BytesMut::with_capacity(bytes);
+    for record in records.iter() {
+        copy.extend_from_slice(&record.payload);
+    }
+    let mut copy = copy.freeze();
+    for record in records {
+        record.payload = copy.split_to(record.payload.len());
+    }
+}
+
 impl Stream {
     /// The segment that holds a sequence.
     fn entry_of(&self, sequence: u64) -> Option<Entry> {
@@ -308,5 +339,36 @@ impl Stream {
         let read = segment.file.read_at(&mut buffer, offset)?;
         buffer.truncate(read);
         Ok(Bytes::from(buffer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_an_open_segment_keeps_no_more_in_memory_than_itself() {
+        let block = Bytes::from(vec![7; 8 << 20]);
+        let record = |from: usize, bytes: usize| Record {
+            sequence: from as u64,
+            payload: block.slice(from..from + bytes),
+            producer_id: 0,
+            producer_seq: 0,
+            appended_unix_nanos: 0,
+        };
+        let within = |record: &Record| block.as_ptr_range().contains(&record.payload.as_ptr());
+        let mut small = [record(100, 10), record(200, 0), record(300, 1 << 20)];
+        detach(&mut small, block.len());
+        assert!(!small.iter().any(within));
+        let sizes = small.iter().map(|record| record.payload.len());
+        assert_eq!(sizes.collect::<Vec<_>>(), [10, 0, 1 << 20]);
+        assert!(
+            small
+                .iter()
+                .all(|record| record.payload.iter().all(|byte| *byte == 7))
+        );
+        let mut most = [record(0, 5 << 20)];
+        detach(&mut most, block.len());
+        assert!(within(&most[0]), "a copy would only cost");
     }
 }

@@ -1,25 +1,27 @@
 //! Read and Tail: the store's reader, which blocks, as a stream of bounded batches.
 
-use aof2_core::{ReadError, ReadRequest, Reader, Record, Store};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use aof2_core::{RECORD_BYTES, ReadError, ReadRequest, Reader, Record, Store};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use super::budget::{Budget, Call, Share};
 use super::refusal;
 use crate::proto;
 
-/// Payload bytes of one batch; a single record may be larger.
-const BATCH_BYTES: usize = 1024 * 1024;
 /// Batches that are read ahead of the client.
-const BATCHES_AHEAD: usize = 2;
+const BATCHES_AHEAD: usize = 1;
 
-type Batches = mpsc::Sender<Result<proto::RecordBatch, Status>>;
+type Batches = mpsc::Sender<Result<Held, Status>>;
 
 pub fn range(
+    budget: &Budget,
     store: Store,
     request: proto::ReadRequest,
-) -> Result<impl Stream<Item = Result<proto::RecordBatch, Status>> + Send, Status> {
+) -> Result<impl Stream<Item = Result<proto::RecordBatch, Status>> + Send + use<>, Status> {
     let proto::ReadRequest {
         stream,
         from_sequence,
@@ -34,17 +36,20 @@ pub fn range(
             include_staged,
         })
         .map_err(|error| refusal::of_read(&error))?;
+    let call = budget.admit()?;
     let (batches, received) = mpsc::channel(BATCHES_AHEAD);
+    let budget = budget.clone();
     tokio::spawn(async move {
-        let _ = copy(reader, &batches).await;
+        let _ = copy(&budget, reader, &batches).await;
     });
-    Ok(ReceiverStream::new(received))
+    Ok(Taken::new(received, call))
 }
 
 pub fn tail(
+    budget: &Budget,
     store: Store,
     request: proto::TailRequest,
-) -> Result<impl Stream<Item = Result<proto::RecordBatch, Status>> + Send, Status> {
+) -> Result<impl Stream<Item = Result<proto::RecordBatch, Status>> + Send + use<>, Status> {
     let proto::TailRequest {
         stream,
         from_sequence,
@@ -57,14 +62,21 @@ pub fn tail(
             include_staged: false,
         })
         .map_err(|error| refusal::of_read(&error))?;
+    let call = budget.admit()?;
     let (batches, received) = mpsc::channel(BATCHES_AHEAD);
-    tokio::spawn(follow(store, stream, reader, batches));
-    Ok(ReceiverStream::new(received))
+    tokio::spawn(follow(budget.clone(), store, stream, reader, batches));
+    Ok(Taken::new(received, call))
 }
 
 /// Copies what there is, waits for more, and so on until the client or the store goes.
-async fn follow(store: Store, stream: String, mut reader: Reader, batches: Batches) {
-    while let Some(caught_up) = copy(reader, &batches).await {
+async fn follow(
+    budget: Budget,
+    store: Store,
+    stream: String,
+    mut reader: Reader,
+    batches: Batches,
+) {
+    while let Some(caught_up) = copy(&budget, reader, &batches).await {
         reader = caught_up;
         let (wake, woken) = oneshot::channel();
         let callback = Box::new(move |_durable| {
@@ -86,38 +98,84 @@ async fn follow(store: Store, stream: String, mut reader: Reader, batches: Batch
 }
 
 /// Sends what the reader has now. Gives the reader back at its end, nothing when the client is gone or was sent an error.
-async fn copy(mut reader: Reader, batches: &Batches) -> Option<Reader> {
+async fn copy(budget: &Budget, mut reader: Reader, batches: &Batches) -> Option<Reader> {
     loop {
-        let step = tokio::task::spawn_blocking(move || {
-            let batch = reader.next_batch(BATCH_BYTES);
+        // Nothing is read before there is a place for it.
+        let place = batches.reserve().await.ok()?;
+        let step = budget.step().await?;
+        let mut share = budget.share();
+        let max_bytes = share.bytes();
+        let reading = tokio::task::spawn_blocking(move || {
+            let batch = reader.next_batch(max_bytes);
+            drop(step);
             (reader, batch)
         });
-        let batch = match step.await {
+        let batch = match reading.await {
             Ok((returned, batch)) => {
                 reader = returned;
                 batch
             }
             Err(panicked) => {
-                let _ = batches
-                    .send(Err(Status::internal(panicked.to_string())))
-                    .await;
+                place.send(Err(Status::internal(panicked.to_string())));
                 return None;
             }
         };
         match batch {
             Ok(None) => return Some(reader),
             Ok(Some(records)) => {
+                let bytes = records
+                    .iter()
+                    .map(|record| record.payload.len() + RECORD_BYTES);
+                share.keep(bytes.sum());
                 let records = records.into_iter().map(to_proto).collect();
-                batches
-                    .send(Ok(proto::RecordBatch { records }))
-                    .await
-                    .ok()?;
+                place.send(Ok(Held {
+                    batch: proto::RecordBatch { records },
+                    share,
+                }));
             }
             Err(error) => {
-                let _ = batches.send(Err(refusal::of_read(&error))).await;
+                place.send(Err(refusal::of_read(&error)));
                 return None;
             }
         }
+    }
+}
+
+/// A batch that is on its way, and its share of the memory.
+struct Held {
+    batch: proto::RecordBatch,
+    share: Share,
+}
+
+/// The batches of a call as the transport takes them. The one that it took last counts until it asks for another: until then its
+/// bytes wait for the client.
+struct Taken {
+    received: mpsc::Receiver<Result<Held, Status>>,
+    in_hand: Option<Share>,
+    _call: Call,
+}
+
+impl Taken {
+    fn new(received: mpsc::Receiver<Result<Held, Status>>, call: Call) -> Taken {
+        Taken {
+            received,
+            in_hand: None,
+            _call: call,
+        }
+    }
+}
+
+impl Stream for Taken {
+    type Item = Result<proto::RecordBatch, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.in_hand = None;
+        let taken = ready!(self.received.poll_recv(context));
+        Poll::Ready(taken.map(|held| {
+            let Held { batch, share } = held?;
+            self.in_hand = Some(share);
+            Ok(batch)
+        }))
     }
 }
 

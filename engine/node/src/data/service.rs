@@ -7,19 +7,28 @@ use aof2_core::{ReadError, StreamInfo};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::budget::Budget;
 use super::{append, read, refusal};
 use crate::engine::Engine;
 use crate::node::Node;
 use crate::proto;
 
+/// An answer stays at about 1 MiB.
+const STREAMS_PER_ANSWER: usize = 8192;
+
 pub struct DataService {
     node: Arc<Node>,
     engine: Engine,
+    readers: Budget,
 }
 
 impl DataService {
     pub fn new(node: Arc<Node>, engine: Engine) -> Self {
-        DataService { node, engine }
+        DataService {
+            node,
+            engine,
+            readers: Budget::default(),
+        }
     }
 }
 
@@ -47,7 +56,11 @@ impl proto::log_server::Log for DataService {
         &self,
         request: Request<proto::ReadRequest>,
     ) -> Result<Response<Self::ReadStream>, Status> {
-        let batches = read::range(self.engine.store.clone(), request.into_inner())?;
+        let batches = read::range(
+            &self.readers,
+            self.engine.store.clone(),
+            request.into_inner(),
+        )?;
         Ok(Response::new(Box::pin(batches)))
     }
 
@@ -55,22 +68,21 @@ impl proto::log_server::Log for DataService {
         &self,
         request: Request<proto::TailRequest>,
     ) -> Result<Response<Self::TailStream>, Status> {
-        let batches = read::tail(self.engine.store.clone(), request.into_inner())?;
+        let batches = read::tail(
+            &self.readers,
+            self.engine.store.clone(),
+            request.into_inner(),
+        )?;
         Ok(Response::new(Box::pin(batches)))
     }
 
     async fn list_streams(
         &self,
-        _request: Request<proto::ListStreamsRequest>,
+        request: Request<proto::ListStreamsRequest>,
     ) -> Result<Response<proto::ListStreamsResponse>, Status> {
-        let streams = self
-            .engine
-            .store
-            .streams()
-            .into_iter()
-            .map(to_proto)
-            .collect();
-        Ok(Response::new(proto::ListStreamsResponse { streams }))
+        let proto::ListStreamsRequest { after } = request.into_inner();
+        let streams = self.engine.store.streams();
+        Ok(Response::new(page(streams, &after, STREAMS_PER_ANSWER)))
     }
 
     async fn describe(
@@ -107,6 +119,18 @@ impl proto::log_server::Log for DataService {
     }
 }
 
+/// `streams` are ordered by name.
+fn page(streams: Vec<StreamInfo>, after: &str, limit: usize) -> proto::ListStreamsResponse {
+    let mut streams = streams.into_iter().skip_while(|info| *info.name <= *after);
+    let page: Vec<proto::StreamInfo> = streams.by_ref().take(limit).map(to_proto).collect();
+    let last = page.last().filter(|_| streams.next().is_some());
+    let next = last.map_or_else(String::new, |info| info.name.clone());
+    proto::ListStreamsResponse {
+        streams: page,
+        next,
+    }
+}
+
 fn to_proto(info: StreamInfo) -> proto::StreamInfo {
     proto::StreamInfo {
         name: info.name.to_string(),
@@ -115,5 +139,55 @@ fn to_proto(info: StreamInfo) -> proto::StreamInfo {
         next_sequence: info.next_sequence,
         sealed_sequence: info.sealed_sequence,
         uploaded_sequence: info.uploaded_sequence,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aof2_core::ClaimState;
+    use prost::Message;
+
+    use super::*;
+
+    fn stream(name: &str) -> StreamInfo {
+        StreamInfo {
+            name: name.into(),
+            epoch: 1,
+            first_sequence: u64::MAX,
+            next_sequence: u64::MAX,
+            durable_sequence: u64::MAX,
+            sealed_sequence: u64::MAX,
+            uploaded_sequence: u64::MAX,
+            segments: 1,
+            bytes: 1,
+            damage: None,
+            claim: ClaimState::Local,
+        }
+    }
+
+    #[test]
+    fn pages_of_streams_lack_none_and_repeat_none() {
+        let names = ["a", "b", "c", "d", "e"];
+        for limit in 1..7 {
+            let (mut listed, mut after) = (Vec::new(), String::new());
+            loop {
+                let answer = page(names.map(stream).to_vec(), &after, limit);
+                listed.extend(answer.streams.into_iter().map(|info| info.name));
+                after = answer.next;
+                if after.is_empty() {
+                    break;
+                }
+            }
+            assert_eq!(listed, names, "{limit}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_a_message_that_any_client_takes() {
+        let name = "n".repeat(63);
+        let streams = vec![stream(&name); 2 * STREAMS_PER_ANSWER];
+        let answer = page(streams, "", STREAMS_PER_ANSWER);
+        assert!(answer.encoded_len() < 2 << 20, "{}", answer.encoded_len());
+        assert_eq!(answer.next, name);
     }
 }

@@ -214,7 +214,7 @@ async fn streams_are_listed_by_name_with_their_counts() {
         }
     }
     let listed = client
-        .list_streams(ListStreamsRequest {})
+        .list_streams(ListStreamsRequest::default())
         .await
         .expect("the call")
         .into_inner()

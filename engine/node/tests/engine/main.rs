@@ -4,6 +4,7 @@ mod admin;
 mod data;
 mod drain;
 mod durability;
+mod messages;
 mod mutual_tls;
 mod refusal;
 mod reload;

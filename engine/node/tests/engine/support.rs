@@ -223,7 +223,29 @@ impl Engine {
         ))
     }
 
+    /// Memory of the process that is not a map of a file.
+    pub fn anonymous_bytes(&self) -> usize {
+        let id = self.child.id().expect("running");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("its status");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("RssAnon:"));
+        let number = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kibibytes: usize = number
+            .and_then(|it| it.trim().parse().ok())
+            .expect("a number");
+        kibibytes << 10
+    }
+
     pub async fn data(&self) -> LogClient<Channel> {
+        self.data_with_default_limits()
+            .await
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(2 * MAX_MESSAGE_BYTES)
+    }
+
+    /// Takes messages of 4 MiB.
+    pub async fn data_with_default_limits(&self) -> LogClient<Channel> {
         let socket = self.data_socket.clone();
         let channel = Endpoint::from_static("http://engine.invalid")
             .connect_with_connector(tower::service_fn(move |_: Uri| {
@@ -233,8 +255,6 @@ impl Engine {
             .await
             .expect("the data socket");
         LogClient::new(channel)
-            .max_decoding_message_size(MAX_MESSAGE_BYTES)
-            .max_encoding_message_size(2 * MAX_MESSAGE_BYTES)
     }
 
     pub fn kill(&mut self) {
