@@ -49,6 +49,8 @@ pub enum DrainReason {
     Resumed,
     Tier2Unreachable,
     Tier2Refused,
+    /// A sealed segment is damaged: it is not uploaded unless somebody repairs it.
+    Damaged,
     #[serde(other)]
     Unknown,
 }

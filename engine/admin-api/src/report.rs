@@ -40,6 +40,9 @@ pub struct Dump {
     pub drain: DrainStatus,
     /// Number of streams that live on this volume.
     pub streams: u64,
+    /// Those in which damage was found, with what it is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub damage: BTreeMap<String, String>,
     /// Highest operator epoch seen.
     #[serde(default)]
     pub operator_epoch: u64,
@@ -176,11 +179,26 @@ pub struct StreamReport {
     pub uploaded_sequence: u64,
     pub segments: u64,
     pub bytes: u64,
+    /// All that is known to be damaged, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
+    /// What of it is known by segment. Appends go on, and what lies behind is served.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged_ranges: Vec<DamagedRange>,
     /// Claimed, ClaimPending, Local (no Tier 2) or Superseded.
     #[serde(default)]
     pub claim: String,
+}
+
+/// Sequences of a segment that are not served; none where only what is told about the records is damaged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedRange {
+    pub segment_id: u64,
+    pub from_sequence: u64,
+    /// First sequence behind.
+    pub to_sequence: u64,
+    pub what: String,
+    pub remedy: String,
 }
 
 /// One segment, as in `GET /aof2/segments?stream=`.

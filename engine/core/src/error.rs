@@ -172,12 +172,15 @@ pub enum ReadError {
         from: u64,
         first: u64,
     },
-    #[error(
-        "stream {stream} is damaged from sequence {sequence} ({message}): repair it from a lower tier"
-    )]
+    #[error("stream {stream} is damaged from sequence {sequence}{}: {message}", served_again(*to_sequence))]
     Damaged {
         stream: String,
+        /// First that cannot be served.
         sequence: u64,
+        /// First behind it that is served; `None` = nothing is.
+        to_sequence: Option<u64>,
+        segment_id: Option<u64>,
+        /// What is damaged, and the remedy.
         message: String,
     },
     #[error("segment {segment_id} of stream {stream} is not on this node's Tier 0: hydrate it")]
@@ -191,6 +194,10 @@ pub enum ReadError {
     Superseded { stream: String, from: u64, to: u64 },
     #[error("the store is closed")]
     Closed,
+}
+
+fn served_again(sequence: Option<u64>) -> String {
+    sequence.map_or_else(String::new, |to| format!(", read on from {to}"))
 }
 
 impl ReadError {

@@ -32,8 +32,8 @@ pub use engine::{Identity, MAX_APPEND_RECORDS, OpenOptions, Store};
 pub use error::{AppendError, OpenError, ReadError, Remedy, StoreError, WouldBlockKind};
 pub use metrics::Metrics;
 pub use request::{
-    AppendCallback, AppendRequest, Appended, ClaimState, Durability, Producer, ReadRequest, Record,
-    SegmentInfo, SegmentState, StreamInfo,
+    AppendCallback, AppendRequest, Appended, ClaimState, DamagedRange, Durability, Producer,
+    ReadRequest, Record, SegmentInfo, SegmentState, StreamInfo,
 };
 pub use stream::read::{RECORD_BYTES, Reader};
 pub use threads::StoreThreads;

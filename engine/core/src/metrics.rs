@@ -37,6 +37,8 @@ pub struct Metrics {
     pub pending_upload_segments: u64,
     pub pending_upload_bytes: u64,
     pub damaged_streams: u64,
+    /// Of sequences that cannot be served, and of blocks that can be done without; now.
+    pub damaged_ranges: u64,
     pub poisoned: bool,
     pub replay: Replay,
 }

@@ -81,8 +81,46 @@ pub struct StreamInfo {
     pub segments: u64,
     /// Allocated in Tier 0.
     pub bytes: u64,
+    /// Everything that is known to be damaged, in one line.
     pub damage: Option<String>,
+    /// What of it is known by segment and sequence. Appends go on, and what lies behind is served.
+    pub damaged_ranges: Vec<DamagedRange>,
     pub claim: ClaimState,
+}
+
+/// Sequences of a segment that cannot be served; none where only what is told about the records is damaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedRange {
+    pub segment_id: u64,
+    pub from_sequence: u64,
+    /// First sequence behind.
+    pub to_sequence: u64,
+    pub what: String,
+    pub remedy: String,
+}
+
+impl std::fmt::Display for DamagedRange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let DamagedRange {
+            segment_id,
+            from_sequence: from,
+            to_sequence: to,
+            what,
+            remedy,
+        } = self;
+        match to.saturating_sub(*from) {
+            0 => write!(
+                f,
+                "segment {segment_id}, no sequence is lost: {what}; {remedy}"
+            ),
+            1 => write!(f, "segment {segment_id}, sequence {from}: {what}; {remedy}"),
+            _ => write!(
+                f,
+                "segment {segment_id}, sequences {from} to {}: {what}; {remedy}",
+                to - 1
+            ),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //! The store knows nothing of objects. It asks `Claims` who owns a stream, tells a `SealHook` what was sealed, and commits
 //! the manifest records that the movers hand it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aof2_format::manifest_record::{ManifestEvent, ReasonCode};
@@ -71,13 +72,31 @@ impl SealedSegment {
 /// Folded from the segment's manifest records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TierState {
+    pub compression_started: bool,
     /// Compressed bytes of the verified warm file.
     pub compressed_bytes: Option<u64>,
     /// Key of an upload that was begun and neither done nor failed.
     pub upload_started: Option<String>,
     /// Key and etag of the verified object.
     pub uploaded: Option<(String, String)>,
-    pub failures: u32,
+    /// What the manifest says once, however often it was tried.
+    pub failures: BTreeSet<(FailedStep, FailureReason)>,
+}
+
+impl TierState {
+    pub fn note_failure(&mut self, step: FailedStep, reason: FailureReason) {
+        self.failures.insert((step, reason));
+    }
+
+    pub fn has_failed(&self, step: FailedStep, reason: FailureReason) -> bool {
+        self.failures.contains(&(step, reason))
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FailedStep {
+    Compression,
+    Upload,
 }
 
 /// Counts of records per stream: `acked == 5` means 0..=4.
@@ -122,7 +141,7 @@ pub enum TierRecord {
 }
 
 /// The manifest's reason codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FailureReason {
     Transient,
     Codec,
@@ -154,6 +173,18 @@ impl From<FailureReason> for ReasonCode {
             FailureReason::Authorisation => ReasonCode::Authorisation,
             FailureReason::BucketOrNetwork => ReasonCode::BucketOrNetwork,
             FailureReason::ObjectMissing => ReasonCode::ObjectMissing,
+        }
+    }
+}
+
+impl From<ReasonCode> for FailureReason {
+    fn from(reason: ReasonCode) -> FailureReason {
+        match reason {
+            ReasonCode::Transient => FailureReason::Transient,
+            ReasonCode::Codec => FailureReason::Codec,
+            ReasonCode::Authorisation => FailureReason::Authorisation,
+            ReasonCode::BucketOrNetwork => FailureReason::BucketOrNetwork,
+            ReasonCode::ObjectMissing => FailureReason::ObjectMissing,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use aof2_node::proto::log_client::LogClient;
-use aof2_node::proto::{self, MAX_MESSAGE_BYTES, Reason, RecordBatch, Refused};
+use aof2_node::proto::{self, MAX_MESSAGE_BYTES, READ_ON_FROM, Reason, RecordBatch, Refused};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
@@ -70,6 +70,12 @@ pub async fn read(
         on_batch(batch).map_err(ReadFailure::Here)?;
     }
     Ok(())
+}
+
+/// Of a read that ended at damage: the first sequence behind it that is served again.
+pub fn read_on_from(status: &tonic::Status) -> Option<u64> {
+    let told = status.metadata().get(READ_ON_FROM)?;
+    told.to_str().ok()?.parse().ok()
 }
 
 /// Where a read failed.

@@ -101,6 +101,7 @@ fn serving(page: &mut Page, engine: &Engine) {
         pending_upload_segments: _,
         pending_upload_bytes: _,
         damaged_streams,
+        damaged_ranges,
         poisoned,
         replay,
     } = engine.store.metrics();
@@ -188,6 +189,11 @@ fn serving(page: &mut Page, engine: &Engine) {
         "damaged_streams",
         "Streams in which damage was found.",
         damaged_streams,
+    );
+    page.gauge(
+        "damaged_ranges",
+        "Damaged places of segments, by sequence, that were found.",
+        damaged_ranges,
     );
     page.gauge("poisoned", "1 once a sync failed.", u64::from(poisoned));
     page.gauge(

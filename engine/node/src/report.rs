@@ -1,7 +1,8 @@
 //! What this node says about itself: the answers of `dump`, `streams`, `segments` and the verbs around a restart.
 
 use aof2_admin_api::report::{
-    JournalReport, ManifestReport, SegmentReport, Tier0Report, Tier1Report, Tier2Report,
+    DamagedRange, JournalReport, ManifestReport, SegmentReport, Tier0Report, Tier1Report,
+    Tier2Report,
 };
 use aof2_admin_api::{Dump, PostRestart, PreRestart, StreamReport};
 use aof2_core::tier::Tier2Status;
@@ -73,6 +74,10 @@ fn fill(dump: &mut Dump, engine: &Engine) {
         .collect();
     dump.drain = engine.drain_status();
     dump.streams = metrics.streams;
+    let streams = engine.store.streams().into_iter();
+    dump.damage = streams
+        .filter_map(|stream| Some((stream.name.to_string(), stream.damage?)))
+        .collect();
 }
 
 /// `None` without Tier 2.
@@ -166,6 +171,7 @@ fn stream(info: StreamInfo) -> StreamReport {
         segments,
         bytes,
         damage,
+        damaged_ranges,
         claim,
     } = info;
     StreamReport {
@@ -179,7 +185,25 @@ fn stream(info: StreamInfo) -> StreamReport {
         segments,
         bytes,
         damage,
+        damaged_ranges: damaged_ranges.into_iter().map(damaged_range).collect(),
         claim: claim.as_str().to_string(),
+    }
+}
+
+fn damaged_range(range: aof2_core::DamagedRange) -> DamagedRange {
+    let aof2_core::DamagedRange {
+        segment_id,
+        from_sequence,
+        to_sequence,
+        what,
+        remedy,
+    } = range;
+    DamagedRange {
+        segment_id,
+        from_sequence,
+        to_sequence,
+        what,
+        remedy,
     }
 }
 

@@ -203,6 +203,7 @@ fn drain_ended(memo: Rollout, engine: &EngineFacts, now: Timestamp) -> Step {
         }
         Some(DrainReason::Tier2Unreachable) => (Gate::Uploaded, WaitReason::Tier2Unreachable),
         Some(DrainReason::Tier2Refused) => (Gate::Uploaded, WaitReason::Tier2Refused),
+        Some(DrainReason::Damaged) => (Gate::Uploaded, WaitReason::DamagedStreams),
         Some(DrainReason::TokenExpired) => (Gate::Drained, WaitReason::DrainTokenExpired),
         Some(DrainReason::Resumed) => (Gate::Drained, WaitReason::Resumed),
         Some(DrainReason::Unknown) | None => (Gate::Drained, WaitReason::EngineRestarted),

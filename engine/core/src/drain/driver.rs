@@ -23,6 +23,8 @@ pub trait UploadPressure: Send + Sync {
     fn health(&self) -> Tier2Health;
     /// Why a segment does not get on, where that is not Tier 2's doing.
     fn failure(&self) -> Option<String>;
+    /// Why a segment is never uploaded unless somebody repairs it.
+    fn damage(&self) -> Option<String>;
 }
 
 /// How often a running drain looks at the watermarks.
@@ -188,7 +190,7 @@ impl Shared {
             now: self.port.clock().monotonic(),
             watermarks,
             has_tier2: self.uploads.is_some(),
-            tier2_problem: self.tier2_problem(),
+            problem: self.problem(),
             is_terminating: inner.is_terminating,
         };
         let before = inner.state.clone();
@@ -220,8 +222,13 @@ impl Shared {
         }
     }
 
-    fn tier2_problem(&self) -> Option<(DrainReason, String)> {
-        let health = self.uploads.as_ref()?.health();
+    fn problem(&self) -> Option<(DrainReason, String)> {
+        let uploads = self.uploads.as_ref()?;
+        // First: it stays when Tier 2 answers again.
+        if let Some(damage) = uploads.damage() {
+            return Some((DrainReason::Damaged, damage));
+        }
+        let health = uploads.health();
         let reason = match health.reason? {
             "Tier2Unreachable" => DrainReason::Tier2Unreachable,
             _ => DrainReason::Tier2Refused,
@@ -230,12 +237,12 @@ impl Shared {
     }
 
     fn status(&self, inner: &Inner, watermarks: &[Watermark]) -> DrainStatus {
-        let tier2_problem = self.tier2_problem();
+        let problem = self.problem();
         let facts = Facts {
             now: self.port.clock().monotonic(),
             watermarks,
             has_tier2: self.uploads.is_some(),
-            tier2_problem: None,
+            problem: None,
             is_terminating: inner.is_terminating,
         };
         let (lagging, lagging_total) = facts.lagging();
@@ -248,7 +255,7 @@ impl Shared {
         let (reason, message) = match &inner.state {
             State::Open(None) | State::Drained { .. } => (None, None),
             State::Open(Some((reason, message))) => (Some(*reason), Some(message.clone())),
-            State::Uploading { .. } | State::Closing { .. } => match tier2_problem {
+            State::Uploading { .. } | State::Closing { .. } => match problem {
                 Some((reason, message)) => (Some(reason), Some(message)),
                 None => (
                     None,

@@ -25,6 +25,8 @@ pub enum DrainReason {
     Tier2Unreachable,
     /// Bucket missing, access denied, preconditions ignored: a person has to act.
     Tier2Refused,
+    /// A sealed segment is damaged and cannot be uploaded.
+    Damaged,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +90,8 @@ pub(super) struct Facts<'a> {
     /// Ordered by stream.
     pub watermarks: &'a [Watermark],
     pub has_tier2: bool,
-    /// Why Tier 2 does not take uploads now.
-    pub tier2_problem: Option<(DrainReason, String)>,
+    /// What uploads wait for now, where it is more than time.
+    pub problem: Option<(DrainReason, String)>,
     /// The process got its last signal, or its preStop hook ran.
     pub is_terminating: bool,
 }
@@ -156,7 +158,7 @@ impl Facts<'_> {
             "{total} streams were not uploaded within {}s",
             limit.as_secs_f64()
         );
-        match &self.tier2_problem {
+        match &self.problem {
             Some((reason, message)) => (*reason, format!("{waited}: {message}")),
             None => (bound, waited),
         }
@@ -393,7 +395,7 @@ mod tests {
                 now: self.now,
                 watermarks: &self.watermarks,
                 has_tier2: self.has_tier2,
-                tier2_problem: self.problem.clone(),
+                problem: self.problem.clone(),
                 is_terminating: self.is_terminating,
             };
             let (state, actions) = change(self.state.clone(), &facts);
@@ -632,7 +634,7 @@ mod tests {
             now: Instant::now(),
             watermarks: &watermarks,
             has_tier2: true,
-            tier2_problem: None,
+            problem: None,
             is_terminating: false,
         };
         let (lagging, total) = facts.lagging();

@@ -33,7 +33,7 @@ use crate::request::{
     AppendCallback, AppendRequest, Appended, ReadRequest, SegmentInfo, StreamInfo,
 };
 use crate::stream::read::Reader;
-use crate::stream::{Barred, Entry, Stream};
+use crate::stream::{Barred, Stream};
 use crate::threads::StoreThreads;
 use crate::tier_port::{
     Claims, SealHook, SealedSegment, SegmentBytes, TierRecord, VolumeIdentity, Watermark,
@@ -325,26 +325,25 @@ impl Store {
             stream: stream.name.to_string(),
             segment_id,
         };
-        let sealed = {
-            let segments = stream.segments.read();
-            segments.iter().find_map(|entry| match entry {
-                Entry::Sealed(sealed) if sealed.info.segment_id == segment_id => {
-                    Some(sealed.clone())
-                }
-                Entry::Sealed(_) | Entry::Open(_) => None,
-            })
-        };
-        let sealed = sealed.ok_or_else(missing)?;
-        let map = sealed
-            .map(&*self.shared().disk)
-            .map_err(|source| ReadError::Disk {
-                path: sealed.path.clone(),
-                source: Arc::new(source),
-            })?;
+        let sealed = stream.sealed_entry(segment_id).ok_or_else(missing)?;
+        let mapped = stream.mapped(self.shared(), &sealed)?;
         Ok(SegmentBytes {
-            map,
+            map: mapped.map.clone(),
             bytes: sealed.info.data_end as usize,
         })
+    }
+
+    /// A copy of this sealed segment could not be made for what its bytes are: finds out which sequences are lost, and answers what
+    /// is known about the segment.
+    pub fn note_damage(&self, stream: &str, segment_id: u64, problem: &str) -> String {
+        let stream = self.shared().streams.existing_named(stream);
+        let sealed = stream
+            .as_ref()
+            .and_then(|stream| Some((stream, stream.sealed_entry(segment_id)?)));
+        match sealed {
+            Some((stream, sealed)) => stream.survey(self.shared(), &sealed, problem),
+            None => problem.to_owned(),
+        }
     }
 
     /// Blocks until the record is durable in the stream's manifest.

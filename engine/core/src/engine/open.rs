@@ -27,6 +27,7 @@ use crate::recovery::stream::{RecoveredSegment, RecoveredStream};
 use crate::recovery::{self, Recovered, volume};
 use crate::segment::active::ActiveSegment;
 use crate::segment::{files, seal};
+use crate::stream::damage::DamageLog;
 use crate::stream::tail::Tails;
 use crate::stream::{Barred, Entry, Staged, Stream};
 use crate::threads::StoreThreads;
@@ -194,6 +195,7 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
         chunks_must_reach,
         segments_must_reach,
         sealed,
+        damaged,
         unsealed,
         next_sequence,
         chain,
@@ -255,7 +257,10 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
         entries.push(Entry::Open(segment.clone()));
         seals.push((segment, end, end_sequence, chain, changes));
     }
-    let first = entries.first().map_or(0, Entry::base_sequence);
+    // What the manifest knows counts, not what lies there.
+    let known = state.segments.values().map(|ledger| ledger.base_sequence);
+    let bases = known.chain(entries.iter().map(Entry::base_sequence));
+    let first = bases.min().unwrap_or(0);
     let stream = Arc::new(Stream {
         shared_name: header.stream.as_str().into(),
         name: header.stream,
@@ -266,6 +271,7 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
         segments: RwLock::new(entries),
         manifest: ManifestLog::new(state, manifest_chain, chunk, closed_chunks, chunk_substance),
         tails: Tails::default(),
+        damage: DamageLog::default(),
         epoch: AtomicU32::new(epoch),
         first: AtomicU64::new(first),
         durable: AtomicU64::new(next_sequence),
@@ -274,6 +280,9 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
         exists: AtomicBool::new(true),
         claimed: AtomicBool::new(true),
     });
+    for range in damaged {
+        stream.note_damage(range);
+    }
     shared.space.add_segment(allocated_bytes);
     if !is_damaged {
         for (segment, end, end_sequence, chain, changes) in seals {

@@ -19,6 +19,7 @@ use crate::request::{AppendCallback, Appended};
 use crate::segment::active::{ActiveSegment, GrowError};
 use crate::segment::files;
 use crate::stream::append::{Outcome, held_bytes};
+use crate::stream::damage::DamageLog;
 use crate::stream::producers::Producers;
 use crate::stream::tail::Tails;
 use crate::stream::write_out::WriteError;
@@ -44,6 +45,7 @@ pub(super) fn new_stream(shared: &Shared, name: &StreamName) -> Arc<Stream> {
         segments: RwLock::new(Vec::new()),
         manifest: ManifestLog::new(ManifestState::default(), 0, None, Vec::new(), 0),
         tails: Tails::default(),
+        damage: DamageLog::default(),
         epoch: AtomicU32::new(0),
         first: AtomicU64::new(0),
         durable: AtomicU64::new(0),

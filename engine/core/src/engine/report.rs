@@ -7,6 +7,7 @@ use super::shared::Shared;
 use crate::error::ReadError;
 use crate::metrics::{Counters, Metrics};
 use crate::request::{ClaimState, SegmentInfo, SegmentState, StreamInfo};
+use crate::stream::damage::tell;
 use crate::stream::producers::Durably;
 use crate::stream::{Barred, Entry, Staged, Stream};
 use crate::tier_port::{SealedSegment, Watermark};
@@ -28,12 +29,15 @@ impl Stream {
                 }
             }
         };
-        let damage = match barred {
+        let damaged_ranges = self.damage.ranges();
+        let end = match barred {
             Some(Barred::Damaged { sequence, message }) => {
                 Some(format!("from sequence {sequence}: {message}"))
             }
             Some(Barred::Superseded { .. } | Barred::Gone) | None => None,
         };
+        let told: Vec<String> = end.into_iter().chain(tell(&damaged_ranges)).collect();
+        let damage = (!told.is_empty()).then(|| told.join("; "));
         let segments = self.segments.read();
         StreamInfo {
             name: self.shared_name.clone(),
@@ -46,6 +50,7 @@ impl Stream {
             segments: segments.len() as u64,
             bytes: segments.iter().map(allocated_bytes).sum(),
             damage,
+            damaged_ranges,
             claim,
         }
     }
@@ -215,8 +220,12 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
         pending_upload_bytes: pending.iter().map(|segment| segment.bytes).sum(),
         damaged_streams: streams
             .iter()
-            .filter(|stream| matches!(stream.staged.lock().barred, Some(Barred::Damaged { .. })))
+            .filter(|stream| {
+                let barred = &stream.staged.lock().barred;
+                stream.damage.count() > 0 || matches!(barred, Some(Barred::Damaged { .. }))
+            })
             .count() as u64,
+        damaged_ranges: streams.iter().map(|stream| stream.damage.count()).sum(),
         poisoned: shared.poison.is_set(),
         replay: *shared.replay.lock(),
     }

@@ -99,6 +99,14 @@ pub(crate) fn is_out_of_space(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
 }
 
+/// The device does not give the bytes back: asking again is no help. Everything else says nothing about what is stored.
+pub(crate) fn is_device_error(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EIO | libc::EUCLEAN | libc::ENODATA)
+    )
+}
+
 /// Writes a small file so that after a crash either the old or the whole new content is there.
 pub fn replace_file(
     disk: &dyn Disk,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
 use aof2_format::snapshot::{NOTE_SCHEMA_ID, SnapshotId, SnapshotNote};
 
-use crate::tier_port::{SealedSegment, TierState};
+use crate::tier_port::{FailedStep, SealedSegment, TierState};
 
 /// Newest snapshots of a stream that are kept in memory: a repeated request is recognised among them.
 pub(crate) const SNAPSHOTS_KEPT: usize = 32;
@@ -114,9 +114,13 @@ impl ManifestState {
             } => ledger(segments, &|entry| {
                 entry.tier.compressed_bytes = Some(*compressed_bytes);
             }),
-            ManifestEvent::CompressionFailed { reason: _ } => {
-                ledger(segments, &|entry| entry.tier.failures += 1)
+            ManifestEvent::CompressionStarted => {
+                ledger(segments, &|entry| entry.tier.compression_started = true);
             }
+            ManifestEvent::CompressionFailed { reason } => ledger(segments, &|entry| {
+                let reason = (*reason).into();
+                entry.tier.note_failure(FailedStep::Compression, reason);
+            }),
             ManifestEvent::UploadStarted { key } => ledger(segments, &|entry| {
                 entry.tier.upload_started = Some(key.clone());
             }),
@@ -124,9 +128,10 @@ impl ManifestState {
                 entry.tier.upload_started = None;
                 entry.tier.uploaded = Some((key.clone(), etag.clone()));
             }),
-            ManifestEvent::UploadFailed { key: _, reason: _ } => ledger(segments, &|entry| {
+            ManifestEvent::UploadFailed { key: _, reason } => ledger(segments, &|entry| {
                 entry.tier.upload_started = None;
-                entry.tier.failures += 1;
+                let reason = (*reason).into();
+                entry.tier.note_failure(FailedStep::Upload, reason);
             }),
             ManifestEvent::Tier2Deleted { key: _ } => {
                 ledger(segments, &|entry| entry.tier.uploaded = None)
@@ -137,8 +142,7 @@ impl ManifestState {
             ManifestEvent::HydrationDone { bytes: _ } => {
                 ledger(segments, &|entry| entry.evicted = false)
             }
-            ManifestEvent::CompressionStarted
-            | ManifestEvent::Tier2DeleteQueued { key: _ }
+            ManifestEvent::Tier2DeleteQueued { key: _ }
             | ManifestEvent::HydrationStarted { source: _ }
             | ManifestEvent::HydrationFailed { reason: _ } => {}
             ManifestEvent::SnapshotMarker {
@@ -223,6 +227,7 @@ mod tests {
     use aof2_format::StreamUuid;
 
     use super::*;
+    use crate::tier_port::FailureReason;
 
     fn fold(events: &[(u64, ManifestEvent)]) -> ManifestState {
         let mut state = ManifestState::default();
@@ -294,7 +299,8 @@ mod tests {
             (1, failed),
         ]);
         let tier = &state.segments[&1].tier;
-        assert_eq!((tier.upload_started.as_deref(), tier.failures), (None, 1));
+        assert_eq!(tier.upload_started, None);
+        assert!(tier.has_failed(FailedStep::Upload, FailureReason::BucketOrNetwork));
         let state = fold(&[(1, opened(0)), (1, sealed(1)), (1, started)]);
         assert_eq!(state.segments[&1].tier.upload_started.as_deref(), Some("k"));
     }

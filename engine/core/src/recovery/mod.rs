@@ -7,6 +7,7 @@
 //!    that it was durable; then it is damage, and nothing of it is touched.
 //! 4. Everything is synced before anything is served: from here on the journal is not needed any more.
 
+mod sealed;
 pub(crate) mod stream;
 mod streams;
 pub(crate) mod volume;

@@ -13,6 +13,7 @@ use aof2_format::record_batch;
 use aof2_format::segment::DATA_OFFSET;
 use aof2_format::stream_header::StreamHeader;
 
+use super::sealed::{self, SealedSegments};
 use super::volume::at;
 use super::walk::Walk;
 use crate::error::OpenError;
@@ -22,6 +23,7 @@ use crate::manifest::replay::{FoundChunk, Replayed, replay};
 use crate::manifest::state::ManifestState;
 use crate::manifest::{Chunk, ClosedChunk};
 use crate::metrics::Replay;
+use crate::request::DamagedRange;
 use crate::segment::files;
 use crate::segment::index::SparseIndex;
 use crate::segment::sealed::{Sealed, SealedInfo};
@@ -35,11 +37,9 @@ pub(crate) struct Found {
     pub identity: StreamIdentity,
     replayed: Option<Replayed>,
     sealed: Vec<SealedInfo>,
-    missing: Vec<u64>,
     pub unsealed: BTreeMap<u64, FoundSegment>,
     /// Segments without a file, sealed ones among them: how far the journal knows them to be durable.
     absent: BTreeMap<u64, u64>,
-    sealed_bytes: u64,
     highest_segment_id: u64,
     touched: Vec<Arc<dyn DiskFile>>,
     /// Why nothing of the directory is looked at.
@@ -90,6 +90,8 @@ pub(crate) struct RecoveredStream {
     /// The same of segments that are not sealed. A stream that is damaged stays so until somebody repairs it.
     pub segments_must_reach: Vec<(u64, u64)>,
     pub sealed: Vec<Sealed>,
+    /// Sealed segments of which nothing is served.
+    pub damaged: Vec<DamagedRange>,
     pub unsealed: Vec<RecoveredSegment>,
     pub next_sequence: u64,
     pub chain: u32,
@@ -139,10 +141,8 @@ impl Found {
             identity,
             replayed: None,
             sealed: Vec::new(),
-            missing: Vec::new(),
             unsealed: BTreeMap::new(),
             absent: BTreeMap::new(),
-            sealed_bytes: 0,
             highest_segment_id: 0,
             touched: Vec::new(),
             refused: None,
@@ -245,7 +245,7 @@ impl Found {
             unreachable!("the manifest is replayed first")
         };
         let directory = files::segments(&self.directory);
-        let mut sealed: BTreeMap<u64, SealedInfo> = replayed
+        let sealed: BTreeMap<u64, SealedInfo> = replayed
             .state
             .sealed()
             .filter(|(_, ledger, _)| !ledger.evicted)
@@ -276,9 +276,7 @@ impl Found {
                 continue;
             };
             self.highest_segment_id = self.highest_segment_id.max(id);
-            if let Some(info) = sealed.remove(&id) {
-                self.sealed_bytes += info.file_bytes();
-                self.sealed.push(info);
+            if sealed.contains_key(&id) {
                 continue;
             }
             let file = disk
@@ -298,8 +296,7 @@ impl Found {
                 },
             );
         }
-        self.sealed.sort_by_key(|info| info.base_sequence);
-        self.missing = sealed.into_keys().collect();
+        self.sealed = sealed.into_values().collect();
         let number = self.identity.number;
         let all = (number, FileKind::Segment, 0)..=(number, FileKind::Segment, u64::MAX);
         for ((_, _, id), synced_bytes) in image.positions.range(all) {
@@ -329,10 +326,8 @@ impl Found {
             identity,
             replayed,
             sealed,
-            missing,
             unsealed,
             absent,
-            sealed_bytes,
             highest_segment_id,
             touched,
             refused,
@@ -352,12 +347,19 @@ impl Found {
             unreachable!("the manifest is replayed first")
         };
         let (producers, table_damage) = producers.finish();
+        let mut sealed = sealed::look_at_all(disk, &directory, &state, sealed)?;
+        let sealed_chain = sealed.chain_behind(disk, &directory, identity, &state)?;
+        let SealedSegments {
+            segments: sealed,
+            damaged,
+            bytes: sealed_bytes,
+        } = sealed;
         let mut walk = Walk {
             disk,
             directory: &directory,
             identity,
             next_sequence: state.sealed_upto(),
-            chain: None,
+            chain: sealed_chain,
             epoch: header.epoch,
             producers,
             durable_upto: 0,
@@ -368,10 +370,6 @@ impl Found {
             allocated_bytes: sealed_bytes,
             replay,
         };
-        if let Some(id) = missing.first() {
-            walk.damage
-                .get_or_insert_with(|| format!("sealed segment {id} is missing"));
-        }
         for (id, reach) in absent {
             let is_sealed = state
                 .segments
@@ -381,11 +379,14 @@ impl Found {
                 walk.absent(id, reach);
             }
         }
-        if let Some(last) = sealed.last() {
-            walk.chain_after(last)?;
-        }
         for (id, segment) in unsealed {
             walk.segment(id, segment)?;
+        }
+        if let (Some(last), None) = (sealed.last(), walk.chain) {
+            let id = last.segment_id;
+            walk.damage.get_or_insert_with(|| {
+                format!("segment {id} is the last and does not say how it ends")
+            });
         }
         if walk.durable_upto > walk.next_sequence {
             let (durable, end) = (walk.durable_upto, walk.next_sequence);
@@ -434,8 +435,7 @@ impl Found {
         let sealed = sealed
             .into_iter()
             .map(|info| {
-                let path =
-                    files::segment(&directory, info.base_sequence, info.epoch, info.segment_id);
+                let path = sealed::path_of(&directory, &info);
                 Sealed::new(info, path, None)
             })
             .collect();
@@ -452,6 +452,7 @@ impl Found {
             chunks_must_reach,
             segments_must_reach,
             sealed,
+            damaged,
             unsealed: recovered,
             next_sequence,
             chain: chain.unwrap_or(0),

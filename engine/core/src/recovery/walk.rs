@@ -14,7 +14,6 @@ use crate::metrics::Replay;
 use crate::segment::files;
 use crate::segment::index::SparseIndex;
 use crate::segment::scan::{ScanEnd, ScanStart, durable_upto_behind, end_of_written, scan};
-use crate::segment::sealed::SealedInfo;
 use crate::stream::StreamIdentity;
 use crate::stream::producers::Producers;
 
@@ -43,38 +42,6 @@ pub(super) struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Takes the chain from the seal block of the last sealed segment.
-    pub fn chain_after(&mut self, last: &SealedInfo) -> Result<(), OpenError> {
-        let path = files::segment(
-            self.directory,
-            last.base_sequence,
-            last.epoch,
-            last.segment_id,
-        );
-        let file = self.disk.open_read(&path).map_err(at("open", &path))?;
-        let mut block = [0; BLOCK_BYTES];
-        let read = file
-            .read_at(&mut block, SegmentSeal::offset(last.data_end))
-            .map_err(at("read", &path))?;
-        match SegmentSeal::decode(&block[..read]) {
-            Ok(seal)
-                if seal.segment_id == last.segment_id && seal.end_sequence == last.end_sequence =>
-            {
-                self.chain = Some(seal.chain);
-            }
-            Ok(_) => {
-                self.damage.get_or_insert_with(|| {
-                    format!("the seal of segment {} is another's", last.segment_id)
-                });
-            }
-            Err(damage) => {
-                self.damage
-                    .get_or_insert_with(|| format!("segment {}: {damage}", last.segment_id));
-            }
-        }
-        Ok(())
-    }
-
     /// A segment whose file is gone before it was sealed.
     pub fn absent(&mut self, id: u64, reach: u64) {
         self.damage.get_or_insert_with(|| {

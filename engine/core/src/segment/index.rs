@@ -21,12 +21,12 @@ impl SparseIndex {
         }
     }
 
-    /// Offset of a batch at or before the one that holds `sequence`.
-    pub fn find(&self, sequence: u64) -> Option<u64> {
+    /// First sequence and offset of a batch at or before the one that holds `sequence`.
+    pub fn find(&self, sequence: u64) -> Option<(u64, u64)> {
         let after = self
             .entries
             .partition_point(|(first, _)| *first <= sequence);
-        after.checked_sub(1).map(|at| self.entries[at].1)
+        after.checked_sub(1).map(|at| self.entries[at])
     }
 }
 
@@ -46,8 +46,9 @@ mod tests {
             "most batches have no entry of their own"
         );
         for sequence in 0..1000u64 {
-            let offset = index.find(sequence).unwrap();
+            let (first, offset) = index.find(sequence).unwrap();
             let batch = (offset - 64) / 10_000;
+            assert_eq!(first, batch * 10);
             assert!(batch * 10 <= sequence && sequence - batch * 10 < 60);
         }
     }

@@ -6,3 +6,4 @@ pub(crate) mod index;
 pub(crate) mod scan;
 pub(crate) mod seal;
 pub(crate) mod sealed;
+pub(crate) mod survey;

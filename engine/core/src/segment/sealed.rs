@@ -1,16 +1,20 @@
 //! A sealed segment: immutable, mapped read-only when it is first read.
+//!
+//! Nothing of a file is served before its length and its first and last block were held against the manifest: another segment's
+//! file under this name is told from its own, and one that was cut never becomes a map that ends in the air.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use aof2_format::record_batch;
-use aof2_format::segment::{DATA_OFFSET, SegmentSeal};
-use aof2_format::{BLOCK_BYTES, Seed};
+use aof2_format::segment::{DATA_OFFSET, SegmentHeader, SegmentSeal};
+use aof2_format::{BLOCK_BYTES, Damage, Seed, StreamUuid, record_batch};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::index::SparseIndex;
-use crate::io::{Disk, Map};
+use super::survey::next_batch;
+use crate::io::{Disk, DiskFile, Map, is_device_error};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SealedInfo {
@@ -28,14 +32,82 @@ impl SealedInfo {
     pub fn file_bytes(&self) -> u64 {
         SegmentSeal::offset(self.data_end) + BLOCK_BYTES as u64
     }
+
+    /// What its header block says, as far as the manifest knows it.
+    fn is_of_header(&self, stream: StreamUuid, header: &SegmentHeader) -> bool {
+        header.stream_uuid == stream
+            && header.segment_id == self.segment_id
+            && header.epoch == self.epoch
+            && header.base_sequence == self.base_sequence
+    }
+
+    pub fn is_of_seal(&self, stream: StreamUuid, seal: &SegmentSeal) -> bool {
+        seal.stream_uuid == stream
+            && seal.segment_id == self.segment_id
+            && seal.epoch == self.epoch
+            && seal.base_sequence == self.base_sequence
+            && seal.end_sequence == self.end_sequence
+            && seal.data_end == self.data_end
+            && seal.crc64 == self.crc64
+    }
+
+    /// Whether the file is there in its length. Reads nothing of it.
+    pub fn look_at(&self, file: io::Result<Arc<dyn DiskFile>>) -> Result<Arc<dyn DiskFile>, Fault> {
+        let file = file.map_err(Fault::of)?;
+        let (found, needed) = (file.len().map_err(Fault::of)?, self.file_bytes());
+        if found < needed {
+            return Err(Fault::Damaged(format!(
+                "its file holds {found} bytes of {needed}"
+            )));
+        }
+        Ok(file)
+    }
+}
+
+/// Why nothing of a sealed segment's file is served.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// No file, one that was cut, or another's.
+    Damaged(String),
+    Disk(io::Error),
+}
+
+impl Fault {
+    /// What it says of the bytes: nothing where the disk may answer the next time.
+    pub fn damage(&self) -> Option<String> {
+        match self {
+            Fault::Damaged(what) => Some(what.clone()),
+            Fault::Disk(error) => {
+                is_device_error(error).then(|| format!("its file cannot be read: {error}"))
+            }
+        }
+    }
+
+    fn of(error: io::Error) -> Fault {
+        match error.kind() {
+            io::ErrorKind::NotFound => Fault::Damaged("its file is missing".to_owned()),
+            _ => Fault::Disk(error),
+        }
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct Sealed {
     pub info: SealedInfo,
     pub path: PathBuf,
-    map: OnceLock<(Arc<Map>, Bytes)>,
+    mapped: OnceLock<Mapped>,
     index: Mutex<Option<Arc<SparseIndex>>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Mapped {
+    pub map: Arc<Map>,
+    /// Header and batches.
+    pub bytes: Bytes,
+    /// Of the last batch, as the seal block says.
+    pub chain: Option<u32>,
+    /// Header or seal block is unreadable: its records can be served, it cannot be copied as a whole.
+    pub flaw: Option<String>,
 }
 
 struct Owner(Arc<Map>);
@@ -52,54 +124,121 @@ impl Sealed {
         Sealed {
             info,
             path,
-            map: OnceLock::new(),
+            mapped: OnceLock::new(),
             index: Mutex::new(index.map(Arc::new)),
         }
     }
 
-    pub fn map(&self, disk: &dyn Disk) -> std::io::Result<Arc<Map>> {
-        Ok(self.mapped(disk)?.0.clone())
-    }
-
-    /// Header and batches.
-    pub fn bytes(&self, disk: &dyn Disk) -> std::io::Result<Bytes> {
-        Ok(self.mapped(disk)?.1.clone())
-    }
-
-    fn mapped(&self, disk: &dyn Disk) -> std::io::Result<&(Arc<Map>, Bytes)> {
-        if let Some(mapped) = self.map.get() {
+    /// A failure is not remembered: the file may be put back.
+    pub fn mapped(&self, disk: &dyn Disk, stream: StreamUuid) -> Result<&Mapped, Fault> {
+        if let Some(mapped) = self.mapped.get() {
             return Ok(mapped);
         }
-        let map = Arc::new(disk.open_read(&self.path)?.map(self.info.file_bytes())?);
+        let file = self.info.look_at(disk.open_read(&self.path))?;
+        let (chain, flaw) = self.identify(&*file, stream)?;
+        let map = Arc::new(file.map(self.info.file_bytes()).map_err(Fault::of)?);
         let bytes = Bytes::from_owner(Owner(map.clone())).slice(..self.info.data_end as usize);
-        Ok(self.map.get_or_init(|| (map, bytes)))
+        Ok(self.mapped.get_or_init(|| Mapped {
+            map,
+            bytes,
+            chain,
+            flaw,
+        }))
     }
 
-    /// Offset of a batch at or before the one that holds `sequence`.
-    pub fn find(&self, disk: &dyn Disk, seed: Seed, sequence: u64) -> std::io::Result<u64> {
-        let index = self.index.lock().clone();
-        let index = match index {
-            Some(index) => index,
-            None => {
-                let built = Arc::new(build_index(&self.bytes(disk)?, seed));
-                *self.index.lock() = Some(built.clone());
-                built
-            }
+    /// Holds both blocks against the manifest. Answers the seal's chain, and what is unreadable of the two.
+    fn identify(
+        &self,
+        file: &dyn DiskFile,
+        stream: StreamUuid,
+    ) -> Result<(Option<u32>, Option<String>), Fault> {
+        let block = |offset| {
+            let mut block = [0; BLOCK_BYTES];
+            let read = file.read_at(&mut block, offset).map_err(Fault::of)?;
+            Ok::<_, Fault>(block[..read].to_vec())
         };
-        Ok(index.find(sequence).unwrap_or(DATA_OFFSET))
+        let header = SegmentHeader::decode(&block(0)?);
+        let seal = SegmentSeal::decode(&block(SegmentSeal::offset(self.info.data_end))?);
+        if let Ok(header) = &header
+            && !self.info.is_of_header(stream, header)
+        {
+            let SegmentHeader {
+                stream, segment_id, ..
+            } = header;
+            return Err(Fault::Damaged(format!(
+                "its file is that of segment {segment_id} of stream {stream}"
+            )));
+        }
+        if let Ok(seal) = &seal
+            && !self.info.is_of_seal(stream, seal)
+        {
+            let id = seal.segment_id;
+            return Err(Fault::Damaged(format!(
+                "its file ends with another seal, of segment {id}"
+            )));
+        }
+        // Every batch says whose it is, too, by its salt and its sequence: both blocks may be gone.
+        let chain = seal.as_ref().ok().map(|seal| seal.chain);
+        let unreadable: Vec<String> = [header.err(), seal.err()]
+            .into_iter()
+            .flatten()
+            .map(|damage| damage.to_string())
+            .collect();
+        let flaw = (!unreadable.is_empty()).then(|| unreadable.join("; "));
+        Ok((chain, flaw))
+    }
+
+    /// First sequence and offset of a batch at or before the one that holds `sequence`.
+    pub fn find(&self, mapped: &Mapped, seed: Seed, sequence: u64) -> (u64, u64) {
+        let index = self.index.lock().clone();
+        let index = index.unwrap_or_else(|| {
+            let sequences = self.info.base_sequence..self.info.end_sequence;
+            let built = Arc::new(build_index(&mapped.bytes, seed, sequences));
+            *self.index.lock() = Some(built.clone());
+            built
+        });
+        let first = (self.info.base_sequence, DATA_OFFSET);
+        index.find(sequence).unwrap_or(first)
     }
 }
 
-/// Walks the headers. Ends at the first that does not verify: a read behind it starts there and finds the damage.
-fn build_index(bytes: &[u8], seed: Seed) -> SparseIndex {
+/// The chain behind a segment's last batch, computed from its batches: for a seal block that cannot be read. `None` where the bytes
+/// are not those that were sealed.
+pub(crate) fn chain_of_data(info: &SealedInfo, mapped: &Mapped, seed: Seed) -> Option<u32> {
+    if aof2_format::checksum::crc64nvme(&mapped.bytes) != info.crc64 {
+        return None;
+    }
+    let mut chain = None;
+    let mut offset = DATA_OFFSET as usize;
+    while offset < mapped.bytes.len() {
+        let header = record_batch::decode_header(&mapped.bytes[offset..], seed).ok()?;
+        chain = Some(header.chain);
+        offset += header.batch_bytes();
+    }
+    chain
+}
+
+/// Walks the headers, over those that do not verify: a read behind such a place finds its batch.
+fn build_index(bytes: &Bytes, seed: Seed, sequences: std::ops::Range<u64>) -> SparseIndex {
     let mut index = SparseIndex::default();
     let mut offset = DATA_OFFSET as usize;
+    let mut left = sequences;
     while let Some(rest) = bytes.get(offset..).filter(|rest| !rest.is_empty()) {
-        let Ok(header) = record_batch::decode_header(rest, seed) else {
-            break;
-        };
-        index.note(header.fields.base_sequence, offset as u64);
-        offset += header.batch_bytes();
+        match record_batch::decode_header(rest, seed) {
+            Ok(header) => {
+                index.note(header.fields.base_sequence, offset as u64);
+                left.start = left.start.max(header.fields.base_sequence + 1);
+                offset += header.batch_bytes();
+            }
+            Err(Damage::Short { .. }) => break,
+            Err(_) => {
+                let fetch =
+                    |at: u64, _| Ok::<_, std::convert::Infallible>(bytes.slice(at as usize..));
+                let Ok(next) = next_batch(fetch, seed, offset as u64, &left);
+                let Some((found, _)) = next else { break };
+                offset = found as usize;
+            }
+        }
     }
     index
 }

@@ -148,8 +148,12 @@ fn wait_for_uploads(target: u64, facts: &StreamFacts, outlook: &Outlook) -> Next
         SnapshotPhase::Uploading
     };
     let why = match (&outlook.tier2, &outlook.upload_failure) {
+        // First: it stays when Tier 2 answers again.
+        (_, Some((FailureKind::Damage, message))) => {
+            return Next::Fail(Why::new(SnapshotReason::Damaged, message));
+        }
         (Some((reason, message)), _) => Some(Why::new(SnapshotReason::Tier2(reason), message)),
-        (None, Some((FailureKind::Damage, message))) => {
+        (None, Some((FailureKind::Final, message))) => {
             return Next::Fail(Why::new(SnapshotReason::Damaged, message));
         }
         (None, Some((FailureKind::Outage, message))) if !outlook.is_claim_confirmed => {

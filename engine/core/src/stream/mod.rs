@@ -9,6 +9,7 @@
 
 pub(crate) mod append;
 pub(crate) mod catalog;
+pub(crate) mod damage;
 pub(crate) mod producers;
 pub(crate) mod read;
 pub(crate) mod tail;
@@ -32,6 +33,7 @@ use crate::request::{AppendCallback, AppendRequest};
 use crate::segment::active::ActiveSegment;
 use crate::segment::sealed::Sealed;
 use crate::stream::append::Answer;
+use crate::stream::damage::DamageLog;
 use crate::stream::producers::Producers;
 use crate::stream::tail::Tails;
 
@@ -78,6 +80,7 @@ pub(crate) struct Stream {
     pub segments: RwLock<Vec<Entry>>,
     pub manifest: ManifestLog,
     pub tails: Tails,
+    pub damage: DamageLog,
     pub epoch: AtomicU32,
     /// Counts of records.
     pub first: AtomicU64,
@@ -265,6 +268,14 @@ impl Stream {
 
     pub fn exists(&self) -> bool {
         self.exists.load(Ordering::Acquire)
+    }
+
+    pub fn sealed_entry(&self, segment_id: u64) -> Option<Arc<Sealed>> {
+        let segments = self.segments.read();
+        segments.iter().find_map(|entry| match entry {
+            Entry::Sealed(sealed) if sealed.info.segment_id == segment_id => Some(sealed.clone()),
+            Entry::Sealed(_) | Entry::Open(_) => None,
+        })
     }
 
     /// Moves the watermark and wakes the readers that waited for it.

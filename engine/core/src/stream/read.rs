@@ -16,6 +16,7 @@ use crate::error::ReadError;
 use crate::metrics::add;
 use crate::request::Record;
 use crate::segment::active::ActiveSegment;
+use crate::segment::survey::{hole, next_batch, out_of_line};
 
 const READ_BYTES: usize = 256 << 10;
 /// What a record counts besides its payload: at least what it takes in memory, and in a message.
@@ -31,8 +32,16 @@ pub struct Reader {
     /// Records still wanted.
     left: u64,
     include_staged: bool,
-    /// Where the batch that holds `next` is, if the last read ended there: segment id and offset.
-    cursor: Option<(u64, u64)>,
+    /// Where the batch that holds `next` is, if the last read ended there.
+    cursor: Option<Cursor>,
+}
+
+#[derive(Clone, Copy)]
+struct Cursor {
+    segment_id: u64,
+    offset: u64,
+    /// Sequence of the batch that is expected there.
+    sequence: u64,
 }
 
 impl std::fmt::Debug for Reader {
@@ -96,8 +105,11 @@ impl Reader {
             if self.left == 0 || self.next >= end || bytes >= max_bytes {
                 break;
             }
-            if !self.read_some(end, max_bytes, &mut bytes, &mut records)? {
-                break;
+            match self.read_some(end, max_bytes, &mut bytes, &mut records) {
+                Ok(()) => {}
+                Err(error) if records.is_empty() => return Err(error),
+                // What was read before it comes first; the next call meets it again.
+                Err(_) => break,
             }
         }
         if records.is_empty() {
@@ -108,6 +120,8 @@ impl Reader {
                     Err(ReadError::Damaged {
                         stream: self.stream.name.to_string(),
                         sequence,
+                        to_sequence: None,
+                        segment_id: None,
                         message,
                     })
                 }
@@ -126,24 +140,30 @@ impl Reader {
         }
     }
 
-    /// Reads one block. False when it led no further.
+    /// Reads one block, or passes over damage that lies before what is wanted. An error when it leads no further.
     fn read_some(
         &mut self,
         end: u64,
         max_bytes: usize,
         bytes: &mut usize,
         records: &mut Vec<Record>,
-    ) -> Result<bool, ReadError> {
-        let Some(entry) = self.stream.entry_of(self.next) else {
-            return Ok(false);
-        };
-        let offset = match self.cursor {
-            Some((segment_id, offset)) if segment_id == entry.id() => offset,
+    ) -> Result<(), ReadError> {
+        let entry = self.stream.entry_that_holds(self.next, end)?;
+        let Cursor {
+            offset,
+            sequence: mut expected,
+            ..
+        } = match self.cursor {
+            Some(cursor) if cursor.segment_id == entry.id() => cursor,
             _ => self.find(&entry)?,
         };
         let mut block = self.block(&entry, offset, READ_BYTES)?;
         let mut at = 0;
-        let (before, taken) = (self.next, records.len());
+        if block.is_empty() {
+            let what = "the batches end before the segment does".to_owned();
+            return self.damaged(&entry, offset, expected, end, what);
+        }
+        let taken = records.len();
         while self.left > 0 && self.next < end && *bytes < max_bytes {
             if at == block.len() {
                 break;
@@ -158,22 +178,22 @@ impl Reader {
                         (need as usize).max(block.len() + HEADER_BYTES),
                     )?;
                     if longer.len() <= block.len() {
-                        return Err(
-                            self.damaged(&entry, "the segment ends inside a batch".to_owned())
-                        );
+                        let what = "the segment ends inside a batch".to_owned();
+                        return self.damaged(&entry, offset, expected, end, what);
                     }
                     block = longer;
                     continue;
                 }
-                Err(damage) => return Err(self.damaged(&entry, damage.to_string())),
+                Err(damage) => {
+                    let offset = offset + at as u64;
+                    return self.damaged(&entry, offset, expected, end, damage.to_string());
+                }
             };
             let (base, batch_end) = (batch.base_sequence(), batch.end_sequence());
             let length = batch.batch_bytes();
-            if base > self.next {
-                return Err(self.damaged(
-                    &entry,
-                    format!("sequence {base} stands where {} was expected", self.next),
-                ));
+            if base > expected {
+                let offset = offset + at as u64;
+                return self.damaged(&entry, offset, expected, end, out_of_line(base, expected));
             }
             if batch_end > self.next {
                 self.take(&batch, &block, end, max_bytes, bytes, records);
@@ -181,13 +201,50 @@ impl Reader {
                     break;
                 }
             }
+            expected = expected.max(batch_end);
             at += length;
         }
         if let Entry::Open(_) = &entry {
             detach(&mut records[taken..], block.len());
         }
-        self.cursor = Some((entry.id(), offset + at as u64));
-        Ok(at > 0 || self.next > before)
+        self.cursor = Some(Cursor {
+            segment_id: entry.id(),
+            offset: offset + at as u64,
+            sequence: expected,
+        });
+        Ok(())
+    }
+
+    /// The batch at `offset`, of sequence `expected`, is not to be had. Goes on behind the hole where what is wanted lies there.
+    fn damaged(
+        &mut self,
+        entry: &Entry,
+        offset: u64,
+        expected: u64,
+        end: u64,
+        what: String,
+    ) -> Result<(), ReadError> {
+        let sequences = expected..self.stream.end_of(entry, end);
+        let next = next_batch(
+            |at, least| self.whole_block(entry, at, least),
+            self.stream.identity.seed,
+            offset,
+            &sequences,
+        )?;
+        let hole = hole(sequences, next, what);
+        let range = self.stream.range_of(entry, &hole);
+        match hole.resume {
+            Some(resume) if self.next >= hole.to_sequence => {
+                self.stream.note_damage(range);
+                self.cursor = Some(Cursor {
+                    segment_id: entry.id(),
+                    offset: resume,
+                    sequence: hole.to_sequence,
+                });
+                Ok(())
+            }
+            _ => Err(self.stream.damaged(range)),
+        }
     }
 
     fn take(
@@ -235,50 +292,58 @@ impl Reader {
         }
     }
 
-    fn find(&self, entry: &Entry) -> Result<u64, ReadError> {
-        match entry {
-            Entry::Open(segment) => Ok(segment.index.lock().find(self.next).unwrap_or(DATA_OFFSET)),
-            Entry::Sealed(segment) => segment
-                .find(&*self.shared.disk, self.stream.identity.seed, self.next)
-                .map_err(|source| self.cannot_read(&segment.path, segment.info.segment_id, source)),
-        }
+    fn find(&self, entry: &Entry) -> Result<Cursor, ReadError> {
+        let (sequence, offset) = match entry {
+            Entry::Open(segment) => {
+                let found = segment.index.lock().find(self.next);
+                found.unwrap_or((segment.base_sequence(), DATA_OFFSET))
+            }
+            Entry::Sealed(segment) => {
+                let mapped = self.stream.mapped(&self.shared, segment)?;
+                segment.find(mapped, self.stream.identity.seed, self.next)
+            }
+        };
+        Ok(Cursor {
+            segment_id: entry.id(),
+            offset,
+            sequence,
+        })
     }
 
     fn block(&self, entry: &Entry, offset: u64, length: usize) -> Result<Bytes, ReadError> {
         match entry {
-            Entry::Open(segment) => self
-                .stream
-                .read_open(segment, offset, length)
-                .map_err(|source| self.cannot_read(segment.file.path(), segment.id, source)),
+            Entry::Open(segment) => {
+                self.stream
+                    .read_open(segment, offset, length)
+                    .map_err(|source| ReadError::Disk {
+                        path: segment.file.path().to_owned(),
+                        source: Arc::new(source),
+                    })
+            }
             Entry::Sealed(segment) => {
-                let bytes = segment.bytes(&*self.shared.disk).map_err(|source| {
-                    self.cannot_read(&segment.path, segment.info.segment_id, source)
-                })?;
+                let bytes = &self.stream.mapped(&self.shared, segment)?.bytes;
                 let from = (offset as usize).min(bytes.len());
                 Ok(bytes.slice(from..))
             }
         }
     }
 
-    fn cannot_read(&self, path: &std::path::Path, segment_id: u64, source: io::Error) -> ReadError {
-        match source.kind() {
-            io::ErrorKind::NotFound => ReadError::NotResident {
-                stream: self.stream.name.to_string(),
-                segment_id,
-            },
-            _ => ReadError::Disk {
-                path: path.to_owned(),
-                source: Arc::new(source),
-            },
+    /// Shorter than `length` only at the segment's end: what is read of a segment that is not sealed may lie in pieces.
+    fn whole_block(&self, entry: &Entry, offset: u64, length: usize) -> Result<Bytes, ReadError> {
+        let first = self.block(entry, offset, length)?;
+        if first.len() >= length || matches!(entry, Entry::Sealed(_)) {
+            return Ok(first);
         }
-    }
-
-    fn damaged(&self, entry: &Entry, what: String) -> ReadError {
-        ReadError::Damaged {
-            stream: self.stream.name.to_string(),
-            sequence: self.next,
-            message: format!("segment {}: {what}", entry.id()),
+        let mut block = first.to_vec();
+        while block.len() < length {
+            let at = offset + block.len() as u64;
+            let more = self.block(entry, at, length - block.len())?;
+            if more.is_empty() {
+                break;
+            }
+            block.extend_from_slice(&more);
         }
+        Ok(block.into())
     }
 }
 
@@ -300,11 +365,33 @@ fn detach(records: &mut [Record], block_bytes: usize) {
 }
 
 impl Stream {
-    /// The segment that holds a sequence.
-    fn entry_of(&self, sequence: u64) -> Option<Entry> {
+    /// The segment that holds a sequence below `end`.
+    fn entry_that_holds(&self, sequence: u64, end: u64) -> Result<Entry, ReadError> {
         let segments = self.segments.read();
         let after = segments.partition_point(|entry| entry.base_sequence() <= sequence);
-        after.checked_sub(1).map(|at| segments[at].clone())
+        let before = after.checked_sub(1).map(|at| &segments[at]);
+        let from = match before {
+            None => self.first.load(Ordering::Acquire),
+            Some(Entry::Sealed(sealed)) if sealed.info.end_sequence <= sequence => {
+                sealed.info.end_sequence
+            }
+            Some(entry @ (Entry::Open(_) | Entry::Sealed(_))) => return Ok(entry.clone()),
+        };
+        let to = segments.get(after).map_or(end, Entry::base_sequence);
+        Err(self.nowhere(from..to))
+    }
+
+    /// End of what a segment holds, for a reader that goes up to `end`.
+    fn end_of(&self, entry: &Entry, end: u64) -> u64 {
+        match entry {
+            Entry::Sealed(sealed) => sealed.info.end_sequence,
+            Entry::Open(open) => {
+                let segments = self.segments.read();
+                let base = open.base_sequence();
+                let after = segments.partition_point(|entry| entry.base_sequence() <= base);
+                segments.get(after).map_or(end, Entry::base_sequence)
+            }
+        }
     }
 
     /// Bytes of a segment that is not sealed, from `offset` on: from memory as long as they are there.

@@ -258,7 +258,7 @@ struct Cut {
     first_sequence: u64,
 }
 
-/// Walks over the batch headers, whose bodies the segment's CRC-64 vouches for.
+/// Walks over the batches and verifies each: the CRC-64 says only that they are what was sealed.
 fn cut_blocks(header: &SegmentHeader, bytes: &[u8], block_bytes: u64) -> Result<Blocks, Damage> {
     let seed = Seed::new(header.stream_salt);
     let mut blocks = Blocks {
@@ -272,18 +272,16 @@ fn cut_blocks(header: &SegmentHeader, bytes: &[u8], block_bytes: u64) -> Result<
     let mut block_start = DATA_OFFSET as usize;
     let mut offset = DATA_OFFSET as usize;
     while offset < bytes.len() {
-        let batch = record_batch::decode_header(&bytes[offset..], seed)?;
+        let batch = record_batch::decode(&bytes[offset..], seed)?;
         if (offset - block_start) as u64 >= block_bytes {
             blocks.cuts.push(Cut {
                 offset,
-                first_sequence: batch.fields.base_sequence,
+                first_sequence: batch.base_sequence(),
             });
             block_start = offset;
         }
-        if !batch.is_gap() {
-            blocks.records += u64::from(batch.body.count);
-        }
-        blocks.chain = batch.chain;
+        blocks.records += u64::from(batch.count());
+        blocks.chain = batch.chain();
         offset += batch.batch_bytes();
     }
     if offset != bytes.len() {

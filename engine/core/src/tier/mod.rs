@@ -151,4 +151,8 @@ impl UploadPressure for Pressure {
     fn failure(&self) -> Option<String> {
         self.mover.status().failure
     }
+
+    fn damage(&self) -> Option<String> {
+        self.mover.damage()
+    }
 }

@@ -20,9 +20,9 @@ use super::port::Port;
 use super::upload::{UploadError, upload};
 use super::warm::WarmFacts;
 use crate::error::{ReadError, StoreError};
-use crate::io::Disk;
+use crate::io::{Disk, is_device_error};
 use crate::store::{ObjectError, StreamClaims};
-use crate::tier_port::{ClaimError, FailureReason, SealedSegment, TierRecord};
+use crate::tier_port::{ClaimError, FailedStep, FailureReason, SealedSegment, TierRecord};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MoverSettings {
@@ -153,16 +153,25 @@ impl Mover {
         *self.shared.step_hook.write() = Some(hook);
     }
 
-    /// Of the first segment of each stream that fails, by stream.
+    /// By stream: of its first segment that is damaged, else of the first one that fails.
     pub fn failures(&self) -> BTreeMap<Arc<str>, (FailureKind, String)> {
         let state = self.shared.state.lock();
-        let mut failures = BTreeMap::new();
+        let mut failures: BTreeMap<Arc<str>, (FailureKind, String)> = BTreeMap::new();
         for ((stream, _), failed) in &state.memo.failed {
-            failures
-                .entry(stream.clone())
-                .or_insert_with(|| (failed.kind, failed.message.clone()));
+            let told = failures.get(stream).map(|(kind, _)| *kind);
+            let is_worse = failed.kind == FailureKind::Damage && told != Some(FailureKind::Damage);
+            if told.is_none() || is_worse {
+                failures.insert(stream.clone(), (failed.kind, failed.message.clone()));
+            }
         }
         failures
+    }
+
+    /// What keeps a stream from being uploaded until somebody repairs it.
+    pub fn damage(&self) -> Option<String> {
+        let failures = self.failures().into_values();
+        let mut damaged = failures.filter(|(kind, _)| *kind == FailureKind::Damage);
+        damaged.next().map(|(_, message)| message)
     }
 
     /// Starts nothing more and waits for what runs. Stop Tier 2 first, so that no retry is waited for.
@@ -301,11 +310,14 @@ impl Shared {
             level: settings.compression_level,
             block_bytes: settings.block_bytes,
         };
-        commit(TierRecord::CompressionStarted)?;
         let bytes = self
             .port
             .segment_bytes(&segment.stream, segment.segment_id)
             .map_err(MoveError::Segment)?;
+        // Once, however often it is tried.
+        if !segment.tier.compression_started {
+            commit(TierRecord::CompressionStarted)?;
+        }
         let disk = self.port.disk();
         let replaced_bytes = file_bytes(disk.as_ref(), &path);
         match compress(disk.as_ref(), &path, segment, &bytes, options) {
@@ -331,8 +343,21 @@ impl Shared {
                         FailureReason::Transient
                     }
                 };
-                commit(TierRecord::CompressionFailed { reason })?;
-                Err(MoveError::Compress(error))
+                if !segment.tier.has_failed(FailedStep::Compression, reason) {
+                    commit(TierRecord::CompressionFailed { reason })?;
+                }
+                Err(match error {
+                    CompressError::Segment { problem, .. } => {
+                        let (stream, id) = (&segment.stream, segment.segment_id);
+                        MoveError::Damaged {
+                            stream: stream.to_string(),
+                            known: self.port.note_damage(stream, id, &problem),
+                        }
+                    }
+                    CompressError::Disk { .. }
+                    | CompressError::NoRoom { .. }
+                    | CompressError::Verify(_) => MoveError::Compress(error),
+                })
             }
         }
     }
@@ -447,8 +472,10 @@ impl Drop for FinishOnDrop {
 
 #[derive(Debug, thiserror::Error)]
 enum MoveError {
-    #[error("the segment cannot be read")]
-    Segment(#[source] ReadError),
+    #[error(transparent)]
+    Segment(ReadError),
+    #[error("stream {stream} is damaged: {known}")]
+    Damaged { stream: String, known: String },
     #[error("the manifest takes no record")]
     Manifest(#[source] StoreError),
     #[error("compression failed")]
@@ -460,10 +487,21 @@ enum MoveError {
 impl MoveError {
     fn kind(&self) -> FailureKind {
         match self {
-            MoveError::Segment(_) => FailureKind::Damage,
+            MoveError::Segment(error) => match error {
+                ReadError::Damaged { .. } => FailureKind::Damage,
+                ReadError::Disk { source, .. } if is_device_error(source) => FailureKind::Damage,
+                ReadError::Disk { .. } | ReadError::NotResident { .. } | ReadError::Closed => {
+                    FailureKind::Refused
+                }
+                ReadError::UnknownStream { .. }
+                | ReadError::Trimmed { .. }
+                | ReadError::Superseded { .. } => FailureKind::Final,
+            },
+            MoveError::Damaged { .. } => FailureKind::Damage,
             MoveError::Manifest(_) => FailureKind::Refused,
             MoveError::Compress(error) => match error {
-                CompressError::Segment { .. } | CompressError::Verify(_) => FailureKind::Damage,
+                CompressError::Segment { .. } => FailureKind::Damage,
+                CompressError::Verify(_) => FailureKind::Final,
                 CompressError::Disk { .. } | CompressError::NoRoom { .. } => FailureKind::Refused,
             },
             MoveError::Upload(error) => match error {
@@ -482,7 +520,7 @@ impl MoveError {
                 | UploadError::Warm { .. } => FailureKind::Refused,
                 UploadError::Superseded { .. }
                 | UploadError::KeyTaken { .. }
-                | UploadError::NoKey { .. } => FailureKind::Damage,
+                | UploadError::NoKey { .. } => FailureKind::Final,
             },
         }
     }

@@ -40,7 +40,9 @@ pub enum FailureKind {
     Outage,
     /// Somebody has to act, or the local disk did not do it.
     Refused,
-    /// No retry mends it.
+    /// No retry mends it, and the segment is whole.
+    Final,
+    /// The segment's bytes are not those that were sealed.
     Damage,
 }
 
@@ -139,7 +141,7 @@ pub fn pause_after(times: u32, kind: FailureKind) -> Duration {
         FailureKind::Outage | FailureKind::Refused => Duration::from_secs(1)
             .saturating_mul(1 << times.saturating_sub(1).min(10))
             .min(Duration::from_secs(60)),
-        FailureKind::Damage => Duration::from_secs(600),
+        FailureKind::Final | FailureKind::Damage => Duration::from_secs(600),
     }
 }
 

@@ -24,6 +24,8 @@ pub trait Port: Send + Sync {
     /// Sealed segments that are not uploaded, oldest first within a stream.
     fn pending(&self) -> Vec<SealedSegment>;
     fn segment_bytes(&self, stream: &str, segment_id: u64) -> Result<SealedBytes, ReadError>;
+    /// The segment's bytes are not those that were sealed. Answers what is known of it, with sequences and remedy.
+    fn note_damage(&self, stream: &str, segment_id: u64, problem: &str) -> String;
     /// Blocks until the record is durable in the stream's manifest.
     fn commit(&self, stream: &str, segment_id: u64, record: TierRecord) -> Result<(), StoreError>;
     fn on_sealed(&self, hook: SealHook);
@@ -65,6 +67,10 @@ impl Port for Store {
 
     fn segment_bytes(&self, stream: &str, segment_id: u64) -> Result<SealedBytes, ReadError> {
         Ok(Box::new(Store::segment_bytes(self, stream, segment_id)?))
+    }
+
+    fn note_damage(&self, stream: &str, segment_id: u64, problem: &str) -> String {
+        Store::note_damage(self, stream, segment_id, problem)
     }
 
     fn commit(&self, stream: &str, segment_id: u64, record: TierRecord) -> Result<(), StoreError> {

@@ -18,7 +18,9 @@ use crate::error::{ReadError, StoreError};
 use crate::io::{Clock, Disk, SystemClock, SystemDisk};
 use crate::store::suite;
 use crate::threads::StoreThreads;
-use crate::tier_port::{SealHook, SealedSegment, TierRecord, TierState, VolumeIdentity, Watermark};
+use crate::tier_port::{
+    FailedStep, SealHook, SealedSegment, TierRecord, TierState, VolumeIdentity, Watermark,
+};
 
 pub struct ModelPort {
     directory: PathBuf,
@@ -35,6 +37,7 @@ struct State {
     refuses_commits: bool,
     when_closing: Option<Box<dyn FnOnce() + Send>>,
     seals_hang: bool,
+    times_damaged: u64,
 }
 
 #[derive(Default)]
@@ -95,6 +98,11 @@ impl ModelPort {
             .collect()
     }
 
+    /// Damage that the mover has told of.
+    pub fn times_damaged(&self) -> u64 {
+        self.state.lock().times_damaged
+    }
+
     pub fn superseded(&self) -> Vec<(String, u64)> {
         self.state.lock().superseded.clone()
     }
@@ -123,6 +131,19 @@ impl ModelPort {
             .find(|(segment, _)| segment.segment_id == segment_id)
             .expect("there");
         *bytes.last_mut().expect("not empty") ^= 1;
+    }
+}
+
+impl ModelPort {
+    /// Flips a bit of a segment's last batch before it is sealed: the seal vouches for it.
+    pub fn damage_before_seal(&self, stream: &str, segment_id: u64) {
+        self.damage_segment(stream, segment_id);
+        let mut state = self.state.lock();
+        let stream = state.streams.get_mut(stream).expect("there");
+        let mut segments = stream.segments.iter_mut();
+        let found = segments.find(|(segment, _)| segment.segment_id == segment_id);
+        let (segment, bytes) = found.expect("there");
+        segment.crc64 = crc64nvme(bytes);
     }
 }
 
@@ -205,6 +226,11 @@ impl Port for ModelPort {
         Ok(Box::new(self.segment(stream, segment_id).1))
     }
 
+    fn note_damage(&self, _stream: &str, segment_id: u64, problem: &str) -> String {
+        self.state.lock().times_damaged += 1;
+        format!("segment {segment_id}, all of it: {problem}")
+    }
+
     fn commit(&self, stream: &str, segment_id: u64, record: TierRecord) -> Result<(), StoreError> {
         let mut state = self.state.lock();
         if state.refuses_commits {
@@ -218,7 +244,7 @@ impl Port for ModelPort {
             .expect("a segment");
         let tier = &mut segment.tier;
         match &record {
-            TierRecord::CompressionStarted => {}
+            TierRecord::CompressionStarted => tier.compression_started = true,
             TierRecord::CompressionDone {
                 compressed_bytes, ..
             } => tier.compressed_bytes = Some(*compressed_bytes),
@@ -227,10 +253,12 @@ impl Port for ModelPort {
                 tier.upload_started = None;
                 tier.uploaded = Some((key.clone(), etag.clone()));
             }
-            TierRecord::CompressionFailed { .. } => tier.failures += 1,
-            TierRecord::UploadFailed { .. } => {
+            TierRecord::CompressionFailed { reason } => {
+                tier.note_failure(FailedStep::Compression, *reason);
+            }
+            TierRecord::UploadFailed { reason, .. } => {
                 tier.upload_started = None;
-                tier.failures += 1;
+                tier.note_failure(FailedStep::Upload, *reason);
             }
         }
         state.records.push((name, segment_id, record));

@@ -417,6 +417,62 @@ fn a_damaged_segment_is_recorded_and_does_not_hold_up_another_stream() {
 }
 
 #[test]
+fn bytes_that_were_damaged_before_they_were_sealed_are_not_uploaded() {
+    let world = World::new();
+    world.sealed("a", 5);
+    world.port.damage_before_seal("a", 1);
+    let mover = world.mover();
+    until("it is reported", || {
+        mover
+            .status()
+            .failure
+            .is_some_and(|failure| failure.contains("is damaged"))
+    });
+    assert!(mover.damage().is_some());
+    assert!(
+        world
+            .memory
+            .keys()
+            .iter()
+            .all(|key| !key.contains("segments/a/"))
+    );
+}
+
+#[test]
+fn a_step_that_fails_for_the_same_reason_again_is_no_news_to_the_manifest() {
+    let world = World::new();
+    world.sealed("a", 5);
+    world.port.damage_segment("a", 1);
+    let mover = world.mover();
+    until("it was tried five times", || {
+        mover.hurry();
+        world.port.times_damaged() >= 5
+    });
+    drop(mover);
+    let expected = ["CompressionStarted", "CompressionFailed"];
+    assert_eq!(names(&world.port.records("a")), expected);
+
+    let world = World::new();
+    let mover = world.mover();
+    world.sealed("a", 3);
+    world.until_uploaded();
+    let (puts, before) = (world.memory.calls(Verb::PutIfAbsent), WHOLE_WAY.len());
+    world
+        .memory
+        .inject(Verb::PutIfAbsent, Fault::AccessDenied, 1000);
+    world.sealed("a", 3);
+    until("it was tried five times", || {
+        mover.hurry();
+        world.memory.calls(Verb::PutIfAbsent) >= puts + 5
+    });
+    drop(mover);
+    let records = names(&world.port.records("a"));
+    let failed = records.iter().filter(|name| **name == "UploadFailed");
+    assert_eq!(failed.count(), 1);
+    assert!(records.len() <= before + 5, "{records:?}");
+}
+
+#[test]
 fn a_superseded_owner_publishes_nothing_and_the_store_is_told() {
     let world = World::new();
     let others = suite::claims_of(

@@ -16,7 +16,7 @@ use crate::error::StoreError;
 use crate::store::claim::ClaimStanding;
 use crate::store::conditional::{Creation, checksum_of_object};
 use crate::store::{Attempt, ObjectError, ObjectMeta, StreamClaims, Tier2, Upload};
-use crate::tier_port::{ClaimError, FailureReason, SealedSegment, TierRecord};
+use crate::tier_port::{ClaimError, FailedStep, FailureReason, SealedSegment, TierRecord};
 
 #[derive(Debug, Error)]
 pub enum UploadError {
@@ -157,10 +157,11 @@ pub fn upload(
             })
         }
         Err(error) => {
-            commit(TierRecord::UploadFailed {
-                key,
-                reason: error.reason(),
-            })?;
+            let reason = error.reason();
+            // Once, however often it is tried: an outage of days does not fill the manifest.
+            if !segment.tier.has_failed(FailedStep::Upload, reason) {
+                commit(TierRecord::UploadFailed { key, reason })?;
+            }
             Err(error)
         }
     }

@@ -37,6 +37,7 @@ fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
         would_block,
         drain,
         streams,
+        damage,
         operator_epoch,
     } = dump;
     let mut rows = vec![
@@ -46,6 +47,10 @@ fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
         ),
         ("ready", ready_line(*ready, refusal.as_ref())),
         ("streams", streams.to_string()),
+    ];
+    let damaged = damage.iter();
+    rows.extend(damaged.map(|(stream, what)| ("DAMAGED", format!("{stream}: {what}"))));
+    rows.extend([
         (
             "tier 0",
             render::share(tier0.total_bytes, tier0.instance_quota_bytes),
@@ -67,7 +72,7 @@ fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
             "",
             format!("hydration p99 {:.1} ms", tier1.hydration_latency_p99_ms),
         ),
-    ];
+    ]);
     match tier2 {
         None => rows.push(("tier 2", "not configured".into())),
         Some(tier2) => rows.extend(tier2_rows(tier2)),
@@ -238,6 +243,7 @@ mod tests {
                 message: Some("bucket orders".into()),
                 ..Tier2Report::default()
             }),
+            damage: [("orders".to_owned(), "segment 3".to_owned())].into(),
             would_block: [("Admission".to_owned(), 3), ("Tail".to_owned(), 0)].into(),
             ..Dump::default()
         };
@@ -254,5 +260,6 @@ mod tests {
             page.contains("Admission 3\n"),
             "kinds that never refused are left out: {page}"
         );
+        assert!(page.contains("orders: segment 3\n"), "{page}");
     }
 }

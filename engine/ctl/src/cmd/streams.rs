@@ -53,6 +53,7 @@ fn stream_table(streams: &[StreamReport]) -> String {
             segments,
             bytes,
             damage,
+            damaged_ranges: _,
             claim,
         } = stream;
         let mut row = vec![name.clone()];

@@ -81,7 +81,7 @@ fn read_lists(mut input: impl BufRead) -> Result<BTreeMap<String, Vec<Acknowledg
     }
 }
 
-/// Damage ends the reading of a stream: what lies behind it counts as lost, since it is not served.
+/// Reads on behind damage: what is not served counts as lost, the rest is held against the list.
 async fn verify_stream(
     connection: &Connection,
     client: &mut Client,
@@ -89,8 +89,20 @@ async fn verify_stream(
     list: Vec<Acknowledgement>,
 ) -> Result<(Verdict, Findings), Failure> {
     let mut audit = Audit::new(stream, list);
-    let read = read_stream(client, stream, &mut audit).await;
+    let mut damage = Vec::new();
+    let mut from = None;
+    let read = loop {
+        let read = read_stream(client, stream, from, &mut audit).await;
+        match read {
+            Err(ReadFailure::Engine(status)) if data::read_on_from(&status) > from => {
+                from = data::read_on_from(&status);
+                damage.push(format!("{stream}: {}", status.message()));
+            }
+            read => break read,
+        }
+    };
     let (verdict, mut findings) = audit.finish();
+    findings.0.splice(0..0, damage);
     match read {
         Ok(()) => {}
         Err(ReadFailure::Here(failure)) => return Err(failure),
@@ -113,6 +125,7 @@ async fn verify_stream(
 async fn read_stream(
     client: &mut Client,
     stream: &str,
+    from: Option<u64>,
     audit: &mut Audit,
 ) -> Result<(), ReadFailure> {
     let describe = DescribeRequest {
@@ -127,7 +140,7 @@ async fn read_stream(
         .unwrap_or_default();
     let request = ReadRequest {
         stream: stream.to_owned(),
-        from_sequence: info.first_sequence,
+        from_sequence: from.unwrap_or(info.first_sequence),
         limit: 0,
         include_staged: false,
     };

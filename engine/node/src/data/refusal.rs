@@ -3,7 +3,7 @@
 use aof2_core::{AppendError, ReadError, Remedy, WouldBlockKind};
 use tonic::{Code, Status};
 
-use crate::proto::{Reason, Refused};
+use crate::proto::{READ_ON_FROM, Reason, Refused};
 
 pub fn of_append(error: &AppendError) -> Refused {
     let mut refused = Refused {
@@ -68,7 +68,15 @@ pub fn of_read(error: &ReadError) -> Status {
     let cause = std::error::Error::source(error)
         .map(|source| format!(": {source}"))
         .unwrap_or_default();
-    Status::new(code, format!("{error}{cause}"))
+    let mut status = Status::new(code, format!("{error}{cause}"));
+    if let ReadError::Damaged {
+        to_sequence: Some(to),
+        ..
+    } = error
+    {
+        status.metadata_mut().insert(READ_ON_FROM, (*to).into());
+    }
+    status
 }
 
 /// A request that could not be received. One over the limit names value and limit; what to do is added here.

@@ -1,0 +1,299 @@
+//! What of a stream's segments is known to be damaged.
+//!
+//! Damage is met by whoever looks: recovery, a reader, the compressor. Each tells it here, and here it is told on once: one line in
+//! the log, one entry in the reports. A damaged range is no end of the log: appends go on, and what lies behind is served. An end
+//! that is damaged is another matter, see [`Barred`](super::Barred).
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use aof2_format::segment::DATA_OFFSET;
+use parking_lot::Mutex;
+
+use super::{Entry, Stream};
+use crate::engine::shared::Shared;
+use crate::error::ReadError;
+use crate::request::DamagedRange;
+use crate::segment::sealed::{Fault, Mapped, Sealed, SealedInfo};
+use crate::segment::survey::{Hole, holes};
+
+/// Ranges that are listed of one stream. A volume that rots away is not told batch by batch.
+const MAX_RANGES: usize = 256;
+/// Of these, the ones that stand in a line of text.
+const MAX_TOLD: usize = 4;
+
+#[derive(Debug, Default)]
+pub(crate) struct DamageLog {
+    ranges: Mutex<Vec<DamagedRange>>,
+}
+
+impl DamageLog {
+    /// Known ranges tell nothing new, also where they are parts of another.
+    pub fn note(&self, stream: &str, range: DamagedRange) {
+        let mut ranges = self.ranges.lock();
+        let is_in = |inner: &DamagedRange, outer: &DamagedRange| {
+            inner.segment_id == outer.segment_id
+                && outer.from_sequence <= inner.from_sequence
+                && inner.to_sequence <= outer.to_sequence
+        };
+        if ranges.iter().any(|known| is_in(&range, known)) {
+            return;
+        }
+        ranges.retain(|known| !is_in(known, &range));
+        if ranges.len() >= MAX_RANGES {
+            return;
+        }
+        let DamagedRange {
+            segment_id,
+            from_sequence,
+            to_sequence,
+            what,
+            remedy,
+        } = &range;
+        tracing::error!(
+            stream,
+            segment_id,
+            from_sequence,
+            to_sequence,
+            remedy,
+            "a segment is damaged: {what}"
+        );
+        let place = ranges.partition_point(|known| known.from_sequence <= range.from_sequence);
+        ranges.insert(place, range);
+    }
+
+    /// Ascending by sequence.
+    pub fn ranges(&self) -> Vec<DamagedRange> {
+        self.ranges.lock().clone()
+    }
+
+    pub fn count(&self) -> u64 {
+        self.ranges.lock().len() as u64
+    }
+
+    fn of_segment(&self, segment_id: u64) -> Vec<DamagedRange> {
+        let mut ranges = self.ranges();
+        ranges.retain(|range| range.segment_id == segment_id);
+        ranges
+    }
+}
+
+/// In one line.
+pub(crate) fn tell(ranges: &[DamagedRange]) -> Option<String> {
+    let mut told: Vec<String> = ranges
+        .iter()
+        .take(MAX_TOLD)
+        .map(ToString::to_string)
+        .collect();
+    if let more @ 1.. = ranges.len().saturating_sub(MAX_TOLD) {
+        told.push(format!("{more} more"));
+    }
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
+/// Of a sealed segment. `object` is the key of its copy in Tier 2.
+pub(crate) fn remedy(path: &Path, object: Option<&str>) -> String {
+    let also = object.map_or_else(String::new, |key| format!(" (object {key} holds it, too)"));
+    format!(
+        "put {} back from a copy of the volume{also} and restart the engine",
+        path.display()
+    )
+}
+
+/// All of a sealed segment.
+pub(crate) fn whole(
+    info: &SealedInfo,
+    path: &Path,
+    object: Option<&str>,
+    what: String,
+) -> DamagedRange {
+    DamagedRange {
+        segment_id: info.segment_id,
+        from_sequence: info.base_sequence,
+        to_sequence: info.end_sequence,
+        what,
+        remedy: remedy(path, object),
+    }
+}
+
+impl Stream {
+    fn object_of(&self, segment_id: u64) -> Option<String> {
+        self.manifest.read(|state| {
+            let uploaded = &state.segments.get(&segment_id)?.tier.uploaded;
+            uploaded.as_ref().map(|(key, _)| key.clone())
+        })
+    }
+
+    pub fn note_damage(&self, range: DamagedRange) {
+        self.damage.note(&self.shared_name, range);
+    }
+
+    pub fn damaged(&self, range: DamagedRange) -> ReadError {
+        self.note_damage(range.clone());
+        ReadError::Damaged {
+            stream: self.name.to_string(),
+            sequence: range.from_sequence,
+            to_sequence: Some(range.to_sequence),
+            segment_id: Some(range.segment_id),
+            message: range.to_string(),
+        }
+    }
+
+    /// No segment on this node holds these sequences.
+    pub fn nowhere(&self, sequences: Range<u64>) -> ReadError {
+        let evicted = self.manifest.read(|state| {
+            let mut evicted = state.sealed().filter(|(_, ledger, _)| ledger.evicted);
+            evicted.find_map(|(id, ledger, seal)| {
+                let of_segment = ledger.base_sequence..seal.end_sequence;
+                of_segment.contains(&sequences.start).then_some(id)
+            })
+        });
+        let stream = self.name.to_string();
+        match evicted {
+            Some(segment_id) => ReadError::NotResident { stream, segment_id },
+            None => ReadError::Damaged {
+                stream,
+                sequence: sequences.start,
+                to_sequence: Some(sequences.end),
+                segment_id: None,
+                message: "no segment holds these sequences".to_owned(),
+            },
+        }
+    }
+
+    /// Notes what is wrong with a sealed segment's file as a whole.
+    pub fn mapped<'a>(&self, shared: &Shared, sealed: &'a Sealed) -> Result<&'a Mapped, ReadError> {
+        let info = &sealed.info;
+        let object = || self.object_of(info.segment_id);
+        let fault = match sealed.mapped(&*shared.disk, self.identity.uuid) {
+            Ok(mapped) => {
+                if let Some(flaw) = &mapped.flaw {
+                    self.note_flaw(sealed, flaw.clone());
+                }
+                return Ok(mapped);
+            }
+            Err(fault) => fault,
+        };
+        let range = fault
+            .damage()
+            .map(|what| whole(info, &sealed.path, object().as_deref(), what));
+        match (fault, range) {
+            (Fault::Damaged(_), Some(range)) => Err(self.damaged(range)),
+            (Fault::Disk(source), range) => {
+                range.into_iter().for_each(|range| self.note_damage(range));
+                Err(ReadError::Disk {
+                    path: sealed.path.clone(),
+                    source: Arc::new(source),
+                })
+            }
+            (Fault::Damaged(_), None) => unreachable!("damage says what it is"),
+        }
+    }
+
+    /// Damage that takes no record.
+    fn note_flaw(&self, sealed: &Sealed, what: String) {
+        let object = self.object_of(sealed.info.segment_id);
+        let mut range = whole(&sealed.info, &sealed.path, object.as_deref(), what);
+        range.to_sequence = range.from_sequence;
+        self.note_damage(range);
+    }
+
+    pub fn range_of(&self, entry: &Entry, hole: &Hole) -> DamagedRange {
+        let remedy = match entry {
+            Entry::Open(_) => {
+                "restart the engine, which writes again what the journal still holds".to_owned()
+            }
+            Entry::Sealed(sealed) => remedy(&sealed.path, self.object_of(entry.id()).as_deref()),
+        };
+        DamagedRange {
+            segment_id: entry.id(),
+            from_sequence: hole.from_sequence,
+            to_sequence: hole.to_sequence,
+            what: hole.what.clone(),
+            remedy,
+        }
+    }
+
+    /// Goes through a sealed segment whose bytes are not those that were sealed, notes every hole, and answers all that is known
+    /// of it. `problem` is what is told where every batch verifies.
+    pub fn survey(&self, shared: &Shared, sealed: &Arc<Sealed>, problem: &str) -> String {
+        if let Ok(mapped) = self.mapped(shared, sealed) {
+            let sequences = sealed.info.base_sequence..sealed.info.end_sequence;
+            let found = holes(&mapped.bytes, self.identity.seed, DATA_OFFSET, sequences);
+            let entry = Entry::Sealed(sealed.clone());
+            for hole in &found {
+                self.note_damage(self.range_of(&entry, hole));
+            }
+            if found.is_empty() && mapped.flaw.is_none() {
+                self.note_flaw(sealed, problem.to_owned());
+            }
+        }
+        let known = self.damage.of_segment(sealed.info.segment_id);
+        tell(&known).unwrap_or_else(|| problem.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(segment_id: u64, from_sequence: u64, to_sequence: u64) -> DamagedRange {
+        DamagedRange {
+            segment_id,
+            from_sequence,
+            to_sequence,
+            what: "torn".into(),
+            remedy: "mend it".into(),
+        }
+    }
+
+    fn noted(ranges: &[DamagedRange]) -> Vec<(u64, u64, u64)> {
+        let log = DamageLog::default();
+        for range in ranges {
+            log.note("s", range.clone());
+        }
+        log.ranges()
+            .iter()
+            .map(|range| (range.segment_id, range.from_sequence, range.to_sequence))
+            .collect()
+    }
+
+    #[test]
+    fn the_same_range_and_parts_of_it_are_one_entry() {
+        let known = [
+            range(1, 10, 20),
+            range(1, 10, 20),
+            range(1, 12, 14),
+            range(1, 10, 10),
+        ];
+        assert_eq!(noted(&known), [(1, 10, 20)]);
+    }
+
+    #[test]
+    fn a_wider_range_takes_the_place_of_its_parts() {
+        let parts = [
+            range(1, 10, 12),
+            range(1, 15, 16),
+            range(2, 30, 40),
+            range(1, 10, 30),
+        ];
+        assert_eq!(noted(&parts), [(1, 10, 30), (2, 30, 40)]);
+    }
+
+    #[test]
+    fn many_ranges_are_told_in_a_line_that_ends() {
+        let log = DamageLog::default();
+        for segment in 0..MAX_RANGES as u64 + 10 {
+            log.note("s", range(segment, segment * 10, segment * 10 + 1));
+        }
+        assert_eq!(log.count(), MAX_RANGES as u64);
+        let told = tell(&log.ranges()).expect("damaged");
+        assert!(
+            told.starts_with("segment 0, sequence 0: torn; mend it; "),
+            "{told}"
+        );
+        assert!(told.ends_with("; 252 more"), "{told}");
+        assert_eq!(tell(&[]), None);
+    }
+}
