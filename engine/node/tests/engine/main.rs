@@ -1,6 +1,7 @@
 //! The built `aof2-engine`, run as a process of its own and used through its sockets alone.
 
 mod admin;
+mod damage;
 mod data;
 mod drain;
 mod durability;

@@ -257,6 +257,17 @@ impl Engine {
         LogClient::new(channel)
     }
 
+    /// Time on a processor since it started, in ticks of 10 ms.
+    pub fn processor_ticks(&self) -> u64 {
+        let id = self.child.id().expect("running");
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("its state");
+        // Behind the name, which may hold spaces: state is the third field, user and system time are the 14th and 15th.
+        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        let mut times = fields.split_whitespace().skip(11);
+        let mut next = || -> u64 { times.next().expect("a time").parse().expect("ticks") };
+        next() + next()
+    }
+
     pub fn kill(&mut self) {
         self.child.start_kill().expect("SIGKILL");
     }
