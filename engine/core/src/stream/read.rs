@@ -149,6 +149,11 @@ impl Reader {
         records: &mut Vec<Record>,
     ) -> Result<(), ReadError> {
         let entry = self.stream.entry_that_holds(self.next, end)?;
+        // What may lie behind its last record is not looked at.
+        let end = match &entry {
+            Entry::Sealed(sealed) => end.min(sealed.info.end_sequence),
+            Entry::Open(_) => end,
+        };
         let Cursor {
             offset,
             sequence: mut expected,

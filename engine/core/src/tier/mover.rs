@@ -415,7 +415,10 @@ impl Shared {
         }
         let kind = error.kind();
         let message = explain(&error);
-        tracing::warn!(stream = %segment.stream, segment_id = segment.segment_id, "{message}");
+        // Damage was told when it was found, and every try finds it again.
+        if kind != FailureKind::Damage {
+            tracing::warn!(stream = %segment.stream, segment_id = segment.segment_id, "{message}");
+        }
         let now = self.port.clock().monotonic();
         let mut state = self.state.lock();
         let times = state.memo.failed.get(&key).map_or(0, |failed| failed.times) + 1;
