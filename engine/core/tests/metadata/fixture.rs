@@ -65,7 +65,7 @@ impl Writer<'_> {
                 producer: Some(Producer {
                     id: 7,
                     first_seq: records.len() as u64,
-                    since: None,
+                    since: 0,
                 }),
             })
             .unwrap();
