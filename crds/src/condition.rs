@@ -34,7 +34,7 @@ names! {
         // Healthy
         Healthy,
         EngineUnreachable,
-        /// An engine refuses its data and serves nothing: VolumeLost, PrefixInUse, ForeignDirectory and so on, in the message.
+        /// An engine refuses its data and serves nothing: VolumeLost, RolledBack, PrefixInUse, ForeignDirectory and so on, in the message.
         EngineRefused,
         FlushFailed,
         Tier2Unreachable,
@@ -150,7 +150,7 @@ names! {
         ImagePull,
         CrashLoop,
         ContainerWaiting,
-        /// The engine refuses its data: VolumeLost, PrefixInUse and so on.
+        /// The engine refuses its data: VolumeLost, RolledBack, PrefixInUse and so on.
         EngineRefused,
         EngineUnreachable,
         /// The engine does not report what the gate reads.

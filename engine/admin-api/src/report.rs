@@ -51,7 +51,7 @@ pub struct Dump {
 /// Why an engine does not serve, though its process is up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// VolumeLost, PrefixInUse, ForeignDirectory, NewerFormat, Locked, Damaged, Tier2IgnoresPreconditions.
+    /// VolumeLost, RolledBack, PrefixInUse, ForeignDirectory, NewerFormat, Locked, Damaged, Tier2IgnoresPreconditions.
     pub reason: String,
     pub message: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

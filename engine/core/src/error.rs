@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::tier_port::{ClaimError, RolledBack};
+
 /// Who has to act on a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
@@ -135,6 +137,13 @@ pub enum AppendError {
     Poisoned { message: String },
     #[error("stream {stream} was taken over: epoch {from} is superseded by {to}")]
     Superseded { stream: String, from: u64, to: u64 },
+    #[error("stream {stream} takes no appends, its volume is refused as {reason}: {message}")]
+    VolumeRefused {
+        stream: String,
+        /// As `OpenError::reason`.
+        reason: &'static str,
+        message: String,
+    },
     #[error("append to stream {stream} holds no record: send at least one")]
     EmptyBatch { stream: String },
 }
@@ -157,7 +166,8 @@ impl AppendError {
             | AppendError::DiskFull { .. } => Remedy::Retry,
             AppendError::Damaged { .. }
             | AppendError::Poisoned { .. }
-            | AppendError::Superseded { .. } => Remedy::Repair,
+            | AppendError::Superseded { .. }
+            | AppendError::VolumeRefused { .. } => Remedy::Repair,
         }
     }
 }
@@ -192,6 +202,13 @@ pub enum ReadError {
     },
     #[error("stream {stream} was taken over: epoch {from} is superseded by {to}")]
     Superseded { stream: String, from: u64, to: u64 },
+    #[error("stream {stream} is not served, its volume is refused as {reason}: {message}")]
+    VolumeRefused {
+        stream: String,
+        /// As `OpenError::reason`.
+        reason: &'static str,
+        message: String,
+    },
     #[error("the store is closed")]
     Closed,
 }
@@ -205,14 +222,33 @@ impl ReadError {
         match self {
             ReadError::UnknownStream { .. } | ReadError::Trimmed { .. } => Remedy::Fix,
             ReadError::NotResident { .. } | ReadError::Closed => Remedy::Retry,
-            ReadError::Damaged { .. } | ReadError::Disk { .. } | ReadError::Superseded { .. } => {
-                Remedy::Repair
-            }
+            ReadError::Damaged { .. }
+            | ReadError::Disk { .. }
+            | ReadError::Superseded { .. }
+            | ReadError::VolumeRefused { .. } => Remedy::Repair,
         }
     }
 }
 
-/// Why `Store::open` refused a directory.
+/// What a process acknowledged before it was found that it should not have: from and to are counts of records. It is kept on the volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AcknowledgedSince(pub Vec<(Arc<str>, u64, u64)>);
+
+impl std::fmt::Display for AcknowledgedSince {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, (stream, from, to)) in self.0.iter().enumerate() {
+            let before = if index == 0 {
+                "; acknowledged here since this start, and kept: "
+            } else {
+                ", "
+            };
+            write!(f, "{before}{stream} {from}..{to}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why `Store::open` refused a directory, or why an open store has to be closed.
 #[derive(Debug, Error)]
 pub enum OpenError {
     #[error("data directory {} is locked by another process: stop it first", path.display())]
@@ -234,6 +270,15 @@ pub enum OpenError {
         "the volume of node {node} is lost: streams {streams:?} were acknowledged on another volume; recover them before this node starts"
     )]
     VolumeLost { node: String, streams: Vec<String> },
+    #[error(
+        "the volume of node {node} was put back to an older state, or a copy of it is in use elsewhere: {}; mount its newest state, or recover its streams from Tier 2 before this node starts{since}", crate::tier_port::list(.proofs)
+    )]
+    RolledBack {
+        node: String,
+        /// Not empty.
+        proofs: Vec<RolledBack>,
+        since: AcknowledgedSince,
+    },
     #[error("Tier 2 prefix is used by cluster {cluster_id}: choose another prefix")]
     PrefixInUse { cluster_id: String },
     #[error("{} is damaged: {message}", path.display())]
@@ -256,6 +301,23 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// What Tier 2 says against a volume as a whole; `None` when it may say something else later.
+    pub(crate) fn of_claims(node: &str, error: ClaimError) -> Option<OpenError> {
+        let node = node.to_owned();
+        match error {
+            ClaimError::VolumeLost { streams } => Some(OpenError::VolumeLost { node, streams }),
+            ClaimError::RolledBack { proofs } => Some(OpenError::RolledBack {
+                node,
+                proofs,
+                since: AcknowledgedSince::default(),
+            }),
+            ClaimError::PrefixInUse { cluster_id } => Some(OpenError::PrefixInUse { cluster_id }),
+            ClaimError::NotOwner { .. }
+            | ClaimError::Pending { .. }
+            | ClaimError::Unreadable { .. } => None,
+        }
+    }
+
     pub fn remedy(&self) -> Remedy {
         match self {
             OpenError::Locked { .. } => Remedy::Retry,
@@ -264,6 +326,7 @@ impl OpenError {
             | OpenError::PrefixInUse { .. }
             | OpenError::Config { .. } => Remedy::Fix,
             OpenError::VolumeLost { .. }
+            | OpenError::RolledBack { .. }
             | OpenError::Damaged { .. }
             | OpenError::Disk { .. }
             | OpenError::Poisoned { .. } => Remedy::Repair,
@@ -277,6 +340,7 @@ impl OpenError {
             OpenError::ForeignDirectory { .. } => "ForeignDirectory",
             OpenError::NewerFormat { .. } => "NewerFormat",
             OpenError::VolumeLost { .. } => "VolumeLost",
+            OpenError::RolledBack { .. } => "RolledBack",
             OpenError::PrefixInUse { .. } => "PrefixInUse",
             OpenError::Damaged { .. } => "Damaged",
             OpenError::Disk { .. } => "DiskError",

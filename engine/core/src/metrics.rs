@@ -40,6 +40,8 @@ pub struct Metrics {
     /// Of sequences that cannot be served, and of blocks that can be done without; now.
     pub damaged_ranges: u64,
     pub poisoned: bool,
+    /// Tier 2 has not told yet whether this volume may be used.
+    pub owes_volume_check: bool,
     pub replay: Replay,
 }
 

@@ -4,6 +4,7 @@
 //! the manifest records that the movers hand it.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
 use aof2_format::manifest_record::{ManifestEvent, ReasonCode};
@@ -16,17 +17,127 @@ pub struct VolumeIdentity {
     pub node: String,
     pub node_id: String,
     pub volume_id: String,
-    /// True when this start created the identity: the directory was empty.
-    pub is_new: bool,
 }
 
-/// Tier 2's record of owners. Without Tier 2 streams are local and their epoch is 1.
-pub trait Claims: Send + Sync {
-    /// Called once at open, before anything is served: `VolumeLost` when `volume.node` owns streams under another volume id.
-    /// `Pending` (Tier 2 down) lets the store open.
-    fn check_volume(&self, volume: &VolumeIdentity) -> Result<(), ClaimError>;
+/// What a volume knows of its own standing in Tier 2: durable on the volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Tier 2 was seen to hold no stream of this node under another volume.
+    pub is_admitted: bool,
+    /// Highest mark that this volume left in Tier 2, or was about to; 0 = none.
+    pub mark: u64,
+}
 
-    /// Makes `volume` the owner of a stream that is new to it, or confirms that it is. Blocking. Answers the epoch.
+/// What a volume holds of a stream, as far as objects could speak against it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalStream {
+    pub stream: Arc<str>,
+    pub epoch: u64,
+    /// Count of records.
+    pub records: u64,
+    /// Count of records in uploaded segments, without a hole from the first one on.
+    pub uploaded: u64,
+    /// Ids of segments from `uploaded` on whose upload was begun. The manifest says so before there can be an object.
+    pub uploads_begun: BTreeSet<u64>,
+    /// Number of the manifest chunk in use. Only chunks before it are closed, and only closed ones go to Tier 2.
+    pub chunk: u64,
+}
+
+/// One proof that a volume is older than what it left in Tier 2.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RolledBack {
+    /// Its own mark of a later state.
+    Mark {
+        local: u64,
+        bucket: u64,
+        key: String,
+    },
+    /// Its own segment, which it does not know to have uploaded. `bucket` is a lower bound of the count of records there.
+    Segment {
+        stream: String,
+        local: u64,
+        bucket: u64,
+        key: String,
+    },
+    /// Its own manifest chunk, which it has not closed.
+    ManifestChunk {
+        stream: String,
+        local: u64,
+        bucket: u64,
+        key: String,
+    },
+    /// Its own claim of a stream that it never began.
+    Claim { stream: String, epoch: u64 },
+}
+
+impl RolledBack {
+    /// `None` where the volume as a whole is meant.
+    pub fn stream(&self) -> Option<&str> {
+        match self {
+            RolledBack::Mark { .. } => None,
+            RolledBack::Segment { stream, .. }
+            | RolledBack::ManifestChunk { stream, .. }
+            | RolledBack::Claim { stream, .. } => Some(stream),
+        }
+    }
+}
+
+impl fmt::Display for RolledBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RolledBack::Mark { local, bucket, key } => write!(
+                f,
+                "the volume has mark {local}, its newest mark in Tier 2 is {bucket} ({key})"
+            ),
+            RolledBack::Segment {
+                stream,
+                local,
+                bucket,
+                key,
+            } => write!(
+                f,
+                "stream {stream} has {local} records here and at least {bucket} in Tier 2, where {key} was never uploaded by this state of the volume"
+            ),
+            RolledBack::ManifestChunk {
+                stream,
+                local,
+                bucket,
+                key,
+            } => write!(
+                f,
+                "stream {stream} is in manifest chunk {local} here and chunk {bucket} is closed in Tier 2 ({key})"
+            ),
+            RolledBack::Claim { stream, epoch } => write!(
+                f,
+                "stream {stream} was claimed by this volume at epoch {epoch} and is not on it"
+            ),
+        }
+    }
+}
+
+/// Tier 2's record of owners. Without Tier 2 streams are local and their epoch is 1. Every call may block on the network, and answers
+/// `Pending` where Tier 2 does not tell: the store opens all the same, and asks again.
+pub trait Claims: Send + Sync {
+    /// Before this volume publishes or claims anything. `PrefixInUse`; `VolumeLost` when it was never admitted and `volume.node` owns
+    /// streams under another volume id; `RolledBack` when Tier 2 has a higher mark of it. Answers whether it is admitted now: not as
+    /// long as a claim that cannot be read may be one of this node.
+    fn check_volume(&self, volume: &VolumeIdentity, standing: Standing)
+    -> Result<bool, ClaimError>;
+
+    /// `RolledBack` when Tier 2 holds what this volume made of these streams and does not know of.
+    fn check_streams(
+        &self,
+        volume: &VolumeIdentity,
+        streams: &[LocalStream],
+    ) -> Result<(), ClaimError>;
+
+    /// `mark` is durable on the volume and was never tried before. `RolledBack` when somebody else has left it.
+    fn leave_mark(&self, volume: &VolumeIdentity, mark: u64) -> Result<(), ClaimError>;
+
+    /// The epoch at which `volume` owns a stream; `None` when nobody does.
+    fn find(&self, volume: &VolumeIdentity, stream: &str) -> Result<Option<u64>, ClaimError>;
+
+    /// Makes `volume` the owner of a stream that is new to it, or confirms that it is. Answers the epoch.
     fn claim(&self, volume: &VolumeIdentity, stream: &str) -> Result<u64, ClaimError>;
 }
 
@@ -41,10 +152,29 @@ pub enum ClaimError {
     /// Tier 2 does not answer, or its probe has not passed; may be tried again.
     #[error("{message}")]
     Pending { message: String },
+    /// Of one stream: what lies at `key` says nothing about its owner until somebody acts.
+    #[error("{message}")]
+    Unreadable { key: String, message: String },
     #[error("streams {streams:?} of this node are owned under another volume id")]
     VolumeLost { streams: Vec<String> },
+    /// Not empty.
+    #[error("this volume is older than what it left in Tier 2: {}", list(.proofs))]
+    RolledBack { proofs: Vec<RolledBack> },
     #[error("the prefix is used by cluster {cluster_id}")]
     PrefixInUse { cluster_id: String },
+}
+
+/// The first few, and how many more there are.
+pub(crate) fn list(proofs: &[RolledBack]) -> String {
+    const TOLD: usize = 3;
+    let told: Vec<String> = proofs.iter().take(TOLD).map(ToString::to_string).collect();
+    let more = proofs.len().saturating_sub(TOLD);
+    let told = told.join("; ");
+    if more == 0 {
+        told
+    } else {
+        format!("{told}; and {more} more")
+    }
 }
 
 /// A sealed segment and how far down it went.
@@ -77,6 +207,8 @@ pub struct TierState {
     pub compressed_bytes: Option<u64>,
     /// Key of an upload that was begun and neither done nor failed.
     pub upload_started: Option<String>,
+    /// An upload was begun at some time: there may be an object, whatever became of it.
+    pub upload_begun: bool,
     /// Key and etag of the verified object.
     pub uploaded: Option<(String, String)>,
     /// What the manifest says once, however often it was tried.

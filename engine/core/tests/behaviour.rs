@@ -693,15 +693,40 @@ fn a_record_behind_a_batch_that_is_longer_than_a_read_is_found() {
 /// Answers what the test tells it to.
 struct ScriptedClaims {
     answers: std::sync::Mutex<Vec<Result<u64, aof2_core::tier_port::ClaimError>>>,
-    volume: Result<(), aof2_core::tier_port::ClaimError>,
+    volume: Result<bool, aof2_core::tier_port::ClaimError>,
 }
 
 impl aof2_core::Claims for ScriptedClaims {
     fn check_volume(
         &self,
         _volume: &aof2_core::VolumeIdentity,
-    ) -> Result<(), aof2_core::tier_port::ClaimError> {
+        _standing: aof2_core::tier_port::Standing,
+    ) -> Result<bool, aof2_core::tier_port::ClaimError> {
         self.volume.clone()
+    }
+
+    fn check_streams(
+        &self,
+        _volume: &aof2_core::VolumeIdentity,
+        _streams: &[aof2_core::tier_port::LocalStream],
+    ) -> Result<(), aof2_core::tier_port::ClaimError> {
+        Ok(())
+    }
+
+    fn leave_mark(
+        &self,
+        _volume: &aof2_core::VolumeIdentity,
+        _mark: u64,
+    ) -> Result<(), aof2_core::tier_port::ClaimError> {
+        Ok(())
+    }
+
+    fn find(
+        &self,
+        _volume: &aof2_core::VolumeIdentity,
+        _stream: &str,
+    ) -> Result<Option<u64>, aof2_core::tier_port::ClaimError> {
+        Ok(None)
     }
 
     fn claim(
@@ -729,7 +754,7 @@ fn a_first_append_waits_for_its_claim_and_is_refused_where_another_owns_the_stre
     };
     options.claims = Some(std::sync::Arc::new(ScriptedClaims {
         answers: std::sync::Mutex::new(vec![Err(pending), Err(owned), Ok(7)]),
-        volume: Ok(()),
+        volume: Ok(true),
     }));
     let store = aof2_core::Store::open(options).unwrap();
     let refused = durable(&store, "s", b"x").unwrap_err();

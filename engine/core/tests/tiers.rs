@@ -3,17 +3,19 @@
 mod common;
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use aof2_core::config::MIB;
 use aof2_core::drain::{DrainPhase, DrainReason, DrainRequest};
+use aof2_core::io::{Clock, SystemClock};
 use aof2_core::snapshot::{SnapshotPhase, SnapshotReason, SnapshotRequest, Snapshots};
 use aof2_core::store::claim::{Address, ClusterName};
-use aof2_core::store::memory::MemoryStore;
-use aof2_core::store::{StreamClaims, Tier2, suite};
+use aof2_core::store::memory::{Fault, MemoryStore, Verb};
+use aof2_core::store::{ObjectStore, StreamClaims, Tier2, Upload, suite};
 use aof2_core::tier::Tiers;
+use aof2_core::tier_port::RolledBack;
 use aof2_core::{AppendError, Claims, Identity, OpenError, OpenOptions, SegmentState, Store};
 use aof2_format::Seed;
 use aof2_format::names::{KeyPrefix, ObjectKey};
@@ -30,6 +32,8 @@ const PATIENT: DrainRequest = DrainRequest {
 struct Node {
     store: Store,
     tiers: Tiers,
+    /// Told when Tier 2 speaks against the volume after it was opened.
+    refused: mpsc::Receiver<OpenError>,
 }
 
 fn prefix() -> KeyPrefix {
@@ -37,6 +41,15 @@ fn prefix() -> KeyPrefix {
 }
 
 fn try_node(memory: &Arc<MemoryStore>, directory: &Path, name: &str) -> Result<Node, OpenError> {
+    try_node_at(memory, directory, name, Arc::new(SystemClock))
+}
+
+fn try_node_at(
+    memory: &Arc<MemoryStore>,
+    directory: &Path,
+    name: &str,
+    clock: Arc<dyn Clock>,
+) -> Result<Node, OpenError> {
     let tier2 = Tier2::new(
         memory.clone(),
         prefix(),
@@ -60,11 +73,21 @@ fn try_node(memory: &Arc<MemoryStore>, directory: &Path, name: &str) -> Result<N
         node: name.to_owned(),
     };
     let mut options = OpenOptions::new(config.clone(), identity);
+    options.clock = clock;
     options.claims = Some(claims.clone() as Arc<dyn Claims>);
     let store = Store::open(options)?;
+    let (told, refused) = mpsc::channel();
+    store.on_refused(Box::new(move |error| {
+        // A test that does not look has dropped its end.
+        let _ = told.send(error);
+    }));
     let tiers =
         Tiers::start(Arc::new(store.clone()), Some(claims), &config).expect("threads start");
-    Ok(Node { store, tiers })
+    Ok(Node {
+        store,
+        tiers,
+        refused,
+    })
 }
 
 fn node(memory: &Arc<MemoryStore>, directory: &Path, name: &str) -> Node {
@@ -72,6 +95,22 @@ fn node(memory: &Arc<MemoryStore>, directory: &Path, name: &str) -> Node {
 }
 
 impl Node {
+    fn refusal(&self) -> OpenError {
+        self.refused
+            .recv_timeout(Duration::from_secs(20))
+            .expect("the volume is refused in time")
+    }
+
+    /// Everything of `stream` sealed and in the bucket.
+    fn upload(&self, stream: &str) {
+        self.store.seal(Some(stream)).expect("sealed");
+        eventually("the upload", || {
+            let marks = self.store.watermarks();
+            let mark = marks.iter().find(|mark| &*mark.stream == stream);
+            mark.is_some_and(|mark| mark.sealed_uploaded == mark.acked)
+        });
+    }
+
     fn stop(self) {
         self.tiers.stop();
         self.store.close().expect("closes");
@@ -85,7 +124,7 @@ impl Node {
     }
 }
 
-/// Every payload of a stream, read from nothing but the bucket, in order of sequence.
+/// Every payload of a stream, read from nothing but the bucket, in order of sequence, up to the first segment that is not there yet.
 fn payloads_in_bucket(memory: &MemoryStore, stream: &str) -> Vec<Vec<u8>> {
     let mut payloads = Vec::new();
     for key in memory.keys() {
@@ -98,6 +137,9 @@ fn payloads_in_bucket(memory: &MemoryStore, stream: &str) -> Vec<Vec<u8>> {
         };
         if of.as_str() != stream {
             continue;
+        }
+        if segment.base_sequence > payloads.len() as u64 {
+            break;
         }
         assert_eq!(
             segment.base_sequence,
@@ -511,4 +553,443 @@ fn a_segment_that_is_damaged_before_its_upload_is_told_by_segment_and_sequence_e
         durable(&node.store, "a", b"goes on").expect("appends go on");
         node.stop();
     }
+}
+// --- volumes that are not what Tier 2 knows
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("created");
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}
+
+/// A volume and a place for its copy.
+struct Volumes {
+    folder: tempfile::TempDir,
+    memory: Arc<MemoryStore>,
+}
+
+impl Volumes {
+    fn new() -> Volumes {
+        Volumes {
+            folder: tempfile::tempdir().expect("a folder"),
+            memory: Arc::new(MemoryStore::new()),
+        }
+    }
+
+    fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn start(&self) -> Node {
+        node(&self.memory, &self.data(), "orders-0")
+    }
+
+    fn refused(&self) -> OpenError {
+        try_node(&self.memory, &self.data(), "orders-0")
+            .err()
+            .expect("refused")
+    }
+
+    /// As a VolumeSnapshot does, at any moment.
+    fn copy_volume(&self) {
+        copy(&self.data(), &self.folder.path().join("copy"));
+    }
+
+    fn put_the_copy_back(&self) {
+        self.lose_the_volume();
+        copy(&self.folder.path().join("copy"), &self.data());
+    }
+
+    fn lose_the_volume(&self) {
+        std::fs::remove_dir_all(self.data()).expect("removed");
+    }
+}
+
+fn append(node: &Node, stream: &str, records: u64) {
+    for record in 0..records {
+        durable(&node.store, stream, format!("record {record}").as_bytes()).expect("acknowledged");
+    }
+}
+
+fn proofs(refused: OpenError) -> Vec<RolledBack> {
+    match refused {
+        OpenError::RolledBack { node, proofs, .. } => {
+            assert_eq!(node, "orders-0");
+            proofs
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_volume_that_is_older_than_its_objects_is_refused_and_names_stream_and_counts() {
+    let volumes = Volumes::new();
+    let node = volumes.start();
+    append(&node, "s", 10);
+    node.stop();
+    volumes.copy_volume();
+    let node = volumes.start();
+    append(&node, "s", 10);
+    append(&node, "quiet", 1);
+    node.upload("s");
+    node.stop();
+    volumes.put_the_copy_back();
+    let objects = volumes.memory.keys();
+    let refused = volumes.refused();
+    assert_eq!(refused.reason(), "RolledBack");
+    let text = refused.to_string();
+    assert!(
+        text.contains("stream s has 10 records here") && text.contains("mount its newest state"),
+        "{text}"
+    );
+    let proofs = proofs(refused);
+    assert!(
+        matches!(&proofs[0], RolledBack::Segment { stream, local: 10, bucket: 11, .. } if stream == "s"),
+        "{proofs:?}"
+    );
+    assert!(
+        matches!(
+            proofs[1],
+            RolledBack::Mark {
+                local: 1,
+                bucket: 2,
+                ..
+            }
+        ),
+        "{proofs:?}"
+    );
+    assert_eq!(volumes.memory.keys(), objects, "nothing was published");
+    // It stays so.
+    assert_eq!(volumes.refused().reason(), "RolledBack");
+}
+
+#[test]
+fn a_volume_from_before_a_start_is_refused_even_when_nothing_was_uploaded_since() {
+    let volumes = Volumes::new();
+    let node = volumes.start();
+    append(&node, "s", 10);
+    node.stop();
+    volumes.copy_volume();
+    let node = volumes.start();
+    append(&node, "s", 10);
+    node.stop();
+    volumes.put_the_copy_back();
+    let proofs = proofs(volumes.refused());
+    assert!(
+        matches!(
+            proofs[..],
+            [RolledBack::Mark {
+                local: 1,
+                bucket: 2,
+                ..
+            }]
+        ),
+        "{proofs:?}"
+    );
+}
+
+#[test]
+fn a_copy_of_a_running_volume_is_refused_for_a_segment_that_was_open_when_it_was_made() {
+    let volumes = Volumes::new();
+    let node = volumes.start();
+    append(&node, "s", 10);
+    node.upload("s");
+    append(&node, "s", 10);
+    volumes.copy_volume();
+    append(&node, "s", 10);
+    node.upload("s");
+    node.stop();
+    volumes.put_the_copy_back();
+    let proofs = proofs(volumes.refused());
+    assert!(
+        matches!(&proofs[..], [RolledBack::Segment { stream, local: 20, bucket: 11, .. }] if stream == "s"),
+        "{proofs:?}"
+    );
+}
+
+struct SkewedClock(AtomicU64);
+
+impl Clock for SkewedClock {
+    fn monotonic(&self) -> Instant {
+        SystemClock.monotonic() + Duration::from_secs(self.0.load(Ordering::Acquire))
+    }
+
+    fn unix_nanos(&self) -> i64 {
+        SystemClock.unix_nanos()
+    }
+
+    fn sleep(&self, duration: Duration) {
+        SystemClock.sleep(duration);
+    }
+}
+
+#[test]
+fn a_copy_of_a_running_volume_is_refused_once_the_process_has_left_another_mark() {
+    let volumes = Volumes::new();
+    let clock = Arc::new(SkewedClock(AtomicU64::new(0)));
+    let node = try_node_at(&volumes.memory, &volumes.data(), "orders-0", clock.clone())
+        .expect("the directory opens");
+    append(&node, "s", 10);
+    volumes.copy_volume();
+    append(&node, "s", 10);
+    clock.0.store(61, Ordering::Release);
+    eventually("the next mark", || {
+        let marks = volumes.memory.keys();
+        marks.iter().filter(|key| key.contains("/marks/")).count() == 2
+    });
+    node.stop();
+    volumes.put_the_copy_back();
+    let proofs = proofs(volumes.refused());
+    assert!(
+        matches!(
+            proofs[..],
+            [RolledBack::Mark {
+                local: 1,
+                bucket: 2,
+                ..
+            }]
+        ),
+        "{proofs:?}"
+    );
+}
+
+#[test]
+fn a_stream_that_the_volume_claimed_and_does_not_have_does_not_begin_again() {
+    let volumes = Volumes::new();
+    let node = volumes.start();
+    append(&node, "s", 10);
+    volumes.copy_volume();
+    append(&node, "t", 1);
+    node.stop();
+    volumes.put_the_copy_back();
+    // Nothing was uploaded and no mark was left: the claim is all there is.
+    let node = volumes.start();
+    append(&node, "s", 1);
+    let refused = durable(&node.store, "t", b"x").expect_err("it was there");
+    assert!(
+        matches!(&refused, AppendError::VolumeRefused { stream, reason: "RolledBack", .. } if stream == "t"),
+        "{refused}"
+    );
+    let proofs = proofs(node.refusal());
+    assert!(
+        matches!(&proofs[..], [RolledBack::Claim { stream, epoch: 1 }] if stream == "t"),
+        "{proofs:?}"
+    );
+    // The whole volume is older than it should be.
+    let refused = durable(&node.store, "s", b"x").expect_err("barred");
+    assert!(
+        matches!(refused, AppendError::VolumeRefused { .. }),
+        "{refused}"
+    );
+    node.stop();
+}
+
+#[test]
+fn a_claim_whose_process_ended_before_the_stream_was_created_is_taken_up_again() {
+    let volumes = Volumes::new();
+    let node = volumes.start();
+    append(&node, "s", 1);
+    let identity = node.store.identity().clone();
+    node.stop();
+    let memory: Arc<dyn ObjectStore> = volumes.memory.clone();
+    assert_eq!(
+        suite::claims_of(&memory, "p/", "orders-0").find(&identity, "s"),
+        Ok(Some(1))
+    );
+    // Directory, claim, and no more.
+    std::fs::create_dir(volumes.data().join("streams/t")).expect("created");
+    assert_eq!(
+        suite::claims_of(&memory, "p/", "orders-0").claim(&identity, "t"),
+        Ok(1)
+    );
+    let node = volumes.start();
+    assert_eq!(
+        durable(&node.store, "t", b"x")
+            .expect("acknowledged")
+            .first_sequence,
+        0
+    );
+    node.stop();
+}
+
+#[test]
+fn an_empty_volume_that_starts_while_tier_2_is_down_waits_until_it_is_known_not_to_be_a_lost_one() {
+    let volumes = Volumes::new();
+    let node = volumes.start();
+    append(&node, "s", 10);
+    node.stop();
+    volumes.lose_the_volume();
+    volumes.memory.set_unreachable(true);
+    for _ in 0..2 {
+        // The check is owed across restarts.
+        let node = volumes.start();
+        assert!(node.store.metrics().owes_volume_check);
+        for stream in ["s", "new"] {
+            let refused = durable(&node.store, stream, b"x").expect_err("it waits");
+            assert!(
+                matches!(refused, AppendError::ClaimPending { .. }),
+                "{refused}"
+            );
+        }
+        node.stop();
+    }
+    let node = volumes.start();
+    volumes.memory.heal();
+    match node.refusal() {
+        OpenError::VolumeLost { node, streams } => {
+            assert_eq!((node.as_str(), streams), ("orders-0", vec!["s".to_owned()]))
+        }
+        other => panic!("{other}"),
+    }
+    let refused = durable(&node.store, "new", b"x").expect_err("the volume is lost");
+    assert!(
+        matches!(
+            refused,
+            AppendError::VolumeRefused {
+                reason: "VolumeLost",
+                ..
+            }
+        ),
+        "{refused}"
+    );
+    node.stop();
+    assert_eq!(volumes.refused().reason(), "VolumeLost");
+}
+
+#[test]
+fn an_empty_volume_of_a_new_node_serves_as_soon_as_tier_2_answers() {
+    let volumes = Volumes::new();
+    volumes.memory.set_unreachable(true);
+    let node = volumes.start();
+    let refused = durable(&node.store, "s", b"x").expect_err("it waits");
+    assert!(
+        matches!(refused, AppendError::ClaimPending { .. }),
+        "{refused}"
+    );
+    volumes.memory.heal();
+    eventually("the check", || !node.store.metrics().owes_volume_check);
+    append(&node, "s", 1);
+    node.stop();
+}
+
+#[test]
+fn an_older_volume_goes_on_while_tier_2_is_down_and_stops_when_it_answers() {
+    let volumes = Volumes::new();
+    let node = volumes.start();
+    append(&node, "s", 10);
+    node.stop();
+    volumes.copy_volume();
+    let node = volumes.start();
+    append(&node, "s", 10);
+    node.stop();
+    volumes.put_the_copy_back();
+    volumes.memory.set_unreachable(true);
+    let node = volumes.start();
+    append(&node, "s", 5);
+    node.store.seal(Some("s")).expect("sealed");
+    let objects = volumes.memory.keys();
+    volumes.memory.heal();
+    let refused = node.refusal();
+    assert!(
+        refused.to_string().contains("kept: s 10..15"),
+        "what was acknowledged meanwhile is told: {refused}"
+    );
+    proofs(refused);
+    let refused = durable(&node.store, "s", b"x").expect_err("barred");
+    assert!(
+        matches!(
+            refused,
+            AppendError::VolumeRefused {
+                reason: "RolledBack",
+                ..
+            }
+        ),
+        "{refused}"
+    );
+    let stopped = node.store.identity().clone();
+    node.stop();
+    let published: Vec<String> = volumes
+        .memory
+        .keys()
+        .into_iter()
+        .filter(|key| !objects.contains(key) && !key.contains("/probe/"))
+        .collect();
+    assert_eq!(published, Vec::<String>::new(), "of {stopped:?}");
+    assert_eq!(volumes.refused().reason(), "RolledBack");
+}
+
+#[test]
+fn an_object_whose_upload_was_begun_here_is_no_proof_whatever_became_of_its_record() {
+    let volumes = Volumes::new();
+    let node = volumes.start();
+    append(&node, "s", 10);
+    // The object lands, and what follows fails: `UploadFailed` is what the manifest says.
+    volumes.memory.inject(Verb::Head, Fault::AccessDenied, 1);
+    node.store.seal(Some("s")).expect("sealed");
+    eventually("the failure", || {
+        let failure = node.tiers.tier2_status().and_then(|it| it.mover.failure);
+        failure.is_some() && !payloads_in_bucket(&volumes.memory, "s").is_empty()
+    });
+    node.stop();
+    let node = volumes.start();
+    append(&node, "s", 1);
+    node.upload("s");
+    node.stop();
+}
+
+#[test]
+fn an_emptied_bucket_is_no_proof() {
+    let volumes = Volumes::new();
+    let node = volumes.start();
+    append(&node, "s", 10);
+    node.upload("s");
+    node.stop();
+    for key in volumes.memory.keys() {
+        volumes.memory.delete(&key).expect("deleted");
+    }
+    let node = volumes.start();
+    append(&node, "s", 1);
+    node.stop();
+}
+
+#[test]
+fn a_claim_that_cannot_be_read_is_counted_and_keeps_no_other_stream_from_being_superseded() {
+    let volumes = Volumes::new();
+    let node = volumes.start();
+    for stream in ["a", "b", "c"] {
+        append(&node, stream, 1);
+    }
+    node.stop();
+    let put = |key: &str| {
+        let upload = Upload::of_bytes("not a claim".into(), "test".into());
+        volumes.memory.put(key, &upload).expect("put");
+    };
+    put("p/claims/a/00000000000000000001");
+    put("p/claims/b/00000000000000000002");
+    let node = volumes.start();
+    eventually("b to be barred", || {
+        matches!(
+            durable(&node.store, "b", b"x"),
+            Err(AppendError::Superseded { from: 1, to: 2, .. })
+        )
+    });
+    // Its claim is not confirmed, but nothing says that it is another's.
+    append(&node, "a", 1);
+    node.upload("c");
+    let status = node.tiers.tier2_status().expect("Tier 2");
+    assert_eq!(
+        status.unreadable_claims.keys().collect::<Vec<_>>(),
+        [
+            "p/claims/a/00000000000000000001",
+            "p/claims/b/00000000000000000002"
+        ]
+    );
+    node.stop();
 }

@@ -198,7 +198,9 @@ CLAIM = compact({"format": "aof2-claim", "format_version": 0, "cluster_id": uuid
                  "volume_id": uuid(VOLUME), "node": "orders-0", "address": "orders-0.orders-engine.default.svc:7421"})
 CLUSTER_MARKER = compact({"format": "aof2-cluster", "format_version": 0, "cluster_id": uuid(CLUSTER), "namespace": "default", "name": "orders"})
 VOLUME_IDENTITY = compact({"format": "aof2-volume", "format_version": 0, "cluster_id": uuid(CLUSTER), "node": "orders-0", "node_id": uuid(NODE),
-                           "volume_id": uuid(VOLUME)})
+                           "volume_id": uuid(VOLUME), "is_admitted": True, "mark": 5})
+MARK = compact({"format": "aof2-mark", "format_version": 0, "cluster_id": uuid(CLUSTER), "node_id": uuid(NODE), "volume_id": uuid(VOLUME), "mark": 5,
+                "node": "orders-0", "process": "4be1d2f0"})
 
 SNAPSHOT_ID = str(7 << 32 | 3)
 PREFIX = "prod/orders/"
@@ -247,6 +249,7 @@ def main():
         "claim": CLAIM,
         "cluster": CLUSTER_MARKER,
         "volume": VOLUME_IDENTITY,
+        "mark": MARK,
         "snapshot": SNAPSHOT,
         "recovery": RECOVERY,
         "snapshot_note": SNAPSHOT_NOTE,

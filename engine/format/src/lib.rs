@@ -20,6 +20,7 @@ pub mod journal_frame;
 pub mod journal_mark;
 pub mod manifest_chunk;
 pub mod manifest_record;
+pub mod mark;
 pub mod names;
 pub mod producer_changes;
 pub mod record_batch;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::damage::{self, Damage};
 use crate::field::Field;
+use crate::identity::VolumeId;
 
 /// Longest stream name.
 pub const MAX_STREAM_NAME_BYTES: usize = 63;
@@ -391,6 +392,8 @@ pub enum ObjectKey {
     SnapshotIndex { name: IndexName },
     /// `recovery/<stream>.json`
     Recovery { stream: StreamName },
+    /// `marks/<volume id>/<20-digit mark>`
+    Mark { volume_id: VolumeId, mark: u64 },
     /// `probe/<uuid>`
     Probe { uuid: [u8; 16] },
 }
@@ -415,6 +418,7 @@ impl ObjectKey {
             } => format!("snapshots/{stream}/{snapshot_id}.json"),
             ObjectKey::SnapshotIndex { name } => format!("snapshots/_index/{name}.json"),
             ObjectKey::Recovery { stream } => format!("recovery/{stream}.json"),
+            ObjectKey::Mark { volume_id, mark } => format!("marks/{volume_id}/{mark:020}"),
             ObjectKey::Probe { uuid } => format!("probe/{}", crate::identity::NodeId(*uuid)),
         };
         assert!(
@@ -458,6 +462,10 @@ impl ObjectKey {
             ["recovery", file] => ObjectKey::Recovery {
                 stream: stream(file.strip_suffix(".json")?)?,
             },
+            ["marks", volume_id, mark] => ObjectKey::Mark {
+                volume_id: volume_id.parse().ok()?,
+                mark: Numbers::new(mark).next_u64()?,
+            },
             ["probe", uuid] => ObjectKey::Probe {
                 uuid: uuid.parse::<crate::identity::NodeId>().ok()?.0,
             },
@@ -490,5 +498,10 @@ impl ObjectKey {
     /// Prefix of all segments of a stream, for listing.
     pub fn segments_prefix(prefix: &KeyPrefix, stream: &StreamName) -> String {
         format!("{prefix}segments/{stream}/")
+    }
+
+    /// Prefix of all marks of a volume, for listing.
+    pub fn marks_prefix(prefix: &KeyPrefix, volume_id: VolumeId) -> String {
+        format!("{prefix}marks/{volume_id}/")
     }
 }

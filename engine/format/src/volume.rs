@@ -1,4 +1,5 @@
-//! The file `volume.json`: whose volume this is, written at the first start and never again. Layout: `volume.md`.
+//! The file `volume.json`: whose volume this is, and how Tier 2 knows it. The identity is drawn at the first start and never changes;
+//! the rest is written anew each time this volume leaves a mark in Tier 2. Layout: `volume.md`.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,10 @@ pub struct VolumeIdentity {
     pub node: String,
     pub node_id: NodeId,
     pub volume_id: VolumeId,
+    /// Tier 2 was seen to hold no stream of this node under another volume. Until then an empty volume may be a lost one.
+    pub is_admitted: bool,
+    /// The highest mark that this volume left in Tier 2, or was about to; 0 = none. Durable here before the object is made.
+    pub mark: u64,
 }
 
 impl VolumeIdentity {

@@ -51,6 +51,7 @@ targets! {
     fuzz_claim: "claim",
     fuzz_cluster: "cluster",
     fuzz_volume: "volume",
+    fuzz_mark: "mark",
     fuzz_snapshot: "snapshot",
     fuzz_recovery: "recovery",
     fuzz_snapshot_note: "snapshot_note",

@@ -9,6 +9,7 @@ use aof2_format::journal::{
 use aof2_format::journal_mark::JournalMark;
 use aof2_format::manifest_chunk::{self, ManifestChunkHeader};
 use aof2_format::manifest_record::ManifestEvent;
+use aof2_format::mark::VolumeMark;
 use aof2_format::producer_changes::{ProducerChanges, ProducerRun};
 use aof2_format::record_batch::{self, Fields, Gap, GapReason, Producer};
 use aof2_format::segment::{SegmentHeader, SegmentSeal};
@@ -557,9 +558,23 @@ fn the_json_things_are_stable() {
         node: "orders-0".into(),
         node_id: node_id(),
         volume_id: volume_id(),
+        is_admitted: true,
+        mark: 5,
     };
     assert_eq!(VolumeIdentity::decode(&golden("volume")).unwrap(), volume);
     assert_eq!(volume.encode(), golden("volume"));
+
+    let mark = VolumeMark {
+        format_version: 0,
+        cluster_id: cluster_id(),
+        node_id: node_id(),
+        volume_id: volume_id(),
+        mark: 5,
+        node: "orders-0".into(),
+        process: "4be1d2f0".into(),
+    };
+    assert_eq!(VolumeMark::decode(&golden("mark")).unwrap(), mark);
+    assert_eq!(mark.encode(), golden("mark"));
 }
 
 #[test]

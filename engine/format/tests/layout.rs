@@ -211,6 +211,11 @@ fn the_json_tables_are_the_fields_that_are_written() {
             "`VolumeIdentity`",
         ),
         (
+            "mark",
+            include_str!("../src/mark.md"),
+            "`VolumeMark`: `marks/<volume id>/<20-digit mark>`",
+        ),
+        (
             "recovery",
             include_str!("../src/snapshot.md"),
             "`RecoveryNotes`: `recovery/<stream>.json`",

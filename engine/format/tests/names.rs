@@ -1,7 +1,7 @@
 //! Names and keys, both directions.
 
-use aof2_format::StreamName;
 use aof2_format::names::{IndexName, KeyPrefix, ObjectKey, SegmentRef, file};
+use aof2_format::{StreamName, VolumeId};
 use proptest::prelude::*;
 
 fn stream(name: &str) -> StreamName {
@@ -143,6 +143,13 @@ fn objects_are_keyed_as_documented() {
             "prod/orders/recovery/orders-eu-1.json",
         ),
         (
+            ObjectKey::Mark {
+                volume_id: VolumeId([0xCD; 16]),
+                mark: 5,
+            },
+            "prod/orders/marks/cdcdcdcd-cdcd-cdcd-cdcd-cdcdcdcdcdcd/00000000000000000005",
+        ),
+        (
             ObjectKey::Probe { uuid: [0xAB; 16] },
             "prod/orders/probe/abababab-abab-abab-abab-abababababab",
         ),
@@ -196,6 +203,9 @@ fn foreign_keys_are_not_ours() {
         "manifest/orders/0000000007-0000000001/00000000000000000002.mlog",
         "snapshots/orders/007.json",
         "snapshots/orders/-7.json",
+        "marks/orders-0/00000000000000000005",
+        "marks/cdcdcdcd-cdcd-cdcd-cdcd-cdcdcdcdcdcd/5",
+        "marks/CDCDCDCD-cdcd-cdcd-cdcd-cdcdcdcdcdcd/00000000000000000005",
         "probe/ABABABAB-abab-abab-abab-abababababab",
         "segments/../00000000000000000100-0000000007-00000000000000000012.aofz",
     ] {

@@ -15,7 +15,7 @@ use aof2_core::{Store, StoreError};
 
 use crate::config::Settings;
 
-pub use open::{OpenFailure, open};
+pub use open::{OpenFailure, open, refusal_of};
 pub use snapshot::Verifications;
 
 /// What serves. Clones share it.

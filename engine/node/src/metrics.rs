@@ -103,6 +103,7 @@ fn serving(page: &mut Page, engine: &Engine) {
         damaged_streams,
         damaged_ranges,
         poisoned,
+        owes_volume_check,
         replay,
     } = engine.store.metrics();
 
@@ -233,6 +234,7 @@ fn serving(page: &mut Page, engine: &Engine) {
         mover,
         upload_retry_attempts,
         unconfirmed_claims,
+        unreadable_claims,
     }) = engine.tier2_status()
     {
         page.gauge(
@@ -274,6 +276,16 @@ fn serving(page: &mut Page, engine: &Engine) {
             "tier2_unconfirmed_claims",
             "Streams whose claim this process has not seen in Tier 2.",
             unconfirmed_claims,
+        );
+        page.gauge(
+            "tier2_unreadable_claims",
+            "Claims of any node that could not be read when last looked at: their streams wait.",
+            unreadable_claims.len() as u64,
+        );
+        page.gauge(
+            "tier2_volume_check_owed",
+            "1 while Tier 2 has not told whether this volume may be used: new streams and uploads wait.",
+            u64::from(owes_volume_check),
         );
     }
 }

@@ -87,12 +87,16 @@ pub fn tier2(engine: &Engine) -> Option<Tier2Report> {
         mover,
         upload_retry_attempts,
         unconfirmed_claims,
+        unreadable_claims,
     } = engine.tier2_status()?;
     Some(Tier2Report {
         reachable: health.reachable,
         probed: health.probed,
         reason: health.reason.map(str::to_string),
-        message: health.message.or(mover.failure),
+        message: health
+            .message
+            .or(mover.failure)
+            .or_else(|| unreadable_claims.into_values().next()),
         pending_uploads: mover.pending_uploads,
         pending_upload_bytes: mover.pending_upload_bytes,
         upload_retry_attempts,

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aof2_admin_api::Refusal;
 use clap::{CommandFactory, Parser};
 
 use crate::args::{Arguments, Command, ConfigCommand};
@@ -191,22 +192,55 @@ async fn serve(node: Arc<Node>) -> Exit {
         Opened::Ended => return Exit::Clean,
         Opened::Failed(exit) => return exit,
     };
-    if let Err(error) = serve_data(&node, &settings, &engine).await {
-        return Exit::Config {
-            reason: "ListenFailed",
-            key: "listen.data_socket".to_string(),
-            message: error.to_string(),
-        };
-    }
+    let data = match serve_data(&node, &settings, &engine).await {
+        Ok(data) => data,
+        Err(error) => {
+            return Exit::Config {
+                reason: "ListenFailed",
+                key: "listen.data_socket".to_string(),
+                message: error.to_string(),
+            };
+        }
+    };
     node.config.obeyed_by(|in_force| {
         // The file may have changed while recovery ran.
         engine.reconfigure(in_force);
         node.enter(Phase::Serving(engine.clone()));
     });
     tracing::info!(streams = engine.store.metrics().streams, socket = %settings.listen.data_socket.display(), "the engine serves");
+    let (refuse, refused) = tokio::sync::oneshot::channel();
+    engine.store.on_refused(Box::new(move |error| {
+        // Nobody listens any more where the process is on its way out.
+        let _ = refuse.send(engine::refusal_of(&error));
+    }));
     tokio::select! {
-        exit = way_out(&node, engine) => exit,
+        exit = way_out(&node, engine.clone()) => exit,
         message = node.shutdown.poisoned() => Exit::Poisoned(message),
+        Ok(refusal) = refused => {
+            data.abort();
+            // No data socket without data, as where the data is refused at the start.
+            let _ = std::fs::remove_file(&settings.listen.data_socket);
+            stay_refused(&node, engine, refusal).await
+        }
+    }
+}
+
+/// Tier 2 came back and spoke against the volume: closed, and shown as a volume is that is refused at the start.
+async fn stay_refused(node: &Node, engine: Engine, refusal: Refusal) -> Exit {
+    tracing::error!(reason = %refusal.reason, message = %refusal.message, "the data directory is refused");
+    node.enter(Phase::Refused(refusal));
+    if let Err(message) = shutdown::close(engine).await {
+        tracing::error!(
+            message,
+            "the store of a refused volume was not closed cleanly"
+        );
+    }
+    tokio::select! {
+        message = node.shutdown.poisoned() => Exit::Poisoned(message),
+        reason = node.shutdown.requested() => match reason {
+            Reason::Poisoned(message) => Exit::Poisoned(message),
+            Reason::Signal(_) | Reason::RestartVerb => Exit::Clean,
+        },
     }
 }
 
@@ -300,15 +334,14 @@ async fn serve_data(
     node: &Arc<Node>,
     settings: &Settings,
     engine: &Engine,
-) -> Result<(), ListenError> {
+) -> Result<tokio::task::JoinHandle<()>, ListenError> {
     let listener = listen::unix(&settings.listen.data_socket, DATA_SOCKET_MODE).await?;
     let (node, engine) = (node.clone(), engine.clone());
-    tokio::spawn(async move {
+    Ok(tokio::spawn(async move {
         if let Err(error) = data::serve(node, engine, listener).await {
             tracing::error!(%error, "the data socket is not served any more");
         }
-    });
-    Ok(())
+    }))
 }
 
 async fn way_out(node: &Node, engine: Engine) -> Exit {

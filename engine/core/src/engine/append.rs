@@ -201,6 +201,7 @@ pub(crate) fn count_refusal(shared: &Shared, error: &AppendError) {
         | AppendError::Damaged { .. }
         | AppendError::Poisoned { .. }
         | AppendError::Superseded { .. }
+        | AppendError::VolumeRefused { .. }
         | AppendError::EmptyBatch { .. } => {}
     }
 }

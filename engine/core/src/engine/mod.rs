@@ -1,5 +1,6 @@
 //! `Store`: the handle that callers hold. Each verb is one call into the part that does it.
 
+mod admission;
 mod append;
 mod open;
 mod opener;
@@ -36,7 +37,8 @@ use crate::stream::read::Reader;
 use crate::stream::{Barred, Stream};
 use crate::threads::StoreThreads;
 use crate::tier_port::{
-    Claims, SealHook, SealedSegment, SegmentBytes, TierRecord, VolumeIdentity, Watermark,
+    ClaimError, Claims, SealHook, SealedSegment, SegmentBytes, TierRecord, VolumeIdentity,
+    Watermark,
 };
 
 /// Whose directory this has to be.
@@ -302,6 +304,12 @@ impl Store {
         self.shared().poison.on_set(callback);
     }
 
+    /// Called once, when Tier 2 is found to speak against this volume after the store was opened without it; at once if it was already.
+    /// Every stream is barred then, and the store should be closed.
+    pub fn on_refused(&self, callback: Box<dyn FnOnce(OpenError) + Send>) {
+        admission::on_refused(self.shared(), callback);
+    }
+
     /// Stops admission, makes everything durable, stops the threads. The directory may be opened again after.
     pub fn close(&self) -> Result<(), StoreError> {
         self.inner.close()
@@ -381,6 +389,16 @@ impl Store {
     /// Replaces the hook.
     pub fn on_sealed(&self, hook: SealHook) {
         *self.shared().seal_hook.write() = Some(hook);
+    }
+
+    /// Makes the check of this volume that is owed to Tier 2, if it is. Before every publication. Blocks on Tier 2.
+    pub fn settle_volume_check(&self) -> Result<(), ClaimError> {
+        admission::settle(self.shared())
+    }
+
+    /// The same, and the next mark of this volume if it is due. Blocks on Tier 2.
+    pub fn keep_standing(&self) -> Result<(), ClaimError> {
+        admission::keep(self.shared())
     }
 
     /// Another owner was found in Tier 2: the stream refuses appends and reads from here on.

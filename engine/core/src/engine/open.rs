@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 
 use super::OpenOptions;
+use super::admission::{self, Admission};
 use super::opener;
 use super::shared::{Shared, Signal, Streams};
 use crate::admit::Space;
@@ -117,6 +118,7 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
         rng,
         volume,
         claims,
+        admission: Admission::default(),
         poison,
         threads,
         space,
@@ -144,6 +146,7 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
     for stream in streams {
         add_recovered(&shared, stream);
     }
+    admission::at_open(&shared)?;
     let threads = start(&shared)?;
     Ok(Running {
         shared,

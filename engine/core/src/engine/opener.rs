@@ -8,6 +8,7 @@ use aof2_format::stream_header::StreamHeader;
 use aof2_format::{Salt, Seed, StreamName, StreamNumber, StreamUuid};
 use parking_lot::{Mutex, RwLock};
 
+use super::admission;
 use super::append::MOMENT;
 use super::shared::Shared;
 use crate::admit::Refusal;
@@ -24,7 +25,7 @@ use crate::stream::producers::Producers;
 use crate::stream::tail::Tails;
 use crate::stream::write_out::WriteError;
 use crate::stream::{Barred, Staged, Stream, StreamIdentity};
-use crate::tier_port::ClaimError;
+use crate::tier_port::{ClaimError, LocalStream};
 use crate::work::Work;
 
 /// A stream that was never appended to. It exists once its first append is claimed and its files are there.
@@ -178,32 +179,82 @@ fn make_ready(
     Ok(Some(segment))
 }
 
+/// Claims a stream that this volume does not have.
+///
+/// Its directory is there, and durable, before there is a claim. So a claim of this volume without a directory was made by a later
+/// state of it, and one with an empty directory by a process that ended before it had created the stream.
 fn claim(shared: &Shared, stream: &Stream) -> Result<u32, AppendError> {
     let Some(claims) = &shared.claims else {
         return Ok(1);
     };
-    let pending = |message: String| AppendError::ClaimPending {
-        stream: stream.name.to_string(),
-        message,
-    };
-    match claims.claim(&shared.volume.identity, stream.name.as_str()) {
-        Ok(epoch) => {
-            u32::try_from(epoch).map_err(|_| pending(format!("epoch {epoch} is out of range")))
+    let name = stream.name.as_str();
+    let volume = &shared.volume.identity;
+    let refused = |error| refused_by_claims(stream, error);
+    admission::settle(shared).map_err(refused)?;
+    let is_begun = shared
+        .disk
+        .exists(&stream.directory)
+        .map_err(|source| cannot_create(shared, failed("look for", &stream.directory, source)))?;
+    let epoch = match claims.find(volume, name).map_err(refused)? {
+        Some(epoch) if !is_begun => {
+            return Err(refused(admission::refuse_for_claim(shared, name, epoch)));
         }
-        Err(ClaimError::NotOwner {
+        Some(epoch) => epoch,
+        None => {
+            begin(shared, stream).map_err(|error| cannot_create(shared, error))?;
+            claims.claim(volume, name).map_err(refused)?
+        }
+    };
+    // It begins at sequence 0, so there must be nothing of it.
+    let new = LocalStream {
+        stream: stream.shared_name.clone(),
+        epoch,
+        ..LocalStream::default()
+    };
+    claims.check_streams(volume, &[new]).map_err(refused)?;
+    u32::try_from(epoch).map_err(|_| AppendError::ClaimPending {
+        stream: name.to_owned(),
+        message: format!("epoch {epoch} is out of range"),
+    })
+}
+
+fn begin(shared: &Shared, stream: &Stream) -> Result<(), WriteError> {
+    let disk = &*shared.disk;
+    disk.create_directory(&stream.directory)
+        .map_err(|source| failed("create", &stream.directory, source))?;
+    let streams = files::streams(&shared.root);
+    disk.sync_directory(&streams)
+        .map_err(|source| failed("sync", &streams, source))
+}
+
+fn refused_by_claims(stream: &Stream, error: ClaimError) -> AppendError {
+    let message = error.to_string();
+    let reason = match error {
+        ClaimError::NotOwner {
             stream,
             owner,
             address,
-        }) => Err(AppendError::NotOwner {
-            stream,
-            owner,
-            address,
-        }),
-        Err(ClaimError::Pending { message }) => Err(pending(message)),
-        Err(
-            error @ (ClaimError::VolumeLost { streams: _ }
-            | ClaimError::PrefixInUse { cluster_id: _ }),
-        ) => Err(pending(error.to_string())),
+        } => {
+            return AppendError::NotOwner {
+                stream,
+                owner,
+                address,
+            };
+        }
+        ClaimError::Pending { message: _ } | ClaimError::Unreadable { key: _, message: _ } => {
+            return AppendError::ClaimPending {
+                stream: stream.name.to_string(),
+                message,
+            };
+        }
+        ClaimError::VolumeLost { streams: _ } => "VolumeLost",
+        ClaimError::RolledBack { proofs: _ } => "RolledBack",
+        ClaimError::PrefixInUse { cluster_id: _ } => "PrefixInUse",
+    };
+    AppendError::VolumeRefused {
+        stream: stream.name.to_string(),
+        reason,
+        message,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::admission;
 use super::shared::Shared;
 use crate::error::ReadError;
 use crate::metrics::{Counters, Metrics};
@@ -20,8 +21,12 @@ impl Stream {
         };
         let claim = match &barred {
             Some(Barred::Superseded { to: _ }) => ClaimState::Superseded,
-            Some(Barred::Damaged { .. } | Barred::Gone) | None if !has_claims => ClaimState::Local,
-            Some(Barred::Damaged { .. } | Barred::Gone) | None => {
+            Some(Barred::Damaged { .. } | Barred::Refused { .. } | Barred::Gone) | None
+                if !has_claims =>
+            {
+                ClaimState::Local
+            }
+            Some(Barred::Damaged { .. } | Barred::Refused { .. } | Barred::Gone) | None => {
                 if self.claimed.load(Ordering::Acquire) {
                     ClaimState::Claimed
                 } else {
@@ -34,7 +39,7 @@ impl Stream {
             Some(Barred::Damaged { sequence, message }) => {
                 Some(format!("from sequence {sequence}: {message}"))
             }
-            Some(Barred::Superseded { .. } | Barred::Gone) | None => None,
+            Some(Barred::Superseded { .. } | Barred::Refused { .. } | Barred::Gone) | None => None,
         };
         let told: Vec<String> = end.into_iter().chain(tell(&damaged_ranges)).collect();
         let damage = (!told.is_empty()).then(|| told.join("; "));
@@ -227,6 +232,7 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
             .count() as u64,
         damaged_ranges: streams.iter().map(|stream| stream.damage.count()).sum(),
         poisoned: shared.poison.is_set(),
+        owes_volume_check: admission::is_owed(shared),
         replay: *shared.replay.lock(),
     }
 }

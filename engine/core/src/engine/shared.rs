@@ -9,6 +9,7 @@ use aof2_format::ClusterId;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 
+use super::admission::Admission;
 use crate::admit::Space;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
@@ -21,7 +22,7 @@ use crate::stream::Stream;
 use crate::stream::catalog::Catalog;
 use crate::stream::write_out::WriteError;
 use crate::threads::StoreThreads;
-use crate::tier_port::{Claims, SealHook, VolumeIdentity};
+use crate::tier_port::{ClaimError, Claims, SealHook, VolumeIdentity};
 use crate::work::{SegmentWriter, WorkQueue};
 
 pub(crate) struct Shared {
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub rng: Arc<dyn Rng>,
     pub volume: Volume,
     pub claims: Option<Arc<dyn Claims>>,
+    pub admission: Admission,
     pub poison: Arc<Poison>,
     pub threads: StoreThreads,
     pub space: Space,
@@ -56,6 +58,10 @@ pub(crate) struct Volume {
     pub cluster_id: ClusterId,
     pub node_id: aof2_format::NodeId,
     pub volume_id: aof2_format::VolumeId,
+    /// What Tier 2 said of it before recovery; `None` where it did not tell.
+    pub admission: Option<Result<bool, ClaimError>>,
+    /// What the identity file says.
+    pub stored: Mutex<aof2_format::volume::VolumeIdentity>,
 }
 
 /// All streams of this volume, and names whose first append is under way.

@@ -43,7 +43,7 @@ impl Store {
             Some(Barred::Damaged { sequence, message }) => {
                 (None, Some(format!("from sequence {sequence}: {message}")))
             }
-            Some(Barred::Gone) | None => (None, None),
+            Some(Barred::Refused { .. } | Barred::Gone) | None => (None, None),
         };
         Ok(StreamFacts {
             epoch: stream.epoch(),

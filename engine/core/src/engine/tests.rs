@@ -11,7 +11,7 @@ use crate::config::MIB;
 use crate::io::FileClass;
 use crate::io::fault::FaultDisk;
 use crate::request::Durability;
-use crate::tier_port::ClaimError;
+use crate::tier_port::{ClaimError, LocalStream, Standing};
 
 fn options(directory: &std::path::Path) -> OpenOptions {
     let mut config = Config::new(directory);
@@ -43,8 +43,20 @@ struct SlowClaim {
 }
 
 impl Claims for SlowClaim {
-    fn check_volume(&self, _: &VolumeIdentity) -> Result<(), ClaimError> {
+    fn check_volume(&self, _: &VolumeIdentity, _: Standing) -> Result<bool, ClaimError> {
+        Ok(true)
+    }
+
+    fn check_streams(&self, _: &VolumeIdentity, _: &[LocalStream]) -> Result<(), ClaimError> {
         Ok(())
+    }
+
+    fn leave_mark(&self, _: &VolumeIdentity, _: u64) -> Result<(), ClaimError> {
+        Ok(())
+    }
+
+    fn find(&self, _: &VolumeIdentity, _: &str) -> Result<Option<u64>, ClaimError> {
+        Ok(None)
     }
 
     fn claim(&self, _: &VolumeIdentity, stream: &str) -> Result<u64, ClaimError> {

@@ -162,6 +162,11 @@ impl ManifestLog {
         self.inner.lock().chunk = Some(chunk);
     }
 
+    /// Number of the chunk in use; `None` until the stream exists.
+    pub fn chunk_in_use(&self) -> Option<u64> {
+        self.inner.lock().chunk.as_ref().map(|chunk| chunk.number)
+    }
+
     pub fn read<T>(&self, look: impl FnOnce(&ManifestState) -> T) -> T {
         look(&self.inner.lock().state)
     }

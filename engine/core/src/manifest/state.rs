@@ -123,6 +123,7 @@ impl ManifestState {
             }),
             ManifestEvent::UploadStarted { key } => ledger(segments, &|entry| {
                 entry.tier.upload_started = Some(key.clone());
+                entry.tier.upload_begun = true;
             }),
             ManifestEvent::UploadDone { key, etag } => ledger(segments, &|entry| {
                 entry.tier.upload_started = None;

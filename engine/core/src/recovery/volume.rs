@@ -6,13 +6,14 @@ use std::sync::Arc;
 use aof2_format::names::file;
 use aof2_format::volume::VolumeIdentity as StoredIdentity;
 use aof2_format::{ClusterId, FORMAT_VERSION, NodeId, VolumeId};
+use parking_lot::Mutex;
 
 use crate::engine::Identity;
 use crate::engine::shared::Volume;
 use crate::error::OpenError;
 use crate::io::{DirectoryLock, Disk, FileClass, Rng, read_file, replace_file};
 use crate::segment::files;
-use crate::tier_port::{ClaimError, Claims, VolumeIdentity};
+use crate::tier_port::{ClaimError, Claims, Standing, VolumeIdentity};
 
 const IDENTITY_LIMIT_BYTES: u64 = 16 << 10;
 
@@ -31,7 +32,7 @@ pub(crate) fn lock(disk: &dyn Disk, root: &Path) -> Result<Box<dyn DirectoryLock
     })
 }
 
-/// Reads the identity, or draws one for an empty directory. Nothing is written before the owner of the claims is known.
+/// Reads the identity, or draws one for an empty directory. Where Tier 2 answers, nothing is written on a volume that it refuses.
 pub(crate) fn identify(
     disk: &dyn Disk,
     rng: &dyn Rng,
@@ -58,30 +59,41 @@ pub(crate) fn identify(
             node: identity.node.clone(),
             node_id: NodeId(*rng.uuid().as_bytes()),
             volume_id: VolumeId(*rng.uuid().as_bytes()),
+            is_admitted: false,
+            mark: 0,
         }
     } else {
         read_identity(disk, &path, root, identity, cluster_id)?
     };
-    let volume = Volume {
-        identity: VolumeIdentity {
-            cluster_id: stored.cluster_id.to_string(),
-            node: stored.node.clone(),
-            node_id: stored.node_id.to_string(),
-            volume_id: stored.volume_id.to_string(),
-            is_new,
-        },
-        cluster_id: stored.cluster_id,
-        node_id: stored.node_id,
-        volume_id: stored.volume_id,
+    let identity = VolumeIdentity {
+        cluster_id: stored.cluster_id.to_string(),
+        node: stored.node.clone(),
+        node_id: stored.node_id.to_string(),
+        volume_id: stored.volume_id.to_string(),
     };
-    if let Some(claims) = claims {
-        check_claims(&**claims, &volume.identity)?;
-    }
+    let admission = match claims {
+        None => None,
+        Some(claims) => check_claims(&**claims, &identity, standing_of(&stored))?,
+    };
     if is_new {
         replace_file(disk, &path, &stored.encode(), FileClass::Other)
             .map_err(at("write", &path))?;
     }
-    Ok(volume)
+    Ok(Volume {
+        identity,
+        cluster_id: stored.cluster_id,
+        node_id: stored.node_id,
+        volume_id: stored.volume_id,
+        admission,
+        stored: Mutex::new(stored),
+    })
+}
+
+pub(crate) fn standing_of(stored: &StoredIdentity) -> Standing {
+    Standing {
+        is_admitted: stored.is_admitted,
+        mark: stored.mark,
+    }
 }
 
 fn read_identity(
@@ -131,29 +143,27 @@ fn read_identity(
     Ok(stored)
 }
 
-fn check_claims(claims: &dyn Claims, volume: &VolumeIdentity) -> Result<(), OpenError> {
-    match claims.check_volume(volume) {
-        Ok(()) => Ok(()),
-        Err(ClaimError::Pending { message }) => {
+/// `None`: Tier 2 does not tell now, so the check is owed. That the volume is an older state of itself is kept until its streams are
+/// known, so that the refusal can name them.
+fn check_claims(
+    claims: &dyn Claims,
+    volume: &VolumeIdentity,
+    standing: Standing,
+) -> Result<Option<Result<bool, ClaimError>>, OpenError> {
+    let error = match claims.check_volume(volume, standing) {
+        Err(error) => error,
+        admitted => return Ok(Some(admitted)),
+    };
+    match OpenError::of_claims(&volume.node, error.clone()) {
+        Some(OpenError::RolledBack { .. }) => Ok(Some(Err(error))),
+        Some(refused) => Err(refused),
+        None => {
             tracing::warn!(
-                message,
-                "Tier 2 did not tell who owns this node's streams; opening without it"
+                message = %error,
+                "Tier 2 did not tell whether this volume may be used; opening without it, new streams and uploads wait"
             );
-            Ok(())
+            Ok(None)
         }
-        Err(ClaimError::VolumeLost { streams }) => Err(OpenError::VolumeLost {
-            node: volume.node.clone(),
-            streams,
-        }),
-        Err(ClaimError::NotOwner {
-            stream,
-            owner: _,
-            address: _,
-        }) => Err(OpenError::VolumeLost {
-            node: volume.node.clone(),
-            streams: vec![stream],
-        }),
-        Err(ClaimError::PrefixInUse { cluster_id }) => Err(OpenError::PrefixInUse { cluster_id }),
     }
 }
 

@@ -125,11 +125,13 @@ impl TakeError {
             TakeError::Object(error) => SnapshotReason::Tier2(error.reason()),
             TakeError::Unreadable { .. } => SnapshotReason::Tier2("Corrupt"),
             TakeError::Claim(error) => match error {
-                ClaimError::Pending { .. } => SnapshotReason::ClaimPending,
-                ClaimError::PrefixInUse { .. } => SnapshotReason::PrefixInUse,
-                ClaimError::NotOwner { .. } | ClaimError::VolumeLost { .. } => {
-                    SnapshotReason::Superseded
+                ClaimError::Pending { .. } | ClaimError::Unreadable { .. } => {
+                    SnapshotReason::ClaimPending
                 }
+                ClaimError::PrefixInUse { .. } => SnapshotReason::PrefixInUse,
+                ClaimError::NotOwner { .. }
+                | ClaimError::VolumeLost { .. }
+                | ClaimError::RolledBack { .. } => SnapshotReason::Superseded,
             },
             TakeError::Superseded { .. } => SnapshotReason::Superseded,
             TakeError::Missing { .. } => SnapshotReason::ObjectMissing,
@@ -226,6 +228,7 @@ pub(super) fn ensure_held(
     stream: &str,
     epoch: u32,
 ) -> Result<(), TakeError> {
+    store.settle_volume_check()?;
     let age: Duration = store.config().tier2.claim_check;
     match claims.ensure_held(store.identity(), stream, epoch.into(), age)? {
         ClaimStanding::Held => Ok(()),

@@ -6,9 +6,11 @@
 
 pub mod breaker;
 pub mod claim;
+mod compare;
 pub mod conditional;
 pub mod directory;
 pub mod error;
+mod mark;
 pub mod memory;
 pub mod probe;
 pub mod retry;

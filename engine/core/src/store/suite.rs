@@ -15,7 +15,7 @@ use super::conditional::{Creation, create};
 use super::retry::{Retries, RetryPolicy};
 use super::{ObjectError, ObjectStore, PutOutcome, Tier2, Upload};
 use crate::io::{SystemClock, SystemRng};
-use crate::tier_port::{ClaimError, Claims, VolumeIdentity};
+use crate::tier_port::{ClaimError, Claims, RolledBack, Standing, VolumeIdentity};
 
 /// Retries that do not wait.
 pub fn test_policy() -> RetryPolicy {
@@ -210,16 +210,22 @@ pub fn volume(node: &str, volume: u32) -> VolumeIdentity {
         node: node.into(),
         node_id: format!("0192f0aa-0000-7000-8000-00000001{volume:04}"),
         volume_id: format!("0192f0aa-0000-7000-8000-00000002{volume:04}"),
-        is_new: false,
     }
 }
 
-fn new_volume(node: &str, number: u32) -> VolumeIdentity {
-    VolumeIdentity {
-        is_new: true,
-        ..volume(node, number)
+/// Of a volume that Tier 2 has seen before.
+pub fn admitted(mark: u64) -> Standing {
+    Standing {
+        is_admitted: true,
+        mark,
     }
 }
+
+/// Of an empty volume.
+const NEW: Standing = Standing {
+    is_admitted: false,
+    mark: 0,
+};
 
 /// As another process of `node` would have them.
 pub fn claims_of(store: &Arc<dyn ObjectStore>, prefix: &str, node: &str) -> StreamClaims {
@@ -304,17 +310,17 @@ pub fn claims_keep_their_contract(store: &Arc<dyn ObjectStore>, prefix: &str) {
     // A lost volume: same node name, another volume, and streams are owned.
     assert_eq!(claims.claim(&mine, "s-2"), Ok(1));
     assert_eq!(
-        claims_of(store, prefix, "orders-0").check_volume(&mine),
-        Ok(())
+        claims_of(store, prefix, "orders-0").check_volume(&mine, admitted(0)),
+        Ok(true)
     );
     let lost = claims_of(store, prefix, "orders-0")
-        .check_volume(&new_volume("orders-0", 3))
+        .check_volume(&volume("orders-0", 3), NEW)
         .expect_err("lost");
     let expected: Vec<String> = ["local-before", "s-2"].map(str::to_owned).into();
     assert_eq!(lost, ClaimError::VolumeLost { streams: expected });
     assert_eq!(
-        claims_of(store, prefix, "orders-2").check_volume(&new_volume("orders-2", 4)),
-        Ok(())
+        claims_of(store, prefix, "orders-2").check_volume(&volume("orders-2", 4), NEW),
+        Ok(true)
     );
     // Found late, at the first append, where Tier 2 was down at the start.
     let late = claims_of(store, prefix, "orders-0")
@@ -327,13 +333,34 @@ pub fn claims_keep_their_contract(store: &Arc<dyn ObjectStore>, prefix: &str) {
         }
     );
 
+    // A state of a volume that is older than its newest mark is refused; each mark has one maker.
+    claims.leave_mark(&mine, 1).expect("left");
+    claims.leave_mark(&mine, 2).expect("left");
+    let another_process = claims_of(store, prefix, "orders-0");
+    assert_eq!(another_process.check_volume(&mine, admitted(2)), Ok(true));
+    assert!(another_process.leave_mark(&mine, 2).is_err());
+    match another_process.check_volume(&mine, admitted(1)) {
+        Err(ClaimError::RolledBack { proofs }) => assert!(
+            matches!(
+                proofs[..],
+                [RolledBack::Mark {
+                    local: 1,
+                    bucket: 2,
+                    ..
+                }]
+            ),
+            "{proofs:?}"
+        ),
+        other => panic!("{other:?}"),
+    }
+
     // The prefix belongs to one cluster.
     let foreign = VolumeIdentity {
         cluster_id: "0192f0aa-0000-7000-8000-00000000beef".into(),
-        ..new_volume("orders-0", 5)
+        ..volume("orders-0", 5)
     };
     let in_use = claims_of(store, prefix, "orders-0")
-        .check_volume(&foreign)
+        .check_volume(&foreign, NEW)
         .expect_err("in use");
     assert_eq!(
         in_use,

@@ -214,6 +214,13 @@ impl Stream {
                     to: *to,
                 });
             }
+            Some(Barred::Refused { reason, message }) => {
+                return Err(AppendError::VolumeRefused {
+                    stream: self.name.to_string(),
+                    reason,
+                    message: message.to_string(),
+                });
+            }
             Some(Barred::Gone) => unreachable!("the caller looks the name up again"),
         }
         if self.is_behind(shared, staged) {

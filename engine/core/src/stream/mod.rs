@@ -126,6 +126,11 @@ pub(crate) enum Barred {
     Superseded {
         to: u64,
     },
+    /// Its whole volume is.
+    Refused {
+        reason: &'static str,
+        message: Arc<str>,
+    },
     /// Its first claim failed and it is out of the table: look the name up again.
     Gone,
 }

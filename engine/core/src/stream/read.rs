@@ -98,6 +98,13 @@ impl Reader {
                 to,
             });
         }
+        if let Some(Barred::Refused { reason, message }) = barred {
+            return Err(ReadError::VolumeRefused {
+                stream: self.stream.name.to_string(),
+                reason,
+                message: message.to_string(),
+            });
+        }
         let mut records = Vec::new();
         let mut bytes = 0;
         loop {

@@ -1,5 +1,5 @@
 //! Reads the claims of this node's streams again, every `tier2.claim_check`: an owner that was superseded finds out without
-//! uploading anything. The same request tells whether Tier 2 answers.
+//! uploading anything, and a volume that was not held against Tier 2 yet is. The same request tells whether Tier 2 answers.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::port::Port;
 use crate::store::StreamClaims;
-use crate::store::claim::ClaimStanding;
+use crate::store::claim::{ClaimStanding, Refreshed};
 
 pub struct ClaimWatch {
     shared: Arc<Shared>,
@@ -106,13 +106,23 @@ impl Shared {
             .into_iter()
             .map(|mark| (mark.stream, mark.epoch))
             .collect();
-        match self.claims.refresh(&self.port.volume(), &streams) {
-            Ok(lost) => {
+        let settled = self.port.keep_standing();
+        if let Err(error) = &settled {
+            tracing::debug!("Tier 2 does not tell whether this volume may be used: {error}");
+        }
+        let refreshed = self
+            .claims
+            .refresh(&self.port.volume(), &streams, settled.is_ok());
+        match refreshed {
+            Ok(Refreshed { lost, waiting }) => {
                 for (stream, standing) in lost {
                     if let ClaimStanding::Superseded { from, to, owner } = standing {
                         tracing::error!(%stream, from, to, owner, "the stream was taken over: it is not served here any more");
                         self.port.supersede(&stream, to);
                     }
+                }
+                for (stream, error) in waiting {
+                    tracing::debug!(%stream, "the claim is not confirmed now: {error}");
                 }
             }
             Err(error) => tracing::debug!("claims are not confirmed now: {error}"),

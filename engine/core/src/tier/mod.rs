@@ -16,6 +16,7 @@ mod tests;
 pub mod upload;
 pub mod warm;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use claim_watch::ClaimWatch;
@@ -35,6 +36,8 @@ pub struct Tier2Status {
     pub upload_retry_attempts: u64,
     /// Streams whose claim this process has not seen in Tier 2.
     pub unconfirmed_claims: u64,
+    /// Claims of anybody that could not be read when they were last looked at, by key, and why.
+    pub unreadable_claims: BTreeMap<String, String>,
 }
 
 /// Everything that runs between the store and its lower tiers, and the drain, which needs no lower tier.
@@ -101,6 +104,7 @@ impl Tiers {
         Some(Tier2Status {
             upload_retry_attempts: health.retry_attempts + mover.repeated_steps,
             unconfirmed_claims: parts.watch.unconfirmed(),
+            unreadable_claims: parts.claims.unreadable(),
             health,
             mover,
         })

@@ -498,7 +498,8 @@ impl MoveError {
                 }
                 ReadError::UnknownStream { .. }
                 | ReadError::Trimmed { .. }
-                | ReadError::Superseded { .. } => FailureKind::Final,
+                | ReadError::Superseded { .. }
+                | ReadError::VolumeRefused { .. } => FailureKind::Final,
             },
             MoveError::Damaged { .. } => FailureKind::Damage,
             MoveError::Manifest(_) => FailureKind::Refused,

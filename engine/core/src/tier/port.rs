@@ -8,7 +8,9 @@ use crate::engine::Store;
 use crate::error::{ReadError, StoreError};
 use crate::io::{Clock, Disk};
 use crate::threads::StoreThreads;
-use crate::tier_port::{SealHook, SealedSegment, TierRecord, VolumeIdentity, Watermark};
+use crate::tier_port::{
+    ClaimError, SealHook, SealedSegment, TierRecord, VolumeIdentity, Watermark,
+};
 
 /// Bytes of a sealed segment without its seal block, for as long as this is held.
 pub type SealedBytes = Box<dyn Deref<Target = [u8]> + Send + Sync>;
@@ -29,6 +31,10 @@ pub trait Port: Send + Sync {
     /// Blocks until the record is durable in the stream's manifest.
     fn commit(&self, stream: &str, segment_id: u64, record: TierRecord) -> Result<(), StoreError>;
     fn on_sealed(&self, hook: SealHook);
+    /// Makes the check of this volume that is owed to Tier 2, if it is; nothing is published before. Blocks on Tier 2.
+    fn settle_volume_check(&self) -> Result<(), ClaimError>;
+    /// The same, and the next mark of this volume if it is due.
+    fn keep_standing(&self) -> Result<(), ClaimError>;
     /// Another owner was found in Tier 2.
     fn supersede(&self, stream: &str, to_epoch: u64);
 
@@ -79,6 +85,14 @@ impl Port for Store {
 
     fn on_sealed(&self, hook: SealHook) {
         Store::on_sealed(self, hook);
+    }
+
+    fn settle_volume_check(&self) -> Result<(), ClaimError> {
+        Store::settle_volume_check(self)
+    }
+
+    fn keep_standing(&self) -> Result<(), ClaimError> {
+        Store::keep_standing(self)
     }
 
     fn supersede(&self, stream: &str, to_epoch: u64) {

@@ -19,7 +19,8 @@ use crate::io::{Clock, Disk, SystemClock, SystemDisk};
 use crate::store::suite;
 use crate::threads::StoreThreads;
 use crate::tier_port::{
-    FailedStep, SealHook, SealedSegment, TierRecord, TierState, VolumeIdentity, Watermark,
+    ClaimError, FailedStep, SealHook, SealedSegment, TierRecord, TierState, VolumeIdentity,
+    Watermark,
 };
 
 pub struct ModelPort {
@@ -267,6 +268,14 @@ impl Port for ModelPort {
 
     fn on_sealed(&self, hook: SealHook) {
         self.state.lock().hook = Some(hook);
+    }
+
+    fn settle_volume_check(&self) -> Result<(), ClaimError> {
+        Ok(())
+    }
+
+    fn keep_standing(&self) -> Result<(), ClaimError> {
+        Ok(())
     }
 
     fn supersede(&self, stream: &str, to_epoch: u64) {

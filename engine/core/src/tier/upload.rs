@@ -116,7 +116,9 @@ pub fn upload(
     }
     .to_key(tier2.prefix());
 
-    let standing = claims.ensure_held(&port.volume(), &segment.stream, segment.epoch, claim_age);
+    let standing = port.settle_volume_check().and_then(|()| {
+        claims.ensure_held(&port.volume(), &segment.stream, segment.epoch, claim_age)
+    });
     match standing.map_err(|source| UploadError::Claim {
         stream: stream(),
         source,

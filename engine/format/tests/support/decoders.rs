@@ -5,6 +5,7 @@ use aof2_format::damage::Damage;
 use aof2_format::journal::{self, Frame, JournalHeader};
 use aof2_format::journal_mark::JournalMark;
 use aof2_format::manifest_chunk::{self, ManifestChunkHeader};
+use aof2_format::mark::VolumeMark;
 use aof2_format::producer_changes::ProducerChanges;
 use aof2_format::record_batch;
 use aof2_format::segment::{SegmentHeader, SegmentSeal};
@@ -49,6 +50,7 @@ pub const DECODERS: &[(&str, Decoder)] = &[
     ("claim", |bytes| debug(Claim::decode(bytes))),
     ("cluster", |bytes| debug(ClusterMarker::decode(bytes))),
     ("volume", |bytes| debug(VolumeIdentity::decode(bytes))),
+    ("mark", |bytes| debug(VolumeMark::decode(bytes))),
     ("snapshot", |bytes| debug(Catalogue::decode(bytes))),
     ("recovery", |bytes| debug(RecoveryNotes::decode(bytes))),
     ("snapshot_note", |bytes| debug(SnapshotNote::decode(bytes))),

@@ -64,6 +64,7 @@ pub const GOLDEN: &[(&str, &str)] = &[
     ("claim", include_str!("../../golden/v0/claim.hex")),
     ("cluster", include_str!("../../golden/v0/cluster.hex")),
     ("volume", include_str!("../../golden/v0/volume.hex")),
+    ("mark", include_str!("../../golden/v0/mark.hex")),
     ("snapshot", include_str!("../../golden/v0/snapshot.hex")),
     ("recovery", include_str!("../../golden/v0/recovery.hex")),
     (

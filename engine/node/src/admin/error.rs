@@ -63,9 +63,10 @@ impl From<ReadError> for ApiError {
             ReadError::UnknownStream { .. } => ErrorReason::NotFound,
             ReadError::Trimmed { .. } => ErrorReason::BadRequest,
             ReadError::NotResident { .. } | ReadError::Closed => ErrorReason::NotServing,
-            ReadError::Damaged { .. } | ReadError::Disk { .. } | ReadError::Superseded { .. } => {
-                ErrorReason::Internal
-            }
+            ReadError::Damaged { .. }
+            | ReadError::Disk { .. }
+            | ReadError::Superseded { .. }
+            | ReadError::VolumeRefused { .. } => ErrorReason::Internal,
         };
         ApiError::new(reason, error.to_string())
     }

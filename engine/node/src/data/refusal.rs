@@ -50,6 +50,7 @@ pub fn of_append(error: &AppendError) -> Refused {
         AppendError::Damaged { .. } => Reason::Damaged,
         AppendError::Poisoned { .. } => Reason::Poisoned,
         AppendError::Superseded { .. } => Reason::Superseded,
+        AppendError::VolumeRefused { .. } => Reason::VolumeRefused,
         AppendError::EmptyBatch { .. } => Reason::EmptyBatch,
     };
     refused.set_reason(reason);
@@ -63,7 +64,7 @@ pub fn of_read(error: &ReadError) -> Status {
         ReadError::Damaged { .. } => Code::DataLoss,
         ReadError::NotResident { .. } | ReadError::Closed => Code::Unavailable,
         ReadError::Disk { .. } => Code::Internal,
-        ReadError::Superseded { .. } => Code::FailedPrecondition,
+        ReadError::Superseded { .. } | ReadError::VolumeRefused { .. } => Code::FailedPrecondition,
     };
     let cause = std::error::Error::source(error)
         .map(|source| format!(": {source}"))

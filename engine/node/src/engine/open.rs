@@ -57,7 +57,7 @@ pub fn open(settings: &Settings, progress: Arc<Progress>) -> Result<Engine, Open
     options.claims = claims.clone().map(|claims| claims as Arc<dyn Claims>);
     options.on_progress = Some(Box::new(move |done, total| progress.set(done, total)));
     make_directory(&settings.storage.directory)?;
-    let store = Store::open(options).map_err(refusal)?;
+    let store = Store::open(options).map_err(failure)?;
     let threads = |error: std::io::Error| {
         OpenFailure::Poisoned(format!(
             "the threads of the tiers cannot be started: {error}"
@@ -81,8 +81,28 @@ fn make_directory(directory: &Path) -> Result<(), OpenFailure> {
     })
 }
 
-fn refusal(error: OpenError) -> OpenFailure {
-    let cause = std::error::Error::source(&error)
+fn failure(error: OpenError) -> OpenFailure {
+    let refusal = refusal_of(&error);
+    match error {
+        OpenError::Locked { .. } => OpenFailure::Locked(refusal),
+        OpenError::Poisoned { message } => OpenFailure::Poisoned(message),
+        OpenError::Config { key, .. } => OpenFailure::Config {
+            key: key.to_string(),
+            message: refusal.message,
+        },
+        OpenError::VolumeLost { .. }
+        | OpenError::RolledBack { .. }
+        | OpenError::PrefixInUse { .. }
+        | OpenError::ForeignDirectory { .. }
+        | OpenError::NewerFormat { .. }
+        | OpenError::Damaged { .. }
+        | OpenError::Disk { .. } => OpenFailure::Refused(refusal),
+    }
+}
+
+/// Why the data is not served, for reports.
+pub fn refusal_of(error: &OpenError) -> Refusal {
+    let cause = std::error::Error::source(error)
         .map(|source| format!(": {source}"))
         .unwrap_or_default();
     let mut refusal = Refusal {
@@ -92,25 +112,31 @@ fn refusal(error: OpenError) -> OpenFailure {
         cluster_id: None,
     };
     match error {
-        OpenError::Locked { .. } => return OpenFailure::Locked(refusal),
-        OpenError::Poisoned { message } => return OpenFailure::Poisoned(message),
-        OpenError::Config { key, .. } => {
-            return OpenFailure::Config {
-                key: key.to_string(),
-                message: refusal.message,
-            };
+        OpenError::VolumeLost { node: _, streams } => refusal.streams.clone_from(streams),
+        OpenError::RolledBack {
+            node: _,
+            proofs,
+            since: _,
+        } => {
+            let named = proofs.iter().filter_map(|proof| proof.stream());
+            refusal.streams = named.map(str::to_string).collect();
+            refusal.streams.dedup();
         }
-        OpenError::VolumeLost { node: _, streams } => refusal.streams = streams,
-        OpenError::PrefixInUse { cluster_id } => refusal.cluster_id = Some(cluster_id),
+        OpenError::PrefixInUse { cluster_id } => refusal.cluster_id = Some(cluster_id.clone()),
         OpenError::ForeignDirectory {
             path: _,
             field: _,
             found,
             expected: _,
-        } => refusal.cluster_id = Some(found),
-        OpenError::NewerFormat { .. } | OpenError::Damaged { .. } | OpenError::Disk { .. } => {}
+        } => refusal.cluster_id = Some(found.clone()),
+        OpenError::Locked { .. }
+        | OpenError::Poisoned { .. }
+        | OpenError::Config { .. }
+        | OpenError::NewerFormat { .. }
+        | OpenError::Damaged { .. }
+        | OpenError::Disk { .. } => {}
     }
-    OpenFailure::Refused(refusal)
+    refusal
 }
 
 /// The store's half of the settings.

@@ -1,0 +1,365 @@
+//! May this volume be used? What is on it is held against what Tier 2 knows of it: before anything is served where Tier 2 answers,
+//! else as soon as it does.
+//!
+//! - The check is owed until it was made. Until then nothing is claimed, uploaded or published for this volume. Streams that are on it
+//!   go on acknowledging, so that an outage of Tier 2 stops nobody.
+//! - A volume that passes leaves its next mark, durable on the volume first. A process that goes on acknowledging leaves one every
+//!   `MARK_INTERVAL`, so that a copy of the volume that was made while it ran is found to be older, too.
+//! - A refusal is for good: every stream is barred, and whoever opened the store is told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use aof2_format::names::file;
+use parking_lot::Mutex;
+
+use super::shared::Shared;
+use crate::error::{AcknowledgedSince, OpenError};
+use crate::io::{FileClass, replace_file};
+use crate::recovery::volume::standing_of;
+use crate::stream::write_out::WriteError;
+use crate::stream::{Barred, Stream};
+use crate::tier_port::{ClaimError, Claims, LocalStream, RolledBack};
+
+/// How old the newest mark may become while records are acknowledged: what is acknowledged within this time after a copy was made is
+/// not missed when the copy is put back.
+const MARK_INTERVAL: Duration = Duration::from_secs(60);
+
+/// For so long a check that failed answers for itself: appends that wait for it do not ask Tier 2 one after another.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+type Callback = Box<dyn FnOnce(OpenError) + Send>;
+
+#[derive(Default)]
+pub(crate) struct Admission {
+    /// The check was made, and passed.
+    is_settled: AtomicBool,
+    /// Held while Tier 2 is asked.
+    state: Mutex<State>,
+    listeners: Mutex<Listeners>,
+}
+
+#[derive(Default)]
+struct State {
+    refused: Option<ClaimError>,
+    /// When Tier 2 did not tell last, and why.
+    failed: Option<(Instant, ClaimError)>,
+    /// When the newest mark was left, and the count of records that were acknowledged then.
+    marked: Option<(Instant, u64)>,
+    /// Counts of records at open, while the check is owed.
+    at_open: BTreeMap<Arc<str>, u64>,
+}
+
+#[derive(Default)]
+struct Listeners {
+    callbacks: Vec<Callback>,
+    refused: Option<ClaimError>,
+}
+
+/// After recovery, before anything is served.
+pub(super) fn at_open(shared: &Shared) -> Result<(), OpenError> {
+    let Some(claims) = &shared.claims else {
+        return Ok(());
+    };
+    let mut state = shared.admission.state.lock();
+    let error = match shared.volume.admission.clone() {
+        Some(admitted) => match compare_and_mark(shared, &**claims, admitted, &mut state) {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        },
+        None => ClaimError::Pending {
+            message: "Tier 2 did not answer".to_owned(),
+        },
+    };
+    let message = error.to_string();
+    if let Some(refused) = OpenError::of_claims(&shared.volume.identity.node, error) {
+        return Err(refused);
+    }
+    tracing::warn!(message, "the check of this volume is owed to Tier 2");
+    state.at_open = counts(shared);
+    Ok(())
+}
+
+pub(super) fn is_owed(shared: &Shared) -> bool {
+    shared.claims.is_some() && !shared.admission.is_settled.load(Ordering::Acquire)
+}
+
+/// Makes the check if it is owed. Before every claim and every publication; blocks on Tier 2 then, and costs nothing later.
+pub(super) fn settle(shared: &Shared) -> Result<(), ClaimError> {
+    let Some(claims) = &shared.claims else {
+        return Ok(());
+    };
+    if shared.admission.is_settled.load(Ordering::Acquire) {
+        return Ok(());
+    }
+    let mut state = shared.admission.state.lock();
+    if let Some(error) = &state.refused {
+        return Err(error.clone());
+    }
+    if shared.admission.is_settled.load(Ordering::Acquire) {
+        return Ok(());
+    }
+    let now = shared.clock.monotonic();
+    if let Some((at, error)) = &state.failed
+        && now.saturating_duration_since(*at) < ASK_AGAIN
+    {
+        return Err(error.clone());
+    }
+    let standing = standing_of(&shared.volume.stored.lock());
+    let admitted = claims.check_volume(&shared.volume.identity, standing);
+    match compare_and_mark(shared, &**claims, admitted, &mut state) {
+        Ok(()) => {
+            tracing::info!("Tier 2 answers again and knows nothing against this volume");
+            Ok(())
+        }
+        Err(error) => {
+            state.failed = Some((shared.clock.monotonic(), error.clone()));
+            Err(judge(shared, state, error))
+        }
+    }
+}
+
+/// Every now and then: the check if it is owed, what it had to leave open, and the next mark if it is due.
+pub(super) fn keep(shared: &Shared) -> Result<(), ClaimError> {
+    let Some(claims) = &shared.claims else {
+        return Ok(());
+    };
+    settle(shared)?;
+    let mut state = shared.admission.state.lock();
+    if let Some(error) = &state.refused {
+        return Err(error.clone());
+    }
+    let standing = standing_of(&shared.volume.stored.lock());
+    let was_admitted = standing.is_admitted;
+    let kept = match was_admitted {
+        true => Ok(true),
+        false => claims.check_volume(&shared.volume.identity, standing),
+    }
+    .and_then(|is_admitted| {
+        let total: u64 = counts(shared).values().sum();
+        let now = shared.clock.monotonic();
+        let is_due = is_admitted != was_admitted
+            || state.marked.is_none_or(|(at, acknowledged)| {
+                acknowledged != total && now.saturating_duration_since(at) >= MARK_INTERVAL
+            });
+        if is_due {
+            leave_mark(shared, &**claims, is_admitted, &mut state)
+        } else {
+            Ok(())
+        }
+    });
+    kept.map_err(|error| judge(shared, state, error))
+}
+
+/// A stream that this volume owns and does not have: its later state did.
+pub(super) fn refuse_for_claim(shared: &Shared, stream: &str, epoch: u64) -> ClaimError {
+    let proof = RolledBack::Claim {
+        stream: stream.to_owned(),
+        epoch,
+    };
+    let error = ClaimError::RolledBack {
+        proofs: vec![proof],
+    };
+    judge(shared, shared.admission.state.lock(), error)
+}
+
+/// Called once, with the refusal; at once if there is one.
+pub(super) fn on_refused(shared: &Shared, callback: Callback) {
+    let mut listeners = shared.admission.listeners.lock();
+    match listeners.refused.clone() {
+        None => listeners.callbacks.push(callback),
+        Some(error) => {
+            drop(listeners);
+            callback_with(shared, &error, AcknowledgedSince::default(), callback);
+        }
+    }
+}
+
+fn compare_and_mark(
+    shared: &Shared,
+    claims: &dyn Claims,
+    admitted: Result<bool, ClaimError>,
+    state: &mut State,
+) -> Result<(), ClaimError> {
+    let streams: Vec<LocalStream> = shared
+        .streams
+        .existing()
+        .iter()
+        .filter_map(|stream| local(stream))
+        .collect();
+    let is_admitted = match admitted {
+        Ok(is_admitted) => is_admitted,
+        Err(ClaimError::RolledBack { proofs: of_volume }) => {
+            let mut proofs = match claims.check_streams(&shared.volume.identity, &streams) {
+                Err(ClaimError::RolledBack { proofs }) => proofs,
+                // One proof is enough.
+                Ok(()) | Err(_) => Vec::new(),
+            };
+            proofs.extend(of_volume);
+            return Err(ClaimError::RolledBack { proofs });
+        }
+        Err(error) => return Err(error),
+    };
+    claims.check_streams(&shared.volume.identity, &streams)?;
+    leave_mark(shared, claims, is_admitted, state)?;
+    state.at_open.clear();
+    shared.admission.is_settled.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// On the volume first.
+fn leave_mark(
+    shared: &Shared,
+    claims: &dyn Claims,
+    is_admitted: bool,
+    state: &mut State,
+) -> Result<(), ClaimError> {
+    // Read before the mark is durable: a copy made after it is compared with the next one.
+    let acknowledged = counts(shared).values().sum();
+    let mark = record(shared, is_admitted)?;
+    claims.leave_mark(&shared.volume.identity, mark)?;
+    state.marked = Some((shared.clock.monotonic(), acknowledged));
+    Ok(())
+}
+
+/// Writes the next mark to the identity file. Never one that was tried before: its object may still arrive.
+fn record(shared: &Shared, is_admitted: bool) -> Result<u64, ClaimError> {
+    let mut stored = shared.volume.stored.lock();
+    let mut next = stored.clone();
+    next.mark += 1;
+    next.is_admitted = is_admitted;
+    let path = shared.root.join(file::VOLUME);
+    if shared.poison.is_set() {
+        return Err(ClaimError::Pending {
+            message: shared.poison.reason(),
+        });
+    }
+    match replace_file(&*shared.disk, &path, &next.encode(), FileClass::Other) {
+        Ok(()) => {
+            *stored = next;
+            Ok(stored.mark)
+        }
+        Err(source) => {
+            let message = format!("cannot write {}: {source}", path.display());
+            if !crate::io::is_out_of_space(&source) {
+                let verb = "write";
+                shared.poison_by(&WriteError { verb, path, source });
+            }
+            Err(ClaimError::Pending { message })
+        }
+    }
+}
+
+/// A refusal bars every stream and is told; anything else is answered.
+fn judge(
+    shared: &Shared,
+    mut state: parking_lot::MutexGuard<'_, State>,
+    error: ClaimError,
+) -> ClaimError {
+    let node = &shared.volume.identity.node;
+    let Some(refusal) = OpenError::of_claims(node, error.clone()) else {
+        return error;
+    };
+    if let Some(first) = &state.refused {
+        return first.clone();
+    }
+    state.refused = Some(error.clone());
+    shared.admission.is_settled.store(false, Ordering::Release);
+    let barred = Barred::Refused {
+        reason: refusal.reason(),
+        message: error.to_string().into(),
+    };
+    for stream in shared.streams.everything() {
+        let mut staged = stream.staged.lock();
+        if staged.barred != Some(Barred::Gone) {
+            staged.barred = Some(barred.clone());
+        }
+    }
+    // Nothing is acknowledged any more.
+    let now = counts(shared);
+    let since = AcknowledgedSince(
+        state
+            .at_open
+            .iter()
+            .filter_map(|(stream, from)| {
+                let to = *now.get(stream)?;
+                (to > *from).then(|| (stream.clone(), *from, to))
+            })
+            .collect(),
+    );
+    tracing::error!(reason = refusal.reason(), "{refusal}{since}");
+    drop(state);
+    let callbacks = {
+        let mut listeners = shared.admission.listeners.lock();
+        listeners.refused = Some(error.clone());
+        std::mem::take(&mut listeners.callbacks)
+    };
+    for callback in callbacks {
+        callback_with(shared, &error, since.clone(), callback);
+    }
+    error
+}
+
+fn callback_with(
+    shared: &Shared,
+    error: &ClaimError,
+    acknowledged: AcknowledgedSince,
+    callback: Callback,
+) {
+    let node = &shared.volume.identity.node;
+    match OpenError::of_claims(node, error.clone()) {
+        Some(OpenError::RolledBack {
+            node,
+            proofs,
+            since: _,
+        }) => callback(OpenError::RolledBack {
+            node,
+            proofs,
+            since: acknowledged,
+        }),
+        Some(other) => callback(other),
+        None => unreachable!("only refusals are told"),
+    }
+}
+
+fn counts(shared: &Shared) -> BTreeMap<Arc<str>, u64> {
+    shared
+        .streams
+        .existing()
+        .iter()
+        .map(|stream| (stream.shared_name.clone(), stream.durable()))
+        .collect()
+}
+
+/// `None` where nothing can be said: a damaged stream knows less than it did, and takes no appends; one that was taken over is another's.
+fn local(stream: &Stream) -> Option<LocalStream> {
+    match &stream.staged.lock().barred {
+        None => {}
+        Some(
+            Barred::Damaged { .. }
+            | Barred::Superseded { .. }
+            | Barred::Refused { .. }
+            | Barred::Gone,
+        ) => return None,
+    }
+    let chunk = stream.manifest.chunk_in_use()?;
+    let (uploaded, uploads_begun) = stream.manifest.read(|state| {
+        let uploaded = state.uploaded_upto();
+        let begun = state
+            .segments
+            .iter()
+            .filter(|(_, ledger)| ledger.base_sequence >= uploaded && ledger.tier.upload_begun)
+            .map(|(id, _)| *id);
+        (uploaded, begun.collect())
+    });
+    Some(LocalStream {
+        stream: stream.shared_name.clone(),
+        epoch: stream.epoch().into(),
+        records: stream.durable(),
+        uploaded,
+        uploads_begun,
+        chunk,
+    })
+}
