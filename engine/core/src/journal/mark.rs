@@ -44,8 +44,14 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
-    /// Reads the file, or makes it where it is missing or damaged as a whole.
-    pub fn open(disk: &dyn Disk, root: &Path, volume: &Volume) -> io::Result<(Mark, FoundMark)> {
+    /// Reads the file, or makes it where it is missing or damaged as a whole. On a volume that holds nothing yet it says that no
+    /// commit was synced: a power cut may leave the first stream, and no commit.
+    pub fn open(
+        disk: &dyn Disk,
+        root: &Path,
+        volume: &Volume,
+        holds_nothing: bool,
+    ) -> io::Result<(Mark, FoundMark)> {
         let path = root.join(file::JOURNAL_MARK);
         let is_ours = |mark: &JournalMark| {
             mark.cluster_id == volume.cluster_id
@@ -59,10 +65,19 @@ impl Mark {
             let read = file.read_at(&mut bytes, 0)?;
             bytes.truncate(read);
         }
-        let newest = JournalMark::decode_file(&bytes)
+        let found = JournalMark::decode_file(&bytes)
             .filter(is_ours)
             .max_by_key(|mark| mark.turn);
-        if newest.is_none() || bytes.len() < FILE_BYTES {
+        let none = JournalMark {
+            cluster_id: volume.cluster_id,
+            node_id: volume.node_id,
+            volume_id: volume.volume_id,
+            turn: 0,
+            file_number: 0,
+            commit: 0,
+        };
+        let newest = found.or(holds_nothing.then_some(none));
+        if found.is_none() || bytes.len() < FILE_BYTES {
             let mut fresh = vec![0; FILE_BYTES];
             if let Some(mark) = &newest {
                 let at = JournalMark::slot_offset(mark.turn) as usize;
@@ -70,20 +85,13 @@ impl Mark {
             }
             replace_file(disk, &path, &fresh, FileClass::Other)?;
         }
-        let found = newest.map_or(FoundMark::Missing, |mark| {
+        let told = newest.map_or(FoundMark::Missing, |mark| {
             FoundMark::At(Synced {
                 commit: mark.commit,
                 file_number: mark.file_number,
             })
         });
-        let written = newest.unwrap_or(JournalMark {
-            cluster_id: volume.cluster_id,
-            node_id: volume.node_id,
-            volume_id: volume.volume_id,
-            turn: 0,
-            file_number: 0,
-            commit: 0,
-        });
+        let written = newest.unwrap_or(none);
         let synced = Synced {
             commit: written.commit,
             file_number: written.file_number,
@@ -94,7 +102,7 @@ impl Mark {
             written: Mutex::new(written),
             synced: Mutex::new(synced),
         };
-        Ok((mark, found))
+        Ok((mark, told))
     }
 
     /// The writer has synced this commit. Costs a store.

@@ -65,8 +65,9 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
 
     let journal_directory = files::journal(root);
     let in_journal = |verb: &'static str| at(verb, &journal_directory);
-    let (mark, found_mark) =
-        Mark::open(disk, root, volume).map_err(at("open the journal mark in", root))?;
+    let holds_nothing = holds_nothing(disk, root)?;
+    let (mark, found_mark) = Mark::open(disk, root, volume, holds_nothing)
+        .map_err(at("open the journal mark in", root))?;
     let known = catalog::read(disk, root, volume.volume_id)
         .map_err(at("read the stream catalog in", root))?;
     let streams::FoundStreams {
@@ -146,6 +147,17 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
         next_stream_number,
         replay,
     })
+}
+
+/// Neither a journal file nor anything of a stream. The mark is made before either.
+fn holds_nothing(disk: &dyn Disk, root: &Path) -> Result<bool, OpenError> {
+    for directory in [files::journal(root), files::streams(root)] {
+        let entries = disk.list(&directory).map_err(at("list", &directory))?;
+        if !entries.is_empty() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Writes the journal's frames of records to where they belong. Answers how many bytes.
