@@ -23,6 +23,8 @@ use crate::{admin, config, data, probes, reload, telemetry, tls};
 const TERMINATION_LOG: &str = "/dev/termination-log";
 /// How often a directory that another process holds is tried again.
 const LOCKED_RETRY: Duration = Duration::from_secs(1);
+/// How long a poisoned store goes on refusing before the process ends.
+const LAST_ANSWERS: Duration = Duration::from_millis(250);
 const DATA_SOCKET_MODE: u32 = 0o660;
 const ADMIN_SOCKET_MODE: u32 = 0o600;
 
@@ -164,6 +166,8 @@ fn run(source: Source, version: &'static str) -> Exit {
         serve(node).await
     });
     if let Exit::Poisoned(message) = &exit {
+        // Clients that waited are being told why.
+        runtime.block_on(async { tokio::time::sleep(LAST_ANSWERS).await });
         // Before anything is dropped: a store that closes waits for its threads, and they may wait for a dead disk.
         end_poisoned(message);
     }
