@@ -8,6 +8,7 @@ mod demo;
 mod generate;
 mod image;
 mod lint;
+mod mutants;
 mod places;
 mod prerequisites;
 mod test;
@@ -47,6 +48,8 @@ enum Verb {
     Test(test::Options),
     /// Watch a cluster of three be installed, written to, and upgraded under load
     Demo(demo::Options),
+    /// Break the code in one place at a time: a test has to notice
+    Mutants(mutants::Options),
     /// cargo fmt --check, clippy, and cargo deny where that is installed
     Lint,
     /// Make the generated files again
@@ -122,6 +125,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Image { cluster } => make_images(cluster.as_deref()),
         Verb::Test(options) => test::run(&options),
         Verb::Demo(options) => demo::run(&options),
+        Verb::Mutants(options) => mutants::run(&options),
         Verb::Lint => lint::run(),
         Verb::Generate => generate::run(),
     }

@@ -141,8 +141,7 @@ fn whole(segment: u64) -> Told {
 
 /// What has to hold however the segments were damaged, now and after a restart, while appends go on.
 fn ensure_told(data: &Path, open_records: u64, lost: &[Told]) {
-    let mut end = END + open_records;
-    for start in 0..3 {
+    for (end, start) in (END + open_records..).zip(0..3) {
         let store = open(data);
         let (sequences, met) = served(&store, 0);
         assert_eq!(met, lost, "what a reader is told at start {start}");
@@ -172,7 +171,6 @@ fn ensure_told(data: &Path, open_records: u64, lost: &[Told]) {
         }
         let appended = durable(&store, "s", &payload(end)).unwrap();
         assert_eq!(appended.first_sequence, end, "appends go on");
-        end += 1;
         assert_eq!(read_all(&store, "other").len(), 1);
         assert_eq!(store.describe("other").unwrap().damage, None);
         store.close().unwrap();
