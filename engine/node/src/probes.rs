@@ -98,7 +98,7 @@ mod tests {
     async fn an_engine_without_one_of_its_threads_is_neither_alive_nor_ready() {
         let folder = tempfile::tempdir().expect("a folder");
         let text = format!(
-            "[storage]\ndirectory = {:?}\n[journal]\nfile_bytes = 4194304\nfiles = 2\n",
+            "[storage]\ndirectory = {:?}\n[journal]\nfile_bytes = 4194304\nfiles = 3\n[checkpoint]\njournal_bytes = 4194304\n",
             folder.path().join("data")
         );
         let settings = config::parse("aof2.toml", &text, Mode::StandAlone).expect("valid");
