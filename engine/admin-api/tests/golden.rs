@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use aof2_admin_api::lifecycle::DrainReason;
 use aof2_admin_api::report::{
-    ConfigChange, ConfigReport, ConfigVerdict, JournalReport, ManifestReport, Reload,
+    ConfigChange, ConfigReport, ConfigVerdict, DamagedRange, JournalReport, ManifestReport, Reload,
     SegmentReport, StreamVerbReport, Tier0Report, Tier1Report, Tier2Report,
 };
 use aof2_admin_api::{
@@ -106,6 +106,7 @@ fn dump() -> Dump {
         would_block: BTreeMap::from([("Admission".to_string(), 21), ("Tail".to_string(), 0)]),
         drain: drained(),
         streams: 22,
+        damage: BTreeMap::new(),
         operator_epoch: 1_795_400_003,
     }
 }
@@ -132,6 +133,12 @@ fn a_refusing_engines_dump_is_as_released() {
             ..dump()
         },
     );
+}
+
+#[test]
+fn a_dump_with_damage_is_as_released() {
+    let damage = BTreeMap::from([("orders-0-a".to_string(), "checksum".to_string())]);
+    check("dump-damaged", &Dump { damage, ..dump() });
 }
 
 #[test]
@@ -197,8 +204,21 @@ fn streams_segments_and_verbs_are_as_released() {
         segments: 7,
         bytes: 8,
         damage: Some("checksum".to_string()),
+        damaged_ranges: Vec::new(),
         claim: "Claimed".to_string(),
     };
+    let range = DamagedRange {
+        segment_id: 9,
+        from_sequence: 10,
+        to_sequence: 11,
+        what: "checksum".to_string(),
+        remedy: "put it back".to_string(),
+    };
+    let damaged = StreamReport {
+        damaged_ranges: vec![range],
+        ..stream.clone()
+    };
+    check("streams-damaged", &vec![damaged]);
     check("streams", &vec![stream]);
     let segment = SegmentReport {
         stream: "orders-0-a".to_string(),
