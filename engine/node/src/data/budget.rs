@@ -1,7 +1,8 @@
 //! What all Read and Tail calls of this node hold together, so that slow clients cost a bounded amount of memory, however many.
 //!
-//! A call has at most two batches: one that waits, and one in the transport's hands. A batch is as large as a message may well be as
-//! long as the common budget has room for it, and small where it has not, so that clients that stand still hold up nobody.
+//! A call has at most two batches: one that waits, and one in the transport's hands. They are as large as a message may well be as
+//! long as the common budget has room for them. Where it has not, the call has one, a small one, so that clients that stand still
+//! hold up nobody.
 
 use std::sync::Arc;
 
@@ -26,11 +27,19 @@ pub struct Budget {
     bytes: Arc<Semaphore>,
 }
 
-/// A call that was admitted.
-pub struct Call(#[allow(dead_code)] OwnedSemaphorePermit);
+/// A call that was admitted: counts until the last clone goes.
+#[derive(Clone)]
+pub struct Call {
+    /// One batch outside the common budget.
+    own: Arc<Semaphore>,
+    _admitted: Arc<OwnedSemaphorePermit>,
+}
 
 /// What a batch may take, and then what it takes.
-pub struct Share(Option<OwnedSemaphorePermit>);
+pub enum Share {
+    Common(OwnedSemaphorePermit),
+    Own { _batch: OwnedSemaphorePermit },
+}
 
 impl Default for Budget {
     fn default() -> Self {
@@ -44,10 +53,15 @@ impl Default for Budget {
 
 impl Budget {
     pub fn admit(&self) -> Result<Call, Status> {
-        self.calls.clone().try_acquire_owned().map(Call).map_err(|_| {
+        let admitted = self.calls.clone().try_acquire_owned();
+        let admitted = admitted.map_err(|_| {
             Status::resource_exhausted(format!(
                 "{MAX_CALLS} Read and Tail calls are open on this node, which is the limit: end some of them and retry"
             ))
+        })?;
+        Ok(Call {
+            own: Arc::new(Semaphore::new(1)),
+            _admitted: Arc::new(admitted),
         })
     }
 
@@ -56,25 +70,36 @@ impl Budget {
         self.steps.clone().acquire_owned().await.ok()
     }
 
-    pub fn share(&self) -> Share {
+    /// Waits until the common budget has room, or the call has no batch of its own under way.
+    pub async fn share(&self, call: &Call) -> Option<Share> {
         let units = (BATCH_BYTES / UNIT_BYTES) as u32;
-        Share(self.bytes.clone().try_acquire_many_owned(units).ok())
+        if let Ok(common) = self.bytes.clone().try_acquire_many_owned(units) {
+            return Some(Share::Common(common));
+        }
+        tokio::select! {
+            biased;
+            own = call.own.clone().acquire_owned() => Some(Share::Own { _batch: own.ok()? }),
+            common = self.bytes.clone().acquire_many_owned(units) => Some(Share::Common(common.ok()?)),
+        }
     }
 }
 
 impl Share {
     pub fn bytes(&self) -> usize {
-        match &self.0 {
-            Some(_) => BATCH_BYTES,
-            None => SMALL_BATCH_BYTES,
+        match self {
+            Share::Common(_) => BATCH_BYTES,
+            Share::Own { .. } => SMALL_BATCH_BYTES,
         }
     }
 
     /// Gives back what the batch does not take.
     pub fn keep(&mut self, bytes: usize) {
-        if let Some(whole) = &mut self.0 {
-            let kept = bytes.div_ceil(UNIT_BYTES).min(whole.num_permits());
-            drop(whole.split(whole.num_permits() - kept));
+        match self {
+            Share::Common(whole) => {
+                let kept = bytes.div_ceil(UNIT_BYTES).min(whole.num_permits());
+                drop(whole.split(whole.num_permits() - kept));
+            }
+            Share::Own { .. } => {}
         }
     }
 }
@@ -83,22 +108,41 @@ impl Share {
 mod tests {
     use super::*;
 
-    #[test]
-    fn batches_become_small_where_others_hold_the_memory_and_whole_again_when_they_let_go() {
+    async fn share(budget: &Budget, call: &Call) -> Share {
+        budget.share(call).await.expect("the budget is there")
+    }
+
+    #[tokio::test]
+    async fn a_call_has_one_small_batch_where_others_hold_the_memory_and_whole_ones_when_they_let_go()
+     {
         let budget = Budget::default();
-        let held: Vec<Share> = (0..BUDGET_BYTES / BATCH_BYTES)
-            .map(|_| budget.share())
-            .collect();
-        assert!(held.iter().all(|share| share.bytes() == BATCH_BYTES));
-        assert_eq!(budget.share().bytes(), SMALL_BATCH_BYTES);
-        drop(held);
-        let mut tails: Vec<Share> = Vec::new();
-        for _ in 0..1000 {
-            let mut share = budget.share();
-            assert_eq!(share.bytes(), BATCH_BYTES);
-            share.keep(100);
-            tails.push(share);
+        let (one, other) = (budget.admit().unwrap(), budget.admit().unwrap());
+        let mut held = Vec::new();
+        for _ in 0..BUDGET_BYTES / BATCH_BYTES {
+            held.push(share(&budget, &one).await);
         }
+        assert!(held.iter().all(|share| share.bytes() == BATCH_BYTES));
+        let own = share(&budget, &other).await;
+        assert_eq!(own.bytes(), SMALL_BATCH_BYTES);
+        {
+            let mut second = std::pin::pin!(budget.share(&other));
+            assert!(!is_ready(second.as_mut()).await, "it has one already");
+        }
+        drop(held);
+        let mut tails = vec![own];
+        for _ in 0..1000 {
+            let mut whole = share(&budget, &other).await;
+            assert_eq!(whole.bytes(), BATCH_BYTES);
+            whole.keep(100);
+            tails.push(whole);
+        }
+    }
+
+    async fn is_ready(mut future: std::pin::Pin<&mut impl Future>) -> bool {
+        std::future::poll_fn(|context| {
+            std::task::Poll::Ready(future.as_mut().poll(context).is_ready())
+        })
+        .await
     }
 
     #[test]

@@ -39,8 +39,9 @@ pub fn range(
     let call = budget.admit()?;
     let (batches, received) = mpsc::channel(BATCHES_AHEAD);
     let budget = budget.clone();
+    let ours = call.clone();
     tokio::spawn(async move {
-        let _ = copy(&budget, reader, &batches).await;
+        let _ = copy(&budget, &ours, reader, &batches).await;
     });
     Ok(Taken::new(received, call))
 }
@@ -64,19 +65,27 @@ pub fn tail(
         .map_err(|error| refusal::of_read(&error))?;
     let call = budget.admit()?;
     let (batches, received) = mpsc::channel(BATCHES_AHEAD);
-    tokio::spawn(follow(budget.clone(), store, stream, reader, batches));
+    tokio::spawn(follow(
+        budget.clone(),
+        call.clone(),
+        store,
+        stream,
+        reader,
+        batches,
+    ));
     Ok(Taken::new(received, call))
 }
 
 /// Copies what there is, waits for more, and so on until the client or the store goes.
 async fn follow(
     budget: Budget,
+    call: Call,
     store: Store,
     stream: String,
     mut reader: Reader,
     batches: Batches,
 ) {
-    while let Some(caught_up) = copy(&budget, reader, &batches).await {
+    while let Some(caught_up) = copy(&budget, &call, reader, &batches).await {
         reader = caught_up;
         let (wake, woken) = oneshot::channel();
         let callback = Box::new(move |_durable| {
@@ -98,12 +107,20 @@ async fn follow(
 }
 
 /// Sends what the reader has now. Gives the reader back at its end, nothing when the client is gone or was sent an error.
-async fn copy(budget: &Budget, mut reader: Reader, batches: &Batches) -> Option<Reader> {
+async fn copy(
+    budget: &Budget,
+    call: &Call,
+    mut reader: Reader,
+    batches: &Batches,
+) -> Option<Reader> {
     loop {
         // Nothing is read before there is a place for it.
         let place = batches.reserve().await.ok()?;
+        let mut share = tokio::select! {
+            share = budget.share(call) => share?,
+            () = batches.closed() => return None,
+        };
         let step = budget.step().await?;
-        let mut share = budget.share();
         let max_bytes = share.bytes();
         let reading = tokio::task::spawn_blocking(move || {
             let batch = reader.next_batch(max_bytes);
