@@ -94,7 +94,7 @@ STREAM_HEADER = block(b"AOF2STRM", (2, 0), (2, 0), (4, 7), CLUSTER, STREAM, SALT
 
 CATALOG_ENTRY = block(b"AOF2SCAT", (2, 0), (2, 0), (4, 7), CLUSTER, VOLUME, STREAM, SALT, (8, 42), (8, NANOS), stream_name(NAME),
                       size=256)
-JOURNAL_MARK = block(b"AOF2MARK", (2, 0), bytes(6), CLUSTER, NODE, VOLUME, (8, 5), (8, 9), (8, 1000))
+JOURNAL_MARK = block(b"AOF2MARK", (2, 0), bytes(6), CLUSTER, NODE, VOLUME, (8, 5), (8, 9), (8, 1000), (8, 8))
 
 
 def manifest_record(type_id, sequence, payload):

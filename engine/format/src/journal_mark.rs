@@ -29,7 +29,8 @@ layout! {
         TURN: 64, 8;
         FILE_NUMBER: 72, 8;
         COMMIT: 80, 8;
-        ZERO: 88, 4004;
+        SETTLED_BEFORE: 88, 8;
+        ZERO: 96, 3996;
         CRC: 4092, 4;
     }
 }
@@ -48,6 +49,8 @@ pub struct JournalMark {
     pub file_number: u64,
     /// Number of a commit that was synced; 0 = none.
     pub commit: u64,
+    /// No journal file of a lower number is needed: one of them may be half written over.
+    pub settled_before: u64,
 }
 
 impl JournalMark {
@@ -59,6 +62,7 @@ impl JournalMark {
             turn,
             file_number,
             commit,
+            settled_before,
         } = *self;
         let mut out = [0; BLOCK_BYTES];
         slot::MAGIC.write(&mut out, MAGIC);
@@ -69,6 +73,7 @@ impl JournalMark {
         slot::TURN.write(&mut out, turn);
         slot::FILE_NUMBER.write(&mut out, file_number);
         slot::COMMIT.write(&mut out, commit);
+        slot::SETTLED_BEFORE.write(&mut out, settled_before);
         let crc = checksum::crc32c(&out[..slot::CRC.0]);
         slot::CRC.write(&mut out, crc);
         out
@@ -85,6 +90,7 @@ impl JournalMark {
             turn: slot::TURN.read(bytes),
             file_number: slot::FILE_NUMBER.read(bytes),
             commit: slot::COMMIT.read(bytes),
+            settled_before: slot::SETTLED_BEFORE.read(bytes),
         })
     }
 

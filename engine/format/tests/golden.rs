@@ -190,6 +190,7 @@ fn a_journal_mark_is_stable_and_the_slots_that_verify_are_found() {
         turn: 5,
         file_number: 9,
         commit: 1000,
+        settled_before: 8,
     };
     assert_eq!(JournalMark::decode(&bytes).unwrap(), value);
     assert_eq!(value.encode()[..], bytes);

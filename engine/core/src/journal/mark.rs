@@ -75,6 +75,7 @@ impl Mark {
             turn: 0,
             file_number: 0,
             commit: 0,
+            settled_before: 0,
         };
         let newest = found.or(holds_nothing.then_some(none));
         if found.is_none() || bytes.len() < FILE_BYTES {
@@ -135,6 +136,29 @@ impl Mark {
             file_number,
             ..*written
         };
+        self.put(&mut written, next)
+    }
+
+    /// Before a file of a lower number is written over: a power cut may leave it without a header, and it must not be missed.
+    pub fn settle(&self, settled_before: u64) -> Result<(), WriteError> {
+        let mut written = self.written.lock();
+        if written.settled_before >= settled_before {
+            return Ok(());
+        }
+        let next = JournalMark {
+            turn: written.turn + 1,
+            settled_before,
+            ..*written
+        };
+        self.put(&mut written, next)
+    }
+
+    /// As the file says.
+    pub fn settled_before(&self) -> u64 {
+        self.written.lock().settled_before
+    }
+
+    fn put(&self, written: &mut JournalMark, next: JournalMark) -> Result<(), WriteError> {
         let at = |verb: &'static str| {
             move |source: io::Error| WriteError {
                 verb,
@@ -147,7 +171,7 @@ impl Mark {
             .map_err(at("write"))?;
         self.file.sync_data().map_err(at("sync"))?;
         *written = next;
-        self.written_commit.store(commit, Ordering::Release);
+        self.written_commit.store(next.commit, Ordering::Release);
         Ok(())
     }
 }

@@ -138,15 +138,17 @@ struct Walked {
     end: usize,
 }
 
-/// `mark` is what was found of it; `has_streams`: something has been written on this volume.
+/// `mark` is what was found of it, `settled_before` what it says of files that may be half written over; `has_streams`: something has been written on this volume.
 pub(crate) fn read(
     found: &[Found],
     mark: FoundMark,
+    settled_before: u64,
     has_streams: bool,
     progress: &mut dyn FnMut(u64),
 ) -> io::Result<Image> {
     let mut image = Image {
         next_commit: 1,
+        settled_before,
         ..Image::default()
     };
     let mut used: Vec<(&Found, JournalHeader)> = found

@@ -290,6 +290,10 @@ impl Writer {
                 shared.checkpoint.ask();
             })
             .ok_or(End::Interrupted)?;
+        if file.number > 0 {
+            let mark = &shared.journal.mark;
+            mark.settle(files.settled_before()).map_err(End::Failed)?;
+        }
         file.number = files.current_number() + 1;
         self.salt = Salt(shared.rng.next_u64());
         self.seed = Seed::new(self.salt);

@@ -84,8 +84,16 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
             told(done, total);
         }
     };
-    let image = replay::read(&found_files, found_mark, !streams.is_empty(), &mut progress)
-        .map_err(in_journal("read"))?;
+    let settled_before = mark.settled_before();
+    let has_streams = !streams.is_empty();
+    let image = replay::read(
+        &found_files,
+        found_mark,
+        settled_before,
+        has_streams,
+        &mut progress,
+    )
+    .map_err(in_journal("read"))?;
     for damage in &image.damage {
         tracing::error!(
             damage,
