@@ -675,6 +675,8 @@ fn a_volume_from_before_a_start_is_refused_even_when_nothing_was_uploaded_since(
     let volumes = Volumes::new();
     let node = volumes.start();
     append(&node, "s", 10);
+    // Else the next start seals and uploads it.
+    node.upload("s");
     node.stop();
     volumes.copy_volume();
     let node = volumes.start();

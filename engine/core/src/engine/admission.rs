@@ -145,6 +145,10 @@ pub(super) fn keep(shared: &Shared) -> Result<(), ClaimError> {
                 acknowledged != total && now.saturating_duration_since(at) >= MARK_INTERVAL
             });
         if is_due {
+            // Where Tier 2 does not take it, the next one is as far away: each try is written to the volume first.
+            if let Some((at, _)) = &mut state.marked {
+                *at = now;
+            }
             leave_mark(shared, &**claims, is_admitted, &mut state)
         } else {
             Ok(())

@@ -204,3 +204,50 @@ fn appends_of_every_kind_side_by_side_are_all_answered() {
             .expect("every append is answered");
     }
 }
+
+/// Says nothing against anybody, and looks at the volume when a claim is made.
+struct LooksAtTheVolume {
+    streams: std::path::PathBuf,
+    was_there: mpsc::Sender<bool>,
+}
+
+impl Claims for LooksAtTheVolume {
+    fn check_volume(&self, _: &VolumeIdentity, _: Standing) -> Result<bool, ClaimError> {
+        Ok(true)
+    }
+
+    fn check_streams(&self, _: &VolumeIdentity, _: &[LocalStream]) -> Result<(), ClaimError> {
+        Ok(())
+    }
+
+    fn leave_mark(&self, _: &VolumeIdentity, _: u64) -> Result<(), ClaimError> {
+        Ok(())
+    }
+
+    fn find(&self, _: &VolumeIdentity, _: &str) -> Result<Option<u64>, ClaimError> {
+        Ok(None)
+    }
+
+    fn claim(&self, _: &VolumeIdentity, stream: &str) -> Result<u64, ClaimError> {
+        let was_there = SystemDisk
+            .exists(&self.streams.join(stream))
+            .expect("looked at");
+        self.was_there.send(was_there).expect("it is waited for");
+        Ok(1)
+    }
+}
+
+#[test]
+fn a_new_stream_has_its_directory_before_it_has_a_claim() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (was_there, told) = mpsc::channel();
+    let mut options = options(folder.path());
+    options.claims = Some(Arc::new(LooksAtTheVolume {
+        streams: folder.path().join("streams"),
+        was_there,
+    }));
+    let store = Store::open(options).expect("the directory opens");
+    store.append(durable("new")).expect("acknowledged");
+    assert_eq!(told.recv(), Ok(true));
+    store.close().expect("closes");
+}

@@ -213,6 +213,8 @@ impl Guarded {
         let mut breaker = self.breaker.lock();
         match &answer {
             Ok(_) => breaker.succeeded(),
+            // It answered: what is wrong is that one object.
+            Err(ObjectError::Corrupt { .. }) if verb != "put" => breaker.succeeded(),
             Err(error) => breaker.failed(error, self.clock.monotonic()),
         }
         answer
@@ -320,6 +322,18 @@ mod tests {
         memory.heal();
         tier2.create("a", &upload(b"x"), 1).expect("created");
         assert!(tier2.health().reachable);
+    }
+
+    #[test]
+    fn one_damaged_object_does_not_make_tier_2_unreachable() {
+        let memory = Arc::new(MemoryStore::new());
+        let tier2 = test_tier2(memory.clone());
+        tier2.create("a", &upload(b"x"), 1).expect("created");
+        memory.damage("a", 0);
+        let error = tier2.store().get("a").expect_err("damaged");
+        assert_eq!(error.reason(), "Corrupt");
+        let health = tier2.health();
+        assert_eq!((health.reachable, health.reason), (true, None));
     }
 
     #[test]

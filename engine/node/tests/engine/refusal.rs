@@ -1,8 +1,11 @@
 //! What an engine will not start with, and what it says then.
 
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 
-use crate::support::{Home, SMALL, append, payload, request};
+use aof2_node::proto::Reason;
+
+use crate::support::{Engine, Home, SMALL, append, payload, request};
 
 fn termination(log: &str) -> serde_json::Value {
     let line = log
@@ -249,4 +252,189 @@ async fn a_prefix_of_another_cluster_and_a_lost_volume_are_refused_by_name() {
         "{}",
         refusal.message
     );
+}
+
+/// Waits until the data is refused.
+async fn refusal(engine: &Engine) -> aof2_admin_api::Refusal {
+    engine
+        .wait_for("refusing", async || {
+            engine
+                .admin()
+                .dump()
+                .await
+                .is_ok_and(|dump| dump.refusal.is_some())
+        })
+        .await;
+    let dump = engine.admin().dump().await.expect("dump");
+    assert!(!dump.ready);
+    dump.refusal.expect("a refusal")
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("created");
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}
+
+/// What has that name, at any depth: objects lie below the cluster's prefix.
+fn below(directory: &Path, name: &str) -> PathBuf {
+    let mut directories = vec![directory.to_path_buf()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.file_name().is_some_and(|found| found == name) {
+                return path;
+            }
+            if path.is_dir() {
+                directories.push(path);
+            }
+        }
+    }
+    panic!("no {name} below {}", directory.display())
+}
+
+#[tokio::test]
+async fn a_volume_that_was_put_back_to_an_older_state_is_refused_by_name() {
+    let home = Home::new();
+    let tier2 = home.path("tier2").display().to_string();
+    let arguments = ["--tier2-directory", tier2.as_str()];
+    let engine = home.start_with(&arguments).await;
+    append(&mut engine.data().await, request("orders", payload(0, 10)))
+        .await
+        .expect("admitted");
+    assert_eq!(engine.terminate().await, Some(0));
+    copy(&home.path("data"), &home.path("copy"));
+    let engine = home.start_with(&arguments).await;
+    append(&mut engine.data().await, request("orders", payload(1, 10)))
+        .await
+        .expect("admitted");
+    engine.admin().seal(None).await.expect("sealed");
+    engine
+        .wait_for("uploaded", async || {
+            let streams = engine.admin().streams().await.expect("streams");
+            streams.iter().all(|stream| stream.uploaded_sequence == 2)
+        })
+        .await;
+    assert_eq!(engine.terminate().await, Some(0));
+
+    std::fs::rename(home.path("data"), home.path("newest")).expect("moved");
+    std::fs::rename(home.path("copy"), home.path("data")).expect("moved");
+    let engine = home.launch(&arguments).await;
+    let refused = refusal(&engine).await;
+    assert_eq!(
+        (refused.reason.as_str(), refused.streams),
+        ("RolledBack", vec!["orders".to_string()])
+    );
+    let (status, why) = engine.get("/readyz").await;
+    assert_eq!(status, 503);
+    assert!(
+        why.starts_with("RolledBack: ")
+            && why.contains("stream orders has 1 records here")
+            && why.contains("mount its newest state"),
+        "{why}"
+    );
+    assert_eq!(engine.get("/livez").await.0, 200);
+    assert_eq!(engine.terminate().await, Some(0));
+
+    std::fs::rename(home.path("data"), home.path("older")).expect("moved");
+    std::fs::rename(home.path("newest"), home.path("data")).expect("moved");
+    let engine = home.start_with(&arguments).await;
+    assert_eq!(
+        crate::support::read_all(&mut engine.data().await, "orders")
+            .await
+            .len(),
+        2
+    );
+}
+
+#[tokio::test]
+async fn a_lost_volume_is_found_without_a_restart_when_tier_2_answers_again() {
+    let home = Home::new();
+    home.write_config(&format!("{SMALL}[tier2]\nclaim_check = \"1s\"\n"));
+    let tier2 = home.path("tier2").display().to_string();
+    let arguments = ["--tier2-directory", tier2.as_str()];
+    let engine = home.start_with(&arguments).await;
+    append(&mut engine.data().await, request("orders", payload(0, 10)))
+        .await
+        .expect("admitted");
+    assert_eq!(engine.terminate().await, Some(0));
+
+    std::fs::rename(home.path("data"), home.path("lost")).expect("moved");
+    // Tier 2 does not tell whose prefix this is.
+    let marker = below(&home.path("tier2"), "cluster.json");
+    std::fs::rename(&marker, home.path("cluster.json")).expect("moved");
+    std::fs::create_dir(&marker).expect("created");
+    let engine = home.start_with(&arguments).await;
+    let refused = append(&mut engine.data().await, request("new", payload(0, 10)))
+        .await
+        .expect_err("it waits");
+    assert_eq!(refused.reason(), Reason::ClaimPending, "{refused:?}");
+    assert!(refused.retryable);
+    let (_, metrics) = engine.get("/metrics").await;
+    assert!(
+        metrics.contains("\naof2_tier2_volume_check_owed 1\n"),
+        "{metrics}"
+    );
+
+    std::fs::remove_dir(&marker).expect("removed");
+    std::fs::rename(home.path("cluster.json"), &marker).expect("moved");
+    let refused = refusal(&engine).await;
+    assert_eq!(
+        (refused.reason.as_str(), refused.streams),
+        ("VolumeLost", vec!["orders".to_string()])
+    );
+    let (status, why) = engine.get("/readyz").await;
+    assert_eq!(status, 503);
+    assert!(why.starts_with("VolumeLost: "), "{why}");
+    engine
+        .wait_for("no data socket", async || !engine.data_socket.exists())
+        .await;
+    assert_eq!(
+        engine.terminate().await,
+        Some(0),
+        "a refusing engine ends when asked to"
+    );
+}
+
+#[tokio::test]
+async fn a_claim_that_cannot_be_read_is_in_the_metrics_and_in_the_report() {
+    let home = Home::new();
+    home.write_config(&format!("{SMALL}[tier2]\nclaim_check = \"1s\"\n"));
+    let tier2 = home.path("tier2").display().to_string();
+    let arguments = ["--tier2-directory", tier2.as_str()];
+    let engine = home.start_with(&arguments).await;
+    append(&mut engine.data().await, request("orders", payload(0, 10)))
+        .await
+        .expect("admitted");
+    assert_eq!(engine.terminate().await, Some(0));
+    let claim = below(&home.path("tier2"), "claims").join("orders/00000000000000000001");
+    let mut bytes = std::fs::read(&claim).expect("the claim");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&claim, bytes).expect("written");
+    let engine = home.start_with(&arguments).await;
+    engine
+        .wait_for("the metric", async || {
+            let (_, metrics) = engine.get("/metrics").await;
+            metrics.contains("\naof2_tier2_unreadable_claims 1\n")
+        })
+        .await;
+    let tier2 = engine.admin().dump().await.expect("dump").tier2;
+    let message = tier2.and_then(|tier2| tier2.message).expect("a message");
+    assert!(
+        message.contains("claims/orders/00000000000000000001")
+            && message.contains("restore that object"),
+        "{message}"
+    );
+    // Its stream goes on: nothing says that it is another's.
+    append(&mut engine.data().await, request("orders", payload(1, 10)))
+        .await
+        .expect("admitted");
 }
