@@ -100,7 +100,6 @@ struct State {
     syncs_after_failure: u64,
     syncs_of_failed: u64,
     skip_syncs_of: Vec<FileClass>,
-    skip_directory_syncs: bool,
     allocation_budget_bytes: Option<u64>,
     available_bytes: Option<u64>,
     sync_delay: Option<Duration>,
@@ -121,10 +120,6 @@ impl Faults {
     /// Syncs of this class answer Ok and do nothing.
     pub fn skip_syncs(&self, class: FileClass) {
         self.state.lock().skip_syncs_of.push(class);
-    }
-
-    pub fn skip_directory_syncs(&self) {
-        self.state.lock().skip_directory_syncs = true;
     }
 
     /// Allocations beyond this many bytes answer ENOSPC; `None` lifts the limit.
@@ -376,11 +371,7 @@ impl Disk for FaultDisk {
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         self.faults.on(Call::SyncDirectory, None, path)?;
-        if self.faults.state.lock().skip_directory_syncs {
-            Ok(())
-        } else {
-            self.inner.sync_directory(path)
-        }
+        self.inner.sync_directory(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

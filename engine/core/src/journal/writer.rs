@@ -123,6 +123,8 @@ impl Writer {
                     .set_message(format!("a round of the journal panicked: {message}"));
             }
         }
+        // Whoever set the poison first may not have come to this yet, and a commit that was not synced must not be written over.
+        shared.journal.interrupt();
         refuse(shared, taken);
     }
 

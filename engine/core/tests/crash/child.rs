@@ -26,7 +26,6 @@ const WORKLOAD: &str = "AOF2_CRASH_WORKLOAD";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Without {
     Journal,
-    Directory,
     Checkpoint,
 }
 
@@ -34,7 +33,6 @@ impl Without {
     fn as_str(self) -> &'static str {
         match self {
             Without::Journal => "journal",
-            Without::Directory => "directory",
             Without::Checkpoint => "checkpoint",
         }
     }
@@ -153,7 +151,6 @@ fn writes_until_it_is_killed() {
     let (disk, faults) = FaultDisk::new(system);
     match std::env::var(WITHOUT).as_deref() {
         Ok("journal") => faults.skip_syncs(FileClass::Journal),
-        Ok("directory") => faults.skip_directory_syncs(),
         Ok("checkpoint") => faults.skip_syncs(FileClass::Segment),
         Ok(other) => panic!("{WITHOUT}={other}"),
         Err(_) => {}

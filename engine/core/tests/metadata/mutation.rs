@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::fixture::Fixture;
 
-/// Of bytes that are like the one before them (zeroes, the filling of payloads), one of so many is tried in CI: a prime, so that no field
-/// is always passed over.
-const STRIDE: usize = 61;
+/// Of flipped bytes, one of so many is tried in CI: a prime, so that no field is always passed over.
+const STRIDE: usize = 11;
+/// The same of bytes that are like the one before them: zeroes, the filling of payloads.
+const FILLING_STRIDE: usize = 401;
 
 #[derive(Clone, Debug)]
 pub struct Mutation {
@@ -132,8 +133,6 @@ pub fn of_file(fixture: &Fixture, file: &Path, is_exhaustive: bool, mutations: &
             change,
         })
     };
-    // Of the journal's commits there are many of one form.
-    let is_journal = file.extension().is_some_and(|kind| kind == "journal");
     let written = bytes
         .iter()
         .rposition(|byte| *byte != 0)
@@ -142,8 +141,11 @@ pub fn of_file(fixture: &Fixture, file: &Path, is_exhaustive: bool, mutations: &
         // Far behind what was written nothing can matter; near it, it can.
         let is_near = index < written + 9000;
         let is_filling = index > 0 && bytes[index - 1] == *byte;
-        let is_sampled = is_journal && index >= 2 * 4096 && !is_exhaustive && index % 5 != 0;
-        if (!is_filling && !is_sampled) || (is_near && (is_exhaustive || index % STRIDE == 0)) {
+        let stride = match is_filling {
+            true => FILLING_STRIDE,
+            false => STRIDE,
+        };
+        if is_near && (is_exhaustive || index % stride == 0) {
             push(Change::Flip {
                 offset: index as u64,
                 mask: if index % 2 == 0 { 0x01 } else { 0x80 },

@@ -65,8 +65,9 @@ fn opened(data: &Path, fixture: &Fixture, mutation: &Mutation) -> Result<Verdict
 
 /// `acknowledged` records have to be there, whatever was appended behind them by an earlier look.
 fn of_stream(store: &Store, stream: &str, acknowledged: &[Vec<u8>]) -> Result<Verdict, String> {
-    let info = store.describe(stream).map_err(|error| error.to_string())?;
     let (read, refused) = read(store, stream);
+    // A sealed segment is looked at when it is first read.
+    let info = store.describe(stream).map_err(|error| error.to_string())?;
     for (sequence, payload) in &read {
         if acknowledged
             .get(*sequence as usize)
@@ -88,7 +89,7 @@ fn of_stream(store: &Store, stream: &str, acknowledged: &[Vec<u8>]) -> Result<Ve
             acknowledged.len(),
             read.len()
         )),
-        (Some(damage), _) => stays_damaged(store, stream, damage),
+        (Some(damage), _) => stays_damaged(store, stream, damage, acknowledged.len() as u64),
         (None, Some(ReadError::Damaged { .. } | ReadError::NotResident { .. })) => {
             Ok(Verdict::ReadFails)
         }
@@ -147,9 +148,17 @@ fn goes_on(
     }
 }
 
-fn stays_damaged(store: &Store, stream: &str, damage: &str) -> Result<Verdict, String> {
+/// Known damage in the middle keeps nothing from being appended behind it; at the end it does, for nobody knows which sequences were
+/// given.
+fn stays_damaged(
+    store: &Store,
+    stream: &str,
+    damage: &str,
+    acknowledged: u64,
+) -> Result<Verdict, String> {
     match append(store, stream) {
         Err(AppendError::Damaged { .. }) => Ok(Verdict::Damaged),
+        Ok(sequence) if sequence >= acknowledged => Ok(Verdict::Damaged),
         other => Err(format!(
             "it is damaged ({damage}) and an append answers {other:?}"
         )),

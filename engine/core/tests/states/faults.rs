@@ -143,17 +143,6 @@ fn a_missing_sync_at_the_end_of_recovery_is_found() {
 }
 
 #[test]
-fn a_rename_before_the_sync_of_its_file_is_found() {
-    is_found(
-        "rename before sync",
-        Faults {
-            renames_before_sync: true,
-            ..Faults::NONE
-        },
-    );
-}
-
-#[test]
 fn torn_bytes_that_are_not_zeroed_are_found() {
     is_found(
         "torn bytes stay",

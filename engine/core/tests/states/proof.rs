@@ -1,6 +1,6 @@
 //! What no power cut shows and each restart relies on: marks that prove what was durable, and salts that tell uses apart.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use aof2_format::journal::JournalHeader;
 
 use crate::content::Content;
 use crate::dice::Dice;
-use crate::disk::{Data, Faults, Image, Node, Op, ROOT_INODE, RecordingDisk};
+use crate::disk::{Data, Faults, Image, Inode, Node, Op, ROOT_INODE, Recording, RecordingDisk};
 use crate::session::{How, Session, config};
 use crate::volume::{Fate, Timeline};
 use crate::workloads;
@@ -202,5 +202,57 @@ fn wait(what: &str, holds: impl Fn() -> bool) {
     while !holds() {
         assert!(Instant::now() < deadline, "{what} does not come");
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Names that files got while something of them was not synced.
+fn named_too_early(recording: &Recording) -> Vec<String> {
+    let mut last_change: BTreeMap<Inode, usize> = BTreeMap::new();
+    let mut synced: BTreeMap<Inode, usize> = BTreeMap::new();
+    let mut early = Vec::new();
+    for (index, op) in recording.ops.iter().enumerate() {
+        match op {
+            Op::Write { inode, .. } | Op::Allocate { inode, .. } | Op::Truncate { inode, .. } => {
+                last_change.insert(*inode, index);
+            }
+            Op::Sync { inode, begun, .. } => {
+                let known = synced.entry(*inode).or_default();
+                *known = (*known).max(*begun);
+            }
+            Op::Rename { from, to, inode } if from.1.ends_with(".tmp") => {
+                let covered = synced.get(inode).copied().unwrap_or(0);
+                if last_change
+                    .get(inode)
+                    .is_some_and(|change| *change >= covered)
+                {
+                    early.push(to.1.clone());
+                }
+            }
+            Op::Rename { .. }
+            | Op::MakeDirectory { .. }
+            | Op::Create { .. }
+            | Op::Unlink { .. } => {}
+        }
+    }
+    early
+}
+
+/// A second copy heals most of them, so that no state shows it.
+#[test]
+fn a_file_gets_its_name_when_all_of_it_is_synced() {
+    let mut dice = Dice::new(5);
+    let early = Faults {
+        renames_before_sync: true,
+        ..Faults::NONE
+    };
+    let mut noticed = BTreeSet::new();
+    for workload in workloads::ALL {
+        let good = workload.record(Faults::NONE, &mut dice).expect("recorded");
+        assert_eq!(named_too_early(&good), Vec::<String>::new());
+        let bad = workload.record(early, &mut dice).expect("recorded");
+        noticed.extend(named_too_early(&bad));
+    }
+    for file in ["stream.header", "journal.mark", "streams.catalog"] {
+        assert!(noticed.contains(file), "{file} is not among {noticed:?}");
     }
 }

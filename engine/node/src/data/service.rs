@@ -161,6 +161,7 @@ mod tests {
             segments: 1,
             bytes: 1,
             damage: None,
+            damaged_ranges: Vec::new(),
             claim: ClaimState::Local,
         }
     }
