@@ -129,7 +129,9 @@ pub enum AppendError {
         /// Every record of a forgotten producer has a lower sequence.
         before: u64,
     },
-    #[error("stream {stream} is damaged: {message}; repair it before appending")]
+    #[error(
+        "stream {stream} is damaged: {message}; it takes no appends until its files are put back from a copy of the volume"
+    )]
     Damaged { stream: String, message: String },
     #[error(
         "the store is poisoned by a failed write or sync: {message}; the process has to restart"
