@@ -170,7 +170,8 @@ impl Faults {
         let mut state = self.state.lock();
         if state.failed && matches!(call, Call::Sync | Call::SyncDirectory | Call::Pace) {
             state.syncs_after_failure += 1;
-            state.syncs_of_failed += u64::from(state.failed_path == path);
+            let is_again = call != Call::Pace && state.failed_path == path;
+            state.syncs_of_failed += u64::from(is_again);
         }
         let matching = state.faults.iter_mut().position(|fault| {
             let is_meant = fault.call == call

@@ -49,6 +49,7 @@ impl WatchedDisk {
             inner: Some(file),
             failures: self.failures.clone(),
             calls: Calls::default(),
+            syncing: Mutex::default(),
         })
     }
 }
@@ -77,6 +78,8 @@ struct WatchedFile {
     inner: Option<Arc<dyn DiskFile>>,
     failures: Arc<dyn WriteOutFailures>,
     calls: Calls,
+    /// One sync at a time: the next one begins knowing what the last was told.
+    syncing: Mutex<()>,
 }
 
 /// Calls on one file that may be told of a failed write-out, and have not returned.
@@ -160,7 +163,10 @@ impl WatchedFile {
     }
 
     fn sync(&self, call: impl FnOnce(&dyn DiskFile) -> io::Result<()>) -> io::Result<()> {
-        self.call("sync", call)?;
+        {
+            let _one_at_a_time = self.syncing.lock();
+            self.call("sync", call)?;
+        }
         self.calls.wait_for_begun();
         refuse_after_failure(&*self.failures)
     }
