@@ -1,6 +1,15 @@
 //! The list. A file per part of the product; the tests of this module keep every entry true to the code.
 
+mod checksums;
 mod damage;
+mod drain;
+mod durability;
+mod failures;
+mod journal;
+mod operator;
+mod recovery;
+mod streams;
+mod tier2;
 
 use std::fmt;
 
@@ -67,7 +76,20 @@ impl Mutant {
 }
 
 pub fn all() -> impl Iterator<Item = &'static Mutant> {
-    [damage::MUTANTS].into_iter().flatten()
+    [
+        checksums::MUTANTS,
+        damage::MUTANTS,
+        drain::MUTANTS,
+        durability::MUTANTS,
+        failures::MUTANTS,
+        journal::MUTANTS,
+        operator::MUTANTS,
+        recovery::MUTANTS,
+        streams::MUTANTS,
+        tier2::MUTANTS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// Tests in a package's sources.
