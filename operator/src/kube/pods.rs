@@ -2,10 +2,10 @@
 
 use ::kube::{
     Resource, ResourceExt,
-    api::{DeleteParams, EvictParams, Patch, PatchParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{CallError, Door, FIELD_MANAGER, Key};
 
@@ -42,21 +42,19 @@ impl Door {
             return Ok(Removed::AlreadyGoing);
         };
         let key = target.key();
-        let params = EvictParams {
-            delete_options: Some(DeleteParams {
-                preconditions: Some(preconditions),
-                ..DeleteParams::default()
-            }),
-            ..EvictParams::default()
-        };
-        let removed = match self
-            .call(
-                "evict",
-                &key,
-                self.api::<Pod>(&key).evict(&target.name, &params),
-            )
-            .await
-        {
+        // Not `Api::evict`: it writes `delete_options`, a field that the API server does not know and passes over, and the
+        // preconditions with it.
+        let eviction = json!({
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"namespace": target.namespace, "name": target.name},
+            "deleteOptions": {"preconditions": preconditions},
+        });
+        let api = self.api::<Pod>(&key);
+        let params = PostParams::default();
+        let evicted =
+            api.create_subresource::<_, Value>("eviction", &target.name, &params, &eviction);
+        let removed = match self.call("evict", &key, evicted).await {
             Ok(_) => Removed::Accepted,
             Err(CallError::Refused { refusal, .. }) if refusal.code == 429 => {
                 Removed::BudgetExhausted {
@@ -169,5 +167,114 @@ impl Door {
             "pod removal"
         );
         self.metrics.wrote("Pod", how);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ::kube::Client;
+    use axum::extract::{Request, State};
+    use axum::http::Method;
+    use axum::{Json, Router};
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::runtime::metrics::Metrics;
+
+    /// An API server with one pod; keeps what it is asked to remove, and how.
+    #[derive(Clone)]
+    struct Server {
+        pod: Value,
+        removals: Arc<Mutex<Vec<(String, Value)>>>,
+    }
+
+    async fn answer(State(server): State<Server>, request: Request) -> Json<Value> {
+        let (parts, body) = request.into_parts();
+        if parts.method != Method::GET {
+            let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
+            let asked = format!("{} {}", parts.method, parts.uri.path());
+            let body = serde_json::from_slice(&body).expect("JSON");
+            server.removals.lock().push((asked, body));
+        }
+        Json(server.pod)
+    }
+
+    fn pod(uid: &str, resource_version: &str) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "namespace": "storage",
+                "name": "orders-2",
+                "uid": uid,
+                "resourceVersion": resource_version,
+            },
+        })
+    }
+
+    fn door(pod: Value) -> (Door, Server) {
+        let server = Server {
+            pod,
+            removals: Arc::default(),
+        };
+        let router = Router::new().fallback(answer).with_state(server.clone());
+        let client = Client::new(router, "storage");
+        (
+            Door::new(client, "test", Arc::new(Metrics::default())),
+            server,
+        )
+    }
+
+    fn target() -> PodTarget {
+        PodTarget {
+            namespace: "storage".to_owned(),
+            name: "orders-2".to_owned(),
+            uid: "uid-2".to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pod_goes_with_the_uid_and_the_version_that_were_looked_at() {
+        let path = "/api/v1/namespaces/storage/pods/orders-2";
+        let preconditions = json!({"uid": "uid-2", "resourceVersion": "7"});
+        let (door, server) = door(pod("uid-2", "7"));
+        let evicted = door.evict(&target(), "7").await.expect("evicted");
+        let deleted = door.delete_pod(&target(), "7").await.expect("deleted");
+        assert_eq!((evicted, deleted), (Removed::Accepted, Removed::Accepted));
+        let removals = server.removals.lock();
+        let (asked, body) = &removals[0];
+        assert_eq!(*asked, format!("POST {path}/eviction"));
+        assert_eq!(body["kind"], "Eviction");
+        assert_eq!(body["metadata"]["name"], "orders-2");
+        assert_eq!(body["deleteOptions"]["preconditions"], preconditions);
+        let (asked, body) = &removals[1];
+        assert_eq!(*asked, format!("DELETE {path}"));
+        assert_eq!(body["preconditions"], preconditions);
+        assert_eq!(removals.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_is_not_as_it_was_looked_at_stays() {
+        for changed in [pod("uid-9", "7"), pod("uid-2", "8")] {
+            let (door, server) = door(changed.clone());
+            for removed in [
+                door.evict(&target(), "7").await,
+                door.delete_pod(&target(), "7").await,
+            ] {
+                assert!(
+                    matches!(removed, Err(CallError::Replaced { .. })),
+                    "{changed}: {removed:?}"
+                );
+            }
+            assert_eq!(*server.removals.lock(), []);
+        }
+        let mut going = pod("uid-2", "7");
+        going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        let (door, server) = door(going);
+        let removed = door.evict(&target(), "7").await.expect("it goes");
+        assert_eq!(removed, Removed::AlreadyGoing);
+        assert_eq!(*server.removals.lock(), []);
     }
 }

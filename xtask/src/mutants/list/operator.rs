@@ -1,6 +1,8 @@
 //! The operator: no pod that serves goes without a token, or while another is down, or under a name alone.
 
-use super::{Mutant, units};
+use super::{Mutant, Selection, units};
+
+const PODS: &[Selection] = &[units("aof2-operator", "kube::pods")];
 
 pub const MUTANTS: &[Mutant] = &[
     Mutant {
@@ -121,5 +123,33 @@ pub const MUTANTS: &[Mutant] = &[
         find: ".map_or_else(|| unix_seconds(now), |epoch| epoch + 1)",
         replace: ".map_or_else(|| unix_seconds(now), |epoch| epoch)",
         noticed_by: &[units("aof2-operator", "the_first_epoch_is_the_clock")],
+    },
+    Mutant {
+        name: "a pod of the same name is removed for another",
+        file: "operator/src/kube/pods.rs",
+        find: "if live.uid().as_deref() != Some(&target.uid) {",
+        replace: "if live.uid().is_none() {",
+        noticed_by: PODS,
+    },
+    Mutant {
+        name: "a pod that changed since it was looked at is removed",
+        file: "operator/src/kube/pods.rs",
+        find: "if live.resource_version().as_deref() != Some(seen) {",
+        replace: "if live.resource_version().is_none() {",
+        noticed_by: PODS,
+    },
+    Mutant {
+        name: "an eviction has no preconditions that the API server reads",
+        file: "operator/src/kube/pods.rs",
+        find: "\"deleteOptions\": {\"preconditions\": preconditions},",
+        replace: "\"delete_options\": {\"preconditions\": preconditions},",
+        noticed_by: PODS,
+    },
+    Mutant {
+        name: "a pod is deleted without preconditions",
+        file: "operator/src/kube/pods.rs",
+        find: "            preconditions: Some(preconditions),",
+        replace: "            preconditions: Some(preconditions).filter(|_| false),",
+        noticed_by: PODS,
     },
 ];
