@@ -299,6 +299,66 @@ fn a_flipped_bit_that_the_journal_still_holds_is_healed() {
     assert_eq!(read_all(&store, "s").len(), 50);
 }
 
+/// After a clean stop the files of streams hold everything. What the journal cannot vouch for any more is not written over them.
+#[test]
+fn bytes_that_the_journal_lost_are_not_written_over_good_ones() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path();
+    {
+        let store = open(data);
+        for index in 0..20u64 {
+            durable(&store, "s", &[index as u8; 500]).unwrap();
+        }
+        store.close().unwrap();
+    }
+    let chunks = std::fs::read_dir(data.join("streams/s/manifest")).unwrap();
+    let chunk = std::fs::read(chunks.map(|entry| entry.unwrap().path()).next().unwrap()).unwrap();
+    // Of a record, and of a commit of the manifest.
+    for own in [&[7; 500][..], &chunk[4096 + 16..][..48]] {
+        let flipped = std::fs::read_dir(data.join("journal"))
+            .unwrap()
+            .filter(|file| flip_inside(&file.as_ref().unwrap().path(), own))
+            .count();
+        assert_eq!(flipped, 1, "the journal holds it");
+    }
+    let store = open(data);
+    assert_eq!(store.describe("s").unwrap().damage, None);
+    assert_eq!(read_all(&store, "s").len(), 20);
+    assert_eq!(durable(&store, "s", b"more").unwrap().first_sequence, 20);
+}
+
+/// Flips a byte in the middle of these bytes, where the file holds them.
+fn flip_inside(path: &std::path::Path, wanted: &[u8]) -> bool {
+    let mut bytes = std::fs::read(path).unwrap();
+    let Some(at) = bytes.windows(wanted.len()).position(|part| part == wanted) else {
+        return false;
+    };
+    bytes[at + wanted.len() / 2] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+    true
+}
+
+/// A directory that was put together from two volumes.
+#[test]
+fn a_journal_file_of_another_volume_is_kept_aside_and_not_replayed() {
+    let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for (directory, payload) in [(&ours, b"ours"), (&theirs, b"them")] {
+        let store = open(directory.path());
+        for _ in 0..20 {
+            durable(&store, "s", payload).unwrap();
+        }
+        store.close().unwrap();
+    }
+    let foreign = "0000000000.journal";
+    let to = ours.path().join("journal/0000000090.journal");
+    std::fs::copy(theirs.path().join("journal").join(foreign), &to).unwrap();
+    let store = open(ours.path());
+    assert_eq!(store.describe("s").unwrap().damage, None);
+    assert_eq!(payloads(&read_all(&store, "s")), vec![b"ours".to_vec(); 20]);
+    assert!(!to.exists());
+    assert!(ours.path().join("quarantine/0000000090.journal").exists());
+}
+
 /// `journal.file_bytes` and `journal.files` change before anybody appends: the new journal has said nothing yet.
 #[test]
 fn a_lost_end_of_a_segment_is_not_forgotten_when_the_journal_gets_another_size() {

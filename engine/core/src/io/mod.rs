@@ -164,3 +164,26 @@ pub(crate) fn raise_open_file_limit() {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::fault::{Call, Fault, FaultDisk};
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_replaced_keeps_its_old_content() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
+        replace_file(&*disk, &path, b"old", FileClass::Other).expect("there is none");
+        for call in [Call::Create, Call::Write, Call::Sync, Call::Rename] {
+            faults.add(Fault::of(call));
+            let replaced = replace_file(&*disk, &path, b"new", FileClass::Other);
+            replaced.expect_err("a fault");
+            let found = read_file(&SystemDisk, &path, 100).expect("it is there");
+            assert_eq!(found, b"old", "{call:?}");
+        }
+        replace_file(&*disk, &path, b"new", FileClass::Other).expect("replaced");
+        assert_eq!(read_file(&SystemDisk, &path, 100).expect("read"), b"new");
+    }
+}

@@ -293,6 +293,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::io::SystemDisk;
+    use crate::io::fault::{Call, Fault, FaultDisk};
     use crate::poison::Poison;
 
     /// A file of which one call is told of the failed write-out, late: the next ones are not.
@@ -360,7 +362,7 @@ mod tests {
             begun,
             goes_on: Mutex::new(goes_on),
         });
-        let disk = WatchedDisk::new(Arc::new(crate::io::SystemDisk), poison.clone());
+        let disk = WatchedDisk::new(Arc::new(SystemDisk), poison.clone());
         let file = disk.watch(inner);
         std::thread::scope(|scope| {
             let taking = scope.spawn(|| other(&*file));
@@ -388,6 +390,23 @@ mod tests {
     #[test]
     fn a_sync_fails_when_another_sync_beside_it_was_told_of_the_failure() {
         sync_beside(|file| file.sync_all());
+    }
+
+    #[test]
+    fn after_a_failure_no_sync_reaches_the_disk() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (inner, faults) = FaultDisk::new(Arc::new(SystemDisk));
+        let disk = WatchedDisk::new(inner, Arc::new(Poison::default()));
+        let path = folder.path().join("segment");
+        let file = disk.create(&path, FileClass::Segment).expect("a file");
+        file.sync_all().expect("synced");
+        faults.add(Fault::of(Call::Pace));
+        file.pace(0, 1).expect_err("a fault");
+        file.sync_data().expect_err("refused");
+        file.sync_all().expect_err("refused");
+        file.pace(0, 1).expect_err("refused");
+        disk.sync_directory(folder.path()).expect_err("refused");
+        assert_eq!(faults.syncs_after_failure(), 0);
     }
 
     #[test]
