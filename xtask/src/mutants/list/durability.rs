@@ -3,6 +3,8 @@
 use super::{Mutant, Selection, tests, units};
 
 const STATES: &[Selection] = &[tests("aof2-core", "states", "every_state")];
+const REPLACED: &[Selection] = &[units("aof2-core", "keeps_its_old_content")];
+const METADATA: &[Selection] = &[tests("aof2-core", "metadata", "after_a_kill")];
 
 pub const MUTANTS: &[Mutant] = &[
     Mutant {
@@ -45,14 +47,14 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/core/src/io/mod.rs",
         find: "    file.sync_all()?;\n    drop(file);\n    disk.rename(&temporary, path)?;",
         replace: "    disk.rename(&temporary, path)?;\n    file.sync_all()?;\n    drop(file);",
-        noticed_by: STATES,
+        noticed_by: REPLACED,
     },
     Mutant {
         name: "a small file is removed before the new one has its name",
         file: "engine/core/src/io/mod.rs",
         find: "    disk.rename(&temporary, path)?;",
         replace: "    if disk.exists(path)? {\n        disk.unlink(path)?;\n    }\n    disk.rename(&temporary, path)?;",
-        noticed_by: STATES,
+        noticed_by: REPLACED,
     },
     Mutant {
         name: "journal files are used again before their segments are synced",
@@ -101,13 +103,13 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/core/src/engine/opener.rs",
         find: "shared.catalog.add(header)",
         replace: "Ok(())",
-        noticed_by: &[tests("aof2-core", "metadata", "after_a_kill")],
+        noticed_by: METADATA,
     },
     Mutant {
         name: "the catalog is not read",
         file: "engine/core/src/recovery/streams.rs",
         find: ".map(|header| (header.stream.as_str(), header))",
         replace: ".filter(|_| false)\n        .map(|header| (header.stream.as_str(), header))",
-        noticed_by: &[tests("aof2-core", "metadata", "after_a_kill")],
+        noticed_by: METADATA,
     },
 ];

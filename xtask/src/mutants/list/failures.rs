@@ -36,10 +36,14 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/core/src/io/watched.rs",
         find: "refuse_after_failure(&*self.failures)?;\n        let _call",
         replace: "let _call",
-        noticed_by: &[
-            tests("aof2-core", "faults", "a_failed_sync_while_the_store_opens"),
-            tests("aof2-core", "faults", "a_failed_"),
-        ],
+        noticed_by: &[units("aof2-core", "io::watched")],
+    },
+    Mutant {
+        name: "directories are synced after a sync failed",
+        file: "engine/core/src/io/watched.rs",
+        find: "        refuse_after_failure(&*self.failures)?;\n        let synced",
+        replace: "        let synced",
+        noticed_by: &[units("aof2-core", "io::watched")],
     },
     Mutant {
         name: "a sync does not wait for calls beside it",

@@ -28,11 +28,18 @@ pub const MUTANTS: &[Mutant] = &[
         noticed_by: &[tests("aof2-core", "states", "each_use_of")],
     },
     Mutant {
+        name: "a journal file is not marked before it holds what is acknowledged",
+        file: "engine/core/src/journal/writer.rs",
+        find: "shared.journal.mark.write().map_err(End::Failed)?;",
+        replace: "",
+        noticed_by: &[tests("aof2-core", "states", "the_mark_names")],
+    },
+    Mutant {
         name: "a journal file is written over before the mark says so",
         file: "engine/core/src/journal/writer.rs",
         find: "if file.number > 0 {",
         replace: "if file.number == u64::MAX {",
-        noticed_by: STATES,
+        noticed_by: &[tests("aof2-core", "states", "only_after_the_mark")],
     },
     Mutant {
         name: "the mark of a new volume says nothing",
@@ -68,6 +75,27 @@ pub const MUTANTS: &[Mutant] = &[
         find: "for number in image.settled_before.max(1)..=newest {",
         replace: "for number in 1..=newest {",
         noticed_by: STATES,
+    },
+    Mutant {
+        name: "journal files of another volume are replayed",
+        file: "engine/core/src/journal/replay.rs",
+        find: "if is_foreign {",
+        replace: "if is_foreign && slot == u32::MAX {",
+        noticed_by: &[tests("aof2-core", "faults", "of_another_volume")],
+    },
+    Mutant {
+        name: "records of a damaged commit are taken without their checksums",
+        file: "engine/core/src/recovery/mod.rs",
+        find: "if !frame.is_proven && !stream.identity.is_own(frame.position, frame_bytes) {",
+        replace: "if !frame.is_proven && frame_bytes.is_empty() {",
+        noticed_by: &[tests("aof2-core", "faults", "over_good_ones")],
+    },
+    Mutant {
+        name: "a manifest of a damaged commit is taken without its checksums",
+        file: "engine/core/src/recovery/stream.rs",
+        find: "|| manifest_chunk::is_whole(frame.position, &frame.bytes, self.identity.seed)",
+        replace: "|| manifest_chunk::is_whole(frame.position, &[], self.identity.seed)\n                || !frame.bytes.is_empty()",
+        noticed_by: &[tests("aof2-core", "faults", "over_good_ones")],
     },
     Mutant {
         name: "a frame's checksum does not cover its header",
