@@ -54,7 +54,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "the prefix of another cluster is used",
         file: "engine/core/src/store/claim.rs",
         find: "if found.cluster_id != marker.cluster_id {",
-        replace: "if found.cluster_id != marker.cluster_id && found.format_version == 0 {",
+        replace: "if found.cluster_id != marker.cluster_id && key.is_empty() {",
         noticed_by: CLAIMS,
     },
     Mutant {
