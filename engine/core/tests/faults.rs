@@ -515,7 +515,7 @@ fn a_segment_whose_opening_was_not_journaled_is_recovered_and_sealed() {
         let copy = directory.path().join("copy");
         wait_for("the bytes of the second segment", || {
             let _ = std::fs::remove_dir_all(&copy);
-            copy_directory(&data, &copy);
+            faults.at_one_moment(|| copy_directory(&data, &copy));
             second_segment_has_records(&copy)
         });
         assert!(!hanging.is_finished(), "the round ended too early to tell");
@@ -544,16 +544,6 @@ fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(std::time::Instant::now() < deadline, "waited for {what}");
         std::thread::yield_now();
     }
-}
-
-fn copy_directory(from: &std::path::Path, to: &std::path::Path) {
-    // A file that is renamed meanwhile is copied the next time.
-    let _ = std::process::Command::new("cp")
-        .arg("-a")
-        .args([from, to])
-        .stderr(std::process::Stdio::null())
-        .status()
-        .unwrap();
 }
 
 /// Whether anything stands behind the header of segment 2, which has its own name by then.

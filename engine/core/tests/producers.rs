@@ -4,7 +4,6 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use aof2_core::{AppendError, Appended, Durability, Producer, Store};
 use common::*;
@@ -42,21 +41,6 @@ fn one_record_each(store: &Store, ids: std::ops::Range<u64>) {
 
 fn count(store: &Store) -> u64 {
     store.describe("s").expect("it exists").next_sequence
-}
-
-/// What a killed process leaves: the files as they are now.
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => {
-                std::fs::copy(entry.path(), target).unwrap();
-            }
-        }
-    }
 }
 
 #[test]
@@ -235,7 +219,7 @@ proptest! {
     #[test]
     fn producers_are_what_a_model_that_remembers_everything_says(steps in prop::collection::vec(step(), 1..60)) {
         let mut directory = tempfile::tempdir().unwrap();
-        let mut store = open(directory.path());
+        let (mut store, mut faults) = open_with_faults(small_config(directory.path()));
         durable(&store, "s", b"first").unwrap();
         let mut model: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
         for step in steps {
@@ -284,16 +268,16 @@ proptest! {
                     // What is not durable may be gone; here it is not to be told apart.
                     store.flush().unwrap();
                     let other = tempfile::tempdir().unwrap();
-                    copy(directory.path(), other.path());
+                    faults.at_one_moment(|| copy_directory(directory.path(), other.path()));
                     store.close().unwrap();
                     drop(store);
                     directory = other;
-                    store = open(directory.path());
+                    (store, faults) = open_with_faults(small_config(directory.path()));
                 }
                 Step::Restart => {
                     store.close().unwrap();
                     drop(store);
-                    store = open(directory.path());
+                    (store, faults) = open_with_faults(small_config(directory.path()));
                 }
             }
         }

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use aof2_core::config::MIB;
 use aof2_core::drain::{DrainPhase, DrainReason, DrainRequest};
-use aof2_core::io::{Clock, SystemClock};
+use aof2_core::io::fault::{FaultDisk, Faults};
+use aof2_core::io::{Clock, SystemClock, SystemDisk};
 use aof2_core::snapshot::{SnapshotPhase, SnapshotReason, SnapshotRequest, Snapshots};
 use aof2_core::store::claim::{Address, ClusterName};
 use aof2_core::store::memory::{Fault, MemoryStore, Verb};
@@ -21,7 +22,7 @@ use aof2_format::Seed;
 use aof2_format::names::{KeyPrefix, ObjectKey};
 use aof2_format::record_batch;
 use aof2_format::segment::{DATA_OFFSET, SegmentHeader};
-use common::{CLUSTER, durable, eventually, read_all, small_config};
+use common::{CLUSTER, copy_directory, durable, eventually, read_all, small_config};
 
 const PATIENT: DrainRequest = DrainRequest {
     ttl: Duration::from_secs(60),
@@ -32,6 +33,7 @@ const PATIENT: DrainRequest = DrainRequest {
 struct Node {
     store: Store,
     tiers: Tiers,
+    faults: Arc<Faults>,
     /// Told when Tier 2 speaks against the volume after it was opened.
     refused: mpsc::Receiver<OpenError>,
 }
@@ -73,6 +75,8 @@ fn try_node_at(
         node: name.to_owned(),
     };
     let mut options = OpenOptions::new(config.clone(), identity);
+    let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
+    options.disk = disk;
     options.clock = clock;
     options.claims = Some(claims.clone() as Arc<dyn Claims>);
     let store = Store::open(options)?;
@@ -86,6 +90,7 @@ fn try_node_at(
     Ok(Node {
         store,
         tiers,
+        faults,
         refused,
     })
 }
@@ -556,19 +561,6 @@ fn a_segment_that_is_damaged_before_its_upload_is_told_by_segment_and_sequence_e
 }
 // --- volumes that are not what Tier 2 knows
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("created");
-    for entry in std::fs::read_dir(from).expect("a directory") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a type").is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).expect("copied");
-        }
-    }
-}
-
 /// A volume and a place for its copy.
 struct Volumes {
     folder: tempfile::TempDir,
@@ -597,14 +589,18 @@ impl Volumes {
             .expect("refused")
     }
 
-    /// As a VolumeSnapshot does, at any moment.
     fn copy_volume(&self) {
-        copy(&self.data(), &self.folder.path().join("copy"));
+        copy_directory(&self.data(), &self.folder.path().join("copy"));
+    }
+
+    /// As a VolumeSnapshot does.
+    fn copy_running_volume(&self, node: &Node) {
+        node.faults.at_one_moment(|| self.copy_volume());
     }
 
     fn put_the_copy_back(&self) {
         self.lose_the_volume();
-        copy(&self.folder.path().join("copy"), &self.data());
+        copy_directory(&self.folder.path().join("copy"), &self.data());
     }
 
     fn lose_the_volume(&self) {
@@ -704,7 +700,7 @@ fn a_copy_of_a_running_volume_is_refused_for_a_segment_that_was_open_when_it_was
     append(&node, "s", 10);
     node.upload("s");
     append(&node, "s", 10);
-    volumes.copy_volume();
+    volumes.copy_running_volume(&node);
     append(&node, "s", 10);
     node.upload("s");
     node.stop();
@@ -739,7 +735,7 @@ fn a_copy_of_a_running_volume_is_refused_once_the_process_has_left_another_mark(
     let node = try_node_at(&volumes.memory, &volumes.data(), "orders-0", clock.clone())
         .expect("the directory opens");
     append(&node, "s", 10);
-    volumes.copy_volume();
+    volumes.copy_running_volume(&node);
     append(&node, "s", 10);
     clock.0.store(61, Ordering::Release);
     eventually("the next mark", || {
@@ -767,7 +763,7 @@ fn a_stream_that_the_volume_claimed_and_does_not_have_does_not_begin_again() {
     let volumes = Volumes::new();
     let node = volumes.start();
     append(&node, "s", 10);
-    volumes.copy_volume();
+    volumes.copy_running_volume(&node);
     append(&node, "t", 1);
     node.stop();
     volumes.put_the_copy_back();

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::{
     DirectoryEntry, DirectoryLock, Disk, DiskFile, FileClass, Map, SystemThreads, ThreadBody,
@@ -90,6 +90,8 @@ impl Fault {
 pub struct Faults {
     state: Mutex<State>,
     syncs: AtomicU64,
+    /// Read by each call that changes the disk while it does.
+    changing: RwLock<()>,
 }
 
 #[derive(Debug, Default)]
@@ -145,6 +147,18 @@ impl Faults {
     /// The thread that asked last for a sync of this class.
     pub fn last_synced_by(&self, class: FileClass) -> Option<ThreadId> {
         self.state.lock().last_synced_by.get(&class).copied()
+    }
+
+    /// Calls `look` between two changes: what it sees of the disk is of one moment, as a killed process or a snapshot of the
+    /// volume leaves it. Changes that are asked for meanwhile wait.
+    pub fn at_one_moment<T>(&self, look: impl FnOnce() -> T) -> T {
+        let _still = self.changing.write();
+        look()
+    }
+
+    fn change<T>(&self, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let _changing = self.changing.read();
+        change()
     }
 
     /// Whether a fault that was added has struck.
@@ -293,18 +307,19 @@ impl DiskFile for FaultFile {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.on(Call::Write)?;
-        self.inner.write_all_at(bytes, offset)
+        self.faults
+            .change(|| self.inner.write_all_at(bytes, offset))
     }
 
     fn allocate(&self, offset: u64, length: u64) -> io::Result<()> {
         self.on(Call::Allocate)?;
         self.faults.on_allocate(length)?;
-        self.inner.allocate(offset, length)
+        self.faults.change(|| self.inner.allocate(offset, length))
     }
 
     fn truncate(&self, length: u64) -> io::Result<()> {
         self.on(Call::Truncate)?;
-        self.inner.truncate(length)
+        self.faults.change(|| self.inner.truncate(length))
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -352,7 +367,8 @@ impl DiskFile for FaultFile {
 impl Disk for FaultDisk {
     fn create(&self, path: &Path, class: FileClass) -> io::Result<Arc<dyn DiskFile>> {
         self.faults.on(Call::Create, Some(class), path)?;
-        Ok(self.wrap(self.inner.create(path, class)?, Some(class)))
+        let file = self.faults.change(|| self.inner.create(path, class))?;
+        Ok(self.wrap(file, Some(class)))
     }
 
     fn open_write(&self, path: &Path, class: FileClass) -> io::Result<Arc<dyn DiskFile>> {
@@ -367,7 +383,7 @@ impl Disk for FaultDisk {
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
         self.faults.on(Call::CreateDirectory, None, path)?;
-        self.inner.create_directory(path)
+        self.faults.change(|| self.inner.create_directory(path))
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
@@ -377,12 +393,12 @@ impl Disk for FaultDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.faults.on(Call::Rename, None, to)?;
-        self.inner.rename(from, to)
+        self.faults.change(|| self.inner.rename(from, to))
     }
 
     fn unlink(&self, path: &Path) -> io::Result<()> {
         self.faults.on(Call::Unlink, None, path)?;
-        self.inner.unlink(path)
+        self.faults.change(|| self.inner.unlink(path))
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirectoryEntry>> {

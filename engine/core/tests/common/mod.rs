@@ -51,6 +51,20 @@ pub fn open_with_faults(config: Config) -> (Store, Arc<Faults>) {
     (Store::open(options).expect("the directory opens"), faults)
 }
 
+/// The files below `from`, as they are when each of them is read: of a store that runs, call it `at_one_moment`.
+pub fn copy_directory(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("created");
+    for entry in std::fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy_directory(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}
+
 pub fn request(stream: &str, payloads: &[&[u8]], durability: Durability) -> AppendRequest {
     AppendRequest {
         stream: stream.to_owned(),

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aof2_core::config::MIB;
+use aof2_core::io::SystemDisk;
+use aof2_core::io::fault::{FaultDisk, Faults};
 use aof2_core::{AppendRequest, Config, Durability, Identity, OpenOptions, Producer, Store};
 use aof2_format::Seed;
 use aof2_format::journal::{self, JournalHeader};
@@ -76,10 +79,10 @@ impl Writer<'_> {
 
 impl Fixture {
     pub fn killed() -> Fixture {
-        Fixture::make("killed", |data, store| {
+        Fixture::make("killed", |data, store, faults| {
             wait_for_the_mark(data);
             let kept = data.parent().unwrap().join("kept");
-            copy(data, &kept);
+            faults.at_one_moment(|| copy(data, &kept));
             drop(store);
             std::fs::remove_dir_all(data).unwrap();
             std::fs::rename(kept, data).unwrap();
@@ -87,12 +90,12 @@ impl Fixture {
     }
 
     pub fn closed() -> Fixture {
-        Fixture::make("closed", |_, store| store.close().unwrap())
+        Fixture::make("closed", |_, store, _| store.close().unwrap())
     }
 
     /// Three streams: one with sealed segments and an open one, one with an open one alone, one with a single record. `old` is a state
     /// of the same directory in the middle of it.
-    fn make(name: &'static str, end: impl FnOnce(&Path, Store)) -> Fixture {
+    fn make(name: &'static str, end: impl FnOnce(&Path, Store, &Faults)) -> Fixture {
         let directory = scratch();
         let data = directory.path().join("data");
         let mut model = BTreeMap::new();
@@ -109,7 +112,10 @@ impl Fixture {
             }
             store.seal(Some("orders")).unwrap();
         }
-        let store = Store::open(options(&data)).unwrap();
+        let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
+        let mut options = options(&data);
+        options.disk = disk;
+        let store = Store::open(options).unwrap();
         let mut writer = Writer {
             store: &store,
             model: &mut model,
@@ -125,13 +131,13 @@ impl Fixture {
         writer.append("orders", 10);
         writer.append("carts", 10);
         wait_for_the_mark(&data);
-        copy(&data, &directory.path().join("old"));
+        faults.at_one_moment(|| copy(&data, &directory.path().join("old")));
         for round in 0..3 {
             writer.append("orders", 20 + round);
             writer.append("carts", 700);
         }
         writer.append("single", 5);
-        end(&data, store);
+        end(&data, store, &faults);
         Fixture {
             name,
             image: Image::of(&data),
