@@ -104,9 +104,9 @@ fn end_poisoned(message: &str) -> ! {
     std::process::exit(POISONED.into())
 }
 
-/// Logs every panic. Where a panic would abort the process, as in a release, it ends like a poisoned store instead; where it
-/// unwinds, the store is told by the threads that it cannot do without.
-fn log_panics() {
+/// A thread that panics ends the process like a poisoned store: what waits for that thread would wait for ever, the destructors
+/// of the thread's own callers among them. A release aborts at a panic; other profiles behave the same here.
+fn end_at_panics() {
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         print(panic);
@@ -114,9 +114,7 @@ fn log_panics() {
         let thread = thread.name().unwrap_or("without a name").to_owned();
         let message = panic.payload_as_str().unwrap_or_default().to_owned();
         tracing::error!(thread, message, "a thread panicked");
-        if cfg!(panic = "abort") {
-            end_poisoned(&format!("thread {thread} panicked: {message}"));
-        }
+        end_poisoned(&format!("thread {thread} panicked: {message}"));
     }));
 }
 
@@ -149,7 +147,7 @@ fn run(source: Source, version: &'static str) -> Exit {
         }
     };
     let level = telemetry::init(&settings.log.level);
-    log_panics();
+    end_at_panics();
     // Another part of this process may have chosen it before; there is one provider to choose.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread()

@@ -31,6 +31,12 @@ fn claims_keep_their_contract_on_s3() {
 }
 
 #[test]
+fn marks_of_volumes_keep_their_contract_on_s3() {
+    let store: Arc<dyn ObjectStore> = Arc::new(server().store());
+    suite::marks_keep_their_contract(&store, "prod/orders/");
+}
+
+#[test]
 fn of_sixteen_threads_exactly_one_creates_a_key() {
     suite::one_creator_wins(&server().store(), "race/", 16, 10);
 }

@@ -105,93 +105,19 @@ mod tests {
     use super::*;
     use crate::store::ObjectStore;
     use crate::store::memory::{Fault, MemoryStore, Verb};
-    use crate::store::suite::{claims_of, volume};
-    use crate::tier_port::{Claims, Standing};
-
-    fn with_mark(mark: u64) -> Standing {
-        Standing {
-            is_admitted: true,
-            mark,
-        }
-    }
-
-    fn store() -> (Arc<MemoryStore>, Arc<dyn ObjectStore>) {
-        let memory = Arc::new(MemoryStore::new());
-        (memory.clone(), memory)
-    }
-
-    #[test]
-    fn a_volume_with_a_lower_mark_than_its_newest_is_an_older_state_of_itself() {
-        let (_, store) = store();
-        let claims = claims_of(&store, "p/", "orders-0");
-        let (mine, other) = (volume("orders-0", 1), volume("orders-1", 2));
-        assert_eq!(claims.check_volume(&mine, with_mark(0)), Ok(true));
-        claims.leave_mark(&mine, 1).expect("left");
-        claims.leave_mark(&mine, 2).expect("left");
-        assert_eq!(claims.check_volume(&mine, with_mark(2)), Ok(true));
-        // One that was about to be left, by a process that ended in between.
-        assert_eq!(claims.check_volume(&mine, with_mark(3)), Ok(true));
-        let refused = claims.check_volume(&mine, with_mark(1)).expect_err("older");
-        let id = &mine.volume_id;
-        let proofs = vec![RolledBack::Mark {
-            local: 1,
-            bucket: 2,
-            key: format!("p/marks/{id}/00000000000000000002"),
-        }];
-        assert_eq!(refused, ClaimError::RolledBack { proofs });
-        assert_eq!(claims.check_volume(&other, with_mark(0)), Ok(true));
-    }
-
-    #[test]
-    fn two_copies_of_a_volume_cannot_leave_the_same_mark() {
-        let (_, store) = store();
-        let mine = volume("orders-0", 1);
-        claims_of(&store, "p/", "orders-0")
-            .leave_mark(&mine, 4)
-            .expect("left");
-        let refused = claims_of(&store, "p/", "orders-0").leave_mark(&mine, 4);
-        assert!(
-            matches!(refused, Err(ClaimError::RolledBack { .. })),
-            "{refused:?}"
-        );
-    }
+    use crate::store::suite::{admitted, claims_of, volume};
+    use crate::tier_port::Claims;
 
     #[test]
     fn a_mark_whose_response_was_lost_is_found_to_be_ours() {
-        let (memory, store) = store();
+        let memory = Arc::new(MemoryStore::new());
+        let store: Arc<dyn ObjectStore> = memory.clone();
         let claims = claims_of(&store, "p/", "orders-0");
         let mine = volume("orders-0", 1);
         claims
-            .check_volume(&mine, with_mark(0))
+            .check_volume(&mine, admitted(0))
             .expect("the prefix is ours");
         memory.inject(Verb::PutIfAbsent, Fault::LostResponse, 1);
         claims.leave_mark(&mine, 1).expect("left");
-    }
-
-    #[test]
-    fn only_the_newest_marks_stay() {
-        let (memory, store) = store();
-        let claims = claims_of(&store, "p/", "orders-0");
-        let (mine, other) = (volume("orders-0", 1), volume("orders-1", 2));
-        claims.leave_mark(&other, 1).expect("left");
-        for mark in [1, 3, 4, 7, 8] {
-            claims.leave_mark(&mine, mark).expect("left");
-        }
-        claims
-            .check_volume(&mine, with_mark(8))
-            .expect("the same state");
-        let marks: Vec<String> = memory
-            .keys()
-            .into_iter()
-            .filter(|key| key.starts_with("p/marks/"))
-            .collect();
-        let of = |id: &str, mark: u64| format!("p/marks/{id}/{mark:020}");
-        let mut expected = vec![
-            of(&mine.volume_id, 7),
-            of(&mine.volume_id, 8),
-            of(&other.volume_id, 1),
-        ];
-        expected.sort();
-        assert_eq!(marks, expected);
     }
 }

@@ -248,6 +248,47 @@ pub fn claims_of(store: &Arc<dyn ObjectStore>, prefix: &str, node: &str) -> Stre
     )
 }
 
+/// Marks of a volume, on any store: the newest wins, nobody leaves one twice, and only the newest two stay.
+pub fn marks_keep_their_contract(store: &Arc<dyn ObjectStore>, prefix: &str) {
+    let claims = claims_of(store, prefix, "orders-0");
+    let (mine, other) = (volume("orders-0", 1), volume("orders-1", 2));
+    assert_eq!(claims.check_volume(&mine, admitted(0)), Ok(true));
+    claims.leave_mark(&mine, 1).expect("left");
+    claims.leave_mark(&mine, 2).expect("left");
+    assert_eq!(claims.check_volume(&mine, admitted(2)), Ok(true));
+    // One that was about to be left, by a process that ended in between.
+    assert_eq!(claims.check_volume(&mine, admitted(3)), Ok(true));
+    let older = |local: u64, bucket: u64| {
+        let key = format!("{prefix}marks/{}/{bucket:020}", mine.volume_id);
+        let proofs = vec![RolledBack::Mark { local, bucket, key }];
+        Err(ClaimError::RolledBack { proofs })
+    };
+    assert_eq!(
+        claims.check_volume(&mine, admitted(1)),
+        older(1, 2).map(|()| true)
+    );
+    assert_eq!(claims.check_volume(&other, admitted(0)), Ok(true));
+
+    // Two copies of a volume: one leaves the mark.
+    let copy = claims_of(store, prefix, "orders-0");
+    assert_eq!(copy.leave_mark(&mine, 2), older(1, 2));
+
+    claims.leave_mark(&other, 1).expect("left");
+    for mark in [4, 7, 8] {
+        claims.leave_mark(&mine, mark).expect("left");
+    }
+    assert_eq!(claims.check_volume(&mine, admitted(8)), Ok(true));
+    let left = store.list(&format!("{prefix}marks/"), None);
+    let of = |id: &str, mark: u64| format!("{prefix}marks/{id}/{mark:020}");
+    let mut expected = vec![
+        of(&mine.volume_id, 7),
+        of(&mine.volume_id, 8),
+        of(&other.volume_id, 1),
+    ];
+    expected.sort();
+    assert_eq!(left, Ok(expected));
+}
+
 /// Everything that claims promise, on any store. `prefix` ends in `/` and is used by nobody else.
 pub fn claims_keep_their_contract(store: &Arc<dyn ObjectStore>, prefix: &str) {
     let claims = claims_of(store, prefix, "orders-0");
@@ -455,6 +496,18 @@ mod tests {
             16,
             20,
         );
+    }
+
+    #[test]
+    fn marks_keep_their_contract_in_memory_and_in_a_directory() {
+        marks_keep_their_contract(
+            &(Arc::new(MemoryStore::new()) as Arc<dyn ObjectStore>),
+            "prod/orders/",
+        );
+        let folder = tempfile::tempdir().expect("a folder");
+        let store: Arc<dyn ObjectStore> =
+            Arc::new(DirectoryStore::open(folder.path()).expect("opens"));
+        marks_keep_their_contract(&store, "prod/orders/");
     }
 
     #[test]

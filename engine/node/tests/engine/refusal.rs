@@ -57,6 +57,20 @@ async fn an_address_in_use_ends_the_process_with_2_and_names_it() {
     );
 }
 
+/// It neither serves nor hangs, at whichever thread the limit is met: that of the runtime itself, or one of the store's.
+#[tokio::test]
+async fn a_process_that_may_not_have_its_threads_ends_with_74_and_says_why() {
+    for threads in [1, 2, 3, 6] {
+        let home = Home::new();
+        let (code, log) = home.run_to_end_with_threads(threads).await;
+        assert_eq!(code, Some(74), "{threads} threads: {log}");
+        let json = termination(&log);
+        assert_eq!(json["reason"], "Poisoned", "{log}");
+        let message = json["message"].as_str().expect("a message");
+        assert!(message.contains("os error 11"), "{message}");
+    }
+}
+
 #[tokio::test]
 async fn a_directory_that_another_process_holds_is_refused_until_it_is_free() {
     let home = Home::new();

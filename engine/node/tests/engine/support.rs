@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -109,7 +110,33 @@ impl Home {
 
     /// Runs one that is expected to end by itself; answers its code and what it said.
     pub async fn run_to_end(&self, arguments: &[&str]) -> (Option<i32>, String) {
-        let (mut command, log) = self.command(arguments, "short.log");
+        let (command, log) = self.command(arguments, "short.log");
+        Self::end_of(command, log).await
+    }
+
+    /// The same for one that may have only so many threads, the first included. The limit does not hold for root: it runs as
+    /// somebody else.
+    pub async fn run_to_end_with_threads(&self, threads: u32) -> (Option<i32>, String) {
+        let everybody = std::fs::Permissions::from_mode(0o777);
+        std::fs::set_permissions(self.directory.path(), everybody).expect("permissions");
+        // Where the build lies, others may not look.
+        let engine = self.path("aof2-engine");
+        std::fs::copy(env!("CARGO_BIN_EXE_aof2-engine"), &engine).expect("a copy");
+        let (command, log) = self.command(&[], "short.log");
+        let mut limited = Command::new("setpriv");
+        limited
+            .args(["--reuid", "54321", "--regid", "54321", "--clear-groups"])
+            .args(["prlimit", &format!("--nproc={threads}:{threads}")])
+            .arg(&engine)
+            .args(command.as_std().get_args())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log).expect("a log file"))
+            .kill_on_drop(true);
+        Self::end_of(limited, log).await
+    }
+
+    async fn end_of(mut command: Command, log: PathBuf) -> (Option<i32>, String) {
         let mut child = command.spawn().expect("the engine starts");
         let status = tokio::time::timeout(DEADLINE, child.wait())
             .await

@@ -4,7 +4,7 @@ use super::{Mutant, Selection, tests, units};
 
 const CLAIMS: &[Selection] = &[units("aof2-core", "claims_keep_their_contract_in_memory")];
 const CONDITIONAL: &[Selection] = &[units("aof2-core", "store::conditional")];
-const MARKS: &[Selection] = &[units("aof2-core", "store::mark")];
+const MARKS: &[Selection] = &[units("aof2-core", "marks_keep_their_contract")];
 const COMPARED: &[Selection] = &[units("aof2-core", "store::compare")];
 
 pub const MUTANTS: &[Mutant] = &[
