@@ -102,7 +102,6 @@ impl StreamClaims {
 mod tests {
     use std::sync::Arc;
 
-    use super::*;
     use crate::store::ObjectStore;
     use crate::store::memory::{Fault, MemoryStore, Verb};
     use crate::store::suite::{admitted, claims_of, volume};
