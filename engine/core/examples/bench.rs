@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ const RAW_FILE_BYTES: u64 = 64 << 20;
 /// 128 MiB: less than what may be in memory and not on the device.
 const BURST_RECORDS: usize = 128 << 10;
 
-fn main() {
+fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let directory = arguments.next().map_or_else(std::env::temp_dir, Into::into);
     let seconds: f64 = arguments
@@ -32,7 +33,7 @@ fn main() {
         .filter(|only| !["durable", "buffered", "reopen"].contains(only))
     {
         eprintln!("part {unknown:?} is not one of durable, buffered and reopen");
-        std::process::exit(2);
+        return ExitCode::from(2);
     }
     let wanted = |part: &str| only.as_ref().is_none_or(|only| only == part);
     let directory = tempfile::tempdir_in(directory).expect("the directory is writable");
@@ -46,6 +47,7 @@ fn main() {
     if wanted("reopen") {
         reopen(directory.path());
     }
+    ExitCode::SUCCESS
 }
 
 fn durable(directory: &Path, time: Duration) {

@@ -12,9 +12,9 @@ use aof2_format::StreamNumber;
 use aof2_format::journal::{FileKind, Position};
 use parking_lot::{Condvar, Mutex};
 
-use crate::engine::shared::Shared;
 use crate::io::in_parallel;
 use crate::metrics::add;
+use crate::store::shared::Shared;
 use crate::stream::Stream;
 use crate::stream::write_out::WriteError;
 

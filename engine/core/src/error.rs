@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::tier_port::{ClaimError, RolledBack};
+use crate::port::{ClaimError, RolledBack};
 
 /// Who has to act on a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -273,7 +273,7 @@ pub enum OpenError {
     )]
     VolumeLost { node: String, streams: Vec<String> },
     #[error(
-        "the volume of node {node} was put back to an older state, or a copy of it is in use elsewhere: {}; mount its newest state, or recover its streams from Tier 2 before this node starts{since}", crate::tier_port::list(.proofs)
+        "the volume of node {node} was put back to an older state, or a copy of it is in use elsewhere: {}; mount its newest state, or recover its streams from Tier 2 before this node starts{since}", crate::port::list(.proofs)
     )]
     RolledBack {
         node: String,

@@ -6,35 +6,36 @@
 
 mod admit;
 mod checkpoint;
+pub mod claims;
 pub mod config;
 pub mod drain;
-mod engine;
 pub mod error;
 pub mod io;
 mod journal;
 mod manifest;
 pub mod metrics;
+pub mod objects;
 mod pace;
 mod poison;
+pub mod port;
 mod recovery;
 pub mod request;
 mod segment;
 pub mod snapshot;
-pub mod store;
+mod store;
 mod stream;
 mod threads;
 pub mod tier;
-pub mod tier_port;
 mod work;
 
 pub use config::Config;
-pub use engine::{Identity, MAX_APPEND_RECORDS, OpenOptions, Store};
 pub use error::{AppendError, OpenError, ReadError, Remedy, StoreError, WouldBlockKind};
 pub use metrics::Metrics;
+pub use port::{Claims, SealedSegment, VolumeIdentity, Watermark};
 pub use request::{
     AppendCallback, AppendRequest, Appended, ClaimState, DamagedRange, Durability, Producer,
     ReadRequest, Record, SegmentInfo, SegmentState, StreamInfo,
 };
+pub use store::{Identity, MAX_APPEND_RECORDS, OpenOptions, Store};
 pub use stream::read::{RECORD_BYTES, Reader};
 pub use threads::StoreThreads;
-pub use tier_port::{Claims, SealedSegment, VolumeIdentity, Watermark};

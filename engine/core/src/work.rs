@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::engine::shared::Shared;
 use crate::segment::active::ActiveSegment;
+use crate::store::shared::Shared;
 use crate::stream::Stream;
 use crate::stream::producers::Changes;
 

@@ -7,8 +7,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use aof2_core::config::MIB;
+use aof2_core::port::TierRecord;
 use aof2_core::request::SegmentState;
-use aof2_core::tier_port::TierRecord;
 use aof2_core::{
     AppendError, Durability, OpenError, ReadError, ReadRequest, Remedy, StoreError, WouldBlockKind,
 };
@@ -692,24 +692,24 @@ fn a_record_behind_a_batch_that_is_longer_than_a_read_is_found() {
 
 /// Answers what the test tells it to.
 struct ScriptedClaims {
-    answers: std::sync::Mutex<Vec<Result<u64, aof2_core::tier_port::ClaimError>>>,
-    volume: Result<bool, aof2_core::tier_port::ClaimError>,
+    answers: std::sync::Mutex<Vec<Result<u64, aof2_core::port::ClaimError>>>,
+    volume: Result<bool, aof2_core::port::ClaimError>,
 }
 
 impl aof2_core::Claims for ScriptedClaims {
     fn check_volume(
         &self,
         _volume: &aof2_core::VolumeIdentity,
-        _standing: aof2_core::tier_port::Standing,
-    ) -> Result<bool, aof2_core::tier_port::ClaimError> {
+        _standing: aof2_core::port::Standing,
+    ) -> Result<bool, aof2_core::port::ClaimError> {
         self.volume.clone()
     }
 
     fn check_streams(
         &self,
         _volume: &aof2_core::VolumeIdentity,
-        _streams: &[aof2_core::tier_port::LocalStream],
-    ) -> Result<(), aof2_core::tier_port::ClaimError> {
+        _streams: &[aof2_core::port::LocalStream],
+    ) -> Result<(), aof2_core::port::ClaimError> {
         Ok(())
     }
 
@@ -717,7 +717,7 @@ impl aof2_core::Claims for ScriptedClaims {
         &self,
         _volume: &aof2_core::VolumeIdentity,
         _mark: u64,
-    ) -> Result<(), aof2_core::tier_port::ClaimError> {
+    ) -> Result<(), aof2_core::port::ClaimError> {
         Ok(())
     }
 
@@ -725,7 +725,7 @@ impl aof2_core::Claims for ScriptedClaims {
         &self,
         _volume: &aof2_core::VolumeIdentity,
         _stream: &str,
-    ) -> Result<Option<u64>, aof2_core::tier_port::ClaimError> {
+    ) -> Result<Option<u64>, aof2_core::port::ClaimError> {
         Ok(None)
     }
 
@@ -733,14 +733,14 @@ impl aof2_core::Claims for ScriptedClaims {
         &self,
         _volume: &aof2_core::VolumeIdentity,
         _stream: &str,
-    ) -> Result<u64, aof2_core::tier_port::ClaimError> {
+    ) -> Result<u64, aof2_core::port::ClaimError> {
         self.answers.lock().unwrap().remove(0)
     }
 }
 
 #[test]
 fn a_first_append_waits_for_its_claim_and_is_refused_where_another_owns_the_stream() {
-    use aof2_core::tier_port::ClaimError;
+    use aof2_core::port::ClaimError;
 
     let directory = tempfile::tempdir().unwrap();
     let mut options = options(small_config(directory.path()));
@@ -796,7 +796,7 @@ fn a_first_append_waits_for_its_claim_and_is_refused_where_another_owns_the_stre
 
 #[test]
 fn a_lost_volume_is_refused_and_leaves_no_identity_behind() {
-    use aof2_core::tier_port::ClaimError;
+    use aof2_core::port::ClaimError;
 
     let directory = tempfile::tempdir().unwrap();
     let mut lost = options(small_config(directory.path()));

@@ -7,16 +7,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use aof2_core::claims::StreamClaims;
+use aof2_core::claims::suite as claims_suite;
+use aof2_core::claims::{Address, ClusterName};
 use aof2_core::config::MIB;
 use aof2_core::drain::{DrainPhase, DrainReason, DrainRequest};
 use aof2_core::io::fault::{FaultDisk, Faults};
 use aof2_core::io::{Clock, SystemClock, SystemDisk};
+use aof2_core::objects::memory::{Fault, MemoryStore, Verb};
+use aof2_core::objects::{ObjectStore, Tier2, Upload, suite};
+use aof2_core::port::RolledBack;
 use aof2_core::snapshot::{SnapshotPhase, SnapshotReason, SnapshotRequest, Snapshots};
-use aof2_core::store::claim::{Address, ClusterName};
-use aof2_core::store::memory::{Fault, MemoryStore, Verb};
-use aof2_core::store::{ObjectStore, StreamClaims, Tier2, Upload, suite};
 use aof2_core::tier::Tiers;
-use aof2_core::tier_port::RolledBack;
 use aof2_core::{AppendError, Claims, Identity, OpenError, OpenOptions, SegmentState, Store};
 use aof2_format::Seed;
 use aof2_format::names::{KeyPrefix, ObjectKey};
@@ -798,13 +800,13 @@ fn a_claim_whose_process_ended_before_the_stream_was_created_is_taken_up_again()
     node.stop();
     let memory: Arc<dyn ObjectStore> = volumes.memory.clone();
     assert_eq!(
-        suite::claims_of(&memory, "p/", "orders-0").find(&identity, "s"),
+        claims_suite::claims_of(&memory, "p/", "orders-0").find(&identity, "s"),
         Ok(Some(1))
     );
     // Directory, claim, and no more.
     std::fs::create_dir(volumes.data().join("streams/t")).expect("created");
     assert_eq!(
-        suite::claims_of(&memory, "p/", "orders-0").claim(&identity, "t"),
+        claims_suite::claims_of(&memory, "p/", "orders-0").claim(&identity, "t"),
         Ok(1)
     );
     let node = volumes.start();

@@ -8,8 +8,8 @@ mod tier2;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use aof2_core::objects::Tier2;
 use aof2_core::snapshot::Snapshots;
-use aof2_core::store::Tier2;
 use aof2_core::tier::{Tier2Status, Tiers};
 use aof2_core::{Store, StoreError};
 

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use aof2_core::store::{Attempt, ObjectError};
+use aof2_core::objects::{Attempt, ObjectError};
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 

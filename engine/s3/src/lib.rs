@@ -1,4 +1,4 @@
-//! Tier 2 on S3: `aof2_core::store::ObjectStore` over aws-sdk-s3.
+//! Tier 2 on S3: `aof2_core::objects::ObjectStore` over aws-sdk-s3.
 //!
 //! - One attempt per call. The SDK's own retries are off: a retry that it hides would turn a lost response into a 412 that nobody
 //!   can explain. Retries are the caller's, who sees every answer.

@@ -2,7 +2,9 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
-use aof2_core::store::{Attempt, Object, ObjectError, ObjectMeta, ObjectStore, PutOutcome, Upload};
+use aof2_core::objects::{
+    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, PutOutcome, Upload,
+};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
@@ -330,7 +332,7 @@ impl ObjectStore for S3Store {
         let Some(object) = self.read(key, None, 0)? else {
             return Ok(None);
         };
-        let found = aof2_core::store::crc64nvme(&object.bytes);
+        let found = aof2_core::objects::crc64nvme(&object.bytes);
         let is_whole = object.meta.size_bytes == object.bytes.len() as u64;
         if !is_whole || object.meta.crc64nvme.is_some_and(|kept| kept != found) {
             let cause = format!(

@@ -7,8 +7,9 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aof2_core::store::conditional::{Creation, create};
-use aof2_core::store::{
+use aof2_core::claims::suite as claims_suite;
+use aof2_core::objects::conditional::{Creation, create};
+use aof2_core::objects::{
     ObjectError, ObjectStore, PutOutcome, Source, Upload, crc64nvme, probe, suite,
 };
 use aof2_s3::{S3Settings, S3Store};
@@ -27,13 +28,13 @@ fn s3_keeps_the_contract_of_a_store() {
 #[test]
 fn claims_keep_their_contract_on_s3() {
     let store: Arc<dyn ObjectStore> = Arc::new(server().store());
-    suite::claims_keep_their_contract(&store, "prod/orders/");
+    claims_suite::claims_keep_their_contract(&store, "prod/orders/");
 }
 
 #[test]
 fn marks_of_volumes_keep_their_contract_on_s3() {
     let store: Arc<dyn ObjectStore> = Arc::new(server().store());
-    suite::marks_keep_their_contract(&store, "prod/orders/");
+    claims_suite::marks_keep_their_contract(&store, "prod/orders/");
 }
 
 #[test]
@@ -97,7 +98,7 @@ fn a_large_body_is_streamed_and_its_checksum_kept_by_the_store() {
         size_bytes: (9 << 20) + 12_345,
         fails_at: None,
     };
-    let crc = aof2_core::store::crc64nvme_of(&source).expect("a checksum");
+    let crc = aof2_core::objects::crc64nvme_of(&source).expect("a checksum");
     let large = Upload {
         crc64nvme: crc,
         source: Arc::new(source),

@@ -12,9 +12,9 @@ use super::machine::{
     self, Action, DrainPhase, DrainReason, DrainRequest, DrainStatus, Facts, State,
 };
 use crate::io::{Rng, SystemRng};
-use crate::store::Tier2Health;
-use crate::tier::port::Port;
-use crate::tier_port::Watermark;
+use crate::objects::Tier2Health;
+use crate::port::Port;
+use crate::port::Watermark;
 
 /// What a drain needs of the uploads. Absent without Tier 2.
 pub trait UploadPressure: Send + Sync {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::tier_port::Watermark;
+use crate::port::Watermark;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DrainPhase {

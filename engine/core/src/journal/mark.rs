@@ -14,8 +14,8 @@ use aof2_format::journal_mark::{FILE_BYTES, JournalMark};
 use aof2_format::names::file;
 use parking_lot::Mutex;
 
-use crate::engine::shared::Volume;
 use crate::io::{Disk, DiskFile, FileClass, replace_file};
+use crate::store::shared::Volume;
 use crate::stream::write_out::WriteError;
 
 /// The newest commit that is known to be synced.

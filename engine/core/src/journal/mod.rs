@@ -24,7 +24,7 @@ use self::mark::Mark;
 use self::recycle::Files;
 use self::round::{Ended, Rounds};
 use self::writer::Writer;
-use crate::engine::shared::Shared;
+use crate::store::shared::Shared;
 use crate::stream::Stream;
 
 pub(crate) struct Journal {

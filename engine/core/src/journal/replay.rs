@@ -19,9 +19,9 @@ use aof2_format::{BLOCK_BYTES, Seed, StreamNumber};
 use super::mark::{FoundMark, Synced};
 use super::recycle::{JournalFile, Outdated, set_aside};
 use super::salvage::{Missing, salvage};
-use crate::engine::shared::Volume;
 use crate::io::{Disk, DiskFile, FileClass};
 use crate::segment::files;
+use crate::store::shared::Volume;
 
 /// A file of the journal directory.
 pub(crate) struct Found {

@@ -19,13 +19,13 @@ use aof2_format::names::file;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::engine::shared::Shared;
 use crate::error::StoreError;
 use crate::io::{Disk, DiskFile, FileClass, temporary_path};
 use crate::journal::ManifestFrame;
 use crate::manifest::state::ManifestState;
 use crate::metrics::add;
 use crate::segment::files;
+use crate::store::shared::Shared;
 use crate::stream::Stream;
 use crate::stream::write_out::WriteError;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
 use aof2_format::snapshot::{NOTE_SCHEMA_ID, SnapshotId, SnapshotNote};
 
-use crate::tier_port::{FailedStep, SealedSegment, TierState};
+use crate::port::{FailedStep, SealedSegment, TierState};
 
 /// Newest snapshots of a stream that are kept in memory: a repeated request is recognised among them.
 pub(crate) const SNAPSHOTS_KEPT: usize = 32;
@@ -228,7 +228,7 @@ mod tests {
     use aof2_format::StreamUuid;
 
     use super::*;
-    use crate::tier_port::FailureReason;
+    use crate::port::FailureReason;
 
     fn fold(events: &[(u64, ManifestEvent)]) -> ManifestState {
         let mut state = ManifestState::default();

@@ -22,13 +22,13 @@ use aof2_format::StreamNumber;
 
 use self::stream::{Found, RecoveredStream};
 use self::volume::at;
-use crate::engine::shared::Volume;
 use crate::error::OpenError;
 use crate::io::{Clock, Disk};
 use crate::journal::mark::{Mark, Synced};
 use crate::journal::replay::{self, Image, Reuse};
 use crate::metrics::Replay;
 use crate::segment::files;
+use crate::store::shared::Volume;
 use crate::stream::catalog::{self, Catalog};
 
 pub(crate) struct Recovered {

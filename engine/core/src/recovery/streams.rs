@@ -13,10 +13,10 @@ use aof2_format::{BLOCK_BYTES, Damage, Salt, StreamName, StreamNumber, StreamUui
 
 use super::stream::Found;
 use super::volume::at;
-use crate::engine::shared::Volume;
 use crate::error::OpenError;
 use crate::io::{Disk, FileClass, replace_file};
 use crate::segment::files;
+use crate::store::shared::Volume;
 use crate::stream::catalog::{Catalog, FoundCatalog};
 
 /// Numbers of streams that have none of their own count down from here. They are never written.

@@ -8,12 +8,12 @@ use aof2_format::volume::VolumeIdentity as StoredIdentity;
 use aof2_format::{ClusterId, FORMAT_VERSION, NodeId, VolumeId};
 use parking_lot::Mutex;
 
-use crate::engine::Identity;
-use crate::engine::shared::Volume;
 use crate::error::OpenError;
 use crate::io::{DirectoryLock, Disk, FileClass, Rng, read_file, replace_file};
+use crate::port::{ClaimError, Claims, Standing, VolumeIdentity};
 use crate::segment::files;
-use crate::tier_port::{ClaimError, Claims, Standing, VolumeIdentity};
+use crate::store::Identity;
+use crate::store::shared::Volume;
 
 const IDENTITY_LIMIT_BYTES: u64 = 16 << 10;
 

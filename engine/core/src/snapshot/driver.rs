@@ -20,9 +20,10 @@ use super::{
     LookupError, SnapshotCounts, SnapshotPhase, SnapshotReason, SnapshotRequest, SnapshotStatus,
     Why, lookup,
 };
-use crate::engine::Store;
+use crate::claims::StreamClaims;
 use crate::error::StoreError;
-use crate::store::{StreamClaims, Tier2Health};
+use crate::objects::Tier2Health;
+use crate::store::Store;
 use crate::tier::Tiers;
 use crate::tier::mover::Mover;
 

@@ -5,9 +5,9 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::digest_of;
-use crate::store::conditional::Creation;
-use crate::store::tier2::ATTEMPTS_OF_A_CALLER;
-use crate::store::{ObjectError, Tier2, Upload};
+use crate::objects::conditional::Creation;
+use crate::objects::tier2::ATTEMPTS_OF_A_CALLER;
+use crate::objects::{ObjectError, Tier2, Upload};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredIndex {

@@ -10,7 +10,7 @@ use thiserror::Error;
 use super::driver::Shared;
 use super::{SnapshotPhase, SnapshotStatus, digest_of};
 use crate::error::StoreError;
-use crate::store::ObjectError;
+use crate::objects::ObjectError;
 
 #[derive(Debug, Error)]
 pub enum LookupError {

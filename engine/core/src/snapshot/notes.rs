@@ -6,10 +6,11 @@ use aof2_format::snapshot::RecoveryNotes;
 
 use super::SnapshotStatus;
 use super::take::{TakeError, ensure_held, rfc3339};
-use crate::engine::Store;
+use crate::claims::StreamClaims;
 use crate::error::StoreError;
-use crate::store::conditional::Creation;
-use crate::store::{Attempt, ObjectError, PutOutcome, StreamClaims, Tier2, Upload};
+use crate::objects::conditional::Creation;
+use crate::objects::{Attempt, ObjectError, PutOutcome, Tier2, Upload};
+use crate::store::Store;
 
 /// What the notes of a snapshot that the manifest has were.
 pub(super) fn notes_of(

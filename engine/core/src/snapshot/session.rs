@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use aof2_format::snapshot::{RecoveryNotes, SnapshotId};
 
 use super::{SnapshotPhase, SnapshotReason, SnapshotStatus, Why};
-use crate::engine::StreamFacts;
+use crate::store::StreamFacts;
 use crate::tier::planner::FailureKind;
 
 pub(super) struct Session {

@@ -14,14 +14,15 @@ use aof2_format::snapshot::{
 use thiserror::Error;
 
 use super::{SnapshotReason, Why, digest_of};
-use crate::engine::{Store, StreamNames};
+use crate::claims::ClaimStanding;
+use crate::claims::StreamClaims;
 use crate::error::StoreError;
 use crate::manifest::ClosedChunk;
 use crate::manifest::cut::Cut;
-use crate::store::claim::ClaimStanding;
-use crate::store::conditional::Creation;
-use crate::store::{ObjectError, StreamClaims, Tier2, Upload, crc64nvme};
-use crate::tier_port::{ClaimError, SealedSegment};
+use crate::objects::conditional::Creation;
+use crate::objects::{ObjectError, Tier2, Upload, crc64nvme};
+use crate::port::{ClaimError, SealedSegment};
+use crate::store::{Store, StreamNames};
 
 /// Ids that are tried while others' catalogues are in the way.
 const MAX_IDS: u32 = 64;
@@ -446,8 +447,8 @@ mod tests {
     use aof2_format::{ClusterId, StreamName, StreamUuid};
 
     use super::*;
-    use crate::store::memory::MemoryStore;
-    use crate::store::suite::test_tier2;
+    use crate::objects::memory::MemoryStore;
+    use crate::objects::suite::test_tier2;
 
     #[test]
     fn a_catalogue_that_nobody_could_read_back_is_not_written_and_the_refusal_says_why() {

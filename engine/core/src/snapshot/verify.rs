@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 
 use super::digest_of;
 use crate::io::in_parallel;
-use crate::store::tier2::ATTEMPTS_OF_A_CALLER;
-use crate::store::{ObjectError, ObjectStore, Tier2, crc64nvme};
+use crate::objects::tier2::ATTEMPTS_OF_A_CALLER;
+use crate::objects::{ObjectError, ObjectStore, Tier2, crc64nvme};
 
 /// Missing keys that a verdict names.
 pub const MISSING_NAMED: usize = 32;

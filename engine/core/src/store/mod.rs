@@ -1,163 +1,451 @@
-//! Tier 2 as the engine sees it: keys and objects, never a vendor.
-//!
-//! `ObjectStore` is one attempt per call and knows no policy. Every conditional write goes through `conditional::create`, which
-//! is the only place that decides what a result means; everything that writes does so through `Tier2`, which has probed the
-//! store first. Calls block: they are made from worker threads.
+//! `Store`: the handle that callers hold. Each verb is one call into the part that does it.
 
-pub mod breaker;
-pub mod claim;
-mod compare;
-pub mod conditional;
-pub mod directory;
-pub mod error;
-mod mark;
-pub mod memory;
-pub mod probe;
-pub mod retry;
-#[doc(hidden)]
-pub mod suite;
-pub mod tier2;
+mod admission;
+mod append;
+mod open;
+mod opener;
+mod port;
+mod report;
+mod settle;
+pub(crate) mod shared;
+mod snapshot;
+#[cfg(test)]
+mod tests;
 
-use std::io;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use aof2_format::checksum::Crc64Nvme;
-use bytes::Bytes;
+use parking_lot::Mutex;
 
-/// The checksum of every object.
-pub use aof2_format::checksum::crc64nvme;
+pub use self::append::MAX_APPEND_RECORDS;
+pub(crate) use self::append::count_refusal;
+use self::shared::Shared;
+pub(crate) use self::snapshot::{StreamFacts, StreamNames};
+use crate::config::Config;
+use crate::error::{AppendError, OpenError, ReadError, StoreError};
+use crate::io::{
+    Clock, DirectoryLock, Disk, Rng, SystemClock, SystemDisk, SystemRng, SystemThreads, Threads,
+};
+use crate::metrics::Metrics;
+use crate::port::{
+    ClaimError, Claims, SealHook, SealedSegment, SegmentBytes, TierRecord, VolumeIdentity,
+    Watermark,
+};
+use crate::request::{
+    AppendCallback, AppendRequest, Appended, ReadRequest, SegmentInfo, StreamInfo,
+};
+use crate::stream::read::Reader;
+use crate::stream::{Barred, Stream};
+use crate::threads::StoreThreads;
 
-pub use claim::StreamClaims;
-pub use error::{Attempt, ObjectError};
-pub use tier2::{Tier2, Tier2Health};
-
-/// Bytes that an upload reads, perhaps more than once: a retry starts over.
-pub trait Source: Send + Sync {
-    fn size_bytes(&self) -> u64;
-    /// Fills `buffer` from `offset`; a source that ends inside is an error.
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+/// Whose directory this has to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// A UUID.
+    pub cluster_id: String,
+    pub node: String,
 }
 
-impl Source for Bytes {
-    fn size_bytes(&self) -> u64 {
-        self.len() as u64
+pub struct OpenOptions {
+    pub config: Config,
+    pub identity: Identity,
+    pub disk: Arc<dyn Disk>,
+    pub clock: Arc<dyn Clock>,
+    pub rng: Arc<dyn Rng>,
+    pub threads: Arc<dyn Threads>,
+    /// `None` = no Tier 2: streams are local.
+    pub claims: Option<Arc<dyn Claims>>,
+    /// Told of recovery's progress: bytes done, bytes in all.
+    pub on_progress: Option<Box<dyn Fn(u64, u64) + Send>>,
+}
+
+impl OpenOptions {
+    /// On the real disk, without Tier 2.
+    pub fn new(config: Config, identity: Identity) -> OpenOptions {
+        OpenOptions {
+            config,
+            identity,
+            disk: Arc::new(SystemDisk),
+            clock: Arc::new(SystemClock),
+            rng: Arc::new(SystemRng),
+            threads: Arc::new(SystemThreads),
+            claims: None,
+            on_progress: None,
+        }
+    }
+}
+
+/// A store that is open. Clones share it; it closes when the last one goes.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+/// The store's threads and the lock that they work under.
+type Running = (Vec<JoinHandle<()>>, Box<dyn DirectoryLock>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    /// `None` once closed.
+    running: Mutex<Option<Running>>,
+}
+
+impl Store {
+    pub fn open(options: OpenOptions) -> Result<Store, OpenError> {
+        let open::Running {
+            shared,
+            threads,
+            lock,
+        } = open::open(options)?;
+        Ok(Store {
+            inner: Arc::new(Inner {
+                shared,
+                running: Mutex::new(Some((threads, lock))),
+            }),
+        })
     }
 
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let end = usize::try_from(offset)
-            .ok()
-            .and_then(|start| Some(start..start.checked_add(buffer.len())?));
-        let part = end
-            .and_then(|range| self.get(range))
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
-        buffer.copy_from_slice(part);
+    fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    fn stream(&self, name: &str) -> Result<Arc<Stream>, ReadError> {
+        self.shared()
+            .streams
+            .existing_named(name)
+            .ok_or_else(|| ReadError::UnknownStream {
+                stream: name.to_owned(),
+            })
+    }
+
+    fn known(&self, name: &str) -> Result<Arc<Stream>, StoreError> {
+        self.shared()
+            .streams
+            .existing_named(name)
+            .ok_or_else(|| StoreError::UnknownStream {
+                stream: name.to_owned(),
+            })
+    }
+
+    pub fn identity(&self) -> &VolumeIdentity {
+        &self.shared().volume.identity
+    }
+
+    /// Blocks until the append is acknowledged or refused.
+    pub fn append(&self, request: AppendRequest) -> Result<Appended, AppendError> {
+        append::append(self.shared(), request)
+    }
+
+    /// Never blocks on the disk. Requests of one caller to one stream keep their order.
+    pub fn append_with(&self, request: AppendRequest, on_done: AppendCallback) {
+        append::append_with(self.shared(), request, on_done);
+    }
+
+    pub fn read(&self, request: ReadRequest) -> Result<Reader, ReadError> {
+        let ReadRequest {
+            stream,
+            from_sequence,
+            limit,
+            include_staged,
+        } = request;
+        let stream = self.stream(&stream)?;
+        Ok(Reader::new(
+            self.shared().clone(),
+            stream,
+            from_sequence,
+            limit,
+            include_staged,
+        ))
+    }
+
+    /// Calls back with the durable count once it is over `sequence`: at once if it is already. The callback must not block; it is
+    /// dropped uncalled when the store closes.
+    pub fn on_durable_beyond(
+        &self,
+        stream: &str,
+        sequence: u64,
+        callback: Box<dyn FnOnce(u64) + Send>,
+    ) -> Result<(), ReadError> {
+        let stream = self.stream(stream)?;
+        if self.shared().closing.load(Ordering::Acquire) {
+            return Err(ReadError::Closed);
+        }
+        stream.tails.wait(sequence, || stream.durable(), callback);
         Ok(())
     }
-}
 
-/// The checksum of every object, over a whole source.
-pub fn crc64nvme_of(source: &dyn Source) -> io::Result<u64> {
-    const PIECE_BYTES: u64 = 1 << 20;
-    let size_bytes = source.size_bytes();
-    let mut piece = vec![0; PIECE_BYTES.min(size_bytes) as usize];
-    let mut digest = Crc64Nvme::default();
-    let mut offset = 0;
-    while offset < size_bytes {
-        let part = &mut piece[..PIECE_BYTES.min(size_bytes - offset) as usize];
-        source.read_at(offset, part)?;
-        digest.update(part);
-        offset += part.len() as u64;
-    }
-    Ok(digest.finish())
-}
-
-/// Reads a whole source. Only for sources known to be small.
-pub fn read_all(source: &dyn Source) -> io::Result<Bytes> {
-    let mut bytes =
-        vec![0; usize::try_from(source.size_bytes()).map_err(|_| io::ErrorKind::OutOfMemory)?];
-    source.read_at(0, &mut bytes)?;
-    Ok(bytes.into())
-}
-
-/// What a put sends.
-#[derive(Clone)]
-pub struct Upload {
-    pub source: Arc<dyn Source>,
-    /// Of the whole source, computed before the first attempt.
-    pub crc64nvme: u64,
-    /// Names this write, not its bytes. Stored beside the object, so that a lost response can be told from a rival.
-    pub put_id: String,
-}
-
-impl Upload {
-    pub fn of_bytes(bytes: Bytes, put_id: String) -> Upload {
-        Upload {
-            crc64nvme: crc64nvme(&bytes),
-            source: Arc::new(bytes),
-            put_id,
+    /// Blocks until the durable count is over `sequence` or the time is up; answers the durable count.
+    pub fn wait_durable_beyond(
+        &self,
+        stream: &str,
+        sequence: u64,
+        timeout: Duration,
+    ) -> Result<u64, ReadError> {
+        let (told, tell) = std::sync::mpsc::sync_channel(1);
+        self.on_durable_beyond(
+            stream,
+            sequence,
+            Box::new(move |count| {
+                // The waiter may have run out of time.
+                let _ = told.try_send(count);
+            }),
+        )?;
+        match tell.recv_timeout(timeout) {
+            Ok(count) => Ok(count),
+            Err(_) => Ok(self.stream(stream)?.durable()),
         }
     }
 
-    pub fn size_bytes(&self) -> u64 {
-        self.source.size_bytes()
+    /// Ordered by name.
+    pub fn streams(&self) -> Vec<StreamInfo> {
+        let has_claims = self.shared().claims.is_some();
+        self.shared()
+            .streams
+            .existing()
+            .iter()
+            .map(|stream| stream.info(has_claims))
+            .collect()
+    }
+
+    pub fn describe(&self, stream: &str) -> Result<StreamInfo, ReadError> {
+        Ok(self.stream(stream)?.info(self.shared().claims.is_some()))
+    }
+
+    /// Last number of a producer that the stream holds durably; `None` where it holds none, or has forgotten the producer. May wait
+    /// for a sync.
+    pub fn last_producer_seq(
+        &self,
+        stream: &str,
+        producer_id: u64,
+    ) -> Result<Option<u64>, ReadError> {
+        report::last_producer_seq(self.shared(), &self.stream(stream)?, producer_id)
+    }
+
+    /// Every record of a producer that the stream does not remember any more has a lower sequence; 0 = it remembers all.
+    pub fn producers_forgotten_before(&self, stream: &str) -> Result<u64, ReadError> {
+        let stream = self.stream(stream)?;
+        Ok(stream.staged.lock().producers.forgotten_before())
+    }
+
+    /// Ordered by sequence.
+    pub fn segments(&self, stream: &str) -> Result<Vec<SegmentInfo>, ReadError> {
+        Ok(self.stream(stream)?.segment_infos())
+    }
+
+    /// Seals what one stream (or every stream) holds now. Answers the count of sealed records per stream.
+    pub fn seal(&self, stream: Option<&str>) -> Result<BTreeMap<String, u64>, StoreError> {
+        let streams = match stream {
+            Some(name) => vec![self.known(name)?],
+            None => self.shared().streams.existing(),
+        };
+        settle::seal(self.shared(), &streams)
+    }
+
+    /// Makes everything staged now durable. Answers the durable count per stream.
+    pub fn flush(&self) -> Result<BTreeMap<String, u64>, StoreError> {
+        settle::flush(self.shared())
+    }
+
+    /// Appends are refused as `Draining` from here on, also those that wait for a claim or a segment. When this returns, those that
+    /// were not refused are staged.
+    pub fn close_admission(&self, reason: &str) {
+        self.shared().space.close_admission(reason);
+    }
+
+    pub fn open_admission(&self) {
+        if !self.shared().closing.load(Ordering::Acquire) {
+            self.shared().space.open_admission();
+        }
+    }
+
+    /// Why appends are refused as `Draining`, if they are.
+    pub fn admission_closed(&self) -> Option<String> {
+        self.shared().space.admission_closed()
+    }
+
+    /// Takes over the hot keys. Restart keys keep their values of open.
+    pub fn reconfigure(&self, config: Config) {
+        let now = self.shared().config.load_full();
+        self.shared()
+            .config
+            .store(Arc::new(now.with_hot_keys_of(config)));
+    }
+
+    pub fn config(&self) -> Arc<Config> {
+        self.shared().config.load_full()
+    }
+
+    pub fn metrics(&self) -> Metrics {
+        report::metrics(self.shared())
+    }
+
+    /// What failed, once the store is poisoned.
+    pub fn poisoned(&self) -> Option<String> {
+        self.shared().poison.message()
+    }
+
+    /// Why this store serves nobody any more, although it is open: it is poisoned, or one of its threads has ended.
+    pub fn failure(&self) -> Option<String> {
+        if let Some(message) = self.poisoned() {
+            return Some(message);
+        }
+        let running = self.inner.running.lock();
+        let (threads, _) = running.as_ref()?;
+        let ended = threads.iter().find(|thread| thread.is_finished())?;
+        let name = ended.thread().name().unwrap_or_default();
+        Some(format!("thread {name} has ended"))
+    }
+
+    /// Called once, with what failed; at once if the store is poisoned already. The process should exit 74.
+    pub fn on_poison(&self, callback: Box<dyn FnOnce(String) + Send>) {
+        self.shared().poison.on_set(callback);
+    }
+
+    /// Called once, when Tier 2 is found to speak against this volume after the store was opened without it; at once if it was already.
+    /// Every stream is barred then, and the store should be closed.
+    pub fn on_refused(&self, callback: Box<dyn FnOnce(OpenError) + Send>) {
+        admission::on_refused(self.shared(), callback);
+    }
+
+    /// Stops admission, makes everything durable, stops the threads. The directory may be opened again after.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.inner.close()
+    }
+
+    // --- for the tiers
+
+    /// Sealed segments that are not uploaded, oldest first within a stream.
+    pub fn sealed_segments_pending(&self) -> Vec<SealedSegment> {
+        self.shared()
+            .streams
+            .existing()
+            .iter()
+            .flat_map(|stream| stream.pending_segments())
+            .collect()
+    }
+
+    pub fn segment_bytes(&self, stream: &str, segment_id: u64) -> Result<SegmentBytes, ReadError> {
+        let stream = self.stream(stream)?;
+        let missing = || ReadError::NotResident {
+            stream: stream.name.to_string(),
+            segment_id,
+        };
+        let sealed = stream.sealed_entry(segment_id).ok_or_else(missing)?;
+        let mapped = stream.mapped(self.shared(), &sealed)?;
+        Ok(SegmentBytes {
+            map: mapped.map.clone(),
+            bytes: sealed.info.data_end as usize,
+        })
+    }
+
+    /// A copy of this sealed segment could not be made for what its bytes are: finds out which sequences are lost, and answers what
+    /// is known about the segment.
+    pub fn note_damage(&self, stream: &str, segment_id: u64, problem: &str) -> String {
+        let stream = self.shared().streams.existing_named(stream);
+        let sealed = stream
+            .as_ref()
+            .and_then(|stream| Some((stream, stream.sealed_entry(segment_id)?)));
+        match sealed {
+            Some((stream, sealed)) => stream.survey(self.shared(), &sealed, problem),
+            None => problem.to_owned(),
+        }
+    }
+
+    /// Blocks until the record is durable in the stream's manifest.
+    pub fn commit_manifest(
+        &self,
+        stream: &str,
+        segment_id: u64,
+        record: TierRecord,
+    ) -> Result<(), StoreError> {
+        let stream = self.known(stream)?;
+        if stream.sealed_segment(segment_id).is_none() {
+            return Err(StoreError::UnknownSegment {
+                stream: stream.name.to_string(),
+                segment_id,
+            });
+        }
+        stream
+            .manifest
+            .commit(self.shared(), &stream, segment_id, vec![record.into()])?;
+        let uploaded = stream.manifest.read(|state| state.uploaded_upto());
+        stream.uploaded.fetch_max(uploaded, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Ordered by name.
+    pub fn watermarks(&self) -> Vec<Watermark> {
+        self.shared()
+            .streams
+            .existing()
+            .iter()
+            .map(|stream| stream.watermark())
+            .collect()
+    }
+
+    /// Replaces the hook.
+    pub fn on_sealed(&self, hook: SealHook) {
+        *self.shared().seal_hook.write() = Some(hook);
+    }
+
+    /// Makes the check of this volume that is owed to Tier 2, if it is. Before every publication. Blocks on Tier 2.
+    pub fn settle_volume_check(&self) -> Result<(), ClaimError> {
+        admission::settle(self.shared())
+    }
+
+    /// The same, and the next mark of this volume if it is due. Blocks on Tier 2.
+    pub fn keep_standing(&self) -> Result<(), ClaimError> {
+        admission::keep(self.shared())
+    }
+
+    /// Another owner was found in Tier 2: the stream refuses appends and reads from here on.
+    pub fn supersede(&self, stream: &str, to_epoch: u64) {
+        if let Some(stream) = self.shared().streams.existing_named(stream) {
+            stream.staged.lock().barred = Some(Barred::Superseded { to: to_epoch });
+        }
+    }
+
+    /// Where warm files lie.
+    pub fn tier1_directory(&self) -> PathBuf {
+        open::tier1_directory(&self.shared().config.load())
+    }
+
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        self.shared().disk.clone()
+    }
+
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        self.shared().clock.clone()
+    }
+
+    pub fn threads(&self) -> StoreThreads {
+        self.shared().threads.clone()
     }
 }
 
-/// What a conditional put met.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PutOutcome {
-    Created {
-        etag: String,
-    },
-    /// The precondition does not hold (412).
-    PreconditionFailed,
+impl Inner {
+    fn close(&self) -> Result<(), StoreError> {
+        let Some((threads, lock)) = self.running.lock().take() else {
+            return Ok(());
+        };
+        let shared = &self.shared;
+        shared.closing.store(true, Ordering::Release);
+        shared.space.close_admission("the store is closing");
+        let result = settle::before_exit(shared);
+        open::stop(shared, threads);
+        drop(lock);
+        result
+    }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObjectMeta {
-    pub size_bytes: u64,
-    pub etag: String,
-    /// As the store keeps it; `None` where it keeps none.
-    pub crc64nvme: Option<u64>,
-    pub put_id: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Object {
-    pub meta: ObjectMeta,
-    pub bytes: Bytes,
-}
-
-/// One attempt per call: no retries, no interpretation. Keys are complete, prefix included.
-pub trait ObjectStore: Send + Sync {
-    /// Names the store in messages: endpoint and bucket, or a folder. Never a secret.
-    fn place(&self) -> String;
-
-    /// `If-None-Match: *`.
-    fn put_if_absent(&self, key: &str, upload: &Upload) -> Result<PutOutcome, ObjectError>;
-
-    /// `If-Match: <etag>`. A missing key is `PreconditionFailed` too.
-    fn put_if_match(
-        &self,
-        key: &str,
-        upload: &Upload,
-        etag: &str,
-    ) -> Result<PutOutcome, ObjectError>;
-
-    /// Unconditional. Answers the etag.
-    fn put(&self, key: &str, upload: &Upload) -> Result<String, ObjectError>;
-
-    /// The whole object, its checksum verified where the store keeps one.
-    fn get(&self, key: &str) -> Result<Option<Object>, ObjectError>;
-
-    /// Exactly `length` bytes from `offset`; an object that ends before is `Corrupt`.
-    fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Option<Bytes>, ObjectError>;
-
-    fn head(&self, key: &str) -> Result<Option<ObjectMeta>, ObjectError>;
-
-    /// All keys that begin with `prefix` and are greater than `start_after`, in byte order, however many pages that takes.
-    fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<String>, ObjectError>;
-
-    /// A missing key is no error.
-    fn delete(&self, key: &str) -> Result<(), ObjectError>;
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "the store was not closed cleanly");
+        }
+    }
 }

@@ -12,12 +12,12 @@ use super::producers::Verdict;
 use super::{Barred, Entry, Staged, Stream};
 use crate::admit::Refusal;
 use crate::config::Config;
-use crate::engine::shared::Shared;
 use crate::error::{AppendError, WouldBlockKind};
 use crate::metrics::add;
 use crate::pace::HELD_LIMIT_BYTES;
 use crate::request::{AppendCallback, AppendRequest, Appended, Durability, Producer};
 use crate::segment::active::{ActiveSegment, GrowError};
+use crate::store::shared::Shared;
 use crate::work::{SealWork, Work};
 
 /// Staging memory of one stream; less where many streams are active.

@@ -12,11 +12,11 @@ use aof2_format::segment::DATA_OFFSET;
 use parking_lot::Mutex;
 
 use super::{Entry, Stream};
-use crate::engine::shared::Shared;
 use crate::error::ReadError;
 use crate::request::DamagedRange;
 use crate::segment::sealed::{Fault, Mapped, Sealed, SealedInfo};
 use crate::segment::survey::{Hole, holes};
+use crate::store::shared::Shared;
 
 /// Ranges that are listed of one stream. A volume that rots away is not told batch by batch.
 const MAX_RANGES: usize = 256;

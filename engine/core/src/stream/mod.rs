@@ -27,11 +27,11 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, RwLock};
 
 use crate::admit::Refusal;
-use crate::engine::shared::Shared;
 use crate::manifest::ManifestLog;
 use crate::request::{AppendCallback, AppendRequest};
 use crate::segment::active::ActiveSegment;
 use crate::segment::sealed::Sealed;
+use crate::store::shared::Shared;
 use crate::stream::append::Answer;
 use crate::stream::damage::DamageLog;
 use crate::stream::producers::Producers;

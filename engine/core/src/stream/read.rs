@@ -11,12 +11,12 @@ use aof2_format::segment::DATA_OFFSET;
 use bytes::{Bytes, BytesMut};
 
 use super::{Barred, Entry, Stream};
-use crate::engine::shared::Shared;
 use crate::error::ReadError;
 use crate::metrics::add;
 use crate::request::Record;
 use crate::segment::active::ActiveSegment;
 use crate::segment::survey::{hole, next_batch, out_of_line};
+use crate::store::shared::Shared;
 
 const READ_BYTES: usize = 256 << 10;
 /// What a record counts besides its payload: at least what it takes in memory, and in a message.

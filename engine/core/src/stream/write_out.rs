@@ -8,9 +8,9 @@ use aof2_format::journal::{FRAME_HEADER_BYTES, FrameHeader};
 
 use super::append::Answer;
 use super::{Entry, Piece, Staged, Stream};
-use crate::engine::shared::Shared;
 use crate::request::AppendCallback;
 use crate::segment::active::ActiveSegment;
+use crate::store::shared::Shared;
 
 /// Bytes per write; the next piece is written when the device has the last one.
 const PIECE_BYTES: usize = 256 << 10;

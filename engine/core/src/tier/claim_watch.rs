@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::port::Port;
-use crate::store::StreamClaims;
-use crate::store::claim::{ClaimStanding, Refreshed};
+use crate::claims::StreamClaims;
+use crate::claims::{ClaimStanding, Refreshed};
+use crate::port::Port;
 
 pub struct ClaimWatch {
     shared: Arc<Shared>,

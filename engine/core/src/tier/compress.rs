@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use super::warm::{FileSource, WarmError, WarmFacts, segment_name, verify};
 use crate::io::{Disk, DiskFile, FileClass, temporary_path};
-use crate::tier_port::SealedSegment;
+use crate::port::SealedSegment;
 
 #[derive(Debug, Error)]
 pub enum CompressError {
@@ -299,7 +299,7 @@ mod tests {
     use super::*;
     use crate::io::SystemDisk;
     use crate::io::fault::FaultDisk;
-    use crate::tier::port::Port;
+    use crate::port::Port;
     use crate::tier::testing::ModelPort;
     use crate::tier::warm::read_index;
 

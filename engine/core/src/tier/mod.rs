@@ -8,7 +8,6 @@ pub mod claim_watch;
 pub mod compress;
 pub mod mover;
 pub mod planner;
-pub mod port;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -21,11 +20,12 @@ use std::sync::Arc;
 
 use claim_watch::ClaimWatch;
 use mover::{Mover, MoverSettings, MoverStatus};
-pub use port::Port;
 
+use crate::claims::StreamClaims;
 use crate::config::Config;
 use crate::drain::{Drain, UploadPressure};
-use crate::store::{StreamClaims, Tier2Health};
+use crate::objects::Tier2Health;
+use crate::port::Port;
 
 /// What is known about Tier 2 and the way there, for reports; asks nobody.
 #[derive(Clone, Debug, PartialEq, Eq)]

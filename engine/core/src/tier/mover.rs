@@ -16,13 +16,14 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::compress::{CompressError, CompressOptions, compress, warm_path};
 use super::planner::{Failed, FailureKind, Limits, Memo, SegmentKey, Step, pause_after, plan};
-use super::port::Port;
 use super::upload::{UploadError, upload};
 use super::warm::WarmFacts;
+use crate::claims::StreamClaims;
 use crate::error::{ReadError, StoreError};
 use crate::io::{Disk, is_device_error};
-use crate::store::{ObjectError, StreamClaims};
-use crate::tier_port::{ClaimError, FailedStep, FailureReason, SealedSegment, TierRecord};
+use crate::objects::ObjectError;
+use crate::port::Port;
+use crate::port::{ClaimError, FailedStep, FailureReason, SealedSegment, TierRecord};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MoverSettings {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::tier_port::SealedSegment;
+use crate::port::SealedSegment;
 
 pub type SegmentKey = (Arc<str>, u64);
 
@@ -148,7 +148,7 @@ pub fn pause_after(times: u32, kind: FailureKind) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tier_port::TierState;
+    use crate::port::TierState;
 
     fn segment(stream: &str, segment_id: u64, compressed: bool) -> SealedSegment {
         SealedSegment {

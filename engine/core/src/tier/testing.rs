@@ -13,15 +13,15 @@ use aof2_format::{ClusterId, StreamName, StreamUuid};
 use parking_lot::Mutex;
 
 use super::mover::MoverSettings;
-use super::port::{Port, SealedBytes};
+use crate::claims::suite as claims_suite;
 use crate::error::{ReadError, StoreError};
 use crate::io::{Clock, Disk, SystemClock, SystemDisk};
-use crate::store::suite;
-use crate::threads::StoreThreads;
-use crate::tier_port::{
+use crate::port::{
     ClaimError, FailedStep, SealHook, SealedSegment, TierRecord, TierState, VolumeIdentity,
     Watermark,
 };
+use crate::port::{Port, SealedBytes};
+use crate::threads::StoreThreads;
 
 pub struct ModelPort {
     directory: PathBuf,
@@ -156,7 +156,7 @@ impl Stream {
         let segment_id = self.segments.len() as u64 + 1;
         let base_sequence = self.acked - self.active.len() as u64;
         let header = SegmentHeader {
-            cluster_id: suite::CLUSTER.parse::<ClusterId>().expect("a uuid"),
+            cluster_id: claims_suite::CLUSTER.parse::<ClusterId>().expect("a uuid"),
             stream: StreamName::new(name).expect("a name"),
             stream_uuid: StreamUuid([7; 16]),
             stream_salt: SALT,
@@ -196,7 +196,7 @@ impl Stream {
 
 impl Port for ModelPort {
     fn volume(&self) -> VolumeIdentity {
-        suite::volume("orders-0", 1)
+        claims_suite::volume("orders-0", 1)
     }
 
     fn disk(&self) -> Arc<dyn Disk> {

@@ -7,12 +7,14 @@ use std::time::Duration;
 use super::testing::{ModelPort, settings, until};
 use super::{Port, Tiers};
 use crate::Config;
+use crate::claims::StreamClaims;
+use crate::claims::suite as claims_suite;
 use crate::drain::{DrainPhase, DrainReason, DrainRequest};
-use crate::store::memory::{Fault, MemoryStore, Verb};
-use crate::store::{ObjectStore, Source, StreamClaims, suite};
+use crate::objects::memory::{Fault, MemoryStore, Verb};
+use crate::objects::{ObjectStore, Source};
+use crate::port::{FailureReason, TierRecord};
 use crate::tier::mover::Mover;
 use crate::tier::warm::verify;
-use crate::tier_port::{FailureReason, TierRecord};
 
 struct World {
     folder: tempfile::TempDir,
@@ -26,7 +28,7 @@ impl World {
         let folder = tempfile::tempdir().expect("a folder");
         let memory = Arc::new(MemoryStore::new());
         let port = ModelPort::new(folder.path());
-        let claims = Arc::new(suite::claims_of(
+        let claims = Arc::new(claims_suite::claims_of(
             &(memory.clone() as Arc<dyn ObjectStore>),
             "p/",
             "orders-0",
@@ -288,8 +290,10 @@ fn an_object_that_the_store_cut_short_is_never_recorded_as_uploaded() {
 fn a_foreign_object_at_the_key_is_left_alone_and_named() {
     let world = World::new();
     let key = "p/segments/a/00000000000000000000-0000000001-00000000000000000001.aofz";
-    let foreign =
-        crate::store::Upload::of_bytes(bytes::Bytes::from_static(b"something else"), "them".into());
+    let foreign = crate::objects::Upload::of_bytes(
+        bytes::Bytes::from_static(b"something else"),
+        "them".into(),
+    );
     world.memory.put(key, &foreign).expect("put");
     let mover = world.mover();
     world.sealed("a", 3);
@@ -326,7 +330,7 @@ fn our_own_object_of_an_earlier_life_is_adopted_though_it_was_compressed_otherwi
         ..World::new()
     };
     let later = World {
-        claims: Arc::new(suite::claims_of(
+        claims: Arc::new(claims_suite::claims_of(
             &(later.memory.clone() as Arc<dyn ObjectStore>),
             "p/",
             "orders-0",
@@ -374,7 +378,7 @@ fn a_warm_file_that_is_gone_or_damaged_is_made_again_before_the_upload() {
             std::fs::remove_file(&path).expect("removed");
         }
         world.memory.heal();
-        let later = suite::claims_of(
+        let later = claims_suite::claims_of(
             &(world.memory.clone() as Arc<dyn ObjectStore>),
             "p/",
             "orders-0",
@@ -475,16 +479,16 @@ fn a_step_that_fails_for_the_same_reason_again_is_no_news_to_the_manifest() {
 #[test]
 fn a_superseded_owner_publishes_nothing_and_the_store_is_told() {
     let world = World::new();
-    let others = suite::claims_of(
+    let others = claims_suite::claims_of(
         &(world.memory.clone() as Arc<dyn ObjectStore>),
         "p/",
         "orders-1",
     );
     others
-        .ensure_cluster(&suite::volume("orders-1", 2))
+        .ensure_cluster(&claims_suite::volume("orders-1", 2))
         .expect("the prefix is ours");
     others
-        .put_claim(&suite::volume("orders-1", 2), "a", 2)
+        .put_claim(&claims_suite::volume("orders-1", 2), "a", 2)
         .expect("claimed");
     let _mover = world.mover();
     world.sealed("a", 5);
@@ -512,13 +516,13 @@ fn the_watch_finds_a_take_over_though_nothing_is_uploaded() {
             .tier2_status()
             .is_some_and(|status| status.unconfirmed_claims == 0)
     });
-    let others = suite::claims_of(
+    let others = claims_suite::claims_of(
         &(world.memory.clone() as Arc<dyn ObjectStore>),
         "p/",
         "orders-1",
     );
     others
-        .put_claim(&suite::volume("orders-1", 2), "a", 2)
+        .put_claim(&claims_suite::volume("orders-1", 2), "a", 2)
         .expect("claimed");
     until("the store is told", || {
         world.port.superseded().contains(&("a".to_owned(), 2))

@@ -10,13 +10,14 @@ use std::time::Duration;
 use aof2_format::names::ObjectKey;
 use thiserror::Error;
 
-use super::port::Port;
 use super::warm::{FileSource, ObjectSource, WarmError, WarmFacts, segment_name, verify};
+use crate::claims::ClaimStanding;
+use crate::claims::StreamClaims;
 use crate::error::StoreError;
-use crate::store::claim::ClaimStanding;
-use crate::store::conditional::{Creation, checksum_of_object};
-use crate::store::{Attempt, ObjectError, ObjectMeta, StreamClaims, Tier2, Upload};
-use crate::tier_port::{ClaimError, FailedStep, FailureReason, SealedSegment, TierRecord};
+use crate::objects::conditional::{Creation, checksum_of_object};
+use crate::objects::{Attempt, ObjectError, ObjectMeta, Tier2, Upload};
+use crate::port::Port;
+use crate::port::{ClaimError, FailedStep, FailureReason, SealedSegment, TierRecord};
 
 #[derive(Debug, Error)]
 pub enum UploadError {

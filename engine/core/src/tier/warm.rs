@@ -12,8 +12,8 @@ use aof2_format::{Damage, StreamName};
 use thiserror::Error;
 
 use crate::io::DiskFile;
-use crate::store::{ObjectError, Source, Tier2};
-use crate::tier_port::SealedSegment;
+use crate::objects::{ObjectError, Source, Tier2};
+use crate::port::SealedSegment;
 
 /// Why a warm file does not stand for its segment.
 #[derive(Debug, Error)]

@@ -4,13 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aof2_core::claims::StreamClaims;
+use aof2_core::claims::{Address, ClusterName};
 use aof2_core::drain::DrainRequest;
 use aof2_core::io::fault::{Call, Fault, Faults, How};
 use aof2_core::io::{SystemClock, SystemRng};
+use aof2_core::objects::memory::MemoryStore;
+use aof2_core::objects::{Tier2, suite};
 use aof2_core::snapshot::{SnapshotRequest, Snapshots};
-use aof2_core::store::claim::{Address, ClusterName};
-use aof2_core::store::memory::MemoryStore;
-use aof2_core::store::{StreamClaims, Tier2, suite};
 use aof2_core::tier::Tiers;
 use aof2_core::{Claims, Store};
 use aof2_format::names::KeyPrefix;

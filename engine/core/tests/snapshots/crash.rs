@@ -6,10 +6,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use aof2_core::objects::directory::DirectoryStore;
+use aof2_core::objects::{Object, ObjectError, ObjectMeta, ObjectStore, PutOutcome, Upload};
 use aof2_core::snapshot::SnapshotPhase;
 use aof2_core::snapshot::verify::Level;
-use aof2_core::store::directory::DirectoryStore;
-use aof2_core::store::{Object, ObjectError, ObjectMeta, ObjectStore, PutOutcome, Upload};
 use aof2_format::snapshot::RecoveryNotes;
 use bytes::Bytes;
 

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use aof2_core::io::fault::{FaultDisk, Faults};
 use aof2_core::io::{FileClass, SystemDisk};
+use aof2_core::objects::directory::DirectoryStore;
+use aof2_core::objects::memory::MemoryStore;
+use aof2_core::objects::{ObjectStore, Upload};
 use aof2_core::snapshot::verify::Level;
 use aof2_core::snapshot::{SnapshotPhase, SnapshotReason};
-use aof2_core::store::directory::DirectoryStore;
-use aof2_core::store::memory::MemoryStore;
-use aof2_core::store::{ObjectStore, Upload};
 use aof2_format::claim::Claim;
 use aof2_format::snapshot::{RecoveryNotes, SnapshotId};
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use aof2_core::objects::memory::MemoryStore;
 use aof2_core::snapshot::SnapshotPhase;
 use aof2_core::snapshot::verify::Level;
-use aof2_core::store::memory::MemoryStore;
 
 use crate::common::durable;
 use crate::support::node;

@@ -5,8 +5,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aof2_core::objects::memory::{Fault, MemoryStore, Verb};
 use aof2_core::snapshot::verify::Level;
-use aof2_core::store::memory::{Fault, MemoryStore, Verb};
 use aof2_format::names::file;
 
 use crate::common::{durable, eventually, open, read_all};

@@ -4,14 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aof2_core::claims::StreamClaims;
+use aof2_core::claims::{Address, ClusterName};
 use aof2_core::io::{Disk, SystemDisk};
+use aof2_core::objects::memory::MemoryStore;
+use aof2_core::objects::{
+    Object, ObjectError, ObjectMeta, ObjectStore, PutOutcome, Tier2, Upload, suite,
+};
 use aof2_core::snapshot::verify::{Level, Verdict, verify};
 use aof2_core::snapshot::{SnapshotPhase, SnapshotRequest, SnapshotStatus, Snapshots};
-use aof2_core::store::claim::{Address, ClusterName};
-use aof2_core::store::memory::MemoryStore;
-use aof2_core::store::{
-    Object, ObjectError, ObjectMeta, ObjectStore, PutOutcome, StreamClaims, Tier2, Upload, suite,
-};
 use aof2_core::tier::Tiers;
 use aof2_core::{Claims, Identity, OpenOptions, Store};
 use aof2_format::StreamName;

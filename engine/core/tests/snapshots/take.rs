@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use aof2_core::objects::ObjectStore;
+use aof2_core::objects::memory::{Fault, MemoryStore, Verb};
 use aof2_core::snapshot::verify::Level;
 use aof2_core::snapshot::{LookupError, SnapshotPhase, SnapshotReason, digest_of};
-use aof2_core::store::ObjectStore;
-use aof2_core::store::memory::{Fault, MemoryStore, Verb};
 use aof2_core::{AppendError, Durability};
 use aof2_format::snapshot::{Catalogue, RecoveryNotes, SnapshotId};
 
@@ -219,9 +219,9 @@ fn an_id_that_anothers_catalogue_holds_is_passed_over_and_still_answers() {
     let node = node(memory.clone(), folder.path());
     durable(&node.store, "orders", b"a").expect("acknowledged");
     let first = SnapshotId::new(1, 1);
-    let foreign = aof2_core::store::Upload::of_bytes(b"foreign"[..].into(), "x".into());
+    let foreign = aof2_core::objects::Upload::of_bytes(b"foreign"[..].into(), "x".into());
     let key = format!("p/snapshots/orders/{first}.json");
-    use aof2_core::store::ObjectStore;
+    use aof2_core::objects::ObjectStore;
     memory.put(&key, &foreign).expect("put");
     assert_eq!(node.begin("orders", "r1").snapshot_id, first);
     let status = node.take("orders", "r1");
@@ -244,7 +244,7 @@ fn a_vanished_chunk_is_sent_again_and_a_vanished_segment_is_named() {
         let found = keys.into_iter().find(|key| key.contains(part));
         found.expect("an object")
     };
-    use aof2_core::store::ObjectStore;
+    use aof2_core::objects::ObjectStore;
     memory.delete(&of("/manifest/orders/")).expect("deleted");
     let second = node.take("orders", "r2");
     assert_eq!(

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use aof2_core::objects::memory::MemoryStore;
+use aof2_core::objects::{ObjectStore, Upload};
 use aof2_core::snapshot::verify::{Fault, Level, verify};
-use aof2_core::store::memory::MemoryStore;
-use aof2_core::store::{ObjectStore, Upload};
 use aof2_format::StreamName;
 use aof2_format::snapshot::{Catalogue, SnapshotId};
 

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aof2_core::claims::StreamClaims;
+use aof2_core::claims::{Address, ClusterName};
 use aof2_core::config::{KIB, MIB};
 use aof2_core::io::{SystemClock, SystemRng};
+use aof2_core::objects::memory::MemoryStore;
+use aof2_core::objects::{Tier2, suite};
+use aof2_core::port::{FailureReason, TierRecord};
 use aof2_core::snapshot::{SnapshotRequest, Snapshots};
-use aof2_core::store::claim::{Address, ClusterName};
-use aof2_core::store::memory::MemoryStore;
-use aof2_core::store::{StreamClaims, Tier2, suite};
 use aof2_core::tier::Tiers;
-use aof2_core::tier_port::{FailureReason, TierRecord};
 use aof2_core::{Claims, Config, Store};
 use aof2_format::names::KeyPrefix;
 

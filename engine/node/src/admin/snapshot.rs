@@ -5,9 +5,9 @@ use std::sync::Arc;
 use aof2_admin_api::{
     ErrorReason, SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotReport, SnapshotVerdict,
 };
+use aof2_core::objects::{ObjectError, Tier2};
 use aof2_core::snapshot::index::{IndexError, read_index};
 use aof2_core::snapshot::{LookupError, SnapshotRequest};
-use aof2_core::store::{ObjectError, Tier2};
 use aof2_format::StreamName;
 use aof2_format::names::IndexName;
 use aof2_format::snapshot::{MAX_REQUEST_BYTES, SnapshotId};

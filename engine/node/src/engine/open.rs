@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aof2_admin_api::Refusal;
+use aof2_core::claims;
+use aof2_core::claims::StreamClaims;
 use aof2_core::config::{
     AppendConfig, CheckpointConfig, JournalConfig, SegmentConfig, Tier0Config, Tier1Config,
     Tier2Config,
 };
 use aof2_core::snapshot::Snapshots;
-use aof2_core::store::{StreamClaims, claim};
 use aof2_core::tier::Tiers;
 use aof2_core::{Claims, Config, Identity, OpenError, OpenOptions, Store};
 
@@ -37,12 +38,12 @@ pub fn open(settings: &Settings, progress: Arc<Progress>) -> Result<Engine, Open
         None => None,
     };
     let claims = tier2.as_ref().map(|tier2| {
-        let cluster = claim::ClusterName {
+        let cluster = claims::ClusterName {
             namespace: settings.cluster.namespace.clone(),
             name: settings.cluster.name.clone(),
         };
         // The data API is a Unix socket for now: its address is its pod.
-        let address = claim::Address(format!(
+        let address = claims::Address(format!(
             "pod {}/{}",
             settings.cluster.namespace, settings.node_name
         ));

@@ -7,13 +7,13 @@ use aof2_admin_api::{
     SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotPhase as ApiPhase, SnapshotReport,
     SnapshotVerdict,
 };
+use aof2_core::objects::{ObjectError, Tier2};
 use aof2_core::snapshot::index::{IndexError, StoredIndex, put_index, read_index};
 use aof2_core::snapshot::verify::{Level, Verdict, verify};
 use aof2_core::snapshot::{
     LookupError, SnapshotCounts, SnapshotPhase, SnapshotRequest, SnapshotStatus,
 };
-use aof2_core::store::{ObjectError, Tier2};
-use aof2_core::{StoreError, store};
+use aof2_core::{StoreError, objects};
 use aof2_format::StreamName;
 use aof2_format::names::IndexName;
 use aof2_format::snapshot::SnapshotId;
@@ -113,7 +113,7 @@ impl Engine {
 
     /// Blocking. A list that names the same catalogues is the same list: engines that restarted since tell other times.
     pub fn put_snapshot_index(
-        tier2: &Arc<store::Tier2>,
+        tier2: &Arc<objects::Tier2>,
         name: &IndexName,
         index: &SnapshotIndex,
         bytes: Bytes,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use aof2_core::io::{SystemClock, SystemRng};
-use aof2_core::store::directory::DirectoryStore;
-use aof2_core::store::retry::RetryPolicy;
-use aof2_core::store::{ObjectStore, Tier2};
+use aof2_core::objects::directory::DirectoryStore;
+use aof2_core::objects::retry::RetryPolicy;
+use aof2_core::objects::{ObjectStore, Tier2};
 
 use aof2_format::names::KeyPrefix;
 use aof2_s3::{Addressing, OpenError, S3Settings, S3Store};

@@ -88,7 +88,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "damage behind which appends go on is not counted",
-        file: "engine/core/src/engine/report.rs",
+        file: "engine/core/src/store/report.rs",
         find: "stream.damage.count() > 0 || matches!",
         replace: "matches!",
         noticed_by: DAMAGE,

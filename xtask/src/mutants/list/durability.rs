@@ -9,14 +9,14 @@ const METADATA: &[Selection] = &[tests("aof2-core", "metadata", "after_a_kill")]
 pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the directory of streams is not synced",
-        file: "engine/core/src/engine/opener.rs",
+        file: "engine/core/src/store/opener.rs",
         find: "    shared\n        .disk\n        .sync_directory(&streams)",
         replace: "    shared\n        .disk\n        .exists(&streams)",
         noticed_by: STATES,
     },
     Mutant {
         name: "a new stream's directory is not synced",
-        file: "engine/core/src/engine/opener.rs",
+        file: "engine/core/src/store/opener.rs",
         find: "disk.sync_directory(&stream.directory)",
         replace: "disk.exists(&stream.directory)",
         noticed_by: STATES,
@@ -100,7 +100,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a new stream is not written to the catalog",
-        file: "engine/core/src/engine/opener.rs",
+        file: "engine/core/src/store/opener.rs",
         find: "shared.catalog.add(header)",
         replace: "Ok(())",
         noticed_by: METADATA,

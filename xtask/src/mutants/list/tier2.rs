@@ -3,63 +3,63 @@
 use super::{Mutant, Selection, tests, units};
 
 const CLAIMS: &[Selection] = &[units("aof2-core", "claims_keep_their_contract_in_memory")];
-const CONDITIONAL: &[Selection] = &[units("aof2-core", "store::conditional")];
+const CONDITIONAL: &[Selection] = &[units("aof2-core", "objects::conditional")];
 const MARKS: &[Selection] = &[units("aof2-core", "marks_keep_their_contract")];
-const COMPARED: &[Selection] = &[units("aof2-core", "store::compare")];
+const COMPARED: &[Selection] = &[units("aof2-core", "claims::compare")];
 
 pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the claim of another volume is taken for ours",
-        file: "engine/core/src/store/claim.rs",
+        file: "engine/core/src/claims/mod.rs",
         find: "Ok(claim) if u64::from(highest) == epoch && claim.volume_id == volume_id => {",
         replace: "Ok(_) if u64::from(highest) == epoch => {",
         noticed_by: CLAIMS,
     },
     Mutant {
         name: "a lost volume gets its streams again",
-        file: "engine/core/src/store/claim.rs",
+        file: "engine/core/src/claims/mod.rs",
         find: "        if claim.volume_id == volume_id {",
         replace: "        if claim.volume_id == volume_id || claim.node == volume.node {",
         noticed_by: CLAIMS,
     },
     Mutant {
         name: "a higher epoch does not supersede",
-        file: "engine/core/src/store/claim.rs",
+        file: "engine/core/src/claims/mod.rs",
         find: "let Some(highest) = highest.filter(|highest| u64::from(*highest) >= epoch) else {",
         replace: "let Some(highest) = highest.map(|highest| highest.min(epoch as u32)) else {",
         noticed_by: CLAIMS,
     },
     Mutant {
         name: "a higher epoch in a key is no proof by itself",
-        file: "engine/core/src/store/claim.rs",
+        file: "engine/core/src/claims/mod.rs",
         find: "Err(error) if u64::from(highest) > epoch => {",
         replace: "Err(error) if u64::from(highest) == u64::MAX => {",
         noticed_by: &[units("aof2-core", "a_higher_epoch_supersedes")],
     },
     Mutant {
         name: "a take-over is not seen in a listing",
-        file: "engine/core/src/store/claim.rs",
+        file: "engine/core/src/claims/mod.rs",
         find: "highest.is_some_and(|highest| u64::from(highest) == *epoch);",
         replace: "highest.is_some();",
         noticed_by: &[units("aof2-core", "many_streams_are_refreshed")],
     },
     Mutant {
         name: "a confirmation never grows old",
-        file: "engine/core/src/store/claim.rs",
+        file: "engine/core/src/claims/mod.rs",
         find: "if confirmed_at.is_some_and(|at| now.saturating_duration_since(at) < max_age) {",
         replace: "if confirmed_at.is_some_and(|at| now >= at || max_age.is_zero()) {",
         noticed_by: &[units("aof2-core", "a_confirmation_serves")],
     },
     Mutant {
         name: "the prefix of another cluster is used",
-        file: "engine/core/src/store/claim.rs",
+        file: "engine/core/src/claims/mod.rs",
         find: "if found.cluster_id != marker.cluster_id {",
         replace: "if found.cluster_id != marker.cluster_id && key.is_empty() {",
         noticed_by: CLAIMS,
     },
     Mutant {
         name: "one claim that cannot be read ends the check of all",
-        file: "engine/core/src/store/claim.rs",
+        file: "engine/core/src/claims/mod.rs",
         find: "                    Err(ClaimError::Unreadable { .. }) => {\n                        is_complete = false;",
         replace: "                    Err(ClaimError::VolumeLost { .. }) => {\n                        is_complete = false;",
         noticed_by: &[units("aof2-core", "an_empty_volume_is_admitted")],
@@ -87,63 +87,63 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the check of a volume is not owed",
-        file: "engine/core/src/engine/admission.rs",
+        file: "engine/core/src/store/admission.rs",
         find: "    state.at_open = counts(shared);",
         replace: "    shared.admission.is_settled.store(true, Ordering::Release);",
         noticed_by: &[tests("aof2-core", "tiers", "an_empty_volume_that_starts")],
     },
     Mutant {
         name: "a claim without a directory begins the stream again",
-        file: "engine/core/src/engine/opener.rs",
+        file: "engine/core/src/store/opener.rs",
         find: "Some(epoch) if !is_begun => {",
         replace: "Some(epoch) if !is_begun && epoch == u64::MAX => {",
         noticed_by: &[tests("aof2-core", "tiers", "the_volume_claimed")],
     },
     Mutant {
         name: "marks are not compared",
-        file: "engine/core/src/store/mark.rs",
+        file: "engine/core/src/claims/mark.rs",
         find: "if highest > mark {",
         replace: "if highest > mark && highest == u64::MAX {",
         noticed_by: MARKS,
     },
     Mutant {
         name: "a mark that somebody else has left is taken for ours",
-        file: "engine/core/src/store/mark.rs",
+        file: "engine/core/src/claims/mark.rs",
         find: "Creation::Taken(_) => return Err(self.is_older(volume, mark - 1, mark)?),",
         replace: "Creation::Taken(_) => {}",
         noticed_by: MARKS,
     },
     Mutant {
         name: "objects are not held against the manifest",
-        file: "engine/core/src/store/compare.rs",
+        file: "engine/core/src/claims/compare.rs",
         find: "if u64::from(epoch) == local.epoch && !local.uploads_begun.contains(&segment_id) {",
         replace: "if u64::from(epoch) == local.epoch && local.uploads_begun.len() > segment_id as usize {",
         noticed_by: COMPARED,
     },
     Mutant {
         name: "objects of other epochs speak against a volume",
-        file: "engine/core/src/store/compare.rs",
+        file: "engine/core/src/claims/compare.rs",
         find: "if u64::from(epoch) == local.epoch && !local.uploads_begun.contains(&segment_id) {",
         replace: "if !local.uploads_begun.contains(&segment_id) {",
         noticed_by: COMPARED,
     },
     Mutant {
         name: "objects of another volume speak against a volume",
-        file: "engine/core/src/store/compare.rs",
+        file: "engine/core/src/claims/compare.rs",
         find: "Ok(claim) => Ok(claim.volume_id != volume_id),",
         replace: "Ok(claim) => Ok(claim.volume_id != volume_id && claim.epoch == 0),",
         noticed_by: COMPARED,
     },
     Mutant {
         name: "an object in the way is taken for ours",
-        file: "engine/core/src/store/conditional.rs",
+        file: "engine/core/src/objects/conditional.rs",
         find: "let is_ours = same_size",
         replace: "let is_ours = true || same_size",
         noticed_by: CONDITIONAL,
     },
     Mutant {
         name: "a lost answer is taken for a success",
-        file: "engine/core/src/store/conditional.rs",
+        file: "engine/core/src/objects/conditional.rs",
         find: "                Verdict::Look(Some(error))",
         replace: "                Verdict::Done {\n                    etag: error.to_string(),\n                }",
         noticed_by: CONDITIONAL,

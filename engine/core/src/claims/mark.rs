@@ -9,11 +9,11 @@ use aof2_format::mark::VolumeMark;
 use aof2_format::names::ObjectKey;
 use aof2_format::{FORMAT_VERSION, VolumeId};
 
-use super::claim::{parse, pending};
-use super::conditional::Creation;
-use super::tier2::ATTEMPTS_OF_A_CALLER;
-use super::{StreamClaims, Upload};
-use crate::tier_port::{ClaimError, RolledBack, VolumeIdentity};
+use super::{StreamClaims, parse, pending};
+use crate::objects::Upload;
+use crate::objects::conditional::Creation;
+use crate::objects::tier2::ATTEMPTS_OF_A_CALLER;
+use crate::port::{ClaimError, RolledBack, VolumeIdentity};
 
 /// Newest marks of a volume that are kept. One would do; the other shows people when the last but one was left.
 const KEPT: u64 = 2;
@@ -102,10 +102,10 @@ impl StreamClaims {
 mod tests {
     use std::sync::Arc;
 
-    use crate::store::ObjectStore;
-    use crate::store::memory::{Fault, MemoryStore, Verb};
-    use crate::store::suite::{admitted, claims_of, volume};
-    use crate::tier_port::Claims;
+    use crate::claims::suite::{admitted, claims_of, volume};
+    use crate::objects::ObjectStore;
+    use crate::objects::memory::{Fault, MemoryStore, Verb};
+    use crate::port::Claims;
 
     #[test]
     fn a_mark_whose_response_was_lost_is_found_to_be_ours() {

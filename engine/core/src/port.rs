@@ -1,14 +1,20 @@
-//! The seam between the store and everything that moves sealed bytes to lower tiers (`tier/`, `store/`, `drain.rs`).
+//! The seam between the store and everything that moves sealed bytes to lower tiers (`tier/`, `claims/`, `drain.rs`).
 //!
 //! The store knows nothing of objects. It asks `Claims` who owns a stream, tells a `SealHook` what was sealed, and commits
 //! the manifest records that the movers hand it.
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use aof2_format::manifest_record::{ManifestEvent, ReasonCode};
 use thiserror::Error;
+
+use crate::error::{ReadError, StoreError};
+use crate::io::{Clock, Disk, Map};
+use crate::threads::StoreThreads;
 
 /// Who writes on this volume. Stored in the volume's identity file at the first start, never changed after.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -285,11 +291,11 @@ pub enum FailureReason {
 /// `SealedSegment::bytes` of a sealed segment file. Derefs to a slice.
 #[derive(Clone, Debug)]
 pub struct SegmentBytes {
-    pub(crate) map: Arc<crate::io::Map>,
+    pub(crate) map: Arc<Map>,
     pub(crate) bytes: usize,
 }
 
-impl std::ops::Deref for SegmentBytes {
+impl Deref for SegmentBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -343,4 +349,38 @@ impl From<TierRecord> for ManifestEvent {
             },
         }
     }
+}
+
+/// Bytes of a sealed segment without its seal block, for as long as this is held.
+pub type SealedBytes = Box<dyn Deref<Target = [u8]> + Send + Sync>;
+
+pub trait Port: Send + Sync {
+    fn volume(&self) -> VolumeIdentity;
+    fn disk(&self) -> Arc<dyn Disk>;
+    fn clock(&self) -> Arc<dyn Clock>;
+    fn threads(&self) -> StoreThreads;
+    /// Warm files lie below.
+    fn tier1_directory(&self) -> PathBuf;
+
+    /// Sealed segments that are not uploaded, oldest first within a stream.
+    fn pending(&self) -> Vec<SealedSegment>;
+    fn segment_bytes(&self, stream: &str, segment_id: u64) -> Result<SealedBytes, ReadError>;
+    /// The segment's bytes are not those that were sealed. Answers what is known of it, with sequences and remedy.
+    fn note_damage(&self, stream: &str, segment_id: u64, problem: &str) -> String;
+    /// Blocks until the record is durable in the stream's manifest.
+    fn commit(&self, stream: &str, segment_id: u64, record: TierRecord) -> Result<(), StoreError>;
+    fn on_sealed(&self, hook: SealHook);
+    /// Makes the check of this volume that is owed to Tier 2, if it is; nothing is published before. Blocks on Tier 2.
+    fn settle_volume_check(&self) -> Result<(), ClaimError>;
+    /// The same, and the next mark of this volume if it is due.
+    fn keep_standing(&self) -> Result<(), ClaimError>;
+    /// Another owner was found in Tier 2.
+    fn supersede(&self, stream: &str, to_epoch: u64);
+
+    fn watermarks(&self) -> Vec<Watermark>;
+    /// Blocks until what one stream (or every stream) holds now is sealed.
+    fn seal(&self, stream: Option<&str>) -> Result<(), StoreError>;
+    /// Appends are refused as `Draining` from here on.
+    fn close_admission(&self, reason: &str);
+    fn open_admission(&self);
 }

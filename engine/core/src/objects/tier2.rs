@@ -267,8 +267,8 @@ impl ObjectStore for Guarded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::memory::{Fault, MemoryStore, Verb};
-    use crate::store::suite::test_tier2;
+    use crate::objects::memory::{Fault, MemoryStore, Verb};
+    use crate::objects::suite::test_tier2;
 
     fn upload(bytes: &'static [u8]) -> Upload {
         Upload::of_bytes(Bytes::from_static(bytes), "put-1".into())

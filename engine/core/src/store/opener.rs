@@ -16,6 +16,7 @@ use crate::error::AppendError;
 use crate::io::{FileClass, replace_file};
 use crate::manifest::state::ManifestState;
 use crate::manifest::{ManifestLog, create_chunk};
+use crate::port::{ClaimError, LocalStream};
 use crate::request::{AppendCallback, Appended};
 use crate::segment::active::{ActiveSegment, GrowError};
 use crate::segment::files;
@@ -25,7 +26,6 @@ use crate::stream::producers::Producers;
 use crate::stream::tail::Tails;
 use crate::stream::write_out::WriteError;
 use crate::stream::{Barred, Staged, Stream, StreamIdentity};
-use crate::tier_port::{ClaimError, LocalStream};
 use crate::work::Work;
 
 /// A stream that was never appended to. It exists once its first append is claimed and its files are there.

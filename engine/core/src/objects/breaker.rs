@@ -78,7 +78,7 @@ impl Breaker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Attempt;
+    use crate::objects::Attempt;
 
     fn outage() -> ObjectError {
         let attempt = Attempt {

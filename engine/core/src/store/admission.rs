@@ -18,10 +18,10 @@ use parking_lot::Mutex;
 use super::shared::Shared;
 use crate::error::{AcknowledgedSince, OpenError};
 use crate::io::{FileClass, replace_file};
+use crate::port::{ClaimError, Claims, LocalStream, RolledBack};
 use crate::recovery::volume::standing_of;
 use crate::stream::write_out::WriteError;
 use crate::stream::{Barred, Stream};
-use crate::tier_port::{ClaimError, Claims, LocalStream, RolledBack};
 
 /// How old the newest mark may become while records are acknowledged: what is acknowledged within this time after a copy was made is
 /// not missed when the copy is put back.

@@ -56,7 +56,7 @@ pub fn probe(store: &dyn ObjectStore, key: &str, put_id: &str) -> Result<(), Obj
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::memory::{Fault, MemoryStore, Verb};
+    use crate::objects::memory::{Fault, MemoryStore, Verb};
 
     #[test]
     fn passes_on_a_store_with_preconditions_and_leaves_nothing_behind() {

@@ -7,11 +7,11 @@ use super::admission;
 use super::shared::Shared;
 use crate::error::ReadError;
 use crate::metrics::{Counters, Metrics};
+use crate::port::{SealedSegment, Watermark};
 use crate::request::{ClaimState, SegmentInfo, SegmentState, StreamInfo};
 use crate::stream::damage::tell;
 use crate::stream::producers::Durably;
 use crate::stream::{Barred, Entry, Staged, Stream};
-use crate::tier_port::{SealedSegment, Watermark};
 
 impl Stream {
     pub(crate) fn info(&self, has_claims: bool) -> StreamInfo {

@@ -18,11 +18,11 @@ use crate::journal::Journal;
 use crate::metrics::{Counters, Replay};
 use crate::pace::{Pacer, Staging};
 use crate::poison::Poison;
+use crate::port::{ClaimError, Claims, SealHook, VolumeIdentity};
 use crate::stream::Stream;
 use crate::stream::catalog::Catalog;
 use crate::stream::write_out::WriteError;
 use crate::threads::StoreThreads;
-use crate::tier_port::{ClaimError, Claims, SealHook, VolumeIdentity};
 use crate::work::{SegmentWriter, WorkQueue};
 
 pub(crate) struct Shared {

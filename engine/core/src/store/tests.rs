@@ -10,8 +10,8 @@ use super::*;
 use crate::config::MIB;
 use crate::io::FileClass;
 use crate::io::fault::FaultDisk;
+use crate::port::{ClaimError, LocalStream, Standing};
 use crate::request::Durability;
-use crate::tier_port::{ClaimError, LocalStream, Standing};
 
 fn options(directory: &std::path::Path) -> OpenOptions {
     let mut config = Config::new(directory);

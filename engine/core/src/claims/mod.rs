@@ -8,6 +8,11 @@
 //! - Each claim stands for itself: one that cannot be read says nothing about other streams, and its key alone says that a stream
 //!   of a lower epoch was taken over.
 
+mod compare;
+mod mark;
+#[doc(hidden)]
+pub mod suite;
+
 use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -18,10 +23,10 @@ use aof2_format::names::ObjectKey;
 use aof2_format::{Damage, FORMAT_VERSION, StreamName, VolumeId};
 use parking_lot::Mutex;
 
-use super::conditional::Creation;
-use super::tier2::ATTEMPTS_OF_A_CALLER;
-use super::{ObjectError, Tier2, Upload};
-use crate::tier_port::{ClaimError, Claims, LocalStream, Standing, VolumeIdentity};
+use crate::objects::conditional::Creation;
+use crate::objects::tier2::ATTEMPTS_OF_A_CALLER;
+use crate::objects::{ObjectError, Tier2, Upload};
+use crate::port::{ClaimError, Claims, LocalStream, Standing, VolumeIdentity};
 
 /// Where other nodes send appends for the streams that are owned here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +73,7 @@ pub struct StreamClaims {
     /// Claims never change: whether one is of this node under another volume is asked once.
     lost: Mutex<HashMap<(StreamName, u32), bool>>,
     /// Names this process in the marks that it leaves.
-    pub(super) process: String,
+    process: String,
 }
 
 /// Creates that meet a rival list again; each round somebody made progress.
@@ -327,7 +332,7 @@ impl StreamClaims {
         Ok(keys.into_iter().map(|(_, epoch)| epoch).max())
     }
 
-    pub(super) fn list(&self, folder: &str) -> Result<Vec<(StreamName, u32)>, ClaimError> {
+    fn list(&self, folder: &str) -> Result<Vec<(StreamName, u32)>, ClaimError> {
         let keys = self.tier2.store().list(folder, None).map_err(pending)?;
         let claim = |key: &String| match ObjectKey::parse(self.tier2.prefix(), key) {
             Some(ObjectKey::Claim { stream, epoch }) => Some((stream, epoch)),
@@ -337,7 +342,7 @@ impl StreamClaims {
     }
 
     /// A claim that was listed. `Unreadable`, and remembered as such, when what lies there says nothing.
-    pub(super) fn read_claim(&self, stream: &StreamName, epoch: u32) -> Result<Claim, ClaimError> {
+    fn read_claim(&self, stream: &StreamName, epoch: u32) -> Result<Claim, ClaimError> {
         let key = ObjectKey::Claim {
             stream: stream.clone(),
             epoch,
@@ -503,17 +508,14 @@ impl Claims for StreamClaims {
 }
 
 /// Whatever Tier 2 could not do, the claim waits for it; the text says what and who has to act.
-pub(super) fn pending(error: ObjectError) -> ClaimError {
+fn pending(error: ObjectError) -> ClaimError {
     ClaimError::Pending {
         message: error.to_string(),
     }
 }
 
 /// Identities come from the volume's own file and from checked requests; one that is not what it should be is told, not assumed.
-pub(super) fn parse<T: FromStr<Err: std::fmt::Display>>(
-    what: &str,
-    text: &str,
-) -> Result<T, ClaimError> {
+fn parse<T: FromStr<Err: std::fmt::Display>>(what: &str, text: &str) -> Result<T, ClaimError> {
     text.parse().map_err(|error| ClaimError::Pending {
         message: format!("no claim is made for {what} {text:?}: {error}"),
     })
@@ -522,9 +524,9 @@ pub(super) fn parse<T: FromStr<Err: std::fmt::Display>>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::ObjectStore;
-    use crate::store::memory::{Fault, MemoryStore, Verb};
-    use crate::store::suite::{admitted, claims_of, volume};
+    use crate::claims::suite::{admitted, claims_of, volume};
+    use crate::objects::ObjectStore;
+    use crate::objects::memory::{Fault, MemoryStore, Verb};
 
     fn store() -> (Arc<MemoryStore>, Arc<dyn ObjectStore>) {
         let memory = Arc::new(MemoryStore::new());

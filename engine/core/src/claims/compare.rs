@@ -13,9 +13,8 @@ use aof2_format::names::{ObjectKey, SegmentRef};
 use aof2_format::{StreamName, VolumeId};
 use parking_lot::Mutex;
 
-use super::StreamClaims;
-use super::claim::{parse, pending};
-use crate::tier_port::{ClaimError, LocalStream, RolledBack, VolumeIdentity};
+use super::{StreamClaims, parse, pending};
+use crate::port::{ClaimError, LocalStream, RolledBack, VolumeIdentity};
 
 /// Streams that are looked at at the same time.
 const AT_ONCE: usize = 8;
@@ -170,10 +169,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::store::memory::MemoryStore;
-    use crate::store::suite::{claims_of, volume};
-    use crate::store::{ObjectStore, Upload};
-    use crate::tier_port::Claims;
+    use crate::claims::suite::{claims_of, volume};
+    use crate::objects::memory::MemoryStore;
+    use crate::objects::{ObjectStore, Upload};
+    use crate::port::Claims;
 
     struct Bucket {
         store: Arc<dyn ObjectStore>,

@@ -172,8 +172,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::store::memory::{Fault, MemoryStore, Verb};
-    use crate::store::suite::test_retries;
+    use crate::objects::memory::{Fault, MemoryStore, Verb};
+    use crate::objects::suite::test_retries;
 
     fn upload(bytes: &'static [u8], put_id: &str) -> Upload {
         Upload::of_bytes(Bytes::from_static(bytes), put_id.into())

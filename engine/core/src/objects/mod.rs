@@ -1,0 +1,159 @@
+//! Tier 2 as the engine sees it: keys and objects, never a vendor.
+//!
+//! `ObjectStore` is one attempt per call and knows no policy. Every conditional write goes through `conditional::create`, which
+//! is the only place that decides what a result means; everything that writes does so through `Tier2`, which has probed the
+//! store first. Calls block: they are made from worker threads.
+
+pub mod breaker;
+pub mod conditional;
+pub mod directory;
+pub mod error;
+pub mod memory;
+pub mod probe;
+pub mod retry;
+#[doc(hidden)]
+pub mod suite;
+pub mod tier2;
+
+use std::io;
+use std::sync::Arc;
+
+use aof2_format::checksum::Crc64Nvme;
+use bytes::Bytes;
+
+/// The checksum of every object.
+pub use aof2_format::checksum::crc64nvme;
+
+pub use error::{Attempt, ObjectError};
+pub use tier2::{Tier2, Tier2Health};
+
+/// Bytes that an upload reads, perhaps more than once: a retry starts over.
+pub trait Source: Send + Sync {
+    fn size_bytes(&self) -> u64;
+    /// Fills `buffer` from `offset`; a source that ends inside is an error.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+}
+
+impl Source for Bytes {
+    fn size_bytes(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let end = usize::try_from(offset)
+            .ok()
+            .and_then(|start| Some(start..start.checked_add(buffer.len())?));
+        let part = end
+            .and_then(|range| self.get(range))
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(part);
+        Ok(())
+    }
+}
+
+/// The checksum of every object, over a whole source.
+pub fn crc64nvme_of(source: &dyn Source) -> io::Result<u64> {
+    const PIECE_BYTES: u64 = 1 << 20;
+    let size_bytes = source.size_bytes();
+    let mut piece = vec![0; PIECE_BYTES.min(size_bytes) as usize];
+    let mut digest = Crc64Nvme::default();
+    let mut offset = 0;
+    while offset < size_bytes {
+        let part = &mut piece[..PIECE_BYTES.min(size_bytes - offset) as usize];
+        source.read_at(offset, part)?;
+        digest.update(part);
+        offset += part.len() as u64;
+    }
+    Ok(digest.finish())
+}
+
+/// Reads a whole source. Only for sources known to be small.
+pub fn read_all(source: &dyn Source) -> io::Result<Bytes> {
+    let mut bytes =
+        vec![0; usize::try_from(source.size_bytes()).map_err(|_| io::ErrorKind::OutOfMemory)?];
+    source.read_at(0, &mut bytes)?;
+    Ok(bytes.into())
+}
+
+/// What a put sends.
+#[derive(Clone)]
+pub struct Upload {
+    pub source: Arc<dyn Source>,
+    /// Of the whole source, computed before the first attempt.
+    pub crc64nvme: u64,
+    /// Names this write, not its bytes. Stored beside the object, so that a lost response can be told from a rival.
+    pub put_id: String,
+}
+
+impl Upload {
+    pub fn of_bytes(bytes: Bytes, put_id: String) -> Upload {
+        Upload {
+            crc64nvme: crc64nvme(&bytes),
+            source: Arc::new(bytes),
+            put_id,
+        }
+    }
+
+    pub fn size_bytes(&self) -> u64 {
+        self.source.size_bytes()
+    }
+}
+
+/// What a conditional put met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PutOutcome {
+    Created {
+        etag: String,
+    },
+    /// The precondition does not hold (412).
+    PreconditionFailed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectMeta {
+    pub size_bytes: u64,
+    pub etag: String,
+    /// As the store keeps it; `None` where it keeps none.
+    pub crc64nvme: Option<u64>,
+    pub put_id: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    pub meta: ObjectMeta,
+    pub bytes: Bytes,
+}
+
+/// One attempt per call: no retries, no interpretation. Keys are complete, prefix included.
+pub trait ObjectStore: Send + Sync {
+    /// Names the store in messages: endpoint and bucket, or a folder. Never a secret.
+    fn place(&self) -> String;
+
+    /// `If-None-Match: *`.
+    fn put_if_absent(&self, key: &str, upload: &Upload) -> Result<PutOutcome, ObjectError>;
+
+    /// `If-Match: <etag>`. A missing key is `PreconditionFailed` too.
+    fn put_if_match(
+        &self,
+        key: &str,
+        upload: &Upload,
+        etag: &str,
+    ) -> Result<PutOutcome, ObjectError>;
+
+    /// Unconditional. Answers the etag.
+    fn put(&self, key: &str, upload: &Upload) -> Result<String, ObjectError>;
+
+    /// The whole object, its checksum verified where the store keeps one.
+    fn get(&self, key: &str) -> Result<Option<Object>, ObjectError>;
+
+    /// Exactly `length` bytes from `offset`; an object that ends before is `Corrupt`.
+    fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Option<Bytes>, ObjectError>;
+
+    fn head(&self, key: &str) -> Result<Option<ObjectMeta>, ObjectError>;
+
+    /// All keys that begin with `prefix` and are greater than `start_after`, in byte order, however many pages that takes.
+    fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<String>, ObjectError>;
+
+    /// A missing key is no error.
+    fn delete(&self, key: &str) -> Result<(), ObjectError>;
+}
