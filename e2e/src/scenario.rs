@@ -147,7 +147,7 @@ impl Scenario {
         outcome
     }
 
-    /// One line of the test's story, with its time.
+    /// One line of what the test does, with its time.
     pub fn say(&self, text: impl AsRef<str>) {
         println!(
             "[{:6.1}] {}: {}",

@@ -4,7 +4,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use aof2_operator::{
     args::Args,
-    cluster::{self, engines::Engines},
+    cluster::{self, engine_client::EngineClient},
     kube::Door,
     pki::{self, source::Place},
     runtime::{
@@ -124,7 +124,7 @@ async fn lead(
     let context = Arc::new(Context {
         door,
         reader: client,
-        engines: Engines::new(authority.clone(), settings.client_name(), epoch),
+        engines: EngineClient::new(authority.clone(), settings.client_name(), epoch),
         authority,
         metrics,
         settings,

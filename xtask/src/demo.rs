@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: everything up to the story, which `e2e/src/bin/demo` tells.
+//! `cargo xtask demo`: everything up to the scenario, which `e2e/src/bin/demo` tells.
 
 use std::process::Command;
 
@@ -17,7 +17,7 @@ pub struct Options {
     /// Remove the demo's cluster
     #[arg(long)]
     down: bool,
-    /// Arguments of the story itself
+    /// Arguments of the scenario itself
     #[arg(last = true)]
     arguments: Vec<String>,
 }
@@ -45,7 +45,7 @@ pub fn run(options: &Options) -> Result<()> {
     section("images");
     let images = image::build_from(&built, Targets::Programs, &cluster.image_prefix)?;
     cluster.load(&images)?;
-    section("the story");
+    section("the scenario");
     command::run(
         Command::new(built.program(STORY)?)
             .args(&options.arguments)

@@ -44,7 +44,7 @@ enum Verb {
         #[arg(long)]
         cluster: Option<String>,
     },
-    /// All tests: formatting, units, and the stories in a cluster
+    /// All tests: formatting, units, and the scenarios in a cluster
     Test(test::Options),
     /// Watch a cluster of three be installed, written to, and upgraded under load
     Demo(demo::Options),

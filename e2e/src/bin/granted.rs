@@ -1,5 +1,5 @@
-//! `aof2-granted`: what the chart grants the operator against what operators did in this cluster's audit log. Run after the stories:
-//! a right that no story used is one too many, and a request that was refused is one too few.
+//! `aof2-granted`: what the chart grants the operator against what operators did in this cluster's audit log. Run after the scenarios:
+//! a right that no scenario used is one too many, and a request that was refused is one too few.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +10,10 @@ use aof2_e2e::helm;
 use aof2_e2e::kubectl::Program;
 use serde_json::Value;
 
-/// Name of the operator's ServiceAccount in every namespace of a story.
+/// Name of the operator's ServiceAccount in every namespace of a scenario.
 const ACCOUNT: &str = ":aof2-operator";
 
-/// What no story waits for; the plans that ask for it have tests of their own.
+/// What no scenario waits for; the plans that ask for it have tests of their own.
 const TAKES_TOO_LONG: &[(&str, &str)] = &[
     // After 48 snapshots of one schedule.
     ("aof2snapshots", "delete"),
@@ -41,7 +41,7 @@ async fn run() -> Result<()> {
     let requests = AuditLog::from_the_start(environment.audit_log()?).requests_by(ACCOUNT)?;
     ensure!(
         !requests.is_empty(),
-        "no operator did anything: the stories did not run in this cluster"
+        "no operator did anything: the scenarios did not run in this cluster"
     );
     let granted = granted(&environment).await?;
     let mut used: BTreeSet<Right> = requests.iter().map(right).collect();
@@ -70,7 +70,7 @@ async fn run() -> Result<()> {
     );
     ensure!(
         unused.is_empty(),
-        "granted and used by no story: {unused:?}"
+        "granted and used by no scenario: {unused:?}"
     );
     Ok(())
 }

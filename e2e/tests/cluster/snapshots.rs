@@ -17,7 +17,7 @@ use crate::setup::{self, Running};
 
 const RATE: u32 = 40;
 const LIMIT: Duration = Duration::from_secs(120);
-/// About 140 s on two cores with two stories beside it; several times that while something else compiles.
+/// About 140 s on two cores with two scenarios beside it; several times that while something else compiles.
 const MANY_LIMIT: Duration = Duration::from_secs(600);
 
 #[test]

@@ -1,4 +1,4 @@
-//! The story: `spec.version` is bumped while records flow.
+//! The scenario: `spec.version` is bumped while records flow.
 
 use std::time::Duration;
 

@@ -213,9 +213,9 @@ fn many_writers_and_streams_keep_their_order() {
 fn pipelined_appends_are_answered_in_order_from_the_first_on() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
-    let (told, tell) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     for index in 0..500u64 {
-        let told = told.clone();
+        let sender = sender.clone();
         let mut request = request("piped", &[b"x"], Durability::Durable);
         request.producer = Some(aof2_core::Producer {
             id: 9,
@@ -224,12 +224,12 @@ fn pipelined_appends_are_answered_in_order_from_the_first_on() {
         });
         store.append_with(
             request,
-            Box::new(move |result| told.send((index, result)).unwrap()),
+            Box::new(move |result| sender.send((index, result)).unwrap()),
         );
     }
-    drop(told);
+    drop(sender);
     let mut answers = 0;
-    for (index, result) in tell {
+    for (index, result) in receiver {
         assert_eq!(result.unwrap().first_sequence, index);
         assert_eq!(answers, index);
         answers += 1;
@@ -246,16 +246,16 @@ fn a_pipeline_that_outruns_the_roll_waits_and_keeps_its_order() {
     let target_bytes = store.config().segment.target_bytes as usize;
     let payload = vec![7; target_bytes / 2];
     let count = (24 << 20) / payload.len() as u64;
-    let (told, tell) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     for index in 0..count {
-        let told = told.clone();
+        let sender = sender.clone();
         store.append_with(
             request("fast", &[&payload], Durability::Buffered),
-            Box::new(move |result| told.send((index, result)).unwrap()),
+            Box::new(move |result| sender.send((index, result)).unwrap()),
         );
     }
-    drop(told);
-    let sequences: Vec<(u64, u64)> = tell
+    drop(sender);
+    let sequences: Vec<(u64, u64)> = receiver
         .into_iter()
         .map(|(index, result)| (index, result.unwrap().first_sequence))
         .collect();
@@ -274,18 +274,18 @@ fn close_answers_appends_that_wait_for_a_segment_and_keeps_what_it_admitted() {
         let stream = format!("late-{round}");
         let store = open(directory.path());
         let payload = vec![7; store.config().segment.target_bytes as usize / 2];
-        let (told, tell) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         for index in 0..count {
-            let told = told.clone();
+            let sender = sender.clone();
             store.append_with(
                 request(&stream, &[&payload], Durability::Buffered),
-                Box::new(move |result| told.send((index, result)).unwrap()),
+                Box::new(move |result| sender.send((index, result)).unwrap()),
             );
         }
-        drop(told);
+        drop(sender);
         store.close().unwrap();
-        // In the order of the requests: a refusal may be told before the acknowledgement of what was admitted earlier.
-        let answers: BTreeMap<u64, _> = tell.into_iter().collect();
+        // In the order of the requests: a refusal may be sender before the acknowledgement of what was admitted earlier.
+        let answers: BTreeMap<u64, _> = receiver.into_iter().collect();
         assert_eq!(answers.len() as u64, count, "{stream}");
         let admitted = answers.values().take_while(|answer| answer.is_ok()).count();
         for (index, answer) in &answers {
@@ -363,9 +363,9 @@ fn an_idempotent_producer_is_answered_with_its_old_sequences_also_after_seal_and
 fn sealing_is_reported_by_count_and_by_the_hook_and_leaves_nothing_unsealed() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path());
-    let (told, tell) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     store.on_sealed(std::sync::Arc::new(move |segment| {
-        told.send(segment.clone()).unwrap();
+        sender.send(segment.clone()).unwrap();
     }));
     durable(&store, "a", b"1").unwrap();
     buffered(&store, "b", b"2").unwrap();
@@ -374,7 +374,7 @@ fn sealing_is_reported_by_count_and_by_the_hook_and_leaves_nothing_unsealed() {
         sealed.into_iter().collect::<Vec<_>>(),
         vec![("a".to_owned(), 1), ("b".to_owned(), 1)]
     );
-    let first = tell.recv_timeout(Duration::from_secs(5)).unwrap();
+    let first = receiver.recv_timeout(Duration::from_secs(5)).unwrap();
     assert_eq!(first.end_sequence(), 1);
     for watermark in store.watermarks() {
         assert_eq!(
@@ -473,13 +473,13 @@ fn tail_waits_for_the_watermark() {
             .unwrap(),
         1
     );
-    let (told, tell) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     store
-        .on_durable_beyond("s", 1, Box::new(move |count| told.send(count).unwrap()))
+        .on_durable_beyond("s", 1, Box::new(move |count| sender.send(count).unwrap()))
         .unwrap();
-    assert!(tell.try_recv().is_err());
+    assert!(receiver.try_recv().is_err());
     durable(&store, "s", b"1").unwrap();
-    assert_eq!(tell.recv_timeout(Duration::from_secs(5)).unwrap(), 2);
+    assert_eq!(receiver.recv_timeout(Duration::from_secs(5)).unwrap(), 2);
 }
 
 #[test]

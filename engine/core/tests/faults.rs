@@ -126,18 +126,18 @@ fn appends_in_flight_are_all_answered_when_a_sync_fails() {
     durable(&store, "s", b"x").unwrap();
     faults.delay_syncs(Some(Duration::from_millis(2)));
     faults.fail_sync(FileClass::Journal, 5);
-    let (told, tell) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     for index in 0..2_000u64 {
-        let told = told.clone();
+        let sender = sender.clone();
         let stream = format!("s{}", index % 7);
         store.append_with(
             request(&stream, &[b"x"], Durability::Durable),
-            Box::new(move |result| told.send(result.is_ok()).unwrap()),
+            Box::new(move |result| sender.send(result.is_ok()).unwrap()),
         );
     }
-    drop(told);
+    drop(sender);
     let mut answers = 0;
-    while let Ok(_acknowledged) = tell.recv_timeout(Duration::from_secs(20)) {
+    while let Ok(_acknowledged) = receiver.recv_timeout(Duration::from_secs(20)) {
         answers += 1;
     }
     assert_eq!(answers, 2_000);

@@ -783,7 +783,7 @@ fn a_stream_that_the_volume_claimed_and_does_not_have_does_not_begin_again() {
         "{proofs:?}"
     );
     // The whole volume is older than it should be.
-    let refused = durable(&node.store, "s", b"x").expect_err("barred");
+    let refused = durable(&node.store, "s", b"x").expect_err("quarantined");
     assert!(
         matches!(refused, AppendError::VolumeRefused { .. }),
         "{refused}"
@@ -902,7 +902,7 @@ fn an_older_volume_goes_on_while_tier_2_is_down_and_stops_when_it_answers() {
         "what was acknowledged meanwhile is told: {refused}"
     );
     proofs(refused);
-    let refused = durable(&node.store, "s", b"x").expect_err("barred");
+    let refused = durable(&node.store, "s", b"x").expect_err("quarantined");
     assert!(
         matches!(
             refused,
@@ -974,7 +974,7 @@ fn a_claim_that_cannot_be_read_is_counted_and_keeps_no_other_stream_from_being_s
     put("p/claims/a/00000000000000000001");
     put("p/claims/b/00000000000000000002");
     let node = volumes.start();
-    eventually("b to be barred", || {
+    eventually("b to be quarantined", || {
         matches!(
             durable(&node.store, "b", b"x"),
             Err(AppendError::Superseded { from: 1, to: 2, .. })

@@ -17,7 +17,7 @@ use tonic::transport::{Endpoint, Server, Uri};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::engine::Engine;
+use crate::data_plane::DataPlane;
 use crate::node::Node;
 use crate::proto::log_server::LogServer;
 use crate::proto::{DESCRIPTORS, MAX_MESSAGE_BYTES};
@@ -28,7 +28,7 @@ const CHECK_LIMIT: Duration = Duration::from_secs(1);
 /// Serves until the process ends.
 pub async fn serve(
     node: Arc<Node>,
-    engine: Engine,
+    plane: DataPlane,
     listener: UnixListener,
 ) -> Result<(), ServeError> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
@@ -36,7 +36,7 @@ pub async fn serve(
         .register_encoded_file_descriptor_set(DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
-    let log = LogServer::new(service::DataService::new(node.clone(), engine))
+    let log = LogServer::new(service::DataService::new(node.clone(), plane))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     health_reporter

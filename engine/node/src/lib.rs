@@ -12,7 +12,7 @@ mod admin;
 mod args;
 pub mod config;
 mod data;
-mod engine;
+mod data_plane;
 mod epoch;
 mod listen;
 mod metrics;

@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use crate::engine::Engine;
+use crate::data_plane::DataPlane;
 use crate::node::{Node, Phase};
 
 /// Seconds; from a page in the cache to a cold object store.
@@ -66,7 +66,7 @@ pub fn encode(node: &Node) -> Result<String, std::fmt::Error> {
         settings.tier0.instance_quota_bytes,
     );
     match &*phase {
-        Phase::Serving(engine) => serving(&mut page, engine),
+        Phase::Serving(plane) => serving(&mut page, plane),
         Phase::Recovering(_) | Phase::Refused(_) | Phase::Closed => {}
     }
     let mut text = String::new();
@@ -74,7 +74,7 @@ pub fn encode(node: &Node) -> Result<String, std::fmt::Error> {
     Ok(text)
 }
 
-fn serving(page: &mut Page, engine: &Engine) {
+fn serving(page: &mut Page, plane: &DataPlane) {
     let Metrics {
         streams,
         tier0_total_bytes,
@@ -105,7 +105,7 @@ fn serving(page: &mut Page, engine: &Engine) {
         poisoned,
         owes_volume_check,
         replay,
-    } = engine.store.metrics();
+    } = plane.store.metrics();
 
     page.gauge("streams", "Streams on this volume.", streams);
     page.gauge(
@@ -211,7 +211,7 @@ fn serving(page: &mut Page, engine: &Engine) {
         done,
         failed,
         running,
-    } = engine.snapshot_counts();
+    } = plane.snapshot_counts();
     page.counters(
         "snapshots",
         "Snapshots of streams that came to an end.",
@@ -227,7 +227,7 @@ fn serving(page: &mut Page, engine: &Engine) {
         "snapshot_verifications",
         "Snapshots read back from Tier 2; error = it did not answer.",
         "result",
-        engine.verifications.by_result(),
+        plane.verifications.by_result(),
     );
     if let Some(Tier2Status {
         health,
@@ -235,7 +235,7 @@ fn serving(page: &mut Page, engine: &Engine) {
         upload_retry_attempts,
         unconfirmed_claims,
         unreadable_claims,
-    }) = engine.tier2_status()
+    }) = plane.tier2_status()
     {
         page.gauge(
             "tier2_reachable",

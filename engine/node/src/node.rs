@@ -7,7 +7,7 @@ use aof2_admin_api::Refusal;
 use arc_swap::ArcSwap;
 
 use crate::config::Settings;
-use crate::engine::Engine;
+use crate::data_plane::DataPlane;
 use crate::epoch::Epochs;
 use crate::reload::InForce;
 use crate::shutdown::Shutdown;
@@ -27,7 +27,7 @@ pub enum Phase {
     Recovering(Arc<Progress>),
     /// The data is refused: probes and the admin API only.
     Refused(Refusal),
-    Serving(Engine),
+    Serving(DataPlane),
     /// On the way out.
     Closed,
 }
@@ -54,9 +54,9 @@ impl Node {
     }
 
     /// The engine, while there is one that serves.
-    pub fn engine(&self) -> Option<Engine> {
+    pub fn plane(&self) -> Option<DataPlane> {
         match &**self.phase.load() {
-            Phase::Serving(engine) => Some(engine.clone()),
+            Phase::Serving(plane) => Some(plane.clone()),
             Phase::Recovering(_) | Phase::Refused(_) | Phase::Closed => None,
         }
     }

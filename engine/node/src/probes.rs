@@ -44,7 +44,7 @@ fn answer(trouble: Option<String>) -> Response {
 /// Why only a new process can go on; `None` as long as this one may.
 fn not_alive(node: &Node) -> Option<String> {
     match &*node.phase() {
-        Phase::Serving(engine) => engine.store.failure(),
+        Phase::Serving(plane) => plane.store.failure(),
         Phase::Recovering(_) | Phase::Refused(_) | Phase::Closed => None,
     }
 }
@@ -58,8 +58,8 @@ pub async fn not_ready(node: &Node) -> Option<String> {
         )),
         Phase::Refused(refusal) => Some(format!("{}: {}", refusal.reason, refusal.message)),
         Phase::Closed => Some("this process ends".to_string()),
-        Phase::Serving(engine) => {
-            if let Some(failure) = engine.store.failure() {
+        Phase::Serving(plane) => {
+            if let Some(failure) = plane.store.failure() {
                 return Some(failure);
             }
             let socket = node.config.settings().listen.data_socket;
@@ -90,7 +90,7 @@ async fn scrape(State(node): State<Arc<Node>>) -> Response {
 mod tests {
     use super::*;
     use crate::config::{self, Mode};
-    use crate::engine;
+    use crate::data_plane;
     use crate::node::Progress;
 
     /// The listeners answer on: it is the store that is asked.
@@ -102,14 +102,14 @@ mod tests {
             folder.path().join("data")
         );
         let settings = config::parse("aof2.toml", &text, Mode::StandAlone).expect("valid");
-        let engine = engine::open(&settings, Arc::<Progress>::default());
-        let engine = engine.unwrap_or_else(|failure| panic!("{failure:?}"));
+        let plane = data_plane::open(&settings, Arc::<Progress>::default());
+        let plane = plane.unwrap_or_else(|failure| panic!("{failure:?}"));
         let node = Node::new("0.0.0", settings);
-        node.enter(Phase::Serving(engine.clone()));
+        node.enter(Phase::Serving(plane.clone()));
         assert_eq!(not_alive(&node), None);
 
         let panics = || panic!("an invariant does not hold");
-        let thread = engine.store.threads().start("test", panics);
+        let thread = plane.store.threads().start("test", panics);
         thread.expect("starts").join().expect("the panic is caught");
         let why = "thread aof2-test panicked: an invariant does not hold";
         assert_eq!(not_alive(&node).as_deref(), Some(why));

@@ -121,8 +121,8 @@ pub async fn watch(node: Arc<Node>, source: Source, level: Level, mut in_force: 
                 let parsed = source.parse(Some(Ok(text)));
                 node.config.offer(parsed, revision, |settings| {
                     level.set(&settings.log.level);
-                    if let Some(engine) = node.engine() {
-                        engine.reconfigure(settings);
+                    if let Some(plane) = node.plane() {
+                        plane.reconfigure(settings);
                     }
                 });
             }
@@ -258,22 +258,22 @@ mod tests {
     #[test]
     fn an_engine_that_begins_to_serve_while_a_file_is_taken_over_gets_what_the_file_says() {
         let config = in_force("");
-        let engine = Mutex::new(None);
+        let plane = Mutex::new(None);
         let offered = settings("[tier0]\ninstance_quota_bytes = 5\n");
         std::thread::scope(|scope| {
             config.offer(offered, None, |_| {
                 // There is no engine yet that could be told.
-                assert_eq!(*engine.lock(), None);
+                assert_eq!(*plane.lock(), None);
                 scope.spawn(|| {
                     config.obeyed_by(|settings| {
-                        *engine.lock() = Some(settings.tier0.instance_quota_bytes);
+                        *plane.lock() = Some(settings.tier0.instance_quota_bytes);
                     });
                 });
                 // Time to begin, were it not kept waiting.
                 std::thread::sleep(std::time::Duration::from_millis(100));
             });
         });
-        assert_eq!(*engine.lock(), Some(5));
+        assert_eq!(*plane.lock(), Some(5));
     }
 
     #[test]

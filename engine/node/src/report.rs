@@ -8,7 +8,7 @@ use aof2_admin_api::{Dump, PostRestart, PreRestart, StreamReport};
 use aof2_core::tier::Tier2Status;
 use aof2_core::{ReadError, SegmentInfo, SegmentState, Store, StreamInfo};
 
-use crate::engine::Engine;
+use crate::data_plane::DataPlane;
 use crate::node::{Node, Phase};
 use crate::probes;
 
@@ -41,20 +41,20 @@ pub async fn dump(node: &Node) -> Dump {
     match &*node.phase() {
         Phase::Recovering(_) | Phase::Closed => {}
         Phase::Refused(refusal) => dump.refusal = Some(refusal.clone()),
-        Phase::Serving(engine) => fill(&mut dump, engine),
+        Phase::Serving(plane) => fill(&mut dump, plane),
     }
     dump
 }
 
-fn fill(dump: &mut Dump, engine: &Engine) {
-    let metrics = engine.store.metrics();
-    let identity = engine.store.identity();
+fn fill(dump: &mut Dump, plane: &DataPlane) {
+    let metrics = plane.store.metrics();
+    let identity = plane.store.identity();
     dump.node_id = identity.node_id.clone();
     dump.volume_id = identity.volume_id.clone();
     dump.tier0.total_bytes = metrics.tier0_total_bytes;
     dump.tier0.instance_quota_bytes = metrics.tier0_instance_quota_bytes;
     dump.tier0.cluster_max_bytes = metrics.tier0_cluster_max_bytes;
-    dump.tier2 = tier2(engine);
+    dump.tier2 = tier2(plane);
     dump.manifest = ManifestReport {
         replay_version: metrics.manifest_replay_version,
         min_reader_version: MIN_READER_VERSION.to_string(),
@@ -72,23 +72,23 @@ fn fill(dump: &mut Dump, engine: &Engine) {
         .iter()
         .map(|(kind, count)| ((*kind).to_string(), *count))
         .collect();
-    dump.drain = engine.drain_status();
+    dump.drain = plane.drain_status();
     dump.streams = metrics.streams;
-    let streams = engine.store.streams().into_iter();
+    let streams = plane.store.streams().into_iter();
     dump.damage = streams
         .filter_map(|stream| Some((stream.name.to_string(), stream.damage?)))
         .collect();
 }
 
 /// `None` without Tier 2.
-pub fn tier2(engine: &Engine) -> Option<Tier2Report> {
+pub fn tier2(plane: &DataPlane) -> Option<Tier2Report> {
     let Tier2Status {
         health,
         mover,
         upload_retry_attempts,
         unconfirmed_claims,
         unreadable_claims,
-    } = engine.tier2_status()?;
+    } = plane.tier2_status()?;
     Some(Tier2Report {
         reachable: health.reachable,
         probed: health.probed,
@@ -114,13 +114,13 @@ pub async fn pre_restart(node: &Node) -> PreRestart {
         ready: probes::not_ready(node).await.is_none(),
         ..PreRestart::default()
     };
-    if let Some(engine) = node.engine() {
-        let metrics = engine.store.metrics();
+    if let Some(plane) = node.plane() {
+        let metrics = plane.store.metrics();
         report.flush_failures = metrics.flush_failures;
         report.streams = metrics.streams;
         report.unsealed_bytes = metrics.unsealed_bytes;
         report.pending_uploads = metrics.pending_upload_segments;
-        report.tier2_reachable = engine.tier2_status().map(|tier2| tier2.health.reachable);
+        report.tier2_reachable = plane.tier2_status().map(|tier2| tier2.health.reachable);
     }
     report
 }
@@ -141,13 +141,13 @@ pub async fn post_restart(node: &Node) -> PostRestart {
             report.replayed_bytes = progress.done_bytes();
         }
         Phase::Refused(_) | Phase::Closed => {}
-        Phase::Serving(engine) => {
-            let metrics = engine.store.metrics();
+        Phase::Serving(plane) => {
+            let metrics = plane.store.metrics();
             report.replay_progress = 1.0;
             report.replayed_bytes = metrics.replay.journal_bytes + metrics.replay.segment_bytes;
             report.manifest_replay_version = metrics.manifest_replay_version;
             report.flush_failures = metrics.flush_failures;
-            let damaged = engine
+            let damaged = plane
                 .store
                 .streams()
                 .into_iter()

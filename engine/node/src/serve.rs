@@ -1,4 +1,4 @@
-//! The story of this process: settings, listeners, recovery, serving, the way out.
+//! The life of this process: settings, listeners, recovery, serving, the way out.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,7 +11,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::args::{Arguments, Command, ConfigCommand};
 use crate::config::Settings;
-use crate::engine::{self, Engine, OpenFailure};
+use crate::data_plane::{self, DataPlane, OpenFailure};
 use crate::listen::{self, ListenError};
 use crate::node::{Node, Phase, Progress};
 use crate::shutdown::{self, Reason};
@@ -189,12 +189,12 @@ async fn serve(node: Arc<Node>) -> Exit {
             tracing::error!(%error, "signals cannot be received");
         }
     });
-    let engine = match open_engine(&node, &settings).await {
-        Opened::Serving(engine) => engine,
+    let plane = match open_data_plane(&node, &settings).await {
+        Opened::Serving(plane) => plane,
         Opened::Ended => return Exit::Clean,
         Opened::Failed(exit) => return exit,
     };
-    let data = match serve_data(&node, &settings, &engine).await {
+    let data = match serve_data(&node, &settings, &plane).await {
         Ok(data) => data,
         Err(error) => {
             return Exit::Config {
@@ -206,32 +206,32 @@ async fn serve(node: Arc<Node>) -> Exit {
     };
     node.config.obeyed_by(|in_force| {
         // The file may have changed while recovery ran.
-        engine.reconfigure(in_force);
-        node.enter(Phase::Serving(engine.clone()));
+        plane.reconfigure(in_force);
+        node.enter(Phase::Serving(plane.clone()));
     });
-    tracing::info!(streams = engine.store.metrics().streams, socket = %settings.listen.data_socket.display(), "the engine serves");
+    tracing::info!(streams = plane.store.metrics().streams, socket = %settings.listen.data_socket.display(), "the engine serves");
     let (refuse, refused) = tokio::sync::oneshot::channel();
-    engine.store.on_refused(Box::new(move |error| {
+    plane.store.on_refused(Box::new(move |error| {
         // Nobody listens any more where the process is on its way out.
-        let _ = refuse.send(engine::refusal_of(&error));
+        let _ = refuse.send(data_plane::refusal_of(&error));
     }));
     tokio::select! {
-        exit = way_out(&node, engine.clone()) => exit,
+        exit = way_out(&node, plane.clone()) => exit,
         message = node.shutdown.poisoned() => Exit::Poisoned(message),
         Ok(refusal) = refused => {
             data.abort();
             // No data socket without data, as where the data is refused at the start.
             let _ = std::fs::remove_file(&settings.listen.data_socket);
-            stay_refused(&node, engine, refusal).await
+            stay_refused(&node, plane, refusal).await
         }
     }
 }
 
 /// Tier 2 came back and spoke against the volume: closed, and shown as a volume is that is refused at the start.
-async fn stay_refused(node: &Node, engine: Engine, refusal: Refusal) -> Exit {
+async fn stay_refused(node: &Node, plane: DataPlane, refusal: Refusal) -> Exit {
     tracing::error!(reason = %refusal.reason, message = %refusal.message, "the data directory is refused");
     node.enter(Phase::Refused(refusal));
-    if let Err(message) = shutdown::close(engine).await {
+    if let Err(message) = shutdown::close(plane).await {
         tracing::error!(
             message,
             "the store of a refused volume was not closed cleanly"
@@ -276,29 +276,29 @@ fn local(listener: &tokio::net::TcpListener) -> String {
 }
 
 enum Opened {
-    Serving(Engine),
+    Serving(DataPlane),
     /// Asked to end while there was nothing to close.
     Ended,
     Failed(Exit),
 }
 
 /// Opens the store. A directory that is refused keeps the process up until it is asked to end; one that is locked is tried again.
-async fn open_engine(node: &Arc<Node>, settings: &Settings) -> Opened {
+async fn open_data_plane(node: &Arc<Node>, settings: &Settings) -> Opened {
     loop {
         let progress = Arc::new(Progress::default());
         if !matches!(&*node.phase(), Phase::Refused(_)) {
             node.enter(Phase::Recovering(progress.clone()));
         }
         let settings = settings.clone();
-        let opening = tokio::task::spawn_blocking(move || engine::open(&settings, progress));
+        let opening = tokio::task::spawn_blocking(move || data_plane::open(&settings, progress));
         let failure = match opening.await {
-            Ok(Ok(engine)) => {
-                node.epochs.remember_in(&engine.store.config().directory);
+            Ok(Ok(plane)) => {
+                node.epochs.remember_in(&plane.store.config().directory);
                 let poisoned = node.clone();
-                engine.store.on_poison(Box::new(move |message| {
+                plane.store.on_poison(Box::new(move |message| {
                     poisoned.shutdown.request(Reason::Poisoned(message))
                 }));
-                return Opened::Serving(engine);
+                return Opened::Serving(plane);
             }
             Ok(Err(failure)) => failure,
             Err(panicked) => {
@@ -335,34 +335,34 @@ async fn open_engine(node: &Arc<Node>, settings: &Settings) -> Opened {
 async fn serve_data(
     node: &Arc<Node>,
     settings: &Settings,
-    engine: &Engine,
+    plane: &DataPlane,
 ) -> Result<tokio::task::JoinHandle<()>, ListenError> {
     let listener = listen::unix(&settings.listen.data_socket, DATA_SOCKET_MODE).await?;
-    let (node, engine) = (node.clone(), engine.clone());
+    let (node, plane) = (node.clone(), plane.clone());
     Ok(tokio::spawn(async move {
-        if let Err(error) = data::serve(node, engine, listener).await {
+        if let Err(error) = data::serve(node, plane, listener).await {
             tracing::error!(%error, "the data socket is not served any more");
         }
     }))
 }
 
-async fn way_out(node: &Node, engine: Engine) -> Exit {
+async fn way_out(node: &Node, plane: DataPlane) -> Exit {
     let reason = node.shutdown.requested().await;
     tracing::info!(?reason, "asked to end");
     match reason {
         Reason::Poisoned(message) => return Exit::Poisoned(message),
         Reason::RestartVerb => {}
         Reason::Signal(_) => {
-            let terminating = engine.clone();
+            let terminating = plane.clone();
             let told = tokio::task::spawn_blocking(move || terminating.pod_terminates());
             if let Err(panicked) = told.await {
                 tracing::error!(%panicked, "the drain was not told that the process ends");
             }
-            shutdown::last_words(node, &engine).await;
+            shutdown::last_words(node, &plane).await;
         }
     }
     node.enter(Phase::Closed);
-    match shutdown::close(engine).await {
+    match shutdown::close(plane).await {
         Ok(()) => Exit::Clean,
         Err(message) => Exit::Unclean(message),
     }

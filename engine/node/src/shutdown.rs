@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::engine::Engine;
+use crate::data_plane::DataPlane;
 use crate::node::Node;
 
 /// Connected clients that appended nothing for so long have said their last words.
@@ -101,11 +101,11 @@ pub async fn watch_signals(node: &Node) -> std::io::Result<()> {
 }
 
 /// Waits until connected clients are quiet.
-pub async fn last_words(node: &Node, engine: &Engine) {
+pub async fn last_words(node: &Node, plane: &DataPlane) {
     let limit = Instant::now() + LAST_WORDS_LIMIT;
     let mut appends = node.clients.appends();
     let mut quiet_since = Instant::now();
-    while node.clients.connected() > 0 && engine.store.admission_closed().is_none() {
+    while node.clients.connected() > 0 && plane.store.admission_closed().is_none() {
         let now = Instant::now();
         if node.clients.appends() != appends {
             appends = node.clients.appends();
@@ -119,9 +119,9 @@ pub async fn last_words(node: &Node, engine: &Engine) {
 }
 
 /// Makes everything durable and lets go of the directory. `Err` says what kept it from doing so.
-pub async fn close(engine: Engine) -> Result<(), String> {
+pub async fn close(plane: DataPlane) -> Result<(), String> {
     let closing =
-        tokio::task::spawn_blocking(move || engine.close().map_err(|error| error.to_string()));
+        tokio::task::spawn_blocking(move || plane.close().map_err(|error| error.to_string()));
     match tokio::time::timeout(CLOSE_LIMIT, closing).await {
         Ok(Ok(closed)) => closed,
         Ok(Err(panicked)) => Err(panicked.to_string()),

@@ -1,4 +1,4 @@
-//! The story of a look at a cluster: observe, plan, record what is intended, apply, record what came of it.
+//! One reconcile of a cluster: observe, plan, record what is intended, apply, record what came of it.
 //!
 //! Only `observe` reads and only `apply` and `record` write; what lies between is pure. Nothing is remembered between two looks but
 //! what status holds, so that an operator that is killed anywhere goes on where the next look finds things.
@@ -9,7 +9,7 @@ pub mod backoff;
 pub mod build;
 pub mod config;
 pub mod dry_run;
-pub mod engines;
+pub mod engine_client;
 pub mod error;
 pub mod facts;
 pub mod identity;
@@ -59,7 +59,7 @@ pub fn forget(context: &Context, namespace: &str, name: &str) {
 }
 
 /// One look. Returns when the next one is due, or `None` when the cluster is gone.
-pub async fn look(
+pub async fn reconcile(
     context: &Context,
     namespace: &str,
     name: &str,

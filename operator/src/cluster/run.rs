@@ -110,7 +110,7 @@ async fn reconcile(cluster: Arc<Guarded>, context: Arc<Context>) -> Result<Actio
         return Ok(Action::requeue(UNREADABLE_AGAIN));
     }
     let began = std::time::Instant::now();
-    let looked = cluster::look(&context, &namespace, &name).await;
+    let looked = cluster::reconcile(&context, &namespace, &name).await;
     context
         .metrics
         .reconciled(if looked.is_ok() { "ok" } else { "error" }, began.elapsed());
@@ -132,7 +132,7 @@ fn after_failure(cluster: Arc<Guarded>, error: &ReconcileError, context: Arc<Con
         cluster.name_any(),
     );
     let pause = context.backoff.lock().failed(&namespace, &name, jitter());
-    tracing::warn!(namespace, cluster = name, error = error.describe(), again_in = ?pause, "a look failed");
+    tracing::warn!(namespace, cluster = name, error = error.describe(), again_in = ?pause, "reconcile failed");
     Action::requeue(pause)
 }
 

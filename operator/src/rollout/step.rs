@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{Facts, PodFacts, Revision};
-use super::gates::{self, Look, Verdict};
+use super::gates::{self, Verdict, View};
 use super::wait::Wait;
 use super::{drain, order, preflight, removal, retarget, returning};
 
@@ -270,7 +270,7 @@ pub(super) fn check(
     match current(memo, facts) {
         Some((memo_pod, pod)) => gates::check(
             gates,
-            &Look {
+            &View {
                 facts,
                 memo,
                 memo_pod,

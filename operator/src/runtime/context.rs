@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::{
-    cluster::{backoff::Backoff, dry_run::DryRuns, engines::Engines, samples::Samples},
+    cluster::{backoff::Backoff, dry_run::DryRuns, engine_client::EngineClient, samples::Samples},
     kube::Door,
     pki::Authority,
     runtime::metrics::Metrics,
@@ -17,7 +17,7 @@ pub struct Context {
     /// Reads, never writes.
     pub reader: kube::Client,
     pub authority: Arc<Authority>,
-    pub engines: Engines,
+    pub engines: EngineClient,
     pub metrics: Arc<Metrics>,
     pub settings: Settings,
     pub backoff: Mutex<Backoff>,

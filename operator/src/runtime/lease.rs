@@ -7,7 +7,7 @@
 //!   ends the process, since work already under way cannot be called back otherwise.
 //!
 //! The Lease also carries the **operator epoch**: an annotation made of unix seconds, plus one at every acquisition, under the same
-//! resourceVersion. Engines refuse verbs of an older epoch than they saw, so a holder that lost the lease without noticing is
+//! resourceVersion. EngineClient refuse verbs of an older epoch than they saw, so a holder that lost the lease without noticing is
 //! harmless. `leaseTransitions` would not do: it starts again at 0 when somebody deletes the Lease, seconds do not.
 
 use std::{collections::BTreeMap, time::Duration};

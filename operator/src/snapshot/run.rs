@@ -35,7 +35,7 @@ const MAX_PAUSE: SignedDuration = SignedDuration::from_mins(10);
 /// One made by hand is read back for so long.
 const BY_HAND: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-struct Shared {
+struct Runner {
     context: Arc<Context>,
     /// By uid; what is deleted goes.
     passes: Mutex<HashMap<String, Pass>>,
@@ -70,7 +70,7 @@ pub async fn run(
         Scope::Namespace(namespace) => Api::namespaced(context.reader.clone(), namespace),
     };
     let controller = Controller::new(api, watcher::Config::default());
-    let shared = Arc::new(Shared {
+    let runner = Arc::new(Runner {
         context,
         passes: Mutex::default(),
         known: controller.store(),
@@ -78,7 +78,7 @@ pub async fn run(
     controller
         .with_config(Config::default().debounce(DEBOUNCE).concurrency(8))
         .graceful_shutdown_on(stop)
-        .run(reconcile, after_failure, shared)
+        .run(reconcile, after_failure, runner)
         .for_each(|result| async move {
             if let Err(error) = result {
                 tracing::debug!(%error, "queue of snapshots");
@@ -87,7 +87,7 @@ pub async fn run(
         .await;
 }
 
-async fn reconcile(snapshot: Arc<Guarded>, shared: Arc<Shared>) -> Result<Requeue, CallError> {
+async fn reconcile(snapshot: Arc<Guarded>, runner: Arc<Runner>) -> Result<Requeue, CallError> {
     let snapshot = match &snapshot.0 {
         Ok(snapshot) => snapshot,
         Err(invalid) => {
@@ -95,18 +95,18 @@ async fn reconcile(snapshot: Arc<Guarded>, shared: Arc<Shared>) -> Result<Requeu
             return Ok(Requeue::await_change());
         }
     };
-    Ok(look(&shared, snapshot)
+    Ok(pass(&runner, snapshot)
         .await?
         .map_or_else(Requeue::await_change, |next| {
             Requeue::requeue(Duration::try_from(next).unwrap_or(DEBOUNCE))
         }))
 }
 
-async fn look(
-    shared: &Shared,
+async fn pass(
+    runner: &Runner,
     snapshot: &Aof2Snapshot,
 ) -> Result<Option<SignedDuration>, CallError> {
-    let context = &shared.context;
+    let context = &runner.context;
     // Live: what the watch holds may be older than what was written last.
     let namespace = snapshot.namespace().unwrap_or_default();
     let api: Api<Aof2Snapshot> = Api::namespaced(context.reader.clone(), &namespace);
@@ -132,7 +132,7 @@ async fn look(
         return Ok(None);
     }
     let now = Timestamp::now();
-    let pass = shared.pass(&uid);
+    let pass = runner.pass(&uid);
     let last = pass.at;
     let interval = verify_interval(context, &snapshot).await?;
     // A little early is on time: a requeue may come a moment before.
@@ -169,7 +169,7 @@ async fn look(
         },
         (false, false) => pass,
     };
-    shared.passes.lock().insert(uid, pass);
+    runner.passes.lock().insert(uid, pass);
     let is_as_it_was = done
         .verdicts
         .iter()
@@ -195,7 +195,7 @@ async fn look(
     })
 }
 
-impl Shared {
+impl Runner {
     fn pass(&self, uid: &str) -> Pass {
         let mut passes = self.passes.lock();
         if passes.len() > self.known.len() {
@@ -302,12 +302,12 @@ async fn record(
     Ok(written)
 }
 
-fn after_failure(snapshot: Arc<Guarded>, error: &CallError, _: Arc<Shared>) -> Requeue {
+fn after_failure(snapshot: Arc<Guarded>, error: &CallError, _: Arc<Runner>) -> Requeue {
     if !error.is_conflict() {
         tracing::warn!(
             snapshot = snapshot.name_any(),
             error = error.describe(),
-            "a look failed"
+            "reconcile failed"
         );
     }
     Requeue::requeue(AFTER_FAILURE)

@@ -182,7 +182,7 @@ mod tests {
 
     const TEN_MINUTES: SignedDuration = SignedDuration::from_mins(10);
 
-    fn look(last: &str, running: bool, there: bool, now: &str) -> Due {
+    fn due_at(last: &str, running: bool, there: bool, now: &str) -> Due {
         due(
             &calendar("*/30 * * * *", "Etc/UTC"),
             Some(Last {
@@ -224,10 +224,10 @@ mod tests {
 
     #[test]
     fn slots_that_passed_unseen_are_missed_and_the_newest_begins_if_it_is_in_time() {
-        let found = look("2026-09-21T10:00:00Z", false, true, "2026-09-21T12:09:59Z");
+        let found = due_at("2026-09-21T10:00:00Z", false, true, "2026-09-21T12:09:59Z");
         assert_eq!(found.create, Some(at("2026-09-21T12:00:00Z")));
         assert_eq!(found.last.missed, 3, "10:30, 11:00 and 11:30");
-        let found = look("2026-09-21T10:00:00Z", false, true, "2026-09-21T12:10:00Z");
+        let found = due_at("2026-09-21T10:00:00Z", false, true, "2026-09-21T12:10:00Z");
         assert_eq!(found.create, None);
         assert_eq!(found.last.missed, 4);
         assert_eq!(found.last.slot, at("2026-09-21T12:00:00Z"));
@@ -235,21 +235,21 @@ mod tests {
 
     #[test]
     fn one_at_a_time_the_next_waits_and_is_missed_when_it_waits_too_long() {
-        let waits = look("2026-09-21T10:00:00Z", true, true, "2026-09-21T10:35:00Z");
+        let waits = due_at("2026-09-21T10:00:00Z", true, true, "2026-09-21T10:35:00Z");
         assert_eq!((waits.create, waits.last.missed), (None, 0));
-        let free = look("2026-09-21T10:00:00Z", false, true, "2026-09-21T10:36:00Z");
+        let free = due_at("2026-09-21T10:00:00Z", false, true, "2026-09-21T10:36:00Z");
         assert_eq!(free.create, Some(at("2026-09-21T10:30:00Z")));
-        let late = look("2026-09-21T10:00:00Z", true, true, "2026-09-21T10:40:00Z");
+        let late = due_at("2026-09-21T10:00:00Z", true, true, "2026-09-21T10:40:00Z");
         assert_eq!((late.create, late.last.missed), (None, 1));
     }
 
     #[test]
     fn a_slot_that_was_recorded_and_not_created_is_created_while_it_is_in_time() {
-        let again = look("2026-09-21T10:30:00Z", false, false, "2026-09-21T10:31:00Z");
+        let again = due_at("2026-09-21T10:30:00Z", false, false, "2026-09-21T10:31:00Z");
         assert_eq!(again.create, Some(at("2026-09-21T10:30:00Z")));
-        let there = look("2026-09-21T10:30:00Z", false, true, "2026-09-21T10:31:00Z");
+        let there = due_at("2026-09-21T10:30:00Z", false, true, "2026-09-21T10:31:00Z");
         assert_eq!(there.create, None);
-        let first_seen = look("2026-09-21T10:29:13Z", false, false, "2026-09-21T10:29:50Z");
+        let first_seen = due_at("2026-09-21T10:29:13Z", false, false, "2026-09-21T10:29:50Z");
         assert_eq!(first_seen.create, None);
     }
 

@@ -129,11 +129,11 @@ fn running(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timestamp) -> Ste
         );
         return failed(status, Reason::ClusterNotFound, message, now);
     }
-    let mut look = Look::of(facts);
+    let mut view = View::of(facts);
     let was_complete = status.streams_total > 0 && status.streams_done == status.streams_total;
-    look.fill(&mut status);
-    if look.unreachable.is_empty()
-        && let Some(missing) = look.missing.first()
+    view.fill(&mut status);
+    if view.unreachable.is_empty()
+        && let Some(missing) = view.missing.first()
     {
         let message = format!("stream {missing} of spec.streams lives in no pod of {name}");
         return failed(status, Reason::StreamNotFound, message, now);
@@ -141,10 +141,10 @@ fn running(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timestamp) -> Ste
     let deadline = SignedDuration::try_from(facts.spec.active_deadline.as_std())
         .unwrap_or(SignedDuration::MAX);
     let is_late = now.duration_since(started) >= deadline;
-    let (reason, message) = match (look.is_complete(), is_late) {
+    let (reason, message) = match (view.is_complete(), is_late) {
         (true, false) => {
-            let count = look.total();
-            let index = vec![Action::PutIndex(index(facts, cluster, &look))];
+            let count = view.total();
+            let index = vec![Action::PutIndex(index(facts, cluster, &view))];
             if was_complete {
                 // What kept it from being written stays said.
                 return soon(status, index);
@@ -158,7 +158,7 @@ fn running(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timestamp) -> Ste
             let known = known.map_or_else(String::new, |known| known.message.clone());
             (Reason::DeadlineExceeded, known)
         }
-        (false, _) => look.what_is_missing(),
+        (false, _) => view.what_is_missing(),
     };
     if is_late {
         let message = format!(
@@ -168,14 +168,14 @@ fn running(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timestamp) -> Ste
         return failed(status, reason, message, now);
     }
     // A session that ended badly is not begun again by the same request: the rest is not waited for.
-    if look.unreachable.is_empty()
-        && look.waiting.is_empty()
-        && let Some((_, report)) = look.failed.first()
+    if view.unreachable.is_empty()
+        && view.waiting.is_empty()
+        && let Some((_, report)) = view.failed.first()
     {
         let message = format!("{}: {}", report.stream, failure_of(report));
         return failed(status, Reason::StreamFailed, message, now);
     }
-    let actions = std::mem::take(&mut look.begin);
+    let actions = std::mem::take(&mut view.begin);
     under_way(status, Reason::Running, message, actions, now)
 }
 
@@ -348,7 +348,7 @@ fn judge(
 }
 
 /// The streams of this look, sorted.
-struct Look<'a> {
+struct View<'a> {
     unreachable: Vec<(&'a str, &'a str)>,
     missing: Vec<&'a str>,
     /// Pod and report.
@@ -358,10 +358,10 @@ struct Look<'a> {
     begin: Vec<Action>,
 }
 
-impl<'a> Look<'a> {
+impl<'a> View<'a> {
     fn of(facts: &'a Facts) -> Self {
         let wanted = &facts.spec.streams;
-        let mut look = Self {
+        let mut view = Self {
             unreachable: Vec::new(),
             missing: Vec::new(),
             done: Vec::new(),
@@ -374,7 +374,7 @@ impl<'a> Look<'a> {
             let streams = match &pod.streams {
                 Ok(streams) => streams,
                 Err(why) => {
-                    look.unreachable.push((&pod.name, why));
+                    view.unreachable.push((&pod.name, why));
                     continue;
                 }
             };
@@ -386,30 +386,30 @@ impl<'a> Look<'a> {
                 seen.push(stream.name.as_str());
                 match &stream.report {
                     Some(report) if report.phase == SnapshotPhase::Done => {
-                        look.done.push((&pod.name, report));
+                        view.done.push((&pod.name, report));
                     }
                     Some(report) if report.phase == SnapshotPhase::Failed => {
-                        look.failed.push((&pod.name, report));
+                        view.failed.push((&pod.name, report));
                     }
-                    report => look
+                    report => view
                         .waiting
                         .push((&pod.name, &stream.name, report.as_ref())),
                 }
                 if stream.report.is_none() && begun < BEGUN_AT_ONCE {
                     begun += 1;
-                    look.begin.push(Action::Begin {
+                    view.begin.push(Action::Begin {
                         pod: pod.name.clone(),
                         stream: stream.name.clone(),
                     });
                 }
             }
         }
-        look.missing = wanted
+        view.missing = wanted
             .iter()
             .map(String::as_str)
             .filter(|stream| !seen.contains(stream))
             .collect();
-        look
+        view
     }
 
     fn total(&self) -> usize {
@@ -507,8 +507,8 @@ fn failure_of(report: &SnapshotReport) -> String {
 }
 
 /// The same bytes whenever it is made again: it is created once.
-fn index(facts: &Facts, cluster: &ClusterFacts, look: &Look<'_>) -> SnapshotIndex {
-    let completed_at = look
+fn index(facts: &Facts, cluster: &ClusterFacts, view: &View<'_>) -> SnapshotIndex {
+    let completed_at = view
         .done
         .iter()
         .filter_map(|(_, report)| report.completed_at.clone())
@@ -518,7 +518,7 @@ fn index(facts: &Facts, cluster: &ClusterFacts, look: &Look<'_>) -> SnapshotInde
         name: facts.name.clone(),
         cluster_id: cluster.cluster_id.clone(),
         completed_at,
-        streams: look
+        streams: view
             .done
             .iter()
             .map(|(_, report)| (report.stream.clone(), (*report).clone()))

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: formatting, one build, the units, and the stories on a real cluster.
+//! `cargo xtask test`: formatting, one build, the units, and the scenarios on a real cluster.
 //!
 //! Test programs are run directly rather than by `cargo test -p`: the workspace is built once as a whole, and asking cargo for
 //! one package would build the dependencies again with other features.
@@ -51,7 +51,7 @@ pub struct Options {
 enum Part {
     /// What needs no cluster
     Unit,
-    /// The stories on a cluster
+    /// The scenarios on a cluster
     E2e,
 }
 
@@ -176,7 +176,7 @@ fn run_stories(
     let mut environment = cluster.environment()?;
     environment.push(("AOF2_E2E_SKIPPED", skipped.path().display().to_string()));
     for test in built.tests.iter().filter(|test| needs_cluster(test)) {
-        // Stories mostly wait, each in a namespace of its own; more of them on two cores would meet their deadlines.
+        // Scenarios mostly wait, each in a namespace of its own; more of them on two cores would meet their deadlines.
         let mut arguments = options.arguments.clone();
         if !arguments
             .iter()
@@ -204,7 +204,7 @@ fn run_stories(
             diagnostics::print(cluster, &kept);
         }
     }
-    // Only the whole of the stories uses the whole of what is granted.
+    // Only the whole of the scenarios uses the whole of what is granted.
     if options.arguments.is_empty() && cluster.audit_log.is_some() {
         let environment = cluster.environment()?;
         summary

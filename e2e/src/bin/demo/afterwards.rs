@@ -12,11 +12,11 @@ use aof2_e2e::{pods, wait};
 use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
 use kube::Api;
 
-use crate::{CLUSTER, NAMESPACE, PACE_AFTERWARDS, Story};
+use crate::{CLUSTER, NAMESPACE, PACE_AFTERWARDS, Progress};
 
-/// The story begins anew: its namespace goes, and the collector that a demo before left running.
+/// The scenario begins anew: its namespace goes, and the collector that a demo before left running.
 pub async fn end_an_earlier_demo(
-    story: &Story,
+    progress: &Progress,
     environment: &Environment,
     client: &kube::Client,
 ) -> Result<()> {
@@ -30,7 +30,7 @@ pub async fn end_an_earlier_demo(
     if namespaces.get_opt(NAMESPACE).await?.is_none() {
         return Ok(());
     }
-    story.tell("an earlier demo is cleared away");
+    progress.say("an earlier demo is cleared away");
     namespaces
         .delete(NAMESPACE, &kube::api::DeleteParams::background())
         .await?;
@@ -48,11 +48,15 @@ pub async fn end_an_earlier_demo(
 }
 
 /// Leaves a collector behind, or the writers would wait for ever. It only counts, and slowly.
-pub fn hand_over(story: &Story, environment: &Environment, collector: Collector) -> Result<()> {
+pub fn hand_over(
+    progress: &Progress,
+    environment: &Environment,
+    collector: Collector,
+) -> Result<()> {
     let address = collector.address();
     drop(collector);
     let process = start_collector(environment, address)?;
-    story.tell(format!(
+    progress.say(format!(
         "the writers go on at {PACE_AFTERWARDS} records a second and pod; process {process} takes their acknowledgements until `cargo xtask demo --down`"
     ));
     Ok(())

@@ -10,12 +10,12 @@ use aof2_e2e::scenario::Scenario;
 use aof2_e2e::writer;
 use serde_json::Value;
 
-use crate::{REPLICAS, Story, show};
+use crate::{Progress, REPLICAS, show};
 
 const LIMIT: Duration = Duration::from_secs(600);
 
-pub async fn tell(
-    story: &Story,
+pub async fn play(
+    progress: &Progress,
     scenario: &Scenario,
     cluster: &Cluster,
     pipeline: &Pipeline,
@@ -23,11 +23,11 @@ pub async fn tell(
     let before = cluster.restarts().await?;
     let good = revision(&cluster.json().await?).to_owned();
 
-    story.tell("a storage engineer raises tier0.cluster_max_bytes and changes tier1.block_bytes in config/base/aof2.toml; the pipeline runs. STATUS says:");
+    progress.say("a storage engineer raises tier0.cluster_max_bytes and changes tier1.block_bytes in config/base/aof2.toml; the pipeline runs. STATUS says:");
     pipeline.set("tier0.cluster_max_bytes", "17179869184")?;
     pipeline.set("tier1.block_bytes", "131072")?;
     pipeline.apply().await?;
-    let done = follow(story, cluster, "the change to be everywhere", |object| {
+    let done = follow(progress, cluster, "the change to be everywhere", |object| {
         (object["status"]["rollout"].is_null() && revision(object) != good).then(|| object.clone())
     })
     .await?;
@@ -36,7 +36,7 @@ pub async fn tell(
         .into_iter()
         .flatten()
     {
-        story.tell(format!(
+        progress.say(format!(
             "  {} {} -> {}: {}",
             text(&change["key"]),
             text(&change["from"]),
@@ -51,22 +51,22 @@ pub async fn tell(
         .filter(|(container, after)| before.get(container) != Some(after))
         .map(|(container, _)| container)
         .collect();
-    story.tell(format!(
+    progress.say(format!(
         "restarted, for the one key that needs it: {}; no pod was replaced and no writer restarted",
         restarts.join(", ")
     ));
     let good = revision(&done).to_owned();
 
-    story.tell("tier1.compression_level = 99, which the engine refuses:");
+    progress.say("tier1.compression_level = 99, which the engine refuses:");
     pipeline.set("tier1.compression_level", "99")?;
     pipeline.apply().await?;
-    let refused = follow(story, cluster, "the refusal", |object| {
+    let refused = follow(progress, cluster, "the refusal", |object| {
         refusal(object, "ConfigApplied")
             .map(str::to_owned)
             .filter(|message| message.contains("tier1.compression_level"))
     })
     .await?;
-    story.tell(format!("  ConfigApplied is False: {refused}"));
+    progress.say(format!("  ConfigApplied is False: {refused}"));
     pipeline.set("tier1.compression_level", "3")?;
 
     let used = cluster
@@ -76,18 +76,18 @@ pub async fn tell(
         .tier0
         .total_bytes;
     let budget = (used + 65_536) * u64::from(REPLICAS);
-    story.tell(format!("tier0.cluster_max_bytes = {budget}, valid, and just above what is used: the canary will refuse appends"));
+    progress.say(format!("tier0.cluster_max_bytes = {budget}, valid, and just above what is used: the canary will refuse appends"));
     pipeline.set("tier0.cluster_max_bytes", &budget.to_string())?;
     pipeline.apply().await?;
     let loads = writer::open_more_streams(cluster, REPLICAS);
-    story.tell("every app opens four more streams meanwhile, which need room");
-    let reverted = follow(story, cluster, "the change to be reverted", |object| {
+    progress.say("every app opens four more streams meanwhile, which need room");
+    let reverted = follow(progress, cluster, "the change to be reverted", |object| {
         let entry = &object["status"]["history"][0];
         (object["status"]["rollout"].is_null() && entry["outcome"] == "Reverted")
             .then(|| object.clone())
     })
     .await?;
-    story.tell(format!(
+    progress.say(format!(
         "  status.config.rejected: {}",
         reverted["status"]["config"]["rejected"]
     ));
@@ -96,7 +96,7 @@ pub async fn tell(
         "the engines are not back on {good}"
     );
     drop(loads);
-    show(story, scenario, &["get", "aof2,pods"]).await?;
+    show(progress, scenario, &["get", "aof2,pods"]).await?;
     // The commit is taken back, as a person would.
     pipeline.set("tier0.cluster_max_bytes", "17179869184")?;
     pipeline.apply().await
@@ -104,7 +104,7 @@ pub async fn tell(
 
 /// Tells the status line whenever it changes, until the cluster is as wanted.
 async fn follow<T>(
-    story: &Story,
+    progress: &Progress,
     cluster: &Cluster,
     what: &str,
     wanted: impl Fn(&Value) -> Option<T>,
@@ -114,7 +114,7 @@ async fn follow<T>(
         .wait_json(what, LIMIT, |object| {
             let now = text(&object["status"]["summary"]);
             if *summary.borrow() != now {
-                story.tell(format!("  {now}"));
+                progress.say(format!("  {now}"));
                 summary.replace(now.to_owned());
             }
             wanted(object)

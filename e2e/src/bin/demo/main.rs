@@ -1,4 +1,4 @@
-//! `aof2-demo`: the first run as a story, told with times, on the cluster that `cargo xtask demo` brought up.
+//! `aof2-demo`: the first run as a scenario, printed with times, on the cluster that `cargo xtask demo` brought up.
 
 mod afterwards;
 mod config;
@@ -27,7 +27,7 @@ use serde_json::json;
 const NAMESPACE: &str = "aof2-demo";
 const CLUSTER: &str = "orders";
 const REPLICAS: u32 = 3;
-/// Records a second and stream while the story is told.
+/// Records a second and stream while it runs.
 const RATE: u32 = 20;
 /// Confirmed acknowledgements a second and pod once it is over: in a week they fill a tenth of each pod's Tier 0 share.
 const PACE_AFTERWARDS: u32 = 4;
@@ -37,10 +37,10 @@ const SOAK: &str = "10s";
 const OBSERVATION: &str = "70s";
 
 /// A clock that prints.
-struct Story(Instant);
+struct Progress(Instant);
 
-impl Story {
-    fn tell(&self, text: impl AsRef<str>) {
+impl Progress {
+    fn say(&self, text: impl AsRef<str>) {
         println!(
             "[{:6.1} s] {}",
             self.0.elapsed().as_secs_f64(),
@@ -66,20 +66,20 @@ fn main() -> std::process::ExitCode {
 }
 
 async fn run() -> Result<()> {
-    let story = Story(Instant::now());
+    let progress = Progress(Instant::now());
     let environment = Environment::from_env()?;
     let client = environment.client().await?;
-    tell_of_nodes(&story, &client).await?;
-    afterwards::end_an_earlier_demo(&story, &environment, &client).await?;
+    say_nodes(&progress, &client).await?;
+    afterwards::end_an_earlier_demo(&progress, &environment, &client).await?;
     let namespace = Namespace::ensure(&client, NAMESPACE).await?;
     let scenario = Scenario::new(environment, client, namespace);
-    let outcome = tell(&story, &scenario).await;
+    let outcome = play(&progress, &scenario).await;
     if outcome.is_err() {
         let path = scenario
             .namespace
             .write_diagnostics(&scenario.environment)
             .await?;
-        story.tell(format!(
+        progress.say(format!(
             "it did not go as it should; what was there lies in {}",
             path.display()
         ));
@@ -87,7 +87,7 @@ async fn run() -> Result<()> {
     outcome
 }
 
-async fn tell(story: &Story, scenario: &Scenario) -> Result<()> {
+async fn play(progress: &Progress, scenario: &Scenario) -> Result<()> {
     let Scenario {
         environment,
         client,
@@ -95,23 +95,23 @@ async fn tell(story: &Story, scenario: &Scenario) -> Result<()> {
         ..
     } = scenario;
     let s3 = S3Server::install(environment, client, &namespace.name).await?;
-    story.tell(format!(
+    progress.say(format!(
         "an S3 server in it: versitygw at {}, bucket {BUCKET}",
         s3.endpoint()
     ));
     let operator = Operator::install(environment, client, &namespace.name, &[]).await?;
-    story.tell(format!(
+    progress.say(format!(
         "the operator, by `helm install {} charts/aof2-operator --namespace {NAMESPACE}`",
         operator.release
     ));
 
     let collector = scenario.start_collector().await?;
     let (cluster, pipeline) = create(scenario, &s3, &collector).await?;
-    story.tell(format!("the GitOps tree, by `kubectl kustomize | kubectl apply --server-side`: the Aof2Cluster {CLUSTER} with {REPLICAS} pods, in each an engine {ENGINE_VERSION} beside a writer"));
+    progress.say(format!("the GitOps tree, by `kubectl kustomize | kubectl apply --server-side`: the Aof2Cluster {CLUSTER} with {REPLICAS} pods, in each an engine {ENGINE_VERSION} beside a writer"));
     cluster
         .wait_ready(REPLICAS, Duration::from_secs(180))
         .await?;
-    show(story, scenario, &["get", "aof2,pods"]).await?;
+    show(progress, scenario, &["get", "aof2,pods"]).await?;
 
     let streams: Vec<String> = writer::streams(CLUSTER, REPLICAS)
         .into_iter()
@@ -130,14 +130,14 @@ async fn tell(story: &Story, scenario: &Scenario) -> Result<()> {
         },
     )
     .await?;
-    story.tell(format!("records flow: {} streams, {RATE} records a second each; a record counts once a collector outside the pods has it", streams.len()));
+    progress.say(format!("records flow: {} streams, {RATE} records a second each; a record counts once a collector outside the pods has it", streams.len()));
 
-    upgrade::tell(story, &cluster, &pipeline, &streams, &collector).await?;
-    config::tell(story, scenario, &cluster, &pipeline).await?;
-    snapshots::tell(story, scenario, &s3).await?;
-    wait_for_enough(story, &collector).await?;
+    upgrade::play(progress, &cluster, &pipeline, &streams, &collector).await?;
+    config::play(progress, scenario, &cluster, &pipeline).await?;
+    snapshots::play(progress, scenario, &s3).await?;
+    wait_for_enough(progress, &collector).await?;
     let verdict = scenario.verify(&cluster, REPLICAS, &collector).await?;
-    story.tell("every acknowledged record read back from the engines:");
+    progress.say("every acknowledged record read back from the engines:");
     println!("{verdict}");
     ensure!(verdict.is_clean(), "acknowledged records are missing");
     ensure!(
@@ -145,13 +145,13 @@ async fn tell(story: &Story, scenario: &Scenario) -> Result<()> {
         "only {} records",
         verdict.acknowledged
     );
-    show(story, scenario, &["get", "aof2,pods"]).await?;
-    afterwards::hand_over(story, environment, collector)?;
+    show(progress, scenario, &["get", "aof2,pods"]).await?;
+    afterwards::hand_over(progress, environment, collector)?;
     afterwards::say_how_to_play(environment);
     Ok(())
 }
 
-async fn tell_of_nodes(story: &Story, client: &kube::Client) -> Result<()> {
+async fn say_nodes(progress: &Progress, client: &kube::Client) -> Result<()> {
     for node in Api::<Node>::all(client.clone())
         .list(&ListParams::default())
         .await?
@@ -161,7 +161,7 @@ async fn tell_of_nodes(story: &Story, client: &kube::Client) -> Result<()> {
             .and_then(|status| status.node_info)
             .map(|info| info.kubelet_version)
             .unwrap_or_default();
-        story.tell(format!(
+        progress.say(format!(
             "a real Kubernetes: {} runs {version}",
             node.metadata.name.unwrap_or_default()
         ));
@@ -188,9 +188,9 @@ async fn create(
     Ok((scenario.cluster(CLUSTER), pipeline))
 }
 
-async fn wait_for_enough(story: &Story, collector: &Collector) -> Result<()> {
+async fn wait_for_enough(progress: &Progress, collector: &Collector) -> Result<()> {
     if collector.total() < ENOUGH_RECORDS {
-        story.tell(format!(
+        progress.say(format!(
             "{} records so far; waiting for {ENOUGH_RECORDS}",
             collector.total()
         ));
@@ -202,8 +202,8 @@ async fn wait_for_enough(story: &Story, collector: &Collector) -> Result<()> {
     .await
 }
 
-async fn show(story: &Story, scenario: &Scenario, question: &[&str]) -> Result<()> {
-    story.tell(format!("$ kubectl -n {NAMESPACE} {}", question.join(" ")));
+async fn show(progress: &Progress, scenario: &Scenario, question: &[&str]) -> Result<()> {
+    progress.say(format!("$ kubectl -n {NAMESPACE} {}", question.join(" ")));
     let answer = scenario
         .kubectl
         .run(&[&["-n", NAMESPACE], question].concat())

@@ -9,18 +9,18 @@ use aof2_e2e::scenario::Scenario;
 use aof2_e2e::snapshots::Snapshots;
 use serde_json::json;
 
-use crate::{CLUSTER, NAMESPACE, Story, show};
+use crate::{CLUSTER, NAMESPACE, Progress, show};
 
 const NAME: &str = "before-lunch";
 const LIMIT: Duration = Duration::from_secs(180);
 
-pub async fn tell(story: &Story, scenario: &Scenario, s3: &S3Server) -> Result<()> {
+pub async fn play(progress: &Progress, scenario: &Scenario, s3: &S3Server) -> Result<()> {
     let schedule = json!({"name": "catalog", "schedule": "* * * * *", "verify": "L1"});
     scenario
         .cluster(CLUSTER)
         .patch_spec(json!({"snapshots": {"verifyInterval": "10s", "schedules": [schedule]}}))
         .await?;
-    story.tell("a schedule, every minute for the demo (the handbook says every 30), and one snapshot by hand:");
+    progress.say("a schedule, every minute for the demo (the handbook says every 30), and one snapshot by hand:");
     let snapshots = Snapshots::new(&scenario.client, &scenario.kubectl, NAMESPACE);
     snapshots.apply(NAME, CLUSTER, json!({})).await?;
     let taken = snapshots
@@ -29,7 +29,7 @@ pub async fn tell(story: &Story, scenario: &Scenario, s3: &S3Server) -> Result<(
         })
         .await?;
     let first = &taken["status"]["streams"][0];
-    story.tell(format!(
+    progress.say(format!(
         "  {}: snapshot {} at chunk {} offset {}, {} in the bucket, {}",
         text(&first["name"]),
         text(&first["snapshotID"]),
@@ -44,17 +44,17 @@ pub async fn tell(story: &Story, scenario: &Scenario, s3: &S3Server) -> Result<(
             (is_scheduled && is(object, "Verified", "True")).then_some(())
         })
         .await?;
-    show(story, scenario, &["get", "aof2snap"]).await?;
+    show(progress, scenario, &["get", "aof2snap"]).await?;
 
     let key = text(&first["key"]);
     s3.delete(key).await?;
-    story.tell(format!("{key} is deleted behind the engines' backs:"));
+    progress.say(format!("{key} is deleted behind the engines' backs:"));
     let message = snapshots
         .wait_for(NAME, "to be seen incomplete", LIMIT, |object| {
             refusal(object, "Verified").map(str::to_owned)
         })
         .await?;
-    story.tell(format!("  Verified is False: {message}"));
+    progress.say(format!("  Verified is False: {message}"));
     // As it is meant to be used.
     let schedule = json!({"name": "catalog", "schedule": "*/30 * * * *", "verify": "L1"});
     scenario

@@ -10,10 +10,10 @@ use aof2_e2e::gitops::Pipeline;
 use aof2_e2e::turns;
 use serde_json::json;
 
-use crate::Story;
+use crate::Progress;
 
-pub async fn tell(
-    story: &Story,
+pub async fn play(
+    progress: &Progress,
     cluster: &Cluster,
     pipeline: &Pipeline,
     streams: &[String],
@@ -23,10 +23,10 @@ pub async fn tell(
     // By the pipeline too, or the next run would meet another owner of the field.
     pipeline.set_spec(&json!({"version": NEXT_ENGINE_VERSION}))?;
     pipeline.apply().await?;
-    story.tell(format!(
+    progress.say(format!(
         "spec.version {ENGINE_VERSION} -> {NEXT_ENGINE_VERSION}; STATUS says:"
     ));
-    let say = |summary: &str| story.tell(format!("  {summary}"));
+    let say = |summary: &str| progress.say(format!("  {summary}"));
     let order = turns::follow(
         cluster,
         NEXT_ENGINE_VERSION,
@@ -40,6 +40,6 @@ pub async fn tell(
         .wait_upgraded(NEXT_ENGINE_VERSION, Duration::from_secs(60))
         .await?;
     cluster.ensure_all_replaced(&before).await?;
-    story.tell(format!("upgraded: {} went one after the other, and records were acknowledged in every stream in each one's turn", order.join(", ")));
+    progress.say(format!("upgraded: {} went one after the other, and records were acknowledged in every stream in each one's turn", order.join(", ")));
     Ok(())
 }

@@ -19,7 +19,7 @@ use crate::port::Watermark;
 /// What a drain needs of the uploads. Absent without Tier 2.
 pub trait UploadPressure: Send + Sync {
     /// Failed uploads are tried again now.
-    fn hurry(&self);
+    fn retry_now(&self);
     fn health(&self) -> Tier2Health;
     /// Why a segment does not get on, where that is not Tier 2's doing.
     fn failure(&self) -> Option<String>;
@@ -33,11 +33,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const SEAL_EVERY: Duration = Duration::from_millis(500);
 
 pub struct Drain {
-    shared: Arc<Shared>,
+    driver: Arc<Driver>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-struct Shared {
+struct Driver {
     port: Arc<dyn Port>,
     uploads: Option<Arc<dyn UploadPressure>>,
     inner: Mutex<Inner>,
@@ -69,50 +69,50 @@ impl Drain {
             expiry: None,
             seal_failure: None,
         });
-        let shared = Arc::new(Shared {
+        let driver = Arc::new(Driver {
             port,
             uploads,
             inner,
             changed: Condvar::new(),
         });
-        let driven = shared.clone();
-        let thread = shared
+        let driven = driver.clone();
+        let thread = driver
             .port
             .threads()
             .start("drain", move || driven.drive())?;
         Ok(Drain {
-            shared,
+            driver,
             thread: Mutex::new(Some(thread)),
         })
     }
 
     /// Starts a drain, or answers the one that runs. Refused silently (phase `Open`) once the process terminates.
     pub fn begin(&self, request: DrainRequest) -> DrainStatus {
-        self.shared
+        self.driver
             .change(|state, facts| machine::begin(state, request, facts))
     }
 
     /// Takes the drain back.
     pub fn resume(&self) -> DrainStatus {
-        self.shared.change(machine::resume)
+        self.driver.change(machine::resume)
     }
 
     /// The process goes: its preStop hook ran, or it got SIGTERM. Cannot be taken back.
     pub fn terminate(&self) -> DrainStatus {
-        self.shared.inner.lock().is_terminating = true;
-        self.shared.change(|state, _| machine::terminate(state))
+        self.driver.inner.lock().is_terminating = true;
+        self.driver.change(|state, _| machine::terminate(state))
     }
 
     pub fn status(&self) -> DrainStatus {
-        let watermarks = self.shared.port.watermarks();
-        let inner = self.shared.inner.lock();
-        self.shared.status(&inner, &watermarks)
+        let watermarks = self.driver.port.watermarks();
+        let inner = self.driver.inner.lock();
+        self.driver.status(&inner, &watermarks)
     }
 
     /// Ends the thread; admission stays as it is.
     pub fn stop(&self) {
-        self.shared.inner.lock().is_stopping = true;
-        self.shared.changed.notify_all();
+        self.driver.inner.lock().is_stopping = true;
+        self.driver.changed.notify_all();
         if let Some(thread) = self.thread.lock().take() {
             let _ = thread.join();
         }
@@ -125,7 +125,7 @@ impl Drop for Drain {
     }
 }
 
-impl Shared {
+impl Driver {
     fn drive(self: &Arc<Self>) {
         let mut sealed_at: Option<Instant> = None;
         loop {
@@ -196,7 +196,7 @@ impl Shared {
         let before = inner.state.clone();
         let (state, actions) = change(before.clone(), &facts);
         if std::mem::discriminant(&before) != std::mem::discriminant(&state) {
-            tell(&before, &state, watermarks);
+            report(&before, &state, watermarks);
         }
         inner.expiry = match (&state, inner.expiry) {
             (State::Drained { expires_at, .. }, Some((known, told))) if known == *expires_at => {
@@ -215,7 +215,7 @@ impl Shared {
                 Action::Seal => inner.wants_seal = true,
                 Action::Hurry => {
                     if let Some(uploads) = &self.uploads {
-                        uploads.hurry();
+                        uploads.retry_now();
                     }
                 }
             }
@@ -288,7 +288,7 @@ impl Shared {
 
 /// What the log keeps of a drain: where logs are gathered it outlives the pod. Counts of records, summed over the streams; under a
 /// token all are sealed, and uploaded where there is a Tier 2.
-fn tell(before: &State, state: &State, watermarks: &[Watermark]) {
+fn report(before: &State, state: &State, watermarks: &[Watermark]) {
     let (from, to) = (phase_of(before), phase_of(state));
     let State::Drained { token, .. } = state else {
         tracing::info!(?from, ?to, reason = ?reason_of(state), "drain");

@@ -151,9 +151,9 @@ impl Faults {
 
     /// Calls `look` between two changes: what it sees of the disk is of one moment, as a killed process or a snapshot of the
     /// volume leaves it. Changes that are asked for meanwhile wait.
-    pub fn at_one_moment<T>(&self, look: impl FnOnce() -> T) -> T {
+    pub fn at_one_moment<T>(&self, read: impl FnOnce() -> T) -> T {
         let _still = self.changing.write();
-        look()
+        read()
     }
 
     fn change<T>(&self, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {

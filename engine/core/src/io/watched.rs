@@ -62,7 +62,7 @@ fn refuse_after_failure(failures: &dyn WriteOutFailures) -> io::Result<()> {
 }
 
 /// Tells, and takes the error number away.
-fn told(
+fn reported(
     failures: &dyn WriteOutFailures,
     verb: &'static str,
     path: &Path,
@@ -149,7 +149,7 @@ impl WatchedFile {
     ) -> io::Result<()> {
         refuse_after_failure(&*self.failures)?;
         let _call = self.calls.begin();
-        call(&**self.inner()).map_err(|error| told(&*self.failures, verb, self.path(), error))
+        call(&**self.inner()).map_err(|error| reported(&*self.failures, verb, self.path(), error))
     }
 
     /// A change that failed is told at once, so that no other thread goes on meanwhile. What lacks space is the caller's to
@@ -158,7 +158,7 @@ impl WatchedFile {
         if is_out_of_space(&error) {
             error
         } else {
-            told(&*self.failures, verb, self.path(), error)
+            reported(&*self.failures, verb, self.path(), error)
         }
     }
 
@@ -259,7 +259,7 @@ impl Disk for WatchedDisk {
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         refuse_after_failure(&*self.failures)?;
         let synced = self.inner.sync_directory(path);
-        synced.map_err(|error| told(&*self.failures, "sync", path, error))
+        synced.map_err(|error| reported(&*self.failures, "sync", path, error))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -413,7 +413,7 @@ mod tests {
     fn a_sync_that_lacks_space_is_no_refusal() {
         let error = io::Error::from_raw_os_error(libc::ENOSPC);
         assert!(is_out_of_space(&error));
-        let error = told(&Poison::default(), "sync", Path::new("/segment"), error);
+        let error = reported(&Poison::default(), "sync", Path::new("/segment"), error);
         assert!(!is_out_of_space(&error));
         assert!(error.to_string().contains("No space"), "{error}");
     }

@@ -129,7 +129,7 @@ struct Gap {
 }
 
 /// What one file holds.
-struct Walked {
+struct Scanned {
     header: JournalHeader,
     length: u64,
     gaps: Vec<Gap>,
@@ -156,26 +156,26 @@ pub(crate) fn read(
         .filter_map(|found| found.header.map(|header| (found, header)))
         .collect();
     used.sort_by_key(|(_, header)| header.file_number);
-    let mut walked = Vec::with_capacity(used.len());
+    let mut scanned = Vec::with_capacity(used.len());
     for (found, header) in &used {
         let bytes = read_whole(found)?;
         let mut refs = Vec::new();
-        let file = walk(&bytes, header, &mut image, &mut refs);
+        let file = scan(&bytes, header, &mut image, &mut refs);
         image.next_commit = file.next_commit;
         image.frames.push((found.file.clone(), refs));
-        walked.push(file);
+        scanned.push(file);
         progress(found.length);
     }
-    image.last_file_number = walked.last().map_or(0, |file| file.header.file_number);
+    image.last_file_number = scanned.last().map_or(0, |file| file.header.file_number);
     let synced = match mark {
         FoundMark::At(synced) => synced,
         FoundMark::Missing => Synced::default(),
     };
-    for (index, file) in walked.iter().enumerate() {
+    for (index, file) in scanned.iter().enumerate() {
         if file.header.file_number < image.settled_before {
             continue;
         }
-        let next = walked.get(index + 1);
+        let next = scanned.get(index + 1);
         let missing = losses(file, next, synced);
         if missing.is_empty() {
             continue;
@@ -187,7 +187,7 @@ pub(crate) fn read(
         }
         image.frames.push((used[index].0.file.clone(), refs));
     }
-    miss_files(&walked, mark, has_streams, &mut image);
+    miss_files(&scanned, mark, has_streams, &mut image);
     image.last_file_number = image.last_file_number.max(synced.file_number);
     image.next_commit = image.next_commit.max(synced.commit + 1);
     Ok(image)
@@ -202,7 +202,7 @@ fn read_whole(found: &Found) -> io::Result<Vec<u8>> {
 
 /// Commits of the file that were synced and do not verify: between others, and behind the last one as far as the next file or the
 /// mark tells.
-fn losses(file: &Walked, next: Option<&Walked>, synced: Synced) -> Vec<Gap> {
+fn losses(file: &Scanned, next: Option<&Scanned>, synced: Synced) -> Vec<Gap> {
     let mut losses: Vec<Gap> = file.gaps.iter().map(|gap| Gap { ..*gap }).collect();
     let last = match next {
         Some(next) if next.header.file_number == file.header.file_number + 1 => {
@@ -228,7 +228,7 @@ fn losses(file: &Walked, next: Option<&Walked>, synced: Synced) -> Vec<Gap> {
 }
 
 /// Takes out of a gap what speaks for itself, and says what is missing.
-fn heal(bytes: &[u8], file: &Walked, gap: &Gap, image: &mut Image, refs: &mut Vec<FrameRef>) {
+fn heal(bytes: &[u8], file: &Scanned, gap: &Gap, image: &mut Image, refs: &mut Vec<FrameRef>) {
     let Gap { from, to, missing } = gap;
     let number = file.header.file_number;
     let seed = Seed::new(file.header.salt);
@@ -249,10 +249,10 @@ fn heal(bytes: &[u8], file: &Walked, gap: &Gap, image: &mut Image, refs: &mut Ve
 }
 
 /// Files that were in use and are not there, or not whole.
-fn miss_files(walked: &[Walked], mark: FoundMark, has_streams: bool, image: &mut Image) {
+fn miss_files(scanned: &[Scanned], mark: FoundMark, has_streams: bool, image: &mut Image) {
     let newest = match mark {
         FoundMark::At(synced) => synced.file_number.max(image.last_file_number),
-        FoundMark::Missing if walked.is_empty() && has_streams => {
+        FoundMark::Missing if scanned.is_empty() && has_streams => {
             return image.lose("the journal and its mark are gone".to_owned());
         }
         FoundMark::Missing => image.last_file_number,
@@ -261,7 +261,7 @@ fn miss_files(walked: &[Walked], mark: FoundMark, has_streams: bool, image: &mut
         return;
     }
     // The newest file says how far back files are needed. Without it, the one before does, of its own time.
-    let numbers: BTreeSet<u64> = walked.iter().map(|file| file.header.file_number).collect();
+    let numbers: BTreeSet<u64> = scanned.iter().map(|file| file.header.file_number).collect();
     for number in image.settled_before.max(1)..=newest {
         if !numbers.contains(&number) {
             image.lose(format!("journal file {number} is missing or has no header"));
@@ -269,11 +269,11 @@ fn miss_files(walked: &[Walked], mark: FoundMark, has_streams: bool, image: &mut
             break;
         }
     }
-    if let Some(last) = walked.last()
+    if let Some(last) = scanned.last()
         && last.length < last.header.file_bytes
         && last.header.file_number >= image.settled_before
     {
-        let Walked { header, length, .. } = last;
+        let Scanned { header, length, .. } = last;
         image.damaged_files.insert(header.file_number);
         image.lose(format!(
             "journal file {} was cut from {} bytes to {length}",
@@ -282,25 +282,25 @@ fn miss_files(walked: &[Walked], mark: FoundMark, has_streams: bool, image: &mut
     }
 }
 
-fn walk(
+fn scan(
     bytes: &[u8],
     header: &JournalHeader,
     image: &mut Image,
     refs: &mut Vec<FrameRef>,
-) -> Walked {
+) -> Scanned {
     let seed = Seed::new(header.salt);
-    let mut walked = Walked {
+    let mut scanned = Scanned {
         header: *header,
         length: bytes.len() as u64,
         gaps: Vec::new(),
         next_commit: header.first_commit,
         end: FIRST_COMMIT_OFFSET as usize,
     };
-    let mut offset = walked.end;
+    let mut offset = scanned.end;
     while offset + BLOCK_BYTES <= bytes.len() {
         let commit = match journal::decode_commit(&bytes[offset..], header.salt, seed) {
             Ok(commit)
-                if commit.fields.number >= walked.next_commit
+                if commit.fields.number >= scanned.next_commit
                     && commit.fields.file_number == header.file_number =>
             {
                 commit
@@ -311,18 +311,18 @@ fn walk(
                 continue;
             }
         };
-        if offset > walked.end || commit.fields.number > walked.next_commit {
-            walked.gaps.push(Gap {
-                from: walked.end,
+        if offset > scanned.end || commit.fields.number > scanned.next_commit {
+            scanned.gaps.push(Gap {
+                from: scanned.end,
                 to: offset,
                 missing: Missing {
-                    first: walked.next_commit,
+                    first: scanned.next_commit,
                     last: commit.fields.number.saturating_sub(1),
                     is_followed: true,
                 },
             });
         }
-        walked.next_commit = commit.fields.number + 1;
+        scanned.next_commit = commit.fields.number + 1;
         image.bytes += commit.bytes() as u64;
         let mut at = offset + journal::COMMIT_HEADER_BYTES;
         for frame in commit.frames() {
@@ -330,9 +330,9 @@ fn walk(
             at += take_frame(frame, at, true, image, refs);
         }
         offset += commit.padded_bytes();
-        walked.end = offset;
+        scanned.end = offset;
     }
-    walked
+    scanned
 }
 
 /// Answers the length of the frame's body.

@@ -167,8 +167,8 @@ impl ManifestLog {
         self.inner.lock().chunk.as_ref().map(|chunk| chunk.number)
     }
 
-    pub fn read<T>(&self, look: impl FnOnce(&ManifestState) -> T) -> T {
-        look(&self.inner.lock().state)
+    pub fn read<T>(&self, of: impl FnOnce(&ManifestState) -> T) -> T {
+        of(&self.inner.lock().state)
     }
 
     /// Stages `SegmentOpened`; the next round takes it together with the segment's first records.

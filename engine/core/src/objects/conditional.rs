@@ -34,7 +34,7 @@ pub enum Verdict {
         etag: String,
     },
     /// Read what is at the key before anything else. The error, if any, is what to report when that stays impossible.
-    Look(Option<ObjectError>),
+    ReadBack(Option<ObjectError>),
     Repeat(ObjectError),
     Stop(ObjectError),
 }
@@ -43,13 +43,13 @@ pub enum Verdict {
 pub fn judge(answer: Result<PutOutcome, ObjectError>) -> Verdict {
     match answer {
         Ok(PutOutcome::Created { etag }) => Verdict::Done { etag },
-        Ok(PutOutcome::PreconditionFailed) => Verdict::Look(None),
+        Ok(PutOutcome::PreconditionFailed) => Verdict::ReadBack(None),
         Err(error) => match error {
             ObjectError::Conflict { .. }
             | ObjectError::Unreachable { .. }
             | ObjectError::Corrupt { .. } => Verdict::Repeat(error),
             ObjectError::Unknown { .. } | ObjectError::Throttled { .. } => {
-                Verdict::Look(Some(error))
+                Verdict::ReadBack(Some(error))
             }
             ObjectError::BucketMissing { .. }
             | ObjectError::AccessDenied { .. }
@@ -76,7 +76,7 @@ pub fn create(
             Verdict::Done { etag } => return Ok(Creation::Ours { etag }),
             Verdict::Stop(error) => return Err(error),
             Verdict::Repeat(error) => error,
-            Verdict::Look(why) => match look(store, key, upload, retries, max_attempts)? {
+            Verdict::ReadBack(why) => match read_back(store, key, upload, retries, max_attempts)? {
                 Some(creation) => return Ok(creation),
                 // After a 412 this means that the object vanished in between.
                 None => why.unwrap_or_else(|| ObjectError::Conflict {
@@ -93,7 +93,7 @@ pub fn create(
 }
 
 /// What is at the key: ours, another's, or nothing.
-fn look(
+fn read_back(
     store: &dyn ObjectStore,
     key: &str,
     upload: &Upload,

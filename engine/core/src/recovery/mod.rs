@@ -7,11 +7,11 @@
 //!    that it was durable; then it is damage, and nothing of it is touched.
 //! 4. Everything is synced before anything is served: from here on the journal is not needed any more.
 
+mod scan;
 mod sealed;
 pub(crate) mod stream;
 mod streams;
 pub(crate) mod volume;
-mod walk;
 
 use std::collections::BTreeMap;
 use std::io;

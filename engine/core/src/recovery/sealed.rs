@@ -37,7 +37,7 @@ pub(super) fn look_at_all(
         let path = path_of(directory, info);
         match info.look_at(disk.open_read(&path)) {
             Ok(_) => bytes += info.file_bytes(),
-            Err(fault) => damaged.push(told(state, info, &path, fault)?),
+            Err(fault) => damaged.push(damaged_range(state, info, &path, fault)?),
         }
     }
     Ok(SealedSegments {
@@ -65,12 +65,12 @@ impl SealedSegments {
         let mapped = match sealed.mapped(disk, identity.uuid) {
             Ok(mapped) => mapped,
             Err(fault) => {
-                self.damaged.push(told(state, last, &path, fault)?);
+                self.damaged.push(damaged_range(state, last, &path, fault)?);
                 return Ok(None);
             }
         };
         if let Some(flaw) = &mapped.flaw {
-            let mut range = told(state, last, &path, Fault::Damaged(flaw.clone()))?;
+            let mut range = damaged_range(state, last, &path, Fault::Damaged(flaw.clone()))?;
             range.to_sequence = range.from_sequence;
             self.damaged.push(range);
         }
@@ -80,7 +80,7 @@ impl SealedSegments {
     }
 }
 
-fn told(
+fn damaged_range(
     state: &ManifestState,
     info: &SealedInfo,
     path: &Path,

@@ -13,9 +13,9 @@ use aof2_format::record_batch;
 use aof2_format::segment::DATA_OFFSET;
 use aof2_format::stream_header::StreamHeader;
 
+use super::scan::Scan;
 use super::sealed::{self, SealedSegments};
 use super::volume::at;
-use super::walk::Walk;
 use crate::error::OpenError;
 use crate::io::{Disk, DiskFile, FileClass};
 use crate::journal::replay::Image;
@@ -354,7 +354,7 @@ impl Found {
             damaged,
             bytes: sealed_bytes,
         } = sealed;
-        let mut walk = Walk {
+        let mut scan = Scan {
             disk,
             directory: &directory,
             identity,
@@ -376,24 +376,24 @@ impl Found {
                 .get(&id)
                 .is_some_and(|ledger| ledger.sealed.is_some());
             if reach > 0 && !is_sealed {
-                walk.absent(id, reach);
+                scan.absent(id, reach);
             }
         }
         for (id, segment) in unsealed {
-            walk.segment(id, segment)?;
+            scan.segment(id, segment)?;
         }
-        if let (Some(last), None) = (sealed.last(), walk.chain) {
+        if let (Some(last), None) = (sealed.last(), scan.chain) {
             let id = last.segment_id;
-            walk.damage.get_or_insert_with(|| {
+            scan.damage.get_or_insert_with(|| {
                 format!("segment {id} is the last and does not say how it ends")
             });
         }
-        if walk.durable_upto > walk.next_sequence {
-            let (durable, end) = (walk.durable_upto, walk.next_sequence);
-            walk.damage
+        if scan.durable_upto > scan.next_sequence {
+            let (durable, end) = (scan.durable_upto, scan.next_sequence);
+            scan.damage
                 .get_or_insert_with(|| format!("{durable} records were durable, {end} are found"));
         }
-        let Walk {
+        let Scan {
             next_sequence,
             chain,
             epoch,
@@ -404,7 +404,7 @@ impl Found {
             touched,
             allocated_bytes,
             ..
-        } = walk;
+        } = scan;
         let mut segments_must_reach = segments_must_reach;
         let damage = match (damage, lost) {
             (None, Some(why)) => {

@@ -38,11 +38,11 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(2);
 
 /// Takes snapshots of this node's streams.
 pub struct Snapshots {
-    shared: Arc<Shared>,
+    taker: Arc<Taker>,
     coordinator: Mutex<Option<JoinHandle<()>>>,
 }
 
-pub(super) struct Shared {
+pub(super) struct Taker {
     pub store: Store,
     pub tier2: Option<Parts>,
     pub state: Mutex<State>,
@@ -73,7 +73,7 @@ impl Snapshots {
         let tier2 = tiers
             .uploads()
             .map(|(claims, mover)| Parts { claims, mover });
-        let shared = Arc::new(Shared {
+        let taker = Arc::new(Taker {
             store,
             tier2,
             state: Mutex::default(),
@@ -83,59 +83,59 @@ impl Snapshots {
             failed: AtomicU64::new(0),
         });
         let mut coordinator = None;
-        if let Some(parts) = &shared.tier2 {
-            let hooked = Arc::downgrade(&shared);
+        if let Some(parts) = &taker.tier2 {
+            let hooked = Arc::downgrade(&taker);
             parts.mover.on_step(Arc::new(move || {
-                if let Some(shared) = hooked.upgrade() {
-                    shared.wake();
+                if let Some(taker) = hooked.upgrade() {
+                    taker.wake();
                 }
             }));
-            let coordinated = shared.clone();
+            let coordinated = taker.clone();
             coordinator = Some(
-                shared
+                taker
                     .store
                     .threads()
                     .start("snapshots", move || coordinated.coordinate())?,
             );
         }
         Ok(Snapshots {
-            shared,
+            taker,
             coordinator: Mutex::new(coordinator),
         })
     }
 
     /// Begins a snapshot, or answers the one that this request began. Waits for nothing.
     pub fn begin(&self, request: SnapshotRequest) -> Result<SnapshotStatus, StoreError> {
-        self.shared.begin(request)
+        self.taker.begin(request)
     }
 
     /// Newest first; of every stream where none is named. Only what this node knows by itself.
     pub fn list(&self, stream: Option<&str>) -> Result<Vec<SnapshotStatus>, StoreError> {
-        self.shared.list(stream)
+        self.taker.list(stream)
     }
 
     /// Of this node's sessions and manifests, else read from the bucket: blocks on the network.
     pub fn status(&self, stream: &str, id: SnapshotId) -> Result<SnapshotStatus, LookupError> {
-        match self.shared.known_status(stream, id)? {
+        match self.taker.known_status(stream, id)? {
             Some(status) => Ok(status),
-            None => lookup::in_bucket(&self.shared, stream, id),
+            None => lookup::in_bucket(&self.taker, stream, id),
         }
     }
 
     pub fn counts(&self) -> SnapshotCounts {
-        let state = self.shared.state.lock();
+        let state = self.taker.state.lock();
         let running = state.sessions.values().flatten();
         SnapshotCounts {
-            done: self.shared.done.load(Ordering::Relaxed),
-            failed: self.shared.failed.load(Ordering::Relaxed),
+            done: self.taker.done.load(Ordering::Relaxed),
+            failed: self.taker.failed.load(Ordering::Relaxed),
             running: running.filter(|session| !session.is_over()).count() as u64,
         }
     }
 
     /// Starts nothing more and waits for what runs. Stop Tier 2 first, so that no retry is waited for.
     pub fn stop(&self) {
-        self.shared.stopping.store(true, Ordering::Release);
-        self.shared.wake();
+        self.taker.stopping.store(true, Ordering::Release);
+        self.taker.wake();
         if let Some(coordinator) = self.coordinator.lock().take() {
             // A panic was reported by the thread itself.
             let _ = coordinator.join();
@@ -149,7 +149,7 @@ impl Drop for Snapshots {
     }
 }
 
-impl Shared {
+impl Taker {
     pub fn wake(&self) {
         self.state.lock().is_stale = true;
         self.changed.notify_all();
@@ -410,12 +410,12 @@ impl Shared {
             let now_unix_nanos = self.store.unix_nanos();
             if facts.uploaded > session.status.uploaded_sequence && session.notes.is_none() {
                 session.status.uploaded_sequence = facts.uploaded;
-                session.beat(now_unix_nanos);
+                session.heartbeat(now_unix_nanos);
             }
             match plan(now, session, &facts, &outlook) {
                 Next::Seal => {
                     session.status.durable_sequence = facts.durable;
-                    session.beat(now_unix_nanos);
+                    session.heartbeat(now_unix_nanos);
                     if session.seals {
                         match self.store.begin_seal(stream) {
                             Ok(target) => session.target = Some(target),
@@ -433,7 +433,7 @@ impl Shared {
                 } => {
                     if session.status.phase != phase {
                         session.status.phase = phase;
-                        session.beat(now_unix_nanos);
+                        session.heartbeat(now_unix_nanos);
                     }
                     session.status.why = why;
                     look_again = at.into_iter().chain(look_again).min();
@@ -456,7 +456,7 @@ impl Shared {
         session.status.phase = SnapshotPhase::Failed;
         session.status.why = Some(why);
         session.status.completed_unix_nanos = Some(now);
-        session.beat(now);
+        session.heartbeat(now);
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 

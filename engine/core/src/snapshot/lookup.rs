@@ -7,7 +7,7 @@ use aof2_format::names::ObjectKey;
 use aof2_format::snapshot::{Catalogue, SnapshotId};
 use thiserror::Error;
 
-use super::driver::Shared;
+use super::driver::Taker;
 use super::{SnapshotPhase, SnapshotStatus, digest_of};
 use crate::error::StoreError;
 use crate::objects::ObjectError;
@@ -25,7 +25,7 @@ pub enum LookupError {
 }
 
 pub(super) fn in_bucket(
-    shared: &Shared,
+    taker: &Taker,
     stream: &str,
     id: SnapshotId,
 ) -> Result<SnapshotStatus, LookupError> {
@@ -33,7 +33,7 @@ pub(super) fn in_bucket(
         stream: stream.to_owned(),
         id,
     };
-    let parts = shared.tier2.as_ref().ok_or_else(unknown)?;
+    let parts = taker.tier2.as_ref().ok_or_else(unknown)?;
     let tier2 = parts.claims.tier2();
     let name = StreamName::new(stream).map_err(|_| unknown())?;
     let key = ObjectKey::Snapshot {

@@ -64,7 +64,7 @@ impl Session {
     }
 
     /// Something was done: not stuck.
-    pub fn beat(&mut self, now_unix_nanos: i64) {
+    pub fn heartbeat(&mut self, now_unix_nanos: i64) {
         self.status.heartbeat_unix_nanos = now_unix_nanos;
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use aof2_format::snapshot::RecoveryNotes;
 
 use super::SnapshotPhase;
-use super::driver::Shared;
+use super::driver::Taker;
 use super::notes;
 use super::session::{Session, pause_after};
 use super::take::{self, Progress, TakeError, Taken, Taking};
@@ -20,11 +20,11 @@ enum Outcome {
 
 /// One thread's work on one session.
 pub(super) struct Step {
-    shared: Arc<Shared>,
+    taker: Arc<Taker>,
     stream: Arc<str>,
     request: String,
     /// Things told of by this attempt.
-    told: Cell<u64>,
+    reports: Cell<u64>,
 }
 
 /// A step that panics is over, too.
@@ -32,49 +32,49 @@ impl Drop for Step {
     fn drop(&mut self) {
         // Not from the coordinator, which holds the lock while it fails to start a thread: there `is_under_way` is put right itself.
         if std::thread::current().name() == Some("aof2-snapshot") {
-            self.shared
+            self.taker
                 .with_session(&self.stream, &self.request, |session| {
                     session.is_under_way = false;
                 });
-            self.shared.wake();
+            self.taker.wake();
         }
     }
 }
 
 impl Step {
-    pub fn new(shared: Arc<Shared>, session: &Session) -> Step {
+    pub fn new(taker: Arc<Taker>, session: &Session) -> Step {
         Step {
-            shared,
+            taker,
             stream: session.status.stream.clone(),
             request: session.status.request.clone(),
-            told: Cell::new(0),
+            reports: Cell::new(0),
         }
     }
 
     pub fn run(self, taking: Taking, notes: Option<RecoveryNotes>) {
-        let shared = &self.shared;
-        let Some(parts) = &shared.tier2 else { return };
+        let taker = &self.taker;
+        let Some(parts) = &taker.tier2 else { return };
         let outcome = match &notes {
             Some(notes) => {
-                notes::write_notes(&shared.store, &parts.claims, notes).map(|()| Outcome::Noted)
+                notes::write_notes(&taker.store, &parts.claims, notes).map(|()| Outcome::Noted)
             }
             None => {
-                let tell = |progress| self.tell(progress);
-                take::take(&shared.store, &parts.claims, &taking, &tell).map(Outcome::Taken)
+                let report = |progress| self.report(progress);
+                take::take(&taker.store, &parts.claims, &taking, &report).map(Outcome::Taken)
             }
         };
         self.note(outcome);
     }
 
-    fn tell(&self, progress: Progress) {
-        let now = self.shared.store.unix_nanos();
-        let told = self.told.get() + 1;
-        self.told.set(told);
-        self.shared
+    fn report(&self, progress: Progress) {
+        let now = self.taker.store.unix_nanos();
+        let reports = self.reports.get() + 1;
+        self.reports.set(reports);
+        self.taker
             .with_session(&self.stream, &self.request, |session| {
-                if told > session.furthest {
-                    session.furthest = told;
-                    session.beat(now);
+                if reports > session.furthest {
+                    session.furthest = reports;
+                    session.heartbeat(now);
                 }
                 match progress {
                     Progress::Stored => {}
@@ -86,21 +86,21 @@ impl Step {
                 }
             });
         if let Progress::Renamed(id) = progress {
-            let mut state = self.shared.state.lock();
+            let mut state = self.taker.state.lock();
             let given = state.given.entry(self.stream.clone()).or_default();
             *given = id.max(*given);
         }
     }
 
     fn note(&self, outcome: Result<Outcome, TakeError>) {
-        let shared = &self.shared;
-        let now = shared.store.unix_nanos();
-        let monotonic = shared.store.clock().monotonic();
+        let taker = &self.taker;
+        let now = taker.store.unix_nanos();
+        let monotonic = taker.store.clock().monotonic();
         if let Err(TakeError::Superseded { to, .. }) = &outcome {
-            shared.store.supersede(&self.stream, *to);
+            taker.store.supersede(&self.stream, *to);
         }
         let mut noted = None;
-        shared.with_session(&self.stream, &self.request, |session| match outcome {
+        taker.with_session(&self.stream, &self.request, |session| match outcome {
             Ok(Outcome::Taken(taken)) => {
                 let Taken {
                     notes,
@@ -120,7 +120,7 @@ impl Step {
                 status.why = None;
                 session.notes = Some(notes);
                 session.failed = None;
-                session.beat(now);
+                session.heartbeat(now);
             }
             Ok(Outcome::Noted) => {
                 noted = Some(session.status.snapshot_id);
@@ -129,10 +129,10 @@ impl Step {
                 session.status.why = None;
                 session.status.phase = SnapshotPhase::Done;
                 session.status.completed_unix_nanos = Some(now);
-                session.beat(now);
-                shared.done.fetch_add(1, Ordering::Relaxed);
+                session.heartbeat(now);
+                taker.done.fetch_add(1, Ordering::Relaxed);
             }
-            Err(error) if error.is_final() => shared.fail(session, error.why()),
+            Err(error) if error.is_final() => taker.fail(session, error.why()),
             Err(error) => {
                 let why = error.why();
                 tracing::info!(stream = %self.stream, reason = why.reason.as_str(), "a snapshot waits: {}", why.message);
@@ -142,7 +142,7 @@ impl Step {
             }
         });
         if let Some(id) = noted {
-            shared.state.lock().noted.insert(self.stream.clone(), id);
+            taker.state.lock().noted.insert(self.stream.clone(), id);
         }
     }
 }

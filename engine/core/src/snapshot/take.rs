@@ -148,16 +148,16 @@ pub(super) fn take(
     store: &Store,
     claims: &StreamClaims,
     taking: &Taking,
-    tell: &dyn Fn(Progress),
+    report: &dyn Fn(Progress),
 ) -> Result<Taken, TakeError> {
     let tier2 = claims.tier2();
     let names = store.stream_names(&taking.stream)?;
     ensure_held(store, claims, &taking.stream, names.epoch)?;
     let cut = store.cut_manifest(&taking.stream)?;
     let known = Known::of_newest(store, tier2, &taking.stream)?;
-    let chunks = upload_chunks(store, tier2, &names, &cut, &known, tell)?;
-    let segments = named_segments(tier2, &names, &cut, &known, tell)?;
-    tell(Progress::Publishing);
+    let chunks = upload_chunks(store, tier2, &names, &cut, &known, report)?;
+    let segments = named_segments(tier2, &names, &cut, &known, report)?;
+    report(Progress::Publishing);
     // Read again: the network may have taken its time.
     ensure_held(store, claims, &taking.stream, names.epoch)?;
     let Some(last) = cut.chunks.last() else {
@@ -179,7 +179,7 @@ pub(super) fn take(
         segments,
         chunks,
     };
-    let (catalogue, bytes) = publish(tier2, catalogue, tell)?;
+    let (catalogue, bytes) = publish(tier2, catalogue, report)?;
     let digest = digest_of(&bytes);
     let key = ObjectKey::Snapshot {
         stream: names.name.clone(),
@@ -281,7 +281,7 @@ fn upload_chunks(
     names: &StreamNames,
     cut: &Cut,
     known: &Known,
-    tell: &dyn Fn(Progress),
+    report: &dyn Fn(Progress),
 ) -> Result<Vec<CatalogueChunk>, TakeError> {
     let present = listed(
         tier2,
@@ -314,7 +314,7 @@ fn upload_chunks(
             Creation::Ours { .. } => {}
             Creation::Taken(_) => return Err(TakeError::KeyTaken { key }),
         }
-        tell(Progress::Stored);
+        report(Progress::Stored);
         chunks.push(CatalogueChunk {
             index: number,
             epoch,
@@ -332,7 +332,7 @@ fn named_segments(
     names: &StreamNames,
     cut: &Cut,
     known: &Known,
-    tell: &dyn Fn(Progress),
+    report: &dyn Fn(Progress),
 ) -> Result<Vec<CatalogueSegment>, TakeError> {
     let present = listed(
         tier2,
@@ -365,7 +365,7 @@ fn named_segments(
         let Some(meta) = tier2.store().head(&key)? else {
             return Err(TakeError::Missing { key });
         };
-        tell(Progress::Stored);
+        report(Progress::Stored);
         segments.push(CatalogueSegment {
             segment_id: *segment_id,
             // Claims count their epochs in 32 bits.
@@ -387,7 +387,7 @@ fn named_segments(
 fn publish(
     tier2: &Tier2,
     mut catalogue: Catalogue,
-    tell: &dyn Fn(Progress),
+    report: &dyn Fn(Progress),
 ) -> Result<(Catalogue, Vec<u8>), TakeError> {
     for _ in 0..MAX_IDS {
         let key = ObjectKey::Snapshot {
@@ -407,7 +407,7 @@ fn publish(
         let upload = Upload::of_bytes(bytes.clone().into(), tier2.put_id());
         match tier2.create(&key, &upload, tier2.max_attempts())? {
             Creation::Ours { .. } => {
-                tell(Progress::Stored);
+                report(Progress::Stored);
                 return Ok((catalogue, bytes));
             }
             Creation::Taken(_) => {}
@@ -429,7 +429,7 @@ fn publish(
         }
         let id = SnapshotId::new(catalogue.epoch, catalogue.snapshot_id.n() + 1);
         catalogue.snapshot_id = id;
-        tell(Progress::Renamed(id));
+        report(Progress::Renamed(id));
     }
     let key = ObjectKey::snapshots_prefix(tier2.prefix(), &catalogue.stream);
     Err(TakeError::KeyTaken { key })

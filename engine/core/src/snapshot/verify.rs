@@ -224,14 +224,14 @@ type Found = Option<(Fault, String)>;
 fn ask_for_all(reader: &Reader<'_>, expected: &[Expected<'_>]) -> Result<Vec<Found>, ObjectError> {
     let found: Mutex<Vec<Found>> = Mutex::new(vec![None; expected.len()]);
     in_parallel(READERS, expected.len(), |index| {
-        let fault = look(reader, &expected[index])?;
+        let fault = inspect(reader, &expected[index])?;
         found.lock()[index] = fault;
         Ok(())
     })?;
     Ok(found.into_inner())
 }
 
-fn look(reader: &Reader<'_>, expected: &Expected<'_>) -> Result<Found, ObjectError> {
+fn inspect(reader: &Reader<'_>, expected: &Expected<'_>) -> Result<Found, ObjectError> {
     let Expected {
         key,
         bytes,

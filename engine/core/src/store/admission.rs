@@ -5,7 +5,7 @@
 //!   go on acknowledging, so that an outage of Tier 2 stops nobody.
 //! - A volume that passes leaves its next mark, durable on the volume first. A process that goes on acknowledging leaves one every
 //!   `MARK_INTERVAL`, so that a copy of the volume that was made while it ran is found to be older, too.
-//! - A refusal is for good: every stream is barred, and whoever opened the store is told.
+//! - A refusal is for good: every stream is quarantined, and whoever opened the store is told.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::io::{FileClass, replace_file};
 use crate::port::{ClaimError, Claims, LocalStream, RolledBack};
 use crate::recovery::volume::standing_of;
 use crate::stream::write_out::WriteError;
-use crate::stream::{Barred, Stream};
+use crate::stream::{Quarantined, Stream};
 
 /// How old the newest mark may become while records are acknowledged: what is acknowledged within this time after a copy was made is
 /// not missed when the copy is put back.
@@ -271,14 +271,14 @@ fn judge(
     }
     state.refused = Some(error.clone());
     shared.admission.is_settled.store(false, Ordering::Release);
-    let barred = Barred::Refused {
+    let quarantined = Quarantined::Refused {
         reason: refusal.reason(),
         message: error.to_string().into(),
     };
     for stream in shared.streams.everything() {
         let mut staged = stream.staged.lock();
-        if staged.barred != Some(Barred::Gone) {
-            staged.barred = Some(barred.clone());
+        if staged.quarantined != Some(Quarantined::Gone) {
+            staged.quarantined = Some(quarantined.clone());
         }
     }
     // Nothing is acknowledged any more.
@@ -339,13 +339,13 @@ fn counts(shared: &Shared) -> BTreeMap<Arc<str>, u64> {
 
 /// `None` where nothing can be said: a damaged stream knows less than it did, and takes no appends; one that was taken over is another's.
 fn local(stream: &Stream) -> Option<LocalStream> {
-    match &stream.staged.lock().barred {
+    match &stream.staged.lock().quarantined {
         None => {}
         Some(
-            Barred::Damaged { .. }
-            | Barred::Superseded { .. }
-            | Barred::Refused { .. }
-            | Barred::Gone,
+            Quarantined::Damaged { .. }
+            | Quarantined::Superseded { .. }
+            | Quarantined::Refused { .. }
+            | Quarantined::Gone,
         ) => return None,
     }
     let chunk = stream.manifest.chunk_in_use()?;

@@ -15,7 +15,7 @@ use crate::error::{AppendError, WouldBlockKind};
 use crate::metrics::add;
 use crate::request::{AppendCallback, AppendRequest, Appended};
 use crate::stream::append::Outcome;
-use crate::stream::{Barred, Staged, Stream};
+use crate::stream::{Quarantined, Staged, Stream};
 
 /// How long a blocking append waits for the disk to catch up, or for the next segment, before it is refused.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -116,7 +116,7 @@ pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done:
     } = checked;
     loop {
         let mut staged = stream.staged.lock();
-        if staged.barred == Some(Barred::Gone) {
+        if staged.quarantined == Some(Quarantined::Gone) {
             // Its first append failed just now; the name is free again.
             drop(staged);
             std::thread::yield_now();
@@ -241,7 +241,7 @@ fn append_once(shared: &Arc<Shared>, checked: &mut Checked) -> Result<Appended, 
         stream,
     } = checked;
     let mut staged = stream.staged.lock();
-    let is_gone = staged.barred == Some(Barred::Gone);
+    let is_gone = staged.quarantined == Some(Quarantined::Gone);
     if !staged.opening && staged.pending.is_empty() && !is_gone {
         match stream.stage(shared, &mut staged, request, body, None) {
             Ok(Outcome::Done(answer, _)) => return answer.into_result(stream),

@@ -39,7 +39,7 @@ use crate::request::{
     AppendCallback, AppendRequest, Appended, ReadRequest, SegmentInfo, StreamInfo,
 };
 use crate::stream::read::Reader;
-use crate::stream::{Barred, Stream};
+use crate::stream::{Quarantined, Stream};
 use crate::threads::StoreThreads;
 
 /// Whose directory this has to be.
@@ -185,16 +185,16 @@ impl Store {
         sequence: u64,
         timeout: Duration,
     ) -> Result<u64, ReadError> {
-        let (told, tell) = std::sync::mpsc::sync_channel(1);
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         self.on_durable_beyond(
             stream,
             sequence,
             Box::new(move |count| {
                 // The waiter may have run out of time.
-                let _ = told.try_send(count);
+                let _ = sender.try_send(count);
             }),
         )?;
-        match tell.recv_timeout(timeout) {
+        match receiver.recv_timeout(timeout) {
             Ok(count) => Ok(count),
             Err(_) => Ok(self.stream(stream)?.durable()),
         }
@@ -306,7 +306,7 @@ impl Store {
     }
 
     /// Called once, when Tier 2 is found to speak against this volume after the store was opened without it; at once if it was already.
-    /// Every stream is barred then, and the store should be closed.
+    /// Every stream is quarantined then, and the store should be closed.
     pub fn on_refused(&self, callback: Box<dyn FnOnce(OpenError) + Send>) {
         admission::on_refused(self.shared(), callback);
     }
@@ -405,7 +405,7 @@ impl Store {
     /// Another owner was found in Tier 2: the stream refuses appends and reads from here on.
     pub fn supersede(&self, stream: &str, to_epoch: u64) {
         if let Some(stream) = self.shared().streams.existing_named(stream) {
-            stream.staged.lock().barred = Some(Barred::Superseded { to: to_epoch });
+            stream.staged.lock().quarantined = Some(Quarantined::Superseded { to: to_epoch });
         }
     }
 

@@ -30,7 +30,7 @@ use crate::segment::active::ActiveSegment;
 use crate::segment::{files, seal};
 use crate::stream::damage::DamageLog;
 use crate::stream::tail::Tails;
-use crate::stream::{Barred, Entry, Staged, Stream};
+use crate::stream::{Entry, Quarantined, Staged, Stream};
 use crate::threads::StoreThreads;
 use crate::work::{SealWork, SegmentWriter, Work, WorkQueue};
 
@@ -225,7 +225,8 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
     }
     let mut staged = Staged::new(next_sequence, chain, next_segment_id, producers);
     let is_damaged = damage.is_some();
-    staged.barred = damage.map(|(sequence, message)| Barred::Damaged { sequence, message });
+    staged.quarantined =
+        damage.map(|(sequence, message)| Quarantined::Damaged { sequence, message });
     let (sealed_upto, uploaded_upto) = (state.sealed_upto(), state.uploaded_upto());
     let mut entries: Vec<Entry> = sealed
         .into_iter()

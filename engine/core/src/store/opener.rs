@@ -25,7 +25,7 @@ use crate::stream::damage::DamageLog;
 use crate::stream::producers::Producers;
 use crate::stream::tail::Tails;
 use crate::stream::write_out::WriteError;
-use crate::stream::{Barred, Staged, Stream, StreamIdentity};
+use crate::stream::{Quarantined, Staged, Stream, StreamIdentity};
 use crate::work::Work;
 
 /// A stream that was never appended to. It exists once its first append is claimed and its files are there.
@@ -80,7 +80,7 @@ pub(super) fn open(shared: &Arc<Shared>, stream: Arc<Stream>) {
                     answers.push((callback, Err(error.clone())));
                 }
                 if !stream.exists() {
-                    staged.barred = Some(Barred::Gone);
+                    staged.quarantined = Some(Quarantined::Gone);
                     shared.streams.remove(&stream);
                 }
             }

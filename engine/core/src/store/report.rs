@@ -9,24 +9,26 @@ use crate::error::ReadError;
 use crate::metrics::{Counters, Metrics};
 use crate::port::{SealedSegment, Watermark};
 use crate::request::{ClaimState, SegmentInfo, SegmentState, StreamInfo};
-use crate::stream::damage::tell;
+use crate::stream::damage::list_ranges;
 use crate::stream::producers::Durably;
-use crate::stream::{Barred, Entry, Staged, Stream};
+use crate::stream::{Entry, Quarantined, Staged, Stream};
 
 impl Stream {
     pub(crate) fn info(&self, has_claims: bool) -> StreamInfo {
-        let (next_sequence, barred) = {
+        let (next_sequence, quarantined) = {
             let staged = self.staged.lock();
-            (staged.next_sequence, staged.barred.clone())
+            (staged.next_sequence, staged.quarantined.clone())
         };
-        let claim = match &barred {
-            Some(Barred::Superseded { to: _ }) => ClaimState::Superseded,
-            Some(Barred::Damaged { .. } | Barred::Refused { .. } | Barred::Gone) | None
+        let claim = match &quarantined {
+            Some(Quarantined::Superseded { to: _ }) => ClaimState::Superseded,
+            Some(Quarantined::Damaged { .. } | Quarantined::Refused { .. } | Quarantined::Gone)
+            | None
                 if !has_claims =>
             {
                 ClaimState::Local
             }
-            Some(Barred::Damaged { .. } | Barred::Refused { .. } | Barred::Gone) | None => {
+            Some(Quarantined::Damaged { .. } | Quarantined::Refused { .. } | Quarantined::Gone)
+            | None => {
                 if self.claimed.load(Ordering::Acquire) {
                     ClaimState::Claimed
                 } else {
@@ -35,13 +37,19 @@ impl Stream {
             }
         };
         let damaged_ranges = self.damage.ranges();
-        let end = match barred {
-            Some(Barred::Damaged { sequence, message }) => {
+        let end = match quarantined {
+            Some(Quarantined::Damaged { sequence, message }) => {
                 Some(format!("from sequence {sequence}: {message}"))
             }
-            Some(Barred::Superseded { .. } | Barred::Refused { .. } | Barred::Gone) | None => None,
+            Some(
+                Quarantined::Superseded { .. } | Quarantined::Refused { .. } | Quarantined::Gone,
+            )
+            | None => None,
         };
-        let told: Vec<String> = end.into_iter().chain(tell(&damaged_ranges)).collect();
+        let told: Vec<String> = end
+            .into_iter()
+            .chain(list_ranges(&damaged_ranges))
+            .collect();
         let damage = (!told.is_empty()).then(|| told.join("; "));
         let segments = self.segments.read();
         StreamInfo {
@@ -226,8 +234,9 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
         damaged_streams: streams
             .iter()
             .filter(|stream| {
-                let barred = &stream.staged.lock().barred;
-                stream.damage.count() > 0 || matches!(barred, Some(Barred::Damaged { .. }))
+                let quarantined = &stream.staged.lock().quarantined;
+                stream.damage.count() > 0
+                    || matches!(quarantined, Some(Quarantined::Damaged { .. }))
             })
             .count() as u64,
         damaged_ranges: streams.iter().map(|stream| stream.damage.count()).sum(),

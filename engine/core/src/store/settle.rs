@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::shared::Shared;
 use crate::error::StoreError;
-use crate::stream::{Barred, Stream};
+use crate::stream::{Quarantined, Stream};
 
 fn poisoned(shared: &Shared) -> StoreError {
     StoreError::Poisoned {
@@ -19,7 +19,7 @@ pub(super) fn flush(shared: &Shared) -> Result<BTreeMap<String, u64>, StoreError
     let mut last = 0;
     for stream in &streams {
         let mut staged = stream.staged.lock();
-        if stream.durable() < staged.next_sequence && staged.barred.is_none() {
+        if stream.durable() < staged.next_sequence && staged.quarantined.is_none() {
             last = last.max(stream.enlist(shared, &mut staged));
         }
     }
@@ -38,7 +38,7 @@ pub(super) fn flush(shared: &Shared) -> Result<BTreeMap<String, u64>, StoreError
 /// Rolls, and waits for nothing: answers the count of sealed records that means that the seal is done.
 pub(super) fn begin_seal(shared: &Shared, stream: &Arc<Stream>) -> Result<u64, StoreError> {
     let mut staged = stream.staged.lock();
-    if let Some(Barred::Damaged { message, .. }) = &staged.barred {
+    if let Some(Quarantined::Damaged { message, .. }) = &staged.quarantined {
         return Err(StoreError::Damaged {
             stream: stream.name.to_string(),
             message: message.clone(),

@@ -12,7 +12,7 @@ use crate::error::StoreError;
 use crate::manifest::ClosedChunk;
 use crate::manifest::cut::Cut;
 use crate::manifest::state::Marked;
-use crate::stream::{Barred, Stream};
+use crate::stream::{Quarantined, Stream};
 
 /// Where a stream stands, for the planner of snapshots.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,13 +37,13 @@ pub(crate) struct StreamNames {
 impl Store {
     pub(crate) fn snapshot_facts(&self, stream: &str) -> Result<StreamFacts, StoreError> {
         let stream = self.known(stream)?;
-        let barred = stream.staged.lock().barred.clone();
-        let (superseded_by, damage) = match barred {
-            Some(Barred::Superseded { to }) => (Some(to), None),
-            Some(Barred::Damaged { sequence, message }) => {
+        let quarantined = stream.staged.lock().quarantined.clone();
+        let (superseded_by, damage) = match quarantined {
+            Some(Quarantined::Superseded { to }) => (Some(to), None),
+            Some(Quarantined::Damaged { sequence, message }) => {
                 (None, Some(format!("from sequence {sequence}: {message}")))
             }
-            Some(Barred::Refused { .. } | Barred::Gone) | None => (None, None),
+            Some(Quarantined::Refused { .. } | Quarantined::Gone) | None => (None, None),
         };
         Ok(StreamFacts {
             epoch: stream.epoch(),

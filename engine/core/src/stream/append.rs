@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::MutexGuard;
 
 use super::producers::Verdict;
-use super::{Barred, Entry, Staged, Stream};
+use super::{Entry, Quarantined, Staged, Stream};
 use crate::admit::Refusal;
 use crate::config::Config;
 use crate::error::{AppendError, WouldBlockKind};
@@ -198,30 +198,30 @@ impl Stream {
                 message: shared.poison.reason(),
             });
         }
-        match &staged.barred {
+        match &staged.quarantined {
             None => {}
-            Some(Barred::Damaged { sequence, message }) => {
+            Some(Quarantined::Damaged { sequence, message }) => {
                 let message = format!("from sequence {sequence}: {message}");
                 return Err(AppendError::Damaged {
                     stream: self.name.to_string(),
                     message,
                 });
             }
-            Some(Barred::Superseded { to }) => {
+            Some(Quarantined::Superseded { to }) => {
                 return Err(AppendError::Superseded {
                     stream: self.name.to_string(),
                     from: self.epoch().into(),
                     to: *to,
                 });
             }
-            Some(Barred::Refused { reason, message }) => {
+            Some(Quarantined::Refused { reason, message }) => {
                 return Err(AppendError::VolumeRefused {
                     stream: self.name.to_string(),
                     reason,
                     message: message.to_string(),
                 });
             }
-            Some(Barred::Gone) => unreachable!("the caller looks the name up again"),
+            Some(Quarantined::Gone) => unreachable!("the caller looks the name up again"),
         }
         if self.is_behind(shared, staged) {
             return Err(AppendError::WouldBlock {

@@ -2,7 +2,7 @@
 //!
 //! Damage is met by whoever looks: recovery, a reader, the compressor. Each tells it here, and here it is told on once: one line in
 //! the log, one entry in the reports. A damaged range is no end of the log: appends go on, and what lies behind is served. An end
-//! that is damaged is another matter, see [`Barred`](super::Barred).
+//! that is damaged is another matter, see [`Quarantined`](super::Quarantined).
 
 use std::ops::Range;
 use std::path::Path;
@@ -80,7 +80,7 @@ impl DamageLog {
 }
 
 /// In one line.
-pub(crate) fn tell(ranges: &[DamagedRange]) -> Option<String> {
+pub(crate) fn list_ranges(ranges: &[DamagedRange]) -> Option<String> {
     let mut told: Vec<String> = ranges
         .iter()
         .take(MAX_TOLD)
@@ -230,7 +230,7 @@ impl Stream {
             }
         }
         let known = self.damage.of_segment(sealed.info.segment_id);
-        tell(&known).unwrap_or_else(|| problem.to_owned())
+        list_ranges(&known).unwrap_or_else(|| problem.to_owned())
     }
 }
 
@@ -288,12 +288,12 @@ mod tests {
             log.note("s", range(segment, segment * 10, segment * 10 + 1));
         }
         assert_eq!(log.count(), MAX_RANGES as u64);
-        let told = tell(&log.ranges()).expect("damaged");
+        let told = list_ranges(&log.ranges()).expect("damaged");
         assert!(
             told.starts_with("segment 0, sequence 0: torn; mend it; "),
             "{told}"
         );
         assert!(told.ends_with("; 252 more"), "{told}");
-        assert_eq!(tell(&[]), None);
+        assert_eq!(list_ranges(&[]), None);
     }
 }

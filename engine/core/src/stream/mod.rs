@@ -118,7 +118,7 @@ impl Entry {
 
 /// Why a stream takes no appends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Barred {
+pub(crate) enum Quarantined {
     Damaged {
         sequence: u64,
         message: String,
@@ -175,7 +175,7 @@ pub(crate) struct Staged {
     /// The opener goes on when the segment that is being made ahead is there.
     pub parked: bool,
     pub next_segment_id: u64,
-    pub barred: Option<Barred>,
+    pub quarantined: Option<Quarantined>,
 }
 
 /// Consecutive bytes of one segment.
@@ -226,7 +226,7 @@ impl Staged {
             opening: false,
             parked: false,
             next_segment_id,
-            barred: None,
+            quarantined: None,
         }
     }
 
@@ -313,7 +313,7 @@ pub(crate) fn roll_old_segments(shared: &Shared) {
             let age = now.saturating_sub(active.opened_unix_nanos());
             staged.tail > 0 && u128::from(age) >= max_age.as_nanos()
         });
-        if is_old && staged.barred.is_none() {
+        if is_old && staged.quarantined.is_none() {
             stream.roll(shared, &mut staged);
         }
     }

@@ -10,7 +10,7 @@ use aof2_format::record_batch::{self, HEADER_BYTES, MAX_BATCH_BYTES, RecordBatch
 use aof2_format::segment::DATA_OFFSET;
 use bytes::{Bytes, BytesMut};
 
-use super::{Barred, Entry, Stream};
+use super::{Entry, Quarantined, Stream};
 use crate::error::ReadError;
 use crate::metrics::add;
 use crate::request::Record;
@@ -89,8 +89,8 @@ impl Reader {
                 first,
             });
         }
-        let barred = self.stream.staged.lock().barred.clone();
-        if let Some(Barred::Superseded { to }) = barred {
+        let quarantined = self.stream.staged.lock().quarantined.clone();
+        if let Some(Quarantined::Superseded { to }) = quarantined {
             let from = self.stream.epoch().into();
             return Err(ReadError::Superseded {
                 stream: self.stream.name.to_string(),
@@ -98,7 +98,7 @@ impl Reader {
                 to,
             });
         }
-        if let Some(Barred::Refused { reason, message }) = barred {
+        if let Some(Quarantined::Refused { reason, message }) = quarantined {
             return Err(ReadError::VolumeRefused {
                 stream: self.stream.name.to_string(),
                 reason,
@@ -120,8 +120,8 @@ impl Reader {
             }
         }
         if records.is_empty() {
-            return match barred {
-                Some(Barred::Damaged { sequence, message })
+            return match quarantined {
+                Some(Quarantined::Damaged { sequence, message })
                     if self.left > 0 && self.next >= sequence =>
                 {
                     Err(ReadError::Damaged {

@@ -12,11 +12,11 @@ use crate::claims::{ClaimStanding, Refreshed};
 use crate::port::Port;
 
 pub struct ClaimWatch {
-    shared: Arc<Shared>,
+    watch: Arc<Watch>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-struct Shared {
+struct Watch {
     port: Arc<dyn Port>,
     claims: Arc<StreamClaims>,
     state: Mutex<State>,
@@ -38,32 +38,32 @@ impl ClaimWatch {
             interval,
             is_stopping: false,
         });
-        let shared = Arc::new(Shared {
+        let watch = Arc::new(Watch {
             port,
             claims,
             state,
             changed: Condvar::new(),
         });
-        let watching = shared.clone();
-        let thread = shared
+        let watching = watch.clone();
+        let thread = watch
             .port
             .threads()
             .start("claims", move || watching.watch())?;
         Ok(ClaimWatch {
-            shared,
+            watch,
             thread: Mutex::new(Some(thread)),
         })
     }
 
     pub fn reconfigure(&self, interval: Duration) {
-        self.shared.state.lock().interval = interval;
-        self.shared.changed.notify_all();
+        self.watch.state.lock().interval = interval;
+        self.watch.changed.notify_all();
     }
 
     /// Streams whose claim this process has not seen in Tier 2.
     pub fn unconfirmed(&self) -> u64 {
-        let watermarks = self.shared.port.watermarks();
-        let is_unconfirmed = |stream: &str, epoch| !self.shared.claims.is_confirmed(stream, epoch);
+        let watermarks = self.watch.port.watermarks();
+        let is_unconfirmed = |stream: &str, epoch| !self.watch.claims.is_confirmed(stream, epoch);
         watermarks
             .iter()
             .filter(|mark| is_unconfirmed(&mark.stream, mark.epoch))
@@ -71,8 +71,8 @@ impl ClaimWatch {
     }
 
     pub fn stop(&self) {
-        self.shared.state.lock().is_stopping = true;
-        self.shared.changed.notify_all();
+        self.watch.state.lock().is_stopping = true;
+        self.watch.changed.notify_all();
         if let Some(thread) = self.thread.lock().take() {
             let _ = thread.join();
         }
@@ -85,7 +85,7 @@ impl Drop for ClaimWatch {
     }
 }
 
-impl Shared {
+impl Watch {
     fn watch(&self) {
         let mut state = self.state.lock();
         while !state.is_stopping {

@@ -144,8 +144,8 @@ struct Pressure {
 }
 
 impl UploadPressure for Pressure {
-    fn hurry(&self) {
-        self.mover.hurry();
+    fn retry_now(&self) {
+        self.mover.retry_now();
     }
 
     fn health(&self) -> Tier2Health {

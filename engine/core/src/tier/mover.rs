@@ -52,11 +52,11 @@ pub struct MoverStatus {
 }
 
 pub struct Mover {
-    shared: Arc<Shared>,
+    moving: Arc<Moving>,
     coordinator: Mutex<Option<JoinHandle<()>>>,
 }
 
-struct Shared {
+struct Moving {
     port: Arc<dyn Port>,
     claims: Arc<StreamClaims>,
     settings: RwLock<MoverSettings>,
@@ -92,7 +92,7 @@ impl Mover {
         claims: Arc<StreamClaims>,
         settings: MoverSettings,
     ) -> std::io::Result<Mover> {
-        let shared = Arc::new(Shared {
+        let moving = Arc::new(Moving {
             port: port.clone(),
             claims,
             settings: RwLock::new(settings),
@@ -106,57 +106,57 @@ impl Mover {
             tier1_bytes: AtomicU64::new(0),
             step_hook: RwLock::default(),
         });
-        let hooked = Arc::downgrade(&shared);
+        let hooked = Arc::downgrade(&moving);
         port.on_sealed(Arc::new(move |_| {
-            if let Some(shared) = hooked.upgrade() {
-                shared.wake();
+            if let Some(moving) = hooked.upgrade() {
+                moving.wake();
             }
         }));
-        let coordinated = shared.clone();
+        let coordinated = moving.clone();
         let coordinator = port
             .threads()
             .start("mover", move || coordinated.coordinate())?;
         Ok(Mover {
-            shared,
+            moving,
             coordinator: Mutex::new(Some(coordinator)),
         })
     }
 
     pub fn reconfigure(&self, settings: MoverSettings) {
-        *self.shared.settings.write() = settings;
-        self.shared.wake();
+        *self.moving.settings.write() = settings;
+        self.moving.wake();
     }
 
     /// Forgets how long failed steps were to wait: a drain wants them now.
-    pub fn hurry(&self) {
-        self.shared.state.lock().memo.failed.clear();
-        self.shared.wake();
+    pub fn retry_now(&self) {
+        self.moving.state.lock().memo.failed.clear();
+        self.moving.wake();
     }
 
     pub fn status(&self) -> MoverStatus {
-        let pending = self.shared.port.pending();
-        let state = self.shared.state.lock();
+        let pending = self.moving.port.pending();
+        let state = self.moving.state.lock();
         let failed = state.memo.failed.values().max_by_key(|failed| failed.times);
         MoverStatus {
             pending_uploads: pending.len() as u64,
             pending_upload_bytes: pending.iter().map(|segment| segment.bytes).sum(),
-            compressed_segments: self.shared.compressed_segments.load(Ordering::Relaxed),
-            uploaded_segments: self.shared.uploaded_segments.load(Ordering::Relaxed),
-            uploaded_bytes: self.shared.uploaded_bytes.load(Ordering::Relaxed),
-            tier1_bytes: self.shared.tier1_bytes.load(Ordering::Relaxed),
-            repeated_steps: self.shared.repeated_steps.load(Ordering::Relaxed),
+            compressed_segments: self.moving.compressed_segments.load(Ordering::Relaxed),
+            uploaded_segments: self.moving.uploaded_segments.load(Ordering::Relaxed),
+            uploaded_bytes: self.moving.uploaded_bytes.load(Ordering::Relaxed),
+            tier1_bytes: self.moving.tier1_bytes.load(Ordering::Relaxed),
+            repeated_steps: self.moving.repeated_steps.load(Ordering::Relaxed),
             failure: failed.map(|failed| failed.message.clone()),
         }
     }
 
     /// Replaces the hook.
     pub fn on_step(&self, hook: StepHook) {
-        *self.shared.step_hook.write() = Some(hook);
+        *self.moving.step_hook.write() = Some(hook);
     }
 
     /// By stream: of its first segment that is damaged, else of the first one that fails.
     pub fn failures(&self) -> BTreeMap<Arc<str>, (FailureKind, String)> {
-        let state = self.shared.state.lock();
+        let state = self.moving.state.lock();
         let mut failures: BTreeMap<Arc<str>, (FailureKind, String)> = BTreeMap::new();
         for ((stream, _), failed) in &state.memo.failed {
             let told = failures.get(stream).map(|(kind, _)| *kind);
@@ -177,8 +177,8 @@ impl Mover {
 
     /// Starts nothing more and waits for what runs. Stop Tier 2 first, so that no retry is waited for.
     pub fn stop(&self) {
-        self.shared.stopping.store(true, Ordering::Release);
-        self.shared.wake();
+        self.moving.stopping.store(true, Ordering::Release);
+        self.moving.wake();
         if let Some(coordinator) = self.coordinator.lock().take() {
             // A panic was reported by the thread itself.
             let _ = coordinator.join();
@@ -192,7 +192,7 @@ impl Drop for Mover {
     }
 }
 
-impl Shared {
+impl Moving {
     fn wake(&self) {
         self.state.lock().is_stale = true;
         self.changed.notify_all();
@@ -273,11 +273,11 @@ impl Shared {
         let worked = key.clone();
         let started = self.port.threads().start(name, move || {
             let finished = FinishOnDrop {
-                shared: worker,
+                moving: worker,
                 key: worked,
             };
-            let outcome = finished.shared.run(step, &segment);
-            finished.shared.note(&segment, outcome);
+            let outcome = finished.moving.run(step, &segment);
+            finished.moving.note(&segment, outcome);
         });
         if let Err(error) = started {
             tracing::warn!(stream = %key.0, "no thread for a {name}: {error}");
@@ -459,15 +459,15 @@ fn file_bytes(disk: &dyn Disk, path: &Path) -> u64 {
 
 /// A step that panics is over, too.
 struct FinishOnDrop {
-    shared: Arc<Shared>,
+    moving: Arc<Moving>,
     key: SegmentKey,
 }
 
 impl Drop for FinishOnDrop {
     fn drop(&mut self) {
-        self.shared.state.lock().memo.under_way.remove(&self.key);
-        self.shared.wake();
-        let hook = self.shared.step_hook.read().clone();
+        self.moving.state.lock().memo.under_way.remove(&self.key);
+        self.moving.wake();
+        let hook = self.moving.step_hook.read().clone();
         if let Some(hook) = hook {
             hook();
         }

@@ -229,7 +229,7 @@ fn an_outage_is_recorded_waited_out_and_made_up_for() {
         (false, Some("Tier2Unreachable"))
     );
     world.memory.heal();
-    mover.hurry();
+    mover.retry_now();
     world.until_uploaded();
     world.assert_object_holds("a", 2);
 }
@@ -263,7 +263,7 @@ fn denied_access_is_told_and_tried_again_after_it_was_corrected() {
         })
     ));
     world.memory.heal();
-    mover.hurry();
+    mover.retry_now();
     world.until_uploaded();
 }
 
@@ -384,7 +384,7 @@ fn a_warm_file_that_is_gone_or_damaged_is_made_again_before_the_upload() {
             "orders-0",
         );
         let mover = Mover::start(world.port.clone(), Arc::new(later), settings()).expect("starts");
-        mover.hurry();
+        mover.retry_now();
         world.until_uploaded();
         world.assert_object_holds("a", 1);
     }
@@ -449,7 +449,7 @@ fn a_step_that_fails_for_the_same_reason_again_is_no_news_to_the_manifest() {
     world.port.damage_segment("a", 1);
     let mover = world.mover();
     until("it was tried five times", || {
-        mover.hurry();
+        mover.retry_now();
         world.port.times_damaged() >= 5
     });
     drop(mover);
@@ -466,7 +466,7 @@ fn a_step_that_fails_for_the_same_reason_again_is_no_news_to_the_manifest() {
         .inject(Verb::PutIfAbsent, Fault::AccessDenied, 1000);
     world.sealed("a", 3);
     until("it was tried five times", || {
-        mover.hurry();
+        mover.retry_now();
         world.memory.calls(Verb::PutIfAbsent) >= puts + 5
     });
     drop(mover);
@@ -549,7 +549,7 @@ fn a_poisoned_manifest_stops_a_segment_where_it_is() {
             .all(|key| !key.contains("segments/"))
     );
     world.port.refuse_commits(false);
-    mover.hurry();
+    mover.retry_now();
     world.until_uploaded();
 }
 

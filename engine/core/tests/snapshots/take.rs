@@ -202,13 +202,13 @@ fn attempts_that_come_no_further_do_not_move_the_heartbeat() {
     eventually("a first attempt", || {
         attempts() > before && node.begin("orders", "r2").why.is_some()
     });
-    let (first, beat) = (attempts(), node.begin("orders", "r2").heartbeat_unix_nanos);
+    let (first, heartbeat) = (attempts(), node.begin("orders", "r2").heartbeat_unix_nanos);
     eventually("two more", || attempts() >= first + 2);
     let status = node.begin("orders", "r2");
-    assert_eq!(status.heartbeat_unix_nanos, beat);
+    assert_eq!(status.heartbeat_unix_nanos, heartbeat);
     assert_eq!(status.phase, SnapshotPhase::Publishing);
     memory.heal();
-    assert!(node.take("orders", "r2").heartbeat_unix_nanos > beat);
+    assert!(node.take("orders", "r2").heartbeat_unix_nanos > heartbeat);
     node.stop();
 }
 

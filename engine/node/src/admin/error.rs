@@ -6,7 +6,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use crate::engine::Engine;
+use crate::data_plane::DataPlane;
 use crate::node::{Node, Phase};
 
 #[derive(Debug)]
@@ -73,9 +73,9 @@ impl From<ReadError> for ApiError {
 }
 
 /// The engine, or why there is none.
-pub fn serving(node: &Node) -> Result<Engine, ApiError> {
+pub fn serving(node: &Node) -> Result<DataPlane, ApiError> {
     let why = match &*node.phase() {
-        Phase::Serving(engine) => return Ok(engine.clone()),
+        Phase::Serving(plane) => return Ok(plane.clone()),
         Phase::Recovering(progress) => {
             format!(
                 "this engine recovers, {:.0} % of the bytes are replayed: try again",

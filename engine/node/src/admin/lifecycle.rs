@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::error::{ApiError, blocking, serving};
 use crate::config::parse_duration;
-use crate::engine::Engine;
+use crate::data_plane::DataPlane;
 use crate::node::Node;
 use crate::report;
 use crate::shutdown::Reason;
@@ -56,34 +56,34 @@ pub async fn drain(
         upload_timeout: duration("upload_timeout", upload_timeout, UPLOAD_TIMEOUT)?,
         drain_timeout: duration("drain_timeout", drain_timeout, DRAIN_TIMEOUT)?,
     };
-    let engine = serving(&node)?;
-    let status = of_drain(engine, move |engine| engine.begin_drain(request)).await?;
+    let plane = serving(&node)?;
+    let status = of_drain(plane, move |plane| plane.begin_drain(request)).await?;
     Ok((StatusCode::ACCEPTED, status))
 }
 
 pub async fn drain_status(State(node): State<Arc<Node>>) -> Result<Json<DrainStatus>, ApiError> {
-    of_drain(serving(&node)?, Engine::drain_status).await
+    of_drain(serving(&node)?, DataPlane::drain_status).await
 }
 
 pub async fn resume(State(node): State<Arc<Node>>) -> Result<Json<DrainStatus>, ApiError> {
-    of_drain(serving(&node)?, Engine::resume).await
+    of_drain(serving(&node)?, DataPlane::resume).await
 }
 
 /// Sealing and uploading go on behind.
 pub async fn pre_stop(State(node): State<Arc<Node>>) -> Result<Json<DrainStatus>, ApiError> {
-    let told = |engine: &Engine| {
-        engine.pod_terminates();
-        engine.drain_status()
+    let told = |plane: &DataPlane| {
+        plane.pod_terminates();
+        plane.drain_status()
     };
     of_drain(serving(&node)?, told).await
 }
 
 /// Each looks at every stream under its lock, which is held while a slow disk is asked for blocks.
 async fn of_drain(
-    engine: Engine,
-    verb: impl FnOnce(&Engine) -> DrainStatus + Send + 'static,
+    plane: DataPlane,
+    verb: impl FnOnce(&DataPlane) -> DrainStatus + Send + 'static,
 ) -> Result<Json<DrainStatus>, ApiError> {
-    blocking(move || Ok::<_, ApiError>(Json(verb(&engine)))).await
+    blocking(move || Ok::<_, ApiError>(Json(verb(&plane)))).await
 }
 
 /// The answer leaves before the process does, most of the time; a caller that sees the connection break may take it as done, or ask
@@ -119,7 +119,7 @@ mod tests {
 
     use super::*;
     use crate::config::{self, Mode};
-    use crate::engine;
+    use crate::data_plane;
     use crate::node::{Phase, Progress};
 
     fn serving_node(directory: &std::path::Path) -> Arc<Node> {
@@ -128,10 +128,10 @@ mod tests {
             directory.join("data")
         );
         let settings = config::parse("aof2.toml", &text, Mode::StandAlone).expect("valid");
-        let engine = engine::open(&settings, Arc::<Progress>::default());
-        let engine = engine.unwrap_or_else(|failure| panic!("{failure:?}"));
+        let plane = data_plane::open(&settings, Arc::<Progress>::default());
+        let plane = plane.unwrap_or_else(|failure| panic!("{failure:?}"));
         let node = Arc::new(Node::new("0.0.0", settings));
-        node.enter(Phase::Serving(engine));
+        node.enter(Phase::Serving(plane));
         node
     }
 

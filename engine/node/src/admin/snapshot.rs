@@ -19,7 +19,7 @@ use axum::http::header::{CONTENT_TYPE, HeaderName};
 use serde::Deserialize;
 
 use super::error::{ApiError, blocking, serving};
-use crate::engine::Engine;
+use crate::data_plane::DataPlane;
 use crate::node::Node;
 
 /// Of an index: some 20,000 streams.
@@ -76,13 +76,13 @@ pub async fn begin(
             )));
         }
     };
-    let engine = serving(&node)?;
+    let plane = serving(&node)?;
     let request = SnapshotRequest {
         stream,
         request,
         seals,
     };
-    let report = blocking(move || engine.begin_snapshot(request)).await?;
+    let report = blocking(move || plane.begin_snapshot(request)).await?;
     Ok((StatusCode::ACCEPTED, Json(report)))
 }
 
@@ -90,8 +90,8 @@ pub async fn list(
     State(node): State<Arc<Node>>,
     Query(ListQuery { stream }): Query<ListQuery>,
 ) -> Result<Json<Vec<SnapshotReport>>, ApiError> {
-    let engine = serving(&node)?;
-    blocking(move || engine.snapshots(stream.as_deref()))
+    let plane = serving(&node)?;
+    blocking(move || plane.snapshots(stream.as_deref()))
         .await
         .map(Json)
 }
@@ -101,8 +101,8 @@ pub async fn status(
     Path((stream, id)): Path<(String, String)>,
 ) -> Result<Json<SnapshotReport>, ApiError> {
     let (stream, id) = named(&stream, &id)?;
-    let engine = serving(&node)?;
-    blocking(move || engine.snapshot_status(stream.as_str(), id))
+    let plane = serving(&node)?;
+    blocking(move || plane.snapshot_status(stream.as_str(), id))
         .await
         .map(Json)
 }
@@ -122,9 +122,9 @@ pub async fn verify(
             )));
         }
     };
-    let engine = serving(&node)?;
-    let tier2 = tier2_of(&engine)?;
-    blocking(move || engine.verify_snapshot(&tier2, &stream, id, level, digest.as_deref()))
+    let plane = serving(&node)?;
+    let tier2 = tier2_of(&plane)?;
+    blocking(move || plane.verify_snapshot(&tier2, &stream, id, level, digest.as_deref()))
         .await
         .map(Json)
 }
@@ -136,8 +136,8 @@ pub async fn index(
 ) -> Result<([(HeaderName, &'static str); 1], Bytes), ApiError> {
     let name =
         IndexName::new(&name).map_err(|refused| ApiError::bad_request(refused.to_string()))?;
-    let engine = serving(&node)?;
-    let tier2 = tier2_of(&engine)?;
+    let plane = serving(&node)?;
+    let tier2 = tier2_of(&plane)?;
     let bytes = blocking(move || read_index(&tier2, &name)).await?;
     Ok(([(CONTENT_TYPE, "application/json")], bytes))
 }
@@ -159,16 +159,16 @@ pub async fn put_index(
             index.name
         )));
     }
-    let engine = serving(&node)?;
-    let ours = &engine.store.identity().cluster_id;
+    let plane = serving(&node)?;
+    let ours = &plane.store.identity().cluster_id;
     if index.cluster_id != *ours {
         return Err(ApiError::bad_request(format!(
             "the index is of cluster {:?}, this engine of {ours:?}",
             index.cluster_id
         )));
     }
-    let tier2 = tier2_of(&engine)?;
-    blocking(move || Engine::put_snapshot_index(&tier2, &checked, &index, body))
+    let tier2 = tier2_of(&plane)?;
+    blocking(move || DataPlane::put_snapshot_index(&tier2, &checked, &index, body))
         .await
         .map(Json)
 }
@@ -182,8 +182,8 @@ fn named(stream: &str, id: &str) -> Result<(StreamName, SnapshotId), ApiError> {
     Ok((stream, id))
 }
 
-fn tier2_of(engine: &Engine) -> Result<Arc<Tier2>, ApiError> {
-    engine.tier2.clone().ok_or_else(|| {
+fn tier2_of(plane: &DataPlane) -> Result<Arc<Tier2>, ApiError> {
+    plane.tier2.clone().ok_or_else(|| {
         ApiError::new(
             ErrorReason::NotFound,
             "this engine has no Tier 2, where snapshots lie: set spec.tier2 of the Aof2Cluster",

@@ -35,21 +35,21 @@ pub async fn seal(
     State(node): State<Arc<Node>>,
     Query(OfStream { stream }): Query<OfStream>,
 ) -> Result<Json<StreamVerbReport>, ApiError> {
-    let engine = serving(&node)?;
-    let streams = blocking(move || engine.seal(stream.as_deref())).await?;
+    let plane = serving(&node)?;
+    let streams = blocking(move || plane.seal(stream.as_deref())).await?;
     Ok(Json(StreamVerbReport { streams }))
 }
 
 pub async fn flush(State(node): State<Arc<Node>>) -> Result<Json<StreamVerbReport>, ApiError> {
-    let engine = serving(&node)?;
-    let streams = blocking(move || engine.store.flush()).await?;
+    let plane = serving(&node)?;
+    let streams = blocking(move || plane.store.flush()).await?;
     Ok(Json(StreamVerbReport { streams }))
 }
 
 /// The verdict is in the report: a store that fails the probe is an answer, not an error of this verb.
 pub async fn tier2_probe(State(node): State<Arc<Node>>) -> Result<Json<Tier2Report>, ApiError> {
-    let engine = serving(&node)?;
-    let Some(tier2) = engine.tier2.clone() else {
+    let plane = serving(&node)?;
+    let Some(tier2) = plane.tier2.clone() else {
         return Err(ApiError::new(
             ErrorReason::NotFound,
             "this engine has no Tier 2: set spec.tier2 of the Aof2Cluster",
@@ -57,7 +57,7 @@ pub async fn tier2_probe(State(node): State<Arc<Node>>) -> Result<Json<Tier2Repo
     };
     blocking(move || {
         let verdict = tier2.probe();
-        let mut report = report::tier2(&engine).unwrap_or_default();
+        let mut report = report::tier2(&plane).unwrap_or_default();
         if let Err(error) = verdict {
             report.reason = Some(error.reason().to_string());
             report.message = Some(error.to_string());

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::budget::Budget;
 use super::{append, read, refusal};
-use crate::engine::Engine;
+use crate::data_plane::DataPlane;
 use crate::node::Node;
 use crate::proto;
 
@@ -18,15 +18,15 @@ const STREAMS_PER_ANSWER: usize = 8192;
 
 pub struct DataService {
     node: Arc<Node>,
-    engine: Engine,
+    plane: DataPlane,
     readers: Budget,
 }
 
 impl DataService {
-    pub fn new(node: Arc<Node>, engine: Engine) -> Self {
+    pub fn new(node: Arc<Node>, plane: DataPlane) -> Self {
         DataService {
             node,
-            engine,
+            plane,
             readers: Budget::default(),
         }
     }
@@ -46,7 +46,7 @@ impl proto::log_server::Log for DataService {
     ) -> Result<Response<Self::AppendStream>, Status> {
         let answers = append::run(
             self.node.clone(),
-            self.engine.store.clone(),
+            self.plane.store.clone(),
             requests.into_inner(),
         );
         Ok(Response::new(Box::pin(answers)))
@@ -58,7 +58,7 @@ impl proto::log_server::Log for DataService {
     ) -> Result<Response<Self::ReadStream>, Status> {
         let batches = read::range(
             &self.readers,
-            self.engine.store.clone(),
+            self.plane.store.clone(),
             request.into_inner(),
         )?;
         Ok(Response::new(Box::pin(batches)))
@@ -70,7 +70,7 @@ impl proto::log_server::Log for DataService {
     ) -> Result<Response<Self::TailStream>, Status> {
         let batches = read::tail(
             &self.readers,
-            self.engine.store.clone(),
+            self.plane.store.clone(),
             request.into_inner(),
         )?;
         Ok(Response::new(Box::pin(batches)))
@@ -81,7 +81,7 @@ impl proto::log_server::Log for DataService {
         request: Request<proto::ListStreamsRequest>,
     ) -> Result<Response<proto::ListStreamsResponse>, Status> {
         let proto::ListStreamsRequest { after } = request.into_inner();
-        let streams = self.engine.store.streams();
+        let streams = self.plane.store.streams();
         Ok(Response::new(page(streams, &after, STREAMS_PER_ANSWER)))
     }
 
@@ -94,11 +94,11 @@ impl proto::log_server::Log for DataService {
             producer_id,
         } = request.into_inner();
         let info = self
-            .engine
+            .plane
             .store
             .describe(&stream)
             .map_err(|error| refusal::of_read(&error))?;
-        let store = self.engine.store.clone();
+        let store = self.plane.store.clone();
         // May wait for a sync.
         let producers = tokio::task::spawn_blocking(move || {
             let last = match producer_id {

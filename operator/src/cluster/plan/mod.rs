@@ -1,13 +1,13 @@
 //! From what was found to what is to be done. Pure and total: no clock of its own, no client, no waiting.
 //!
-//! The order is the story of a cluster: who it is, whether its spec can be followed, what its engines are told, by which
+//! The order: who the cluster is, whether its spec can be followed, what its engines are to run, by which
 //! certificates they are reached, how many pods there are, and which of them is being replaced. What cannot go on becomes a wait,
 //! and what does not depend on it goes on.
 
 mod certificates;
 pub(super) mod config;
 mod config_rollout;
-mod engines;
+mod not_serving;
 mod old_revisions;
 mod replicas;
 mod rollout;
@@ -205,7 +205,7 @@ fn paused() -> Wait {
 
 fn work(observed: &Observed, owner: &Owner, draft: &mut Draft) {
     let spec = &observed.cluster.spec;
-    engines::show_refusals(observed, draft);
+    not_serving::show_refusals(observed, draft);
     let refused = validate::validate(spec)
         .err()
         .map(|error| error.to_string())
@@ -263,7 +263,7 @@ fn work(observed: &Observed, owner: &Owner, draft: &mut Draft) {
     draft.share = replicas.share;
     config::write_files(observed, owner, replicas.files, draft);
     config::check_loaded(observed, owner, draft);
-    engines::show_troubles(observed, draft);
+    not_serving::show_troubles(observed, draft);
     snapshots::plan(observed, owner, draft);
     let digest = template::digest(spec, &observed.image_repository);
     if writes_template || written_template == digest {

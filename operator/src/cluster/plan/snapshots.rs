@@ -77,7 +77,7 @@ pub fn plan(observed: &Observed, owner: &Owner, draft: &mut Draft) {
             .filter(|snapshot| snapshot.schedule.as_deref() == Some(&schedule.name))
             .collect();
         let (last, since) = remembered(known, schedule, observed.now);
-        let found = look(observed, schedule, last, &calendar, &of_schedule);
+        let found = due_of(observed, schedule, last, &calendar, &of_schedule);
         if let Some(slot) = found.create {
             draft.actions.push(Action::CreateSnapshot(Box::new(snapshot(
                 owner, schedule, slot,
@@ -147,7 +147,7 @@ fn remembered(
     (Some(last), since)
 }
 
-fn look(
+fn due_of(
     observed: &Observed,
     schedule: &Schedule,
     last: Option<Last>,

@@ -163,7 +163,7 @@ impl World {
     }
 
     /// One look, and what it does to the engines.
-    fn look(&mut self) -> Step {
+    fn reconcile(&mut self) -> Step {
         let result = step(self.memo.clone(), &self.facts(), self.now);
         self.memo.clone_from(&result.memo);
         if let Some(entry) = &result.finished {
@@ -217,7 +217,7 @@ impl World {
     /// Until nothing is left to do, at most for two hours of looks.
     fn run(&mut self, mut each: impl FnMut(&World, &Step)) {
         for _ in 0..3600 {
-            let result = self.look();
+            let result = self.reconcile();
             each(self, &result);
             if self.memo.is_none() && !result.again && self.down() == 0 {
                 return;
@@ -231,7 +231,7 @@ impl World {
             if self.memo.as_ref().is_some_and(|memo| memo.step == step) {
                 return;
             }
-            self.look();
+            self.reconcile();
         }
         panic!("never in {step}: {:?}", self.memo);
     }

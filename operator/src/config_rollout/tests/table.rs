@@ -26,7 +26,7 @@ fn a_value_that_an_engine_refuses_reaches_nobody_and_is_remembered_in_its_words(
 fn what_was_rejected_is_not_tried_again_by_itself() {
     let mut world = World::new(3, false);
     world.is_barred = true;
-    let result = world.look();
+    let result = world.reconcile();
     assert_eq!((result.memo, result.again), (None, false));
 }
 
@@ -34,7 +34,7 @@ fn what_was_rejected_is_not_tried_again_by_itself() {
 fn a_change_waits_for_a_version_that_is_under_way() {
     let mut world = World::new(3, false);
     world.is_upgrading = true;
-    let (reason, message) = only_wait(&world.look());
+    let (reason, message) = only_wait(&world.reconcile());
     assert_eq!(reason, WaitReason::RolloutInProgress);
     assert!(message.contains("the engines keep aaaaaaaa"), "{message}");
     assert_eq!(world.memo, None);
@@ -45,7 +45,7 @@ fn a_change_begins_only_while_everybody_serves_and_few_hydrations_wait() {
     let mut world = World::new(3, false);
     world.run_to(RolloutStep::Preflight);
     world.engines[0].starting = 5;
-    let (reason, message) = only_wait(&world.look());
+    let (reason, message) = only_wait(&world.reconcile());
     assert_eq!(reason, WaitReason::PodNotReady);
     assert!(message.contains("orders-0 does not serve"), "{message}");
 
@@ -78,7 +78,7 @@ fn an_engine_that_does_not_answer_holds_the_observation_and_never_passes_it() {
     world.run_to(RolloutStep::Observing);
     world.engines[2].answers = false;
     for _ in 0..200 {
-        let (reason, message) = only_wait(&world.look());
+        let (reason, message) = only_wait(&world.reconcile());
         assert_eq!(reason, WaitReason::EngineUnreachable);
         assert!(
             message.contains("what is not known does not pass"),
@@ -89,7 +89,7 @@ fn an_engine_that_does_not_answer_holds_the_observation_and_never_passes_it() {
     // A pod that it is compared with holds it too.
     world.engines[2].answers = true;
     world.engines[0].answers = false;
-    let (reason, message) = only_wait(&world.look());
+    let (reason, message) = only_wait(&world.reconcile());
     assert_eq!(reason, WaitReason::NotReported);
     assert!(message.contains("orders-0"), "{message}");
     // The deadline counts all the while.
@@ -103,7 +103,7 @@ fn a_rollout_that_takes_too_long_has_failed() {
     world.run_to(RolloutStep::Observing);
     world.engines[2].answers = false;
     for _ in 0..1800 {
-        world.look();
+        world.reconcile();
     }
     assert_eq!(world.memo.as_ref().unwrap().step, RolloutStep::Reverting);
     world.engines[2].answers = true;
@@ -136,9 +136,9 @@ fn a_canary_that_begins_to_refuse_late_in_the_window_gets_a_full_minute() {
         let until = world.memo.as_ref().unwrap().until.clone().unwrap().0;
         world.engines[2].refuses = 0.4;
         while world.now < until {
-            world.look();
+            world.reconcile();
         }
-        let (reason, message) = only_wait(&world.look());
+        let (reason, message) = only_wait(&world.reconcile());
         assert_eq!(reason, WaitReason::Observing);
         assert!(message.contains("orders-2 began to refuse"), "{message}");
         world.engines[2].refuses = becomes;
@@ -210,7 +210,7 @@ fn a_canary_is_taken_back_for_failed_flushes_crashes_and_a_minute_unready() {
     world.engines[1].starting = 1000;
     let begun = world.now;
     while world.rejected.is_empty() {
-        world.look();
+        world.reconcile();
     }
     assert!(world.now.duration_since(begun) >= SignedDuration::from_secs(60));
     assert!(
@@ -227,7 +227,7 @@ fn with_pause_a_failed_canary_stays_until_a_person_changes_something() {
     world.engines[2].refuses = 41.0;
     world.run_to(RolloutStep::Held);
     for _ in 0..100 {
-        let (reason, message) = only_wait(&world.look());
+        let (reason, message) = only_wait(&world.reconcile());
         assert_eq!(reason, WaitReason::ConfigHeld);
         assert!(message.contains("onFailure is Pause"), "{message}");
     }
@@ -244,7 +244,7 @@ fn a_source_that_goes_away_holds_what_is_there() {
     world.run_to(RolloutStep::Observing);
     world.candidate = None;
     for _ in 0..300 {
-        assert!(world.look().waits.is_empty(), "the plan says why");
+        assert!(world.reconcile().waits.is_empty(), "the plan says why");
     }
     assert_eq!(world.told_new(), [2]);
     world.candidate = Some(NEW.into());
@@ -257,7 +257,7 @@ fn a_canary_is_watched_while_its_source_is_away() {
     let mut world = World::new(3, false);
     world.run_to(RolloutStep::Observing);
     world.candidate = None;
-    world.look();
+    world.reconcile();
     world.engines[2].refuses = 9.0;
     world.run(|_, _| ());
     assert_eq!(world.ends[0].0, "Reverted");
@@ -271,9 +271,9 @@ fn engines_that_serve_and_do_not_answer_are_not_told_unasked() {
     for engine in &mut world.engines {
         engine.answers = false;
     }
-    world.look();
+    world.reconcile();
     for _ in 0..20 {
-        let (reason, _) = only_wait(&world.look());
+        let (reason, _) = only_wait(&world.reconcile());
         assert_eq!(reason, WaitReason::NotReported);
         assert!(world.told_new().is_empty());
     }
@@ -284,7 +284,7 @@ fn a_canary_that_crashes_before_it_was_observed_is_taken_back() {
     let mut world = World::new(3, true);
     world.run_to(RolloutStep::Canary);
     world.engines[2].crashes = true;
-    world.look();
+    world.reconcile();
     assert_eq!(world.memo.as_ref().unwrap().step, RolloutStep::Reverting);
     assert_eq!(world.rejected, ["Ready exited with code 2, 4 restarts"]);
 }
@@ -328,9 +328,9 @@ fn without_any_engine_that_serves_a_fix_reaches_everybody_unasked() {
     for engine in &mut world.engines {
         (engine.answers, engine.starting) = (false, 5);
     }
-    world.look();
-    world.look();
-    world.look();
+    world.reconcile();
+    world.reconcile();
+    world.reconcile();
     assert_eq!(world.told_new(), [0, 1, 2]);
     for engine in &mut world.engines {
         (engine.answers, engine.starting) = (true, 0);

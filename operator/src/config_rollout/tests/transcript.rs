@@ -29,9 +29,9 @@ impl Transcript {
         let _ = writeln!(self.text, "-- {what}");
     }
 
-    fn look(&mut self) -> Step {
+    fn reconcile(&mut self) -> Step {
         let seconds = self.world.now.duration_since(start()).as_secs();
-        let result = self.world.look();
+        let result = self.world.reconcile();
         let line = self.line(&result);
         if line != self.last || !result.actions.is_empty() {
             let time = format!("{:02}:{:02}  {line}", seconds / 60, seconds % 60);
@@ -77,7 +77,7 @@ impl Transcript {
 
     fn run(&mut self) {
         for _ in 0..3600 {
-            let result = self.look();
+            let result = self.reconcile();
             if self.world.memo.is_none() && !result.again && self.world.down() == 0 {
                 return;
             }
@@ -90,7 +90,7 @@ impl Transcript {
             if self.world.memo.as_ref().map(|memo| memo.step) == Some(step) {
                 return;
             }
-            self.look();
+            self.reconcile();
         }
         panic!("never in {step}:\n{}", self.text);
     }
@@ -142,7 +142,7 @@ fn a_canary_whose_engine_does_not_answer_for_a_while() {
     transcript.note("the canary's engine does not answer");
     transcript.world.engines[1].answers = false;
     for _ in 0..200 {
-        transcript.look();
+        transcript.reconcile();
     }
     transcript.note("it answers");
     transcript.world.engines[1].answers = true;
@@ -155,7 +155,7 @@ fn a_change_of_mind_while_the_others_restart() {
     let mut transcript = Transcript::new(World::new(3, true));
     transcript.run_to(RolloutStep::Rolling);
     for _ in 0..8 {
-        transcript.look();
+        transcript.reconcile();
     }
     transcript.note("the source is set back");
     transcript.world.candidate = Some(OLD.into());
@@ -171,7 +171,7 @@ fn a_failed_canary_that_a_person_decides_on() {
     let mut transcript = Transcript::new(world);
     transcript.run_to(RolloutStep::Held);
     for _ in 0..5 {
-        transcript.look();
+        transcript.reconcile();
     }
     transcript.note("the source is set back");
     transcript.world.candidate = Some(OLD.into());

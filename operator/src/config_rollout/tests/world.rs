@@ -45,7 +45,7 @@ fn an_operator_that_is_killed_anywhere_goes_on_to_the_same_end() {
             world.engines[pods - 1].refuses = if harmful { 9.0 } else { 0.0 };
             let mut looks = 0;
             loop {
-                let result = world.look();
+                let result = world.reconcile();
                 ensure_invariants(&world, &result, pods - 1);
                 looks += 1;
                 if looks == killed_at {
@@ -68,7 +68,7 @@ fn a_change_of_mind_anywhere_ends_where_the_mind_is() {
         for changed_at in 1..120 {
             let mut world = World::new(pods, restart);
             for _ in 0..changed_at {
-                let result = world.look();
+                let result = world.reconcile();
                 ensure_invariants(&world, &result, pods - 1);
             }
             let was_done = world.in_force == NEW;

@@ -3,14 +3,14 @@
 use aof2_crds::{Gate, RolloutKind, WaitReason};
 use jiff::SignedDuration;
 
-use super::{Look, answering, lost_node, not_reported, recovery, unreachable};
+use super::{View, answering, lost_node, not_reported, recovery, unreachable};
 use crate::rollout::version::EngineVersion;
 use crate::rollout::wait::Wait;
 
-pub(super) fn pod_started(look: &Look<'_>) -> Result<(), Wait> {
-    let name = &look.pod.name;
+pub(super) fn pod_started(view: &View<'_>) -> Result<(), Wait> {
+    let name = &view.pod.name;
     let hold = |reason, message: String| Err(Wait::new(Gate::PodStarted, reason, name, message));
-    let Some(instance) = &look.pod.instance else {
+    let Some(instance) = &view.pod.instance else {
         return hold(
             WaitReason::PodMissing,
             format!("waiting for the StatefulSet to create {name}"),
@@ -37,23 +37,23 @@ pub(super) fn pod_started(look: &Look<'_>) -> Result<(), Wait> {
     if instance.ready {
         return Err(unreachable(name));
     }
-    if look.now.duration_since(look.memo.since.0)
-        >= look.facts.policy.replay_stall_timeout.as_signed()
+    if view.now.duration_since(view.memo.since.0)
+        >= view.facts.policy.replay_stall_timeout.as_signed()
     {
         return hold(
             WaitReason::ReplayStalled,
             format!(
                 "the engine of {name} did not answer since {}",
-                look.memo.since.0
+                view.memo.since.0
             ),
         );
     }
     hold(WaitReason::Starting, format!("{name} starts"))
 }
 
-pub(super) fn version_reported(look: &Look<'_>) -> Result<(), Wait> {
-    let Some((instance, engine)) = answering(look.pod) else {
-        return not_reported(look, Gate::VersionReported);
+pub(super) fn version_reported(view: &View<'_>) -> Result<(), Wait> {
+    let Some((instance, engine)) = answering(view.pod) else {
+        return not_reported(view, Gate::VersionReported);
     };
     let target = &instance.revision.version;
     if engine.version == *target {
@@ -61,20 +61,20 @@ pub(super) fn version_reported(look: &Look<'_>) -> Result<(), Wait> {
     }
     let message = format!(
         "{} runs version {} from an image tagged {target}; push the right image",
-        look.pod.name, engine.version
+        view.pod.name, engine.version
     );
     Err(Wait::new(
         Gate::VersionReported,
         WaitReason::VersionMismatch,
-        &look.pod.name,
+        &view.pod.name,
         message,
     ))
 }
 
-pub(super) fn replayed(look: &Look<'_>) -> Result<(), Wait> {
-    let name = &look.pod.name;
-    let Some((_, engine)) = answering(look.pod) else {
-        return not_reported(look, Gate::Replayed);
+pub(super) fn replayed(view: &View<'_>) -> Result<(), Wait> {
+    let name = &view.pod.name;
+    let Some((_, engine)) = answering(view.pod) else {
+        return not_reported(view, Gate::Replayed);
     };
     if let Some(refusal) = &engine.refusal {
         let message = format!("the engine of {name} refuses its data: {refusal}");
@@ -88,14 +88,14 @@ pub(super) fn replayed(look: &Look<'_>) -> Result<(), Wait> {
     if engine.ready {
         return Ok(());
     }
-    let (percent, since) = look
+    let (percent, since) = view
         .memo_pod
         .replay
         .as_ref()
-        .map_or((0, look.memo.since.0), |replay| {
+        .map_or((0, view.memo.since.0), |replay| {
             (replay.percent, replay.since.0)
         });
-    if look.now.duration_since(since) >= look.facts.policy.replay_stall_timeout.as_signed() {
+    if view.now.duration_since(since) >= view.facts.policy.replay_stall_timeout.as_signed() {
         let message = format!(
             "{name} replays its log and made no progress beyond {percent} percent since {since}; look at its log and its disk"
         );
@@ -114,19 +114,19 @@ pub(super) fn replayed(look: &Look<'_>) -> Result<(), Wait> {
     ))
 }
 
-pub(super) fn ready(look: &Look<'_>) -> Result<(), Wait> {
-    let name = &look.pod.name;
-    if look.pod.is_up() {
+pub(super) fn ready(view: &View<'_>) -> Result<(), Wait> {
+    let name = &view.pod.name;
+    if view.pod.is_up() {
         return Ok(());
     }
-    let (reason, message) = match look
+    let (reason, message) = match view
         .pod
         .instance
         .as_ref()
         .and_then(|instance| instance.trouble.as_ref())
     {
         Some(trouble) => (trouble.reason, format!("{name}: {}", trouble.message)),
-        None if look.now.duration_since(look.memo.since.0) < SignedDuration::from_secs(60) => (
+        None if view.now.duration_since(view.memo.since.0) < SignedDuration::from_secs(60) => (
             WaitReason::Starting,
             format!("the engine of {name} serves, the pod is not ready yet"),
         ),
@@ -142,20 +142,20 @@ pub(super) fn ready(look: &Look<'_>) -> Result<(), Wait> {
 
 /// Readers and writers of the manifest's schema do not mix: the new engine replays with the version that the others use. On the way
 /// to a lower version it is what the others use that was wrong; there [`min_reader_version`] decides.
-pub(super) fn replay_version(look: &Look<'_>) -> Result<(), Wait> {
-    match look.memo.kind {
+pub(super) fn replay_version(view: &View<'_>) -> Result<(), Wait> {
+    match view.memo.kind {
         RolloutKind::Version
-            if EngineVersion::parse(&look.memo.to) >= EngineVersion::parse(&look.memo.from) => {}
+            if EngineVersion::parse(&view.memo.to) >= EngineVersion::parse(&view.memo.from) => {}
         RolloutKind::Version
         | RolloutKind::Template
         | RolloutKind::Config
         | RolloutKind::Unknown => return Ok(()),
     }
-    let name = &look.pod.name;
-    let Some(new) = recovery(look.pod) else {
-        return not_reported(look, Gate::ReplayVersion);
+    let name = &view.pod.name;
+    let Some(new) = recovery(view.pod) else {
+        return not_reported(view, Gate::ReplayVersion);
     };
-    let expected = look
+    let expected = view
         .facts
         .pods
         .iter()
@@ -163,12 +163,12 @@ pub(super) fn replay_version(look: &Look<'_>) -> Result<(), Wait> {
         .filter(|pod| {
             pod.instance
                 .as_ref()
-                .is_some_and(|instance| !instance.is_on(&look.memo.revision))
+                .is_some_and(|instance| !instance.is_on(&view.memo.revision))
         })
         .filter_map(recovery)
         .map(|recovery| recovery.replay_version)
         .next()
-        .or(look.memo_pod.replay_version);
+        .or(view.memo_pod.replay_version);
     match expected {
         Some(expected) if expected != new.replay_version => {
             let message = format!(
@@ -188,10 +188,10 @@ pub(super) fn replay_version(look: &Look<'_>) -> Result<(), Wait> {
     }
 }
 
-pub(super) fn caught_up(look: &Look<'_>) -> Result<(), Wait> {
-    let name = &look.pod.name;
-    let Some(recovery) = recovery(look.pod) else {
-        return not_reported(look, Gate::CaughtUp);
+pub(super) fn caught_up(view: &View<'_>) -> Result<(), Wait> {
+    let name = &view.pod.name;
+    let Some(recovery) = recovery(view.pod) else {
+        return not_reported(view, Gate::CaughtUp);
     };
     if !recovery.damaged_streams.is_empty() {
         let message = format!(
@@ -216,10 +216,10 @@ pub(super) fn caught_up(look: &Look<'_>) -> Result<(), Wait> {
     ))
 }
 
-pub(super) fn flush_failures(look: &Look<'_>) -> Result<(), Wait> {
-    let name = &look.pod.name;
-    let Some(recovery) = recovery(look.pod) else {
-        return not_reported(look, Gate::FlushFailures);
+pub(super) fn flush_failures(view: &View<'_>) -> Result<(), Wait> {
+    let name = &view.pod.name;
+    let Some(recovery) = recovery(view.pod) else {
+        return not_reported(view, Gate::FlushFailures);
     };
     if recovery.flush_failures == 0 {
         return Ok(());

@@ -2,13 +2,13 @@
 
 use aof2_crds::{Gate, RolloutKind, WaitReason};
 
-use super::{Look, answering, lost_node, unreachable};
+use super::{View, answering, lost_node, unreachable};
 use crate::rollout::facts::{PodFacts, PodInstance};
 use crate::rollout::version::EngineVersion;
 use crate::rollout::wait::Wait;
 
-pub(in crate::rollout) fn template_accepted(look: &Look<'_>) -> Result<(), Wait> {
-    match &look.facts.template_refused {
+pub(in crate::rollout) fn template_accepted(view: &View<'_>) -> Result<(), Wait> {
+    match &view.facts.template_refused {
         Some(message) => Err(Wait::new(
             Gate::SpecValid,
             WaitReason::InvalidPodTemplate,
@@ -20,13 +20,13 @@ pub(in crate::rollout) fn template_accepted(look: &Look<'_>) -> Result<(), Wait>
 }
 
 /// The target can read the data of every pod, also of those that are not on it yet: they all will be.
-pub(in crate::rollout) fn min_reader_version(look: &Look<'_>) -> Result<(), Wait> {
-    match look.memo.kind {
+pub(in crate::rollout) fn min_reader_version(view: &View<'_>) -> Result<(), Wait> {
+    match view.memo.kind {
         RolloutKind::Version => {}
         RolloutKind::Template | RolloutKind::Config | RolloutKind::Unknown => return Ok(()),
     }
-    let target = &look.facts.wanted.version;
-    for pod in &look.facts.pods {
+    let target = &view.facts.wanted.version;
+    for pod in &view.facts.pods {
         let Some((instance, engine)) = answering(pod) else {
             continue;
         };
@@ -72,17 +72,17 @@ pub(in crate::rollout) fn min_reader_version(look: &Look<'_>) -> Result<(), Wait
 /// At most one pod is down: one that serves goes only while all others serve. Removing one that does not takes nothing away, and
 /// neither does one whose application cannot come up, though its engine runs: were it to wait for the others, a template that is bad
 /// for every pod could never be corrected.
-pub(in crate::rollout) fn one_pod_down(look: &Look<'_>) -> Result<(), Wait> {
+pub(in crate::rollout) fn one_pod_down(view: &View<'_>) -> Result<(), Wait> {
     let may_serve = |pod: &PodInstance| pod.may_serve() && pod.trouble.is_none();
-    let takes_one_away = look.pod.is_up() || look.pod.instance.as_ref().is_some_and(may_serve);
+    let takes_one_away = view.pod.is_up() || view.pod.instance.as_ref().is_some_and(may_serve);
     if !takes_one_away {
         return Ok(());
     }
-    match look
+    match view
         .facts
         .pods
         .iter()
-        .find(|pod| pod.name != look.pod.name && !pod.is_up())
+        .find(|pod| pod.name != view.pod.name && !pod.is_up())
     {
         Some(down) => {
             let (reason, message) = why_down(down);
@@ -109,10 +109,10 @@ fn why_down(pod: &PodFacts) -> (WaitReason, String) {
 }
 
 /// Nothing moves while an engine that runs cannot be asked.
-pub(in crate::rollout) fn engine_reachable(look: &Look<'_>) -> Result<(), Wait> {
-    let candidate = std::iter::once(look.pod)
+pub(in crate::rollout) fn engine_reachable(view: &View<'_>) -> Result<(), Wait> {
+    let candidate = std::iter::once(view.pod)
         .filter(|pod| pod.instance.as_ref().is_some_and(|pod| pod.may_serve()));
-    let others = look.facts.pods.iter().filter(|pod| pod.is_up());
+    let others = view.facts.pods.iter().filter(|pod| pod.is_up());
     for pod in candidate.chain(others) {
         let Some(instance) = &pod.instance else {
             continue;

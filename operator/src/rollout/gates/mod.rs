@@ -11,7 +11,7 @@ use super::wait::Wait;
 
 /// What a gate looks at.
 #[derive(Clone, Copy)]
-pub(in crate::rollout) struct Look<'a> {
+pub(in crate::rollout) struct View<'a> {
     pub facts: &'a Facts,
     pub memo: &'a Rollout,
     /// The current pod, as it was remembered and as it is.
@@ -20,7 +20,7 @@ pub(in crate::rollout) struct Look<'a> {
     pub now: Timestamp,
 }
 
-pub(in crate::rollout) type PodGate = fn(&Look<'_>) -> Result<(), Wait>;
+pub(in crate::rollout) type PodGate = fn(&View<'_>) -> Result<(), Wait>;
 
 pub(in crate::rollout) const BEFORE: &[PodGate] = &[
     before::template_accepted,
@@ -60,11 +60,11 @@ pub(in crate::rollout) struct Verdict {
     pub overridden: Vec<Gate>,
 }
 
-pub(in crate::rollout) fn check(gates: &[PodGate], look: &Look<'_>) -> Verdict {
+pub(in crate::rollout) fn check(gates: &[PodGate], view: &View<'_>) -> Verdict {
     let mut overridden = Vec::new();
     for gate in gates {
-        if let Err(wait) = gate(look) {
-            if !is_overridden(look.facts, wait.gate, look.now) {
+        if let Err(wait) = gate(view) {
+            if !is_overridden(view.facts, wait.gate, view.now) {
                 return Verdict {
                     wait: Some(wait),
                     overridden,
@@ -111,15 +111,15 @@ fn recovery(pod: &PodFacts) -> Option<&Recovery> {
 }
 
 /// What was not reported holds, and never passes.
-fn not_reported(look: &Look<'_>, gate: Gate) -> Result<(), Wait> {
+fn not_reported(view: &View<'_>, gate: Gate) -> Result<(), Wait> {
     let message = format!(
         "the engine of {} does not report what gate {gate} needs",
-        look.pod.name
+        view.pod.name
     );
     Err(Wait::new(
         gate,
         WaitReason::NotReported,
-        &look.pod.name,
+        &view.pod.name,
         message,
     ))
 }

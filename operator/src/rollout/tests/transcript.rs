@@ -34,7 +34,7 @@ impl Transcript {
     fn run_until(&mut self, until: impl Fn(&World) -> bool) {
         for _ in 0..600 {
             let before = self.world.memo.clone();
-            let step = self.world.look();
+            let step = self.world.reconcile();
             if step.memo != before || !step.actions.is_empty() || waits(&step) != self.last_waits {
                 self.write(&step);
             }

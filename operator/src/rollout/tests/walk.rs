@@ -106,7 +106,7 @@ impl Walk {
                 self.strike(*fault, tick);
             }
             if tick >= self.away_until {
-                self.look(&now);
+                self.reconcile(&now);
             }
             self.world.tick();
             if tick > last_fault && self.world.has_converged() {
@@ -141,7 +141,7 @@ impl Walk {
         }
     }
 
-    fn look(&mut self, faults: &[Fault]) {
+    fn reconcile(&mut self, faults: &[Fault]) {
         let step = step(
             self.world.memo.clone(),
             &self.world.observe(),
@@ -254,7 +254,7 @@ fn a_bad_version_stops_at_the_first_pod_and_going_back_needs_no_help() {
                 world.behaviours = vec![("0.1.1", behaviour)];
                 let mut walk = Walk::new(world, vec![(back_at, Fault::GoBack)]);
                 for tick in 0..back_at {
-                    walk.look(&[]);
+                    walk.reconcile(&[]);
                     walk.world.tick();
                     let moved = walk
                         .world

@@ -258,7 +258,7 @@ impl World {
     }
 
     /// One look of the operator, without faults.
-    pub fn look(&mut self) -> Step {
+    pub fn reconcile(&mut self) -> Step {
         let step = step(self.memo.clone(), &self.observe(), self.now);
         for action in &step.actions {
             self.apply(action);

@@ -92,7 +92,7 @@ impl World {
         }
     }
 
-    fn look(&mut self) -> Step {
+    fn reconcile(&mut self) -> Step {
         self.facts.pods = self
             .pods
             .iter()
@@ -196,7 +196,7 @@ impl World {
 
     fn run(&mut self) {
         for _ in 0..1000 {
-            self.look();
+            self.reconcile();
             if self.said(Kind::Succeeded).0 == "False"
                 || matches!(self.said(Kind::Verified).0.as_str(), "True" | "False")
             {
@@ -261,10 +261,10 @@ fn a_lost_object_is_named_and_an_unchanged_verdict_writes_nothing() {
     world.run();
     let verified_at = world.status.timing.verified_at.clone();
     let before = world.status.clone();
-    world.look();
+    world.reconcile();
     assert_eq!(world.status, before, "found the same");
     world.lost = vec!["orders-1-0".into()];
-    world.look();
+    world.reconcile();
     ends_with(
         &world,
         Kind::Verified,
@@ -277,10 +277,10 @@ fn a_lost_object_is_named_and_an_unchanged_verdict_writes_nothing() {
     // A bucket that is away says nothing new.
     let before = world.status.clone();
     world.tier2_down = true;
-    world.look();
+    world.reconcile();
     assert_eq!(world.status, before);
     (world.tier2_down, world.lost) = (false, Vec::new());
-    world.look();
+    world.reconcile();
     ends_with(&world, Kind::Verified, "True", "ReadBack", "4 streams");
     assert!(
         world
@@ -295,14 +295,14 @@ fn a_lost_object_is_named_and_an_unchanged_verdict_writes_nothing() {
 fn all_streams_are_read_back_by_the_list_whatever_engines_remember() {
     let mut world = World::new(1, 100);
     world.run();
-    // Engines that were replaced know nothing of it, and status names 32.
+    // EngineClient that were replaced know nothing of it, and status names 32.
     for (_, report) in world.pods[0].as_mut().unwrap() {
         *report = None;
     }
-    world.look();
+    world.reconcile();
     ends_with(&world, Kind::Verified, "True", "ReadBack", "100 streams");
     world.index = None;
-    world.look();
+    world.reconcile();
     ends_with(
         &world,
         Kind::Verified,
@@ -316,8 +316,8 @@ fn all_streams_are_read_back_by_the_list_whatever_engines_remember() {
 fn without_the_bucket_it_fails_at_its_deadline_with_what_the_engine_says() {
     let mut world = World::new(1, 2);
     world.tier2_down = true;
-    world.look();
-    world.look();
+    world.reconcile();
+    world.reconcile();
     ends_with(
         &world,
         Kind::Succeeded,
@@ -342,7 +342,7 @@ fn without_the_bucket_it_fails_at_its_deadline_with_what_the_engine_says() {
     assert_eq!(world.now.duration_since(start()).as_secs(), 602);
     // It ended; nothing revives it.
     world.tier2_down = false;
-    assert_eq!(world.look().actions, []);
+    assert_eq!(world.reconcile().actions, []);
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn a_bucket_that_comes_back_in_time_is_time_enough() {
     let mut world = World::new(2, 3);
     world.tier2_down = true;
     for _ in 0..100 {
-        world.look();
+        world.reconcile();
     }
     world.tier2_down = false;
     world.run();
@@ -363,7 +363,7 @@ fn a_pod_that_does_not_answer_keeps_it_open_until_the_deadline_names_it() {
     let mut world = World::new(2, 1);
     world.pods[1] = Err("connection refused".into());
     for _ in 0..10 {
-        world.look();
+        world.reconcile();
     }
     ends_with(&world, Kind::Succeeded, "Unknown", "Running", "orders-1");
     world.run();
@@ -396,7 +396,7 @@ fn what_cannot_be_taken_is_refused_in_words() {
 
     let mut world = World::new(1, 1);
     world.facts.cluster = None;
-    world.look();
+    world.reconcile();
     ends_with(
         &world,
         Kind::Succeeded,
@@ -415,14 +415,14 @@ fn what_cannot_be_taken_is_refused_in_words() {
     assert!(world.now.duration_since(start()) > SignedDuration::from_secs(30));
 
     let mut world = World::new(1, 2);
-    world.look();
+    world.reconcile();
     let mut failed = report("orders-0-0", SnapshotPhase::Failed);
     failed.reason = Some("Superseded".into());
     failed.message = Some("another volume owns it".into());
     let streams = world.pods[0].as_mut().unwrap();
     streams[0].1 = Some(failed);
     streams[1].1 = Some(report("orders-0-1", SnapshotPhase::Done));
-    world.look();
+    world.reconcile();
     ends_with(
         &world,
         Kind::Succeeded,
@@ -437,7 +437,7 @@ fn a_paused_cluster_is_left_alone_and_its_time_does_not_run() {
     let mut world = World::new(1, 1);
     world.facts.cluster.as_mut().unwrap().is_paused = true;
     for _ in 0..1000 {
-        world.look();
+        world.reconcile();
     }
     ends_with(
         &world,
@@ -451,7 +451,7 @@ fn a_paused_cluster_is_left_alone_and_its_time_does_not_run() {
     world.run();
     ends_with(&world, Kind::Verified, "True", "ReadBack", "1 streams");
     world.facts.cluster.as_mut().unwrap().is_paused = true;
-    assert_eq!(world.look().actions, []);
+    assert_eq!(world.reconcile().actions, []);
 }
 
 #[test]
@@ -480,7 +480,7 @@ fn a_cluster_that_took_the_name_of_another_does_not_go_on_with_its_snapshots() {
         world.facts.cluster.as_mut().unwrap().cluster_id = "another".into();
     };
     let mut world = World::new(1, 2);
-    world.look();
+    world.reconcile();
     another(&mut world);
     world.run();
     let word = "make another snapshot";
@@ -491,6 +491,6 @@ fn a_cluster_that_took_the_name_of_another_does_not_go_on_with_its_snapshots() {
     let before = world.status.clone();
     another(&mut world);
     world.index = None;
-    assert_eq!(world.look().actions, []);
+    assert_eq!(world.reconcile().actions, []);
     assert_eq!(world.status, before, "what was found stands");
 }

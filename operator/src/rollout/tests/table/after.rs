@@ -6,20 +6,23 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::super::build::{FactsExt, at, facts, memo, overriding, pod};
 use crate::rollout::{Facts, Outcome, Trouble};
 
-use super::{goes_to, holds, look, recovery_of, replacing, returned, soaking};
+use super::{goes_to, holds, reconcile, recovery_of, replacing, returned, soaking};
 
 #[test]
 fn a_pod_that_went_is_awaited_step_by_step() {
     let mut facts = returned();
     facts.instance(2).terminating = true;
     holds(
-        &look(replacing(), &facts, at(0)),
+        &reconcile(replacing(), &facts, at(0)),
         Gate::PodRemoved,
         WaitReason::Terminating,
         "orders-2 terminates",
     );
     facts.pods[2].instance = None;
-    goes_to(&look(replacing(), &facts, at(0)), RolloutStep::Recovering);
+    goes_to(
+        &reconcile(replacing(), &facts, at(0)),
+        RolloutStep::Recovering,
+    );
     holds(
         &recovery_of(&facts, at(0)),
         Gate::PodStarted,
@@ -32,9 +35,9 @@ fn a_pod_that_went_is_awaited_step_by_step() {
 fn a_successor_is_remembered_by_its_uid() {
     let mut facts = returned();
     facts.instance(2).uid = "uid-9".into();
-    let result = look(replacing(), &facts, at(0));
+    let result = reconcile(replacing(), &facts, at(0));
     goes_to(&result, RolloutStep::Recovering);
-    let result = look(result.memo.unwrap(), &facts, at(1));
+    let result = reconcile(result.memo.unwrap(), &facts, at(1));
     let pod = result.memo.unwrap().pod.unwrap();
     assert_eq!((pod.uid.as_str(), pod.drain_token.as_str()), ("uid-9", ""));
 }
@@ -98,7 +101,7 @@ fn a_replay_is_remembered_in_steps_and_called_stalled_without_progress() {
     };
     assert_eq!(seen.pod.as_ref().unwrap().replay, Some(expected));
     facts.recovery(2).replay_progress = 0.39;
-    let result = look(seen.clone(), &facts, at(20));
+    let result = reconcile(seen.clone(), &facts, at(20));
     assert_eq!(
         result.memo,
         Some(seen.clone()),
@@ -110,7 +113,7 @@ fn a_replay_is_remembered_in_steps_and_called_stalled_without_progress() {
         WaitReason::Replaying,
         "orders-2 replays its log, 35 percent",
     );
-    let result = look(seen, &facts, at(910));
+    let result = reconcile(seen, &facts, at(910));
     holds(
         &result,
         Gate::Replayed,
@@ -204,7 +207,7 @@ fn the_last_pod_is_compared_with_what_its_predecessor_replayed_with() {
     memo_pod.uid = "uid-0".into();
     memo_pod.replay_version = Some(1);
     holds(
-        &look(memo, &facts, at(0)),
+        &reconcile(memo, &facts, at(0)),
         Gate::ReplayVersion,
         WaitReason::ReplayVersionMismatch,
         "with 1; set spec.version back",
@@ -217,7 +220,7 @@ fn a_template_rollout_asks_for_no_manifest_version() {
     facts.recovery(2).replay_version = 2;
     let mut memo = memo(RolloutStep::Recovering);
     memo.kind = RolloutKind::Template;
-    goes_to(&look(memo, &facts, at(0)), RolloutStep::Soaking);
+    goes_to(&reconcile(memo, &facts, at(0)), RolloutStep::Soaking);
 }
 
 #[test]
@@ -232,7 +235,7 @@ fn a_gate_that_a_person_let_pass_is_reported() {
 
 #[test]
 fn the_next_pod_waits_for_the_soak() {
-    let result = look(soaking(), &returned(), at(29));
+    let result = reconcile(soaking(), &returned(), at(29));
     holds(
         &result,
         Gate::Soaked,
@@ -240,7 +243,7 @@ fn the_next_pod_waits_for_the_soak() {
         "orders-2 is watched until 2026-01-01T00:00:30Z",
     );
     assert_eq!(result.outcome, Outcome::Later(Some(at(30))));
-    let result = look(soaking(), &returned(), at(30));
+    let result = reconcile(soaking(), &returned(), at(30));
     goes_to(&result, RolloutStep::Planned);
     assert_eq!(result.memo.unwrap().done, ["uid-2"]);
 }
@@ -251,7 +254,7 @@ fn a_failed_flush_during_the_soak_holds() {
     facts.recovery(2).flush_failures = 1;
     for now in [5, 30, 300] {
         holds(
-            &look(soaking(), &facts, at(now)),
+            &reconcile(soaking(), &facts, at(now)),
             Gate::FlushFailures,
             WaitReason::FlushFailed,
             "failed to flush since it started",
@@ -268,7 +271,13 @@ fn another_process_or_a_lost_readiness_soaks_from_the_beginning() {
     let mut replaced = returned();
     replaced.instance(2).uid = "uid-9".into();
     for facts in [restarted, unready, replaced] {
-        goes_to(&look(soaking(), &facts, at(29)), RolloutStep::Recovering);
-        goes_to(&look(soaking(), &facts, at(31)), RolloutStep::Recovering);
+        goes_to(
+            &reconcile(soaking(), &facts, at(29)),
+            RolloutStep::Recovering,
+        );
+        goes_to(
+            &reconcile(soaking(), &facts, at(31)),
+            RolloutStep::Recovering,
+        );
     }
 }

@@ -7,7 +7,7 @@ use super::super::build::{FactsExt, at, drain, drained, facts, memo, overriding,
 use super::super::world::revision;
 use crate::rollout::{Action, Facts, RemoveBy, Trouble};
 
-use super::{goes_to, holds, look, preflight_of, removal, replacing};
+use super::{goes_to, holds, preflight_of, reconcile, removal, replacing};
 
 #[test]
 fn a_refused_template_holds_with_the_servers_words() {
@@ -99,7 +99,7 @@ fn a_serving_pod_stays_while_another_is_down() {
         holds(&preflight_of(&facts), Gate::OnePodDown, reason, message);
         for step in [RolloutStep::Uploading, RolloutStep::Draining] {
             facts.engine(2).drain = drain(DrainPhase::Uploading);
-            let result = look(memo(step), &facts, at(1));
+            let result = reconcile(memo(step), &facts, at(1));
             goes_to(&result, RolloutStep::Preflight);
             assert_eq!(
                 result.actions,
@@ -109,7 +109,7 @@ fn a_serving_pod_stays_while_another_is_down() {
             );
         }
         facts.engine(2).drain = drained(at(60));
-        let result = look(replacing(), &facts, at(1));
+        let result = reconcile(replacing(), &facts, at(1));
         goes_to(&result, RolloutStep::Preflight);
         assert_eq!(
             result.actions,
@@ -156,16 +156,16 @@ fn a_pod_that_came_out_of_turn_takes_over_from_one_that_drains() {
             memo(RolloutStep::Draining),
             replacing(),
         ] {
-            let result = look(memo, &facts, at(1));
+            let result = reconcile(memo, &facts, at(1));
             assert_eq!(
                 result.actions,
                 vec![Action::Resume {
                     pod: "orders-2".into()
                 }]
             );
-            let result = look(result.memo.unwrap(), &facts, at(1));
+            let result = reconcile(result.memo.unwrap(), &facts, at(1));
             goes_to(&result, RolloutStep::Planned);
-            let chosen = look(result.memo.unwrap(), &facts, at(1));
+            let chosen = reconcile(result.memo.unwrap(), &facts, at(1));
             assert_eq!(chosen.memo.unwrap().pod.unwrap().name, "orders-0");
         }
     }
@@ -180,7 +180,7 @@ fn a_pod_that_does_not_serve_may_go_while_another_is_down() {
     facts.instance(2).engine = None;
     goes_to(&preflight_of(&facts), RolloutStep::Replacing);
     assert_eq!(
-        look(memo(RolloutStep::Replacing), &facts, at(0)).actions,
+        reconcile(memo(RolloutStep::Replacing), &facts, at(0)).actions,
         removal(RemoveBy::Delete)
     );
 }
@@ -202,7 +202,7 @@ fn an_engine_that_runs_and_does_not_answer_holds_and_is_never_forced() {
     let mut facts = facts(3);
     facts.instance(2).engine = None;
     for step in [RolloutStep::Uploading, RolloutStep::Draining] {
-        let result = look(memo(step), &facts, at(0));
+        let result = reconcile(memo(step), &facts, at(0));
         holds(
             &result,
             Gate::EngineReachable,
@@ -210,7 +210,7 @@ fn an_engine_that_runs_and_does_not_answer_holds_and_is_never_forced() {
             "orders-2 runs but does not answer",
         );
     }
-    let result = look(replacing(), &facts, at(0));
+    let result = reconcile(replacing(), &facts, at(0));
     goes_to(&result, RolloutStep::Preflight);
     assert_eq!(result.actions, vec![]);
 }
@@ -224,11 +224,11 @@ fn a_person_may_let_an_unreachable_engine_go_until_a_time() {
     goes_to(&result, RolloutStep::Replacing);
     assert_eq!(result.overridden, vec![Gate::EngineReachable]);
     assert_eq!(
-        look(memo(RolloutStep::Replacing), &facts, at(0)).actions,
+        reconcile(memo(RolloutStep::Replacing), &facts, at(0)).actions,
         removal(RemoveBy::Eviction)
     );
     holds(
-        &look(memo(RolloutStep::Preflight), &facts, at(3601)),
+        &reconcile(memo(RolloutStep::Preflight), &facts, at(3601)),
         Gate::EngineReachable,
         WaitReason::EngineUnreachable,
         "orders-2",
@@ -247,7 +247,7 @@ fn a_pod_on_a_lost_node_is_never_removed() {
         WaitReason::PodOnLostNode,
         "delete the Node object",
     );
-    let result = look(replacing(), &facts, at(0));
+    let result = reconcile(replacing(), &facts, at(0));
     holds(
         &result,
         Gate::PodRemoved,

@@ -7,7 +7,7 @@ use super::super::build::{FactsExt, at, facts, memo, pod};
 use super::super::world::revision;
 use crate::rollout::{Action, Facts, Outcome, step};
 
-use super::look;
+use super::reconcile;
 
 #[test]
 fn nothing_runs_while_every_pod_is_as_wanted() {
@@ -63,7 +63,7 @@ fn another_template_of_the_same_version_is_of_kind_template() {
 fn the_template_is_written_only_after_the_preflight() {
     let mut facts = facts(3);
     facts.written = revision("0.1.0");
-    let result = look(memo(RolloutStep::Preflight), &facts, at(0));
+    let result = reconcile(memo(RolloutStep::Preflight), &facts, at(0));
     assert_eq!(
         result.actions,
         vec![Action::WriteTemplate {
@@ -71,7 +71,7 @@ fn the_template_is_written_only_after_the_preflight() {
         }]
     );
     facts.instance(0).ready = false;
-    let result = look(memo(RolloutStep::Preflight), &facts, at(0));
+    let result = reconcile(memo(RolloutStep::Preflight), &facts, at(0));
     assert_eq!(result.actions, vec![]);
 }
 
@@ -82,7 +82,7 @@ fn a_rollout_ends_in_the_history_when_every_pod_soaked() {
     let mut memo = memo(RolloutStep::Planned);
     memo.pod = None;
     memo.done = vec!["uid-0".into(), "uid-1".into()];
-    let result = look(memo, &facts, at(200));
+    let result = reconcile(memo, &facts, at(200));
     assert_eq!(result.memo, None);
     let [entry] = result.finished.as_slice() else {
         panic!("{result:?}")
@@ -94,7 +94,12 @@ fn a_rollout_ends_in_the_history_when_every_pod_soaked() {
 fn next_of(facts: &Facts) -> String {
     let mut memo = memo(RolloutStep::Planned);
     memo.pod = None;
-    look(memo, facts, at(0)).memo.unwrap().pod.unwrap().name
+    reconcile(memo, facts, at(0))
+        .memo
+        .unwrap()
+        .pod
+        .unwrap()
+        .name
 }
 
 #[test]

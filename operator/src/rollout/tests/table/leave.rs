@@ -7,11 +7,11 @@ use aof2_crds::{Duration, Gate, RolloutStep, WaitReason};
 use super::super::build::{FactsExt, at, drain, drained, facts, memo};
 use crate::rollout::{Action, Outcome, RemoveBy, Tier2Trouble};
 
-use super::{goes_to, holds, look, preflight_of, removal, replacing};
+use super::{goes_to, holds, preflight_of, reconcile, removal, replacing};
 
 #[test]
 fn a_drain_is_asked_for_once_with_the_bounds_of_the_spec() {
-    let result = look(memo(RolloutStep::Uploading), &facts(3), at(0));
+    let result = reconcile(memo(RolloutStep::Uploading), &facts(3), at(0));
     let expected = Action::StartDrain {
         pod: "orders-2".into(),
         ttl: Duration::from_secs(60),
@@ -32,16 +32,16 @@ fn an_upload_is_waited_for_without_figures_and_a_failed_one_says_which_streams_a
         sealed_uploaded: 4,
     }];
     facts.engine(2).drain.lagging_total = 3;
-    let result = look(memo(RolloutStep::Uploading), &facts, at(5));
+    let result = reconcile(memo(RolloutStep::Uploading), &facts, at(5));
     assert_eq!(
         result.waits[0].message,
         "sealed segments are uploaded, appends go on"
     );
     holds(&result, Gate::Uploaded, WaitReason::Uploading, "");
-    let overdue = look(memo(RolloutStep::Uploading), &facts, at(616))
+    let overdue = reconcile(memo(RolloutStep::Uploading), &facts, at(616))
         .memo
         .unwrap();
-    let held = look(overdue, &facts, at(617));
+    let held = reconcile(overdue, &facts, at(617));
     holds(
         &held,
         Gate::Uploaded,
@@ -55,11 +55,11 @@ fn closed_admission_is_a_step_of_its_own() {
     let mut facts = facts(3);
     facts.engine(2).drain = drain(DrainPhase::Closing);
     goes_to(
-        &look(memo(RolloutStep::Uploading), &facts, at(5)),
+        &reconcile(memo(RolloutStep::Uploading), &facts, at(5)),
         RolloutStep::Draining,
     );
     holds(
-        &look(memo(RolloutStep::Draining), &facts, at(6)),
+        &reconcile(memo(RolloutStep::Draining), &facts, at(6)),
         Gate::Drained,
         WaitReason::Draining,
         "appends are refused",
@@ -74,7 +74,7 @@ fn tier_2_down_is_named_while_uploading_and_when_the_bound_is_exceeded() {
         unreachable: true,
         message: "connection refused".into(),
     });
-    let result = look(memo(RolloutStep::Uploading), &facts, at(5));
+    let result = reconcile(memo(RolloutStep::Uploading), &facts, at(5));
     holds(
         &result,
         Gate::Uploaded,
@@ -82,7 +82,7 @@ fn tier_2_down_is_named_while_uploading_and_when_the_bound_is_exceeded() {
         "connection refused",
     );
 
-    let overdue = look(memo(RolloutStep::Uploading), &facts, at(616));
+    let overdue = reconcile(memo(RolloutStep::Uploading), &facts, at(616));
     goes_to(&overdue, RolloutStep::Preflight);
     assert_eq!(
         overdue.actions,
@@ -92,7 +92,7 @@ fn tier_2_down_is_named_while_uploading_and_when_the_bound_is_exceeded() {
     );
 
     facts.engine(2).drain = drain(DrainPhase::Open);
-    let held = look(overdue.memo.unwrap(), &facts, at(617));
+    let held = reconcile(overdue.memo.unwrap(), &facts, at(617));
     holds(
         &held,
         Gate::Uploaded,
@@ -133,17 +133,17 @@ fn a_drain_that_the_engine_gave_up_is_held_under_its_reason_and_tried_again() {
         facts.engine(2).drain.message = Some("12 of 40 segments".into());
         let mut asked = memo(RolloutStep::Uploading);
         asked.pod.as_mut().unwrap().drain_requested = true;
-        let failed = look(asked, &facts, at(50));
+        let failed = reconcile(asked, &facts, at(50));
         goes_to(&failed, RolloutStep::Preflight);
         let memo = failed.memo.unwrap();
         assert_eq!(memo.pod.as_ref().unwrap().failed_drains, 1);
         holds(
-            &look(memo.clone(), &facts, at(51)),
+            &reconcile(memo.clone(), &facts, at(51)),
             gate,
             reason,
             "12 of 40 segments; next try at 2026-01-01T00:01:00Z",
         );
-        goes_to(&look(memo, &facts, at(60)), RolloutStep::Uploading);
+        goes_to(&reconcile(memo, &facts, at(60)), RolloutStep::Uploading);
     }
 }
 
@@ -157,7 +157,7 @@ fn the_pause_between_drains_doubles_up_to_five_minutes() {
         pod.failed_drains = failures;
         let mut facts = facts(3);
         facts.engine(2).drain.reason = Some(DrainReason::UploadTimeout);
-        let until = look(asked, &facts, at(0)).memo.unwrap().until.unwrap();
+        let until = reconcile(asked, &facts, at(0)).memo.unwrap().until.unwrap();
         pauses.push(until.0.duration_since(at(0)).as_secs());
     }
     assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300, 300]);
@@ -167,10 +167,10 @@ fn the_pause_between_drains_doubles_up_to_five_minutes() {
 fn a_drain_lost_with_its_process_is_asked_for_again_at_once() {
     let mut asked = memo(RolloutStep::Uploading);
     asked.pod.as_mut().unwrap().drain_requested = true;
-    let failed = look(asked, &facts(3), at(5));
+    let failed = reconcile(asked, &facts(3), at(5));
     goes_to(&failed, RolloutStep::Preflight);
     goes_to(
-        &look(failed.memo.unwrap(), &facts(3), at(5)),
+        &reconcile(failed.memo.unwrap(), &facts(3), at(5)),
         RolloutStep::Uploading,
     );
 }
@@ -179,13 +179,13 @@ fn a_drain_lost_with_its_process_is_asked_for_again_at_once() {
 fn a_drained_pod_is_removed_only_after_its_token_was_recorded() {
     let mut facts = facts(3);
     facts.engine(2).drain = drained(at(60));
-    let result = look(memo(RolloutStep::Draining), &facts, at(5));
+    let result = reconcile(memo(RolloutStep::Draining), &facts, at(5));
     goes_to(&result, RolloutStep::Replacing);
     assert_eq!(result.actions, vec![]);
     let memo = result.memo.unwrap();
     assert_eq!(memo.pod.as_ref().unwrap().drain_token, "token");
     assert_eq!(
-        look(memo, &facts, at(6)).actions,
+        reconcile(memo, &facts, at(6)).actions,
         removal(RemoveBy::Eviction)
     );
 }
@@ -195,12 +195,12 @@ fn a_token_that_is_about_to_expire_removes_nothing() {
     let mut facts = facts(3);
     facts.engine(2).drain = drained(at(60));
     holds(
-        &look(memo(RolloutStep::Draining), &facts, at(45)),
+        &reconcile(memo(RolloutStep::Draining), &facts, at(45)),
         Gate::Drained,
         WaitReason::DrainTokenExpired,
         "about to expire",
     );
-    let result = look(replacing(), &facts, at(45));
+    let result = reconcile(replacing(), &facts, at(45));
     goes_to(&result, RolloutStep::Preflight);
     assert_eq!(
         result.actions,
@@ -209,7 +209,7 @@ fn a_token_that_is_about_to_expire_removes_nothing() {
         }]
     );
     assert_eq!(
-        look(replacing(), &facts, at(44)).actions,
+        reconcile(replacing(), &facts, at(44)).actions,
         removal(RemoveBy::Eviction)
     );
 }
@@ -220,7 +220,7 @@ fn a_token_without_an_expiry_that_can_be_read_removes_nothing() {
         let mut facts = facts(3);
         facts.engine(2).drain = drained(at(60));
         facts.engine(2).drain.expires_at = expires_at;
-        let result = look(replacing(), &facts, at(0));
+        let result = reconcile(replacing(), &facts, at(0));
         assert!(
             !result
                 .actions
@@ -237,7 +237,7 @@ fn another_token_than_the_recorded_one_is_recorded_first() {
     facts.engine(2).drain = drained(at(60));
     let mut memo = replacing();
     memo.pod.as_mut().unwrap().drain_token = "an older one".into();
-    let result = look(memo, &facts, at(0));
+    let result = reconcile(memo, &facts, at(0));
     goes_to(&result, RolloutStep::Replacing);
     assert_eq!(result.actions, vec![]);
     assert_eq!(result.memo.unwrap().pod.unwrap().drain_token, "token");
@@ -245,10 +245,10 @@ fn another_token_than_the_recorded_one_is_recorded_first() {
 
 #[test]
 fn an_expired_token_drains_again() {
-    let result = look(replacing(), &facts(3), at(70));
+    let result = reconcile(replacing(), &facts(3), at(70));
     goes_to(&result, RolloutStep::Preflight);
     goes_to(
-        &look(result.memo.unwrap(), &facts(3), at(70)),
+        &reconcile(result.memo.unwrap(), &facts(3), at(70)),
         RolloutStep::Uploading,
     );
 }
@@ -258,7 +258,7 @@ fn a_refused_eviction_is_shown_and_repeated_while_the_token_is_valid() {
     let mut facts = facts(3);
     facts.engine(2).drain = drained(at(60));
     facts.instance(2).eviction_refused = Some("budget web needs 3 pods".into());
-    let result = look(replacing(), &facts, at(5));
+    let result = reconcile(replacing(), &facts, at(5));
     holds(
         &result,
         Gate::PodRemoved,
@@ -266,10 +266,10 @@ fn a_refused_eviction_is_shown_and_repeated_while_the_token_is_valid() {
         "budget web needs 3 pods",
     );
     assert_eq!(result.actions, removal(RemoveBy::Eviction));
-    let result = look(replacing(), &facts, at(50));
+    let result = reconcile(replacing(), &facts, at(50));
     goes_to(&result, RolloutStep::Preflight);
     holds(
-        &look(result.memo.unwrap(), &facts, at(51)),
+        &reconcile(result.memo.unwrap(), &facts, at(51)),
         Gate::PodRemoved,
         WaitReason::EvictionRefused,
         "budget web",
@@ -292,11 +292,11 @@ fn an_engine_that_does_not_run_or_refuses_its_data_needs_no_drain() {
     for facts in [stopped, refusing, recovering] {
         goes_to(&preflight_of(&facts), RolloutStep::Replacing);
         goes_to(
-            &look(memo(RolloutStep::Uploading), &facts, at(0)),
+            &reconcile(memo(RolloutStep::Uploading), &facts, at(0)),
             RolloutStep::Replacing,
         );
         assert_eq!(
-            look(memo(RolloutStep::Replacing), &facts, at(0)).actions,
+            reconcile(memo(RolloutStep::Replacing), &facts, at(0)).actions,
             removal(RemoveBy::Delete)
         );
     }
@@ -307,7 +307,7 @@ fn an_engine_that_serves_in_an_unready_pod_is_drained_all_the_same() {
     let mut facts = facts(3);
     facts.instance(2).ready = false;
     goes_to(&preflight_of(&facts), RolloutStep::Uploading);
-    let result = look(memo(RolloutStep::Replacing), &facts, at(0));
+    let result = reconcile(memo(RolloutStep::Replacing), &facts, at(0));
     assert_eq!(result.actions, vec![]);
     goes_to(&result, RolloutStep::Preflight);
 }

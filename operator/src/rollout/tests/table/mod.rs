@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::build::{at, facts, memo, pod};
 use crate::rollout::{Action, Facts, Outcome, RemoveBy, Rollout, Step, step};
 
-pub(super) fn look(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+pub(super) fn reconcile(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     step(Some(memo), facts, now)
 }
 
@@ -74,9 +74,9 @@ pub(super) fn soaking() -> Rollout {
 }
 
 pub(super) fn preflight_of(facts: &Facts) -> Step {
-    look(memo(RolloutStep::Preflight), facts, at(0))
+    reconcile(memo(RolloutStep::Preflight), facts, at(0))
 }
 
 pub(super) fn recovery_of(facts: &Facts, now: Timestamp) -> Step {
-    look(memo(RolloutStep::Recovering), facts, now)
+    reconcile(memo(RolloutStep::Recovering), facts, now)
 }

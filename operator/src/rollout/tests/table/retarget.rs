@@ -8,20 +8,20 @@ use super::super::build::{FactsExt, at, drained, engine, facts, memo};
 use super::super::world::revision;
 use crate::rollout::{Action, Trouble};
 
-use super::{goes_to, holds, look, preflight_of, recovery_of, returned, soaking};
+use super::{goes_to, holds, preflight_of, reconcile, recovery_of, returned, soaking};
 
 #[test]
 fn a_newer_target_is_taken_after_the_current_pods_soak() {
     let mut facts = returned();
     facts.wanted = revision("0.1.2");
-    let result = look(soaking(), &facts, at(10));
+    let result = reconcile(soaking(), &facts, at(10));
     assert_eq!(
         result.memo.as_ref().map(|memo| memo.to.as_str()),
         Some("0.1.1")
     );
     holds(&result, Gate::Soaked, WaitReason::Soaking, "");
-    let soaked = look(soaking(), &facts, at(30)).memo.unwrap();
-    let result = look(soaked, &facts, at(30));
+    let soaked = reconcile(soaking(), &facts, at(30)).memo.unwrap();
+    let result = reconcile(soaked, &facts, at(30));
     let memo = result.memo.unwrap();
     assert_eq!(
         (memo.from.as_str(), memo.to.as_str(), memo.done.len()),
@@ -36,7 +36,7 @@ fn going_back_is_taken_at_once() {
     for memo in [soaking(), memo(RolloutStep::Recovering)] {
         let mut facts = returned();
         facts.wanted = revision("0.1.0");
-        let result = look(memo, &facts, at(5));
+        let result = reconcile(memo, &facts, at(5));
         let memo = result.memo.unwrap();
         assert_eq!((memo.from.as_str(), memo.to.as_str()), ("0.1.1", "0.1.0"));
         assert_eq!(
@@ -75,14 +75,14 @@ fn a_drain_for_an_abandoned_target_is_ended() {
         let mut facts = facts(3);
         facts.wanted = revision("0.1.0");
         facts.engine(2).drain = drained(at(60));
-        let result = look(memo(step), &facts, at(5));
+        let result = reconcile(memo(step), &facts, at(5));
         assert_eq!(
             result.actions,
             vec![Action::Resume {
                 pod: "orders-2".into()
             }]
         );
-        let result = look(result.memo.unwrap(), &facts, at(5));
+        let result = reconcile(result.memo.unwrap(), &facts, at(5));
         assert_eq!(
             result.actions,
             vec![Action::WriteTemplate {
@@ -101,10 +101,10 @@ fn a_pod_replaced_by_hand_in_the_middle_of_its_drain_is_chosen_anew() {
         RolloutStep::Uploading,
         RolloutStep::Draining,
     ] {
-        let result = look(memo(step), &facts, at(5));
+        let result = reconcile(memo(step), &facts, at(5));
         goes_to(&result, RolloutStep::Planned);
         assert_eq!(
-            look(result.memo.unwrap(), &facts, at(5))
+            reconcile(result.memo.unwrap(), &facts, at(5))
                 .memo
                 .unwrap()
                 .pod
@@ -120,7 +120,7 @@ fn a_memo_of_another_operator_version_is_begun_anew() {
     let mut unknown = memo(RolloutStep::Soaking);
     unknown.step = RolloutStep::Unknown;
     assert_eq!(
-        look(unknown, &facts(3), at(5)).memo.unwrap().step,
+        reconcile(unknown, &facts(3), at(5)).memo.unwrap().step,
         RolloutStep::Planned
     );
 }
@@ -136,7 +136,7 @@ fn a_pause_is_cut_short_for_a_pod_that_stopped_serving() {
     });
     let mut facts = facts(3);
     holds(
-        &look(held.clone(), &facts, at(5)),
+        &reconcile(held.clone(), &facts, at(5)),
         Gate::Uploaded,
         WaitReason::Tier2Unreachable,
         "refused; next try at",
@@ -144,7 +144,7 @@ fn a_pause_is_cut_short_for_a_pod_that_stopped_serving() {
     facts.instance(2).ready = false;
     facts.instance(2).engine_runs = false;
     facts.instance(2).engine = None;
-    goes_to(&look(held, &facts, at(5)), RolloutStep::Replacing);
+    goes_to(&reconcile(held, &facts, at(5)), RolloutStep::Replacing);
 }
 
 #[test]

@@ -4,9 +4,9 @@ use aof2_admin_api::lifecycle::DrainReason as ApiReason;
 use aof2_admin_api::{DrainPhase as ApiPhase, DrainStatus as ApiStatus, LaggingStream};
 use aof2_core::drain::{DrainPhase, DrainReason, DrainRequest, DrainStatus, Lagging};
 
-use super::Engine;
+use super::DataPlane;
 
-impl Engine {
+impl DataPlane {
     /// Begins one, or answers the one that runs. Blocking, as the others: it takes the lock of every stream.
     pub fn begin_drain(&self, request: DrainRequest) -> ApiStatus {
         to_api(self.tiers.drain().begin(request))

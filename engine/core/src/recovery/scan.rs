@@ -21,7 +21,7 @@ use crate::stream::producers::Producers;
 const QUARANTINE_LIMIT_BYTES: u64 = 64 << 20;
 
 /// Goes over the segments that are not sealed, in order.
-pub(super) struct Walk<'a> {
+pub(super) struct Scan<'a> {
     pub disk: &'a dyn Disk,
     pub directory: &'a Path,
     pub identity: StreamIdentity,
@@ -41,7 +41,7 @@ pub(super) struct Walk<'a> {
     pub replay: &'a mut Replay,
 }
 
-impl Walk<'_> {
+impl Scan<'_> {
     /// A segment whose file is gone before it was sealed.
     pub fn absent(&mut self, id: u64, reach: u64) {
         self.damage.get_or_insert_with(|| {

@@ -37,14 +37,14 @@ struct Credentials {
     renew_at: Timestamp,
 }
 
-pub struct Engines {
+pub struct EngineClient {
     authority: Arc<Authority>,
     client_name: String,
     epoch: u64,
     credentials: Mutex<Option<Credentials>>,
 }
 
-impl Engines {
+impl EngineClient {
     pub fn new(authority: Arc<Authority>, client_name: String, epoch: u64) -> Self {
         Self {
             authority,

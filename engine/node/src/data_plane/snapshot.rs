@@ -19,7 +19,7 @@ use aof2_format::names::IndexName;
 use aof2_format::snapshot::SnapshotId;
 use bytes::Bytes;
 
-use super::Engine;
+use super::DataPlane;
 
 /// Verifications since the process started, by what they came to.
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ impl Verifications {
     }
 }
 
-impl Engine {
+impl DataPlane {
     pub fn begin_snapshot(&self, request: SnapshotRequest) -> Result<SnapshotReport, StoreError> {
         self.snapshots.begin(request).map(to_api)
     }

@@ -14,7 +14,7 @@ use aof2_core::snapshot::Snapshots;
 use aof2_core::tier::Tiers;
 use aof2_core::{Claims, Config, Identity, OpenError, OpenOptions, Store};
 
-use super::{Engine, tier2};
+use super::{DataPlane, tier2};
 use crate::config::{Settings, Tier2Place};
 use crate::node::Progress;
 
@@ -32,7 +32,7 @@ pub enum OpenFailure {
 }
 
 /// Recovers and opens. Blocks for as long as the replay takes.
-pub fn open(settings: &Settings, progress: Arc<Progress>) -> Result<Engine, OpenFailure> {
+pub fn open(settings: &Settings, progress: Arc<Progress>) -> Result<DataPlane, OpenFailure> {
     let tier2 = match &settings.tier2 {
         Some(tier2_settings) => Some(Arc::new(tier2::connect(tier2_settings)?)),
         None => None,
@@ -66,7 +66,7 @@ pub fn open(settings: &Settings, progress: Arc<Progress>) -> Result<Engine, Open
     };
     let tiers = Tiers::start(Arc::new(store.clone()), claims, &config).map_err(threads)?;
     let snapshots = Snapshots::start(store.clone(), &tiers).map_err(threads)?;
-    Ok(Engine {
+    Ok(DataPlane {
         store,
         tiers: Arc::new(tiers),
         tier2,

@@ -20,7 +20,7 @@ pub use snapshot::Verifications;
 
 /// What serves. Clones share it.
 #[derive(Clone)]
-pub struct Engine {
+pub struct DataPlane {
     pub store: Store,
     tiers: Arc<Tiers>,
     /// `None` without Tier 2.
@@ -29,7 +29,7 @@ pub struct Engine {
     pub verifications: Arc<Verifications>,
 }
 
-impl Engine {
+impl DataPlane {
     /// Takes over the hot keys.
     pub fn reconfigure(&self, settings: &Settings) {
         let config = open::core_config(settings);
