@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p aof2-core --example bench -- [directory] [seconds per measurement] [durable | buffered | reopen]`
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // no part of the store
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;

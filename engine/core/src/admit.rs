@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::io::sync::{RwLock, RwLockReadGuard};
 use arc_swap::ArcSwap;
-use parking_lot::{RwLock, RwLockReadGuard};
 
 use crate::config::{Config, MIB};
 use crate::io::Disk;

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::io::sync::{Condvar, Mutex};
 use aof2_format::StreamNumber;
 use aof2_format::journal::{FileKind, Position};
-use parking_lot::{Condvar, Mutex};
 
 use crate::io::in_parallel;
 use crate::metrics::add;
@@ -116,7 +116,7 @@ impl Checkpoint {
 
     /// The checkpoint thread.
     pub fn run(&self, shared: &Shared) {
-        let mut last = Instant::now();
+        let mut last = shared.clock.monotonic();
         loop {
             let now = {
                 let mut asked = self.asked.lock();
@@ -131,9 +131,10 @@ impl Checkpoint {
             if shared.poison.is_set() {
                 return;
             }
-            let is_due = last.elapsed() >= shared.config.load().checkpoint.interval;
+            let now_is = shared.clock.monotonic();
+            let is_due = now_is.duration_since(last) >= shared.config.load().checkpoint.interval;
             let result = if now || is_due {
-                last = Instant::now();
+                last = now_is;
                 self.run_once(shared)
             } else {
                 self.settle_buffered(shared)
@@ -163,7 +164,7 @@ impl Checkpoint {
         for stream in &streams {
             stream.write_out(shared, true)?;
         }
-        shared.pacer.drain(PACE_PATIENCE);
+        shared.pacer.drain(shared.clock.monotonic() + PACE_PATIENCE);
         in_parallel(threads_for(manifests.len()), manifests.len(), |index| {
             let stream = &manifests[index];
             for (chunk, synced_bytes) in stream.manifest.settle()? {

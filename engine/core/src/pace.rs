@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use crate::io::sync::{Condvar, Mutex};
 
 use crate::io::DiskFile;
 
@@ -124,9 +124,8 @@ impl Pacer {
         }
     }
 
-    /// Waits until what is queued is written out, or for a while: a checkpoint syncs less at once then.
-    pub fn drain(&self, patience: Duration) {
-        let deadline = Instant::now() + patience;
+    /// Waits until what is queued is written out, or until then: a checkpoint syncs less at once.
+    pub fn drain(&self, deadline: Instant) {
         let mut queue = self.queue.lock();
         while queue.bytes > 0 && !queue.stop {
             if self.changed.wait_until(&mut queue, deadline).timed_out() {

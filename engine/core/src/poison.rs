@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use crate::io::sync::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::io::WriteOutFailures;
 

@@ -4,15 +4,13 @@
 //! the manifest records that the movers hand it.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use aof2_format::manifest_record::{ManifestEvent, ReasonCode};
-use thiserror::Error;
 
-use crate::error::{ReadError, StoreError};
+use crate::error::{ClaimError, ReadError, StoreError};
 use crate::io::{Clock, Disk, Map};
 use crate::threads::StoreThreads;
 
@@ -49,78 +47,6 @@ pub struct LocalStream {
     pub chunk: u64,
 }
 
-/// One proof that a volume is older than what it left in Tier 2.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RolledBack {
-    /// Its own mark of a later state.
-    Mark {
-        local: u64,
-        bucket: u64,
-        key: String,
-    },
-    /// Its own segment, which it does not know to have uploaded. `bucket` is a lower bound of the count of records there.
-    Segment {
-        stream: String,
-        local: u64,
-        bucket: u64,
-        key: String,
-    },
-    /// Its own manifest chunk, which it has not closed.
-    ManifestChunk {
-        stream: String,
-        local: u64,
-        bucket: u64,
-        key: String,
-    },
-    /// Its own claim of a stream that it never began.
-    Claim { stream: String, epoch: u64 },
-}
-
-impl RolledBack {
-    /// `None` where the volume as a whole is meant.
-    pub fn stream(&self) -> Option<&str> {
-        match self {
-            RolledBack::Mark { .. } => None,
-            RolledBack::Segment { stream, .. }
-            | RolledBack::ManifestChunk { stream, .. }
-            | RolledBack::Claim { stream, .. } => Some(stream),
-        }
-    }
-}
-
-impl fmt::Display for RolledBack {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RolledBack::Mark { local, bucket, key } => write!(
-                f,
-                "the volume has mark {local}, its newest mark in Tier 2 is {bucket} ({key})"
-            ),
-            RolledBack::Segment {
-                stream,
-                local,
-                bucket,
-                key,
-            } => write!(
-                f,
-                "stream {stream} has {local} records here and at least {bucket} in Tier 2, where {key} was never uploaded by this state of the volume"
-            ),
-            RolledBack::ManifestChunk {
-                stream,
-                local,
-                bucket,
-                key,
-            } => write!(
-                f,
-                "stream {stream} is in manifest chunk {local} here and chunk {bucket} is closed in Tier 2 ({key})"
-            ),
-            RolledBack::Claim { stream, epoch } => write!(
-                f,
-                "stream {stream} was claimed by this volume at epoch {epoch} and is not on it"
-            ),
-        }
-    }
-}
-
 /// Tier 2's record of owners. Without Tier 2 streams are local and their epoch is 1. Every call may block on the network, and answers
 /// `Pending` where Tier 2 does not tell: the store opens all the same, and asks again.
 pub trait Claims: Send + Sync {
@@ -145,42 +71,6 @@ pub trait Claims: Send + Sync {
 
     /// Makes `volume` the owner of a stream that is new to it, or confirms that it is. Answers the epoch.
     fn claim(&self, volume: &VolumeIdentity, stream: &str) -> Result<u64, ClaimError>;
-}
-
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum ClaimError {
-    #[error("stream {stream} is owned by {owner}")]
-    NotOwner {
-        stream: String,
-        owner: String,
-        address: String,
-    },
-    /// Tier 2 does not answer, or its probe has not passed; may be tried again.
-    #[error("{message}")]
-    Pending { message: String },
-    /// Of one stream: what lies at `key` says nothing about its owner until somebody acts.
-    #[error("{message}")]
-    Unreadable { key: String, message: String },
-    #[error("streams {streams:?} of this node are owned under another volume id")]
-    VolumeLost { streams: Vec<String> },
-    /// Not empty.
-    #[error("this volume is older than what it left in Tier 2: {}", list(.proofs))]
-    RolledBack { proofs: Vec<RolledBack> },
-    #[error("the prefix is used by cluster {cluster_id}")]
-    PrefixInUse { cluster_id: String },
-}
-
-/// The first few, and how many more there are.
-pub(crate) fn list(proofs: &[RolledBack]) -> String {
-    const TOLD: usize = 3;
-    let told: Vec<String> = proofs.iter().take(TOLD).map(ToString::to_string).collect();
-    let more = proofs.len().saturating_sub(TOLD);
-    let told = told.join("; ");
-    if more == 0 {
-        told
-    } else {
-        format!("{told}; and {more} more")
-    }
 }
 
 /// A sealed segment and how far down it went.

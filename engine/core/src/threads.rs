@@ -5,9 +5,8 @@ use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
-use crate::io::{SystemThreads, Threads};
+use crate::io::{SystemThreads, ThreadHandle, Threads};
 use crate::poison::Poison;
 
 #[derive(Clone)]
@@ -31,7 +30,7 @@ impl StoreThreads {
         &self,
         name: &str,
         body: impl FnOnce() + Send + 'static,
-    ) -> io::Result<JoinHandle<()>> {
+    ) -> io::Result<ThreadHandle> {
         let name = format!("aof2-{name}");
         let (poison, told) = (self.poison.clone(), name.clone());
         let guarded = move || {

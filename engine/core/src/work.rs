@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
+use crate::io::sync::{Condvar, Mutex};
 
 use crate::segment::active::ActiveSegment;
 use crate::store::shared::Shared;

@@ -1,5 +1,7 @@
 //! What callers of a store see.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // no part of the store
+
 mod common;
 
 use std::collections::BTreeMap;
@@ -692,8 +694,8 @@ fn a_record_behind_a_batch_that_is_longer_than_a_read_is_found() {
 
 /// Answers what the test tells it to.
 struct ScriptedClaims {
-    answers: std::sync::Mutex<Vec<Result<u64, aof2_core::port::ClaimError>>>,
-    volume: Result<bool, aof2_core::port::ClaimError>,
+    answers: std::sync::Mutex<Vec<Result<u64, aof2_core::error::ClaimError>>>,
+    volume: Result<bool, aof2_core::error::ClaimError>,
 }
 
 impl aof2_core::Claims for ScriptedClaims {
@@ -701,7 +703,7 @@ impl aof2_core::Claims for ScriptedClaims {
         &self,
         _volume: &aof2_core::VolumeIdentity,
         _standing: aof2_core::port::Standing,
-    ) -> Result<bool, aof2_core::port::ClaimError> {
+    ) -> Result<bool, aof2_core::error::ClaimError> {
         self.volume.clone()
     }
 
@@ -709,7 +711,7 @@ impl aof2_core::Claims for ScriptedClaims {
         &self,
         _volume: &aof2_core::VolumeIdentity,
         _streams: &[aof2_core::port::LocalStream],
-    ) -> Result<(), aof2_core::port::ClaimError> {
+    ) -> Result<(), aof2_core::error::ClaimError> {
         Ok(())
     }
 
@@ -717,7 +719,7 @@ impl aof2_core::Claims for ScriptedClaims {
         &self,
         _volume: &aof2_core::VolumeIdentity,
         _mark: u64,
-    ) -> Result<(), aof2_core::port::ClaimError> {
+    ) -> Result<(), aof2_core::error::ClaimError> {
         Ok(())
     }
 
@@ -725,7 +727,7 @@ impl aof2_core::Claims for ScriptedClaims {
         &self,
         _volume: &aof2_core::VolumeIdentity,
         _stream: &str,
-    ) -> Result<Option<u64>, aof2_core::port::ClaimError> {
+    ) -> Result<Option<u64>, aof2_core::error::ClaimError> {
         Ok(None)
     }
 
@@ -733,14 +735,14 @@ impl aof2_core::Claims for ScriptedClaims {
         &self,
         _volume: &aof2_core::VolumeIdentity,
         _stream: &str,
-    ) -> Result<u64, aof2_core::port::ClaimError> {
+    ) -> Result<u64, aof2_core::error::ClaimError> {
         self.answers.lock().unwrap().remove(0)
     }
 }
 
 #[test]
 fn a_first_append_waits_for_its_claim_and_is_refused_where_another_owns_the_stream() {
-    use aof2_core::port::ClaimError;
+    use aof2_core::error::ClaimError;
 
     let directory = tempfile::tempdir().unwrap();
     let mut options = options(small_config(directory.path()));
@@ -796,7 +798,7 @@ fn a_first_append_waits_for_its_claim_and_is_refused_where_another_owns_the_stre
 
 #[test]
 fn a_lost_volume_is_refused_and_leaves_no_identity_behind() {
-    use aof2_core::port::ClaimError;
+    use aof2_core::error::ClaimError;
 
     let directory = tempfile::tempdir().unwrap();
     let mut lost = options(small_config(directory.path()));

@@ -1,5 +1,7 @@
 //! Sealed segments that are damaged, cut, gone or another's: told once with segment, range and remedy; everything else is served.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // no part of the store
+
 mod common;
 
 use std::collections::BTreeMap;

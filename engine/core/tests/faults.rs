@@ -1,5 +1,7 @@
 //! A disk that fails: no acknowledgement after the failure, everything acknowledged before it is there after a restart.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // no part of the store
+
 mod common;
 mod poison;
 

@@ -1,5 +1,7 @@
 //! Whatever was appended within the limits is read back, in batches that are bounded in bytes and in number.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // no part of the store
+
 mod common;
 
 use aof2_core::{

@@ -1,5 +1,7 @@
 //! Random operations against a vector.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // no part of the store
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,8 @@
 //! Idempotent producers of a store: whatever is forgotten, restarted or sealed, nothing is stored twice and no sequence is told
 //! that is not the record's own.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // no part of the store
+
 mod common;
 
 use std::collections::BTreeMap;

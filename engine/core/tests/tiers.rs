@@ -1,5 +1,7 @@
 //! The real store with its tiers over a Tier 2 in memory: what was acknowledged is what comes back out of the objects.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // no part of the store
+
 mod common;
 
 use std::path::Path;
@@ -12,11 +14,11 @@ use aof2_core::claims::suite as claims_suite;
 use aof2_core::claims::{Address, ClusterName};
 use aof2_core::config::MIB;
 use aof2_core::drain::{DrainPhase, DrainReason, DrainRequest};
+use aof2_core::error::RolledBack;
 use aof2_core::io::fault::{FaultDisk, Faults};
 use aof2_core::io::{Clock, SystemClock, SystemDisk};
 use aof2_core::objects::memory::{Fault, MemoryStore, Verb};
 use aof2_core::objects::{ObjectStore, Tier2, Upload, suite};
-use aof2_core::port::RolledBack;
 use aof2_core::snapshot::{SnapshotPhase, SnapshotReason, SnapshotRequest, Snapshots};
 use aof2_core::tier::Tiers;
 use aof2_core::{AppendError, Claims, Identity, OpenError, OpenOptions, SegmentState, Store};

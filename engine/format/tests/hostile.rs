@@ -95,12 +95,32 @@ fn a_newer_version_is_told_from_corruption_and_named() {
     );
 }
 
+fn written_under(salt: Salt) -> Vec<u8> {
+    let fields = Fields {
+        base_sequence: 7,
+        ..Fields::default()
+    };
+    let mut bytes = Vec::new();
+    record_batch::encode(&mut bytes, &fields, [&b"payload"[..]], Seed::new(salt)).unwrap();
+    bytes
+}
+
 /// A recycled journal file, a misdirected write, another stream: the bytes are whole, the salt is not theirs.
 #[test]
 fn whole_bytes_under_another_salt_are_damage() {
     let other = Salt(STREAM_SALT.0 ^ 1);
     let batch = record_batch::decode(&golden("record_batch"), Seed::new(other)).map(drop);
     assert!(matches!(batch, Err(Damage::Checksum { .. })), "{batch:?}");
+    // A batch has no field for its salt: that its own writer used another one shows in the checksum alone.
+    assert_eq!(
+        record_batch::decode(&written_under(other), Seed::new(other)).map(drop),
+        Ok(())
+    );
+    let foreign = record_batch::decode(&written_under(other), stream_seed()).map(drop);
+    assert!(
+        matches!(foreign, Err(Damage::Checksum { .. })),
+        "{foreign:?}"
+    );
     let stale =
         journal::decode_commit(&golden("journal_commit"), other, Seed::new(other)).map(drop);
     assert!(

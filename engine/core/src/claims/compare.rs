@@ -7,14 +7,14 @@
 //! Objects of other epochs are other owners'. Objects under a claim of another volume are, too: then the stream was taken over, which
 //! is for the claims to tell.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
+use crate::io::in_parallel;
+use crate::io::sync::Mutex;
 use aof2_format::names::{ObjectKey, SegmentRef};
 use aof2_format::{StreamName, VolumeId};
-use parking_lot::Mutex;
 
 use super::{StreamClaims, parse, pending};
-use crate::port::{ClaimError, LocalStream, RolledBack, VolumeIdentity};
+use crate::error::{ClaimError, RolledBack};
+use crate::port::{LocalStream, VolumeIdentity};
 
 /// Streams that are looked at at the same time.
 const AT_ONCE: usize = 8;
@@ -25,33 +25,13 @@ impl StreamClaims {
         volume: &VolumeIdentity,
         streams: &[LocalStream],
     ) -> Result<(), ClaimError> {
-        let next = AtomicUsize::new(0);
-        let found = Mutex::new(Ok(Vec::new()));
-        let work = || {
-            while let Some(local) = streams.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let compared = self.compare_stream(volume, local);
-                let mut found = found.lock();
-                match (compared, &mut *found) {
-                    (Ok(proof), Ok(proofs)) => proofs.extend(proof),
-                    (Err(error), _) => *found = Err(error),
-                    (Ok(_), Err(_)) => {}
-                }
-                if found.is_err() {
-                    return;
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..AT_ONCE.min(streams.len()) {
-                let helper = std::thread::Builder::new().name("aof2-compare".to_owned());
-                // This thread does what helpers that cannot be started leave undone.
-                if helper.spawn_scoped(scope, work).is_err() {
-                    break;
-                }
-            }
-            work();
-        });
-        let mut proofs = found.into_inner()?;
+        let found = Mutex::new(Vec::new());
+        in_parallel(AT_ONCE, streams.len(), |index| {
+            let proof = self.compare_stream(volume, &streams[index])?;
+            found.lock().extend(proof);
+            Ok(())
+        })?;
+        let mut proofs = found.into_inner();
         if proofs.is_empty() {
             return Ok(());
         }

@@ -10,10 +10,11 @@ use aof2_format::names::ObjectKey;
 use aof2_format::{FORMAT_VERSION, VolumeId};
 
 use super::{StreamClaims, parse, pending};
+use crate::error::{ClaimError, RolledBack};
 use crate::objects::Upload;
 use crate::objects::conditional::Creation;
 use crate::objects::tier2::ATTEMPTS_OF_A_CALLER;
-use crate::port::{ClaimError, RolledBack, VolumeIdentity};
+use crate::port::VolumeIdentity;
 
 /// Newest marks of a volume that are kept. One would do; the other shows people when the last but one was left.
 const KEPT: u64 = 2;

@@ -18,15 +18,16 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::io::sync::Mutex;
 use aof2_format::claim::{Claim, ClusterMarker};
 use aof2_format::names::ObjectKey;
 use aof2_format::{Damage, FORMAT_VERSION, StreamName, VolumeId};
-use parking_lot::Mutex;
 
+use crate::error::ClaimError;
 use crate::objects::conditional::Creation;
 use crate::objects::tier2::ATTEMPTS_OF_A_CALLER;
 use crate::objects::{ObjectError, Tier2, Upload};
-use crate::port::{ClaimError, Claims, LocalStream, Standing, VolumeIdentity};
+use crate::port::{Claims, LocalStream, Standing, VolumeIdentity};
 
 /// Where other nodes send appends for the streams that are owned here.
 #[derive(Clone, Debug, PartialEq, Eq)]

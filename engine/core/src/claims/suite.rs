@@ -2,16 +2,19 @@
 //!
 //! Not part of the product's behaviour: it is public so that the crate that holds a store can run it in its tests.
 
+#![allow(clippy::disallowed_methods)] // racers of a test, no part of the store
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use aof2_format::names::KeyPrefix;
 
 use super::{Address, ClaimStanding, ClusterName, StreamClaims};
+use crate::error::{ClaimError, RolledBack};
 use crate::io::{SystemClock, SystemRng};
 use crate::objects::suite::test_policy;
 use crate::objects::{ObjectStore, Tier2};
-use crate::port::{ClaimError, Claims, RolledBack, Standing, VolumeIdentity};
+use crate::port::{Claims, Standing, VolumeIdentity};
 
 pub const CLUSTER: &str = "0192f0aa-0000-7000-8000-000000000001";
 

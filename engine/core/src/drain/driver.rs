@@ -3,10 +3,10 @@
 //! for it.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use crate::io::ThreadHandle;
+use crate::io::sync::{Condvar, Mutex};
 
 use super::machine::{
     self, Action, DrainPhase, DrainReason, DrainRequest, DrainStatus, Facts, State,
@@ -34,7 +34,7 @@ const SEAL_EVERY: Duration = Duration::from_millis(500);
 
 pub struct Drain {
     driver: Arc<Driver>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<ThreadHandle>>,
 }
 
 struct Driver {

@@ -23,6 +23,6 @@ impl Clock for SystemClock {
     }
 
     fn sleep(&self, duration: Duration) {
-        std::thread::sleep(duration);
+        super::sync::sleep(duration);
     }
 }

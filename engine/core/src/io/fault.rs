@@ -6,14 +6,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::{JoinHandle, ThreadId};
+use std::thread::ThreadId;
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use crate::io::sync::{Mutex, RwLock};
 
 use super::{
     DirectoryEntry, DirectoryLock, Disk, DiskFile, FileClass, Map, SystemThreads, ThreadBody,
-    Threads, VolumeSpace,
+    ThreadHandle, Threads, VolumeSpace,
 };
 
 /// A call that reaches the disk. Of a file: has its class, but for files that are opened to be read.
@@ -220,7 +220,7 @@ impl Faults {
             state.sync_delay
         };
         if let Some(delay) = delay {
-            std::thread::sleep(delay);
+            super::sync::sleep(delay);
         }
         self.on(Call::Sync, class, path)?;
         let state = self.state.lock();
@@ -242,7 +242,7 @@ impl Faults {
 
 /// The system's threads, but for the one that is refused.
 impl Threads for Faults {
-    fn start(&self, name: &str, body: ThreadBody) -> io::Result<JoinHandle<()>> {
+    fn start(&self, name: &str, body: ThreadBody) -> io::Result<ThreadHandle> {
         let refused = self.state.lock().refused_thread;
         if refused.is_some_and(|refused| name.strip_prefix("aof2-") == Some(refused)) {
             return Err(io::Error::from_raw_os_error(libc::EAGAIN));

@@ -1,15 +1,17 @@
-//! The only door to the disk, the clock, randomness and threads, and the only place with `unsafe`.
+//! The only door to the disk, the clock, randomness, threads and their waits, and the only place with `unsafe`.
 //!
 //! Everything durable goes through `Disk`: create-preallocate, positioned write, sync, rename with a directory sync, unlink.
 //! An error of a write or a sync is never retried: the caller poisons the store; of what counts as a sync, `WatchedDisk` does.
 
 #![allow(unsafe_code)]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // this is the door
 
 mod clock;
 mod disk;
 pub mod fault;
 mod map;
 mod rng;
+pub mod sync;
 mod threads;
 mod watched;
 
@@ -23,7 +25,7 @@ pub use disk::SystemDisk;
 pub use map::Map;
 pub use rng::{Rng, SystemRng};
 pub(crate) use threads::in_parallel;
-pub use threads::{SystemThreads, ThreadBody, Threads};
+pub use threads::{SystemThreads, ThreadBody, ThreadHandle, Threads};
 pub use watched::{WatchedDisk, WriteOutFailures};
 
 /// An open file. Syncs go through the handle that wrote.

@@ -2,21 +2,114 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{Builder, JoinHandle};
+
+use super::sync::{self, Scheduler, ThreadIndex};
 
 pub type ThreadBody = Box<dyn FnOnce() + Send>;
 
 pub trait Threads: Send + Sync + Debug {
-    fn start(&self, name: &str, body: ThreadBody) -> io::Result<JoinHandle<()>>;
+    fn start(&self, name: &str, body: ThreadBody) -> io::Result<ThreadHandle>;
+}
+
+/// A thread that was started, to wait for its end.
+#[derive(Debug)]
+pub struct ThreadHandle {
+    handle: JoinHandle<()>,
+    turns: Option<Turns>,
+}
+
+impl ThreadHandle {
+    pub fn name(&self) -> &str {
+        self.handle.thread().name().unwrap_or_default()
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.handle.is_finished()
+    }
+
+    /// `Err`: what it panicked with.
+    pub fn join(self) -> std::thread::Result<()> {
+        if let Some(turns) = &self.turns {
+            turns.wait_for_end();
+        }
+        self.handle.join()
+    }
+}
+
+/// A thread that takes turns with others, see [`Scheduler`].
+#[derive(Clone)]
+struct Turns {
+    scheduler: Arc<dyn Scheduler>,
+    index: ThreadIndex,
+}
+
+impl std::fmt::Debug for Turns {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "scheduled thread {}", self.index)
+    }
+}
+
+impl Turns {
+    /// For a thread that the caller is about to start, if the caller takes turns itself.
+    fn of_next(name: &str) -> Option<Turns> {
+        let scheduler = sync::scheduler()?;
+        let index = scheduler.register(name);
+        Some(Turns { scheduler, index })
+    }
+
+    /// By the thread itself. It leaves when the answer is dropped, also by a panic.
+    fn take(self) -> Leave {
+        sync::schedule_this_thread(Some(self.scheduler.clone()));
+        self.scheduler.enter(self.index);
+        Leave(self)
+    }
+
+    fn wait_for_end(&self) {
+        // Who does not take turns does not keep anybody from running either.
+        if sync::scheduler().is_some() {
+            self.scheduler.join(self.index);
+        }
+    }
+
+    /// It could not be started.
+    fn give_up(&self) {
+        self.scheduler.leave(self.index);
+    }
+}
+
+struct Leave(Turns);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.0.scheduler.leave(self.0.index);
+        sync::schedule_this_thread(None);
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemThreads;
 
 impl Threads for SystemThreads {
-    fn start(&self, name: &str, body: ThreadBody) -> io::Result<JoinHandle<()>> {
-        Builder::new().name(name.to_owned()).spawn(body)
+    fn start(&self, name: &str, body: ThreadBody) -> io::Result<ThreadHandle> {
+        let turns = Turns::of_next(name);
+        let own = turns.clone();
+        let body = move || {
+            let _leave = own.map(Turns::take);
+            body();
+        };
+        let started = Builder::new().name(name.to_owned()).spawn(body);
+        match started {
+            Ok(handle) => Ok(ThreadHandle { handle, turns }),
+            Err(error) => {
+                if let Some(turns) = turns {
+                    turns.give_up();
+                }
+                Err(error)
+            }
+        }
     }
 }
 
@@ -49,9 +142,18 @@ fn in_parallel_by<E: Send>(
     std::thread::scope(|scope| {
         let mut others = Vec::new();
         for _ in 1..threads.min(count) {
-            match builder().spawn_scoped(scope, share) {
-                Ok(other) => others.push(other),
+            let turns = Turns::of_next("helper");
+            let own = turns.clone();
+            let helper = || {
+                let _leave = own.map(Turns::take);
+                share()
+            };
+            match builder().spawn_scoped(scope, helper) {
+                Ok(other) => others.push((other, turns)),
                 Err(error) => {
+                    if let Some(turns) = turns {
+                        turns.give_up();
+                    }
                     tracing::warn!(
                         "going on with {} threads fewer: {error}",
                         threads.min(count) - 1 - others.len()
@@ -61,7 +163,10 @@ fn in_parallel_by<E: Send>(
             }
         }
         let mut result = share();
-        for other in others {
+        for (other, turns) in others {
+            if let Some(turns) = turns {
+                turns.wait_for_end();
+            }
             match other.join() {
                 Ok(theirs) => result = result.and(theirs),
                 Err(panic) => std::panic::resume_unwind(panic),

@@ -14,7 +14,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use parking_lot::{Condvar, Mutex};
+use crate::io::sync::{Condvar, Mutex};
 
 use super::{
     DirectoryEntry, DirectoryLock, Disk, DiskFile, FileClass, Map, VolumeSpace, is_out_of_space,

@@ -9,10 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::io::sync::Mutex;
 use aof2_format::BLOCK_BYTES;
 use aof2_format::journal_mark::{FILE_BYTES, JournalMark};
 use aof2_format::names::file;
-use parking_lot::Mutex;
 
 use crate::io::{Disk, DiskFile, FileClass, replace_file};
 use crate::store::shared::Volume;

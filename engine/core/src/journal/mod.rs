@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::io::sync::{Condvar, Mutex};
 use aof2_format::StreamNumber;
 use aof2_format::journal::Position;
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
 
 use self::mark::Mark;
 use self::recycle::Files;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::io::sync::{Condvar, Mutex};
 use aof2_format::names::file;
-use parking_lot::{Condvar, Mutex};
 
 use crate::io::{Disk, DiskFile, FileClass, temporary_path};
 use crate::journal::replay::Reuse;

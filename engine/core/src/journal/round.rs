@@ -3,13 +3,13 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use rustix::thread::futex;
+use crate::io::sync::Word;
 
 pub(crate) struct Rounds {
     done: AtomicU64,
     /// Set once no round will finish any more.
     ended: AtomicU32,
-    words: [AtomicU32; 4],
+    words: [Word; 4],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,22 +20,21 @@ impl Rounds {
         Rounds {
             done: AtomicU64::new(0),
             ended: AtomicU32::new(0),
-            words: [const { AtomicU32::new(0) }; 4],
+            words: [const { Word::new() }; 4],
         }
     }
 
     pub fn wait(&self, round: u64) -> Result<(), Ended> {
         let word = &self.words[(round & 3) as usize];
         loop {
-            let seen = word.load(Ordering::SeqCst);
+            let seen = word.load();
             if self.done.load(Ordering::SeqCst) >= round {
                 return Ok(());
             }
             if self.ended.load(Ordering::SeqCst) != 0 {
                 return Err(Ended);
             }
-            // Woken, interrupted or changed in between: all are looked at again.
-            let _ = futex::wait(word, futex::Flags::PRIVATE, seen, None);
+            word.wait_while(seen);
         }
     }
 
@@ -52,10 +51,7 @@ impl Rounds {
     }
 
     fn wake(&self, index: usize) {
-        let word = &self.words[index];
-        word.fetch_add(1, Ordering::SeqCst);
-        let woken = futex::wake(word, futex::Flags::PRIVATE, i32::MAX as u32);
-        debug_assert!(woken.is_ok(), "waking takes a valid address only");
+        self.words[index].change();
     }
 }
 

@@ -12,12 +12,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::io::sync::Mutex;
 use aof2_format::BLOCK_BYTES;
 use aof2_format::manifest_chunk::{self, ManifestChunkHeader};
 use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
 use aof2_format::names::file;
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use crate::error::StoreError;
 use crate::io::{Disk, DiskFile, FileClass, temporary_path};

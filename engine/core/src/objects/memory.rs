@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
+use crate::io::sync::Mutex;
 use aof2_format::checksum::crc64nvme;
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use super::{Attempt, Object, ObjectError, ObjectMeta, ObjectStore, PutOutcome, Upload, read_all};
 

@@ -2,6 +2,8 @@
 //!
 //! Not part of the product's behaviour: it is public so that the crate that holds a store can run it in its tests.
 
+#![allow(clippy::disallowed_methods)] // racers of a test, no part of the store
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use crate::io::sync::Mutex;
 use aof2_format::names::{KeyPrefix, ObjectKey};
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use super::breaker::Breaker;
 use super::conditional::{self, Creation};

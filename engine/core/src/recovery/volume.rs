@@ -3,14 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::io::sync::Mutex;
 use aof2_format::names::file;
 use aof2_format::volume::VolumeIdentity as StoredIdentity;
 use aof2_format::{ClusterId, FORMAT_VERSION, NodeId, VolumeId};
-use parking_lot::Mutex;
 
+use crate::error::ClaimError;
 use crate::error::OpenError;
 use crate::io::{DirectoryLock, Disk, FileClass, Rng, read_file, replace_file};
-use crate::port::{ClaimError, Claims, Standing, VolumeIdentity};
+use crate::port::{Claims, Standing, VolumeIdentity};
 use crate::segment::files;
 use crate::store::Identity;
 use crate::store::shared::Volume;

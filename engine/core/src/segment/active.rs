@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use crate::io::sync::Mutex;
 
 use super::index::SparseIndex;
 use crate::admit::{Refusal, Space};

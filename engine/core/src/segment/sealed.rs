@@ -7,10 +7,10 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use crate::io::sync::Mutex;
 use aof2_format::segment::{DATA_OFFSET, SegmentHeader, SegmentSeal};
 use aof2_format::{BLOCK_BYTES, Damage, Seed, StreamUuid, record_batch};
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use super::index::SparseIndex;
 use super::survey::next_batch;

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::io::ThreadHandle;
+use crate::io::sync::{Condvar, Mutex};
 use aof2_format::snapshot::SnapshotId;
-use parking_lot::{Condvar, Mutex};
 
 use super::notes;
 use super::session::{Next, Outlook, Session, plan};
@@ -39,7 +39,7 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(2);
 /// Takes snapshots of this node's streams.
 pub struct Snapshots {
     taker: Arc<Taker>,
-    coordinator: Mutex<Option<JoinHandle<()>>>,
+    coordinator: Mutex<Option<ThreadHandle>>,
 }
 
 pub(super) struct Taker {

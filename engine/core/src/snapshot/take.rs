@@ -16,12 +16,13 @@ use thiserror::Error;
 use super::{SnapshotReason, Why, digest_of};
 use crate::claims::ClaimStanding;
 use crate::claims::StreamClaims;
+use crate::error::ClaimError;
 use crate::error::StoreError;
 use crate::manifest::ClosedChunk;
 use crate::manifest::cut::Cut;
 use crate::objects::conditional::Creation;
 use crate::objects::{ObjectError, Tier2, Upload, crc64nvme};
-use crate::port::{ClaimError, SealedSegment};
+use crate::port::SealedSegment;
 use crate::store::{Store, StreamNames};
 
 /// Ids that are tried while others' catalogues are in the way.

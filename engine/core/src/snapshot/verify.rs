@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::io::sync::Mutex;
 use aof2_format::manifest_chunk::{self, DATA_OFFSET, ManifestChunkHeader};
 use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
 use aof2_format::names::ObjectKey;
 use aof2_format::snapshot::{Catalogue, CatalogueChunk, CatalogueSegment, Crc64, SnapshotId};
 use aof2_format::{Damage, Seed, StreamName};
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use super::digest_of;
 use crate::io::in_parallel;

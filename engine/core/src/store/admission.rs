@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::io::sync::Mutex;
 use aof2_format::names::file;
-use parking_lot::Mutex;
 
 use super::shared::Shared;
 use crate::error::{AcknowledgedSince, OpenError};
+use crate::error::{ClaimError, RolledBack};
 use crate::io::{FileClass, replace_file};
-use crate::port::{ClaimError, Claims, LocalStream, RolledBack};
+use crate::port::{Claims, LocalStream};
 use crate::recovery::volume::standing_of;
 use crate::stream::write_out::WriteError;
 use crate::stream::{Quarantined, Stream};
@@ -259,7 +260,7 @@ fn record(shared: &Shared, is_admitted: bool) -> Result<u64, ClaimError> {
 /// A refusal bars every stream and is told; anything else is answered.
 fn judge(
     shared: &Shared,
-    mut state: parking_lot::MutexGuard<'_, State>,
+    mut state: crate::io::sync::MutexGuard<'_, State>,
     error: ClaimError,
 ) -> ClaimError {
     let node = &shared.volume.identity.node;

@@ -1,13 +1,12 @@
 //! The append verb: what is checked before a stream is locked, and who waits for what.
 
 use std::sync::Arc;
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::io::sync::{self, MutexGuard};
 use aof2_format::StreamName;
 use aof2_format::record_batch::{BodySummary, MAX_BODY_BYTES, RECORD_OVERHEAD_BYTES};
 use bytes::Bytes;
-use parking_lot::MutexGuard;
 
 use super::opener;
 use super::shared::Shared;
@@ -119,7 +118,7 @@ pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done:
         if staged.quarantined == Some(Quarantined::Gone) {
             // Its first append failed just now; the name is free again.
             drop(staged);
-            std::thread::yield_now();
+            sync::yield_now();
             stream = stream_named(shared, &stream.name);
             continue;
         }
@@ -226,7 +225,9 @@ fn append_patiently(shared: &Arc<Shared>, request: AppendRequest) -> Result<Appe
             Err(AppendError::WouldBlock {
                 kind: WouldBlockKind::Flush | WouldBlockKind::Rollover,
                 ..
-            }) if Instant::now() < *deadline.get_or_insert_with(|| Instant::now() + PATIENCE) => {
+            }) if shared.clock.monotonic()
+                < *deadline.get_or_insert_with(|| shared.clock.monotonic() + PATIENCE) =>
+            {
                 shared.staging.wait(MOMENT);
             }
             other => return other,
@@ -263,18 +264,17 @@ fn append_once(shared: &Arc<Shared>, checked: &mut Checked) -> Result<Appended, 
         *stream = stream_named(shared, &stream.name);
     }
     // The opener answers.
-    let (answer, answered) = mpsc::sync_channel(1);
+    let (answer, answered) = sync::answer();
     append_with(
         shared,
         request.clone(),
         Box::new(move |result| {
-            // The caller waits below; it cannot have gone.
-            let _ = answer.send(result);
+            answer.send(result);
         }),
     );
-    match answered.recv() {
-        Ok(result) => result,
-        Err(_) => Err(AppendError::Poisoned {
+    match answered.wait() {
+        Some(result) => result,
+        None => Err(AppendError::Poisoned {
             message: shared.poison.reason(),
         }),
     }

@@ -16,24 +16,24 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::io::sync::Mutex;
+use crate::io::{ThreadHandle, sync};
 
 pub use self::append::MAX_APPEND_RECORDS;
 pub(crate) use self::append::count_refusal;
 use self::shared::Shared;
 pub(crate) use self::snapshot::{StreamFacts, StreamNames};
 use crate::config::Config;
+use crate::error::ClaimError;
 use crate::error::{AppendError, OpenError, ReadError, StoreError};
 use crate::io::{
     Clock, DirectoryLock, Disk, Rng, SystemClock, SystemDisk, SystemRng, SystemThreads, Threads,
 };
 use crate::metrics::Metrics;
 use crate::port::{
-    ClaimError, Claims, SealHook, SealedSegment, SegmentBytes, TierRecord, VolumeIdentity,
-    Watermark,
+    Claims, SealHook, SealedSegment, SegmentBytes, TierRecord, VolumeIdentity, Watermark,
 };
 use crate::request::{
     AppendCallback, AppendRequest, Appended, ReadRequest, SegmentInfo, StreamInfo,
@@ -86,7 +86,7 @@ pub struct Store {
 }
 
 /// The store's threads and the lock that they work under.
-type Running = (Vec<JoinHandle<()>>, Box<dyn DirectoryLock>);
+type Running = (Vec<ThreadHandle>, Box<dyn DirectoryLock>);
 
 struct Inner {
     shared: Arc<Shared>,
@@ -185,18 +185,18 @@ impl Store {
         sequence: u64,
         timeout: Duration,
     ) -> Result<u64, ReadError> {
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        let (answer, answered) = sync::answer();
         self.on_durable_beyond(
             stream,
             sequence,
             Box::new(move |count| {
                 // The waiter may have run out of time.
-                let _ = sender.try_send(count);
+                answer.send(count);
             }),
         )?;
-        match receiver.recv_timeout(timeout) {
-            Ok(count) => Ok(count),
-            Err(_) => Ok(self.stream(stream)?.durable()),
+        match answered.wait_for(timeout) {
+            Some(count) => Ok(count),
+            None => Ok(self.stream(stream)?.durable()),
         }
     }
 
@@ -296,7 +296,7 @@ impl Store {
         let running = self.inner.running.lock();
         let (threads, _) = running.as_ref()?;
         let ended = threads.iter().find(|thread| thread.is_finished())?;
-        let name = ended.thread().name().unwrap_or_default();
+        let name = ended.name();
         Some(format!("thread {name} has ended"))
     }
 

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 
+use crate::io::ThreadHandle;
+use crate::io::sync::{Mutex, RwLock};
 use aof2_format::journal::{FileKind, Position};
 use aof2_format::segment::DATA_OFFSET;
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, RwLock};
 
 use super::OpenOptions;
 use super::admission::{self, Admission};
@@ -42,7 +42,7 @@ const LEAST_JOURNAL_FILE_BYTES: u64 = 4 * MIB;
 /// What keeps an open store alive.
 pub(super) struct Running {
     pub shared: Arc<Shared>,
-    pub threads: Vec<JoinHandle<()>>,
+    pub threads: Vec<ThreadHandle>,
     pub lock: Box<dyn DirectoryLock>,
 }
 
@@ -304,7 +304,7 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
     shared.streams.insert(stream);
 }
 
-fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, OpenError> {
+fn start(shared: &Arc<Shared>) -> Result<Vec<ThreadHandle>, OpenError> {
     type Body = Box<dyn FnOnce(Arc<Shared>) + Send>;
     let mut bodies: Vec<(&'static str, Body)> = vec![
         (
@@ -356,7 +356,7 @@ fn start(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, OpenError> {
 }
 
 /// Ends the threads in the order in which they feed each other. Everything that matters is durable already.
-pub(super) fn stop(shared: &Shared, threads: Vec<JoinHandle<()>>) {
+pub(super) fn stop(shared: &Shared, threads: Vec<ThreadHandle>) {
     shared.closing.store(true, Ordering::Release);
     shared.work.open.stop();
     shared.work.prepare.stop();

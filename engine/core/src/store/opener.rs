@@ -3,20 +3,21 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use crate::io::sync::{Mutex, RwLock};
 use aof2_format::record_batch::BodySummary;
 use aof2_format::stream_header::StreamHeader;
 use aof2_format::{Salt, Seed, StreamName, StreamNumber, StreamUuid};
-use parking_lot::{Mutex, RwLock};
 
 use super::admission;
 use super::append::MOMENT;
 use super::shared::Shared;
 use crate::admit::Refusal;
 use crate::error::AppendError;
+use crate::error::ClaimError;
 use crate::io::{FileClass, replace_file};
 use crate::manifest::state::ManifestState;
 use crate::manifest::{ManifestLog, create_chunk};
-use crate::port::{ClaimError, LocalStream};
+use crate::port::LocalStream;
 use crate::request::{AppendCallback, Appended};
 use crate::segment::active::{ActiveSegment, GrowError};
 use crate::segment::files;

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Store;
+use crate::error::ClaimError;
 use crate::error::{ReadError, StoreError};
 use crate::io::{Clock, Disk};
 use crate::port::{
-    ClaimError, Port, SealHook, SealedBytes, SealedSegment, TierRecord, VolumeIdentity, Watermark,
+    Port, SealHook, SealedBytes, SealedSegment, TierRecord, VolumeIdentity, Watermark,
 };
 use crate::threads::StoreThreads;
 

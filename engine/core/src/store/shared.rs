@@ -5,20 +5,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use crate::io::sync::{Mutex, RwLock};
 use aof2_format::ClusterId;
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, RwLock};
 
 use super::admission::Admission;
 use crate::admit::Space;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
+use crate::error::ClaimError;
 use crate::io::{Clock, Disk, Rng};
 use crate::journal::Journal;
 use crate::metrics::{Counters, Replay};
 use crate::pace::{Pacer, Staging};
 use crate::poison::Poison;
-use crate::port::{ClaimError, Claims, SealHook, VolumeIdentity};
+use crate::port::{Claims, SealHook, VolumeIdentity};
 use crate::stream::Stream;
 use crate::stream::catalog::Catalog;
 use crate::stream::write_out::WriteError;
@@ -143,7 +144,7 @@ impl Shared {
 #[derive(Default)]
 pub(crate) struct Signal {
     lock: Mutex<()>,
-    changed: parking_lot::Condvar,
+    changed: crate::io::sync::Condvar,
 }
 
 impl Signal {

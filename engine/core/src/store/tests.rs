@@ -8,9 +8,10 @@ use bytes::Bytes;
 
 use super::*;
 use crate::config::MIB;
+use crate::error::ClaimError;
 use crate::io::FileClass;
 use crate::io::fault::FaultDisk;
-use crate::port::{ClaimError, LocalStream, Standing};
+use crate::port::{LocalStream, Standing};
 use crate::request::Durability;
 
 fn options(directory: &std::path::Path) -> OpenOptions {

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::io::sync::MutexGuard;
 use aof2_format::BLOCK_BYTES;
 use aof2_format::record_batch::{self, BodySummary, Fields, HEADER_BYTES};
 use aof2_format::segment::SegmentHeader;
 use bytes::Bytes;
-use parking_lot::MutexGuard;
 
 use super::producers::Verdict;
 use super::{Entry, Quarantined, Staged, Stream};

@@ -4,11 +4,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::io::sync::Mutex;
 use aof2_format::VolumeId;
 use aof2_format::names::file;
 use aof2_format::stream_catalog::{CatalogEntry, ENTRY_BYTES};
 use aof2_format::stream_header::StreamHeader;
-use parking_lot::Mutex;
 
 use crate::io::{Disk, DiskFile, FileClass, replace_file};
 use crate::stream::write_out::WriteError;

@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::io::sync::Mutex;
 use aof2_format::segment::DATA_OFFSET;
-use parking_lot::Mutex;
 
 use super::{Entry, Stream};
 use crate::error::ReadError;

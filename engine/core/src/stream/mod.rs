@@ -20,11 +20,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use crate::io::sync::{Mutex, RwLock};
 use aof2_format::record_batch;
 use aof2_format::segment::{DATA_OFFSET, SegmentHeader};
 use aof2_format::{Salt, Seed, StreamName, StreamNumber, StreamUuid};
 use bytes::{Bytes, BytesMut};
-use parking_lot::{Mutex, RwLock};
 
 use crate::admit::Refusal;
 use crate::manifest::ManifestLog;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
+use crate::io::sync::Mutex;
 
 type Callback = Box<dyn FnOnce(u64) + Send>;
 

@@ -2,10 +2,10 @@
 //! uploading anything, and a volume that was not held against Tier 2 yet is. The same request tells whether Tier 2 answers.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use crate::io::ThreadHandle;
+use crate::io::sync::{Condvar, Mutex};
 
 use crate::claims::StreamClaims;
 use crate::claims::{ClaimStanding, Refreshed};
@@ -13,7 +13,7 @@ use crate::port::Port;
 
 pub struct ClaimWatch {
     watch: Arc<Watch>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    thread: Mutex<Option<ThreadHandle>>,
 }
 
 struct Watch {

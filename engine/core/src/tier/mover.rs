@@ -8,22 +8,23 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::io::ThreadHandle;
+use crate::io::sync::{Condvar, Mutex, RwLock};
 use aof2_format::names::file;
-use parking_lot::{Condvar, Mutex, RwLock};
 
 use super::compress::{CompressError, CompressOptions, compress, warm_path};
 use super::planner::{Failed, FailureKind, Limits, Memo, SegmentKey, Step, pause_after, plan};
 use super::upload::{UploadError, upload};
 use super::warm::WarmFacts;
 use crate::claims::StreamClaims;
+use crate::error::ClaimError;
 use crate::error::{ReadError, StoreError};
 use crate::io::{Disk, is_device_error};
 use crate::objects::ObjectError;
 use crate::port::Port;
-use crate::port::{ClaimError, FailedStep, FailureReason, SealedSegment, TierRecord};
+use crate::port::{FailedStep, FailureReason, SealedSegment, TierRecord};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MoverSettings {
@@ -53,7 +54,7 @@ pub struct MoverStatus {
 
 pub struct Mover {
     moving: Arc<Moving>,
-    coordinator: Mutex<Option<JoinHandle<()>>>,
+    coordinator: Mutex<Option<ThreadHandle>>,
 }
 
 struct Moving {

@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::io::sync::Mutex;
 use aof2_format::checksum::{Salt, Seed, crc64nvme};
 use aof2_format::record_batch;
 use aof2_format::segment::{DATA_OFFSET, SegmentHeader};
 use aof2_format::{ClusterId, StreamName, StreamUuid};
-use parking_lot::Mutex;
 
 use super::mover::MoverSettings;
 use crate::claims::suite as claims_suite;
+use crate::error::ClaimError;
 use crate::error::{ReadError, StoreError};
 use crate::io::{Clock, Disk, SystemClock, SystemDisk};
 use crate::port::{
-    ClaimError, FailedStep, SealHook, SealedSegment, TierRecord, TierState, VolumeIdentity,
-    Watermark,
+    FailedStep, SealHook, SealedSegment, TierRecord, TierState, VolumeIdentity, Watermark,
 };
 use crate::port::{Port, SealedBytes};
 use crate::threads::StoreThreads;

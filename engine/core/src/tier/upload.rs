@@ -13,11 +13,12 @@ use thiserror::Error;
 use super::warm::{FileSource, ObjectSource, WarmError, WarmFacts, segment_name, verify};
 use crate::claims::ClaimStanding;
 use crate::claims::StreamClaims;
+use crate::error::ClaimError;
 use crate::error::StoreError;
 use crate::objects::conditional::{Creation, checksum_of_object};
 use crate::objects::{Attempt, ObjectError, ObjectMeta, Tier2, Upload};
 use crate::port::Port;
-use crate::port::{ClaimError, FailedStep, FailureReason, SealedSegment, TierRecord};
+use crate::port::{FailedStep, FailureReason, SealedSegment, TierRecord};
 
 #[derive(Debug, Error)]
 pub enum UploadError {

@@ -4,6 +4,8 @@
 //! acknowledgement. The parent kills it, or cuts the power of the file system below it, and opens a copy of what is left. The
 //! harness is itself tested: with a class of syncs taken out it has to find a loss.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // no part of the store
+
 mod child;
 mod model;
 mod power;

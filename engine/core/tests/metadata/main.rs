@@ -6,6 +6,8 @@
 //!
 //! CI tries every eleventh byte, and every 401st that is like the one before it; `AOF2_METADATA=all` tries every byte.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // no part of the store
+
 mod fixture;
 mod mutation;
 mod verdict;

@@ -1,5 +1,7 @@
 //! Snapshots over a Tier 2 in memory: what a request comes to, what a second reader finds, and what each fault leads to.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // no part of the store
+
 #[path = "../common/mod.rs"]
 mod common;
 mod crash;

@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aof2_core::io::{DirectoryEntry, DirectoryLock, Disk, DiskFile, FileClass, Map, VolumeSpace};
+use aof2_core::io::{
+    Clock, DirectoryEntry, DirectoryLock, Disk, DiskFile, FileClass, Map, SystemClock, VolumeSpace,
+    sync,
+};
 use parking_lot::Mutex;
 
 use crate::content::{Content, is_zero};
@@ -321,14 +324,17 @@ impl Inner {
             hook(&call);
         }
         match &self.latency {
-            None => std::thread::yield_now(),
+            None => {
+                sync::pause();
+                std::thread::yield_now();
+            }
             Some(latency) => {
                 let most = match class {
                     FileClass::Segment => MOST_MICROS_OF_SEGMENTS,
                     FileClass::Journal | FileClass::Manifest | FileClass::Other => MOST_MICROS,
                 };
                 let micros = latency.lock().below(most);
-                std::thread::sleep(Duration::from_micros(micros));
+                SystemClock.sleep(Duration::from_micros(micros));
             }
         }
         let mut state = self.state.lock();
@@ -452,6 +458,7 @@ impl DiskFile for RecordedFile {
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        sync::pause();
         let is_durable = matches!(self.class, FileClass::Segment | FileClass::Manifest);
         if self.inner.faults.leaves_torn_bytes && is_durable && is_zero(bytes) {
             return Ok(());

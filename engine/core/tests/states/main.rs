@@ -4,6 +4,9 @@
 //! `AOF2_STATES`: how many states, or `all`. `AOF2_STATES_SEED`: where they begin. A state that fails is written to a folder, and
 //! `AOF2_STATES_REPLAY=<folder>` opens it again.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // no part of the store
+
+mod baton;
 mod content;
 mod dice;
 mod disk;
@@ -13,6 +16,7 @@ mod faults;
 mod kept;
 mod model;
 mod proof;
+mod scheduled;
 mod session;
 mod volume;
 mod workloads;

@@ -33,15 +33,15 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a lost segment is not told at the start",
         file: "engine/core/src/recovery/sealed.rs",
-        find: "Err(fault) => damaged.push(told(state, info, &path, fault)?),",
-        replace: "Err(fault) => drop(told(state, info, &path, fault)?),",
+        find: "Err(fault) => damaged.push(damaged_range(state, info, &path, fault)?),",
+        replace: "Err(fault) => drop(damaged_range(state, info, &path, fault)?),",
         noticed_by: DAMAGE,
     },
     Mutant {
         name: "a stream whose end is not known takes appends",
         file: "engine/core/src/recovery/stream.rs",
-        find: "(sealed.last(), walk.chain)",
-        replace: "(sealed.last(), walk.chain.or(Some(0)))",
+        find: "(sealed.last(), scan.chain)",
+        replace: "(sealed.last(), scan.chain.or(Some(0)))",
         noticed_by: DAMAGE,
     },
     Mutant {
@@ -89,8 +89,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "damage behind which appends go on is not counted",
         file: "engine/core/src/store/report.rs",
-        find: "stream.damage.count() > 0 || matches!",
-        replace: "matches!",
+        find: "stream.damage.count() > 0",
+        replace: "stream.damage.count() == u64::MAX",
         noticed_by: DAMAGE,
     },
     Mutant {

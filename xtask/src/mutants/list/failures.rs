@@ -13,7 +13,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a failed sync of a directory is swallowed",
         file: "engine/core/src/io/watched.rs",
-        find: "synced.map_err(|error| told(&*self.failures, \"sync\", path, error))",
+        find: "synced.map_err(|error| reported(&*self.failures, \"sync\", path, error))",
         replace: "synced.or(Ok(()))",
         noticed_by: &[tests("aof2-core", "faults", "a_failed_sync_of_a_directory")],
     },

@@ -64,8 +64,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a second pod goes while one is down",
         file: "operator/src/rollout/gates/before.rs",
-        find: ".find(|pod| pod.name != look.pod.name && !pod.is_up())",
-        replace: ".find(|pod| pod.name == look.pod.name && !pod.is_up())",
+        find: ".find(|pod| pod.name != view.pod.name && !pod.is_up())",
+        replace: ".find(|pod| pod.name == view.pod.name && !pod.is_up())",
         noticed_by: &[units("aof2-operator", "a_serving_pod_stays_while")],
     },
     Mutant {

@@ -8,28 +8,28 @@ const CHUNKS: &[Selection] = &[units("aof2-core", "manifest::replay")];
 pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a hole in front of what was durable passes for a torn end",
-        file: "engine/core/src/recovery/walk.rs",
+        file: "engine/core/src/recovery/scan.rs",
         find: "if let Some(durable_upto) = behind {",
         replace: "if let Some(durable_upto) = behind.filter(|_| false) {",
         noticed_by: &[tests("aof2-core", "states", "a_hole_below")],
     },
     Mutant {
         name: "torn bytes are not zeroed",
-        file: "engine/core/src/recovery/walk.rs",
+        file: "engine/core/src/recovery/scan.rs",
         find: "while offset < to {",
         replace: "while offset > to {",
         noticed_by: STATES,
     },
     Mutant {
         name: "a segment is not held against how far it was synced",
-        file: "engine/core/src/recovery/walk.rs",
+        file: "engine/core/src/recovery/scan.rs",
         find: "if segment.must_reach > end.offset {",
         replace: "if segment.must_reach == u64::MAX {",
         noticed_by: &[tests("aof2-core", "faults", "a_lost_end_of_a_segment")],
     },
     Mutant {
         name: "the end of a segment is forgotten with the journal that knew it",
-        file: "engine/core/src/recovery/walk.rs",
+        file: "engine/core/src/recovery/scan.rs",
         find: ".push((id, segment.must_reach.max(end.offset)));",
         replace: ".push((id, end.offset));",
         noticed_by: &[tests("aof2-core", "faults", "a_lost_end_of_a_segment")],

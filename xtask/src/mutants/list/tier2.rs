@@ -144,7 +144,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a lost answer is taken for a success",
         file: "engine/core/src/objects/conditional.rs",
-        find: "                Verdict::Look(Some(error))",
+        find: "                Verdict::ReadBack(Some(error))",
         replace: "                Verdict::Done {\n                    etag: error.to_string(),\n                }",
         noticed_by: CONDITIONAL,
     },

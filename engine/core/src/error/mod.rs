@@ -1,11 +1,13 @@
 //! One enum per verb; a variant names its object and the value that was wrong. `remedy` says who has to act.
 
+mod claim;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::port::{ClaimError, RolledBack};
+pub use claim::{ClaimError, RolledBack};
 
 /// Who has to act on a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -273,7 +275,7 @@ pub enum OpenError {
     )]
     VolumeLost { node: String, streams: Vec<String> },
     #[error(
-        "the volume of node {node} was put back to an older state, or a copy of it is in use elsewhere: {}; mount its newest state, or recover its streams from Tier 2 before this node starts{since}", crate::port::list(.proofs)
+        "the volume of node {node} was put back to an older state, or a copy of it is in use elsewhere: {}; mount its newest state, or recover its streams from Tier 2 before this node starts{since}", claim::list(.proofs)
     )]
     RolledBack {
         node: String,
