@@ -5,13 +5,15 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use aof2_operator::{
     args::Args,
     cluster::{self, engine_client::EngineClient},
-    kube::Door,
+    kube::{
+        Door,
+        lease::{Elector, LeaseSettings},
+    },
     pki::{self, source::Place},
     runtime::{
         client,
         context::{Context, Settings},
         http,
-        lease::{Elector, LeaseSettings},
         metrics::Metrics,
         telemetry,
     },

@@ -32,6 +32,7 @@ pub fn run(options: &Options) -> Result<()> {
         return Ok(());
     }
     section("prerequisites");
+    cluster::check()?;
     // Rust and Go at the same time: while one waits for the network or links, the other compiles.
     let (built, prepared) = std::thread::scope(|scope| {
         let prepare = scope.spawn(cluster::prepare);

@@ -77,8 +77,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         under: &["operator/src"],
-        // Until the Lease moves to kube/.
-        except: &["operator/src/kube", "operator/src/runtime/lease.rs"],
+        except: &["operator/src/kube"],
         forbidden: &[
             "PatchParams",
             "PostParams",
@@ -241,10 +240,8 @@ const CIRCLES: &[(&str, &[&str])] = &[
         "engine/core/src",
         &[
             "checkpoint",
-            "journal",
             "manifest",
             "recovery",
-            "segment",
             "store",
             "stream",
             "work",

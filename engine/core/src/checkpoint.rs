@@ -12,11 +12,11 @@ use crate::io::sync::{Condvar, Mutex};
 use aof2_format::StreamNumber;
 use aof2_format::journal::{FileKind, Position};
 
+use crate::io::WriteError;
 use crate::io::in_parallel;
 use crate::metrics::add;
 use crate::store::shared::Shared;
 use crate::stream::Stream;
-use crate::stream::write_out::WriteError;
 
 /// How long buffered records wait for the disk at most.
 const TICK: Duration = Duration::from_secs(1);
@@ -143,7 +143,7 @@ impl Checkpoint {
                 shared.poison_by(&error);
                 return;
             }
-            shared.journal.write_mark(shared);
+            shared.journal.write_mark();
             crate::stream::roll_old_segments(shared);
         }
     }

@@ -28,6 +28,7 @@ mod store;
 mod stream;
 mod threads;
 pub mod tier;
+mod volume;
 mod work;
 
 pub use config::Config;

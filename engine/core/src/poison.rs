@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::io::sync::{Mutex, RwLock, RwLockReadGuard};
 
-use crate::io::WriteOutFailures;
+use crate::io::{WriteError, WriteOutFailures};
 
 type Callback = Box<dyn FnOnce(String) + Send>;
 
@@ -57,6 +57,10 @@ impl Poison {
 
     pub fn set(&self, verb: &str, path: &Path, error: &std::io::Error) {
         self.set_first(format!("cannot {verb} {}: {error}", path.display()), 1);
+    }
+
+    pub fn set_by(&self, error: &WriteError) {
+        self.set(error.verb, &error.path, &error.source);
     }
 
     pub fn set_message(&self, what: String) {

@@ -5,11 +5,13 @@
 //! - Pods go with the uid and the resourceVersion of a live read as preconditions (`pods.rs`).
 //! - Secrets go by POST, and by PUT without having been read: a PATCH would return them (`secret.rs`).
 //! - Status goes by PUT under the resourceVersion that was observed (`status.rs`).
+//! - The Lease goes by PUT under the resourceVersion that was read (`lease.rs`).
 
 mod apply;
 mod covers;
 mod error;
 mod events;
+pub mod lease;
 mod pods;
 mod secret;
 mod status;

@@ -3,7 +3,6 @@
 pub mod client;
 pub mod context;
 pub mod http;
-pub mod lease;
 pub mod metrics;
 pub mod telemetry;
 

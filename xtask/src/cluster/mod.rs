@@ -131,6 +131,21 @@ pub fn up(name: &str, wishes: Wishes) -> Result<Cluster> {
 }
 
 /// What `cluster up NAME` needs that takes long, without the cluster.
+/// Names everything that this machine lacks and that no later step can install, before anything is compiled.
+pub fn check() -> Result<()> {
+    let missing = match provider() {
+        Provider::Foreign | Provider::Kind => prerequisites::missing(Need::Clients),
+        Provider::Local => {
+            let machine = local::check_machine().err();
+            let mut missing: Vec<String> =
+                machine.map(|error| error.to_string()).into_iter().collect();
+            missing.extend(prerequisites::missing(Need::LocalCluster));
+            missing
+        }
+    };
+    prerequisites::none(&missing)
+}
+
 pub fn prepare() -> Result<()> {
     match provider() {
         Provider::Foreign | Provider::Kind => prerequisites::ensure(Need::Clients),

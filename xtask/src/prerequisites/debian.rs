@@ -108,12 +108,17 @@ pub fn ensure() -> Result<()> {
     ensure_file_systems()
 }
 
-fn install(packages: &'static [Package]) -> Result<()> {
-    let missing: Vec<&str> = packages
-        .iter()
-        .filter(|package| !is_there(&package.proof))
-        .map(|package| package.name)
-        .collect();
+/// Everything is there, or may be installed.
+pub fn check() -> Result<()> {
+    may_install(&missing_of(PACKAGES))
+}
+
+fn missing_of(packages: &'static [Package]) -> Vec<&'static str> {
+    let missing = packages.iter().filter(|package| !is_there(&package.proof));
+    missing.map(|package| package.name).collect()
+}
+
+fn may_install(missing: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -128,6 +133,16 @@ fn install(packages: &'static [Package]) -> Result<()> {
             "packages are missing; run `apt-get install {names}` as root, or run this command as root"
         );
     }
+    Ok(())
+}
+
+fn install(packages: &'static [Package]) -> Result<()> {
+    let missing = missing_of(packages);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    may_install(&missing)?;
+    let names = missing.join(" ");
     timed(format_args!("apt-get update and install {names}"), || {
         apt(&["update", "-q"])
             .context("apt-get update failed: is there a network and a package mirror?")?;

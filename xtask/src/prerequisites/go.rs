@@ -143,13 +143,23 @@ fn kubernetes_version(root: &Path) -> Result<String> {
         .with_context(|| format!("{} requires no k8s.io/kubernetes", path.display()))
 }
 
+/// Go is there and new enough. Nothing here can install it.
+pub fn check() -> Result<()> {
+    let go = find()?;
+    go_version(&go).map(drop)
+}
+
+fn find() -> Result<PathBuf> {
+    find_program("go").context(format!(
+        "Go is missing; install Go 1.{GO_MINOR} or later (https://go.dev/dl)"
+    ))
+}
+
 /// Builds what is missing or out of date into the cache's `bin/`.
 pub fn ensure(programs: &[Program]) -> Result<()> {
     let root = places::root();
     let bin = places::bin()?;
-    let go = find_program("go").context(format!(
-        "Go is missing; install Go 1.{GO_MINOR} or later (https://go.dev/dl)"
-    ))?;
+    let go = find()?;
     let go_version = go_version(&go)?;
     let stamps = bin.join(".stamps");
     let is_current = |program: &Program| -> Result<bool> {

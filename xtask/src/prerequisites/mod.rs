@@ -4,7 +4,7 @@
 mod debian;
 mod go;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 pub use go::Program;
 
@@ -19,6 +19,30 @@ pub enum Need {
     Tests,
 }
 
+/// What is missing and cannot be installed by `ensure`, one message each. Takes no time.
+pub fn missing(need: Need) -> Vec<String> {
+    let go = go::check();
+    let packages = match need {
+        Need::LocalCluster => debian::check(),
+        Need::Clients | Need::Tests => Ok(()),
+    };
+    let failed = [go, packages].into_iter().filter_map(Result::err);
+    failed.map(|error| format!("{error:#}")).collect()
+}
+
+/// `Err`: all of them at once, so that nobody mends one to meet the next.
+pub fn none(missing: &[String]) -> Result<()> {
+    match missing {
+        [] => Ok(()),
+        [one] => bail!("{one}"),
+        several => bail!(
+            "this machine lacks {} things:\n- {}",
+            several.len(),
+            several.join("\n- ")
+        ),
+    }
+}
+
 pub fn ensure(need: Need) -> Result<()> {
     match need {
         Need::LocalCluster => {
@@ -30,5 +54,22 @@ pub fn ensure(need: Need) -> Result<()> {
             debian::ensure_file_systems()?;
             go::ensure(&Program::SERVERS)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_is_missing_is_named_at_once() {
+        assert!(none(&[]).is_ok());
+        let one = none(&["Go is missing".to_owned()]).unwrap_err();
+        assert_eq!(one.to_string(), "Go is missing");
+        let two = none(&["no root".to_owned(), "Go is missing".to_owned()]).unwrap_err();
+        assert_eq!(
+            two.to_string(),
+            "this machine lacks 2 things:\n- no root\n- Go is missing"
+        );
     }
 }

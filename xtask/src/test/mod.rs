@@ -71,6 +71,10 @@ fn run_parts(options: &Options, summary: &mut Summary) -> Result<()> {
         options.only != Some(Part::E2e),
         options.only != Some(Part::Unit),
     );
+    match with_e2e {
+        true => cluster::check()?,
+        false => prerequisites::none(&prerequisites::missing(Need::Tests))?,
+    }
     if with_units {
         section("format");
         summary.step("cargo fmt --check", || {

@@ -55,6 +55,14 @@ pub trait DiskFile: Send + Sync + Debug {
     }
 }
 
+/// A failed write or sync, with its file.
+#[derive(Debug)]
+pub(crate) struct WriteError {
+    pub verb: &'static str,
+    pub path: PathBuf,
+    pub source: io::Error,
+}
+
 /// What a file is for; faults are injected per class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FileClass {

@@ -14,9 +14,9 @@ use aof2_format::BLOCK_BYTES;
 use aof2_format::journal_mark::{FILE_BYTES, JournalMark};
 use aof2_format::names::file;
 
+use crate::io::WriteError;
 use crate::io::{Disk, DiskFile, FileClass, replace_file};
-use crate::store::shared::Volume;
-use crate::stream::write_out::WriteError;
+use crate::volume::VolumeIds;
 
 /// The newest commit that is known to be synced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,7 +49,7 @@ impl Mark {
     pub fn open(
         disk: &dyn Disk,
         root: &Path,
-        volume: &Volume,
+        volume: &VolumeIds,
         holds_nothing: bool,
     ) -> io::Result<(Mark, FoundMark)> {
         let path = root.join(file::JOURNAL_MARK);

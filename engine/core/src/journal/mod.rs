@@ -5,10 +5,13 @@
 //! acknowledged before its round is synced; the first error ends the thread and every wait.
 
 pub(crate) mod mark;
+pub(crate) mod member;
 pub(crate) mod recycle;
 pub(crate) mod replay;
 pub(crate) mod round;
 pub(crate) mod salvage;
+#[cfg(test)]
+mod tests;
 pub(crate) mod writer;
 
 use std::sync::Arc;
@@ -21,14 +24,27 @@ use aof2_format::journal::Position;
 use bytes::Bytes;
 
 use self::mark::Mark;
+use self::member::{Driver, Member};
 use self::recycle::Files;
 use self::round::{Ended, Rounds};
 use self::writer::Writer;
-use crate::store::shared::Shared;
-use crate::stream::Stream;
+use crate::io::{Clock, Rng};
+use crate::metrics::Counters;
+use crate::poison::Poison;
+use crate::volume::VolumeIds;
 
-pub(crate) struct Journal {
-    queue: Mutex<Queue>,
+/// What the journal needs of the store from the start.
+pub(crate) struct Parts {
+    pub poison: Arc<Poison>,
+    pub clock: Arc<dyn Clock>,
+    pub rng: Arc<dyn Rng>,
+    pub counters: Arc<Counters>,
+    pub volume: VolumeIds,
+}
+
+pub(crate) struct Journal<D: Driver> {
+    parts: Parts,
+    queue: Mutex<Queue<D::Member>>,
     kick: Condvar,
     /// Held by whoever runs a round.
     writer: Mutex<Writer>,
@@ -60,9 +76,9 @@ pub(crate) struct ManifestFrame {
 }
 
 /// What the next round takes.
-pub(crate) struct Round {
+pub(crate) struct Round<M> {
     pub number: u64,
-    pub streams: Vec<Arc<Stream>>,
+    pub members: Vec<Arc<M>>,
     pub manifests: Vec<ManifestFrame>,
     pub positions: Option<Vec<Position>>,
 }
@@ -75,8 +91,8 @@ enum Kick {
     Nobody,
 }
 
-struct Queue {
-    next: Round,
+struct Queue<M> {
+    next: Round<M>,
     /// The thread knows of `next`.
     is_kicked: bool,
     /// The thread sleeps until it is woken.
@@ -86,25 +102,26 @@ struct Queue {
     interrupted: bool,
 }
 
-impl Round {
-    fn new(number: u64) -> Round {
+impl<M> Round<M> {
+    fn new(number: u64) -> Round<M> {
         Round {
             number,
-            streams: Vec::new(),
+            members: Vec::new(),
             manifests: Vec::new(),
             positions: None,
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.streams.is_empty() && self.manifests.is_empty() && self.positions.is_none()
+        self.members.is_empty() && self.manifests.is_empty() && self.positions.is_none()
     }
 }
 
-impl Journal {
+impl<D: Driver> Journal<D> {
     /// `next_commit` is the number that the first commit gets.
-    pub fn new(files: Files, mark: Mark, next_commit: u64) -> Journal {
+    pub fn new(parts: Parts, files: Files, mark: Mark, next_commit: u64) -> Journal<D> {
         Journal {
+            parts,
             queue: Mutex::new(Queue {
                 next: Round::new(1),
                 is_kicked: false,
@@ -121,18 +138,18 @@ impl Journal {
         }
     }
 
-    /// Called once per stream and round, under the stream's lock.
-    pub fn enlist(&self, stream: &Arc<Stream>) -> u64 {
-        self.add(Kick::Thread, |round| round.streams.push(stream.clone()))
+    /// Called once per member and round, under the member's lock.
+    pub fn enlist(&self, member: &Arc<D::Member>) -> u64 {
+        self.add(Kick::Thread, |round| round.members.push(member.clone()))
     }
 
     /// The same for a caller that goes on to `wait_or_lead`.
-    pub fn enlist_and_lead(&self, stream: &Arc<Stream>) -> u64 {
+    pub fn enlist_and_lead(&self, member: &Arc<D::Member>) -> u64 {
         let kick = match self.waits_alone() {
             true => Kick::Nobody,
             false => Kick::Thread,
         };
-        self.add(kick, |round| round.streams.push(stream.clone()))
+        self.add(kick, |round| round.members.push(member.clone()))
     }
 
     pub fn enlist_manifest(&self, frame: ManifestFrame) -> u64 {
@@ -143,7 +160,7 @@ impl Journal {
         self.add(Kick::Thread, |round| round.positions = Some(positions))
     }
 
-    fn add(&self, kick: Kick, put: impl FnOnce(&mut Round)) -> u64 {
+    fn add(&self, kick: Kick, put: impl FnOnce(&mut Round<D::Member>)) -> u64 {
         let mut queue = self.queue.lock();
         put(&mut queue.next);
         if kick == Kick::Thread && !queue.is_kicked {
@@ -163,13 +180,13 @@ impl Journal {
     }
 
     /// Waits for a round, and runs it when nobody runs one.
-    pub fn wait_or_lead(&self, shared: &Shared, round: u64) -> Result<(), Ended> {
+    pub fn wait_or_lead(&self, driver: &D, round: u64) -> Result<(), Ended> {
         if !self.waits_alone() {
             // They came since it was enlisted.
             self.kick_for_the_rest();
         } else if let Some(mut writer) = self.writer.try_lock() {
             if let Some(next) = self.take_round() {
-                writer.run(shared, next);
+                writer.run(self, driver, next);
             }
             drop(writer);
             // Whoever came meanwhile and found the writer taken left it to us.
@@ -195,7 +212,7 @@ impl Journal {
         }
     }
 
-    fn take_round(&self) -> Option<Round> {
+    fn take_round(&self) -> Option<Round<D::Member>> {
         let mut queue = self.queue.lock();
         if queue.interrupted || queue.next.is_empty() {
             return None;
@@ -235,39 +252,42 @@ impl Journal {
     }
 
     /// The thread. Ends after `stop` or `interrupt`; then no round will be done any more.
-    pub fn run(&self, shared: &Shared) {
+    pub fn run(&self, driver: &D) {
         loop {
             match self.wait_for_work() {
                 Waited::Work => {
                     let mut writer = self.writer.lock();
                     // A caller may have been faster.
                     if let Some(round) = self.take_round() {
-                        writer.run(shared, round);
+                        writer.run(self, driver, round);
                     }
                     drop(writer);
                     self.kick_for_the_rest();
                 }
-                Waited::Rest => self.write_mark(shared),
+                Waited::Rest => self.write_mark(),
                 Waited::End => break,
             }
         }
         // No caller leads a round from here on: the directory may soon be another process's. One that does now is waited for.
         self.queue.lock().interrupted = true;
         drop(self.writer.lock());
-        self.write_mark(shared);
+        self.write_mark();
         self.rounds.end();
-        if shared.poison.is_set() {
-            writer::refuse_everyone(shared);
+        if self.parts.poison.is_set() {
+            // Later ones see the poison under the member's lock.
+            for member in driver.members() {
+                member.refuse_staged(driver);
+            }
         }
     }
 
     /// Also where the journal never rests, every now and then.
-    pub fn write_mark(&self, shared: &Shared) {
-        if shared.poison.is_set() {
+    pub fn write_mark(&self) {
+        if self.parts.poison.is_set() {
             return;
         }
         if let Err(error) = self.mark.write() {
-            shared.poison_by(&error);
+            self.parts.poison.set_by(&error);
         }
     }
 

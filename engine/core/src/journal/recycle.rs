@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::io::sync::{Condvar, Mutex};
 use aof2_format::names::file;
 
+use crate::io::WriteError;
 use crate::io::{Disk, DiskFile, FileClass, temporary_path};
 use crate::journal::replay::Reuse;
 use crate::segment::files;
-use crate::stream::write_out::WriteError;
 
 #[derive(Clone)]
 pub(crate) struct JournalFile {

@@ -21,7 +21,7 @@ use super::recycle::{JournalFile, Outdated, set_aside};
 use super::salvage::{Missing, salvage};
 use crate::io::{Disk, DiskFile, FileClass};
 use crate::segment::files;
-use crate::store::shared::Volume;
+use crate::volume::VolumeIds;
 
 /// A file of the journal directory.
 pub(crate) struct Found {
@@ -84,7 +84,7 @@ impl Image {
 }
 
 /// Files of this volume. What is another's is set aside before anything of it is read.
-pub(crate) fn find(disk: &dyn Disk, root: &Path, volume: &Volume) -> io::Result<Vec<Found>> {
+pub(crate) fn find(disk: &dyn Disk, root: &Path, volume: &VolumeIds) -> io::Result<Vec<Found>> {
     let directory = files::journal(root);
     let mut found = Vec::new();
     for entry in disk.list(&directory)? {
@@ -403,6 +403,7 @@ fn note_positions(image: &mut Image, positions: Positions<'_>) {
 }
 
 /// The files as the new process uses them.
+#[derive(Default)]
 pub(crate) struct Reuse {
     pub free: Vec<JournalFile>,
     /// Slots taken by them.

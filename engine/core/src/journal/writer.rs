@@ -13,17 +13,12 @@ use aof2_format::journal::{
 use aof2_format::{Salt, Seed};
 
 use super::mark::Synced;
+use super::member::{Driver, Member, Taken};
 use super::recycle::JournalFile;
-use super::{ManifestFrame, Round};
-use crate::error::AppendError;
-use crate::io::in_parallel;
+use super::{Journal, ManifestFrame, Round};
+use crate::io::{WriteError, in_parallel};
 use crate::metrics::add;
-use crate::store::shared::Shared;
-use crate::stream::Stream;
-use crate::stream::append::held_bytes;
-use crate::stream::write_out::{Taken, WriteError};
 use crate::threads::message_of;
-use crate::work::Work;
 
 /// Largest commit. A longer round takes several.
 const COMMIT_LIMIT_BYTES: usize = 8 << 20;
@@ -31,6 +26,12 @@ const COMMIT_LIMIT_BYTES: usize = 8 << 20;
 const DIRECT_ABOVE_BYTES: u64 = 192 << 10;
 /// Threads that write and sync segments in a round.
 const DIRECT_THREADS: usize = 4;
+
+/// A member of a round, and what the round took from it.
+type Share<D> = (
+    Arc<<D as Driver>::Member>,
+    Taken<<<D as Driver>::Member as Member<D>>::Waiters>,
+);
 
 /// Why the thread ends.
 enum End {
@@ -53,42 +54,6 @@ pub(crate) struct Writer {
     frames: u32,
 }
 
-/// Callbacks that a failed round had taken.
-fn refuse(shared: &Shared, taken: Vec<(Arc<Stream>, Taken)>) {
-    for (_, taken) in taken {
-        for (callback, _) in taken.callbacks {
-            callback(Err(AppendError::Poisoned {
-                message: shared.poison.reason(),
-            }));
-        }
-    }
-}
-
-/// Appends that were staged for rounds that never come. Later ones see the poison under the stream's lock.
-pub(super) fn refuse_everyone(shared: &Shared) {
-    for stream in shared.streams.everything() {
-        let (callbacks, pending) = {
-            let mut staged = stream.staged.lock();
-            (
-                std::mem::take(&mut staged.callbacks),
-                std::mem::take(&mut staged.pending),
-            )
-        };
-        let refused = || {
-            Err(AppendError::Poisoned {
-                message: shared.poison.reason(),
-            })
-        };
-        for (callback, _) in callbacks {
-            callback(refused());
-        }
-        for (request, callback) in pending {
-            shared.staging.release(held_bytes(&request));
-            callback(refused());
-        }
-    }
-}
-
 impl Writer {
     /// `next_commit` is the number that the first commit gets.
     pub fn new(next_commit: u64) -> Writer {
@@ -105,74 +70,78 @@ impl Writer {
     }
 
     /// Runs a round. Its failure poisons the store and ends the rounds; so does a panic, which may be on a caller's thread.
-    pub fn run(&mut self, shared: &Shared, round: Round) {
-        let mut taken = Vec::with_capacity(round.streams.len());
-        let round = catch_unwind(AssertUnwindSafe(|| self.round(shared, round, &mut taken)));
+    pub fn run<D: Driver>(&mut self, journal: &Journal<D>, driver: &D, round: Round<D::Member>) {
+        let mut taken = Vec::with_capacity(round.members.len());
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            self.round(journal, driver, round, &mut taken)
+        }));
         let Err(end) =
-            round.unwrap_or_else(|panic| Err(End::Panicked(message_of(&*panic).to_owned())))
+            done.unwrap_or_else(|panic| Err(End::Panicked(message_of(&*panic).to_owned())))
         else {
-            add(&shared.counters.journal_rounds, 1);
+            add(&journal.parts.counters.journal_rounds, 1);
             return;
         };
         match end {
-            End::Failed(error) => shared.poison_by(&error),
-            End::Interrupted => shared.journal.interrupt(),
+            End::Failed(error) => journal.parts.poison.set_by(&error),
+            End::Interrupted => {}
             End::Panicked(message) => {
-                shared
+                journal
+                    .parts
                     .poison
                     .set_message(format!("a round of the journal panicked: {message}"));
             }
         }
         // Whoever set the poison first may not have come to this yet, and a commit that was not synced must not be written over.
-        shared.journal.interrupt();
-        refuse(shared, taken);
+        journal.interrupt();
+        for (member, part) in taken {
+            member.refuse(driver, part.waiters);
+        }
     }
 
     /// One group commit.
-    fn round(
+    fn round<D: Driver>(
         &mut self,
-        shared: &Shared,
-        round: Round,
-        taken: &mut Vec<(Arc<Stream>, Taken)>,
+        journal: &Journal<D>,
+        driver: &D,
+        round: Round<D::Member>,
+        taken: &mut Vec<Share<D>>,
     ) -> Result<(), End> {
         let Round {
             number,
-            streams,
+            members,
             manifests,
             positions,
         } = round;
         self.begin();
-        let direct_above = DIRECT_ABOVE_BYTES.min(self.commit_limit(shared) as u64 / 4);
+        let direct_above = DIRECT_ABOVE_BYTES.min(commit_limit(journal) as u64 / 4);
         for frame in manifests {
-            self.put_manifest(shared, frame)?;
+            self.put_manifest(journal, driver, frame)?;
         }
         if let Some(positions) = positions {
             self.make_room(
-                shared,
+                journal,
+                driver,
                 positions.len() * journal::POSITION_BYTES + FRAME_HEADER_BYTES,
             )?;
             put_positions(
                 &mut self.commit,
                 &FrameHeader::CheckpointPositions {
-                    settled_before: shared.journal.files.settled_before(),
+                    settled_before: journal.files.settled_before(),
                 },
                 &positions,
             );
             self.frames += 1;
         }
-        for stream in streams {
-            self.make_room(shared, direct_above as usize + 4 * FRAME_HEADER_BYTES)?;
-            let part = stream.take_for_round(shared, &mut self.commit, direct_above);
+        for member in members {
+            let room = direct_above as usize + 4 * FRAME_HEADER_BYTES;
+            self.make_room(journal, driver, room)?;
+            let part = member.take(driver, &mut self.commit, direct_above);
             self.frames += part.frames;
-            taken.push((stream, part));
+            taken.push((member, part));
         }
-        self.emit(shared)?;
-        direct(shared, taken)?;
-        publish(shared, number, taken)
-    }
-
-    fn commit_limit(&self, shared: &Shared) -> usize {
-        COMMIT_LIMIT_BYTES.min(shared.journal.files.file_bytes as usize / 2)
+        self.emit(journal, driver)?;
+        direct(driver, taken)?;
+        publish(journal, number, taken)
     }
 
     fn begin(&mut self) {
@@ -182,22 +151,32 @@ impl Writer {
     }
 
     /// Emits what there is when `more` would make the commit too long.
-    fn make_room(&mut self, shared: &Shared, more: usize) -> Result<(), End> {
-        if self.frames > 0 && self.commit.len() + more > self.commit_limit(shared) {
-            self.emit(shared)?;
+    fn make_room<D: Driver>(
+        &mut self,
+        journal: &Journal<D>,
+        driver: &D,
+        more: usize,
+    ) -> Result<(), End> {
+        if self.frames > 0 && self.commit.len() + more > commit_limit(journal) {
+            self.emit(journal, driver)?;
             self.begin();
         }
         Ok(())
     }
 
-    fn put_manifest(&mut self, shared: &Shared, frame: ManifestFrame) -> Result<(), End> {
+    fn put_manifest<D: Driver>(
+        &mut self,
+        journal: &Journal<D>,
+        driver: &D,
+        frame: ManifestFrame,
+    ) -> Result<(), End> {
         let ManifestFrame {
             stream,
             chunk,
             position,
             bytes,
         } = frame;
-        self.make_room(shared, bytes.len() + FRAME_HEADER_BYTES)?;
+        self.make_room(journal, driver, bytes.len() + FRAME_HEADER_BYTES)?;
         journal::encode_frame(
             &mut self.commit,
             &FrameHeader::Manifest {
@@ -212,17 +191,16 @@ impl Writer {
     }
 
     /// Writes and syncs the commit.
-    fn emit(&mut self, shared: &Shared) -> Result<(), End> {
+    fn emit<D: Driver>(&mut self, journal: &Journal<D>, driver: &D) -> Result<(), End> {
         if self.frames == 0 {
             return Ok(());
         }
         let needed = padded_bytes(self.commit.len()) as u64;
-        let has_room =
-            self.file.is_some() && self.offset + needed <= shared.journal.files.file_bytes;
+        let has_room = self.file.is_some() && self.offset + needed <= journal.files.file_bytes;
         let head = if has_room {
             None
         } else {
-            Some(self.next_file(shared)?)
+            Some(self.next_file(journal, driver)?)
         };
         let Some(file) = self.file.clone() else {
             return Err(End::Interrupted);
@@ -231,7 +209,7 @@ impl Writer {
             file_number: file.number,
             number: self.number,
             frame_count: self.frames,
-            written_unix_nanos: shared.clock.unix_nanos(),
+            written_unix_nanos: journal.parts.clock.unix_nanos(),
             prev_crc: self.prev_crc,
         };
         self.prev_crc = journal::seal_commit(&mut self.commit, &fields, self.salt, self.seed);
@@ -262,49 +240,48 @@ impl Writer {
             })
         })?;
         self.offset += self.commit.len() as u64;
-        shared.journal.mark.note(Synced {
+        journal.mark.note(Synced {
             commit: fields.number,
             file_number: fields.file_number,
         });
         if begins_file {
             // Before anything in this file is acknowledged: from here on it is missed where it is gone.
-            shared.journal.mark.write().map_err(End::Failed)?;
+            journal.mark.write().map_err(End::Failed)?;
             // The table in front of this commit says what they knew.
-            if shared.journal.files.has_outdated() {
-                shared.work.push(Work::OutdatedJournal);
+            if journal.files.has_outdated() {
+                driver.ask_to_remove_outdated();
             }
         }
-        add(&shared.counters.journal_bytes, bytes);
-        shared
-            .checkpoint
-            .note_journaled(bytes, shared.config.load().checkpoint.journal_bytes);
+        add(&journal.parts.counters.journal_bytes, bytes);
+        driver.note_journaled(bytes);
         Ok(())
     }
 
     /// Takes the next file into use and puts the checkpoint's table in front of the commit. Answers the file's header blocks.
-    fn next_file(&mut self, shared: &Shared) -> Result<Vec<u8>, End> {
-        let files = &shared.journal.files;
+    fn next_file<D: Driver>(&mut self, journal: &Journal<D>, driver: &D) -> Result<Vec<u8>, End> {
+        let Journal {
+            files, mark, parts, ..
+        } = journal;
         let mut file = files
             .take(|| {
                 if files.wants_more() {
-                    shared.work.push(Work::JournalFile);
+                    driver.ask_for_file();
                 }
-                shared.checkpoint.ask();
+                driver.ask_for_checkpoint();
             })
             .ok_or(End::Interrupted)?;
         if file.number > 0 {
-            let mark = &shared.journal.mark;
             mark.settle(files.settled_before()).map_err(End::Failed)?;
         }
         file.number = files.current_number() + 1;
-        self.salt = Salt(shared.rng.next_u64());
+        self.salt = Salt(parts.rng.next_u64());
         self.seed = Seed::new(self.salt);
         self.prev_crc = 0;
         self.offset = FIRST_COMMIT_OFFSET;
         let full = self.file.replace(file.clone());
         files.switch(full, file.number);
         if files.wants_more() {
-            shared.work.push(Work::JournalFile);
+            driver.ask_for_file();
         }
         let rest = self.commit.split_off(COMMIT_HEADER_BYTES);
         put_positions(
@@ -312,19 +289,19 @@ impl Writer {
             &FrameHeader::CheckpointTable {
                 settled_before: files.settled_before(),
             },
-            &shared.checkpoint.table(),
+            &driver.checkpoint_table(),
         );
         self.commit.extend_from_slice(&rest);
         self.frames += 1;
         let header = JournalHeader {
-            cluster_id: shared.volume.cluster_id,
-            node_id: shared.volume.node_id,
-            volume_id: shared.volume.volume_id,
+            cluster_id: parts.volume.cluster_id,
+            node_id: parts.volume.node_id,
+            volume_id: parts.volume.volume_id,
             file_number: file.number,
             salt: self.salt,
             first_commit: self.number,
             table_offset: FIRST_COMMIT_OFFSET,
-            created_unix_nanos: shared.clock.unix_nanos(),
+            created_unix_nanos: parts.clock.unix_nanos(),
             file_bytes: files.file_bytes,
         };
         let blocks = header.encode().repeat(journal::HEADER_COPIES);
@@ -333,34 +310,39 @@ impl Writer {
     }
 }
 
-/// Segments that the journal does not carry are written and synced before anything of the round is published.
-fn direct(shared: &Shared, taken: &[(Arc<Stream>, Taken)]) -> Result<(), End> {
-    let direct: Vec<&Arc<Stream>> = taken
-        .iter()
-        .filter(|(_, part)| part.is_direct)
-        .map(|(stream, _)| stream)
-        .collect();
-    let one = |stream: &Arc<Stream>| -> Result<(), WriteError> {
-        stream.write_out(shared, true)?;
-        stream.sync_segments()
-    };
-    in_parallel(DIRECT_THREADS, direct.len(), |index| one(direct[index])).map_err(End::Failed)
+fn commit_limit<D: Driver>(journal: &Journal<D>) -> usize {
+    COMMIT_LIMIT_BYTES.min(journal.files.file_bytes as usize / 2)
 }
 
-fn publish(shared: &Shared, number: u64, taken: &mut Vec<(Arc<Stream>, Taken)>) -> Result<(), End> {
-    let Some(_publishing) = shared.poison.publish() else {
+/// What the journal does not carry is written and synced before anything of the round is published.
+fn direct<D: Driver>(driver: &D, taken: &[Share<D>]) -> Result<(), End> {
+    let direct: Vec<&Arc<D::Member>> = taken
+        .iter()
+        .filter(|(_, part)| part.is_direct)
+        .map(|(member, _)| member)
+        .collect();
+    in_parallel(DIRECT_THREADS, direct.len(), |index| {
+        direct[index].sync_direct(driver)
+    })
+    .map_err(End::Failed)
+}
+
+fn publish<D: Driver>(
+    journal: &Journal<D>,
+    number: u64,
+    taken: &mut Vec<Share<D>>,
+) -> Result<(), End> {
+    let Some(_publishing) = journal.parts.poison.publish() else {
         return Err(End::Interrupted);
     };
-    for (stream, part) in taken.iter() {
-        stream.publish_durable(part.durable);
+    for (member, part) in taken.iter() {
+        member.publish(part.durable);
     }
     let width = taken.iter().map(|(_, part)| part.width).sum();
-    shared.journal.note_width(width);
-    shared.journal.rounds.finish(number);
-    for (stream, part) in taken.drain(..) {
-        for (callback, answer) in part.callbacks {
-            callback(answer.into_result(&stream));
-        }
+    journal.note_width(width);
+    journal.rounds.finish(number);
+    for (member, part) in taken.drain(..) {
+        member.answer(part.waiters);
     }
     Ok(())
 }

@@ -9,12 +9,12 @@ use aof2_format::names::file;
 use super::state::ManifestState;
 use super::{ClosedChunk, ManifestLog, create_chunk};
 use crate::error::StoreError;
+use crate::io::WriteError;
 use crate::io::read_file;
 use crate::port::SealedSegment;
 use crate::segment::files;
 use crate::store::shared::Shared;
 use crate::stream::Stream;
-use crate::stream::write_out::WriteError;
 
 /// What the manifest says up to the end of its last closed chunk.
 #[derive(Clone, Debug)]

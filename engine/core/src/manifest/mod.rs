@@ -20,6 +20,7 @@ use aof2_format::names::file;
 use bytes::Bytes;
 
 use crate::error::StoreError;
+use crate::io::WriteError;
 use crate::io::{Disk, DiskFile, FileClass, temporary_path};
 use crate::journal::ManifestFrame;
 use crate::manifest::state::ManifestState;
@@ -27,7 +28,6 @@ use crate::metrics::add;
 use crate::segment::files;
 use crate::store::shared::Shared;
 use crate::stream::Stream;
-use crate::stream::write_out::WriteError;
 
 /// A chunk is followed by another once it is longer than this.
 const CHUNK_TARGET_BYTES: u64 = 1 << 20;
@@ -82,7 +82,7 @@ impl Inner {
         match &self.chunk {
             Some(chunk) if chunk.tail == 0 => {
                 let header = ManifestChunkHeader {
-                    cluster_id: shared.volume.cluster_id,
+                    cluster_id: shared.volume.ids.cluster_id,
                     stream: stream.name.clone(),
                     stream_uuid: stream.identity.uuid,
                     stream_salt: stream.identity.salt,

@@ -66,16 +66,16 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
     let journal_directory = files::journal(root);
     let in_journal = |verb: &'static str| at(verb, &journal_directory);
     let holds_nothing = holds_nothing(disk, root)?;
-    let (mark, found_mark) = Mark::open(disk, root, volume, holds_nothing)
+    let (mark, found_mark) = Mark::open(disk, root, &volume.ids, holds_nothing)
         .map_err(at("open the journal mark in", root))?;
-    let known = catalog::read(disk, root, volume.volume_id)
+    let known = catalog::read(disk, root, volume.ids.volume_id)
         .map_err(at("read the stream catalog in", root))?;
     let streams::FoundStreams {
         mut streams,
         catalog,
         next_number,
     } = streams::find(disk, root, volume, &known)?;
-    let found_files = replay::find(disk, root, volume).map_err(in_journal("list"))?;
+    let found_files = replay::find(disk, root, &volume.ids).map_err(in_journal("list"))?;
     let total: u64 = found_files.iter().map(|file| file.length).sum();
     let mut done = 0;
     let mut progress = |bytes: u64| {

@@ -82,7 +82,7 @@ pub(super) fn find(
         };
         let path = files::stream_header(&stream_directory);
         let refused = match read_header(disk, &stream_directory, name)? {
-            Stored::Header(header) if header.cluster_id != volume.cluster_id => {
+            Stored::Header(header) if header.cluster_id != volume.ids.cluster_id => {
                 format!("its header is of cluster {}", header.cluster_id)
             }
             Stored::Header(header) if streams.contains_key(&header.stream_number) => {
@@ -108,7 +108,7 @@ pub(super) fn find(
         let number = StreamNumber(nameless);
         nameless -= 1;
         let header = StreamHeader {
-            cluster_id: volume.cluster_id,
+            cluster_id: volume.ids.cluster_id,
             stream,
             stream_uuid: StreamUuid([0; 16]),
             stream_salt: Salt(0),
@@ -122,7 +122,7 @@ pub(super) fn find(
         .iter()
         .map(|header| header.stream_number.0 + 1)
         .max();
-    let catalog = Catalog::open(disk, root, volume.volume_id, known, &headers)
+    let catalog = Catalog::open(disk, root, volume.ids.volume_id, known, &headers)
         .map_err(at("write the stream catalog in", root))?;
     Ok(FoundStreams {
         streams,

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::io::sync::Mutex;
+use crate::volume::VolumeIds;
 use aof2_format::names::file;
 use aof2_format::volume::VolumeIdentity as StoredIdentity;
 use aof2_format::{ClusterId, FORMAT_VERSION, NodeId, VolumeId};
@@ -82,9 +83,11 @@ pub(crate) fn identify(
     }
     Ok(Volume {
         identity,
-        cluster_id: stored.cluster_id,
-        node_id: stored.node_id,
-        volume_id: stored.volume_id,
+        ids: VolumeIds {
+            cluster_id: stored.cluster_id,
+            node_id: stored.node_id,
+            volume_id: stored.volume_id,
+        },
         admission,
         stored: Mutex::new(stored),
     })

@@ -4,6 +4,5 @@ pub(crate) mod active;
 pub(crate) mod files;
 pub(crate) mod index;
 pub(crate) mod scan;
-pub(crate) mod seal;
 pub(crate) mod sealed;
 pub(crate) mod survey;

@@ -18,10 +18,10 @@ use aof2_format::names::file;
 use super::shared::Shared;
 use crate::error::{AcknowledgedSince, OpenError};
 use crate::error::{ClaimError, RolledBack};
+use crate::io::WriteError;
 use crate::io::{FileClass, replace_file};
 use crate::port::{Claims, LocalStream};
 use crate::recovery::volume::standing_of;
-use crate::stream::write_out::WriteError;
 use crate::stream::{Quarantined, Stream};
 
 /// How old the newest mark may become while records are acknowledged: what is acknowledged within this time after a copy was made is

@@ -6,6 +6,7 @@ mod open;
 mod opener;
 mod port;
 mod report;
+mod seal;
 mod settle;
 pub(crate) mod shared;
 mod snapshot;

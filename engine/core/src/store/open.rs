@@ -12,14 +12,15 @@ use arc_swap::ArcSwap;
 use super::OpenOptions;
 use super::admission::{self, Admission};
 use super::opener;
+use super::seal;
 use super::shared::{Shared, Signal, Streams};
 use crate::admit::Space;
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, MIB};
 use crate::error::OpenError;
 use crate::io::{DirectoryLock, Disk, WatchedDisk};
-use crate::journal::Journal;
 use crate::journal::recycle::Files;
+use crate::journal::{Journal, Parts};
 use crate::manifest::ManifestLog;
 use crate::metrics::Counters;
 use crate::pace::{Pacer, Staging};
@@ -27,7 +28,7 @@ use crate::poison::Poison;
 use crate::recovery::stream::{RecoveredSegment, RecoveredStream};
 use crate::recovery::{self, Recovered, volume};
 use crate::segment::active::ActiveSegment;
-use crate::segment::{files, seal};
+use crate::segment::files;
 use crate::stream::damage::DamageLog;
 use crate::stream::tail::Tails;
 use crate::stream::{Entry, Quarantined, Staged, Stream};
@@ -110,6 +111,14 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
     }
     let space = Space::new(disk.clone(), config.clone());
     space.note_other(journal_config.file_bytes * journal_config.files as u64);
+    let counters = Arc::new(Counters::default());
+    let parts = Parts {
+        poison: poison.clone(),
+        clock: clock.clone(),
+        rng: rng.clone(),
+        counters: counters.clone(),
+        volume: volume.ids,
+    };
     let shared = Arc::new(Shared {
         config,
         root,
@@ -122,10 +131,10 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
         poison,
         threads,
         space,
-        counters: Counters::default(),
+        counters,
         streams: Streams::default(),
         catalog,
-        journal: Journal::new(files, mark, next_commit),
+        journal: Journal::new(parts, files, mark, next_commit),
         checkpoint: Checkpoint::default(),
         staging: Staging::default(),
         pacer: Pacer::default(),

@@ -14,6 +14,7 @@ use super::shared::Shared;
 use crate::admit::Refusal;
 use crate::error::AppendError;
 use crate::error::ClaimError;
+use crate::io::WriteError;
 use crate::io::{FileClass, replace_file};
 use crate::manifest::state::ManifestState;
 use crate::manifest::{ManifestLog, create_chunk};
@@ -25,7 +26,6 @@ use crate::stream::append::{Outcome, held_bytes};
 use crate::stream::damage::DamageLog;
 use crate::stream::producers::Producers;
 use crate::stream::tail::Tails;
-use crate::stream::write_out::WriteError;
 use crate::stream::{Quarantined, Staged, Stream, StreamIdentity};
 use crate::work::Work;
 
@@ -290,7 +290,7 @@ fn create_directories(shared: &Shared, stream: &Stream) -> Result<(), WriteError
 
 fn create_header(shared: &Shared, stream: &Stream) -> Result<(), WriteError> {
     let header = StreamHeader {
-        cluster_id: shared.volume.cluster_id,
+        cluster_id: shared.volume.ids.cluster_id,
         stream: stream.name.clone(),
         stream_uuid: stream.identity.uuid,
         stream_salt: stream.identity.salt,

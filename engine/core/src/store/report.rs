@@ -193,7 +193,7 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
         segments_sealed,
         disk_full_refusals,
         would_block: _,
-    } = &shared.counters;
+    } = &*shared.counters;
     let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let streams: Vec<Arc<Stream>> = shared.streams.existing();
     let pending: Vec<SealedSegment> = streams

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use crate::io::sync::{Mutex, RwLock};
-use aof2_format::ClusterId;
+use aof2_format::journal::Position;
 use arc_swap::ArcSwap;
 
 use super::admission::Admission;
@@ -14,17 +14,19 @@ use crate::admit::Space;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::error::ClaimError;
+use crate::io::WriteError;
 use crate::io::{Clock, Disk, Rng};
 use crate::journal::Journal;
+use crate::journal::member::Driver;
 use crate::metrics::{Counters, Replay};
 use crate::pace::{Pacer, Staging};
 use crate::poison::Poison;
 use crate::port::{Claims, SealHook, VolumeIdentity};
 use crate::stream::Stream;
 use crate::stream::catalog::Catalog;
-use crate::stream::write_out::WriteError;
 use crate::threads::StoreThreads;
-use crate::work::{SegmentWriter, WorkQueue};
+use crate::volume::VolumeIds;
+use crate::work::{SegmentWriter, Work, WorkQueue};
 
 pub(crate) struct Shared {
     pub config: Arc<ArcSwap<Config>>,
@@ -38,10 +40,10 @@ pub(crate) struct Shared {
     pub poison: Arc<Poison>,
     pub threads: StoreThreads,
     pub space: Space,
-    pub counters: Counters,
+    pub counters: Arc<Counters>,
     pub streams: Streams,
     pub catalog: Catalog,
-    pub journal: Journal,
+    pub journal: Journal<Shared>,
     pub checkpoint: Checkpoint,
     pub staging: Staging,
     pub pacer: Pacer,
@@ -56,9 +58,7 @@ pub(crate) struct Shared {
 
 pub(crate) struct Volume {
     pub identity: VolumeIdentity,
-    pub cluster_id: ClusterId,
-    pub node_id: aof2_format::NodeId,
-    pub volume_id: aof2_format::VolumeId,
+    pub ids: VolumeIds,
     /// What Tier 2 said of it before recovery; `None` where it did not tell.
     pub admission: Option<Result<bool, ClaimError>>,
     /// What the identity file says.
@@ -128,7 +128,7 @@ impl Streams {
 
 impl Shared {
     pub fn poison_by(&self, error: &WriteError) {
-        self.poison.set(error.verb, &error.path, &error.source);
+        self.poison.set_by(error);
     }
 
     /// Whoever waits for something that will not come any more learns of it.
@@ -137,6 +137,35 @@ impl Shared {
         self.pacer.stop();
         self.work.interrupt();
         self.sealed_changed.notify_all();
+    }
+}
+
+impl Driver for Shared {
+    type Member = Stream;
+
+    fn members(&self) -> Vec<Arc<Stream>> {
+        self.streams.everything()
+    }
+
+    fn checkpoint_table(&self) -> Vec<Position> {
+        self.checkpoint.table()
+    }
+
+    fn ask_for_checkpoint(&self) {
+        self.checkpoint.ask();
+    }
+
+    fn note_journaled(&self, bytes: u64) {
+        let limit_bytes = self.config.load().checkpoint.journal_bytes;
+        self.checkpoint.note_journaled(bytes, limit_bytes);
+    }
+
+    fn ask_for_file(&self) {
+        self.work.push(Work::JournalFile);
+    }
+
+    fn ask_to_remove_outdated(&self) {
+        self.work.push(Work::OutdatedJournal);
     }
 }
 

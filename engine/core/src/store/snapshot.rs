@@ -58,7 +58,7 @@ impl Store {
     pub(crate) fn stream_names(&self, stream: &str) -> Result<StreamNames, StoreError> {
         let stream = self.known(stream)?;
         Ok(StreamNames {
-            cluster_id: self.shared().volume.cluster_id,
+            cluster_id: self.shared().volume.ids.cluster_id,
             name: stream.name.clone(),
             uuid: stream.identity.uuid,
             epoch: stream.epoch(),

@@ -449,7 +449,7 @@ impl Stream {
         let base_sequence = staged.next_sequence;
         active.begin(base_sequence, self.epoch(), now);
         let header = SegmentHeader {
-            cluster_id: shared.volume.cluster_id,
+            cluster_id: shared.volume.ids.cluster_id,
             stream: self.name.clone(),
             stream_uuid: self.identity.uuid,
             stream_salt: self.identity.salt,

@@ -10,8 +10,8 @@ use aof2_format::names::file;
 use aof2_format::stream_catalog::{CatalogEntry, ENTRY_BYTES};
 use aof2_format::stream_header::StreamHeader;
 
+use crate::io::WriteError;
 use crate::io::{Disk, DiskFile, FileClass, replace_file};
-use crate::stream::write_out::WriteError;
 
 /// Blocks taken at once: 256 streams.
 const GROWTH_BYTES: u64 = 64 << 10;

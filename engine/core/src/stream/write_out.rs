@@ -1,48 +1,33 @@
 //! Staged bytes leave memory: into the journal's commit, into segment files, onto stable storage.
 
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use aof2_format::journal::{FRAME_HEADER_BYTES, FrameHeader};
 
-use super::append::Answer;
+use super::append::{Answer, held_bytes};
 use super::{Entry, Piece, Staged, Stream};
+use crate::error::AppendError;
+use crate::io::WriteError;
+use crate::journal::member::{Member, Taken};
 use crate::request::AppendCallback;
 use crate::segment::active::ActiveSegment;
 use crate::store::shared::Shared;
 
+/// Appends with a callback, and what they are answered.
+pub(crate) type Waiters = Vec<(AppendCallback, Answer)>;
+
 /// Bytes per write; the next piece is written when the device has the last one.
 const PIECE_BYTES: usize = 256 << 10;
 
-/// A failed write or sync, with its file.
-#[derive(Debug)]
-pub(crate) struct WriteError {
-    pub verb: &'static str,
-    pub path: PathBuf,
-    pub source: io::Error,
-}
+impl Member<Shared> for Stream {
+    type Waiters = Waiters;
 
-/// What a round took from a stream.
-pub(crate) struct Taken {
-    /// Count of records that are durable when the round is done.
-    pub durable: u64,
-    pub callbacks: Vec<(AppendCallback, Answer)>,
-    /// Callers that wait for the round, those of `callbacks` included.
-    pub width: usize,
-    /// The bytes are too many for the journal, or have left memory: they are written and synced in their segment.
-    pub is_direct: bool,
-    pub frames: u32,
-}
-
-impl Stream {
-    /// Takes what is staged for a round of the journal: appends frames to `commit`, or says that the segment has to be synced.
-    pub fn take_for_round(
+    fn take(
         self: &Arc<Self>,
         shared: &Shared,
         commit: &mut Vec<u8>,
         direct_above_bytes: u64,
-    ) -> Taken {
+    ) -> Taken<Waiters> {
         let mut guard = self.staged.lock();
         let staged = &mut *guard;
         staged.round = 0;
@@ -51,7 +36,7 @@ impl Stream {
         let uncovered = staged.uncovered();
         let mut taken = Taken {
             durable: staged.next_sequence,
-            callbacks,
+            waiters: callbacks,
             width,
             is_direct: false,
             frames: 0,
@@ -77,6 +62,50 @@ impl Stream {
         taken
     }
 
+    fn sync_direct(self: &Arc<Self>, shared: &Shared) -> Result<(), WriteError> {
+        self.write_out(shared, true)?;
+        self.sync_segments()
+    }
+
+    fn publish(&self, durable: u64) {
+        self.publish_durable(durable);
+    }
+
+    fn answer(&self, waiters: Waiters) {
+        for (callback, answer) in waiters {
+            callback(answer.into_result(self));
+        }
+    }
+
+    fn refuse(&self, shared: &Shared, waiters: Waiters) {
+        for (callback, _) in waiters {
+            callback(Err(poisoned(shared)));
+        }
+    }
+
+    fn refuse_staged(&self, shared: &Shared) {
+        let (callbacks, pending) = {
+            let mut staged = self.staged.lock();
+            (
+                std::mem::take(&mut staged.callbacks),
+                std::mem::take(&mut staged.pending),
+            )
+        };
+        self.refuse(shared, callbacks);
+        for (request, callback) in pending {
+            shared.staging.release(held_bytes(&request));
+            callback(Err(poisoned(shared)));
+        }
+    }
+}
+
+fn poisoned(shared: &Shared) -> AppendError {
+    AppendError::Poisoned {
+        message: shared.poison.reason(),
+    }
+}
+
+impl Stream {
     /// One frame per run of bytes in one segment.
     fn put_frames(&self, staged: &Staged, commit: &mut Vec<u8>) -> u32 {
         let mut frames = 0;

@@ -82,7 +82,7 @@ fn grow(observed: &Observed, wanted: i32, live: i32, draft: &mut Draft) -> Repli
     if late.is_empty() && missing == 0 {
         return Replicas::all(wanted);
     }
-    // EngineClient that answer with another share are nudged and shown by `config::check_loaded`.
+    // Engines that answer with another share are nudged and shown by `config::check_loaded`.
     let silent: Vec<String> = late
         .iter()
         .filter(|pod| observed.answer(&pod.name).is_none())

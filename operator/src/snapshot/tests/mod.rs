@@ -295,7 +295,7 @@ fn a_lost_object_is_named_and_an_unchanged_verdict_writes_nothing() {
 fn all_streams_are_read_back_by_the_list_whatever_engines_remember() {
     let mut world = World::new(1, 100);
     world.run();
-    // EngineClient that were replaced know nothing of it, and status names 32.
+    // Engines that were replaced know nothing of it, and status names 32.
     for (_, report) in world.pods[0].as_mut().unwrap() {
         *report = None;
     }

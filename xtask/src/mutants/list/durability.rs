@@ -86,7 +86,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a seal is committed before it is synced",
-        file: "engine/core/src/segment/seal.rs",
+        file: "engine/core/src/store/seal.rs",
         find: "segment.file.sync_all().map_err(at(\"sync\"))?;",
         replace: "",
         noticed_by: STATES,

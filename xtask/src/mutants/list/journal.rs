@@ -2,6 +2,8 @@
 
 use super::{Mutant, Selection, tests, units};
 
+/// The journal with models of its members.
+const ALONE: &[Selection] = &[units("aof2-core", "journal::tests")];
 const STATES: &[Selection] = &[tests("aof2-core", "states", "every_state")];
 const METADATA: &[Selection] = &[tests("aof2-core", "metadata", "after_a_kill")];
 
@@ -11,26 +13,40 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/core/src/journal/writer.rs",
         find: "file.file.sync_data().map_err(|source| {",
         replace: "Ok::<(), std::io::Error>(()).map_err(|source| {",
-        noticed_by: STATES,
+        noticed_by: ALONE,
     },
     Mutant {
         name: "a large append is acknowledged before its segment is synced",
         file: "engine/core/src/journal/writer.rs",
-        find: "stream.sync_segments()",
-        replace: "Ok(())",
-        noticed_by: STATES,
+        find: "direct(driver, taken)?;",
+        replace: "",
+        noticed_by: ALONE,
+    },
+    Mutant {
+        name: "members are answered before they are published",
+        file: "engine/core/src/journal/writer.rs",
+        find: "        member.publish(part.durable);\n    }",
+        replace: "        let _ = (member, part);\n    }",
+        noticed_by: ALONE,
+    },
+    Mutant {
+        name: "a round that failed answers its members",
+        file: "engine/core/src/journal/writer.rs",
+        find: "member.refuse(driver, part.waiters);",
+        replace: "member.answer(part.waiters);",
+        noticed_by: ALONE,
     },
     Mutant {
         name: "every use of a journal file has the same salt",
         file: "engine/core/src/journal/writer.rs",
-        find: "self.salt = Salt(shared.rng.next_u64());",
+        find: "self.salt = Salt(parts.rng.next_u64());",
         replace: "self.salt = Salt(files.file_bytes);",
         noticed_by: &[tests("aof2-core", "states", "each_use_of")],
     },
     Mutant {
         name: "a journal file is not marked before it holds what is acknowledged",
         file: "engine/core/src/journal/writer.rs",
-        find: "shared.journal.mark.write().map_err(End::Failed)?;",
+        find: "journal.mark.write().map_err(End::Failed)?;",
         replace: "",
         noticed_by: &[tests("aof2-core", "states", "the_mark_names")],
     },

@@ -10,13 +10,13 @@ use aof2_format::checksum::Crc64Nvme;
 use aof2_format::manifest_record::ManifestEvent;
 use aof2_format::segment::SegmentSeal;
 
-use super::active::ActiveSegment;
-use super::files;
-use super::sealed::{Sealed, SealedInfo};
+use super::shared::Shared;
+use crate::io::WriteError;
 use crate::manifest::producer_table;
 use crate::metrics::add;
-use crate::store::shared::Shared;
-use crate::stream::write_out::WriteError;
+use crate::segment::active::ActiveSegment;
+use crate::segment::files;
+use crate::segment::sealed::{Sealed, SealedInfo};
 use crate::stream::{Entry, Stream};
 use crate::work::SealWork;
 
@@ -56,7 +56,7 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
     segment.sync().map_err(at("sync"))?;
     let crc64 = checksum(segment, *end).map_err(at("read"))?;
     let block = SegmentSeal {
-        cluster_id: shared.volume.cluster_id,
+        cluster_id: shared.volume.ids.cluster_id,
         stream_uuid: stream.identity.uuid,
         segment_id: segment.id,
         epoch,

@@ -7,17 +7,17 @@
 //!   ends the process, since work already under way cannot be called back otherwise.
 //!
 //! The Lease also carries the **operator epoch**: an annotation made of unix seconds, plus one at every acquisition, under the same
-//! resourceVersion. EngineClient refuse verbs of an older epoch than they saw, so a holder that lost the lease without noticing is
+//! resourceVersion. Engines refuse verbs of an older epoch than they saw, so a holder that lost the lease without noticing is
 //! harmless. `leaseTransitions` would not do: it starts again at 0 when somebody deletes the Lease, seconds do not.
 
 use std::{collections::BTreeMap, time::Duration};
 
+use ::kube::{Api, Client, api::PostParams};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
-use kube::{Api, Client, api::PostParams};
 use tokio::time::{Instant, sleep, timeout};
 
 /// Annotation of the Lease that holds the operator epoch.
@@ -194,7 +194,7 @@ impl Elector {
     }
 
     /// One try to acquire or renew: the epoch if the Lease is ours now.
-    async fn attempt(&mut self) -> Result<Option<u64>, kube::Error> {
+    async fn attempt(&mut self) -> Result<Option<u64>, ::kube::Error> {
         let now = Timestamp::now();
         let Some(live) = self.api.get_opt(&self.settings.name).await? else {
             let lease = first(&self.settings, now);
