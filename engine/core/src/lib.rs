@@ -39,6 +39,7 @@ pub use request::{
     AppendCallback, AppendRequest, Appended, ClaimState, DamagedRange, Durability, Producer,
     ReadRequest, Record, SegmentInfo, SegmentState, StreamInfo,
 };
-pub use store::{Identity, MAX_APPEND_RECORDS, OpenOptions, Store};
+pub use store::{MAX_APPEND_RECORDS, OpenOptions, Store};
 pub use stream::read::{RECORD_BYTES, Reader};
 pub use threads::StoreThreads;
+pub use volume::Identity;

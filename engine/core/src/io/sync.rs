@@ -268,6 +268,30 @@ impl Condvar {
     }
 }
 
+/// Woken when something that others poll for has changed.
+#[derive(Default)]
+pub(crate) struct Signal {
+    lock: Mutex<()>,
+    changed: Condvar,
+}
+
+impl Signal {
+    pub fn notify_all(&self) {
+        drop(self.lock.lock());
+        self.changed.notify_all();
+    }
+
+    /// Waits until `is_done`, which is asked after every change and every now and then.
+    pub fn wait_until(&self, is_done: impl Fn() -> bool) {
+        let mut guard = self.lock.lock();
+        while !is_done() {
+            let _ = self
+                .changed
+                .wait_for(&mut guard, Duration::from_millis(100));
+        }
+    }
+}
+
 /// A number that threads wait for to change: a futex.
 #[derive(Debug, Default)]
 pub(crate) struct Word(AtomicU32);

@@ -28,8 +28,8 @@ use crate::journal::mark::{Mark, Synced};
 use crate::journal::replay::{self, Image, Reuse};
 use crate::metrics::Replay;
 use crate::segment::files;
-use crate::store::shared::Volume;
 use crate::stream::catalog::{self, Catalog};
+use crate::volume::Volume;
 
 pub(crate) struct Recovered {
     pub streams: Vec<RecoveredStream>,

@@ -16,8 +16,8 @@ use super::volume::at;
 use crate::error::OpenError;
 use crate::io::{Disk, FileClass, replace_file};
 use crate::segment::files;
-use crate::store::shared::Volume;
 use crate::stream::catalog::{Catalog, FoundCatalog};
+use crate::volume::Volume;
 
 /// Numbers of streams that have none of their own count down from here. They are never written.
 const NAMELESS: u64 = u64::MAX;

@@ -14,8 +14,8 @@ use crate::error::OpenError;
 use crate::io::{DirectoryLock, Disk, FileClass, Rng, read_file, replace_file};
 use crate::port::{Claims, Standing, VolumeIdentity};
 use crate::segment::files;
-use crate::store::Identity;
-use crate::store::shared::Volume;
+use crate::volume::Identity;
+use crate::volume::Volume;
 
 const IDENTITY_LIMIT_BYTES: u64 = 16 << 10;
 

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use crate::io::sync::Mutex;
 use crate::io::{ThreadHandle, sync};
+use crate::volume::Identity;
 
 pub use self::append::MAX_APPEND_RECORDS;
 pub(crate) use self::append::count_refusal;
@@ -42,14 +43,6 @@ use crate::request::{
 use crate::stream::read::Reader;
 use crate::stream::{Quarantined, Stream};
 use crate::threads::StoreThreads;
-
-/// Whose directory this has to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// A UUID.
-    pub cluster_id: String,
-    pub node: String,
-}
 
 pub struct OpenOptions {
     pub config: Config,

@@ -12,6 +12,7 @@ pub(crate) mod catalog;
 pub(crate) mod damage;
 pub(crate) mod producers;
 pub(crate) mod read;
+pub(crate) mod table;
 pub(crate) mod tail;
 pub(crate) mod write_out;
 
