@@ -7,11 +7,12 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))] // what tests of parts start is no part of the store
 
 mod admit;
-mod checkpoint;
 pub mod claims;
+mod common;
 pub mod config;
 pub mod drain;
 pub mod error;
+mod identity;
 pub mod io;
 mod journal;
 mod manifest;
@@ -20,6 +21,8 @@ pub mod objects;
 mod pace;
 mod poison;
 pub mod port;
+mod producers;
+mod queue;
 mod recovery;
 pub mod request;
 mod segment;
@@ -29,7 +32,6 @@ mod stream;
 mod threads;
 pub mod tier;
 mod volume;
-mod work;
 
 pub use config::Config;
 pub use error::{AppendError, OpenError, ReadError, Remedy, StoreError, WouldBlockKind};

@@ -1,8 +1,6 @@
 //! A cut through a stream's manifest: the chunk in use is closed, and what the records up to there say is copied out under the same
 //! lock. A chunk that is closed never changes, so that its bytes may go to Tier 2 under its own name.
 
-use std::sync::Arc;
-
 use aof2_format::manifest_chunk::{self, DATA_OFFSET, ManifestChunkHeader};
 use aof2_format::names::file;
 
@@ -11,10 +9,9 @@ use super::{ClosedChunk, ManifestLog, create_chunk};
 use crate::error::StoreError;
 use crate::io::WriteError;
 use crate::io::read_file;
+use crate::manifest::owner::Owner;
 use crate::port::SealedSegment;
 use crate::segment::files;
-use crate::store::shared::Shared;
-use crate::stream::Stream;
 
 /// What the manifest says up to the end of its last closed chunk.
 #[derive(Clone, Debug)]
@@ -28,80 +25,84 @@ pub(crate) struct Cut {
 
 impl ManifestLog {
     /// Closes the chunk in use and makes it durable. A chunk that holds nothing but markers stays: the cut before it says the same.
-    pub fn cut(&self, shared: &Shared, stream: &Arc<Stream>) -> Result<Cut, StoreError> {
+    pub fn cut(&self, owner: &dyn Owner) -> Result<Cut, StoreError> {
         let _rolling = self.rolling.lock();
         // Nothing is synced again after a sync failed.
-        alive(shared)?;
+        alive(owner)?;
         let number = {
             let inner = self.inner.lock();
             match &inner.chunk {
                 Some(_) if inner.substance == 0 && !inner.closed.is_empty() => {
-                    let cut = cut_of(&inner.state, &inner.closed, stream);
+                    let cut = cut_of(&inner.state, &inner.closed, owner);
                     drop(inner);
                     // A roll leaves the tail of the chunk that it closed to the next checkpoint.
-                    self.settle_now(shared)?;
+                    self.settle_now(owner)?;
                     return Ok(cut);
                 }
                 Some(chunk) => chunk.number + 1,
                 None => {
                     return Err(StoreError::UnknownStream {
-                        stream: stream.name.to_string(),
+                        stream: owner.name().to_string(),
                     });
                 }
             }
         };
-        let next = create_chunk(&*shared.disk, &stream.directory, stream.epoch(), number);
+        let next = create_chunk(
+            &*owner.common().disk,
+            owner.directory(),
+            owner.epoch(),
+            number,
+        );
         let next = next.map_err(|error| {
             if crate::io::is_out_of_space(&error.source) {
                 return StoreError::DiskFull {
-                    what: format!("manifest chunk {number} of stream {}", stream.name),
+                    what: format!("manifest chunk {number} of stream {}", owner.name()),
                 };
             }
-            poisoned(shared, &error)
+            poisoned(owner, &error)
         })?;
         let (cut, closed) = {
             let mut inner = self.inner.lock();
             // A stream whose first append was refused has no record: its chunk is a header alone.
-            let header = inner.header_if_due(shared, stream, shared.clock.unix_nanos());
+            let header = inner.header_if_due(owner, owner.common().clock.unix_nanos());
             if !header.is_empty() {
-                inner.enlist(shared, stream, header);
+                inner.enlist(owner, header);
             }
             let closed = inner.chunk.clone();
             inner.go_on_in(next);
-            (cut_of(&inner.state, &inner.closed, stream), closed)
+            (cut_of(&inner.state, &inner.closed, owner), closed)
         };
         // Its commits may only be staged so far. Synced, they are what recovery finds, so that the object and the file cannot differ.
-        self.settle_now(shared)?;
+        self.settle_now(owner)?;
         if let Some(closed) = closed
             && let Err(error) = closed.file.truncate(closed.tail)
         {
             // Only space: what lies behind the last commit is zero.
-            tracing::debug!(stream = %stream.name, %error, "a closed chunk keeps its spare blocks");
+            tracing::debug!(stream = %owner.name(), %error, "a closed chunk keeps its spare blocks");
         }
         Ok(cut)
     }
 
     /// Writes what is staged into its chunk file now rather than with the next checkpoint: people look for the marker there.
-    pub fn settle_now(&self, shared: &Shared) -> Result<(), StoreError> {
-        alive(shared)?;
-        self.settle().map_err(|error| poisoned(shared, &error))?;
-        alive(shared)
+    pub fn settle_now(&self, owner: &dyn Owner) -> Result<(), StoreError> {
+        alive(owner)?;
+        self.settle().map_err(|error| poisoned(owner, &error))?;
+        alive(owner)
     }
 
     /// Bytes of a closed chunk, every commit verified.
     pub fn closed_bytes(
         &self,
-        shared: &Shared,
-        stream: &Stream,
+        owner: &dyn Owner,
         chunk: ClosedChunk,
     ) -> Result<Vec<u8>, StoreError> {
-        let path = files::manifest(&stream.directory)
+        let path = files::manifest(owner.directory())
             .join(file::manifest_chunk(chunk.epoch, chunk.number));
         let damaged = |message: String| StoreError::Damaged {
-            stream: stream.name.to_string(),
+            stream: owner.name().to_string(),
             message: format!("manifest chunk {}: {message}", chunk.number),
         };
-        let mut bytes = read_file(&*shared.disk, &path, u64::MAX)
+        let mut bytes = read_file(&*owner.common().disk, &path, u64::MAX)
             .map_err(|error| damaged(error.to_string()))?;
         if (bytes.len() as u64) < chunk.bytes {
             return Err(damaged(format!(
@@ -114,7 +115,7 @@ impl ManifestLog {
         ManifestChunkHeader::decode(&bytes).map_err(|error| damaged(error.to_string()))?;
         let mut offset = DATA_OFFSET as usize;
         while offset < bytes.len() {
-            let commit = manifest_chunk::decode_commit(&bytes[offset..], stream.identity.seed)
+            let commit = manifest_chunk::decode_commit(&bytes[offset..], owner.identity().seed)
                 .map_err(|error| damaged(format!("at {offset}: {error}")))?;
             offset += commit.bytes;
         }
@@ -122,25 +123,25 @@ impl ManifestLog {
     }
 }
 
-fn alive(shared: &Shared) -> Result<(), StoreError> {
-    match shared.poison.message() {
+fn alive(owner: &dyn Owner) -> Result<(), StoreError> {
+    match owner.common().poison.message() {
         None => Ok(()),
         Some(message) => Err(StoreError::Poisoned { message }),
     }
 }
 
-fn poisoned(shared: &Shared, error: &WriteError) -> StoreError {
-    shared.poison_by(error);
+fn poisoned(owner: &dyn Owner, error: &WriteError) -> StoreError {
+    owner.common().poison.set_by(error);
     StoreError::Poisoned {
-        message: shared.poison.reason(),
+        message: owner.common().poison.reason(),
     }
 }
 
-fn cut_of(state: &ManifestState, closed: &[ClosedChunk], stream: &Stream) -> Cut {
+fn cut_of(state: &ManifestState, closed: &[ClosedChunk], owner: &dyn Owner) -> Cut {
     let segments: Vec<SealedSegment> = state
         .segments
         .keys()
-        .filter_map(|id| state.sealed_segment(&stream.shared_name, *id))
+        .filter_map(|id| state.sealed_segment(owner.shared_name(), *id))
         .take_while(|segment| segment.tier.uploaded.is_some())
         .collect();
     Cut {

@@ -4,6 +4,7 @@
 //! `stage_*` waits for nothing and may be called under the stream's lock; `commit` blocks until the round is done and may not.
 
 pub(crate) mod cut;
+pub(crate) mod owner;
 pub(crate) mod producer_table;
 pub(crate) mod replay;
 pub(crate) mod state;
@@ -23,11 +24,10 @@ use crate::error::StoreError;
 use crate::io::WriteError;
 use crate::io::{Disk, DiskFile, FileClass, temporary_path};
 use crate::journal::ManifestFrame;
+use crate::manifest::owner::Owner;
 use crate::manifest::state::ManifestState;
 use crate::metrics::add;
 use crate::segment::files;
-use crate::store::shared::Shared;
-use crate::stream::Stream;
 
 /// A chunk is followed by another once it is longer than this.
 const CHUNK_TARGET_BYTES: u64 = 1 << 20;
@@ -78,15 +78,15 @@ pub(crate) struct ClosedChunk {
 
 impl Inner {
     /// Of the chunk in use, where it has none yet. Enlisted next, alone or with the first commit.
-    fn header_if_due(&self, shared: &Shared, stream: &Stream, now: i64) -> Vec<u8> {
+    fn header_if_due(&self, owner: &dyn Owner, now: i64) -> Vec<u8> {
         match &self.chunk {
             Some(chunk) if chunk.tail == 0 => {
                 let header = ManifestChunkHeader {
-                    cluster_id: shared.volume.ids.cluster_id,
-                    stream: stream.name.clone(),
-                    stream_uuid: stream.identity.uuid,
-                    stream_salt: stream.identity.salt,
-                    epoch: stream.epoch(),
+                    cluster_id: owner.common().ids.cluster_id,
+                    stream: owner.name().clone(),
+                    stream_uuid: owner.identity().uuid,
+                    stream_salt: owner.identity().salt,
+                    epoch: owner.epoch(),
                     chunk: chunk.number,
                     base_manifest_sequence: self.state.next_sequence,
                     prev_chain: self.chain,
@@ -99,7 +99,7 @@ impl Inner {
     }
 
     /// Gives bytes their place in the chunk in use. Answers the round that makes them durable.
-    fn enlist(&mut self, shared: &Shared, stream: &Arc<Stream>, bytes: Vec<u8>) -> u64 {
+    fn enlist(&mut self, owner: &dyn Owner, bytes: Vec<u8>) -> u64 {
         let Some(chunk) = &mut self.chunk else {
             unreachable!("a stream has a chunk before it has records")
         };
@@ -107,7 +107,7 @@ impl Inner {
         chunk.tail += bytes.len() as u64;
         let bytes = Bytes::from(bytes);
         let frame = ManifestFrame {
-            stream: stream.identity.number,
+            stream: owner.identity().number,
             chunk: chunk.number,
             position,
             bytes: bytes.clone(),
@@ -116,10 +116,10 @@ impl Inner {
         if !self.is_dirty {
             self.is_dirty = true;
             // Before the frame can reach the journal: a checkpoint that frees its file settles this chunk first.
-            shared.checkpoint.mark_manifest_dirty(stream);
+            owner.mark_dirty();
         }
         // Under the lock, so that frames reach the journal in the order of their positions.
-        shared.journal.enlist_manifest(frame)
+        owner.enlist(frame)
     }
 
     fn go_on_in(&mut self, next: Chunk) {
@@ -172,80 +172,70 @@ impl ManifestLog {
     }
 
     /// Stages `SegmentOpened`; the next round takes it together with the segment's first records.
-    pub fn stage_segment_opened(
-        &self,
-        shared: &Shared,
-        stream: &Arc<Stream>,
-        segment_id: u64,
-        base_sequence: u64,
-    ) {
+    pub fn stage_segment_opened(&self, owner: &dyn Owner, segment_id: u64, base_sequence: u64) {
         let event = ManifestEvent::SegmentOpened {
             base_sequence,
-            epoch: stream.epoch(),
+            epoch: owner.epoch(),
         };
-        self.stage(shared, stream, segment_id, vec![event]);
+        self.stage(owner, segment_id, vec![event]);
     }
 
     /// Stages records as one commit. Answers the round that makes it durable.
-    fn stage(
-        &self,
-        shared: &Shared,
-        stream: &Arc<Stream>,
-        segment_id: u64,
-        events: Vec<ManifestEvent>,
-    ) -> u64 {
+    fn stage(&self, owner: &dyn Owner, segment_id: u64, events: Vec<ManifestEvent>) -> u64 {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
-        let now = shared.clock.unix_nanos();
+        let now = owner.common().clock.unix_nanos();
         let first = inner.state.next_sequence;
         let records: Vec<ManifestRecord> = events
             .into_iter()
             .enumerate()
             .map(|(index, event)| ManifestRecord {
-                stream_uuid: stream.identity.uuid,
+                stream_uuid: owner.identity().uuid,
                 segment_id,
                 manifest_sequence: first + index as u64,
                 wall_unix_nanos: now,
-                epoch: stream.epoch(),
+                epoch: owner.epoch(),
                 event,
             })
             .collect();
-        let mut bytes = inner.header_if_due(shared, stream, now);
+        let mut bytes = inner.header_if_due(owner, now);
         inner.chain =
-            manifest_chunk::encode_commit(&mut bytes, &records, inner.chain, stream.identity.seed);
+            manifest_chunk::encode_commit(&mut bytes, &records, inner.chain, owner.identity().seed);
         for record in &records {
             inner.state.apply(record);
             inner.substance += u64::from(!state::is_about_snapshots(&record.event));
         }
-        add(&shared.counters.manifest_records, records.len() as u64);
-        inner.enlist(shared, stream, bytes)
+        add(
+            &owner.common().counters.manifest_records,
+            records.len() as u64,
+        );
+        inner.enlist(owner, bytes)
     }
 
     /// Blocks until the records are durable.
     pub fn commit(
         &self,
-        shared: &Shared,
-        stream: &Arc<Stream>,
+        owner: &dyn Owner,
         segment_id: u64,
         events: Vec<ManifestEvent>,
     ) -> Result<(), StoreError> {
         if self.inner.lock().chunk.is_none() {
             return Err(StoreError::Damaged {
-                stream: stream.name.to_string(),
+                stream: owner.name().to_string(),
                 message: "it has no manifest that can be written to".to_owned(),
             });
         }
-        self.roll_if_long(shared, stream)?;
-        let round = self.stage(shared, stream, segment_id, events);
-        match shared.journal.wait(round) {
+        self.roll_if_long(owner)?;
+        let round = self.stage(owner, segment_id, events);
+        match owner.wait_for_round(round) {
             Ok(()) => Ok(()),
             Err(_) => Err(StoreError::Poisoned {
-                message: shared.poison.reason(),
+                message: owner.common().poison.reason(),
             }),
         }
     }
 
-    fn roll_if_long(&self, shared: &Shared, stream: &Arc<Stream>) -> Result<(), StoreError> {
+    fn roll_if_long(&self, owner: &dyn Owner) -> Result<(), StoreError> {
         let _rolling = self.rolling.lock();
         let number = {
             let inner = self.inner.lock();
@@ -254,7 +244,12 @@ impl ManifestLog {
                 _ => return Ok(()),
             }
         };
-        match create_chunk(&*shared.disk, &stream.directory, stream.epoch(), number) {
+        match create_chunk(
+            &*owner.common().disk,
+            owner.directory(),
+            owner.epoch(),
+            number,
+        ) {
             Ok(chunk) => {
                 self.inner.lock().go_on_in(chunk);
                 Ok(())
@@ -262,9 +257,9 @@ impl ManifestLog {
             // The long chunk goes on being used.
             Err(error) if crate::io::is_out_of_space(&error.source) => Ok(()),
             Err(error) => {
-                shared.poison_by(&error);
+                owner.common().poison.set_by(&error);
                 Err(StoreError::Poisoned {
-                    message: shared.poison.reason(),
+                    message: owner.common().poison.reason(),
                 })
             }
         }

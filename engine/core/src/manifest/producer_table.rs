@@ -6,7 +6,7 @@ use aof2_format::producer_changes::{
     PART_TARGET_BYTES, ProducerChanges, ProducerRun, SCHEMA_ID, producer, run,
 };
 
-use crate::stream::producers::{Changes, Fold, Producers, Runs};
+use crate::producers::{Changes, Fold, Producers, Runs};
 
 /// The parts, in order; none where nothing changed.
 pub(crate) fn encode(changes: &Changes) -> Vec<ManifestEvent> {
@@ -151,7 +151,7 @@ mod tests {
     use aof2_format::manifest_record::MAX_PAYLOAD_BYTES;
 
     use super::*;
-    use crate::stream::producers::{GENERATION, Verdict};
+    use crate::producers::{GENERATION, Verdict};
 
     fn record(segment_id: u64, event: ManifestEvent) -> ManifestRecord {
         ManifestRecord {

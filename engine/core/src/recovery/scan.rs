@@ -9,13 +9,13 @@ use aof2_format::segment::{DATA_OFFSET, SegmentHeader, SegmentSeal};
 use super::stream::{FoundSegment, RecoveredSegment};
 use super::volume::at;
 use crate::error::OpenError;
+use crate::identity::StreamIdentity;
 use crate::io::{Disk, DiskFile, FileClass, replace_file};
 use crate::metrics::Replay;
+use crate::producers::Producers;
 use crate::segment::files;
 use crate::segment::index::SparseIndex;
 use crate::segment::scan::{ScanEnd, ScanStart, durable_upto_behind, end_of_written, scan};
-use crate::stream::StreamIdentity;
-use crate::stream::producers::Producers;
 
 /// Torn bytes kept for inspection, per segment.
 const QUARANTINE_LIMIT_BYTES: u64 = 64 << 20;

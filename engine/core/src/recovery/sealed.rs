@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use super::volume::at;
 use crate::error::OpenError;
+use crate::identity::StreamIdentity;
 use crate::io::Disk;
 use crate::manifest::state::ManifestState;
 use crate::request::DamagedRange;
 use crate::segment::files;
 use crate::segment::sealed::{Fault, Sealed, SealedInfo, chain_of_data};
-use crate::stream::StreamIdentity;
 use crate::stream::damage::whole;
 
 /// The sealed segments of one stream, ascending by sequence: those that are lost among them, so that a read meets them.

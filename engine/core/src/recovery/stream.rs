@@ -17,18 +17,18 @@ use super::scan::Scan;
 use super::sealed::{self, SealedSegments};
 use super::volume::at;
 use crate::error::OpenError;
+use crate::identity::StreamIdentity;
 use crate::io::{Disk, DiskFile, FileClass};
 use crate::journal::replay::Image;
 use crate::manifest::replay::{FoundChunk, Replayed, replay};
 use crate::manifest::state::ManifestState;
 use crate::manifest::{Chunk, ClosedChunk};
 use crate::metrics::Replay;
+use crate::producers::{Changes, Producers};
 use crate::request::DamagedRange;
 use crate::segment::files;
 use crate::segment::index::SparseIndex;
 use crate::segment::sealed::{Sealed, SealedInfo};
-use crate::stream::StreamIdentity;
-use crate::stream::producers::{Changes, Producers};
 
 /// A stream's files.
 pub(crate) struct Found {

@@ -102,7 +102,7 @@ pub(super) fn settle(shared: &Shared) -> Result<(), ClaimError> {
     if shared.admission.is_settled.load(Ordering::Acquire) {
         return Ok(());
     }
-    let now = shared.clock.monotonic();
+    let now = shared.common.clock.monotonic();
     if let Some((at, error)) = &state.failed
         && now.saturating_duration_since(*at) < ASK_AGAIN
     {
@@ -116,7 +116,7 @@ pub(super) fn settle(shared: &Shared) -> Result<(), ClaimError> {
             Ok(())
         }
         Err(error) => {
-            state.failed = Some((shared.clock.monotonic(), error.clone()));
+            state.failed = Some((shared.common.clock.monotonic(), error.clone()));
             Err(judge(shared, state, error))
         }
     }
@@ -140,7 +140,7 @@ pub(super) fn keep(shared: &Shared) -> Result<(), ClaimError> {
     }
     .and_then(|is_admitted| {
         let total: u64 = counts(shared).values().sum();
-        let now = shared.clock.monotonic();
+        let now = shared.common.clock.monotonic();
         let is_due = is_admitted != was_admitted
             || state.marked.is_none_or(|(at, acknowledged)| {
                 acknowledged != total && now.saturating_duration_since(at) >= MARK_INTERVAL
@@ -225,7 +225,7 @@ fn leave_mark(
     let acknowledged = counts(shared).values().sum();
     let mark = record(shared, is_admitted)?;
     claims.leave_mark(&shared.volume.identity, mark)?;
-    state.marked = Some((shared.clock.monotonic(), acknowledged));
+    state.marked = Some((shared.common.clock.monotonic(), acknowledged));
     Ok(())
 }
 
@@ -236,12 +236,17 @@ fn record(shared: &Shared, is_admitted: bool) -> Result<u64, ClaimError> {
     next.mark += 1;
     next.is_admitted = is_admitted;
     let path = shared.root.join(file::VOLUME);
-    if shared.poison.is_set() {
+    if shared.common.poison.is_set() {
         return Err(ClaimError::Pending {
-            message: shared.poison.reason(),
+            message: shared.common.poison.reason(),
         });
     }
-    match replace_file(&*shared.disk, &path, &next.encode(), FileClass::Other) {
+    match replace_file(
+        &*shared.common.disk,
+        &path,
+        &next.encode(),
+        FileClass::Other,
+    ) {
         Ok(()) => {
             *stored = next;
             Ok(stored.mark)

@@ -53,7 +53,7 @@ fn check(shared: &Shared, request: AppendRequest) -> Result<Checked, AppendError
             stream: request.stream,
         });
     }
-    let limit_bytes = shared.config.load().append.max_record_bytes;
+    let limit_bytes = shared.common.config.load().append.max_record_bytes;
     let largest = request
         .payloads
         .iter()
@@ -83,7 +83,7 @@ fn check(shared: &Shared, request: AppendRequest) -> Result<Checked, AppendError
         Ok(stream) => stream,
         Err(free) => {
             // Before the name is taken: a node that drains gets no new streams.
-            if let Some(reason) = shared.space.admission_closed() {
+            if let Some(reason) = shared.common.space.admission_closed() {
                 return Err(AppendError::Draining { reason });
             }
             stream_named(shared, &free)
@@ -122,12 +122,12 @@ pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done:
             stream = stream_named(shared, &stream.name);
             continue;
         }
-        if shared.poison.is_set() {
+        if shared.common.poison.is_set() {
             drop(staged);
             return refuse(
                 shared,
                 AppendError::Poisoned {
-                    message: shared.poison.reason(),
+                    message: shared.common.poison.reason(),
                 },
                 Some(on_done),
             );
@@ -135,7 +135,7 @@ pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done:
         if staged.opening || !staged.pending.is_empty() {
             return wait_for_segment(shared, &stream, staged, request, on_done);
         }
-        match stream.stage(shared, &mut staged, &request, &body, Some(on_done)) {
+        match stream.stage(&**shared, &mut staged, &request, &body, Some(on_done)) {
             Ok(Outcome::Done(answer, callback)) => {
                 drop(staged);
                 if let Some(callback) = callback {
@@ -165,7 +165,7 @@ fn wait_for_segment(
     request: AppendRequest,
     callback: AppendCallback,
 ) {
-    let waits = match shared.space.admission_closed() {
+    let waits = match shared.common.space.admission_closed() {
         Some(reason) => Err((AppendError::Draining { reason }, Some(callback))),
         None => stream.wait_for_segment(shared, &mut staged, request, callback),
     };
@@ -185,8 +185,8 @@ fn refuse(shared: &Shared, error: AppendError, callback: Option<AppendCallback>)
 
 pub(crate) fn count_refusal(shared: &Shared, error: &AppendError) {
     match error {
-        AppendError::WouldBlock { kind, .. } => shared.counters.count_would_block(*kind),
-        AppendError::DiskFull { .. } => add(&shared.counters.disk_full_refusals, 1),
+        AppendError::WouldBlock { kind, .. } => shared.common.counters.count_would_block(*kind),
+        AppendError::DiskFull { .. } => add(&shared.common.counters.disk_full_refusals, 1),
         AppendError::InvalidStreamName { .. }
         | AppendError::NotOwner { .. }
         | AppendError::ClaimPending { .. }
@@ -225,10 +225,10 @@ fn append_patiently(shared: &Arc<Shared>, request: AppendRequest) -> Result<Appe
             Err(AppendError::WouldBlock {
                 kind: WouldBlockKind::Flush | WouldBlockKind::Rollover,
                 ..
-            }) if shared.clock.monotonic()
-                < *deadline.get_or_insert_with(|| shared.clock.monotonic() + PATIENCE) =>
+            }) if shared.common.clock.monotonic()
+                < *deadline.get_or_insert_with(|| shared.common.clock.monotonic() + PATIENCE) =>
             {
-                shared.staging.wait(MOMENT);
+                shared.common.staging.wait(MOMENT);
             }
             other => return other,
         }
@@ -244,14 +244,14 @@ fn append_once(shared: &Arc<Shared>, checked: &mut Checked) -> Result<Appended, 
     let mut staged = stream.staged.lock();
     let is_gone = staged.quarantined == Some(Quarantined::Gone);
     if !staged.opening && staged.pending.is_empty() && !is_gone {
-        match stream.stage(shared, &mut staged, request, body, None) {
+        match stream.stage(&**shared, &mut staged, request, body, None) {
             Ok(Outcome::Done(answer, _)) => return answer.into_result(stream),
             Ok(Outcome::Round(round, answer)) => {
                 drop(staged);
                 return match shared.journal.wait_or_lead(shared, round) {
                     Ok(()) => answer.into_result(stream),
                     Err(_) => Err(AppendError::Poisoned {
-                        message: shared.poison.reason(),
+                        message: shared.common.poison.reason(),
                     }),
                 };
             }
@@ -275,7 +275,7 @@ fn append_once(shared: &Arc<Shared>, checked: &mut Checked) -> Result<Appended, 
     match answered.wait() {
         Some(result) => result,
         None => Err(AppendError::Poisoned {
-            message: shared.poison.reason(),
+            message: shared.common.poison.reason(),
         }),
     }
 }

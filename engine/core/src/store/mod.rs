@@ -2,6 +2,7 @@
 
 mod admission;
 mod append;
+mod checkpoint;
 mod open;
 mod opener;
 mod port;
@@ -12,6 +13,7 @@ pub(crate) mod shared;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod work;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -148,7 +150,7 @@ impl Store {
         } = request;
         let stream = self.stream(&stream)?;
         Ok(Reader::new(
-            self.shared().clone(),
+            self.shared().common.clone(),
             stream,
             from_sequence,
             limit,
@@ -247,30 +249,31 @@ impl Store {
     /// Appends are refused as `Draining` from here on, also those that wait for a claim or a segment. When this returns, those that
     /// were not refused are staged.
     pub fn close_admission(&self, reason: &str) {
-        self.shared().space.close_admission(reason);
+        self.shared().common.space.close_admission(reason);
     }
 
     pub fn open_admission(&self) {
         if !self.shared().closing.load(Ordering::Acquire) {
-            self.shared().space.open_admission();
+            self.shared().common.space.open_admission();
         }
     }
 
     /// Why appends are refused as `Draining`, if they are.
     pub fn admission_closed(&self) -> Option<String> {
-        self.shared().space.admission_closed()
+        self.shared().common.space.admission_closed()
     }
 
     /// Takes over the hot keys. Restart keys keep their values of open.
     pub fn reconfigure(&self, config: Config) {
-        let now = self.shared().config.load_full();
+        let now = self.shared().common.config.load_full();
         self.shared()
+            .common
             .config
             .store(Arc::new(now.with_hot_keys_of(config)));
     }
 
     pub fn config(&self) -> Arc<Config> {
-        self.shared().config.load_full()
+        self.shared().common.config.load_full()
     }
 
     pub fn metrics(&self) -> Metrics {
@@ -279,7 +282,7 @@ impl Store {
 
     /// What failed, once the store is poisoned.
     pub fn poisoned(&self) -> Option<String> {
-        self.shared().poison.message()
+        self.shared().common.poison.message()
     }
 
     /// Why this store serves nobody any more, although it is open: it is poisoned, or one of its threads has ended.
@@ -296,7 +299,7 @@ impl Store {
 
     /// Called once, with what failed; at once if the store is poisoned already. The process should exit 74.
     pub fn on_poison(&self, callback: Box<dyn FnOnce(String) + Send>) {
-        self.shared().poison.on_set(callback);
+        self.shared().common.poison.on_set(callback);
     }
 
     /// Called once, when Tier 2 is found to speak against this volume after the store was opened without it; at once if it was already.
@@ -329,7 +332,7 @@ impl Store {
             segment_id,
         };
         let sealed = stream.sealed_entry(segment_id).ok_or_else(missing)?;
-        let mapped = stream.mapped(self.shared(), &sealed)?;
+        let mapped = stream.mapped(&self.shared().common, &sealed)?;
         Ok(SegmentBytes {
             map: mapped.map.clone(),
             bytes: sealed.info.data_end as usize,
@@ -344,7 +347,7 @@ impl Store {
             .as_ref()
             .and_then(|stream| Some((stream, stream.sealed_entry(segment_id)?)));
         match sealed {
-            Some((stream, sealed)) => stream.survey(self.shared(), &sealed, problem),
+            Some((stream, sealed)) => stream.survey(&self.shared().common, &sealed, problem),
             None => problem.to_owned(),
         }
     }
@@ -363,9 +366,11 @@ impl Store {
                 segment_id,
             });
         }
-        stream
-            .manifest
-            .commit(self.shared(), &stream, segment_id, vec![record.into()])?;
+        stream.manifest.commit(
+            &stream.owned(&**self.shared()),
+            segment_id,
+            vec![record.into()],
+        )?;
         let uploaded = stream.manifest.read(|state| state.uploaded_upto());
         stream.uploaded.fetch_max(uploaded, Ordering::AcqRel);
         Ok(())
@@ -405,15 +410,15 @@ impl Store {
 
     /// Where warm files lie.
     pub fn tier1_directory(&self) -> PathBuf {
-        open::tier1_directory(&self.shared().config.load())
+        open::tier1_directory(&self.shared().common.config.load())
     }
 
     pub fn disk(&self) -> Arc<dyn Disk> {
-        self.shared().disk.clone()
+        self.shared().common.disk.clone()
     }
 
     pub fn clock(&self) -> Arc<dyn Clock> {
-        self.shared().clock.clone()
+        self.shared().common.clock.clone()
     }
 
     pub fn threads(&self) -> StoreThreads {
@@ -428,7 +433,7 @@ impl Inner {
         };
         let shared = &self.shared;
         shared.closing.store(true, Ordering::Release);
-        shared.space.close_admission("the store is closing");
+        shared.common.space.close_admission("the store is closing");
         let result = settle::before_exit(shared);
         open::stop(shared, threads);
         drop(lock);

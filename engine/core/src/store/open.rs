@@ -14,8 +14,9 @@ use super::admission::{self, Admission};
 use super::opener;
 use super::seal;
 use super::shared::Shared;
+use super::work::{SegmentWriter, WorkQueue};
 use crate::admit::Space;
-use crate::checkpoint::Checkpoint;
+use crate::common::Common;
 use crate::config::{Config, MIB};
 use crate::error::OpenError;
 use crate::io::sync::Signal;
@@ -30,12 +31,13 @@ use crate::recovery::stream::{RecoveredSegment, RecoveredStream};
 use crate::recovery::{self, Recovered, volume};
 use crate::segment::active::ActiveSegment;
 use crate::segment::files;
+use crate::store::checkpoint::Checkpoint;
 use crate::stream::damage::DamageLog;
 use crate::stream::table::Streams;
 use crate::stream::tail::Tails;
+use crate::stream::work::{SealWork, Work};
 use crate::stream::{Entry, Quarantined, Staged, Stream};
 use crate::threads::StoreThreads;
-use crate::work::{SealWork, SegmentWriter, Work, WorkQueue};
 
 /// Threads that claim and create streams.
 const OPENERS: usize = 4;
@@ -121,25 +123,29 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
         counters: counters.clone(),
         volume: volume.ids,
     };
-    let shared = Arc::new(Shared {
+    let common = Common {
         config,
-        root,
         disk,
         clock,
         rng,
+        ids: volume.ids,
+        poison,
+        space,
+        counters,
+        staging: Staging::default(),
+        pacer: Pacer::default(),
+    };
+    let shared = Arc::new(Shared {
+        common: Arc::new(common),
+        root,
         volume,
         claims,
         admission: Admission::default(),
-        poison,
         threads,
-        space,
-        counters,
         streams: Streams::default(),
         catalog,
         journal: Journal::new(parts, files, mark, next_commit),
         checkpoint: Checkpoint::default(),
-        staging: Staging::default(),
-        pacer: Pacer::default(),
         segment_writer: SegmentWriter::default(),
         work: WorkQueue::default(),
         seal_hook: RwLock::new(None),
@@ -149,7 +155,7 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
         replay: Mutex::new(replay),
     });
     let told = Arc::downgrade(&shared);
-    shared.poison.on_set(Box::new(move |_| {
+    shared.common.poison.on_set(Box::new(move |_| {
         if let Some(shared) = told.upgrade() {
             shared.end_waits();
         }
@@ -298,7 +304,7 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
     for range in damaged {
         stream.note_damage(range);
     }
-    shared.space.add_segment(allocated_bytes);
+    shared.common.space.add_segment(allocated_bytes);
     if !is_damaged {
         for (segment, end, end_sequence, chain, changes) in seals {
             debug_assert!(end > DATA_OFFSET, "an empty segment is not kept");
@@ -326,7 +332,7 @@ fn start(shared: &Arc<Shared>) -> Result<Vec<ThreadHandle>, OpenError> {
             "segments",
             Box::new(|shared| shared.segment_writer.run(&shared)),
         ),
-        ("pace", Box::new(|shared| shared.pacer.run())),
+        ("pace", Box::new(|shared| shared.common.pacer.run())),
         (
             "checkpoint",
             Box::new(|shared| shared.checkpoint.run(&shared)),
@@ -374,7 +380,7 @@ pub(super) fn stop(shared: &Shared, threads: Vec<ThreadHandle>) {
     shared.work.seal.stop();
     shared.segment_writer.stop();
     shared.checkpoint.stop();
-    shared.pacer.stop();
+    shared.common.pacer.stop();
     shared.journal.stop();
     for thread in threads {
         // A panic has been told.

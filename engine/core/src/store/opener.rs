@@ -14,29 +14,30 @@ use super::shared::Shared;
 use crate::admit::Refusal;
 use crate::error::AppendError;
 use crate::error::ClaimError;
+use crate::identity::StreamIdentity;
 use crate::io::WriteError;
 use crate::io::{FileClass, replace_file};
 use crate::manifest::state::ManifestState;
 use crate::manifest::{ManifestLog, create_chunk};
 use crate::port::LocalStream;
+use crate::producers::Producers;
 use crate::request::{AppendCallback, Appended};
 use crate::segment::active::{ActiveSegment, GrowError};
 use crate::segment::files;
 use crate::stream::append::{Outcome, held_bytes};
 use crate::stream::damage::DamageLog;
-use crate::stream::producers::Producers;
 use crate::stream::tail::Tails;
-use crate::stream::{Quarantined, Staged, Stream, StreamIdentity};
-use crate::work::Work;
+use crate::stream::work::Work;
+use crate::stream::{Quarantined, Staged, Stream};
 
 /// A stream that was never appended to. It exists once its first append is claimed and its files are there.
 pub(super) fn new_stream(shared: &Shared, name: &StreamName) -> Arc<Stream> {
-    let salt = Salt(shared.rng.next_u64());
+    let salt = Salt(shared.common.rng.next_u64());
     Arc::new(Stream {
         name: name.clone(),
         shared_name: name.as_str().into(),
         identity: StreamIdentity {
-            uuid: StreamUuid(*shared.rng.uuid().as_bytes()),
+            uuid: StreamUuid(*shared.common.rng.uuid().as_bytes()),
             number: StreamNumber(shared.next_stream_number.fetch_add(1, Ordering::Relaxed)),
             salt,
             seed: Seed::new(salt),
@@ -76,7 +77,7 @@ pub(super) fn open(shared: &Arc<Shared>, stream: Arc<Stream>) {
         match ready {
             Err(error) => {
                 for (request, callback) in staged.pending.drain(..) {
-                    shared.staging.release(held_bytes(&request));
+                    shared.common.staging.release(held_bytes(&request));
                     super::count_refusal(shared, &error);
                     answers.push((callback, Err(error.clone())));
                 }
@@ -90,7 +91,7 @@ pub(super) fn open(shared: &Arc<Shared>, stream: Arc<Stream>) {
                     staged.next = segment;
                 }
                 while !staged.pending.is_empty() {
-                    is_behind = stream.is_behind(shared, &staged);
+                    is_behind = stream.is_behind(&**shared, &staged);
                     if is_behind {
                         staged.opening = true;
                         break;
@@ -104,9 +105,9 @@ pub(super) fn open(shared: &Arc<Shared>, stream: Arc<Stream>) {
                         unreachable!("the request was checked before it waited");
                     };
                     let outcome =
-                        stream.stage(shared, &mut staged, &request, &body, Some(callback));
+                        stream.stage(&**shared, &mut staged, &request, &body, Some(callback));
                     if !matches!(outcome, Ok(Outcome::NeedsSegment(_))) {
-                        shared.staging.release(bytes);
+                        shared.common.staging.release(bytes);
                     }
                     match outcome {
                         Ok(Outcome::Done(answer, callback)) => {
@@ -135,7 +136,7 @@ pub(super) fn open(shared: &Arc<Shared>, stream: Arc<Stream>) {
         callback(answer);
     }
     if is_behind {
-        shared.staging.wait(MOMENT);
+        shared.common.staging.wait(MOMENT);
         shared.work.push(Work::Open(stream));
     }
 }
@@ -145,9 +146,9 @@ fn make_ready(
     shared: &Shared,
     stream: &Arc<Stream>,
 ) -> Result<Option<Arc<ActiveSegment>>, AppendError> {
-    if shared.poison.is_set() {
+    if shared.common.poison.is_set() {
         return Err(AppendError::Poisoned {
-            message: shared.poison.reason(),
+            message: shared.common.poison.reason(),
         });
     }
     // The threads that would bring a slow disk forward are ending. What waits is refused as it would be when staged.
@@ -171,7 +172,7 @@ fn make_ready(
         staged.allocate_segment_id()
     };
     let spare = files::spare(&stream.directory, id);
-    let segment = ActiveSegment::create(&*shared.disk, &shared.space, &spare, id)
+    let segment = ActiveSegment::create(&*shared.common.disk, &shared.common.space, &spare, id)
         .map_err(|error| stream.cannot_grow(shared, error))?;
     if is_new {
         create_header(shared, stream).map_err(|error| cannot_create(shared, error))?;
@@ -193,6 +194,7 @@ fn claim(shared: &Shared, stream: &Stream) -> Result<u32, AppendError> {
     let refused = |error| refused_by_claims(stream, error);
     admission::settle(shared).map_err(refused)?;
     let is_begun = shared
+        .common
         .disk
         .exists(&stream.directory)
         .map_err(|source| cannot_create(shared, failed("look for", &stream.directory, source)))?;
@@ -220,7 +222,7 @@ fn claim(shared: &Shared, stream: &Stream) -> Result<u32, AppendError> {
 }
 
 fn begin(shared: &Shared, stream: &Stream) -> Result<(), WriteError> {
-    let disk = &*shared.disk;
+    let disk = &*shared.common.disk;
     disk.create_directory(&stream.directory)
         .map_err(|source| failed("create", &stream.directory, source))?;
     let streams = files::streams(&shared.root);
@@ -261,7 +263,7 @@ fn refused_by_claims(stream: &Stream, error: ClaimError) -> AppendError {
 
 /// Everything but the header, which comes last: a directory without one is no stream.
 fn create_directories(shared: &Shared, stream: &Stream) -> Result<(), WriteError> {
-    let disk = &*shared.disk;
+    let disk = &*shared.common.disk;
     let segments = files::segments(&stream.directory);
     let manifest = files::manifest(&stream.directory);
     for directory in [&stream.directory, &segments, &manifest] {
@@ -296,13 +298,19 @@ fn create_header(shared: &Shared, stream: &Stream) -> Result<(), WriteError> {
         stream_salt: stream.identity.salt,
         stream_number: stream.identity.number,
         epoch: stream.epoch(),
-        created_unix_nanos: shared.clock.unix_nanos(),
+        created_unix_nanos: shared.common.clock.unix_nanos(),
     };
     let path = files::stream_header(&stream.directory);
-    replace_file(&*shared.disk, &path, &header.encode(), FileClass::Other)
-        .map_err(|source| failed("write", &path, source))?;
+    replace_file(
+        &*shared.common.disk,
+        &path,
+        &header.encode(),
+        FileClass::Other,
+    )
+    .map_err(|source| failed("write", &path, source))?;
     let streams = files::streams(&shared.root);
     shared
+        .common
         .disk
         .sync_directory(&streams)
         .map_err(|source| failed("sync", &streams, source))?;
@@ -325,7 +333,7 @@ fn cannot_create(shared: &Shared, error: WriteError) -> AppendError {
         && let Refusal::Full {
             free_bytes,
             reserve_bytes,
-        } = shared.space.full()
+        } = shared.common.space.full()
     {
         return AppendError::DiskFull {
             free_bytes,
@@ -334,7 +342,7 @@ fn cannot_create(shared: &Shared, error: WriteError) -> AppendError {
     }
     shared.poison_by(&error);
     AppendError::Poisoned {
-        message: shared.poison.reason(),
+        message: shared.common.poison.reason(),
     }
 }
 
@@ -342,8 +350,8 @@ fn cannot_create(shared: &Shared, error: WriteError) -> AppendError {
 pub(super) fn prepare(shared: &Arc<Shared>, work: Work) {
     match work {
         Work::Prepare(stream) => prepare_next(shared, &stream),
-        Work::JournalFile | Work::Name { .. } if shared.poison.is_set() => {}
-        Work::JournalFile => match shared.journal.files.add(&*shared.disk, &shared.root) {
+        Work::JournalFile | Work::Name { .. } if shared.common.poison.is_set() => {}
+        Work::JournalFile => match shared.journal.files.add(&*shared.common.disk, &shared.root) {
             Ok(_) => {}
             Err(error) if crate::io::is_out_of_space(&error.source) => {
                 tracing::warn!(path = %error.path.display(), "no space for another journal file; going on with fewer");
@@ -353,7 +361,7 @@ pub(super) fn prepare(shared: &Arc<Shared>, work: Work) {
         Work::OutdatedJournal => shared
             .journal
             .files
-            .remove_outdated(&*shared.disk, &shared.root),
+            .remove_outdated(&*shared.common.disk, &shared.root),
         Work::Name { stream, segment } => {
             let path = files::segment(
                 &stream.directory,
@@ -361,7 +369,7 @@ pub(super) fn prepare(shared: &Arc<Shared>, work: Work) {
                 segment.epoch(),
                 segment.id,
             );
-            if let Err(source) = segment.name(&*shared.disk, &path) {
+            if let Err(source) = segment.name(&*shared.common.disk, &path) {
                 shared.poison_by(&failed("rename", &path, source));
             }
         }
@@ -370,10 +378,10 @@ pub(super) fn prepare(shared: &Arc<Shared>, work: Work) {
 }
 
 fn prepare_next(shared: &Shared, stream: &Arc<Stream>) {
-    let made = (!shared.poison.is_set()).then(|| {
+    let made = (!shared.common.poison.is_set()).then(|| {
         let id = stream.staged.lock().allocate_segment_id();
         let spare = files::spare(&stream.directory, id);
-        ActiveSegment::create(&*shared.disk, &shared.space, &spare, id)
+        ActiveSegment::create(&*shared.common.disk, &shared.common.space, &spare, id)
     });
     let mut staged = stream.staged.lock();
     staged.preparing = false;

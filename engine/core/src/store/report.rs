@@ -8,9 +8,9 @@ use super::shared::Shared;
 use crate::error::ReadError;
 use crate::metrics::{Counters, Metrics};
 use crate::port::{SealedSegment, Watermark};
+use crate::producers::Durably;
 use crate::request::{ClaimState, SegmentInfo, SegmentState, StreamInfo};
 use crate::stream::damage::list_ranges;
-use crate::stream::producers::Durably;
 use crate::stream::{Entry, Quarantined, Staged, Stream};
 
 impl Stream {
@@ -193,21 +193,21 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
         segments_sealed,
         disk_full_refusals,
         would_block: _,
-    } = &*shared.counters;
+    } = &*shared.common.counters;
     let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let streams: Vec<Arc<Stream>> = shared.streams.existing();
     let pending: Vec<SealedSegment> = streams
         .iter()
         .flat_map(|stream| stream.pending_segments())
         .collect();
-    let config = shared.config.load();
+    let config = shared.common.config.load();
     Metrics {
         streams: streams.len() as u64,
-        tier0_total_bytes: shared.space.tier0_bytes(),
+        tier0_total_bytes: shared.common.space.tier0_bytes(),
         tier0_instance_quota_bytes: config.tier0.instance_quota_bytes,
         tier0_cluster_max_bytes: config.tier0.cluster_max_bytes,
         storage_bytes: config.capacity_bytes,
-        staged_bytes: shared.staging.bytes(),
+        staged_bytes: shared.common.staging.bytes(),
         unsealed_bytes: streams.iter().map(|stream| stream.unsealed_bytes()).sum(),
         journal_files: shared.journal.files.count(),
         journal_bytes: read(journal_bytes),
@@ -220,8 +220,8 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
         records_read: read(records_read),
         duplicates: read(duplicates),
         segments_sealed: read(segments_sealed),
-        flush_failures: shared.poison.disk_failures(),
-        would_block: shared.counters.would_block(),
+        flush_failures: shared.common.poison.disk_failures(),
+        would_block: shared.common.counters.would_block(),
         disk_full_refusals: read(disk_full_refusals),
         pending_claims: shared
             .streams
@@ -240,7 +240,7 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
             })
             .count() as u64,
         damaged_ranges: streams.iter().map(|stream| stream.damage.count()).sum(),
-        poisoned: shared.poison.is_set(),
+        poisoned: shared.common.poison.is_set(),
         owes_volume_check: admission::is_owed(shared),
         replay: *shared.replay.lock(),
     }

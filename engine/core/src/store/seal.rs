@@ -17,14 +17,14 @@ use crate::metrics::add;
 use crate::segment::active::ActiveSegment;
 use crate::segment::files;
 use crate::segment::sealed::{Sealed, SealedInfo};
+use crate::stream::work::SealWork;
 use crate::stream::{Entry, Stream};
-use crate::work::SealWork;
 
 const READ_BYTES: usize = 1 << 20;
 
 /// Does one seal. A failure of the disk poisons the store.
 pub(crate) fn run(shared: &Shared, work: SealWork) {
-    if shared.poison.is_set() {
+    if shared.common.poison.is_set() {
         return;
     }
     if let Err(error) = seal(shared, &work) {
@@ -52,7 +52,9 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
         let path = path.clone();
         move |source: io::Error| WriteError { verb, path, source }
     };
-    segment.name(&*shared.disk, &path).map_err(at("rename"))?;
+    segment
+        .name(&*shared.common.disk, &path)
+        .map_err(at("rename"))?;
     segment.sync().map_err(at("sync"))?;
     let crc64 = checksum(segment, *end).map_err(at("read"))?;
     let block = SegmentSeal {
@@ -66,7 +68,7 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
         data_end: *end,
         crc64,
         chain: *chain,
-        sealed_unix_nanos: shared.clock.unix_nanos(),
+        sealed_unix_nanos: shared.common.clock.unix_nanos(),
         flush_failure: false,
     };
     let info = SealedInfo {
@@ -88,7 +90,7 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
     segment.file.sync_all().map_err(at("sync"))?;
     let given_back = segment.allocated().saturating_sub(info.file_bytes());
     segment.note_length(info.file_bytes());
-    shared.space.remove_segment(given_back);
+    shared.common.space.remove_segment(given_back);
 
     // A segment that recovery found may be one that the manifest does not know: its bytes reached the file, and the process was
     // killed before the journal had the record of its opening.
@@ -114,7 +116,7 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
     for events in parts.chain([events]) {
         if stream
             .manifest
-            .commit(shared, stream, segment.id, events)
+            .commit(&stream.owned(shared), segment.id, events)
             .is_err()
         {
             return Ok(());
@@ -124,13 +126,13 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
     let sealed = Arc::new(Sealed::new(info, path, Some(index)));
     replace(stream, segment, sealed);
     stream.sealed.fetch_max(*end_sequence, Ordering::AcqRel);
-    if let Some(_publishing) = shared.poison.publish() {
+    if let Some(_publishing) = shared.common.poison.publish() {
         stream.publish_durable(*end_sequence);
     }
     shared
         .checkpoint
         .forget_segment(stream.identity.number, segment.id);
-    add(&shared.counters.segments_sealed, 1);
+    add(&shared.common.counters.segments_sealed, 1);
     let hook = shared.seal_hook.read().clone();
     if let Some(hook) = hook
         && let Some(sealed) = stream.sealed_segment(segment.id)
@@ -157,7 +159,7 @@ fn write_all_of(
         if round != 0 && shared.journal.wait(round).is_err() {
             return Ok(false);
         }
-        if shared.poison.is_set() {
+        if shared.common.poison.is_set() {
             return Ok(false);
         }
     }

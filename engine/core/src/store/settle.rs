@@ -10,7 +10,7 @@ use crate::stream::{Quarantined, Stream};
 
 fn poisoned(shared: &Shared) -> StoreError {
     StoreError::Poisoned {
-        message: shared.poison.reason(),
+        message: shared.common.poison.reason(),
     }
 }
 
@@ -26,7 +26,7 @@ pub(super) fn flush(shared: &Shared) -> Result<BTreeMap<String, u64>, StoreError
     if last > 0 {
         shared.journal.wait(last).map_err(|_| poisoned(shared))?;
     }
-    if shared.poison.is_set() {
+    if shared.common.poison.is_set() {
         return Err(poisoned(shared));
     }
     Ok(streams
@@ -65,11 +65,11 @@ pub(super) fn seal(
     let is_sealed =
         |(stream, target): &(&Arc<Stream>, u64)| stream.sealed.load(Ordering::Acquire) >= *target;
     shared.sealed_changed.wait_until(|| {
-        shared.poison.is_set()
+        shared.common.poison.is_set()
             || shared.closing.load(Ordering::Acquire)
             || targets.iter().all(is_sealed)
     });
-    if shared.poison.is_set() {
+    if shared.common.poison.is_set() {
         return Err(poisoned(shared));
     }
     if !targets.iter().all(is_sealed) {
@@ -90,7 +90,7 @@ pub(super) fn seal(
 /// gives it back to an opener.
 fn wait_for_appends(shared: &Shared) {
     // After a failed sync nobody gives back what is held.
-    while shared.staging.holds() && !shared.poison.is_set() {
+    while shared.common.staging.holds() && !shared.common.poison.is_set() {
         shared.work.prepare.wait_idle();
         shared.work.open.wait_idle();
     }
@@ -101,7 +101,7 @@ fn wait_for_appends(shared: &Shared) {
 /// Everything durable, and in segments, so that the next start has nothing to replay.
 pub(super) fn before_exit(shared: &Shared) -> Result<(), StoreError> {
     wait_for_appends(shared);
-    if shared.poison.is_set() {
+    if shared.common.poison.is_set() {
         return Err(poisoned(shared));
     }
     flush(shared)?;

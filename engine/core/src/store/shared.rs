@@ -6,46 +6,36 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use crate::io::sync::{Mutex, RwLock, Signal};
 use aof2_format::journal::Position;
-use arc_swap::ArcSwap;
 
 use super::admission::Admission;
-use crate::admit::Space;
-use crate::checkpoint::Checkpoint;
-use crate::config::Config;
+use super::work::{SegmentWriter, WorkQueue};
+use crate::common::Common;
 use crate::io::WriteError;
-use crate::io::{Clock, Disk, Rng};
-use crate::journal::Journal;
 use crate::journal::member::Driver;
-use crate::metrics::{Counters, Replay};
-use crate::pace::{Pacer, Staging};
-use crate::poison::Poison;
+use crate::journal::round::Ended;
+use crate::journal::{Journal, ManifestFrame};
+use crate::metrics::Replay;
 use crate::port::{Claims, SealHook};
+use crate::store::checkpoint::Checkpoint;
 use crate::stream::Stream;
 use crate::stream::catalog::Catalog;
+use crate::stream::host::Host;
 use crate::stream::table::Streams;
+use crate::stream::work::Work;
 use crate::threads::StoreThreads;
 use crate::volume::Volume;
-use crate::work::{SegmentWriter, Work, WorkQueue};
 
 pub(crate) struct Shared {
-    pub config: Arc<ArcSwap<Config>>,
+    pub common: Arc<Common>,
     pub root: PathBuf,
-    pub disk: Arc<dyn Disk>,
-    pub clock: Arc<dyn Clock>,
-    pub rng: Arc<dyn Rng>,
     pub volume: Volume,
     pub claims: Option<Arc<dyn Claims>>,
     pub admission: Admission,
-    pub poison: Arc<Poison>,
     pub threads: StoreThreads,
-    pub space: Space,
-    pub counters: Arc<Counters>,
     pub streams: Streams,
     pub catalog: Catalog,
     pub journal: Journal<Shared>,
     pub checkpoint: Checkpoint,
-    pub staging: Staging,
-    pub pacer: Pacer,
     pub segment_writer: SegmentWriter,
     pub work: WorkQueue,
     pub seal_hook: RwLock<Option<SealHook>>,
@@ -57,13 +47,13 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub fn poison_by(&self, error: &WriteError) {
-        self.poison.set_by(error);
+        self.common.poison.set_by(error);
     }
 
     /// Whoever waits for something that will not come any more learns of it.
     pub fn end_waits(&self) {
         self.journal.interrupt();
-        self.pacer.stop();
+        self.common.pacer.stop();
         self.work.interrupt();
         self.sealed_changed.notify_all();
     }
@@ -85,7 +75,7 @@ impl Driver for Shared {
     }
 
     fn note_journaled(&self, bytes: u64) {
-        let limit_bytes = self.config.load().checkpoint.journal_bytes;
+        let limit_bytes = self.common.config.load().checkpoint.journal_bytes;
         self.checkpoint.note_journaled(bytes, limit_bytes);
     }
 
@@ -95,5 +85,47 @@ impl Driver for Shared {
 
     fn ask_to_remove_outdated(&self) {
         self.work.push(Work::OutdatedJournal);
+    }
+}
+
+impl Host for Shared {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn enlist(&self, stream: &Arc<Stream>) -> u64 {
+        self.journal.enlist(stream)
+    }
+
+    fn enlist_and_lead(&self, stream: &Arc<Stream>) -> u64 {
+        self.journal.enlist_and_lead(stream)
+    }
+
+    fn enlist_manifest(&self, frame: ManifestFrame) -> u64 {
+        self.journal.enlist_manifest(frame)
+    }
+
+    fn wait_for_round(&self, round: u64) -> Result<(), Ended> {
+        self.journal.wait(round)
+    }
+
+    fn mark_dirty(&self, stream: &Arc<Stream>) {
+        self.checkpoint.mark_dirty(stream);
+    }
+
+    fn mark_manifest_dirty(&self, stream: &Arc<Stream>) {
+        self.checkpoint.mark_manifest_dirty(stream);
+    }
+
+    fn push(&self, work: Work) {
+        self.work.push(work);
+    }
+
+    fn ask_for_write_out(&self, stream: &Arc<Stream>) {
+        self.segment_writer.push(stream.clone());
+    }
+
+    fn stream_count(&self) -> usize {
+        self.streams.len()
     }
 }

@@ -87,7 +87,7 @@ impl Store {
     /// Blocks while files are made and synced.
     pub(crate) fn cut_manifest(&self, stream: &str) -> Result<Cut, StoreError> {
         let stream = self.known(stream)?;
-        stream.manifest.cut(self.shared(), &stream)
+        stream.manifest.cut(&stream.owned(&**self.shared()))
     }
 
     pub(crate) fn closed_chunk_bytes(
@@ -96,7 +96,9 @@ impl Store {
         chunk: ClosedChunk,
     ) -> Result<Vec<u8>, StoreError> {
         let stream: Arc<Stream> = self.known(stream)?;
-        stream.manifest.closed_bytes(self.shared(), &stream, chunk)
+        stream
+            .manifest
+            .closed_bytes(&stream.owned(&**self.shared()), chunk)
     }
 
     /// Blocks until marker and note are durable: one commit, both or neither. The catalogue is in Tier 2 already.
@@ -120,11 +122,13 @@ impl Store {
             },
         ];
         // Of no segment: ids begin at 1.
-        stream.manifest.commit(self.shared(), &stream, 0, events)?;
-        stream.manifest.settle_now(self.shared())
+        stream
+            .manifest
+            .commit(&stream.owned(&**self.shared()), 0, events)?;
+        stream.manifest.settle_now(&stream.owned(&**self.shared()))
     }
 
     pub(crate) fn unix_nanos(&self) -> i64 {
-        self.shared().clock.unix_nanos()
+        self.shared().common.clock.unix_nanos()
     }
 }

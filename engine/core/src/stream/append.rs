@@ -8,17 +8,17 @@ use aof2_format::record_batch::{self, BodySummary, Fields, HEADER_BYTES};
 use aof2_format::segment::SegmentHeader;
 use bytes::Bytes;
 
-use super::producers::Verdict;
 use super::{Entry, Quarantined, Staged, Stream};
 use crate::admit::Refusal;
 use crate::config::Config;
 use crate::error::{AppendError, WouldBlockKind};
 use crate::metrics::add;
 use crate::pace::HELD_LIMIT_BYTES;
+use crate::producers::Verdict;
 use crate::request::{AppendCallback, AppendRequest, Appended, Durability, Producer};
 use crate::segment::active::{ActiveSegment, GrowError};
-use crate::store::shared::Shared;
-use crate::work::{SealWork, Work};
+use crate::stream::host::Host;
+use crate::stream::work::{SealWork, Work};
 
 /// Staging memory of one stream; less where many streams are active.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -94,14 +94,14 @@ impl Stream {
     /// one the caller waits for the round.
     pub fn stage(
         self: &Arc<Self>,
-        shared: &Shared,
+        host: &dyn Host,
         staged: &mut MutexGuard<'_, Staged>,
         request: &AppendRequest,
         body: &BodySummary,
         callback: Option<AppendCallback>,
     ) -> Result<Outcome, Refused> {
-        let config = shared.config.load();
-        let admission = shared.space.admission();
+        let config = host.common().config.load();
+        let admission = host.common().space.admission();
         if let Some(reason) = &*admission {
             return Err((
                 AppendError::Draining {
@@ -110,7 +110,7 @@ impl Stream {
                 callback,
             ));
         }
-        if let Err(error) = self.check_open(shared, staged) {
+        if let Err(error) = self.check_open(host, staged) {
             return Err((error, callback));
         }
         let count = u64::from(body.count);
@@ -144,7 +144,7 @@ impl Stream {
                     first_sequence,
                     next,
                 } => {
-                    add(&shared.counters.duplicates, count);
+                    add(&host.common().counters.duplicates, count);
                     let count = body.count;
                     let answer = match first_sequence {
                         Some(first_sequence) => Answer::Appended(Appended {
@@ -159,14 +159,14 @@ impl Stream {
                         },
                     };
                     let durability = request.durability;
-                    return Ok(self.acknowledge(shared, staged, durability, answer, callback));
+                    return Ok(self.acknowledge(host, staged, durability, answer, callback));
                 }
             }
         }
         if let Some(Refusal::Quota {
             total_bytes,
             quota_bytes,
-        }) = shared.space.over_quota(&config)
+        }) = host.common().space.over_quota(&config)
         {
             return Err((self.at_quota(total_bytes, quota_bytes), callback));
         }
@@ -178,24 +178,24 @@ impl Stream {
             return Ok(Outcome::NeedsSegment(callback));
         };
         let active =
-            match self.segment_for(shared, staged, active, body.batch_bytes() as u64, &config) {
+            match self.segment_for(host, staged, active, body.batch_bytes() as u64, &config) {
                 Ok(Some(active)) => active,
                 Ok(None) => return Ok(Outcome::NeedsSegment(callback)),
                 Err(error) => return Err((error, callback)),
             };
-        let first_sequence = self.put(shared, staged, &active, request, body);
+        let first_sequence = self.put(host, staged, &active, request, body);
         let answer = Answer::Appended(Appended {
             first_sequence,
             count: body.count,
             duplicate: false,
         });
-        Ok(self.acknowledge(shared, staged, request.durability, answer, callback))
+        Ok(self.acknowledge(host, staged, request.durability, answer, callback))
     }
 
-    fn check_open(&self, shared: &Shared, staged: &Staged) -> Result<(), AppendError> {
-        if shared.poison.is_set() {
+    fn check_open(&self, host: &dyn Host, staged: &Staged) -> Result<(), AppendError> {
+        if host.common().poison.is_set() {
             return Err(AppendError::Poisoned {
-                message: shared.poison.reason(),
+                message: host.common().poison.reason(),
             });
         }
         match &staged.quarantined {
@@ -223,7 +223,7 @@ impl Stream {
             }
             Some(Quarantined::Gone) => unreachable!("the caller looks the name up again"),
         }
-        if self.is_behind(shared, staged) {
+        if self.is_behind(host, staged) {
             return Err(AppendError::WouldBlock {
                 stream: self.name.to_string(),
                 kind: WouldBlockKind::Flush,
@@ -234,26 +234,26 @@ impl Stream {
     }
 
     /// Too much is staged that the disk has not taken.
-    pub fn is_behind(&self, shared: &Shared, staged: &Staged) -> bool {
-        staged.pieces.len() > MAX_WAITING_PIECES || shared.staging.is_full()
+    pub fn is_behind(&self, host: &dyn Host, staged: &Staged) -> bool {
+        staged.pieces.len() > MAX_WAITING_PIECES || host.common().staging.is_full()
     }
 
     /// The request waits with the stream, behind those that wait already, for an opener to stage it: a refusal here would let the
     /// requests of a pipeline that come behind it overtake. What waits is bounded in bytes over all streams.
     pub fn wait_for_segment(
         self: &Arc<Self>,
-        shared: &Shared,
+        host: &dyn Host,
         staged: &mut Staged,
         request: AppendRequest,
         callback: AppendCallback,
     ) -> Result<(), Refused> {
-        if !shared.staging.hold(held_bytes(&request)) {
+        if !host.common().staging.hold(held_bytes(&request)) {
             let error = AppendError::WouldBlock {
                 stream: self.name.to_string(),
                 kind: WouldBlockKind::Rollover,
                 message: format!(
                     "its next segment is not ready, and appends of {} bytes wait already, the limit is {HELD_LIMIT_BYTES}",
-                    shared.staging.held_bytes()
+                    host.common().staging.held_bytes()
                 ),
             };
             return Err((error, Some(callback)));
@@ -261,7 +261,7 @@ impl Stream {
         staged.pending.push_back((request, callback));
         if !staged.opening {
             staged.opening = true;
-            shared.work.push(Work::Open(self.clone()));
+            host.push(Work::Open(self.clone()));
         }
         Ok(())
     }
@@ -279,7 +279,7 @@ impl Stream {
     /// The segment that takes a batch of this size, with blocks for it. `None`: a new one has to be made first.
     fn segment_for(
         self: &Arc<Self>,
-        shared: &Shared,
+        host: &dyn Host,
         staged: &mut Staged,
         active: Arc<ActiveSegment>,
         batch_bytes: u64,
@@ -290,13 +290,13 @@ impl Stream {
         let end = staged.tail.max(BLOCK_BYTES as u64) + batch_bytes;
         if end > target_bytes && staged.tail > 0 {
             if staged.next.is_some() {
-                self.roll(shared, staged);
+                self.roll(host, staged);
                 let Some(next) = staged.active.clone() else {
                     return Ok(None);
                 };
                 active = next;
             } else {
-                self.ask_for_next(shared, staged);
+                self.ask_for_next(host, staged);
                 // The next one is late. The target gives way before the caller does, up to twice its size.
                 if end
                     > target_bytes
@@ -304,24 +304,28 @@ impl Stream {
                         .min(aof2_format::segment::MAX_SEGMENT_BYTES)
                 {
                     if let Some(refusal) = staged.next_refused {
-                        return Err(self.cannot_grow(shared, GrowError::Refused(refusal)));
+                        return Err(self.cannot_grow(host, GrowError::Refused(refusal)));
                     }
                     return Ok(None);
                 }
             }
         } else if end > target_bytes / 2 {
-            self.ask_for_next(shared, staged);
+            self.ask_for_next(host, staged);
         }
         let end = staged.tail.max(BLOCK_BYTES as u64) + batch_bytes;
         // The seal block has its place from the start.
-        match active.grow(&shared.space, end + 2 * BLOCK_BYTES as u64, target_bytes) {
+        match active.grow(
+            &host.common().space,
+            end + 2 * BLOCK_BYTES as u64,
+            target_bytes,
+        ) {
             Ok(()) => Ok(Some(active)),
-            Err(error) => Err(self.cannot_grow(shared, error)),
+            Err(error) => Err(self.cannot_grow(host, error)),
         }
     }
 
     /// What a caller is told when no blocks were given.
-    pub fn cannot_grow(&self, shared: &Shared, error: GrowError) -> AppendError {
+    pub fn cannot_grow(&self, host: &dyn Host, error: GrowError) -> AppendError {
         match error {
             GrowError::Refused(Refusal::Quota {
                 total_bytes,
@@ -335,26 +339,26 @@ impl Stream {
                 reserve_bytes,
             },
             GrowError::Disk { verb, path, source } => {
-                shared.poison.set(verb, &path, &source);
+                host.common().poison.set(verb, &path, &source);
                 AppendError::Poisoned {
-                    message: shared.poison.reason(),
+                    message: host.common().poison.reason(),
                 }
             }
         }
     }
 
-    fn ask_for_next(self: &Arc<Self>, shared: &Shared, staged: &mut Staged) {
+    fn ask_for_next(self: &Arc<Self>, host: &dyn Host, staged: &mut Staged) {
         if staged.next.is_none() && !staged.preparing {
             staged.preparing = true;
-            shared.work.push(Work::Prepare(self.clone()));
+            host.push(Work::Prepare(self.clone()));
         }
     }
 
     /// The active segment takes no more records; the one made ahead, if there is one, does from here on.
-    pub fn roll(self: &Arc<Self>, shared: &Shared, staged: &mut Staged) {
+    pub fn roll(self: &Arc<Self>, host: &dyn Host, staged: &mut Staged) {
         staged.freeze();
         if let Some(rolled) = staged.active.take() {
-            shared.work.push(Work::Seal(SealWork {
+            host.push(Work::Seal(SealWork {
                 stream: self.clone(),
                 segment: rolled,
                 end: staged.tail,
@@ -371,26 +375,26 @@ impl Stream {
     /// Encodes the batch into the open chunk. Answers its first sequence.
     fn put(
         self: &Arc<Self>,
-        shared: &Shared,
+        host: &dyn Host,
         staged: &mut Staged,
         active: &Arc<ActiveSegment>,
         request: &AppendRequest,
         body: &BodySummary,
     ) -> u64 {
-        let now = shared.clock.unix_nanos();
+        let now = host.common().clock.unix_nanos();
         let first_sequence = staged.next_sequence;
         let is_first = staged.tail == 0;
         let head_bytes = if is_first { BLOCK_BYTES } else { 0 };
         let need = head_bytes + body.batch_bytes();
         if staged.open.capacity() - staged.open.len() < need {
             staged.freeze();
-            self.ask_for_write_out(shared, staged);
-            let many = shared.streams.len() > MANY_STREAMS;
+            self.ask_for_write_out(host, staged);
+            let many = host.stream_count() > MANY_STREAMS;
             let chunk = if many { SMALL_CHUNK_BYTES } else { CHUNK_BYTES };
             staged.open = bytes::BytesMut::with_capacity(chunk.max(need));
         }
         if is_first {
-            self.begin_segment(shared, staged, active, now);
+            self.begin_segment(host, staged, active, now);
         }
         let fields = Fields {
             base_sequence: first_sequence,
@@ -427,12 +431,18 @@ impl Stream {
                 first_sequence,
             );
         }
-        shared.staging.add(need as u64);
-        add(&shared.counters.records_appended, u64::from(body.count));
-        add(&shared.counters.bytes_appended, u64::from(body.bytes));
+        host.common().staging.add(need as u64);
+        add(
+            &host.common().counters.records_appended,
+            u64::from(body.count),
+        );
+        add(
+            &host.common().counters.bytes_appended,
+            u64::from(body.bytes),
+        );
         if !staged.is_dirty {
             staged.is_dirty = true;
-            shared.checkpoint.mark_dirty(self);
+            host.mark_dirty(self);
         }
         first_sequence
     }
@@ -441,7 +451,7 @@ impl Stream {
     /// round that makes its first record durable makes that durable too.
     fn begin_segment(
         self: &Arc<Self>,
-        shared: &Shared,
+        host: &dyn Host,
         staged: &mut Staged,
         active: &Arc<ActiveSegment>,
         now: i64,
@@ -449,7 +459,7 @@ impl Stream {
         let base_sequence = staged.next_sequence;
         active.begin(base_sequence, self.epoch(), now);
         let header = SegmentHeader {
-            cluster_id: shared.volume.ids.cluster_id,
+            cluster_id: host.common().ids.cluster_id,
             stream: self.name.clone(),
             stream_uuid: self.identity.uuid,
             stream_salt: self.identity.salt,
@@ -464,24 +474,24 @@ impl Stream {
         staged.position += BLOCK_BYTES as u64;
         self.segments.write().push(Entry::Open(active.clone()));
         self.manifest
-            .stage_segment_opened(shared, self, active.id, base_sequence);
-        shared.work.push(Work::Name {
+            .stage_segment_opened(&self.owned(host), active.id, base_sequence);
+        host.push(Work::Name {
             stream: self.clone(),
             segment: active.clone(),
         });
     }
 
-    pub fn ask_for_write_out(self: &Arc<Self>, shared: &Shared, staged: &mut Staged) {
+    pub fn ask_for_write_out(self: &Arc<Self>, host: &dyn Host, staged: &mut Staged) {
         if !staged.is_queued {
             staged.is_queued = true;
-            shared.segment_writer.push(self.clone());
+            host.ask_for_write_out(self);
         }
     }
 
     /// Answers at once, or enlists the stream for the next round.
     fn acknowledge(
         self: &Arc<Self>,
-        shared: &Shared,
+        host: &dyn Host,
         staged: &mut Staged,
         durability: Durability,
         answer: Answer,
@@ -494,12 +504,12 @@ impl Stream {
         match callback {
             Some(callback) => {
                 staged.callbacks.push((callback, answer));
-                Outcome::Round(self.enlist(shared, staged), answer)
+                Outcome::Round(self.enlist(host, staged), answer)
             }
             None => {
                 staged.blocked += 1;
                 if staged.round == 0 {
-                    staged.round = shared.journal.enlist_and_lead(self);
+                    staged.round = host.enlist_and_lead(self);
                 }
                 Outcome::Round(staged.round, answer)
             }
@@ -507,9 +517,9 @@ impl Stream {
     }
 
     /// The round that makes durable what is staged now.
-    pub fn enlist(self: &Arc<Self>, shared: &Shared, staged: &mut Staged) -> u64 {
+    pub fn enlist(self: &Arc<Self>, host: &dyn Host, staged: &mut Staged) -> u64 {
         if staged.round == 0 {
-            staged.round = shared.journal.enlist(self);
+            staged.round = host.enlist(self);
         }
         staged.round
     }

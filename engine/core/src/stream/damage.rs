@@ -12,11 +12,11 @@ use crate::io::sync::Mutex;
 use aof2_format::segment::DATA_OFFSET;
 
 use super::{Entry, Stream};
+use crate::common::Common;
 use crate::error::ReadError;
 use crate::request::DamagedRange;
 use crate::segment::sealed::{Fault, Mapped, Sealed, SealedInfo};
 use crate::segment::survey::{Hole, holes};
-use crate::store::shared::Shared;
 
 /// Ranges that are listed of one stream. A volume that rots away is not told batch by batch.
 const MAX_RANGES: usize = 256;
@@ -163,10 +163,10 @@ impl Stream {
     }
 
     /// Notes what is wrong with a sealed segment's file as a whole.
-    pub fn mapped<'a>(&self, shared: &Shared, sealed: &'a Sealed) -> Result<&'a Mapped, ReadError> {
+    pub fn mapped<'a>(&self, common: &Common, sealed: &'a Sealed) -> Result<&'a Mapped, ReadError> {
         let info = &sealed.info;
         let object = || self.object_of(info.segment_id);
-        let fault = match sealed.mapped(&*shared.disk, self.identity.uuid) {
+        let fault = match sealed.mapped(&*common.disk, self.identity.uuid) {
             Ok(mapped) => {
                 if let Some(flaw) = &mapped.flaw {
                     self.note_flaw(sealed, flaw.clone());
@@ -217,8 +217,8 @@ impl Stream {
 
     /// Goes through a sealed segment whose bytes are not those that were sealed, notes every hole, and answers all that is known
     /// of it. `problem` is what is told where every batch verifies.
-    pub fn survey(&self, shared: &Shared, sealed: &Arc<Sealed>, problem: &str) -> String {
-        if let Ok(mapped) = self.mapped(shared, sealed) {
+    pub fn survey(&self, common: &Common, sealed: &Arc<Sealed>, problem: &str) -> String {
+        if let Ok(mapped) = self.mapped(common, sealed) {
             let sequences = sealed.info.base_sequence..sealed.info.end_sequence;
             let found = holes(&mapped.bytes, self.identity.seed, DATA_OFFSET, sequences);
             let entry = Entry::Sealed(sealed.clone());

@@ -10,10 +10,11 @@
 pub(crate) mod append;
 pub(crate) mod catalog;
 pub(crate) mod damage;
-pub(crate) mod producers;
+pub(crate) mod host;
 pub(crate) mod read;
 pub(crate) mod table;
 pub(crate) mod tail;
+pub(crate) mod work;
 pub(crate) mod write_out;
 
 use std::collections::VecDeque;
@@ -22,52 +23,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::io::sync::{Mutex, RwLock};
-use aof2_format::record_batch;
-use aof2_format::segment::{DATA_OFFSET, SegmentHeader};
-use aof2_format::{Salt, Seed, StreamName, StreamNumber, StreamUuid};
+use aof2_format::StreamName;
 use bytes::{Bytes, BytesMut};
 
 use crate::admit::Refusal;
+use crate::identity::StreamIdentity;
 use crate::manifest::ManifestLog;
+use crate::producers::Producers;
 use crate::request::{AppendCallback, AppendRequest};
 use crate::segment::active::ActiveSegment;
 use crate::segment::sealed::Sealed;
-use crate::store::shared::Shared;
 use crate::stream::append::Answer;
 use crate::stream::damage::DamageLog;
-use crate::stream::producers::Producers;
+use crate::stream::host::Host;
 use crate::stream::tail::Tails;
-
-/// Drawn when the stream is created on this volume, stored in its header file.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct StreamIdentity {
-    pub uuid: StreamUuid,
-    pub number: StreamNumber,
-    pub salt: Salt,
-    pub seed: Seed,
-}
-
-impl StreamIdentity {
-    /// Whether these bytes, of this place in a segment, are whole batches of this stream, by their own checksums.
-    pub fn is_own(&self, position: u64, bytes: &[u8]) -> bool {
-        let mut rest = bytes;
-        if position == 0 {
-            let is_header =
-                SegmentHeader::decode(bytes).is_ok_and(|header| header.stream_uuid == self.uuid);
-            if !is_header {
-                return false;
-            }
-            rest = &bytes[DATA_OFFSET as usize..];
-        }
-        while !rest.is_empty() {
-            let Ok(batch) = record_batch::decode(rest, self.seed) else {
-                return false;
-            };
-            rest = &rest[batch.batch_bytes()..];
-        }
-        true
-    }
-}
 
 pub(crate) struct Stream {
     pub name: StreamName,
@@ -302,20 +271,20 @@ impl Stream {
 }
 
 /// Rolls segments that are older than `segment.max_age`.
-pub(crate) fn roll_old_segments(shared: &Shared) {
-    let max_age = shared.config.load().segment.max_age;
+pub(crate) fn roll_old_segments(host: &dyn Host, streams: &[Arc<Stream>]) {
+    let max_age = host.common().config.load().segment.max_age;
     if max_age.is_zero() {
         return;
     }
-    let now = u64::try_from(shared.clock.unix_nanos()).unwrap_or(0);
-    for stream in shared.streams.existing() {
+    let now = u64::try_from(host.common().clock.unix_nanos()).unwrap_or(0);
+    for stream in streams {
         let mut staged = stream.staged.lock();
         let is_old = staged.active.as_ref().is_some_and(|active| {
             let age = now.saturating_sub(active.opened_unix_nanos());
             staged.tail > 0 && u128::from(age) >= max_age.as_nanos()
         });
         if is_old && staged.quarantined.is_none() {
-            stream.roll(shared, &mut staged);
+            stream.roll(host, &mut staged);
         }
     }
 }

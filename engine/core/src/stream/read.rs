@@ -11,12 +11,12 @@ use aof2_format::segment::DATA_OFFSET;
 use bytes::{Bytes, BytesMut};
 
 use super::{Entry, Quarantined, Stream};
+use crate::common::Common;
 use crate::error::ReadError;
 use crate::metrics::add;
 use crate::request::Record;
 use crate::segment::active::ActiveSegment;
 use crate::segment::survey::{hole, next_batch, out_of_line};
-use crate::store::shared::Shared;
 
 const READ_BYTES: usize = 256 << 10;
 /// What a record counts besides its payload: at least what it takes in memory, and in a message.
@@ -26,7 +26,7 @@ const _: () = assert!(size_of::<Record>() <= RECORD_BYTES);
 
 /// Records of a range, in order, in bounded batches.
 pub struct Reader {
-    shared: Arc<Shared>,
+    common: Arc<Common>,
     stream: Arc<Stream>,
     next: u64,
     /// Records still wanted.
@@ -55,7 +55,7 @@ impl std::fmt::Debug for Reader {
 
 impl Reader {
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        common: Arc<Common>,
         stream: Arc<Stream>,
         from: u64,
         limit: u64,
@@ -63,7 +63,7 @@ impl Reader {
     ) -> Reader {
         let left = if limit == 0 { u64::MAX } else { limit };
         Reader {
-            shared,
+            common,
             stream,
             next: from,
             left,
@@ -135,7 +135,7 @@ impl Reader {
                 _ => Ok(None),
             };
         }
-        add(&self.shared.counters.records_read, records.len() as u64);
+        add(&self.common.counters.records_read, records.len() as u64);
         Ok(Some(records))
     }
 
@@ -311,7 +311,7 @@ impl Reader {
                 found.unwrap_or((segment.base_sequence(), DATA_OFFSET))
             }
             Entry::Sealed(segment) => {
-                let mapped = self.stream.mapped(&self.shared, segment)?;
+                let mapped = self.stream.mapped(&self.common, segment)?;
                 segment.find(mapped, self.stream.identity.seed, self.next)
             }
         };
@@ -333,7 +333,7 @@ impl Reader {
                     })
             }
             Entry::Sealed(segment) => {
-                let bytes = &self.stream.mapped(&self.shared, segment)?.bytes;
+                let bytes = &self.stream.mapped(&self.common, segment)?.bytes;
                 let from = (offset as usize).min(bytes.len());
                 Ok(bytes.slice(from..))
             }

@@ -11,7 +11,7 @@ use crate::io::WriteError;
 use crate::journal::member::{Member, Taken};
 use crate::request::AppendCallback;
 use crate::segment::active::ActiveSegment;
-use crate::store::shared::Shared;
+use crate::stream::host::Host;
 
 /// Appends with a callback, and what they are answered.
 pub(crate) type Waiters = Vec<(AppendCallback, Answer)>;
@@ -19,12 +19,12 @@ pub(crate) type Waiters = Vec<(AppendCallback, Answer)>;
 /// Bytes per write; the next piece is written when the device has the last one.
 const PIECE_BYTES: usize = 256 << 10;
 
-impl Member<Shared> for Stream {
+impl<H: Host> Member<H> for Stream {
     type Waiters = Waiters;
 
     fn take(
         self: &Arc<Self>,
-        shared: &Shared,
+        host: &H,
         commit: &mut Vec<u8>,
         direct_above_bytes: u64,
     ) -> Taken<Waiters> {
@@ -54,16 +54,16 @@ impl Member<Shared> for Stream {
         // The segment has to catch up with what the journal took, also when no append comes any more.
         if !staged.is_dirty {
             staged.is_dirty = true;
-            shared.checkpoint.mark_dirty(self);
+            host.mark_dirty(self);
         }
         if !staged.pieces.is_empty() {
-            self.ask_for_write_out(shared, staged);
+            self.ask_for_write_out(host, staged);
         }
         taken
     }
 
-    fn sync_direct(self: &Arc<Self>, shared: &Shared) -> Result<(), WriteError> {
-        self.write_out(shared, true)?;
+    fn sync_direct(self: &Arc<Self>, host: &H) -> Result<(), WriteError> {
+        self.write_out(host, true)?;
         self.sync_segments()
     }
 
@@ -77,13 +77,13 @@ impl Member<Shared> for Stream {
         }
     }
 
-    fn refuse(&self, shared: &Shared, waiters: Waiters) {
+    fn refuse(&self, host: &H, waiters: Waiters) {
         for (callback, _) in waiters {
-            callback(Err(poisoned(shared)));
+            callback(Err(poisoned(host)));
         }
     }
 
-    fn refuse_staged(&self, shared: &Shared) {
+    fn refuse_staged(&self, host: &H) {
         let (callbacks, pending) = {
             let mut staged = self.staged.lock();
             (
@@ -91,17 +91,17 @@ impl Member<Shared> for Stream {
                 std::mem::take(&mut staged.pending),
             )
         };
-        self.refuse(shared, callbacks);
+        self.refuse(host, callbacks);
         for (request, callback) in pending {
-            shared.staging.release(held_bytes(&request));
-            callback(Err(poisoned(shared)));
+            host.common().staging.release(held_bytes(&request));
+            callback(Err(poisoned(host)));
         }
     }
 }
 
-fn poisoned(shared: &Shared) -> AppendError {
+fn poisoned(host: &dyn Host) -> AppendError {
     AppendError::Poisoned {
-        message: shared.poison.reason(),
+        message: host.common().poison.reason(),
     }
 }
 
@@ -159,13 +159,13 @@ impl Stream {
 
     /// Writes staged bytes to their segments: full pieces, or (`all`) everything that may leave memory. Bytes that a round is
     /// going to take stay, so that the journal gets them whole.
-    pub fn write_out(self: &Arc<Self>, shared: &Shared, all: bool) -> Result<(), WriteError> {
+    pub fn write_out(self: &Arc<Self>, host: &dyn Host, all: bool) -> Result<(), WriteError> {
         let _writing = self.writing.lock();
         if all {
             self.staged.lock().freeze();
         }
         while let Some(piece) = self.next_piece() {
-            write_piece(shared, &piece)?;
+            write_piece(host, &piece)?;
             let mut staged = self.staged.lock();
             let written = piece.bytes.len() as u64;
             staged.left = piece.end();
@@ -179,7 +179,7 @@ impl Stream {
                 }
             }
             drop(staged);
-            shared.staging.remove(written);
+            host.common().staging.remove(written);
         }
         Ok(())
     }
@@ -227,12 +227,12 @@ impl Stream {
 
     /// Writes and syncs everything that may leave memory. Answers the count of records that are durable by it, if it is known:
     /// bytes that wait for a round become durable by the round.
-    pub fn settle(self: &Arc<Self>, shared: &Shared) -> Result<Option<u64>, WriteError> {
+    pub fn settle(self: &Arc<Self>, host: &dyn Host) -> Result<Option<u64>, WriteError> {
         let (position, sequence) = {
             let staged = self.staged.lock();
             (staged.position, staged.next_sequence)
         };
-        self.write_out(shared, true)?;
+        self.write_out(host, true)?;
         // Asked before the sync: what a round takes from here on may leave memory while it runs, and is not part of it.
         let is_written = self.staged.lock().left >= position;
         self.sync_segments()?;
@@ -269,9 +269,9 @@ impl Run {
     }
 }
 
-fn write_piece(shared: &Shared, piece: &Piece) -> Result<(), WriteError> {
+fn write_piece(host: &dyn Host, piece: &Piece) -> Result<(), WriteError> {
     let file = &piece.segment.file;
-    let paced = |offset, bytes| shared.pacer.push(file, offset, bytes);
+    let paced = |offset, bytes| host.common().pacer.push(file, offset, bytes);
     piece
         .segment
         .write(&piece.bytes, piece.offset, PIECE_BYTES, paced)

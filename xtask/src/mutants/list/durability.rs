@@ -10,8 +10,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the directory of streams is not synced",
         file: "engine/core/src/store/opener.rs",
-        find: "    shared\n        .disk\n        .sync_directory(&streams)",
-        replace: "    shared\n        .disk\n        .exists(&streams)",
+        find: "        .common\n        .disk\n        .sync_directory(&streams)",
+        replace: "        .common\n        .disk\n        .exists(&streams)",
         noticed_by: STATES,
     },
     Mutant {
@@ -58,7 +58,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "journal files are used again before their segments are synced",
-        file: "engine/core/src/checkpoint.rs",
+        file: "engine/core/src/store/checkpoint.rs",
         find: "self.settle_streams(shared, &streams)?;",
         replace: "",
         noticed_by: STATES,

@@ -2,34 +2,34 @@
 
 use super::{Mutant, Selection, tests, units};
 
-const PRODUCERS: &[Selection] = &[units("aof2-core", "stream::producers")];
+const PRODUCERS: &[Selection] = &[units("aof2-core", "producers")];
 const READ_BACK: &[Selection] = &[tests("aof2-core", "messages", "every_request")];
 
 pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a producer that is forgotten is taken for a new one",
-        file: "engine/core/src/stream/producers.rs",
+        file: "engine/core/src/producers.rs",
         find: "_ if since < self.forgotten_before => Verdict::Forgotten {",
         replace: "_ if since == u64::MAX => Verdict::Forgotten {",
         noticed_by: PRODUCERS,
     },
     Mutant {
         name: "runs of a producer pass for one",
-        file: "engine/core/src/stream/producers.rs",
+        file: "engine/core/src/producers.rs",
         find: "            && newest.end_sequence() == run.first_sequence",
         replace: "            && newest.end_sequence() <= run.first_sequence",
         noticed_by: PRODUCERS,
     },
     Mutant {
         name: "a duplicate over several runs is given the first one's sequences",
-        file: "engine/core/src/stream/producers.rs",
+        file: "engine/core/src/producers.rs",
         find: "holds(&run).then(|| run.first_sequence + (first - run.first_producer_seq))",
         replace: "Some(run.first_sequence + (first - run.first_producer_seq))",
         noticed_by: PRODUCERS,
     },
     Mutant {
         name: "a stream does not know how far it has forgotten",
-        file: "engine/core/src/stream/producers.rs",
+        file: "engine/core/src/producers.rs",
         find: "self.forgotten_before = std::mem::replace(&mut self.recent_from, at);",
         replace: "self.recent_from = at;",
         noticed_by: PRODUCERS,

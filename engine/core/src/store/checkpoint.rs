@@ -116,7 +116,7 @@ impl Checkpoint {
 
     /// The checkpoint thread.
     pub fn run(&self, shared: &Shared) {
-        let mut last = shared.clock.monotonic();
+        let mut last = shared.common.clock.monotonic();
         loop {
             let now = {
                 let mut asked = self.asked.lock();
@@ -128,11 +128,12 @@ impl Checkpoint {
                 }
                 std::mem::take(&mut asked.now)
             };
-            if shared.poison.is_set() {
+            if shared.common.poison.is_set() {
                 return;
             }
-            let now_is = shared.clock.monotonic();
-            let is_due = now_is.duration_since(last) >= shared.config.load().checkpoint.interval;
+            let now_is = shared.common.clock.monotonic();
+            let is_due =
+                now_is.duration_since(last) >= shared.common.config.load().checkpoint.interval;
             let result = if now || is_due {
                 last = now_is;
                 self.run_once(shared)
@@ -144,7 +145,7 @@ impl Checkpoint {
                 return;
             }
             shared.journal.write_mark();
-            crate::stream::roll_old_segments(shared);
+            crate::stream::roll_old_segments(shared, &shared.streams.existing());
         }
     }
 
@@ -164,7 +165,10 @@ impl Checkpoint {
         for stream in &streams {
             stream.write_out(shared, true)?;
         }
-        shared.pacer.drain(shared.clock.monotonic() + PACE_PATIENCE);
+        shared
+            .common
+            .pacer
+            .drain(shared.common.clock.monotonic() + PACE_PATIENCE);
         in_parallel(threads_for(manifests.len()), manifests.len(), |index| {
             let stream = &manifests[index];
             for (chunk, synced_bytes) in stream.manifest.settle()? {
@@ -178,13 +182,13 @@ impl Checkpoint {
             Ok(())
         })?;
         self.settle_streams(shared, &streams)?;
-        if shared.poison.is_set() {
+        if shared.common.poison.is_set() {
             return Ok(());
         }
         // Freed before the table is durable: the files that it is about are synced already, and the journal may be waiting.
         shared.journal.files.recycle(cut);
         shared.journal.enlist_positions(self.table());
-        add(&shared.counters.checkpoints, 1);
+        add(&shared.common.counters.checkpoints, 1);
         Ok(())
     }
 
@@ -202,7 +206,7 @@ impl Checkpoint {
                 self.note_synced(position);
             }
             if let Some(count) = durable
-                && let Some(_publishing) = shared.poison.publish()
+                && let Some(_publishing) = shared.common.poison.publish()
             {
                 stream.publish_durable(count);
             }
