@@ -24,19 +24,18 @@ pub enum Failure {
     Unavailable(String),
     /// Whoever was asked said no.
     Refused(String),
+    /// Whoever read the results has enough, as `head` does.
+    ReaderLeft,
 }
 
 impl Failure {
-    fn parts(&self) -> (u8, &str) {
-        match self {
+    pub fn report(&self) -> ExitCode {
+        let (code, message) = match self {
             Failure::Usage(message) => (2, message),
             Failure::Unavailable(message) => (3, message),
             Failure::Refused(message) => (4, message),
-        }
-    }
-
-    pub fn report(&self) -> ExitCode {
-        let (code, message) = self.parts();
+            Failure::ReaderLeft => return ExitCode::SUCCESS,
+        };
         // Nobody reads standard error: nothing is left to do about it.
         let _ = writeln!(std::io::stderr(), "error: {message}");
         ExitCode::from(code)
@@ -114,5 +113,8 @@ pub fn of_status(verb: &str, status: &tonic::Status) -> Failure {
 
 /// Writing a result failed: the reader went away, or the disk behind it is full.
 pub fn of_output(error: std::io::Error) -> Failure {
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        return Failure::ReaderLeft;
+    }
     Failure::Unavailable(format!("standard output cannot be written: {error}"))
 }

@@ -187,6 +187,40 @@ fn a_tail_shows_records_as_they_come() {
     tail.wait().unwrap();
 }
 
+/// As in `aof2-admin tail orders | head -1`.
+#[test]
+fn a_tail_whose_reader_has_enough_ends_without_an_error() {
+    use std::io::{BufRead, Read};
+
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::start(directory.path());
+    let append = |payload: &str| {
+        engine
+            .admin(&["append", "orders", "--payload", payload], "")
+            .ok()
+    };
+    append("first");
+    let arguments = engine.with_sockets(&["tail", "orders", "--from", "0", "--raw"]);
+    let mut tail = Command::new(ADMIN)
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(tail.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "first");
+    drop(lines);
+    append("second");
+    let status = wait_for("the end of the tail", || tail.try_wait().unwrap());
+    let mut said = String::new();
+    tail.stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert_eq!((status.code(), said.as_str()), (Some(0), ""));
+}
+
 #[test]
 fn a_load_survives_kills_of_the_engine_and_every_acknowledgement_is_read_back() {
     let directory = tempfile::tempdir().unwrap();
