@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use aof2_format::journal::{
     self, FIRST_COMMIT_OFFSET, Frame, FrameHeader, JournalHeader, Position,
@@ -202,6 +203,14 @@ impl Fixture {
         self.journal.wait_or_lead(&self.store, round)
     }
 
+    fn wait_for_poison(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !self.poison.is_set() {
+            assert!(Instant::now() < deadline, "the journal is not poisoned");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn log(&self) -> Vec<String> {
         std::mem::take(&mut *self.log.lock())
     }
@@ -251,10 +260,8 @@ fn a_sync_that_fails_publishes_nobody_and_refuses_everyone() {
         .add(Fault::of(Call::Sync).class(FileClass::Journal));
     let ended = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| fixture.round());
+        fixture.wait_for_poison();
         // No round comes any more; the thread of the journal says so.
-        while !fixture.poison.is_set() {
-            std::thread::yield_now();
-        }
         fixture.journal.run(&fixture.store);
         waiting.join().expect("no panic")
     });
@@ -287,9 +294,7 @@ fn what_is_too_large_for_the_journal_is_synced_by_its_member_before_anything_is_
     let fixture = Fixture::new(&[("small", 100), ("broken", 1 << 20)]);
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| fixture.round());
-        while !fixture.poison.is_set() {
-            std::thread::yield_now();
-        }
+        fixture.wait_for_poison();
         fixture.journal.run(&fixture.store);
         assert!(waiting.join().expect("no panic").is_err());
     });
