@@ -17,16 +17,6 @@ use crate::places;
 
 const API_SERVER: &str = "kube-apiserver";
 
-/// In the order in which `down` ends them.
-pub const NAMES: &[&str] = &[
-    "local-path-provisioner",
-    "coredns",
-    "kube-scheduler",
-    "kube-controller-manager",
-    API_SERVER,
-    "etcd",
-];
-
 pub struct ControlPlane<'a> {
     settings: &'a Settings,
     processes: &'a Processes,

@@ -123,9 +123,7 @@ fn end(settings: &Settings) -> Result<()> {
     for node in nodes(settings, &processes) {
         node.turn_off()?;
     }
-    for name in control_plane::NAMES {
-        processes.stop(name)?;
-    }
+    processes.stop_all()?;
     host::remove_bridge(settings)?;
     cgroups::remove(&settings.cgroup())?;
     host::restore_kernel_settings(settings)?;

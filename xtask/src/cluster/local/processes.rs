@@ -92,6 +92,14 @@ impl Processes {
         self.forget(name)
     }
 
+    /// Ends everything that is recorded, also what others left with the cluster, such as the demo's collector.
+    pub fn stop_all(&self) -> Result<()> {
+        for name in self.names()? {
+            self.stop(&name)?;
+        }
+        Ok(())
+    }
+
     pub fn forget(&self, name: &str) -> Result<()> {
         match fs::remove_file(self.record_file(name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
@@ -219,6 +227,24 @@ mod tests {
         processes.stop("sleeper").unwrap();
         assert!(!processes.is_alive("sleeper"));
         assert!(processes.names().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_another_program_recorded_ends_with_the_cluster() {
+        let folder = tempfile::tempdir().unwrap();
+        let processes = processes(folder.path());
+        let ours = |name: &str| {
+            processes
+                .start(name, Command::new("sleep").arg("60"))
+                .unwrap();
+            processes.pid(name).unwrap()
+        };
+        let both = [ours("apiserver"), ours("demo-collector")];
+        processes.stop_all().unwrap();
+        assert!(processes.names().unwrap().is_empty());
+        let is_running =
+            |pid: &u32| Stat::read(*pid).is_some_and(|stat| stat.started_at().is_some());
+        assert!(!both.iter().any(is_running));
     }
 
     #[test]
