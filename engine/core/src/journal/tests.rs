@@ -206,7 +206,9 @@ impl Fixture {
     fn wait_for_poison(&self) {
         let (sender, poisoned) = std::sync::mpsc::channel();
         // Nobody listens any more when the time is over.
-        self.poison.on_set(Box::new(move |_| drop(sender.send(()))));
+        self.poison.on_set(Box::new(move |_| {
+            let _ = sender.send(());
+        }));
         poisoned
             .recv_timeout(Duration::from_secs(20))
             .expect("the journal is poisoned");
