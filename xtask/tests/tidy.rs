@@ -18,6 +18,7 @@ const PURE: &[&str] = &[
     "engine/core/src/drain/machine.rs",
     "engine/core/src/tier/planner.rs",
     "engine/core/src/manifest/state.rs",
+    "engine/core/src/residency",
     "operator/src/cluster/plan",
     "operator/src/cluster/status",
     "operator/src/config_rollout",

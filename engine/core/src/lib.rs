@@ -25,6 +25,7 @@ mod producers;
 mod queue;
 mod recovery;
 pub mod request;
+mod residency;
 mod segment;
 pub mod snapshot;
 mod store;

@@ -8,10 +8,13 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use aof2_format::manifest_record::{ManifestEvent, ReasonCode};
+use aof2_format::manifest_record::ManifestEvent;
 
 use crate::error::{ClaimError, ReadError, StoreError};
 use crate::io::{Clock, Disk, Map};
+pub use crate::residency::{
+    ColdCopy, Copies, FailedStep, FailureReason, Moves, RecordTimes, SealedSegment,
+};
 use crate::threads::StoreThreads;
 
 /// Who writes on this volume. Stored in the volume's identity file at the first start, never changed after.
@@ -73,60 +76,6 @@ pub trait Claims: Send + Sync {
     fn claim(&self, volume: &VolumeIdentity, stream: &str) -> Result<u64, ClaimError>;
 }
 
-/// A sealed segment and how far down it went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SealedSegment {
-    pub stream: Arc<str>,
-    pub segment_id: u64,
-    pub epoch: u64,
-    pub base_sequence: u64,
-    pub records: u64,
-    /// Header and batches, without the seal block: what `crc64` covers and what a warm file compresses.
-    pub bytes: u64,
-    /// CRC-64/NVME of those bytes.
-    pub crc64: u64,
-    pub tier: TierState,
-}
-
-impl SealedSegment {
-    /// Sequence after the last record.
-    pub fn end_sequence(&self) -> u64 {
-        self.base_sequence + self.records
-    }
-}
-
-/// Folded from the segment's manifest records.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TierState {
-    pub compression_started: bool,
-    /// Compressed bytes of the verified warm file.
-    pub compressed_bytes: Option<u64>,
-    /// Key of an upload that was begun and neither done nor failed.
-    pub upload_started: Option<String>,
-    /// An upload was begun at some time: there may be an object, whatever became of it.
-    pub upload_begun: bool,
-    /// Key and etag of the verified object.
-    pub uploaded: Option<(String, String)>,
-    /// What the manifest says once, however often it was tried.
-    pub failures: BTreeSet<(FailedStep, FailureReason)>,
-}
-
-impl TierState {
-    pub fn note_failure(&mut self, step: FailedStep, reason: FailureReason) {
-        self.failures.insert((step, reason));
-    }
-
-    pub fn has_failed(&self, step: FailedStep, reason: FailureReason) -> bool {
-        self.failures.contains(&(step, reason))
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FailedStep {
-    Compression,
-    Upload,
-}
-
 /// Counts of records per stream: `acked == 5` means 0..=4.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watermark {
@@ -168,16 +117,6 @@ pub enum TierRecord {
     },
 }
 
-/// The manifest's reason codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FailureReason {
-    Transient,
-    Codec,
-    Authorisation,
-    BucketOrNetwork,
-    ObjectMissing,
-}
-
 /// `SealedSegment::bytes` of a sealed segment file. Derefs to a slice.
 #[derive(Clone, Debug)]
 pub struct SegmentBytes {
@@ -190,30 +129,6 @@ impl Deref for SegmentBytes {
 
     fn deref(&self) -> &[u8] {
         &self.map[..self.bytes]
-    }
-}
-
-impl From<FailureReason> for ReasonCode {
-    fn from(reason: FailureReason) -> ReasonCode {
-        match reason {
-            FailureReason::Transient => ReasonCode::Transient,
-            FailureReason::Codec => ReasonCode::Codec,
-            FailureReason::Authorisation => ReasonCode::Authorisation,
-            FailureReason::BucketOrNetwork => ReasonCode::BucketOrNetwork,
-            FailureReason::ObjectMissing => ReasonCode::ObjectMissing,
-        }
-    }
-}
-
-impl From<ReasonCode> for FailureReason {
-    fn from(reason: ReasonCode) -> FailureReason {
-        match reason {
-            ReasonCode::Transient => FailureReason::Transient,
-            ReasonCode::Codec => FailureReason::Codec,
-            ReasonCode::Authorisation => FailureReason::Authorisation,
-            ReasonCode::BucketOrNetwork => FailureReason::BucketOrNetwork,
-            ReasonCode::ObjectMissing => FailureReason::ObjectMissing,
-        }
     }
 }
 

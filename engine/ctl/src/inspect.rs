@@ -8,10 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use aof2_format::manifest_chunk::{DATA_OFFSET, ManifestChunkHeader};
-use aof2_format::manifest_record::{HydrationSource, ManifestEvent, ManifestRecord};
+use aof2_format::manifest_record::{HydrationSource, LocalCopy, ManifestEvent, ManifestRecord};
 use aof2_format::names::file;
 use aof2_format::producer_changes::{self, ProducerChanges};
 use aof2_format::snapshot::{NOTE_SCHEMA_ID, SnapshotId, SnapshotNote};
+use aof2_format::start_sequence::{self, StartSequence};
 use aof2_format::{Damage, Seed, manifest_chunk};
 use clap::Parser;
 use serde::Serialize;
@@ -257,6 +258,14 @@ fn to_record(record: &ManifestRecord) -> Record {
     }
 }
 
+fn undecodable(schema_id: u32, damage: &Damage, blob: &[u8]) -> Value {
+    json!({
+        "schema_id": schema_id,
+        "damage": damage.to_string(),
+        "blob": hex::encode(blob),
+    })
+}
+
 fn fields(event: &ManifestEvent) -> Value {
     match event {
         ManifestEvent::SegmentOpened {
@@ -269,12 +278,20 @@ fn fields(event: &ManifestEvent) -> Value {
             ext_id,
             watermark,
             flush_failure,
+            chain,
+            first_unix_nanos,
+            last_unix_nanos,
+            sealed_unix_nanos,
         } => json!({
             "durable_bytes": durable_bytes,
             "segment_crc64": format!("{segment_crc64:016x}"),
             "ext_id": ext_id,
             "watermark": watermark,
             "flush_failure": flush_failure,
+            "chain": format!("{chain:08x}"),
+            "first_record_at": render::time(*first_unix_nanos),
+            "last_record_at": render::time(*last_unix_nanos),
+            "sealed_at": render::time(*sealed_unix_nanos),
         }),
         ManifestEvent::CompressionStarted => json!({}),
         ManifestEvent::CompressionDone {
@@ -299,9 +316,14 @@ fn fields(event: &ManifestEvent) -> Value {
                 HydrationSource::Tier2 => "tier2",
             }
         }),
-        ManifestEvent::HydrationDone { bytes } | ManifestEvent::LocalEvicted { bytes } => {
-            json!({"bytes": bytes})
-        }
+        ManifestEvent::HydrationDone { copy, bytes }
+        | ManifestEvent::LocalEvicted { copy, bytes } => json!({
+            "copy": match copy {
+                LocalCopy::Hot => "hot",
+                LocalCopy::Warm => "warm",
+            },
+            "bytes": bytes,
+        }),
         ManifestEvent::SnapshotMarker {
             chunk_index,
             chunk_offset,
@@ -325,11 +347,19 @@ fn fields(event: &ManifestEvent) -> Value {
                     "producers_changed": changes.producers.len(),
                     "producers_forgotten_before": changes.forgotten_before,
                 }),
-                Err(damage) => json!({
+                Err(damage) => undecodable(*schema_id, &damage, blob),
+            }
+        }
+        ManifestEvent::CustomEvent { schema_id, blob }
+            if *schema_id == start_sequence::SCHEMA_ID =>
+        {
+            match StartSequence::decode(blob) {
+                Ok(start) => json!({
                     "schema_id": schema_id,
-                    "damage": damage.to_string(),
-                    "blob": hex::encode(blob),
+                    "start_sequence": start.start_sequence,
+                    "reason": format!("{:?}", start.reason),
                 }),
+                Err(damage) => undecodable(*schema_id, &damage, blob),
             }
         }
         ManifestEvent::CustomEvent { schema_id, blob } => match SnapshotNote::decode(blob) {

@@ -109,7 +109,8 @@ def text(value):
 KEY = "prod/orders/segments/orders-eu-1/00000000000000000100-0000000007-00000000000000000012.aofz"
 EVENTS = [
     (0, le((8, 100), (4, 7))),
-    (1, le((8, len(SEGMENT)), (8, crc64nvme(SEGMENT)), (8, 77), (8, 200), (1, 1))),
+    (1, le((8, len(SEGMENT)), (8, crc64nvme(SEGMENT)), (8, 77), (8, 200), (1, 1), (4, GAP_CHAIN), (8, NANOS - 5), (8, NANOS),
+            (8, NANOS + 7))),
     (2, b""),
     (3, le((8, 5000), (4, 3))),
     (4, le((2, 1))),
@@ -119,9 +120,9 @@ EVENTS = [
     (8, text(KEY)),
     (9, text(KEY)),
     (10, le((1, 2))),
-    (11, le((8, 6000))),
+    (11, le((1, 1), (8, 6000))),
     (12, le((2, 4))),
-    (13, le((8, 7000))),
+    (13, le((1, 0), (8, 7000))),
     (14, le((8, 1), (8, 2), (8, 7 << 32 | 3))),
     (15, le((4, 9), b"blob")),
     (900, b"later"),
@@ -142,6 +143,9 @@ PRODUCERS = le((8, 0x5566778899AABBCC), (4, 2), (4, 0), (8, 41), (8, 100), (8, 3
                (8, 9), (4, 1), (4, 0), (8, 0), (8, 203), (8, 2))
 PRODUCER_HEAD = le(b"PC2A", (2, 0), (2, 1), (8, 50), (8, 90), (4, 2))
 PRODUCER_CHANGES = PRODUCER_HEAD + le((4, crc32c(PRODUCER_HEAD + PRODUCERS))) + PRODUCERS
+
+START = le(b"SS2A", (2, 0), (2, 1), (8, 160))
+START_SEQUENCE = START + le((4, crc32c(START)))
 
 JOURNAL_HEADER = block(b"AOF2JRNL", (2, 0), bytes(6), CLUSTER, NODE, VOLUME, (8, 9), (8, FILE_SALT), (8, 1000), (8, 8192),
                        (8, NANOS), (8, 1 << 26))
@@ -218,7 +222,7 @@ def chunk_entry(index, size):
 
 
 SNAPSHOT = compact({"format": "aof2-snapshot", "format_version": 0, "cluster_id": uuid(CLUSTER), "stream": NAME, "stream_uuid": uuid(STREAM),
-                    "snapshot_id": SNAPSHOT_ID, "request": "5f1c7a2e", "epoch": 7, "chunk_index": 1, "chunk_offset": 5000, "durable_sequence": 205,
+                    "snapshot_id": SNAPSHOT_ID, "request": "5f1c7a2e", "epoch": 7, "chunk_index": 1, "chunk_offset": 5000, "durable_sequence": 205, "start_sequence": 130,
                     "uploaded_sequence": 200, "created_at": "2026-11-26T22:00:00Z",
                     "segments": [segment_entry(11, 100, 60, object_crc64="00000000deadbeef"), segment_entry(12, 160, 40)],
                     "chunks": [chunk_entry(0, 1100000), chunk_entry(1, 5000)]})
@@ -240,6 +244,7 @@ def main():
         "manifest_commit": MANIFEST_COMMIT,
         "manifest_chunk_header": MANIFEST_CHUNK_HEADER,
         "producer_changes": PRODUCER_CHANGES,
+        "start_sequence": START_SEQUENCE,
         "journal_header": JOURNAL_HEADER,
         "journal_commit": JOURNAL_COMMIT,
         "journal_mark": JOURNAL_MARK,

@@ -89,6 +89,32 @@ impl HydrationSource {
     }
 }
 
+/// A copy of a sealed segment on this volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LocalCopy {
+    /// The segment file, in Tier 0.
+    Hot,
+    /// The compressed file, in Tier 1.
+    Warm,
+}
+
+impl LocalCopy {
+    fn code(self) -> u8 {
+        match self {
+            LocalCopy::Hot => 0,
+            LocalCopy::Warm => 1,
+        }
+    }
+
+    fn from_code(code: u8) -> Result<Self, Damage> {
+        match code {
+            0 => Ok(LocalCopy::Hot),
+            1 => Ok(LocalCopy::Warm),
+            _ => Err(damage::value(WHAT, "local copy", code)),
+        }
+    }
+}
+
 /// What happened. The discriminants in [`ManifestEvent::type_id`] are fixed for ever.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ManifestEvent {
@@ -107,6 +133,12 @@ pub enum ManifestEvent {
         watermark: u64,
         /// A sync had failed before the seal.
         flush_failure: bool,
+        /// Header checksum of the last batch: the `prev_chain` of the segment that follows.
+        chain: u32,
+        /// Earliest and latest `appended_unix_nanos` of the segment's batches.
+        first_unix_nanos: i64,
+        last_unix_nanos: i64,
+        sealed_unix_nanos: i64,
     },
     CompressionStarted,
     CompressionDone {
@@ -137,13 +169,17 @@ pub enum ManifestEvent {
     HydrationStarted {
         source: HydrationSource,
     },
+    /// A verified local copy was added.
     HydrationDone {
+        copy: LocalCopy,
         bytes: u64,
     },
     HydrationFailed {
         reason: ReasonCode,
     },
+    /// A local copy is dropped: its file goes after this record.
     LocalEvicted {
+        copy: LocalCopy,
         bytes: u64,
     },
     SnapshotMarker {
@@ -223,11 +259,19 @@ impl ManifestEvent {
                 ext_id,
                 watermark,
                 flush_failure,
+                chain,
+                first_unix_nanos,
+                last_unix_nanos,
+                sealed_unix_nanos,
             } => {
                 for value in [durable_bytes, segment_crc64, ext_id, watermark] {
                     out.extend_from_slice(&value.to_le_bytes());
                 }
                 out.push(u8::from(*flush_failure));
+                out.extend_from_slice(&chain.to_le_bytes());
+                for nanos in [first_unix_nanos, last_unix_nanos, sealed_unix_nanos] {
+                    out.extend_from_slice(&nanos.to_le_bytes());
+                }
             }
             ManifestEvent::CompressionStarted => {}
             ManifestEvent::CompressionDone {
@@ -253,7 +297,9 @@ impl ManifestEvent {
                 out.extend_from_slice(&reason.code().to_le_bytes());
             }
             ManifestEvent::HydrationStarted { source } => out.push(source.code()),
-            ManifestEvent::HydrationDone { bytes } | ManifestEvent::LocalEvicted { bytes } => {
+            ManifestEvent::HydrationDone { copy, bytes }
+            | ManifestEvent::LocalEvicted { copy, bytes } => {
+                out.push(copy.code());
                 out.extend_from_slice(&bytes.to_le_bytes());
             }
             ManifestEvent::SnapshotMarker {
@@ -289,6 +335,10 @@ impl ManifestEvent {
                 ext_id: at.u64()?,
                 watermark: at.u64()?,
                 flush_failure: at.flag()?,
+                chain: at.u32()?,
+                first_unix_nanos: at.i64()?,
+                last_unix_nanos: at.i64()?,
+                sealed_unix_nanos: at.i64()?,
             },
             2 => ManifestEvent::CompressionStarted,
             3 => ManifestEvent::CompressionDone {
@@ -312,11 +362,17 @@ impl ManifestEvent {
             10 => ManifestEvent::HydrationStarted {
                 source: HydrationSource::from_code(u8::from_le_bytes(at.take()?))?,
             },
-            11 => ManifestEvent::HydrationDone { bytes: at.u64()? },
+            11 => ManifestEvent::HydrationDone {
+                copy: at.copy()?,
+                bytes: at.u64()?,
+            },
             12 => ManifestEvent::HydrationFailed {
                 reason: at.reason()?,
             },
-            13 => ManifestEvent::LocalEvicted { bytes: at.u64()? },
+            13 => ManifestEvent::LocalEvicted {
+                copy: at.copy()?,
+                bytes: at.u64()?,
+            },
             14 => ManifestEvent::SnapshotMarker {
                 chunk_index: at.u64()?,
                 chunk_offset: at.u64()?,
@@ -370,6 +426,14 @@ impl Payload<'_> {
 
     fn u32(&mut self) -> Result<u32, Damage> {
         self.take().map(u32::from_le_bytes)
+    }
+
+    fn i64(&mut self) -> Result<i64, Damage> {
+        self.take().map(i64::from_le_bytes)
+    }
+
+    fn copy(&mut self) -> Result<LocalCopy, Damage> {
+        LocalCopy::from_code(u8::from_le_bytes(self.take()?))
     }
 
     fn flag(&mut self) -> Result<bool, Damage> {

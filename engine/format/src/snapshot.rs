@@ -117,8 +117,11 @@ pub struct Catalogue {
     /// The manifest up to here gives `segments`: chunk, and bytes into it.
     pub chunk_index: u64,
     pub chunk_offset: u64,
-    /// Counts of records: durable when the snapshot began, and in `segments`.
+    /// Count of records that were durable when the snapshot began.
     pub durable_sequence: u64,
+    /// Of the first record that may be read. It lies in the first of `segments`.
+    pub start_sequence: u64,
+    /// Behind the last record of `segments`; `start_sequence` where there are none.
     pub uploaded_sequence: u64,
     /// RFC 3339, UTC.
     pub created_at: String,
@@ -183,10 +186,17 @@ impl Catalogue {
         if self.request.len() > MAX_REQUEST_BYTES {
             return wrong("request bytes", self.request.len() as u64);
         }
-        let mut upto = self
-            .segments
-            .first()
-            .map_or(self.uploaded_sequence, |first| first.base_sequence);
+        let mut upto = self.start_sequence;
+        if let Some(first) = self.segments.first() {
+            let holds_start = first.base_sequence <= self.start_sequence
+                && first
+                    .end_sequence()
+                    .is_some_and(|end| self.start_sequence < end);
+            if !holds_start {
+                return wrong("start_sequence", self.start_sequence);
+            }
+            upto = first.base_sequence;
+        }
         for segment in &self.segments {
             match segment.end_sequence() {
                 Some(end) if segment.base_sequence == upto => upto = end,

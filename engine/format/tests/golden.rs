@@ -16,6 +16,7 @@ use aof2_format::segment::{SegmentHeader, SegmentSeal};
 use aof2_format::snapshot::{
     Catalogue, CatalogueChunk, CatalogueSegment, Crc64, RecoveryNotes, SnapshotId, SnapshotNote,
 };
+use aof2_format::start_sequence::{StartReason, StartSequence};
 use aof2_format::stream_catalog::CatalogEntry;
 use aof2_format::stream_header::StreamHeader;
 use aof2_format::volume::VolumeIdentity;
@@ -615,6 +616,7 @@ fn the_snapshot_things_are_stable() {
         chunk_index: 1,
         chunk_offset: 5000,
         durable_sequence: 205,
+        start_sequence: 130,
         uploaded_sequence: 200,
         created_at: "2026-11-26T22:00:00Z".into(),
         segments: vec![
@@ -661,6 +663,27 @@ fn the_snapshot_things_are_stable() {
 }
 
 #[test]
+fn a_start_sequence_is_stable_and_only_its_own_bytes_decode() {
+    let value = StartSequence {
+        start_sequence: 160,
+        reason: StartReason::Retention,
+    };
+    let bytes = golden("start_sequence");
+    assert_eq!(StartSequence::decode(&bytes).unwrap(), value);
+    assert_eq!(value.encode().as_slice(), bytes);
+    let refused = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = bytes.clone();
+        change(&mut bytes);
+        StartSequence::decode(&bytes).unwrap_err().to_string()
+    };
+    assert!(refused(&|bytes| bytes.push(0)).contains("bytes is 21"));
+    assert!(refused(&|bytes| bytes.truncate(19)).contains("19 bytes"));
+    assert!(refused(&|bytes| bytes[0] ^= 1).contains("magic"));
+    assert!(refused(&|bytes| bytes[4] = 9).contains("version 9"));
+    assert!(refused(&|bytes| bytes[8] ^= 1).contains("checksum"));
+}
+
+#[test]
 fn a_catalogue_that_contradicts_itself_is_refused() {
     let sound = Catalogue::decode(&golden("snapshot")).unwrap();
     let refused = |change: &dyn Fn(&mut Catalogue)| {
@@ -678,6 +701,9 @@ fn a_catalogue_that_contradicts_itself_is_refused() {
         ("base_sequence", &|it| it.segments[1].base_sequence = 161),
         ("base_sequence", &|it| it.segments[1].records = u64::MAX),
         ("uploaded_sequence", &|it| it.uploaded_sequence = 201),
+        ("start_sequence", &|it| it.start_sequence = 99),
+        ("start_sequence", &|it| it.start_sequence = 160),
+        ("uploaded_sequence", &|it| it.segments.clear()),
         ("chunk_offset", &|it| it.chunk_offset = 4999),
         ("chunk_index", &|it| it.chunk_index = 2),
         ("chunk_index", &|it| it.chunks.clear()),

@@ -3,7 +3,7 @@
 use aof2_format::field::Row;
 use aof2_format::{
     journal, journal_frame, journal_mark, manifest_chunk, manifest_record, producer_changes,
-    record_batch, segment, stream_catalog, stream_header, warm,
+    record_batch, segment, start_sequence, stream_catalog, stream_header, warm,
 };
 
 type Layouts = &'static [(&'static str, &'static [Row], usize)];
@@ -93,6 +93,15 @@ const DOCUMENTS: &[(&str, &str, Layouts)] = &[
             "header",
             manifest_record::header::ROWS,
             manifest_record::header::BYTES,
+        )],
+    ),
+    (
+        "start_sequence.md",
+        include_str!("../src/start_sequence.md"),
+        &[(
+            "blob",
+            start_sequence::blob::ROWS,
+            start_sequence::blob::BYTES,
         )],
     ),
     (

@@ -18,7 +18,9 @@ use crate::segment::files;
 pub(crate) struct Cut {
     /// Not empty; the position is the end of the last one.
     pub chunks: Vec<ClosedChunk>,
-    /// Sealed and uploaded, without a hole from the first segment on.
+    /// First sequence that may be read.
+    pub start_sequence: u64,
+    /// Sealed and with an object, without a hole from the start on.
     pub segments: Vec<SealedSegment>,
     pub uploaded_upto: u64,
 }
@@ -138,15 +140,14 @@ fn poisoned(owner: &dyn Owner, error: &WriteError) -> StoreError {
 }
 
 fn cut_of(state: &ManifestState, closed: &[ClosedChunk], owner: &dyn Owner) -> Cut {
-    let segments: Vec<SealedSegment> = state
-        .segments
-        .keys()
-        .filter_map(|id| state.sealed_segment(owner.shared_name(), *id))
-        .take_while(|segment| segment.tier.uploaded.is_some())
-        .collect();
+    let segments = state.residency.cold_from_start(owner.shared_name());
+    let start_sequence = state.residency.start_sequence();
     Cut {
         chunks: closed.to_vec(),
-        uploaded_upto: segments.last().map_or(0, SealedSegment::end_sequence),
+        start_sequence,
+        uploaded_upto: segments
+            .last()
+            .map_or(start_sequence, SealedSegment::end_sequence),
         segments,
     }
 }

@@ -173,6 +173,10 @@ mod tests {
                 ext_id: 0,
                 watermark: 1,
                 flush_failure: false,
+                chain: 0,
+                first_unix_nanos: 0,
+                last_unix_nanos: 0,
+                sealed_unix_nanos: 0,
             },
         )
     }

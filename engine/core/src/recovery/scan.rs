@@ -12,6 +12,7 @@ use crate::error::OpenError;
 use crate::identity::StreamIdentity;
 use crate::io::{Disk, DiskFile, FileClass, replace_file};
 use crate::metrics::Replay;
+use crate::port::RecordTimes;
 use crate::producers::Producers;
 use crate::segment::files;
 use crate::segment::index::SparseIndex;
@@ -78,6 +79,7 @@ impl Scan<'_> {
             return self.out_of_line(id, &segment, &header, length);
         }
         let mut index = SparseIndex::default();
+        let mut times: Option<RecordTimes> = None;
         let producers = &mut self.producers;
         let start = ScanStart {
             offset: DATA_OFFSET,
@@ -91,6 +93,10 @@ impl Scan<'_> {
             |batch, offset| {
                 let fields = batch.fields();
                 index.note(fields.base_sequence, offset);
+                let appended = fields.appended_unix_nanos;
+                times
+                    .get_or_insert(RecordTimes::at(appended))
+                    .note(appended);
                 if fields.producer.id != 0 {
                     producers.note(
                         fields.producer.id,
@@ -133,6 +139,7 @@ impl Scan<'_> {
             end: end.offset,
             end_sequence: end.next_sequence,
             chain: end.chain,
+            times: times.unwrap_or_else(|| RecordTimes::at(header.created_unix_nanos)),
             allocated: length,
             index,
             changes: self.producers.take_changes(),

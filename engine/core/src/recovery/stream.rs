@@ -24,6 +24,7 @@ use crate::manifest::replay::{FoundChunk, Replayed, replay};
 use crate::manifest::state::ManifestState;
 use crate::manifest::{Chunk, ClosedChunk};
 use crate::metrics::Replay;
+use crate::port::RecordTimes;
 use crate::producers::{Changes, Producers};
 use crate::request::DamagedRange;
 use crate::segment::files;
@@ -69,6 +70,7 @@ pub(crate) struct RecoveredSegment {
     pub end: u64,
     pub end_sequence: u64,
     pub chain: u32,
+    pub times: RecordTimes,
     pub allocated: u64,
     pub index: SparseIndex,
     /// What it changes of the stream's producers.
@@ -245,23 +247,22 @@ impl Found {
             unreachable!("the manifest is replayed first")
         };
         let directory = files::segments(&self.directory);
-        let sealed: BTreeMap<u64, SealedInfo> = replayed
+        // All of them, wherever their copies are: what a stream holds is what its manifest says.
+        self.sealed = replayed
             .state
-            .sealed()
-            .filter(|(_, ledger, _)| !ledger.evicted)
-            .map(|(segment_id, ledger, seal)| {
-                let info = SealedInfo {
-                    segment_id,
-                    epoch: ledger.epoch,
-                    base_sequence: ledger.base_sequence,
-                    end_sequence: seal.end_sequence,
-                    data_end: seal.data_end,
-                    crc64: seal.crc64,
-                };
-                (segment_id, info)
+            .residency
+            .readable()
+            .map(|(segment_id, segment, seal)| SealedInfo {
+                segment_id,
+                epoch: segment.epoch,
+                base_sequence: segment.base_sequence,
+                end_sequence: seal.end_sequence,
+                data_end: seal.data_end,
+                crc64: seal.crc64,
             })
             .collect();
-        self.highest_segment_id = replayed.state.segments.keys().max().copied().unwrap_or(0);
+        let residency = &replayed.state.residency;
+        self.highest_segment_id = residency.segments().map(|(id, _)| id).max().unwrap_or(0);
         for entry in files::list_or_empty(disk, &directory).map_err(at("list", &directory))? {
             let path = directory.join(&entry.name);
             if entry.name.ends_with(file::TMP_SUFFIX) {
@@ -276,7 +277,10 @@ impl Found {
                 continue;
             };
             self.highest_segment_id = self.highest_segment_id.max(id);
-            if sealed.contains_key(&id) {
+            if residency.is_sealed(id) {
+                if replayed.damage.is_none() && residency.is_dropped(id) {
+                    disk.unlink(&path).map_err(at("remove", &path))?;
+                }
                 continue;
             }
             let file = disk
@@ -296,7 +300,6 @@ impl Found {
                 },
             );
         }
-        self.sealed = sealed.into_values().collect();
         let number = self.identity.number;
         let all = (number, FileKind::Segment, 0)..=(number, FileKind::Segment, u64::MAX);
         for ((_, _, id), synced_bytes) in image.positions.range(all) {
@@ -347,19 +350,17 @@ impl Found {
             unreachable!("the manifest is replayed first")
         };
         let (producers, table_damage) = producers.finish();
-        let mut sealed = sealed::look_at_all(disk, &directory, &state, sealed)?;
-        let sealed_chain = sealed.chain_behind(disk, &directory, identity, &state)?;
         let SealedSegments {
             segments: sealed,
             damaged,
             bytes: sealed_bytes,
-        } = sealed;
+        } = sealed::look_at_all(disk, &directory, &state.residency, sealed)?;
         let mut scan = Scan {
             disk,
             directory: &directory,
             identity,
-            next_sequence: state.sealed_upto(),
-            chain: sealed_chain,
+            next_sequence: state.residency.sealed_upto(),
+            chain: state.residency.chain(),
             epoch: header.epoch,
             producers,
             durable_upto: 0,
@@ -371,22 +372,12 @@ impl Found {
             replay,
         };
         for (id, reach) in absent {
-            let is_sealed = state
-                .segments
-                .get(&id)
-                .is_some_and(|ledger| ledger.sealed.is_some());
-            if reach > 0 && !is_sealed {
+            if reach > 0 && !state.residency.is_sealed(id) {
                 scan.absent(id, reach);
             }
         }
         for (id, segment) in unsealed {
             scan.segment(id, segment)?;
-        }
-        if let (Some(last), None) = (sealed.last(), scan.chain) {
-            let id = last.segment_id;
-            scan.damage.get_or_insert_with(|| {
-                format!("segment {id} is the last and does not say how it ends")
-            });
         }
         if scan.durable_upto > scan.next_sequence {
             let (durable, end) = (scan.durable_upto, scan.next_sequence);
@@ -426,19 +417,12 @@ impl Found {
             tracing::error!(stream = %header.stream, sequence, message, "the stream is damaged");
         }
         let epoch = state
-            .segments
-            .values()
-            .map(|ledger| ledger.epoch)
+            .residency
+            .segments()
+            .map(|(_, segment)| segment.epoch)
             .max()
             .unwrap_or(0)
             .max(epoch);
-        let sealed = sealed
-            .into_iter()
-            .map(|info| {
-                let path = sealed::path_of(&directory, &info);
-                Sealed::new(info, path, None)
-            })
-            .collect();
         Ok(RecoveredStream {
             header,
             directory,

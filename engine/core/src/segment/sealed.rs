@@ -70,6 +70,8 @@ pub(crate) enum Fault {
     /// No file, one that was cut, or another's.
     Damaged(String),
     Disk(io::Error),
+    /// The manifest names no copy in Tier 0.
+    NotHot,
 }
 
 impl Fault {
@@ -80,6 +82,7 @@ impl Fault {
             Fault::Disk(error) => {
                 is_device_error(error).then(|| format!("its file cannot be read: {error}"))
             }
+            Fault::NotHot => None,
         }
     }
 
@@ -95,6 +98,8 @@ impl Fault {
 pub(crate) struct Sealed {
     pub info: SealedInfo,
     pub path: PathBuf,
+    /// By the manifest, whatever lies at `path`.
+    is_hot: bool,
     mapped: OnceLock<Mapped>,
     index: Mutex<Option<Arc<SparseIndex>>>,
 }
@@ -104,8 +109,6 @@ pub(crate) struct Mapped {
     pub map: Arc<Map>,
     /// Header and batches.
     pub bytes: Bytes,
-    /// Of the last batch, as the seal block says.
-    pub chain: Option<u32>,
     /// Header or seal block is unreadable: its records can be served, it cannot be copied as a whole.
     pub flaw: Option<String>,
 }
@@ -124,34 +127,41 @@ impl Sealed {
         Sealed {
             info,
             path,
+            is_hot: true,
             mapped: OnceLock::new(),
             index: Mutex::new(index.map(Arc::new)),
         }
     }
 
+    /// Its copies are in other tiers, or nowhere. `path` is where its file would be.
+    pub fn elsewhere(info: SealedInfo, path: PathBuf) -> Sealed {
+        Sealed {
+            is_hot: false,
+            ..Sealed::new(info, path, None)
+        }
+    }
+
+    pub fn is_hot(&self) -> bool {
+        self.is_hot
+    }
+
     /// A failure is not remembered: the file may be put back.
     pub fn mapped(&self, disk: &dyn Disk, stream: StreamUuid) -> Result<&Mapped, Fault> {
+        if !self.is_hot {
+            return Err(Fault::NotHot);
+        }
         if let Some(mapped) = self.mapped.get() {
             return Ok(mapped);
         }
         let file = self.info.look_at(disk.open_read(&self.path))?;
-        let (chain, flaw) = self.identify(&*file, stream)?;
+        let flaw = self.identify(&*file, stream)?;
         let map = Arc::new(file.map(self.info.file_bytes()).map_err(Fault::of)?);
         let bytes = Bytes::from_owner(Owner(map.clone())).slice(..self.info.data_end as usize);
-        Ok(self.mapped.get_or_init(|| Mapped {
-            map,
-            bytes,
-            chain,
-            flaw,
-        }))
+        Ok(self.mapped.get_or_init(|| Mapped { map, bytes, flaw }))
     }
 
-    /// Holds both blocks against the manifest. Answers the seal's chain, and what is unreadable of the two.
-    fn identify(
-        &self,
-        file: &dyn DiskFile,
-        stream: StreamUuid,
-    ) -> Result<(Option<u32>, Option<String>), Fault> {
+    /// Holds both blocks against the manifest. Answers what is unreadable of the two.
+    fn identify(&self, file: &dyn DiskFile, stream: StreamUuid) -> Result<Option<String>, Fault> {
         let block = |offset| {
             let mut block = [0; BLOCK_BYTES];
             let read = file.read_at(&mut block, offset).map_err(Fault::of)?;
@@ -178,14 +188,12 @@ impl Sealed {
             )));
         }
         // Every batch says whose it is, too, by its salt and its sequence: both blocks may be gone.
-        let chain = seal.as_ref().ok().map(|seal| seal.chain);
         let unreadable: Vec<String> = [header.err(), seal.err()]
             .into_iter()
             .flatten()
             .map(|damage| damage.to_string())
             .collect();
-        let flaw = (!unreadable.is_empty()).then(|| unreadable.join("; "));
-        Ok((chain, flaw))
+        Ok((!unreadable.is_empty()).then(|| unreadable.join("; ")))
     }
 
     /// First sequence and offset of a batch at or before the one that holds `sequence`.
@@ -200,22 +208,6 @@ impl Sealed {
         let first = (self.info.base_sequence, DATA_OFFSET);
         index.find(sequence).unwrap_or(first)
     }
-}
-
-/// The chain behind a segment's last batch, computed from its batches: for a seal block that cannot be read. `None` where the bytes
-/// are not those that were sealed.
-pub(crate) fn chain_of_data(info: &SealedInfo, mapped: &Mapped, seed: Seed) -> Option<u32> {
-    if aof2_format::checksum::crc64nvme(&mapped.bytes) != info.crc64 {
-        return None;
-    }
-    let mut chain = None;
-    let mut offset = DATA_OFFSET as usize;
-    while offset < mapped.bytes.len() {
-        let header = record_batch::decode_header(&mapped.bytes[offset..], seed).ok()?;
-        chain = Some(header.chain);
-        offset += header.batch_bytes();
-    }
-    chain
 }
 
 /// Walks the headers, over those that do not verify: a read behind such a place finds its batch.

@@ -22,7 +22,7 @@ use crate::manifest::ClosedChunk;
 use crate::manifest::cut::Cut;
 use crate::objects::conditional::Creation;
 use crate::objects::{ObjectError, Tier2, Upload, crc64nvme};
-use crate::port::SealedSegment;
+use crate::port::{ColdCopy, SealedSegment};
 use crate::store::{Store, StreamNames};
 
 /// Ids that are tried while others' catalogues are in the way.
@@ -175,6 +175,7 @@ pub(super) fn take(
         chunk_index: last.number,
         chunk_offset: last.bytes,
         durable_sequence: taking.durable_sequence,
+        start_sequence: cut.start_sequence,
         uploaded_sequence: cut.uploaded_upto,
         created_at: rfc3339(store.unix_nanos()),
         segments,
@@ -349,10 +350,13 @@ fn named_segments(
             records,
             bytes,
             crc64,
-            tier,
+            times: _,
+            sealed_unix_nanos: _,
+            copies,
+            moves: _,
         } = segment;
-        let Some((key, etag)) = tier.uploaded.clone() else {
-            unreachable!("a cut holds uploaded segments")
+        let Some(ColdCopy { key, etag }) = copies.cold.clone() else {
+            unreachable!("a cut holds segments with an object")
         };
         if !present.contains(&key) {
             return Err(TakeError::Missing { key });
@@ -474,6 +478,7 @@ mod tests {
             chunk_index: 0,
             chunk_offset: 0,
             durable_sequence: 0,
+            start_sequence: 0,
             uploaded_sequence: 0,
             created_at: rfc3339(0),
             segments: Vec::new(),

@@ -10,6 +10,7 @@ use aof2_format::manifest_chunk::{self, DATA_OFFSET, ManifestChunkHeader};
 use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
 use aof2_format::names::ObjectKey;
 use aof2_format::snapshot::{Catalogue, CatalogueChunk, CatalogueSegment, Crc64, SnapshotId};
+use aof2_format::start_sequence::{self, StartSequence};
 use aof2_format::{Damage, Seed, StreamName};
 use bytes::Bytes;
 
@@ -277,6 +278,8 @@ struct Life {
 #[derive(Default)]
 struct Replay {
     lives: BTreeMap<u64, Life>,
+    /// First sequence that may be read.
+    start: u64,
     chain: u32,
     next_sequence: u64,
 }
@@ -375,13 +378,26 @@ impl Replay {
                 ext_id: _,
                 watermark,
                 flush_failure: _,
+                chain: _,
+                first_unix_nanos: _,
+                last_unix_nanos: _,
+                sealed_unix_nanos: _,
             } => change(&|life| {
                 life.sealed = Some((*durable_bytes, *segment_crc64, *watermark));
             }),
             ManifestEvent::UploadDone { key, etag } => change(&|life| {
                 life.uploaded = Some((key.clone(), etag.clone()));
             }),
-            ManifestEvent::Tier2Deleted { key: _ } => change(&|life| life.uploaded = None),
+            ManifestEvent::Tier2Deleted { key } => change(&|life| {
+                life.uploaded.take_if(|(uploaded, _)| uploaded == key);
+            }),
+            ManifestEvent::CustomEvent { schema_id, blob }
+                if *schema_id == start_sequence::SCHEMA_ID =>
+            {
+                if let Ok(start) = StartSequence::decode(blob) {
+                    self.start = self.start.max(start.start_sequence);
+                }
+            }
             ManifestEvent::CompressionStarted
             | ManifestEvent::CompressionDone { .. }
             | ManifestEvent::CompressionFailed { .. }
@@ -400,11 +416,21 @@ impl Replay {
 
     /// The first thing that the catalogue says otherwise.
     fn difference(&self, catalogue: &Catalogue) -> Option<String> {
-        let mut lives = self
+        if self.start != catalogue.start_sequence {
+            return Some(format!(
+                "the manifest says that the stream begins at sequence {}, the catalogue says {}",
+                self.start, catalogue.start_sequence
+            ));
+        }
+        let mut lives: Vec<(u64, &Life, (u64, u64, u64))> = self
             .lives
             .iter()
-            .filter_map(|(id, life)| life.sealed.map(|sealed| (*id, life, sealed)));
-        let mut upto = 0;
+            .filter_map(|(id, life)| life.sealed.map(|sealed| (*id, life, sealed)))
+            .filter(|(_, _, (_, _, end))| *end > self.start)
+            .collect();
+        lives.sort_by_key(|(_, life, _)| life.base_sequence);
+        let mut lives = lives.into_iter();
+        let mut upto = self.start;
         for segment in &catalogue.segments {
             let CatalogueSegment {
                 segment_id,
@@ -443,9 +469,9 @@ impl Replay {
             ));
         }
         match lives.next() {
-            Some((id, life, _)) if life.uploaded.is_some() => Some(format!(
-                "segment {id} is uploaded and the catalogue does not name it"
-            )),
+            Some((id, life, _)) if life.uploaded.is_some() && life.base_sequence <= upto => Some(
+                format!("segment {id} is uploaded and the catalogue does not name it"),
+            ),
             Some(_) | None => None,
         }
     }

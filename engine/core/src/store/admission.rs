@@ -356,12 +356,12 @@ fn local(stream: &Stream) -> Option<LocalStream> {
     }
     let chunk = stream.manifest.chunk_in_use()?;
     let (uploaded, uploads_begun) = stream.manifest.read(|state| {
-        let uploaded = state.uploaded_upto();
+        let uploaded = state.residency.uploaded_upto();
         let begun = state
-            .segments
-            .iter()
-            .filter(|(_, ledger)| ledger.base_sequence >= uploaded && ledger.tier.upload_begun)
-            .map(|(id, _)| *id);
+            .residency
+            .segments()
+            .filter(|(_, segment)| segment.base_sequence >= uploaded && segment.moves.upload_begun)
+            .map(|(id, _)| id);
         (uploaded, begun.collect())
     });
     Some(LocalStream {

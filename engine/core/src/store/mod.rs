@@ -371,7 +371,9 @@ impl Store {
             segment_id,
             vec![record.into()],
         )?;
-        let uploaded = stream.manifest.read(|state| state.uploaded_upto());
+        let uploaded = stream
+            .manifest
+            .read(|state| state.residency.uploaded_upto());
         stream.uploaded.fetch_max(uploaded, Ordering::AcqRel);
         Ok(())
     }

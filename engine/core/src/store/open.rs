@@ -244,7 +244,9 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
     let is_damaged = damage.is_some();
     staged.quarantined =
         damage.map(|(sequence, message)| Quarantined::Damaged { sequence, message });
-    let (sealed_upto, uploaded_upto) = (state.sealed_upto(), state.uploaded_upto());
+    let residency = &state.residency;
+    let (sealed_upto, uploaded_upto) = (residency.sealed_upto(), residency.uploaded_upto());
+    let first = residency.start_sequence();
     let mut entries: Vec<Entry> = sealed
         .into_iter()
         .map(|sealed| Entry::Sealed(Arc::new(sealed)))
@@ -262,6 +264,7 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
             end,
             end_sequence,
             chain,
+            times,
             allocated,
             index,
             changes,
@@ -276,12 +279,8 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
         ));
         segment.begin(base_sequence, epoch, created_unix_nanos);
         entries.push(Entry::Open(segment.clone()));
-        seals.push((segment, end, end_sequence, chain, changes));
+        seals.push((segment, end, end_sequence, chain, times, changes));
     }
-    // What the manifest knows counts, not what lies there.
-    let known = state.segments.values().map(|ledger| ledger.base_sequence);
-    let bases = known.chain(entries.iter().map(Entry::base_sequence));
-    let first = bases.min().unwrap_or(0);
     let stream = Arc::new(Stream {
         shared_name: header.stream.as_str().into(),
         name: header.stream,
@@ -306,7 +305,7 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
     }
     shared.common.space.add_segment(allocated_bytes);
     if !is_damaged {
-        for (segment, end, end_sequence, chain, changes) in seals {
+        for (segment, end, end_sequence, chain, times, changes) in seals {
             debug_assert!(end > DATA_OFFSET, "an empty segment is not kept");
             shared.work.push(Work::Seal(SealWork {
                 stream: stream.clone(),
@@ -314,6 +313,7 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
                 end,
                 end_sequence,
                 chain,
+                times,
                 changes,
             }));
         }

@@ -74,18 +74,17 @@ impl Stream {
         let segments = self.segments.read().clone();
         let mut infos = Vec::with_capacity(segments.len());
         for (index, entry) in segments.iter().enumerate() {
-            let tier = self.manifest.read(|state| {
-                state
-                    .segments
-                    .get(&entry.id())
-                    .map(|ledger| ledger.tier.clone())
+            let (copies, was_uploaded) = self.manifest.read(|state| {
+                let segment = state.residency.segment(entry.id());
+                segment.map_or_else(Default::default, |segment| {
+                    (segment.copies.clone(), segment.moves.was_uploaded)
+                })
             });
-            let tier = tier.unwrap_or_default();
             let state = match entry {
                 Entry::Open(open) if Some(open.id) == active => SegmentState::Active,
                 Entry::Open(_) => SegmentState::Sealing,
-                Entry::Sealed(_) if tier.uploaded.is_some() => SegmentState::Uploaded,
-                Entry::Sealed(_) if tier.compressed_bytes.is_some() => SegmentState::Warm,
+                Entry::Sealed(_) if was_uploaded => SegmentState::Uploaded,
+                Entry::Sealed(_) if copies.warm.is_some() => SegmentState::Warm,
                 Entry::Sealed(_) => SegmentState::Sealed,
             };
             let end = match entry {
@@ -104,7 +103,7 @@ impl Stream {
                     Entry::Open(open) => open.staged_end(),
                 },
                 state,
-                key: tier.uploaded.map(|(key, _)| key),
+                key: copies.cold.map(|cold| cold.key),
             });
         }
         infos
@@ -112,25 +111,17 @@ impl Stream {
 
     /// A segment whose seal is committed, with its tiers as the manifest has them.
     pub(crate) fn sealed_segment(&self, segment_id: u64) -> Option<SealedSegment> {
-        self.manifest
-            .read(|state| state.sealed_segment(&self.shared_name, segment_id))
+        self.manifest.read(|state| {
+            state
+                .residency
+                .sealed_segment(&self.shared_name, segment_id)
+        })
     }
 
-    /// Sealed, and not uploaded.
+    /// Sealed, and never uploaded.
     pub(crate) fn pending_segments(&self) -> Vec<SealedSegment> {
-        let resident: Vec<u64> = {
-            let segments = self.segments.read();
-            segments
-                .iter()
-                .filter(|entry| matches!(entry, Entry::Sealed(_)))
-                .map(Entry::id)
-                .collect()
-        };
-        resident
-            .into_iter()
-            .filter_map(|id| self.sealed_segment(id))
-            .filter(|segment| segment.tier.uploaded.is_none())
-            .collect()
+        self.manifest
+            .read(|state| state.residency.pending(&self.shared_name))
     }
 
     pub(crate) fn unsealed_bytes(&self) -> u64 {
@@ -155,7 +146,8 @@ impl Stream {
 fn allocated_bytes(entry: &Entry) -> u64 {
     match entry {
         Entry::Open(segment) => segment.allocated(),
-        Entry::Sealed(segment) => segment.info.file_bytes(),
+        Entry::Sealed(segment) if segment.is_hot() => segment.info.file_bytes(),
+        Entry::Sealed(_) => 0,
     }
 }
 

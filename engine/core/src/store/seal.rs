@@ -40,6 +40,7 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
         end,
         end_sequence,
         chain,
+        times,
         changes,
     } = work;
     if !write_all_of(shared, stream, segment, *end)? {
@@ -57,6 +58,7 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
         .map_err(at("rename"))?;
     segment.sync().map_err(at("sync"))?;
     let crc64 = checksum(segment, *end).map_err(at("read"))?;
+    let sealed_unix_nanos = shared.common.clock.unix_nanos();
     let block = SegmentSeal {
         cluster_id: shared.volume.ids.cluster_id,
         stream_uuid: stream.identity.uuid,
@@ -68,7 +70,7 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
         data_end: *end,
         crc64,
         chain: *chain,
-        sealed_unix_nanos: shared.common.clock.unix_nanos(),
+        sealed_unix_nanos,
         flush_failure: false,
     };
     let info = SealedInfo {
@@ -96,7 +98,7 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
     // killed before the journal had the record of its opening.
     let is_known = stream
         .manifest
-        .read(|state| state.segments.contains_key(&segment.id));
+        .read(|state| state.residency.segment(segment.id).is_some());
     let opened = (!is_known).then_some(ManifestEvent::SegmentOpened {
         base_sequence,
         epoch,
@@ -107,6 +109,10 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
         ext_id: 0,
         watermark: *end_sequence,
         flush_failure: false,
+        chain: *chain,
+        first_unix_nanos: times.first_unix_nanos,
+        last_unix_nanos: times.last_unix_nanos,
+        sealed_unix_nanos,
     };
     let mut parts = producer_table::encode(changes);
     let last = parts.pop();

@@ -1,5 +1,7 @@
 //! What only the inside of a store shows.
 
+mod residency;
+
 use std::sync::mpsc;
 use std::time::Duration;
 

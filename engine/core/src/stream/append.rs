@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::error::{AppendError, WouldBlockKind};
 use crate::metrics::add;
 use crate::pace::HELD_LIMIT_BYTES;
+use crate::port::RecordTimes;
 use crate::producers::Verdict;
 use crate::request::{AppendCallback, AppendRequest, Appended, Durability, Producer};
 use crate::segment::active::{ActiveSegment, GrowError};
@@ -364,6 +365,7 @@ impl Stream {
                 end: staged.tail,
                 end_sequence: staged.next_sequence,
                 chain: staged.chain,
+                times: staged.times,
                 changes: staged.producers.take_changes(),
             }));
         }
@@ -395,7 +397,9 @@ impl Stream {
         }
         if is_first {
             self.begin_segment(host, staged, active, now);
+            staged.times = RecordTimes::at(now);
         }
+        staged.times.note(now);
         let fields = Fields {
             base_sequence: first_sequence,
             epoch: self.epoch(),

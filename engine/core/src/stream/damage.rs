@@ -120,8 +120,8 @@ pub(crate) fn whole(
 impl Stream {
     fn object_of(&self, segment_id: u64) -> Option<String> {
         self.manifest.read(|state| {
-            let uploaded = &state.segments.get(&segment_id)?.tier.uploaded;
-            uploaded.as_ref().map(|(key, _)| key.clone())
+            let cold = &state.residency.segment(segment_id)?.copies.cold;
+            cold.as_ref().map(|cold| cold.key.clone())
         })
     }
 
@@ -140,25 +140,31 @@ impl Stream {
         }
     }
 
-    /// No segment on this node holds these sequences.
+    /// No segment that the manifest knows holds these sequences.
     pub fn nowhere(&self, sequences: Range<u64>) -> ReadError {
-        let evicted = self.manifest.read(|state| {
-            let mut evicted = state.sealed().filter(|(_, ledger, _)| ledger.evicted);
-            evicted.find_map(|(id, ledger, seal)| {
-                let of_segment = ledger.base_sequence..seal.end_sequence;
-                of_segment.contains(&sequences.start).then_some(id)
-            })
+        ReadError::Damaged {
+            stream: self.name.to_string(),
+            sequence: sequences.start,
+            to_sequence: Some(sequences.end),
+            segment_id: None,
+            message: "no segment holds these sequences".to_owned(),
+        }
+    }
+
+    /// Of a sealed segment without a file in Tier 0.
+    fn not_hot(&self, sealed: &Sealed) -> ReadError {
+        let segment_id = sealed.info.segment_id;
+        let is_gone = self.manifest.read(|state| {
+            let segment = state.residency.segment(segment_id);
+            segment.is_none_or(|segment| segment.copies.is_empty())
         });
-        let stream = self.name.to_string();
-        match evicted {
-            Some(segment_id) => ReadError::NotResident { stream, segment_id },
-            None => ReadError::Damaged {
-                stream,
-                sequence: sequences.start,
-                to_sequence: Some(sequences.end),
-                segment_id: None,
-                message: "no segment holds these sequences".to_owned(),
-            },
+        if is_gone {
+            let what = "the manifest names no copy of it".to_owned();
+            return self.damaged(whole(&sealed.info, &sealed.path, None, what));
+        }
+        ReadError::NotResident {
+            stream: self.name.to_string(),
+            segment_id,
         }
     }
 
@@ -173,6 +179,7 @@ impl Stream {
                 }
                 return Ok(mapped);
             }
+            Err(Fault::NotHot) => return Err(self.not_hot(sealed)),
             Err(fault) => fault,
         };
         let range = fault
@@ -187,7 +194,9 @@ impl Stream {
                     source: Arc::new(source),
                 })
             }
-            (Fault::Damaged(_), None) => unreachable!("damage says what it is"),
+            (Fault::Damaged(_) | Fault::NotHot, None | Some(_)) => {
+                unreachable!("damage says what it is")
+            }
         }
     }
 

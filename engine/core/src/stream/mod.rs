@@ -29,6 +29,7 @@ use bytes::{Bytes, BytesMut};
 use crate::admit::Refusal;
 use crate::identity::StreamIdentity;
 use crate::manifest::ManifestLog;
+use crate::port::RecordTimes;
 use crate::producers::Producers;
 use crate::request::{AppendCallback, AppendRequest};
 use crate::segment::active::ActiveSegment;
@@ -118,6 +119,8 @@ pub(crate) struct Staged {
     pub next_refused: Option<Refusal>,
     /// Offset of the next batch in the active segment.
     pub tail: u64,
+    /// Of the batches in the active segment.
+    pub times: RecordTimes,
     /// Frozen bytes that are not in a segment file yet, in order.
     pub pieces: VecDeque<Piece>,
     /// The chunk that takes appends; its first byte is at `open_offset` of the active segment.
@@ -179,6 +182,7 @@ impl Staged {
             preparing: false,
             next_refused: None,
             tail: 0,
+            times: RecordTimes::default(),
             pieces: VecDeque::new(),
             open: BytesMut::new(),
             open_offset: 0,

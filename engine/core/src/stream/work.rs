@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Stream;
+use crate::port::RecordTimes;
 use crate::producers::Changes;
 use crate::segment::active::ActiveSegment;
 
@@ -32,6 +33,8 @@ pub(crate) struct SealWork {
     pub end_sequence: u64,
     /// Chain of the last batch.
     pub chain: u32,
+    /// Of all its batches.
+    pub times: RecordTimes,
     /// What the segment changed of the stream's producers.
     pub changes: Changes,
 }

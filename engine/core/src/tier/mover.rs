@@ -317,7 +317,7 @@ impl Moving {
             .segment_bytes(&segment.stream, segment.segment_id)
             .map_err(MoveError::Segment)?;
         // Once, however often it is tried.
-        if !segment.tier.compression_started {
+        if !segment.moves.compression_started {
             commit(TierRecord::CompressionStarted)?;
         }
         let disk = self.port.disk();
@@ -345,7 +345,7 @@ impl Moving {
                         FailureReason::Transient
                     }
                 };
-                if !segment.tier.has_failed(FailedStep::Compression, reason) {
+                if !segment.moves.has_failed(FailedStep::Compression, reason) {
                     commit(TierRecord::CompressionFailed { reason })?;
                 }
                 Err(match error {

@@ -90,7 +90,7 @@ pub fn plan<'a>(
             continue;
         }
         let retry_at = memo.failed.get(&key).map(|failed| failed.retry_at);
-        let step = if segment.tier.compressed_bytes.is_some() {
+        let step = if segment.copies.warm.is_some() {
             Step::Upload
         } else {
             Step::Compress
@@ -148,7 +148,7 @@ pub fn pause_after(times: u32, kind: FailureKind) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::port::TierState;
+    use crate::port::{Copies, Moves, RecordTimes};
 
     fn segment(stream: &str, segment_id: u64, compressed: bool) -> SealedSegment {
         SealedSegment {
@@ -159,10 +159,14 @@ mod tests {
             records: 10,
             bytes: 5000,
             crc64: 0,
-            tier: TierState {
-                compressed_bytes: compressed.then_some(100),
-                ..TierState::default()
+            times: RecordTimes::default(),
+            sealed_unix_nanos: 0,
+            copies: Copies {
+                hot: true,
+                warm: compressed.then_some(100),
+                cold: None,
             },
+            moves: Moves::default(),
         }
     }
 

@@ -18,7 +18,8 @@ use crate::error::ClaimError;
 use crate::error::{ReadError, StoreError};
 use crate::io::{Clock, Disk, SystemClock, SystemDisk};
 use crate::port::{
-    FailedStep, SealHook, SealedSegment, TierRecord, TierState, VolumeIdentity, Watermark,
+    ColdCopy, Copies, FailedStep, Moves, RecordTimes, SealHook, SealedSegment, TierRecord,
+    VolumeIdentity, Watermark,
 };
 use crate::port::{Port, SealedBytes};
 use crate::threads::StoreThreads;
@@ -187,7 +188,13 @@ impl Stream {
             records: self.acked - base_sequence,
             bytes: bytes.len() as u64,
             crc64: crc64nvme(&bytes),
-            tier: TierState::default(),
+            times: RecordTimes::at(1),
+            sealed_unix_nanos: 1,
+            copies: Copies {
+                hot: true,
+                ..Copies::default()
+            },
+            moves: Moves::default(),
         };
         self.segments.push((segment.clone(), bytes));
         Some(segment)
@@ -218,7 +225,7 @@ impl Port for ModelPort {
     fn pending(&self) -> Vec<SealedSegment> {
         let state = self.state.lock();
         let all = state.streams.values().flat_map(|stream| &stream.segments);
-        all.filter(|(segment, _)| segment.tier.uploaded.is_none())
+        all.filter(|(segment, _)| !segment.moves.was_uploaded)
             .map(|(segment, _)| segment.clone())
             .collect()
     }
@@ -243,23 +250,27 @@ impl Port for ModelPort {
             .iter_mut()
             .find(|(segment, _)| segment.segment_id == segment_id)
             .expect("a segment");
-        let tier = &mut segment.tier;
+        let SealedSegment { copies, moves, .. } = segment;
         match &record {
-            TierRecord::CompressionStarted => tier.compression_started = true,
+            TierRecord::CompressionStarted => moves.compression_started = true,
             TierRecord::CompressionDone {
                 compressed_bytes, ..
-            } => tier.compressed_bytes = Some(*compressed_bytes),
-            TierRecord::UploadStarted { key } => tier.upload_started = Some(key.clone()),
+            } => copies.warm = Some(*compressed_bytes),
+            TierRecord::UploadStarted { key } => moves.upload_started = Some(key.clone()),
             TierRecord::UploadDone { key, etag } => {
-                tier.upload_started = None;
-                tier.uploaded = Some((key.clone(), etag.clone()));
+                moves.upload_started = None;
+                moves.was_uploaded = true;
+                copies.cold = Some(ColdCopy {
+                    key: key.clone(),
+                    etag: etag.clone(),
+                });
             }
             TierRecord::CompressionFailed { reason } => {
-                tier.note_failure(FailedStep::Compression, *reason);
+                moves.note_failure(FailedStep::Compression, *reason);
             }
             TierRecord::UploadFailed { reason, .. } => {
-                tier.upload_started = None;
-                tier.note_failure(FailedStep::Upload, *reason);
+                moves.upload_started = None;
+                moves.note_failure(FailedStep::Upload, *reason);
             }
         }
         state.records.push((name, segment_id, record));
@@ -292,7 +303,7 @@ impl Port for ModelPort {
             let first_missing = stream
                 .segments
                 .iter()
-                .find(|(segment, _)| segment.tier.uploaded.is_none());
+                .find(|(segment, _)| !segment.moves.was_uploaded);
             Watermark {
                 stream: name.clone(),
                 epoch: 1,

@@ -68,7 +68,7 @@ impl World {
     /// The object of a segment decompresses to the segment.
     fn assert_object_holds(&self, stream: &str, segment_id: u64) {
         let (segment, _) = self.port.segment(stream, segment_id);
-        let (key, _) = segment.tier.uploaded.clone().expect("uploaded");
+        let key = segment.copies.cold.clone().expect("uploaded").key;
         let bytes = self.memory.bytes_of(&key).expect("there");
         verify(&bytes as &dyn Source, &key, &segment).expect("verifies");
     }
@@ -317,13 +317,7 @@ fn our_own_object_of_an_earlier_life_is_adopted_though_it_was_compressed_otherwi
         world.sealed("a", 500);
         world.until_uploaded();
     }
-    let (key, etag) = world
-        .port
-        .segment("a", 1)
-        .0
-        .tier
-        .uploaded
-        .expect("uploaded");
+    let first = world.port.segment("a", 1).0.copies.cold.expect("uploaded");
     // The same segment on a volume that lost its warm file and the record of the upload.
     let later = World {
         memory: world.memory.clone(),
@@ -345,12 +339,12 @@ fn our_own_object_of_an_earlier_life_is_adopted_though_it_was_compressed_otherwi
     later.sealed("a", 500);
     later.until_uploaded();
     assert_eq!(
-        later.port.segment("a", 1).0.tier.uploaded,
-        Some((key.clone(), etag))
+        later.port.segment("a", 1).0.copies.cold,
+        Some(first.clone())
     );
     let remade = std::fs::read(later.warm_file("a")).expect("there");
     assert_ne!(
-        later.memory.bytes_of(&key).expect("there"),
+        later.memory.bytes_of(&first.key).expect("there"),
         remade,
         "the test compresses otherwise"
     );

@@ -144,7 +144,7 @@ pub fn upload(
             source,
         })
     };
-    if segment.tier.upload_started.as_deref() != Some(key.as_str()) {
+    if segment.moves.upload_started.as_deref() != Some(key.as_str()) {
         commit(TierRecord::UploadStarted { key: key.clone() })?;
     }
     let put = put_and_compare(tier2, &key, segment, source, facts);
@@ -163,7 +163,7 @@ pub fn upload(
         Err(error) => {
             let reason = error.reason();
             // Once, however often it is tried: an outage of days does not fill the manifest.
-            if !segment.tier.has_failed(FailedStep::Upload, reason) {
+            if !segment.moves.has_failed(FailedStep::Upload, reason) {
                 commit(TierRecord::UploadFailed { key, reason })?;
             }
             Err(error)

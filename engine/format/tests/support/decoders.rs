@@ -10,6 +10,7 @@ use aof2_format::producer_changes::ProducerChanges;
 use aof2_format::record_batch;
 use aof2_format::segment::{SegmentHeader, SegmentSeal};
 use aof2_format::snapshot::{Catalogue, RecoveryNotes, SnapshotNote};
+use aof2_format::start_sequence::StartSequence;
 use aof2_format::stream_catalog::CatalogEntry;
 use aof2_format::stream_header::StreamHeader;
 use aof2_format::volume::VolumeIdentity;
@@ -33,6 +34,9 @@ pub const DECODERS: &[(&str, Decoder)] = &[
     }),
     ("producer_changes", |bytes| {
         debug(ProducerChanges::decode(bytes))
+    }),
+    ("start_sequence", |bytes| {
+        debug(StartSequence::decode(bytes))
     }),
     ("manifest_chunk_header", |bytes| {
         debug(ManifestChunkHeader::decode(bytes))

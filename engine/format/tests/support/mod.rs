@@ -3,7 +3,9 @@
 
 pub mod decoders;
 
-use aof2_format::manifest_record::{HydrationSource, ManifestEvent, ManifestRecord, ReasonCode};
+use aof2_format::manifest_record::{
+    HydrationSource, LocalCopy, ManifestEvent, ManifestRecord, ReasonCode,
+};
 use aof2_format::record_batch::{Fields, Producer};
 use aof2_format::{ClusterId, NodeId, Salt, Seed, StreamName, StreamUuid, VolumeId};
 
@@ -31,6 +33,10 @@ pub const GOLDEN: &[(&str, &str)] = &[
     (
         "producer_changes",
         include_str!("../../golden/v0/producer_changes.hex"),
+    ),
+    (
+        "start_sequence",
+        include_str!("../../golden/v0/start_sequence.hex"),
     ),
     (
         "manifest_commit",
@@ -147,6 +153,13 @@ pub fn segment() -> Vec<u8> {
 const KEY: &str =
     "prod/orders/segments/orders-eu-1/00000000000000000100-0000000007-00000000000000000012.aofz";
 
+/// Chain of the golden segment's last batch.
+pub fn gap_chain() -> u32 {
+    let gap = golden("record_batch_gap");
+    let gap = aof2_format::record_batch::decode(&gap, stream_seed());
+    gap.expect("the golden gap").chain()
+}
+
 /// One manifest record of each type, as in `manifest_commit.hex`.
 pub fn manifest_records() -> Vec<ManifestRecord> {
     let key = || KEY.to_owned();
@@ -161,6 +174,10 @@ pub fn manifest_records() -> Vec<ManifestRecord> {
             ext_id: 77,
             watermark: 200,
             flush_failure: true,
+            chain: gap_chain(),
+            first_unix_nanos: NANOS - 5,
+            last_unix_nanos: NANOS,
+            sealed_unix_nanos: NANOS + 7,
         },
         ManifestEvent::CompressionStarted,
         ManifestEvent::CompressionDone {
@@ -184,11 +201,17 @@ pub fn manifest_records() -> Vec<ManifestRecord> {
         ManifestEvent::HydrationStarted {
             source: HydrationSource::Tier2,
         },
-        ManifestEvent::HydrationDone { bytes: 6000 },
+        ManifestEvent::HydrationDone {
+            copy: LocalCopy::Warm,
+            bytes: 6000,
+        },
         ManifestEvent::HydrationFailed {
             reason: ReasonCode::ObjectMissing,
         },
-        ManifestEvent::LocalEvicted { bytes: 7000 },
+        ManifestEvent::LocalEvicted {
+            copy: LocalCopy::Hot,
+            bytes: 7000,
+        },
         ManifestEvent::SnapshotMarker {
             chunk_index: 1,
             chunk_offset: 2,

@@ -33,22 +33,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a lost segment is not told at the start",
         file: "engine/core/src/recovery/sealed.rs",
-        find: "Err(fault) => damaged.push(damaged_range(state, info, &path, fault)?),",
-        replace: "Err(fault) => drop(damaged_range(state, info, &path, fault)?),",
-        noticed_by: DAMAGE,
-    },
-    Mutant {
-        name: "a stream whose end is not known takes appends",
-        file: "engine/core/src/recovery/stream.rs",
-        find: "(sealed.last(), scan.chain)",
-        replace: "(sealed.last(), scan.chain.or(Some(0)))",
-        noticed_by: DAMAGE,
-    },
-    Mutant {
-        name: "a damaged seal ends a stream whose batches are whole",
-        file: "engine/core/src/recovery/sealed.rs",
-        find: ".or_else(|| chain_of_data(last, mapped, identity.seed))",
-        replace: ".or_else(|| chain_of_data(last, mapped, identity.seed).filter(|_| false))",
+        find: "found.damaged.push(whole(&info, &path, object, what));",
+        replace: "drop(whole(&info, &path, object, what));",
         noticed_by: DAMAGE,
     },
     Mutant {
@@ -96,14 +82,14 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "each try of a compression is recorded",
         file: "engine/core/src/tier/mover.rs",
-        find: "if !segment.tier.has_failed(FailedStep::Compression, reason) {",
+        find: "if !segment.moves.has_failed(FailedStep::Compression, reason) {",
         replace: "if segment.segment_id > 0 {",
         noticed_by: TIERS,
     },
     Mutant {
         name: "each try of an upload is recorded",
         file: "engine/core/src/tier/upload.rs",
-        find: "if !segment.tier.has_failed(FailedStep::Upload, reason) {",
+        find: "if !segment.moves.has_failed(FailedStep::Upload, reason) {",
         replace: "if segment.segment_id > 0 {",
         noticed_by: TIERS,
     },

@@ -8,6 +8,7 @@ mod failures;
 mod journal;
 mod operator;
 mod recovery;
+mod residency;
 mod streams;
 mod tier2;
 
@@ -85,6 +86,7 @@ pub fn all() -> impl Iterator<Item = &'static Mutant> {
         journal::MUTANTS,
         operator::MUTANTS,
         recovery::MUTANTS,
+        residency::MUTANTS,
         streams::MUTANTS,
         tier2::MUTANTS,
     ]

@@ -37,7 +37,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a segment that is gone before it was sealed is not missed",
         file: "engine/core/src/recovery/stream.rs",
-        find: "if reach > 0 && !is_sealed {",
+        find: "if reach > 0 && !state.residency.is_sealed(id) {",
         replace: "if reach == u64::MAX && !is_sealed {",
         noticed_by: &[tests("aof2-core", "faults", "a_lost_segment_is_damage")],
     },

@@ -74,7 +74,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an upload is not announced in the manifest",
         file: "engine/core/src/tier/upload.rs",
-        find: "if segment.tier.upload_started.as_deref() != Some(key.as_str()) {",
+        find: "if segment.moves.upload_started.as_deref() != Some(key.as_str()) {",
         replace: "if key.is_empty() {",
         noticed_by: &[units("aof2-core", "the_manifest_tells_each_step")],
     },

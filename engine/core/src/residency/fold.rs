@@ -1,0 +1,276 @@
+//! The fold itself. No I/O, no clock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use aof2_format::manifest_record::{LocalCopy, ManifestEvent, ManifestRecord};
+use aof2_format::start_sequence::{self, StartSequence};
+
+use super::segment::{ColdCopy, FailedStep, RecordTimes, Seal, SealedSegment, Segment};
+
+/// All segments of a stream, and what may be read of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Residency {
+    segments: BTreeMap<u64, Segment>,
+    /// Ids of sealed segments by their first sequence.
+    sealed: BTreeMap<u64, u64>,
+    start_sequence: u64,
+    /// Everything from `start_sequence` to here was uploaded.
+    uploaded_upto: u64,
+}
+
+impl Residency {
+    /// Records come in the order of their sequences. Those that say nothing about copies change nothing.
+    pub fn apply(&mut self, record: &ManifestRecord) {
+        let id = record.segment_id;
+        match &record.event {
+            ManifestEvent::SegmentOpened {
+                base_sequence,
+                epoch,
+            } => {
+                let segment = self.entry(id);
+                segment.base_sequence = *base_sequence;
+                segment.epoch = *epoch;
+            }
+            ManifestEvent::SealSegment {
+                durable_bytes,
+                segment_crc64,
+                ext_id: _,
+                watermark,
+                flush_failure: _,
+                chain,
+                first_unix_nanos,
+                last_unix_nanos,
+                sealed_unix_nanos,
+            } => {
+                let segment = self.entry(id);
+                segment.copies.hot = true;
+                segment.seal = Some(Seal {
+                    data_end: *durable_bytes,
+                    crc64: *segment_crc64,
+                    end_sequence: *watermark,
+                    chain: *chain,
+                    times: RecordTimes {
+                        first_unix_nanos: *first_unix_nanos,
+                        last_unix_nanos: *last_unix_nanos,
+                    },
+                    sealed_unix_nanos: *sealed_unix_nanos,
+                });
+                let base = segment.base_sequence;
+                self.sealed.insert(base, id);
+            }
+            ManifestEvent::CompressionStarted => self.entry(id).moves.compression_started = true,
+            ManifestEvent::CompressionDone {
+                compressed_bytes,
+                dictionary_id: _,
+            } => self.entry(id).copies.warm = Some(*compressed_bytes),
+            ManifestEvent::CompressionFailed { reason } => {
+                let moves = &mut self.entry(id).moves;
+                moves.note_failure(FailedStep::Compression, (*reason).into());
+            }
+            ManifestEvent::UploadStarted { key } => {
+                let moves = &mut self.entry(id).moves;
+                moves.upload_started = Some(key.clone());
+                moves.upload_begun = true;
+            }
+            ManifestEvent::UploadDone { key, etag } => {
+                let segment = self.entry(id);
+                segment.moves.upload_started = None;
+                segment.moves.was_uploaded = true;
+                segment.copies.cold = Some(ColdCopy {
+                    key: key.clone(),
+                    etag: etag.clone(),
+                });
+                self.advance();
+            }
+            ManifestEvent::UploadFailed { key: _, reason } => {
+                let moves = &mut self.entry(id).moves;
+                moves.upload_started = None;
+                moves.note_failure(FailedStep::Upload, (*reason).into());
+            }
+            ManifestEvent::Tier2Deleted { key } => {
+                // An older object of the segment may go while a newer one stays.
+                let cold = &mut self.entry(id).copies.cold;
+                if cold.as_ref().is_some_and(|cold| cold.key == *key) {
+                    *cold = None;
+                }
+            }
+            ManifestEvent::LocalEvicted { copy, bytes: _ } => {
+                let copies = &mut self.entry(id).copies;
+                match copy {
+                    LocalCopy::Hot => copies.hot = false,
+                    LocalCopy::Warm => copies.warm = None,
+                }
+            }
+            ManifestEvent::HydrationDone { copy, bytes } => {
+                let copies = &mut self.entry(id).copies;
+                match copy {
+                    LocalCopy::Hot => copies.hot = true,
+                    LocalCopy::Warm => copies.warm = Some(*bytes),
+                }
+            }
+            ManifestEvent::CustomEvent { schema_id, blob }
+                if *schema_id == start_sequence::SCHEMA_ID =>
+            {
+                // A blob of a later version: a start that is too low serves records that are gone elsewhere, and loses none.
+                if let Ok(start) = StartSequence::decode(blob) {
+                    self.start_sequence = self.start_sequence.max(start.start_sequence);
+                    self.advance();
+                }
+            }
+            ManifestEvent::Tier2DeleteQueued { key: _ }
+            | ManifestEvent::HydrationStarted { source: _ }
+            | ManifestEvent::HydrationFailed { reason: _ }
+            | ManifestEvent::SnapshotMarker { .. }
+            | ManifestEvent::CustomEvent { .. }
+            | ManifestEvent::Unknown { .. } => {}
+        }
+    }
+
+    fn entry(&mut self, id: u64) -> &mut Segment {
+        self.segments.entry(id).or_default()
+    }
+
+    fn advance(&mut self) {
+        self.uploaded_upto = self.uploaded_upto.max(self.start_sequence);
+        while let Some((_, segment, seal)) = self.holding(self.uploaded_upto)
+            && segment.moves.was_uploaded
+        {
+            self.uploaded_upto = seal.end_sequence;
+        }
+    }
+
+    /// First sequence that may be read.
+    pub fn start_sequence(&self) -> u64 {
+        self.start_sequence
+    }
+
+    /// End of what was uploaded without a hole from the start on.
+    pub fn uploaded_upto(&self) -> u64 {
+        self.uploaded_upto
+    }
+
+    /// End of the last sealed segment.
+    pub fn sealed_upto(&self) -> u64 {
+        let end = self.last().map_or(0, |(_, _, seal)| seal.end_sequence);
+        end.max(self.start_sequence)
+    }
+
+    /// Chain behind the last sealed segment; `None` before the first seal.
+    pub fn chain(&self) -> Option<u32> {
+        self.last().map(|(_, _, seal)| seal.chain)
+    }
+
+    fn last(&self) -> Option<(u64, &Segment, &Seal)> {
+        self.of(*self.sealed.last_key_value()?.1)
+    }
+
+    fn of(&self, id: u64) -> Option<(u64, &Segment, &Seal)> {
+        let segment = self.segments.get(&id)?;
+        Some((id, segment, segment.seal.as_ref()?))
+    }
+
+    /// The sealed segment that holds a sequence.
+    pub fn holding(&self, sequence: u64) -> Option<(u64, &Segment, &Seal)> {
+        let (_, id) = self.sealed.range(..=sequence).next_back()?;
+        self.of(*id)
+            .filter(|(_, _, seal)| sequence < seal.end_sequence)
+    }
+
+    /// Sealed segments that hold a readable record, ascending by sequence.
+    pub fn readable(&self) -> impl Iterator<Item = (u64, &Segment, &Seal)> {
+        self.sealed_from(self.start_sequence)
+    }
+
+    /// Sealed segments from the one that holds `sequence` on, ascending.
+    fn sealed_from(&self, sequence: u64) -> impl Iterator<Item = (u64, &Segment, &Seal)> {
+        let first = self.sealed.range(..=sequence).next_back();
+        let first = first.map_or(sequence, |(base, _)| *base);
+        self.sealed
+            .range(first..)
+            .filter_map(|(_, id)| self.of(*id))
+            .filter(move |(_, _, seal)| seal.end_sequence > sequence)
+    }
+
+    pub fn segment(&self, id: u64) -> Option<&Segment> {
+        self.segments.get(&id)
+    }
+
+    pub fn is_sealed(&self, id: u64) -> bool {
+        self.of(id).is_some()
+    }
+
+    /// The manifest dropped the segment file, and the bytes are somewhere else, or nobody may read them any more.
+    pub fn is_dropped(&self, id: u64) -> bool {
+        self.of(id).is_some_and(|(_, segment, seal)| {
+            let is_needed = seal.end_sequence > self.start_sequence;
+            !segment.copies.hot && (!is_needed || !segment.copies.is_empty())
+        })
+    }
+
+    /// All that were ever opened, by id.
+    pub fn segments(&self) -> impl Iterator<Item = (u64, &Segment)> {
+        self.segments.iter().map(|(id, segment)| (*id, segment))
+    }
+
+    /// With what callers hold on to.
+    pub fn sealed_segment(&self, stream: &Arc<str>, id: u64) -> Option<SealedSegment> {
+        let (segment_id, segment, seal) = self.of(id)?;
+        Some(shared(stream, segment_id, segment, seal))
+    }
+
+    /// Readable segments that wait for their upload and have a local copy to make it from, ascending by sequence.
+    pub fn pending(&self, stream: &Arc<str>) -> Vec<SealedSegment> {
+        self.sealed_from(self.uploaded_upto)
+            .filter(|(_, segment, _)| {
+                let has_local = segment.copies.hot || segment.copies.warm.is_some();
+                !segment.moves.was_uploaded && has_local
+            })
+            .map(|(id, segment, seal)| shared(stream, id, segment, seal))
+            .collect()
+    }
+
+    /// Readable segments with an object, without a hole from the start on.
+    pub fn cold_from_start(&self, stream: &Arc<str>) -> Vec<SealedSegment> {
+        let mut upto = self.start_sequence;
+        self.readable()
+            .take_while(|(_, segment, seal)| {
+                let follows = segment.base_sequence <= upto;
+                upto = seal.end_sequence;
+                follows && segment.copies.cold.is_some()
+            })
+            .map(|(id, segment, seal)| shared(stream, id, segment, seal))
+            .collect()
+    }
+}
+
+fn shared(stream: &Arc<str>, segment_id: u64, segment: &Segment, seal: &Seal) -> SealedSegment {
+    let Segment {
+        base_sequence,
+        epoch,
+        seal: _,
+        copies,
+        moves,
+    } = segment;
+    let Seal {
+        data_end,
+        crc64,
+        end_sequence,
+        chain: _,
+        times,
+        sealed_unix_nanos,
+    } = *seal;
+    SealedSegment {
+        stream: stream.clone(),
+        segment_id,
+        epoch: (*epoch).into(),
+        base_sequence: *base_sequence,
+        records: end_sequence - base_sequence,
+        bytes: data_end,
+        crc64,
+        times,
+        sealed_unix_nanos,
+        copies: copies.clone(),
+        moves: moves.clone(),
+    }
+}

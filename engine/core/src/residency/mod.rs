@@ -1,0 +1,15 @@
+//! Where the copies of a stream's sealed segments are: a fold of the manifest, and never of the files that lie there.
+//!
+//! - A copy counts from the record that names it on, and no longer from the record that drops it. Bytes are verified at their
+//!   place before the first, and removed after the second; a start removes what the second left behind.
+//! - Segments are ordered by their first sequence. Ids only name them.
+//! - Counts "without a hole from the beginning" begin at the start sequence, and a deleted object takes nothing back from them.
+
+pub(crate) mod fold;
+pub(crate) mod segment;
+
+#[cfg(test)]
+mod tests;
+
+pub(crate) use fold::Residency;
+pub use segment::{ColdCopy, Copies, FailedStep, FailureReason, Moves, RecordTimes, SealedSegment};

@@ -1,0 +1,327 @@
+//! A store whose manifest says that its segments are elsewhere, started again.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aof2_format::StreamName;
+use aof2_format::manifest_record::{LocalCopy, ManifestEvent};
+use aof2_format::names::{KeyPrefix, ObjectKey, file};
+use aof2_format::start_sequence::{self, StartReason, StartSequence};
+use bytes::Bytes;
+
+use super::options;
+use crate::claims::{Address, ClusterName, StreamClaims};
+use crate::config::MIB;
+use crate::drain::{DrainPhase, DrainRequest};
+use crate::error::ReadError;
+use crate::io::fault::{FaultDisk, Faults};
+use crate::io::{SystemClock, SystemDisk, SystemRng};
+use crate::objects::memory::MemoryStore;
+use crate::objects::{ObjectStore, Tier2, suite};
+use crate::port::Claims;
+use crate::request::{AppendRequest, Durability, ReadRequest};
+use crate::snapshot::verify::{Level, verify};
+use crate::snapshot::{SnapshotPhase, SnapshotRequest, Snapshots};
+use crate::store::Store;
+use crate::tier::Tiers;
+
+fn deleted(key: &str) -> ManifestEvent {
+    ManifestEvent::Tier2Deleted { key: key.into() }
+}
+
+fn evicted(copy: LocalCopy) -> ManifestEvent {
+    ManifestEvent::LocalEvicted { copy, bytes: 4096 }
+}
+
+fn start(start_sequence: u64) -> ManifestEvent {
+    let blob = StartSequence {
+        start_sequence,
+        reason: StartReason::Trim,
+    };
+    ManifestEvent::CustomEvent {
+        schema_id: start_sequence::SCHEMA_ID,
+        blob: blob.encode().to_vec(),
+    }
+}
+
+/// A node over a Tier 2 in memory.
+struct Node {
+    store: Store,
+    tiers: Tiers,
+    tier2: Arc<Tier2>,
+    faults: Arc<Faults>,
+}
+
+fn node(memory: &Arc<MemoryStore>, directory: &Path) -> Node {
+    let tier2 = Arc::new(Tier2::new(
+        memory.clone(),
+        KeyPrefix::new("p/").expect("a prefix"),
+        suite::test_policy(),
+        Arc::new(SystemClock),
+        Arc::new(SystemRng),
+    ));
+    let cluster = ClusterName {
+        namespace: "default".into(),
+        name: "orders".into(),
+    };
+    let address = Address("orders-0.orders".to_owned());
+    let claims = Arc::new(StreamClaims::new(tier2.clone(), cluster, address));
+    let mut options = options(directory);
+    options.config.tier2.claim_check = Duration::from_millis(50);
+    let config = options.config.clone();
+    let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
+    options.disk = disk;
+    options.claims = Some(claims.clone() as Arc<dyn Claims>);
+    let store = Store::open(options).expect("the directory opens");
+    let tiers = Tiers::start(Arc::new(store.clone()), Some(claims), &config).expect("threads");
+    Node {
+        store,
+        tiers,
+        tier2,
+        faults,
+    }
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < limit, "{what} did not come");
+        std::thread::yield_now();
+    }
+}
+
+impl Node {
+    fn append(&self, payload: &'static [u8]) {
+        let request = AppendRequest {
+            stream: "a".to_owned(),
+            payloads: vec![Bytes::from_static(payload)],
+            durability: Durability::Durable,
+            producer: None,
+        };
+        self.store.append(request).expect("acknowledged");
+    }
+
+    /// A sealed and uploaded segment of one record.
+    fn segment(&self, payload: &'static [u8]) {
+        self.append(payload);
+        self.store.seal(Some("a")).expect("sealed");
+        let mark = || self.store.watermarks().remove(0);
+        eventually("the upload", || mark().sealed_uploaded == mark().acked);
+    }
+
+    fn commit(&self, segment_id: u64, event: ManifestEvent) {
+        let stream = self.store.known("a").expect("it exists");
+        let owned = stream.owned(&**self.store.shared());
+        let committed = stream.manifest.commit(&owned, segment_id, vec![event]);
+        committed.expect("durable");
+    }
+
+    fn read(&self, from_sequence: u64) -> Result<Vec<Vec<u8>>, ReadError> {
+        let request = ReadRequest {
+            stream: "a".to_owned(),
+            from_sequence,
+            limit: 0,
+            include_staged: false,
+        };
+        let mut reader = self.store.read(request)?;
+        let mut found = Vec::new();
+        while let Some(records) = reader.next_batch(MIB as usize)? {
+            found.extend(records.into_iter().map(|record| record.payload.to_vec()));
+        }
+        Ok(found)
+    }
+
+    fn stop(self) {
+        self.tiers.stop();
+        self.store.close().expect("closes");
+    }
+}
+
+fn segment_files(directory: &Path) -> Vec<PathBuf> {
+    let folder = directory.join("streams/a/segments");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| {
+            let name = path.file_name().expect("a name").to_string_lossy();
+            file::parse_segment(&name).is_some()
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry").path();
+        let to = to.join(entry.file_name().expect("a name"));
+        if entry.is_dir() {
+            copy(&entry, &to);
+        } else {
+            std::fs::copy(&entry, &to).expect("copied");
+        }
+    }
+}
+
+/// Two uploaded segments that the manifest says are evicted, and an open one behind them, as a power cut leaves them.
+fn evicted_volume(memory: &Arc<MemoryStore>, events: &[(u64, ManifestEvent)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = node(memory, folder.path());
+    node.segment(b"one");
+    node.segment(b"two");
+    node.append(b"three");
+    for (segment_id, event) in events {
+        node.commit(*segment_id, event.clone());
+    }
+    let cut = tempfile::tempdir().expect("a folder");
+    node.faults
+        .at_one_moment(|| copy(folder.path(), cut.path()));
+    node.stop();
+    cut
+}
+
+fn hot_evicted() -> [(u64, ManifestEvent); 2] {
+    [1, 2].map(|id| (id, evicted(LocalCopy::Hot)))
+}
+
+#[test]
+fn an_evicted_segment_is_not_here_rather_than_trimmed_and_the_log_goes_on_behind_it() {
+    // The power went before the files were removed, or after.
+    for are_removed in [false, true] {
+        let memory = Arc::new(MemoryStore::new());
+        let folder = evicted_volume(&memory, &hot_evicted());
+        if are_removed {
+            for file in &segment_files(folder.path())[..2] {
+                std::fs::remove_file(file).expect("removed");
+            }
+        }
+        let node = node(&memory, folder.path());
+        assert_eq!(
+            segment_files(folder.path()).len(),
+            1,
+            "the start removed them"
+        );
+        for (from, segment) in [(0, 1), (1, 2)] {
+            let error = node.read(from).expect_err("not here");
+            assert!(
+                matches!(&error, ReadError::NotResident { segment_id, .. } if *segment_id == segment),
+                "{from}: {error:?}"
+            );
+        }
+        assert_eq!(node.read(2).expect("read"), [b"three"]);
+        node.append(b"four");
+        assert_eq!(node.read(2).expect("read"), [&b"three"[..], b"four"]);
+        let info = node.store.streams().remove(0);
+        assert_eq!((info.first_sequence, info.durable_sequence), (0, 4));
+        assert_eq!(info.damage, None);
+        node.stop();
+    }
+}
+
+#[test]
+fn a_drain_behind_evicted_segments_gets_its_token_and_nothing_is_uploaded_twice() {
+    let memory = Arc::new(MemoryStore::new());
+    let both = hot_evicted()
+        .into_iter()
+        .chain([1, 2].map(|id| (id, evicted(LocalCopy::Warm))));
+    let folder = evicted_volume(&memory, &both.collect::<Vec<_>>());
+    let node = node(&memory, folder.path());
+    let mark = node.store.watermarks().remove(0);
+    assert_eq!((mark.acked, mark.sealed_uploaded), (3, 2));
+    node.tiers.drain().begin(DrainRequest {
+        ttl: Duration::from_secs(60),
+        upload_timeout: Duration::from_secs(20),
+        drain_timeout: Duration::from_secs(20),
+    });
+    eventually("the drain", || {
+        node.tiers.drain().status().phase == DrainPhase::Drained
+    });
+    assert!(node.tiers.drain().status().token.is_some());
+    let status = node.tiers.tier2_status().expect("a Tier 2");
+    assert_eq!(status.mover.uploaded_segments, 1, "the open one");
+    assert_eq!(status.mover.failure, None);
+    node.stop();
+}
+
+#[test]
+fn a_trimmed_stream_keeps_its_watermark_when_its_objects_are_deleted() {
+    let memory = Arc::new(MemoryStore::new());
+    let first = "p/segments/a/00000000000000000000-0000000001-00000000000000000001.aofz";
+    assert!(ObjectKey::parse(&KeyPrefix::new("p/").expect("a prefix"), first).is_some());
+    let trimmed = [
+        (0, start(1)),
+        (1, evicted(LocalCopy::Hot)),
+        (1, evicted(LocalCopy::Warm)),
+        (1, deleted(first)),
+    ];
+    let folder = evicted_volume(&memory, &trimmed);
+    memory.delete(first).expect("deleted");
+    let node = node(&memory, folder.path());
+    let error = node.read(0).expect_err("trimmed");
+    assert!(
+        matches!(error, ReadError::Trimmed { first: 1, .. }),
+        "{error:?}"
+    );
+    assert_eq!(node.read(1).expect("read"), [&b"two"[..], b"three"]);
+    let mark = node.store.watermarks().remove(0);
+    assert_eq!((mark.acked, mark.sealed_uploaded), (3, 2));
+    assert_eq!(node.store.sealed_segments_pending(), []);
+
+    // A snapshot of it names what is left, and the second reader agrees.
+    let snapshots = Snapshots::start(node.store.clone(), &node.tiers).expect("starts");
+    let request = SnapshotRequest {
+        stream: "a".into(),
+        request: "r".into(),
+        seals: true,
+    };
+    let id = snapshots.begin(request).expect("begun").snapshot_id;
+    eventually("the snapshot", || {
+        let status = snapshots.status("a", id).expect("known");
+        assert_ne!(status.phase, SnapshotPhase::Failed, "{status:?}");
+        status.phase == SnapshotPhase::Done
+    });
+    let stream = StreamName::new("a").expect("a name");
+    let verdict = verify(&node.tier2, &stream, id, Level::L1, None).expect("read");
+    assert_eq!(verdict.fault, None);
+    assert!(
+        !memory.keys().contains(&first.to_owned()),
+        "it is not put again"
+    );
+    snapshots.stop();
+    node.stop();
+}
+
+#[test]
+fn a_segment_of_which_no_copy_is_named_is_damaged_and_its_file_stays() {
+    let memory = Arc::new(MemoryStore::new());
+    let object = memory.clone();
+    let folder = evicted_volume(
+        &memory,
+        &[(1, evicted(LocalCopy::Hot)), (1, evicted(LocalCopy::Warm))],
+    );
+    let keys = object.keys();
+    let first = keys
+        .iter()
+        .find(|key| key.contains("segments/"))
+        .expect("an object");
+    {
+        let node = node(&memory, folder.path());
+        assert_eq!(
+            segment_files(folder.path()).len(),
+            2,
+            "the start removed it"
+        );
+        node.commit(1, deleted(first));
+        node.stop();
+    }
+    let node = node(&memory, folder.path());
+    let error = node.read(0).expect_err("gone");
+    assert!(
+        matches!(&error, ReadError::Damaged { message, .. } if message.contains("no copy")),
+        "{error:?}"
+    );
+    assert_eq!(node.read(1).expect("read"), [&b"two"[..], b"three"]);
+    node.stop();
+}
