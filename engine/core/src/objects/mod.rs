@@ -8,10 +8,11 @@ pub mod breaker;
 pub mod conditional;
 pub mod directory;
 pub mod error;
+#[cfg(feature = "testing")]
 pub mod memory;
 pub mod probe;
 pub mod retry;
-#[doc(hidden)]
+#[cfg(feature = "testing")]
 pub mod suite;
 pub mod tier2;
 
