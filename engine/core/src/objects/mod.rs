@@ -25,7 +25,7 @@ use bytes::Bytes;
 /// The checksum of every object.
 pub use aof2_format::checksum::crc64nvme;
 
-pub use error::{Attempt, ObjectError};
+pub use error::{Attempt, ObjectError, Tier2Reason};
 pub use tier2::{Tier2, Tier2Health};
 
 /// Bytes that an upload reads, perhaps more than once: a retry starts over.
