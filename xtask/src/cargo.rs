@@ -13,9 +13,10 @@ use crate::places;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Targets {
-    /// What images are made of.
+    /// What images are made of: no test double is compiled.
     Programs,
-    /// And all tests.
+    /// And all tests. Programs are the same code, with test doubles compiled beside it that nothing calls: features are one set
+    /// for a build, and a second build of the engine for the images of tests would cost minutes.
     All,
 }
 
@@ -94,14 +95,22 @@ pub fn build(targets: Targets, engine_version: Option<&str>) -> Result<Built> {
         .context("cannot start cargo")?;
     let messages = BufReader::new(child.stdout.take().context("cargo has no output")?);
     let mut built = Built::default();
+    let mut with_doubles = Vec::new();
     for line in messages.lines() {
         if let Ok(message) = serde_json::from_str::<Value>(&line?) {
             note_artifact(&mut built, &message);
+            with_doubles.extend(crate_with_test_doubles(&message));
         }
     }
     let status = child.wait()?;
     if !status.success() {
         bail!("cargo build ended with {status}");
+    }
+    if targets == Targets::Programs && !with_doubles.is_empty() {
+        bail!(
+            "built with the feature `testing`, so with test doubles: {}; only dev-dependencies may enable it",
+            with_doubles.join(", ")
+        );
     }
     Ok(built)
 }
@@ -136,6 +145,14 @@ fn note_artifact(built: &mut Built, message: &Value) {
     }
 }
 
+/// The crate of ours that was compiled with its feature `testing`, if this tells of one.
+fn crate_with_test_doubles(message: &Value) -> Option<String> {
+    let package = message["package_id"].as_str()?;
+    let features = message["features"].as_array()?;
+    let is_ours = package.starts_with("path+file:");
+    (is_ours && features.iter().any(|feature| feature == "testing")).then(|| package_name(package))
+}
+
 /// `path+file:///repo/crds#aof2-crds@0.1.0`, or `path+file:///repo/xtask#0.1.0` where the folder has the package's name.
 fn package_name(id: &str) -> String {
     let (location, fragment) = id.rsplit_once('#').unwrap_or((id, ""));
@@ -158,6 +175,16 @@ mod tests {
             "aof2-crds"
         );
         assert_eq!(package_name("path+file:///repo/xtask#0.1.0"), "xtask");
+    }
+
+    #[test]
+    fn a_crate_of_ours_with_test_doubles_is_noticed() {
+        let message = |features: &[&str]| json!({"reason": "compiler-artifact", "package_id": "path+file:///r/engine/core#aof2-core@0.1.0", "features": features});
+        assert_eq!(
+            crate_with_test_doubles(&message(&["default", "testing"])).as_deref(),
+            Some("aof2-core")
+        );
+        assert_eq!(crate_with_test_doubles(&message(&["default"])), None);
     }
 
     #[test]

@@ -54,6 +54,8 @@ fn our_crates_depend_on_each_other_only_along_the_arrows() {
         for dependency in dependencies
             .iter()
             .filter(|name| workspace.declared.contains_key(*name))
+            // A crate that enables a feature of its own for its tests.
+            .filter(|name| *name != package)
         {
             if !may.contains(&dependency.as_str()) {
                 broken.push(format!("{package} -> {dependency}"));
@@ -101,7 +103,27 @@ fn what_must_stay_apart_is_not_reachable_by_any_path() {
     assert!(broken.is_empty(), "{}", broken.join(", "));
 }
 
+/// Cargo leaves the features of dev-dependencies out when it builds programs alone, which is how images are made.
+#[test]
+fn only_tests_ask_for_the_test_doubles() {
+    let workspace = Workspace::load();
+    let (for_tests, for_the_product): (Vec<_>, Vec<_>) = workspace
+        .asks_for_testing
+        .iter()
+        .partition(|(_, kind)| kind == "dev");
+    assert!(!for_tests.is_empty(), "nothing asks for {TESTING}");
+    assert!(
+        for_the_product.is_empty(),
+        "the product contains test doubles: {for_the_product:?}"
+    );
+}
+
+/// The feature of our crates that compiles test doubles.
+const TESTING: &str = "testing";
+
 struct Workspace {
+    /// Who enables [`TESTING`] of whom (or of itself, by another feature), and by which kind of dependency.
+    asks_for_testing: Vec<(String, String)>,
     /// Each of our crates with the names of all it declares, dev-dependencies included.
     declared: BTreeMap<String, BTreeSet<String>>,
     /// The resolved graph by package id, dev-dependencies left out.
@@ -138,10 +160,25 @@ impl Workspace {
             .collect();
         let mut declared = BTreeMap::new();
         let mut names = BTreeMap::new();
+        let mut asks_for_testing = Vec::new();
         for package in list(&metadata["packages"]) {
             let (id, name) = (text(&package["id"]), text(&package["name"]));
             if members.contains(&id) {
                 let dependencies = list(&package["dependencies"]);
+                for one in dependencies
+                    .iter()
+                    .filter(|one| enables_testing(&one["features"]))
+                {
+                    let kind = one["kind"].as_str().unwrap_or("normal").to_owned();
+                    asks_for_testing.push((format!("{name} -> {}", text(&one["name"])), kind));
+                }
+                let features = package["features"].as_object().expect("features");
+                for (feature, _) in features
+                    .iter()
+                    .filter(|(_, enables)| enables_testing(enables))
+                {
+                    asks_for_testing.push((format!("{name}: feature {feature}"), "feature".into()));
+                }
                 declared.insert(
                     name.clone(),
                     dependencies.iter().map(|one| text(&one["name"])).collect(),
@@ -165,6 +202,7 @@ impl Workspace {
             edges.insert(text(&node["id"]), to);
         }
         Self {
+            asks_for_testing,
             declared,
             edges,
             names,
@@ -186,4 +224,12 @@ impl Workspace {
         }
         seen.into_iter().map(|id| self.names[id].clone()).collect()
     }
+}
+
+/// Of a list of features: `testing`, or `crate/testing`.
+fn enables_testing(features: &Value) -> bool {
+    features.as_array().expect("a list").iter().any(|feature| {
+        let feature = feature.as_str().expect("a string");
+        feature.rsplit('/').next() == Some(TESTING)
+    })
 }

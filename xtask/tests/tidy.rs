@@ -55,6 +55,28 @@ const RULES: &[Rule] = &[
         reason: "files are touched in io alone, where faults and power cuts are injected",
     },
     Rule {
+        under: &[
+            "engine/core/src",
+            "engine/s3/src",
+            "engine/node/src",
+            "engine/ctl/src",
+        ],
+        except: &[
+            "engine/core/src/io/fault.rs",
+            "engine/core/src/objects/memory.rs",
+        ],
+        forbidden: &[
+            "io::fault",
+            "FaultDisk",
+            "objects::memory",
+            "MemoryStore",
+            "suite::",
+            "::suite",
+            "tier::testing",
+        ],
+        reason: "test doubles are behind the feature `testing`, which no program of the product has",
+    },
+    Rule {
         under: &["engine/format/src"],
         except: &[],
         forbidden: &["std::fs", "std::io", "std::time", "std::thread"],

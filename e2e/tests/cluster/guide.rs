@@ -1,4 +1,5 @@
-//! The pages of the guide that tell how to change a configuration and how to take snapshots: their commands, as they stand there.
+//! The pages of the guide that tell how to prove that nothing is lost, how to change a configuration and how to take snapshots: their
+//! commands, as they stand there.
 
 use std::time::Duration;
 
@@ -13,7 +14,12 @@ fn the_commands_of_the_guide_do_what_the_pages_say() -> Result<(), Failure> {
     scenario::run("guide", Duration::from_secs(420), async |scenario| {
         let spec = json!({"configRollout": {"observationWindow": "75s", "progressDeadline": "6m"}});
         let (running, pipeline) = setup::orders_by_pipeline(scenario, 1, 20, spec).await?;
-        for page in ["change-configuration.md", "snapshots.md"] {
+        let pages = [
+            "prove-nothing-is-lost.md",
+            "change-configuration.md",
+            "snapshots.md",
+        ];
+        for page in pages {
             for block in Page::read(page)?.blocks {
                 let output = guide::run(
                     &scenario.environment,

@@ -9,6 +9,7 @@
 pub mod error;
 pub mod lifecycle;
 pub mod path;
+pub mod reason;
 pub mod report;
 pub mod snapshot;
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::load::collector::Destination;
+
 /// Looks into a running AOF2 engine and works with its streams.
 ///
 /// Exit codes: 0 ok, 1 negative finding, 2 usage, 3 unavailable, 4 refused.
@@ -56,6 +58,10 @@ pub struct Connection {
     pub timeout: Duration,
 }
 
+const LOAD_EXAMPLE: &str = "Example:
+  aof2-admin load --stream load-test --rate 100 --count 1000 --collector - > acknowledged.jsonl
+  aof2-admin verify < acknowledged.jsonl";
+
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Everything that an on-call asks first.
@@ -80,10 +86,21 @@ pub enum Verb {
     Read(ReadArguments),
     /// Print records of a stream as they become durable, until interrupted.
     Tail(TailArguments),
-    /// Append to streams at a steady rate and report every acknowledgement to a collector.
+    /// Put load on the engine: append test records at a steady rate, and keep the list of what was acknowledged.
+    ///
+    /// A record counts when its acknowledgement is in the list: at the collector, or on standard output. Keep the list outside the
+    /// pod, and `verify` proves later that nothing in it is lost. The streams get real records, so use streams of their own. A load
+    /// goes on where the one before ended; it waits while the engine is away. Exit code 1 when a stream came back with less than
+    /// it had acknowledged.
+    #[command(after_help = LOAD_EXAMPLE)]
     Load(LoadArguments),
-    /// Check a list of acknowledgements on standard input against the streams. Exit code 1 when records are lost, reordered or
-    /// duplicated.
+    /// Prove that nothing acknowledged is lost: compare the list of a `load` on standard input with the streams.
+    ///
+    /// Each line names a record by stream, sequence and hash, as `load` writes it. Streams live on one pod each: ask the engine that
+    /// owns them. Prints what is wrong and then one line with the sums. `unacknowledged` counts records that the streams hold and
+    /// the list does not; these are no error, since a writer may end before it is told. Exit code 1 when records are lost,
+    /// reordered or duplicated.
+    #[command(after_help = LOAD_EXAMPLE)]
     Verify,
     /// Write down what streams hold in Tier 2, and read it back.
     #[command(subcommand)]
@@ -158,9 +175,10 @@ pub struct LoadArguments {
     /// Bytes of a record.
     #[arg(long, value_name = "BYTES", default_value_t = 256)]
     pub size: usize,
-    /// Where acknowledgements go before they count. Without it they count at once.
-    #[arg(long, value_name = "HOST:PORT")]
-    pub collector: Option<String>,
+    /// Where acknowledgements go before they count: a collector, or `-` for standard output. Without it they count at once, and
+    /// there is no list to verify.
+    #[arg(long, value_name = "HOST:PORT|-")]
+    pub collector: Option<Destination>,
     /// Records of a stream that may wait for their acknowledgement or for the collector.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub in_flight: u32,

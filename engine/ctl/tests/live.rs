@@ -289,6 +289,38 @@ fn a_second_load_goes_on_where_the_first_was_killed() {
 }
 
 #[test]
+fn a_load_without_a_collector_prints_the_list_that_verify_reads() {
+    let directory = tempfile::tempdir().unwrap();
+    let engine = Engine::start(directory.path());
+    let load = [
+        "load",
+        "--stream",
+        "a",
+        "--rate",
+        "0",
+        "--count",
+        "300",
+        "--collector",
+        "-",
+    ];
+    let ran = engine.admin(&load, "");
+    assert!(
+        ran.stderr.contains("300 records counted in 1 streams"),
+        "{ran:?}"
+    );
+    let list = ran.ok();
+    assert_eq!(list.lines().count(), 300);
+    assert_eq!(
+        engine.admin(&["verify"], &list).ok(),
+        "acknowledged 300, read 300, lost 0, reordered 0, duplicated 0, unacknowledged 0\n"
+    );
+    let never_held = list.lines().last().unwrap().replace(":299,", ":7000,");
+    let verified = engine.admin(&["verify"], &(list + &never_held));
+    assert_eq!(verified.code, 1, "{verified:?}");
+    assert!(verified.stdout.contains("lost 1"), "{verified:?}");
+}
+
+#[test]
 fn a_load_waits_for_its_collector_and_counts_nothing_meanwhile() {
     let directory = tempfile::tempdir().unwrap();
     let engine = Engine::start(directory.path());

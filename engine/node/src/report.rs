@@ -92,7 +92,7 @@ pub fn tier2(plane: &DataPlane) -> Option<Tier2Report> {
     Some(Tier2Report {
         reachable: health.reachable,
         probed: health.probed,
-        reason: health.reason.map(str::to_string),
+        reason: health.reason.map(|reason| reason.as_str().to_owned()),
         message: health
             .message
             .or(mover.failure)

@@ -10,7 +10,7 @@ use std::time::Duration;
 use aof2_core::claims::suite as claims_suite;
 use aof2_core::objects::conditional::{Creation, create};
 use aof2_core::objects::{
-    ObjectError, ObjectStore, PutOutcome, Source, Upload, crc64nvme, probe, suite,
+    ObjectError, ObjectStore, PutOutcome, Source, Tier2Reason, Upload, crc64nvme, probe, suite,
 };
 use aof2_s3::{S3Settings, S3Store};
 use bytes::Bytes;
@@ -288,7 +288,7 @@ fn a_missing_bucket_is_named_with_its_remedy() {
             .expect_err("no bucket"),
         store.list("", None).expect_err("no bucket"),
     ] {
-        assert_eq!(error.reason(), "BucketMissing", "{error}");
+        assert_eq!(error.reason(), Tier2Reason::BucketMissing, "{error}");
         let text = error.to_string();
         assert!(
             text.contains("bucket no-such-bucket") && text.contains(&server().endpoint),
@@ -318,7 +318,7 @@ fn wrong_credentials_are_told_without_showing_them() {
         let error = store
             .put_if_absent("k", &upload("x", "a"))
             .expect_err("refused");
-        assert_eq!(error.reason(), "AccessDenied", "{error}");
+        assert_eq!(error.reason(), Tier2Reason::AccessDenied, "{error}");
         let text = format!("{error} {error:?}");
         assert!(text.contains("correct the credentials"), "{text}");
         assert!(
@@ -340,7 +340,7 @@ fn credentials_that_were_corrected_are_taken_up_at_once() {
     let store = S3Store::open(settings).expect("opens");
     assert_eq!(
         store.head("k").expect_err("refused").reason(),
-        "AccessDenied"
+        Tier2Reason::AccessDenied
     );
     write_credentials(folder.path(), ACCESS_KEY, SECRET_KEY);
     assert_eq!(store.head("k").expect("head"), None);
@@ -357,7 +357,7 @@ fn missing_credentials_name_the_directory_and_the_key() {
         .expect("opens")
         .head("k")
         .expect_err("no keys");
-    assert_eq!(error.reason(), "AccessDenied");
+    assert_eq!(error.reason(), Tier2Reason::AccessDenied);
     let text = error.to_string();
     assert!(
         text.contains("holds no access_key_id") && text.contains(&*folder.path().to_string_lossy()),

@@ -10,7 +10,7 @@
 
 mod compare;
 mod mark;
-#[doc(hidden)]
+#[cfg(feature = "testing")]
 pub mod suite;
 
 use std::collections::{BTreeMap, HashMap};

@@ -12,7 +12,7 @@ use super::machine::{
     self, Action, DrainPhase, DrainReason, DrainRequest, DrainStatus, Facts, State,
 };
 use crate::io::{Rng, SystemRng};
-use crate::objects::Tier2Health;
+use crate::objects::{Tier2Health, Tier2Reason};
 use crate::port::Port;
 use crate::port::Watermark;
 
@@ -230,8 +230,12 @@ impl Driver {
         }
         let health = uploads.health();
         let reason = match health.reason? {
-            "Tier2Unreachable" => DrainReason::Tier2Unreachable,
-            _ => DrainReason::Tier2Refused,
+            Tier2Reason::Unreachable => DrainReason::Tier2Unreachable,
+            Tier2Reason::BucketMissing
+            | Tier2Reason::AccessDenied
+            | Tier2Reason::IgnoresPreconditions
+            | Tier2Reason::Refused
+            | Tier2Reason::Corrupt => DrainReason::Tier2Refused,
         };
         Some((reason, health.message.unwrap_or_default()))
     }

@@ -8,6 +8,7 @@
 
 mod clock;
 mod disk;
+#[cfg(feature = "testing")]
 pub mod fault;
 mod map;
 mod rng;

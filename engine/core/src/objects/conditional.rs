@@ -172,6 +172,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::objects::Tier2Reason;
     use crate::objects::memory::{Fault, MemoryStore, Verb};
     use crate::objects::suite::test_retries;
 
@@ -291,8 +292,8 @@ mod tests {
     #[test]
     fn access_denied_and_a_missing_bucket_stop_at_once() {
         for (fault, reason) in [
-            (Fault::AccessDenied, "AccessDenied"),
-            (Fault::BucketMissing, "BucketMissing"),
+            (Fault::AccessDenied, Tier2Reason::AccessDenied),
+            (Fault::BucketMissing, Tier2Reason::BucketMissing),
         ] {
             let store = MemoryStore::new();
             store.inject(Verb::PutIfAbsent, fault, 100);

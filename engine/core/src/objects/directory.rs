@@ -466,6 +466,6 @@ mod tests {
         let store = DirectoryStore::open(folder.path().join("store")).expect("opens");
         fs::remove_dir_all(folder.path().join("store")).expect("removed");
         let error = store.put_if_absent("a", &upload(b"x")).expect_err("gone");
-        assert_eq!(error.reason(), "BucketMissing");
+        assert_eq!(error.reason(), crate::objects::Tier2Reason::BucketMissing);
     }
 }

@@ -80,19 +80,19 @@ impl ObjectError {
         }
     }
 
-    /// The stable word for reports and conditions.
-    pub fn reason(&self) -> &'static str {
+    /// For reports and conditions.
+    pub fn reason(&self) -> Tier2Reason {
         match self {
             ObjectError::Unreachable { .. }
             | ObjectError::Unknown { .. }
             | ObjectError::Conflict { .. }
             | ObjectError::Throttled { .. }
-            | ObjectError::Stopping { .. } => "Tier2Unreachable",
-            ObjectError::BucketMissing { .. } => "BucketMissing",
-            ObjectError::AccessDenied { .. } => "AccessDenied",
-            ObjectError::IgnoresPreconditions { .. } => "Tier2IgnoresPreconditions",
-            ObjectError::Refused { .. } => "Tier2Refused",
-            ObjectError::Corrupt { .. } | ObjectError::Source { .. } => "Corrupt",
+            | ObjectError::Stopping { .. } => Tier2Reason::Unreachable,
+            ObjectError::BucketMissing { .. } => Tier2Reason::BucketMissing,
+            ObjectError::AccessDenied { .. } => Tier2Reason::AccessDenied,
+            ObjectError::IgnoresPreconditions { .. } => Tier2Reason::IgnoresPreconditions,
+            ObjectError::Refused { .. } => Tier2Reason::Refused,
+            ObjectError::Corrupt { .. } | ObjectError::Source { .. } => Tier2Reason::Corrupt,
         }
     }
 
@@ -104,5 +104,32 @@ impl ObjectError {
                 | ObjectError::Unknown { .. }
                 | ObjectError::Throttled { .. }
         )
+    }
+}
+
+/// What is wrong with Tier 2, as reports and conditions tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier2Reason {
+    /// It does not answer, or says that it is too busy.
+    Unreachable,
+    BucketMissing,
+    AccessDenied,
+    IgnoresPreconditions,
+    /// For a reason that a retry does not change, or that this engine does not know.
+    Refused,
+    /// An object is not what was written.
+    Corrupt,
+}
+
+impl Tier2Reason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Tier2Reason::Unreachable => "Tier2Unreachable",
+            Tier2Reason::BucketMissing => "BucketMissing",
+            Tier2Reason::AccessDenied => "AccessDenied",
+            Tier2Reason::IgnoresPreconditions => "Tier2IgnoresPreconditions",
+            Tier2Reason::Refused => "Tier2Refused",
+            Tier2Reason::Corrupt => "Corrupt",
+        }
     }
 }

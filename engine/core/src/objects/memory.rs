@@ -1,4 +1,4 @@
-//! Tier 2 in memory, for tests and for running without a bucket: one mutex, real preconditions, and faults on demand.
+//! Tier 2 in memory, for tests: one mutex, real preconditions, and faults on demand.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;

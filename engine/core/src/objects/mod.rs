@@ -8,10 +8,11 @@ pub mod breaker;
 pub mod conditional;
 pub mod directory;
 pub mod error;
+#[cfg(feature = "testing")]
 pub mod memory;
 pub mod probe;
 pub mod retry;
-#[doc(hidden)]
+#[cfg(feature = "testing")]
 pub mod suite;
 pub mod tier2;
 
@@ -24,7 +25,7 @@ use bytes::Bytes;
 /// The checksum of every object.
 pub use aof2_format::checksum::crc64nvme;
 
-pub use error::{Attempt, ObjectError};
+pub use error::{Attempt, ObjectError, Tier2Reason};
 pub use tier2::{Tier2, Tier2Health};
 
 /// Bytes that an upload reads, perhaps more than once: a retry starts over.

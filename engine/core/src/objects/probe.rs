@@ -56,6 +56,7 @@ pub fn probe(store: &dyn ObjectStore, key: &str, put_id: &str) -> Result<(), Obj
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objects::Tier2Reason;
     use crate::objects::memory::{Fault, MemoryStore, Verb};
 
     #[test]
@@ -70,7 +71,7 @@ mod tests {
         let store = MemoryStore::new();
         store.ignore_preconditions();
         let error = probe(&store, "probe/1", "p").expect_err("ignored");
-        assert_eq!(error.reason(), "Tier2IgnoresPreconditions");
+        assert_eq!(error.reason(), Tier2Reason::IgnoresPreconditions);
         assert!(
             error
                 .to_string()

@@ -1,6 +1,6 @@
 //! What every `ObjectStore` has to do. One suite, run on memory, on a folder and over the wire.
 //!
-//! Not part of the product's behaviour: it is public so that the crate that holds a store can run it in its tests.
+//! Not part of the product: the feature `testing` compiles it, for the tests of the crate that holds a store.
 
 #![allow(clippy::disallowed_methods)] // racers of a test, no part of the store
 

@@ -12,7 +12,9 @@ use bytes::Bytes;
 use super::breaker::Breaker;
 use super::conditional::{self, Creation};
 use super::retry::{Retries, RetryPolicy};
-use super::{Attempt, Object, ObjectError, ObjectMeta, ObjectStore, PutOutcome, Upload, probe};
+use super::{
+    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, PutOutcome, Tier2Reason, Upload, probe,
+};
 use crate::io::{Clock, Rng};
 
 /// A caller waits for this one: few attempts, then a refusal that may be retried.
@@ -42,7 +44,7 @@ pub struct Tier2Health {
     pub reachable: bool,
     pub probed: bool,
     /// Tier2Unreachable, BucketMissing, AccessDenied, Tier2IgnoresPreconditions, Tier2Refused, Corrupt; `None` while all is well.
-    pub reason: Option<&'static str>,
+    pub reason: Option<Tier2Reason>,
     pub message: Option<String>,
     pub breaker_open: bool,
     pub retry_attempts: u64,
@@ -292,9 +294,12 @@ mod tests {
         memory.ignore_preconditions();
         let tier2 = test_tier2(memory.clone());
         let error = tier2.create("a", &upload(b"x"), 3).expect_err("refused");
-        assert_eq!(error.reason(), "Tier2IgnoresPreconditions");
+        assert_eq!(error.reason(), Tier2Reason::IgnoresPreconditions);
         assert_eq!(memory.keys(), Vec::<String>::new());
-        assert_eq!(tier2.health().reason, Some("Tier2IgnoresPreconditions"));
+        assert_eq!(
+            tier2.health().reason,
+            Some(Tier2Reason::IgnoresPreconditions)
+        );
         let puts = memory.calls(Verb::PutIfAbsent);
         tier2
             .create("a", &upload(b"x"), 3)
@@ -316,7 +321,7 @@ mod tests {
                 .create("a", &upload(b"x"), 1)
                 .expect_err("down")
                 .reason(),
-            "Tier2Unreachable"
+            Tier2Reason::Unreachable
         );
         assert!(!tier2.health().reachable);
         memory.heal();
@@ -331,7 +336,7 @@ mod tests {
         tier2.create("a", &upload(b"x"), 1).expect("created");
         memory.damage("a", 0);
         let error = tier2.store().get("a").expect_err("damaged");
-        assert_eq!(error.reason(), "Corrupt");
+        assert_eq!(error.reason(), Tier2Reason::Corrupt);
         let health = tier2.health();
         assert_eq!((health.reachable, health.reason), (true, None));
     }

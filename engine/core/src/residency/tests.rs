@@ -183,6 +183,9 @@ fn a_deleted_object_is_not_uploaded_again_and_takes_nothing_back() {
     assert_eq!(before.uploaded_upto(), 20);
     assert_eq!(after.uploaded_upto(), 20);
     assert_eq!(ids(&after.pending(&name())), [3]);
+    // Nor behind one that waits.
+    let waits = three(&[up[1].clone(), (2, deleted("2"))]);
+    assert_eq!(ids(&waits.pending(&name())), [1, 3]);
     // A catalogue names what is there.
     assert_eq!(ids(&before.cold_from_start(&name())), [1, 2]);
     assert_eq!(ids(&after.cold_from_start(&name())), Vec::<u64>::new());

@@ -25,6 +25,7 @@ pub use driver::Snapshots;
 pub use lookup::LookupError;
 
 use crate::manifest::state::Marked;
+use crate::objects::Tier2Reason;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SnapshotPhase {
@@ -52,8 +53,7 @@ impl SnapshotPhase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotReason {
     NoTier2,
-    /// The word of `ObjectError::reason`.
-    Tier2(&'static str),
+    Tier2(Tier2Reason),
     ClaimPending,
     PrefixInUse,
     Superseded,
@@ -76,7 +76,7 @@ impl SnapshotReason {
     pub fn as_str(self) -> &'static str {
         match self {
             SnapshotReason::NoTier2 => "NoTier2",
-            SnapshotReason::Tier2(reason) => reason,
+            SnapshotReason::Tier2(reason) => reason.as_str(),
             SnapshotReason::ClaimPending => "ClaimPending",
             SnapshotReason::PrefixInUse => "PrefixInUse",
             SnapshotReason::Superseded => "Superseded",

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use aof2_format::snapshot::{RecoveryNotes, SnapshotId};
 
 use super::{SnapshotPhase, SnapshotReason, SnapshotStatus, Why};
+use crate::objects::Tier2Reason;
 use crate::store::StreamFacts;
 use crate::tier::planner::FailureKind;
 
@@ -74,7 +75,7 @@ impl Session {
 pub(super) struct Outlook {
     pub poisoned: Option<String>,
     /// Of the store, while it does not answer or refuses.
-    pub tier2: Option<(&'static str, String)>,
+    pub tier2: Option<(Tier2Reason, String)>,
     /// While the breaker rests.
     pub tier2_not_before: Option<Instant>,
     /// Of this stream's segments, where the mover fails.
@@ -152,16 +153,17 @@ fn wait_for_uploads(target: u64, facts: &StreamFacts, outlook: &Outlook) -> Next
         (_, Some((FailureKind::Damage, message))) => {
             return Next::Fail(Why::new(SnapshotReason::Damaged, message));
         }
-        (Some((reason, message)), _) => Some(Why::new(SnapshotReason::Tier2(reason), message)),
+        (Some((reason, message)), _) => Some(Why::new(SnapshotReason::Tier2(*reason), message)),
         (None, Some((FailureKind::Final, message))) => {
             return Next::Fail(Why::new(SnapshotReason::Damaged, message));
         }
         (None, Some((FailureKind::Outage, message))) if !outlook.is_claim_confirmed => {
             Some(Why::new(SnapshotReason::ClaimPending, message))
         }
-        (None, Some((FailureKind::Outage, message))) => {
-            Some(Why::new(SnapshotReason::Tier2("Tier2Unreachable"), message))
-        }
+        (None, Some((FailureKind::Outage, message))) => Some(Why::new(
+            SnapshotReason::Tier2(Tier2Reason::Unreachable),
+            message,
+        )),
         (None, Some((FailureKind::Refused, message))) => {
             Some(Why::new(SnapshotReason::UploadRefused, message))
         }
@@ -232,7 +234,7 @@ mod tests {
     fn an_outage_is_waited_for_with_its_reason_and_damage_is_the_end() {
         let sealing = session(Some(5));
         let mut outlook = Outlook {
-            tier2: Some(("AccessDenied", "no".into())),
+            tier2: Some((Tier2Reason::AccessDenied, "no".into())),
             ..Outlook::default()
         };
         assert_eq!(

@@ -21,7 +21,7 @@ use crate::error::StoreError;
 use crate::manifest::ClosedChunk;
 use crate::manifest::cut::Cut;
 use crate::objects::conditional::Creation;
-use crate::objects::{ObjectError, Tier2, Upload, crc64nvme};
+use crate::objects::{ObjectError, Tier2, Tier2Reason, Upload, crc64nvme};
 use crate::port::{ColdCopy, SealedSegment};
 use crate::store::{Store, StreamNames};
 
@@ -125,7 +125,7 @@ impl TakeError {
                 | StoreError::UnknownSegment { .. } => SnapshotReason::Damaged,
             },
             TakeError::Object(error) => SnapshotReason::Tier2(error.reason()),
-            TakeError::Unreadable { .. } => SnapshotReason::Tier2("Corrupt"),
+            TakeError::Unreadable { .. } => SnapshotReason::Tier2(Tier2Reason::Corrupt),
             TakeError::Claim(error) => match error {
                 ClaimError::Pending { .. } | ClaimError::Unreadable { .. } => {
                     SnapshotReason::ClaimPending

@@ -10,6 +10,7 @@ use crate::Config;
 use crate::claims::StreamClaims;
 use crate::claims::suite as claims_suite;
 use crate::drain::{DrainPhase, DrainReason, DrainRequest};
+use crate::objects::Tier2Reason;
 use crate::objects::memory::{Fault, MemoryStore, Verb};
 use crate::objects::{ObjectStore, Source};
 use crate::port::{FailureReason, TierRecord};
@@ -226,7 +227,7 @@ fn an_outage_is_recorded_waited_out_and_made_up_for() {
     let health = world.claims.tier2().health();
     assert_eq!(
         (health.reachable, health.reason),
-        (false, Some("Tier2Unreachable"))
+        (false, Some(Tier2Reason::Unreachable))
     );
     world.memory.heal();
     mover.retry_now();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use aof2_core::objects::Tier2Reason;
 use aof2_core::objects::memory::MemoryStore;
 use aof2_core::objects::{ObjectStore, Upload};
 use aof2_core::snapshot::verify::{Fault, Level, verify};
@@ -165,7 +166,7 @@ fn a_tier_2_that_does_not_answer_is_no_verdict() {
     taken.memory.set_unreachable(true);
     let stream = StreamName::new("orders").expect("a name");
     let error = verify(&taken.node.tier2, &stream, taken.id, Level::L1, None).expect_err("down");
-    assert_eq!(error.reason(), "Tier2Unreachable");
+    assert_eq!(error.reason(), Tier2Reason::Unreachable);
     taken.memory.heal();
     taken.node.stop();
 }

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,8 +13,8 @@ use tokio::task::JoinSet;
 
 use crate::cli::{Connection, LoadArguments};
 use crate::data;
-use crate::exit::{Failure, Outcome};
-use crate::load::collector;
+use crate::exit::{Failure, Outcome, of_output};
+use crate::load::collector::{self, Destination};
 use crate::load::stats::{Line, Stats};
 use crate::load::writer::Writer;
 use crate::render;
@@ -40,7 +41,9 @@ pub async fn run(connection: &Connection, arguments: LoadArguments) -> Result<Ou
     let stats = Arc::new(Stats::default());
     let (acknowledgements, queue) = mpsc::channel(COLLECTOR_QUEUE);
     let mut tasks = JoinSet::new();
-    tasks.spawn(collector::run(collector, queue, stats.clone()));
+    let destination = collector.unwrap_or(Destination::Nowhere);
+    let has_stdout = destination != Destination::StandardOutput;
+    tasks.spawn(collector::run(destination, queue, stats.clone()));
     let (stop, stopped) = watch::channel(false);
     let run = run_number();
     let mut client = data::client(&connection.socket);
@@ -60,7 +63,10 @@ pub async fn run(connection: &Connection, arguments: LoadArguments) -> Result<Ou
             stats: stats.clone(),
             stop: stopped.clone(),
         };
-        tasks.spawn(writer.run());
+        tasks.spawn(async {
+            writer.run().await;
+            Ok(())
+        });
     }
     drop((acknowledgements, stopped));
 
@@ -69,7 +75,8 @@ pub async fn run(connection: &Connection, arguments: LoadArguments) -> Result<Ou
         last_line: Instant::now(),
         streams: streams.len(),
     };
-    follow(connection, &stats, clock, report_every, stop, tasks).await
+    let print = |line: &Line| print(line, connection.json, has_stdout);
+    follow(print, &stats, clock, report_every, stop, tasks).await
 }
 
 /// Tells one run from another. Not a secret: it only has to differ.
@@ -95,12 +102,12 @@ impl Clock {
 
 /// Prints lines until all tasks are done or a signal asks for the end.
 async fn follow(
-    connection: &Connection,
+    print: impl Fn(&Line) -> Result<(), Failure>,
     stats: &Stats,
     mut clock: Clock,
     report_every: Duration,
     stop: watch::Sender<bool>,
-    mut tasks: JoinSet<()>,
+    mut tasks: JoinSet<Result<(), Failure>>,
 ) -> Result<Outcome, Failure> {
     let no_signals = |error: std::io::Error| {
         Failure::Unavailable(format!("signals cannot be received: {error}"))
@@ -120,17 +127,17 @@ async fn follow(
         tokio::select! {
             task = tasks.join_next() => match task {
                 None => break,
-                Some(Ok(())) => {}
+                Some(Ok(ended)) => ended?,
                 Some(Err(error)) => return Err(Failure::Unavailable(format!("a writer failed: {error}"))),
             },
-            _ = ticks.tick() => print(connection, &clock.line(stats))?,
+            _ = ticks.tick() => print(&clock.line(stats))?,
             _ = terminate.recv() => deadline = Some(end(&stop)),
             _ = interrupt.recv() => deadline = Some(end(&stop)),
             () = grace => break,
         }
     }
     let line = clock.line(stats);
-    print(connection, &line)?;
+    print(&line)?;
     Ok(if line.setbacks > 0 {
         Outcome::Negative
     } else {
@@ -143,12 +150,14 @@ fn end(stop: &watch::Sender<bool>) -> tokio::time::Instant {
     tokio::time::Instant::now() + GRACE
 }
 
-fn print(connection: &Connection, line: &Line) -> Result<(), Failure> {
-    if connection.json {
-        render::line(
-            &serde_json::to_string(line).map_err(|error| crate::exit::of_output(error.into()))?,
-        )
-    } else {
-        render::line(&line.to_string())
+/// To standard error where standard output has the acknowledgements.
+fn print(line: &Line, as_json: bool, has_stdout: bool) -> Result<(), Failure> {
+    let text = match as_json {
+        true => serde_json::to_string(line).map_err(|error| of_output(error.into()))?,
+        false => line.to_string(),
+    };
+    if has_stdout {
+        return render::line(&text);
     }
+    writeln!(std::io::stderr(), "{text}").map_err(of_output)
 }

@@ -1,7 +1,12 @@
-//! The line to the collector: acknowledgements go out in batches, and count when it has answered for them. After a lost connection
-//! what was not answered for is sent again.
+//! Where acknowledgements go before they count.
+//!
+//! - A collector gets them in batches, and they count when it has answered for them. After a lost connection what was not answered
+//!   for is sent again.
+//! - On standard output they count when they are written. When nobody reads it any more, the run ends.
 
 use std::collections::VecDeque;
+use std::io::Write;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::stats::Stats;
+use crate::exit::{Failure, of_output};
 use crate::verify::Acknowledgement;
 
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -25,23 +31,72 @@ pub struct Pending {
     pub place: OwnedSemaphorePermit,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// The engine's answer is all there is.
+    Nowhere,
+    StandardOutput,
+    /// `host:port` of a collector.
+    Collector(String),
+}
+
+impl FromStr for Destination {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "-" => Ok(Destination::StandardOutput),
+            _ if text.contains(':') => Ok(Destination::Collector(text.to_owned())),
+            _ => Err(format!("`{text}` is neither HOST:PORT nor `-`")),
+        }
+    }
+}
+
 /// Runs until the queue's senders are gone and everything is confirmed.
-pub async fn run(address: Option<String>, mut queue: mpsc::Receiver<Pending>, stats: Arc<Stats>) {
+pub async fn run(
+    destination: Destination,
+    mut queue: mpsc::Receiver<Pending>,
+    stats: Arc<Stats>,
+) -> Result<(), Failure> {
+    match destination {
+        Destination::Nowhere => {
+            while let Some(pending) = queue.recv().await {
+                stats.confirmed(1);
+                drop(pending);
+            }
+            Ok(())
+        }
+        Destination::StandardOutput => write_out(std::io::stdout(), queue, &stats).await,
+        Destination::Collector(address) => {
+            send(&address, queue, stats).await;
+            Ok(())
+        }
+    }
+}
+
+/// One line for each, flushed before it counts.
+async fn write_out(
+    mut output: impl Write,
+    mut queue: mpsc::Receiver<Pending>,
+    stats: &Stats,
+) -> Result<(), Failure> {
+    while let Some(pending) = queue.recv().await {
+        let line = serde_json::to_string(&pending.acknowledgement)
+            .map_err(|error| of_output(error.into()))?;
+        writeln!(output, "{line}")
+            .and_then(|()| output.flush())
+            .map_err(of_output)?;
+        stats.confirmed(1);
+        drop(pending);
+    }
+    Ok(())
+}
+
+async fn send(address: &str, mut queue: mpsc::Receiver<Pending>, stats: Arc<Stats>) {
     let mut unconfirmed: VecDeque<Pending> = VecDeque::new();
     let mut is_closed = false;
     let mut last_error = String::new();
     while !is_closed || !unconfirmed.is_empty() {
-        let Some(address) = &address else {
-            // Without a collector the engine's answer is all there is.
-            match queue.recv().await {
-                Some(pending) => {
-                    stats.confirmed(1);
-                    drop(pending);
-                }
-                None => is_closed = true,
-            }
-            continue;
-        };
         if unconfirmed.is_empty() {
             match queue.recv().await {
                 Some(pending) => unconfirmed.push_back(pending),
@@ -63,10 +118,7 @@ pub async fn run(address: Option<String>, mut queue: mpsc::Receiver<Pending>, st
             let error = format!("collector {address}: {error}; records wait until it answers");
             if error != last_error {
                 // Nobody reads standard error: the periodic line says that records wait.
-                let _ = std::io::Write::write_all(
-                    &mut std::io::stderr(),
-                    format!("{error}\n").as_bytes(),
-                );
+                let _ = writeln!(std::io::stderr(), "{error}");
                 last_error = error;
             }
             tokio::time::sleep(RETRY_INTERVAL).await;
@@ -168,7 +220,7 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         let (sender, queue) = mpsc::channel(8);
         let (stats, window) = (Arc::new(Stats::default()), Arc::new(Semaphore::new(2)));
-        let line = tokio::spawn(run(Some(address), queue, stats.clone()));
+        let line = tokio::spawn(run(Destination::Collector(address), queue, stats.clone()));
         sender.send(pending(0, &window)).await.unwrap();
         sender.send(pending(1, &window)).await.unwrap();
         drop(sender);
@@ -195,9 +247,25 @@ mod tests {
             );
         }
         writer.write_all(b"2\n").await.unwrap();
-        line.await.unwrap();
+        line.await.unwrap().unwrap();
         assert_eq!(window.available_permits(), 2);
         assert_eq!(stats.line(1, Duration::ZERO, Duration::ZERO).confirmed, 2);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_does_not_count_and_ends_the_run() {
+        let (sender, queue) = mpsc::channel(8);
+        let (stats, window) = (Stats::default(), Arc::new(Semaphore::new(2)));
+        for sequence in 0..2 {
+            sender.send(pending(sequence, &window)).await.unwrap();
+        }
+        drop(sender);
+        // Room for one line.
+        let mut room = [0_u8; 150];
+        let ended = write_out(&mut room[..], queue, &stats).await;
+        assert!(matches!(ended, Err(Failure::Unavailable(_))), "{ended:?}");
+        assert_eq!(stats.line(1, Duration::ZERO, Duration::ZERO).confirmed, 1);
+        assert!(room.starts_with(br#"{"stream":"a","sequence":0,"#));
     }
 
     #[tokio::test]

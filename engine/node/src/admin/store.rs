@@ -59,7 +59,7 @@ pub async fn tier2_probe(State(node): State<Arc<Node>>) -> Result<Json<Tier2Repo
         let verdict = tier2.probe();
         let mut report = report::tier2(&plane).unwrap_or_default();
         if let Err(error) = verdict {
-            report.reason = Some(error.reason().to_string());
+            report.reason = Some(error.reason().as_str().to_owned());
             report.message = Some(error.to_string());
         }
         Ok::<_, ApiError>(Json(report))
