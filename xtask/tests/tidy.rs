@@ -16,7 +16,9 @@ struct Rule {
 
 const PURE: &[&str] = &[
     "engine/core/src/drain/machine.rs",
-    "engine/core/src/tier/planner.rs",
+    "engine/core/src/coordinator/memo.rs",
+    "engine/core/src/coordinator/plan",
+    "engine/core/src/snapshot/session.rs",
     "engine/core/src/manifest/state.rs",
     "engine/core/src/residency",
     "operator/src/cluster/plan",

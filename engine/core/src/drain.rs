@@ -14,5 +14,5 @@
 mod driver;
 mod machine;
 
-pub use driver::{Drain, UploadPressure};
+pub use driver::Drain;
 pub use machine::{DrainPhase, DrainReason, DrainRequest, DrainStatus, Lagging, MAX_LAGGING};

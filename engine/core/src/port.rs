@@ -1,7 +1,7 @@
 //! The seam between the store and everything that moves sealed bytes to lower tiers (`tier/`, `claims/`, `drain.rs`).
 //!
 //! The store knows nothing of objects. It asks `Claims` who owns a stream, tells a `SealHook` what was sealed, and commits
-//! the manifest records that the movers hand it.
+//! the manifest records that the coordinator hands it.
 
 use std::collections::BTreeSet;
 use std::ops::Deref;
@@ -93,7 +93,7 @@ pub struct Watermark {
 /// Called after a `SealSegment` record is committed, on the sealing thread: must not block.
 pub type SealHook = Arc<dyn Fn(&SealedSegment) + Send + Sync>;
 
-/// What the movers may commit about a sealed segment.
+/// What the coordinator may commit about a sealed segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TierRecord {
     CompressionStarted,

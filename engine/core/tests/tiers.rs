@@ -299,7 +299,7 @@ fn what_was_not_uploaded_before_a_restart_is_uploaded_after_it_and_nothing_twice
             .tiers
             .tier2_status()
             .expect("Tier 2")
-            .mover
+            .moves
             .uploaded_segments,
         2
     );
@@ -437,7 +437,7 @@ fn a_volume_too_full_for_a_warm_file_holds_the_drain_and_says_so() {
     faults.report_available(Some(2 * MIB));
     store.seal(None).expect("sealed from the reserve");
     eventually("the refusal", || {
-        let failure = tiers.tier2_status().and_then(|status| status.mover.failure);
+        let failure = tiers.tier2_status().and_then(|status| status.moves.failure);
         failure.is_some_and(|failure| failure.contains("Tier 1 has 2097152 bytes left"))
     });
     faults.report_available(None);
@@ -511,7 +511,7 @@ fn a_segment_that_is_damaged_before_its_upload_is_told_by_segment_and_sequence_e
             .all(|part| message.contains(part))
         };
         eventually("the mover tells it", || {
-            let failure = node.tiers.tier2_status().expect("Tier 2").mover.failure;
+            let failure = node.tiers.tier2_status().expect("Tier 2").moves.failure;
             failure.is_some_and(|message| names_it(&message))
         });
         let hasty = DrainRequest {
@@ -536,7 +536,7 @@ fn a_segment_that_is_damaged_before_its_upload_is_told_by_segment_and_sequence_e
             );
             records = written;
         }
-        let snapshots = Snapshots::start(node.store.clone(), &node.tiers).expect("starts");
+        let snapshots = Snapshots::start(node.store.clone(), &node.tiers);
         let request = SnapshotRequest {
             stream: "a".into(),
             request: format!("r{start}"),
@@ -936,7 +936,7 @@ fn an_object_whose_upload_was_begun_here_is_no_proof_whatever_became_of_its_reco
     volumes.memory.inject(Verb::Head, Fault::AccessDenied, 1);
     node.store.seal(Some("s")).expect("sealed");
     eventually("the failure", || {
-        let failure = node.tiers.tier2_status().and_then(|it| it.mover.failure);
+        let failure = node.tiers.tier2_status().and_then(|it| it.moves.failure);
         failure.is_some() && !payloads_in_bucket(&volumes.memory, "s").is_empty()
     });
     node.stop();

@@ -231,7 +231,7 @@ fn serving(page: &mut Page, plane: &DataPlane) {
     );
     if let Some(Tier2Status {
         health,
-        mover,
+        moves,
         upload_retry_attempts,
         unconfirmed_claims,
         unreadable_claims,
@@ -255,22 +255,22 @@ fn serving(page: &mut Page, plane: &DataPlane) {
         page.gauge(
             "tier2_pending_uploads",
             "Sealed segments that are not uploaded.",
-            mover.pending_uploads,
+            moves.pending_uploads,
         );
         page.gauge(
             "tier2_pending_upload_bytes",
             "Their bytes.",
-            mover.pending_upload_bytes,
+            moves.pending_upload_bytes,
         );
         page.counter(
             "tier2_uploaded_segments",
             "Segments uploaded and verified.",
-            mover.uploaded_segments,
+            moves.uploaded_segments,
         );
         page.counter(
             "tier2_uploaded_bytes",
             "Their compressed bytes.",
-            mover.uploaded_bytes,
+            moves.uploaded_bytes,
         );
         page.gauge(
             "tier2_unconfirmed_claims",

@@ -84,7 +84,7 @@ fn fill(dump: &mut Dump, plane: &DataPlane) {
 pub fn tier2(plane: &DataPlane) -> Option<Tier2Report> {
     let Tier2Status {
         health,
-        mover,
+        moves,
         upload_retry_attempts,
         unconfirmed_claims,
         unreadable_claims,
@@ -95,13 +95,13 @@ pub fn tier2(plane: &DataPlane) -> Option<Tier2Report> {
         reason: health.reason.map(|reason| reason.as_str().to_owned()),
         message: health
             .message
-            .or(mover.failure)
+            .or(moves.failure)
             .or_else(|| unreadable_claims.into_values().next()),
-        pending_uploads: mover.pending_uploads,
-        pending_upload_bytes: mover.pending_upload_bytes,
+        pending_uploads: moves.pending_uploads,
+        pending_upload_bytes: moves.pending_upload_bytes,
         upload_retry_attempts,
-        uploaded_segments: mover.uploaded_segments,
-        uploaded_bytes: mover.uploaded_bytes,
+        uploaded_segments: moves.uploaded_segments,
+        uploaded_bytes: moves.uploaded_bytes,
         pending_claims: unconfirmed_claims,
     })
 }

@@ -2,30 +2,18 @@
 //! disagrees with the phase. Sealing has a thread of its own: it may wait for a disk for ever, and no bound of the drain may wait
 //! for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
-
-use crate::io::ThreadHandle;
-use crate::io::sync::{Condvar, Mutex};
 
 use super::machine::{
     self, Action, DrainPhase, DrainReason, DrainRequest, DrainStatus, Facts, State,
 };
+use crate::coordinator::{self, Coordinator, Machine};
+use crate::io::sync::Mutex;
 use crate::io::{Rng, SystemRng};
-use crate::objects::{Tier2Health, Tier2Reason};
+use crate::objects::Tier2Reason;
 use crate::port::Port;
 use crate::port::Watermark;
-
-/// What a drain needs of the uploads. Absent without Tier 2.
-pub trait UploadPressure: Send + Sync {
-    /// Failed uploads are tried again now.
-    fn retry_now(&self);
-    fn health(&self) -> Tier2Health;
-    /// Why a segment does not get on, where that is not Tier 2's doing.
-    fn failure(&self) -> Option<String>;
-    /// Why a segment is never uploaded unless somebody repairs it.
-    fn damage(&self) -> Option<String>;
-}
 
 /// How often a running drain looks at the watermarks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -34,56 +22,48 @@ const SEAL_EVERY: Duration = Duration::from_millis(500);
 
 pub struct Drain {
     driver: Arc<Driver>,
-    thread: Mutex<Option<ThreadHandle>>,
 }
 
 struct Driver {
     port: Arc<dyn Port>,
-    uploads: Option<Arc<dyn UploadPressure>>,
+    /// Knows how the uploads get on, where there is a Tier 2.
+    coordinator: Arc<Coordinator>,
     inner: Mutex<Inner>,
-    changed: Condvar,
+    /// For the thread that seals.
+    own: Weak<Driver>,
 }
 
 struct Inner {
     state: State,
     is_terminating: bool,
-    is_stopping: bool,
     wants_seal: bool,
     is_sealing: bool,
+    sealed_at: Option<Instant>,
     /// The token's end as it is told. Computed once, so that an unchanged status reads the same each time.
     expiry: Option<(Instant, i64)>,
     seal_failure: Option<String>,
 }
 
 impl Drain {
-    pub fn start(
-        port: Arc<dyn Port>,
-        uploads: Option<Arc<dyn UploadPressure>>,
-    ) -> std::io::Result<Drain> {
+    /// Takes its turns in the coordinator's loop.
+    pub fn start(port: Arc<dyn Port>, coordinator: Arc<Coordinator>) -> Drain {
         let inner = Mutex::new(Inner {
             state: State::Open(None),
             is_terminating: false,
-            is_stopping: false,
             wants_seal: false,
             is_sealing: false,
+            sealed_at: None,
             expiry: None,
             seal_failure: None,
         });
-        let driver = Arc::new(Driver {
+        let driver = Arc::new_cyclic(|own: &Weak<Driver>| Driver {
             port,
-            uploads,
+            coordinator,
             inner,
-            changed: Condvar::new(),
+            own: own.clone(),
         });
-        let driven = driver.clone();
-        let thread = driver
-            .port
-            .threads()
-            .start("drain", move || driven.drive())?;
-        Ok(Drain {
-            driver,
-            thread: Mutex::new(Some(thread)),
-        })
+        driver.coordinator.plug(driver.own.clone());
+        Drain { driver }
     }
 
     /// Starts a drain, or answers the one that runs. Refused silently (phase `Open`) once the process terminates.
@@ -108,60 +88,45 @@ impl Drain {
         let inner = self.driver.inner.lock();
         self.driver.status(&inner, &watermarks)
     }
-
-    /// Ends the thread; admission stays as it is.
-    pub fn stop(&self) {
-        self.driver.inner.lock().is_stopping = true;
-        self.driver.changed.notify_all();
-        if let Some(thread) = self.thread.lock().take() {
-            let _ = thread.join();
-        }
-    }
 }
 
-impl Drop for Drain {
-    fn drop(&mut self) {
-        self.stop();
+impl Machine for Driver {
+    fn turn(&self, facts: &coordinator::Facts) -> Option<Instant> {
+        // Before the lock: it may take a while with many streams. One that is open and wants nothing is not looked at.
+        let is_idle = |inner: &Inner| matches!(inner.state, State::Open(_)) && !inner.wants_seal;
+        if is_idle(&self.inner.lock()) {
+            return None;
+        }
+        let watermarks = self.port.watermarks();
+        let mut inner = self.inner.lock();
+        self.apply(&mut inner, &watermarks, |state, facts| {
+            machine::step(state, facts, || SystemRng.uuid().to_string())
+        });
+        let is_due = inner
+            .sealed_at
+            .is_none_or(|at| facts.now.saturating_duration_since(at) >= SEAL_EVERY);
+        if inner.wants_seal && !inner.is_sealing && is_due {
+            inner.wants_seal = false;
+            inner.sealed_at = Some(facts.now);
+            self.start_seal(&mut inner);
+        }
+        (!is_idle(&inner)).then(|| facts.now + LOOK_EVERY)
     }
 }
 
 impl Driver {
-    fn drive(self: &Arc<Self>) {
-        let mut sealed_at: Option<Instant> = None;
-        loop {
-            // Before the lock: it may take a while with many streams.
-            let watermarks = self.port.watermarks();
-            let now = self.port.clock().monotonic();
-            let mut inner = self.inner.lock();
-            if inner.is_stopping {
-                return;
-            }
-            self.apply(&mut inner, &watermarks, |state, facts| {
-                machine::step(state, facts, || SystemRng.uuid().to_string())
-            });
-            let is_due = sealed_at.is_none_or(|at| now.saturating_duration_since(at) >= SEAL_EVERY);
-            if inner.wants_seal && !inner.is_sealing && is_due {
-                inner.wants_seal = false;
-                sealed_at = Some(now);
-                self.start_seal(&mut inner);
-            }
-            match (&inner.state, inner.wants_seal) {
-                (State::Open(_), false) => self.changed.wait(&mut inner),
-                _ => {
-                    self.changed.wait_for(&mut inner, LOOK_EVERY);
-                }
-            }
-        }
-    }
-
-    fn start_seal(self: &Arc<Self>, inner: &mut Inner) {
-        let sealing = self.clone();
+    fn start_seal(&self, inner: &mut Inner) {
+        let (sealing, port) = (self.own.clone(), self.port.clone());
         let started = self.port.threads().start("drain-seal", move || {
-            let sealed = sealing.port.seal(None);
-            let mut inner = sealing.inner.lock();
+            let sealed = port.seal(None);
+            let Some(driver) = sealing.upgrade() else {
+                return;
+            };
+            let mut inner = driver.inner.lock();
             inner.is_sealing = false;
             inner.seal_failure = sealed.err().map(|error| error.to_string());
-            sealing.changed.notify_all();
+            drop(inner);
+            driver.coordinator.ring();
         });
         match started {
             Ok(_) => inner.is_sealing = true,
@@ -176,7 +141,7 @@ impl Driver {
         let watermarks = self.port.watermarks();
         let mut inner = self.inner.lock();
         self.apply(&mut inner, &watermarks, change);
-        self.changed.notify_all();
+        self.coordinator.ring();
         self.status(&inner, &watermarks)
     }
 
@@ -189,7 +154,7 @@ impl Driver {
         let facts = Facts {
             now: self.port.clock().monotonic(),
             watermarks,
-            has_tier2: self.uploads.is_some(),
+            has_tier2: self.coordinator.has_tier2(),
             problem: self.problem(),
             is_terminating: inner.is_terminating,
         };
@@ -214,21 +179,18 @@ impl Driver {
                 Action::OpenAdmission => self.port.open_admission(),
                 Action::Seal => inner.wants_seal = true,
                 Action::Hurry => {
-                    if let Some(uploads) = &self.uploads {
-                        uploads.retry_now();
-                    }
+                    self.coordinator.retry_now();
                 }
             }
         }
     }
 
     fn problem(&self) -> Option<(DrainReason, String)> {
-        let uploads = self.uploads.as_ref()?;
         // First: it stays when Tier 2 answers again.
-        if let Some(damage) = uploads.damage() {
+        if let Some(damage) = self.coordinator.damage() {
             return Some((DrainReason::Damaged, damage));
         }
-        let health = uploads.health();
+        let health = self.coordinator.health()?;
         let reason = match health.reason? {
             Tier2Reason::Unreachable => DrainReason::Tier2Unreachable,
             Tier2Reason::BucketMissing
@@ -245,7 +207,7 @@ impl Driver {
         let facts = Facts {
             now: self.port.clock().monotonic(),
             watermarks,
-            has_tier2: self.uploads.is_some(),
+            has_tier2: self.coordinator.has_tier2(),
             problem: None,
             is_terminating: inner.is_terminating,
         };
@@ -266,7 +228,7 @@ impl Driver {
                     inner
                         .seal_failure
                         .clone()
-                        .or_else(|| self.uploads.as_ref()?.failure()),
+                        .or_else(|| self.coordinator.failure()),
                 ),
             },
         };

@@ -1,14 +1,13 @@
-//! Executes the plan: one coordinator thread looks at all sessions and starts a thread per step that asks Tier 2, a few at a
-//! time, so that a thousand streams share them. Waiting for uploads takes no thread.
+//! Executes the plan: in its turn in the coordinator's loop it looks at all sessions, and starts a thread per step that asks Tier 2,
+//! a few at a time, so that a thousand streams share them. Waiting for uploads takes no thread.
 //!
 //! The engine gives up only on what no retry mends; while Tier 2 is down a session waits, and its requester decides how long.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crate::io::ThreadHandle;
 use crate::io::sync::{Condvar, Mutex};
 use aof2_format::snapshot::SnapshotId;
 
@@ -21,32 +20,33 @@ use super::{
     Why, lookup,
 };
 use crate::claims::StreamClaims;
+use crate::coordinator::{Coordinator, Facts, Machine, Tier2Facts};
 use crate::error::StoreError;
-use crate::objects::Tier2Health;
 use crate::store::Store;
 use crate::tier::Tiers;
-use crate::tier::mover::Mover;
 
 /// Steps that ask Tier 2 at a time.
 const STEPS: usize = 8;
 /// Sessions of one stream that are remembered; over ones go first.
 const SESSIONS_PER_STREAM: usize = 8;
-/// Without news the coordinator looks again after this.
+/// A stream that somebody holds is looked at again after this.
+const HELD_STREAM_WAIT: Duration = Duration::from_millis(10);
+/// While a session is open it is looked at again after this: what it waits for may be no news to the coordinator.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
-/// News that come together are looked at together.
-const SHORTEST_WAIT: Duration = Duration::from_millis(2);
 
 /// Takes snapshots of this node's streams.
 pub struct Snapshots {
     taker: Arc<Taker>,
-    coordinator: Mutex<Option<ThreadHandle>>,
 }
 
 pub(super) struct Taker {
     pub store: Store,
     pub tier2: Option<Parts>,
     pub state: Mutex<State>,
+    /// A step is over: for whoever waits for the last one.
     changed: Condvar,
+    /// For the threads of its steps.
+    own: Weak<Taker>,
     stopping: AtomicBool,
     pub done: AtomicU64,
     failed: AtomicU64,
@@ -54,7 +54,7 @@ pub(super) struct Taker {
 
 pub(super) struct Parts {
     pub claims: Arc<StreamClaims>,
-    mover: Arc<Mover>,
+    coordinator: Arc<Coordinator>,
 }
 
 #[derive(Default)]
@@ -65,43 +65,30 @@ pub(super) struct State {
     pub given: BTreeMap<Arc<str>, SnapshotId>,
     /// Streams whose recovery notes this process knows to be those of the newest marker.
     pub noted: BTreeMap<Arc<str>, SnapshotId>,
-    is_stale: bool,
+    /// The notes of what the process before had taken were looked at.
+    is_resumed: bool,
 }
 
 impl Snapshots {
-    pub fn start(store: Store, tiers: &Tiers) -> std::io::Result<Snapshots> {
-        let tier2 = tiers
-            .uploads()
-            .map(|(claims, mover)| Parts { claims, mover });
-        let taker = Arc::new(Taker {
+    /// Takes its turns in the coordinator's loop.
+    pub fn start(store: Store, tiers: &Tiers) -> Snapshots {
+        let coordinator = tiers.coordinator();
+        let tier2 = coordinator.claims().map(|claims| Parts {
+            claims,
+            coordinator: coordinator.clone(),
+        });
+        let taker = Arc::new_cyclic(|own| Taker {
             store,
             tier2,
             state: Mutex::default(),
             changed: Condvar::new(),
+            own: own.clone(),
             stopping: AtomicBool::new(false),
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         });
-        let mut coordinator = None;
-        if let Some(parts) = &taker.tier2 {
-            let hooked = Arc::downgrade(&taker);
-            parts.mover.on_step(Arc::new(move || {
-                if let Some(taker) = hooked.upgrade() {
-                    taker.wake();
-                }
-            }));
-            let coordinated = taker.clone();
-            coordinator = Some(
-                taker
-                    .store
-                    .threads()
-                    .start("snapshots", move || coordinated.coordinate())?,
-            );
-        }
-        Ok(Snapshots {
-            taker,
-            coordinator: Mutex::new(coordinator),
-        })
+        coordinator.plug(taker.own.clone());
+        Snapshots { taker }
     }
 
     /// Begins a snapshot, or answers the one that this request began. Waits for nothing.
@@ -134,11 +121,15 @@ impl Snapshots {
 
     /// Starts nothing more and waits for what runs. Stop Tier 2 first, so that no retry is waited for.
     pub fn stop(&self) {
-        self.taker.stopping.store(true, Ordering::Release);
-        self.taker.wake();
-        if let Some(coordinator) = self.coordinator.lock().take() {
-            // A panic was reported by the thread itself.
-            let _ = coordinator.join();
+        let taker = &self.taker;
+        taker.stopping.store(true, Ordering::Release);
+        let mut state = taker.state.lock();
+        let is_busy = |state: &State| {
+            let mut all = state.sessions.values().flatten();
+            all.any(|session| session.is_under_way)
+        };
+        while is_busy(&state) {
+            taker.changed.wait(&mut state);
         }
     }
 }
@@ -149,10 +140,25 @@ impl Drop for Snapshots {
     }
 }
 
+impl Machine for Taker {
+    fn turn(&self, facts: &Facts) -> Option<Instant> {
+        let (Some(parts), Some(tier2)) = (&self.tier2, &facts.tier2) else {
+            return None;
+        };
+        if !std::mem::replace(&mut self.state.lock().is_resumed, true) {
+            self.resume_notes();
+        }
+        self.look_at_all(parts, facts.now, tier2)
+    }
+}
+
 impl Taker {
+    /// Something of a session changed.
     pub fn wake(&self) {
-        self.state.lock().is_stale = true;
         self.changed.notify_all();
+        if let Some(parts) = &self.tier2 {
+            parts.coordinator.ring();
+        }
     }
 
     fn begin(&self, request: SnapshotRequest) -> Result<SnapshotStatus, StoreError> {
@@ -222,8 +228,7 @@ impl Taker {
             }
         }
         sessions.push(session);
-        state.is_stale = true;
-        self.changed.notify_all();
+        self.wake();
         status
     }
 
@@ -290,7 +295,7 @@ impl Taker {
         }
     }
 
-    // --- the coordinator
+    // --- a turn
 
     /// The process before may have ended between a marker and its notes, and who asked for it knows only of the marker: the notes of
     /// each stream's newest snapshot are looked at once.
@@ -343,57 +348,28 @@ impl Taker {
         Ok(session)
     }
 
-    fn coordinate(self: Arc<Self>) {
-        let Some(parts) = &self.tier2 else { return };
-        self.resume_notes();
-        while !self.stopping.load(Ordering::Acquire) {
-            let health = parts.claims.tier2().health();
-            let look_again = self.look_at_all(parts, &health);
-            let now = self.store.clock().monotonic();
-            let wait = look_again.map_or(LONGEST_WAIT, |at| {
-                at.saturating_duration_since(now).min(LONGEST_WAIT)
-            });
-            let mut state = self.state.lock();
-            let wait = if state.is_stale {
-                SHORTEST_WAIT
-            } else {
-                wait.max(SHORTEST_WAIT)
-            };
-            if !self.stopping.load(Ordering::Acquire) {
-                self.changed.wait_for(&mut state, wait);
-            }
-        }
-        let mut state = self.state.lock();
-        let is_busy = |state: &State| {
-            let mut all = state.sessions.values().flatten();
-            all.any(|session| session.is_under_way)
-        };
-        while is_busy(&state) {
-            self.changed.wait(&mut state);
-        }
-    }
-
     /// Answers when something that waits now has to be looked at, unless something happens before.
-    fn look_at_all(self: &Arc<Self>, parts: &Parts, health: &Tier2Health) -> Option<Instant> {
-        let now = self.store.clock().monotonic();
-        let tier2 = parts.claims.tier2();
-        let failures = parts.mover.failures();
+    fn look_at_all(&self, parts: &Parts, now: Instant, tier2: &Tier2Facts) -> Option<Instant> {
+        let health = &tier2.health;
         let mut outlook = Outlook {
             poisoned: self.store.poisoned(),
             tier2: health
                 .reason
                 .map(|reason| (reason, health.message.clone().unwrap_or_default())),
-            tier2_not_before: tier2.rests_until(),
+            tier2_not_before: tier2.rests_until,
             ..Outlook::default()
         };
         let mut guard = self.state.lock();
-        guard.is_stale = false;
+        // Under the lock: whoever stops it counts what is under way.
+        if self.stopping.load(Ordering::Acquire) {
+            return None;
+        }
         let all = guard.sessions.values().flatten();
         let under_way = all.filter(|session| session.is_under_way).count();
         // While Tier 2 does not answer, one step tries.
         let steps = if health.reason.is_none() { STEPS } else { 1 };
         let mut free = steps.saturating_sub(under_way);
-        let mut look_again: Option<Instant> = None;
+        let mut next: Option<Instant> = None;
         for (stream, sessions) in guard.sessions.iter_mut() {
             // One at a time: the marker of the older one comes first.
             let Some(session) = sessions.iter_mut().find(|session| !session.is_over()) else {
@@ -402,10 +378,16 @@ impl Taker {
             if session.is_under_way {
                 continue;
             }
-            let Ok(facts) = self.store.snapshot_facts(stream) else {
-                continue;
+            next = next.into_iter().chain([now + LONGEST_WAIT]).min();
+            let facts = match self.store.snapshot_facts_at_once(stream) {
+                Ok(Some(facts)) => facts,
+                Ok(None) => {
+                    next = next.into_iter().chain([now + HELD_STREAM_WAIT]).min();
+                    continue;
+                }
+                Err(_) => continue,
             };
-            outlook.upload_failure = failures.get(stream).cloned();
+            outlook.upload_failure = tier2.failures.get(stream).cloned();
             outlook.is_claim_confirmed = parts.claims.is_confirmed(stream, facts.epoch.into());
             let now_unix_nanos = self.store.unix_nanos();
             if facts.uploaded > session.status.uploaded_sequence && session.notes.is_none() {
@@ -417,26 +399,27 @@ impl Taker {
                     session.status.durable_sequence = facts.durable;
                     session.heartbeat(now_unix_nanos);
                     if session.seals {
-                        match self.store.begin_seal(stream) {
-                            Ok(target) => session.target = Some(target),
+                        match self.store.begin_seal_at_once(stream) {
+                            // `None`: asked for again in the next turn.
+                            Ok(target) => session.target = target,
                             Err(error) => self.fail(session, TakeError::from(error).why()),
                         }
                     } else {
                         session.target = Some(facts.sealed);
                     }
-                    look_again = Some(now);
+                    next = Some(now);
                 }
                 Next::Wait {
                     phase,
                     why,
-                    look_again: at,
+                    next_at: at,
                 } => {
                     if session.status.phase != phase {
                         session.status.phase = phase;
                         session.heartbeat(now_unix_nanos);
                     }
                     session.status.why = why;
-                    look_again = at.into_iter().chain(look_again).min();
+                    next = at.into_iter().chain(next).min();
                 }
                 Next::Fail(why) => self.fail(session, why),
                 Next::Publish | Next::Notes => {
@@ -447,7 +430,7 @@ impl Taker {
                 }
             }
         }
-        look_again
+        next
     }
 
     pub fn fail(&self, session: &mut Session, why: Why) {
@@ -460,12 +443,15 @@ impl Taker {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn start(self: &Arc<Self>, session: &mut Session) {
+    fn start(&self, session: &mut Session) {
+        let Some(own) = self.own.upgrade() else {
+            return;
+        };
         session.is_under_way = true;
         if session.status.phase == SnapshotPhase::Pending {
             session.status.phase = SnapshotPhase::Uploading;
         }
-        let step = Step::new(self.clone(), session);
+        let step = Step::new(own, session);
         let taking = Taking {
             stream: session.status.stream.clone(),
             snapshot_id: session.status.snapshot_id,

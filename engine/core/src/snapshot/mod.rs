@@ -4,7 +4,7 @@
 //! `SnapshotMarker`, durable -> recovery notes. So a marker means that the object exists. Killed anywhere between, the repeated
 //! request comes to the same end: a catalogue without a marker is recognised by its request and adopted.
 //!
-//! Observe (`Store::snapshot_facts`, the mover's failures), plan (`session::plan`, pure), apply (`take`), record (the manifest).
+//! Observe (`Store::snapshot_facts_at_once`, the coordinator's facts), plan (`session::plan`, pure), apply (`take`), record (the manifest).
 //! `verify` shares no code with `take`: it reads the bucket and nothing else.
 
 mod driver;

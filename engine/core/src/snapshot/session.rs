@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use aof2_format::snapshot::{RecoveryNotes, SnapshotId};
 
 use super::{SnapshotPhase, SnapshotReason, SnapshotStatus, Why};
+use crate::coordinator::memo::FailureKind;
 use crate::objects::Tier2Reason;
 use crate::store::StreamFacts;
-use crate::tier::planner::FailureKind;
 
 pub(super) struct Session {
     pub status: SnapshotStatus,
@@ -78,7 +78,7 @@ pub(super) struct Outlook {
     pub tier2: Option<(Tier2Reason, String)>,
     /// While the breaker rests.
     pub tier2_not_before: Option<Instant>,
-    /// Of this stream's segments, where the mover fails.
+    /// Of this stream's segments, where one does not get on.
     pub upload_failure: Option<(FailureKind, String)>,
     pub is_claim_confirmed: bool,
 }
@@ -93,7 +93,7 @@ pub(super) enum Next {
     Wait {
         phase: SnapshotPhase,
         why: Option<Why>,
-        look_again: Option<Instant>,
+        next_at: Option<Instant>,
     },
     Fail(Why),
 }
@@ -132,7 +132,7 @@ pub(super) fn plan(
             phase: session.status.phase,
             // What the failed step said stays.
             why: session.status.why.clone(),
-            look_again: Some(at),
+            next_at: Some(at),
         };
     }
     if session.notes.is_some() {
@@ -172,7 +172,7 @@ fn wait_for_uploads(target: u64, facts: &StreamFacts, outlook: &Outlook) -> Next
     Next::Wait {
         phase,
         why,
-        look_again: None,
+        next_at: None,
     }
 }
 
@@ -297,11 +297,11 @@ mod tests {
             Next::Wait {
                 phase,
                 why,
-                look_again,
+                next_at,
             } => {
                 assert_eq!(phase, SnapshotPhase::Publishing);
                 assert_eq!(why, session.status.why);
-                assert_eq!(look_again, Some(at));
+                assert_eq!(next_at, Some(at));
             }
             other => panic!("{other:?}"),
         }

@@ -388,9 +388,9 @@ impl Store {
             .collect()
     }
 
-    /// Replaces the hook.
+    /// Adds a subscriber; there may be any number.
     pub fn on_sealed(&self, hook: SealHook) {
-        *self.shared().seal_hook.write() = Some(hook);
+        self.shared().seal_hooks.write().push(hook);
     }
 
     /// Makes the check of this volume that is owed to Tier 2, if it is. Before every publication. Blocks on Tier 2.

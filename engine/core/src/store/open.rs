@@ -148,7 +148,7 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
         checkpoint: Checkpoint::default(),
         segment_writer: SegmentWriter::default(),
         work: WorkQueue::default(),
-        seal_hook: RwLock::new(None),
+        seal_hooks: RwLock::default(),
         next_stream_number: AtomicU64::new(next_stream_number),
         sealed_changed: Signal::default(),
         closing: AtomicBool::new(false),

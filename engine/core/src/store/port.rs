@@ -1,4 +1,4 @@
-//! What movers and the drain need of the store, by the store.
+//! What the coordinator and the drain need of the store, by the store.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -139,11 +139,11 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
         .checkpoint
         .forget_segment(stream.identity.number, segment.id);
     add(&shared.common.counters.segments_sealed, 1);
-    let hook = shared.seal_hook.read().clone();
-    if let Some(hook) = hook
-        && let Some(sealed) = stream.sealed_segment(segment.id)
-    {
-        hook(&sealed);
+    let hooks = shared.seal_hooks.read().clone();
+    if let Some(sealed) = stream.sealed_segment(segment.id) {
+        for hook in hooks {
+            hook(&sealed);
+        }
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::shared::Shared;
 use crate::error::StoreError;
-use crate::stream::{Quarantined, Stream};
+use crate::stream::{Quarantined, Staged, Stream};
 
 fn poisoned(shared: &Shared) -> StoreError {
     StoreError::Poisoned {
@@ -35,9 +35,16 @@ pub(super) fn flush(shared: &Shared) -> Result<BTreeMap<String, u64>, StoreError
         .collect())
 }
 
-/// Rolls, and waits for nothing: answers the count of sealed records that means that the seal is done.
-pub(super) fn begin_seal(shared: &Shared, stream: &Arc<Stream>) -> Result<u64, StoreError> {
-    let mut staged = stream.staged.lock();
+fn begin_seal(shared: &Shared, stream: &Arc<Stream>) -> Result<u64, StoreError> {
+    roll_for_seal(shared, stream, &mut stream.staged.lock())
+}
+
+/// Answers the count of sealed records that means that the seal is done.
+pub(super) fn roll_for_seal(
+    shared: &Shared,
+    stream: &Arc<Stream>,
+    staged: &mut Staged,
+) -> Result<u64, StoreError> {
     if let Some(Quarantined::Damaged { message, .. }) = &staged.quarantined {
         return Err(StoreError::Damaged {
             stream: stream.name.to_string(),
@@ -45,7 +52,7 @@ pub(super) fn begin_seal(shared: &Shared, stream: &Arc<Stream>) -> Result<u64, S
         });
     }
     if staged.active.is_some() && staged.tail > 0 {
-        stream.roll(shared, &mut staged);
+        stream.roll(shared, staged);
     }
     Ok(staged.next_sequence)
 }

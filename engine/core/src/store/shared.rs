@@ -38,7 +38,7 @@ pub(crate) struct Shared {
     pub checkpoint: Checkpoint,
     pub segment_writer: SegmentWriter,
     pub work: WorkQueue,
-    pub seal_hook: RwLock<Option<SealHook>>,
+    pub seal_hooks: RwLock<Vec<SealHook>>,
     pub next_stream_number: AtomicU64,
     pub sealed_changed: Signal,
     pub closing: AtomicBool,

@@ -38,23 +38,22 @@ impl Store {
     pub(crate) fn snapshot_facts(&self, stream: &str) -> Result<StreamFacts, StoreError> {
         let stream = self.known(stream)?;
         let quarantined = stream.staged.lock().quarantined.clone();
-        let (superseded_by, damage) = match quarantined {
-            Some(Quarantined::Superseded { to }) => (Some(to), None),
-            Some(Quarantined::Damaged { sequence, message }) => {
-                (None, Some(format!("from sequence {sequence}: {message}")))
-            }
-            Some(Quarantined::Refused { .. } | Quarantined::Gone) | None => (None, None),
-        };
-        Ok(StreamFacts {
-            epoch: stream.epoch(),
-            durable: stream.durable(),
-            sealed: stream.sealed.load(Ordering::Acquire),
-            uploaded: stream.uploaded.load(Ordering::Acquire),
-            superseded_by,
-            damage,
-        })
+        Ok(facts_of(&stream, quarantined))
     }
 
+    /// The same, and `None` where it would have to be waited for: an append may hold the stream while the disk gives it blocks.
+    pub(crate) fn snapshot_facts_at_once(
+        &self,
+        stream: &str,
+    ) -> Result<Option<StreamFacts>, StoreError> {
+        let stream = self.known(stream)?;
+        let Some(staged) = stream.staged.try_lock() else {
+            return Ok(None);
+        };
+        let quarantined = staged.quarantined.clone();
+        drop(staged);
+        Ok(Some(facts_of(&stream, quarantined)))
+    }
     pub(crate) fn stream_names(&self, stream: &str) -> Result<StreamNames, StoreError> {
         let stream = self.known(stream)?;
         Ok(StreamNames {
@@ -65,10 +64,13 @@ impl Store {
         })
     }
 
-    /// Rolls, and waits for nothing: the seal is done when the stream's sealed count reaches the answer.
-    pub(crate) fn begin_seal(&self, stream: &str) -> Result<u64, StoreError> {
+    /// Rolls: the seal is done when the stream's sealed count reaches the answer. `None` where it would have to be waited for.
+    pub(crate) fn begin_seal_at_once(&self, stream: &str) -> Result<Option<u64>, StoreError> {
         let stream = self.known(stream)?;
-        settle::begin_seal(self.shared(), &stream)
+        let Some(mut staged) = stream.staged.try_lock() else {
+            return Ok(None);
+        };
+        settle::roll_for_seal(self.shared(), &stream, &mut staged).map(Some)
     }
 
     /// Newest first.
@@ -130,5 +132,23 @@ impl Store {
 
     pub(crate) fn unix_nanos(&self) -> i64 {
         self.shared().common.clock.unix_nanos()
+    }
+}
+
+fn facts_of(stream: &Stream, quarantined: Option<Quarantined>) -> StreamFacts {
+    let (superseded_by, damage) = match quarantined {
+        Some(Quarantined::Superseded { to }) => (Some(to), None),
+        Some(Quarantined::Damaged { sequence, message }) => {
+            (None, Some(format!("from sequence {sequence}: {message}")))
+        }
+        Some(Quarantined::Refused { .. } | Quarantined::Gone) | None => (None, None),
+    };
+    StreamFacts {
+        epoch: stream.epoch(),
+        durable: stream.durable(),
+        sealed: stream.sealed.load(Ordering::Acquire),
+        uploaded: stream.uploaded.load(Ordering::Acquire),
+        superseded_by,
+        damage,
     }
 }

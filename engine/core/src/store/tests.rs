@@ -1,6 +1,8 @@
 //! What only the inside of a store shows.
 
+mod node;
 mod residency;
+mod turns;
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -252,5 +254,26 @@ fn a_new_stream_has_its_directory_before_it_has_a_claim() {
     let store = Store::open(options).expect("the directory opens");
     store.append(durable("new")).expect("acknowledged");
     assert_eq!(told.recv(), Ok(true));
+    store.close().expect("closes");
+}
+
+#[test]
+fn every_subscriber_hears_of_a_seal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(options(folder.path())).expect("the directory opens");
+    let (told, heard) = mpsc::channel();
+    for subscriber in [1, 2] {
+        let told = told.clone();
+        store.on_sealed(Arc::new(move |segment| {
+            told.send((subscriber, segment.segment_id))
+                .expect("it is waited for");
+        }));
+    }
+    store.append(durable("a")).expect("acknowledged");
+    store.seal(None).expect("sealed");
+    let limit = Duration::from_secs(20);
+    let mut both = [(); 2].map(|()| heard.recv_timeout(limit).expect("told"));
+    both.sort_unstable();
+    assert_eq!(both, [(1, 1), (2, 1)]);
     store.close().expect("closes");
 }

@@ -1,4 +1,4 @@
-//! A small model of the store for the tests of movers and drain: streams of sealed segments with real bytes, a manifest that folds
+//! A small model of the store for the tests of the coordinator and the drain: streams of sealed segments with real bytes, a manifest that folds
 //! records, admission as a flag.
 
 use std::collections::BTreeMap;
@@ -12,8 +12,8 @@ use aof2_format::record_batch;
 use aof2_format::segment::{DATA_OFFSET, SegmentHeader};
 use aof2_format::{ClusterId, StreamName, StreamUuid};
 
-use super::mover::MoverSettings;
 use crate::claims::suite as claims_suite;
+use crate::coordinator::Settings;
 use crate::error::ClaimError;
 use crate::error::{ReadError, StoreError};
 use crate::io::{Clock, Disk, SystemClock, SystemDisk};
@@ -33,7 +33,7 @@ pub struct ModelPort {
 struct State {
     streams: BTreeMap<Arc<str>, Stream>,
     records: Vec<(Arc<str>, u64, TierRecord)>,
-    hook: Option<SealHook>,
+    hooks: Vec<SealHook>,
     admission_closed: Option<String>,
     superseded: Vec<(String, u64)>,
     refuses_commits: bool,
@@ -100,7 +100,7 @@ impl ModelPort {
             .collect()
     }
 
-    /// Damage that the mover has told of.
+    /// Damage that a job has told of.
     pub fn times_damaged(&self) -> u64 {
         self.state.lock().times_damaged
     }
@@ -278,7 +278,7 @@ impl Port for ModelPort {
     }
 
     fn on_sealed(&self, hook: SealHook) {
-        self.state.lock().hook = Some(hook);
+        self.state.lock().hooks.push(hook);
     }
 
     fn settle_volume_check(&self) -> Result<(), ClaimError> {
@@ -331,9 +331,9 @@ impl Port for ModelPort {
                 sealed.extend(stream.seal(name));
             }
         }
-        let hook = state.hook.clone();
+        let hooks = state.hooks.clone();
         drop(state);
-        if let Some(hook) = hook {
+        for hook in hooks {
             sealed.iter().for_each(|segment| hook(segment));
         }
         Ok(())
@@ -354,8 +354,8 @@ impl Port for ModelPort {
     }
 }
 
-pub fn settings() -> MoverSettings {
-    MoverSettings {
+pub fn settings() -> Settings {
+    Settings {
         compression_level: 3,
         block_bytes: 4096,
         upload_concurrency: 2,

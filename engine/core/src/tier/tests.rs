@@ -1,4 +1,4 @@
-//! Movers, claims and drain together, over a model of the store and a Tier 2 that fails on demand.
+//! Coordinator, claims and drain together, over a model of the store and a Tier 2 that fails on demand.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use super::{Port, Tiers};
 use crate::Config;
 use crate::claims::StreamClaims;
 use crate::claims::suite as claims_suite;
+use crate::coordinator::{Coordinator, Settings};
 use crate::drain::{DrainPhase, DrainReason, DrainRequest};
+use crate::jobs::warm::verify;
 use crate::objects::Tier2Reason;
 use crate::objects::memory::{Fault, MemoryStore, Verb};
 use crate::objects::{ObjectStore, Source};
 use crate::port::{FailureReason, TierRecord};
-use crate::tier::mover::Mover;
-use crate::tier::warm::verify;
 
 struct World {
     folder: tempfile::TempDir,
@@ -52,8 +52,9 @@ impl World {
         self.port.seal(Some(stream)).expect("sealed");
     }
 
-    fn mover(&self) -> Mover {
-        Mover::start(self.port.clone(), self.claims.clone(), settings()).expect("starts")
+    fn coordinator(&self) -> Coordinator {
+        let claims = Some(self.claims.clone());
+        Coordinator::start(self.port.clone(), claims, settings()).expect("starts")
     }
 
     fn tiers(&self) -> Tiers {
@@ -105,7 +106,7 @@ const WHOLE_WAY: [&str; 4] = [
 #[test]
 fn a_sealed_segment_goes_down_and_the_manifest_tells_each_step() {
     let world = World::new();
-    let mover = world.mover();
+    let coordinator = world.coordinator();
     world.sealed("a", 100);
     world.until_uploaded();
     assert_eq!(names(&world.port.records("a")), WHOLE_WAY);
@@ -122,14 +123,14 @@ fn a_sealed_segment_goes_down_and_the_manifest_tells_each_step() {
         "published under a claim"
     );
     until("the counter moved", || {
-        mover.status().uploaded_segments == 1
+        coordinator.moves().uploaded_segments == 1
     });
 }
 
 #[test]
 fn many_streams_and_segments_are_all_uploaded() {
     let world = World::new();
-    let mover = world.mover();
+    let coordinator = world.coordinator();
     for round in 1..=3 {
         for stream in 0..20 {
             world.sealed(&format!("s{stream}"), round);
@@ -146,15 +147,15 @@ fn many_streams_and_segments_are_all_uploaded() {
             "every step was done once"
         );
     }
-    mover.stop();
-    assert_eq!(mover.status().uploaded_segments, 60);
+    coordinator.stop();
+    assert_eq!(coordinator.moves().uploaded_segments, 60);
 }
 
 #[test]
-fn what_was_sealed_before_the_mover_started_is_uploaded_too() {
+fn what_was_sealed_before_the_coordinator_started_is_uploaded_too() {
     let world = World::new();
     world.sealed("a", 3);
-    let _mover = world.mover();
+    let _coordinator = world.coordinator();
     world.until_uploaded();
     world.assert_object_holds("a", 1);
 }
@@ -163,7 +164,7 @@ fn what_was_sealed_before_the_mover_started_is_uploaded_too() {
 fn a_lost_response_is_recognised_and_nothing_is_uploaded_twice() {
     let world = World::new();
     world.claims.tier2().ensure_probed().expect("probed");
-    let mover = world.mover();
+    let coordinator = world.coordinator();
     // The claim and the prefix first, so that the fault meets the segment.
     world.sealed("a", 3);
     world.until_uploaded();
@@ -175,13 +176,13 @@ fn a_lost_response_is_recognised_and_nothing_is_uploaded_twice() {
     world.until_uploaded();
     assert_eq!(world.memory.calls(Verb::PutIfAbsent), puts + 1);
     assert_eq!(names(&world.port.records("a"))[4..], WHOLE_WAY);
-    drop(mover);
+    drop(coordinator);
 }
 
 #[test]
 fn server_errors_and_conflicts_are_repeated_within_one_step() {
     let world = World::new();
-    let _mover = world.mover();
+    let _coordinator = world.coordinator();
     world.sealed("a", 3);
     world.until_uploaded();
     world.memory.inject(Verb::PutIfAbsent, Fault::Conflict, 1);
@@ -197,7 +198,7 @@ fn server_errors_and_conflicts_are_repeated_within_one_step() {
 #[test]
 fn an_outage_is_recorded_waited_out_and_made_up_for() {
     let world = World::new();
-    let mover = world.mover();
+    let coordinator = world.coordinator();
     world.sealed("a", 3);
     world.until_uploaded();
     world.memory.set_unreachable(true);
@@ -218,19 +219,19 @@ fn an_outage_is_recorded_waited_out_and_made_up_for() {
         })
     ));
     until("it is reported", || {
-        mover
-            .status()
+        coordinator
+            .moves()
             .failure
             .is_some_and(|failure| failure.contains("no connection"))
     });
-    assert_eq!(mover.status().pending_uploads, 1);
+    assert_eq!(coordinator.moves().pending_uploads, 1);
     let health = world.claims.tier2().health();
     assert_eq!(
         (health.reachable, health.reason),
         (false, Some(Tier2Reason::Unreachable))
     );
     world.memory.heal();
-    mover.retry_now();
+    coordinator.retry_now();
     world.until_uploaded();
     world.assert_object_holds("a", 2);
 }
@@ -238,7 +239,7 @@ fn an_outage_is_recorded_waited_out_and_made_up_for() {
 #[test]
 fn denied_access_is_told_and_tried_again_after_it_was_corrected() {
     let world = World::new();
-    let mover = world.mover();
+    let coordinator = world.coordinator();
     world.sealed("a", 3);
     world.until_uploaded();
     world
@@ -246,8 +247,8 @@ fn denied_access_is_told_and_tried_again_after_it_was_corrected() {
         .inject(Verb::PutIfAbsent, Fault::AccessDenied, 1000);
     world.sealed("a", 3);
     until("it is reported", || {
-        mover
-            .status()
+        coordinator
+            .moves()
             .failure
             .is_some_and(|failure| failure.contains("correct the credentials"))
     });
@@ -264,22 +265,22 @@ fn denied_access_is_told_and_tried_again_after_it_was_corrected() {
         })
     ));
     world.memory.heal();
-    mover.retry_now();
+    coordinator.retry_now();
     world.until_uploaded();
 }
 
 #[test]
 fn an_object_that_the_store_cut_short_is_never_recorded_as_uploaded() {
     let world = World::new();
-    let mover = world.mover();
+    let coordinator = world.coordinator();
     world.sealed("a", 3);
     world.until_uploaded();
     world
         .memory
         .inject(Verb::PutIfAbsent, Fault::TruncatedBody, 1);
     world.sealed("a", 3);
-    until("it is reported", || mover.status().failure.is_some());
-    assert_eq!(mover.status().pending_uploads, 1);
+    until("it is reported", || coordinator.moves().failure.is_some());
+    assert_eq!(coordinator.moves().pending_uploads, 1);
     let done = names(&world.port.records("a"))
         .iter()
         .filter(|name| **name == "UploadDone")
@@ -296,11 +297,11 @@ fn a_foreign_object_at_the_key_is_left_alone_and_named() {
         "them".into(),
     );
     world.memory.put(key, &foreign).expect("put");
-    let mover = world.mover();
+    let coordinator = world.coordinator();
     world.sealed("a", 3);
     until("it is reported", || {
-        mover
-            .status()
+        coordinator
+            .moves()
             .failure
             .is_some_and(|failure| failure.contains("holds something else"))
     });
@@ -314,7 +315,7 @@ fn a_foreign_object_at_the_key_is_left_alone_and_named() {
 fn our_own_object_of_an_earlier_life_is_adopted_though_it_was_compressed_otherwise() {
     let world = World::new();
     {
-        let _mover = world.mover();
+        let _coordinator = world.coordinator();
         world.sealed("a", 500);
         world.until_uploaded();
     }
@@ -332,11 +333,12 @@ fn our_own_object_of_an_earlier_life_is_adopted_though_it_was_compressed_otherwi
         )),
         ..later
     };
-    let settings = super::mover::MoverSettings {
+    let settings = Settings {
         compression_level: 19,
         ..settings()
     };
-    let _mover = Mover::start(later.port.clone(), later.claims.clone(), settings).expect("starts");
+    let _coordinator = Coordinator::start(later.port.clone(), Some(later.claims.clone()), settings)
+        .expect("starts");
     later.sealed("a", 500);
     later.until_uploaded();
     assert_eq!(
@@ -358,7 +360,7 @@ fn a_warm_file_that_is_gone_or_damaged_is_made_again_before_the_upload() {
         let world = World::new();
         world.memory.set_unreachable(true);
         {
-            let _mover = world.mover();
+            let _coordinator = world.coordinator();
             world.sealed("a", 50);
             until("it is compressed", || {
                 names(&world.port.records("a")).contains(&"CompressionDone")
@@ -378,8 +380,9 @@ fn a_warm_file_that_is_gone_or_damaged_is_made_again_before_the_upload() {
             "p/",
             "orders-0",
         );
-        let mover = Mover::start(world.port.clone(), Arc::new(later), settings()).expect("starts");
-        mover.retry_now();
+        let coordinator = Coordinator::start(world.port.clone(), Some(Arc::new(later)), settings())
+            .expect("starts");
+        coordinator.retry_now();
         world.until_uploaded();
         world.assert_object_holds("a", 1);
     }
@@ -391,11 +394,11 @@ fn a_damaged_segment_is_recorded_and_does_not_hold_up_another_stream() {
     world.sealed("a", 5);
     world.port.damage_segment("a", 1);
     world.sealed("b", 5);
-    let mover = world.mover();
+    let coordinator = world.coordinator();
     until("the other is uploaded", || world.port.pending().len() == 1);
     until("it is reported", || {
-        mover
-            .status()
+        coordinator
+            .moves()
             .failure
             .is_some_and(|failure| failure.contains("is damaged"))
     });
@@ -420,14 +423,14 @@ fn bytes_that_were_damaged_before_they_were_sealed_are_not_uploaded() {
     let world = World::new();
     world.sealed("a", 5);
     world.port.damage_before_seal("a", 1);
-    let mover = world.mover();
+    let coordinator = world.coordinator();
     until("it is reported", || {
-        mover
-            .status()
+        coordinator
+            .moves()
             .failure
             .is_some_and(|failure| failure.contains("is damaged"))
     });
-    assert!(mover.damage().is_some());
+    assert!(coordinator.damage().is_some());
     assert!(
         world
             .memory
@@ -442,17 +445,17 @@ fn a_step_that_fails_for_the_same_reason_again_is_no_news_to_the_manifest() {
     let world = World::new();
     world.sealed("a", 5);
     world.port.damage_segment("a", 1);
-    let mover = world.mover();
+    let coordinator = world.coordinator();
     until("it was tried five times", || {
-        mover.retry_now();
+        coordinator.retry_now();
         world.port.times_damaged() >= 5
     });
-    drop(mover);
+    drop(coordinator);
     let expected = ["CompressionStarted", "CompressionFailed"];
     assert_eq!(names(&world.port.records("a")), expected);
 
     let world = World::new();
-    let mover = world.mover();
+    let coordinator = world.coordinator();
     world.sealed("a", 3);
     world.until_uploaded();
     let (puts, before) = (world.memory.calls(Verb::PutIfAbsent), WHOLE_WAY.len());
@@ -461,10 +464,10 @@ fn a_step_that_fails_for_the_same_reason_again_is_no_news_to_the_manifest() {
         .inject(Verb::PutIfAbsent, Fault::AccessDenied, 1000);
     world.sealed("a", 3);
     until("it was tried five times", || {
-        mover.retry_now();
+        coordinator.retry_now();
         world.memory.calls(Verb::PutIfAbsent) >= puts + 5
     });
-    drop(mover);
+    drop(coordinator);
     let records = names(&world.port.records("a"));
     let failed = records.iter().filter(|name| **name == "UploadFailed");
     assert_eq!(failed.count(), 1);
@@ -485,10 +488,14 @@ fn a_superseded_owner_publishes_nothing_and_the_store_is_told() {
     others
         .put_claim(&claims_suite::volume("orders-1", 2), "a", 2)
         .expect("claimed");
-    let _mover = world.mover();
+    let coordinator = world.coordinator();
     world.sealed("a", 5);
     until("the store is told", || {
-        world.port.superseded() == [("a".to_owned(), 2)]
+        world.port.superseded().contains(&("a".to_owned(), 2))
+    });
+    until("the upload is refused", || {
+        let failure = coordinator.failure();
+        failure.is_some_and(|failure| failure.contains("is superseded by 2"))
     });
     assert!(
         world
@@ -528,11 +535,11 @@ fn the_watch_finds_a_take_over_though_nothing_is_uploaded() {
 fn a_poisoned_manifest_stops_a_segment_where_it_is() {
     let world = World::new();
     world.port.refuse_commits(true);
-    let mover = world.mover();
+    let coordinator = world.coordinator();
     world.sealed("a", 5);
     until("it is reported", || {
-        mover
-            .status()
+        coordinator
+            .moves()
             .failure
             .is_some_and(|failure| failure.contains("manifest takes no record"))
     });
@@ -544,7 +551,7 @@ fn a_poisoned_manifest_stops_a_segment_where_it_is() {
             .all(|key| !key.contains("segments/"))
     );
     world.port.refuse_commits(false);
-    mover.retry_now();
+    coordinator.retry_now();
     world.until_uploaded();
 }
 
@@ -557,7 +564,7 @@ fn stopping_in_an_outage_does_not_wait_for_it() {
     until("it failed once", || {
         tiers
             .tier2_status()
-            .is_some_and(|status| status.mover.failure.is_some())
+            .is_some_and(|status| status.moves.failure.is_some())
     });
     let stopped = std::time::Instant::now();
     tiers.stop();

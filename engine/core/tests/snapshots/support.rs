@@ -72,7 +72,7 @@ pub fn node_on(
     let store = Store::open(options).expect("the directory opens");
     let tiers =
         Tiers::start(Arc::new(store.clone()), Some(claims), &config).expect("threads start");
-    let snapshots = Snapshots::start(store.clone(), &tiers).expect("a thread starts");
+    let snapshots = Snapshots::start(store.clone(), &tiers);
     Node {
         store,
         tiers,

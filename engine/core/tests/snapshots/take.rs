@@ -131,7 +131,7 @@ fn without_tier_2_it_is_refused_with_its_reason_and_an_unknown_stream_is_not_fou
     let config = crate::common::small_config(folder.path());
     let tiers = aof2_core::tier::Tiers::start(Arc::new(store.clone()), None, &config);
     let tiers = tiers.expect("threads start");
-    let snapshots = aof2_core::snapshot::Snapshots::start(store.clone(), &tiers).expect("starts");
+    let snapshots = aof2_core::snapshot::Snapshots::start(store.clone(), &tiers);
     let status = snapshots.begin(request("orders", "r1")).expect("answered");
     assert_eq!(status.phase, SnapshotPhase::Failed);
     assert_eq!(

@@ -65,7 +65,7 @@ pub fn open(settings: &Settings, progress: Arc<Progress>) -> Result<DataPlane, O
         ))
     };
     let tiers = Tiers::start(Arc::new(store.clone()), claims, &config).map_err(threads)?;
-    let snapshots = Snapshots::start(store.clone(), &tiers).map_err(threads)?;
+    let snapshots = Snapshots::start(store.clone(), &tiers);
     Ok(DataPlane {
         store,
         tiers: Arc::new(tiers),

@@ -1,6 +1,7 @@
 //! The list. A file per part of the product; the tests of this module keep every entry true to the code.
 
 mod checksums;
+mod coordinator;
 mod damage;
 mod drain;
 mod durability;
@@ -79,6 +80,7 @@ impl Mutant {
 pub fn all() -> impl Iterator<Item = &'static Mutant> {
     [
         checksums::MUTANTS,
+        coordinator::MUTANTS,
         damage::MUTANTS,
         drain::MUTANTS,
         durability::MUTANTS,

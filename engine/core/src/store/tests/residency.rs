@@ -2,29 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aof2_format::StreamName;
 use aof2_format::manifest_record::{LocalCopy, ManifestEvent};
 use aof2_format::names::{KeyPrefix, ObjectKey, file};
 use aof2_format::start_sequence::{self, StartReason, StartSequence};
-use bytes::Bytes;
 
-use super::options;
-use crate::claims::{Address, ClusterName, StreamClaims};
-use crate::config::MIB;
+use super::node::{eventually, node};
 use crate::drain::{DrainPhase, DrainRequest};
 use crate::error::ReadError;
-use crate::io::fault::{FaultDisk, Faults};
-use crate::io::{SystemClock, SystemDisk, SystemRng};
+use crate::objects::ObjectStore;
 use crate::objects::memory::MemoryStore;
-use crate::objects::{ObjectStore, Tier2, suite};
-use crate::port::Claims;
-use crate::request::{AppendRequest, Durability, ReadRequest};
 use crate::snapshot::verify::{Level, verify};
 use crate::snapshot::{SnapshotPhase, SnapshotRequest, Snapshots};
-use crate::store::Store;
-use crate::tier::Tiers;
 
 fn deleted(key: &str) -> ManifestEvent {
     ManifestEvent::Tier2Deleted { key: key.into() }
@@ -42,99 +33,6 @@ fn start(start_sequence: u64) -> ManifestEvent {
     ManifestEvent::CustomEvent {
         schema_id: start_sequence::SCHEMA_ID,
         blob: blob.encode().to_vec(),
-    }
-}
-
-/// A node over a Tier 2 in memory.
-struct Node {
-    store: Store,
-    tiers: Tiers,
-    tier2: Arc<Tier2>,
-    faults: Arc<Faults>,
-}
-
-fn node(memory: &Arc<MemoryStore>, directory: &Path) -> Node {
-    let tier2 = Arc::new(Tier2::new(
-        memory.clone(),
-        KeyPrefix::new("p/").expect("a prefix"),
-        suite::test_policy(),
-        Arc::new(SystemClock),
-        Arc::new(SystemRng),
-    ));
-    let cluster = ClusterName {
-        namespace: "default".into(),
-        name: "orders".into(),
-    };
-    let address = Address("orders-0.orders".to_owned());
-    let claims = Arc::new(StreamClaims::new(tier2.clone(), cluster, address));
-    let mut options = options(directory);
-    options.config.tier2.claim_check = Duration::from_millis(50);
-    let config = options.config.clone();
-    let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
-    options.disk = disk;
-    options.claims = Some(claims.clone() as Arc<dyn Claims>);
-    let store = Store::open(options).expect("the directory opens");
-    let tiers = Tiers::start(Arc::new(store.clone()), Some(claims), &config).expect("threads");
-    Node {
-        store,
-        tiers,
-        tier2,
-        faults,
-    }
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < limit, "{what} did not come");
-        std::thread::yield_now();
-    }
-}
-
-impl Node {
-    fn append(&self, payload: &'static [u8]) {
-        let request = AppendRequest {
-            stream: "a".to_owned(),
-            payloads: vec![Bytes::from_static(payload)],
-            durability: Durability::Durable,
-            producer: None,
-        };
-        self.store.append(request).expect("acknowledged");
-    }
-
-    /// A sealed and uploaded segment of one record.
-    fn segment(&self, payload: &'static [u8]) {
-        self.append(payload);
-        self.store.seal(Some("a")).expect("sealed");
-        let mark = || self.store.watermarks().remove(0);
-        eventually("the upload", || mark().sealed_uploaded == mark().acked);
-    }
-
-    fn commit(&self, segment_id: u64, event: ManifestEvent) {
-        let stream = self.store.known("a").expect("it exists");
-        let owned = stream.owned(&**self.store.shared());
-        let committed = stream.manifest.commit(&owned, segment_id, vec![event]);
-        committed.expect("durable");
-    }
-
-    fn read(&self, from_sequence: u64) -> Result<Vec<Vec<u8>>, ReadError> {
-        let request = ReadRequest {
-            stream: "a".to_owned(),
-            from_sequence,
-            limit: 0,
-            include_staged: false,
-        };
-        let mut reader = self.store.read(request)?;
-        let mut found = Vec::new();
-        while let Some(records) = reader.next_batch(MIB as usize)? {
-            found.extend(records.into_iter().map(|record| record.payload.to_vec()));
-        }
-        Ok(found)
-    }
-
-    fn stop(self) {
-        self.tiers.stop();
-        self.store.close().expect("closes");
     }
 }
 
@@ -240,8 +138,8 @@ fn a_drain_behind_evicted_segments_gets_its_token_and_nothing_is_uploaded_twice(
     });
     assert!(node.tiers.drain().status().token.is_some());
     let status = node.tiers.tier2_status().expect("a Tier 2");
-    assert_eq!(status.mover.uploaded_segments, 1, "the open one");
-    assert_eq!(status.mover.failure, None);
+    assert_eq!(status.moves.uploaded_segments, 1, "the open one");
+    assert_eq!(status.moves.failure, None);
     node.stop();
 }
 
@@ -270,7 +168,7 @@ fn a_trimmed_stream_keeps_its_watermark_when_its_objects_are_deleted() {
     assert_eq!(node.store.sealed_segments_pending(), []);
 
     // A snapshot of it names what is left, and the second reader agrees.
-    let snapshots = Snapshots::start(node.store.clone(), &node.tiers).expect("starts");
+    let snapshots = Snapshots::start(node.store.clone(), &node.tiers);
     let request = SnapshotRequest {
         stream: "a".into(),
         request: "r".into(),

@@ -299,9 +299,9 @@ mod tests {
     use super::*;
     use crate::io::SystemDisk;
     use crate::io::fault::FaultDisk;
+    use crate::jobs::warm::read_index;
     use crate::port::Port;
     use crate::tier::testing::ModelPort;
-    use crate::tier::warm::read_index;
 
     const OPTIONS: CompressOptions = CompressOptions {
         level: 3,

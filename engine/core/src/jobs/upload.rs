@@ -1,6 +1,6 @@
 //! Warm file -> object: conditional create, then what the store keeps is asked for and compared before the manifest says so.
 //!
-//! Order: claim held -> `UploadStarted` -> create -> HEAD: size and checksum -> `UploadDone`. Every step may be repeated: the key
+//! Order: claim held -> `UploadStarted` -> create -> HEAD: size and checksum; whoever asked commits `UploadDone`. Every step may be repeated: the key
 //! names the segment and the epoch, and an object that is already there is ours if it decompresses to the segment.
 
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::error::StoreError;
 use crate::objects::conditional::{Creation, checksum_of_object};
 use crate::objects::{Attempt, ObjectError, ObjectMeta, Tier2, Upload};
 use crate::port::Port;
-use crate::port::{FailedStep, FailureReason, SealedSegment, TierRecord};
+use crate::port::{FailureReason, SealedSegment, TierRecord};
 
 #[derive(Debug, Error)]
 pub enum UploadError {
@@ -60,9 +60,9 @@ pub enum UploadError {
 }
 
 impl UploadError {
-    /// The manifest's code.
-    pub fn reason(&self) -> FailureReason {
-        match self {
+    /// The manifest's code of a put that failed; `None` where none was tried.
+    pub fn reason_of_put(&self) -> Option<FailureReason> {
+        Some(match self {
             UploadError::Store(error) => match error {
                 ObjectError::AccessDenied { .. } => FailureReason::Authorisation,
                 ObjectError::Unreachable { .. }
@@ -76,14 +76,13 @@ impl UploadError {
                 | ObjectError::Source { .. }
                 | ObjectError::Stopping { .. } => FailureReason::Transient,
             },
-            UploadError::Warm { .. } => FailureReason::ObjectMissing,
-            UploadError::KeyTaken { .. } | UploadError::NoKey { .. } => {
-                FailureReason::BucketOrNetwork
-            }
-            UploadError::Claim { .. }
+            UploadError::KeyTaken { .. } => FailureReason::BucketOrNetwork,
+            UploadError::Warm { .. }
+            | UploadError::NoKey { .. }
+            | UploadError::Claim { .. }
             | UploadError::Superseded { .. }
-            | UploadError::Manifest { .. } => FailureReason::Transient,
-        }
+            | UploadError::Manifest { .. } => return None,
+        })
     }
 }
 
@@ -105,18 +104,13 @@ pub fn upload(
 ) -> Result<Uploaded, UploadError> {
     let stream = || segment.stream.to_string();
     let tier2 = claims.tier2();
-    let Some((name, segment_ref)) = segment_name(segment) else {
+    let Some(key) = object_key(tier2, segment) else {
         return Err(UploadError::NoKey {
             stream: stream(),
             segment_id: segment.segment_id,
             epoch: segment.epoch,
         });
     };
-    let key = ObjectKey::Segment {
-        stream: name,
-        segment: segment_ref,
-    }
-    .to_key(tier2.prefix());
 
     let standing = port.settle_volume_check().and_then(|()| {
         claims.ensure_held(&port.volume(), &segment.stream, segment.epoch, claim_age)
@@ -147,28 +141,18 @@ pub fn upload(
     if segment.moves.upload_started.as_deref() != Some(key.as_str()) {
         commit(TierRecord::UploadStarted { key: key.clone() })?;
     }
-    let put = put_and_compare(tier2, &key, segment, source, facts);
-    match put {
-        Ok(etag) => {
-            commit(TierRecord::UploadDone {
-                key: key.clone(),
-                etag: etag.clone(),
-            })?;
-            Ok(Uploaded {
-                key,
-                etag,
-                size_bytes: facts.size_bytes,
-            })
-        }
-        Err(error) => {
-            let reason = error.reason();
-            // Once, however often it is tried: an outage of days does not fill the manifest.
-            if !segment.moves.has_failed(FailedStep::Upload, reason) {
-                commit(TierRecord::UploadFailed { key, reason })?;
-            }
-            Err(error)
-        }
-    }
+    let etag = put_and_compare(tier2, &key, segment, source, facts)?;
+    Ok(Uploaded {
+        key,
+        etag,
+        size_bytes: facts.size_bytes,
+    })
+}
+
+/// `None`: see [`segment_name`].
+pub fn object_key(tier2: &Tier2, segment: &SealedSegment) -> Option<String> {
+    let (stream, segment) = segment_name(segment)?;
+    Some(ObjectKey::Segment { stream, segment }.to_key(tier2.prefix()))
 }
 
 fn open_warm(

@@ -1,0 +1,161 @@
+//! Starts a thread per job. One that panics is over, too.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::memo::{SegmentKey, Step};
+use super::observe::Tier2Facts;
+use super::plan::Task;
+use super::record::{self, MoveError};
+use super::{Down, Node, State, file_bytes};
+use crate::jobs::check_claims::check_claims;
+use crate::jobs::compress::{self, CompressOptions};
+use crate::jobs::upload::{self, UploadError};
+use crate::port::{Port, SealedSegment, TierRecord};
+
+type Job = Box<dyn FnOnce(&Down, &dyn Port) + Send>;
+
+impl Node {
+    pub(super) fn start(self: &Arc<Self>, task: Task, facts: &Tier2Facts, state: &mut State) {
+        let (name, job): (_, Job) = match &task {
+            Task::CheckClaims => {
+                state.memo.claims.is_under_way = true;
+                (
+                    "claims",
+                    Box::new(|down, port| check_claims(port, &down.claims)),
+                )
+            }
+            Task::Move(key, step) => {
+                let Some(segment) = facts.pending.get(key).cloned() else {
+                    return;
+                };
+                if state.memo.failed.contains_key(key)
+                    && let Some(down) = &self.down
+                {
+                    let repeated = &down.counters.repeated_steps;
+                    repeated.fetch_add(1, Ordering::Relaxed);
+                }
+                state.memo.under_way.insert(key.clone(), *step);
+                let name = match step {
+                    Step::Compress => "compress",
+                    Step::Upload => "upload",
+                };
+                let (key, step) = (key.clone(), *step);
+                let job =
+                    move |down: &Down, port: &dyn Port| down.do_move(port, &key, step, &segment);
+                (name, Box::new(job))
+            }
+        };
+        let (node, worked) = (self.clone(), task.clone());
+        let started = self.port.threads().start(name, move || {
+            let finish = FinishOnDrop { node, task: worked };
+            if let Some(down) = &finish.node.down {
+                job(down, &*finish.node.port);
+            }
+        });
+        if let Err(error) = started {
+            tracing::warn!("no thread for a job ({name}): {error}");
+            self.over(&task, state);
+        }
+    }
+
+    fn over(&self, task: &Task, state: &mut State) {
+        match task {
+            Task::Move(key, _) => {
+                state.memo.under_way.remove(key);
+            }
+            Task::CheckClaims => {
+                state.memo.claims.is_under_way = false;
+                state.memo.claims.ended_at = Some(self.port.clock().monotonic());
+            }
+        }
+    }
+}
+
+/// One thread's job.
+struct FinishOnDrop {
+    node: Arc<Node>,
+    task: Task,
+}
+
+impl Drop for FinishOnDrop {
+    fn drop(&mut self) {
+        let FinishOnDrop { node, task } = self;
+        if let Some(down) = &node.down {
+            node.over(task, &mut down.state.lock());
+        }
+        node.bell.ring();
+    }
+}
+
+impl Down {
+    fn do_move(&self, port: &dyn Port, key: &SegmentKey, step: Step, segment: &SealedSegment) {
+        let outcome = match step {
+            Step::Compress => self.compress(port, key, segment),
+            Step::Upload => match self.upload(port, key, segment) {
+                Err(MoveError::Upload(UploadError::Warm { source, .. })) => {
+                    tracing::warn!(stream = %segment.stream, segment_id = segment.segment_id, "the warm file is made again: {source}");
+                    self.compress(port, key, segment)
+                        .and_then(|()| self.upload(port, key, segment))
+                }
+                other => other,
+            },
+        };
+        record::note(self, port, key, segment, outcome);
+    }
+
+    fn compress(
+        &self,
+        port: &dyn Port,
+        key: &SegmentKey,
+        segment: &SealedSegment,
+    ) -> Result<(), MoveError> {
+        let Some(path) = compress::warm_path(&port.tier1_directory(), segment) else {
+            return Err(no_key(segment));
+        };
+        let settings = *self.settings.read();
+        let options = CompressOptions {
+            level: settings.compression_level,
+            block_bytes: settings.block_bytes,
+        };
+        let bytes = port
+            .segment_bytes(&segment.stream, segment.segment_id)
+            .map_err(MoveError::Segment)?;
+        // Once, however often it is tried.
+        if !segment.moves.compression_started {
+            record::commit(port, segment, TierRecord::CompressionStarted)?;
+        }
+        let disk = port.disk();
+        let replaced_bytes = file_bytes(&*disk, &path);
+        match compress::compress(&*disk, &path, segment, &bytes, options) {
+            Ok(facts) => record::compressed(self, port, key, segment, facts, replaced_bytes),
+            Err(error) => Err(record::compression_failed(port, segment, error)),
+        }
+    }
+
+    fn upload(
+        &self,
+        port: &dyn Port,
+        key: &SegmentKey,
+        segment: &SealedSegment,
+    ) -> Result<(), MoveError> {
+        let Some(path) = compress::warm_path(&port.tier1_directory(), segment) else {
+            return Err(no_key(segment));
+        };
+        // Taken out: a second upload of the same file verifies it again.
+        let known = self.state.lock().verified.remove(key);
+        let claim_age = self.settings.read().claim_check;
+        match upload::upload(port, &self.claims, segment, &path, known, claim_age) {
+            Ok(uploaded) => record::uploaded(self, port, segment, uploaded),
+            Err(error) => Err(record::upload_failed(self, port, segment, error)),
+        }
+    }
+}
+
+fn no_key(segment: &SealedSegment) -> MoveError {
+    MoveError::Upload(UploadError::NoKey {
+        stream: segment.stream.to_string(),
+        segment_id: segment.segment_id,
+        epoch: segment.epoch,
+    })
+}

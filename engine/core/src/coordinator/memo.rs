@@ -1,0 +1,84 @@
+//! What the loop remembers between two turns. The manifest knows everything that has to survive the process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub type SegmentKey = (Arc<str>, u64);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    Compress,
+    Upload,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Memo {
+    pub under_way: BTreeMap<SegmentKey, Step>,
+    pub failed: BTreeMap<SegmentKey, Failed>,
+    pub claims: ClaimCheck,
+}
+
+/// The check of this node's claims: one at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClaimCheck {
+    pub is_under_way: bool,
+    pub ended_at: Option<Instant>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// In a row.
+    pub times: u32,
+    pub retry_at: Instant,
+    pub kind: FailureKind,
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// Tier 2 did not answer: over with the first success of anybody.
+    Outage,
+    /// Somebody has to act, or the local disk did not do it.
+    Refused,
+    /// No retry mends it, and the segment is whole.
+    Final,
+    /// The segment's bytes are not those that were sealed.
+    Damage,
+}
+
+/// By stream: of its first segment that is damaged, else of the first one that fails.
+pub type Failures = BTreeMap<Arc<str>, (FailureKind, String)>;
+
+impl Memo {
+    pub fn failures(&self) -> Failures {
+        let mut failures = Failures::new();
+        for ((stream, _), failed) in &self.failed {
+            let told = failures.get(stream).map(|(kind, _)| *kind);
+            let is_worse = failed.kind == FailureKind::Damage && told != Some(FailureKind::Damage);
+            if told.is_none() || is_worse {
+                failures.insert(stream.clone(), (failed.kind, failed.message.clone()));
+            }
+        }
+        failures
+    }
+
+    /// Of the segment that has failed most often in a row.
+    pub fn worst(&self) -> Option<&Failed> {
+        self.failed.values().max_by_key(|failed| failed.times)
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.under_way.is_empty() && !self.claims.is_under_way
+    }
+}
+
+/// Doubles from a second to a minute; damage is looked at again more rarely.
+pub fn pause_after(times: u32, kind: FailureKind) -> Duration {
+    match kind {
+        FailureKind::Outage | FailureKind::Refused => Duration::from_secs(1)
+            .saturating_mul(1 << times.saturating_sub(1).min(10))
+            .min(Duration::from_secs(60)),
+        FailureKind::Final | FailureKind::Damage => Duration::from_secs(600),
+    }
+}

@@ -1,0 +1,353 @@
+//! One loop per node: observe, plan (pure), apply (jobs on threads of their own), record (the manifest, and what is remembered of
+//! failures). The drain and the snapshots are machines that take their turn in the same loop.
+//!
+//! Nothing in a turn waits for a disk or a network: a drain keeps its bounds whatever hangs. What has to wait is a job.
+
+mod apply;
+mod bell;
+pub mod memo;
+mod observe;
+pub mod plan;
+mod record;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use aof2_format::names::file;
+
+use bell::Bell;
+pub(crate) use observe::{Facts, Tier2Facts};
+
+use crate::claims::StreamClaims;
+use crate::io::sync::{Mutex, RwLock};
+use crate::io::{Disk, ThreadHandle};
+use crate::jobs::warm::WarmFacts;
+use crate::objects::Tier2Health;
+use crate::port::Port;
+use memo::{FailureKind, Memo, SegmentKey};
+use plan::{Limits, plan};
+
+/// Without news the loop looks again after this, against a forgotten ring.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// After a turn a machine rests this many times as long as the turn took: one that has to look at a thousand things takes a fifth of
+/// the loop at most, and the jobs go on.
+const REST: u32 = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub compression_level: i32,
+    pub block_bytes: u64,
+    pub upload_concurrency: usize,
+    /// A claim seen longer ago than this is read again before an upload, and all of them are at this interval.
+    pub claim_check: Duration,
+}
+
+/// Since the process started, where it is not said otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MovesStatus {
+    /// Now.
+    pub pending_uploads: u64,
+    /// Now, uncompressed.
+    pub pending_upload_bytes: u64,
+    pub compressed_segments: u64,
+    pub uploaded_segments: u64,
+    /// Compressed.
+    pub uploaded_bytes: u64,
+    /// Of the warm files on this node, now.
+    pub tier1_bytes: u64,
+    /// Steps that were begun again after they had failed.
+    pub repeated_steps: u64,
+    /// Of the segment that has failed most often in a row.
+    pub failure: Option<String>,
+}
+
+/// A part that takes its turn in the loop.
+pub(crate) trait Machine: Send + Sync {
+    /// Looks at the facts and acts on them, without waiting for anything. Answers when it has to have a turn again, unless
+    /// somebody rings before.
+    fn turn(&self, facts: &Facts) -> Option<Instant>;
+}
+
+pub struct Coordinator {
+    node: Arc<Node>,
+    thread: Mutex<Option<ThreadHandle>>,
+}
+
+struct Node {
+    port: Arc<dyn Port>,
+    /// `None` without Tier 2: then nothing goes down.
+    down: Option<Down>,
+    bell: Arc<Bell>,
+    machines: RwLock<Vec<Arc<Plugged>>>,
+    stopping: AtomicBool,
+}
+
+struct Plugged {
+    machine: Weak<dyn Machine>,
+    /// `None` before its first turn.
+    rests_until: Mutex<Option<Instant>>,
+}
+
+/// The way down.
+struct Down {
+    claims: Arc<StreamClaims>,
+    settings: RwLock<Settings>,
+    state: Mutex<State>,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct State {
+    memo: Memo,
+    /// Warm files that this process verified itself.
+    verified: std::collections::BTreeMap<SegmentKey, WarmFacts>,
+}
+
+#[derive(Default)]
+struct Counters {
+    compressed_segments: AtomicU64,
+    uploaded_segments: AtomicU64,
+    uploaded_bytes: AtomicU64,
+    repeated_steps: AtomicU64,
+    tier1_bytes: AtomicU64,
+}
+
+impl Coordinator {
+    /// `claims` are those that the store was opened with; `None` = no Tier 2.
+    pub fn start(
+        port: Arc<dyn Port>,
+        claims: Option<Arc<StreamClaims>>,
+        settings: Settings,
+    ) -> std::io::Result<Coordinator> {
+        let down = claims.map(|claims| Down {
+            claims,
+            settings: RwLock::new(settings),
+            state: Mutex::default(),
+            counters: Counters::default(),
+        });
+        let node = Arc::new(Node {
+            port: port.clone(),
+            down,
+            bell: Arc::default(),
+            machines: RwLock::default(),
+            stopping: AtomicBool::new(false),
+        });
+        let bell = node.bell.clone();
+        port.on_sealed(Arc::new(move |_| bell.ring()));
+        let run = node.clone();
+        let thread = port.threads().start("coordinator", move || run.run())?;
+        Ok(Coordinator {
+            node,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// From here on the machine takes its turns, for as long as somebody else holds it.
+    pub(crate) fn plug(&self, machine: Weak<dyn Machine>) {
+        self.node.machines.write().push(Arc::new(Plugged {
+            machine,
+            rests_until: Mutex::default(),
+        }));
+        self.node.bell.ring();
+    }
+
+    /// Something happened that one of its machines waits for. Waits for nothing.
+    pub(crate) fn ring(&self) {
+        self.node.bell.ring();
+    }
+
+    pub fn has_tier2(&self) -> bool {
+        self.node.down.is_some()
+    }
+
+    /// `None` without Tier 2.
+    pub fn claims(&self) -> Option<Arc<StreamClaims>> {
+        Some(self.node.down.as_ref()?.claims.clone())
+    }
+
+    pub fn reconfigure(&self, settings: Settings) {
+        if let Some(down) = &self.node.down {
+            *down.settings.write() = settings;
+        }
+        self.node.bell.ring();
+    }
+
+    /// Forgets how long failed steps were to wait: a drain wants them now.
+    pub fn retry_now(&self) {
+        if let Some(down) = &self.node.down {
+            down.state.lock().memo.failed.clear();
+        }
+        self.node.bell.ring();
+    }
+
+    /// `None` without Tier 2.
+    pub fn health(&self) -> Option<Tier2Health> {
+        Some(self.node.down.as_ref()?.claims.tier2().health())
+    }
+
+    /// All zero without Tier 2.
+    pub fn moves(&self) -> MovesStatus {
+        let Some(down) = &self.node.down else {
+            return MovesStatus::default();
+        };
+        let pending = self.node.port.pending();
+        let Counters {
+            compressed_segments,
+            uploaded_segments,
+            uploaded_bytes,
+            repeated_steps,
+            tier1_bytes,
+        } = &down.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        MovesStatus {
+            pending_uploads: pending.len() as u64,
+            pending_upload_bytes: pending.iter().map(|segment| segment.bytes).sum(),
+            compressed_segments: read(compressed_segments),
+            uploaded_segments: read(uploaded_segments),
+            uploaded_bytes: read(uploaded_bytes),
+            tier1_bytes: read(tier1_bytes),
+            repeated_steps: read(repeated_steps),
+            failure: self.failure(),
+        }
+    }
+
+    /// Of the segment that has failed most often in a row.
+    pub fn failure(&self) -> Option<String> {
+        let state = self.node.down.as_ref()?.state.lock();
+        state.memo.worst().map(|failed| failed.message.clone())
+    }
+
+    /// What keeps a stream from being uploaded until somebody repairs it.
+    pub fn damage(&self) -> Option<String> {
+        let failures = self.node.down.as_ref()?.state.lock().memo.failures();
+        let mut damaged = failures
+            .into_values()
+            .filter(|(kind, _)| *kind == FailureKind::Damage);
+        damaged.next().map(|(_, message)| message)
+    }
+
+    /// Starts nothing more and waits for the jobs that run. No retry of theirs is waited for.
+    pub fn stop(&self) {
+        if let Some(down) = &self.node.down {
+            down.claims.tier2().stop();
+        }
+        self.node.stopping.store(true, Ordering::Release);
+        self.node.bell.ring();
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic was reported by the thread itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Coordinator {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Node {
+    fn run(self: Arc<Self>) {
+        if let Some(down) = &self.down {
+            // Before the first step, so that none is counted twice.
+            let found = warm_bytes(self.port.disk().as_ref(), &self.port.tier1_directory());
+            let counted = &down.counters.tier1_bytes;
+            counted.fetch_add(found, Ordering::Relaxed);
+        }
+        while !self.stopping.load(Ordering::Acquire) {
+            let next = self.turn();
+            let now = self.port.clock().monotonic();
+            let wait = next.map_or(LONGEST_WAIT, |at| {
+                at.saturating_duration_since(now).min(LONGEST_WAIT)
+            });
+            self.bell.wait(wait);
+        }
+        while !self.is_idle() {
+            self.bell.wait(LONGEST_WAIT);
+        }
+    }
+
+    /// Answers when there has to be another one, unless it rings before.
+    fn turn(self: &Arc<Self>) -> Option<Instant> {
+        let now = self.port.clock().monotonic();
+        let mut next = None;
+        let tier2 = self.down.as_ref().map(|down| {
+            // Asked first: a step that ends while `pending` is read is planned again only from a newer reading.
+            let before = down.state.lock().memo.clone();
+            let facts = observe::tier2(&*self.port, &down.claims, &before);
+            let mut state = down.state.lock();
+            let is_pending = |key: &SegmentKey| facts.pending.contains_key(key);
+            state.memo.failed.retain(|key, _| is_pending(key));
+            state.verified.retain(|key, _| is_pending(key));
+            let memo = Memo {
+                failed: state.memo.failed.clone(),
+                ..before
+            };
+            let plan = plan(now, facts.pending.values(), &memo, limits(down, &facts));
+            next = plan.next;
+            for task in plan.start {
+                self.start(task, &facts, &mut state);
+            }
+            drop(state);
+            facts
+        });
+        let facts = Facts { now, tier2 };
+        let machines = self.machines.read().clone();
+        for plugged in &machines {
+            next = self.turn_of(plugged, &facts).into_iter().chain(next).min();
+        }
+        next
+    }
+
+    fn turn_of(&self, plugged: &Plugged, facts: &Facts) -> Option<Instant> {
+        let machine = plugged.machine.upgrade()?;
+        let mut rests_until = plugged.rests_until.lock();
+        if let Some(until) = rests_until.filter(|until| *until > facts.now) {
+            return Some(until);
+        }
+        let begun = self.port.clock().monotonic();
+        let next = machine.turn(facts);
+        let ended = self.port.clock().monotonic();
+        *rests_until = Some(ended + ended.saturating_duration_since(begun) * REST);
+        next
+    }
+
+    fn is_idle(&self) -> bool {
+        let down = self.down.as_ref();
+        down.is_none_or(|down| down.state.lock().memo.is_idle())
+    }
+}
+
+fn limits(down: &Down, facts: &Tier2Facts) -> Limits {
+    let settings = *down.settings.read();
+    Limits {
+        uploads: settings.upload_concurrency,
+        tier2_answers: facts.health.reason.is_none(),
+        tier2_not_before: facts.rests_until,
+        claim_check: settings.claim_check.max(Duration::from_millis(10)),
+    }
+}
+
+/// What lies in Tier 1. Only reported, so that what cannot be read counts as nothing.
+fn warm_bytes(disk: &dyn Disk, tier1_directory: &Path) -> u64 {
+    let root = tier1_directory.join(file::WARM_DIR);
+    let mut total = 0;
+    for stream in disk.list(&root).unwrap_or_default() {
+        let directory = root.join(&stream.name);
+        for entry in disk.list(&directory).unwrap_or_default() {
+            if file::parse_warm(&entry.name).is_some() {
+                total += file_bytes(disk, &directory.join(&entry.name));
+            }
+        }
+    }
+    total
+}
+
+fn file_bytes(disk: &dyn Disk, path: &Path) -> u64 {
+    disk.open_read(path)
+        .and_then(|file| file.len())
+        .unwrap_or(0)
+}

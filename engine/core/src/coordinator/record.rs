@@ -1,0 +1,220 @@
+//! What came of a step: into the manifest, into what is remembered of failures, and into the counters.
+
+use std::sync::atomic::Ordering;
+
+use super::Down;
+use super::memo::{Failed, FailureKind, SegmentKey, pause_after};
+use crate::error::{ClaimError, ReadError, StoreError};
+use crate::io::is_device_error;
+use crate::jobs::compress::CompressError;
+use crate::jobs::upload::{UploadError, Uploaded, object_key};
+use crate::jobs::warm::WarmFacts;
+use crate::objects::ObjectError;
+use crate::port::{FailedStep, FailureReason, Port, SealedSegment, TierRecord};
+
+pub(super) fn commit(
+    port: &dyn Port,
+    segment: &SealedSegment,
+    record: TierRecord,
+) -> Result<(), MoveError> {
+    port.commit(&segment.stream, segment.segment_id, record)
+        .map_err(MoveError::Manifest)
+}
+
+pub(super) fn compressed(
+    down: &Down,
+    port: &dyn Port,
+    key: &SegmentKey,
+    segment: &SealedSegment,
+    facts: WarmFacts,
+    replaced_bytes: u64,
+) -> Result<(), MoveError> {
+    let tier1_bytes = &down.counters.tier1_bytes;
+    tier1_bytes.fetch_add(facts.size_bytes, Ordering::Relaxed);
+    tier1_bytes.fetch_sub(replaced_bytes, Ordering::Relaxed);
+    let record = TierRecord::CompressionDone {
+        compressed_bytes: facts.size_bytes,
+        dictionary_id: 0,
+    };
+    commit(port, segment, record)?;
+    down.state.lock().verified.insert(key.clone(), facts);
+    let compressed = &down.counters.compressed_segments;
+    compressed.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
+
+pub(super) fn compression_failed(
+    port: &dyn Port,
+    segment: &SealedSegment,
+    error: CompressError,
+) -> MoveError {
+    let reason = match &error {
+        CompressError::Segment { .. } | CompressError::Verify(_) => FailureReason::Codec,
+        CompressError::Disk { .. } | CompressError::NoRoom { .. } => FailureReason::Transient,
+    };
+    // Once, however often it is tried: a full disk does not fill the manifest.
+    if !segment.moves.has_failed(FailedStep::Compression, reason)
+        && let Err(error) = commit(port, segment, TierRecord::CompressionFailed { reason })
+    {
+        return error;
+    }
+    match error {
+        CompressError::Segment { problem, .. } => {
+            let (stream, id) = (&segment.stream, segment.segment_id);
+            MoveError::Damaged {
+                stream: stream.to_string(),
+                known: port.note_damage(stream, id, &problem),
+            }
+        }
+        CompressError::Disk { .. } | CompressError::NoRoom { .. } | CompressError::Verify(_) => {
+            MoveError::Compress(error)
+        }
+    }
+}
+
+pub(super) fn uploaded(
+    down: &Down,
+    port: &dyn Port,
+    segment: &SealedSegment,
+    uploaded: Uploaded,
+) -> Result<(), MoveError> {
+    let Uploaded {
+        key,
+        etag,
+        size_bytes,
+    } = uploaded;
+    tracing::debug!(stream = %segment.stream, key, bytes = size_bytes, "uploaded");
+    commit(port, segment, TierRecord::UploadDone { key, etag })?;
+    let segments = &down.counters.uploaded_segments;
+    segments.fetch_add(1, Ordering::Relaxed);
+    let bytes = &down.counters.uploaded_bytes;
+    bytes.fetch_add(size_bytes, Ordering::Relaxed);
+    Ok(())
+}
+
+pub(super) fn upload_failed(
+    down: &Down,
+    port: &dyn Port,
+    segment: &SealedSegment,
+    error: UploadError,
+) -> MoveError {
+    // Once, however often it is tried: an outage of days does not fill the manifest.
+    if let Some(reason) = error.reason_of_put()
+        && let Some(key) = object_key(down.claims.tier2(), segment)
+        && !segment.moves.has_failed(FailedStep::Upload, reason)
+        && let Err(error) = commit(port, segment, TierRecord::UploadFailed { key, reason })
+    {
+        return error;
+    }
+    MoveError::Upload(error)
+}
+
+pub(super) fn note(
+    down: &Down,
+    port: &dyn Port,
+    key: &SegmentKey,
+    segment: &SealedSegment,
+    outcome: Result<(), MoveError>,
+) {
+    let error = match outcome {
+        Ok(()) => {
+            let failed = &mut down.state.lock().memo.failed;
+            failed.remove(key);
+            if down.claims.tier2().health().reason.is_none() {
+                failed.retain(|_, failed| failed.kind != FailureKind::Outage);
+            }
+            return;
+        }
+        Err(error) => error,
+    };
+    if let MoveError::Upload(UploadError::Superseded { to, .. }) = &error {
+        port.supersede(&segment.stream, *to);
+    }
+    let kind = error.kind();
+    let message = explain(&error);
+    // Damage was told when it was found, and every try finds it again.
+    if kind != FailureKind::Damage {
+        tracing::warn!(stream = %segment.stream, segment_id = segment.segment_id, "{message}");
+    }
+    let now = port.clock().monotonic();
+    let failed = &mut down.state.lock().memo.failed;
+    let times = failed.get(key).map_or(0, |failed| failed.times) + 1;
+    failed.insert(
+        key.clone(),
+        Failed {
+            times,
+            retry_at: now + pause_after(times, kind),
+            kind,
+            message,
+        },
+    );
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MoveError {
+    #[error(transparent)]
+    Segment(ReadError),
+    #[error("stream {stream} is damaged: {known}")]
+    Damaged { stream: String, known: String },
+    #[error("the manifest takes no record")]
+    Manifest(#[source] StoreError),
+    #[error("compression failed")]
+    Compress(#[source] CompressError),
+    #[error("upload failed")]
+    Upload(#[from] UploadError),
+}
+
+impl MoveError {
+    fn kind(&self) -> FailureKind {
+        match self {
+            MoveError::Segment(error) => match error {
+                ReadError::Damaged { .. } => FailureKind::Damage,
+                ReadError::Disk { source, .. } if is_device_error(source) => FailureKind::Damage,
+                ReadError::Disk { .. } | ReadError::NotResident { .. } | ReadError::Closed => {
+                    FailureKind::Refused
+                }
+                ReadError::UnknownStream { .. }
+                | ReadError::Trimmed { .. }
+                | ReadError::Superseded { .. }
+                | ReadError::VolumeRefused { .. } => FailureKind::Final,
+            },
+            MoveError::Damaged { .. } => FailureKind::Damage,
+            MoveError::Manifest(_) => FailureKind::Refused,
+            MoveError::Compress(error) => match error {
+                CompressError::Segment { .. } => FailureKind::Damage,
+                CompressError::Verify(_) => FailureKind::Final,
+                CompressError::Disk { .. } | CompressError::NoRoom { .. } => FailureKind::Refused,
+            },
+            MoveError::Upload(error) => match error {
+                UploadError::Store(error)
+                    if error.is_outage() || matches!(error, ObjectError::Stopping { .. }) =>
+                {
+                    FailureKind::Outage
+                }
+                UploadError::Claim {
+                    source: ClaimError::Pending { .. },
+                    ..
+                } => FailureKind::Outage,
+                UploadError::Store(_)
+                | UploadError::Claim { .. }
+                | UploadError::Manifest { .. }
+                | UploadError::Warm { .. } => FailureKind::Refused,
+                UploadError::Superseded { .. }
+                | UploadError::KeyTaken { .. }
+                | UploadError::NoKey { .. } => FailureKind::Final,
+            },
+        }
+    }
+}
+
+/// The whole chain in one line.
+fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

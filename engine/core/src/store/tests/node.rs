@@ -1,0 +1,115 @@
+//! A store with its tiers over a Tier 2 in memory.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aof2_format::manifest_record::ManifestEvent;
+use aof2_format::names::KeyPrefix;
+use bytes::Bytes;
+
+use super::options;
+use crate::claims::{Address, ClusterName, StreamClaims};
+use crate::config::MIB;
+use crate::error::ReadError;
+use crate::io::fault::{FaultDisk, Faults};
+use crate::io::{SystemClock, SystemDisk, SystemRng};
+use crate::objects::memory::MemoryStore;
+use crate::objects::{Tier2, suite};
+use crate::port::Claims;
+use crate::request::{AppendRequest, Durability, ReadRequest};
+use crate::store::Store;
+use crate::tier::Tiers;
+
+/// A node over a Tier 2 in memory.
+pub(super) struct Node {
+    pub store: Store,
+    pub tiers: Tiers,
+    pub tier2: Arc<Tier2>,
+    pub faults: Arc<Faults>,
+}
+
+pub(super) fn node(memory: &Arc<MemoryStore>, directory: &Path) -> Node {
+    let tier2 = Arc::new(Tier2::new(
+        memory.clone(),
+        KeyPrefix::new("p/").expect("a prefix"),
+        suite::test_policy(),
+        Arc::new(SystemClock),
+        Arc::new(SystemRng),
+    ));
+    let cluster = ClusterName {
+        namespace: "default".into(),
+        name: "orders".into(),
+    };
+    let address = Address("orders-0.orders".to_owned());
+    let claims = Arc::new(StreamClaims::new(tier2.clone(), cluster, address));
+    let mut options = options(directory);
+    options.config.tier2.claim_check = Duration::from_millis(50);
+    let config = options.config.clone();
+    let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
+    options.disk = disk;
+    options.claims = Some(claims.clone() as Arc<dyn Claims>);
+    let store = Store::open(options).expect("the directory opens");
+    let tiers = Tiers::start(Arc::new(store.clone()), Some(claims), &config).expect("threads");
+    Node {
+        store,
+        tiers,
+        tier2,
+        faults,
+    }
+}
+
+pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < limit, "{what} did not come");
+        std::thread::yield_now();
+    }
+}
+
+impl Node {
+    pub fn append(&self, payload: &'static [u8]) {
+        let request = AppendRequest {
+            stream: "a".to_owned(),
+            payloads: vec![Bytes::from_static(payload)],
+            durability: Durability::Durable,
+            producer: None,
+        };
+        self.store.append(request).expect("acknowledged");
+    }
+
+    /// A sealed and uploaded segment of one record.
+    pub fn segment(&self, payload: &'static [u8]) {
+        self.append(payload);
+        self.store.seal(Some("a")).expect("sealed");
+        let mark = || self.store.watermarks().remove(0);
+        eventually("the upload", || mark().sealed_uploaded == mark().acked);
+    }
+
+    pub fn commit(&self, segment_id: u64, event: ManifestEvent) {
+        let stream = self.store.known("a").expect("it exists");
+        let owned = stream.owned(&**self.store.shared());
+        let committed = stream.manifest.commit(&owned, segment_id, vec![event]);
+        committed.expect("durable");
+    }
+
+    pub fn read(&self, from_sequence: u64) -> Result<Vec<Vec<u8>>, ReadError> {
+        let request = ReadRequest {
+            stream: "a".to_owned(),
+            from_sequence,
+            limit: 0,
+            include_staged: false,
+        };
+        let mut reader = self.store.read(request)?;
+        let mut found = Vec::new();
+        while let Some(records) = reader.next_batch(MIB as usize)? {
+            found.extend(records.into_iter().map(|record| record.payload.to_vec()));
+        }
+        Ok(found)
+    }
+
+    pub fn stop(self) {
+        self.tiers.stop();
+        self.store.close().expect("closes");
+    }
+}
