@@ -242,10 +242,7 @@ const CIRCLES: &[(&str, &[&str])] = &[
         &["data_plane", "node", "reload", "shutdown"],
     ),
     ("engine/ctl/src", &[]),
-    (
-        "operator/src",
-        &["cluster", "kube", "pki", "runtime", "snapshot"],
-    ),
+    ("operator/src", &[]),
 ];
 
 #[test]

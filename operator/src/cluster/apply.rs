@@ -12,13 +12,13 @@ use crate::{
         action::{Action, Desired},
         build::{self, Owner},
         error::ActionError,
-        names,
         status::ENGINE_CERTIFICATE,
     },
+    context::Context,
     kube::{Applied, Removed},
+    names,
     pki::authority::Usage,
     rollout::{RemoveBy, Wait},
-    runtime::context::Context,
 };
 
 /// What the actions came to.

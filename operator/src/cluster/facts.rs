@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use aof2_admin_api::{Dump, PostRestart};
 use aof2_crds::Aof2Cluster;
 use jiff::Timestamp;
 
 use crate::config_rollout::{Rates, Verdict};
+use crate::engines::{Answer, Failure, Report};
+use crate::names::StoredKind;
 
 /// Everything that a plan is made from.
 #[derive(Clone, Debug)]
@@ -136,12 +137,6 @@ pub struct StoredConfig {
     pub created_at: Timestamp,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoredKind {
-    Revision,
-    Evidence,
-}
-
 /// An `Aof2Snapshot` of the cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SnapshotFacts {
@@ -159,27 +154,6 @@ pub struct SnapshotFacts {
     pub verified_at: Option<Timestamp>,
     pub level: &'static str,
     /// Of the verdict.
-    pub message: String,
-}
-
-/// What an engine answered.
-#[derive(Clone, Debug)]
-pub enum Report {
-    Answered(Box<Answer>),
-    Failed(Failure),
-}
-
-#[derive(Clone, Debug)]
-pub struct Answer {
-    pub dump: Dump,
-    /// `None`: only `dump` was answered.
-    pub post_restart: Option<PostRestart>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// TLS did not come about, or nobody listens: a certificate may be missing or of another authority.
-    pub may_be_certificate: bool,
     pub message: String,
 }
 

@@ -9,11 +9,10 @@ pub mod backoff;
 pub mod build;
 pub mod config;
 pub mod dry_run;
-pub mod engine_client;
 pub mod error;
 pub mod facts;
 pub mod identity;
-pub mod names;
+pub mod memory;
 pub mod observe;
 pub mod plan;
 pub mod pod;
@@ -31,13 +30,15 @@ use std::time::Duration;
 use aof2_crds::{Aof2Cluster, Aof2ClusterStatus};
 
 use crate::{
+    context::Context,
     kube::{CallError, Notice, Remedy},
-    runtime::{context::Context, jitter, metrics::ClusterLabels},
+    runtime::{jitter, metrics::ClusterLabels},
 };
 use apply::Done;
 use build::Owner;
 use error::ReconcileError;
 use facts::Observed;
+use memory::Memory;
 use plan::{NextLook, Plan};
 
 /// While something is under way.
@@ -48,27 +49,28 @@ const POLL: Duration = Duration::from_secs(60);
 const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// A deleted cluster leaves no series and no samples.
-pub fn forget(context: &Context, namespace: &str, name: &str) {
+pub fn forget(context: &Context, memory: &Memory, namespace: &str, name: &str) {
     context.metrics.forget(&ClusterLabels {
         namespace: namespace.to_owned(),
         cluster: name.to_owned(),
     });
     let key = samples::key(namespace, name);
-    context.samples.lock().forget(&key);
-    context.backoff.lock().succeeded(namespace, name);
+    memory.samples.lock().forget(&key);
+    memory.backoff.lock().succeeded(namespace, name);
 }
 
 /// One look. Returns when the next one is due, or `None` when the cluster is gone.
 pub async fn reconcile(
     context: &Context,
+    memory: &Memory,
     namespace: &str,
     name: &str,
 ) -> Result<Option<Duration>, ReconcileError> {
-    let Some(observed) = observe::observe(context, namespace, name)
+    let Some(observed) = observe::observe(context, memory, namespace, name)
         .await
         .map_err(ReconcileError::Observe)?
     else {
-        forget(context, namespace, name);
+        forget(context, memory, namespace, name);
         return Ok(None);
     };
     let Plan {

@@ -18,19 +18,23 @@ use serde::de::DeserializeOwned;
 use crate::{
     cluster::{
         build::{self, Owner, config_map::REVISION_FILE, template},
-        facts::{ConfigSource, Observed, Report, SnapshotFacts, StatefulSetFacts, StoredConfig},
-        names,
+        facts::{ConfigSource, Observed, SnapshotFacts, StatefulSetFacts, StoredConfig},
+        memory::Memory,
         plan::config,
         pod, samples, validate,
     },
     config_rollout::{Rates, Verdict},
+    context::Context,
+    engines::Report,
     kube::{CallError, Remedy, bounded},
-    runtime::{client::CALL_TIMEOUT, context::Context},
+    names,
+    runtime::client::CALL_TIMEOUT,
 };
 
 /// `None`: the cluster was deleted, or is being.
 pub async fn observe(
     context: &Context,
+    memory: &Memory,
     namespace: &str,
     name: &str,
 ) -> Result<Option<Observed>, CallError> {
@@ -69,12 +73,21 @@ pub async fn observe(
     let reports = if cluster_id.is_empty() {
         BTreeMap::new()
     } else {
-        context.engines.reports(&cluster_id, &pods).await
+        let reachable = pods
+            .iter()
+            .filter_map(|pod| Some((pod.name.as_str(), pod.ip?)));
+        context.engines.reports(&cluster_id, reachable).await
     };
-    let rates = sample(context, &samples::key(namespace, name), &reports);
+    let rates = sample(memory, &samples::key(namespace, name), &reports);
     let stateful_set = stateful_set.as_ref().map(stateful_set_facts);
-    let template_refused =
-        refusal_of_template(context, &cluster, &cluster_id, stateful_set.as_ref()).await?;
+    let template_refused = refusal_of_template(
+        context,
+        memory,
+        &cluster,
+        &cluster_id,
+        stateful_set.as_ref(),
+    )
+    .await?;
     let mut observed = Observed {
         now: Timestamp::now(),
         fresh_id: uuid::Uuid::now_v7().to_string(),
@@ -103,12 +116,12 @@ pub async fn observe(
 
 /// Counts what the engines refused, and says how fast.
 fn sample(
-    context: &Context,
+    memory: &Memory,
     key: &str,
     reports: &BTreeMap<String, Report>,
 ) -> BTreeMap<String, Rates> {
     let now = Timestamp::now();
-    let mut samples = context.samples.lock();
+    let mut samples = memory.samples.lock();
     let dumps = reports.iter().filter_map(|(pod, report)| match report {
         Report::Answered(answer) => Some((pod.as_str(), &answer.dump)),
         Report::Failed(_) => None,
@@ -400,6 +413,7 @@ fn stateful_set_facts(stateful_set: &StatefulSet) -> StatefulSetFacts {
 /// about at every look.
 async fn refusal_of_template(
     context: &Context,
+    memory: &Memory,
     cluster: &Aof2Cluster,
     cluster_id: &str,
     written: Option<&StatefulSetFacts>,
@@ -415,7 +429,7 @@ async fn refusal_of_template(
         return Ok(None);
     };
     let key = (cluster.uid().unwrap_or_default(), digest);
-    if let Some(answer) = context.dry_runs.get(&key, ANSWER_HOLDS) {
+    if let Some(answer) = memory.dry_runs.get(&key, ANSWER_HOLDS) {
         return Ok(answer);
     }
     let replicas = written.map_or(cluster.spec.replicas, |written| written.replicas);
@@ -434,6 +448,6 @@ async fn refusal_of_template(
         Err(error) if error.remedy() == Remedy::Fix => Some(error.describe()),
         Err(error) => return Err(error),
     };
-    context.dry_runs.put(key, answer.clone());
+    memory.dry_runs.put(key, answer.clone());
     Ok(answer)
 }

@@ -6,8 +6,9 @@ use kube::ResourceExt;
 
 use crate::{
     cluster::status,
+    context::Context,
     kube::{CallError, Notice},
-    runtime::{context::Context, metrics::ClusterLabels},
+    runtime::metrics::ClusterLabels,
 };
 
 /// Writes `status` if it differs; returns the cluster as it is stored now.

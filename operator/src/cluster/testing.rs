@@ -9,9 +9,10 @@ use serde_json::json;
 use crate::cluster::{
     build::template,
     config::{Revision, UserConfig},
-    facts::{Answer, ConfigSource, Container, Observed, PodFacts, Report, StatefulSetFacts},
-    names,
+    facts::{ConfigSource, Container, Observed, PodFacts, StatefulSetFacts},
 };
+use crate::engines::{Answer, Report};
+use crate::names;
 
 pub const FRESH_ID: &str = "0192f0aa-0000-7000-8000-000000000001";
 pub const CLUSTER_ID: &str = "0192f0aa-0000-7000-8000-0000000000aa";

@@ -1,6 +1,7 @@
 //! Reads what a snapshot's step is made from.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use aof2_admin_api::client::Client as EngineClient;
 use aof2_admin_api::{ErrorReason, SnapshotReport};
@@ -12,9 +13,10 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
 use super::facts::{ClusterFacts, Facts, IndexFacts, PodFacts, StreamFacts, Taken};
-use crate::cluster::{names, pod};
+use crate::context::Context;
 use crate::kube::{CallError, bounded};
-use crate::runtime::{client::CALL_TIMEOUT, context::Context};
+use crate::names;
+use crate::runtime::client::CALL_TIMEOUT;
 
 /// What was found, and how the engines are reached.
 pub struct Observed {
@@ -70,22 +72,17 @@ pub async fn observe(
     let selected = ListParams::default().labels(&names::label_selector(name));
     let key = ("Pod".to_owned(), namespace.clone(), name.clone());
     let pods = bounded("list", &key, CALL_TIMEOUT, pods.list(&selected)).await?;
-    let now = Timestamp::now();
-    let found: Vec<_> = pods
+    let addresses: BTreeMap<i32, Option<IpAddr>> = pods
         .items
         .iter()
-        .filter_map(|found| pod::read(name, found, now))
+        .filter_map(|pod| Some((names::ordinal(name, &pod.name_any())?, address(pod))))
         .collect();
     // A pod that is to go and still owns streams belongs to it.
-    let there = found.iter().map(|found| found.ordinal + 1).max();
+    let there = addresses.keys().map(|ordinal| ordinal + 1).max();
     let count = there.unwrap_or_default().max(cluster.spec.replicas);
     let asked = (0..count).map(async |ordinal| {
         let pod = names::pod(name, ordinal);
-        let ip = found
-            .iter()
-            .find(|found| found.ordinal == ordinal)
-            .and_then(|found| found.ip);
-        let Some(ip) = ip else {
+        let Some(ip) = addresses.get(&ordinal).copied().flatten() else {
             let facts = PodFacts {
                 name: pod,
                 streams: Err("there is no such pod, or it has no address".to_owned()),
@@ -116,6 +113,10 @@ pub async fn observe(
         facts.index = Some(index(&engines, &facts.name).await);
     }
     Ok(Observed { facts, engines })
+}
+
+fn address(pod: &Pod) -> Option<IpAddr> {
+    pod.status.as_ref()?.pod_ip.as_deref()?.parse().ok()
 }
 
 /// From any engine.

@@ -20,9 +20,9 @@ use super::observe::{self, Observed};
 use super::step::{SOON, conclude, condition, step};
 use super::{Step, apply};
 use crate::args::Scope;
+use crate::context::Context;
 use crate::kube::{CallError, Notice, bounded};
 use crate::runtime::client::CALL_TIMEOUT;
-use crate::runtime::context::Context;
 use crate::runtime::metrics::ScheduleLabels;
 
 type Guarded = DeserializeGuard<Aof2Snapshot>;

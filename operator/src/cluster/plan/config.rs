@@ -20,10 +20,10 @@ use crate::{
         build::{self, Owner},
         config::{PodFile, Revision, UserConfig, render},
         facts::{ConfigSource, Observed, PodFacts},
-        names,
     },
     config_rollout::{self, Verdict},
     kube::PodTarget,
+    names,
 };
 
 /// The kubelet syncs within a second of a touch; where it did not, it is touched again.

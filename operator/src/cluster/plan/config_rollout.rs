@@ -13,10 +13,11 @@ use crate::{
     cluster::{
         action::Action,
         build::{self, Owner, template},
-        facts::{Answer, Observed, PodFacts, StatefulSetFacts, TroubleKind},
-        names,
+        facts::{Observed, PodFacts, StatefulSetFacts, TroubleKind},
     },
     config_rollout::{self as machine, EngineFacts, Facts, Policy, Step},
+    engines::Answer,
+    names,
 };
 
 pub fn plan(observed: &Observed, owner: &Owner, written: &StatefulSetFacts, draft: &mut Draft) {

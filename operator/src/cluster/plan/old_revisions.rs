@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use super::Draft;
 use crate::cluster::{
     action::Action,
-    facts::{Observed, StoredConfig, StoredKind},
+    facts::{Observed, StoredConfig},
 };
+use crate::names::StoredKind;
 
 /// What is kept of each kind, beside what is in use or was rejected (design, objects).
 const KEPT: usize = 10;

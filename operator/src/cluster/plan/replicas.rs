@@ -112,10 +112,7 @@ fn shrink(observed: &Observed, wanted: i32, live: i32, draft: &mut Draft) -> Rep
     for ordinal in (wanted..live).rev() {
         let Some(pod) = observed.pod(ordinal) else {
             is_held = true;
-            let pod = crate::cluster::names::pod(
-                &kube::ResourceExt::name_any(&observed.cluster),
-                ordinal,
-            );
+            let pod = crate::names::pod(&kube::ResourceExt::name_any(&observed.cluster), ordinal);
             draft.wait(
                 Gate::ScaleDown,
                 WaitReason::PodMissing,

@@ -10,10 +10,11 @@ use crate::{
     cluster::{
         action::Action,
         build::template,
-        facts::{Answer, Observed, PodFacts, StatefulSetFacts, Trouble, TroubleKind},
-        names,
+        facts::{Observed, PodFacts, StatefulSetFacts, Trouble, TroubleKind},
     },
+    engines::Answer,
     kube::PodTarget,
+    names,
     rollout::{
         self, EngineFacts, Facts, Outcome, Override, PodInstance, Policy, Recovery, Revision,
         Tier2Trouble,

@@ -14,8 +14,8 @@ use crate::cluster::{
     action::Action,
     build::Owner,
     facts::{Observed, SnapshotFacts},
-    names,
 };
+use crate::names;
 use crate::snapshot::schedule::{Calendar, Due, Last, due, slot_name};
 
 /// Snapshots of one schedule that are kept; what lies in the bucket stays.

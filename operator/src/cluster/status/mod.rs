@@ -13,7 +13,8 @@ use aof2_crds::{
 use kube::ResourceExt;
 
 use crate::{
-    cluster::{build::template, facts::Observed, names, plan::Draft},
+    cluster::{build::template, facts::Observed, plan::Draft},
+    names,
     rollout::carry_since,
 };
 

@@ -15,14 +15,13 @@ use serde_json::json;
 use super::{NextLook, Plan, plan};
 use crate::cluster::{
     action::{Action, Desired},
-    facts::{
-        ConfigSource, Exit, Failure, Observed, Report, SnapshotFacts, StoredConfig, StoredKind,
-        Trouble, TroubleKind,
-    },
-    names, status,
+    facts::{ConfigSource, Exit, Observed, SnapshotFacts, StoredConfig, Trouble, TroubleKind},
+    status,
     testing::{self, answer, at_rest, observed},
 };
 use crate::config_rollout::{Rates, Verdict};
+use crate::engines::{Failure, Report};
+use crate::names::{self, StoredKind};
 
 /// Short names of the actions, in their order.
 fn actions(plan: &Plan) -> Vec<String> {

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use aof2_crds::labels;
 
-use super::facts::StoredKind;
-
 /// Value of `app.kubernetes.io/name` on what belongs to a cluster.
 pub const APP: &str = "aof2";
 /// Value of `app.kubernetes.io/name` on the operator's own pods; the chart sets it.
@@ -58,6 +56,13 @@ pub fn snapshot(cluster: &str, schedule: &str, slot: &str) -> String {
 /// What the engines reported before this revision was tried.
 pub fn evidence(cluster: &str, revision: &str) -> String {
     format!("{cluster}-evidence-{revision}")
+}
+
+/// What a change of configuration leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredKind {
+    Revision,
+    Evidence,
 }
 
 /// The revision that a name of `config_revision` or `evidence` was made for.
