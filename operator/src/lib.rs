@@ -6,6 +6,7 @@ pub mod config_rollout;
 pub mod context;
 pub mod engines;
 pub mod kube;
+pub mod machine;
 pub mod names;
 pub mod pki;
 pub mod rbac;

@@ -16,9 +16,10 @@ use crate::{
     },
     context::Context,
     kube::{Applied, Removed},
+    machine::Wait,
     names,
     pki::authority::Usage,
-    rollout::{RemoveBy, Wait},
+    rollout::RemoveBy,
 };
 
 /// What the actions came to.

@@ -25,28 +25,20 @@ pub mod validate;
 #[cfg(test)]
 mod testing;
 
-use std::time::Duration;
-
 use aof2_crds::{Aof2Cluster, Aof2ClusterStatus};
 
 use crate::{
     context::Context,
     kube::{CallError, Notice, Remedy},
-    runtime::{jitter, metrics::ClusterLabels},
+    machine::{NextLook, carry_since},
+    runtime::metrics::ClusterLabels,
 };
 use apply::Done;
 use build::Owner;
 use error::ReconcileError;
 use facts::Observed;
 use memory::Memory;
-use plan::{NextLook, Plan};
-
-/// While something is under way.
-const SOON: Duration = Duration::from_secs(2);
-/// While nothing is; spread, so that a thousand clusters are not looked at in the same second.
-const POLL: Duration = Duration::from_secs(60);
-/// After a state machine moved on: only the write to status lies between two steps.
-const AT_ONCE: Duration = Duration::from_millis(100);
+use plan::Plan;
 
 /// A deleted cluster leaves no series and no samples.
 pub fn forget(context: &Context, memory: &Memory, namespace: &str, name: &str) {
@@ -59,31 +51,30 @@ pub fn forget(context: &Context, memory: &Memory, namespace: &str, name: &str) {
     memory.backoff.lock().succeeded(namespace, name);
 }
 
-/// One look. Returns when the next one is due, or `None` when the cluster is gone.
+/// One look. Returns when the next one is due.
 pub async fn reconcile(
     context: &Context,
     memory: &Memory,
     namespace: &str,
     name: &str,
-) -> Result<Option<Duration>, ReconcileError> {
+) -> Result<NextLook, ReconcileError> {
     let Some(observed) = observe::observe(context, memory, namespace, name)
         .await
         .map_err(ReconcileError::Observe)?
     else {
         forget(context, memory, namespace, name);
-        return Ok(None);
+        return Ok(NextLook::AT_CHANGE);
     };
     let Plan {
         status,
         actions,
-        next_look,
-        wake_at,
+        next,
         overridden,
     } = plan::plan(&observed);
     let stored = match record::record(context, &observed.cluster, &status).await {
         Ok(stored) => stored,
         // Somebody else wrote the object in between: what was planned rests on an old one.
-        Err(error) if error.is_conflict() => return Ok(Some(AT_ONCE)),
+        Err(error) if error.is_conflict() => return Ok(NextLook::AT_ONCE),
         Err(error) => return Err(ReconcileError::Record(error)),
     };
     for gate in overridden {
@@ -104,7 +95,7 @@ pub async fn reconcile(
             .await;
     }
     let Some(owner) = Owner::of(&stored) else {
-        return Ok(Some(POLL));
+        return Ok(NextLook::AT_POLL);
     };
     let done = apply::apply(context, &owner, &status.cluster_id, actions).await;
     let changed = done.changed;
@@ -114,18 +105,12 @@ pub async fn reconcile(
     if let Some(error) = failed {
         return Err(error);
     }
-    let next = match next_look {
-        NextLook::AtOnce => AT_ONCE,
-        NextLook::Soon => SOON,
-        NextLook::AtPoll if changed => SOON,
-        NextLook::AtPoll => POLL.mul_f64(0.8 + 0.4 * jitter()),
-    };
-    let until_slot = wake_at.map(|at| {
-        let left = at.duration_since(jiff::Timestamp::now());
-        // A moment later than the slot, not before it.
-        Duration::try_from(left).unwrap_or_default() + AT_ONCE
-    });
-    Ok(Some(until_slot.map_or(next, |left| next.min(left))))
+    // What was just written is looked at before the next poll.
+    Ok(if changed {
+        next.or(NextLook::SOON)
+    } else {
+        next
+    })
 }
 
 /// Status after the actions, also after failed ones.
@@ -156,11 +141,9 @@ async fn conclude(
                 .iter()
                 .any(|new| new.gate == wait.gate && new.pod == wait.pod)
         });
-        status.waits.extend(crate::rollout::carry_since(
-            &known,
-            done.waits,
-            observed.now,
-        ));
+        status
+            .waits
+            .extend(carry_since(&known, done.waits, observed.now));
         status.waits.truncate(aof2_crds::status::MAX_WAITS);
     }
     let failed = done.failed.filter(|error| !error.is_conflict());

@@ -8,6 +8,7 @@ use crate::{
     cluster::status,
     context::Context,
     kube::{CallError, Notice},
+    machine::is_progress,
     runtime::metrics::ClusterLabels,
 };
 
@@ -75,7 +76,7 @@ fn notices(before: &Aof2ClusterStatus, now: &Aof2ClusterStatus) -> Vec<Notice> {
             format!("{}: ", wait.pod)
         };
         notices.push(Notice {
-            is_warning: !crate::rollout::is_progress(wait.reason),
+            is_warning: !is_progress(wait.reason),
             reason: wait.reason.as_str().to_owned(),
             message: format!("{pod}{} (gate {})", wait.message, wait.gate),
         });

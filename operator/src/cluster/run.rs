@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use aof2_crds::{Aof2Cluster, Aof2Snapshot, labels};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount},
@@ -127,16 +128,11 @@ async fn reconcile(cluster: Arc<Guarded>, runner: Arc<Runner>) -> Result<Action,
     context
         .metrics
         .reconciled(if looked.is_ok() { "ok" } else { "error" }, began.elapsed());
-    match looked? {
-        Some(next) => {
-            memory.backoff.lock().succeeded(&namespace, &name);
-            Ok(Action::requeue(next))
-        }
-        None => {
-            memory.backoff.lock().succeeded(&namespace, &name);
-            Ok(Action::await_change())
-        }
-    }
+    let next = looked?;
+    memory.backoff.lock().succeeded(&namespace, &name);
+    Ok(next
+        .delay(Timestamp::now(), jitter())
+        .map_or_else(Action::await_change, Action::requeue))
 }
 
 fn after_failure(cluster: Arc<Guarded>, error: &ReconcileError, runner: Arc<Runner>) -> Action {

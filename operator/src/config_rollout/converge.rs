@@ -4,7 +4,7 @@ use aof2_crds::{Gate, WaitReason};
 
 use super::facts::{Facts, PodFacts};
 use super::step::Action;
-use crate::rollout::Wait;
+use crate::machine::Wait;
 
 pub(super) enum Converge {
     Done,

@@ -1,11 +1,12 @@
-//! What a canary has to pass: against the other pods, and against its own past.
+//! What has to hold before a change, and what a canary has to pass: against the other pods, and against its own past.
 
 use aof2_crds::rollout::GateFailure;
 use aof2_crds::{Gate, Rollout, RolloutPod, WaitReason};
 use jiff::{SignedDuration, Timestamp};
 
+use super::converge::serves;
 use super::facts::{Facts, PodFacts};
-use crate::rollout::Wait;
+use crate::machine::Wait;
 
 /// A kubelet's readiness may flicker.
 const UNREADY_LIMIT: SignedDuration = SignedDuration::from_secs(60);
@@ -16,7 +17,54 @@ pub(super) const RATE_WINDOW: SignedDuration = SignedDuration::from_secs(60);
 /// How many times the control's and its own past rate a canary may have.
 const RATE_FACTOR: f64 = 2.0;
 /// Hydrations that may wait when a change begins: a few are the ordinary course of reading cold data.
-pub(super) const MAX_HYDRATIONS_WAITING: u64 = 16;
+const MAX_HYDRATIONS_WAITING: u64 = 16;
+
+/// What a gate before the change looks at.
+pub(super) struct View<'a> {
+    pub facts: &'a Facts,
+    /// That is to be rolled out.
+    pub revision: &'a str,
+}
+
+pub(super) type ChangeGate = fn(&View<'_>) -> Result<(), Wait>;
+
+pub(super) const BEFORE: &[ChangeGate] = &[every_pod_serves, few_hydrations_wait];
+
+fn every_pod_serves(view: &View<'_>) -> Result<(), Wait> {
+    match view.facts.pods.iter().find(|pod| !serves(pod)) {
+        None => Ok(()),
+        Some(pod) => Err(Wait::new(
+            Gate::OnePodDown,
+            WaitReason::PodNotReady,
+            &pod.name,
+            format!(
+                "config {} waits: {} does not serve, and a change would be judged against it",
+                view.revision, pod.name
+            ),
+        )),
+    }
+}
+
+fn few_hydrations_wait(view: &View<'_>) -> Result<(), Wait> {
+    for pod in &view.facts.pods {
+        let waiting = pod
+            .engine
+            .as_ref()
+            .map_or(0, |engine| engine.activation_queue_depth);
+        if waiting > MAX_HYDRATIONS_WAITING {
+            return Err(Wait::new(
+                Gate::HydrationBacklog,
+                WaitReason::HydrationBacklog,
+                &pod.name,
+                format!(
+                    "{} has {waiting} hydrations waiting, and a change begins with at most {MAX_HYDRATIONS_WAITING}",
+                    pod.name
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
 
 pub(super) enum Verdict {
     Passing,

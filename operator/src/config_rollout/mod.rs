@@ -17,4 +17,4 @@ mod step;
 mod tests;
 
 pub use facts::{EngineFacts, Facts, PodFacts, Policy, Rates, Verdict};
-pub use step::{Action, Step, step, told};
+pub use step::{Action, News, Step, step, told};

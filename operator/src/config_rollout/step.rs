@@ -9,24 +9,29 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::converge::{Converge, converge};
 use super::facts::{Facts, PodFacts, Verdict};
-use super::gates::{self, MAX_HYDRATIONS_WAITING, rate_text};
-use crate::rollout::Wait;
+use super::gates::{self, View, rate_text};
+use crate::machine::{self, Wait, bounded, gate};
 
-/// What one look comes to. The memo is recorded before anything is done.
+/// What one look comes to.
+pub type Step = machine::Step<Rollout, Action, News>;
+
+/// What is recorded beside the memo.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Step {
-    /// `None`: nothing is rolled out.
-    pub memo: Option<Rollout>,
-    pub actions: Vec<Action>,
-    pub waits: Vec<Wait>,
-    /// The memo moved: record, and look again at once.
-    pub again: bool,
-    pub finished: Option<HistoryEntry>,
+pub struct News {
     pub rejected: Option<Rejected>,
     /// An engine took the candidate.
     pub validated: Option<Verdict>,
     /// The revision that is in force from now on.
     pub completed: Option<String>,
+}
+
+impl News {
+    fn rejecting(rejected: Rejected) -> Self {
+        Self {
+            rejected: Some(rejected),
+            ..Self::default()
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,7 +120,7 @@ fn watched_only(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     {
         return fail(memo, failure, facts, now);
     }
-    stay(memo, None)
+    Step::stay(memo)
 }
 
 fn start(facts: &Facts, now: Timestamp) -> Step {
@@ -124,11 +129,11 @@ fn start(facts: &Facts, now: Timestamp) -> Step {
         .as_ref()
         .filter(|candidate| **candidate != facts.in_force)
     else {
-        return Step::default();
+        return Step::idle();
     };
     if facts.is_barred {
         // The plan says why, from what it remembers.
-        return Step::default();
+        return Step::idle();
     }
     if facts.is_upgrading {
         let message = format!(
@@ -136,19 +141,19 @@ fn start(facts: &Facts, now: Timestamp) -> Step {
             facts.in_force
         );
         return Step {
-            waits: vec![wait(
+            waits: vec![Wait::new(
                 Gate::RolloutInProgress,
                 WaitReason::RolloutInProgress,
                 "",
                 message,
             )],
-            ..Step::default()
+            ..Step::idle()
         };
     }
     let deadline = now
         .checked_add(facts.policy.progress_deadline.as_std())
         .unwrap_or(Timestamp::MAX);
-    moved(Rollout {
+    Step::go_on(Rollout {
         kind: RolloutKind::Config,
         from: facts.in_force.clone(),
         to: candidate.clone(),
@@ -180,69 +185,55 @@ fn validating(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
             "no engine has answered yet whether it takes config {}",
             memo.to
         );
-        let wait = wait(Gate::Config, WaitReason::NotReported, "", message);
-        return stay(memo, Some(wait));
+        let wait = Wait::new(Gate::Config, WaitReason::NotReported, "", message);
+        return Step::hold(memo, wait, None);
     };
     if verdict.errors.is_empty() {
         return Step {
-            validated: Some(verdict.clone()),
+            news: News {
+                validated: Some(verdict.clone()),
+                ..News::default()
+            },
             ..go_to(memo, RolloutStep::Preflight, now)
         };
     }
+    let rejected = Rejected {
+        revision: memo.to,
+        reason: RejectReason::ValidationFailed,
+        gate: Gate::Config,
+        observed: bounded(&verdict.errors.join("; "), 512),
+        limit: String::new(),
+        at: Time(now),
+        retried: false,
+    };
     Step {
-        rejected: Some(Rejected {
-            revision: memo.to,
-            reason: RejectReason::ValidationFailed,
-            gate: Gate::Config,
-            observed: bounded(&verdict.errors.join("; "), 512),
-            limit: String::new(),
-            at: Time(now),
-            retried: false,
-        }),
-        again: true,
-        ..Step::default()
+        news: News::rejecting(rejected),
+        ..Step::ended()
     }
 }
 
 fn preflight(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
-    for pod in &facts.pods {
-        let Some(engine) = pod.engine.as_ref().filter(|_| super::converge::serves(pod)) else {
-            let message = format!(
-                "config {} waits: {} does not serve, and a change would be judged against it",
-                memo.to, pod.name
-            );
-            let wait = wait(
-                Gate::OnePodDown,
-                WaitReason::PodNotReady,
-                &pod.name,
-                message,
-            );
-            return stay(memo, Some(wait));
+    let view = View {
+        facts,
+        revision: &memo.to,
+    };
+    let verdict = gate::check(gates::BEFORE, &view, &facts.overrides, now);
+    if let Some(wait) = verdict.wait {
+        return Step {
+            overridden: verdict.overridden,
+            ..Step::hold(memo, wait, None)
         };
-        if engine.activation_queue_depth > MAX_HYDRATIONS_WAITING {
-            let message = format!(
-                "{} has {} hydrations waiting, and a change begins with at most {MAX_HYDRATIONS_WAITING}",
-                pod.name, engine.activation_queue_depth
-            );
-            let wait = wait(
-                Gate::HydrationBacklog,
-                WaitReason::HydrationBacklog,
-                &pod.name,
-                message,
-            );
-            return stay(memo, Some(wait));
-        }
     }
     let Some(canary) = facts.pods.last() else {
-        return stay(memo, None);
+        return Step::stay(memo);
     };
     let Some(rates) = &canary.rates else {
         let message = format!(
             "refused appends of {} are counted for a minute before the change, to have something to compare with",
             canary.name
         );
-        let wait = wait(Gate::Observed, WaitReason::Observing, &canary.name, message);
-        return stay(memo, Some(wait));
+        let wait = Wait::new(Gate::Observed, WaitReason::Observing, &canary.name, message);
+        return Step::hold(memo, wait, None);
     };
     memo.pod = Some(RolloutPod {
         name: canary.name.clone(),
@@ -264,6 +255,7 @@ fn preflight(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     });
     Step {
         actions: vec![Action::KeepEvidence],
+        overridden: verdict.overridden,
         ..go_to(memo, RolloutStep::Canary, now)
     }
 }
@@ -274,13 +266,13 @@ fn canary(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     };
     let Some(pod) = facts.pod(&watched.name).filter(|pod| !pod.uid.is_empty()) else {
         let message = format!("{} is not there", watched.name);
-        let wait = wait(
+        let wait = Wait::new(
             Gate::PodStarted,
             WaitReason::PodMissing,
             &watched.name,
             message,
         );
-        return stay(memo, Some(wait));
+        return Step::hold(memo, wait, None);
     };
     if let Some(failure) = refused(pod, &revision).or_else(|| gates::crashed(pod)) {
         return fail(memo, failure, facts, now);
@@ -288,7 +280,7 @@ fn canary(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     match converge(pod, &revision, facts) {
         Converge::Waiting(wait, action) => Step {
             actions: action.into_iter().collect(),
-            ..stay(memo, Some(wait))
+            ..Step::hold(memo, wait, None)
         },
         Converge::Done => {
             if let (Some(watched), Some(engine)) = (&mut memo.pod, &pod.engine) {
@@ -313,8 +305,8 @@ fn observing(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     match gates::check(&mut memo, facts, now) {
         gates::Verdict::Failed(failure) => return fail(memo, failure, facts, now),
         gates::Verdict::Restarted => return go_to(memo, RolloutStep::Canary, now),
-        gates::Verdict::Unknown(wait) => return stay(memo, Some(wait)),
-        gates::Verdict::Rising(wait) if is_late(&memo, now) => return stay(memo, Some(wait)),
+        gates::Verdict::Unknown(wait) => return Step::hold(memo, wait, None),
+        gates::Verdict::Rising(wait) if is_late(&memo, now) => return Step::hold(memo, wait, None),
         gates::Verdict::Rising(_) | gates::Verdict::Passing => {}
     }
     if let Some(until) = memo.until.clone().filter(|until| now < until.0) {
@@ -327,8 +319,8 @@ fn observing(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
             memo.to,
             until.0.strftime("%H:%M:%SZ")
         );
-        let wait = wait(Gate::Observed, WaitReason::Observing, &name, message);
-        return stay(memo, Some(wait));
+        let wait = Wait::new(Gate::Observed, WaitReason::Observing, &name, message);
+        return Step::hold(memo, wait, None);
     }
     if !facts.needs_restart {
         memo.done = facts.pods.iter().map(|pod| pod.name.clone()).collect();
@@ -373,7 +365,7 @@ fn rolling(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         return Step {
             actions,
             waits,
-            ..stay(memo, None)
+            ..Step::stay(memo)
         };
     }
     let next = facts
@@ -383,19 +375,21 @@ fn rolling(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         .find(|pod| told(Some(&memo), &facts.in_force, &pod.name) != revision);
     if let Some(next) = next {
         memo.done.push(next.name.clone());
-        return moved(memo);
+        return Step::go_on(memo);
     }
     let took = now.duration_since(memo.started_at.0).as_secs();
     Step {
-        finished: Some(entry(
+        finished: vec![entry(
             &memo,
             RolloutOutcome::Completed,
             format!("{} pods in {took} s", facts.pods.len()),
             now,
-        )),
-        completed: Some(revision),
-        again: true,
-        ..Step::default()
+        )],
+        news: News {
+            completed: Some(revision),
+            ..News::default()
+        },
+        ..Step::ended()
     }
 }
 
@@ -424,7 +418,7 @@ fn reverting(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         return Step {
             actions,
             waits,
-            ..stay(memo, None)
+            ..Step::stay(memo)
         };
     }
     let (outcome, message) = match &memo.failure {
@@ -435,9 +429,8 @@ fn reverting(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         ),
     };
     Step {
-        finished: Some(entry(&memo, outcome, message, now)),
-        again: true,
-        ..Step::default()
+        finished: vec![entry(&memo, outcome, message, now)],
+        ..Step::ended()
     }
 }
 
@@ -455,8 +448,8 @@ fn held(memo: Rollout) -> Step {
         .failure
         .as_ref()
         .map_or(Gate::Observed, |failure| failure.gate);
-    let wait = wait(gate, WaitReason::ConfigHeld, &name, message);
-    stay(memo, Some(wait))
+    let wait = Wait::new(gate, WaitReason::ConfigHeld, &name, message);
+    Step::hold(memo, wait, None)
 }
 
 /// Something else is wanted: nothing was told yet, or what was told is taken back.
@@ -492,8 +485,8 @@ fn fail(mut memo: Rollout, failure: GateFailure, facts: &Facts, now: Timestamp) 
     memo.failure = Some(failure.clone());
     match facts.policy.on_failure {
         OnFailure::Pause => go_to(memo, RolloutStep::Held, now),
-        OnFailure::Revert => Step {
-            rejected: Some(Rejected {
+        OnFailure::Revert => {
+            let rejected = Rejected {
                 revision: memo.to.clone(),
                 reason: RejectReason::GateFailed,
                 gate: failure.gate,
@@ -501,9 +494,12 @@ fn fail(mut memo: Rollout, failure: GateFailure, facts: &Facts, now: Timestamp) 
                 limit: failure.limit,
                 at: Time(now),
                 retried: false,
-            }),
-            ..go_to(memo, RolloutStep::Reverting, now)
-        },
+            };
+            Step {
+                news: News::rejecting(rejected),
+                ..go_to(memo, RolloutStep::Reverting, now)
+            }
+        }
     }
 }
 
@@ -544,38 +540,9 @@ fn entry(memo: &Rollout, outcome: RolloutOutcome, message: String, now: Timestam
     }
 }
 
-fn wait(gate: Gate, reason: WaitReason, pod: &str, message: String) -> Wait {
-    Wait {
-        gate,
-        reason,
-        pod: pod.to_owned(),
-        message,
-    }
-}
-
-fn moved(memo: Rollout) -> Step {
-    Step {
-        memo: Some(memo),
-        again: true,
-        ..Step::default()
-    }
-}
-
-fn stay(memo: Rollout, wait: Option<Wait>) -> Step {
-    Step {
-        memo: Some(memo),
-        waits: wait.into_iter().collect(),
-        ..Step::default()
-    }
-}
-
 fn go_to(mut memo: Rollout, step: RolloutStep, now: Timestamp) -> Step {
     memo.step = step;
     memo.since = Time(now);
     memo.until = None;
-    moved(memo)
-}
-
-fn bounded(text: &str, limit: usize) -> String {
-    text.chars().take(limit).collect()
+    Step::go_on(memo)
 }

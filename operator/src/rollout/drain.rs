@@ -8,18 +8,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{EngineFacts, Facts};
 use super::preflight::needs_drain;
-use super::step::{
-    Action, DRAIN_TTL, Outcome, Step, check, choose_again, counted, current, go_on, go_to, hold,
-};
-use super::wait::Wait;
+use super::step::{Action, Step, check, choose_again, counted, current, go_to};
 use super::{gates, order};
+use crate::machine::drain::{DRAIN_TTL, Drain, Token};
+use crate::machine::{NextLook, Pause, Wait};
 
-/// A token must outlive the removal: eviction, and the kubelet's hearing of it.
-const TOKEN_MARGIN: SignedDuration = SignedDuration::from_secs(15);
 /// The engine keeps its own bounds; the operator steps in when it did not.
 const BOUND_GRACE: SignedDuration = SignedDuration::from_secs(15);
-const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
-const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(300);
+/// Between two drains of a pod.
+const PAUSE: Pause = Pause::new(SignedDuration::from_secs(10), SignedDuration::from_mins(5));
 /// Bound of a message kept in the memo.
 const HELD_MESSAGE_BYTES: usize = 512;
 
@@ -39,24 +36,25 @@ pub(super) fn drain(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         return go_to(memo, RolloutStep::Replacing, now);
     }
     let Some(engine) = &instance.engine else {
-        return hold(memo, gates::unreachable(&pod.name), None);
+        return Step::hold(memo, gates::unreachable(&pod.name), None);
     };
     if !may_still_go(&memo, facts, now) {
         return step_back(memo, facts, now);
     }
-    match engine.drain.phase {
-        DrainPhase::Open if !memo_pod.drain_requested => start_drain(memo, facts),
-        DrainPhase::Open => drain_ended(memo, engine, now),
-        DrainPhase::Uploading => uploading(memo, facts, engine, now),
-        DrainPhase::Closing => closing(memo, facts, engine, now),
-        DrainPhase::Drained => drained(memo, engine, now),
-        DrainPhase::Unknown => {
+    match Drain::of(&engine.drain, now) {
+        Drain::Open if !memo_pod.drain_requested => start_drain(memo, facts),
+        Drain::Open => drain_ended(memo, engine, now),
+        Drain::Uploading => uploading(memo, facts, engine, now),
+        Drain::Closing => closing(memo, facts, engine, now),
+        Drain::Drained(token) => drained(memo, token, now),
+        Drain::Expiring => expiring(memo),
+        Drain::Unknown => {
             let message = format!(
                 "{} reports a drain phase that this operator does not know",
                 pod.name
             );
             let wait = Wait::new(Gate::Drained, WaitReason::NotReported, &pod.name, message);
-            hold(memo, wait, None)
+            Step::hold(memo, wait, None)
         }
     }
 }
@@ -68,7 +66,7 @@ pub(super) fn may_still_go(memo: &Rollout, facts: &Facts, now: Timestamp) -> boo
 
 fn start_drain(mut memo: Rollout, facts: &Facts) -> Step {
     let Some(memo_pod) = memo.pod.as_mut() else {
-        return go_on(memo);
+        return Step::go_on(memo);
     };
     memo_pod.drain_requested = true;
     let actions = vec![Action::StartDrain {
@@ -79,8 +77,8 @@ fn start_drain(mut memo: Rollout, facts: &Facts) -> Step {
     }];
     Step {
         actions,
-        outcome: Outcome::Later(None),
-        ..go_on(memo)
+        next: NextLook::SOON,
+        ..Step::go_on(memo)
     }
 }
 
@@ -141,7 +139,7 @@ fn bounded(
     if now < until {
         let (reason, trouble) = tier2_or(engine, going_on);
         let wait = Wait::new(gate, reason, pod_name(&memo), format!("{what}{trouble}"));
-        return hold(memo, wait, Some(until));
+        return Step::hold(memo, wait, Some(until));
     }
     let actions = resume(&memo, facts).into_iter().collect();
     let (reason, trouble) = tier2_or(engine, overdue);
@@ -155,40 +153,22 @@ fn bounded(
     }
 }
 
-pub(super) fn drained(mut memo: Rollout, engine: &EngineFacts, now: Timestamp) -> Step {
-    let Some(token) = valid_token(engine, now) else {
-        let wait = Wait::new(
-            Gate::Drained,
-            WaitReason::DrainTokenExpired,
-            pod_name(&memo),
-            "the drain token is about to expire; the engine will admit again, and is then drained anew",
-        );
-        return hold(memo, wait, None);
-    };
+fn expiring(memo: Rollout) -> Step {
+    let wait = Wait::new(
+        Gate::Drained,
+        WaitReason::DrainTokenExpired,
+        pod_name(&memo),
+        "the drain token is about to expire; the engine will admit again, and is then drained anew",
+    );
+    Step::hold(memo, wait, None)
+}
+
+pub(super) fn drained(mut memo: Rollout, token: Token<'_>, now: Timestamp) -> Step {
     if let Some(memo_pod) = memo.pod.as_mut() {
         memo_pod.drain_token = token.value.to_owned();
         memo_pod.drain_expires_at = Some(Time(token.expires_at));
     }
     go_to(memo, RolloutStep::Replacing, now)
-}
-
-pub(super) struct Token<'a> {
-    pub value: &'a str,
-    pub expires_at: Timestamp,
-}
-
-/// Of a drained engine, long enough for a removal. A time that does not parse is no time.
-pub(super) fn valid_token(engine: &EngineFacts, now: Timestamp) -> Option<Token<'_>> {
-    if engine.drain.phase != DrainPhase::Drained {
-        return None;
-    }
-    let value = engine
-        .drain
-        .token
-        .as_deref()
-        .filter(|token| !token.is_empty())?;
-    let expires_at: Timestamp = engine.drain.expires_at.as_deref()?.parse().ok()?;
-    (now + TOKEN_MARGIN < expires_at).then_some(Token { value, expires_at })
 }
 
 /// The engine fell back to `Open`.
@@ -272,7 +252,7 @@ pub(super) fn failed(
     let pause = if is_harmless && failures == 0 {
         SignedDuration::ZERO
     } else {
-        pause_after(failures)
+        PAUSE.after(failures)
     };
     message.truncate(message.floor_char_boundary(HELD_MESSAGE_BYTES));
     memo_pod.failed_drains = failures.saturating_add(1).min(1000);
@@ -289,12 +269,6 @@ pub(super) fn failed(
         memo.until = Some(Time(now + pause));
     }
     step
-}
-
-fn pause_after(failures: u32) -> SignedDuration {
-    FIRST_PAUSE
-        .saturating_mul(1 << failures.min(10))
-        .min(LONGEST_PAUSE)
 }
 
 /// Another pod went down or came out of turn meanwhile: admit again and go to `Preflight`, which says so.

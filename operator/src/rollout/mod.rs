@@ -23,13 +23,10 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod version;
-mod wait;
 
 pub use aof2_crds::{Gate, Rollout, RolloutKind, RolloutPod, RolloutStep, WaitReason};
 pub use facts::{
-    EngineFacts, Facts, Override, PodFacts, PodInstance, Policy, Recovery, Revision, Tier2Trouble,
-    Trouble,
+    EngineFacts, Facts, PodFacts, PodInstance, Policy, Recovery, Revision, Tier2Trouble, Trouble,
 };
-pub use step::{Action, Outcome, RemoveBy, Step, step};
+pub use step::{Action, RemoveBy, Step, step};
 pub use version::EngineVersion;
-pub use wait::{Wait, carry_since, is_progress};

@@ -4,9 +4,9 @@ use aof2_crds::{Gate, Rollout, RolloutStep};
 use jiff::Timestamp;
 
 use super::facts::{Facts, PodInstance};
-use super::step::{Action, Step, check, choose_again, current, go_on, go_to, hold};
-use super::wait::Wait;
+use super::step::{Action, Step, check, choose_again, current, go_to};
 use super::{gates, order};
+use crate::machine::Wait;
 
 /// May this pod go?
 pub(super) fn preflight(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
@@ -31,7 +31,7 @@ pub(super) fn preflight(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Ste
     if let Some(wait) = verdict.wait {
         return Step {
             overridden: verdict.overridden,
-            ..hold(memo, wait, None)
+            ..Step::hold(memo, wait, None)
         };
     }
     if let (true, Some(until), Some(held)) = (may_serve, pause_end(&memo, now), &memo_pod.held) {
@@ -43,7 +43,7 @@ pub(super) fn preflight(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Ste
         );
         return Step {
             overridden: verdict.overridden,
-            ..hold(memo, wait, Some(until))
+            ..Step::hold(memo, wait, Some(until))
         };
     }
     if !is_written {
@@ -53,7 +53,7 @@ pub(super) fn preflight(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Ste
         return Step {
             actions,
             overridden: verdict.overridden,
-            ..go_on(memo)
+            ..Step::go_on(memo)
         };
     }
     let replay_version = pod

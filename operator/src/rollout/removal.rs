@@ -5,9 +5,10 @@ use jiff::Timestamp;
 
 use super::facts::Facts;
 use super::preflight::needs_drain;
-use super::step::{Action, RemoveBy, Step, choose_again, current, go_to, hold};
-use super::wait::Wait;
+use super::step::{Action, RemoveBy, Step, choose_again, current, go_to};
 use super::{drain, gates};
+use crate::machine::Wait;
+use crate::machine::drain::Drain;
 
 /// Removes the pod, and waits until it is gone.
 pub(super) fn replacing(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
@@ -28,7 +29,7 @@ pub(super) fn replacing(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
             &pod.name,
             gates::lost_node(&pod.name),
         );
-        return hold(memo, wait, None);
+        return Step::hold(memo, wait, None);
     }
     if instance.terminating {
         let wait = Wait::new(
@@ -37,7 +38,7 @@ pub(super) fn replacing(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
             &pod.name,
             format!("{} terminates", pod.name),
         );
-        return hold(memo, wait, None);
+        return Step::hold(memo, wait, None);
     }
     if instance.is_on(&memo.revision) {
         return go_to(memo, RolloutStep::Recovering, now);
@@ -50,7 +51,7 @@ pub(super) fn replacing(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         let Some(engine) = &instance.engine else {
             return drain::step_back(memo, facts, now);
         };
-        let Some(token) = drain::valid_token(engine, now) else {
+        let Some(token) = Drain::of(&engine.drain, now).token() else {
             let (reason, message) = match &instance.eviction_refused {
                 Some(refusal) => (
                     WaitReason::EvictionRefused,
@@ -69,7 +70,7 @@ pub(super) fn replacing(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         };
         if token.value != memo_pod.drain_token {
             // Drained a second time by somebody else: record its token before acting on it.
-            return drain::drained(memo, engine, now);
+            return drain::drained(memo, token, now);
         }
     }
     let (reason, message) = match &instance.eviction_refused {
@@ -95,6 +96,6 @@ pub(super) fn replacing(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     };
     Step {
         actions: vec![action],
-        ..hold(memo, wait, None)
+        ..Step::hold(memo, wait, None)
     }
 }

@@ -9,7 +9,7 @@ use super::drain;
 use super::facts::{Facts, PodInstance, Revision};
 use super::gates;
 use super::step::{Step, check, choose_again, counted, current, new_rollout};
-use super::wait::is_progress;
+use crate::machine::is_progress;
 
 /// At once while the current pod still serves as before, when going back, and when the pod is stuck; otherwise after its soak.
 pub(super) fn is_due(memo: &Rollout, facts: &Facts, now: Timestamp) -> bool {

@@ -6,8 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{Facts, PodInstance};
 use super::gates;
-use super::step::{Step, check, choose_again, current, go_on, go_to, hold};
-use super::wait::Wait;
+use super::step::{Step, check, choose_again, current, go_to};
+use crate::machine::Wait;
 
 /// Progress is remembered in steps of this size, so that a replay does not write status all the time.
 const PROGRESS_STEP_PERCENT: u32 = 5;
@@ -30,13 +30,13 @@ pub(super) fn recovering(mut memo: Rollout, facts: &Facts, now: Timestamp) -> St
         if let Some(memo_pod) = memo.pod.as_mut() {
             memo_pod.replay = Some(progress);
         }
-        return go_on(memo);
+        return Step::go_on(memo);
     }
     let verdict = check(gates::AFTER, &memo, facts, now);
     match (verdict.wait, &instance.engine) {
         (Some(wait), _) => Step {
             overridden: verdict.overridden,
-            ..hold(memo, wait, None)
+            ..Step::hold(memo, wait, None)
         },
         (None, Some(engine)) => {
             let process_start = engine.process_start.clone();
@@ -45,14 +45,14 @@ pub(super) fn recovering(mut memo: Rollout, facts: &Facts, now: Timestamp) -> St
                 ..begin_soak(memo, facts, process_start, now)
             }
         }
-        (None, None) => hold(memo, gates::unreachable(&pod.name), None),
+        (None, None) => Step::hold(memo, gates::unreachable(&pod.name), None),
     }
 }
 
 fn held_by_gates(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     match check(gates::AFTER, &memo, facts, now).wait {
-        Some(wait) => hold(memo, wait, None),
-        None => go_on(memo),
+        Some(wait) => Step::hold(memo, wait, None),
+        None => Step::go_on(memo),
     }
 }
 
@@ -126,7 +126,7 @@ pub(super) fn soaking(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step 
             // Counted since the process started: it stays until a person has looked.
             Gate::FlushFailures => Step {
                 overridden: verdict.overridden,
-                ..hold(memo, wait, None)
+                ..Step::hold(memo, wait, None)
             },
             _ => go_to(memo, RolloutStep::Recovering, now),
         };
@@ -151,7 +151,7 @@ pub(super) fn soaking(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step 
             let wait = Wait::new(Gate::Soaked, WaitReason::Soaking, &pod.name, message);
             return Step {
                 overridden,
-                ..hold(memo, wait, Some(soaked_at))
+                ..Step::hold(memo, wait, Some(soaked_at))
             };
         }
         overridden.push(Gate::Soaked);

@@ -1,41 +1,20 @@
 //! The types of the machine, its entrance, and the choice of the next pod.
 
 use aof2_crds::status::{HistoryEntry, RolloutOutcome};
-use aof2_crds::{Duration, Gate, Rollout, RolloutKind, RolloutPod, RolloutStep};
+use aof2_crds::{Duration, Rollout, RolloutKind, RolloutPod, RolloutStep};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{Facts, PodFacts, Revision};
-use super::gates::{self, Verdict, View};
-use super::wait::Wait;
+use super::gates::{self, View};
 use super::{drain, order, preflight, removal, retarget, returning};
+use crate::machine::{
+    self,
+    gate::{self, Verdict},
+};
 
-/// How long a drained engine stays closed when nobody removes it.
-pub(super) const DRAIN_TTL: Duration = Duration::from_secs(60);
-
-/// What one look comes to. Apply the actions, then record memo and waits.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Step {
-    /// `None`: no rollout runs.
-    pub memo: Option<Rollout>,
-    pub actions: Vec<Action>,
-    pub waits: Vec<Wait>,
-    pub outcome: Outcome,
-    /// Rollouts that ended in this look, for the history.
-    pub finished: Vec<HistoryEntry>,
-    /// Gates that would hold and that a person let pass.
-    pub overridden: Vec<Gate>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Nothing to do until the spec or a pod changes.
-    Idle,
-    /// The memo moved on or something was asked for: record, and look again at once.
-    Again,
-    /// Look at the next change or poll, and at this time.
-    Later(Option<Timestamp>),
-}
+/// What one look comes to.
+pub type Step = machine::Step<Rollout, Action>;
 
 /// What the operator is to do. Each may be repeated: it changes nothing when it was done already.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,21 +91,14 @@ fn start(facts: &Facts, now: Timestamp) -> Step {
         .filter_map(|pod| pod.instance.as_ref())
         .find(|instance| !instance.is_on(&wanted.template));
     if stray.is_none() && facts.is_written(&wanted.template) {
-        return Step {
-            memo: None,
-            actions: Vec::new(),
-            waits: Vec::new(),
-            outcome: Outcome::Idle,
-            finished: Vec::new(),
-            overridden: Vec::new(),
-        };
+        return Step::idle();
     }
     let before = if facts.is_written(&wanted.template) {
         stray.map_or(written, |stray| &stray.revision)
     } else {
         written
     };
-    go_on(new_rollout(facts, before, now))
+    Step::go_on(new_rollout(facts, before, now))
 }
 
 /// The memo of a rollout from `before` to what is wanted.
@@ -180,7 +152,7 @@ fn planned(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
             actions: vec![Action::WriteTemplate {
                 revision: facts.wanted.clone(),
             }],
-            ..go_on(memo)
+            ..Step::go_on(memo)
         },
     }
 }
@@ -199,12 +171,8 @@ fn completed(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         ),
     };
     Step {
-        memo: None,
-        actions: Vec::new(),
-        waits: Vec::new(),
-        outcome: Outcome::Again,
         finished: vec![entry],
-        overridden: Vec::new(),
+        ..Step::ended()
     }
 }
 
@@ -218,38 +186,18 @@ fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
     Duration::from_secs(u64::try_from(to.duration_since(from).as_secs()).unwrap_or_default())
 }
 
-/// The memo as it is, recorded and looked at again at once.
-pub(super) fn go_on(memo: Rollout) -> Step {
-    Step {
-        memo: Some(memo),
-        actions: Vec::new(),
-        waits: Vec::new(),
-        outcome: Outcome::Again,
-        finished: Vec::new(),
-        overridden: Vec::new(),
-    }
-}
-
 /// Another step, entered now.
 pub(super) fn go_to(mut memo: Rollout, step: RolloutStep, now: Timestamp) -> Step {
     memo.step = step;
     memo.since = Time(now);
     memo.until = None;
-    go_on(memo)
+    Step::go_on(memo)
 }
 
 /// Back to the choice of a pod: the current one is not what was remembered any more.
 pub(super) fn choose_again(mut memo: Rollout, now: Timestamp) -> Step {
     memo.pod = None;
     go_to(memo, RolloutStep::Planned, now)
-}
-
-pub(super) fn hold(memo: Rollout, wait: Wait, until: Option<Timestamp>) -> Step {
-    Step {
-        waits: vec![wait],
-        outcome: Outcome::Later(until),
-        ..go_on(memo)
-    }
 }
 
 /// The current pod in memo and facts; `None` when it is no longer part of the StatefulSet or was never chosen.
@@ -268,7 +216,7 @@ pub(super) fn check(
     now: Timestamp,
 ) -> Verdict {
     match current(memo, facts) {
-        Some((memo_pod, pod)) => gates::check(
+        Some((memo_pod, pod)) => gate::check(
             gates,
             &View {
                 facts,
@@ -277,6 +225,8 @@ pub(super) fn check(
                 pod,
                 now,
             },
+            &facts.overrides,
+            now,
         ),
         None => Verdict::default(),
     }

@@ -17,21 +17,22 @@ use parking_lot::Mutex;
 
 use super::facts::IndexFacts;
 use super::observe::{self, Observed};
-use super::step::{SOON, conclude, condition, step};
+use super::step::{conclude, condition, step};
 use super::{Step, apply};
 use crate::args::Scope;
 use crate::context::Context;
 use crate::kube::{CallError, Notice, bounded};
+use crate::machine::{NextLook, Pause};
 use crate::runtime::client::CALL_TIMEOUT;
+use crate::runtime::jitter;
 use crate::runtime::metrics::ScheduleLabels;
 
 type Guarded = DeserializeGuard<Aof2Snapshot>;
 
 const DEBOUNCE: Duration = Duration::from_millis(200);
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
-/// After a pass that could not say; doubled each time.
-const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(5);
-const MAX_PAUSE: SignedDuration = SignedDuration::from_mins(10);
+/// After a pass that could not say.
+const PAUSE: Pause = Pause::new(SignedDuration::from_secs(5), SignedDuration::from_mins(10));
 /// One made by hand is read back for so long.
 const BY_HAND: SignedDuration = SignedDuration::from_hours(7 * 24);
 
@@ -54,8 +55,7 @@ struct Pass {
 impl Pass {
     /// A bucket that is slow is not read from the beginning all the time.
     fn pause(self, interval: SignedDuration) -> SignedDuration {
-        let doubled = FIRST_PAUSE.checked_mul(1 << self.failures.saturating_sub(1).min(16));
-        doubled.unwrap_or(interval).min(MAX_PAUSE).min(interval)
+        PAUSE.after(self.failures.saturating_sub(1)).min(interval)
     }
 }
 
@@ -97,15 +97,11 @@ async fn reconcile(snapshot: Arc<Guarded>, runner: Arc<Runner>) -> Result<Requeu
     };
     Ok(pass(&runner, snapshot)
         .await?
-        .map_or_else(Requeue::await_change, |next| {
-            Requeue::requeue(Duration::try_from(next).unwrap_or(DEBOUNCE))
-        }))
+        .delay(Timestamp::now(), jitter())
+        .map_or_else(Requeue::await_change, Requeue::requeue))
 }
 
-async fn pass(
-    runner: &Runner,
-    snapshot: &Aof2Snapshot,
-) -> Result<Option<SignedDuration>, CallError> {
+async fn pass(runner: &Runner, snapshot: &Aof2Snapshot) -> Result<NextLook, CallError> {
     let context = &runner.context;
     // Live: what the watch holds may be older than what was written last.
     let namespace = snapshot.namespace().unwrap_or_default();
@@ -119,17 +115,17 @@ async fn pass(
         .await?
         .filter(|snapshot| snapshot.metadata.deletion_timestamp.is_none())
     else {
-        return Ok(None);
+        return Ok(NextLook::AT_CHANGE);
     };
     let uid = snapshot.uid().unwrap_or_default();
     let before = snapshot.status.clone().unwrap_or_default();
     let has_succeeded =
         condition(&before, Kind::Succeeded).is_some_and(|condition| condition.status == "True");
     if condition(&before, Kind::Succeeded).is_some_and(|condition| condition.status == "False") {
-        return Ok(None);
+        return Ok(NextLook::AT_CHANGE);
     }
     if has_succeeded && !is_read_back(&api, &snapshot).await? {
-        return Ok(None);
+        return Ok(NextLook::AT_CHANGE);
     }
     let now = Timestamp::now();
     let pass = runner.pass(&uid);
@@ -140,14 +136,14 @@ async fn pass(
         .is_none_or(|last| now.duration_since(last) >= interval - SignedDuration::from_millis(500));
     if has_succeeded && !due {
         let left = last.map_or(interval, |last| interval - now.duration_since(last));
-        return Ok(Some(left.max(SignedDuration::from_secs(1))));
+        return Ok(NextLook::AT_CHANGE.by(now + left));
     }
     let Observed { facts, engines } =
         observe::observe(context, &snapshot, due, has_succeeded).await?;
     let Step {
         status,
         actions,
-        next_look,
+        next,
     } = step(&before, &facts, now);
     let written = record(context, &snapshot, &before, &status).await?;
     let is_under_way = !has_succeeded;
@@ -189,9 +185,9 @@ async fn pass(
         }
     }
     Ok(match (is_under_way, is_unknown) {
-        (true, _) => Some(next_look.unwrap_or(SOON).min(FIRST_PAUSE)),
-        (false, true) => Some(pass.pause(interval)),
-        (false, false) => next_look,
+        (true, _) => next.or(NextLook::SOON),
+        (false, true) => NextLook::AT_CHANGE.by(now + pass.pause(interval)),
+        (false, false) => next,
     })
 }
 

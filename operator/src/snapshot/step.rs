@@ -11,20 +11,18 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::facts::{ClusterFacts, Facts, IndexFacts};
+use crate::machine::{NextLook, bounded, condition};
 
 /// Sessions begun in one look and pod; an engine bounds what it does at once itself.
 const BEGUN_AT_ONCE: usize = 64;
 /// A cluster may be applied after its snapshot.
 const CLUSTER_GRACE: SignedDuration = SignedDuration::from_secs(30);
-/// While something is under way.
-pub(super) const SOON: SignedDuration = SignedDuration::from_secs(2);
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     pub status: Aof2SnapshotStatus,
     pub actions: Vec<Action>,
-    /// `None`: at the next change.
-    pub next_look: Option<SignedDuration>,
+    pub next: NextLook,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -75,7 +73,7 @@ fn ended(status: Aof2SnapshotStatus) -> Step {
     Step {
         status,
         actions: Vec::new(),
-        next_look: None,
+        next: NextLook::AT_CHANGE,
     }
 }
 
@@ -190,7 +188,7 @@ fn verified(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timestamp) -> St
     let at_rest = |status| Step {
         status,
         actions: Vec::new(),
-        next_look: Some(interval),
+        next: NextLook::AT_CHANGE.by(now + interval),
     };
     // Without its cluster nobody is left to ask, and another one of its name has another place in the bucket: what was found stands.
     if facts.is_paused()
@@ -530,15 +528,12 @@ fn soon(status: Aof2SnapshotStatus, actions: Vec<Action>) -> Step {
     Step {
         status,
         actions,
-        next_look: Some(SOON),
+        next: NextLook::SOON,
     }
 }
 
 pub(super) fn condition(status: &Aof2SnapshotStatus, kind: Kind) -> Option<&Condition> {
-    status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == kind.as_str())
+    condition::find(&status.conditions, kind.as_str())
 }
 
 fn is(status: &Aof2SnapshotStatus, kind: Kind, value: &str) -> bool {
@@ -553,17 +548,15 @@ fn say(
     message: String,
     now: Timestamp,
 ) {
-    let since = condition(status, kind)
-        .filter(|known| known.status == value)
-        .map_or(Time(now), |known| known.last_transition_time.clone());
     let said = Condition {
         type_: kind.as_str().to_owned(),
         status: value.to_owned(),
         reason: reason.as_str().to_owned(),
         message: bounded(&message, 1024),
         observed_generation: Some(status.observed_generation),
-        last_transition_time: since,
+        last_transition_time: Time(now),
     };
+    let said = condition::stamped(said, &status.conditions, now);
     status
         .conditions
         .retain(|known| known.type_ != kind.as_str());
@@ -571,8 +564,4 @@ fn say(
     status
         .conditions
         .sort_by(|one, other| one.type_.cmp(&other.type_));
-}
-
-fn bounded(text: &str, limit: usize) -> String {
-    text.chars().take(limit).collect()
 }

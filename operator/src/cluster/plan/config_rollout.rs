@@ -8,14 +8,14 @@ use aof2_crds::{
 };
 use kube::ResourceExt;
 
-use super::{Draft, NextLook, config};
+use super::{Draft, config, overrides};
 use crate::{
     cluster::{
         action::Action,
         build::{self, Owner, template},
         facts::{Observed, PodFacts, StatefulSetFacts, TroubleKind},
     },
-    config_rollout::{self as machine, EngineFacts, Facts, Policy, Step},
+    config_rollout::{self as machine, EngineFacts, Facts, News, Policy, Step},
     engines::Answer,
     names,
 };
@@ -38,24 +38,25 @@ pub fn plan(observed: &Observed, owner: &Owner, written: &StatefulSetFacts, draf
         memo,
         actions,
         waits,
-        again,
+        next,
         finished,
-        rejected,
-        validated,
-        completed,
+        overridden,
+        news: News {
+            rejected,
+            validated,
+            completed,
+        },
     } = machine::step(memo, &facts, observed.now);
     if let Some(memo) = memo {
         draft.config.target.clone_from(&memo.to);
         draft.rollout = Some(memo);
-        draft.look_soon();
     } else if draft.rollout.is_none() {
         draft.config.target.clone_from(&in_force);
     }
     draft.waits.extend(waits);
     draft.finished.extend(finished);
-    if again {
-        draft.next_look = NextLook::AtOnce;
-    }
+    draft.overridden.extend(overridden);
+    draft.next = draft.next.or(next);
     if let Some(verdict) = validated {
         draft.config.source = config::source_status(observed);
         draft.config.validated_by = Some(ValidatedBy {
@@ -187,6 +188,7 @@ fn facts(observed: &Observed, written: &StatefulSetFacts, in_force: &str, draft:
             progress_deadline: spec.config_rollout.progress_deadline,
             on_failure: spec.config_rollout.on_failure,
         },
+        overrides: overrides(observed),
         pods: (0..written.replicas)
             .map(|ordinal| pod_facts(observed, &names::pod(&name, ordinal), ordinal))
             .collect(),

@@ -20,11 +20,12 @@ pub(super) use config_rollout::restarts_engine;
 use aof2_crds::{
     Aof2ClusterStatus, Gate, Rollout, RolloutKind, WaitReason,
     cluster::OperationMode,
+    labels,
     snapshot::SnapshotsStatus,
     status::{ConfigStatus, HistoryEntry},
 };
 
-use jiff::Timestamp;
+use kube::ResourceExt;
 
 use crate::{
     cluster::{
@@ -35,29 +36,16 @@ use crate::{
         identity::{Identity, identify},
         status, validate,
     },
-    rollout::Wait,
+    machine::{NextLook, Override, Wait},
 };
 
 pub struct Plan {
     /// Written before anything is done.
     pub status: Aof2ClusterStatus,
     pub actions: Vec<Action>,
-    pub next_look: NextLook,
-    /// Look then at the latest.
-    pub wake_at: Option<Timestamp>,
+    pub next: NextLook,
     /// Gates that would hold and that a person lets pass.
     pub overridden: Vec<Gate>,
-}
-
-/// When to look again, if nothing changes before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NextLook {
-    /// A state machine moved on.
-    AtOnce,
-    /// Something is under way.
-    Soon,
-    /// Nothing is.
-    AtPoll,
 }
 
 /// What the parts of the plan add up to, before it becomes status.
@@ -75,8 +63,6 @@ pub struct Draft {
     pub schedule_error: Option<String>,
     pub snapshots: Option<SnapshotsStatus>,
     pub snapshot_health: snapshots::Health,
-    /// When the next slot comes.
-    pub wake_at: Option<Timestamp>,
     /// Number of pods that share the Tier 0 budget.
     pub share: i32,
     pub rollout: Option<Rollout>,
@@ -85,7 +71,7 @@ pub struct Draft {
     pub waits: Vec<Wait>,
     pub actions: Vec<Action>,
     pub is_paused: bool,
-    pub next_look: NextLook,
+    pub next: NextLook,
 }
 
 impl Draft {
@@ -99,7 +85,6 @@ impl Draft {
             schedule_error: None,
             snapshots: None,
             snapshot_health: snapshots::Health::default(),
-            wake_at: None,
             candidate: None,
             share: observed
                 .stateful_set
@@ -111,7 +96,7 @@ impl Draft {
             waits: Vec::new(),
             actions: Vec::new(),
             is_paused: observed.cluster.spec.operation.mode == OperationMode::Paused,
-            next_look: NextLook::AtPoll,
+            next: NextLook::AT_POLL,
         }
     }
 
@@ -128,15 +113,8 @@ impl Draft {
         self.actions.push(Action::Apply(desired.into()));
     }
 
-    /// Look at this time at the latest.
-    fn wake(&mut self, at: Option<Timestamp>) {
-        self.wake_at = [self.wake_at, at].into_iter().flatten().min();
-    }
-
     fn look_soon(&mut self) {
-        if self.next_look == NextLook::AtPoll {
-            self.next_look = NextLook::Soon;
-        }
+        self.next = self.next.or(NextLook::SOON);
     }
 }
 
@@ -173,24 +151,32 @@ pub fn plan(observed: &Observed) -> Plan {
             draft.snapshots.clone_from(&status.snapshots);
         }
         draft.waits.insert(0, paused());
-        draft.next_look = NextLook::AtPoll;
+        draft.next = NextLook::AT_POLL;
+    } else if !status::is_settled(observed) {
+        draft.look_soon();
     }
-    if draft.next_look == NextLook::AtPoll && !draft.is_paused && !status::is_settled(observed) {
-        draft.next_look = NextLook::Soon;
-    }
-    let (actions, overridden, next_look) = (
+    let (actions, overridden, next) = (
         std::mem::take(&mut draft.actions),
         std::mem::take(&mut draft.overridden),
-        draft.next_look,
+        draft.next,
     );
-    let wake_at = draft.wake_at.filter(|_| !draft.is_paused);
     Plan {
-        wake_at,
         status: status::publish(observed, draft),
         actions,
-        next_look,
+        next,
         overridden,
     }
+}
+
+/// What a person lets pass, for every machine.
+fn overrides(observed: &Observed) -> Vec<Override> {
+    observed
+        .cluster
+        .annotations()
+        .get(labels::OVERRIDE_GATE)
+        .and_then(|value| Override::parse(value))
+        .into_iter()
+        .collect()
 }
 
 fn paused() -> Wait {
@@ -232,7 +218,7 @@ fn work(observed: &Observed, owner: &Owner, draft: &mut Draft) {
         .as_ref()
         .is_none_or(|status| status.cluster_id != draft.cluster_id)
     {
-        draft.next_look = NextLook::AtOnce;
+        draft.next = NextLook::AT_ONCE;
         draft.actions.clear();
         return;
     }

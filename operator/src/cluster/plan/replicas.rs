@@ -6,18 +6,21 @@
 //!   born in the last moment must not go with it.
 //! - While a rollout runs the number stays.
 
-use aof2_admin_api::{DrainPhase, client::DrainBounds};
+use aof2_admin_api::client::DrainBounds;
 use aof2_crds::{Gate, WaitReason};
-use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
 
 use super::{Draft, config::is_loaded};
 use crate::cluster::{
     action::Action,
     facts::{Observed, PodFacts, StatefulSetFacts},
 };
-
-/// What is left of a drain's validity has to cover the write to the StatefulSet and its controller.
-const TOKEN_MARGIN: SignedDuration = SignedDuration::from_secs(10);
+use crate::machine::{
+    Wait,
+    drain::{DRAIN_TTL, Drain},
+    gate,
+};
+use crate::names;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replicas {
@@ -41,6 +44,9 @@ impl Replicas {
 
 pub fn plan(observed: &Observed, written: &StatefulSetFacts, draft: &mut Draft) -> Replicas {
     let (wanted, live) = (observed.cluster.spec.replicas, written.replicas);
+    if wanted >= live || draft.rollout.is_some() {
+        draft.actions.extend(taken_back(observed));
+    }
     if wanted == live {
         return Replicas::all(live);
     }
@@ -106,98 +112,93 @@ fn grow(observed: &Observed, wanted: i32, live: i32, draft: &mut Draft) -> Repli
     }
 }
 
+/// A pod that is to go for good.
+struct Leaving<'a> {
+    observed: &'a Observed,
+    name: String,
+    ordinal: i32,
+}
+
+type RemovalGate = fn(&Leaving<'_>) -> Result<(), Wait>;
+
+/// What has to hold of every pod that is to go. None can be overridden: what they guard would be lost.
+const BEFORE: &[RemovalGate] = &[pod_is_there, owns_no_stream];
+
+fn pod_is_there(leaving: &Leaving<'_>) -> Result<(), Wait> {
+    match leaving.observed.pod(leaving.ordinal) {
+        Some(_) => Ok(()),
+        None => Err(Wait::new(
+            Gate::ScaleDown,
+            WaitReason::PodMissing,
+            &leaving.name,
+            "the pod does not run, so that it cannot be asked whether its volume holds streams",
+        )),
+    }
+}
+
+fn owns_no_stream(leaving: &Leaving<'_>) -> Result<(), Wait> {
+    let answer = leaving.observed.answer(&leaving.name);
+    let (reason, message) = match answer.map(|answer| &answer.dump) {
+        Some(dump) if dump.streams > 0 => (
+            WaitReason::StreamsWouldBeOrphaned,
+            format!(
+                "{} streams live on this pod's volume and would be orphaned; set spec.replicas to {} or more",
+                dump.streams,
+                leaving.ordinal + 1
+            ),
+        ),
+        Some(dump) if dump.refusal.is_none() && dump.ready => return Ok(()),
+        Some(_) | None => (
+            WaitReason::EngineUnreachable,
+            "the engine does not say whether its volume holds streams; the pod stays until it does"
+                .to_owned(),
+        ),
+    };
+    Err(Wait::new(Gate::ScaleDown, reason, &leaving.name, message))
+}
+
 fn shrink(observed: &Observed, wanted: i32, live: i32, draft: &mut Draft) -> Replicas {
     let stay = Replicas::all(live);
-    let mut is_held = false;
-    for ordinal in (wanted..live).rev() {
-        let Some(pod) = observed.pod(ordinal) else {
-            is_held = true;
-            let pod = crate::names::pod(&kube::ResourceExt::name_any(&observed.cluster), ordinal);
-            draft.wait(
-                Gate::ScaleDown,
-                WaitReason::PodMissing,
-                &pod,
-                "the pod does not run, so that it cannot be asked whether its volume holds streams",
-            );
-            continue;
-        };
-        match observed.answer(&pod.name).map(|answer| &answer.dump) {
-            Some(dump) if dump.refusal.is_none() && dump.ready && dump.streams == 0 => {}
-            Some(dump) if dump.streams > 0 => {
-                is_held = true;
-                let message = format!(
-                    "{} streams live on this pod's volume and would be orphaned; set spec.replicas to {} or more",
-                    dump.streams,
-                    ordinal + 1
-                );
-                draft.wait(
-                    Gate::ScaleDown,
-                    WaitReason::StreamsWouldBeOrphaned,
-                    &pod.name,
-                    message,
-                );
-            }
-            _ => {
-                is_held = true;
-                let message = "the engine does not say whether its volume holds streams; the pod stays until it does";
-                draft.wait(
-                    Gate::ScaleDown,
-                    WaitReason::EngineUnreachable,
-                    &pod.name,
-                    message,
-                );
-            }
-        }
-    }
+    let cluster = observed.cluster.name_any();
+    let held: Vec<Wait> = (wanted..live)
+        .rev()
+        .filter_map(|ordinal| {
+            let leaving = Leaving {
+                observed,
+                name: names::pod(&cluster, ordinal),
+                ordinal,
+            };
+            gate::check(BEFORE, &leaving, &[], observed.now).wait
+        })
+        .collect();
+    let is_held = !held.is_empty();
+    draft.waits.extend(held);
     let Some(top) = observed.pod(live - 1) else {
         return stay;
     };
-    let Some(drain) = observed
-        .answer(&top.name)
-        .map(|answer| answer.dump.drain.clone())
-    else {
+    let Some(answer) = observed.answer(&top.name) else {
         return stay;
     };
-    let is_closed = match drain.phase {
-        DrainPhase::Open | DrainPhase::Unknown => false,
-        DrainPhase::Uploading | DrainPhase::Closing | DrainPhase::Drained => true,
-    };
+    let drain = Drain::of(&answer.dump.drain, observed.now);
     if is_held {
-        if let (true, Some(ip)) = (is_closed, top.ip) {
-            draft.actions.push(Action::Resume {
-                pod: top.name.clone(),
-                ip,
-            });
-        }
+        draft.actions.extend(resume(top, drain));
         return stay;
     }
-    let expires_at = drain
-        .expires_at
-        .as_deref()
-        .and_then(|at| at.parse::<Timestamp>().ok());
-    match drain.phase {
-        DrainPhase::Drained
-            if drain.token.is_some()
-                && expires_at.is_some_and(|at| at.duration_since(observed.now) > TOKEN_MARGIN) =>
-        {
-            return Replicas::all(live - 1);
-        }
-        DrainPhase::Open => {
-            if let Some(ip) = top.ip {
-                let seal = &observed.cluster.spec.upgrade.seal;
-                let bounds = DrainBounds {
-                    ttl: Some(std::time::Duration::from_secs(60)),
+    match (drain, top.ip) {
+        (Drain::Drained(_), _) => return Replicas::all(live - 1),
+        (Drain::Open, Some(ip)) => {
+            let seal = &observed.cluster.spec.upgrade.seal;
+            draft.actions.push(Action::StartDrain {
+                pod: top.name.clone(),
+                ip,
+                bounds: DrainBounds {
+                    ttl: Some(DRAIN_TTL.as_std()),
                     upload_timeout: Some(seal.upload_timeout.as_std()),
                     drain_timeout: Some(seal.drain_timeout.as_std()),
-                };
-                draft.actions.push(Action::StartDrain {
-                    pod: top.name.clone(),
-                    ip,
-                    bounds,
-                });
-            }
+                },
+            });
         }
-        DrainPhase::Uploading | DrainPhase::Closing | DrainPhase::Drained | DrainPhase::Unknown => {
+        (Drain::Open | Drain::Uploading | Drain::Closing | Drain::Expiring | Drain::Unknown, _) => {
         }
     }
     draft.wait(
@@ -207,4 +208,30 @@ fn shrink(observed: &Observed, wanted: i32, live: i32, draft: &mut Draft) -> Rep
         "its admission closes before it is removed",
     );
     stay
+}
+
+/// A pod that was on its way out, as status says, and is to stay after all: it would refuse appends until its drain runs out.
+fn taken_back(observed: &Observed) -> Option<Action> {
+    let leaving = observed
+        .cluster
+        .status
+        .iter()
+        .flat_map(|status| &status.waits)
+        .find(|wait| wait.gate == Gate::ScaleDown && wait.reason == WaitReason::Draining)?;
+    let pod = observed.pods.iter().find(|pod| pod.name == leaving.pod)?;
+    let answer = observed.answer(&pod.name)?;
+    resume(pod, Drain::of(&answer.dump.drain, observed.now))
+}
+
+/// Ends a drain that closes or closed the pod's admission.
+fn resume(pod: &PodFacts, drain: Drain<'_>) -> Option<Action> {
+    match drain {
+        Drain::Uploading | Drain::Closing | Drain::Drained(_) | Drain::Expiring => {
+            Some(Action::Resume {
+                pod: pod.name.clone(),
+                ip: pod.ip?,
+            })
+        }
+        Drain::Open | Drain::Unknown => None,
+    }
 }

@@ -1,11 +1,10 @@
 //! Hands the facts to the rollout's state machine, and its wishes to the plan.
 
 use aof2_admin_api::client::DrainBounds;
-use aof2_crds::{Gate, WaitReason, labels};
-use jiff::Timestamp;
+use aof2_crds::{Gate, WaitReason};
 use kube::ResourceExt;
 
-use super::{Draft, NextLook};
+use super::{Draft, overrides};
 use crate::{
     cluster::{
         action::Action,
@@ -15,10 +14,7 @@ use crate::{
     engines::Answer,
     kube::PodTarget,
     names,
-    rollout::{
-        self, EngineFacts, Facts, Outcome, Override, PodInstance, Policy, Recovery, Revision,
-        Tier2Trouble,
-    },
+    rollout::{self, EngineFacts, Facts, PodInstance, Policy, Recovery, Revision, Tier2Trouble},
 };
 
 /// `true`: the wanted template is to be written now.
@@ -33,19 +29,16 @@ pub fn plan(
         memo,
         actions,
         waits,
-        outcome,
+        next,
         finished,
         overridden,
+        news: (),
     } = rollout::step(draft.rollout.take(), &facts, observed.now);
     draft.rollout = memo;
     draft.waits.extend(waits);
     draft.finished = finished;
     draft.overridden = overridden;
-    match outcome {
-        Outcome::Idle => {}
-        Outcome::Again => draft.next_look = NextLook::AtOnce,
-        Outcome::Later(_) => draft.look_soon(),
-    }
+    draft.next = draft.next.or(next);
     let mut writes_template = false;
     for action in actions {
         match action {
@@ -128,23 +121,8 @@ fn facts(
                 instance: observed.pod(ordinal).map(|pod| instance(observed, pod)),
             })
             .collect(),
-        overrides: observed
-            .cluster
-            .annotations()
-            .get(labels::OVERRIDE_GATE)
-            .and_then(|value| parse_override(value))
-            .into_iter()
-            .collect(),
+        overrides: overrides(observed),
     }
-}
-
-/// `<gate>=<until>`; anything else lets nothing pass.
-fn parse_override(value: &str) -> Option<Override> {
-    let (gate, until) = value.split_once('=')?;
-    Some(Override {
-        gate: Gate::from_name(gate.trim())?,
-        until: until.trim().parse::<Timestamp>().ok()?,
-    })
 }
 
 fn instance(observed: &Observed, pod: &PodFacts) -> PodInstance {
@@ -229,30 +207,5 @@ fn engine(answer: &Answer) -> EngineFacts {
             caught_up: report.caught_up,
             damaged_streams: report.damaged_streams.clone(),
         }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_override_names_a_known_gate_and_an_end() {
-        let until = "2026-09-21T10:00:00Z".parse().unwrap();
-        assert_eq!(
-            parse_override("Soaked=2026-09-21T10:00:00Z"),
-            Some(Override {
-                gate: Gate::Soaked,
-                until
-            })
-        );
-        for value in [
-            "Soaked",
-            "Everything=2026-09-21T10:00:00Z",
-            "Soaked=tomorrow",
-            "",
-        ] {
-            assert_eq!(parse_override(value), None, "{value}");
-        }
     }
 }

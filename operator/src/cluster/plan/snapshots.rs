@@ -83,7 +83,7 @@ pub fn plan(observed: &Observed, owner: &Owner, draft: &mut Draft) {
                 owner, schedule, slot,
             ))));
         }
-        draft.wake(found.next);
+        draft.next = draft.next.by(found.next);
         let began = since
             .as_ref()
             .map_or(Timestamp::UNIX_EPOCH, |since| since.0);

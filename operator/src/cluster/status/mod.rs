@@ -14,8 +14,8 @@ use kube::ResourceExt;
 
 use crate::{
     cluster::{build::template, facts::Observed, plan::Draft},
+    machine::carry_since,
     names,
-    rollout::carry_since,
 };
 
 pub use conditions::{apply_failed, condition, held_since};

@@ -1,7 +1,9 @@
 //! Each step and each gate by its words.
 
 use aof2_crds::cluster::OnFailure;
-use aof2_crds::{RolloutStep, WaitReason};
+use aof2_crds::{Gate, RolloutStep, WaitReason};
+
+use crate::machine::NextLook;
 
 use super::*;
 
@@ -27,7 +29,7 @@ fn what_was_rejected_is_not_tried_again_by_itself() {
     let mut world = World::new(3, false);
     world.is_barred = true;
     let result = world.reconcile();
-    assert_eq!((result.memo, result.again), (None, false));
+    assert_eq!((result.memo, result.next), (None, NextLook::AT_POLL));
 }
 
 #[test]
@@ -70,6 +72,20 @@ fn a_change_begins_only_while_everybody_serves_and_few_hydrations_wait() {
         .activation_queue_depth = 16;
     let passed = step(world.memo.clone(), &facts, world.now);
     assert_eq!(passed.actions, [Action::KeepEvidence]);
+}
+
+#[test]
+fn a_person_may_let_a_change_begin_while_a_pod_is_down_and_that_is_reported() {
+    let mut world = World::new(3, false);
+    world.run_to(RolloutStep::Preflight);
+    world.engines[0].starting = 5;
+    world.overrides = vec![Override {
+        gate: Gate::OnePodDown,
+        until: world.now + SignedDuration::from_secs(60),
+    }];
+    let passed = world.reconcile();
+    assert_eq!(passed.actions, [Action::KeepEvidence]);
+    assert_eq!(passed.overridden, [Gate::OnePodDown]);
 }
 
 #[test]
@@ -178,6 +194,7 @@ fn a_canary_is_judged_against_the_others_and_its_own_past() {
             .would_block
             .insert("Admission".into(), past.into());
         step(memo, &facts, world.now)
+            .news
             .rejected
             .map(|rejected| rejected.limit)
     };
@@ -196,6 +213,7 @@ fn a_canary_is_taken_back_for_failed_flushes_crashes_and_a_minute_unready() {
     let mut facts = world.facts();
     facts.pods[1].engine.as_mut().unwrap().flush_failures = 1;
     let failed = step(world.memo.clone(), &facts, world.now)
+        .news
         .rejected
         .unwrap();
     assert_eq!(failed.observed, "1 failed since the change");
@@ -203,6 +221,7 @@ fn a_canary_is_taken_back_for_failed_flushes_crashes_and_a_minute_unready() {
     let mut facts = world.facts();
     facts.pods[1].crashes = Some("exited with code 2, 4 restarts".into());
     let failed = step(world.memo.clone(), &facts, world.now)
+        .news
         .rejected
         .unwrap();
     assert!(failed.observed.contains("code 2"), "{failed:?}");
@@ -299,7 +318,7 @@ fn what_an_engine_said_of_an_earlier_file_rejects_no_later_one() {
         engine.revision = OLD.into();
         engine.error = Some("no such key".into());
         engine.error_revision = Some(refused.into());
-        step(world.memo.clone(), &facts, world.now).rejected
+        step(world.memo.clone(), &facts, world.now).news.rejected
     };
     assert_eq!(failed("cccccccc"), None);
     assert!(failed(NEW).is_some());

@@ -78,7 +78,7 @@ impl Transcript {
     fn run(&mut self) {
         for _ in 0..3600 {
             let result = self.reconcile();
-            if self.world.memo.is_none() && !result.again && self.world.down() == 0 {
+            if self.world.memo.is_none() && !result.next.is_at_once() && self.world.down() == 0 {
                 return;
             }
         }

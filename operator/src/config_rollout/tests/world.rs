@@ -52,7 +52,7 @@ fn an_operator_that_is_killed_anywhere_goes_on_to_the_same_end() {
                     // The memo is in status; what was counted is lost.
                     world.counted_for = 0;
                 }
-                if world.memo.is_none() && !result.again && world.down() == 0 {
+                if world.memo.is_none() && !result.next.is_at_once() && world.down() == 0 {
                     break;
                 }
                 assert!(looks < 3600, "no end: {:?}", world.memo);

@@ -4,8 +4,8 @@ use aof2_crds::{Gate, RolloutKind, WaitReason};
 use jiff::SignedDuration;
 
 use super::{View, answering, lost_node, not_reported, recovery, unreachable};
+use crate::machine::Wait;
 use crate::rollout::version::EngineVersion;
-use crate::rollout::wait::Wait;
 
 pub(super) fn pod_started(view: &View<'_>) -> Result<(), Wait> {
     let name = &view.pod.name;

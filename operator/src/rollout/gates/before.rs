@@ -3,9 +3,9 @@
 use aof2_crds::{Gate, RolloutKind, WaitReason};
 
 use super::{View, answering, lost_node, unreachable};
+use crate::machine::Wait;
 use crate::rollout::facts::{PodFacts, PodInstance};
 use crate::rollout::version::EngineVersion;
-use crate::rollout::wait::Wait;
 
 pub(in crate::rollout) fn template_accepted(view: &View<'_>) -> Result<(), Wait> {
     match &view.facts.template_refused {

@@ -6,7 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::world::{pod_name, revision, start_of_time};
-use crate::rollout::{EngineFacts, Facts, Override, PodFacts, PodInstance, Policy, Recovery};
+use crate::machine::Override;
+use crate::rollout::{EngineFacts, Facts, PodFacts, PodInstance, Policy, Recovery};
 
 pub fn at(seconds: i64) -> Timestamp {
     start_of_time() + SignedDuration::from_secs(seconds)

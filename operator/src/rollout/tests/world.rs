@@ -7,8 +7,9 @@ use aof2_crds::status::HistoryEntry;
 use aof2_crds::{Duration, Rollout, WaitReason};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::machine::Override;
 use crate::rollout::{
-    Action, EngineFacts, Facts, Override, PodFacts, PodInstance, Policy, Recovery, Revision, Step,
+    Action, EngineFacts, Facts, PodFacts, PodInstance, Policy, Recovery, Revision, Step,
     Tier2Trouble, Trouble, step,
 };
 

@@ -180,7 +180,7 @@ fn a_change_of_the_configuration_is_first_in_the_file_of_the_last_pod_alone() {
             .count(),
         0
     );
-    assert_eq!(validating.next_look, NextLook::AtOnce);
+    assert_eq!(validating.next, NextLook::AT_ONCE);
 
     let canary = roll_to(changed(), RolloutStep::Canary);
     let planned = plan(&canary);
@@ -264,7 +264,7 @@ fn a_refused_configuration_is_told_with_the_key_and_asked_about_once() {
         waits(&again),
         [(Gate::Config, WaitReason::ConfigRefused, "")]
     );
-    assert_eq!(again.next_look, NextLook::AtPoll);
+    assert_eq!(again.next, NextLook::AT_POLL);
 
     // A person may ask again, once.
     let hash = again.status.config.rejected[0].revision.clone();

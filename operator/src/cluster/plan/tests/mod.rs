@@ -12,7 +12,7 @@ use aof2_crds::{
 use jiff::SignedDuration;
 use serde_json::json;
 
-use super::{NextLook, Plan, plan};
+use super::{Plan, plan};
 use crate::cluster::{
     action::{Action, Desired},
     facts::{ConfigSource, Exit, Observed, SnapshotFacts, StoredConfig, Trouble, TroubleKind},
@@ -21,6 +21,7 @@ use crate::cluster::{
 };
 use crate::config_rollout::{Rates, Verdict};
 use crate::engines::{Failure, Report};
+use crate::machine::NextLook;
 use crate::names::{self, StoredKind};
 
 /// Short names of the actions, in their order.
@@ -102,7 +103,7 @@ fn a_new_cluster_gets_its_identity_before_anything_is_created() {
     let first = plan(&observed());
     assert_eq!(first.status.cluster_id, testing::FRESH_ID);
     assert_eq!(actions(&first), Vec::<String>::new());
-    assert_eq!(first.next_look, NextLook::AtOnce);
+    assert_eq!(first.next, NextLook::AT_ONCE);
 
     let second = plan(&carried_over(observed(), first));
     assert_eq!(
@@ -126,7 +127,7 @@ fn a_cluster_at_rest_needs_no_write_at_all() {
     let rest = at_rest();
     let again = plan(&rest);
     assert_eq!(rest.cluster.status.as_ref(), Some(&again.status));
-    assert_eq!(again.next_look, NextLook::AtPoll);
+    assert_eq!(again.next, NextLook::AT_POLL);
     assert!(
         again
             .actions
@@ -200,7 +201,7 @@ fn a_new_version_begins_a_rollout_and_other_changes_wait() {
         "{:?}",
         waits(&begun)
     );
-    assert_eq!(begun.next_look, NextLook::AtOnce);
+    assert_eq!(begun.next, NextLook::AT_ONCE);
     assert_eq!(
         condition(&begun, ConditionType::VersionConverged).0,
         "False"

@@ -47,7 +47,8 @@ fn a_slot_is_recorded_before_its_snapshot_is_created_and_the_next_look_is_at_the
             .iter()
             .any(|action| action.starts_with("create "))
     );
-    assert_eq!(first.wake_at.unwrap().to_string(), "2026-09-21T10:30:00Z");
+    let slot: jiff::Timestamp = "2026-09-21T10:30:00Z".parse().unwrap();
+    assert_eq!(first.next, NextLook::AT_POLL.by(slot));
     observed.cluster.status = Some(first.status);
     observed.now = "2026-09-21T10:30:01Z".parse().unwrap();
     let second = plan(&observed);

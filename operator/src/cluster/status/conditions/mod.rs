@@ -13,14 +13,12 @@ use kube::ResourceExt;
 
 use super::{MAX_MESSAGE, is_settled, truncate};
 use crate::cluster::{facts::Observed, plan::Draft};
+use crate::machine::condition::{self, FALSE, TRUE, UNKNOWN};
+use crate::machine::is_progress;
 use applied::{certificates_valid, config_applied, version_converged};
 use serving::{healthy, ready};
 
 pub use applied::is_converged;
-
-const TRUE: &str = "True";
-const FALSE: &str = "False";
-const UNKNOWN: &str = "Unknown";
 
 /// A condition's status, reason and message.
 struct Said(&'static str, Reason, String);
@@ -72,26 +70,19 @@ fn stamp(
     now: Timestamp,
 ) -> Condition {
     truncate(&mut message, MAX_MESSAGE);
-    let since = before
-        .iter()
-        .find(|condition| condition.type_ == kind.as_str() && condition.status == status);
-    Condition {
+    let said = Condition {
         type_: kind.as_str().to_owned(),
         status: status.to_owned(),
         reason: reason.as_str().to_owned(),
         message,
         observed_generation: generation,
-        last_transition_time: since.map_or(Time(now), |condition| {
-            condition.last_transition_time.clone()
-        }),
-    }
+        last_transition_time: Time(now),
+    };
+    condition::stamped(said, before, now)
 }
 
 pub fn condition(status: &Aof2ClusterStatus, kind: Type) -> Option<&Condition> {
-    status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == kind.as_str())
+    condition::find(&status.conditions, kind.as_str())
 }
 
 /// Adds that an action failed, after the plan was made.
@@ -137,7 +128,7 @@ fn on(pod: &str) -> String {
 
 /// Waits that a person may want to know of, as opposed to the ordinary course of things.
 pub(super) fn is_held(reason: WaitReason) -> bool {
-    !crate::rollout::is_progress(reason)
+    !is_progress(reason)
 }
 
 fn reconciling(observed: &Observed, draft: &Draft) -> Option<Said> {

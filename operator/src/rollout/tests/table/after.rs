@@ -4,7 +4,8 @@ use aof2_crds::{Gate, ReplayProgress, RolloutKind, RolloutStep, WaitReason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::super::build::{FactsExt, at, facts, memo, overriding, pod};
-use crate::rollout::{Facts, Outcome, Trouble};
+use crate::machine::NextLook;
+use crate::rollout::{Facts, Trouble};
 
 use super::{goes_to, holds, reconcile, recovery_of, replacing, returned, soaking};
 
@@ -242,7 +243,7 @@ fn the_next_pod_waits_for_the_soak() {
         WaitReason::Soaking,
         "orders-2 is watched until 2026-01-01T00:00:30Z",
     );
-    assert_eq!(result.outcome, Outcome::Later(Some(at(30))));
+    assert_eq!(result.next, NextLook::SOON.by(at(30)));
     let result = reconcile(soaking(), &returned(), at(30));
     goes_to(&result, RolloutStep::Planned);
     assert_eq!(result.memo.unwrap().done, ["uid-2"]);

@@ -5,7 +5,8 @@ use aof2_crds::{RolloutKind, RolloutStep};
 
 use super::super::build::{FactsExt, at, facts, memo, pod};
 use super::super::world::revision;
-use crate::rollout::{Action, Facts, Outcome, step};
+use crate::machine::NextLook;
+use crate::rollout::{Action, Facts, step};
 
 use super::reconcile;
 
@@ -15,7 +16,7 @@ fn nothing_runs_while_every_pod_is_as_wanted() {
     facts.wanted = revision("0.1.0");
     facts.written = revision("0.1.0");
     let result = step(None, &facts, at(0));
-    assert_eq!(result.outcome, Outcome::Idle);
+    assert_eq!(result.next, NextLook::AT_POLL);
     assert_eq!(
         (result.memo, result.actions, result.waits),
         (None, vec![], vec![])
@@ -29,7 +30,7 @@ fn a_pod_that_is_missing_or_unready_begins_no_rollout() {
     facts.written = revision("0.1.0");
     facts.pods[0].instance = None;
     facts.instance(1).ready = false;
-    assert_eq!(step(None, &facts, at(0)).outcome, Outcome::Idle);
+    assert_eq!(step(None, &facts, at(0)).next, NextLook::AT_POLL);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use aof2_admin_api::lifecycle::{DrainReason, LaggingStream};
 use aof2_crds::{Duration, Gate, RolloutStep, WaitReason};
 
 use super::super::build::{FactsExt, at, drain, drained, facts, memo};
-use crate::rollout::{Action, Outcome, RemoveBy, Tier2Trouble};
+use crate::machine::NextLook;
+use crate::rollout::{Action, RemoveBy, Tier2Trouble};
 
 use super::{goes_to, holds, preflight_of, reconcile, removal, replacing};
 
@@ -99,7 +100,7 @@ fn tier_2_down_is_named_while_uploading_and_when_the_bound_is_exceeded() {
         WaitReason::Tier2Unreachable,
         "not done within 10m",
     );
-    assert_eq!(held.outcome, Outcome::Later(Some(at(626))));
+    assert_eq!(held.next, NextLook::SOON.by(at(626)));
     assert_eq!(held.actions, vec![]);
 }
 

@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::build::{at, facts, memo, pod};
-use crate::rollout::{Action, Facts, Outcome, RemoveBy, Rollout, Step, step};
+use crate::machine::NextLook;
+use crate::rollout::{Action, Facts, RemoveBy, Rollout, Step, step};
 
 pub(super) fn reconcile(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     step(Some(memo), facts, now)
@@ -37,7 +38,7 @@ pub(super) fn goes_to(result: &Step, expected: RolloutStep) {
         Some(expected),
         "{result:?}"
     );
-    assert_eq!(result.outcome, Outcome::Again);
+    assert_eq!(result.next, NextLook::AT_ONCE);
 }
 
 pub(super) fn removal(by: RemoveBy) -> Vec<Action> {
