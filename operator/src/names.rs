@@ -80,6 +80,11 @@ pub fn pod(cluster: &str, ordinal: i32) -> String {
     format!("{cluster}-{ordinal}")
 }
 
+/// The first `count` pods, by ordinal.
+pub fn pods(cluster: &str, count: i32) -> Vec<String> {
+    (0..count).map(|ordinal| pod(cluster, ordinal)).collect()
+}
+
 /// The file in the active configuration from which a pod reads.
 pub fn config_file(pod: &str) -> String {
     format!("{pod}.toml")

@@ -12,6 +12,7 @@ pub mod dry_run;
 pub mod error;
 pub mod facts;
 pub mod identity;
+pub mod memo;
 pub mod memory;
 pub mod observe;
 pub mod plan;

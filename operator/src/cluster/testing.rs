@@ -10,6 +10,7 @@ use crate::cluster::{
     build::template,
     config::{Revision, UserConfig},
     facts::{ConfigSource, Container, Observed, PodFacts, StatefulSetFacts},
+    plan::Shares,
 };
 use crate::engines::{Answer, Report};
 use crate::names;
@@ -76,11 +77,14 @@ pub fn at_rest() -> Observed {
         template: digest,
         version: "0.1.0".into(),
     });
+    let shares = Shares::even(&names::pods("orders", replicas), |_| {
+        revision.cluster_max_bytes()
+    });
     for ordinal in 0..replicas {
         add_pod(
             &mut observed,
             ordinal,
-            revision.instance_quota_bytes(replicas),
+            shares.of(&names::pod("orders", ordinal)),
         );
     }
     observed.revision_texts = BTreeMap::from([(revision.hash.clone(), revision.text())]);

@@ -1,11 +1,12 @@
 //! What has to hold before a change, and what a canary has to pass: against the other pods, and against its own past.
 
 use aof2_crds::rollout::GateFailure;
-use aof2_crds::{Gate, Rollout, RolloutPod, WaitReason};
+use aof2_crds::{Gate, RolloutPod, WaitReason};
 use jiff::{SignedDuration, Timestamp};
 
 use super::converge::serves;
 use super::facts::{Facts, PodFacts};
+use super::memo::Memo;
 use crate::machine::Wait;
 
 /// A kubelet's readiness may flicker.
@@ -79,7 +80,7 @@ pub(super) enum Verdict {
 }
 
 /// `unready_since` of the memo is kept current here, since a gate is measured by it.
-pub(super) fn check(memo: &mut Rollout, facts: &Facts, now: Timestamp) -> Verdict {
+pub(super) fn check(memo: &mut Memo, facts: &Facts, now: Timestamp) -> Verdict {
     let Some(watched) = memo.pod.as_mut() else {
         return Verdict::Passing;
     };

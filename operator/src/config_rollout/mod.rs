@@ -12,9 +12,11 @@
 mod converge;
 mod facts;
 mod gates;
+mod memo;
 mod step;
 #[cfg(test)]
 mod tests;
 
 pub use facts::{EngineFacts, Facts, PodFacts, Policy, Rates, Verdict};
+pub use memo::{ConfigStep, Memo};
 pub use step::{Action, News, Step, step, told};

@@ -3,17 +3,18 @@
 use aof2_crds::cluster::OnFailure;
 use aof2_crds::rollout::{Baseline, Evidence, EvidenceMap, GateFailure};
 use aof2_crds::status::{HistoryEntry, RejectReason, Rejected, RolloutOutcome};
-use aof2_crds::{Gate, Rollout, RolloutKind, RolloutPod, RolloutStep, WaitReason};
+use aof2_crds::{Gate, RolloutKind, RolloutPod, WaitReason};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::converge::{Converge, converge};
 use super::facts::{Facts, PodFacts, Verdict};
 use super::gates::{self, View, rate_text};
+use super::memo::{ConfigStep, Memo};
 use crate::machine::{self, Wait, bounded, gate};
 
 /// What one look comes to.
-pub type Step = machine::Step<Rollout, Action, News>;
+pub type Step = machine::Step<Memo, Action, News>;
 
 /// What is recorded beside the memo.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,41 +44,31 @@ pub enum Action {
 }
 
 /// The revision that a pod is told in this step.
-pub fn told<'a>(memo: Option<&'a Rollout>, in_force: &'a str, pod: &str) -> &'a str {
-    let Some(memo) = memo.filter(|memo| memo.kind == RolloutKind::Config) else {
+pub fn told<'a>(memo: Option<&'a Memo>, in_force: &'a str, pod: &str) -> &'a str {
+    let Some(memo) = memo else {
         return in_force;
     };
-    let is_canary = memo.pod.as_ref().is_some_and(|canary| canary.name == pod);
     let gets_it = match memo.step {
-        RolloutStep::Canary | RolloutStep::Observing | RolloutStep::Held => is_canary,
-        RolloutStep::Rolling => is_canary || memo.done.iter().any(|done| done == pod),
-        RolloutStep::Validating
-        | RolloutStep::Preflight
-        | RolloutStep::Reverting
-        | RolloutStep::Planned
-        | RolloutStep::Uploading
-        | RolloutStep::Draining
-        | RolloutStep::Replacing
-        | RolloutStep::Recovering
-        | RolloutStep::Soaking
-        | RolloutStep::Unknown => false,
+        ConfigStep::Canary | ConfigStep::Observing | ConfigStep::Held => memo.is_canary(pod),
+        ConfigStep::Rolling => memo.is_among_told(pod),
+        ConfigStep::Validating | ConfigStep::Preflight | ConfigStep::Reverting => false,
     };
     if gets_it { &memo.to } else { &memo.from }
 }
 
-pub fn step(memo: Option<Rollout>, facts: &Facts, now: Timestamp) -> Step {
+pub fn step(memo: Option<Memo>, facts: &Facts, now: Timestamp) -> Step {
     let Some(memo) = memo else {
         return start(facts, now);
     };
-    if memo.step != RolloutStep::Reverting {
+    if memo.step != ConfigStep::Reverting {
         let is_wanted = facts
             .candidate
             .as_ref()
             .is_none_or(|wanted| *wanted == memo.to);
-        if !is_wanted || (facts.is_upgrading && memo.step != RolloutStep::Held) {
+        if !is_wanted || (facts.is_upgrading && memo.step != ConfigStep::Held) {
             return give_up(memo, facts, now);
         }
-        if memo.step != RolloutStep::Held
+        if memo.step != ConfigStep::Held
             && memo
                 .deadline
                 .as_ref()
@@ -97,25 +88,18 @@ pub fn step(memo: Option<Rollout>, facts: &Facts, now: Timestamp) -> Step {
         }
     }
     match memo.step {
-        RolloutStep::Validating => validating(memo, facts, now),
-        RolloutStep::Preflight => preflight(memo, facts, now),
-        RolloutStep::Canary => canary(memo, facts, now),
-        RolloutStep::Observing => observing(memo, facts, now),
-        RolloutStep::Rolling => rolling(memo, facts, now),
-        RolloutStep::Reverting => reverting(memo, facts, now),
-        RolloutStep::Held => held(memo),
-        RolloutStep::Planned
-        | RolloutStep::Uploading
-        | RolloutStep::Draining
-        | RolloutStep::Replacing
-        | RolloutStep::Recovering
-        | RolloutStep::Soaking
-        | RolloutStep::Unknown => start(facts, now),
+        ConfigStep::Validating => validating(memo, facts, now),
+        ConfigStep::Preflight => preflight(memo, facts, now),
+        ConfigStep::Canary => canary(memo, facts, now),
+        ConfigStep::Observing => observing(memo, facts, now),
+        ConfigStep::Rolling => rolling(memo, facts, now),
+        ConfigStep::Reverting => reverting(memo, facts, now),
+        ConfigStep::Held => held(memo),
     }
 }
 
-fn watched_only(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
-    if matches!(memo.step, RolloutStep::Observing | RolloutStep::Rolling)
+fn watched_only(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
+    if matches!(memo.step, ConfigStep::Observing | ConfigStep::Rolling)
         && let gates::Verdict::Failed(failure) = gates::check(&mut memo, facts, now)
     {
         return fail(memo, failure, facts, now);
@@ -153,12 +137,10 @@ fn start(facts: &Facts, now: Timestamp) -> Step {
     let deadline = now
         .checked_add(facts.policy.progress_deadline.as_std())
         .unwrap_or(Timestamp::MAX);
-    Step::go_on(Rollout {
-        kind: RolloutKind::Config,
+    Step::go_on(Memo {
         from: facts.in_force.clone(),
         to: candidate.clone(),
-        revision: String::new(),
-        step: RolloutStep::Validating,
+        step: ConfigStep::Validating,
         started_at: Time(now),
         since: Time(now),
         until: None,
@@ -170,7 +152,7 @@ fn start(facts: &Facts, now: Timestamp) -> Step {
     })
 }
 
-fn validating(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+fn validating(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let Some(verdict) = &facts.verdict else {
         let serves_nobody = |pod: &PodFacts| {
             !pod.is_ready && pod.engine.as_ref().is_none_or(|engine| !engine.is_ready)
@@ -179,7 +161,7 @@ fn validating(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
             // Nobody can be asked and nobody serves, by the kubelet's word too: it can only get better. An engine that merely does not
             // answer may serve all the same.
             memo.done = facts.pods.iter().map(|pod| pod.name.clone()).collect();
-            return go_to(memo, RolloutStep::Rolling, now);
+            return go_to(memo, ConfigStep::Rolling, now);
         }
         let message = format!(
             "no engine has answered yet whether it takes config {}",
@@ -194,7 +176,7 @@ fn validating(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
                 validated: Some(verdict.clone()),
                 ..News::default()
             },
-            ..go_to(memo, RolloutStep::Preflight, now)
+            ..go_to(memo, ConfigStep::Preflight, now)
         };
     }
     let rejected = Rejected {
@@ -212,7 +194,7 @@ fn validating(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     }
 }
 
-fn preflight(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+fn preflight(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let view = View {
         facts,
         revision: &memo.to,
@@ -256,13 +238,13 @@ fn preflight(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     Step {
         actions: vec![Action::KeepEvidence],
         overridden: verdict.overridden,
-        ..go_to(memo, RolloutStep::Canary, now)
+        ..go_to(memo, ConfigStep::Canary, now)
     }
 }
 
-fn canary(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+fn canary(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let (Some(watched), revision) = (memo.pod.clone(), memo.to.clone()) else {
-        return go_to(memo, RolloutStep::Preflight, now);
+        return go_to(memo, ConfigStep::Preflight, now);
     };
     let Some(pod) = facts.pod(&watched.name).filter(|pod| !pod.uid.is_empty()) else {
         let message = format!("{} is not there", watched.name);
@@ -292,7 +274,7 @@ fn canary(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
             let until = now
                 .checked_add(facts.policy.observation_window.as_std())
                 .unwrap_or(Timestamp::MAX);
-            let mut step = go_to(memo, RolloutStep::Observing, now);
+            let mut step = go_to(memo, ConfigStep::Observing, now);
             if let Some(memo) = &mut step.memo {
                 memo.until = Some(Time(until));
             }
@@ -301,10 +283,10 @@ fn canary(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     }
 }
 
-fn observing(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+fn observing(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     match gates::check(&mut memo, facts, now) {
         gates::Verdict::Failed(failure) => return fail(memo, failure, facts, now),
-        gates::Verdict::Restarted => return go_to(memo, RolloutStep::Canary, now),
+        gates::Verdict::Restarted => return go_to(memo, ConfigStep::Canary, now),
         gates::Verdict::Unknown(wait) => return Step::hold(memo, wait, None),
         gates::Verdict::Rising(wait) if is_late(&memo, now) => return Step::hold(memo, wait, None),
         gates::Verdict::Rising(_) | gates::Verdict::Passing => {}
@@ -325,17 +307,17 @@ fn observing(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     if !facts.needs_restart {
         memo.done = facts.pods.iter().map(|pod| pod.name.clone()).collect();
     }
-    go_to(memo, RolloutStep::Rolling, now)
+    go_to(memo, ConfigStep::Rolling, now)
 }
 
 /// The window is over, by less than it takes to know a rate.
-fn is_late(memo: &Rollout, now: Timestamp) -> bool {
+fn is_late(memo: &Memo, now: Timestamp) -> bool {
     memo.until
         .as_ref()
         .is_some_and(|until| now >= until.0 && now.duration_since(until.0) < gates::RATE_WINDOW)
 }
 
-fn rolling(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+fn rolling(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     // The canary is still watched; what is not known while the others restart is no reason to stop half way.
     if let gates::Verdict::Failed(failure) = gates::check(&mut memo, facts, now) {
         return fail(memo, failure, facts, now);
@@ -393,16 +375,11 @@ fn rolling(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     }
 }
 
-fn reverting(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+fn reverting(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let mut waits = Vec::new();
     let mut actions = Vec::new();
     // Only who was told has something to take back; nobody else is asked.
-    let was_told = |pod: &&PodFacts| {
-        memo.pod
-            .as_ref()
-            .is_some_and(|canary| canary.name == pod.name)
-            || memo.done.contains(&pod.name)
-    };
+    let was_told = |pod: &&PodFacts| memo.is_among_told(&pod.name);
     // One that is broken for another reason must not keep the version or template from coming that mends it; its file says `from`.
     let is_broken = |pod: &&PodFacts| facts.is_upgrading && !pod.is_ready && pod.engine.is_none();
     let told = facts.pods.iter().filter(was_told);
@@ -434,7 +411,7 @@ fn reverting(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     }
 }
 
-fn held(memo: Rollout) -> Step {
+fn held(memo: Memo) -> Step {
     let name = memo
         .pod
         .as_ref()
@@ -453,38 +430,31 @@ fn held(memo: Rollout) -> Step {
 }
 
 /// Something else is wanted: nothing was told yet, or what was told is taken back.
-fn give_up(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+fn give_up(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     match memo.step {
-        RolloutStep::Validating | RolloutStep::Preflight => start(facts, now),
-        RolloutStep::Canary
-        | RolloutStep::Observing
-        | RolloutStep::Rolling
-        | RolloutStep::Held
-        | RolloutStep::Reverting
-        | RolloutStep::Planned
-        | RolloutStep::Uploading
-        | RolloutStep::Draining
-        | RolloutStep::Replacing
-        | RolloutStep::Recovering
-        | RolloutStep::Soaking
-        | RolloutStep::Unknown => {
-            let memo = Rollout {
+        ConfigStep::Validating | ConfigStep::Preflight => start(facts, now),
+        ConfigStep::Canary
+        | ConfigStep::Observing
+        | ConfigStep::Rolling
+        | ConfigStep::Held
+        | ConfigStep::Reverting => {
+            let memo = Memo {
                 failure: None,
                 ..memo
             };
-            go_to(memo, RolloutStep::Reverting, now)
+            go_to(memo, ConfigStep::Reverting, now)
         }
     }
 }
 
-fn fail(mut memo: Rollout, failure: GateFailure, facts: &Facts, now: Timestamp) -> Step {
+fn fail(mut memo: Memo, failure: GateFailure, facts: &Facts, now: Timestamp) -> Step {
     let failure = GateFailure {
         observed: bounded(&failure.observed, 512),
         ..failure
     };
     memo.failure = Some(failure.clone());
     match facts.policy.on_failure {
-        OnFailure::Pause => go_to(memo, RolloutStep::Held, now),
+        OnFailure::Pause => go_to(memo, ConfigStep::Held, now),
         OnFailure::Revert => {
             let rejected = Rejected {
                 revision: memo.to.clone(),
@@ -497,7 +467,7 @@ fn fail(mut memo: Rollout, failure: GateFailure, facts: &Facts, now: Timestamp) 
             };
             Step {
                 news: News::rejecting(rejected),
-                ..go_to(memo, RolloutStep::Reverting, now)
+                ..go_to(memo, ConfigStep::Reverting, now)
             }
         }
     }
@@ -529,7 +499,7 @@ fn failed_words(failure: &GateFailure) -> String {
     )
 }
 
-fn entry(memo: &Rollout, outcome: RolloutOutcome, message: String, now: Timestamp) -> HistoryEntry {
+fn entry(memo: &Memo, outcome: RolloutOutcome, message: String, now: Timestamp) -> HistoryEntry {
     HistoryEntry {
         at: Time(now),
         kind: RolloutKind::Config,
@@ -540,7 +510,7 @@ fn entry(memo: &Rollout, outcome: RolloutOutcome, message: String, now: Timestam
     }
 }
 
-fn go_to(mut memo: Rollout, step: RolloutStep, now: Timestamp) -> Step {
+fn go_to(mut memo: Memo, step: ConfigStep, now: Timestamp) -> Step {
     memo.step = step;
     memo.since = Time(now);
     memo.until = None;

@@ -2,11 +2,12 @@
 
 use aof2_admin_api::DrainPhase;
 use aof2_admin_api::lifecycle::DrainReason;
-use aof2_crds::{Duration, Gate, Held, Rollout, RolloutStep, WaitReason};
+use aof2_crds::{Duration, Gate, Held, WaitReason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{EngineFacts, Facts};
+use super::memo::{Memo, UpgradeStep};
 use super::preflight::needs_drain;
 use super::step::{Action, Step, check, choose_again, counted, current, go_to};
 use super::{gates, order};
@@ -21,7 +22,7 @@ const PAUSE: Pause = Pause::new(SignedDuration::from_secs(10), SignedDuration::f
 const HELD_MESSAGE_BYTES: usize = 512;
 
 /// Steps `Uploading` and `Draining`: the engine's phase says which.
-pub(super) fn drain(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+pub(super) fn drain(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let Some((memo_pod, pod)) = current(&memo, facts) else {
         return choose_again(memo, now);
     };
@@ -33,7 +34,7 @@ pub(super) fn drain(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         return choose_again(memo, now);
     };
     if !needs_drain(Some(instance), facts, now) {
-        return go_to(memo, RolloutStep::Replacing, now);
+        return go_to(memo, UpgradeStep::Replacing, now);
     }
     let Some(engine) = &instance.engine else {
         return Step::hold(memo, gates::unreachable(&pod.name), None);
@@ -60,11 +61,11 @@ pub(super) fn drain(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
 }
 
 /// Every other pod still serves, and none came on the target out of turn.
-pub(super) fn may_still_go(memo: &Rollout, facts: &Facts, now: Timestamp) -> bool {
+pub(super) fn may_still_go(memo: &Memo, facts: &Facts, now: Timestamp) -> bool {
     check(gates::STILL, memo, facts, now).wait.is_none() && !order::is_overtaken(memo, facts)
 }
 
-fn start_drain(mut memo: Rollout, facts: &Facts) -> Step {
+fn start_drain(mut memo: Memo, facts: &Facts) -> Step {
     let Some(memo_pod) = memo.pod.as_mut() else {
         return Step::go_on(memo);
     };
@@ -91,10 +92,10 @@ struct Bound {
     what: &'static str,
 }
 
-fn uploading(memo: Rollout, facts: &Facts, engine: &EngineFacts, now: Timestamp) -> Step {
-    if memo.step == RolloutStep::Draining {
+fn uploading(memo: Memo, facts: &Facts, engine: &EngineFacts, now: Timestamp) -> Step {
+    if memo.step == UpgradeStep::Draining {
         // The engine began anew.
-        return go_to(memo, RolloutStep::Uploading, now);
+        return go_to(memo, UpgradeStep::Uploading, now);
     }
     let bound = Bound {
         gate: Gate::Uploaded,
@@ -106,9 +107,9 @@ fn uploading(memo: Rollout, facts: &Facts, engine: &EngineFacts, now: Timestamp)
     bounded(memo, facts, engine, now, &bound)
 }
 
-fn closing(memo: Rollout, facts: &Facts, engine: &EngineFacts, now: Timestamp) -> Step {
-    if memo.step == RolloutStep::Uploading {
-        return go_to(memo, RolloutStep::Draining, now);
+fn closing(memo: Memo, facts: &Facts, engine: &EngineFacts, now: Timestamp) -> Step {
+    if memo.step == UpgradeStep::Uploading {
+        return go_to(memo, UpgradeStep::Draining, now);
     }
     let bound = Bound {
         gate: Gate::Drained,
@@ -121,13 +122,7 @@ fn closing(memo: Rollout, facts: &Facts, engine: &EngineFacts, now: Timestamp) -
 }
 
 /// Holds until the bound of the phase and its grace have passed; then the engine is told to admit again.
-fn bounded(
-    memo: Rollout,
-    facts: &Facts,
-    engine: &EngineFacts,
-    now: Timestamp,
-    bound: &Bound,
-) -> Step {
+fn bounded(memo: Memo, facts: &Facts, engine: &EngineFacts, now: Timestamp, bound: &Bound) -> Step {
     let Bound {
         gate,
         limit,
@@ -153,7 +148,7 @@ fn bounded(
     }
 }
 
-fn expiring(memo: Rollout) -> Step {
+fn expiring(memo: Memo) -> Step {
     let wait = Wait::new(
         Gate::Drained,
         WaitReason::DrainTokenExpired,
@@ -163,16 +158,16 @@ fn expiring(memo: Rollout) -> Step {
     Step::hold(memo, wait, None)
 }
 
-pub(super) fn drained(mut memo: Rollout, token: Token<'_>, now: Timestamp) -> Step {
+pub(super) fn drained(mut memo: Memo, token: Token<'_>, now: Timestamp) -> Step {
     if let Some(memo_pod) = memo.pod.as_mut() {
         memo_pod.drain_token = token.value.to_owned();
         memo_pod.drain_expires_at = Some(Time(token.expires_at));
     }
-    go_to(memo, RolloutStep::Replacing, now)
+    go_to(memo, UpgradeStep::Replacing, now)
 }
 
 /// The engine fell back to `Open`.
-fn drain_ended(memo: Rollout, engine: &EngineFacts, now: Timestamp) -> Step {
+fn drain_ended(memo: Memo, engine: &EngineFacts, now: Timestamp) -> Step {
     let (gate, reason) = match engine.drain.reason {
         Some(DrainReason::UploadTimeout) => (
             Gate::Uploaded,
@@ -235,7 +230,7 @@ fn lagging(engine: &EngineFacts) -> String {
 
 /// Back to `Preflight`, for a pause that doubles with every failure. What is no failure of the cluster is tried again at once, once.
 pub(super) fn failed(
-    mut memo: Rollout,
+    mut memo: Memo,
     gate: Gate,
     reason: WaitReason,
     mut message: String,
@@ -264,7 +259,7 @@ pub(super) fn failed(
     memo_pod.drain_requested = false;
     memo_pod.drain_token = String::new();
     memo_pod.drain_expires_at = None;
-    let mut step = go_to(memo, RolloutStep::Preflight, now);
+    let mut step = go_to(memo, UpgradeStep::Preflight, now);
     if let Some(memo) = step.memo.as_mut() {
         memo.until = Some(Time(now + pause));
     }
@@ -272,7 +267,7 @@ pub(super) fn failed(
 }
 
 /// Another pod went down or came out of turn meanwhile: admit again and go to `Preflight`, which says so.
-pub(super) fn step_back(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+pub(super) fn step_back(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let actions = resume(&memo, facts).into_iter().collect();
     if let Some(memo_pod) = memo.pod.as_mut() {
         memo_pod.drain_requested = false;
@@ -281,12 +276,12 @@ pub(super) fn step_back(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Ste
     }
     Step {
         actions,
-        ..go_to(memo, RolloutStep::Preflight, now)
+        ..go_to(memo, UpgradeStep::Preflight, now)
     }
 }
 
 /// Ends the drain of the current pod, if one runs. An engine that cannot be told falls back by itself at its bounds.
-pub(super) fn resume(memo: &Rollout, facts: &Facts) -> Option<Action> {
+pub(super) fn resume(memo: &Memo, facts: &Facts) -> Option<Action> {
     let (_, pod) = current(memo, facts)?;
     let instance = pod
         .instance
@@ -302,6 +297,6 @@ pub(super) fn resume(memo: &Rollout, facts: &Facts) -> Option<Action> {
     }
 }
 
-fn pod_name(memo: &Rollout) -> &str {
+fn pod_name(memo: &Memo) -> &str {
     memo.pod.as_ref().map_or("", |pod| &pod.name)
 }

@@ -1,9 +1,10 @@
 //! The pod goes: with its token, or without one because it does not serve.
 
-use aof2_crds::{Gate, Rollout, RolloutStep, WaitReason};
+use aof2_crds::{Gate, WaitReason};
 use jiff::Timestamp;
 
 use super::facts::Facts;
+use super::memo::{Memo, UpgradeStep};
 use super::preflight::needs_drain;
 use super::step::{Action, RemoveBy, Step, choose_again, current, go_to};
 use super::{drain, gates};
@@ -11,7 +12,7 @@ use crate::machine::Wait;
 use crate::machine::drain::Drain;
 
 /// Removes the pod, and waits until it is gone.
-pub(super) fn replacing(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+pub(super) fn replacing(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let Some((memo_pod, pod)) = current(&memo, facts) else {
         return choose_again(memo, now);
     };
@@ -20,7 +21,7 @@ pub(super) fn replacing(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         .as_ref()
         .filter(|instance| instance.uid == memo_pod.uid)
     else {
-        return go_to(memo, RolloutStep::Recovering, now);
+        return go_to(memo, UpgradeStep::Recovering, now);
     };
     if instance.on_lost_node {
         let wait = Wait::new(
@@ -41,7 +42,7 @@ pub(super) fn replacing(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         return Step::hold(memo, wait, None);
     }
     if instance.is_on(&memo.revision) {
-        return go_to(memo, RolloutStep::Recovering, now);
+        return go_to(memo, UpgradeStep::Recovering, now);
     }
     let is_serving = instance.may_serve();
     if !drain::may_still_go(&memo, facts, now) {

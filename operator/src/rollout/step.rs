@@ -1,12 +1,13 @@
 //! The types of the machine, its entrance, and the choice of the next pod.
 
 use aof2_crds::status::{HistoryEntry, RolloutOutcome};
-use aof2_crds::{Duration, Rollout, RolloutKind, RolloutPod, RolloutStep};
+use aof2_crds::{Duration, RolloutPod};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{Facts, PodFacts, Revision};
 use super::gates::{self, View};
+use super::memo::{Memo, UpgradeKind, UpgradeStep};
 use super::{drain, order, preflight, removal, retarget, returning};
 use crate::machine::{
     self,
@@ -14,7 +15,7 @@ use crate::machine::{
 };
 
 /// What one look comes to.
-pub type Step = machine::Step<Rollout, Action>;
+pub type Step = machine::Step<Memo, Action>;
 
 /// What the operator is to do. Each may be repeated: it changes nothing when it was done already.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,35 +49,21 @@ pub enum RemoveBy {
 }
 
 /// The next step of a rollout, or its beginning. See the invariants of this module.
-pub fn step(memo: Option<Rollout>, facts: &Facts, now: Timestamp) -> Step {
-    let Some(memo) = memo.filter(is_known) else {
+pub fn step(memo: Option<Memo>, facts: &Facts, now: Timestamp) -> Step {
+    let Some(memo) = memo else {
         return start(facts, now);
     };
     if memo.revision != facts.wanted.template && retarget::is_due(&memo, facts, now) {
         return retarget::take(memo, facts, now);
     }
     match memo.step {
-        RolloutStep::Planned => planned(memo, facts, now),
-        RolloutStep::Preflight => preflight::preflight(memo, facts, now),
-        RolloutStep::Uploading | RolloutStep::Draining => drain::drain(memo, facts, now),
-        RolloutStep::Replacing => removal::replacing(memo, facts, now),
-        RolloutStep::Recovering => returning::recovering(memo, facts, now),
-        RolloutStep::Soaking => returning::soaking(memo, facts, now),
-        // Of another kind of rollout, which `is_known` has sorted out.
-        RolloutStep::Validating
-        | RolloutStep::Canary
-        | RolloutStep::Observing
-        | RolloutStep::Rolling
-        | RolloutStep::Reverting
-        | RolloutStep::Held
-        | RolloutStep::Unknown => start(facts, now),
+        UpgradeStep::Planned => planned(memo, facts, now),
+        UpgradeStep::Preflight => preflight::preflight(memo, facts, now),
+        UpgradeStep::Uploading | UpgradeStep::Draining => drain::drain(memo, facts, now),
+        UpgradeStep::Replacing => removal::replacing(memo, facts, now),
+        UpgradeStep::Recovering => returning::recovering(memo, facts, now),
+        UpgradeStep::Soaking => returning::soaking(memo, facts, now),
     }
-}
-
-/// A memo of another operator version is dropped: the facts are enough to begin again.
-fn is_known(memo: &Rollout) -> bool {
-    matches!(memo.kind, RolloutKind::Version | RolloutKind::Template)
-        && memo.step != RolloutStep::Unknown
 }
 
 fn start(facts: &Facts, now: Timestamp) -> Step {
@@ -102,7 +89,7 @@ fn start(facts: &Facts, now: Timestamp) -> Step {
 }
 
 /// The memo of a rollout from `before` to what is wanted.
-pub(super) fn new_rollout(facts: &Facts, before: &Revision, now: Timestamp) -> Rollout {
+pub(super) fn new_rollout(facts: &Facts, before: &Revision, now: Timestamp) -> Memo {
     let wanted = &facts.wanted;
     let moves_version = before.version != wanted.version
         || facts
@@ -111,28 +98,25 @@ pub(super) fn new_rollout(facts: &Facts, before: &Revision, now: Timestamp) -> R
             .filter_map(|pod| pod.instance.as_ref())
             .any(|pod| pod.revision.version != wanted.version);
     let (kind, from, to) = if moves_version {
-        (RolloutKind::Version, &before.version, &wanted.version)
+        (UpgradeKind::Version, &before.version, &wanted.version)
     } else {
-        (RolloutKind::Template, &before.template, &wanted.template)
+        (UpgradeKind::Template, &before.template, &wanted.template)
     };
-    Rollout {
+    Memo {
         kind,
         from: from.clone(),
         to: to.clone(),
         revision: wanted.template.clone(),
-        step: RolloutStep::Planned,
+        step: UpgradeStep::Planned,
         started_at: Time(now),
         since: Time(now),
         until: None,
-        deadline: None,
-        evidence: None,
-        failure: None,
         done: order::done_at_start(&wanted.template, facts),
         pod: None,
     }
 }
 
-fn planned(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+fn planned(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     match order::next_pod(&memo, facts) {
         Some(pod) => {
             let uid = pod
@@ -144,7 +128,7 @@ fn planned(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
                 uid,
                 ..RolloutPod::default()
             });
-            go_to(memo, RolloutStep::Preflight, now)
+            go_to(memo, UpgradeStep::Preflight, now)
         }
         None if facts.is_written(&memo.revision) => completed(memo, facts, now),
         // Going back before any pod moved: only the template has to.
@@ -157,10 +141,10 @@ fn planned(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     }
 }
 
-fn completed(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+fn completed(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let entry = HistoryEntry {
         at: Time(now),
-        kind: memo.kind,
+        kind: memo.kind.stored(),
         from: memo.from,
         to: memo.to,
         outcome: RolloutOutcome::Completed,
@@ -187,7 +171,7 @@ fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
 }
 
 /// Another step, entered now.
-pub(super) fn go_to(mut memo: Rollout, step: RolloutStep, now: Timestamp) -> Step {
+pub(super) fn go_to(mut memo: Memo, step: UpgradeStep, now: Timestamp) -> Step {
     memo.step = step;
     memo.since = Time(now);
     memo.until = None;
@@ -195,14 +179,14 @@ pub(super) fn go_to(mut memo: Rollout, step: RolloutStep, now: Timestamp) -> Ste
 }
 
 /// Back to the choice of a pod: the current one is not what was remembered any more.
-pub(super) fn choose_again(mut memo: Rollout, now: Timestamp) -> Step {
+pub(super) fn choose_again(mut memo: Memo, now: Timestamp) -> Step {
     memo.pod = None;
-    go_to(memo, RolloutStep::Planned, now)
+    go_to(memo, UpgradeStep::Planned, now)
 }
 
 /// The current pod in memo and facts; `None` when it is no longer part of the StatefulSet or was never chosen.
 pub(super) fn current<'m, 'f>(
-    memo: &'m Rollout,
+    memo: &'m Memo,
     facts: &'f Facts,
 ) -> Option<(&'m RolloutPod, &'f PodFacts)> {
     let memo_pod = memo.pod.as_ref()?;
@@ -211,7 +195,7 @@ pub(super) fn current<'m, 'f>(
 
 pub(super) fn check(
     gates: &[gates::PodGate],
-    memo: &Rollout,
+    memo: &Memo,
     facts: &Facts,
     now: Timestamp,
 ) -> Verdict {

@@ -10,13 +10,14 @@ use aof2_admin_api::client::DrainBounds;
 use aof2_crds::{Gate, WaitReason};
 use kube::ResourceExt;
 
-use super::{Draft, config::is_loaded};
+use super::{Part, shares::Shares, told::is_loaded};
 use crate::cluster::{
     action::Action,
+    config::Revision,
     facts::{Observed, PodFacts, StatefulSetFacts},
 };
 use crate::machine::{
-    Wait,
+    NextLook, Wait,
     drain::{DRAIN_TTL, Drain},
     gate,
 };
@@ -26,60 +27,69 @@ use crate::names;
 pub struct Replicas {
     /// For the StatefulSet.
     pub apply: i32,
-    /// Pods that have a configuration file.
-    pub files: i32,
-    /// Pods that share the Tier 0 budget.
-    pub share: i32,
+    /// Pods that have a configuration file, and a share of the Tier 0 budget.
+    pub told: i32,
 }
 
 impl Replicas {
     const fn all(count: i32) -> Self {
         Self {
             apply: count,
-            files: count,
-            share: count,
+            told: count,
         }
     }
 }
 
-pub fn plan(observed: &Observed, written: &StatefulSetFacts, draft: &mut Draft) -> Replicas {
+/// While `is_rolling` the number stays.
+pub fn plan(
+    observed: &Observed,
+    written: &StatefulSetFacts,
+    is_rolling: bool,
+    in_force: &Revision,
+) -> (Replicas, Part) {
+    let mut part = Part::default();
     let (wanted, live) = (observed.cluster.spec.replicas, written.replicas);
-    if wanted >= live || draft.rollout.is_some() {
-        draft.actions.extend(taken_back(observed));
+    if wanted >= live || is_rolling {
+        part.actions.extend(taken_back(observed));
     }
     if wanted == live {
-        return Replicas::all(live);
+        return (Replicas::all(live), part);
     }
-    if draft.rollout.is_some() {
+    if is_rolling {
         let message =
             format!("spec.replicas is {wanted}; {live} pods stay until the rollout has ended");
-        draft.wait(
+        part.wait(
             Gate::RolloutInProgress,
             WaitReason::RolloutInProgress,
             "",
             message,
         );
-        return Replicas::all(live);
+        return (Replicas::all(live), part);
     }
-    draft.look_soon();
-    if wanted > live {
-        grow(observed, wanted, live, draft)
+    part.look(NextLook::SOON);
+    let replicas = if wanted > live {
+        grow(observed, wanted, live, in_force, &mut part)
     } else {
-        shrink(observed, wanted, live, draft)
-    }
+        shrink(observed, wanted, live, &mut part)
+    };
+    (replicas, part)
 }
 
-fn grow(observed: &Observed, wanted: i32, live: i32, draft: &mut Draft) -> Replicas {
-    let Some(revision) = &draft.revision else {
-        return Replicas::all(live);
-    };
-    let quota = revision.instance_quota_bytes(wanted);
+fn grow(
+    observed: &Observed,
+    wanted: i32,
+    live: i32,
+    in_force: &Revision,
+    part: &mut Part,
+) -> Replicas {
+    let pods = names::pods(&observed.cluster.name_any(), wanted);
+    let shares = Shares::even(&pods, |_| in_force.cluster_max_bytes());
     let late: Vec<&PodFacts> = (0..live)
         .filter_map(|ordinal| observed.pod(ordinal))
         .filter(|pod| {
             !observed
                 .answer(&pod.name)
-                .is_some_and(|answer| is_loaded(&answer.dump, revision, quota))
+                .is_some_and(|answer| is_loaded(&answer.dump, in_force, shares.of(&pod.name)))
         })
         .collect();
     let missing = (0..live)
@@ -88,7 +98,7 @@ fn grow(observed: &Observed, wanted: i32, live: i32, draft: &mut Draft) -> Repli
     if late.is_empty() && missing == 0 {
         return Replicas::all(wanted);
     }
-    // Engines that answer with another share are nudged and shown by `config::check_loaded`.
+    // Engines that answer with another share are nudged and shown by `Told::check`.
     let silent: Vec<String> = late
         .iter()
         .filter(|pod| observed.answer(&pod.name).is_none())
@@ -96,9 +106,10 @@ fn grow(observed: &Observed, wanted: i32, live: i32, draft: &mut Draft) -> Repli
         .collect();
     for pod in silent {
         let message = format!(
-            "its engine does not report its share of the Tier 0 budget; {wanted} pods are started when every pod reports {quota} bytes"
+            "its engine does not report its share of the Tier 0 budget; {wanted} pods are started when every pod reports {} bytes",
+            shares.of(&pod)
         );
-        draft.wait(
+        part.wait(
             Gate::EngineReachable,
             WaitReason::EngineUnreachable,
             &pod,
@@ -107,8 +118,7 @@ fn grow(observed: &Observed, wanted: i32, live: i32, draft: &mut Draft) -> Repli
     }
     Replicas {
         apply: live,
-        files: wanted,
-        share: wanted,
+        told: wanted,
     }
 }
 
@@ -157,7 +167,7 @@ fn owns_no_stream(leaving: &Leaving<'_>) -> Result<(), Wait> {
     Err(Wait::new(Gate::ScaleDown, reason, &leaving.name, message))
 }
 
-fn shrink(observed: &Observed, wanted: i32, live: i32, draft: &mut Draft) -> Replicas {
+fn shrink(observed: &Observed, wanted: i32, live: i32, part: &mut Part) -> Replicas {
     let stay = Replicas::all(live);
     let cluster = observed.cluster.name_any();
     let held: Vec<Wait> = (wanted..live)
@@ -172,7 +182,7 @@ fn shrink(observed: &Observed, wanted: i32, live: i32, draft: &mut Draft) -> Rep
         })
         .collect();
     let is_held = !held.is_empty();
-    draft.waits.extend(held);
+    part.waits.extend(held);
     let Some(top) = observed.pod(live - 1) else {
         return stay;
     };
@@ -181,14 +191,14 @@ fn shrink(observed: &Observed, wanted: i32, live: i32, draft: &mut Draft) -> Rep
     };
     let drain = Drain::of(&answer.dump.drain, observed.now);
     if is_held {
-        draft.actions.extend(resume(top, drain));
+        part.actions.extend(resume(top, drain));
         return stay;
     }
     match (drain, top.ip) {
         (Drain::Drained(_), _) => return Replicas::all(live - 1),
         (Drain::Open, Some(ip)) => {
             let seal = &observed.cluster.spec.upgrade.seal;
-            draft.actions.push(Action::StartDrain {
+            part.actions.push(Action::StartDrain {
                 pod: top.name.clone(),
                 ip,
                 bounds: DrainBounds {
@@ -201,7 +211,7 @@ fn shrink(observed: &Observed, wanted: i32, live: i32, draft: &mut Draft) -> Rep
         (Drain::Open | Drain::Uploading | Drain::Closing | Drain::Expiring | Drain::Unknown, _) => {
         }
     }
-    draft.wait(
+    part.wait(
         Gate::ScaleDown,
         WaitReason::Draining,
         &top.name,

@@ -4,7 +4,7 @@ use aof2_admin_api::client::DrainBounds;
 use aof2_crds::{Gate, WaitReason};
 use kube::ResourceExt;
 
-use super::{Draft, overrides};
+use super::{Part, overrides};
 use crate::{
     cluster::{
         action::Action,
@@ -14,17 +14,19 @@ use crate::{
     engines::Answer,
     kube::PodTarget,
     names,
-    rollout::{self, EngineFacts, Facts, PodInstance, Policy, Recovery, Revision, Tier2Trouble},
+    rollout::{
+        self, EngineFacts, Facts, Memo, PodInstance, Policy, Recovery, Revision, Tier2Trouble,
+    },
 };
 
-/// `true`: the wanted template is to be written now.
-pub fn plan(
+/// The memo, and whether the wanted template is to be written now.
+pub fn step(
     observed: &Observed,
     written: &StatefulSetFacts,
-    template_refused: Option<String>,
-    draft: &mut Draft,
-) -> bool {
-    let facts = facts(observed, written, template_refused);
+    spec_error: Option<&str>,
+    memo: Option<Memo>,
+) -> ((Option<Memo>, bool), Part) {
+    let facts = facts(observed, written, spec_error);
     let rollout::Step {
         memo,
         actions,
@@ -33,12 +35,14 @@ pub fn plan(
         finished,
         overridden,
         news: (),
-    } = rollout::step(draft.rollout.take(), &facts, observed.now);
-    draft.rollout = memo;
-    draft.waits.extend(waits);
-    draft.finished = finished;
-    draft.overridden = overridden;
-    draft.next = draft.next.or(next);
+    } = rollout::step(memo, &facts, observed.now);
+    let mut part = Part {
+        waits,
+        finished,
+        overridden,
+        next,
+        ..Part::default()
+    };
     let mut writes_template = false;
     for action in actions {
         match action {
@@ -57,12 +61,12 @@ pub fn plan(
                     drain_timeout: Some(drain_timeout.as_std()),
                 };
                 if let Some(ip) = address(observed, &pod) {
-                    draft.actions.push(Action::StartDrain { pod, ip, bounds });
+                    part.actions.push(Action::StartDrain { pod, ip, bounds });
                 }
             }
             rollout::Action::Resume { pod } => {
                 if let Some(ip) = address(observed, &pod) {
-                    draft.actions.push(Action::Resume { pod, ip });
+                    part.actions.push(Action::Resume { pod, ip });
                 }
             }
             rollout::Action::RemovePod {
@@ -76,7 +80,7 @@ pub fn plan(
                     name: pod,
                     uid,
                 };
-                draft.actions.push(Action::RemovePod {
+                part.actions.push(Action::RemovePod {
                     target,
                     resource_version,
                     by,
@@ -84,18 +88,14 @@ pub fn plan(
             }
         }
     }
-    writes_template
+    ((memo, writes_template), part)
 }
 
 fn address(observed: &Observed, pod: &str) -> Option<std::net::IpAddr> {
     observed.pods.iter().find(|facts| facts.name == pod)?.ip
 }
 
-fn facts(
-    observed: &Observed,
-    written: &StatefulSetFacts,
-    template_refused: Option<String>,
-) -> Facts {
+fn facts(observed: &Observed, written: &StatefulSetFacts, spec_error: Option<&str>) -> Facts {
     let spec = &observed.cluster.spec;
     let name = observed.cluster.name_any();
     Facts {
@@ -107,7 +107,7 @@ fn facts(
             version: written.version.clone(),
             template: written.template.clone(),
         },
-        template_refused,
+        template_refused: spec_error.map(str::to_owned),
         policy: Policy {
             upload_timeout: spec.upgrade.seal.upload_timeout,
             drain_timeout: spec.upgrade.seal.drain_timeout,

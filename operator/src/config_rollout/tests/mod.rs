@@ -7,11 +7,12 @@ mod world;
 
 use std::collections::BTreeMap;
 
+use aof2_crds::Duration;
 use aof2_crds::cluster::OnFailure;
 use aof2_crds::status::KeyChange;
-use aof2_crds::{Duration, Rollout};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::config_rollout::Memo;
 use crate::machine::Override;
 
 use super::{Action, EngineFacts, Facts, PodFacts, Policy, Rates, Step, Verdict, step, told};
@@ -51,7 +52,7 @@ struct World {
     is_barred: bool,
     overrides: Vec<Override>,
     engines: Vec<Engine>,
-    memo: Option<Rollout>,
+    memo: Option<Memo>,
     /// Looks since when rates are known; counted anew when the operator was killed.
     counted_for: u32,
     restarts: Vec<String>,
@@ -231,7 +232,7 @@ impl World {
         panic!("no end: {:?}", self.memo);
     }
 
-    fn run_to(&mut self, step: aof2_crds::RolloutStep) {
+    fn run_to(&mut self, step: super::ConfigStep) {
         for _ in 0..3600 {
             if self.memo.as_ref().is_some_and(|memo| memo.step == step) {
                 return;

@@ -3,9 +3,8 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use aof2_crds::RolloutStep;
-
 use super::*;
+use crate::config_rollout::ConfigStep;
 
 /// Writes a line whenever a look differs from the one before.
 struct Transcript {
@@ -85,7 +84,7 @@ impl Transcript {
         panic!("no end:\n{}", self.text);
     }
 
-    fn run_to(&mut self, step: RolloutStep) {
+    fn run_to(&mut self, step: ConfigStep) {
         for _ in 0..3600 {
             if self.world.memo.as_ref().map(|memo| memo.step) == Some(step) {
                 return;
@@ -138,7 +137,7 @@ fn a_harmful_value() {
 #[test]
 fn a_canary_whose_engine_does_not_answer_for_a_while() {
     let mut transcript = Transcript::new(World::new(2, false));
-    transcript.run_to(RolloutStep::Observing);
+    transcript.run_to(ConfigStep::Observing);
     transcript.note("the canary's engine does not answer");
     transcript.world.engines[1].answers = false;
     for _ in 0..200 {
@@ -153,7 +152,7 @@ fn a_canary_whose_engine_does_not_answer_for_a_while() {
 #[test]
 fn a_change_of_mind_while_the_others_restart() {
     let mut transcript = Transcript::new(World::new(3, true));
-    transcript.run_to(RolloutStep::Rolling);
+    transcript.run_to(ConfigStep::Rolling);
     for _ in 0..8 {
         transcript.reconcile();
     }
@@ -169,7 +168,7 @@ fn a_failed_canary_that_a_person_decides_on() {
     world.on_failure = OnFailure::Pause;
     world.engines[1].refuses = 9.0;
     let mut transcript = Transcript::new(world);
-    transcript.run_to(RolloutStep::Held);
+    transcript.run_to(ConfigStep::Held);
     for _ in 0..5 {
         transcript.reconcile();
     }

@@ -1,8 +1,7 @@
 //! Every small world, walked to its end.
 
-use aof2_crds::RolloutStep;
-
 use super::*;
+use crate::config_rollout::ConfigStep;
 
 /// Pods, whether engines have to restart, whether the canary refuses appends.
 fn worlds() -> impl Iterator<Item = (usize, bool, bool)> {
@@ -22,7 +21,7 @@ fn ensure_invariants(world: &World, result: &Step, last: usize) {
         assert_eq!(*first, last, "the canary is the last pod");
     }
     let step = result.memo.as_ref().map(|memo| memo.step);
-    if matches!(step, Some(RolloutStep::Canary | RolloutStep::Observing)) {
+    if matches!(step, Some(ConfigStep::Canary | ConfigStep::Observing)) {
         assert!(told.len() <= 1, "{step:?} told {told:?}");
     }
 }

@@ -3,17 +3,18 @@
 mod after;
 mod before;
 
-use aof2_crds::{Gate, Rollout, RolloutPod, WaitReason};
+use aof2_crds::{Gate, RolloutPod, WaitReason};
 use jiff::Timestamp;
 
 use super::facts::{EngineFacts, Facts, PodFacts, PodInstance, Recovery};
 use crate::machine::{Wait, gate};
+use crate::rollout::memo::Memo;
 
 /// What a gate looks at.
 #[derive(Clone, Copy)]
 pub(in crate::rollout) struct View<'a> {
     pub facts: &'a Facts,
-    pub memo: &'a Rollout,
+    pub memo: &'a Memo,
     /// The current pod, as it was remembered and as it is.
     pub memo_pod: &'a RolloutPod,
     pub pod: &'a PodFacts,

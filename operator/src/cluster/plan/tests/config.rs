@@ -130,7 +130,7 @@ fn the_first_configuration_is_read_and_remembered() {
 }
 
 /// Another configuration than the one at rest.
-fn changed() -> Observed {
+pub(super) fn changed() -> Observed {
     let mut changed = at_rest();
     changed.config_source = ConfigSource::Found {
         name: "orders-aof2".into(),
@@ -141,7 +141,7 @@ fn changed() -> Observed {
 }
 
 /// One look after the other, as if every action were done and an engine took the configuration, until the step is reached.
-fn roll_to(mut observed: Observed, step: RolloutStep) -> Observed {
+pub(super) fn roll_to(mut observed: Observed, step: RolloutStep) -> Observed {
     let rates: Rates = Rates::default();
     for pod in 0..3 {
         observed

@@ -1,6 +1,7 @@
 //! The plan, by what it was told and what it asks for.
 
 mod config;
+mod precedence;
 mod scale;
 mod snapshots;
 mod troubles;

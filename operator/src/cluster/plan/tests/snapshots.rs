@@ -229,3 +229,17 @@ fn snapshots_of_a_cluster_that_had_the_name_before_say_nothing() {
     );
     assert_eq!(planned.status.snapshots.unwrap().last_verified, None);
 }
+
+#[test]
+fn what_is_known_of_schedules_outlives_a_look_that_can_plan_nothing() {
+    let mut observed = scheduled();
+    observed.cluster.status = Some(plan(&observed).status);
+    let known = plan(&observed).status.snapshots;
+    assert!(known.is_some());
+    observed
+        .claims
+        .insert("tier0-orders-0".into(), "somebody".into());
+    let held = plan(&observed);
+    assert_eq!(waits(&held)[0].1, WaitReason::ClusterIDConflict);
+    assert_eq!(held.status.snapshots, known);
+}
