@@ -30,8 +30,11 @@ const PURE: &[&str] = &[
     "operator/src/machine",
     "operator/src/names.rs",
     "operator/src/rollout",
+    "operator/src/snapshot/conditions.rs",
+    "operator/src/snapshot/facts.rs",
+    "operator/src/snapshot/passes.rs",
+    "operator/src/snapshot/plan",
     "operator/src/snapshot/schedule.rs",
-    "operator/src/snapshot/step.rs",
 ];
 
 const ONE_MACHINE: &str =

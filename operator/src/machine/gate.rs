@@ -49,6 +49,14 @@ pub struct Verdict {
     pub overridden: Vec<Gate>,
 }
 
+/// What the first gate that holds says, where a person is not asked.
+pub fn first<View, Said, G>(gates: &[G], view: &View) -> Option<Said>
+where
+    G: Fn(&View) -> Result<(), Said>,
+{
+    gates.iter().find_map(|gate| gate(view).err())
+}
+
 /// `gates` are `fn(&View) -> Result<(), Wait>`.
 pub fn check<View, G>(gates: &[G], view: &View, overrides: &[Override], now: Timestamp) -> Verdict
 where

@@ -6,12 +6,15 @@ use std::net::IpAddr;
 use aof2_admin_api::client::Client as EngineClient;
 use aof2_admin_api::{ErrorReason, SnapshotReport};
 use aof2_crds::cluster::OperationMode;
-use aof2_crds::{Aof2Cluster, Aof2Snapshot};
+use aof2_crds::snapshot::SnapshotCondition as Kind;
+use aof2_crds::{Aof2Cluster, Aof2Snapshot, labels};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
+use super::BY_HAND;
+use super::conditions::is;
 use super::facts::{ClusterFacts, Facts, IndexFacts, PodFacts, StreamFacts, Taken};
 use crate::context::Context;
 use crate::kube::{CallError, bounded};
@@ -23,6 +26,69 @@ pub struct Observed {
     pub facts: Facts,
     /// By pod, of those that answer.
     pub engines: BTreeMap<String, EngineClient>,
+}
+
+/// The snapshot as it is stored: what the watch holds may be older than what was written last. `None`: deleted, or about to be.
+pub async fn live(
+    context: &Context,
+    snapshot: &Aof2Snapshot,
+) -> Result<Option<Aof2Snapshot>, CallError> {
+    let namespace = snapshot.namespace().unwrap_or_default();
+    let api: Api<Aof2Snapshot> = Api::namespaced(context.reader.clone(), &namespace);
+    let key = ("Aof2Snapshot".to_owned(), namespace, snapshot.name_any());
+    let live = bounded("get", &key, CALL_TIMEOUT, api.get_opt(&key.2)).await?;
+    Ok(live.filter(|snapshot| snapshot.metadata.deletion_timestamp.is_none()))
+}
+
+pub async fn verify_interval(
+    context: &Context,
+    snapshot: &Aof2Snapshot,
+) -> Result<SignedDuration, CallError> {
+    let namespace = snapshot.namespace().unwrap_or_default();
+    let name = &snapshot.spec.cluster_ref.name;
+    let clusters: Api<Aof2Cluster> = Api::namespaced(context.reader.clone(), &namespace);
+    let key = ("Aof2Cluster".to_owned(), namespace, name.clone());
+    let cluster = bounded("get", &key, CALL_TIMEOUT, clusters.get_opt(name)).await?;
+    let interval = cluster.map(|cluster| cluster.spec.snapshots.verify_interval.as_std());
+    Ok(interval
+        .and_then(|interval| SignedDuration::try_from(interval).ok())
+        .unwrap_or(SignedDuration::from_hours(1)))
+}
+
+/// The newest of each schedule, and those made by hand in the last days.
+pub async fn is_read_back(context: &Context, snapshot: &Aof2Snapshot) -> Result<bool, CallError> {
+    let Some(schedule) = snapshot.labels().get(labels::SCHEDULE) else {
+        let age = snapshot
+            .creation_timestamp()
+            .map(|at| Timestamp::now().duration_since(at.0));
+        return Ok(age.is_none_or(|age| age < BY_HAND));
+    };
+    let selector = format!(
+        "{}={},{}={schedule}",
+        labels::CLUSTER,
+        snapshot.spec.cluster_ref.name,
+        labels::SCHEDULE
+    );
+    let params = ListParams::default().labels(&selector);
+    let key = (
+        "Aof2Snapshot".to_owned(),
+        snapshot.namespace().unwrap_or_default(),
+        schedule.clone(),
+    );
+    let api: Api<Aof2Snapshot> = Api::namespaced(context.reader.clone(), &key.1);
+    let list = bounded("list", &key, CALL_TIMEOUT, api.list(&params)).await?;
+    let newest = list
+        .items
+        .iter()
+        .filter(|other| {
+            other
+                .status
+                .as_ref()
+                .is_some_and(|status| is(status, Kind::Succeeded, "True"))
+        })
+        .map(ResourceExt::name_any)
+        .max();
+    Ok(newest.is_none_or(|newest| newest == snapshot.name_any()))
 }
 
 pub async fn observe(

@@ -178,7 +178,7 @@ fn shrink(observed: &Observed, wanted: i32, live: i32, part: &mut Part) -> Repli
                 name: names::pod(&cluster, ordinal),
                 ordinal,
             };
-            gate::check(BEFORE, &leaving, &[], observed.now).wait
+            gate::first(BEFORE, &leaving)
         })
         .collect();
     let is_held = !held.is_empty();

@@ -16,14 +16,13 @@ use crate::cluster::{
     facts::{Observed, SnapshotFacts},
 };
 use crate::names;
+use crate::snapshot::BY_HAND;
 use crate::snapshot::schedule::{Calendar, Due, Last, due, slot_name};
 
 /// Snapshots of one schedule that are kept; what lies in the bucket stays.
 const KEPT: usize = 48;
 /// The API server's clock dates a snapshot, ours its slot. Slots are a minute apart at least.
 const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(30);
-/// One made by hand counts for so long.
-const BY_HAND: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// What conditions say about snapshots.
 #[derive(Clone, Debug, Default, PartialEq)]
