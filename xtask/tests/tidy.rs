@@ -90,6 +90,21 @@ const RULES: &[Rule] = &[
         reason: "a plan is a function of facts and a time: no client, no clock, no waiting",
     },
     Rule {
+        under: &[
+            "operator/src/cluster/observe.rs",
+            "operator/src/snapshot/observe.rs",
+        ],
+        except: &[],
+        forbidden: &[
+            ".door",
+            "Memory",
+            ".validate(",
+            ".verify_snapshot(",
+            ".drain(",
+        ],
+        reason: "observe only reads: what is asked or done is in ask.rs and apply.rs",
+    },
+    Rule {
         under: &["operator/src/rollout"],
         except: &[],
         forbidden: &["crate::cluster", "crate::config_rollout", "crate::snapshot"],

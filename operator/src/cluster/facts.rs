@@ -1,4 +1,4 @@
-//! What one look at a cluster found. Filled by `observe.rs`; everything after it is pure.
+//! What one look at a cluster found. Filled by `observe.rs`, and by `ask.rs` with what cannot be read; everything after it is pure.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -26,20 +26,26 @@ pub struct Observed {
     pub revision_texts: BTreeMap<String, String>,
     /// Revisions and evidence of this cluster; looked up only while a configuration is rolled out.
     pub stored_configs: Vec<StoredConfig>,
-    /// What an engine says about the revision that is validated now.
-    pub verdict: Option<Verdict>,
     /// Of this cluster.
     pub snapshots: Vec<SnapshotFacts>,
     /// Appends refused a second, by pod, where they are known.
     pub rates: BTreeMap<String, Rates>,
     /// By pod.
     pub reports: BTreeMap<String, Report>,
-    /// What the API server said to a dry run of the wanted template, where it is not the written one.
-    pub template_refused: Option<String>,
+    pub answers: Answers,
     pub image_repository: String,
     pub operator_namespace: String,
     pub client_name: String,
     pub epoch: u64,
+}
+
+/// What was asked, since it cannot be read (`cluster::ask`).
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    /// What the API server said to a dry run of the wanted template, where it is not the written one.
+    pub template_refused: Option<String>,
+    /// What an engine says about the revision that is validated now.
+    pub verdict: Option<Verdict>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -158,6 +164,12 @@ pub struct SnapshotFacts {
 }
 
 impl Observed {
+    /// As recorded; empty before it was minted.
+    pub fn cluster_id(&self) -> &str {
+        let status = self.cluster.status.as_ref();
+        status.map_or("", |status| &status.cluster_id)
+    }
+
     pub fn answer(&self, pod: &str) -> Option<&Answer> {
         match self.reports.get(pod)? {
             Report::Answered(answer) => Some(answer),

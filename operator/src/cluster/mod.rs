@@ -1,10 +1,11 @@
-//! One reconcile of a cluster: observe, plan, record what is intended, apply, record what came of it.
+//! One reconcile of a cluster: observe, ask, plan, record what is intended, apply, record what came of it.
 //!
-//! Only `observe` reads and only `apply` and `record` write; what lies between is pure. Nothing is remembered between two looks but
+//! `observe` only reads; `ask` asks what nobody can read, and changes nothing; only `apply` and `record` write; what lies between is pure. Nothing is remembered between two looks but
 //! what status holds, so that an operator that is killed anywhere goes on where the next look finds things.
 
 pub mod action;
 pub mod apply;
+pub mod ask;
 pub mod backoff;
 pub mod build;
 pub mod config;
@@ -59,13 +60,24 @@ pub async fn reconcile(
     namespace: &str,
     name: &str,
 ) -> Result<NextLook, ReconcileError> {
-    let Some(observed) = observe::observe(context, memory, namespace, name)
+    let Some(mut observed) = observe::observe(context, namespace, name)
         .await
         .map_err(ReconcileError::Observe)?
     else {
         forget(context, memory, namespace, name);
         return Ok(NextLook::AT_CHANGE);
     };
+    observed.rates = memory.count(
+        &samples::key(namespace, name),
+        &observed.reports,
+        observed.now,
+    );
+    let cluster_id = observed.cluster_id().to_owned();
+    observed.answers = ask::ask(context, memory, &cluster_id, plan::questions(&observed))
+        .await
+        .map_err(ReconcileError::Ask)?;
+    // Answers may have been long in coming, and a drain token must not look younger than it is.
+    observed.now = jiff::Timestamp::now();
     let Plan {
         status,
         actions,

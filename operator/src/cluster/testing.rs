@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::cluster::{
     build::template,
     config::{Revision, UserConfig},
-    facts::{ConfigSource, Container, Observed, PodFacts, StatefulSetFacts},
+    facts::{Answers, ConfigSource, Container, Observed, PodFacts, StatefulSetFacts},
     plan::Shares,
 };
 use crate::engines::{Answer, Report};
@@ -50,11 +50,10 @@ pub fn observed() -> Observed {
         config_source: ConfigSource::Unset,
         revision_texts: BTreeMap::new(),
         stored_configs: Vec::new(),
-        verdict: None,
         snapshots: Vec::new(),
         rates: BTreeMap::new(),
         reports: BTreeMap::new(),
-        template_refused: None,
+        answers: Answers::default(),
         image_repository: "registry.test/aof2-engine".to_owned(),
         operator_namespace: "storage".to_owned(),
         client_name: "operator.storage.aof2.dev".to_owned(),

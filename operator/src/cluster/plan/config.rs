@@ -3,13 +3,12 @@
 //! What `spec.configFrom` and `spec.tier2` say becomes a revision, an immutable ConfigMap. The first is in force at once; another
 //! one is rolled out (`config_rollout`), which decides what each pod is told.
 
-use aof2_admin_api::report::{ConfigVerdict, Reload};
 use aof2_crds::{
     Gate, WaitReason,
-    status::{ConfigSourceStatus, ConfigStatus, KeyChange, MAX_CHANGES},
+    status::{ConfigSourceStatus, ConfigStatus},
 };
 
-use super::{Part, shares::Shares, told::rendered};
+use super::Part;
 use crate::{
     cluster::{
         build::{self, Owner},
@@ -17,9 +16,7 @@ use crate::{
         facts::{ConfigSource, Observed},
         memo::Memo,
     },
-    config_rollout::{self, ConfigStep, Verdict},
-    machine::bounded,
-    names,
+    config_rollout, names,
 };
 
 /// What the engines are to work by.
@@ -126,100 +123,13 @@ fn stored(observed: &Observed, hash: &str) -> Option<Revision> {
         .and_then(|text| Revision::read(hash, text))
 }
 
-/// What an engine is asked about a revision before anybody gets it.
-pub struct Question {
-    pub pod: String,
-    pub ip: std::net::IpAddr,
-    /// As the user wrote it, so that line numbers are the user's; absent without a source.
-    pub user_text: Option<String>,
-    /// As the pod would get it.
-    pub pod_text: String,
-}
-
-/// `None`: nobody has to be asked, or can be.
-pub fn question(observed: &Observed) -> Option<Question> {
-    let status = observed.cluster.status.as_ref()?;
-    let memo = Memo::read(status.rollout.as_ref()?)?;
-    let memo = memo
-        .config()
-        .filter(|memo| memo.step == ConfigStep::Validating)?;
-    let candidate = read_source(observed)
-        .ok()
-        .filter(|candidate| candidate.hash == memo.to)?;
-    let pod = observed.pods.iter().rev().find(|pod| {
-        pod.ip.is_some()
-            && observed
-                .answer(&pod.name)
-                .is_some_and(|answer| answer.dump.ready && answer.dump.refusal.is_none())
-    })?;
-    let replicas = observed
-        .stateful_set
-        .as_ref()
-        .map_or(observed.cluster.spec.replicas, |set| set.replicas);
-    let owner = Owner::of(&observed.cluster)?;
-    let shares = Shares::even(&names::pods(&owner.name, replicas), |_| {
-        candidate.cluster_max_bytes()
-    });
-    Some(Question {
-        pod: pod.name.clone(),
-        ip: pod.ip?,
-        user_text: match &observed.config_source {
-            ConfigSource::Found { text, .. } => Some(text.clone()),
-            ConfigSource::Unset
-            | ConfigSource::MissingMap { .. }
-            | ConfigSource::MissingKey { .. } => None,
-        },
-        pod_text: rendered(
-            observed,
-            &owner,
-            &candidate,
-            &pod.name,
-            &status.cluster_id,
-            shares.of(&pod.name),
-        ),
-    })
-}
-
-/// The engine's answer, without what differs from pod to pod.
-pub fn verdict(pod: String, version: String, answer: ConfigVerdict) -> Verdict {
-    let short = |text: &str| bounded(text, 128);
-    let errors = match (answer.valid, answer.errors.is_empty()) {
-        (true, _) => Vec::new(),
-        (false, true) => vec!["the engine refuses it and does not say why".to_owned()],
-        (false, false) => answer.errors,
-    };
-    Verdict {
-        pod,
-        version,
-        errors,
-        changes: answer
-            .changes
-            .iter()
-            .filter(|change| {
-                !change.key.starts_with("operator.") && change.key != "tier0.instance_quota_bytes"
-            })
-            .take(MAX_CHANGES)
-            .map(|change| KeyChange {
-                key: short(&change.key),
-                from: short(&change.from),
-                to: short(&change.to),
-                reload: match change.reload {
-                    Reload::Hot => "Hot",
-                    // What this version does not know may need one.
-                    Reload::Restart | Reload::Unknown => "Restart",
-                }
-                .to_owned(),
-            })
-            .collect(),
-    }
-}
-
-struct Problem {
+/// Why the source cannot be read.
+pub struct Problem {
     reason: WaitReason,
     message: String,
 }
 
-fn read_source(observed: &Observed) -> Result<Revision, Problem> {
+pub fn read_source(observed: &Observed) -> Result<Revision, Problem> {
     let tier2 = observed.cluster.spec.tier2.as_ref();
     let user = match &observed.config_source {
         ConfigSource::Unset => UserConfig::default(),

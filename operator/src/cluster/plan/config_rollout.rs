@@ -204,7 +204,7 @@ fn facts(observed: &Observed, written: &StatefulSetFacts, turn: Turn, configs: &
             .as_ref()
             .is_some_and(|candidate| barred(observed, candidate, &configs.status).is_some()),
         candidate,
-        verdict: observed.verdict.clone(),
+        verdict: observed.answers.verdict.clone(),
         is_upgrading: turn.is_upgrading,
         needs_restart: needs_restart(&configs.status),
         policy: Policy {

@@ -5,12 +5,13 @@
 //! ones before it decided, and adds its part. What cannot go on becomes a wait, and what does not depend on it goes on.
 
 mod certificates;
-pub(super) mod config;
+mod config;
 mod config_rollout;
 mod not_serving;
 mod old_revisions;
 mod part;
 mod precedence;
+mod questions;
 mod replicas;
 mod rollout;
 mod shares;
@@ -20,6 +21,7 @@ mod tests;
 mod told;
 
 pub(super) use config_rollout::restarts_engine;
+pub(super) use questions::{ConfigQuestion, Questions, TemplateQuestion, questions, verdict};
 #[cfg(test)]
 pub(super) use shares::Shares;
 
@@ -180,7 +182,7 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
     let spec_error = validate::validate(spec)
         .err()
         .map(|error| error.to_string())
-        .or_else(|| observed.template_refused.clone());
+        .or_else(|| observed.answers.template_refused.clone());
     let decided = Decided {
         cluster_id: cluster_id.clone(),
         spec_error: spec_error.clone(),

@@ -148,7 +148,7 @@ pub(super) fn roll_to(mut observed: Observed, step: RolloutStep) -> Observed {
             .rates
             .insert(format!("orders-{pod}"), rates.clone());
     }
-    observed.verdict = Some(Verdict {
+    observed.answers.verdict = Some(Verdict {
         pod: "orders-2".into(),
         version: "0.1.0".into(),
         errors: Vec::new(),
@@ -239,7 +239,7 @@ fn a_refused_configuration_is_told_with_the_key_and_asked_about_once() {
     let mut refused = changed();
     let validating = plan(&refused);
     refused.cluster.status = Some(validating.status);
-    refused.verdict = Some(Verdict {
+    refused.answers.verdict = Some(Verdict {
         pod: "orders-2".into(),
         version: "0.1.0".into(),
         errors: vec!["log.level: `loud` is not a level".into()],
@@ -257,8 +257,8 @@ fn a_refused_configuration_is_told_with_the_key_and_asked_about_once() {
     );
     assert!(message.contains("log.level: `loud`"), "{message}");
     refused.cluster.status = Some(told.status);
-    refused.verdict = None;
-    assert!(super::super::config::question(&refused).is_none());
+    refused.answers.verdict = None;
+    assert!(super::super::questions(&refused).config.is_none());
     let again = plan(&refused);
     assert_eq!(
         waits(&again),
@@ -281,7 +281,7 @@ fn a_refused_configuration_is_told_with_the_key_and_asked_about_once() {
         Some(RolloutStep::Validating)
     );
     refused.cluster.status = Some(tried.status);
-    refused.verdict = Some(Verdict {
+    refused.answers.verdict = Some(Verdict {
         pod: "orders-2".into(),
         version: "0.1.0".into(),
         errors: vec!["still not".into()],
