@@ -42,17 +42,16 @@ impl Memo {
 
     /// The one pod that is on its way.
     pub fn pod(&self) -> Option<&str> {
-        let pod = match self {
-            Self::Upgrade(memo) => memo.pod.as_ref(),
-            Self::Config(memo) => memo.pod.as_ref(),
-        };
-        pod.map(|pod| pod.name.as_str())
+        match self {
+            Self::Upgrade(memo) => memo.pod.as_ref().map(|pod| pod.name.as_str()),
+            Self::Config(memo) => memo.canary.as_ref().map(|canary| canary.name.as_str()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use aof2_crds::{RolloutKind, RolloutPod, RolloutStep};
+    use aof2_crds::{Baseline, RolloutKind, RolloutPod, RolloutStep};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
@@ -77,7 +76,12 @@ mod tests {
             done: vec!["uid-0".into()],
             pod: Some(RolloutPod {
                 name: "orders-2".into(),
-                failed_drains: 3,
+                uid: "uid-2".into(),
+                failed_drains: if kind == RolloutKind::Config { 0 } else { 3 },
+                baseline: Some(Baseline {
+                    process_start: "p".into(),
+                    ..Baseline::default()
+                }),
                 ..RolloutPod::default()
             }),
         }

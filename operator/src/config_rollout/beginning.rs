@@ -2,13 +2,13 @@
 
 use aof2_crds::rollout::{Baseline, Evidence, EvidenceMap};
 use aof2_crds::status::{RejectReason, Rejected};
-use aof2_crds::{Gate, RolloutPod, WaitReason};
+use aof2_crds::{Gate, WaitReason};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{Facts, PodFacts};
 use super::gates::{self, View, rate_text};
-use super::memo::{ConfigStep, Memo};
+use super::memo::{Canary, ConfigStep, Memo};
 use super::step::{Action, News, Step, go_to};
 use crate::machine::{Wait, bounded, gate};
 
@@ -53,7 +53,7 @@ pub(super) fn start(facts: &Facts, now: Timestamp) -> Step {
         evidence: None,
         failure: None,
         done: Vec::new(),
-        pod: None,
+        canary: None,
     })
 }
 
@@ -122,18 +122,18 @@ pub(super) fn preflight(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
         let wait = Wait::new(Gate::Observed, WaitReason::Observing, &canary.name, message);
         return Step::hold(memo, wait, None);
     };
-    memo.pod = Some(RolloutPod {
+    memo.canary = Some(Canary {
         name: canary.name.clone(),
         uid: canary.uid.clone(),
-        baseline: Some(Baseline {
+        unready_since: None,
+        baseline: Baseline {
             would_block: rates
                 .past
                 .iter()
                 .map(|(kind, rate)| (kind.clone(), rate_text(*rate)))
                 .collect(),
             ..Baseline::default()
-        }),
-        ..RolloutPod::default()
+        },
     });
     memo.evidence = Some(Evidence {
         config_map_ref: EvidenceMap {

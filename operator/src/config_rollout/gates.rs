@@ -1,12 +1,12 @@
 //! What has to hold before a change, and what a canary has to pass: against the other pods, and against its own past.
 
 use aof2_crds::rollout::GateFailure;
-use aof2_crds::{Gate, RolloutPod, WaitReason};
+use aof2_crds::{Gate, WaitReason};
 use jiff::{SignedDuration, Timestamp};
 
 use super::converge::serves;
 use super::facts::{Facts, PodFacts};
-use super::memo::Memo;
+use super::memo::{Canary, Memo};
 use crate::machine::Wait;
 
 /// A kubelet's readiness may flicker.
@@ -81,7 +81,7 @@ pub(super) enum Verdict {
 
 /// `unready_since` of the memo is kept current here, since a gate is measured by it.
 pub(super) fn check(memo: &mut Memo, facts: &Facts, now: Timestamp) -> Verdict {
-    let Some(watched) = memo.pod.as_mut() else {
+    let Some(watched) = memo.canary.as_mut() else {
         return Verdict::Passing;
     };
     let Some(pod) = facts.pod(&watched.name) else {
@@ -107,9 +107,7 @@ pub(super) fn check(memo: &mut Memo, facts: &Facts, now: Timestamp) -> Verdict {
             ),
         );
     };
-    let Some(baseline) = &watched.baseline else {
-        return Verdict::Restarted;
-    };
+    let baseline = &watched.baseline;
     if pod.uid != watched.uid || engine.process_start != baseline.process_start {
         return Verdict::Restarted;
     }
@@ -133,7 +131,7 @@ pub(super) fn crashed(pod: &PodFacts) -> Option<GateFailure> {
     })
 }
 
-fn unready(watched: &mut RolloutPod, pod: &PodFacts, now: Timestamp) -> Option<GateFailure> {
+fn unready(watched: &mut Canary, pod: &PodFacts, now: Timestamp) -> Option<GateFailure> {
     if let Some(failure) = crashed(pod) {
         return Some(failure);
     }
@@ -157,7 +155,7 @@ fn unready(watched: &mut RolloutPod, pod: &PodFacts, now: Timestamp) -> Option<G
 }
 
 fn refused_appends(
-    watched: &RolloutPod,
+    watched: &Canary,
     pod: &PodFacts,
     facts: &Facts,
     unknown: impl Fn(WaitReason, String) -> Verdict,
@@ -185,10 +183,7 @@ fn refused_appends(
             ),
         );
     }
-    let past = watched
-        .baseline
-        .as_ref()
-        .map(|baseline| &baseline.would_block);
+    let past = &watched.baseline.would_block;
     let mut rising = None;
     for (kind, rate) in &rates.minute {
         let of = |rates: &std::collections::BTreeMap<String, f64>| {
@@ -199,9 +194,7 @@ fn refused_appends(
             .filter_map(|other| other.rates.as_ref())
             .map(|rates| of(&rates.minute))
             .fold(0.0, f64::max);
-        let own_past = past
-            .and_then(|past| past.get(kind))
-            .map_or(0.0, |text| parse_rate(text));
+        let own_past = past.get(kind).map_or(0.0, |text| parse_rate(text));
         let limit = RATE_FLOOR
             .max(RATE_FACTOR * highest_control)
             .max(RATE_FACTOR * own_past);

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use aof2_crds::rollout::{Evidence, GateFailure};
-use aof2_crds::{Rollout, RolloutKind, RolloutPod, RolloutStep};
+use aof2_crds::{Baseline, Rollout, RolloutKind, RolloutPod, RolloutStep};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +36,46 @@ pub struct Memo {
     pub failure: Option<GateFailure>,
     /// Names of the pods that are told, beside the canary.
     pub done: Vec<String>,
-    /// The canary.
-    pub pod: Option<RolloutPod>,
+    /// `None`: nobody is watched, since nobody served when it began.
+    pub canary: Option<Canary>,
+}
+
+/// The pod that is told first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Canary {
+    pub name: String,
+    pub uid: String,
+    /// Since when it is not ready.
+    pub unready_since: Option<Time>,
+    /// What it is held against: its past, and once it works by the revision its process.
+    pub baseline: Baseline,
+}
+
+impl Canary {
+    fn read(stored: &RolloutPod) -> Self {
+        Self {
+            name: stored.name.clone(),
+            uid: stored.uid.clone(),
+            unready_since: stored.unready_since.clone(),
+            baseline: stored.baseline.clone().unwrap_or_default(),
+        }
+    }
+
+    fn stored(self) -> RolloutPod {
+        let Self {
+            name,
+            uid,
+            unready_since,
+            baseline,
+        } = self;
+        RolloutPod {
+            name,
+            uid,
+            unready_since,
+            baseline: Some(baseline),
+            ..RolloutPod::default()
+        }
+    }
 }
 
 impl Memo {
@@ -57,7 +95,7 @@ impl Memo {
             evidence: stored.evidence.clone(),
             failure: stored.failure.clone(),
             done: stored.done.clone(),
-            pod: stored.pod.clone(),
+            canary: stored.pod.as_ref().map(Canary::read),
         })
     }
 
@@ -74,7 +112,7 @@ impl Memo {
             evidence,
             failure,
             done,
-            pod,
+            canary,
         } = self.clone();
         Rollout {
             kind: RolloutKind::Config,
@@ -89,7 +127,7 @@ impl Memo {
             evidence,
             failure,
             done,
-            pod,
+            pod: canary.map(Canary::stored),
         }
     }
 
@@ -99,7 +137,9 @@ impl Memo {
     }
 
     pub fn is_canary(&self, pod: &str) -> bool {
-        self.pod.as_ref().is_some_and(|canary| canary.name == pod)
+        self.canary
+            .as_ref()
+            .is_some_and(|canary| canary.name == pod)
     }
 }
 

@@ -22,5 +22,5 @@ mod tests;
 mod watching;
 
 pub use facts::{EngineFacts, Facts, PodFacts, Policy, Rates, Verdict};
-pub use memo::{ConfigStep, Memo};
+pub use memo::{Canary, ConfigStep, Memo};
 pub use step::{Action, News, Step, step, told};

@@ -23,7 +23,7 @@ pub(super) fn rolling(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
             continue;
         }
         // Without a canary nobody served before either.
-        let crashed = || memo.pod.as_ref().and_then(|_| gates::crashed(pod));
+        let crashed = || memo.canary.as_ref().and_then(|_| gates::crashed(pod));
         if let Some(failure) = watching::refused(pod, &revision).or_else(crashed) {
             return taking_back::fail(memo, failure, facts, now);
         }

@@ -52,7 +52,7 @@ pub(super) fn reverting(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
 
 pub(super) fn held(memo: Memo) -> Step {
     let name = memo
-        .pod
+        .canary
         .as_ref()
         .map_or_else(String::new, |pod| pod.name.clone());
     let why = memo.failure.as_ref().map_or_else(String::new, failed_words);

@@ -13,7 +13,7 @@ use super::{gates, taking_back};
 use crate::machine::Wait;
 
 pub(super) fn canary(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
-    let (Some(watched), revision) = (memo.pod.clone(), memo.to.clone()) else {
+    let (Some(watched), revision) = (memo.canary.clone(), memo.to.clone()) else {
         return go_to(memo, ConfigStep::Preflight, now);
     };
     let Some(pod) = facts.pod(&watched.name).filter(|pod| !pod.uid.is_empty()) else {
@@ -35,9 +35,9 @@ pub(super) fn canary(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
             ..Step::hold(memo, wait, None)
         },
         Converge::Done => {
-            if let (Some(watched), Some(engine)) = (&mut memo.pod, &pod.engine) {
+            if let (Some(watched), Some(engine)) = (&mut memo.canary, &pod.engine) {
                 watched.uid.clone_from(&pod.uid);
-                let baseline = watched.baseline.get_or_insert_default();
+                let baseline = &mut watched.baseline;
                 baseline.process_start.clone_from(&engine.process_start);
                 baseline.flush_failures = Some(engine.flush_failures);
             }
@@ -63,7 +63,7 @@ pub(super) fn observing(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     }
     if let Some(until) = memo.until.clone().filter(|until| now < until.0) {
         let name = memo
-            .pod
+            .canary
             .as_ref()
             .map_or_else(String::new, |pod| pod.name.clone());
         let message = format!(

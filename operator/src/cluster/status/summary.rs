@@ -59,7 +59,10 @@ fn until(time: Option<&Time>) -> String {
 }
 
 fn of_config(memo: &config_rollout::Memo, status: &Aof2ClusterStatus) -> String {
-    let canary = memo.pod.as_ref().map_or("", |pod| pod.name.as_str());
+    let canary = memo
+        .canary
+        .as_ref()
+        .map_or("", |canary| canary.name.as_str());
     let until = until(memo.until.as_ref());
     let to = &memo.to;
     let on = |revision: &str| {

@@ -182,16 +182,9 @@ fn a_canary_is_judged_against_the_others_and_its_own_past() {
         };
         set(&mut facts.pods[2], own);
         set(&mut facts.pods[0], other);
-        let baseline = memo
-            .as_mut()
-            .unwrap()
-            .pod
-            .as_mut()
-            .unwrap()
+        let canary = memo.as_mut().unwrap().canary.as_mut().unwrap();
+        canary
             .baseline
-            .as_mut();
-        baseline
-            .unwrap()
             .would_block
             .insert("Admission".into(), past.into());
         step(memo, &facts, world.now)

@@ -48,7 +48,7 @@ impl Transcript {
         let place = result.memo.as_ref().map_or_else(
             || "-".to_owned(),
             |memo| {
-                let pod = memo.pod.as_ref().map_or("", |pod| pod.name.as_str());
+                let pod = memo.canary.as_ref().map_or("", |pod| pod.name.as_str());
                 format!("{} {pod}", memo.step)
             },
         );
