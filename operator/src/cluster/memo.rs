@@ -56,6 +56,33 @@ mod tests {
 
     use super::*;
 
+    fn pod(kind: RolloutKind) -> RolloutPod {
+        let time = Time(jiff::Timestamp::from_second(5).unwrap());
+        let pod = RolloutPod {
+            name: "orders-2".into(),
+            uid: "uid-2".into(),
+            baseline: Some(Baseline {
+                process_start: "p".into(),
+                ..Baseline::default()
+            }),
+            ..RolloutPod::default()
+        };
+        match kind {
+            RolloutKind::Config => RolloutPod {
+                unready_since: Some(time),
+                ..pod
+            },
+            RolloutKind::Version | RolloutKind::Template | RolloutKind::Unknown => RolloutPod {
+                replay_version: Some(1),
+                drain_requested: true,
+                failed_drains: 3,
+                drain_token: "token".into(),
+                drain_expires_at: Some(time),
+                ..pod
+            },
+        }
+    }
+
     fn stored(kind: RolloutKind, step: RolloutStep) -> Rollout {
         let time = |second: i64| Time(jiff::Timestamp::from_second(second).unwrap());
         Rollout {
@@ -74,16 +101,7 @@ mod tests {
             evidence: None,
             failure: None,
             done: vec!["uid-0".into()],
-            pod: Some(RolloutPod {
-                name: "orders-2".into(),
-                uid: "uid-2".into(),
-                failed_drains: if kind == RolloutKind::Config { 0 } else { 3 },
-                baseline: Some(Baseline {
-                    process_start: "p".into(),
-                    ..Baseline::default()
-                }),
-                ..RolloutPod::default()
-            }),
+            pod: Some(pod(kind)),
         }
     }
 

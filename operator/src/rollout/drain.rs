@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{EngineFacts, Facts};
-use super::memo::{Memo, UpgradeStep};
+use super::memo::{DrainMemo, Memo, UpgradeStep};
 use super::preflight::needs_drain;
 use super::step::{Action, Step, check, choose_again, counted, current, go_to};
 use super::{gates, order};
@@ -43,7 +43,7 @@ pub(super) fn drain(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
         return step_back(memo, facts, now);
     }
     match Drain::of(&engine.drain, now) {
-        Drain::Open if !memo_pod.drain_requested => start_drain(memo, facts),
+        Drain::Open if !memo_pod.drain.is_requested => start_drain(memo, facts),
         Drain::Open => drain_ended(memo, engine, now),
         Drain::Uploading => uploading(memo, facts, engine, now),
         Drain::Closing => closing(memo, facts, engine, now),
@@ -69,7 +69,7 @@ fn start_drain(mut memo: Memo, facts: &Facts) -> Step {
     let Some(memo_pod) = memo.pod.as_mut() else {
         return Step::go_on(memo);
     };
-    memo_pod.drain_requested = true;
+    memo_pod.drain.is_requested = true;
     let actions = vec![Action::StartDrain {
         pod: memo_pod.name.clone(),
         ttl: DRAIN_TTL,
@@ -160,8 +160,8 @@ fn expiring(memo: Memo) -> Step {
 
 pub(super) fn drained(mut memo: Memo, token: Token<'_>, now: Timestamp) -> Step {
     if let Some(memo_pod) = memo.pod.as_mut() {
-        memo_pod.drain_token = token.value.to_owned();
-        memo_pod.drain_expires_at = Some(Time(token.expires_at));
+        memo_pod.drain.token = token.value.to_owned();
+        memo_pod.drain.expires_at = Some(Time(token.expires_at));
     }
     go_to(memo, UpgradeStep::Replacing, now)
 }
@@ -256,9 +256,7 @@ pub(super) fn failed(
         reason,
         message,
     });
-    memo_pod.drain_requested = false;
-    memo_pod.drain_token = String::new();
-    memo_pod.drain_expires_at = None;
+    memo_pod.drain = DrainMemo::default();
     let mut step = go_to(memo, UpgradeStep::Preflight, now);
     if let Some(memo) = step.memo.as_mut() {
         memo.until = Some(Time(now + pause));
@@ -270,9 +268,7 @@ pub(super) fn failed(
 pub(super) fn step_back(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let actions = resume(&memo, facts).into_iter().collect();
     if let Some(memo_pod) = memo.pod.as_mut() {
-        memo_pod.drain_requested = false;
-        memo_pod.drain_token = String::new();
-        memo_pod.drain_expires_at = None;
+        memo_pod.drain = DrainMemo::default();
     }
     Step {
         actions,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use aof2_crds::{Rollout, RolloutKind, RolloutPod, RolloutStep};
+use aof2_crds::{Baseline, Held, ReplayProgress, Rollout, RolloutKind, RolloutPod, RolloutStep};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,84 @@ pub struct Memo {
     /// Uids of the pods that need no more.
     pub done: Vec<String>,
     /// The one pod that is on its way; absent in step `Planned`.
-    pub pod: Option<RolloutPod>,
+    pub pod: Option<MovingPod>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MovingPod {
+    pub name: String,
+    /// Of the pod that is to go, then of its successor; empty while there is none.
+    pub uid: String,
+    /// Schema version of the manifest with which the pod that is to go replayed.
+    pub replay_version: Option<u32>,
+    pub drain: DrainMemo,
+    /// Drains that ended without the pod going, in a row.
+    pub failed_drains: u32,
+    /// Why the last drain failed.
+    pub held: Option<Held>,
+    /// Where recovery was seen last.
+    pub replay: Option<ReplayProgress>,
+    /// Written once, when the soak begins.
+    pub baseline: Option<Baseline>,
+}
+
+/// What was asked of its engine, and what it gave; the default: nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DrainMemo {
+    pub is_requested: bool,
+    /// Empty: none. Removing the pod needs it, unexpired.
+    pub token: String,
+    pub expires_at: Option<Time>,
+}
+
+impl MovingPod {
+    fn read(stored: &RolloutPod) -> Self {
+        Self {
+            name: stored.name.clone(),
+            uid: stored.uid.clone(),
+            replay_version: stored.replay_version,
+            drain: DrainMemo {
+                is_requested: stored.drain_requested,
+                token: stored.drain_token.clone(),
+                expires_at: stored.drain_expires_at.clone(),
+            },
+            failed_drains: stored.failed_drains,
+            held: stored.held.clone(),
+            replay: stored.replay.clone(),
+            baseline: stored.baseline.clone(),
+        }
+    }
+
+    fn stored(self) -> RolloutPod {
+        let Self {
+            name,
+            uid,
+            replay_version,
+            drain:
+                DrainMemo {
+                    is_requested,
+                    token,
+                    expires_at,
+                },
+            failed_drains,
+            held,
+            replay,
+            baseline,
+        } = self;
+        RolloutPod {
+            name,
+            uid,
+            replay_version,
+            drain_requested: is_requested,
+            failed_drains,
+            held,
+            drain_token: token,
+            drain_expires_at: expires_at,
+            unready_since: None,
+            replay,
+            baseline,
+        }
+    }
 }
 
 impl Memo {
@@ -58,7 +135,7 @@ impl Memo {
             since: stored.since.clone(),
             until: stored.until.clone(),
             done: stored.done.clone(),
-            pod: stored.pod.clone(),
+            pod: stored.pod.as_ref().map(MovingPod::read),
         })
     }
 
@@ -89,7 +166,7 @@ impl Memo {
             evidence: None,
             failure: None,
             done,
-            pod,
+            pod: pod.map(MovingPod::stored),
         }
     }
 }

@@ -28,6 +28,6 @@ mod version;
 pub use facts::{
     EngineFacts, Facts, PodFacts, PodInstance, Policy, Recovery, Revision, Tier2Trouble, Trouble,
 };
-pub use memo::{Memo, UpgradeKind, UpgradeStep};
+pub use memo::{DrainMemo, Memo, MovingPod, UpgradeKind, UpgradeStep};
 pub use step::{Action, RemoveBy, Step, step};
 pub use version::EngineVersion;

@@ -4,7 +4,7 @@ use aof2_crds::Gate;
 use jiff::Timestamp;
 
 use super::facts::{Facts, PodInstance};
-use super::memo::{Memo, UpgradeStep};
+use super::memo::{DrainMemo, Memo, UpgradeStep};
 use super::step::{Action, Step, check, choose_again, current, go_to};
 use super::{gates, order};
 use crate::machine::Wait;
@@ -69,7 +69,7 @@ pub(super) fn preflight(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     };
     if let Some(memo_pod) = memo.pod.as_mut() {
         memo_pod.replay_version = replay_version.or(memo_pod.replay_version);
-        memo_pod.drain_requested = false;
+        memo_pod.drain = DrainMemo::default();
     }
     Step {
         overridden: verdict.overridden,

@@ -69,7 +69,7 @@ pub(super) fn replacing(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
                 ..drain::failed(memo, Gate::PodRemoved, reason, message, now)
             };
         };
-        if token.value != memo_pod.drain_token {
+        if token.value != memo_pod.drain.token {
             // Drained a second time by somebody else: record its token before acting on it.
             return drain::drained(memo, token, now);
         }

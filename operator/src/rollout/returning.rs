@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{Facts, PodInstance};
 use super::gates;
-use super::memo::{Memo, UpgradeStep};
+use super::memo::{DrainMemo, Memo, UpgradeStep};
 use super::step::{Step, check, choose_again, current, go_to};
 use crate::machine::Wait;
 
@@ -64,9 +64,7 @@ fn new_successor(mut memo: Memo, instance: &PodInstance, now: Timestamp) -> Step
         memo_pod.replay = None;
         memo_pod.baseline = None;
         memo_pod.held = None;
-        memo_pod.drain_requested = false;
-        memo_pod.drain_token = String::new();
-        memo_pod.drain_expires_at = None;
+        memo_pod.drain = DrainMemo::default();
     }
     go_to(memo, UpgradeStep::Recovering, now)
 }

@@ -1,13 +1,13 @@
 //! The types of the machine, its entrance, and the choice of the next pod.
 
+use aof2_crds::Duration;
 use aof2_crds::status::{HistoryEntry, RolloutOutcome};
-use aof2_crds::{Duration, RolloutPod};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{Facts, PodFacts, Revision};
 use super::gates::{self, View};
-use super::memo::{Memo, UpgradeKind, UpgradeStep};
+use super::memo::{Memo, MovingPod, UpgradeKind, UpgradeStep};
 use super::{drain, order, preflight, removal, retarget, returning};
 use crate::machine::{
     self,
@@ -123,10 +123,10 @@ fn planned(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
                 .instance
                 .as_ref()
                 .map_or_else(String::new, |instance| instance.uid.clone());
-            memo.pod = Some(RolloutPod {
+            memo.pod = Some(MovingPod {
                 name: pod.name.clone(),
                 uid,
-                ..RolloutPod::default()
+                ..MovingPod::default()
             });
             go_to(memo, UpgradeStep::Preflight, now)
         }
@@ -188,7 +188,7 @@ pub(super) fn choose_again(mut memo: Memo, now: Timestamp) -> Step {
 pub(super) fn current<'m, 'f>(
     memo: &'m Memo,
     facts: &'f Facts,
-) -> Option<(&'m RolloutPod, &'f PodFacts)> {
+) -> Option<(&'m MovingPod, &'f PodFacts)> {
     let memo_pod = memo.pod.as_ref()?;
     Some((memo_pod, facts.pod(&memo_pod.name)?))
 }

@@ -3,12 +3,12 @@
 mod after;
 mod before;
 
-use aof2_crds::{Gate, RolloutPod, WaitReason};
+use aof2_crds::{Gate, WaitReason};
 use jiff::Timestamp;
 
 use super::facts::{EngineFacts, Facts, PodFacts, PodInstance, Recovery};
 use crate::machine::{Wait, gate};
-use crate::rollout::memo::Memo;
+use crate::rollout::memo::{Memo, MovingPod};
 
 /// What a gate looks at.
 #[derive(Clone, Copy)]
@@ -16,7 +16,7 @@ pub(in crate::rollout) struct View<'a> {
     pub facts: &'a Facts,
     pub memo: &'a Memo,
     /// The current pod, as it was remembered and as it is.
-    pub memo_pod: &'a RolloutPod,
+    pub memo_pod: &'a MovingPod,
     pub pod: &'a PodFacts,
     pub now: Timestamp,
 }

@@ -1,12 +1,13 @@
 //! Facts and memos for the tables: a healthy cluster on 0.1.0 that is to go to 0.1.1, changed where a test says so.
 
 use aof2_admin_api::{DrainPhase, DrainStatus};
-use aof2_crds::{Duration, Gate, RolloutPod};
+use aof2_crds::{Duration, Gate};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::world::{pod_name, revision, start_of_time};
 use crate::machine::Override;
+use crate::rollout::MovingPod;
 use crate::rollout::{EngineFacts, Facts, PodFacts, PodInstance, Policy, Recovery};
 use crate::rollout::{Memo, UpgradeKind, UpgradeStep};
 
@@ -95,10 +96,10 @@ pub fn memo(step: UpgradeStep) -> Memo {
         since: Time(at(0)),
         until: None,
         done: Vec::new(),
-        pod: Some(RolloutPod {
+        pod: Some(MovingPod {
             name: pod_name(2),
             uid: "uid-2".to_owned(),
-            ..RolloutPod::default()
+            ..MovingPod::default()
         }),
     }
 }

@@ -36,8 +36,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a token that was not recorded removes a pod",
         file: "operator/src/rollout/removal.rs",
-        find: "if token.value != memo_pod.drain_token {",
-        replace: "if token.value != memo_pod.drain_token && token.value.is_empty() {",
+        find: "if token.value != memo_pod.drain.token {",
+        replace: "if token.value != memo_pod.drain.token && token.value.is_empty() {",
         noticed_by: &[units("aof2-operator", "another_token_than_the_recorded")],
     },
     Mutant {

@@ -41,7 +41,7 @@ fn a_successor_is_remembered_by_its_uid() {
     goes_to(&result, UpgradeStep::Recovering);
     let result = reconcile(result.memo.unwrap(), &facts, at(1));
     let pod = result.memo.unwrap().pod.unwrap();
-    assert_eq!((pod.uid.as_str(), pod.drain_token.as_str()), ("uid-9", ""));
+    assert_eq!((pod.uid.as_str(), pod.drain.token.as_str()), ("uid-9", ""));
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn a_drain_is_asked_for_once_with_the_bounds_of_the_spec() {
         drain_timeout: Duration::from_secs(30),
     };
     assert_eq!(result.actions, vec![expected]);
-    assert!(result.memo.unwrap().pod.unwrap().drain_requested);
+    assert!(result.memo.unwrap().pod.unwrap().drain.is_requested);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn a_drain_that_the_engine_gave_up_is_held_under_its_reason_and_tried_again() {
         facts.engine(2).drain.reason = Some(told);
         facts.engine(2).drain.message = Some("12 of 40 segments".into());
         let mut asked = memo(UpgradeStep::Uploading);
-        asked.pod.as_mut().unwrap().drain_requested = true;
+        asked.pod.as_mut().unwrap().drain.is_requested = true;
         let failed = reconcile(asked, &facts, at(50));
         goes_to(&failed, UpgradeStep::Preflight);
         let memo = failed.memo.unwrap();
@@ -155,7 +155,7 @@ fn the_pause_between_drains_doubles_up_to_five_minutes() {
     for failures in 0..8 {
         let mut asked = memo(UpgradeStep::Uploading);
         let pod = asked.pod.as_mut().unwrap();
-        pod.drain_requested = true;
+        pod.drain.is_requested = true;
         pod.failed_drains = failures;
         let mut facts = facts(3);
         facts.engine(2).drain.reason = Some(DrainReason::UploadTimeout);
@@ -168,7 +168,7 @@ fn the_pause_between_drains_doubles_up_to_five_minutes() {
 #[test]
 fn a_drain_lost_with_its_process_is_asked_for_again_at_once() {
     let mut asked = memo(UpgradeStep::Uploading);
-    asked.pod.as_mut().unwrap().drain_requested = true;
+    asked.pod.as_mut().unwrap().drain.is_requested = true;
     let failed = reconcile(asked, &facts(3), at(5));
     goes_to(&failed, UpgradeStep::Preflight);
     goes_to(
@@ -185,7 +185,7 @@ fn a_drained_pod_is_removed_only_after_its_token_was_recorded() {
     goes_to(&result, UpgradeStep::Replacing);
     assert_eq!(result.actions, vec![]);
     let memo = result.memo.unwrap();
-    assert_eq!(memo.pod.as_ref().unwrap().drain_token, "token");
+    assert_eq!(memo.pod.as_ref().unwrap().drain.token, "token");
     assert_eq!(
         reconcile(memo, &facts, at(6)).actions,
         removal(RemoveBy::Eviction)
@@ -238,11 +238,11 @@ fn another_token_than_the_recorded_one_is_recorded_first() {
     let mut facts = facts(3);
     facts.engine(2).drain = drained(at(60));
     let mut memo = replacing();
-    memo.pod.as_mut().unwrap().drain_token = "an older one".into();
+    memo.pod.as_mut().unwrap().drain.token = "an older one".into();
     let result = reconcile(memo, &facts, at(0));
     goes_to(&result, UpgradeStep::Replacing);
     assert_eq!(result.actions, vec![]);
-    assert_eq!(result.memo.unwrap().pod.unwrap().drain_token, "token");
+    assert_eq!(result.memo.unwrap().pod.unwrap().drain.token, "token");
 }
 
 #[test]

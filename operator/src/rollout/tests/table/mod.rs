@@ -54,7 +54,7 @@ pub(super) fn removal(by: RemoveBy) -> Vec<Action> {
 /// In `Replacing`, with the token of `drained`.
 pub(super) fn replacing() -> Memo {
     let mut memo = memo(UpgradeStep::Replacing);
-    memo.pod.as_mut().unwrap().drain_token = "token".into();
+    memo.pod.as_mut().unwrap().drain.token = "token".into();
     memo
 }
 
