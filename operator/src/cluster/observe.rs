@@ -23,6 +23,7 @@ use crate::{
     },
     context::Context,
     kube::{CallError, bounded},
+    machine::condition,
     names,
     runtime::client::CALL_TIMEOUT,
 };
@@ -285,12 +286,7 @@ impl Reader<'_> {
 
 fn snapshot_facts(snapshot: &Aof2Snapshot) -> SnapshotFacts {
     let status = snapshot.status.clone().unwrap_or_default();
-    let found = |kind: SnapshotCondition| {
-        status
-            .conditions
-            .iter()
-            .find(|condition| condition.type_ == kind.as_str())
-    };
+    let found = |kind: SnapshotCondition| condition::find(&status.conditions, kind.as_str());
     let is_true = |kind| {
         found(kind).and_then(|condition| match condition.status.as_str() {
             "True" => Some(true),

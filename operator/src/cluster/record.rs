@@ -8,7 +8,7 @@ use crate::{
     cluster::status,
     context::Context,
     kube::{CallError, Notice},
-    machine::is_progress,
+    machine::{condition, is_progress},
     runtime::metrics::ClusterLabels,
 };
 
@@ -82,10 +82,7 @@ fn notices(before: &Aof2ClusterStatus, now: &Aof2ClusterStatus) -> Vec<Notice> {
         });
     }
     for condition in &now.conditions {
-        let known = before
-            .conditions
-            .iter()
-            .find(|known| known.type_ == condition.type_);
+        let known = condition::find(&before.conditions, &condition.type_);
         if known.is_some_and(|known| {
             known.status == condition.status && known.reason == condition.reason
         }) || is_dull(known, condition)

@@ -117,13 +117,13 @@ pub(super) fn soaking(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     };
     let verdict = check(gates::AFTER, &memo, facts, now);
     if let Some(wait) = verdict.wait {
-        return match wait.gate {
-            // Counted since the process started: it stays until a person has looked.
-            Gate::FlushFailures => Step {
-                overridden: verdict.overridden,
-                ..Step::hold(memo, wait, None)
-            },
-            _ => go_to(memo, UpgradeStep::Recovering, now),
+        if wait.gate != Gate::FlushFailures {
+            return go_to(memo, UpgradeStep::Recovering, now);
+        }
+        // Counted since the process started: it stays until a person has looked.
+        return Step {
+            overridden: verdict.overridden,
+            ..Step::hold(memo, wait, None)
         };
     }
     let process_start = instance

@@ -121,6 +121,7 @@ pub fn plan(observed: &Observed) -> Plan {
         let nothing = Decided::nothing(observed);
         part.actions.clear();
         part.finished.clear();
+        part.overridden.clear();
         part.waits.insert(0, paused());
         part.next = NextLook::AT_POLL;
         decided = Decided {

@@ -180,6 +180,32 @@ fn a_paused_cluster_is_observed_and_left_alone() {
 }
 
 #[test]
+fn a_paused_cluster_lets_no_gate_pass() {
+    let mut observed = at_rest();
+    observed.cluster.spec.version = "0.1.1".into();
+    observed.pods[0].is_ready = false;
+    observed.cluster.metadata.annotations = Some(
+        [(
+            aof2_crds::labels::OVERRIDE_GATE.to_owned(),
+            "OnePodDown=2026-09-22T10:00:00Z".to_owned(),
+        )]
+        .into(),
+    );
+    // orders-2 serves, and would go while orders-0 is down.
+    let mut memo = plan(&observed).status.rollout.unwrap();
+    memo.step = RolloutStep::Preflight;
+    memo.pod = Some(aof2_crds::RolloutPod {
+        name: "orders-2".into(),
+        uid: "uid-2".into(),
+        ..Default::default()
+    });
+    in_status(&mut observed).rollout = Some(memo);
+    assert_eq!(plan(&observed).overridden, [Gate::OnePodDown]);
+    observed.cluster.spec.operation.mode = OperationMode::Paused;
+    assert_eq!(plan(&observed).overridden, []);
+}
+
+#[test]
 fn a_new_version_begins_a_rollout_and_other_changes_wait() {
     let mut newer = at_rest();
     newer.cluster.spec.version = "0.1.1".into();
