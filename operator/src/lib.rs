@@ -3,7 +3,11 @@
 pub mod args;
 pub mod cluster;
 pub mod config_rollout;
+pub mod context;
+pub mod engines;
 pub mod kube;
+pub mod machine;
+pub mod names;
 pub mod pki;
 pub mod rbac;
 pub mod rollout;

@@ -4,19 +4,15 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use aof2_operator::{
     args::Args,
-    cluster::{self, engine_client::EngineClient},
+    cluster,
+    context::{Context, Settings},
+    engines::EngineClient,
     kube::{
         Door,
         lease::{Elector, LeaseSettings},
     },
     pki::{self, source::Place},
-    runtime::{
-        client,
-        context::{Context, Settings},
-        http,
-        metrics::Metrics,
-        telemetry,
-    },
+    runtime::{client, http, metrics::Metrics, telemetry},
     snapshot,
 };
 use clap::Parser;
@@ -130,9 +126,6 @@ async fn lead(
         authority,
         metrics,
         settings,
-        backoff: Default::default(),
-        dry_runs: Default::default(),
-        samples: Default::default(),
     });
     let mut ended_too = ended.clone();
     let scope = args.scope();

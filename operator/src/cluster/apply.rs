@@ -12,13 +12,14 @@ use crate::{
         action::{Action, Desired},
         build::{self, Owner},
         error::ActionError,
-        names,
         status::ENGINE_CERTIFICATE,
     },
+    context::Context,
     kube::{Applied, Removed},
+    machine::Wait,
+    names,
     pki::authority::Usage,
-    rollout::{RemoveBy, Wait},
-    runtime::context::Context,
+    rollout::RemoveBy,
 };
 
 /// What the actions came to.

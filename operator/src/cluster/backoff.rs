@@ -2,8 +2,11 @@
 
 use std::{collections::HashMap, time::Duration};
 
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
+use jiff::SignedDuration;
+
+use crate::machine::Pause;
+
+const PAUSE: Pause = Pause::new(SignedDuration::from_secs(1), SignedDuration::from_mins(1));
 
 /// Failures in a row by namespace and name.
 #[derive(Default)]
@@ -20,8 +23,8 @@ impl Backoff {
             .0
             .entry((namespace.to_owned(), name.to_owned()))
             .or_default();
-        let pause = FIRST.saturating_mul(1 << (*failures).min(10)).min(LONGEST);
-        *failures += 1;
+        let pause = PAUSE.after(*failures).unsigned_abs();
+        *failures = failures.saturating_add(1);
         pause.mul_f64(0.75 + 0.5 * jitter)
     }
 }

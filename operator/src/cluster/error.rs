@@ -49,6 +49,8 @@ impl ActionError {
 pub enum ReconcileError {
     #[error("observe")]
     Observe(#[source] CallError),
+    #[error("ask")]
+    Ask(#[source] CallError),
     #[error("record")]
     Record(#[source] CallError),
     #[error("apply: {}", .0.describe())]
@@ -61,7 +63,9 @@ impl ReconcileError {
     /// With its causes, in one line.
     pub fn describe(&self) -> String {
         match self {
-            Self::Observe(error) | Self::Record(error) => format!("{self}: {}", error.describe()),
+            Self::Observe(error) | Self::Ask(error) | Self::Record(error) => {
+                format!("{self}: {}", error.describe())
+            }
             Self::Apply(_) | Self::Unreadable(_) => self.to_string(),
         }
     }

@@ -1,12 +1,13 @@
-//! What one look at a cluster found. Filled by `observe.rs`; everything after it is pure.
+//! What one look at a cluster found. Filled by `observe.rs`, and by `ask.rs` with what cannot be read; everything after it is pure.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use aof2_admin_api::{Dump, PostRestart};
 use aof2_crds::Aof2Cluster;
 use jiff::Timestamp;
 
 use crate::config_rollout::{Rates, Verdict};
+use crate::engines::{Answer, Failure, Report};
+use crate::names::StoredKind;
 
 /// Everything that a plan is made from.
 #[derive(Clone, Debug)]
@@ -25,20 +26,26 @@ pub struct Observed {
     pub revision_texts: BTreeMap<String, String>,
     /// Revisions and evidence of this cluster; looked up only while a configuration is rolled out.
     pub stored_configs: Vec<StoredConfig>,
-    /// What an engine says about the revision that is validated now.
-    pub verdict: Option<Verdict>,
     /// Of this cluster.
     pub snapshots: Vec<SnapshotFacts>,
     /// Appends refused a second, by pod, where they are known.
     pub rates: BTreeMap<String, Rates>,
     /// By pod.
     pub reports: BTreeMap<String, Report>,
-    /// What the API server said to a dry run of the wanted template, where it is not the written one.
-    pub template_refused: Option<String>,
+    pub answers: Answers,
     pub image_repository: String,
     pub operator_namespace: String,
     pub client_name: String,
     pub epoch: u64,
+}
+
+/// What was asked, since it cannot be read (`cluster::ask`).
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    /// What the API server said to a dry run of the wanted template, where it is not the written one.
+    pub template_refused: Option<String>,
+    /// What an engine says about the revision that is validated now.
+    pub verdict: Option<Verdict>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -136,12 +143,6 @@ pub struct StoredConfig {
     pub created_at: Timestamp,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoredKind {
-    Revision,
-    Evidence,
-}
-
 /// An `Aof2Snapshot` of the cluster.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SnapshotFacts {
@@ -162,28 +163,13 @@ pub struct SnapshotFacts {
     pub message: String,
 }
 
-/// What an engine answered.
-#[derive(Clone, Debug)]
-pub enum Report {
-    Answered(Box<Answer>),
-    Failed(Failure),
-}
-
-#[derive(Clone, Debug)]
-pub struct Answer {
-    pub dump: Dump,
-    /// `None`: only `dump` was answered.
-    pub post_restart: Option<PostRestart>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// TLS did not come about, or nobody listens: a certificate may be missing or of another authority.
-    pub may_be_certificate: bool,
-    pub message: String,
-}
-
 impl Observed {
+    /// As recorded; empty before it was minted.
+    pub fn cluster_id(&self) -> &str {
+        let status = self.cluster.status.as_ref();
+        status.map_or("", |status| &status.cluster_id)
+    }
+
     pub fn answer(&self, pod: &str) -> Option<&Answer> {
         match self.reports.get(pod)? {
             Report::Answered(answer) => Some(answer),

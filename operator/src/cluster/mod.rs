@@ -1,19 +1,20 @@
-//! One reconcile of a cluster: observe, plan, record what is intended, apply, record what came of it.
+//! One reconcile of a cluster: observe, ask, plan, record what is intended, apply, record what came of it.
 //!
-//! Only `observe` reads and only `apply` and `record` write; what lies between is pure. Nothing is remembered between two looks but
+//! `observe` only reads; `ask` asks what nobody can read, and changes nothing; only `apply` and `record` write; what lies between is pure. Nothing is remembered between two looks but
 //! what status holds, so that an operator that is killed anywhere goes on where the next look finds things.
 
 pub mod action;
 pub mod apply;
+pub mod ask;
 pub mod backoff;
 pub mod build;
 pub mod config;
 pub mod dry_run;
-pub mod engine_client;
 pub mod error;
 pub mod facts;
 pub mod identity;
-pub mod names;
+pub mod memo;
+pub mod memory;
 pub mod observe;
 pub mod plan;
 pub mod pod;
@@ -26,62 +27,67 @@ pub mod validate;
 #[cfg(test)]
 mod testing;
 
-use std::time::Duration;
-
 use aof2_crds::{Aof2Cluster, Aof2ClusterStatus};
 
 use crate::{
+    context::Context,
     kube::{CallError, Notice, Remedy},
-    runtime::{context::Context, jitter, metrics::ClusterLabels},
+    machine::{NextLook, carry_since},
+    runtime::metrics::ClusterLabels,
 };
 use apply::Done;
 use build::Owner;
 use error::ReconcileError;
 use facts::Observed;
-use plan::{NextLook, Plan};
-
-/// While something is under way.
-const SOON: Duration = Duration::from_secs(2);
-/// While nothing is; spread, so that a thousand clusters are not looked at in the same second.
-const POLL: Duration = Duration::from_secs(60);
-/// After a state machine moved on: only the write to status lies between two steps.
-const AT_ONCE: Duration = Duration::from_millis(100);
+use memory::Memory;
+use plan::Plan;
 
 /// A deleted cluster leaves no series and no samples.
-pub fn forget(context: &Context, namespace: &str, name: &str) {
+pub fn forget(context: &Context, memory: &Memory, namespace: &str, name: &str) {
     context.metrics.forget(&ClusterLabels {
         namespace: namespace.to_owned(),
         cluster: name.to_owned(),
     });
     let key = samples::key(namespace, name);
-    context.samples.lock().forget(&key);
-    context.backoff.lock().succeeded(namespace, name);
+    memory.samples.lock().forget(&key);
+    memory.backoff.lock().succeeded(namespace, name);
 }
 
-/// One look. Returns when the next one is due, or `None` when the cluster is gone.
+/// One look. Returns when the next one is due.
 pub async fn reconcile(
     context: &Context,
+    memory: &Memory,
     namespace: &str,
     name: &str,
-) -> Result<Option<Duration>, ReconcileError> {
-    let Some(observed) = observe::observe(context, namespace, name)
+) -> Result<NextLook, ReconcileError> {
+    let Some(mut observed) = observe::observe(context, namespace, name)
         .await
         .map_err(ReconcileError::Observe)?
     else {
-        forget(context, namespace, name);
-        return Ok(None);
+        forget(context, memory, namespace, name);
+        return Ok(NextLook::AT_CHANGE);
     };
+    observed.rates = memory.count(
+        &samples::key(namespace, name),
+        &observed.reports,
+        observed.now,
+    );
+    let cluster_id = observed.cluster_id().to_owned();
+    observed.answers = ask::ask(context, memory, &cluster_id, plan::questions(&observed))
+        .await
+        .map_err(ReconcileError::Ask)?;
+    // Answers may have been long in coming, and a drain token must not look younger than it is.
+    observed.now = jiff::Timestamp::now();
     let Plan {
         status,
         actions,
-        next_look,
-        wake_at,
+        next,
         overridden,
     } = plan::plan(&observed);
     let stored = match record::record(context, &observed.cluster, &status).await {
         Ok(stored) => stored,
         // Somebody else wrote the object in between: what was planned rests on an old one.
-        Err(error) if error.is_conflict() => return Ok(Some(AT_ONCE)),
+        Err(error) if error.is_conflict() => return Ok(NextLook::AT_ONCE),
         Err(error) => return Err(ReconcileError::Record(error)),
     };
     for gate in overridden {
@@ -102,7 +108,7 @@ pub async fn reconcile(
             .await;
     }
     let Some(owner) = Owner::of(&stored) else {
-        return Ok(Some(POLL));
+        return Ok(NextLook::AT_POLL);
     };
     let done = apply::apply(context, &owner, &status.cluster_id, actions).await;
     let changed = done.changed;
@@ -112,18 +118,12 @@ pub async fn reconcile(
     if let Some(error) = failed {
         return Err(error);
     }
-    let next = match next_look {
-        NextLook::AtOnce => AT_ONCE,
-        NextLook::Soon => SOON,
-        NextLook::AtPoll if changed => SOON,
-        NextLook::AtPoll => POLL.mul_f64(0.8 + 0.4 * jitter()),
-    };
-    let until_slot = wake_at.map(|at| {
-        let left = at.duration_since(jiff::Timestamp::now());
-        // A moment later than the slot, not before it.
-        Duration::try_from(left).unwrap_or_default() + AT_ONCE
-    });
-    Ok(Some(until_slot.map_or(next, |left| next.min(left))))
+    // What was just written is looked at before the next poll.
+    Ok(if changed {
+        next.or(NextLook::SOON)
+    } else {
+        next
+    })
 }
 
 /// Status after the actions, also after failed ones.
@@ -154,11 +154,9 @@ async fn conclude(
                 .iter()
                 .any(|new| new.gate == wait.gate && new.pod == wait.pod)
         });
-        status.waits.extend(crate::rollout::carry_since(
-            &known,
-            done.waits,
-            observed.now,
-        ));
+        status
+            .waits
+            .extend(carry_since(&known, done.waits, observed.now));
         status.waits.truncate(aof2_crds::status::MAX_WAITS);
     }
     let failed = done.failed.filter(|error| !error.is_conflict());

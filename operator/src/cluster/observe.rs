@@ -1,6 +1,6 @@
 //! Reads everything that a plan is made from. Live reads, no cache: a plan made from a stale status or pod could act twice.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use aof2_crds::{Aof2Cluster, Aof2Snapshot, RolloutKind, labels, snapshot::SnapshotCondition};
 use jiff::Timestamp;
@@ -17,15 +17,15 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     cluster::{
-        build::{self, Owner, config_map::REVISION_FILE, template},
-        facts::{ConfigSource, Observed, Report, SnapshotFacts, StatefulSetFacts, StoredConfig},
-        names,
-        plan::config,
-        pod, samples, validate,
+        build::config_map::REVISION_FILE,
+        facts::{Answers, ConfigSource, Observed, SnapshotFacts, StatefulSetFacts, StoredConfig},
+        pod,
     },
-    config_rollout::{Rates, Verdict},
-    kube::{CallError, Remedy, bounded},
-    runtime::{client::CALL_TIMEOUT, context::Context},
+    context::Context,
+    kube::{CallError, bounded},
+    machine::condition,
+    names,
+    runtime::client::CALL_TIMEOUT,
 };
 
 /// `None`: the cluster was deleted, or is being.
@@ -69,13 +69,13 @@ pub async fn observe(
     let reports = if cluster_id.is_empty() {
         BTreeMap::new()
     } else {
-        context.engines.reports(&cluster_id, &pods).await
+        let reachable = pods
+            .iter()
+            .filter_map(|pod| Some((pod.name.as_str(), pod.ip?)));
+        context.engines.reports(&cluster_id, reachable).await
     };
-    let rates = sample(context, &samples::key(namespace, name), &reports);
     let stateful_set = stateful_set.as_ref().map(stateful_set_facts);
-    let template_refused =
-        refusal_of_template(context, &cluster, &cluster_id, stateful_set.as_ref()).await?;
-    let mut observed = Observed {
+    Ok(Some(Observed {
         now: Timestamp::now(),
         fresh_id: uuid::Uuid::now_v7().to_string(),
         stateful_set,
@@ -84,66 +84,16 @@ pub async fn observe(
         config_source,
         revision_texts,
         stored_configs,
-        verdict: None,
         snapshots,
-        rates,
+        rates: BTreeMap::new(),
         reports,
-        template_refused,
+        answers: Answers::default(),
         image_repository: context.settings.image_repository.clone(),
         operator_namespace: context.settings.operator_namespace.clone(),
         client_name: context.settings.client_name(),
         epoch: context.settings.epoch,
         cluster,
-    };
-    if let Some(question) = config::question(&observed) {
-        observed.verdict = ask(context, &cluster_id, &observed, question).await;
-    }
-    Ok(Some(observed))
-}
-
-/// Counts what the engines refused, and says how fast.
-fn sample(
-    context: &Context,
-    key: &str,
-    reports: &BTreeMap<String, Report>,
-) -> BTreeMap<String, Rates> {
-    let now = Timestamp::now();
-    let mut samples = context.samples.lock();
-    let dumps = reports.iter().filter_map(|(pod, report)| match report {
-        Report::Answered(answer) => Some((pod.as_str(), &answer.dump)),
-        Report::Failed(_) => None,
-    });
-    samples.take(key, dumps, now);
-    reports
-        .keys()
-        .filter_map(|pod| Some((pod.clone(), samples.rates(key, pod, now)?)))
-        .collect()
-}
-
-/// `None`: the engine did not answer, and the next look asks again.
-async fn ask(
-    context: &Context,
-    cluster_id: &str,
-    observed: &Observed,
-    question: config::Question,
-) -> Option<Verdict> {
-    let version = observed.answer(&question.pod)?.dump.version.clone();
-    let asked = context
-        .engines
-        .validate(
-            cluster_id,
-            question.ip,
-            question.user_text.as_deref(),
-            &question.pod_text,
-        )
-        .await;
-    match asked {
-        Ok(verdict) => Some(config::verdict(question.pod, version, verdict)),
-        Err(failure) => {
-            tracing::warn!(pod = question.pod, failure.message, "config:validate");
-            None
-        }
-    }
+    }))
 }
 
 struct Reader<'a> {
@@ -336,12 +286,7 @@ impl Reader<'_> {
 
 fn snapshot_facts(snapshot: &Aof2Snapshot) -> SnapshotFacts {
     let status = snapshot.status.clone().unwrap_or_default();
-    let found = |kind: SnapshotCondition| {
-        status
-            .conditions
-            .iter()
-            .find(|condition| condition.type_ == kind.as_str())
-    };
+    let found = |kind: SnapshotCondition| condition::find(&status.conditions, kind.as_str());
     let is_true = |kind| {
         found(kind).and_then(|condition| match condition.status.as_str() {
             "True" => Some(true),
@@ -394,46 +339,4 @@ fn stateful_set_facts(stateful_set: &StatefulSet) -> StatefulSetFacts {
         template: annotation(names::TEMPLATE_ANNOTATION),
         version: annotation(names::VERSION_ANNOTATION),
     }
-}
-
-/// Asks the API server about a template that is not written yet. An answer is kept for a while, so that a refused one is not asked
-/// about at every look.
-async fn refusal_of_template(
-    context: &Context,
-    cluster: &Aof2Cluster,
-    cluster_id: &str,
-    written: Option<&StatefulSetFacts>,
-) -> Result<Option<String>, CallError> {
-    const ANSWER_HOLDS: Duration = Duration::from_secs(300);
-    let digest = template::digest(&cluster.spec, &context.settings.image_repository);
-    if written.is_some_and(|written| written.template == digest)
-        || validate::validate(&cluster.spec).is_err()
-    {
-        return Ok(None);
-    }
-    let Some(owner) = Owner::of(cluster) else {
-        return Ok(None);
-    };
-    let key = (cluster.uid().unwrap_or_default(), digest);
-    if let Some(answer) = context.dry_runs.get(&key, ANSWER_HOLDS) {
-        return Ok(answer);
-    }
-    let replicas = written.map_or(cluster.spec.replicas, |written| written.replicas);
-    let stateful_set = build::stateful_set::build(
-        &owner,
-        &cluster.spec,
-        cluster_id,
-        replicas,
-        &context.settings.image_repository,
-    );
-    let answer = match context.door.dry_run(&stateful_set).await {
-        Ok(()) => None,
-        Err(CallError::Refused { refusal, .. }) if matches!(refusal.code, 400 | 422) => {
-            Some(refusal.message)
-        }
-        Err(error) if error.remedy() == Remedy::Fix => Some(error.describe()),
-        Err(error) => return Err(error),
-    };
-    context.dry_runs.put(key, answer.clone());
-    Ok(answer)
 }

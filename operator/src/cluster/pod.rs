@@ -8,7 +8,9 @@ use kube::ResourceExt;
 use crate::cluster::{
     config,
     facts::{Container, Deletion, Exit, PodFacts, Trouble, TroubleKind},
-    names::{self, ENGINE_CONTAINER, NUDGE_ANNOTATION, TEMPLATE_ANNOTATION, VERSION_ANNOTATION},
+};
+use crate::names::{
+    self, ENGINE_CONTAINER, NUDGE_ANNOTATION, TEMPLATE_ANNOTATION, VERSION_ANNOTATION,
 };
 
 /// How long after its grace period a pod may still be seen before its node counts as lost.

@@ -6,8 +6,10 @@ use kube::ResourceExt;
 
 use crate::{
     cluster::status,
+    context::Context,
     kube::{CallError, Notice},
-    runtime::{context::Context, metrics::ClusterLabels},
+    machine::{condition, is_progress},
+    runtime::metrics::ClusterLabels,
 };
 
 /// Writes `status` if it differs; returns the cluster as it is stored now.
@@ -74,16 +76,13 @@ fn notices(before: &Aof2ClusterStatus, now: &Aof2ClusterStatus) -> Vec<Notice> {
             format!("{}: ", wait.pod)
         };
         notices.push(Notice {
-            is_warning: !crate::rollout::is_progress(wait.reason),
+            is_warning: !is_progress(wait.reason),
             reason: wait.reason.as_str().to_owned(),
             message: format!("{pod}{} (gate {})", wait.message, wait.gate),
         });
     }
     for condition in &now.conditions {
-        let known = before
-            .conditions
-            .iter()
-            .find(|known| known.type_ == condition.type_);
+        let known = condition::find(&before.conditions, &condition.type_);
         if known.is_some_and(|known| {
             known.status == condition.status && known.reason == condition.reason
         }) || is_dull(known, condition)

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use aof2_crds::{Aof2Cluster, Aof2Snapshot, labels};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
     core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount},
@@ -27,9 +28,11 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     args::Scope,
-    cluster::{self, error::ReconcileError, names},
+    cluster::{self, error::ReconcileError, memory::Memory},
+    context::Context,
     kube::Notice,
-    runtime::{context::Context, jitter},
+    names,
+    runtime::jitter,
 };
 
 /// Cluster objects that do not parse are seen too, and shown, and cannot stop the watch.
@@ -39,6 +42,11 @@ type Guarded = DeserializeGuard<Aof2Cluster>;
 const DEBOUNCE: Duration = Duration::from_millis(200);
 /// An object that does not parse is told again, in case somebody missed it.
 const UNREADABLE_AGAIN: Duration = Duration::from_secs(300);
+
+struct Runner {
+    context: Arc<Context>,
+    memory: Memory,
+}
 
 /// Runs until `stop`, then lets looks under way end.
 pub async fn run(
@@ -59,6 +67,10 @@ pub async fn run(
         changes::<NetworkPolicy>(client, scope),
         changes::<Aof2Snapshot>(client, scope),
     ]);
+    let runner = Arc::new(Runner {
+        context: context.clone(),
+        memory: Memory::default(),
+    });
     Controller::new(api::<Guarded>(client, scope), watcher::Config::default())
         .with_config(
             Config::default()
@@ -67,12 +79,13 @@ pub async fn run(
         )
         .reconcile_on(triggers)
         .graceful_shutdown_on(stop)
-        .run(reconcile, after_failure, context.clone())
+        .run(reconcile, after_failure, runner.clone())
         .for_each(|result| {
             match &result {
                 // What goes after its cluster asks for a look at it, and is how its end is learned.
                 Err(controller::Error::ObjectNotFound(gone)) => cluster::forget(
-                    &context,
+                    &runner.context,
+                    &runner.memory,
                     gone.namespace.as_deref().unwrap_or_default(),
                     &gone.name,
                 ),
@@ -84,7 +97,8 @@ pub async fn run(
         .await;
 }
 
-async fn reconcile(cluster: Arc<Guarded>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+async fn reconcile(cluster: Arc<Guarded>, runner: Arc<Runner>) -> Result<Action, ReconcileError> {
+    let Runner { context, memory } = &*runner;
     let (namespace, name) = (
         cluster.meta().namespace.clone().unwrap_or_default(),
         cluster.name_any(),
@@ -110,28 +124,27 @@ async fn reconcile(cluster: Arc<Guarded>, context: Arc<Context>) -> Result<Actio
         return Ok(Action::requeue(UNREADABLE_AGAIN));
     }
     let began = std::time::Instant::now();
-    let looked = cluster::reconcile(&context, &namespace, &name).await;
+    let looked = cluster::reconcile(context, memory, &namespace, &name).await;
     context
         .metrics
         .reconciled(if looked.is_ok() { "ok" } else { "error" }, began.elapsed());
-    match looked? {
-        Some(next) => {
-            context.backoff.lock().succeeded(&namespace, &name);
-            Ok(Action::requeue(next))
-        }
-        None => {
-            context.backoff.lock().succeeded(&namespace, &name);
-            Ok(Action::await_change())
-        }
-    }
+    let next = looked?;
+    memory.backoff.lock().succeeded(&namespace, &name);
+    Ok(next
+        .delay(Timestamp::now(), jitter())
+        .map_or_else(Action::await_change, Action::requeue))
 }
 
-fn after_failure(cluster: Arc<Guarded>, error: &ReconcileError, context: Arc<Context>) -> Action {
+fn after_failure(cluster: Arc<Guarded>, error: &ReconcileError, runner: Arc<Runner>) -> Action {
     let (namespace, name) = (
         cluster.meta().namespace.clone().unwrap_or_default(),
         cluster.name_any(),
     );
-    let pause = context.backoff.lock().failed(&namespace, &name, jitter());
+    let pause = runner
+        .memory
+        .backoff
+        .lock()
+        .failed(&namespace, &name, jitter());
     tracing::warn!(namespace, cluster = name, error = error.describe(), again_in = ?pause, "reconcile failed");
     Action::requeue(pause)
 }

@@ -9,9 +9,11 @@ use serde_json::json;
 use crate::cluster::{
     build::template,
     config::{Revision, UserConfig},
-    facts::{Answer, ConfigSource, Container, Observed, PodFacts, Report, StatefulSetFacts},
-    names,
+    facts::{Answers, ConfigSource, Container, Observed, PodFacts, StatefulSetFacts},
+    plan::Shares,
 };
+use crate::engines::{Answer, Report};
+use crate::names;
 
 pub const FRESH_ID: &str = "0192f0aa-0000-7000-8000-000000000001";
 pub const CLUSTER_ID: &str = "0192f0aa-0000-7000-8000-0000000000aa";
@@ -48,11 +50,10 @@ pub fn observed() -> Observed {
         config_source: ConfigSource::Unset,
         revision_texts: BTreeMap::new(),
         stored_configs: Vec::new(),
-        verdict: None,
         snapshots: Vec::new(),
         rates: BTreeMap::new(),
         reports: BTreeMap::new(),
-        template_refused: None,
+        answers: Answers::default(),
         image_repository: "registry.test/aof2-engine".to_owned(),
         operator_namespace: "storage".to_owned(),
         client_name: "operator.storage.aof2.dev".to_owned(),
@@ -75,11 +76,14 @@ pub fn at_rest() -> Observed {
         template: digest,
         version: "0.1.0".into(),
     });
+    let shares = Shares::even(&names::pods("orders", replicas), |_| {
+        revision.cluster_max_bytes()
+    });
     for ordinal in 0..replicas {
         add_pod(
             &mut observed,
             ordinal,
-            revision.instance_quota_bytes(replicas),
+            shares.of(&names::pod("orders", ordinal)),
         );
     }
     observed.revision_texts = BTreeMap::from([(revision.hash.clone(), revision.text())]);

@@ -3,10 +3,8 @@
 use aof2_crds::{Aof2ClusterSpec, labels};
 use serde_json::{Map, Value};
 
-use crate::cluster::{
-    build::template::{DATA_SOCKET_VOLUME, ENGINE_VOLUMES},
-    names::ENGINE_CONTAINER,
-};
+use crate::cluster::build::template::{DATA_SOCKET_VOLUME, ENGINE_VOLUMES};
+use crate::names::ENGINE_CONTAINER;
 
 /// A field, its value, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

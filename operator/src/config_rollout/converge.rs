@@ -2,9 +2,9 @@
 
 use aof2_crds::{Gate, WaitReason};
 
-use super::facts::{Facts, PodFacts};
+use super::facts::{EngineFacts, Facts, PodFacts};
 use super::step::Action;
-use crate::rollout::Wait;
+use crate::machine::{Wait, gate};
 
 pub(super) enum Converge {
     Done,
@@ -12,95 +12,110 @@ pub(super) enum Converge {
     Waiting(Wait, Option<Action>),
 }
 
+/// What a gate on the way looks at.
+struct View<'a> {
+    pod: &'a PodFacts,
+    engine: &'a EngineFacts,
+    revision: &'a str,
+    facts: &'a Facts,
+}
+
+type ConvergeGate = fn(&View<'_>) -> Result<(), (Wait, Option<Action>)>;
+
+const ON_THE_WAY: &[ConvergeGate] = &[has_loaded, has_restarted, serves_again];
+
 pub(super) fn converge(pod: &PodFacts, revision: &str, facts: &Facts) -> Converge {
-    let wait = |gate, reason, message: String| {
-        Converge::Waiting(
-            Wait {
-                gate,
-                reason,
-                pod: pod.name.clone(),
-                message,
-            },
-            None,
-        )
-    };
     let Some(engine) = &pod.engine else {
-        if !pod.is_ready {
-            let message = format!(
-                "{} is not ready and its engine does not answer yet",
-                pod.name
-            );
-            return wait(Gate::Ready, WaitReason::EngineRestarting, message);
-        }
-        if facts.needs_restart {
-            let message = format!(
-                "the engine of {} does not answer: it restarts, or cannot be reached",
-                pod.name
-            );
-            return wait(Gate::Ready, WaitReason::EngineRestarting, message);
-        }
-        return wait(
+        return Converge::Waiting(silent(pod, facts), None);
+    };
+    let view = View {
+        pod,
+        engine,
+        revision,
+        facts,
+    };
+    gate::first(ON_THE_WAY, &view).map_or(Converge::Done, |(wait, action)| {
+        Converge::Waiting(wait, action)
+    })
+}
+
+/// Its engine does not answer: what it works by is not known.
+fn silent(pod: &PodFacts, facts: &Facts) -> Wait {
+    let name = &pod.name;
+    let (gate, reason, message) = match (pod.is_ready, facts.needs_restart) {
+        (false, _) => (
+            Gate::Ready,
+            WaitReason::EngineRestarting,
+            format!("{name} is not ready and its engine does not answer yet"),
+        ),
+        (true, true) => (
+            Gate::Ready,
+            WaitReason::EngineRestarting,
+            format!("the engine of {name} does not answer: it restarts, or cannot be reached"),
+        ),
+        (true, false) => (
             Gate::EngineReachable,
             WaitReason::EngineUnreachable,
             format!(
-                "the engine of {} does not answer, so that it is not known what it works by",
-                pod.name
+                "the engine of {name} does not answer, so that it is not known what it works by"
             ),
-        );
+        ),
     };
-    if engine.revision != revision {
-        return wait(
-            Gate::ConfigLoaded,
-            WaitReason::ConfigLoading,
-            format!(
-                "{} was told config {revision} and reports {}",
-                pod.name, engine.revision
-            ),
-        );
+    Wait::new(gate, reason, name, message)
+}
+
+fn has_loaded(view: &View<'_>) -> Result<(), (Wait, Option<Action>)> {
+    let (name, revision) = (&view.pod.name, view.revision);
+    if view.engine.revision == revision {
+        return Ok(());
     }
-    if engine.restart_pending {
-        let down: Vec<&str> = facts
-            .pods
-            .iter()
-            .filter(|other| other.name != pod.name && !serves(other))
-            .map(|other| other.name.as_str())
-            .collect();
-        // The restart of one that does not serve takes nothing down.
-        if !down.is_empty() && serves(pod) {
-            return wait(
-                Gate::OnePodDown,
-                WaitReason::PodNotReady,
-                format!(
-                    "{} has to restart its engine and waits for {}",
-                    pod.name,
-                    down.join(", ")
-                ),
-            );
-        }
-        return Converge::Waiting(
-            Wait {
-                gate: Gate::ConfigLoaded,
-                reason: WaitReason::EngineRestarting,
-                pod: pod.name.clone(),
-                message: format!("the engine of {} restarts for config {revision}", pod.name),
-            },
-            Some(Action::Restart {
-                pod: pod.name.clone(),
-                process_start: engine.process_start.clone(),
-            }),
-        );
+    let message = format!(
+        "{name} was told config {revision} and reports {}",
+        view.engine.revision
+    );
+    let (gate, reason) = (Gate::ConfigLoaded, WaitReason::ConfigLoading);
+    Err((Wait::new(gate, reason, name, message), None))
+}
+
+/// One engine that serves restarts at a time.
+fn has_restarted(view: &View<'_>) -> Result<(), (Wait, Option<Action>)> {
+    let (name, revision) = (&view.pod.name, view.revision);
+    if !view.engine.restart_pending {
+        return Ok(());
     }
-    if !engine.is_ready || !pod.is_ready || engine.is_caught_up != Some(true) {
-        return wait(
-            Gate::Ready,
-            WaitReason::EngineRestarting,
-            format!(
-                "{} works by config {revision} and is not ready yet",
-                pod.name
-            ),
+    let down: Vec<&str> = view
+        .facts
+        .pods
+        .iter()
+        .filter(|other| other.name != *name && !serves(other))
+        .map(|other| other.name.as_str())
+        .collect();
+    // The restart of one that does not serve takes nothing down.
+    if !down.is_empty() && serves(view.pod) {
+        let message = format!(
+            "{name} has to restart its engine and waits for {}",
+            down.join(", ")
         );
+        let (gate, reason) = (Gate::OnePodDown, WaitReason::PodNotReady);
+        return Err((Wait::new(gate, reason, name, message), None));
     }
-    Converge::Done
+    let message = format!("the engine of {name} restarts for config {revision}");
+    let (gate, reason) = (Gate::ConfigLoaded, WaitReason::EngineRestarting);
+    let restart = Action::Restart {
+        pod: name.clone(),
+        process_start: view.engine.process_start.clone(),
+    };
+    Err((Wait::new(gate, reason, name, message), Some(restart)))
+}
+
+fn serves_again(view: &View<'_>) -> Result<(), (Wait, Option<Action>)> {
+    let (name, revision) = (&view.pod.name, view.revision);
+    if view.engine.is_ready && view.pod.is_ready && view.engine.is_caught_up == Some(true) {
+        return Ok(());
+    }
+    let message = format!("{name} works by config {revision} and is not ready yet");
+    let (gate, reason) = (Gate::Ready, WaitReason::EngineRestarting);
+    Err((Wait::new(gate, reason, name, message), None))
 }
 
 /// Ready by the kubelet's word and by the engine's own.

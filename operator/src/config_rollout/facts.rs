@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use aof2_crds::{Duration, cluster::OnFailure, status::KeyChange};
 
+use crate::machine::Override;
+
 #[derive(Clone, Debug)]
 pub struct Facts {
     /// The revision that pods have while nothing is rolled out.
@@ -19,6 +21,7 @@ pub struct Facts {
     /// The change needs engines to restart, as the engine that validated it said.
     pub needs_restart: bool,
     pub policy: Policy,
+    pub overrides: Vec<Override>,
     /// By ordinal.
     pub pods: Vec<PodFacts>,
     /// Name of the ConfigMap for the evidence.

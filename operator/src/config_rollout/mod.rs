@@ -9,12 +9,18 @@
 //! - Going back asks nobody: it needs neither a healthy canary nor a drain.
 //! - A revision that was refused or reverted is not tried again by itself.
 
+mod beginning;
 mod converge;
 mod facts;
 mod gates;
+mod memo;
+mod rolling;
 mod step;
+mod taking_back;
 #[cfg(test)]
 mod tests;
+mod watching;
 
 pub use facts::{EngineFacts, Facts, PodFacts, Policy, Rates, Verdict};
-pub use step::{Action, Step, step, told};
+pub use memo::{Canary, ConfigStep, Memo};
+pub use step::{Action, News, Step, step, told};

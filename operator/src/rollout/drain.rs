@@ -2,29 +2,27 @@
 
 use aof2_admin_api::DrainPhase;
 use aof2_admin_api::lifecycle::DrainReason;
-use aof2_crds::{Duration, Gate, Held, Rollout, RolloutStep, WaitReason};
+use aof2_crds::{Duration, Gate, Held, WaitReason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{EngineFacts, Facts};
+use super::memo::{DrainMemo, Memo, UpgradeStep};
 use super::preflight::needs_drain;
-use super::step::{
-    Action, DRAIN_TTL, Outcome, Step, check, choose_again, counted, current, go_on, go_to, hold,
-};
-use super::wait::Wait;
+use super::step::{Action, Step, check, choose_again, counted, current, go_to};
 use super::{gates, order};
+use crate::machine::drain::{DRAIN_TTL, Drain, Token};
+use crate::machine::{NextLook, Pause, Wait};
 
-/// A token must outlive the removal: eviction, and the kubelet's hearing of it.
-const TOKEN_MARGIN: SignedDuration = SignedDuration::from_secs(15);
 /// The engine keeps its own bounds; the operator steps in when it did not.
 const BOUND_GRACE: SignedDuration = SignedDuration::from_secs(15);
-const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(10);
-const LONGEST_PAUSE: SignedDuration = SignedDuration::from_secs(300);
+/// Between two drains of a pod.
+const PAUSE: Pause = Pause::new(SignedDuration::from_secs(10), SignedDuration::from_mins(5));
 /// Bound of a message kept in the memo.
 const HELD_MESSAGE_BYTES: usize = 512;
 
 /// Steps `Uploading` and `Draining`: the engine's phase says which.
-pub(super) fn drain(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+pub(super) fn drain(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let Some((memo_pod, pod)) = current(&memo, facts) else {
         return choose_again(memo, now);
     };
@@ -36,41 +34,42 @@ pub(super) fn drain(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         return choose_again(memo, now);
     };
     if !needs_drain(Some(instance), facts, now) {
-        return go_to(memo, RolloutStep::Replacing, now);
+        return go_to(memo, UpgradeStep::Replacing, now);
     }
     let Some(engine) = &instance.engine else {
-        return hold(memo, gates::unreachable(&pod.name), None);
+        return Step::hold(memo, gates::unreachable(&pod.name), None);
     };
     if !may_still_go(&memo, facts, now) {
         return step_back(memo, facts, now);
     }
-    match engine.drain.phase {
-        DrainPhase::Open if !memo_pod.drain_requested => start_drain(memo, facts),
-        DrainPhase::Open => drain_ended(memo, engine, now),
-        DrainPhase::Uploading => uploading(memo, facts, engine, now),
-        DrainPhase::Closing => closing(memo, facts, engine, now),
-        DrainPhase::Drained => drained(memo, engine, now),
-        DrainPhase::Unknown => {
+    match Drain::of(&engine.drain, now) {
+        Drain::Open if !memo_pod.drain.is_requested => start_drain(memo, facts),
+        Drain::Open => drain_ended(memo, engine, now),
+        Drain::Uploading => uploading(memo, facts, engine, now),
+        Drain::Closing => closing(memo, facts, engine, now),
+        Drain::Drained(token) => drained(memo, token, now),
+        Drain::Expiring => expiring(memo),
+        Drain::Unknown => {
             let message = format!(
                 "{} reports a drain phase that this operator does not know",
                 pod.name
             );
             let wait = Wait::new(Gate::Drained, WaitReason::NotReported, &pod.name, message);
-            hold(memo, wait, None)
+            Step::hold(memo, wait, None)
         }
     }
 }
 
 /// Every other pod still serves, and none came on the target out of turn.
-pub(super) fn may_still_go(memo: &Rollout, facts: &Facts, now: Timestamp) -> bool {
+pub(super) fn may_still_go(memo: &Memo, facts: &Facts, now: Timestamp) -> bool {
     check(gates::STILL, memo, facts, now).wait.is_none() && !order::is_overtaken(memo, facts)
 }
 
-fn start_drain(mut memo: Rollout, facts: &Facts) -> Step {
+fn start_drain(mut memo: Memo, facts: &Facts) -> Step {
     let Some(memo_pod) = memo.pod.as_mut() else {
-        return go_on(memo);
+        return Step::go_on(memo);
     };
-    memo_pod.drain_requested = true;
+    memo_pod.drain.is_requested = true;
     let actions = vec![Action::StartDrain {
         pod: memo_pod.name.clone(),
         ttl: DRAIN_TTL,
@@ -79,8 +78,8 @@ fn start_drain(mut memo: Rollout, facts: &Facts) -> Step {
     }];
     Step {
         actions,
-        outcome: Outcome::Later(None),
-        ..go_on(memo)
+        next: NextLook::SOON,
+        ..Step::go_on(memo)
     }
 }
 
@@ -93,10 +92,10 @@ struct Bound {
     what: &'static str,
 }
 
-fn uploading(memo: Rollout, facts: &Facts, engine: &EngineFacts, now: Timestamp) -> Step {
-    if memo.step == RolloutStep::Draining {
+fn uploading(memo: Memo, facts: &Facts, engine: &EngineFacts, now: Timestamp) -> Step {
+    if memo.step == UpgradeStep::Draining {
         // The engine began anew.
-        return go_to(memo, RolloutStep::Uploading, now);
+        return go_to(memo, UpgradeStep::Uploading, now);
     }
     let bound = Bound {
         gate: Gate::Uploaded,
@@ -108,9 +107,9 @@ fn uploading(memo: Rollout, facts: &Facts, engine: &EngineFacts, now: Timestamp)
     bounded(memo, facts, engine, now, &bound)
 }
 
-fn closing(memo: Rollout, facts: &Facts, engine: &EngineFacts, now: Timestamp) -> Step {
-    if memo.step == RolloutStep::Uploading {
-        return go_to(memo, RolloutStep::Draining, now);
+fn closing(memo: Memo, facts: &Facts, engine: &EngineFacts, now: Timestamp) -> Step {
+    if memo.step == UpgradeStep::Uploading {
+        return go_to(memo, UpgradeStep::Draining, now);
     }
     let bound = Bound {
         gate: Gate::Drained,
@@ -123,13 +122,7 @@ fn closing(memo: Rollout, facts: &Facts, engine: &EngineFacts, now: Timestamp) -
 }
 
 /// Holds until the bound of the phase and its grace have passed; then the engine is told to admit again.
-fn bounded(
-    memo: Rollout,
-    facts: &Facts,
-    engine: &EngineFacts,
-    now: Timestamp,
-    bound: &Bound,
-) -> Step {
+fn bounded(memo: Memo, facts: &Facts, engine: &EngineFacts, now: Timestamp, bound: &Bound) -> Step {
     let Bound {
         gate,
         limit,
@@ -141,7 +134,7 @@ fn bounded(
     if now < until {
         let (reason, trouble) = tier2_or(engine, going_on);
         let wait = Wait::new(gate, reason, pod_name(&memo), format!("{what}{trouble}"));
-        return hold(memo, wait, Some(until));
+        return Step::hold(memo, wait, Some(until));
     }
     let actions = resume(&memo, facts).into_iter().collect();
     let (reason, trouble) = tier2_or(engine, overdue);
@@ -155,44 +148,26 @@ fn bounded(
     }
 }
 
-pub(super) fn drained(mut memo: Rollout, engine: &EngineFacts, now: Timestamp) -> Step {
-    let Some(token) = valid_token(engine, now) else {
-        let wait = Wait::new(
-            Gate::Drained,
-            WaitReason::DrainTokenExpired,
-            pod_name(&memo),
-            "the drain token is about to expire; the engine will admit again, and is then drained anew",
-        );
-        return hold(memo, wait, None);
-    };
+fn expiring(memo: Memo) -> Step {
+    let wait = Wait::new(
+        Gate::Drained,
+        WaitReason::DrainTokenExpired,
+        pod_name(&memo),
+        "the drain token is about to expire; the engine will admit again, and is then drained anew",
+    );
+    Step::hold(memo, wait, None)
+}
+
+pub(super) fn drained(mut memo: Memo, token: Token<'_>, now: Timestamp) -> Step {
     if let Some(memo_pod) = memo.pod.as_mut() {
-        memo_pod.drain_token = token.value.to_owned();
-        memo_pod.drain_expires_at = Some(Time(token.expires_at));
+        memo_pod.drain.token = token.value.to_owned();
+        memo_pod.drain.expires_at = Some(Time(token.expires_at));
     }
-    go_to(memo, RolloutStep::Replacing, now)
-}
-
-pub(super) struct Token<'a> {
-    pub value: &'a str,
-    pub expires_at: Timestamp,
-}
-
-/// Of a drained engine, long enough for a removal. A time that does not parse is no time.
-pub(super) fn valid_token(engine: &EngineFacts, now: Timestamp) -> Option<Token<'_>> {
-    if engine.drain.phase != DrainPhase::Drained {
-        return None;
-    }
-    let value = engine
-        .drain
-        .token
-        .as_deref()
-        .filter(|token| !token.is_empty())?;
-    let expires_at: Timestamp = engine.drain.expires_at.as_deref()?.parse().ok()?;
-    (now + TOKEN_MARGIN < expires_at).then_some(Token { value, expires_at })
+    go_to(memo, UpgradeStep::Replacing, now)
 }
 
 /// The engine fell back to `Open`.
-fn drain_ended(memo: Rollout, engine: &EngineFacts, now: Timestamp) -> Step {
+fn drain_ended(memo: Memo, engine: &EngineFacts, now: Timestamp) -> Step {
     let (gate, reason) = match engine.drain.reason {
         Some(DrainReason::UploadTimeout) => (
             Gate::Uploaded,
@@ -255,7 +230,7 @@ fn lagging(engine: &EngineFacts) -> String {
 
 /// Back to `Preflight`, for a pause that doubles with every failure. What is no failure of the cluster is tried again at once, once.
 pub(super) fn failed(
-    mut memo: Rollout,
+    mut memo: Memo,
     gate: Gate,
     reason: WaitReason,
     mut message: String,
@@ -272,7 +247,7 @@ pub(super) fn failed(
     let pause = if is_harmless && failures == 0 {
         SignedDuration::ZERO
     } else {
-        pause_after(failures)
+        PAUSE.after(failures)
     };
     message.truncate(message.floor_char_boundary(HELD_MESSAGE_BYTES));
     memo_pod.failed_drains = failures.saturating_add(1).min(1000);
@@ -281,38 +256,28 @@ pub(super) fn failed(
         reason,
         message,
     });
-    memo_pod.drain_requested = false;
-    memo_pod.drain_token = String::new();
-    memo_pod.drain_expires_at = None;
-    let mut step = go_to(memo, RolloutStep::Preflight, now);
+    memo_pod.drain = DrainMemo::default();
+    let mut step = go_to(memo, UpgradeStep::Preflight, now);
     if let Some(memo) = step.memo.as_mut() {
         memo.until = Some(Time(now + pause));
     }
     step
 }
 
-fn pause_after(failures: u32) -> SignedDuration {
-    FIRST_PAUSE
-        .saturating_mul(1 << failures.min(10))
-        .min(LONGEST_PAUSE)
-}
-
 /// Another pod went down or came out of turn meanwhile: admit again and go to `Preflight`, which says so.
-pub(super) fn step_back(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+pub(super) fn step_back(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let actions = resume(&memo, facts).into_iter().collect();
     if let Some(memo_pod) = memo.pod.as_mut() {
-        memo_pod.drain_requested = false;
-        memo_pod.drain_token = String::new();
-        memo_pod.drain_expires_at = None;
+        memo_pod.drain = DrainMemo::default();
     }
     Step {
         actions,
-        ..go_to(memo, RolloutStep::Preflight, now)
+        ..go_to(memo, UpgradeStep::Preflight, now)
     }
 }
 
 /// Ends the drain of the current pod, if one runs. An engine that cannot be told falls back by itself at its bounds.
-pub(super) fn resume(memo: &Rollout, facts: &Facts) -> Option<Action> {
+pub(super) fn resume(memo: &Memo, facts: &Facts) -> Option<Action> {
     let (_, pod) = current(memo, facts)?;
     let instance = pod
         .instance
@@ -328,6 +293,6 @@ pub(super) fn resume(memo: &Rollout, facts: &Facts) -> Option<Action> {
     }
 }
 
-fn pod_name(memo: &Rollout) -> &str {
+fn pod_name(memo: &Memo) -> &str {
     memo.pod.as_ref().map_or("", |pod| &pod.name)
 }

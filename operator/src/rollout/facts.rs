@@ -2,8 +2,9 @@
 //! not reported is `None`, and the machine holds on it.
 
 use aof2_admin_api::{DrainPhase, DrainStatus};
-use aof2_crds::{Duration, Gate, WaitReason};
-use jiff::Timestamp;
+use aof2_crds::{Duration, WaitReason};
+
+use crate::machine::Override;
 
 /// What a pod is made from.
 ///
@@ -36,13 +37,6 @@ pub struct Policy {
     pub drain_timeout: Duration,
     pub soak: Duration,
     pub replay_stall_timeout: Duration,
-}
-
-/// A person lets one gate pass until then.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Override {
-    pub gate: Gate,
-    pub until: Timestamp,
 }
 
 #[derive(Clone, Debug)]
@@ -126,12 +120,6 @@ impl Facts {
 
     pub(super) fn is_written(&self, template: &str) -> bool {
         self.written.template == template
-    }
-
-    pub(super) fn is_overridden(&self, gate: Gate, now: Timestamp) -> bool {
-        self.overrides
-            .iter()
-            .any(|entry| entry.gate == gate && now < entry.until)
     }
 }
 

@@ -5,7 +5,7 @@
 //! operator goes on where the facts say.
 //!
 //! Invariants, checked on every action by `tests/world.rs` and by an observer in the end-to-end tests:
-//! - A serving pod is removed only with an unexpired drain token, unless a person overrode [`Gate::EngineReachable`].
+//! - A serving pod is removed only with an unexpired drain token, unless a person overrode [`aof2_crds::Gate::EngineReachable`].
 //! - A serving pod is removed only while every other pod serves.
 //! - An action belongs to a step that was recorded in an earlier look: intent is written before the act.
 //! - The next pod goes only after the current one has soaked; the first failure stops there.
@@ -14,6 +14,7 @@
 mod drain;
 mod facts;
 mod gates;
+mod memo;
 mod order;
 mod preflight;
 mod removal;
@@ -23,13 +24,10 @@ mod step;
 #[cfg(test)]
 mod tests;
 mod version;
-mod wait;
 
-pub use aof2_crds::{Gate, Rollout, RolloutKind, RolloutPod, RolloutStep, WaitReason};
 pub use facts::{
-    EngineFacts, Facts, Override, PodFacts, PodInstance, Policy, Recovery, Revision, Tier2Trouble,
-    Trouble,
+    EngineFacts, Facts, PodFacts, PodInstance, Policy, Recovery, Revision, Tier2Trouble, Trouble,
 };
-pub use step::{Action, Outcome, RemoveBy, Step, step};
+pub use memo::{DrainMemo, Memo, MovingPod, UpgradeKind, UpgradeStep};
+pub use step::{Action, RemoveBy, Step, step};
 pub use version::EngineVersion;
-pub use wait::{Wait, carry_since, is_progress};

@@ -1,12 +1,11 @@
 //! Which pod is next: one that came onto the target out of turn, then those that do not serve, since replacing them takes nothing
 //! away, then the highest ordinal.
 
-use aof2_crds::Rollout;
-
 use super::facts::{Facts, PodFacts};
+use super::memo::Memo;
 
 /// `None`: every pod is done.
-pub(super) fn next_pod<'a>(memo: &Rollout, facts: &'a Facts) -> Option<&'a PodFacts> {
+pub(super) fn next_pod<'a>(memo: &Memo, facts: &'a Facts) -> Option<&'a PodFacts> {
     facts
         .pods
         .iter()
@@ -15,14 +14,14 @@ pub(super) fn next_pod<'a>(memo: &Rollout, facts: &'a Facts) -> Option<&'a PodFa
 }
 
 /// On the target, and either soaked there or there since before the target was set.
-fn is_done(memo: &Rollout, pod: &PodFacts) -> bool {
+fn is_done(memo: &Memo, pod: &PodFacts) -> bool {
     pod.instance.as_ref().is_some_and(|instance| {
         instance.is_on(&memo.revision) && !instance.terminating && memo.done.contains(&instance.uid)
     })
 }
 
 /// It is on the target or its successor will be, without this rollout's doing: nothing else moves until it has soaked.
-fn comes_on_target(memo: &Rollout, facts: &Facts, pod: &PodFacts) -> bool {
+fn comes_on_target(memo: &Memo, facts: &Facts, pod: &PodFacts) -> bool {
     match &pod.instance {
         Some(instance) if !instance.terminating => instance.is_on(&memo.revision),
         Some(_) | None => facts.is_written(&memo.revision),
@@ -30,7 +29,7 @@ fn comes_on_target(memo: &Rollout, facts: &Facts, pod: &PodFacts) -> bool {
 }
 
 /// Another pod than the current one came, or will come, on the target and has not soaked: it is to be the current one.
-pub(super) fn is_overtaken(memo: &Rollout, facts: &Facts) -> bool {
+pub(super) fn is_overtaken(memo: &Memo, facts: &Facts) -> bool {
     let current = memo.pod.as_ref().map(|pod| pod.name.as_str());
     facts.pods.iter().any(|pod| {
         Some(pod.name.as_str()) != current

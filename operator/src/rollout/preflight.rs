@@ -1,25 +1,26 @@
 //! May the chosen pod go?
 
-use aof2_crds::{Gate, Rollout, RolloutStep};
+use aof2_crds::Gate;
 use jiff::Timestamp;
 
 use super::facts::{Facts, PodInstance};
-use super::step::{Action, Step, check, choose_again, current, go_on, go_to, hold};
-use super::wait::Wait;
+use super::memo::{DrainMemo, Memo, UpgradeStep};
+use super::step::{Action, Step, check, choose_again, current, go_to};
 use super::{gates, order};
+use crate::machine::Wait;
 
 /// May this pod go?
-pub(super) fn preflight(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+pub(super) fn preflight(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let Some((memo_pod, pod)) = current(&memo, facts) else {
         return choose_again(memo, now);
     };
     let is_written = facts.is_written(&memo.revision);
     match &pod.instance {
-        None if is_written => return go_to(memo, RolloutStep::Recovering, now),
+        None if is_written => return go_to(memo, UpgradeStep::Recovering, now),
         None => {}
         Some(instance) if instance.uid != memo_pod.uid => return choose_again(memo, now),
         Some(instance) if instance.is_on(&memo.revision) && !instance.terminating => {
-            return go_to(memo, RolloutStep::Recovering, now);
+            return go_to(memo, UpgradeStep::Recovering, now);
         }
         Some(_) => {}
     }
@@ -31,7 +32,7 @@ pub(super) fn preflight(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Ste
     if let Some(wait) = verdict.wait {
         return Step {
             overridden: verdict.overridden,
-            ..hold(memo, wait, None)
+            ..Step::hold(memo, wait, None)
         };
     }
     if let (true, Some(until), Some(held)) = (may_serve, pause_end(&memo, now), &memo_pod.held) {
@@ -43,7 +44,7 @@ pub(super) fn preflight(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Ste
         );
         return Step {
             overridden: verdict.overridden,
-            ..hold(memo, wait, Some(until))
+            ..Step::hold(memo, wait, Some(until))
         };
     }
     if !is_written {
@@ -53,7 +54,7 @@ pub(super) fn preflight(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Ste
         return Step {
             actions,
             overridden: verdict.overridden,
-            ..go_on(memo)
+            ..Step::go_on(memo)
         };
     }
     let replay_version = pod
@@ -62,13 +63,13 @@ pub(super) fn preflight(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Ste
         .filter(|_| pod.is_up())
         .and_then(PodInstance::replay_version);
     let next = if needs_drain(pod.instance.as_ref(), facts, now) {
-        RolloutStep::Uploading
+        UpgradeStep::Uploading
     } else {
-        RolloutStep::Replacing
+        UpgradeStep::Replacing
     };
     if let Some(memo_pod) = memo.pod.as_mut() {
         memo_pod.replay_version = replay_version.or(memo_pod.replay_version);
-        memo_pod.drain_requested = false;
+        memo_pod.drain = DrainMemo::default();
     }
     Step {
         overridden: verdict.overridden,
@@ -76,7 +77,7 @@ pub(super) fn preflight(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Ste
     }
 }
 
-fn pause_end(memo: &Rollout, now: Timestamp) -> Option<Timestamp> {
+fn pause_end(memo: &Memo, now: Timestamp) -> Option<Timestamp> {
     memo.until
         .as_ref()
         .map(|until| until.0)

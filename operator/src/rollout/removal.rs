@@ -1,16 +1,18 @@
 //! The pod goes: with its token, or without one because it does not serve.
 
-use aof2_crds::{Gate, Rollout, RolloutStep, WaitReason};
+use aof2_crds::{Gate, WaitReason};
 use jiff::Timestamp;
 
 use super::facts::Facts;
+use super::memo::{Memo, UpgradeStep};
 use super::preflight::needs_drain;
-use super::step::{Action, RemoveBy, Step, choose_again, current, go_to, hold};
-use super::wait::Wait;
+use super::step::{Action, RemoveBy, Step, choose_again, current, go_to};
 use super::{drain, gates};
+use crate::machine::Wait;
+use crate::machine::drain::Drain;
 
 /// Removes the pod, and waits until it is gone.
-pub(super) fn replacing(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+pub(super) fn replacing(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let Some((memo_pod, pod)) = current(&memo, facts) else {
         return choose_again(memo, now);
     };
@@ -19,7 +21,7 @@ pub(super) fn replacing(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         .as_ref()
         .filter(|instance| instance.uid == memo_pod.uid)
     else {
-        return go_to(memo, RolloutStep::Recovering, now);
+        return go_to(memo, UpgradeStep::Recovering, now);
     };
     if instance.on_lost_node {
         let wait = Wait::new(
@@ -28,7 +30,7 @@ pub(super) fn replacing(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
             &pod.name,
             gates::lost_node(&pod.name),
         );
-        return hold(memo, wait, None);
+        return Step::hold(memo, wait, None);
     }
     if instance.terminating {
         let wait = Wait::new(
@@ -37,10 +39,10 @@ pub(super) fn replacing(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
             &pod.name,
             format!("{} terminates", pod.name),
         );
-        return hold(memo, wait, None);
+        return Step::hold(memo, wait, None);
     }
     if instance.is_on(&memo.revision) {
-        return go_to(memo, RolloutStep::Recovering, now);
+        return go_to(memo, UpgradeStep::Recovering, now);
     }
     let is_serving = instance.may_serve();
     if !drain::may_still_go(&memo, facts, now) {
@@ -50,7 +52,7 @@ pub(super) fn replacing(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         let Some(engine) = &instance.engine else {
             return drain::step_back(memo, facts, now);
         };
-        let Some(token) = drain::valid_token(engine, now) else {
+        let Some(token) = Drain::of(&engine.drain, now).token() else {
             let (reason, message) = match &instance.eviction_refused {
                 Some(refusal) => (
                     WaitReason::EvictionRefused,
@@ -67,9 +69,9 @@ pub(super) fn replacing(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
                 ..drain::failed(memo, Gate::PodRemoved, reason, message, now)
             };
         };
-        if token.value != memo_pod.drain_token {
+        if token.value != memo_pod.drain.token {
             // Drained a second time by somebody else: record its token before acting on it.
-            return drain::drained(memo, engine, now);
+            return drain::drained(memo, token, now);
         }
     }
     let (reason, message) = match &instance.eviction_refused {
@@ -95,6 +97,6 @@ pub(super) fn replacing(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     };
     Step {
         actions: vec![action],
-        ..hold(memo, wait, None)
+        ..Step::hold(memo, wait, None)
     }
 }

@@ -1,46 +1,38 @@
 //! When the spec changes in the middle of a rollout.
 
 use aof2_crds::status::{HistoryEntry, RolloutOutcome};
-use aof2_crds::{Rollout, RolloutKind, RolloutStep};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::drain;
 use super::facts::{Facts, PodInstance, Revision};
 use super::gates;
+use super::memo::{Memo, UpgradeKind, UpgradeStep};
 use super::step::{Step, check, choose_again, counted, current, new_rollout};
-use super::wait::is_progress;
+use crate::machine::is_progress;
 
 /// At once while the current pod still serves as before, when going back, and when the pod is stuck; otherwise after its soak.
-pub(super) fn is_due(memo: &Rollout, facts: &Facts, now: Timestamp) -> bool {
+pub(super) fn is_due(memo: &Memo, facts: &Facts, now: Timestamp) -> bool {
     match memo.step {
-        RolloutStep::Planned
-        | RolloutStep::Preflight
-        | RolloutStep::Uploading
-        | RolloutStep::Draining
-        | RolloutStep::Replacing
-        | RolloutStep::Validating
-        | RolloutStep::Canary
-        | RolloutStep::Observing
-        | RolloutStep::Rolling
-        | RolloutStep::Reverting
-        | RolloutStep::Held
-        | RolloutStep::Unknown => true,
-        RolloutStep::Recovering | RolloutStep::Soaking => {
+        UpgradeStep::Planned
+        | UpgradeStep::Preflight
+        | UpgradeStep::Uploading
+        | UpgradeStep::Draining
+        | UpgradeStep::Replacing => true,
+        UpgradeStep::Recovering | UpgradeStep::Soaking => {
             is_going_back(memo, facts) || is_stuck(memo, facts, now)
         }
     }
 }
 
-fn is_going_back(memo: &Rollout, facts: &Facts) -> bool {
+fn is_going_back(memo: &Memo, facts: &Facts) -> bool {
     match memo.kind {
-        RolloutKind::Version => facts.wanted.version == memo.from,
-        RolloutKind::Template => facts.wanted.template == memo.from,
-        RolloutKind::Config | RolloutKind::Unknown => true,
+        UpgradeKind::Version => facts.wanted.version == memo.from,
+        UpgradeKind::Template => facts.wanted.template == memo.from,
     }
 }
 
-fn is_stuck(memo: &Rollout, facts: &Facts, now: Timestamp) -> bool {
+fn is_stuck(memo: &Memo, facts: &Facts, now: Timestamp) -> bool {
     current(memo, facts).is_none()
         || check(gates::AFTER, memo, facts, now)
             .wait
@@ -48,7 +40,7 @@ fn is_stuck(memo: &Rollout, facts: &Facts, now: Timestamp) -> bool {
 }
 
 /// Ends this rollout as superseded and begins the next.
-pub(super) fn take(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+pub(super) fn take(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let done = facts
         .pods
         .iter()
@@ -57,7 +49,7 @@ pub(super) fn take(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         .count();
     let entry = HistoryEntry {
         at: Time(now),
-        kind: memo.kind,
+        kind: memo.kind.stored(),
         from: memo.from.clone(),
         to: memo.to.clone(),
         outcome: RolloutOutcome::Superseded,
@@ -77,20 +69,18 @@ pub(super) fn take(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
     next
 }
 
-fn abandoned(memo: &Rollout, facts: &Facts) -> Revision {
+fn abandoned(memo: &Memo, facts: &Facts) -> Revision {
     Revision {
         version: match memo.kind {
-            RolloutKind::Version => memo.to.clone(),
-            RolloutKind::Template | RolloutKind::Config | RolloutKind::Unknown => {
-                facts.written.version.clone()
-            }
+            UpgradeKind::Version => memo.to.clone(),
+            UpgradeKind::Template => facts.written.version.clone(),
         },
         template: memo.revision.clone(),
     }
 }
 
 /// Where most pods still are: what the abandoned rollout came from.
-fn origin(memo: &Rollout, facts: &Facts) -> Revision {
+fn origin(memo: &Memo, facts: &Facts) -> Revision {
     let untouched = facts
         .pods
         .iter()

@@ -1,18 +1,19 @@
 //! The way of a pod back: start, replay, soak.
 
-use aof2_crds::{Baseline, Gate, ReplayProgress, Rollout, RolloutStep, WaitReason};
+use aof2_crds::{Baseline, Gate, ReplayProgress, WaitReason};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{Facts, PodInstance};
 use super::gates;
-use super::step::{Step, check, choose_again, current, go_on, go_to, hold};
-use super::wait::Wait;
+use super::memo::{DrainMemo, Memo, UpgradeStep};
+use super::step::{Step, check, choose_again, current, go_to};
+use crate::machine::Wait;
 
 /// Progress is remembered in steps of this size, so that a replay does not write status all the time.
 const PROGRESS_STEP_PERCENT: u32 = 5;
 
-pub(super) fn recovering(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+pub(super) fn recovering(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let Some((memo_pod, pod)) = current(&memo, facts) else {
         return choose_again(memo, now);
     };
@@ -30,13 +31,13 @@ pub(super) fn recovering(mut memo: Rollout, facts: &Facts, now: Timestamp) -> St
         if let Some(memo_pod) = memo.pod.as_mut() {
             memo_pod.replay = Some(progress);
         }
-        return go_on(memo);
+        return Step::go_on(memo);
     }
     let verdict = check(gates::AFTER, &memo, facts, now);
     match (verdict.wait, &instance.engine) {
         (Some(wait), _) => Step {
             overridden: verdict.overridden,
-            ..hold(memo, wait, None)
+            ..Step::hold(memo, wait, None)
         },
         (None, Some(engine)) => {
             let process_start = engine.process_start.clone();
@@ -45,36 +46,30 @@ pub(super) fn recovering(mut memo: Rollout, facts: &Facts, now: Timestamp) -> St
                 ..begin_soak(memo, facts, process_start, now)
             }
         }
-        (None, None) => hold(memo, gates::unreachable(&pod.name), None),
+        (None, None) => Step::hold(memo, gates::unreachable(&pod.name), None),
     }
 }
 
-fn held_by_gates(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+fn held_by_gates(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     match check(gates::AFTER, &memo, facts, now).wait {
-        Some(wait) => hold(memo, wait, None),
-        None => go_on(memo),
+        Some(wait) => Step::hold(memo, wait, None),
+        None => Step::go_on(memo),
     }
 }
 
 /// A pod that was not seen before: everything measured of its predecessor is void.
-fn new_successor(mut memo: Rollout, instance: &PodInstance, now: Timestamp) -> Step {
+fn new_successor(mut memo: Memo, instance: &PodInstance, now: Timestamp) -> Step {
     if let Some(memo_pod) = memo.pod.as_mut() {
         memo_pod.uid = instance.uid.clone();
         memo_pod.replay = None;
         memo_pod.baseline = None;
         memo_pod.held = None;
-        memo_pod.drain_requested = false;
-        memo_pod.drain_token = String::new();
-        memo_pod.drain_expires_at = None;
+        memo_pod.drain = DrainMemo::default();
     }
-    go_to(memo, RolloutStep::Recovering, now)
+    go_to(memo, UpgradeStep::Recovering, now)
 }
 
-fn progress_beyond(
-    memo: &Rollout,
-    instance: &PodInstance,
-    now: Timestamp,
-) -> Option<ReplayProgress> {
+fn progress_beyond(memo: &Memo, instance: &PodInstance, now: Timestamp) -> Option<ReplayProgress> {
     let engine = instance
         .engine
         .as_ref()
@@ -94,7 +89,7 @@ fn progress_beyond(
     })
 }
 
-fn begin_soak(mut memo: Rollout, facts: &Facts, process_start: String, now: Timestamp) -> Step {
+fn begin_soak(mut memo: Memo, facts: &Facts, process_start: String, now: Timestamp) -> Step {
     if let Some(memo_pod) = memo.pod.as_mut() {
         memo_pod.replay = None;
         memo_pod.baseline = Some(Baseline {
@@ -102,14 +97,14 @@ fn begin_soak(mut memo: Rollout, facts: &Facts, process_start: String, now: Time
             ..Baseline::default()
         });
     }
-    let mut step = go_to(memo, RolloutStep::Soaking, now);
+    let mut step = go_to(memo, UpgradeStep::Soaking, now);
     if let Some(memo) = step.memo.as_mut() {
         memo.until = Some(Time(now + facts.policy.soak.as_signed()));
     }
     step
 }
 
-pub(super) fn soaking(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+pub(super) fn soaking(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let Some((memo_pod, pod)) = current(&memo, facts) else {
         return choose_again(memo, now);
     };
@@ -118,17 +113,17 @@ pub(super) fn soaking(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step 
         .as_ref()
         .filter(|instance| instance.uid == memo_pod.uid)
     else {
-        return go_to(memo, RolloutStep::Recovering, now);
+        return go_to(memo, UpgradeStep::Recovering, now);
     };
     let verdict = check(gates::AFTER, &memo, facts, now);
     if let Some(wait) = verdict.wait {
-        return match wait.gate {
-            // Counted since the process started: it stays until a person has looked.
-            Gate::FlushFailures => Step {
-                overridden: verdict.overridden,
-                ..hold(memo, wait, None)
-            },
-            _ => go_to(memo, RolloutStep::Recovering, now),
+        if wait.gate != Gate::FlushFailures {
+            return go_to(memo, UpgradeStep::Recovering, now);
+        }
+        // Counted since the process started: it stays until a person has looked.
+        return Step {
+            overridden: verdict.overridden,
+            ..Step::hold(memo, wait, None)
         };
     }
     let process_start = instance
@@ -141,7 +136,7 @@ pub(super) fn soaking(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step 
         .map(|baseline| baseline.process_start.as_str());
     if process_start != baseline {
         // Another process soaks from the beginning.
-        return go_to(memo, RolloutStep::Recovering, now);
+        return go_to(memo, UpgradeStep::Recovering, now);
     }
     let soaked_at = memo.until.as_ref().map_or(now, |until| until.0);
     let mut overridden = verdict.overridden;
@@ -151,7 +146,7 @@ pub(super) fn soaking(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step 
             let wait = Wait::new(Gate::Soaked, WaitReason::Soaking, &pod.name, message);
             return Step {
                 overridden,
-                ..hold(memo, wait, Some(soaked_at))
+                ..Step::hold(memo, wait, Some(soaked_at))
             };
         }
         overridden.push(Gate::Soaked);

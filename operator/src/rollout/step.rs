@@ -1,41 +1,21 @@
 //! The types of the machine, its entrance, and the choice of the next pod.
 
+use aof2_crds::Duration;
 use aof2_crds::status::{HistoryEntry, RolloutOutcome};
-use aof2_crds::{Duration, Gate, Rollout, RolloutKind, RolloutPod, RolloutStep};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{Facts, PodFacts, Revision};
-use super::gates::{self, Verdict, View};
-use super::wait::Wait;
+use super::gates::{self, View};
+use super::memo::{Memo, MovingPod, UpgradeKind, UpgradeStep};
 use super::{drain, order, preflight, removal, retarget, returning};
+use crate::machine::{
+    self,
+    gate::{self, Verdict},
+};
 
-/// How long a drained engine stays closed when nobody removes it.
-pub(super) const DRAIN_TTL: Duration = Duration::from_secs(60);
-
-/// What one look comes to. Apply the actions, then record memo and waits.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Step {
-    /// `None`: no rollout runs.
-    pub memo: Option<Rollout>,
-    pub actions: Vec<Action>,
-    pub waits: Vec<Wait>,
-    pub outcome: Outcome,
-    /// Rollouts that ended in this look, for the history.
-    pub finished: Vec<HistoryEntry>,
-    /// Gates that would hold and that a person let pass.
-    pub overridden: Vec<Gate>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Nothing to do until the spec or a pod changes.
-    Idle,
-    /// The memo moved on or something was asked for: record, and look again at once.
-    Again,
-    /// Look at the next change or poll, and at this time.
-    Later(Option<Timestamp>),
-}
+/// What one look comes to.
+pub type Step = machine::Step<Memo, Action>;
 
 /// What the operator is to do. Each may be repeated: it changes nothing when it was done already.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,35 +49,21 @@ pub enum RemoveBy {
 }
 
 /// The next step of a rollout, or its beginning. See the invariants of this module.
-pub fn step(memo: Option<Rollout>, facts: &Facts, now: Timestamp) -> Step {
-    let Some(memo) = memo.filter(is_known) else {
+pub fn step(memo: Option<Memo>, facts: &Facts, now: Timestamp) -> Step {
+    let Some(memo) = memo else {
         return start(facts, now);
     };
     if memo.revision != facts.wanted.template && retarget::is_due(&memo, facts, now) {
         return retarget::take(memo, facts, now);
     }
     match memo.step {
-        RolloutStep::Planned => planned(memo, facts, now),
-        RolloutStep::Preflight => preflight::preflight(memo, facts, now),
-        RolloutStep::Uploading | RolloutStep::Draining => drain::drain(memo, facts, now),
-        RolloutStep::Replacing => removal::replacing(memo, facts, now),
-        RolloutStep::Recovering => returning::recovering(memo, facts, now),
-        RolloutStep::Soaking => returning::soaking(memo, facts, now),
-        // Of another kind of rollout, which `is_known` has sorted out.
-        RolloutStep::Validating
-        | RolloutStep::Canary
-        | RolloutStep::Observing
-        | RolloutStep::Rolling
-        | RolloutStep::Reverting
-        | RolloutStep::Held
-        | RolloutStep::Unknown => start(facts, now),
+        UpgradeStep::Planned => planned(memo, facts, now),
+        UpgradeStep::Preflight => preflight::preflight(memo, facts, now),
+        UpgradeStep::Uploading | UpgradeStep::Draining => drain::drain(memo, facts, now),
+        UpgradeStep::Replacing => removal::replacing(memo, facts, now),
+        UpgradeStep::Recovering => returning::recovering(memo, facts, now),
+        UpgradeStep::Soaking => returning::soaking(memo, facts, now),
     }
-}
-
-/// A memo of another operator version is dropped: the facts are enough to begin again.
-fn is_known(memo: &Rollout) -> bool {
-    matches!(memo.kind, RolloutKind::Version | RolloutKind::Template)
-        && memo.step != RolloutStep::Unknown
 }
 
 fn start(facts: &Facts, now: Timestamp) -> Step {
@@ -112,25 +78,18 @@ fn start(facts: &Facts, now: Timestamp) -> Step {
         .filter_map(|pod| pod.instance.as_ref())
         .find(|instance| !instance.is_on(&wanted.template));
     if stray.is_none() && facts.is_written(&wanted.template) {
-        return Step {
-            memo: None,
-            actions: Vec::new(),
-            waits: Vec::new(),
-            outcome: Outcome::Idle,
-            finished: Vec::new(),
-            overridden: Vec::new(),
-        };
+        return Step::idle();
     }
     let before = if facts.is_written(&wanted.template) {
         stray.map_or(written, |stray| &stray.revision)
     } else {
         written
     };
-    go_on(new_rollout(facts, before, now))
+    Step::go_on(new_rollout(facts, before, now))
 }
 
 /// The memo of a rollout from `before` to what is wanted.
-pub(super) fn new_rollout(facts: &Facts, before: &Revision, now: Timestamp) -> Rollout {
+pub(super) fn new_rollout(facts: &Facts, before: &Revision, now: Timestamp) -> Memo {
     let wanted = &facts.wanted;
     let moves_version = before.version != wanted.version
         || facts
@@ -139,40 +98,37 @@ pub(super) fn new_rollout(facts: &Facts, before: &Revision, now: Timestamp) -> R
             .filter_map(|pod| pod.instance.as_ref())
             .any(|pod| pod.revision.version != wanted.version);
     let (kind, from, to) = if moves_version {
-        (RolloutKind::Version, &before.version, &wanted.version)
+        (UpgradeKind::Version, &before.version, &wanted.version)
     } else {
-        (RolloutKind::Template, &before.template, &wanted.template)
+        (UpgradeKind::Template, &before.template, &wanted.template)
     };
-    Rollout {
+    Memo {
         kind,
         from: from.clone(),
         to: to.clone(),
         revision: wanted.template.clone(),
-        step: RolloutStep::Planned,
+        step: UpgradeStep::Planned,
         started_at: Time(now),
         since: Time(now),
         until: None,
-        deadline: None,
-        evidence: None,
-        failure: None,
         done: order::done_at_start(&wanted.template, facts),
         pod: None,
     }
 }
 
-fn planned(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+fn planned(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     match order::next_pod(&memo, facts) {
         Some(pod) => {
             let uid = pod
                 .instance
                 .as_ref()
                 .map_or_else(String::new, |instance| instance.uid.clone());
-            memo.pod = Some(RolloutPod {
+            memo.pod = Some(MovingPod {
                 name: pod.name.clone(),
                 uid,
-                ..RolloutPod::default()
+                ..MovingPod::default()
             });
-            go_to(memo, RolloutStep::Preflight, now)
+            go_to(memo, UpgradeStep::Preflight, now)
         }
         None if facts.is_written(&memo.revision) => completed(memo, facts, now),
         // Going back before any pod moved: only the template has to.
@@ -180,15 +136,15 @@ fn planned(mut memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
             actions: vec![Action::WriteTemplate {
                 revision: facts.wanted.clone(),
             }],
-            ..go_on(memo)
+            ..Step::go_on(memo)
         },
     }
 }
 
-fn completed(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+fn completed(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let entry = HistoryEntry {
         at: Time(now),
-        kind: memo.kind,
+        kind: memo.kind.stored(),
         from: memo.from,
         to: memo.to,
         outcome: RolloutOutcome::Completed,
@@ -199,12 +155,8 @@ fn completed(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
         ),
     };
     Step {
-        memo: None,
-        actions: Vec::new(),
-        waits: Vec::new(),
-        outcome: Outcome::Again,
         finished: vec![entry],
-        overridden: Vec::new(),
+        ..Step::ended()
     }
 }
 
@@ -218,57 +170,37 @@ fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
     Duration::from_secs(u64::try_from(to.duration_since(from).as_secs()).unwrap_or_default())
 }
 
-/// The memo as it is, recorded and looked at again at once.
-pub(super) fn go_on(memo: Rollout) -> Step {
-    Step {
-        memo: Some(memo),
-        actions: Vec::new(),
-        waits: Vec::new(),
-        outcome: Outcome::Again,
-        finished: Vec::new(),
-        overridden: Vec::new(),
-    }
-}
-
 /// Another step, entered now.
-pub(super) fn go_to(mut memo: Rollout, step: RolloutStep, now: Timestamp) -> Step {
+pub(super) fn go_to(mut memo: Memo, step: UpgradeStep, now: Timestamp) -> Step {
     memo.step = step;
     memo.since = Time(now);
     memo.until = None;
-    go_on(memo)
+    Step::go_on(memo)
 }
 
 /// Back to the choice of a pod: the current one is not what was remembered any more.
-pub(super) fn choose_again(mut memo: Rollout, now: Timestamp) -> Step {
+pub(super) fn choose_again(mut memo: Memo, now: Timestamp) -> Step {
     memo.pod = None;
-    go_to(memo, RolloutStep::Planned, now)
-}
-
-pub(super) fn hold(memo: Rollout, wait: Wait, until: Option<Timestamp>) -> Step {
-    Step {
-        waits: vec![wait],
-        outcome: Outcome::Later(until),
-        ..go_on(memo)
-    }
+    go_to(memo, UpgradeStep::Planned, now)
 }
 
 /// The current pod in memo and facts; `None` when it is no longer part of the StatefulSet or was never chosen.
 pub(super) fn current<'m, 'f>(
-    memo: &'m Rollout,
+    memo: &'m Memo,
     facts: &'f Facts,
-) -> Option<(&'m RolloutPod, &'f PodFacts)> {
+) -> Option<(&'m MovingPod, &'f PodFacts)> {
     let memo_pod = memo.pod.as_ref()?;
     Some((memo_pod, facts.pod(&memo_pod.name)?))
 }
 
 pub(super) fn check(
     gates: &[gates::PodGate],
-    memo: &Rollout,
+    memo: &Memo,
     facts: &Facts,
     now: Timestamp,
 ) -> Verdict {
     match current(memo, facts) {
-        Some((memo_pod, pod)) => gates::check(
+        Some((memo_pod, pod)) => gate::check(
             gates,
             &View {
                 facts,
@@ -277,6 +209,8 @@ pub(super) fn check(
                 pod,
                 now,
             },
+            &facts.overrides,
+            now,
         ),
         None => Verdict::default(),
     }

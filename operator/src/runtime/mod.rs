@@ -1,7 +1,6 @@
-//! The process around the reconcilers: leadership, telemetry, probes, and what they all share.
+//! The process around the reconcilers: clients, telemetry, probes.
 
 pub mod client;
-pub mod context;
 pub mod http;
 pub mod metrics;
 pub mod telemetry;

@@ -8,7 +8,7 @@ use aof2_crds::snapshot::{Level, Seal};
 use futures::{StreamExt, stream};
 
 use super::facts::Facts;
-use super::step::{Action, Done, IndexFailure, Target};
+use super::plan::{Action, Done, IndexFailure, Target};
 
 /// Verbs on their way at once.
 const AT_ONCE: usize = 16;

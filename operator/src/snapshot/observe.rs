@@ -1,26 +1,94 @@
 //! Reads what a snapshot's step is made from.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use aof2_admin_api::client::Client as EngineClient;
 use aof2_admin_api::{ErrorReason, SnapshotReport};
 use aof2_crds::cluster::OperationMode;
-use aof2_crds::{Aof2Cluster, Aof2Snapshot};
+use aof2_crds::snapshot::SnapshotCondition as Kind;
+use aof2_crds::{Aof2Cluster, Aof2Snapshot, labels};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
+use super::BY_HAND;
+use super::conditions::is;
 use super::facts::{ClusterFacts, Facts, IndexFacts, PodFacts, StreamFacts, Taken};
-use crate::cluster::{names, pod};
+use crate::context::Context;
 use crate::kube::{CallError, bounded};
-use crate::runtime::{client::CALL_TIMEOUT, context::Context};
+use crate::names;
+use crate::runtime::client::CALL_TIMEOUT;
 
 /// What was found, and how the engines are reached.
 pub struct Observed {
     pub facts: Facts,
     /// By pod, of those that answer.
     pub engines: BTreeMap<String, EngineClient>,
+}
+
+/// The snapshot as it is stored: what the watch holds may be older than what was written last. `None`: deleted, or about to be.
+pub async fn live(
+    context: &Context,
+    snapshot: &Aof2Snapshot,
+) -> Result<Option<Aof2Snapshot>, CallError> {
+    let namespace = snapshot.namespace().unwrap_or_default();
+    let api: Api<Aof2Snapshot> = Api::namespaced(context.reader.clone(), &namespace);
+    let key = ("Aof2Snapshot".to_owned(), namespace, snapshot.name_any());
+    let live = bounded("get", &key, CALL_TIMEOUT, api.get_opt(&key.2)).await?;
+    Ok(live.filter(|snapshot| snapshot.metadata.deletion_timestamp.is_none()))
+}
+
+pub async fn verify_interval(
+    context: &Context,
+    snapshot: &Aof2Snapshot,
+) -> Result<SignedDuration, CallError> {
+    let namespace = snapshot.namespace().unwrap_or_default();
+    let name = &snapshot.spec.cluster_ref.name;
+    let clusters: Api<Aof2Cluster> = Api::namespaced(context.reader.clone(), &namespace);
+    let key = ("Aof2Cluster".to_owned(), namespace, name.clone());
+    let cluster = bounded("get", &key, CALL_TIMEOUT, clusters.get_opt(name)).await?;
+    let interval = cluster.map(|cluster| cluster.spec.snapshots.verify_interval.as_std());
+    Ok(interval
+        .and_then(|interval| SignedDuration::try_from(interval).ok())
+        .unwrap_or(SignedDuration::from_hours(1)))
+}
+
+/// The newest of each schedule, and those made by hand in the last days.
+pub async fn is_read_back(context: &Context, snapshot: &Aof2Snapshot) -> Result<bool, CallError> {
+    let Some(schedule) = snapshot.labels().get(labels::SCHEDULE) else {
+        let age = snapshot
+            .creation_timestamp()
+            .map(|at| Timestamp::now().duration_since(at.0));
+        return Ok(age.is_none_or(|age| age < BY_HAND));
+    };
+    let selector = format!(
+        "{}={},{}={schedule}",
+        labels::CLUSTER,
+        snapshot.spec.cluster_ref.name,
+        labels::SCHEDULE
+    );
+    let params = ListParams::default().labels(&selector);
+    let key = (
+        "Aof2Snapshot".to_owned(),
+        snapshot.namespace().unwrap_or_default(),
+        schedule.clone(),
+    );
+    let api: Api<Aof2Snapshot> = Api::namespaced(context.reader.clone(), &key.1);
+    let list = bounded("list", &key, CALL_TIMEOUT, api.list(&params)).await?;
+    let newest = list
+        .items
+        .iter()
+        .filter(|other| {
+            other
+                .status
+                .as_ref()
+                .is_some_and(|status| is(status, Kind::Succeeded, "True"))
+        })
+        .map(ResourceExt::name_any)
+        .max();
+    Ok(newest.is_none_or(|newest| newest == snapshot.name_any()))
 }
 
 pub async fn observe(
@@ -70,22 +138,17 @@ pub async fn observe(
     let selected = ListParams::default().labels(&names::label_selector(name));
     let key = ("Pod".to_owned(), namespace.clone(), name.clone());
     let pods = bounded("list", &key, CALL_TIMEOUT, pods.list(&selected)).await?;
-    let now = Timestamp::now();
-    let found: Vec<_> = pods
+    let addresses: BTreeMap<i32, Option<IpAddr>> = pods
         .items
         .iter()
-        .filter_map(|found| pod::read(name, found, now))
+        .filter_map(|pod| Some((names::ordinal(name, &pod.name_any())?, address(pod))))
         .collect();
     // A pod that is to go and still owns streams belongs to it.
-    let there = found.iter().map(|found| found.ordinal + 1).max();
+    let there = addresses.keys().map(|ordinal| ordinal + 1).max();
     let count = there.unwrap_or_default().max(cluster.spec.replicas);
     let asked = (0..count).map(async |ordinal| {
         let pod = names::pod(name, ordinal);
-        let ip = found
-            .iter()
-            .find(|found| found.ordinal == ordinal)
-            .and_then(|found| found.ip);
-        let Some(ip) = ip else {
+        let Some(ip) = addresses.get(&ordinal).copied().flatten() else {
             let facts = PodFacts {
                 name: pod,
                 streams: Err("there is no such pod, or it has no address".to_owned()),
@@ -116,6 +179,10 @@ pub async fn observe(
         facts.index = Some(index(&engines, &facts.name).await);
     }
     Ok(Observed { facts, engines })
+}
+
+fn address(pod: &Pod) -> Option<IpAddr> {
+    pod.status.as_ref()?.pod_ip.as_deref()?.parse().ok()
 }
 
 /// From any engine.

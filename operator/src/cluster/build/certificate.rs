@@ -4,7 +4,7 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 
 use super::Owner;
 use crate::{
-    cluster::names,
+    names,
     pki::{
         Authority, Issued,
         authority::{BUNDLE_FILE, CERTIFICATE_FILE, KEY_FILE},

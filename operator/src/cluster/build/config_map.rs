@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::ConfigMap;
 
 use super::Owner;
-use crate::cluster::{config::Revision, names};
+use crate::{cluster::config::Revision, names};
 
 /// Key of the file in a revision.
 pub const REVISION_FILE: &str = "aof2.toml";

@@ -7,7 +7,7 @@ use k8s_openapi::{
 };
 
 use super::Owner;
-use crate::cluster::names;
+use crate::names;
 
 pub fn build(owner: &Owner, replicas: i32) -> Option<PodDisruptionBudget> {
     (replicas > 1).then(|| PodDisruptionBudget {

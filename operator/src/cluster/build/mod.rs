@@ -15,7 +15,7 @@ use aof2_crds::Aof2Cluster;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{Resource, ResourceExt};
 
-use crate::cluster::names;
+use crate::names;
 
 /// What an object needs to know of the cluster that it belongs to.
 #[derive(Clone, Debug)]

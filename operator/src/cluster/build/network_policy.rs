@@ -13,7 +13,7 @@ use k8s_openapi::{
 };
 
 use super::Owner;
-use crate::cluster::names::{self, ADMIN_PORT};
+use crate::names::{self, ADMIN_PORT};
 
 pub fn build(owner: &Owner, operator_namespace: &str) -> NetworkPolicy {
     let ports = |protocol: &str, first: u16, last: u16| NetworkPolicyPort {

@@ -6,7 +6,7 @@ use k8s_openapi::{
 };
 
 use super::Owner;
-use crate::cluster::names::{self, ADMIN_PORT, HTTP_PORT};
+use crate::names::{self, ADMIN_PORT, HTTP_PORT};
 
 pub fn build(owner: &Owner) -> Service {
     let port = |name: &str, port: u16| ServicePort {

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::ServiceAccount;
 
 use super::Owner;
-use crate::cluster::names;
+use crate::names;
 
 pub fn build(owner: &Owner) -> ServiceAccount {
     ServiceAccount {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Owner, template};
-use crate::cluster::names::{self, TEMPLATE_ANNOTATION};
+use crate::names::{self, TEMPLATE_ANNOTATION};
 
 /// A StatefulSet whose spec is kept as JSON, since `spec.podTemplate` may hold fields that our types do not know: the API server
 /// judges them.

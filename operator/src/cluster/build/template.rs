@@ -10,7 +10,7 @@ use aof2_crds::Aof2ClusterSpec;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::cluster::names::{
+use crate::names::{
     self, ADMIN_PORT, ENGINE_CONTAINER, HTTP_PORT, TEMPLATE_ANNOTATION, VERSION_ANNOTATION,
 };
 

@@ -6,13 +6,11 @@ use aof2_crds::Aof2ClusterSpec;
 use toml::{Table, Value};
 
 use super::Revision;
-use crate::cluster::{
-    build::template::{
-        ADMIN_SOCKET_DIRECTORY, CREDENTIALS_DIRECTORY, DATA_DIRECTORY, DATA_SOCKET_DIRECTORY,
-        S3_CA_DIRECTORY, S3_CA_FILE, TIER1_DIRECTORY, TLS_DIRECTORY,
-    },
-    names::{ADMIN_PORT, HTTP_PORT},
+use crate::cluster::build::template::{
+    ADMIN_SOCKET_DIRECTORY, CREDENTIALS_DIRECTORY, DATA_DIRECTORY, DATA_SOCKET_DIRECTORY,
+    S3_CA_DIRECTORY, S3_CA_FILE, TIER1_DIRECTORY, TLS_DIRECTORY,
 };
+use crate::names::{ADMIN_PORT, HTTP_PORT};
 
 /// What a pod's file needs to know beside the revision.
 #[derive(Clone, Debug)]

@@ -70,11 +70,6 @@ impl Revision {
             .and_then(|bytes| u64::try_from(bytes).ok())
             .unwrap_or(DEFAULT_CLUSTER_MAX_BYTES)
     }
-
-    /// The share of one of `replicas` pods.
-    pub fn instance_quota_bytes(&self, replicas: i32) -> u64 {
-        self.cluster_max_bytes() / u64::try_from(replicas).unwrap_or(1).max(1)
-    }
 }
 
 /// Sorted keys, one form per value, types told apart. This form is part of every revision's name: it must not change.
@@ -193,11 +188,9 @@ mod tests {
     }
 
     #[test]
-    fn the_budget_is_shared_over_the_replicas() {
-        assert_eq!(
-            revision("[tier0]\ncluster_max_bytes = 100").instance_quota_bytes(3),
-            33
-        );
-        assert_eq!(revision("").instance_quota_bytes(3), 4 << 30);
+    fn the_budget_is_the_users_or_the_engines_default() {
+        let budget = revision("[tier0]\ncluster_max_bytes = 100").cluster_max_bytes();
+        assert_eq!(budget, 100);
+        assert_eq!(revision("").cluster_max_bytes(), 12 << 30);
     }
 }

@@ -1,11 +1,11 @@
 //! The engines' certificate: issued once, renewed in time, and written again when engines seem not to have it.
 
-use aof2_crds::{Gate, WaitReason};
+use aof2_crds::{Gate, WaitReason, status::ConfigStatus};
 use jiff::SignedDuration;
 
-use super::{Draft, config_rollout};
+use super::{Part, config_rollout};
 use crate::{
-    cluster::{action::Action, facts::Observed, status::ENGINE_CERTIFICATE},
+    cluster::{action::Action, facts::Observed, memo::Memo, status::ENGINE_CERTIFICATE},
     pki::authority::CERTIFICATE_LIFETIME,
 };
 
@@ -16,7 +16,9 @@ const STARTED_WITH_IT: SignedDuration = SignedDuration::from_secs(30);
 /// A certificate is not the only reason why nobody listens.
 const ISSUE_AGAIN: SignedDuration = SignedDuration::from_mins(10);
 
-pub fn plan(observed: &Observed, draft: &mut Draft) {
+/// `config` and `memo` say whose engine restarts.
+pub fn plan(observed: &Observed, config: &ConfigStatus, memo: Option<&Memo>) -> Part {
+    let mut part = Part::default();
     let status = observed.cluster.status.as_ref();
     let known = status.and_then(|status| {
         status
@@ -25,12 +27,12 @@ pub fn plan(observed: &Observed, draft: &mut Draft) {
             .find(|certificate| certificate.name == ENGINE_CERTIFICATE)
     });
     let Some(known) = known else {
-        draft.actions.push(Action::IssueCertificate);
-        return;
+        part.actions.push(Action::IssueCertificate);
+        return part;
     };
     if observed.now >= known.renew_at.0 {
-        draft.actions.push(Action::IssueCertificate);
-        return;
+        part.actions.push(Action::IssueCertificate);
+        return part;
     }
     let issued =
         known.not_after.0 - SignedDuration::try_from(CERTIFICATE_LIFETIME).unwrap_or_default();
@@ -47,9 +49,11 @@ pub fn plan(observed: &Observed, draft: &mut Draft) {
                 .failure(&pod.name)
                 .is_some_and(|failure| failure.may_be_certificate)
     });
-    if let Some(pod) = unreached.filter(|pod| !config_rollout::restarts_engine(draft, &pod.name)) {
+    if let Some(pod) =
+        unreached.filter(|pod| !config_rollout::restarts_engine(memo, config, &pod.name))
+    {
         let message = "the engine serves, and its admin port does not accept the operator: it may lack its certificate, or have one of another authority";
-        draft.wait(
+        part.wait(
             Gate::Certificates,
             WaitReason::CertificateMissing,
             &pod.name,
@@ -57,7 +61,8 @@ pub fn plan(observed: &Observed, draft: &mut Draft) {
         );
         // Its Secret was deleted or overwritten since, which cannot be seen: Secrets are never read. Once for this pod, then seldom.
         if issued < pod.created_at || observed.now.duration_since(issued) > ISSUE_AGAIN {
-            draft.actions.push(Action::IssueCertificate);
+            part.actions.push(Action::IssueCertificate);
         }
     }
+    part
 }

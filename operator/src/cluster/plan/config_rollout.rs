@@ -3,94 +3,112 @@
 use std::collections::BTreeMap;
 
 use aof2_crds::{
-    Gate, RolloutKind, RolloutStep, WaitReason, labels,
-    status::{MAX_REJECTED, RejectReason, Rejected, RolloutOutcome, ValidatedBy},
+    Gate, RolloutKind, WaitReason, labels,
+    status::{ConfigStatus, MAX_REJECTED, RejectReason, Rejected, RolloutOutcome, ValidatedBy},
 };
 use kube::ResourceExt;
 
-use super::{Draft, NextLook, config};
+use super::{
+    Part,
+    config::{self, Configs},
+    overrides,
+};
 use crate::{
     cluster::{
+        self,
         action::Action,
         build::{self, Owner, template},
-        facts::{Answer, Observed, PodFacts, StatefulSetFacts, TroubleKind},
-        names,
+        facts::{Observed, PodFacts, StatefulSetFacts, TroubleKind},
     },
-    config_rollout::{self as machine, EngineFacts, Facts, Policy, Step},
+    config_rollout::{self as machine, ConfigStep, EngineFacts, Facts, Memo, News, Policy, Step},
+    engines::Answer,
+    names,
 };
 
-pub fn plan(observed: &Observed, owner: &Owner, written: &StatefulSetFacts, draft: &mut Draft) {
-    let Some(in_force) = draft
-        .revision
-        .as_ref()
-        .map(|revision| revision.hash.clone())
-    else {
-        return;
-    };
-    forget_retries(observed, draft);
-    let memo = draft
-        .rollout
-        .take_if(|rollout| rollout.kind == RolloutKind::Config);
-    let facts = facts(observed, written, &in_force, draft);
-    let candidate = facts.candidate.clone();
+/// Who else moves the pods.
+#[derive(Clone, Copy)]
+pub struct Turn {
+    /// A version or template is wanted or under way: it goes first.
+    pub is_upgrading: bool,
+    /// It is under way.
+    pub is_other_under_way: bool,
+}
+
+pub fn step(
+    observed: &Observed,
+    owner: &Owner,
+    written: &StatefulSetFacts,
+    turn: Turn,
+    memo: Option<Memo>,
+    mut configs: Configs,
+) -> ((Option<Memo>, Configs), Part) {
+    let in_force = configs.in_force.hash.clone();
+    forget_retries(observed, &mut configs.status);
+    let facts = facts(observed, written, turn, &configs);
     let Step {
         memo,
         actions,
         waits,
-        again,
+        next,
         finished,
-        rejected,
-        validated,
-        completed,
+        overridden,
+        news: News {
+            rejected,
+            validated,
+            completed,
+        },
     } = machine::step(memo, &facts, observed.now);
-    if let Some(memo) = memo {
-        draft.config.target.clone_from(&memo.to);
-        draft.rollout = Some(memo);
-        draft.look_soon();
-    } else if draft.rollout.is_none() {
-        draft.config.target.clone_from(&in_force);
-    }
-    draft.waits.extend(waits);
-    draft.finished.extend(finished);
-    if again {
-        draft.next_look = NextLook::AtOnce;
+    let mut part = Part {
+        waits,
+        finished,
+        overridden,
+        next,
+        ..Part::default()
+    };
+    if let Some(memo) = &memo {
+        configs.status.target.clone_from(&memo.to);
+    } else if !turn.is_other_under_way {
+        configs.status.target.clone_from(&in_force);
     }
     if let Some(verdict) = validated {
-        draft.config.source = config::source_status(observed);
-        draft.config.validated_by = Some(ValidatedBy {
+        configs.status.source = config::source_status(observed);
+        configs.status.validated_by = Some(ValidatedBy {
             pod: verdict.pod,
             version: verdict.version,
         });
-        draft.config.changes = verdict.changes;
+        configs.status.changes = verdict.changes;
     }
     if let Some(rejected) = rejected {
-        reject(observed, rejected, draft);
+        reject(observed, rejected, &mut configs.status);
     }
     if let Some(completed) = completed
-        && let Some(revision) = config::revision_named(observed, draft, &completed)
+        && let Some(revision) = configs.named(observed, &completed)
     {
-        draft.config.target.clone_from(&completed);
-        draft.config.last_good.clone_from(&completed);
-        draft.config.current = completed;
-        draft.revision = Some(revision);
+        configs.status.target.clone_from(&completed);
+        configs.status.last_good.clone_from(&completed);
+        configs.status.current = completed;
+        configs.in_force = revision;
     }
     // What pods are told has to be there before their files say it.
-    if let Some(target) = draft
-        .rollout
+    if let Some(target) = memo
         .as_ref()
-        .filter(|rollout| rollout.kind == RolloutKind::Config)
-        .and_then(|rollout| config::revision_named(observed, draft, &rollout.to))
+        .and_then(|memo| configs.named(observed, &memo.to))
     {
-        draft.apply(build::config_map::revision(owner, &target));
+        part.apply(build::config_map::revision(owner, &target));
     }
     for action in actions {
-        act(observed, owner, &facts, action, draft);
+        act(observed, owner, &facts, action, &mut part);
     }
-    if draft.rollout.is_none()
-        && let Some(candidate) = candidate.filter(|candidate| *candidate != in_force)
+    if memo.is_none()
+        && !turn.is_other_under_way
+        && let Some(candidate) = facts
+            .candidate
+            .as_ref()
+            .filter(|candidate| **candidate != in_force)
     {
-        say_why_not(observed, &candidate, &in_force, draft);
+        say_why_not(observed, candidate, &in_force, &configs.status, &mut part);
     }
+    ((memo, configs), part)
 }
 
 fn act(
@@ -98,7 +116,7 @@ fn act(
     owner: &Owner,
     facts: &Facts,
     action: machine::Action,
-    draft: &mut Draft,
+    part: &mut Part,
 ) {
     match action {
         machine::Action::KeepEvidence => {
@@ -113,7 +131,7 @@ fn act(
                     ))
                 })
                 .collect();
-            draft.apply(build::config_map::evidence(
+            part.apply(build::config_map::evidence(
                 owner,
                 facts.evidence.clone(),
                 dumps,
@@ -126,7 +144,7 @@ fn act(
                 .find(|facts| facts.name == pod)
                 .and_then(|facts| facts.ip);
             if let Some(ip) = ip {
-                draft.actions.push(Action::RestartEngine {
+                part.actions.push(Action::RestartEngine {
                     pod,
                     ip,
                     process_start,
@@ -137,55 +155,64 @@ fn act(
 }
 
 /// The pod's engine ends and starts on request now, so that one that does not answer has an excuse.
-pub fn restarts_engine(draft: &Draft, pod: &str) -> bool {
-    let was_told = draft.rollout.as_ref().is_some_and(|rollout| {
-        let is_canary = rollout
-            .pod
-            .as_ref()
-            .is_some_and(|canary| canary.name == pod);
-        rollout.kind == RolloutKind::Config
-            && matches!(
-                rollout.step,
-                RolloutStep::Canary | RolloutStep::Rolling | RolloutStep::Reverting
-            )
-            && (is_canary || rollout.done.iter().any(|done| done == pod))
-    });
-    was_told && needs_restart(draft)
+pub fn restarts_engine(
+    memo: Option<&cluster::memo::Memo>,
+    config: &ConfigStatus,
+    pod: &str,
+) -> bool {
+    let Some(memo) = memo.and_then(cluster::memo::Memo::config) else {
+        return false;
+    };
+    let is_told = match memo.step {
+        ConfigStep::Canary | ConfigStep::Rolling | ConfigStep::Reverting => memo.is_among_told(pod),
+        ConfigStep::Validating
+        | ConfigStep::Preflight
+        | ConfigStep::Observing
+        | ConfigStep::Held => false,
+    };
+    is_told && needs_restart(config)
 }
 
 /// As the engine that validated the change said.
-fn needs_restart(draft: &Draft) -> bool {
-    let changes = &draft.config.changes;
-    changes.iter().any(|change| change.reload != "Hot")
+fn needs_restart(config: &ConfigStatus) -> bool {
+    config.changes.iter().any(|change| change.reload != "Hot")
 }
 
-fn facts(observed: &Observed, written: &StatefulSetFacts, in_force: &str, draft: &Draft) -> Facts {
+/// The pods or the StatefulSet are not on the wanted version and template yet, and can come there.
+pub fn is_upgrade_wanted(
+    observed: &Observed,
+    written: &StatefulSetFacts,
+    spec_error: Option<&str>,
+) -> bool {
+    let digest = template::digest(&observed.cluster.spec, &observed.image_repository);
+    let is_everywhere =
+        written.template == digest && observed.pods.iter().all(|pod| pod.template == digest);
+    spec_error.is_none() && !is_everywhere
+}
+
+fn facts(observed: &Observed, written: &StatefulSetFacts, turn: Turn, configs: &Configs) -> Facts {
     let spec = &observed.cluster.spec;
     let name = observed.cluster.name_any();
-    let candidate = draft
+    let candidate = configs
         .candidate
         .as_ref()
         .map(|revision| revision.hash.clone());
-    let digest = template::digest(spec, &observed.image_repository);
-    let is_written = written.template == digest;
-    let is_upgrading = draft.rollout.is_some()
-        || (draft.spec_error.is_none()
-            && (!is_written || observed.pods.iter().any(|pod| pod.template != digest)));
     let hash = candidate.clone().unwrap_or_default();
     Facts {
-        in_force: in_force.to_owned(),
+        in_force: configs.in_force.hash.clone(),
         is_barred: candidate
             .as_ref()
-            .is_some_and(|candidate| barred(observed, candidate, draft).is_some()),
+            .is_some_and(|candidate| barred(observed, candidate, &configs.status).is_some()),
         candidate,
-        verdict: observed.verdict.clone(),
-        is_upgrading,
-        needs_restart: needs_restart(draft),
+        verdict: observed.answers.verdict.clone(),
+        is_upgrading: turn.is_upgrading,
+        needs_restart: needs_restart(&configs.status),
         policy: Policy {
             observation_window: spec.config_rollout.observation_window,
             progress_deadline: spec.config_rollout.progress_deadline,
             on_failure: spec.config_rollout.on_failure,
         },
+        overrides: overrides(observed),
         pods: (0..written.replicas)
             .map(|ordinal| pod_facts(observed, &names::pod(&name, ordinal), ordinal))
             .collect(),
@@ -246,9 +273,12 @@ fn engine(answer: &Answer) -> EngineFacts {
 }
 
 /// The entry for which this revision is not tried again by itself.
-fn barred<'a>(observed: &Observed, revision: &str, draft: &'a Draft) -> Option<&'a Rejected> {
-    let rejected = draft
-        .config
+fn barred<'a>(
+    observed: &Observed,
+    revision: &str,
+    config: &'a ConfigStatus,
+) -> Option<&'a Rejected> {
+    let rejected = config
         .rejected
         .iter()
         .find(|rejected| rejected.revision == revision)?;
@@ -275,25 +305,30 @@ fn retry(observed: &Observed) -> Option<&str> {
 }
 
 /// An annotation counts once: it has to go before it can ask again.
-fn forget_retries(observed: &Observed, draft: &mut Draft) {
+fn forget_retries(observed: &Observed, config: &mut ConfigStatus) {
     let asked = retry(observed);
-    for rejected in &mut draft.config.rejected {
+    for rejected in &mut config.rejected {
         rejected.retried &= asked == Some(rejected.revision.as_str());
     }
 }
 
-fn reject(observed: &Observed, mut rejected: Rejected, draft: &mut Draft) {
+fn reject(observed: &Observed, mut rejected: Rejected, config: &mut ConfigStatus) {
     rejected.retried = retry(observed) == Some(rejected.revision.as_str());
-    draft
-        .config
+    config
         .rejected
         .retain(|known| known.revision != rejected.revision);
-    draft.config.rejected.insert(0, rejected);
-    draft.config.rejected.truncate(MAX_REJECTED);
+    config.rejected.insert(0, rejected);
+    config.rejected.truncate(MAX_REJECTED);
 }
 
-fn say_why_not(observed: &Observed, candidate: &str, in_force: &str, draft: &mut Draft) {
-    let Some(rejected) = barred(observed, candidate, draft).cloned() else {
+fn say_why_not(
+    observed: &Observed,
+    candidate: &str,
+    in_force: &str,
+    config: &ConfigStatus,
+    part: &mut Part,
+) {
+    let Some(rejected) = barred(observed, candidate, config) else {
         return;
     };
     let (reason, message) = match rejected.reason {
@@ -315,5 +350,5 @@ fn say_why_not(observed: &Observed, candidate: &str, in_force: &str, draft: &mut
             ),
         ),
     };
-    draft.wait(Gate::Config, reason, "", message);
+    part.wait(Gate::Config, reason, "", message);
 }

@@ -1,196 +1,170 @@
 //! From what was found to what is to be done. Pure and total: no clock of its own, no client, no waiting.
 //!
 //! The order: who the cluster is, whether its spec can be followed, what its engines are to run, by which
-//! certificates they are reached, how many pods there are, and which of them is being replaced. What cannot go on becomes a wait,
-//! and what does not depend on it goes on.
+//! certificates they are reached, who of the machines moves (`precedence.rs`), and what each pod is told. Each concern takes what the
+//! ones before it decided, and adds its part. What cannot go on becomes a wait, and what does not depend on it goes on.
 
 mod certificates;
-pub(super) mod config;
+mod config;
 mod config_rollout;
 mod not_serving;
 mod old_revisions;
+mod part;
+mod precedence;
+mod questions;
 mod replicas;
 mod rollout;
+mod shares;
 pub(super) mod snapshots;
 #[cfg(test)]
 mod tests;
+mod told;
 
 pub(super) use config_rollout::restarts_engine;
+pub(super) use questions::{ConfigQuestion, Questions, TemplateQuestion, questions, verdict};
+#[cfg(test)]
+pub(super) use shares::Shares;
 
 use aof2_crds::{
-    Aof2ClusterStatus, Gate, Rollout, RolloutKind, WaitReason,
+    Aof2ClusterStatus, Gate, WaitReason,
     cluster::OperationMode,
-    snapshot::SnapshotsStatus,
+    labels,
     status::{ConfigStatus, HistoryEntry},
 };
-
-use jiff::Timestamp;
+use kube::ResourceExt;
 
 use crate::{
     cluster::{
-        action::{Action, Desired},
+        action::Action,
         build::{self, Owner, template},
         config::Revision,
         facts::Observed,
         identity::{Identity, identify},
+        memo::Memo,
         status, validate,
     },
-    rollout::Wait,
+    machine::{NextLook, Override, Wait},
 };
+use config::Configs;
+use part::Part;
+use precedence::Moved;
+use snapshots::Snapshots;
+use told::Told;
 
 pub struct Plan {
     /// Written before anything is done.
     pub status: Aof2ClusterStatus,
     pub actions: Vec<Action>,
-    pub next_look: NextLook,
-    /// Look then at the latest.
-    pub wake_at: Option<Timestamp>,
+    pub next: NextLook,
     /// Gates that would hold and that a person lets pass.
     pub overridden: Vec<Gate>,
 }
 
-/// When to look again, if nothing changes before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NextLook {
-    /// A state machine moved on.
-    AtOnce,
-    /// Something is under way.
-    Soon,
-    /// Nothing is.
-    AtPoll,
-}
-
-/// What the parts of the plan add up to, before it becomes status.
+/// What was decided: status is made from it.
 #[derive(Clone, Debug)]
-pub struct Draft {
+pub struct Decided {
     pub cluster_id: String,
     /// The spec's error, if it has one.
     pub spec_error: Option<String>,
-    pub config: ConfigStatus,
-    /// What is in force; `None` until a configuration was taken.
-    pub revision: Option<Revision>,
-    /// What the source makes; `None`: it cannot be read.
-    pub candidate: Option<Revision>,
-    /// A schedule that cannot be followed.
-    pub schedule_error: Option<String>,
-    pub snapshots: Option<SnapshotsStatus>,
-    pub snapshot_health: snapshots::Health,
-    /// When the next slot comes.
-    pub wake_at: Option<Timestamp>,
-    /// Number of pods that share the Tier 0 budget.
-    pub share: i32,
-    pub rollout: Option<Rollout>,
-    pub finished: Vec<HistoryEntry>,
-    pub overridden: Vec<Gate>,
-    pub waits: Vec<Wait>,
-    pub actions: Vec<Action>,
     pub is_paused: bool,
-    pub next_look: NextLook,
+    pub config: ConfigStatus,
+    /// The configuration in force; `None`: there is none, or it is not known.
+    pub in_force: Option<Revision>,
+    pub memo: Option<Memo>,
+    pub snapshots: Snapshots,
+    pub waits: Vec<Wait>,
+    pub finished: Vec<HistoryEntry>,
 }
 
-impl Draft {
-    fn of(observed: &Observed) -> Self {
+impl Decided {
+    /// Nothing: what status says stays.
+    fn nothing(observed: &Observed) -> Self {
         let status = observed.cluster.status.clone().unwrap_or_default();
         Self {
+            memo: status.rollout.as_ref().and_then(Memo::read),
             cluster_id: status.cluster_id,
             spec_error: None,
-            config: status.config,
-            revision: None,
-            schedule_error: None,
-            snapshots: None,
-            snapshot_health: snapshots::Health::default(),
-            wake_at: None,
-            candidate: None,
-            share: observed
-                .stateful_set
-                .as_ref()
-                .map_or(observed.cluster.spec.replicas, |set| set.replicas),
-            rollout: status.rollout,
-            finished: Vec::new(),
-            overridden: Vec::new(),
-            waits: Vec::new(),
-            actions: Vec::new(),
             is_paused: observed.cluster.spec.operation.mode == OperationMode::Paused,
-            next_look: NextLook::AtPoll,
+            config: status.config,
+            in_force: None,
+            snapshots: Snapshots::before(observed),
+            waits: Vec::new(),
+            finished: Vec::new(),
         }
     }
 
-    fn wait(&mut self, gate: Gate, reason: WaitReason, pod: &str, message: impl Into<String>) {
-        self.waits.push(Wait {
-            gate,
-            reason,
-            pod: pod.to_owned(),
-            message: message.into(),
-        });
-    }
-
-    fn apply(&mut self, desired: impl Into<Desired>) {
-        self.actions.push(Action::Apply(desired.into()));
-    }
-
-    /// Look at this time at the latest.
-    fn wake(&mut self, at: Option<Timestamp>) {
-        self.wake_at = [self.wake_at, at].into_iter().flatten().min();
-    }
-
-    fn look_soon(&mut self) {
-        if self.next_look == NextLook::AtPoll {
-            self.next_look = NextLook::Soon;
+    fn configured(self, configs: Configs) -> Self {
+        Self {
+            config: configs.status,
+            in_force: Some(configs.in_force),
+            ..self
         }
     }
 }
 
 pub fn plan(observed: &Observed) -> Plan {
-    let mut draft = Draft::of(observed);
-    let conflict = match identify(observed) {
-        Identity::Known(id) => {
-            draft.cluster_id = id;
-            None
-        }
-        Identity::Conflict { message } => Some(message),
-    };
-    match (conflict, Owner::of(&observed.cluster)) {
-        (Some(message), _) => draft.wait(
-            Gate::ClusterIdentity,
-            WaitReason::ClusterIDConflict,
-            "",
-            message,
-        ),
-        (None, Some(owner)) => work(observed, &owner, &mut draft),
+    let mut part = Part::default();
+    let mut decided = match (identify(observed), Owner::of(&observed.cluster)) {
+        (Identity::Known(id), Some(owner)) => part.take(work(observed, &owner, id)),
         // An object without uid is not from the API server.
-        (None, None) => {}
-    }
-    if draft.is_paused {
-        draft.actions.clear();
-        draft.rollout = observed
-            .cluster
-            .status
-            .as_ref()
-            .and_then(|status| status.rollout.clone());
-        draft.finished.clear();
-        if let Some(status) = &observed.cluster.status {
-            draft.config = status.config.clone();
-            draft.snapshots.clone_from(&status.snapshots);
+        (Identity::Known(cluster_id), None) => Decided {
+            cluster_id,
+            ..Decided::nothing(observed)
+        },
+        (Identity::Conflict { message }, _) => {
+            let (gate, reason) = (Gate::ClusterIdentity, WaitReason::ClusterIDConflict);
+            part.wait(gate, reason, "", message);
+            Decided::nothing(observed)
         }
-        draft.waits.insert(0, paused());
-        draft.next_look = NextLook::AtPoll;
+    };
+    if decided.is_paused {
+        let nothing = Decided::nothing(observed);
+        part.actions.clear();
+        part.finished.clear();
+        part.overridden.clear();
+        part.waits.insert(0, paused());
+        part.next = NextLook::AT_POLL;
+        decided = Decided {
+            memo: nothing.memo,
+            config: nothing.config,
+            snapshots: Snapshots {
+                status: nothing.snapshots.status,
+                ..decided.snapshots
+            },
+            ..decided
+        };
+    } else if !status::is_settled(observed) {
+        part.look(NextLook::SOON);
     }
-    if draft.next_look == NextLook::AtPoll && !draft.is_paused && !status::is_settled(observed) {
-        draft.next_look = NextLook::Soon;
-    }
-    let (actions, overridden, next_look) = (
-        std::mem::take(&mut draft.actions),
-        std::mem::take(&mut draft.overridden),
-        draft.next_look,
-    );
-    let wake_at = draft.wake_at.filter(|_| !draft.is_paused);
-    Plan {
-        wake_at,
-        status: status::publish(observed, draft),
+    let Part {
+        waits,
         actions,
-        next_look,
+        finished,
+        overridden,
+        next,
+    } = part;
+    let decided = Decided {
+        waits,
+        finished,
+        ..decided
+    };
+    Plan {
+        status: status::publish(observed, decided),
+        actions,
+        next,
         overridden,
     }
+}
+
+/// What a person lets pass, for every machine.
+fn overrides(observed: &Observed) -> Vec<Override> {
+    observed
+        .cluster
+        .annotations()
+        .get(labels::OVERRIDE_GATE)
+        .and_then(|value| Override::parse(value))
+        .into_iter()
+        .collect()
 }
 
 fn paused() -> Wait {
@@ -203,87 +177,97 @@ fn paused() -> Wait {
     }
 }
 
-fn work(observed: &Observed, owner: &Owner, draft: &mut Draft) {
+fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Part) {
     let spec = &observed.cluster.spec;
-    not_serving::show_refusals(observed, draft);
-    let refused = validate::validate(spec)
+    let mut part = not_serving::refusals(observed);
+    let spec_error = validate::validate(spec)
         .err()
         .map(|error| error.to_string())
-        .or_else(|| observed.template_refused.clone());
-    if let Some(message) = &refused {
-        draft.spec_error = Some(message.clone());
-        if observed.stateful_set.is_none() {
-            draft.wait(
-                Gate::SpecValid,
-                WaitReason::InvalidPodTemplate,
-                "",
-                message.clone(),
-            );
-            return;
-        }
+        .or_else(|| observed.answers.template_refused.clone());
+    let decided = Decided {
+        cluster_id: cluster_id.clone(),
+        spec_error: spec_error.clone(),
+        ..Decided::nothing(observed)
+    };
+    if let (Some(message), None) = (&spec_error, &observed.stateful_set) {
+        let (gate, reason) = (Gate::SpecValid, WaitReason::InvalidPodTemplate);
+        part.wait(gate, reason, "", message);
+        return (decided, part);
     }
-    if !config::plan(observed, owner, draft) {
-        return;
-    }
+    let Some(configs) = part.take(config::plan(observed, owner, decided.memo.as_ref())) else {
+        return (decided, part);
+    };
     // The identity reaches status before anything carries it.
-    if observed
-        .cluster
-        .status
-        .as_ref()
-        .is_none_or(|status| status.cluster_id != draft.cluster_id)
-    {
-        draft.next_look = NextLook::AtOnce;
-        draft.actions.clear();
-        return;
+    let recorded = observed.cluster.status.as_ref();
+    if recorded.is_none_or(|status| status.cluster_id != cluster_id) {
+        part.look(NextLook::AT_ONCE);
+        part.actions.clear();
+        return (decided.configured(configs), part);
     }
-    draft.apply(build::service_account::build(owner));
-    draft.apply(build::service::build(owner));
-    draft.apply(build::network_policy::build(
+    part.apply(build::service_account::build(owner));
+    part.apply(build::service::build(owner));
+    part.apply(build::network_policy::build(
         owner,
         &observed.operator_namespace,
     ));
-    certificates::plan(observed, draft);
-
+    part.add(certificates::plan(
+        observed,
+        &configs.status,
+        decided.memo.as_ref(),
+    ));
     let Some(written) = &observed.stateful_set else {
-        config::write_files(observed, owner, spec.replicas, draft);
-        write_pods(observed, owner, spec.replicas, draft);
-        draft.look_soon();
-        return;
+        let told = Told::plan(observed, &configs, decided.memo.as_ref(), spec.replicas);
+        part.add(told.write(observed, owner, &cluster_id));
+        part.add(write_pods(observed, owner, &cluster_id, spec.replicas));
+        part.look(NextLook::SOON);
+        return (decided.configured(configs), part);
     };
-    let written_template = written.template.clone();
-    // One rollout at a time, and that of a version or template goes first.
-    let is_config = draft
-        .rollout
-        .as_ref()
-        .is_some_and(|rollout| rollout.kind == RolloutKind::Config);
-    let writes_template = !is_config && rollout::plan(observed, written, refused, draft);
-    config_rollout::plan(observed, owner, written, draft);
-    old_revisions::plan(observed, draft);
-    let replicas = replicas::plan(observed, written, draft);
-    draft.share = replicas.share;
-    config::write_files(observed, owner, replicas.files, draft);
-    config::check_loaded(observed, owner, draft);
-    not_serving::show_troubles(observed, draft);
-    snapshots::plan(observed, owner, draft);
+    let Moved {
+        memo,
+        configs,
+        replicas,
+        writes_template,
+    } = part.take(precedence::step(
+        observed,
+        owner,
+        written,
+        spec_error.as_deref(),
+        decided.memo.clone(),
+        configs,
+    ));
+    part.add(old_revisions::plan(observed, &configs, memo.as_ref()));
+    let told = Told::plan(observed, &configs, memo.as_ref(), replicas.told);
+    let is_rolling = memo.as_ref().and_then(Memo::config).is_some();
+    part.add(told.write(observed, owner, &cluster_id));
+    part.add(told.check(observed, owner, &cluster_id, is_rolling));
+    part.add(not_serving::troubles(observed, &part.waits));
+    let snapshots = part.take(snapshots::plan(observed, owner, &cluster_id));
     let digest = template::digest(spec, &observed.image_repository);
-    if writes_template || written_template == digest {
-        write_pods(observed, owner, replicas.apply, draft);
+    if writes_template || written.template == digest {
+        part.add(write_pods(observed, owner, &cluster_id, replicas.apply));
     }
     // Removals come last: what they depend on is in place then.
-    draft.actions.sort_by_key(Action::rank);
+    part.actions.sort_by_key(Action::rank);
+    let decided = Decided {
+        memo,
+        snapshots,
+        ..decided.configured(configs)
+    };
+    (decided, part)
 }
 
-fn write_pods(observed: &Observed, owner: &Owner, replicas: i32, draft: &mut Draft) {
-    let spec = &observed.cluster.spec;
+fn write_pods(observed: &Observed, owner: &Owner, cluster_id: &str, replicas: i32) -> Part {
+    let mut part = Part::default();
     match build::disruption_budget::build(owner, replicas) {
-        Some(budget) => draft.apply(budget),
-        None => draft.actions.push(Action::RemoveDisruptionBudget),
+        Some(budget) => part.apply(budget),
+        None => part.actions.push(Action::RemoveDisruptionBudget),
     }
-    draft.apply(build::stateful_set::build(
+    part.apply(build::stateful_set::build(
         owner,
-        spec,
-        &draft.cluster_id,
+        &observed.cluster.spec,
+        cluster_id,
         replicas,
         &observed.image_repository,
     ));
+    part
 }

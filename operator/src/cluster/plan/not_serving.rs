@@ -2,10 +2,12 @@
 
 use aof2_crds::{Gate, WaitReason, labels};
 
-use super::{Draft, rollout::reason_of};
+use super::{Part, rollout::reason_of};
 use crate::cluster::facts::Observed;
+use crate::machine::Wait;
 
-pub fn show_refusals(observed: &Observed, draft: &mut Draft) {
+pub fn refusals(observed: &Observed) -> Part {
+    let mut part = Part::default();
     for pod in &observed.pods {
         let Some(refusal) = observed
             .answer(&pod.name)
@@ -20,14 +22,14 @@ pub fn show_refusals(observed: &Observed, draft: &mut Draft) {
                 refusal.message,
                 labels::ADOPT_CLUSTER_ID
             );
-            draft.wait(
+            part.wait(
                 Gate::ClusterIdentity,
                 WaitReason::PrefixInUse,
                 &pod.name,
                 message,
             );
         } else {
-            draft.wait(
+            part.wait(
                 Gate::EngineReachable,
                 WaitReason::EngineRefused,
                 &pod.name,
@@ -40,23 +42,25 @@ pub fn show_refusals(observed: &Observed, draft: &mut Draft) {
             "node {} does not report, and its pod may still write to its volume: it is never removed by force. Bring the node back, or make sure that it is off and delete the Node object",
             pod.node
         );
-        draft.wait(
+        part.wait(
             Gate::OnePodDown,
             WaitReason::PodOnLostNode,
             &pod.name,
             message,
         );
     }
+    part
 }
 
-/// Containers that do not come up, where the rollout has not said so already.
-pub fn show_troubles(observed: &Observed, draft: &mut Draft) {
+/// Containers that do not come up, where none of `said` tells of the pod already.
+pub fn troubles(observed: &Observed, said: &[Wait]) -> Part {
+    let mut part = Part::default();
     for pod in &observed.pods {
         let Some(trouble) = &pod.trouble else {
             continue;
         };
-        if !draft.waits.iter().any(|wait| wait.pod == pod.name) {
-            draft.wait(
+        if !said.iter().any(|wait| wait.pod == pod.name) {
+            part.wait(
                 Gate::PodStarted,
                 reason_of(trouble.kind),
                 &pod.name,
@@ -64,4 +68,5 @@ pub fn show_troubles(observed: &Observed, draft: &mut Draft) {
             );
         }
     }
+    part
 }

@@ -4,18 +4,20 @@
 
 use std::collections::BTreeSet;
 
-use super::Draft;
+use super::{Part, config::Configs};
 use crate::cluster::{
     action::Action,
-    facts::{Observed, StoredConfig, StoredKind},
+    facts::{Observed, StoredConfig},
+    memo::Memo,
 };
+use crate::names::StoredKind;
 
 /// What is kept of each kind, beside what is in use or was rejected (design, objects).
 const KEPT: usize = 10;
 
-pub fn plan(observed: &Observed, draft: &mut Draft) {
-    let in_use = in_use(observed, draft);
-    let mut removals = Vec::new();
+pub fn plan(observed: &Observed, configs: &Configs, memo: Option<&Memo>) -> Part {
+    let in_use = in_use(observed, configs, memo);
+    let mut part = Part::default();
     for kind in [StoredKind::Revision, StoredKind::Evidence] {
         let mut spare: Vec<&StoredConfig> = observed
             .stored_configs
@@ -26,32 +28,37 @@ pub fn plan(observed: &Observed, draft: &mut Draft) {
             (other.created_at, &other.revision).cmp(&(one.created_at, &one.revision))
         });
         let old = spare.into_iter().skip(KEPT).map(|old| old.name.clone());
-        removals.extend(old.map(|name| Action::RemoveConfigMap { name }));
+        part.actions
+            .extend(old.map(|name| Action::RemoveConfigMap { name }));
     }
-    draft.actions.extend(removals);
+    part
 }
 
 /// By what was recorded and by what this plan records: a removal must not outrun its status.
-fn in_use<'a>(observed: &'a Observed, draft: &'a Draft) -> BTreeSet<&'a str> {
+fn in_use<'a>(
+    observed: &'a Observed,
+    configs: &'a Configs,
+    memo: Option<&'a Memo>,
+) -> BTreeSet<&'a str> {
     let recorded = observed.cluster.status.as_ref();
-    let configs = recorded
+    let statuses = recorded
         .map(|status| &status.config)
         .into_iter()
-        .chain([&draft.config]);
-    let rollouts = recorded
+        .chain([&configs.status]);
+    let recorded_ends = recorded
         .and_then(|status| status.rollout.as_ref())
-        .into_iter()
-        .chain(draft.rollout.as_ref());
-    let revisions = [&draft.revision, &draft.candidate];
-    configs
+        .map(|rollout| [rollout.from.as_str(), rollout.to.as_str()]);
+    let ends = [recorded_ends, memo.map(Memo::ends)];
+    let revisions = [Some(&configs.in_force), configs.candidate.as_ref()];
+    statuses
         .flat_map(|config| {
             let rejected = config.rejected.iter().map(|rejected| &rejected.revision);
             [&config.current, &config.target, &config.last_good]
                 .into_iter()
                 .chain(rejected)
         })
-        .chain(rollouts.flat_map(|rollout| [&rollout.from, &rollout.to]))
         .map(String::as_str)
+        .chain(ends.into_iter().flatten().flatten())
         .chain(
             revisions
                 .into_iter()

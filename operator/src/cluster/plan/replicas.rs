@@ -6,74 +6,90 @@
 //!   born in the last moment must not go with it.
 //! - While a rollout runs the number stays.
 
-use aof2_admin_api::{DrainPhase, client::DrainBounds};
+use aof2_admin_api::client::DrainBounds;
 use aof2_crds::{Gate, WaitReason};
-use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
 
-use super::{Draft, config::is_loaded};
+use super::{Part, shares::Shares, told::is_loaded};
 use crate::cluster::{
     action::Action,
+    config::Revision,
     facts::{Observed, PodFacts, StatefulSetFacts},
 };
-
-/// What is left of a drain's validity has to cover the write to the StatefulSet and its controller.
-const TOKEN_MARGIN: SignedDuration = SignedDuration::from_secs(10);
+use crate::machine::{
+    NextLook, Wait,
+    drain::{DRAIN_TTL, Drain},
+    gate,
+};
+use crate::names;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replicas {
     /// For the StatefulSet.
     pub apply: i32,
-    /// Pods that have a configuration file.
-    pub files: i32,
-    /// Pods that share the Tier 0 budget.
-    pub share: i32,
+    /// Pods that have a configuration file, and a share of the Tier 0 budget.
+    pub told: i32,
 }
 
 impl Replicas {
     const fn all(count: i32) -> Self {
         Self {
             apply: count,
-            files: count,
-            share: count,
+            told: count,
         }
     }
 }
 
-pub fn plan(observed: &Observed, written: &StatefulSetFacts, draft: &mut Draft) -> Replicas {
+/// While `is_rolling` the number stays.
+pub fn plan(
+    observed: &Observed,
+    written: &StatefulSetFacts,
+    is_rolling: bool,
+    in_force: &Revision,
+) -> (Replicas, Part) {
+    let mut part = Part::default();
     let (wanted, live) = (observed.cluster.spec.replicas, written.replicas);
-    if wanted == live {
-        return Replicas::all(live);
+    if wanted >= live || is_rolling {
+        part.actions.extend(taken_back(observed));
     }
-    if draft.rollout.is_some() {
+    if wanted == live {
+        return (Replicas::all(live), part);
+    }
+    if is_rolling {
         let message =
             format!("spec.replicas is {wanted}; {live} pods stay until the rollout has ended");
-        draft.wait(
+        part.wait(
             Gate::RolloutInProgress,
             WaitReason::RolloutInProgress,
             "",
             message,
         );
-        return Replicas::all(live);
+        return (Replicas::all(live), part);
     }
-    draft.look_soon();
-    if wanted > live {
-        grow(observed, wanted, live, draft)
+    part.look(NextLook::SOON);
+    let replicas = if wanted > live {
+        grow(observed, wanted, live, in_force, &mut part)
     } else {
-        shrink(observed, wanted, live, draft)
-    }
+        shrink(observed, wanted, live, &mut part)
+    };
+    (replicas, part)
 }
 
-fn grow(observed: &Observed, wanted: i32, live: i32, draft: &mut Draft) -> Replicas {
-    let Some(revision) = &draft.revision else {
-        return Replicas::all(live);
-    };
-    let quota = revision.instance_quota_bytes(wanted);
+fn grow(
+    observed: &Observed,
+    wanted: i32,
+    live: i32,
+    in_force: &Revision,
+    part: &mut Part,
+) -> Replicas {
+    let pods = names::pods(&observed.cluster.name_any(), wanted);
+    let shares = Shares::even(&pods, |_| in_force.cluster_max_bytes());
     let late: Vec<&PodFacts> = (0..live)
         .filter_map(|ordinal| observed.pod(ordinal))
         .filter(|pod| {
             !observed
                 .answer(&pod.name)
-                .is_some_and(|answer| is_loaded(&answer.dump, revision, quota))
+                .is_some_and(|answer| is_loaded(&answer.dump, in_force, shares.of(&pod.name)))
         })
         .collect();
     let missing = (0..live)
@@ -82,7 +98,7 @@ fn grow(observed: &Observed, wanted: i32, live: i32, draft: &mut Draft) -> Repli
     if late.is_empty() && missing == 0 {
         return Replicas::all(wanted);
     }
-    // Engines that answer with another share are nudged and shown by `config::check_loaded`.
+    // Engines that answer with another share are nudged and shown by `Told::check`.
     let silent: Vec<String> = late
         .iter()
         .filter(|pod| observed.answer(&pod.name).is_none())
@@ -90,9 +106,10 @@ fn grow(observed: &Observed, wanted: i32, live: i32, draft: &mut Draft) -> Repli
         .collect();
     for pod in silent {
         let message = format!(
-            "its engine does not report its share of the Tier 0 budget; {wanted} pods are started when every pod reports {quota} bytes"
+            "its engine does not report its share of the Tier 0 budget; {wanted} pods are started when every pod reports {} bytes",
+            shares.of(&pod)
         );
-        draft.wait(
+        part.wait(
             Gate::EngineReachable,
             WaitReason::EngineUnreachable,
             &pod,
@@ -101,113 +118,130 @@ fn grow(observed: &Observed, wanted: i32, live: i32, draft: &mut Draft) -> Repli
     }
     Replicas {
         apply: live,
-        files: wanted,
-        share: wanted,
+        told: wanted,
     }
 }
 
-fn shrink(observed: &Observed, wanted: i32, live: i32, draft: &mut Draft) -> Replicas {
-    let stay = Replicas::all(live);
-    let mut is_held = false;
-    for ordinal in (wanted..live).rev() {
-        let Some(pod) = observed.pod(ordinal) else {
-            is_held = true;
-            let pod = crate::cluster::names::pod(
-                &kube::ResourceExt::name_any(&observed.cluster),
-                ordinal,
-            );
-            draft.wait(
-                Gate::ScaleDown,
-                WaitReason::PodMissing,
-                &pod,
-                "the pod does not run, so that it cannot be asked whether its volume holds streams",
-            );
-            continue;
-        };
-        match observed.answer(&pod.name).map(|answer| &answer.dump) {
-            Some(dump) if dump.refusal.is_none() && dump.ready && dump.streams == 0 => {}
-            Some(dump) if dump.streams > 0 => {
-                is_held = true;
-                let message = format!(
-                    "{} streams live on this pod's volume and would be orphaned; set spec.replicas to {} or more",
-                    dump.streams,
-                    ordinal + 1
-                );
-                draft.wait(
-                    Gate::ScaleDown,
-                    WaitReason::StreamsWouldBeOrphaned,
-                    &pod.name,
-                    message,
-                );
-            }
-            _ => {
-                is_held = true;
-                let message = "the engine does not say whether its volume holds streams; the pod stays until it does";
-                draft.wait(
-                    Gate::ScaleDown,
-                    WaitReason::EngineUnreachable,
-                    &pod.name,
-                    message,
-                );
-            }
-        }
+/// A pod that is to go for good.
+struct Leaving<'a> {
+    observed: &'a Observed,
+    name: String,
+    ordinal: i32,
+}
+
+type RemovalGate = fn(&Leaving<'_>) -> Result<(), Wait>;
+
+/// What has to hold of every pod that is to go. None can be overridden: what they guard would be lost.
+const BEFORE: &[RemovalGate] = &[pod_is_there, owns_no_stream];
+
+fn pod_is_there(leaving: &Leaving<'_>) -> Result<(), Wait> {
+    match leaving.observed.pod(leaving.ordinal) {
+        Some(_) => Ok(()),
+        None => Err(Wait::new(
+            Gate::ScaleDown,
+            WaitReason::PodMissing,
+            &leaving.name,
+            "the pod does not run, so that it cannot be asked whether its volume holds streams",
+        )),
     }
+}
+
+fn owns_no_stream(leaving: &Leaving<'_>) -> Result<(), Wait> {
+    let answer = leaving.observed.answer(&leaving.name);
+    let (reason, message) = match answer.map(|answer| &answer.dump) {
+        Some(dump) if dump.streams > 0 => (
+            WaitReason::StreamsWouldBeOrphaned,
+            format!(
+                "{} streams live on this pod's volume and would be orphaned; set spec.replicas to {} or more",
+                dump.streams,
+                leaving.ordinal + 1
+            ),
+        ),
+        Some(dump) if dump.refusal.is_none() && dump.ready => return Ok(()),
+        Some(_) | None => (
+            WaitReason::EngineUnreachable,
+            "the engine does not say whether its volume holds streams; the pod stays until it does"
+                .to_owned(),
+        ),
+    };
+    Err(Wait::new(Gate::ScaleDown, reason, &leaving.name, message))
+}
+
+fn shrink(observed: &Observed, wanted: i32, live: i32, part: &mut Part) -> Replicas {
+    let stay = Replicas::all(live);
+    let cluster = observed.cluster.name_any();
+    let held: Vec<Wait> = (wanted..live)
+        .rev()
+        .filter_map(|ordinal| {
+            let leaving = Leaving {
+                observed,
+                name: names::pod(&cluster, ordinal),
+                ordinal,
+            };
+            gate::first(BEFORE, &leaving)
+        })
+        .collect();
+    let is_held = !held.is_empty();
+    part.waits.extend(held);
     let Some(top) = observed.pod(live - 1) else {
         return stay;
     };
-    let Some(drain) = observed
-        .answer(&top.name)
-        .map(|answer| answer.dump.drain.clone())
-    else {
+    let Some(answer) = observed.answer(&top.name) else {
         return stay;
     };
-    let is_closed = match drain.phase {
-        DrainPhase::Open | DrainPhase::Unknown => false,
-        DrainPhase::Uploading | DrainPhase::Closing | DrainPhase::Drained => true,
-    };
+    let drain = Drain::of(&answer.dump.drain, observed.now);
     if is_held {
-        if let (true, Some(ip)) = (is_closed, top.ip) {
-            draft.actions.push(Action::Resume {
+        part.actions.extend(resume(top, drain));
+        return stay;
+    }
+    match (drain, top.ip) {
+        (Drain::Drained(_), _) => return Replicas::all(live - 1),
+        (Drain::Open, Some(ip)) => {
+            let seal = &observed.cluster.spec.upgrade.seal;
+            part.actions.push(Action::StartDrain {
                 pod: top.name.clone(),
                 ip,
-            });
-        }
-        return stay;
-    }
-    let expires_at = drain
-        .expires_at
-        .as_deref()
-        .and_then(|at| at.parse::<Timestamp>().ok());
-    match drain.phase {
-        DrainPhase::Drained
-            if drain.token.is_some()
-                && expires_at.is_some_and(|at| at.duration_since(observed.now) > TOKEN_MARGIN) =>
-        {
-            return Replicas::all(live - 1);
-        }
-        DrainPhase::Open => {
-            if let Some(ip) = top.ip {
-                let seal = &observed.cluster.spec.upgrade.seal;
-                let bounds = DrainBounds {
-                    ttl: Some(std::time::Duration::from_secs(60)),
+                bounds: DrainBounds {
+                    ttl: Some(DRAIN_TTL.as_std()),
                     upload_timeout: Some(seal.upload_timeout.as_std()),
                     drain_timeout: Some(seal.drain_timeout.as_std()),
-                };
-                draft.actions.push(Action::StartDrain {
-                    pod: top.name.clone(),
-                    ip,
-                    bounds,
-                });
-            }
+                },
+            });
         }
-        DrainPhase::Uploading | DrainPhase::Closing | DrainPhase::Drained | DrainPhase::Unknown => {
+        (Drain::Open | Drain::Uploading | Drain::Closing | Drain::Expiring | Drain::Unknown, _) => {
         }
     }
-    draft.wait(
+    part.wait(
         Gate::ScaleDown,
         WaitReason::Draining,
         &top.name,
         "its admission closes before it is removed",
     );
     stay
+}
+
+/// A pod that was on its way out, as status says, and is to stay after all: it would refuse appends until its drain runs out.
+fn taken_back(observed: &Observed) -> Option<Action> {
+    let leaving = observed
+        .cluster
+        .status
+        .iter()
+        .flat_map(|status| &status.waits)
+        .find(|wait| wait.gate == Gate::ScaleDown && wait.reason == WaitReason::Draining)?;
+    let pod = observed.pods.iter().find(|pod| pod.name == leaving.pod)?;
+    let answer = observed.answer(&pod.name)?;
+    resume(pod, Drain::of(&answer.dump.drain, observed.now))
+}
+
+/// Ends a drain that closes or closed the pod's admission.
+fn resume(pod: &PodFacts, drain: Drain<'_>) -> Option<Action> {
+    match drain {
+        Drain::Uploading | Drain::Closing | Drain::Drained(_) | Drain::Expiring => {
+            Some(Action::Resume {
+                pod: pod.name.clone(),
+                ip: pod.ip?,
+            })
+        }
+        Drain::Open | Drain::Unknown => None,
+    }
 }

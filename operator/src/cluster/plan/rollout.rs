@@ -1,50 +1,48 @@
 //! Hands the facts to the rollout's state machine, and its wishes to the plan.
 
 use aof2_admin_api::client::DrainBounds;
-use aof2_crds::{Gate, WaitReason, labels};
-use jiff::Timestamp;
+use aof2_crds::{Gate, WaitReason};
 use kube::ResourceExt;
 
-use super::{Draft, NextLook};
+use super::{Part, overrides};
 use crate::{
     cluster::{
         action::Action,
         build::template,
-        facts::{Answer, Observed, PodFacts, StatefulSetFacts, Trouble, TroubleKind},
-        names,
+        facts::{Observed, PodFacts, StatefulSetFacts, Trouble, TroubleKind},
     },
+    engines::Answer,
     kube::PodTarget,
+    names,
     rollout::{
-        self, EngineFacts, Facts, Outcome, Override, PodInstance, Policy, Recovery, Revision,
-        Tier2Trouble,
+        self, EngineFacts, Facts, Memo, PodInstance, Policy, Recovery, Revision, Tier2Trouble,
     },
 };
 
-/// `true`: the wanted template is to be written now.
-pub fn plan(
+/// The memo, and whether the wanted template is to be written now.
+pub fn step(
     observed: &Observed,
     written: &StatefulSetFacts,
-    template_refused: Option<String>,
-    draft: &mut Draft,
-) -> bool {
-    let facts = facts(observed, written, template_refused);
+    spec_error: Option<&str>,
+    memo: Option<Memo>,
+) -> ((Option<Memo>, bool), Part) {
+    let facts = facts(observed, written, spec_error);
     let rollout::Step {
         memo,
         actions,
         waits,
-        outcome,
+        next,
         finished,
         overridden,
-    } = rollout::step(draft.rollout.take(), &facts, observed.now);
-    draft.rollout = memo;
-    draft.waits.extend(waits);
-    draft.finished = finished;
-    draft.overridden = overridden;
-    match outcome {
-        Outcome::Idle => {}
-        Outcome::Again => draft.next_look = NextLook::AtOnce,
-        Outcome::Later(_) => draft.look_soon(),
-    }
+        news: (),
+    } = rollout::step(memo, &facts, observed.now);
+    let mut part = Part {
+        waits,
+        finished,
+        overridden,
+        next,
+        ..Part::default()
+    };
     let mut writes_template = false;
     for action in actions {
         match action {
@@ -63,12 +61,12 @@ pub fn plan(
                     drain_timeout: Some(drain_timeout.as_std()),
                 };
                 if let Some(ip) = address(observed, &pod) {
-                    draft.actions.push(Action::StartDrain { pod, ip, bounds });
+                    part.actions.push(Action::StartDrain { pod, ip, bounds });
                 }
             }
             rollout::Action::Resume { pod } => {
                 if let Some(ip) = address(observed, &pod) {
-                    draft.actions.push(Action::Resume { pod, ip });
+                    part.actions.push(Action::Resume { pod, ip });
                 }
             }
             rollout::Action::RemovePod {
@@ -82,7 +80,7 @@ pub fn plan(
                     name: pod,
                     uid,
                 };
-                draft.actions.push(Action::RemovePod {
+                part.actions.push(Action::RemovePod {
                     target,
                     resource_version,
                     by,
@@ -90,18 +88,14 @@ pub fn plan(
             }
         }
     }
-    writes_template
+    ((memo, writes_template), part)
 }
 
 fn address(observed: &Observed, pod: &str) -> Option<std::net::IpAddr> {
     observed.pods.iter().find(|facts| facts.name == pod)?.ip
 }
 
-fn facts(
-    observed: &Observed,
-    written: &StatefulSetFacts,
-    template_refused: Option<String>,
-) -> Facts {
+fn facts(observed: &Observed, written: &StatefulSetFacts, spec_error: Option<&str>) -> Facts {
     let spec = &observed.cluster.spec;
     let name = observed.cluster.name_any();
     Facts {
@@ -113,7 +107,7 @@ fn facts(
             version: written.version.clone(),
             template: written.template.clone(),
         },
-        template_refused,
+        template_refused: spec_error.map(str::to_owned),
         policy: Policy {
             upload_timeout: spec.upgrade.seal.upload_timeout,
             drain_timeout: spec.upgrade.seal.drain_timeout,
@@ -127,23 +121,8 @@ fn facts(
                 instance: observed.pod(ordinal).map(|pod| instance(observed, pod)),
             })
             .collect(),
-        overrides: observed
-            .cluster
-            .annotations()
-            .get(labels::OVERRIDE_GATE)
-            .and_then(|value| parse_override(value))
-            .into_iter()
-            .collect(),
+        overrides: overrides(observed),
     }
-}
-
-/// `<gate>=<until>`; anything else lets nothing pass.
-fn parse_override(value: &str) -> Option<Override> {
-    let (gate, until) = value.split_once('=')?;
-    Some(Override {
-        gate: Gate::from_name(gate.trim())?,
-        until: until.trim().parse::<Timestamp>().ok()?,
-    })
 }
 
 fn instance(observed: &Observed, pod: &PodFacts) -> PodInstance {
@@ -228,30 +207,5 @@ fn engine(answer: &Answer) -> EngineFacts {
             caught_up: report.caught_up,
             damaged_streams: report.damaged_streams.clone(),
         }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_override_names_a_known_gate_and_an_end() {
-        let until = "2026-09-21T10:00:00Z".parse().unwrap();
-        assert_eq!(
-            parse_override("Soaked=2026-09-21T10:00:00Z"),
-            Some(Override {
-                gate: Gate::Soaked,
-                until
-            })
-        );
-        for value in [
-            "Soaked",
-            "Everything=2026-09-21T10:00:00Z",
-            "Soaked=tomorrow",
-            "",
-        ] {
-            assert_eq!(parse_override(value), None, "{value}");
-        }
     }
 }

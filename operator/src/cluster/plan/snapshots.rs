@@ -9,21 +9,20 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::ResourceExt;
 
-use super::Draft;
+use super::Part;
 use crate::cluster::{
     action::Action,
     build::Owner,
     facts::{Observed, SnapshotFacts},
-    names,
 };
+use crate::names;
+use crate::snapshot::BY_HAND;
 use crate::snapshot::schedule::{Calendar, Due, Last, due, slot_name};
 
 /// Snapshots of one schedule that are kept; what lies in the bucket stays.
 const KEPT: usize = 48;
 /// The API server's clock dates a snapshot, ours its slot. Slots are a minute apart at least.
 const CLOCK_SLACK: SignedDuration = SignedDuration::from_secs(30);
-/// One made by hand counts for so long.
-const BY_HAND: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// What conditions say about snapshots.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,7 +33,29 @@ pub struct Health {
     pub verified: Option<(bool, Reason, String)>,
 }
 
-pub fn plan(observed: &Observed, owner: &Owner, draft: &mut Draft) {
+/// What status says about snapshots.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshots {
+    pub status: Option<SnapshotsStatus>,
+    pub health: Health,
+    /// A schedule that cannot be followed.
+    pub schedule_error: Option<String>,
+}
+
+impl Snapshots {
+    /// As they were, where nothing is planned.
+    pub fn before(observed: &Observed) -> Self {
+        let status = observed.cluster.status.as_ref();
+        Self {
+            status: status.and_then(|status| status.snapshots.clone()),
+            ..Self::default()
+        }
+    }
+}
+
+pub fn plan(observed: &Observed, owner: &Owner, cluster_id: &str) -> (Snapshots, Part) {
+    let mut part = Part::default();
+    let mut schedule_error = None;
     let spec = &observed.cluster.spec.snapshots;
     let before = observed
         .cluster
@@ -49,9 +70,7 @@ pub fn plan(observed: &Observed, owner: &Owner, draft: &mut Draft) {
     let ours: Vec<&SnapshotFacts> = observed
         .snapshots
         .iter()
-        .filter(|snapshot| {
-            snapshot.cluster_id.is_empty() || snapshot.cluster_id == draft.cluster_id
-        })
+        .filter(|snapshot| snapshot.cluster_id.is_empty() || snapshot.cluster_id == cluster_id)
         .collect();
     for schedule in &spec.schedules {
         let known = before
@@ -61,7 +80,7 @@ pub fn plan(observed: &Observed, owner: &Owner, draft: &mut Draft) {
         let calendar = match Calendar::of(schedule) {
             Ok(calendar) => calendar,
             Err(message) => {
-                draft.schedule_error.get_or_insert(message);
+                schedule_error.get_or_insert(message);
                 status.schedules.extend(known.cloned());
                 continue;
             }
@@ -79,11 +98,11 @@ pub fn plan(observed: &Observed, owner: &Owner, draft: &mut Draft) {
         let (last, since) = remembered(known, schedule, observed.now);
         let found = due_of(observed, schedule, last, &calendar, &of_schedule);
         if let Some(slot) = found.create {
-            draft.actions.push(Action::CreateSnapshot(Box::new(snapshot(
+            part.actions.push(Action::CreateSnapshot(Box::new(snapshot(
                 owner, schedule, slot,
             ))));
         }
-        draft.wake(found.next);
+        part.next = part.next.by(found.next);
         let began = since
             .as_ref()
             .map_or(Timestamp::UNIX_EPOCH, |since| since.0);
@@ -102,10 +121,10 @@ pub fn plan(observed: &Observed, owner: &Owner, draft: &mut Draft) {
             last_slot: Time(found.last.slot),
             missed: found.last.missed,
         });
-        remove_old(owner, &of_schedule, draft);
+        remove_old(owner, &of_schedule, &mut part);
     }
     status.last_verified = last_verified(&ours).or(before.last_verified);
-    draft.snapshot_health = Health {
+    let health = Health {
         current: is_any_running.then(|| match overdue.first() {
             None => (
                 true,
@@ -116,7 +135,12 @@ pub fn plan(observed: &Observed, owner: &Owner, draft: &mut Draft) {
         }),
         verified: verified(&ours, observed.now),
     };
-    draft.snapshots = (status != SnapshotsStatus::default()).then_some(status);
+    let snapshots = Snapshots {
+        status: (status != SnapshotsStatus::default()).then_some(status),
+        health,
+        schedule_error,
+    };
+    (snapshots, part)
 }
 
 /// The last slot of this expression, and since when it is followed; `None`: longer than anybody recorded.
@@ -229,7 +253,7 @@ fn snapshot(owner: &Owner, schedule: &Schedule, slot: Timestamp) -> Aof2Snapshot
     }
 }
 
-fn remove_old(owner: &Owner, of_schedule: &[&SnapshotFacts], draft: &mut Draft) {
+fn remove_old(owner: &Owner, of_schedule: &[&SnapshotFacts], part: &mut Part) {
     let mut ended: Vec<&&SnapshotFacts> = of_schedule
         .iter()
         .filter(|snapshot| snapshot.succeeded.is_some())
@@ -237,7 +261,7 @@ fn remove_old(owner: &Owner, of_schedule: &[&SnapshotFacts], draft: &mut Draft) 
     // Names end with the slot, so that their order is that of time.
     ended.sort_by(|one, other| other.name.cmp(&one.name));
     for old in ended.into_iter().skip(KEPT) {
-        draft.actions.push(Action::RemoveSnapshot {
+        part.actions.push(Action::RemoveSnapshot {
             namespace: owner.namespace.clone(),
             name: old.name.clone(),
             uid: old.uid.clone(),

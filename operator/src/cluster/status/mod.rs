@@ -13,8 +13,9 @@ use aof2_crds::{
 use kube::ResourceExt;
 
 use crate::{
-    cluster::{build::template, facts::Observed, names, plan::Draft},
-    rollout::carry_since,
+    cluster::{build::template, facts::Observed, memo::Memo, plan::Decided},
+    machine::carry_since,
+    names,
 };
 
 pub use conditions::{apply_failed, condition, held_since};
@@ -25,14 +26,14 @@ pub const ENGINE_CERTIFICATE: &str = "engine";
 const MAX_SUMMARY: usize = 256;
 const MAX_MESSAGE: usize = 1024;
 
-pub fn publish(observed: &Observed, mut draft: Draft) -> Aof2ClusterStatus {
+pub fn publish(observed: &Observed, mut decided: Decided) -> Aof2ClusterStatus {
     let before = observed.cluster.status.clone().unwrap_or_default();
     let spec = &observed.cluster.spec;
     let name = observed.cluster.name_any();
-    for wait in &mut draft.waits {
+    for wait in &mut decided.waits {
         truncate(&mut wait.message, MAX_MESSAGE);
     }
-    draft.waits.dedup_by(|next, kept| {
+    decided.waits.dedup_by(|next, kept| {
         next.gate == kept.gate && next.reason == kept.reason && next.pod == kept.pod
     });
     let digest = template::digest(spec, &observed.image_repository);
@@ -40,10 +41,10 @@ pub fn publish(observed: &Observed, mut draft: Draft) -> Aof2ClusterStatus {
         i32::try_from(observed.pods.iter().filter(|pod| counted(pod)).count()).unwrap_or(i32::MAX)
     };
     let nodes = nodes::publish(observed, &before.nodes);
-    let is_converged = conditions::is_converged(observed, &draft);
+    let is_converged = conditions::is_converged(observed, &decided);
 
-    let mut config = draft.config.clone();
-    if let Some(revision) = &draft.revision
+    let mut config = decided.config.clone();
+    if let Some(revision) = &decided.in_force
         && !nodes.is_empty()
         && nodes
             .iter()
@@ -52,7 +53,7 @@ pub fn publish(observed: &Observed, mut draft: Draft) -> Aof2ClusterStatus {
         config.current.clone_from(&revision.hash);
         config.last_good.clone_from(&revision.hash);
     }
-    let mut history = draft.finished.clone();
+    let mut history = decided.finished.clone();
     history.extend(before.history.iter().cloned());
     history.truncate(MAX_HISTORY);
 
@@ -63,21 +64,24 @@ pub fn publish(observed: &Observed, mut draft: Draft) -> Aof2ClusterStatus {
         ready_replicas: count(&|pod| pod.is_ready && pod.deletion.is_none()),
         updated_replicas: count(&|pod| pod.template == digest),
         selector: names::label_selector(&name),
-        cluster_id: draft.cluster_id.clone(),
+        cluster_id: decided.cluster_id.clone(),
         operator_epoch: before.operator_epoch,
         version: version(observed, &before.version, is_converged),
         config,
-        rollout: draft.rollout.clone(),
-        waits: carry_since(&before.waits, draft.waits.clone(), observed.now),
-        tier0: tier0::publish(observed, draft.revision.as_ref(), before.tier0.as_ref()),
+        rollout: match decided.is_paused {
+            true => before.rollout.clone(),
+            false => decided.memo.as_ref().map(Memo::stored),
+        },
+        waits: carry_since(&before.waits, decided.waits.clone(), observed.now),
+        tier0: tier0::publish(observed, decided.in_force.as_ref(), before.tier0.as_ref()),
         nodes,
-        snapshots: draft.snapshots.clone(),
+        snapshots: decided.snapshots.status.clone(),
         certificates: before.certificates.clone(),
         history,
         conditions: Vec::new(),
     };
-    status.conditions = conditions::publish(observed, &draft, &status, &before.conditions);
-    status.summary = summary::publish(observed, &draft, &status);
+    status.conditions = conditions::publish(observed, &decided, &status, &before.conditions);
+    status.summary = summary::publish(observed, &decided, &status);
     truncate(&mut status.summary, MAX_SUMMARY);
     if status != before {
         // Who wrote last; by itself no reason to write.

@@ -2,7 +2,7 @@
 
 use aof2_crds::status::{MAX_NODES, NodeStatus};
 
-use crate::cluster::facts::{Observed, Report};
+use crate::{cluster::facts::Observed, engines::Report};
 
 pub fn publish(observed: &Observed, before: &[NodeStatus]) -> Vec<NodeStatus> {
     observed

@@ -1,11 +1,14 @@
 //! The one line of `kubectl get`: what the operator does or waits for. It tells the truth, and nothing in it moves by itself.
 
-use aof2_crds::{Aof2ClusterStatus, Rollout, RolloutKind, RolloutStep};
+use aof2_crds::Aof2ClusterStatus;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::conditions::is_held;
-use crate::cluster::{facts::Observed, plan::Draft};
+use crate::cluster::{facts::Observed, memo::Memo, plan::Decided};
+use crate::config_rollout::{self, ConfigStep};
+use crate::rollout::{self, UpgradeStep};
 
-pub fn publish(observed: &Observed, draft: &Draft, status: &Aof2ClusterStatus) -> String {
+pub fn publish(observed: &Observed, decided: &Decided, status: &Aof2ClusterStatus) -> String {
     let wanted = observed
         .stateful_set
         .as_ref()
@@ -19,43 +22,10 @@ pub fn publish(observed: &Observed, draft: &Draft, status: &Aof2ClusterStatus) -
         };
         return format!("{}{pod}: {}", wait.reason, wait.message);
     }
-    if let Some(rollout) = draft
-        .rollout
-        .as_ref()
-        .filter(|rollout| rollout.kind == RolloutKind::Config)
-    {
-        return of_config(rollout, status);
-    }
-    if let Some(rollout) = &draft.rollout {
-        let what = format!(
-            "{} of {wanted} pods on {}",
-            status.updated_replicas, rollout.to
-        );
-        let Some(pod) = &rollout.pod else {
-            return format!("Rolling out {}: {what}", rollout.to);
-        };
-        let until = rollout.until.as_ref().map_or_else(String::new, |until| {
-            format!(" until {}", until.0.strftime("%H:%M:%SZ"))
-        });
-        let step = match rollout.step {
-            RolloutStep::Planned | RolloutStep::Preflight => "checking",
-            RolloutStep::Uploading => "uploading",
-            RolloutStep::Draining => "draining",
-            RolloutStep::Replacing => "replacing",
-            RolloutStep::Recovering => "recovering",
-            RolloutStep::Soaking => "soaking",
-            RolloutStep::Validating
-            | RolloutStep::Canary
-            | RolloutStep::Observing
-            | RolloutStep::Rolling
-            | RolloutStep::Reverting
-            | RolloutStep::Held
-            | RolloutStep::Unknown => "looking at",
-        };
-        return format!(
-            "Rolling out {}: {step} {}{until}; {what}",
-            rollout.to, pod.name
-        );
+    match &decided.memo {
+        Some(Memo::Config(memo)) => return of_config(memo, status),
+        Some(Memo::Upgrade(memo)) => return of_upgrade(memo, status, wanted),
+        None => {}
     }
     match &status.waits.first() {
         Some(wait) => format!("{serving}; {}", wait.message),
@@ -64,12 +34,37 @@ pub fn publish(observed: &Observed, draft: &Draft, status: &Aof2ClusterStatus) -
     }
 }
 
-fn of_config(rollout: &Rollout, status: &Aof2ClusterStatus) -> String {
-    let canary = rollout.pod.as_ref().map_or("", |pod| pod.name.as_str());
-    let until = rollout.until.as_ref().map_or_else(String::new, |until| {
+fn of_upgrade(memo: &rollout::Memo, status: &Aof2ClusterStatus, wanted: i32) -> String {
+    let to = &memo.to;
+    let what = format!("{} of {wanted} pods on {to}", status.updated_replicas);
+    let Some(pod) = &memo.pod else {
+        return format!("Rolling out {to}: {what}");
+    };
+    let step = match memo.step {
+        UpgradeStep::Planned | UpgradeStep::Preflight => "checking",
+        UpgradeStep::Uploading => "uploading",
+        UpgradeStep::Draining => "draining",
+        UpgradeStep::Replacing => "replacing",
+        UpgradeStep::Recovering => "recovering",
+        UpgradeStep::Soaking => "soaking",
+    };
+    let until = until(memo.until.as_ref());
+    format!("Rolling out {to}: {step} {}{until}; {what}", pod.name)
+}
+
+fn until(time: Option<&Time>) -> String {
+    time.map_or_else(String::new, |until| {
         format!(" until {}", until.0.strftime("%H:%M:%SZ"))
-    });
-    let to = &rollout.to;
+    })
+}
+
+fn of_config(memo: &config_rollout::Memo, status: &Aof2ClusterStatus) -> String {
+    let canary = memo
+        .canary
+        .as_ref()
+        .map_or("", |canary| canary.name.as_str());
+    let until = until(memo.until.as_ref());
+    let to = &memo.to;
     let on = |revision: &str| {
         let count = status
             .nodes
@@ -78,26 +73,19 @@ fn of_config(rollout: &Rollout, status: &Aof2ClusterStatus) -> String {
             .count();
         format!("{count} of {} pods on it", status.nodes.len())
     };
-    match rollout.step {
-        RolloutStep::Validating => format!("Asking an engine about config {to}"),
-        RolloutStep::Preflight => format!("Checking before config {to}"),
-        RolloutStep::Canary => format!("Config {to} goes to canary {canary}"),
-        RolloutStep::Observing => format!("Observing canary {canary}{until} (config {to})"),
-        RolloutStep::Rolling => format!("Rolling out config {to}: {}", on(to)),
-        RolloutStep::Reverting => {
-            let why = rollout.failure.as_ref().map_or_else(
+    match memo.step {
+        ConfigStep::Validating => format!("Asking an engine about config {to}"),
+        ConfigStep::Preflight => format!("Checking before config {to}"),
+        ConfigStep::Canary => format!("Config {to} goes to canary {canary}"),
+        ConfigStep::Observing => format!("Observing canary {canary}{until} (config {to})"),
+        ConfigStep::Rolling => format!("Rolling out config {to}: {}", on(to)),
+        ConfigStep::Reverting => {
+            let why = memo.failure.as_ref().map_or_else(
                 || "something else is wanted".to_owned(),
                 |failure| format!("gate {} failed, {}", failure.gate, failure.observed),
             );
             format!("Taking config {to} back: {why}")
         }
-        RolloutStep::Held
-        | RolloutStep::Planned
-        | RolloutStep::Uploading
-        | RolloutStep::Draining
-        | RolloutStep::Replacing
-        | RolloutStep::Recovering
-        | RolloutStep::Soaking
-        | RolloutStep::Unknown => format!("Config {to} is held"),
+        ConfigStep::Held => format!("Config {to} is held"),
     }
 }

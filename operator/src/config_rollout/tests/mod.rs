@@ -7,10 +7,13 @@ mod world;
 
 use std::collections::BTreeMap;
 
+use aof2_crds::Duration;
 use aof2_crds::cluster::OnFailure;
 use aof2_crds::status::KeyChange;
-use aof2_crds::{Duration, Rollout};
 use jiff::{SignedDuration, Timestamp};
+
+use crate::config_rollout::Memo;
+use crate::machine::Override;
 
 use super::{Action, EngineFacts, Facts, PodFacts, Policy, Rates, Step, Verdict, step, told};
 
@@ -47,8 +50,9 @@ struct World {
     on_failure: OnFailure,
     is_upgrading: bool,
     is_barred: bool,
+    overrides: Vec<Override>,
     engines: Vec<Engine>,
-    memo: Option<Rollout>,
+    memo: Option<Memo>,
     /// Looks since when rates are known; counted anew when the operator was killed.
     counted_for: u32,
     restarts: Vec<String>,
@@ -81,6 +85,7 @@ impl World {
             on_failure: OnFailure::Revert,
             is_upgrading: false,
             is_barred: false,
+            overrides: Vec::new(),
             engines: vec![engine; pods],
             memo: None,
             counted_for: MINUTE,
@@ -121,6 +126,7 @@ impl World {
                 progress_deadline: Duration::from_secs(3600),
                 on_failure: self.on_failure,
             },
+            overrides: self.overrides.clone(),
             pods: (0..self.engines.len())
                 .map(|ordinal| self.pod(ordinal))
                 .collect(),
@@ -166,16 +172,16 @@ impl World {
     fn reconcile(&mut self) -> Step {
         let result = step(self.memo.clone(), &self.facts(), self.now);
         self.memo.clone_from(&result.memo);
-        if let Some(entry) = &result.finished {
+        for entry in &result.finished {
             self.ends
                 .push((entry.outcome.to_string(), entry.message.clone()));
         }
-        if let Some(rejected) = &result.rejected {
+        if let Some(rejected) = &result.news.rejected {
             self.rejected
                 .push(format!("{} {}", rejected.gate, rejected.observed));
             self.is_barred = true;
         }
-        if let Some(completed) = &result.completed {
+        if let Some(completed) = &result.news.completed {
             self.in_force.clone_from(completed);
         }
         for ordinal in 0..self.engines.len() {
@@ -219,14 +225,14 @@ impl World {
         for _ in 0..3600 {
             let result = self.reconcile();
             each(self, &result);
-            if self.memo.is_none() && !result.again && self.down() == 0 {
+            if self.memo.is_none() && !result.next.is_at_once() && self.down() == 0 {
                 return;
             }
         }
         panic!("no end: {:?}", self.memo);
     }
 
-    fn run_to(&mut self, step: aof2_crds::RolloutStep) {
+    fn run_to(&mut self, step: super::ConfigStep) {
         for _ in 0..3600 {
             if self.memo.as_ref().is_some_and(|memo| memo.step == step) {
                 return;

@@ -1,7 +1,10 @@
 //! Each step and each gate by its words.
 
 use aof2_crds::cluster::OnFailure;
-use aof2_crds::{RolloutStep, WaitReason};
+use aof2_crds::{Gate, WaitReason};
+
+use crate::config_rollout::ConfigStep;
+use crate::machine::NextLook;
 
 use super::*;
 
@@ -27,7 +30,7 @@ fn what_was_rejected_is_not_tried_again_by_itself() {
     let mut world = World::new(3, false);
     world.is_barred = true;
     let result = world.reconcile();
-    assert_eq!((result.memo, result.again), (None, false));
+    assert_eq!((result.memo, result.next), (None, NextLook::AT_POLL));
 }
 
 #[test]
@@ -43,7 +46,7 @@ fn a_change_waits_for_a_version_that_is_under_way() {
 #[test]
 fn a_change_begins_only_while_everybody_serves_and_few_hydrations_wait() {
     let mut world = World::new(3, false);
-    world.run_to(RolloutStep::Preflight);
+    world.run_to(ConfigStep::Preflight);
     world.engines[0].starting = 5;
     let (reason, message) = only_wait(&world.reconcile());
     assert_eq!(reason, WaitReason::PodNotReady);
@@ -51,7 +54,7 @@ fn a_change_begins_only_while_everybody_serves_and_few_hydrations_wait() {
 
     let world = {
         let mut world = World::new(3, false);
-        world.run_to(RolloutStep::Preflight);
+        world.run_to(ConfigStep::Preflight);
         world
     };
     let mut facts = world.facts();
@@ -73,9 +76,23 @@ fn a_change_begins_only_while_everybody_serves_and_few_hydrations_wait() {
 }
 
 #[test]
+fn a_person_may_let_a_change_begin_while_a_pod_is_down_and_that_is_reported() {
+    let mut world = World::new(3, false);
+    world.run_to(ConfigStep::Preflight);
+    world.engines[0].starting = 5;
+    world.overrides = vec![Override {
+        gate: Gate::OnePodDown,
+        until: world.now + SignedDuration::from_secs(60),
+    }];
+    let passed = world.reconcile();
+    assert_eq!(passed.actions, [Action::KeepEvidence]);
+    assert_eq!(passed.overridden, [Gate::OnePodDown]);
+}
+
+#[test]
 fn an_engine_that_does_not_answer_holds_the_observation_and_never_passes_it() {
     let mut world = World::new(3, false);
-    world.run_to(RolloutStep::Observing);
+    world.run_to(ConfigStep::Observing);
     world.engines[2].answers = false;
     for _ in 0..200 {
         let (reason, message) = only_wait(&world.reconcile());
@@ -100,12 +117,12 @@ fn an_engine_that_does_not_answer_holds_the_observation_and_never_passes_it() {
 #[test]
 fn a_rollout_that_takes_too_long_has_failed() {
     let mut world = World::new(3, false);
-    world.run_to(RolloutStep::Observing);
+    world.run_to(ConfigStep::Observing);
     world.engines[2].answers = false;
     for _ in 0..1800 {
         world.reconcile();
     }
-    assert_eq!(world.memo.as_ref().unwrap().step, RolloutStep::Reverting);
+    assert_eq!(world.memo.as_ref().unwrap().step, ConfigStep::Reverting);
     world.engines[2].answers = true;
     world.run(|_, _| ());
     assert_eq!(world.ends[0].0, "Reverted");
@@ -132,7 +149,7 @@ fn a_canary_that_refuses_appends_is_taken_back_at_once() {
 fn a_canary_that_begins_to_refuse_late_in_the_window_gets_a_full_minute() {
     for (becomes, outcome) in [(0.4, "Completed"), (0.6, "Reverted")] {
         let mut world = World::new(3, false);
-        world.run_to(RolloutStep::Observing);
+        world.run_to(ConfigStep::Observing);
         let until = world.memo.as_ref().unwrap().until.clone().unwrap().0;
         world.engines[2].refuses = 0.4;
         while world.now < until {
@@ -154,7 +171,7 @@ fn a_canary_that_begins_to_refuse_late_in_the_window_gets_a_full_minute() {
 #[test]
 fn a_canary_is_judged_against_the_others_and_its_own_past() {
     let mut world = World::new(3, false);
-    world.run_to(RolloutStep::Observing);
+    world.run_to(ConfigStep::Observing);
     let judged = |own: f64, other: f64, past: &str| {
         let mut facts = world.facts();
         let mut memo = world.memo.clone();
@@ -165,19 +182,13 @@ fn a_canary_is_judged_against_the_others_and_its_own_past() {
         };
         set(&mut facts.pods[2], own);
         set(&mut facts.pods[0], other);
-        let baseline = memo
-            .as_mut()
-            .unwrap()
-            .pod
-            .as_mut()
-            .unwrap()
+        let canary = memo.as_mut().unwrap().canary.as_mut().unwrap();
+        canary
             .baseline
-            .as_mut();
-        baseline
-            .unwrap()
             .would_block
             .insert("Admission".into(), past.into());
         step(memo, &facts, world.now)
+            .news
             .rejected
             .map(|rejected| rejected.limit)
     };
@@ -192,10 +203,11 @@ fn a_canary_is_judged_against_the_others_and_its_own_past() {
 #[test]
 fn a_canary_is_taken_back_for_failed_flushes_crashes_and_a_minute_unready() {
     let mut world = World::new(2, false);
-    world.run_to(RolloutStep::Observing);
+    world.run_to(ConfigStep::Observing);
     let mut facts = world.facts();
     facts.pods[1].engine.as_mut().unwrap().flush_failures = 1;
     let failed = step(world.memo.clone(), &facts, world.now)
+        .news
         .rejected
         .unwrap();
     assert_eq!(failed.observed, "1 failed since the change");
@@ -203,6 +215,7 @@ fn a_canary_is_taken_back_for_failed_flushes_crashes_and_a_minute_unready() {
     let mut facts = world.facts();
     facts.pods[1].crashes = Some("exited with code 2, 4 restarts".into());
     let failed = step(world.memo.clone(), &facts, world.now)
+        .news
         .rejected
         .unwrap();
     assert!(failed.observed.contains("code 2"), "{failed:?}");
@@ -225,7 +238,7 @@ fn with_pause_a_failed_canary_stays_until_a_person_changes_something() {
     let mut world = World::new(3, false);
     world.on_failure = OnFailure::Pause;
     world.engines[2].refuses = 41.0;
-    world.run_to(RolloutStep::Held);
+    world.run_to(ConfigStep::Held);
     for _ in 0..100 {
         let (reason, message) = only_wait(&world.reconcile());
         assert_eq!(reason, WaitReason::ConfigHeld);
@@ -241,7 +254,7 @@ fn with_pause_a_failed_canary_stays_until_a_person_changes_something() {
 #[test]
 fn a_source_that_goes_away_holds_what_is_there() {
     let mut world = World::new(3, false);
-    world.run_to(RolloutStep::Observing);
+    world.run_to(ConfigStep::Observing);
     world.candidate = None;
     for _ in 0..300 {
         assert!(world.reconcile().waits.is_empty(), "the plan says why");
@@ -255,7 +268,7 @@ fn a_source_that_goes_away_holds_what_is_there() {
 #[test]
 fn a_canary_is_watched_while_its_source_is_away() {
     let mut world = World::new(3, false);
-    world.run_to(RolloutStep::Observing);
+    world.run_to(ConfigStep::Observing);
     world.candidate = None;
     world.reconcile();
     world.engines[2].refuses = 9.0;
@@ -282,24 +295,24 @@ fn engines_that_serve_and_do_not_answer_are_not_told_unasked() {
 #[test]
 fn a_canary_that_crashes_before_it_was_observed_is_taken_back() {
     let mut world = World::new(3, true);
-    world.run_to(RolloutStep::Canary);
+    world.run_to(ConfigStep::Canary);
     world.engines[2].crashes = true;
     world.reconcile();
-    assert_eq!(world.memo.as_ref().unwrap().step, RolloutStep::Reverting);
+    assert_eq!(world.memo.as_ref().unwrap().step, ConfigStep::Reverting);
     assert_eq!(world.rejected, ["Ready exited with code 2, 4 restarts"]);
 }
 
 #[test]
 fn what_an_engine_said_of_an_earlier_file_rejects_no_later_one() {
     let mut world = World::new(3, false);
-    world.run_to(RolloutStep::Canary);
+    world.run_to(ConfigStep::Canary);
     let failed = |refused: &str| {
         let mut facts = world.facts();
         let engine = facts.pods[2].engine.as_mut().unwrap();
         engine.revision = OLD.into();
         engine.error = Some("no such key".into());
         engine.error_revision = Some(refused.into());
-        step(world.memo.clone(), &facts, world.now).rejected
+        step(world.memo.clone(), &facts, world.now).news.rejected
     };
     assert_eq!(failed("cccccccc"), None);
     assert!(failed(NEW).is_some());
@@ -308,7 +321,7 @@ fn what_an_engine_said_of_an_earlier_file_rejects_no_later_one() {
 #[test]
 fn engines_that_do_not_serve_do_not_wait_for_each_other() {
     let mut world = World::new(2, true);
-    world.run_to(RolloutStep::Rolling);
+    world.run_to(ConfigStep::Rolling);
     let mut memo = world.memo.clone().unwrap();
     memo.done = vec!["orders-0".into(), "orders-1".into()];
     let mut facts = world.facts();

@@ -3,9 +3,8 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use aof2_crds::RolloutStep;
-
 use super::*;
+use crate::config_rollout::ConfigStep;
 
 /// Writes a line whenever a look differs from the one before.
 struct Transcript {
@@ -49,7 +48,7 @@ impl Transcript {
         let place = result.memo.as_ref().map_or_else(
             || "-".to_owned(),
             |memo| {
-                let pod = memo.pod.as_ref().map_or("", |pod| pod.name.as_str());
+                let pod = memo.canary.as_ref().map_or("", |pod| pod.name.as_str());
                 format!("{} {pod}", memo.step)
             },
         );
@@ -78,14 +77,14 @@ impl Transcript {
     fn run(&mut self) {
         for _ in 0..3600 {
             let result = self.reconcile();
-            if self.world.memo.is_none() && !result.again && self.world.down() == 0 {
+            if self.world.memo.is_none() && !result.next.is_at_once() && self.world.down() == 0 {
                 return;
             }
         }
         panic!("no end:\n{}", self.text);
     }
 
-    fn run_to(&mut self, step: RolloutStep) {
+    fn run_to(&mut self, step: ConfigStep) {
         for _ in 0..3600 {
             if self.world.memo.as_ref().map(|memo| memo.step) == Some(step) {
                 return;
@@ -138,7 +137,7 @@ fn a_harmful_value() {
 #[test]
 fn a_canary_whose_engine_does_not_answer_for_a_while() {
     let mut transcript = Transcript::new(World::new(2, false));
-    transcript.run_to(RolloutStep::Observing);
+    transcript.run_to(ConfigStep::Observing);
     transcript.note("the canary's engine does not answer");
     transcript.world.engines[1].answers = false;
     for _ in 0..200 {
@@ -153,7 +152,7 @@ fn a_canary_whose_engine_does_not_answer_for_a_while() {
 #[test]
 fn a_change_of_mind_while_the_others_restart() {
     let mut transcript = Transcript::new(World::new(3, true));
-    transcript.run_to(RolloutStep::Rolling);
+    transcript.run_to(ConfigStep::Rolling);
     for _ in 0..8 {
         transcript.reconcile();
     }
@@ -169,7 +168,7 @@ fn a_failed_canary_that_a_person_decides_on() {
     world.on_failure = OnFailure::Pause;
     world.engines[1].refuses = 9.0;
     let mut transcript = Transcript::new(world);
-    transcript.run_to(RolloutStep::Held);
+    transcript.run_to(ConfigStep::Held);
     for _ in 0..5 {
         transcript.reconcile();
     }

@@ -1,8 +1,7 @@
 //! Every small world, walked to its end.
 
-use aof2_crds::RolloutStep;
-
 use super::*;
+use crate::config_rollout::ConfigStep;
 
 /// Pods, whether engines have to restart, whether the canary refuses appends.
 fn worlds() -> impl Iterator<Item = (usize, bool, bool)> {
@@ -22,7 +21,7 @@ fn ensure_invariants(world: &World, result: &Step, last: usize) {
         assert_eq!(*first, last, "the canary is the last pod");
     }
     let step = result.memo.as_ref().map(|memo| memo.step);
-    if matches!(step, Some(RolloutStep::Canary | RolloutStep::Observing)) {
+    if matches!(step, Some(ConfigStep::Canary | ConfigStep::Observing)) {
         assert!(told.len() <= 1, "{step:?} told {told:?}");
     }
 }
@@ -52,7 +51,7 @@ fn an_operator_that_is_killed_anywhere_goes_on_to_the_same_end() {
                     // The memo is in status; what was counted is lost.
                     world.counted_for = 0;
                 }
-                if world.memo.is_none() && !result.again && world.down() == 0 {
+                if world.memo.is_none() && !result.next.is_at_once() && world.down() == 0 {
                     break;
                 }
                 assert!(looks < 3600, "no end: {:?}", world.memo);

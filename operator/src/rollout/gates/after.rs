@@ -1,11 +1,12 @@
 //! After its successor came up.
 
-use aof2_crds::{Gate, RolloutKind, WaitReason};
+use aof2_crds::{Gate, WaitReason};
 use jiff::SignedDuration;
 
 use super::{View, answering, lost_node, not_reported, recovery, unreachable};
+use crate::machine::Wait;
+use crate::rollout::memo::UpgradeKind;
 use crate::rollout::version::EngineVersion;
-use crate::rollout::wait::Wait;
 
 pub(super) fn pod_started(view: &View<'_>) -> Result<(), Wait> {
     let name = &view.pod.name;
@@ -144,12 +145,9 @@ pub(super) fn ready(view: &View<'_>) -> Result<(), Wait> {
 /// to a lower version it is what the others use that was wrong; there [`min_reader_version`] decides.
 pub(super) fn replay_version(view: &View<'_>) -> Result<(), Wait> {
     match view.memo.kind {
-        RolloutKind::Version
+        UpgradeKind::Version
             if EngineVersion::parse(&view.memo.to) >= EngineVersion::parse(&view.memo.from) => {}
-        RolloutKind::Version
-        | RolloutKind::Template
-        | RolloutKind::Config
-        | RolloutKind::Unknown => return Ok(()),
+        UpgradeKind::Version | UpgradeKind::Template => return Ok(()),
     }
     let name = &view.pod.name;
     let Some(new) = recovery(view.pod) else {

@@ -1,11 +1,12 @@
 //! Before a pod goes.
 
-use aof2_crds::{Gate, RolloutKind, WaitReason};
+use aof2_crds::{Gate, WaitReason};
 
 use super::{View, answering, lost_node, unreachable};
+use crate::machine::Wait;
 use crate::rollout::facts::{PodFacts, PodInstance};
+use crate::rollout::memo::UpgradeKind;
 use crate::rollout::version::EngineVersion;
-use crate::rollout::wait::Wait;
 
 pub(in crate::rollout) fn template_accepted(view: &View<'_>) -> Result<(), Wait> {
     match &view.facts.template_refused {
@@ -22,8 +23,8 @@ pub(in crate::rollout) fn template_accepted(view: &View<'_>) -> Result<(), Wait>
 /// The target can read the data of every pod, also of those that are not on it yet: they all will be.
 pub(in crate::rollout) fn min_reader_version(view: &View<'_>) -> Result<(), Wait> {
     match view.memo.kind {
-        RolloutKind::Version => {}
-        RolloutKind::Template | RolloutKind::Config | RolloutKind::Unknown => return Ok(()),
+        UpgradeKind::Version => {}
+        UpgradeKind::Template => return Ok(()),
     }
     let target = &view.facts.wanted.version;
     for pod in &view.facts.pods {

@@ -1,21 +1,22 @@
-//! What has to hold before a pod goes and after it came back: ordered lists of pure functions. The first that fails is the wait.
+//! What has to hold before a pod goes and after it came back.
 
 mod after;
 mod before;
 
-use aof2_crds::{Gate, Rollout, RolloutPod, WaitReason};
+use aof2_crds::{Gate, WaitReason};
 use jiff::Timestamp;
 
 use super::facts::{EngineFacts, Facts, PodFacts, PodInstance, Recovery};
-use super::wait::Wait;
+use crate::machine::{Wait, gate};
+use crate::rollout::memo::{Memo, MovingPod};
 
 /// What a gate looks at.
 #[derive(Clone, Copy)]
 pub(in crate::rollout) struct View<'a> {
     pub facts: &'a Facts,
-    pub memo: &'a Rollout,
+    pub memo: &'a Memo,
     /// The current pod, as it was remembered and as it is.
-    pub memo_pod: &'a RolloutPod,
+    pub memo_pod: &'a MovingPod,
     pub pod: &'a PodFacts,
     pub now: Timestamp,
 }
@@ -42,45 +43,8 @@ pub(in crate::rollout) const AFTER: &[PodGate] = &[
     after::flush_failures,
 ];
 
-/// A person may let these pass. The others would lose data or cannot work: a drain that Tier 2 does not allow, a target that cannot
-/// read the volume.
-const OVERRIDABLE: &[Gate] = &[
-    Gate::OnePodDown,
-    Gate::EngineReachable,
-    Gate::ReplayVersion,
-    Gate::CaughtUp,
-    Gate::FlushFailures,
-    Gate::Soaked,
-];
-
-/// The first gate that holds, and those before it that a person let pass.
-#[derive(Debug, Default)]
-pub(in crate::rollout) struct Verdict {
-    pub wait: Option<Wait>,
-    pub overridden: Vec<Gate>,
-}
-
-pub(in crate::rollout) fn check(gates: &[PodGate], view: &View<'_>) -> Verdict {
-    let mut overridden = Vec::new();
-    for gate in gates {
-        if let Err(wait) = gate(view) {
-            if !is_overridden(view.facts, wait.gate, view.now) {
-                return Verdict {
-                    wait: Some(wait),
-                    overridden,
-                };
-            }
-            overridden.push(wait.gate);
-        }
-    }
-    Verdict {
-        wait: None,
-        overridden,
-    }
-}
-
 pub(in crate::rollout) fn is_overridden(facts: &Facts, gate: Gate, now: Timestamp) -> bool {
-    OVERRIDABLE.contains(&gate) && facts.is_overridden(gate, now)
+    gate::is_overridden(&facts.overrides, gate, now)
 }
 
 pub(in crate::rollout) fn lost_node(name: &str) -> String {

@@ -1,12 +1,15 @@
 //! Facts and memos for the tables: a healthy cluster on 0.1.0 that is to go to 0.1.1, changed where a test says so.
 
 use aof2_admin_api::{DrainPhase, DrainStatus};
-use aof2_crds::{Duration, Gate, Rollout, RolloutKind, RolloutPod, RolloutStep};
+use aof2_crds::{Duration, Gate};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::world::{pod_name, revision, start_of_time};
-use crate::rollout::{EngineFacts, Facts, Override, PodFacts, PodInstance, Policy, Recovery};
+use crate::machine::Override;
+use crate::rollout::MovingPod;
+use crate::rollout::{EngineFacts, Facts, PodFacts, PodInstance, Policy, Recovery};
+use crate::rollout::{Memo, UpgradeKind, UpgradeStep};
 
 pub fn at(seconds: i64) -> Timestamp {
     start_of_time() + SignedDuration::from_secs(seconds)
@@ -82,9 +85,9 @@ pub fn drained(expires_at: Timestamp) -> DrainStatus {
 }
 
 /// A rollout to 0.1.1 whose current pod, the highest ordinal of three, entered this step at second 0.
-pub fn memo(step: RolloutStep) -> Rollout {
-    Rollout {
-        kind: RolloutKind::Version,
+pub fn memo(step: UpgradeStep) -> Memo {
+    Memo {
+        kind: UpgradeKind::Version,
         from: "0.1.0".to_owned(),
         to: "0.1.1".to_owned(),
         revision: revision("0.1.1").template,
@@ -92,14 +95,11 @@ pub fn memo(step: RolloutStep) -> Rollout {
         started_at: Time(at(0)),
         since: Time(at(0)),
         until: None,
-        deadline: None,
-        evidence: None,
-        failure: None,
         done: Vec::new(),
-        pod: Some(RolloutPod {
+        pod: Some(MovingPod {
             name: pod_name(2),
             uid: "uid-2".to_owned(),
-            ..RolloutPod::default()
+            ..MovingPod::default()
         }),
     }
 }

@@ -4,11 +4,13 @@
 use aof2_admin_api::lifecycle::{DrainReason, LaggingStream};
 use aof2_admin_api::{DrainPhase, DrainStatus};
 use aof2_crds::status::HistoryEntry;
-use aof2_crds::{Duration, Rollout, WaitReason};
+use aof2_crds::{Duration, WaitReason};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::machine::Override;
+use crate::rollout::Memo;
 use crate::rollout::{
-    Action, EngineFacts, Facts, Override, PodFacts, PodInstance, Policy, Recovery, Revision, Step,
+    Action, EngineFacts, Facts, PodFacts, PodInstance, Policy, Recovery, Revision, Step,
     Tier2Trouble, Trouble, step,
 };
 
@@ -34,7 +36,7 @@ pub enum Behaviour {
 #[derive(Clone, Debug)]
 pub struct World {
     pub now: Timestamp,
-    pub memo: Option<Rollout>,
+    pub memo: Option<Memo>,
     pub history: Vec<HistoryEntry>,
     pub wanted: Revision,
     pub written: Revision,

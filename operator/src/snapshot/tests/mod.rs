@@ -8,8 +8,9 @@ use aof2_crds::snapshot::SnapshotCondition as Kind;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::step::condition;
-use super::*;
+use super::conditions::condition;
+use super::facts::{ClusterFacts, Facts, IndexFacts, PodFacts, StreamFacts, Taken};
+use super::plan::{Action, Done, IndexFailure, Step, Target, conclude, step};
 
 fn start() -> Timestamp {
     "2026-09-21T10:00:00Z".parse().unwrap()

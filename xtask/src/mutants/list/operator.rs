@@ -7,23 +7,23 @@ const PODS: &[Selection] = &[units("aof2-operator", "kube::pods")];
 pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a token that is about to expire removes a pod",
-        file: "operator/src/rollout/drain.rs",
+        file: "operator/src/machine/drain.rs",
         find: "(now + TOKEN_MARGIN < expires_at).then_some(Token { value, expires_at })",
         replace: "(now + TOKEN_MARGIN < Timestamp::MAX).then_some(Token { value, expires_at })",
         noticed_by: &[units("aof2-operator", "a_token_that_is_about_to_expire")],
     },
     Mutant {
         name: "a token without an expiry is valid for ever",
-        file: "operator/src/rollout/drain.rs",
-        find: "let expires_at: Timestamp = engine.drain.expires_at.as_deref()?.parse().ok()?;",
-        replace: "let expires_at = engine.drain.expires_at.as_deref().and_then(|at| at.parse().ok());\n    let expires_at: Timestamp = expires_at.unwrap_or(Timestamp::MAX);",
+        file: "operator/src/machine/drain.rs",
+        find: "let expires_at: Timestamp = status.expires_at.as_deref()?.parse().ok()?;",
+        replace: "let expires_at = status.expires_at.as_deref().and_then(|at| at.parse().ok());\n    let expires_at: Timestamp = expires_at.unwrap_or(Timestamp::MAX);",
         noticed_by: &[units("aof2-operator", "a_token_without_an_expiry")],
     },
     Mutant {
         name: "a pod is removed before its token is recorded",
         file: "operator/src/rollout/drain.rs",
-        find: "    go_to(memo, RolloutStep::Replacing, now)\n}\n\npub(super) struct Token",
-        replace: "    let removal = memo.pod.as_ref().map(|pod| Action::RemovePod {\n        pod: pod.name.clone(),\n        uid: pod.uid.clone(),\n        resource_version: String::new(),\n        by: super::step::RemoveBy::Eviction,\n    });\n    Step {\n        actions: removal.into_iter().collect(),\n        ..go_to(memo, RolloutStep::Replacing, now)\n    }\n}\n\npub(super) struct Token",
+        find: "    go_to(memo, UpgradeStep::Replacing, now)\n}\n\n/// The engine fell back to `Open`.",
+        replace: "    let removal = memo.pod.as_ref().map(|pod| Action::RemovePod {\n        pod: pod.name.clone(),\n        uid: pod.uid.clone(),\n        resource_version: String::new(),\n        by: super::step::RemoveBy::Eviction,\n    });\n    Step {\n        actions: removal.into_iter().collect(),\n        ..go_to(memo, UpgradeStep::Replacing, now)\n    }\n}\n\n/// The engine fell back to `Open`.",
         noticed_by: &[units("aof2-operator", "only_after_its_token_was_recorded")],
     },
     Mutant {
@@ -36,8 +36,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a token that was not recorded removes a pod",
         file: "operator/src/rollout/removal.rs",
-        find: "if token.value != memo_pod.drain_token {",
-        replace: "if token.value != memo_pod.drain_token && token.value.is_empty() {",
+        find: "if token.value != memo_pod.drain.token {",
+        replace: "if token.value != memo_pod.drain.token && token.value.is_empty() {",
         noticed_by: &[units("aof2-operator", "another_token_than_the_recorded")],
     },
     Mutant {
@@ -77,9 +77,9 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "every gate may be overridden",
-        file: "operator/src/rollout/gates/mod.rs",
-        find: "OVERRIDABLE.contains(&gate) && facts.is_overridden(gate, now)",
-        replace: "facts.is_overridden(gate, now)",
+        file: "operator/src/machine/gate.rs",
+        find: "OVERRIDABLE.contains(&gate)\n        && overrides",
+        replace: "overrides",
         noticed_by: &[units("aof2-operator", "a_version_that_cannot_read")],
     },
     Mutant {
@@ -92,16 +92,30 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "objects are made before the identity is recorded",
         file: "operator/src/cluster/plan/mod.rs",
-        find: ".is_none_or(|status| status.cluster_id != draft.cluster_id)",
-        replace: ".is_some_and(|status| status.cluster_id != draft.cluster_id)",
+        find: ".is_none_or(|status| status.cluster_id != cluster_id)",
+        replace: ".is_some_and(|status| status.cluster_id != cluster_id)",
         noticed_by: &[units("aof2-operator", "a_new_cluster_gets_its_identity")],
     },
     Mutant {
         name: "a pod with streams is scaled away",
         file: "operator/src/cluster/plan/replicas.rs",
-        find: "Some(dump) if dump.refusal.is_none() && dump.ready && dump.streams == 0 => {}",
-        replace: "Some(dump) if dump.refusal.is_none() && dump.ready => {}",
+        find: "Some(dump) if dump.streams > 0 => (",
+        replace: "Some(dump) if dump.streams > 0 && !dump.ready => (",
         noticed_by: &[units("aof2-operator", "a_pod_with_streams_is_not")],
+    },
+    Mutant {
+        name: "a scale-down that is taken back leaves the pod closed",
+        file: "operator/src/cluster/plan/replicas.rs",
+        find: "if wanted >= live || is_rolling {",
+        replace: "if wanted > live {",
+        noticed_by: &[units("aof2-operator", "a_scale_down_that_is_taken_back")],
+    },
+    Mutant {
+        name: "a version begins while a configuration is told",
+        file: "operator/src/cluster/plan/precedence.rs",
+        find: "Some(Memo::Config(memo)) => (None, Some(memo)),",
+        replace: "Some(Memo::Config(memo)) => (Some(None), Some(memo)),",
+        noticed_by: &[units("aof2-operator", "is_taken_back_before_a_version")],
     },
     Mutant {
         name: "the lease is taken from a holder that renews it",

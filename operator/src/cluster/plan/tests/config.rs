@@ -130,7 +130,7 @@ fn the_first_configuration_is_read_and_remembered() {
 }
 
 /// Another configuration than the one at rest.
-fn changed() -> Observed {
+pub(super) fn changed() -> Observed {
     let mut changed = at_rest();
     changed.config_source = ConfigSource::Found {
         name: "orders-aof2".into(),
@@ -141,14 +141,14 @@ fn changed() -> Observed {
 }
 
 /// One look after the other, as if every action were done and an engine took the configuration, until the step is reached.
-fn roll_to(mut observed: Observed, step: RolloutStep) -> Observed {
+pub(super) fn roll_to(mut observed: Observed, step: RolloutStep) -> Observed {
     let rates: Rates = Rates::default();
     for pod in 0..3 {
         observed
             .rates
             .insert(format!("orders-{pod}"), rates.clone());
     }
-    observed.verdict = Some(Verdict {
+    observed.answers.verdict = Some(Verdict {
         pod: "orders-2".into(),
         version: "0.1.0".into(),
         errors: Vec::new(),
@@ -180,7 +180,7 @@ fn a_change_of_the_configuration_is_first_in_the_file_of_the_last_pod_alone() {
             .count(),
         0
     );
-    assert_eq!(validating.next_look, NextLook::AtOnce);
+    assert_eq!(validating.next, NextLook::AT_ONCE);
 
     let canary = roll_to(changed(), RolloutStep::Canary);
     let planned = plan(&canary);
@@ -239,7 +239,7 @@ fn a_refused_configuration_is_told_with_the_key_and_asked_about_once() {
     let mut refused = changed();
     let validating = plan(&refused);
     refused.cluster.status = Some(validating.status);
-    refused.verdict = Some(Verdict {
+    refused.answers.verdict = Some(Verdict {
         pod: "orders-2".into(),
         version: "0.1.0".into(),
         errors: vec!["log.level: `loud` is not a level".into()],
@@ -257,14 +257,14 @@ fn a_refused_configuration_is_told_with_the_key_and_asked_about_once() {
     );
     assert!(message.contains("log.level: `loud`"), "{message}");
     refused.cluster.status = Some(told.status);
-    refused.verdict = None;
-    assert!(super::super::config::question(&refused).is_none());
+    refused.answers.verdict = None;
+    assert!(super::super::questions(&refused).config.is_none());
     let again = plan(&refused);
     assert_eq!(
         waits(&again),
         [(Gate::Config, WaitReason::ConfigRefused, "")]
     );
-    assert_eq!(again.next_look, NextLook::AtPoll);
+    assert_eq!(again.next, NextLook::AT_POLL);
 
     // A person may ask again, once.
     let hash = again.status.config.rejected[0].revision.clone();
@@ -281,7 +281,7 @@ fn a_refused_configuration_is_told_with_the_key_and_asked_about_once() {
         Some(RolloutStep::Validating)
     );
     refused.cluster.status = Some(tried.status);
-    refused.verdict = Some(Verdict {
+    refused.answers.verdict = Some(Verdict {
         pod: "orders-2".into(),
         version: "0.1.0".into(),
         errors: vec!["still not".into()],

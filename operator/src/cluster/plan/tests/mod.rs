@@ -1,6 +1,7 @@
 //! The plan, by what it was told and what it asks for.
 
 mod config;
+mod precedence;
 mod scale;
 mod snapshots;
 mod troubles;
@@ -12,17 +13,17 @@ use aof2_crds::{
 use jiff::SignedDuration;
 use serde_json::json;
 
-use super::{NextLook, Plan, plan};
+use super::{Plan, plan};
 use crate::cluster::{
     action::{Action, Desired},
-    facts::{
-        ConfigSource, Exit, Failure, Observed, Report, SnapshotFacts, StoredConfig, StoredKind,
-        Trouble, TroubleKind,
-    },
-    names, status,
+    facts::{ConfigSource, Exit, Observed, SnapshotFacts, StoredConfig, Trouble, TroubleKind},
+    status,
     testing::{self, answer, at_rest, observed},
 };
 use crate::config_rollout::{Rates, Verdict};
+use crate::engines::{Failure, Report};
+use crate::machine::NextLook;
+use crate::names::{self, StoredKind};
 
 /// Short names of the actions, in their order.
 fn actions(plan: &Plan) -> Vec<String> {
@@ -103,7 +104,7 @@ fn a_new_cluster_gets_its_identity_before_anything_is_created() {
     let first = plan(&observed());
     assert_eq!(first.status.cluster_id, testing::FRESH_ID);
     assert_eq!(actions(&first), Vec::<String>::new());
-    assert_eq!(first.next_look, NextLook::AtOnce);
+    assert_eq!(first.next, NextLook::AT_ONCE);
 
     let second = plan(&carried_over(observed(), first));
     assert_eq!(
@@ -127,7 +128,7 @@ fn a_cluster_at_rest_needs_no_write_at_all() {
     let rest = at_rest();
     let again = plan(&rest);
     assert_eq!(rest.cluster.status.as_ref(), Some(&again.status));
-    assert_eq!(again.next_look, NextLook::AtPoll);
+    assert_eq!(again.next, NextLook::AT_POLL);
     assert!(
         again
             .actions
@@ -179,6 +180,32 @@ fn a_paused_cluster_is_observed_and_left_alone() {
 }
 
 #[test]
+fn a_paused_cluster_lets_no_gate_pass() {
+    let mut observed = at_rest();
+    observed.cluster.spec.version = "0.1.1".into();
+    observed.pods[0].is_ready = false;
+    observed.cluster.metadata.annotations = Some(
+        [(
+            aof2_crds::labels::OVERRIDE_GATE.to_owned(),
+            "OnePodDown=2026-09-22T10:00:00Z".to_owned(),
+        )]
+        .into(),
+    );
+    // orders-2 serves, and would go while orders-0 is down.
+    let mut memo = plan(&observed).status.rollout.unwrap();
+    memo.step = RolloutStep::Preflight;
+    memo.pod = Some(aof2_crds::RolloutPod {
+        name: "orders-2".into(),
+        uid: "uid-2".into(),
+        ..Default::default()
+    });
+    in_status(&mut observed).rollout = Some(memo);
+    assert_eq!(plan(&observed).overridden, [Gate::OnePodDown]);
+    observed.cluster.spec.operation.mode = OperationMode::Paused;
+    assert_eq!(plan(&observed).overridden, []);
+}
+
+#[test]
 fn a_new_version_begins_a_rollout_and_other_changes_wait() {
     let mut newer = at_rest();
     newer.cluster.spec.version = "0.1.1".into();
@@ -201,7 +228,7 @@ fn a_new_version_begins_a_rollout_and_other_changes_wait() {
         "{:?}",
         waits(&begun)
     );
-    assert_eq!(begun.next_look, NextLook::AtOnce);
+    assert_eq!(begun.next, NextLook::AT_ONCE);
     assert_eq!(
         condition(&begun, ConditionType::VersionConverged).0,
         "False"

@@ -35,11 +35,8 @@ fn the_set_grows_only_after_every_pod_reports_its_smaller_share() {
         (Gate::Config, WaitReason::ConfigNotLoaded, "orders-0")
     );
     assert_eq!(
-        (
-            condition(&asked, ConditionType::Reconciling).1,
-            asked.next_look
-        ),
-        ("Scaling".into(), NextLook::Soon)
+        (condition(&asked, ConditionType::Reconciling).1, asked.next),
+        ("Scaling".into(), NextLook::SOON)
     );
 
     for pod in ["orders-0", "orders-1", "orders-2"] {
@@ -139,6 +136,49 @@ fn a_pod_that_cannot_be_asked_is_not_scaled_away() {
     );
 }
 
+fn drained_for(seconds: i64) -> DrainStatus {
+    let now: jiff::Timestamp = testing::NOW.parse().unwrap();
+    DrainStatus {
+        phase: DrainPhase::Drained,
+        token: Some("t".into()),
+        expires_at: Some((now + SignedDuration::from_secs(seconds)).to_string()),
+        ..DrainStatus::default()
+    }
+}
+
+#[test]
+fn a_token_that_does_not_outlive_the_removal_or_has_no_text_scales_nothing_away() {
+    let mut shrinking = at_rest();
+    shrinking.cluster.spec.replicas = 2;
+    let without_text = DrainStatus {
+        token: Some(String::new()),
+        ..drained_for(50)
+    };
+    for drain in [drained_for(12), without_text] {
+        answer(&mut shrinking, "orders-2").dump.drain = drain;
+        let held = plan(&shrinking);
+        assert!(has(&held, "StatefulSet of 3"), "{:?}", actions(&held));
+    }
+}
+
+#[test]
+fn a_scale_down_that_is_taken_back_opens_the_pod_again_at_once() {
+    let mut shrinking = at_rest();
+    shrinking.cluster.spec.replicas = 2;
+    shrinking.cluster.status = Some(plan(&shrinking).status);
+    answer(&mut shrinking, "orders-2").dump.drain = drained_for(50);
+    shrinking.cluster.spec.replicas = 3;
+    let taken_back = plan(&shrinking);
+    assert!(
+        has(&taken_back, "resume orders-2"),
+        "{:?}",
+        actions(&taken_back)
+    );
+    // A drain that somebody else asked for is left alone.
+    shrinking.cluster.status = Some(taken_back.status);
+    assert!(!has(&plan(&shrinking), "resume orders-2"));
+}
+
 #[test]
 fn an_empty_pod_goes_after_its_admission_closed() {
     let mut shrinking = at_rest();
@@ -150,19 +190,10 @@ fn an_empty_pod_goes_after_its_admission_closed() {
         actions(&asked)
     );
 
-    let drained = |seconds: i64| DrainStatus {
-        phase: DrainPhase::Drained,
-        token: Some("t".into()),
-        expires_at: Some(
-            (testing::NOW.parse::<jiff::Timestamp>().unwrap() + SignedDuration::from_secs(seconds))
-                .to_string(),
-        ),
-        ..DrainStatus::default()
-    };
     // About to reopen: too late for this token.
-    answer(&mut shrinking, "orders-2").dump.drain = drained(5);
+    answer(&mut shrinking, "orders-2").dump.drain = drained_for(5);
     assert!(has(&plan(&shrinking), "StatefulSet of 3"));
-    answer(&mut shrinking, "orders-2").dump.drain = drained(50);
+    answer(&mut shrinking, "orders-2").dump.drain = drained_for(50);
     let removing = plan(&shrinking);
     assert!(
         has(&removing, "StatefulSet of 2"),

@@ -47,7 +47,8 @@ fn a_slot_is_recorded_before_its_snapshot_is_created_and_the_next_look_is_at_the
             .iter()
             .any(|action| action.starts_with("create "))
     );
-    assert_eq!(first.wake_at.unwrap().to_string(), "2026-09-21T10:30:00Z");
+    let slot: jiff::Timestamp = "2026-09-21T10:30:00Z".parse().unwrap();
+    assert_eq!(first.next, NextLook::AT_POLL.by(slot));
     observed.cluster.status = Some(first.status);
     observed.now = "2026-09-21T10:30:01Z".parse().unwrap();
     let second = plan(&observed);
@@ -227,4 +228,18 @@ fn snapshots_of_a_cluster_that_had_the_name_before_say_nothing() {
         Default::default()
     );
     assert_eq!(planned.status.snapshots.unwrap().last_verified, None);
+}
+
+#[test]
+fn what_is_known_of_schedules_outlives_a_look_that_can_plan_nothing() {
+    let mut observed = scheduled();
+    observed.cluster.status = Some(plan(&observed).status);
+    let known = plan(&observed).status.snapshots;
+    assert!(known.is_some());
+    observed
+        .claims
+        .insert("tier0-orders-0".into(), "somebody".into());
+    let held = plan(&observed);
+    assert_eq!(waits(&held)[0].1, WaitReason::ClusterIDConflict);
+    assert_eq!(held.status.snapshots, known);
 }

@@ -76,7 +76,8 @@ fn a_lost_volume_is_shown_and_not_guessed_about() {
 #[test]
 fn an_invalid_pod_template_creates_nothing_and_changes_nothing() {
     let mut new = observed();
-    new.template_refused = Some("spec.template.spec.containers[0].image: Required value".into());
+    new.answers.template_refused =
+        Some("spec.template.spec.containers[0].image: Required value".into());
     let held = plan(&new);
     assert_eq!(
         (waits(&held), actions(&held)),
@@ -87,7 +88,7 @@ fn an_invalid_pod_template_creates_nothing_and_changes_nothing() {
     );
     assert_eq!(
         condition(&held, ConditionType::SpecValid).2,
-        new.template_refused.clone().unwrap()
+        new.answers.template_refused.clone().unwrap()
     );
 
     let mut running = at_rest();
@@ -95,7 +96,7 @@ fn an_invalid_pod_template_creates_nothing_and_changes_nothing() {
         .as_object()
         .unwrap()
         .clone();
-    running.template_refused = new.template_refused;
+    running.answers.template_refused = new.answers.template_refused;
     let held = plan(&running);
     assert!(
         !actions(&held)

@@ -7,16 +7,16 @@ use crate::cluster::{
     build::template,
     config,
     facts::{ConfigSource, Observed},
-    plan::Draft,
+    plan::Decided,
     status::{ENGINE_CERTIFICATE, is_settled},
 };
 
 pub(super) fn config_applied(
     observed: &Observed,
-    draft: &Draft,
+    decided: &Decided,
     status: &Aof2ClusterStatus,
 ) -> Said {
-    let held = draft.waits.iter().find_map(|wait| {
+    let held = decided.waits.iter().find_map(|wait| {
         let reason = match wait.reason {
             WaitReason::ConfigMapMissing => Reason::ConfigMapMissing,
             WaitReason::ConfigInvalid => Reason::ConfigInvalid,
@@ -59,7 +59,7 @@ pub(super) fn config_applied(
             );
         }
     }
-    let is_loaded = !draft
+    let is_loaded = !decided
         .waits
         .iter()
         .any(|wait| wait.reason == WaitReason::ConfigNotLoaded);
@@ -90,9 +90,9 @@ fn source_text(observed: &Observed) -> Option<(&str, &str)> {
 }
 
 /// Every pod is made from the wanted template, serves, and its engine reports the wanted version.
-pub fn is_converged(observed: &Observed, draft: &Draft) -> bool {
+pub fn is_converged(observed: &Observed, decided: &Decided) -> bool {
     let digest = template::digest(&observed.cluster.spec, &observed.image_repository);
-    draft.rollout.is_none()
+    decided.memo.is_none()
         && is_settled(observed)
         && observed.pods.iter().all(|pod| {
             pod.template == digest
@@ -102,9 +102,9 @@ pub fn is_converged(observed: &Observed, draft: &Draft) -> bool {
         })
 }
 
-pub(super) fn version_converged(observed: &Observed, draft: &Draft) -> Said {
+pub(super) fn version_converged(observed: &Observed, decided: &Decided) -> Said {
     let version = &observed.cluster.spec.version;
-    if is_converged(observed, draft) {
+    if is_converged(observed, decided) {
         return Said(
             TRUE,
             Reason::Converged,
@@ -116,21 +116,22 @@ pub(super) fn version_converged(observed: &Observed, draft: &Draft) -> Said {
         .status
         .as_ref()
         .and_then(|status| condition(status, Type::VersionConverged));
-    match &draft.rollout {
-        Some(rollout) => match draft.waits.iter().find(|wait| is_held(wait.reason)) {
+    match &decided.memo {
+        Some(memo) => match decided.waits.iter().find(|wait| is_held(wait.reason)) {
             Some(wait) => Said(
                 FALSE,
                 Reason::Held,
                 format!("{}{}", on(&wait.pod), wait.message),
             ),
             None => {
-                let pod = rollout.pod.as_ref().map_or_else(String::new, |pod| {
-                    format!(", {} is next or on its way", pod.name)
-                });
+                let [from, to] = memo.ends();
+                let pod = memo
+                    .pod()
+                    .map_or_else(String::new, |pod| format!(", {pod} is next or on its way"));
                 Said(
                     FALSE,
                     Reason::RollingOut,
-                    format!("from {} to {}{pod}", rollout.from, rollout.to),
+                    format!("from {from} to {to}{pod}"),
                 )
             }
         },

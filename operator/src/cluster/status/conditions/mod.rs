@@ -12,31 +12,32 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
 use super::{MAX_MESSAGE, is_settled, truncate};
-use crate::cluster::{facts::Observed, plan::Draft};
+use crate::cluster::{facts::Observed, plan::Decided};
+use crate::machine::condition::{self, FALSE, TRUE, UNKNOWN};
+use crate::machine::is_progress;
 use applied::{certificates_valid, config_applied, version_converged};
 use serving::{healthy, ready};
 
 pub use applied::is_converged;
-
-const TRUE: &str = "True";
-const FALSE: &str = "False";
-const UNKNOWN: &str = "Unknown";
 
 /// A condition's status, reason and message.
 struct Said(&'static str, Reason, String);
 
 pub fn publish(
     observed: &Observed,
-    draft: &Draft,
+    decided: &Decided,
     status: &Aof2ClusterStatus,
     before: &[Condition],
 ) -> Vec<Condition> {
     let mut said = vec![
-        (Type::SpecValid, spec_valid(draft)),
-        (Type::Ready, ready(observed, draft)),
+        (Type::SpecValid, spec_valid(decided)),
+        (Type::Ready, ready(observed, decided)),
         (Type::Healthy, healthy(observed)),
-        (Type::ConfigApplied, config_applied(observed, draft, status)),
-        (Type::VersionConverged, version_converged(observed, draft)),
+        (
+            Type::ConfigApplied,
+            config_applied(observed, decided, status),
+        ),
+        (Type::VersionConverged, version_converged(observed, decided)),
         (
             Type::CertificatesValid,
             certificates_valid(observed, status),
@@ -45,7 +46,7 @@ pub fn publish(
     let told = |(is_good, reason, message): (bool, Reason, String)| {
         Said(if is_good { TRUE } else { FALSE }, reason, message)
     };
-    let health = draft.snapshot_health.clone();
+    let health = decided.snapshots.health.clone();
     said.extend(
         health
             .current
@@ -56,8 +57,8 @@ pub fn publish(
             .verified
             .map(|said| (Type::SnapshotsVerified, told(said))),
     );
-    said.extend(reconciling(observed, draft).map(|reconciling| (Type::Reconciling, reconciling)));
-    said.extend(stalled(observed, draft).map(|stalled| (Type::Stalled, stalled)));
+    said.extend(reconciling(observed, decided).map(|reconciling| (Type::Reconciling, reconciling)));
+    said.extend(stalled(observed, decided).map(|stalled| (Type::Stalled, stalled)));
     let generation = observed.cluster.metadata.generation;
     said.into_iter()
         .map(|(kind, said)| stamp(kind, said, generation, before, observed.now))
@@ -72,26 +73,19 @@ fn stamp(
     now: Timestamp,
 ) -> Condition {
     truncate(&mut message, MAX_MESSAGE);
-    let since = before
-        .iter()
-        .find(|condition| condition.type_ == kind.as_str() && condition.status == status);
-    Condition {
+    let said = Condition {
         type_: kind.as_str().to_owned(),
         status: status.to_owned(),
         reason: reason.as_str().to_owned(),
         message,
         observed_generation: generation,
-        last_transition_time: since.map_or(Time(now), |condition| {
-            condition.last_transition_time.clone()
-        }),
-    }
+        last_transition_time: Time(now),
+    };
+    condition::stamped(said, before, now)
 }
 
 pub fn condition(status: &Aof2ClusterStatus, kind: Type) -> Option<&Condition> {
-    status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == kind.as_str())
+    condition::find(&status.conditions, kind.as_str())
 }
 
 /// Adds that an action failed, after the plan was made.
@@ -117,11 +111,11 @@ pub fn apply_failed(
         .push(stamp(kind, said, generation, &before, now));
 }
 
-fn spec_valid(draft: &Draft) -> Said {
-    if let Some(message) = &draft.schedule_error {
+fn spec_valid(decided: &Decided) -> Said {
+    if let Some(message) = &decided.snapshots.schedule_error {
         return Said(FALSE, Reason::InvalidSchedule, message.clone());
     }
-    match &draft.spec_error {
+    match &decided.spec_error {
         None => Said(TRUE, Reason::Valid, String::new()),
         Some(message) => Said(FALSE, Reason::InvalidPodTemplate, message.clone()),
     }
@@ -137,11 +131,11 @@ fn on(pod: &str) -> String {
 
 /// Waits that a person may want to know of, as opposed to the ordinary course of things.
 pub(super) fn is_held(reason: WaitReason) -> bool {
-    !crate::rollout::is_progress(reason)
+    !is_progress(reason)
 }
 
-fn reconciling(observed: &Observed, draft: &Draft) -> Option<Said> {
-    if draft.is_paused {
+fn reconciling(observed: &Observed, decided: &Decided) -> Option<Said> {
+    if decided.is_paused {
         return Some(Said(
             TRUE,
             Reason::Paused,
@@ -149,25 +143,24 @@ fn reconciling(observed: &Observed, draft: &Draft) -> Option<Said> {
         ));
     }
     let Some(stateful_set) = &observed.stateful_set else {
-        let wait = draft
+        let wait = decided
             .waits
             .first()
             .map_or_else(String::new, |wait| wait.message.clone());
         return Some(Said(TRUE, Reason::Creating, wait));
     };
-    if let Some(rollout) = &draft.rollout {
-        return Some(match draft.waits.iter().find(|wait| is_held(wait.reason)) {
-            Some(wait) => Said(
-                TRUE,
-                Reason::Held,
-                format!("{}{}", on(&wait.pod), wait.message),
-            ),
-            None => Said(
-                TRUE,
-                Reason::RollingOut,
-                format!("from {} to {}", rollout.from, rollout.to),
-            ),
-        });
+    if let Some(memo) = &decided.memo {
+        let [from, to] = memo.ends();
+        return Some(
+            match decided.waits.iter().find(|wait| is_held(wait.reason)) {
+                Some(wait) => Said(
+                    TRUE,
+                    Reason::Held,
+                    format!("{}{}", on(&wait.pod), wait.message),
+                ),
+                None => Said(TRUE, Reason::RollingOut, format!("from {from} to {to}")),
+            },
+        );
     }
     let wanted = observed.cluster.spec.replicas;
     if stateful_set.replicas != wanted {
@@ -177,7 +170,7 @@ fn reconciling(observed: &Observed, draft: &Draft) -> Option<Said> {
             format!("from {} to {wanted} pods", stateful_set.replicas),
         ));
     }
-    if let Some(wait) = draft.waits.iter().find(|wait| {
+    if let Some(wait) = decided.waits.iter().find(|wait| {
         matches!(
             wait.reason,
             WaitReason::ConfigRefused | WaitReason::ConfigRejected
@@ -199,8 +192,8 @@ fn reconciling(observed: &Observed, draft: &Draft) -> Option<Said> {
     })
 }
 
-fn stalled(observed: &Observed, draft: &Draft) -> Option<Said> {
-    let by_wait = draft.waits.iter().find_map(|wait| {
+fn stalled(observed: &Observed, decided: &Decided) -> Option<Said> {
+    let by_wait = decided.waits.iter().find_map(|wait| {
         let reason = match wait.reason {
             WaitReason::ClusterIDConflict => Reason::ClusterIDConflict,
             WaitReason::PrefixInUse => Reason::PrefixInUse,
@@ -213,7 +206,7 @@ fn stalled(observed: &Observed, draft: &Draft) -> Option<Said> {
         Some(Said(TRUE, reason, wait.message.clone()))
     });
     let by_spec = || {
-        draft
+        decided
             .spec_error
             .as_ref()
             .map(|message| Said(TRUE, Reason::InvalidPodTemplate, message.clone()))

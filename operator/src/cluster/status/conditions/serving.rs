@@ -1,14 +1,16 @@
 //! Whether pods serve, and whether their engines are well.
 
-use aof2_crds::{ConditionReason as Reason, ConditionType as Type, RolloutStep};
+use aof2_crds::{ConditionReason as Reason, ConditionType as Type};
 
 use super::{FALSE, Said, TRUE, UNKNOWN, condition};
 use crate::cluster::{
     facts::Observed,
-    plan::{Draft, restarts_engine},
+    memo::Memo,
+    plan::{Decided, restarts_engine},
 };
+use crate::rollout::UpgradeStep;
 
-pub(super) fn ready(observed: &Observed, draft: &Draft) -> Said {
+pub(super) fn ready(observed: &Observed, decided: &Decided) -> Said {
     let wanted = observed
         .stateful_set
         .as_ref()
@@ -28,31 +30,23 @@ pub(super) fn ready(observed: &Observed, draft: &Draft) -> Said {
         );
     }
     // The one pod that the operator itself took down does not make the cluster look broken.
-    let replaced = draft.rollout.as_ref().filter(|rollout| {
-        matches!(
-            rollout.step,
-            RolloutStep::Replacing | RolloutStep::Recovering
-        )
-    });
-    if let Some(pod) = replaced.and_then(|rollout| rollout.pod.as_ref())
+    let replaced = decided.memo.as_ref().and_then(replaced);
+    if let Some(pod) = replaced
         && count > 0
         && count == wanted - 1
-        && !serving.contains(&pod.name.as_str())
+        && !serving.contains(&pod)
     {
         return Said(
             TRUE,
             Reason::Serving,
-            format!(
-                "{count} of {wanted} pods serve, {} is being replaced",
-                pod.name
-            ),
+            format!("{count} of {wanted} pods serve, {pod} is being replaced"),
         );
     }
     let is_restarting = observed
         .pods
         .iter()
         .filter(|pod| !serving.contains(&pod.name.as_str()))
-        .any(|pod| restarts_engine(draft, &pod.name));
+        .any(|pod| restarts_engine(decided.memo.as_ref(), &decided.config, &pod.name));
     if count > 0 && count == wanted - 1 && is_restarting {
         return Said(
             TRUE,
@@ -81,6 +75,21 @@ pub(super) fn ready(observed: &Observed, draft: &Draft) -> Said {
         Reason::Starting
     };
     Said(FALSE, reason, message)
+}
+
+/// The pod that a rollout took down and that is not back.
+fn replaced(memo: &Memo) -> Option<&str> {
+    let Memo::Upgrade(upgrade) = memo else {
+        return None;
+    };
+    match upgrade.step {
+        UpgradeStep::Replacing | UpgradeStep::Recovering => memo.pod(),
+        UpgradeStep::Planned
+        | UpgradeStep::Preflight
+        | UpgradeStep::Uploading
+        | UpgradeStep::Draining
+        | UpgradeStep::Soaking => None,
+    }
 }
 
 pub(super) fn healthy(observed: &Observed) -> Said {

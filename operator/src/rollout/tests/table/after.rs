@@ -1,10 +1,12 @@
 //! What holds after a pod came back.
 
-use aof2_crds::{Gate, ReplayProgress, RolloutKind, RolloutStep, WaitReason};
+use aof2_crds::{Gate, ReplayProgress, WaitReason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::super::build::{FactsExt, at, facts, memo, overriding, pod};
-use crate::rollout::{Facts, Outcome, Trouble};
+use crate::machine::NextLook;
+use crate::rollout::{Facts, Trouble};
+use crate::rollout::{UpgradeKind, UpgradeStep};
 
 use super::{goes_to, holds, reconcile, recovery_of, replacing, returned, soaking};
 
@@ -21,7 +23,7 @@ fn a_pod_that_went_is_awaited_step_by_step() {
     facts.pods[2].instance = None;
     goes_to(
         &reconcile(replacing(), &facts, at(0)),
-        RolloutStep::Recovering,
+        UpgradeStep::Recovering,
     );
     holds(
         &recovery_of(&facts, at(0)),
@@ -36,10 +38,10 @@ fn a_successor_is_remembered_by_its_uid() {
     let mut facts = returned();
     facts.instance(2).uid = "uid-9".into();
     let result = reconcile(replacing(), &facts, at(0));
-    goes_to(&result, RolloutStep::Recovering);
+    goes_to(&result, UpgradeStep::Recovering);
     let result = reconcile(result.memo.unwrap(), &facts, at(1));
     let pod = result.memo.unwrap().pod.unwrap();
-    assert_eq!((pod.uid.as_str(), pod.drain_token.as_str()), ("uid-9", ""));
+    assert_eq!((pod.uid.as_str(), pod.drain.token.as_str()), ("uid-9", ""));
 }
 
 #[test]
@@ -193,7 +195,7 @@ fn every_gate_after_a_replacement_holds_by_itself() {
         WaitReason::PodNotReady,
         "look at its other containers",
     );
-    goes_to(&recovery_of(&returned(), at(5)), RolloutStep::Soaking);
+    goes_to(&recovery_of(&returned(), at(5)), UpgradeStep::Soaking);
 }
 
 #[test]
@@ -201,7 +203,7 @@ fn the_last_pod_is_compared_with_what_its_predecessor_replayed_with() {
     let mut facts = facts(1);
     facts.pods[0] = pod(0, "0.1.1");
     facts.recovery(0).replay_version = 2;
-    let mut memo = memo(RolloutStep::Recovering);
+    let mut memo = memo(UpgradeStep::Recovering);
     let memo_pod = memo.pod.as_mut().unwrap();
     memo_pod.name = "orders-0".into();
     memo_pod.uid = "uid-0".into();
@@ -218,9 +220,9 @@ fn the_last_pod_is_compared_with_what_its_predecessor_replayed_with() {
 fn a_template_rollout_asks_for_no_manifest_version() {
     let mut facts = returned();
     facts.recovery(2).replay_version = 2;
-    let mut memo = memo(RolloutStep::Recovering);
-    memo.kind = RolloutKind::Template;
-    goes_to(&reconcile(memo, &facts, at(0)), RolloutStep::Soaking);
+    let mut memo = memo(UpgradeStep::Recovering);
+    memo.kind = UpgradeKind::Template;
+    goes_to(&reconcile(memo, &facts, at(0)), UpgradeStep::Soaking);
 }
 
 #[test]
@@ -229,7 +231,7 @@ fn a_gate_that_a_person_let_pass_is_reported() {
     facts.recovery(2).replay_version = 2;
     facts.overrides = overriding(Gate::ReplayVersion);
     let result = recovery_of(&facts, at(5));
-    goes_to(&result, RolloutStep::Soaking);
+    goes_to(&result, UpgradeStep::Soaking);
     assert_eq!(result.overridden, vec![Gate::ReplayVersion]);
 }
 
@@ -242,9 +244,9 @@ fn the_next_pod_waits_for_the_soak() {
         WaitReason::Soaking,
         "orders-2 is watched until 2026-01-01T00:00:30Z",
     );
-    assert_eq!(result.outcome, Outcome::Later(Some(at(30))));
+    assert_eq!(result.next, NextLook::SOON.by(at(30)));
     let result = reconcile(soaking(), &returned(), at(30));
-    goes_to(&result, RolloutStep::Planned);
+    goes_to(&result, UpgradeStep::Planned);
     assert_eq!(result.memo.unwrap().done, ["uid-2"]);
 }
 
@@ -273,11 +275,11 @@ fn another_process_or_a_lost_readiness_soaks_from_the_beginning() {
     for facts in [restarted, unready, replaced] {
         goes_to(
             &reconcile(soaking(), &facts, at(29)),
-            RolloutStep::Recovering,
+            UpgradeStep::Recovering,
         );
         goes_to(
             &reconcile(soaking(), &facts, at(31)),
-            RolloutStep::Recovering,
+            UpgradeStep::Recovering,
         );
     }
 }

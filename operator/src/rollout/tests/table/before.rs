@@ -1,10 +1,11 @@
 //! What holds before a pod goes.
 
 use aof2_admin_api::DrainPhase;
-use aof2_crds::{Gate, RolloutStep, WaitReason};
+use aof2_crds::{Gate, WaitReason};
 
 use super::super::build::{FactsExt, at, drain, drained, facts, memo, overriding, pod};
 use super::super::world::revision;
+use crate::rollout::UpgradeStep;
 use crate::rollout::{Action, Facts, RemoveBy, Trouble};
 
 use super::{goes_to, holds, preflight_of, reconcile, removal, replacing};
@@ -97,10 +98,10 @@ fn a_serving_pod_stays_while_another_is_down() {
         facts.written = revision("0.1.0");
         spoil(&mut facts);
         holds(&preflight_of(&facts), Gate::OnePodDown, reason, message);
-        for step in [RolloutStep::Uploading, RolloutStep::Draining] {
+        for step in [UpgradeStep::Uploading, UpgradeStep::Draining] {
             facts.engine(2).drain = drain(DrainPhase::Uploading);
             let result = reconcile(memo(step), &facts, at(1));
-            goes_to(&result, RolloutStep::Preflight);
+            goes_to(&result, UpgradeStep::Preflight);
             assert_eq!(
                 result.actions,
                 vec![Action::Resume {
@@ -110,7 +111,7 @@ fn a_serving_pod_stays_while_another_is_down() {
         }
         facts.engine(2).drain = drained(at(60));
         let result = reconcile(replacing(), &facts, at(1));
-        goes_to(&result, RolloutStep::Preflight);
+        goes_to(&result, UpgradeStep::Preflight);
         assert_eq!(
             result.actions,
             vec![Action::Resume {
@@ -152,8 +153,8 @@ fn a_pod_that_came_out_of_turn_takes_over_from_one_that_drains() {
         spoil(&mut facts);
         facts.engine(2).drain = drained(at(60));
         for memo in [
-            memo(RolloutStep::Uploading),
-            memo(RolloutStep::Draining),
+            memo(UpgradeStep::Uploading),
+            memo(UpgradeStep::Draining),
             replacing(),
         ] {
             let result = reconcile(memo, &facts, at(1));
@@ -164,7 +165,7 @@ fn a_pod_that_came_out_of_turn_takes_over_from_one_that_drains() {
                 }]
             );
             let result = reconcile(result.memo.unwrap(), &facts, at(1));
-            goes_to(&result, RolloutStep::Planned);
+            goes_to(&result, UpgradeStep::Planned);
             let chosen = reconcile(result.memo.unwrap(), &facts, at(1));
             assert_eq!(chosen.memo.unwrap().pod.unwrap().name, "orders-0");
         }
@@ -178,9 +179,9 @@ fn a_pod_that_does_not_serve_may_go_while_another_is_down() {
     facts.instance(2).ready = false;
     facts.instance(2).engine_runs = false;
     facts.instance(2).engine = None;
-    goes_to(&preflight_of(&facts), RolloutStep::Replacing);
+    goes_to(&preflight_of(&facts), UpgradeStep::Replacing);
     assert_eq!(
-        reconcile(memo(RolloutStep::Replacing), &facts, at(0)).actions,
+        reconcile(memo(UpgradeStep::Replacing), &facts, at(0)).actions,
         removal(RemoveBy::Delete)
     );
 }
@@ -201,7 +202,7 @@ fn an_engine_that_runs_and_does_not_answer_holds_and_is_never_forced() {
     }
     let mut facts = facts(3);
     facts.instance(2).engine = None;
-    for step in [RolloutStep::Uploading, RolloutStep::Draining] {
+    for step in [UpgradeStep::Uploading, UpgradeStep::Draining] {
         let result = reconcile(memo(step), &facts, at(0));
         holds(
             &result,
@@ -211,7 +212,7 @@ fn an_engine_that_runs_and_does_not_answer_holds_and_is_never_forced() {
         );
     }
     let result = reconcile(replacing(), &facts, at(0));
-    goes_to(&result, RolloutStep::Preflight);
+    goes_to(&result, UpgradeStep::Preflight);
     assert_eq!(result.actions, vec![]);
 }
 
@@ -221,14 +222,14 @@ fn a_person_may_let_an_unreachable_engine_go_until_a_time() {
     facts.instance(2).engine = None;
     facts.overrides = overriding(Gate::EngineReachable);
     let result = preflight_of(&facts);
-    goes_to(&result, RolloutStep::Replacing);
+    goes_to(&result, UpgradeStep::Replacing);
     assert_eq!(result.overridden, vec![Gate::EngineReachable]);
     assert_eq!(
-        reconcile(memo(RolloutStep::Replacing), &facts, at(0)).actions,
+        reconcile(memo(UpgradeStep::Replacing), &facts, at(0)).actions,
         removal(RemoveBy::Eviction)
     );
     holds(
-        &reconcile(memo(RolloutStep::Preflight), &facts, at(3601)),
+        &reconcile(memo(UpgradeStep::Preflight), &facts, at(3601)),
         Gate::EngineReachable,
         WaitReason::EngineUnreachable,
         "orders-2",

@@ -1,11 +1,12 @@
 //! How a rollout begins, whom it takes first, and how it ends.
 
 use aof2_crds::status::RolloutOutcome;
-use aof2_crds::{RolloutKind, RolloutStep};
 
 use super::super::build::{FactsExt, at, facts, memo, pod};
 use super::super::world::revision;
-use crate::rollout::{Action, Facts, Outcome, step};
+use crate::machine::NextLook;
+use crate::rollout::{Action, Facts, step};
+use crate::rollout::{UpgradeKind, UpgradeStep};
 
 use super::reconcile;
 
@@ -15,7 +16,7 @@ fn nothing_runs_while_every_pod_is_as_wanted() {
     facts.wanted = revision("0.1.0");
     facts.written = revision("0.1.0");
     let result = step(None, &facts, at(0));
-    assert_eq!(result.outcome, Outcome::Idle);
+    assert_eq!(result.next, NextLook::AT_POLL);
     assert_eq!(
         (result.memo, result.actions, result.waits),
         (None, vec![], vec![])
@@ -29,7 +30,7 @@ fn a_pod_that_is_missing_or_unready_begins_no_rollout() {
     facts.written = revision("0.1.0");
     facts.pods[0].instance = None;
     facts.instance(1).ready = false;
-    assert_eq!(step(None, &facts, at(0)).outcome, Outcome::Idle);
+    assert_eq!(step(None, &facts, at(0)).next, NextLook::AT_POLL);
 }
 
 #[test]
@@ -40,9 +41,9 @@ fn a_new_version_begins_a_rollout_and_acts_on_nothing_yet() {
     let memo = result.memo.unwrap();
     assert_eq!(
         (memo.kind, memo.from.as_str(), memo.to.as_str()),
-        (RolloutKind::Version, "0.1.0", "0.1.1")
+        (UpgradeKind::Version, "0.1.0", "0.1.1")
     );
-    assert_eq!(memo.step, RolloutStep::Planned);
+    assert_eq!(memo.step, UpgradeStep::Planned);
     assert_eq!(result.actions, vec![]);
 }
 
@@ -55,7 +56,7 @@ fn another_template_of_the_same_version_is_of_kind_template() {
     let memo = step(None, &facts, at(0)).memo.unwrap();
     assert_eq!(
         (memo.kind, memo.from.as_str(), memo.to.as_str()),
-        (RolloutKind::Template, "t-0.1.0", "other")
+        (UpgradeKind::Template, "t-0.1.0", "other")
     );
 }
 
@@ -63,7 +64,7 @@ fn another_template_of_the_same_version_is_of_kind_template() {
 fn the_template_is_written_only_after_the_preflight() {
     let mut facts = facts(3);
     facts.written = revision("0.1.0");
-    let result = reconcile(memo(RolloutStep::Preflight), &facts, at(0));
+    let result = reconcile(memo(UpgradeStep::Preflight), &facts, at(0));
     assert_eq!(
         result.actions,
         vec![Action::WriteTemplate {
@@ -71,7 +72,7 @@ fn the_template_is_written_only_after_the_preflight() {
         }]
     );
     facts.instance(0).ready = false;
-    let result = reconcile(memo(RolloutStep::Preflight), &facts, at(0));
+    let result = reconcile(memo(UpgradeStep::Preflight), &facts, at(0));
     assert_eq!(result.actions, vec![]);
 }
 
@@ -79,7 +80,7 @@ fn the_template_is_written_only_after_the_preflight() {
 fn a_rollout_ends_in_the_history_when_every_pod_soaked() {
     let mut facts = facts(2);
     facts.pods = vec![pod(0, "0.1.1"), pod(1, "0.1.1")];
-    let mut memo = memo(RolloutStep::Planned);
+    let mut memo = memo(UpgradeStep::Planned);
     memo.pod = None;
     memo.done = vec!["uid-0".into(), "uid-1".into()];
     let result = reconcile(memo, &facts, at(200));
@@ -92,7 +93,7 @@ fn a_rollout_ends_in_the_history_when_every_pod_soaked() {
 }
 
 fn next_of(facts: &Facts) -> String {
-    let mut memo = memo(RolloutStep::Planned);
+    let mut memo = memo(UpgradeStep::Planned);
     memo.pod = None;
     reconcile(memo, facts, at(0))
         .memo

@@ -2,16 +2,18 @@
 
 use aof2_admin_api::DrainPhase;
 use aof2_admin_api::lifecycle::{DrainReason, LaggingStream};
-use aof2_crds::{Duration, Gate, RolloutStep, WaitReason};
+use aof2_crds::{Duration, Gate, WaitReason};
 
 use super::super::build::{FactsExt, at, drain, drained, facts, memo};
-use crate::rollout::{Action, Outcome, RemoveBy, Tier2Trouble};
+use crate::machine::NextLook;
+use crate::rollout::UpgradeStep;
+use crate::rollout::{Action, RemoveBy, Tier2Trouble};
 
 use super::{goes_to, holds, preflight_of, reconcile, removal, replacing};
 
 #[test]
 fn a_drain_is_asked_for_once_with_the_bounds_of_the_spec() {
-    let result = reconcile(memo(RolloutStep::Uploading), &facts(3), at(0));
+    let result = reconcile(memo(UpgradeStep::Uploading), &facts(3), at(0));
     let expected = Action::StartDrain {
         pod: "orders-2".into(),
         ttl: Duration::from_secs(60),
@@ -19,7 +21,7 @@ fn a_drain_is_asked_for_once_with_the_bounds_of_the_spec() {
         drain_timeout: Duration::from_secs(30),
     };
     assert_eq!(result.actions, vec![expected]);
-    assert!(result.memo.unwrap().pod.unwrap().drain_requested);
+    assert!(result.memo.unwrap().pod.unwrap().drain.is_requested);
 }
 
 #[test]
@@ -32,13 +34,13 @@ fn an_upload_is_waited_for_without_figures_and_a_failed_one_says_which_streams_a
         sealed_uploaded: 4,
     }];
     facts.engine(2).drain.lagging_total = 3;
-    let result = reconcile(memo(RolloutStep::Uploading), &facts, at(5));
+    let result = reconcile(memo(UpgradeStep::Uploading), &facts, at(5));
     assert_eq!(
         result.waits[0].message,
         "sealed segments are uploaded, appends go on"
     );
     holds(&result, Gate::Uploaded, WaitReason::Uploading, "");
-    let overdue = reconcile(memo(RolloutStep::Uploading), &facts, at(616))
+    let overdue = reconcile(memo(UpgradeStep::Uploading), &facts, at(616))
         .memo
         .unwrap();
     let held = reconcile(overdue, &facts, at(617));
@@ -55,11 +57,11 @@ fn closed_admission_is_a_step_of_its_own() {
     let mut facts = facts(3);
     facts.engine(2).drain = drain(DrainPhase::Closing);
     goes_to(
-        &reconcile(memo(RolloutStep::Uploading), &facts, at(5)),
-        RolloutStep::Draining,
+        &reconcile(memo(UpgradeStep::Uploading), &facts, at(5)),
+        UpgradeStep::Draining,
     );
     holds(
-        &reconcile(memo(RolloutStep::Draining), &facts, at(6)),
+        &reconcile(memo(UpgradeStep::Draining), &facts, at(6)),
         Gate::Drained,
         WaitReason::Draining,
         "appends are refused",
@@ -74,7 +76,7 @@ fn tier_2_down_is_named_while_uploading_and_when_the_bound_is_exceeded() {
         unreachable: true,
         message: "connection refused".into(),
     });
-    let result = reconcile(memo(RolloutStep::Uploading), &facts, at(5));
+    let result = reconcile(memo(UpgradeStep::Uploading), &facts, at(5));
     holds(
         &result,
         Gate::Uploaded,
@@ -82,8 +84,8 @@ fn tier_2_down_is_named_while_uploading_and_when_the_bound_is_exceeded() {
         "connection refused",
     );
 
-    let overdue = reconcile(memo(RolloutStep::Uploading), &facts, at(616));
-    goes_to(&overdue, RolloutStep::Preflight);
+    let overdue = reconcile(memo(UpgradeStep::Uploading), &facts, at(616));
+    goes_to(&overdue, UpgradeStep::Preflight);
     assert_eq!(
         overdue.actions,
         vec![Action::Resume {
@@ -99,7 +101,7 @@ fn tier_2_down_is_named_while_uploading_and_when_the_bound_is_exceeded() {
         WaitReason::Tier2Unreachable,
         "not done within 10m",
     );
-    assert_eq!(held.outcome, Outcome::Later(Some(at(626))));
+    assert_eq!(held.next, NextLook::SOON.by(at(626)));
     assert_eq!(held.actions, vec![]);
 }
 
@@ -131,10 +133,10 @@ fn a_drain_that_the_engine_gave_up_is_held_under_its_reason_and_tried_again() {
         let mut facts = facts(3);
         facts.engine(2).drain.reason = Some(told);
         facts.engine(2).drain.message = Some("12 of 40 segments".into());
-        let mut asked = memo(RolloutStep::Uploading);
-        asked.pod.as_mut().unwrap().drain_requested = true;
+        let mut asked = memo(UpgradeStep::Uploading);
+        asked.pod.as_mut().unwrap().drain.is_requested = true;
         let failed = reconcile(asked, &facts, at(50));
-        goes_to(&failed, RolloutStep::Preflight);
+        goes_to(&failed, UpgradeStep::Preflight);
         let memo = failed.memo.unwrap();
         assert_eq!(memo.pod.as_ref().unwrap().failed_drains, 1);
         holds(
@@ -143,7 +145,7 @@ fn a_drain_that_the_engine_gave_up_is_held_under_its_reason_and_tried_again() {
             reason,
             "12 of 40 segments; next try at 2026-01-01T00:01:00Z",
         );
-        goes_to(&reconcile(memo, &facts, at(60)), RolloutStep::Uploading);
+        goes_to(&reconcile(memo, &facts, at(60)), UpgradeStep::Uploading);
     }
 }
 
@@ -151,9 +153,9 @@ fn a_drain_that_the_engine_gave_up_is_held_under_its_reason_and_tried_again() {
 fn the_pause_between_drains_doubles_up_to_five_minutes() {
     let mut pauses = Vec::new();
     for failures in 0..8 {
-        let mut asked = memo(RolloutStep::Uploading);
+        let mut asked = memo(UpgradeStep::Uploading);
         let pod = asked.pod.as_mut().unwrap();
-        pod.drain_requested = true;
+        pod.drain.is_requested = true;
         pod.failed_drains = failures;
         let mut facts = facts(3);
         facts.engine(2).drain.reason = Some(DrainReason::UploadTimeout);
@@ -165,13 +167,13 @@ fn the_pause_between_drains_doubles_up_to_five_minutes() {
 
 #[test]
 fn a_drain_lost_with_its_process_is_asked_for_again_at_once() {
-    let mut asked = memo(RolloutStep::Uploading);
-    asked.pod.as_mut().unwrap().drain_requested = true;
+    let mut asked = memo(UpgradeStep::Uploading);
+    asked.pod.as_mut().unwrap().drain.is_requested = true;
     let failed = reconcile(asked, &facts(3), at(5));
-    goes_to(&failed, RolloutStep::Preflight);
+    goes_to(&failed, UpgradeStep::Preflight);
     goes_to(
         &reconcile(failed.memo.unwrap(), &facts(3), at(5)),
-        RolloutStep::Uploading,
+        UpgradeStep::Uploading,
     );
 }
 
@@ -179,11 +181,11 @@ fn a_drain_lost_with_its_process_is_asked_for_again_at_once() {
 fn a_drained_pod_is_removed_only_after_its_token_was_recorded() {
     let mut facts = facts(3);
     facts.engine(2).drain = drained(at(60));
-    let result = reconcile(memo(RolloutStep::Draining), &facts, at(5));
-    goes_to(&result, RolloutStep::Replacing);
+    let result = reconcile(memo(UpgradeStep::Draining), &facts, at(5));
+    goes_to(&result, UpgradeStep::Replacing);
     assert_eq!(result.actions, vec![]);
     let memo = result.memo.unwrap();
-    assert_eq!(memo.pod.as_ref().unwrap().drain_token, "token");
+    assert_eq!(memo.pod.as_ref().unwrap().drain.token, "token");
     assert_eq!(
         reconcile(memo, &facts, at(6)).actions,
         removal(RemoveBy::Eviction)
@@ -195,13 +197,13 @@ fn a_token_that_is_about_to_expire_removes_nothing() {
     let mut facts = facts(3);
     facts.engine(2).drain = drained(at(60));
     holds(
-        &reconcile(memo(RolloutStep::Draining), &facts, at(45)),
+        &reconcile(memo(UpgradeStep::Draining), &facts, at(45)),
         Gate::Drained,
         WaitReason::DrainTokenExpired,
         "about to expire",
     );
     let result = reconcile(replacing(), &facts, at(45));
-    goes_to(&result, RolloutStep::Preflight);
+    goes_to(&result, UpgradeStep::Preflight);
     assert_eq!(
         result.actions,
         vec![Action::Resume {
@@ -236,20 +238,20 @@ fn another_token_than_the_recorded_one_is_recorded_first() {
     let mut facts = facts(3);
     facts.engine(2).drain = drained(at(60));
     let mut memo = replacing();
-    memo.pod.as_mut().unwrap().drain_token = "an older one".into();
+    memo.pod.as_mut().unwrap().drain.token = "an older one".into();
     let result = reconcile(memo, &facts, at(0));
-    goes_to(&result, RolloutStep::Replacing);
+    goes_to(&result, UpgradeStep::Replacing);
     assert_eq!(result.actions, vec![]);
-    assert_eq!(result.memo.unwrap().pod.unwrap().drain_token, "token");
+    assert_eq!(result.memo.unwrap().pod.unwrap().drain.token, "token");
 }
 
 #[test]
 fn an_expired_token_drains_again() {
     let result = reconcile(replacing(), &facts(3), at(70));
-    goes_to(&result, RolloutStep::Preflight);
+    goes_to(&result, UpgradeStep::Preflight);
     goes_to(
         &reconcile(result.memo.unwrap(), &facts(3), at(70)),
-        RolloutStep::Uploading,
+        UpgradeStep::Uploading,
     );
 }
 
@@ -267,7 +269,7 @@ fn a_refused_eviction_is_shown_and_repeated_while_the_token_is_valid() {
     );
     assert_eq!(result.actions, removal(RemoveBy::Eviction));
     let result = reconcile(replacing(), &facts, at(50));
-    goes_to(&result, RolloutStep::Preflight);
+    goes_to(&result, UpgradeStep::Preflight);
     holds(
         &reconcile(result.memo.unwrap(), &facts, at(51)),
         Gate::PodRemoved,
@@ -290,13 +292,13 @@ fn an_engine_that_does_not_run_or_refuses_its_data_needs_no_drain() {
     recovering.instance(2).ready = false;
     recovering.engine(2).ready = false;
     for facts in [stopped, refusing, recovering] {
-        goes_to(&preflight_of(&facts), RolloutStep::Replacing);
+        goes_to(&preflight_of(&facts), UpgradeStep::Replacing);
         goes_to(
-            &reconcile(memo(RolloutStep::Uploading), &facts, at(0)),
-            RolloutStep::Replacing,
+            &reconcile(memo(UpgradeStep::Uploading), &facts, at(0)),
+            UpgradeStep::Replacing,
         );
         assert_eq!(
-            reconcile(memo(RolloutStep::Replacing), &facts, at(0)).actions,
+            reconcile(memo(UpgradeStep::Replacing), &facts, at(0)).actions,
             removal(RemoveBy::Delete)
         );
     }
@@ -306,8 +308,8 @@ fn an_engine_that_does_not_run_or_refuses_its_data_needs_no_drain() {
 fn an_engine_that_serves_in_an_unready_pod_is_drained_all_the_same() {
     let mut facts = facts(3);
     facts.instance(2).ready = false;
-    goes_to(&preflight_of(&facts), RolloutStep::Uploading);
-    let result = reconcile(memo(RolloutStep::Replacing), &facts, at(0));
+    goes_to(&preflight_of(&facts), UpgradeStep::Uploading);
+    let result = reconcile(memo(UpgradeStep::Replacing), &facts, at(0));
     assert_eq!(result.actions, vec![]);
-    goes_to(&result, RolloutStep::Preflight);
+    goes_to(&result, UpgradeStep::Preflight);
 }

@@ -6,14 +6,16 @@ mod begin;
 mod leave;
 mod retarget;
 
-use aof2_crds::{Baseline, Gate, RolloutStep, WaitReason};
+use aof2_crds::{Baseline, Gate, WaitReason};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::build::{at, facts, memo, pod};
-use crate::rollout::{Action, Facts, Outcome, RemoveBy, Rollout, Step, step};
+use crate::machine::NextLook;
+use crate::rollout::UpgradeStep;
+use crate::rollout::{Action, Facts, Memo, RemoveBy, Step, step};
 
-pub(super) fn reconcile(memo: Rollout, facts: &Facts, now: Timestamp) -> Step {
+pub(super) fn reconcile(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     step(Some(memo), facts, now)
 }
 
@@ -31,13 +33,13 @@ pub(super) fn holds(result: &Step, gate: Gate, reason: WaitReason, message: &str
 }
 
 #[track_caller]
-pub(super) fn goes_to(result: &Step, expected: RolloutStep) {
+pub(super) fn goes_to(result: &Step, expected: UpgradeStep) {
     assert_eq!(
         result.memo.as_ref().map(|memo| memo.step),
         Some(expected),
         "{result:?}"
     );
-    assert_eq!(result.outcome, Outcome::Again);
+    assert_eq!(result.next, NextLook::AT_ONCE);
 }
 
 pub(super) fn removal(by: RemoveBy) -> Vec<Action> {
@@ -50,9 +52,9 @@ pub(super) fn removal(by: RemoveBy) -> Vec<Action> {
 }
 
 /// In `Replacing`, with the token of `drained`.
-pub(super) fn replacing() -> Rollout {
-    let mut memo = memo(RolloutStep::Replacing);
-    memo.pod.as_mut().unwrap().drain_token = "token".into();
+pub(super) fn replacing() -> Memo {
+    let mut memo = memo(UpgradeStep::Replacing);
+    memo.pod.as_mut().unwrap().drain.token = "token".into();
     memo
 }
 
@@ -63,8 +65,8 @@ pub(super) fn returned() -> Facts {
     facts
 }
 
-pub(super) fn soaking() -> Rollout {
-    let mut memo = memo(RolloutStep::Soaking);
+pub(super) fn soaking() -> Memo {
+    let mut memo = memo(UpgradeStep::Soaking);
     memo.until = Some(Time(at(30)));
     memo.pod.as_mut().unwrap().baseline = Some(Baseline {
         process_start: at(-600).to_string(),
@@ -74,9 +76,9 @@ pub(super) fn soaking() -> Rollout {
 }
 
 pub(super) fn preflight_of(facts: &Facts) -> Step {
-    reconcile(memo(RolloutStep::Preflight), facts, at(0))
+    reconcile(memo(UpgradeStep::Preflight), facts, at(0))
 }
 
 pub(super) fn recovery_of(facts: &Facts, now: Timestamp) -> Step {
-    reconcile(memo(RolloutStep::Recovering), facts, now)
+    reconcile(memo(UpgradeStep::Recovering), facts, now)
 }

@@ -1,11 +1,12 @@
 //! The spec changes in the middle.
 
 use aof2_crds::status::RolloutOutcome;
-use aof2_crds::{Gate, Held, RolloutStep, WaitReason};
+use aof2_crds::{Gate, Held, WaitReason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::super::build::{FactsExt, at, drained, engine, facts, memo};
 use super::super::world::revision;
+use crate::rollout::UpgradeStep;
 use crate::rollout::{Action, Trouble};
 
 use super::{goes_to, holds, preflight_of, reconcile, recovery_of, returned, soaking};
@@ -33,7 +34,7 @@ fn a_newer_target_is_taken_after_the_current_pods_soak() {
 
 #[test]
 fn going_back_is_taken_at_once() {
-    for memo in [soaking(), memo(RolloutStep::Recovering)] {
+    for memo in [soaking(), memo(UpgradeStep::Recovering)] {
         let mut facts = returned();
         facts.wanted = revision("0.1.0");
         let result = reconcile(memo, &facts, at(5));
@@ -68,9 +69,9 @@ fn a_newer_target_is_taken_at_once_when_the_current_pod_is_stuck() {
 #[test]
 fn a_drain_for_an_abandoned_target_is_ended() {
     for step in [
-        RolloutStep::Uploading,
-        RolloutStep::Draining,
-        RolloutStep::Replacing,
+        UpgradeStep::Uploading,
+        UpgradeStep::Draining,
+        UpgradeStep::Replacing,
     ] {
         let mut facts = facts(3);
         facts.wanted = revision("0.1.0");
@@ -97,12 +98,12 @@ fn a_pod_replaced_by_hand_in_the_middle_of_its_drain_is_chosen_anew() {
     let mut facts = returned();
     facts.instance(2).uid = "uid-9".into();
     for step in [
-        RolloutStep::Preflight,
-        RolloutStep::Uploading,
-        RolloutStep::Draining,
+        UpgradeStep::Preflight,
+        UpgradeStep::Uploading,
+        UpgradeStep::Draining,
     ] {
         let result = reconcile(memo(step), &facts, at(5));
-        goes_to(&result, RolloutStep::Planned);
+        goes_to(&result, UpgradeStep::Planned);
         assert_eq!(
             reconcile(result.memo.unwrap(), &facts, at(5))
                 .memo
@@ -116,18 +117,8 @@ fn a_pod_replaced_by_hand_in_the_middle_of_its_drain_is_chosen_anew() {
 }
 
 #[test]
-fn a_memo_of_another_operator_version_is_begun_anew() {
-    let mut unknown = memo(RolloutStep::Soaking);
-    unknown.step = RolloutStep::Unknown;
-    assert_eq!(
-        reconcile(unknown, &facts(3), at(5)).memo.unwrap().step,
-        RolloutStep::Planned
-    );
-}
-
-#[test]
 fn a_pause_is_cut_short_for_a_pod_that_stopped_serving() {
-    let mut held = memo(RolloutStep::Preflight);
+    let mut held = memo(UpgradeStep::Preflight);
     held.until = Some(Time(at(300)));
     held.pod.as_mut().unwrap().held = Some(Held {
         gate: Gate::Uploaded,
@@ -144,12 +135,12 @@ fn a_pause_is_cut_short_for_a_pod_that_stopped_serving() {
     facts.instance(2).ready = false;
     facts.instance(2).engine_runs = false;
     facts.instance(2).engine = None;
-    goes_to(&reconcile(held, &facts, at(5)), RolloutStep::Replacing);
+    goes_to(&reconcile(held, &facts, at(5)), UpgradeStep::Replacing);
 }
 
 #[test]
 fn facts_of_a_healthy_engine_pass_every_gate() {
     let mut facts = facts(3);
     facts.pods[0].instance.as_mut().unwrap().engine = Some(engine("0.1.0"));
-    goes_to(&preflight_of(&facts), RolloutStep::Uploading);
+    goes_to(&preflight_of(&facts), UpgradeStep::Uploading);
 }

@@ -2,14 +2,7 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
-use crate::{
-    cluster::{backoff::Backoff, dry_run::DryRuns, engine_client::EngineClient, samples::Samples},
-    kube::Door,
-    pki::Authority,
-    runtime::metrics::Metrics,
-};
+use crate::{engines::EngineClient, kube::Door, pki::Authority, runtime::metrics::Metrics};
 
 pub struct Context {
     /// The only way to write to the API server.
@@ -20,9 +13,6 @@ pub struct Context {
     pub engines: EngineClient,
     pub metrics: Arc<Metrics>,
     pub settings: Settings,
-    pub backoff: Mutex<Backoff>,
-    pub dry_runs: DryRuns,
-    pub samples: Mutex<Samples>,
 }
 
 /// What the command line says about every cluster.

@@ -4,7 +4,7 @@ use aof2_crds::{Gate, WaitReason, status};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-/// Why a rollout does not go on right now.
+/// Why a machine does not go on right now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
     pub gate: Gate,
@@ -16,12 +16,7 @@ pub struct Wait {
 }
 
 impl Wait {
-    pub(super) fn new(
-        gate: Gate,
-        reason: WaitReason,
-        pod: &str,
-        message: impl Into<String>,
-    ) -> Self {
+    pub fn new(gate: Gate, reason: WaitReason, pod: &str, message: impl Into<String>) -> Self {
         Self {
             gate,
             reason,

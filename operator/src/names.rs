@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use aof2_crds::labels;
 
-use super::facts::StoredKind;
-
 /// Value of `app.kubernetes.io/name` on what belongs to a cluster.
 pub const APP: &str = "aof2";
 /// Value of `app.kubernetes.io/name` on the operator's own pods; the chart sets it.
@@ -60,6 +58,13 @@ pub fn evidence(cluster: &str, revision: &str) -> String {
     format!("{cluster}-evidence-{revision}")
 }
 
+/// What a change of configuration leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredKind {
+    Revision,
+    Evidence,
+}
+
 /// The revision that a name of `config_revision` or `evidence` was made for.
 pub fn stored_config(cluster: &str, name: &str) -> Option<(StoredKind, String)> {
     let is_hash =
@@ -73,6 +78,11 @@ pub fn stored_config(cluster: &str, name: &str) -> Option<(StoredKind, String)> 
 
 pub fn pod(cluster: &str, ordinal: i32) -> String {
     format!("{cluster}-{ordinal}")
+}
+
+/// The first `count` pods, by ordinal.
+pub fn pods(cluster: &str, count: i32) -> Vec<String> {
+    (0..count).map(|ordinal| pod(cluster, ordinal)).collect()
 }
 
 /// The file in the active configuration from which a pod reads.

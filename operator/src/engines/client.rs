@@ -17,10 +17,8 @@ use parking_lot::Mutex;
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::{
-    cluster::{
-        facts::{Answer, Failure, PodFacts, Report},
-        names::{self, ADMIN_PORT},
-    },
+    engines::{Answer, Failure, Report},
+    names::{self, ADMIN_PORT},
     pki::{Authority, PkiError, authority::Usage},
 };
 
@@ -54,12 +52,13 @@ impl EngineClient {
         }
     }
 
-    /// Asks every pod that has an address, at the same time.
-    pub async fn reports(&self, cluster_id: &str, pods: &[PodFacts]) -> BTreeMap<String, Report> {
-        let asked = pods
-            .iter()
-            .filter_map(|pod| Some((pod, pod.ip?)))
-            .map(async |(pod, ip)| (pod.name.clone(), self.report(cluster_id, ip).await));
+    /// Asks these pods at the same time, each by its address.
+    pub async fn reports(
+        &self,
+        cluster_id: &str,
+        pods: impl Iterator<Item = (&str, IpAddr)>,
+    ) -> BTreeMap<String, Report> {
+        let asked = pods.map(async |(pod, ip)| (pod.to_owned(), self.report(cluster_id, ip).await));
         futures::future::join_all(asked).await.into_iter().collect()
     }
 

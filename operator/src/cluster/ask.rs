@@ -1,0 +1,131 @@
+//! Asks what a plan has to know and nobody can read: a dry run at the API server, and an engine's word on a configuration.
+
+use std::time::Duration;
+
+use crate::{
+    cluster::{
+        facts::Answers,
+        memory::Memory,
+        plan::{self, ConfigQuestion, Questions, TemplateQuestion},
+    },
+    config_rollout::Verdict,
+    context::Context,
+    kube::{CallError, Door, Remedy},
+};
+
+/// An answer is kept for so long: a refused template is not asked about at every look.
+const ANSWER_HOLDS: Duration = Duration::from_secs(300);
+
+pub async fn ask(
+    context: &Context,
+    memory: &Memory,
+    cluster_id: &str,
+    questions: Questions,
+) -> Result<Answers, CallError> {
+    let Questions { template, config } = questions;
+    let mut answers = Answers::default();
+    if let Some(question) = template {
+        answers.template_refused = refusal(&context.door, memory, question).await?;
+    }
+    if let Some(question) = config {
+        answers.verdict = verdict(context, cluster_id, question).await;
+    }
+    Ok(answers)
+}
+
+/// `None`: the API server takes it.
+async fn refusal(
+    door: &Door,
+    memory: &Memory,
+    question: TemplateQuestion,
+) -> Result<Option<String>, CallError> {
+    let TemplateQuestion {
+        uid,
+        digest,
+        stateful_set,
+    } = question;
+    let key = (uid, digest);
+    if let Some(answer) = memory.dry_runs.get(&key, ANSWER_HOLDS) {
+        return Ok(answer);
+    }
+    let answer = match door.dry_run(&*stateful_set).await {
+        Ok(()) => None,
+        Err(CallError::Refused { refusal, .. }) if matches!(refusal.code, 400 | 422) => {
+            Some(refusal.message)
+        }
+        Err(error) if error.remedy() == Remedy::Fix => Some(error.describe()),
+        Err(error) => return Err(error),
+    };
+    memory.dry_runs.put(key, answer.clone());
+    Ok(answer)
+}
+
+/// `None`: the engine did not answer, and the next look asks again.
+async fn verdict(context: &Context, cluster_id: &str, question: ConfigQuestion) -> Option<Verdict> {
+    let ConfigQuestion {
+        pod,
+        version,
+        ip,
+        user_text,
+        pod_text,
+    } = question;
+    let asked = context
+        .engines
+        .validate(cluster_id, ip, user_text.as_deref(), &pod_text)
+        .await;
+    match asked {
+        Ok(verdict) => Some(plan::verdict(pod, version, verdict)),
+        Err(failure) => {
+            tracing::warn!(pod, failure.message, "config:validate");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::extract::{Request, State};
+    use axum::http::StatusCode;
+    use axum::{Json, Router};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::cluster::testing::observed;
+    use crate::runtime::metrics::Metrics;
+
+    /// An API server that refuses every dry run, and counts them.
+    async fn refuse(
+        State(asked): State<Arc<AtomicUsize>>,
+        request: Request,
+    ) -> (StatusCode, Json<Value>) {
+        let query = request.uri().query().unwrap_or_default();
+        assert!(query.contains("dryRun=All"), "{query}");
+        asked.fetch_add(1, Ordering::SeqCst);
+        let status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "code": 422, "reason": "Invalid", "message": "spec.template.spec.containers[0].image: Required value",
+        });
+        (StatusCode::UNPROCESSABLE_ENTITY, Json(status))
+    }
+
+    #[tokio::test]
+    async fn a_refused_template_is_asked_about_once_and_another_one_again() {
+        let asked = Arc::new(AtomicUsize::default());
+        let router = Router::new().fallback(refuse).with_state(asked.clone());
+        let client = kube::Client::new(router, "shop");
+        let door = Door::new(client, "test", Arc::new(Metrics::default()));
+        let memory = Memory::default();
+        let mut observed = observed();
+        for (version, count) in [("0.1.0", 1), ("0.1.0", 1), ("0.1.1", 2)] {
+            observed.cluster.spec.version = version.into();
+            let question = plan::questions(&observed).template.expect("a question");
+            let refused = refusal(&door, &memory, question).await.expect("an answer");
+            let message = refused.expect("a refusal");
+            assert!(message.contains("Required value"), "{message}");
+            assert_eq!(asked.load(Ordering::SeqCst), count, "{version}");
+        }
+    }
+}

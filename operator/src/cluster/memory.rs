@@ -1,0 +1,37 @@
+//! What looks at clusters remember in this process alone: losing it costs a question, a pause or a minute of counting.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+
+use super::{backoff::Backoff, dry_run::DryRuns, samples::Samples};
+use crate::{config_rollout::Rates, engines::Report};
+
+#[derive(Default)]
+pub struct Memory {
+    pub backoff: Mutex<Backoff>,
+    pub dry_runs: DryRuns,
+    pub samples: Mutex<Samples>,
+}
+
+impl Memory {
+    /// Counts what the engines refused, and says how fast.
+    pub fn count(
+        &self,
+        key: &str,
+        reports: &BTreeMap<String, Report>,
+        now: Timestamp,
+    ) -> BTreeMap<String, Rates> {
+        let mut samples = self.samples.lock();
+        let dumps = reports.iter().filter_map(|(pod, report)| match report {
+            Report::Answered(answer) => Some((pod.as_str(), &answer.dump)),
+            Report::Failed(_) => None,
+        });
+        samples.take(key, dumps, now);
+        reports
+            .keys()
+            .filter_map(|pod| Some((pod.clone(), samples.rates(key, pod, now)?)))
+            .collect()
+    }
+}

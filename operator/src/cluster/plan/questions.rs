@@ -1,0 +1,179 @@
+//! What has to be asked before a plan can be made, and is not to be read anywhere: whether the API server takes a template, and whether an
+//! engine takes a configuration. Asking changes nothing (`cluster::ask`).
+
+use std::net::IpAddr;
+
+use aof2_admin_api::report::{ConfigVerdict, Reload};
+use aof2_crds::status::{KeyChange, MAX_CHANGES};
+use kube::ResourceExt;
+
+use super::{config::read_source, shares::Shares, told::rendered};
+use crate::{
+    cluster::{
+        build::{self, Owner, stateful_set::StatefulSet, template},
+        facts::{ConfigSource, Observed},
+        memo::Memo,
+        validate,
+    },
+    config_rollout::{ConfigStep, Verdict},
+    machine::bounded,
+    names,
+};
+
+#[derive(Debug, Default)]
+pub struct Questions {
+    pub template: Option<TemplateQuestion>,
+    pub config: Option<ConfigQuestion>,
+}
+
+/// Would the API server take this?
+#[derive(Debug)]
+pub struct TemplateQuestion {
+    /// Of the cluster.
+    pub uid: String,
+    /// Of the template.
+    pub digest: String,
+    pub stateful_set: Box<StatefulSet>,
+}
+
+/// What an engine is asked about a revision before anybody gets it.
+#[derive(Debug)]
+pub struct ConfigQuestion {
+    pub pod: String,
+    /// Of its engine.
+    pub version: String,
+    pub ip: IpAddr,
+    /// As the user wrote it, so that line numbers are the user's; absent without a source.
+    pub user_text: Option<String>,
+    /// As the pod would get it.
+    pub pod_text: String,
+}
+
+pub fn questions(observed: &Observed) -> Questions {
+    Questions {
+        template: template(observed),
+        config: config(observed),
+    }
+}
+
+/// A template that is not written yet.
+fn template(observed: &Observed) -> Option<TemplateQuestion> {
+    let cluster = &observed.cluster;
+    let digest = template::digest(&cluster.spec, &observed.image_repository);
+    let written = observed.stateful_set.as_ref();
+    if written.is_some_and(|written| written.template == digest)
+        || validate::validate(&cluster.spec).is_err()
+    {
+        return None;
+    }
+    let owner = Owner::of(cluster)?;
+    let stateful_set = build::stateful_set::build(
+        &owner,
+        &cluster.spec,
+        observed.cluster_id(),
+        written.map_or(cluster.spec.replicas, |written| written.replicas),
+        &observed.image_repository,
+    );
+    Some(TemplateQuestion {
+        uid: cluster.uid().unwrap_or_default(),
+        digest,
+        stateful_set: Box::new(stateful_set),
+    })
+}
+
+/// `None`: nobody has to be asked, or can be.
+fn config(observed: &Observed) -> Option<ConfigQuestion> {
+    let status = observed.cluster.status.as_ref()?;
+    let memo = Memo::read(status.rollout.as_ref()?)?;
+    let memo = memo
+        .config()
+        .filter(|memo| memo.step == ConfigStep::Validating)?;
+    let candidate = read_source(observed)
+        .ok()
+        .filter(|candidate| candidate.hash == memo.to)?;
+    let (pod, version) = observed.pods.iter().rev().find_map(|pod| {
+        let dump = &observed.answer(&pod.name)?.dump;
+        let may_be_asked = pod.ip.is_some() && dump.ready && dump.refusal.is_none();
+        may_be_asked.then(|| (pod, dump.version.clone()))
+    })?;
+    let replicas = observed
+        .stateful_set
+        .as_ref()
+        .map_or(observed.cluster.spec.replicas, |set| set.replicas);
+    let owner = Owner::of(&observed.cluster)?;
+    let shares = Shares::even(&names::pods(&owner.name, replicas), |_| {
+        candidate.cluster_max_bytes()
+    });
+    Some(ConfigQuestion {
+        pod: pod.name.clone(),
+        version,
+        ip: pod.ip?,
+        user_text: match &observed.config_source {
+            ConfigSource::Found { text, .. } => Some(text.clone()),
+            ConfigSource::Unset
+            | ConfigSource::MissingMap { .. }
+            | ConfigSource::MissingKey { .. } => None,
+        },
+        pod_text: rendered(
+            observed,
+            &owner,
+            &candidate,
+            &pod.name,
+            &status.cluster_id,
+            shares.of(&pod.name),
+        ),
+    })
+}
+
+/// The engine's answer, without what differs from pod to pod.
+pub fn verdict(pod: String, version: String, answer: ConfigVerdict) -> Verdict {
+    let short = |text: &str| bounded(text, 128);
+    let errors = match (answer.valid, answer.errors.is_empty()) {
+        (true, _) => Vec::new(),
+        (false, true) => vec!["the engine refuses it and does not say why".to_owned()],
+        (false, false) => answer.errors,
+    };
+    Verdict {
+        pod,
+        version,
+        errors,
+        changes: answer
+            .changes
+            .iter()
+            .filter(|change| {
+                !change.key.starts_with("operator.") && change.key != "tier0.instance_quota_bytes"
+            })
+            .take(MAX_CHANGES)
+            .map(|change| KeyChange {
+                key: short(&change.key),
+                from: short(&change.from),
+                to: short(&change.to),
+                reload: match change.reload {
+                    Reload::Hot => "Hot",
+                    // What this version does not know may need one.
+                    Reload::Restart | Reload::Unknown => "Restart",
+                }
+                .to_owned(),
+            })
+            .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::testing::{at_rest, observed};
+
+    #[test]
+    fn a_template_is_asked_about_until_it_is_written_and_only_if_its_spec_can_be_followed() {
+        let asked = |observed: &Observed| questions(observed).template.is_some();
+        assert!(asked(&observed()), "a new cluster");
+        assert!(!asked(&at_rest()));
+        let mut changed = at_rest();
+        changed.cluster.spec.version = "0.1.1".into();
+        assert!(asked(&changed));
+        let fields = &mut changed.cluster.spec.pod_template.spec;
+        fields.insert("restartPolicy".into(), "Never".into());
+        assert!(!asked(&changed), "refused without asking");
+    }
+}

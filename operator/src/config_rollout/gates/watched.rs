@@ -1,0 +1,188 @@
+//! What a canary has to pass as long as it is watched. An ordered list: the first objection is the verdict.
+
+use std::collections::BTreeMap;
+
+use aof2_crds::rollout::GateFailure;
+use aof2_crds::{Gate, WaitReason};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{parse_rate, rate_text};
+use crate::config_rollout::facts::{EngineFacts, Facts, PodFacts};
+use crate::config_rollout::memo::{Canary, Memo};
+use crate::machine::{Wait, gate};
+
+/// A kubelet's readiness may flicker.
+const UNREADY_LIMIT: SignedDuration = SignedDuration::from_secs(60);
+/// Refused appends a second below which nothing is judged (design, config rollout).
+const RATE_FLOOR: f64 = 0.5;
+/// Rates are over this time, and so is what a beginning one is given (design, config rollout).
+pub(in crate::config_rollout) const RATE_WINDOW: SignedDuration = SignedDuration::from_secs(60);
+/// How many times the control's and its own past rate a canary may have.
+const RATE_FACTOR: f64 = 2.0;
+
+pub(in crate::config_rollout) enum Verdict {
+    Passing,
+    /// It refuses more than the others and than before, and not for a whole minute yet: what began late in the window has to show
+    /// what it becomes.
+    Rising(Wait),
+    /// Something is not known.
+    Unknown(Wait),
+    Failed(GateFailure),
+    /// The process that was watched is gone: the watch begins anew.
+    Restarted,
+}
+
+struct View<'a> {
+    canary: &'a Canary,
+    pod: &'a PodFacts,
+    facts: &'a Facts,
+    now: Timestamp,
+}
+
+type CanaryGate = fn(&View<'_>) -> Result<(), Verdict>;
+
+const WATCHED: &[CanaryGate] = &[
+    no_crash_loop,
+    not_unready_for_long,
+    is_the_same_process,
+    no_failed_flush,
+    few_refused_appends,
+];
+
+/// `unready_since` of the memo is kept current here, since a gate is measured by it.
+pub(in crate::config_rollout) fn check(memo: &mut Memo, facts: &Facts, now: Timestamp) -> Verdict {
+    let Some(canary) = memo.canary.as_mut() else {
+        return Verdict::Passing;
+    };
+    let Some(pod) = facts.pod(&canary.name) else {
+        return Verdict::Restarted;
+    };
+    match pod.is_ready {
+        true => canary.unready_since = None,
+        false => {
+            canary.unready_since.get_or_insert(Time(now));
+        }
+    }
+    let view = View {
+        canary,
+        pod,
+        facts,
+        now,
+    };
+    gate::first(WATCHED, &view).unwrap_or(Verdict::Passing)
+}
+
+/// Its containers end again and again.
+pub(in crate::config_rollout) fn crashed(pod: &PodFacts) -> Option<GateFailure> {
+    pod.crashes.as_ref().map(|crashes| GateFailure {
+        gate: Gate::Ready,
+        observed: crashes.clone(),
+        limit: "no crash loop".to_owned(),
+    })
+}
+
+fn no_crash_loop(view: &View<'_>) -> Result<(), Verdict> {
+    crashed(view.pod).map_or(Ok(()), |failure| Err(Verdict::Failed(failure)))
+}
+
+fn not_unready_for_long(view: &View<'_>) -> Result<(), Verdict> {
+    let limit = UNREADY_LIMIT.as_secs();
+    let since = view.canary.unready_since.as_ref();
+    if since.is_none_or(|since| view.now.duration_since(since.0) < UNREADY_LIMIT) {
+        return Ok(());
+    }
+    Err(Verdict::Failed(GateFailure {
+        gate: Gate::Ready,
+        observed: format!("{} is not ready for {limit} s", view.pod.name),
+        limit: format!("{limit} s"),
+    }))
+}
+
+/// What is not known does not pass.
+fn engine<'a>(view: &View<'a>) -> Result<&'a EngineFacts, Verdict> {
+    view.pod.engine.as_ref().ok_or_else(|| {
+        let message = format!(
+            "the engine of {} does not answer: what is not known does not pass",
+            view.pod.name
+        );
+        unknown(view, WaitReason::EngineUnreachable, message)
+    })
+}
+
+fn unknown(view: &View<'_>, reason: WaitReason, message: String) -> Verdict {
+    Verdict::Unknown(Wait::new(Gate::Observed, reason, &view.pod.name, message))
+}
+
+fn is_the_same_process(view: &View<'_>) -> Result<(), Verdict> {
+    let is_same = engine(view)?.process_start == view.canary.baseline.process_start
+        && view.pod.uid == view.canary.uid;
+    is_same.then_some(()).ok_or(Verdict::Restarted)
+}
+
+fn no_failed_flush(view: &View<'_>) -> Result<(), Verdict> {
+    let before = view.canary.baseline.flush_failures.unwrap_or_default();
+    let failed = engine(view)?.flush_failures.saturating_sub(before);
+    if failed == 0 {
+        return Ok(());
+    }
+    Err(Verdict::Failed(GateFailure {
+        gate: Gate::FlushFailures,
+        observed: format!("{failed} failed since the change"),
+        limit: "0".to_owned(),
+    }))
+}
+
+fn few_refused_appends(view: &View<'_>) -> Result<(), Verdict> {
+    let name = &view.pod.name;
+    let Some(rates) = &view.pod.rates else {
+        let message = format!("refused appends of {name} are counted for a minute first");
+        return Err(unknown(view, WaitReason::NotReported, message));
+    };
+    let controls: Vec<&PodFacts> = view
+        .facts
+        .pods
+        .iter()
+        .filter(|other| other.name != *name)
+        .collect();
+    if let Some(blind) = controls.iter().find(|other| other.rates.is_none()) {
+        let message = format!(
+            "{name} is compared with {}, whose refused appends are not known for a minute yet",
+            blind.name
+        );
+        return Err(unknown(view, WaitReason::NotReported, message));
+    }
+    let past = &view.canary.baseline.would_block;
+    let mut rising = None;
+    for (kind, rate) in &rates.minute {
+        let of = |rates: &BTreeMap<String, f64>| rates.get(kind).copied().unwrap_or_default();
+        let highest_control = controls
+            .iter()
+            .filter_map(|other| other.rates.as_ref())
+            .map(|rates| of(&rates.minute))
+            .fold(0.0, f64::max);
+        let own_past = past.get(kind).map_or(0.0, |text| parse_rate(text));
+        let limit = RATE_FLOOR
+            .max(RATE_FACTOR * highest_control)
+            .max(RATE_FACTOR * own_past);
+        if *rate > limit {
+            return Err(Verdict::Failed(GateFailure {
+                gate: Gate::WouldBlock,
+                observed: format!("{kind} {}", rate_text(*rate)),
+                limit: rate_text(limit),
+            }));
+        }
+        if *rate > highest_control.max(own_past) {
+            rising = Some((kind, limit));
+        }
+    }
+    let Some((kind, limit)) = rising else {
+        return Ok(());
+    };
+    let message = format!(
+        "{name} began to refuse appends ({kind}, limit {} over a minute), which no other pod does: watched for a minute more",
+        rate_text(limit)
+    );
+    let (gate, reason) = (Gate::WouldBlock, WaitReason::Observing);
+    Err(Verdict::Rising(Wait::new(gate, reason, name, message)))
+}

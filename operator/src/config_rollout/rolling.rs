@@ -1,0 +1,68 @@
+//! The others are told: one at a time where engines restart, all at once where none does.
+
+use aof2_crds::status::RolloutOutcome;
+use jiff::Timestamp;
+
+use super::converge::{Converge, converge};
+use super::facts::Facts;
+use super::memo::Memo;
+use super::step::{News, Step, entry, told};
+use super::{gates, taking_back, watching};
+
+pub(super) fn rolling(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
+    // The canary is still watched; what is not known while the others restart is no reason to stop half way.
+    if let gates::Verdict::Failed(failure) = gates::check(&mut memo, facts, now) {
+        return taking_back::fail(memo, failure, facts, now);
+    }
+    let revision = memo.to.clone();
+    let mut waits = Vec::new();
+    let mut actions = Vec::new();
+    let mut is_restarting = false;
+    for pod in &facts.pods {
+        if told(Some(&memo), &facts.in_force, &pod.name) != revision {
+            continue;
+        }
+        // Without a canary nobody served before either.
+        let crashed = || memo.canary.as_ref().and_then(|_| gates::crashed(pod));
+        if let Some(failure) = watching::refused(pod, &revision).or_else(crashed) {
+            return taking_back::fail(memo, failure, facts, now);
+        }
+        if let Converge::Waiting(wait, action) = converge(pod, &revision, facts) {
+            waits.push(wait);
+            if let Some(action) = action.filter(|_| !is_restarting) {
+                is_restarting = true;
+                actions.push(action);
+            }
+        }
+    }
+    if !waits.is_empty() {
+        return Step {
+            actions,
+            waits,
+            ..Step::stay(memo)
+        };
+    }
+    let next = facts
+        .pods
+        .iter()
+        .rev()
+        .find(|pod| told(Some(&memo), &facts.in_force, &pod.name) != revision);
+    if let Some(next) = next {
+        memo.done.push(next.name.clone());
+        return Step::go_on(memo);
+    }
+    let took = now.duration_since(memo.started_at.0).as_secs();
+    Step {
+        finished: vec![entry(
+            &memo,
+            RolloutOutcome::Completed,
+            format!("{} pods in {took} s", facts.pods.len()),
+            now,
+        )],
+        news: News {
+            completed: Some(revision),
+            ..News::default()
+        },
+        ..Step::ended()
+    }
+}

@@ -1,0 +1,120 @@
+//! Who was told hears again what it had before; or a person decides.
+
+use aof2_crds::cluster::OnFailure;
+use aof2_crds::rollout::GateFailure;
+use aof2_crds::status::{RejectReason, Rejected, RolloutOutcome};
+use aof2_crds::{Gate, WaitReason};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::beginning;
+use super::converge::{Converge, converge};
+use super::facts::{Facts, PodFacts};
+use super::memo::{ConfigStep, Memo};
+use super::step::{News, Step, entry, go_to};
+use crate::machine::{Wait, bounded};
+
+pub(super) fn reverting(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
+    let mut waits = Vec::new();
+    let mut actions = Vec::new();
+    // Only who was told has something to take back; nobody else is asked.
+    let was_told = |pod: &&PodFacts| memo.is_among_told(&pod.name);
+    // One that is broken for another reason must not keep the version or template from coming that mends it; its file says `from`.
+    let is_broken = |pod: &&PodFacts| facts.is_upgrading && !pod.is_ready && pod.engine.is_none();
+    let told = facts.pods.iter().filter(was_told);
+    for pod in told.filter(|pod| !is_broken(pod)) {
+        if let Converge::Waiting(wait, action) = converge(pod, &memo.from, facts) {
+            waits.push(wait);
+            if actions.is_empty() {
+                actions.extend(action);
+            }
+        }
+    }
+    if !waits.is_empty() {
+        return Step {
+            actions,
+            waits,
+            ..Step::stay(memo)
+        };
+    }
+    let (outcome, message) = match &memo.failure {
+        Some(failure) => (RolloutOutcome::Reverted, failed_words(failure)),
+        None => (
+            RolloutOutcome::Superseded,
+            "something else was asked for".to_owned(),
+        ),
+    };
+    Step {
+        finished: vec![entry(&memo, outcome, message, now)],
+        ..Step::ended()
+    }
+}
+
+pub(super) fn held(memo: Memo) -> Step {
+    let name = memo
+        .canary
+        .as_ref()
+        .map_or_else(String::new, |pod| pod.name.clone());
+    let why = memo.failure.as_ref().map_or_else(String::new, failed_words);
+    let message = format!(
+        "config {} is on {name} alone: {why}; spec.configRollout.onFailure is Pause: change spec.configFrom, or set it back",
+        memo.to
+    );
+    let gate = memo
+        .failure
+        .as_ref()
+        .map_or(Gate::Observed, |failure| failure.gate);
+    let wait = Wait::new(gate, WaitReason::ConfigHeld, &name, message);
+    Step::hold(memo, wait, None)
+}
+
+/// Something else is wanted: nothing was told yet, or what was told is taken back.
+pub(super) fn give_up(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
+    match memo.step {
+        ConfigStep::Validating | ConfigStep::Preflight => beginning::start(facts, now),
+        ConfigStep::Canary
+        | ConfigStep::Observing
+        | ConfigStep::Rolling
+        | ConfigStep::Held
+        | ConfigStep::Reverting => {
+            let memo = Memo {
+                failure: None,
+                ..memo
+            };
+            go_to(memo, ConfigStep::Reverting, now)
+        }
+    }
+}
+
+pub(super) fn fail(mut memo: Memo, failure: GateFailure, facts: &Facts, now: Timestamp) -> Step {
+    let failure = GateFailure {
+        observed: bounded(&failure.observed, 512),
+        ..failure
+    };
+    memo.failure = Some(failure.clone());
+    match facts.policy.on_failure {
+        OnFailure::Pause => go_to(memo, ConfigStep::Held, now),
+        OnFailure::Revert => {
+            let rejected = Rejected {
+                revision: memo.to.clone(),
+                reason: RejectReason::GateFailed,
+                gate: failure.gate,
+                observed: failure.observed,
+                limit: failure.limit,
+                at: Time(now),
+                retried: false,
+            };
+            Step {
+                news: News::rejecting(rejected),
+                ..go_to(memo, ConfigStep::Reverting, now)
+            }
+        }
+    }
+}
+
+fn failed_words(failure: &GateFailure) -> String {
+    format!(
+        "gate {} failed: {}, limit {}",
+        failure.gate, failure.observed, failure.limit
+    )
+}

@@ -1,0 +1,36 @@
+//! How long to leave alone what failed.
+
+use jiff::SignedDuration;
+
+/// Doubles with every failure in a row, up to a bound.
+#[derive(Clone, Copy, Debug)]
+pub struct Pause {
+    first: SignedDuration,
+    longest: SignedDuration,
+}
+
+impl Pause {
+    pub const fn new(first: SignedDuration, longest: SignedDuration) -> Self {
+        Self { first, longest }
+    }
+
+    /// `failures` came before this one.
+    pub fn after(self, failures: u32) -> SignedDuration {
+        // Ten doublings reach every bound, and do not overflow.
+        self.first
+            .saturating_mul(1 << failures.min(10))
+            .min(self.longest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_doubles_with_every_failure_up_to_its_bound() {
+        let pause = Pause::new(SignedDuration::from_secs(5), SignedDuration::from_mins(10));
+        let pauses = [0, 1, 2, 6, 7, u32::MAX].map(|failures| pause.after(failures).as_secs());
+        assert_eq!(pauses, [5, 10, 20, 320, 600, 600]);
+    }
+}
