@@ -71,7 +71,7 @@ impl From<ClientError> for Failure {
             | ClientError::Tls { .. }
             | ClientError::Broken { .. }
             | ClientError::Decode { .. } => Failure::Unavailable(message),
-            ClientError::Refused { body, .. } => match body.reason {
+            ClientError::Refused { body, .. } => match &body.reason {
                 ErrorReason::BadRequest => Failure::Usage(message),
                 ErrorReason::NotServing | ErrorReason::Tier2Unreachable | ErrorReason::Internal => {
                     Failure::Unavailable(message)
@@ -81,7 +81,7 @@ impl From<ClientError> for Failure {
                 | ErrorReason::Draining
                 | ErrorReason::Conflict
                 | ErrorReason::DiskFull
-                | ErrorReason::Unknown => Failure::Refused(message),
+                | ErrorReason::Unknown(_) => Failure::Refused(message),
             },
         }
     }

@@ -17,6 +17,7 @@ use crate::config::Settings;
 
 pub use open::{OpenFailure, open, refusal_of};
 pub use snapshot::Verifications;
+pub use tier2::tier2_reason;
 
 /// What serves. Clones share it.
 #[derive(Clone)]

@@ -1,7 +1,7 @@
 //! Sealed, uploaded, closed: how a serving pod comes to its drain token.
 
 use aof2_admin_api::DrainPhase;
-use aof2_admin_api::lifecycle::DrainReason;
+use aof2_admin_api::DrainReason;
 use aof2_crds::{Duration, Gate, Held, Rollout, RolloutStep, WaitReason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -193,7 +193,7 @@ pub(super) fn valid_token(engine: &EngineFacts, now: Timestamp) -> Option<Token<
 
 /// The engine fell back to `Open`.
 fn drain_ended(memo: Rollout, engine: &EngineFacts, now: Timestamp) -> Step {
-    let (gate, reason) = match engine.drain.reason {
+    let (gate, reason) = match &engine.drain.reason {
         Some(DrainReason::UploadTimeout) => (
             Gate::Uploaded,
             tier2_or(engine, WaitReason::UploadTimeout).0,
@@ -206,7 +206,7 @@ fn drain_ended(memo: Rollout, engine: &EngineFacts, now: Timestamp) -> Step {
         Some(DrainReason::Damaged) => (Gate::Uploaded, WaitReason::DamagedStreams),
         Some(DrainReason::TokenExpired) => (Gate::Drained, WaitReason::DrainTokenExpired),
         Some(DrainReason::Resumed) => (Gate::Drained, WaitReason::Resumed),
-        Some(DrainReason::Unknown) | None => (Gate::Drained, WaitReason::EngineRestarted),
+        Some(DrainReason::Unknown(_)) | None => (Gate::Drained, WaitReason::EngineRestarted),
     };
     let told = engine
         .drain
@@ -223,7 +223,7 @@ fn drain_ended(memo: Rollout, engine: &EngineFacts, now: Timestamp) -> Step {
 
 /// Names Tier 2's trouble where there is one: it explains why an upload takes long.
 fn tier2_or(engine: &EngineFacts, reason: WaitReason) -> (WaitReason, String) {
-    match (&engine.tier2_trouble, engine.drain.reason) {
+    match (&engine.tier2_trouble, &engine.drain.reason) {
         (Some(trouble), _) => {
             let reason = if trouble.unreachable {
                 WaitReason::Tier2Unreachable

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use aof2_admin_api::{SnapshotIndex, SnapshotPhase, SnapshotReport, SnapshotVerdict};
+use aof2_admin_api::{
+    SnapshotIndex, SnapshotPhase, SnapshotReason, SnapshotReport, SnapshotVerdict, VerifyReason,
+};
 use aof2_crds::snapshot::{
     Aof2SnapshotStatus, MAX_STREAMS, SnapshotCondition as Kind, SnapshotReason as Reason,
     SnapshotStream,
@@ -300,8 +302,8 @@ fn judge(
         .filter(|verdict| !verdict.verified)
         .collect();
     if let Some(first) = bad.first() {
-        let reason = match first.reason.as_deref() {
-            Some("ObjectMissing") => Reason::ObjectMissing,
+        let reason = match first.reason {
+            Some(VerifyReason::ObjectMissing) => Reason::ObjectMissing,
             Some(_) | None => Reason::Damaged,
         };
         let why = first
@@ -438,8 +440,8 @@ impl<'a> View<'a> {
             .filter(|(_, _, report)| report.reason.is_some());
         match told {
             Some((pod, stream, report)) => {
-                let reason = match report.reason.as_deref() {
-                    Some("Tier2Unreachable") => Reason::Tier2Unreachable,
+                let reason = match report.reason {
+                    Some(SnapshotReason::Tier2Unreachable) => Reason::Tier2Unreachable,
                     Some(_) | None => Reason::DeadlineExceeded,
                 };
                 (
@@ -498,7 +500,10 @@ fn shown(pod: &str, report: &SnapshotReport) -> SnapshotStream {
 fn failure_of(report: &SnapshotReport) -> String {
     format!(
         "{}: {}",
-        report.reason.as_deref().unwrap_or("no reason"),
+        report
+            .reason
+            .as_ref()
+            .map_or("no reason", |reason| reason.as_str()),
         report
             .message
             .as_deref()

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use aof2_admin_api::Refusal;
+use aof2_admin_api::{Refusal, RefusalReason};
 use aof2_core::claims;
 use aof2_core::claims::StreamClaims;
 use aof2_core::config::{
@@ -101,13 +101,28 @@ fn failure(error: OpenError) -> OpenFailure {
     }
 }
 
+fn reason_of(error: &OpenError) -> RefusalReason {
+    match error {
+        OpenError::Locked { .. } => RefusalReason::Locked,
+        OpenError::ForeignDirectory { .. } => RefusalReason::ForeignDirectory,
+        OpenError::NewerFormat { .. } => RefusalReason::NewerFormat,
+        OpenError::VolumeLost { .. } => RefusalReason::VolumeLost,
+        OpenError::RolledBack { .. } => RefusalReason::RolledBack,
+        OpenError::PrefixInUse { .. } => RefusalReason::PrefixInUse,
+        OpenError::Damaged { .. } => RefusalReason::Damaged,
+        OpenError::Disk { .. } => RefusalReason::DiskError,
+        OpenError::Poisoned { .. } => RefusalReason::Poisoned,
+        OpenError::Config { .. } => RefusalReason::Config,
+    }
+}
+
 /// Why the data is not served, for reports.
 pub fn refusal_of(error: &OpenError) -> Refusal {
     let cause = std::error::Error::source(error)
         .map(|source| format!(": {source}"))
         .unwrap_or_default();
     let mut refusal = Refusal {
-        reason: error.reason().to_string(),
+        reason: reason_of(error),
         message: format!("{error}{cause}"),
         streams: Vec::new(),
         cluster_id: None,

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
+use aof2_admin_api::RefusalReason;
 use aof2_node::proto::Reason;
 
 use crate::support::{Engine, Home, SMALL, append, payload, request};
@@ -88,7 +89,7 @@ async fn a_directory_that_another_process_holds_is_refused_until_it_is_free() {
         .await;
     let dump = admin.dump().await.expect("dump");
     let refusal = dump.refusal.expect("a refusal");
-    assert_eq!(refusal.reason, "Locked");
+    assert_eq!(refusal.reason, RefusalReason::Locked);
     assert!(
         refusal
             .message
@@ -144,7 +145,7 @@ async fn the_directory_of_another_cluster_is_refused_and_left_alone() {
         .expect("dump")
         .refusal
         .expect("a refusal");
-    assert_eq!(refusal.reason, "ForeignDirectory");
+    assert_eq!(refusal.reason, RefusalReason::ForeignDirectory);
     assert!(
         refusal.message.contains(ours) && refusal.message.contains(theirs),
         "{}",
@@ -187,7 +188,7 @@ async fn the_directory_of_another_node_is_refused() {
         .expect("dump")
         .refusal
         .expect("a refusal");
-    assert_eq!(refusal.reason, "ForeignDirectory");
+    assert_eq!(refusal.reason, RefusalReason::ForeignDirectory);
     assert!(
         refusal.message.contains("orders-0") && refusal.message.contains("orders-1"),
         "{}",
