@@ -11,9 +11,9 @@ use clap::{CommandFactory, Parser};
 
 use crate::args::{Arguments, Command, ConfigCommand};
 use crate::config::Settings;
-use crate::data_plane::{self, DataPlane, OpenFailure};
+use crate::data_plane::{self, DataPlane, OpenFailure, Progress};
 use crate::listen::{self, ListenError};
-use crate::node::{Node, Phase, Progress};
+use crate::node::{Node, Phase};
 use crate::shutdown::{self, Reason};
 use crate::source::Source;
 use crate::tls::{Certificates, TlsListener};
@@ -176,7 +176,7 @@ async fn serve(node: Arc<Node>) -> Exit {
     }
     let signals = node.clone();
     tokio::spawn(async move {
-        if let Err(error) = shutdown::watch_signals(&signals).await {
+        if let Err(error) = shutdown::watch_signals(&signals.shutdown).await {
             tracing::error!(%error, "signals cannot be received");
         }
     });
@@ -349,7 +349,7 @@ async fn way_out(node: &Node, plane: DataPlane) -> Exit {
             if let Err(panicked) = told.await {
                 tracing::error!(%panicked, "the drain was not told that the process ends");
             }
-            shutdown::last_words(node, &plane).await;
+            shutdown::last_words(&node.clients, &plane).await;
         }
     }
     node.enter(Phase::Closed);

@@ -14,9 +14,8 @@ use aof2_core::snapshot::Snapshots;
 use aof2_core::tier::Tiers;
 use aof2_core::{Claims, Config, Identity, OpenError, OpenOptions, Store};
 
-use super::{DataPlane, tier2};
+use super::{DataPlane, Progress, tier2};
 use crate::config::{Settings, Tier2Place};
-use crate::node::Progress;
 
 /// Why there is no engine.
 #[derive(Debug)]
