@@ -73,6 +73,8 @@ const RULES: &[Rule] = &[
             "suite::",
             "::suite",
             "tier::testing",
+            "core::testing",
+            "crate::testing",
         ],
         reason: "test doubles are behind the feature `testing`, which no program of the product has",
     },

@@ -20,7 +20,7 @@ use super::upload::{UploadError, upload};
 use super::warm::WarmFacts;
 use crate::claims::StreamClaims;
 use crate::error::ClaimError;
-use crate::error::{ReadError, StoreError};
+use crate::error::{ReadError, StoreError, with_causes};
 use crate::io::{Disk, is_device_error};
 use crate::objects::ObjectError;
 use crate::port::Port;
@@ -416,7 +416,7 @@ impl Moving {
             self.port.supersede(&segment.stream, *to);
         }
         let kind = error.kind();
-        let message = explain(&error);
+        let message = with_causes(&error);
         // Damage was told when it was found, and every try finds it again.
         if kind != FailureKind::Damage {
             tracing::warn!(stream = %segment.stream, segment_id = segment.segment_id, "{message}");
@@ -530,18 +530,6 @@ impl MoveError {
             },
         }
     }
-}
-
-/// The whole chain in one line.
-fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn key_of(segment: &SealedSegment) -> SegmentKey {

@@ -10,6 +10,7 @@ use aof2_core::config::{
     AppendConfig, CheckpointConfig, JournalConfig, SegmentConfig, Tier0Config, Tier1Config,
     Tier2Config,
 };
+use aof2_core::error::with_causes;
 use aof2_core::snapshot::Snapshots;
 use aof2_core::tier::Tiers;
 use aof2_core::{Claims, Config, Identity, OpenError, OpenOptions, Store};
@@ -117,12 +118,9 @@ fn reason_of(error: &OpenError) -> RefusalReason {
 
 /// Why the data is not served, for reports.
 pub fn refusal_of(error: &OpenError) -> Refusal {
-    let cause = std::error::Error::source(error)
-        .map(|source| format!(": {source}"))
-        .unwrap_or_default();
     let mut refusal = Refusal {
         reason: reason_of(error),
-        message: format!("{error}{cause}"),
+        message: with_causes(error),
         streams: Vec::new(),
         cluster_id: None,
     };
