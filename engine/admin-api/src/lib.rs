@@ -11,6 +11,7 @@ pub mod lifecycle;
 pub mod path;
 pub mod reason;
 pub mod report;
+pub mod schema;
 pub mod snapshot;
 
 #[cfg(feature = "client")]

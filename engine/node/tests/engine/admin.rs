@@ -172,7 +172,7 @@ async fn a_configuration_is_validated_with_its_changes_and_the_effective_one_is_
     aof2_node::config::parse("effective", &effective, aof2_node::config::Mode::StandAlone)
         .expect("valid");
     assert_eq!(
-        admin.config_schema().await.expect("schema")["version"],
+        admin.config_schema().await.expect("schema").version,
         env!("CARGO_PKG_VERSION")
     );
 }
