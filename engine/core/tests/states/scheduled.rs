@@ -21,7 +21,7 @@ const APPENDS: u64 = 14;
 
 fn open(disk: &RecordingDisk, baton: &Arc<Baton>, dice: &mut Dice) -> Result<Store, String> {
     let mut options = options(disk, config(), dice);
-    options.clock = baton.clone();
+    options.environment.clock = baton.clone();
     Store::open(options).map_err(|error| format!("it does not open: {error:?}"))
 }
 
