@@ -34,7 +34,7 @@ pub fn identity() -> Identity {
 }
 
 #[derive(Debug)]
-struct SeededRng(Mutex<Dice>);
+pub struct SeededRng(pub Mutex<Dice>);
 
 impl Rng for SeededRng {
     fn next_u64(&self) -> u64 {
