@@ -13,6 +13,7 @@ use crate::{
     },
     engines::Answer,
     kube::PodTarget,
+    machine::quoted,
     names,
     rollout::{
         self, EngineFacts, Facts, Memo, PodInstance, Policy, Recovery, Revision, Tier2Trouble,
@@ -177,16 +178,17 @@ fn engine(answer: &Answer) -> EngineFacts {
         .filter(|tier2| !tier2.reachable)
         .map(|tier2| {
             let reason = tier2.reason.as_deref().unwrap_or("Tier2Unreachable");
-            let message = format!(
-                "{reason}: {}",
-                tier2
-                    .message
-                    .as_deref()
-                    .unwrap_or("the object store does not answer")
-            );
+            let unreachable = reason == "Tier2Unreachable";
+            let message = tier2
+                .message
+                .as_deref()
+                .map_or("the object store does not answer", quoted);
             Tier2Trouble {
-                unreachable: reason == "Tier2Unreachable",
-                message,
+                unreachable,
+                message: match unreachable {
+                    true => message.to_owned(),
+                    false => format!("{reason}, {message}"),
+                },
             }
         });
     EngineFacts {
@@ -196,7 +198,7 @@ fn engine(answer: &Answer) -> EngineFacts {
         refusal: dump
             .refusal
             .as_ref()
-            .map(|refusal| format!("{}: {}", refusal.reason, refusal.message)),
+            .map(|refusal| format!("{}, {}", refusal.reason, quoted(&refusal.message))),
         drain: dump.drain.clone(),
         tier2_trouble,
         recovery: answer.post_restart.as_ref().map(|report| Recovery {
