@@ -169,4 +169,46 @@ mod tests {
             vec![]
         );
     }
+
+    #[test]
+    fn events_of_a_condition_and_of_a_rollout_begin_with_what_happened() {
+        let time = Time("2026-09-21T10:00:00Z".parse().unwrap());
+        let now = Aof2ClusterStatus {
+            conditions: vec![Condition {
+                type_: "Ready".into(),
+                status: "False".into(),
+                reason: "PodsNotReady".into(),
+                message: "2 of 3 pods serve. Waiting for the others to become ready".into(),
+                last_transition_time: time.clone(),
+                observed_generation: None,
+            }],
+            history: vec![aof2_crds::status::HistoryEntry {
+                at: time,
+                kind: aof2_crds::RolloutKind::Version,
+                from: "0.1.0".into(),
+                to: "0.1.1".into(),
+                outcome: aof2_crds::status::RolloutOutcome::Completed,
+                message: "3 pods in 2m16s".into(),
+            }],
+            ..Aof2ClusterStatus::default()
+        };
+        let told = notices(&Aof2ClusterStatus::default(), &now);
+        let told: Vec<(&str, &str)> = told
+            .iter()
+            .map(|notice| (notice.reason.as_str(), notice.message.as_str()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (
+                    "PodsNotReady",
+                    "2 of 3 pods serve. Waiting for the others to become ready (Ready=False)"
+                ),
+                (
+                    "RolloutCompleted",
+                    "Version rollout from 0.1.0 to 0.1.1 (3 pods in 2m16s)"
+                ),
+            ]
+        );
+    }
 }

@@ -3,6 +3,8 @@
 
 use std::io::Write;
 
+use aof2_crds::WaitReason;
+
 use super::condition::{FALSE, UNKNOWN};
 use super::text::{STATUS_LENGTH, headline};
 use super::{Wait, is_progress};
@@ -120,8 +122,35 @@ fn list(place: &str, message: &str) {
             .create(true)
             .open(path)
             .expect("a file for the messages");
-        // In one write, since tests run beside each other.
+        // In one write, since tests run at the same time.
         file.write_all(format!("{place}\t{message}\n").as_bytes())
             .expect("the message is written");
     }
+}
+
+/// The tables of the machines run once more in a process of their own, which lists what they say.
+#[test]
+fn every_reason_has_a_message_that_was_checked() {
+    let path = std::env::temp_dir().join(format!("aof2-messages-{}", std::process::id()));
+    let output = std::process::Command::new(std::env::current_exe().expect("this program"))
+        .args(["tests::table", "plan::tests"])
+        .env("AOF2_MESSAGES", &path)
+        .output()
+        .expect("the tests run");
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    std::fs::remove_file(&path).ok();
+    assert!(output.status.success(), "{output:?}");
+    let has_message = |reason: &WaitReason| {
+        let end = format!("/{reason}");
+        text.lines()
+            .filter_map(|line| line.split_once('\t'))
+            .any(|(place, message)| place.ends_with(&end) && !message.is_empty())
+    };
+    let silent: Vec<&WaitReason> = WaitReason::ALL
+        .iter()
+        // A failed call is in the conditions Reconciling and Stalled; nothing waits with it.
+        .filter(|reason| **reason != WaitReason::ApplyFailed)
+        .filter(|reason| !has_message(reason))
+        .collect();
+    assert!(silent.is_empty(), "no test reads a message of {silent:?}");
 }

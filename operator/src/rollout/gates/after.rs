@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 
 use super::{View, answering, lost_node, not_reported, recovery, unreachable};
 use crate::machine::{Wait, clock, counted, quoted, see_log};
+use crate::names::ENGINE_CONTAINER;
 use crate::rollout::memo::UpgradeKind;
 use crate::rollout::version::EngineVersion;
 
@@ -206,7 +207,7 @@ pub(super) fn caught_up(view: &View<'_>) -> Result<(), Wait> {
     };
     if !recovery.damaged_streams.is_empty() {
         let message = format!(
-            "{name} found damage in {}. Affected: {}. Run `aof2-admin streams` in the pod",
+            "{name} found damage in {}. Affected: {}. Run `kubectl exec {name} -c {ENGINE_CONTAINER} -- /usr/bin/aof2-admin streams`",
             counted(recovery.damaged_streams.len() as u64, "stream"),
             recovery.damaged_streams.join(", ")
         );

@@ -222,3 +222,30 @@ pub fn held_since(waits: &[Wait]) -> Vec<(&'static str, i64)> {
         .map(|wait| (wait.gate.as_str(), wait.since.0.as_second()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_action_says_whether_a_person_has_to_do_something() {
+        let now = "2026-09-21T10:00:00Z".parse().unwrap();
+        let said = |needs_person| {
+            let mut status = Aof2ClusterStatus::default();
+            let server = "the API server rejected apply Service shop/orders: forbidden.";
+            apply_failed(&mut status, needs_person, server, None, now);
+            let condition = status.conditions.remove(0);
+            (condition.type_, condition.message)
+        };
+        assert_eq!(
+            said(true),
+            (
+                "Stalled".to_owned(),
+                "the API server rejected apply Service shop/orders: forbidden. Correct the spec, or the rights of the operator".to_owned()
+            )
+        );
+        let (kind, message) = said(false);
+        assert_eq!(kind, "Reconciling");
+        assert!(message.ends_with("The operator retries"), "{message}");
+    }
+}
