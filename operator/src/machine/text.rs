@@ -29,14 +29,19 @@ pub fn shortened(text: &str, limit: usize) -> String {
     format!("{}…", words.trim_end_matches([' ', ',', ';', ':', '(']))
 }
 
-/// What STATUS shows of a message: its first sentence.
+/// What STATUS shows of a message: its first sentence. A full stop in parentheses is a server's, and ends no sentence of ours.
 pub fn headline(message: &str) -> String {
-    let first = message
-        .split_once(". ")
-        .map_or(message, |(first, _)| first)
-        .split('\n')
-        .next()
-        .unwrap_or_default();
+    let line = message.split('\n').next().unwrap_or_default();
+    let mut depth = 0_u32;
+    let end = line.char_indices().find(|(at, letter)| {
+        match letter {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && line[*at..].starts_with(". ")
+    });
+    let first = end.map_or(line, |(at, _)| &line[..at]);
     shortened(first.trim_end_matches('.'), STATUS_LENGTH)
 }
 
@@ -87,6 +92,10 @@ mod tests {
             "no sentence ends inside a version"
         );
         assert_eq!(headline("orders-0 stopped."), "orders-0 stopped");
+        assert_eq!(
+            headline("Drain of orders-0 failed (Access Denied. Retry). Next try at 10:02:06Z"),
+            "Drain of orders-0 failed (Access Denied. Retry)"
+        );
     }
 
     #[test]
