@@ -29,16 +29,16 @@ pub const MAX_NAME_LENGTH: usize = 40;
     namespaced,
     status = "Aof2ClusterStatus",
     derive = "PartialEq",
-    doc = "A tiered append-only log: an engine in each pod, beside the user's containers.",
+    doc = "A tiered append-only log with one engine in each pod, next to the user's containers.",
     scale(
         spec_replicas_path = ".spec.replicas",
         status_replicas_path = ".status.replicas",
         label_selector_path = ".status.selector"
     ),
     printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyReplicas", description = "Pods that serve"),
-    printcolumn(name = "Version", type_ = "string", json_path = ".status.version.current", description = "Engine version of every pod, or of the pods not yet upgraded"),
-    printcolumn(name = "Tier0%", type_ = "integer", json_path = ".status.tier0.usedPercent", description = "Use of the Tier 0 budget, in steps of 5"),
-    printcolumn(name = "Status", type_ = "string", json_path = ".status.summary", description = "What the operator does or waits for"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version.current", description = "Engine version of every pod, or of the pods that are not upgraded yet"),
+    printcolumn(name = "Tier0%", type_ = "integer", json_path = ".status.tier0.usedPercent", description = "Use of the Tier 0 budget in percent, in steps of 5"),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.summary", description = "What the operator does or waits for; the conditions hold the remedy"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 40")
         .message(Message::Expression("'metadata.name ' + self.metadata.name + ' is too long: at most 40 characters are allowed, since object names are made from it'".into())),
@@ -55,10 +55,10 @@ pub const MAX_NAME_LENGTH: usize = 40;
         .field_path(".snapshots")
 )]
 pub struct Aof2ClusterSpec {
-    /// Pods. A smaller number is held while a pod to be removed owns streams.
+    /// Number of pods. The operator removes no pod that owns streams.
     #[schemars(range(min = 1, max = 50))]
     pub replicas: i32,
-    /// Engine version, a semantic version: the tag of the image. A change is an upgrade.
+    /// Semantic version of the engine, the tag of its image. A change starts an upgrade.
     #[schemars(length(max = 64))]
     #[x_kube(
         validation = Rule::new(r"self.matches('^(0|[1-9][0-9]{0,5})\\.(0|[1-9][0-9]{0,5})\\.(0|[1-9][0-9]{0,5})(-[0-9A-Za-z.-]+)?$')")
@@ -69,18 +69,18 @@ pub struct Aof2ClusterSpec {
     pub image: Image,
     #[serde(default)]
     pub operation: Operation,
-    /// The user's `aof2.toml`; without it the engine's defaults hold.
+    /// The user's `aof2.toml`. Without it the engines use their defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_from: Option<ConfigSource>,
-    /// How a change of configuration proves itself.
+    /// How a change of the config is rolled out and judged.
     #[serde(default)]
     pub config_rollout: ConfigRollout,
     #[serde(default)]
     pub upgrade: Upgrade,
-    /// Snapshots by schedule, and how often they are read back.
+    /// Scheduled snapshots, and how often they are verified.
     #[serde(default)]
     pub snapshots: Snapshots,
-    /// Absent: segments stay on the volumes, and sealing is enough before a pod is replaced.
+    /// The bucket. Without it segments stay on the volumes, and sealing them is enough before a pod is replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier2: Option<Tier2>,
     pub storage: Storage,
@@ -99,7 +99,7 @@ pub struct Aof2ClusterSpec {
         .field_path(".repository")
 )]
 pub struct Image {
-    /// Without tag; empty = the repository that the operator was installed with.
+    /// Repository without tag. Empty for the repository set at the installation of the operator.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(
         length(max = 255),
@@ -108,7 +108,7 @@ pub struct Image {
     pub repository: String,
     #[serde(default)]
     pub pull_policy: PullPolicy,
-    /// Secrets of this namespace for the registry.
+    /// Secrets of this namespace that hold the credentials of the registry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub pull_secrets: Vec<PullSecret>,
@@ -148,7 +148,7 @@ pub struct Operation {
 pub enum OperationMode {
     #[default]
     Active,
-    /// The operator observes and reports, and acts on nothing.
+    /// The operator reports, but changes nothing.
     Paused,
 }
 
@@ -172,7 +172,7 @@ fn config_key() -> String {
     "aof2.toml".to_owned()
 }
 
-/// A change goes to one pod first, the one with the highest ordinal, and is watched there.
+/// A change reaches the canary first, the pod with the highest ordinal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -186,21 +186,22 @@ fn config_key() -> String {
 pub struct ConfigRollout {
     #[serde(default)]
     pub canary: Canary,
-    /// How long the canary is watched before the others follow. Refused appends are judged over 60 s, so no shorter window ends before.
+    /// How long the canary is watched before the other pods get the change. Refused appends are measured over 60 s, the shortest effective
+    /// window.
     #[serde(default = "ConfigRollout::observation_window")]
     pub observation_window: Duration,
-    /// A rollout that takes longer has failed, time held included.
+    /// A rollout that takes longer fails. The time in which it is held counts.
     #[serde(default = "ConfigRollout::progress_deadline")]
     pub progress_deadline: Duration,
     #[serde(default)]
     pub on_failure: OnFailure,
 }
 
-/// The pods that get a change first: those with the highest ordinals.
+/// The pods that get a change first, those with the highest ordinals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Canary {
-    /// Their number. One, so that a change that does harm does it to as few streams as can be.
+    /// Number of canaries. Only 1 is allowed, so that a harmful change affects as few streams as possible.
     #[serde(default = "Canary::pods")]
     #[schemars(range(min = 1, max = 1))]
     pub pods: i32,
@@ -241,7 +242,7 @@ impl Default for ConfigRollout {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnFailure {
-    /// Every pod gets again what it had.
+    /// The operator rolls back every pod.
     #[default]
     Revert,
     /// The canary keeps the change until a person changes `configFrom`.
@@ -258,7 +259,7 @@ pub struct Upgrade {
     pub post_restart: PostRestart,
 }
 
-/// Before a pod goes: its segments are sealed and uploaded.
+/// What happens before a pod is removed. Its segments are sealed and uploaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -270,10 +271,10 @@ pub struct Upgrade {
         .field_path(".drainTimeout")
 )]
 pub struct Seal {
-    /// Bound on the upload of sealed segments, while appends go on.
+    /// Limit for the upload of sealed segments. Appends continue.
     #[serde(default = "Seal::upload_timeout")]
     pub upload_timeout: Duration,
-    /// Bound on the upload of the rest, while appends are refused.
+    /// Limit for the upload of the rest. The pod rejects appends in this phase.
     #[serde(default = "Seal::drain_timeout")]
     pub drain_timeout: Duration,
 }
@@ -297,7 +298,7 @@ impl Default for Seal {
     }
 }
 
-/// After a pod came back: what has to hold before the next one goes.
+/// What the new pod must pass before the next one is removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -309,10 +310,10 @@ impl Default for Seal {
         .field_path(".replayStallTimeout")
 )]
 pub struct PostRestart {
-    /// How long the new pod has to serve without a failed flush.
+    /// How long the new pod must serve without a failed flush.
     #[serde(default = "PostRestart::soak")]
     pub soak: Duration,
-    /// Bound on a recovery that makes no progress.
+    /// Limit for a replay without progress. The rollout then waits for a person.
     #[serde(default = "PostRestart::replay_stall_timeout")]
     pub replay_stall_timeout: Duration,
 }
@@ -345,7 +346,7 @@ impl Default for PostRestart {
 )]
 pub struct Storage {
     pub tier0: Volume,
-    /// Absent: warm files lie on Tier 0's volume.
+    /// Volume for warm files. Without it they are on Tier 0's volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier1: Option<Volume>,
     #[serde(default)]
@@ -360,7 +361,7 @@ pub struct Volume {
             .message("spec.storage: a volume needs at least 64Mi")
     )]
     pub size: Quantity,
-    /// Absent: the default class.
+    /// Storage class. Without it the default class is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage_class_name: Option<String>,
@@ -371,7 +372,7 @@ pub struct Volume {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AccessMode {
     ReadWriteOnce,
-    /// The volume cannot be mounted by a second pod, not even on the same node. Needs a CSI driver.
+    /// No second pod can mount the volume, not even on the same node. Needs a CSI driver.
     #[default]
     ReadWriteOncePod,
 }
@@ -385,7 +386,7 @@ impl AccessMode {
     }
 }
 
-/// What becomes of volume claims. Those of scaled-down pods always stay.
+/// What happens to volume claims. Claims of scaled-down pods always stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PvcRetention {
@@ -400,7 +401,7 @@ pub enum WhenDeleted {
     Delete,
 }
 
-/// Of the engine's container.
+/// Requests and limits of the engine's container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Resources {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

@@ -114,7 +114,7 @@ names! {
         // Of a configuration.
         /// Few hydrations wait, as the handbook asks before a change.
         HydrationBacklog,
-        /// The engine works by what it was told.
+        /// The engine runs the config that it was given.
         ConfigLoaded,
         /// Refused appends, against the other pods and the canary's past.
         WouldBlock,

@@ -12,7 +12,7 @@ use crate::schema;
 pub struct PodTemplate {
     #[serde(default, skip_serializing_if = "PodTemplateMetadata::is_empty")]
     pub metadata: PodTemplateMetadata,
-    /// A pod's spec. With containers in it the engine becomes a native sidecar beside them; checked by a dry run of the StatefulSet.
+    /// A pod's spec. With containers in it the engine runs as a native sidecar. The API server validates it in a dry run of the StatefulSet.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schemars(schema_with = "schema::open_object")]
     pub spec: Map<String, Value>,

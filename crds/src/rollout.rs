@@ -42,58 +42,58 @@ names! {
         // Of kind Config, beside Preflight.
         /// An engine is asked about the new configuration.
         Validating,
-        /// One pod is told.
+        /// The canary gets it.
         Canary,
-        /// It works by it, and is watched against the others and its own past.
+        /// The canary runs it, and is compared with the others and its own past.
         Observing,
-        /// The others are told.
+        /// The other pods get it.
         Rolling,
-        /// Every pod is told what it had before.
+        /// Every pod gets what it had before.
         Reverting,
         /// A gate failed and `onFailure` is Pause: a person decides.
         Held,
     }
 }
 
-/// The memo. Absent: no rollout runs.
+/// The running rollout. Absent if none runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
     pub kind: RolloutKind,
-    /// Engine version (kind Version) or template revision (kind Template) that the pods had.
+    /// Engine version (kind Version), template revision (kind Template) or config (kind Config) before the rollout.
     #[schemars(length(max = 64))]
     pub from: String,
-    /// Engine version or template revision that they get.
+    /// Engine version, template revision or config that the pods get.
     #[schemars(length(max = 64))]
     pub to: String,
-    /// Template revision that they get; of kind Version too, and empty for kind Config.
+    /// Template revision that the pods get. Set for kind Version too, empty for kind Config.
     #[schemars(length(max = 63))]
     pub revision: String,
     pub step: RolloutStep,
     #[schemars(schema_with = "schema::time")]
     pub started_at: Time,
-    /// When the step began.
+    /// When the step started.
     #[schemars(schema_with = "schema::time")]
     pub since: Time,
-    /// End of the soak, or of the pause before the next drain.
+    /// End of the soak, of the observation or of the pause before the next drain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub until: Option<Time>,
-    /// Of kind Config: when it counts as failed, time held included.
+    /// When a rollout of kind Config fails. The time in which it is held counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub deadline: Option<Time>,
-    /// Of kind Config: what the engines reported before.
+    /// What the engines reported before a rollout of kind Config.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
-    /// Of kind Config: the gate for which it is reverted or held; absent, it is reverted since something else is wanted.
+    /// The gate for which a rollout of kind Config is rolled back or held. Absent if it is rolled back because spec changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<GateFailure>,
-    /// Uids of the pods that need no more: they soaked on the target, or served on it when it was set.
+    /// UIDs of the finished pods, which soaked on the target or already served on it when it was set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(max = 63)))]
     pub done: Vec<String>,
-    /// The one pod that is on its way; absent in step `Planned`.
+    /// The pod in progress. Absent in step `Planned`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<RolloutPod>,
 }
@@ -103,39 +103,39 @@ pub struct Rollout {
 pub struct RolloutPod {
     #[schemars(length(max = 63))]
     pub name: String,
-    /// Of the pod that is to go, then of its successor; empty while there is none.
+    /// UID of the pod to be removed, then of its successor. Empty while there is none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]
     pub uid: String,
-    /// Schema version of the manifest with which the pod that is to go replayed.
+    /// Manifest version with which the pod to be removed replayed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64", range(min = 0, max = u32::MAX))]
     pub replay_version: Option<u32>,
-    /// A drain was asked for in this step.
+    /// Whether the operator requested a drain in this step.
     #[serde(default)]
     pub drain_requested: bool,
-    /// Drains that ended without the pod going, in a row: the pause before the next grows with them.
+    /// Number of failed drains in a row. The pause before the next drain grows with it.
     #[serde(default)]
     #[schemars(with = "i32", range(min = 0, max = 1000))]
     pub failed_drains: u32,
     /// Why the last drain failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
-    /// Given by the engine; removing the pod needs it, unexpired.
+    /// Drain token of the engine. The operator removes the pod only with an unexpired one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 128))]
     pub drain_token: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub drain_expires_at: Option<Time>,
-    /// Of kind Config: since when the pod is not ready.
+    /// Since when the pod is not ready. Set for kind Config.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub unready_since: Option<Time>,
-    /// Where recovery was seen last.
+    /// Progress of the replay at the last reconcile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay: Option<ReplayProgress>,
-    /// Written once, when the soak begins.
+    /// Values at the start of the soak.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub baseline: Option<Baseline>,
 }
@@ -153,14 +153,14 @@ pub struct Held {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Baseline {
-    /// Of the process that is watched: another one begins anew.
+    /// Start of the watched process. Another process starts the watch again.
     #[schemars(length(max = 40))]
     pub process_start: String,
-    /// Failed flushes of that process when the watch began.
+    /// Failed flushes of that process at the start of the watch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i64", range(min = 0, max = schema::MAX_INTEGER))]
     pub flush_failures: Option<u64>,
-    /// Refused appends a second by kind, before the change: `0.5/s`.
+    /// Refused appends per second by kind before the change, such as `0.5/s`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16), with = "BTreeMap<String, RateText>")]
     pub would_block: BTreeMap<String, String>,

@@ -23,12 +23,12 @@ pub const MAX_STREAMS: usize = 32;
     namespaced,
     status = "Aof2SnapshotStatus",
     derive = "PartialEq",
-    doc = "One snapshot of a cluster's streams: a catalogue per stream in the bucket, verified by reading it back.",
+    doc = "One snapshot of a cluster's streams, with a verified catalogue per stream in the bucket.",
     printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.clusterRef.name"),
     printcolumn(name = "Done", type_ = "integer", json_path = ".status.streamsDone", description = "Streams whose snapshot is in the bucket"),
     printcolumn(name = "Of", type_ = "integer", json_path = ".status.streamsTotal", description = "Streams of the cluster"),
     printcolumn(name = "Succeeded", type_ = "string", json_path = ".status.conditions[?(@.type=='Succeeded')].status"),
-    printcolumn(name = "Verified", type_ = "string", json_path = ".status.conditions[?(@.type=='Verified')].status", description = "As read back from the bucket at the last check"),
+    printcolumn(name = "Verified", type_ = "string", json_path = ".status.conditions[?(@.type=='Verified')].status", description = "Result of the last verification against the bucket"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 63")
         .message(Message::Expression("'metadata.name ' + self.metadata.name + ' is too long: at most 63 characters are allowed, since the index in the bucket carries it'".into()))
@@ -36,14 +36,14 @@ pub const MAX_STREAMS: usize = 32;
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self == oldSelf")
-        .message("the spec of an Aof2Snapshot cannot be changed: it says what was taken; make another one"),
+        .message("the spec of an Aof2Snapshot cannot be changed, since it describes the snapshot; create another one"),
     validation = Rule::new(between("activeDeadline", "5s", "24h"))
         .message("spec.activeDeadline must lie between 5s and 24h")
         .field_path(".activeDeadline")
 )]
 pub struct Aof2SnapshotSpec {
     pub cluster_ref: ClusterRef,
-    /// Empty: all streams of the cluster.
+    /// Names of streams. Empty for all streams of the cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = 64),
@@ -57,7 +57,7 @@ pub struct Aof2SnapshotSpec {
     pub seal: Seal,
     #[serde(default)]
     pub verify: Level,
-    /// A snapshot that is not taken by then has failed.
+    /// A snapshot that takes longer fails.
     #[serde(default = "Aof2SnapshotSpec::active_deadline")]
     pub active_deadline: Duration,
 }
@@ -75,7 +75,7 @@ pub struct ClusterRef {
     pub name: String,
 }
 
-/// Whether records beyond the sealed segments are sealed first.
+/// Whether open segments are sealed first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Seal {
     #[default]
@@ -83,7 +83,7 @@ pub enum Seal {
     Never,
 }
 
-/// L0: every object is there with its size and checksum. L1: replaying the manifest gives the catalogue.
+/// L0 checks that every object exists with its size and checksum. L1 also replays the manifest and compares it with the catalogue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Level {
     L0,
@@ -106,7 +106,7 @@ pub struct Aof2SnapshotStatus {
     #[serde(default)]
     #[schemars(range(min = 0, max = schema::MAX_INTEGER))]
     pub observed_generation: i64,
-    /// Of the cluster when the snapshot began: one made again under the same name is another.
+    /// ID of the cluster at the start of the snapshot. A cluster recreated under the same name has another one.
     #[serde(
         default,
         rename = "clusterID",
@@ -120,11 +120,11 @@ pub struct Aof2SnapshotStatus {
     #[serde(default)]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub streams_done: i64,
-    /// Failed ones first.
+    /// Streams, failed ones first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub streams: Vec<SnapshotStream>,
-    /// Of the object that lists every stream.
+    /// Key of the object that lists every stream.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub index_key: String,
@@ -140,7 +140,7 @@ pub struct Aof2SnapshotStatus {
 pub struct SnapshotStream {
     #[schemars(length(max = 63))]
     pub name: String,
-    /// That owns the stream.
+    /// Pod that owns the stream.
     #[schemars(length(max = 63))]
     pub pod: String,
     #[serde(
@@ -171,7 +171,7 @@ pub struct SnapshotStream {
     #[serde(default)]
     #[schemars(range(min = 0, max = schema::MAX_INTEGER))]
     pub bytes: i64,
-    /// Why it is not taken, or not verified.
+    /// Why the snapshot of the stream failed, or its verification.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 512))]
     pub message: String,
@@ -183,11 +183,11 @@ pub struct Timing {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub started_at: Option<Time>,
-    /// Everything was in the bucket, index included.
+    /// When everything was in the bucket, the index included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub completed_at: Option<Time>,
-    /// When the verdict became what it is; later checks that find the same write nothing.
+    /// When the result of the verification last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub verified_at: Option<Time>,
@@ -233,7 +233,7 @@ names! {
         .field_path(".verifyInterval")
 )]
 pub struct Snapshots {
-    /// How often the newest snapshots are read back from the bucket.
+    /// How often the newest snapshots are verified against the bucket.
     #[serde(default = "Snapshots::verify_interval")]
     pub verify_interval: Duration,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -264,7 +264,7 @@ impl Default for Snapshots {
         .field_path(".startingDeadline")
 )]
 pub struct Schedule {
-    /// Part of the names of its snapshots.
+    /// Name of the schedule, a part of the names of its snapshots.
     #[schemars(length(min = 1, max = 20), regex(pattern = r"^[a-z0-9]{1,20}$"))]
     pub name: String,
     /// Cron with five fields: minute, hour, day of month, month, day of week.
@@ -276,7 +276,7 @@ pub struct Schedule {
     pub time_zone: String,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,
-    /// A slot that could not begin so long after its time is missed.
+    /// A slot that has not started this long after its time is missed.
     #[serde(default = "Schedule::starting_deadline")]
     pub starting_deadline: Duration,
     #[serde(default)]
@@ -311,18 +311,18 @@ pub struct SnapshotsStatus {
 pub struct ScheduleStatus {
     #[schemars(length(max = 20))]
     pub name: String,
-    /// Expression and time zone by which `lastSlot` is a slot.
+    /// Expression and time zone that `lastSlot` belongs to.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 200))]
     pub calendar: String,
-    /// Since when `calendar` is followed.
+    /// When the operator began to follow `calendar`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::time")]
     pub since: Option<Time>,
-    /// The slot that was begun last; for a new schedule, when it was seen first.
+    /// The last slot that started. For a new schedule, when the operator first saw it.
     #[schemars(schema_with = "schema::time")]
     pub last_slot: Time,
-    /// Slots that never began.
+    /// Number of slots that never started, since the schedule was created.
     #[schemars(range(min = 0, max = schema::MAX_INTEGER))]
     pub missed: i64,
 }

@@ -24,7 +24,7 @@ pub struct Aof2ClusterStatus {
     #[serde(default)]
     #[schemars(range(min = 0, max = schema::MAX_INTEGER))]
     pub observed_generation: i64,
-    /// One line: what the operator does or waits for.
+    /// What the operator does or waits for, in at most 80 characters. `waits` and `conditions` hold the whole text.
     #[serde(default)]
     #[schemars(length(max = 256))]
     pub summary: String,
@@ -34,18 +34,18 @@ pub struct Aof2ClusterStatus {
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub ready_replicas: i32,
-    /// Pods on the target of the last rollout.
+    /// Number of pods on the target of the last rollout.
     #[serde(default)]
     #[schemars(range(min = 0, max = 1000))]
     pub updated_replicas: i32,
     #[serde(default)]
     #[schemars(length(max = 256))]
     pub selector: String,
-    /// Minted once, before anything is created.
+    /// ID of the cluster, generated once before anything is created.
     #[serde(default, rename = "clusterID")]
     #[schemars(length(max = 36))]
     pub cluster_id: String,
-    /// Of the operator that wrote this status; engines refuse an older one.
+    /// Epoch of the operator that wrote this status. Engines reject an older one.
     #[serde(default)]
     #[schemars(range(min = 0, max = schema::MAX_INTEGER))]
     pub operator_epoch: i64,
@@ -68,7 +68,7 @@ pub struct Aof2ClusterStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub certificates: Vec<CertificateStatus>,
-    /// Newest first.
+    /// Finished rollouts, newest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub history: Vec<HistoryEntry>,
@@ -80,14 +80,14 @@ pub struct Aof2ClusterStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VersionStatus {
-    /// Reported by every pod that is not on `target` yet.
+    /// Version of the pods that are not on `target` yet.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub current: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub target: String,
-    /// The last version that every pod soaked on.
+    /// The last version on which every pod finished its soak.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
     pub last_good: String,
@@ -96,29 +96,29 @@ pub struct VersionStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigStatus {
-    /// The ConfigMap that was read; absent while the engine's defaults hold.
+    /// The ConfigMap in use. Absent while the engines use their defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<ConfigSourceStatus>,
-    /// Revision that every engine reports.
+    /// Revision that every engine runs.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]
     pub current: String,
-    /// Revision that was written for the pods.
+    /// Revision that the pods are to run.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]
     pub target: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]
     pub last_good: String,
-    /// The engine that took `target`; absent: no engine was asked, as for a first configuration.
+    /// The engine that validated `target`. Absent if no engine did, as for a first config.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validated_by: Option<ValidatedBy>,
-    /// What the last change changes, as that engine says.
+    /// The keys that the last change changed, as reported by that engine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub changes: Vec<KeyChange>,
-    /// Revisions that an engine refused or that did not pass a gate, newest first. Each is tried again once another one was applied,
-    /// or with annotation `aof2.dev/retry-config`.
+    /// Revisions that an engine rejected or that failed a gate, newest first. The operator retries one after another revision was
+    /// applied, or with annotation `aof2.dev/retry-config`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub rejected: Vec<Rejected>,
@@ -134,14 +134,14 @@ pub struct ValidatedBy {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyChange {
-    /// Dotted: `tier0.cluster_max_bytes`.
+    /// Dotted key, such as `tier0.cluster_max_bytes`.
     #[schemars(length(max = 128))]
     pub key: String,
     #[schemars(length(max = 128))]
     pub from: String,
     #[schemars(length(max = 128))]
     pub to: String,
-    /// Hot, or Restart of the engine's container.
+    /// Hot, or Restart if the engine's container has to restart.
     #[schemars(length(max = 16))]
     pub reload: String,
 }
@@ -159,7 +159,7 @@ pub struct Rejected {
     pub limit: String,
     #[schemars(schema_with = "schema::time")]
     pub at: Time,
-    /// It was tried again by annotation, and that annotation is still there.
+    /// The annotation asked for a retry, which has happened. Remove the annotation to retry once more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub retried: bool,
 }
@@ -201,7 +201,7 @@ pub struct Wait {
 #[serde(rename_all = "camelCase")]
 pub struct Tier0Status {
     pub cluster_max_bytes: Quantity,
-    /// In steps of 5, with hysteresis; 100 = full.
+    /// Percent in steps of 5, with hysteresis. 100 means full.
     #[schemars(range(min = 0, max = 100))]
     pub used_percent: i32,
 }
@@ -215,7 +215,7 @@ pub struct NodeStatus {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]
     pub uid: String,
-    /// Stored on the volume at its first start.
+    /// ID of the node, stored on the volume at its first start.
     #[serde(default, rename = "nodeID", skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 36))]
     pub node_id: String,

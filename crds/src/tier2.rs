@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
         .field_path(".caBundle")
 )]
 pub struct Tier2 {
-    /// Scheme, host and optional port, without a path.
+    /// URL of the object store with scheme, host and optional port, without a path.
     #[schemars(length(max = 253))]
     #[x_kube(
         validation = Rule::new(r"self.matches('^https?://([A-Za-z0-9.-]+|\\[[0-9A-Fa-f:]+\\])(:[0-9]{1,5})?$')")
@@ -33,13 +33,13 @@ pub struct Tier2 {
     pub endpoint: String,
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9-]+$"))]
     pub region: String,
-    /// Must exist.
+    /// Bucket, which must exist.
     #[schemars(
         length(min = 3, max = 63),
         regex(pattern = r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$")
     )]
     pub bucket: String,
-    /// Of every object of this cluster, ending in a slash. One cluster per prefix.
+    /// Prefix of every object of this cluster, ending in a slash. Only one cluster may use a prefix.
     #[schemars(length(max = 200))]
     #[x_kube(
         validation = Rule::new(r"self.matches('^([A-Za-z0-9_][A-Za-z0-9_.=-]*/)+$')")
@@ -49,12 +49,12 @@ pub struct Tier2 {
     #[serde(default)]
     pub addressing: Addressing,
     pub credentials: Credentials,
-    /// Certificate authorities that the endpoint's certificate is checked against, instead of the public ones.
+    /// Certificate authorities for the endpoint's certificate, instead of the public ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<CaBundle>,
 }
 
-/// How the bucket is named in a request: before the host, or as the first part of the path.
+/// Where a request names the bucket, in the host name or as the first part of the path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Addressing {
     #[default]
@@ -68,10 +68,10 @@ pub struct Credentials {
     pub secret_ref: SecretReference,
 }
 
-/// A Secret of this namespace. Only the kubelet reads it, for the engine: the operator never does.
+/// A Secret of this namespace. Only the kubelet reads it, for the engine; the operator never does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretReference {
-    /// Has the keys `access_key_id`, `secret_access_key` and, optionally, `session_token`.
+    /// Secret with the keys `access_key_id`, `secret_access_key` and, optionally, `session_token`.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }

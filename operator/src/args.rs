@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Parser;
 
-/// Runs AOF2 clusters: upgrades them pod by pod, keeps what they acknowledged.
+/// Operates AOF2 clusters: upgrades them pod by pod and keeps every acknowledged record.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "aof2-operator", version)]
 pub struct Args {
@@ -16,11 +16,11 @@ pub struct Args {
     #[arg(long, env = "POD_NAME", default_value = "aof2-operator")]
     pub identity: String,
 
-    /// Namespace whose clusters are run; by default the operator's own.
+    /// Namespace whose clusters the operator manages; by default its own.
     #[arg(long, env = "AOF2_WATCH_NAMESPACE", conflicts_with = "all_namespaces")]
     pub watch_namespace: Option<String>,
 
-    /// Run the clusters of every namespace; needs a ClusterRole.
+    /// Manage the clusters of every namespace; needs a ClusterRole.
     #[arg(long, env = "AOF2_ALL_NAMESPACES")]
     pub all_namespaces: bool,
 
@@ -36,11 +36,11 @@ pub struct Args {
     #[arg(long, env = "AOF2_CA_SECRET", default_value = "aof2-operator-ca")]
     pub ca_secret: String,
 
-    /// Folder at which that Secret is mounted, as an optional volume: the operator may create it, but never read it.
+    /// Directory where that Secret is mounted as an optional volume. The operator may create the Secret, but never reads it through the API.
     #[arg(long, env = "AOF2_CA_DIRECTORY", default_value = "/etc/aof2/ca")]
     pub ca_directory: PathBuf,
 
-    /// Lease, in the operator's namespace, that elects the acting process.
+    /// Lease, in the operator's namespace, that elects the leader.
     #[arg(long, env = "AOF2_LEASE_NAME", default_value = "aof2-operator")]
     pub lease_name: String,
 

@@ -87,7 +87,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         lost = elector.hold() => return Err(lost.into()),
         finished = tokio::time::timeout(SHUTDOWN_LIMIT, work) => {
             if finished.is_err() {
-                anyhow::bail!("work under way did not end within {} s; the Lease runs out by itself", SHUTDOWN_LIMIT.as_secs());
+                anyhow::bail!("running work did not end within {} s. The Lease expires on its own", SHUTDOWN_LIMIT.as_secs());
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::{
     machine::Wait,
     names,
     pki::authority::Usage,
-    rollout::RemoveBy,
+    rollout::{self, RemoveBy},
 };
 
 /// What the actions came to.
@@ -116,7 +116,7 @@ async fn act(
             ip,
             process_start,
         } => {
-            tracing::info!(namespace = owner.namespace, pod, "restart of the engine");
+            tracing::info!(namespace = owner.namespace, pod, "restarting the engine");
             context
                 .engines
                 .restart(cluster_id, ip, &process_start)
@@ -129,7 +129,12 @@ async fn act(
             done.changed = true;
         }
         Action::StartDrain { pod, ip, bounds } => {
-            tracing::info!(namespace = owner.namespace, pod, ?bounds, "drain");
+            tracing::info!(
+                namespace = owner.namespace,
+                pod,
+                ?bounds,
+                "draining the engine"
+            );
             context
                 .engines
                 .drain(cluster_id, ip, bounds)
@@ -142,7 +147,7 @@ async fn act(
             done.changed = true;
         }
         Action::Resume { pod, ip } => {
-            tracing::info!(namespace = owner.namespace, pod, "resume");
+            tracing::info!(namespace = owner.namespace, pod, "resuming the engine");
             context
                 .engines
                 .resume(cluster_id, ip)
@@ -165,12 +170,13 @@ async fn act(
             };
             done.changed = true;
             if let Removed::BudgetExhausted { message } = removed {
-                done.waits.push(Wait {
-                    gate: Gate::PodRemoved,
-                    reason: WaitReason::EvictionRefused,
-                    pod: target.name,
+                let message = rollout::eviction_refused(&target.name, &message);
+                done.waits.push(Wait::new(
+                    Gate::PodRemoved,
+                    WaitReason::EvictionRefused,
+                    &target.name,
                     message,
-                });
+                ));
             }
         }
     }

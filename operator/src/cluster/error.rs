@@ -12,7 +12,7 @@ pub enum ActionError {
     Call(#[from] CallError),
     #[error(transparent)]
     Pki(#[from] PkiError),
-    #[error("the engine of pod {pod} did not take {verb}: {message}")]
+    #[error("engine of {pod} rejected {verb}: {message}")]
     Engine {
         verb: &'static str,
         pod: String,
@@ -55,7 +55,7 @@ pub enum ReconcileError {
     Record(#[source] CallError),
     #[error("apply: {}", .0.describe())]
     Apply(ActionError),
-    #[error("the object does not read as an Aof2Cluster: {0}")]
+    #[error("cannot parse the object as an Aof2Cluster: {0}")]
     Unreadable(String),
 }
 

@@ -31,7 +31,7 @@ pub fn identify(observed: &Observed) -> Identity {
             claims if claims.is_empty() => Identity::Known(in_status.to_owned()),
             claims => Identity::Conflict {
                 message: format!(
-                    "status.clusterID is {in_status}, and volume claims carry another identity: {claims}. Delete or relabel those claims, or give the cluster another name"
+                    "Volume claims of this name belong to another cluster. status.clusterID is {in_status}; the claims are {claims}. Delete or relabel these claims, or give the cluster another name"
                 ),
             },
         };
@@ -45,11 +45,11 @@ pub fn identify(observed: &Observed) -> Identity {
         _ => {
             let claims = strangers(&observed.claims, asked.map(String::as_str));
             let wanted = asked.map_or_else(String::new, |asked| {
-                format!(" and annotation {} is {asked}", labels::ADOPT_CLUSTER_ID)
+                format!("; annotation {} is {asked}", labels::ADOPT_CLUSTER_ID)
             });
             Identity::Conflict {
                 message: format!(
-                    "status.clusterID is empty, and volume claims of this name do not agree on one: {claims}{wanted}. Delete or relabel the claims that are not of this cluster"
+                    "Volume claims of this name carry no common cluster ID. The claims are {claims}{wanted}. Delete or relabel the claims of other clusters"
                 ),
             }
         }

@@ -91,9 +91,15 @@ pub async fn reconcile(
         Err(error) => return Err(ReconcileError::Record(error)),
     };
     for gate in overridden {
+        let annotation = aof2_crds::labels::OVERRIDE_GATE;
+        let value = stored
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|annotations| annotations.get(annotation));
         let message = format!(
-            "gate {gate} would hold; annotation {} lets it pass",
-            aof2_crds::labels::OVERRIDE_GATE
+            "Gate {gate} is failing and bypassed by annotation {annotation}={}",
+            value.map_or("", String::as_str)
         );
         context
             .door

@@ -9,6 +9,7 @@ use crate::cluster::{
     config,
     facts::{Container, Deletion, Exit, PodFacts, Trouble, TroubleKind},
 };
+use crate::machine::quoted;
 use crate::names::{
     self, ENGINE_CONTAINER, NUDGE_ANNOTATION, TEMPLATE_ANNOTATION, VERSION_ANNOTATION,
 };
@@ -70,7 +71,7 @@ pub fn read(cluster: &str, pod: &Pod, now: Timestamp) -> Option<PodFacts> {
             .is_some_and(|condition| condition.status == "True"),
         is_on_lost_node: is_on_lost_node(&status.reason, ready.as_ref(), deletion.as_ref(), now),
         engine: engine.map(|status| container(status)).unwrap_or_default(),
-        trouble: trouble(&containers, condition("PodScheduled").as_ref()),
+        trouble: trouble(&name, &containers, condition("PodScheduled").as_ref()),
         nudge: annotation(NUDGE_ANNOTATION),
         deletion,
         name,
@@ -114,15 +115,19 @@ fn container(status: &ContainerStatus) -> Container {
     }
 }
 
-fn trouble(containers: &[&ContainerStatus], scheduled: Option<&PodCondition>) -> Option<Trouble> {
+fn trouble(
+    pod: &str,
+    containers: &[&ContainerStatus],
+    scheduled: Option<&PodCondition>,
+) -> Option<Trouble> {
     if let Some(condition) = scheduled.filter(|condition| condition.status == "False") {
         let message = condition
             .message
             .clone()
-            .unwrap_or_else(|| "the scheduler found no node".to_owned());
+            .unwrap_or_else(|| "no node fits".to_owned());
         return Some(Trouble {
             kind: TroubleKind::Unschedulable,
-            message,
+            message: format!("{pod} cannot be scheduled ({})", quoted(&message)),
         });
     }
     containers.iter().find_map(|status| {
@@ -139,13 +144,13 @@ fn trouble(containers: &[&ContainerStatus], scheduled: Option<&PodCondition>) ->
             "" | "PodInitializing" | "ContainerCreating" => return None,
             _ => TroubleKind::Waiting,
         };
-        let what = format!("container {} ({})", status.name, status.image);
         let detail = waiting.message.as_deref().unwrap_or_default();
         Some(Trouble {
             kind,
             message: message(
                 kind,
-                &what,
+                pod,
+                status,
                 reason,
                 detail,
                 container(status).last_exit.as_ref(),
@@ -158,31 +163,41 @@ fn trouble(containers: &[&ContainerStatus], scheduled: Option<&PodCondition>) ->
 /// between two reasons, and a crash loop counts its pauses.
 fn message(
     kind: TroubleKind,
-    what: &str,
+    pod: &str,
+    status: &ContainerStatus,
     reason: &str,
     detail: &str,
     last_exit: Option<&Exit>,
 ) -> String {
+    let name = &status.name;
     match (kind, last_exit) {
         (TroubleKind::ImagePull, _) => {
             let cause = detail.rsplit("ErrImagePull: ").next().unwrap_or_default();
-            format!(
-                "{what}: the image cannot be pulled: {}",
-                if cause.is_empty() { reason } else { cause }
-            )
+            let cause = if cause.is_empty() { reason } else { cause };
+            format!("{pod} cannot pull {} ({})", status.image, quoted(cause))
         }
         (TroubleKind::CrashLoop, Some(exit)) => format!(
-            "{what}: {reason}: it ended with {} {}",
+            "{name} of {pod} crashes with exit code {}{}",
             exit.code,
-            config::explain(&exit.message, None)
+            in_parentheses(&config::explain(&exit.message, None))
         ),
-        (TroubleKind::CrashLoop, None) => format!("{what}: {reason}"),
+        (TroubleKind::CrashLoop, None) => format!("{name} of {pod} crashes after every start"),
         (TroubleKind::Waiting | TroubleKind::Unschedulable, _) if detail.is_empty() => {
-            format!("{what}: {reason}")
+            format!("{name} of {pod} cannot start ({reason})")
         }
         (TroubleKind::Waiting | TroubleKind::Unschedulable, _) => {
-            format!("{what}: {reason}: {detail}")
+            format!(
+                "{name} of {pod} cannot start ({reason}, {})",
+                quoted(detail)
+            )
         }
+    }
+}
+
+fn in_parentheses(text: &str) -> String {
+    match quoted(text) {
+        "" => String::new(),
+        text => format!(" ({text})"),
     }
 }
 
@@ -226,10 +241,7 @@ mod tests {
         assert_eq!(waiting("ContainerCreating", ""), None);
         let trouble = waiting("ErrImagePull", "e:9: not found").unwrap();
         assert_eq!(trouble.kind, TroubleKind::ImagePull);
-        assert_eq!(
-            trouble.message,
-            "container aof2-engine (e:9): the image cannot be pulled: e:9: not found"
-        );
+        assert_eq!(trouble.message, "orders-2 cannot pull e:9 (e:9: not found)");
         // The kubelet goes to and fro between the two.
         assert_eq!(
             waiting(
@@ -251,7 +263,7 @@ mod tests {
         assert_eq!(trouble.kind, TroubleKind::CrashLoop);
         assert_eq!(
             trouble.message,
-            "container aof2-engine (e:1): CrashLoopBackOff: it ended with 2 UnknownKey: unknown key `x`"
+            "aof2-engine of orders-2 crashes with exit code 2 (UnknownKey: unknown key `x`)"
         );
     }
 

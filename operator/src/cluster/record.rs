@@ -70,15 +70,10 @@ fn is_same(one: &Wait, other: &Wait) -> bool {
 fn notices(before: &Aof2ClusterStatus, now: &Aof2ClusterStatus) -> Vec<Notice> {
     let mut notices = Vec::new();
     for wait in begun(&before.waits, &now.waits) {
-        let pod = if wait.pod.is_empty() {
-            String::new()
-        } else {
-            format!("{}: ", wait.pod)
-        };
         notices.push(Notice {
             is_warning: !is_progress(wait.reason),
             reason: wait.reason.as_str().to_owned(),
-            message: format!("{pod}{} (gate {})", wait.message, wait.gate),
+            message: format!("{} (gate {})", wait.message, wait.gate),
         });
     }
     for condition in &now.conditions {
@@ -92,11 +87,9 @@ fn notices(before: &Aof2ClusterStatus, now: &Aof2ClusterStatus) -> Vec<Notice> {
         notices.push(Notice {
             is_warning: condition.status == "False" || condition.type_ == "Stalled",
             reason: condition.reason.clone(),
-            message: format!(
-                "{}={}{}",
-                condition.type_,
-                condition.status,
-                colon(&condition.message)
+            message: with(
+                &condition.message,
+                &format!("{}={}", condition.type_, condition.status),
             ),
         });
     }
@@ -108,12 +101,9 @@ fn notices(before: &Aof2ClusterStatus, now: &Aof2ClusterStatus) -> Vec<Notice> {
         notices.push(Notice {
             is_warning: false,
             reason: format!("Rollout{}", entry.outcome),
-            message: format!(
-                "{} from {} to {}{}",
-                entry.kind,
-                entry.from,
-                entry.to,
-                colon(&entry.message)
+            message: with(
+                &format!("{} rollout from {} to {}", entry.kind, entry.from, entry.to),
+                &entry.message,
             ),
         });
     }
@@ -135,11 +125,10 @@ fn is_dull(known: Option<&Condition>, condition: &Condition) -> bool {
                 .any(|reason| reason.as_str() == condition.reason))
 }
 
-fn colon(message: &str) -> String {
-    if message.is_empty() {
-        String::new()
-    } else {
-        format!(": {message}")
+fn with(message: &str, detail: &str) -> String {
+    match (message, detail) {
+        ("", text) | (text, "") => text.to_owned(),
+        (message, detail) => format!("{message} ({detail})"),
     }
 }
 
@@ -172,12 +161,54 @@ mod tests {
             vec![Notice {
                 is_warning: true,
                 reason: "Tier2Unreachable".into(),
-                message: "orders-1: 1 stream behind (gate Uploaded)".into()
+                message: "1 stream behind (gate Uploaded)".into()
             }]
         );
         assert_eq!(
             notices(&waiting("1 stream behind"), &waiting("2 streams behind")),
             vec![]
+        );
+    }
+
+    #[test]
+    fn events_of_a_condition_and_of_a_rollout_begin_with_what_happened() {
+        let time = Time("2026-09-21T10:00:00Z".parse().unwrap());
+        let now = Aof2ClusterStatus {
+            conditions: vec![Condition {
+                type_: "Ready".into(),
+                status: "False".into(),
+                reason: "PodsNotReady".into(),
+                message: "2 of 3 pods serve. Waiting for the others to become ready".into(),
+                last_transition_time: time.clone(),
+                observed_generation: None,
+            }],
+            history: vec![aof2_crds::status::HistoryEntry {
+                at: time,
+                kind: aof2_crds::RolloutKind::Version,
+                from: "0.1.0".into(),
+                to: "0.1.1".into(),
+                outcome: aof2_crds::status::RolloutOutcome::Completed,
+                message: "3 pods in 2m16s".into(),
+            }],
+            ..Aof2ClusterStatus::default()
+        };
+        let told = notices(&Aof2ClusterStatus::default(), &now);
+        let told: Vec<(&str, &str)> = told
+            .iter()
+            .map(|notice| (notice.reason.as_str(), notice.message.as_str()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (
+                    "PodsNotReady",
+                    "2 of 3 pods serve. Waiting for the others to become ready (Ready=False)"
+                ),
+                (
+                    "RolloutCompleted",
+                    "Version rollout from 0.1.0 to 0.1.1 (3 pods in 2m16s)"
+                ),
+            ]
         );
     }
 }

@@ -105,7 +105,7 @@ async fn reconcile(cluster: Arc<Guarded>, runner: Arc<Runner>) -> Result<Action,
     );
     if let Err(invalid) = &cluster.0 {
         let message = format!(
-            "the object does not read as an Aof2Cluster: {}; it is left alone until it is corrected",
+            "Cannot parse the object as an Aof2Cluster ({}). Correct it; the operator ignores it until then",
             invalid.error
         );
         tracing::error!(namespace, cluster = name, message);
@@ -178,7 +178,7 @@ where
     );
     touched
         .inspect_err(
-            |error| tracing::warn!(kind = %K::kind(&()), %error, "a watch was interrupted"),
+            |error| tracing::warn!(kind = %K::kind(&()), %error, "a watch was interrupted; it is resumed"),
         )
         .filter_map(|object| async move {
             let object = object.ok()?;

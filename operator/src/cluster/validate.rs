@@ -8,7 +8,7 @@ use crate::names::ENGINE_CONTAINER;
 
 /// A field, its value, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("spec.podTemplate.{field} is {value}: {remedy}")]
+#[error("spec.podTemplate.{field} is {value}. {remedy}")]
 pub struct SpecError {
     pub field: String,
     pub value: String,
@@ -48,7 +48,7 @@ pub fn validate(spec: &Aof2ClusterSpec) -> Result<(), SpecError> {
             return Err(SpecError::new(
                 "metadata",
                 key,
-                "this name belongs to the operator; choose another",
+                "The operator owns this name; choose another",
             ));
         }
     }
@@ -63,7 +63,7 @@ pub fn validate(spec: &Aof2ClusterSpec) -> Result<(), SpecError> {
             return Err(SpecError::new(
                 format!("spec.volumes[{index}].name"),
                 name,
-                "this volume belongs to the operator; choose another name",
+                "The operator owns this volume; choose another name",
             ));
         }
     }
@@ -74,14 +74,14 @@ pub fn validate(spec: &Aof2ClusterSpec) -> Result<(), SpecError> {
         Some(policy) => Err(SpecError::new(
             "spec.restartPolicy",
             policy,
-            "pods of a cluster always restart; remove it",
+            "Pods of a cluster always restart; remove it",
         )),
     }
 }
 
 fn check_container(field: &str, container: &Value) -> Result<(), SpecError> {
     let Some(container) = container.as_object() else {
-        return Err(SpecError::new(field, container, "it has to be a container"));
+        return Err(SpecError::new(field, container, "Set a container"));
     };
     let name = container
         .get("name")
@@ -91,7 +91,7 @@ fn check_container(field: &str, container: &Value) -> Result<(), SpecError> {
         return Err(SpecError::new(
             format!("{field}.name"),
             name,
-            "the operator adds the engine itself; choose another name",
+            "The operator adds the engine itself; choose another name",
         ));
     }
     for (index, mount) in items(container, "volumeMounts")
@@ -105,7 +105,7 @@ fn check_container(field: &str, container: &Value) -> Result<(), SpecError> {
         let name = mount["name"].as_str().unwrap_or_default();
         if ENGINE_VOLUMES.contains(&name) {
             let remedy = format!(
-                "only the engine mounts this volume; containers reach the engine through the socket in volume {DATA_SOCKET_VOLUME}"
+                "Only the engine mounts this volume; use the socket in volume {DATA_SOCKET_VOLUME} instead"
             );
             return Err(SpecError::new(
                 format!("{field}.volumeMounts[{index}].name"),
@@ -121,7 +121,7 @@ fn items<'a>(fields: &'a Map<String, Value>, key: &str) -> Result<&'a [Value], S
     match fields.get(key) {
         None | Some(Value::Null) => Ok(&[]),
         Some(Value::Array(items)) => Ok(items),
-        Some(other) => Err(SpecError::new(key, other, "it has to be a list")),
+        Some(other) => Err(SpecError::new(key, other, "Set a list")),
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn start(facts: &Facts, now: Timestamp) -> Step {
     }
     if facts.is_upgrading {
         let message = format!(
-            "config {candidate} waits until the pods are on their version and template; the engines keep {}",
+            "Config {candidate} waits for the upgrade of the pods to end. The engines keep config {}",
             facts.in_force
         );
         return Step {
@@ -69,7 +69,7 @@ pub(super) fn validating(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step 
             return go_to(memo, ConfigStep::Rolling, now);
         }
         let message = format!(
-            "no engine has answered yet whether it takes config {}",
+            "No engine has validated config {} yet. Waiting for one to answer",
             memo.to
         );
         let wait = Wait::new(Gate::Config, WaitReason::NotReported, "", message);
@@ -116,7 +116,7 @@ pub(super) fn preflight(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     };
     let Some(rates) = &canary.rates else {
         let message = format!(
-            "refused appends of {} are counted for a minute before the change, to have something to compare with",
+            "Measuring the refused-append rate of {} before the change (60 s)",
             canary.name
         );
         let wait = Wait::new(Gate::Observed, WaitReason::Observing, &canary.name, message);

@@ -4,7 +4,7 @@ use aof2_crds::{Gate, WaitReason};
 
 use super::facts::{EngineFacts, Facts, PodFacts};
 use super::step::Action;
-use crate::machine::{Wait, gate};
+use crate::machine::{Wait, gate, see_log};
 
 pub(super) enum Converge {
     Done,
@@ -46,18 +46,19 @@ fn silent(pod: &PodFacts, facts: &Facts) -> Wait {
         (false, _) => (
             Gate::Ready,
             WaitReason::EngineRestarting,
-            format!("{name} is not ready and its engine does not answer yet"),
+            format!("Waiting for the engine of {name} to start"),
         ),
         (true, true) => (
             Gate::Ready,
             WaitReason::EngineRestarting,
-            format!("the engine of {name} does not answer: it restarts, or cannot be reached"),
+            format!("Waiting for the engine of {name} to answer. It restarts or is unreachable"),
         ),
         (true, false) => (
             Gate::EngineReachable,
             WaitReason::EngineUnreachable,
             format!(
-                "the engine of {name} does not answer, so that it is not known what it works by"
+                "Engine of {name} unreachable; its running config is unknown. {}",
+                see_log(name)
             ),
         ),
     };
@@ -70,7 +71,7 @@ fn has_loaded(view: &View<'_>) -> Result<(), (Wait, Option<Action>)> {
         return Ok(());
     }
     let message = format!(
-        "{name} was told config {revision} and reports {}",
+        "{name} has not loaded config {revision} yet (runs {})",
         view.engine.revision
     );
     let (gate, reason) = (Gate::ConfigLoaded, WaitReason::ConfigLoading);
@@ -92,14 +93,11 @@ fn has_restarted(view: &View<'_>) -> Result<(), (Wait, Option<Action>)> {
         .collect();
     // The restart of one that does not serve takes nothing down.
     if !down.is_empty() && serves(view.pod) {
-        let message = format!(
-            "{name} has to restart its engine and waits for {}",
-            down.join(", ")
-        );
+        let message = format!("Restart of {name} waits for {} to serve", down.join(", "));
         let (gate, reason) = (Gate::OnePodDown, WaitReason::PodNotReady);
         return Err((Wait::new(gate, reason, name, message), None));
     }
-    let message = format!("the engine of {name} restarts for config {revision}");
+    let message = format!("{name} restarts its engine to load config {revision}");
     let (gate, reason) = (Gate::ConfigLoaded, WaitReason::EngineRestarting);
     let restart = Action::Restart {
         pod: name.clone(),
@@ -113,7 +111,7 @@ fn serves_again(view: &View<'_>) -> Result<(), (Wait, Option<Action>)> {
     if view.engine.is_ready && view.pod.is_ready && view.engine.is_caught_up == Some(true) {
         return Ok(());
     }
-    let message = format!("{name} works by config {revision} and is not ready yet");
+    let message = format!("{name} runs config {revision} and is not ready yet");
     let (gate, reason) = (Gate::Ready, WaitReason::EngineRestarting);
     Err((Wait::new(gate, reason, name, message), None))
 }

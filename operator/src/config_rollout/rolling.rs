@@ -8,6 +8,7 @@ use super::facts::Facts;
 use super::memo::Memo;
 use super::step::{News, Step, entry, told};
 use super::{gates, taking_back, watching};
+use crate::machine::{counted, elapsed};
 
 pub(super) fn rolling(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     // The canary is still watched; what is not known while the others restart is no reason to stop half way.
@@ -51,12 +52,12 @@ pub(super) fn rolling(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
         memo.done.push(next.name.clone());
         return Step::go_on(memo);
     }
-    let took = now.duration_since(memo.started_at.0).as_secs();
+    let took = elapsed(memo.started_at.0, now);
     Step {
         finished: vec![entry(
             &memo,
             RolloutOutcome::Completed,
-            format!("{} pods in {took} s", facts.pods.len()),
+            format!("{} in {took}", counted(facts.pods.len() as u64, "pod")),
             now,
         )],
         news: News {

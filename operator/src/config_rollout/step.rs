@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::facts::{Facts, Verdict};
 use super::memo::{ConfigStep, Memo};
 use super::{beginning, rolling, taking_back, watching};
-use crate::machine::{self, bounded};
+use crate::machine::{self, bounded, elapsed};
 
 /// What one look comes to.
 pub type Step = machine::Step<Memo, Action, News>;
@@ -72,10 +72,10 @@ pub fn step(memo: Option<Memo>, facts: &Facts, now: Timestamp) -> Step {
                 .as_ref()
                 .is_some_and(|deadline| now >= deadline.0)
         {
-            let took = now.duration_since(memo.started_at.0).as_secs();
+            let took = elapsed(memo.started_at.0, now);
             let failure = GateFailure {
                 gate: Gate::Progress,
-                observed: format!("in step {} after {took} s", memo.step),
+                observed: format!("still in step {} after {took}", memo.step),
                 limit: facts.policy.progress_deadline.to_string(),
             };
             return taking_back::fail(memo, failure, facts, now);

@@ -12,7 +12,7 @@ use super::converge::{Converge, converge};
 use super::facts::{Facts, PodFacts};
 use super::memo::{ConfigStep, Memo};
 use super::step::{News, Step, entry, go_to};
-use crate::machine::{Wait, bounded};
+use crate::machine::{Wait, bounded, quoted};
 
 pub(super) fn reverting(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let mut waits = Vec::new();
@@ -41,7 +41,7 @@ pub(super) fn reverting(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
         Some(failure) => (RolloutOutcome::Reverted, failed_words(failure)),
         None => (
             RolloutOutcome::Superseded,
-            "something else was asked for".to_owned(),
+            "spec changed during the rollout".to_owned(),
         ),
     };
     Step {
@@ -55,9 +55,24 @@ pub(super) fn held(memo: Memo) -> Step {
         .canary
         .as_ref()
         .map_or_else(String::new, |pod| pod.name.clone());
-    let why = memo.failure.as_ref().map_or_else(String::new, failed_words);
+    let (why, allowed) = memo
+        .failure
+        .as_ref()
+        .map_or_else(Default::default, |failure| {
+            let GateFailure {
+                gate,
+                observed,
+                limit,
+            } = failure;
+            let place = match observed.contains(&name) {
+                true => String::new(),
+                false => format!(" on {name}"),
+            };
+            let why = format!("{place}: {}", quoted(observed));
+            (why, format!("Gate {gate} allows {limit}. "))
+        });
     let message = format!(
-        "config {} is on {name} alone: {why}; spec.configRollout.onFailure is Pause: change spec.configFrom, or set it back",
+        "Config {} held{why}. {allowed}spec.configRollout.onFailure is Pause. Change spec.configFrom or restore its earlier content",
         memo.to
     );
     let gate = memo
@@ -114,7 +129,9 @@ pub(super) fn fail(mut memo: Memo, failure: GateFailure, facts: &Facts, now: Tim
 
 fn failed_words(failure: &GateFailure) -> String {
     format!(
-        "gate {} failed: {}, limit {}",
-        failure.gate, failure.observed, failure.limit
+        "{} (gate {}, limit {})",
+        quoted(&failure.observed),
+        failure.gate,
+        failure.limit
     )
 }

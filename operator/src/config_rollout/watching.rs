@@ -10,14 +10,14 @@ use super::facts::{Facts, PodFacts};
 use super::memo::{ConfigStep, Memo};
 use super::step::{Step, go_to};
 use super::{gates, taking_back};
-use crate::machine::Wait;
+use crate::machine::{Wait, clock};
 
 pub(super) fn canary(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let (Some(watched), revision) = (memo.canary.clone(), memo.to.clone()) else {
         return go_to(memo, ConfigStep::Preflight, now);
     };
     let Some(pod) = facts.pod(&watched.name).filter(|pod| !pod.uid.is_empty()) else {
-        let message = format!("{} is not there", watched.name);
+        let message = format!("Waiting for the StatefulSet to create {}", watched.name);
         let wait = Wait::new(
             Gate::PodStarted,
             WaitReason::PodMissing,
@@ -67,9 +67,9 @@ pub(super) fn observing(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
             .as_ref()
             .map_or_else(String::new, |pod| pod.name.clone());
         let message = format!(
-            "{name} works by config {} and is watched until {}",
+            "Canary {name} runs config {}; watching until {}",
             memo.to,
-            until.0.strftime("%H:%M:%SZ")
+            clock(until.0)
         );
         let wait = Wait::new(Gate::Observed, WaitReason::Observing, &name, message);
         return Step::hold(memo, wait, None);
@@ -111,7 +111,7 @@ pub(super) fn refused(pod: &PodFacts, revision: &str) -> Option<GateFailure> {
     let error = engine.error.as_ref().filter(|_| is_about_it);
     error.map(|error| GateFailure {
         gate: Gate::ConfigLoaded,
-        observed: format!("{}: {error}", pod.name),
-        limit: "taken by every engine".to_owned(),
+        observed: format!("{} rejected it ({error})", pod.name),
+        limit: "no rejection".to_owned(),
     })
 }

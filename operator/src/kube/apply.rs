@@ -127,7 +127,7 @@ impl Door {
                 kind = key.0,
                 namespace = key.1,
                 name = key.2,
-                "the API server keeps another form of the object than was applied"
+                "the API server changed the applied object; the operator accepts its form"
             );
             self.settled.lock().insert(
                 key.clone(),

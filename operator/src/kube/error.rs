@@ -12,13 +12,13 @@ pub struct Refusal {
 
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    #[error("the API server did not answer within {} s to {verb} {object}", limit.as_secs())]
+    #[error("the API server did not answer within {} s ({verb} {object})", limit.as_secs())]
     Timeout {
         verb: &'static str,
         object: String,
         limit: Duration,
     },
-    #[error("the API server refused to {verb} {object}: {}", refusal.message)]
+    #[error("the API server rejected {verb} {object}: {}", refusal.message)]
     Refused {
         verb: &'static str,
         object: String,
@@ -31,11 +31,11 @@ pub enum CallError {
         source: Box<::kube::Error>,
     },
     #[error(
-        "{object} exists and does not belong to this cluster; rename or delete it, or choose another name for the cluster"
+        "{object} exists and does not belong to this cluster. Rename or delete it, or rename the cluster"
     )]
     Foreign { object: String },
     #[error(
-        "{object} is not as it was looked at (its uid or resourceVersion changed); looking again"
+        "{object} changed during the reconcile (uid or resourceVersion). The operator reconciles again"
     )]
     Replaced { object: String },
 }

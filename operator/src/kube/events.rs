@@ -49,7 +49,7 @@ impl Door {
             }
             Err(_) => tracing::warn!(
                 reason = notice.reason,
-                "an Event was not published: the API server does not answer"
+                "an Event was not published because the API server does not answer"
             ),
         }
     }

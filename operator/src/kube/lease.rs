@@ -51,13 +51,13 @@ impl LeaseSettings {
 /// Why leadership ended.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseLost {
-    #[error("the Lease {namespace}/{name} is held by {holder:?} now; this process must end")]
+    #[error("{holder:?} holds the Lease {namespace}/{name} now. This process stops")]
     Taken {
         namespace: String,
         name: String,
         holder: String,
     },
-    #[error("the Lease {namespace}/{name} could not be renewed for {} s; this process must end before another may act. Last error: {last}", .deadline.as_secs())]
+    #[error("the Lease {namespace}/{name} could not be renewed for {} s. This process stops before another one acts. Last error: {last}", .deadline.as_secs())]
     Deadline {
         namespace: String,
         name: String,
@@ -108,11 +108,11 @@ impl Elector {
                 Ok(Ok(Some(epoch))) => return epoch,
                 Ok(Ok(None)) if !said => {
                     said = true;
-                    tracing::info!(lease = %self.settings.name, holder = self.holder(), "another process leads; waiting");
+                    tracing::info!(lease = %self.settings.name, holder = self.holder(), "another process is the leader; waiting for the Lease");
                 }
                 Ok(Ok(None)) => {}
                 Ok(Err(error)) => {
-                    tracing::warn!(lease = %self.settings.name, %error, "the Lease cannot be acquired")
+                    tracing::warn!(lease = %self.settings.name, %error, "the Lease cannot be acquired; retrying")
                 }
                 Err(_) => {
                     tracing::warn!(lease = %self.settings.name, "the API server does not answer")
@@ -182,7 +182,7 @@ impl Elector {
         )
         .await;
         if !matches!(replaced, Ok(Ok(_))) {
-            tracing::warn!(lease = %self.settings.name, "the Lease was not released; the next process waits until it runs out");
+            tracing::warn!(lease = %self.settings.name, "the Lease was not released; the next leader waits until it expires");
         }
     }
 

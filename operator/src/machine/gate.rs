@@ -95,7 +95,7 @@ mod tests {
             Gate::OnePodDown,
             WaitReason::PodNotReady,
             "orders-0",
-            "",
+            "Waiting for orders-0 to become ready",
         ))
     }
 
@@ -104,7 +104,7 @@ mod tests {
             Gate::Drained,
             WaitReason::Draining,
             "orders-2",
-            "",
+            "orders-2 rejects appends; uploading the rest",
         ))
     }
 

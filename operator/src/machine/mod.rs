@@ -7,6 +7,8 @@
 pub mod condition;
 pub mod drain;
 pub mod gate;
+#[cfg(test)]
+pub mod language;
 mod look;
 mod pause;
 mod step;
@@ -17,5 +19,7 @@ pub use gate::Override;
 pub use look::NextLook;
 pub use pause::Pause;
 pub use step::Step;
-pub use text::bounded;
+#[cfg(test)]
+pub use text::STATUS_LENGTH;
+pub use text::{bounded, clock, counted, date, elapsed, headline, quoted, see_log, shortened};
 pub use wait::{Wait, carry_since, is_progress};

@@ -11,18 +11,21 @@ pub struct Wait {
     pub reason: WaitReason,
     /// Empty: not about one pod.
     pub pod: String,
-    /// Names the object, the value and the remedy, if there is one.
+    /// What happened, then why, then what to do. Its first sentence is what STATUS shows, and names the pod.
     pub message: String,
 }
 
 impl Wait {
     pub fn new(gate: Gate, reason: WaitReason, pod: &str, message: impl Into<String>) -> Self {
-        Self {
+        let wait = Self {
             gate,
             reason,
             pod: pod.to_owned(),
             message: message.into(),
-        }
+        };
+        #[cfg(test)]
+        super::language::check_wait(&wait);
+        wait
     }
 }
 
@@ -126,13 +129,11 @@ mod tests {
     fn a_wait_keeps_its_since_while_only_its_message_changes() {
         let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let later = start + jiff::SignedDuration::from_secs(60);
-        let wait = |message: &str| {
-            Wait::new(
-                Gate::Uploaded,
-                WaitReason::Tier2Unreachable,
-                "orders-2",
-                message,
-            )
+        let wait = |message: &str| Wait {
+            gate: Gate::Uploaded,
+            reason: WaitReason::Tier2Unreachable,
+            pod: "orders-2".into(),
+            message: message.into(),
         };
         let first = carry_since(&[], vec![wait("1 stream behind")], start);
         let second = carry_since(&first, vec![wait("2 streams behind")], later);

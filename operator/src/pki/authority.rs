@@ -266,7 +266,7 @@ mod tests {
         assert!(
             error.contains("/etc/aof2/ca")
                 && error.contains("tls.key")
-                && error.contains("delete the Secret"),
+                && error.contains("Delete the Secret"),
             "{error}"
         );
     }

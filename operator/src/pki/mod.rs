@@ -22,7 +22,7 @@ pub enum PkiError {
         source: rcgen::Error,
     },
     #[error(
-        "the certificate authority in {place} cannot be read: {message}; delete the Secret and restart the operator to begin with a new authority"
+        "the certificate authority in {place} cannot be read ({message}). Delete the Secret and restart the operator to create a new authority"
     )]
     ReadAuthority { place: String, message: String },
     #[error("read {path}")]

@@ -29,9 +29,11 @@ pub async fn obtain(door: &Door, place: Place<'_>) -> Authority {
         match attempt(door, place).await {
             Ok(Some(authority)) => return authority,
             Ok(None) => {
-                tracing::info!(secret = place.secret, directory = %place.directory.display(), "the Secret of the certificate authority exists; waiting for it to be mounted")
+                tracing::info!(secret = place.secret, directory = %place.directory.display(), "waiting for the kubelet to mount the Secret of the certificate authority")
             }
-            Err(error) => tracing::warn!(%error, "no certificate authority yet"),
+            Err(error) => {
+                tracing::warn!(%error, "the certificate authority is not available yet; retrying")
+            }
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }

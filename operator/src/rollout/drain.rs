@@ -9,10 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::facts::{EngineFacts, Facts};
 use super::memo::{DrainMemo, Memo, UpgradeStep};
 use super::preflight::needs_drain;
-use super::step::{Action, Step, check, choose_again, counted, current, go_to};
+use super::step::{Action, Step, check, choose_again, current, go_to};
 use super::{gates, order};
 use crate::machine::drain::{DRAIN_TTL, Drain, Token};
-use crate::machine::{NextLook, Pause, Wait};
+use crate::machine::{NextLook, Pause, Wait, counted, quoted};
 
 /// The engine keeps its own bounds; the operator steps in when it did not.
 const BOUND_GRACE: SignedDuration = SignedDuration::from_secs(15);
@@ -51,7 +51,7 @@ pub(super) fn drain(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
         Drain::Expiring => expiring(memo),
         Drain::Unknown => {
             let message = format!(
-                "{} reports a drain phase that this operator does not know",
+                "{} reports a drain phase that this operator does not know. Upgrade the operator",
                 pod.name
             );
             let wait = Wait::new(Gate::Drained, WaitReason::NotReported, &pod.name, message);
@@ -89,6 +89,8 @@ struct Bound {
     limit: Duration,
     going_on: WaitReason,
     overdue: WaitReason,
+    /// While it goes on, and what is not done when it took too long.
+    going: String,
     what: &'static str,
 }
 
@@ -102,7 +104,11 @@ fn uploading(memo: Memo, facts: &Facts, engine: &EngineFacts, now: Timestamp) ->
         limit: facts.policy.upload_timeout,
         going_on: WaitReason::Uploading,
         overdue: WaitReason::UploadTimeout,
-        what: "sealed segments are uploaded, appends go on",
+        going: format!(
+            "Uploading sealed segments of {}; appends continue",
+            pod_name(&memo)
+        ),
+        what: "Upload",
     };
     bounded(memo, facts, engine, now, &bound)
 }
@@ -116,7 +122,8 @@ fn closing(memo: Memo, facts: &Facts, engine: &EngineFacts, now: Timestamp) -> S
         limit: facts.policy.drain_timeout,
         going_on: WaitReason::Draining,
         overdue: WaitReason::DrainTimeout,
-        what: "appends are refused, the rest is uploaded",
+        going: format!("{} rejects appends; uploading the rest", pod_name(&memo)),
+        what: "Drain",
     };
     bounded(memo, facts, engine, now, &bound)
 }
@@ -128,18 +135,25 @@ fn bounded(memo: Memo, facts: &Facts, engine: &EngineFacts, now: Timestamp, boun
         limit,
         going_on,
         overdue,
+        ref going,
         what,
     } = *bound;
     let until = memo.since.0 + limit.as_signed() + BOUND_GRACE;
     if now < until {
         let (reason, trouble) = tier2_or(engine, going_on);
-        let wait = Wait::new(gate, reason, pod_name(&memo), format!("{what}{trouble}"));
+        let message = match trouble {
+            None => going.clone(),
+            Some(trouble) => format!("{what} of {} waits for Tier 2 ({trouble})", pod_name(&memo)),
+        };
+        let wait = Wait::new(gate, reason, pod_name(&memo), message);
         return Step::hold(memo, wait, Some(until));
     }
     let actions = resume(&memo, facts).into_iter().collect();
     let (reason, trouble) = tier2_or(engine, overdue);
     let message = format!(
-        "not done within {limit}: {what}{trouble}{}",
+        "{what} of {} not done within {limit}{}{}",
+        pod_name(&memo),
+        trouble.map_or_else(String::new, |trouble| format!(" ({trouble})")),
         lagging(engine)
     );
     Step {
@@ -153,7 +167,10 @@ fn expiring(memo: Memo) -> Step {
         Gate::Drained,
         WaitReason::DrainTokenExpired,
         pod_name(&memo),
-        "the drain token is about to expire; the engine will admit again, and is then drained anew",
+        format!(
+            "Drain token of {} expires too soon to evict safely. A new drain follows",
+            pod_name(&memo)
+        ),
     );
     Step::hold(memo, wait, None)
 }
@@ -183,21 +200,38 @@ fn drain_ended(memo: Memo, engine: &EngineFacts, now: Timestamp) -> Step {
         Some(DrainReason::Resumed) => (Gate::Drained, WaitReason::Resumed),
         Some(DrainReason::Unknown(_)) | None => (Gate::Drained, WaitReason::EngineRestarted),
     };
-    let told = engine
-        .drain
-        .message
-        .as_deref()
-        .unwrap_or("the engine admits again");
-    let trouble = engine
-        .tier2_trouble
-        .as_ref()
-        .map_or_else(String::new, |trouble| format!(": {}", trouble.message));
-    let message = format!("the drain ended without a token: {told}{trouble}");
+    let trouble = engine.tier2_trouble.as_ref();
+    let mut causes: Vec<&str> = [
+        engine.drain.message.as_deref(),
+        trouble.map(|trouble| trouble.message.as_str()),
+    ]
+    .into_iter()
+    .flatten()
+    .map(quoted)
+    .collect();
+    causes.dedup();
+    if causes.is_empty() {
+        causes.push(match &engine.drain.reason {
+            Some(DrainReason::UploadTimeout) => "upload timeout",
+            Some(DrainReason::DrainTimeout) => "drain timeout",
+            Some(DrainReason::Tier2Unreachable) => "Tier 2 unreachable",
+            Some(DrainReason::Tier2Refused) => "Tier 2 rejects requests",
+            Some(DrainReason::Damaged) => "damaged streams",
+            Some(DrainReason::TokenExpired) => "token expired",
+            Some(DrainReason::Resumed) => "another client resumed appends",
+            Some(DrainReason::Unknown(_)) | None => "engine restarted",
+        });
+    }
+    let message = format!(
+        "Drain of {} failed ({}). The pod accepts appends again",
+        pod_name(&memo),
+        causes.join(", ")
+    );
     failed(memo, gate, reason, message, now)
 }
 
 /// Names Tier 2's trouble where there is one: it explains why an upload takes long.
-fn tier2_or(engine: &EngineFacts, reason: WaitReason) -> (WaitReason, String) {
+fn tier2_or(engine: &EngineFacts, reason: WaitReason) -> (WaitReason, Option<&str>) {
     match (&engine.tier2_trouble, &engine.drain.reason) {
         (Some(trouble), _) => {
             let reason = if trouble.unreachable {
@@ -205,13 +239,11 @@ fn tier2_or(engine: &EngineFacts, reason: WaitReason) -> (WaitReason, String) {
             } else {
                 WaitReason::Tier2Refused
             };
-            (reason, format!("; Tier 2: {}", trouble.message))
+            (reason, Some(trouble.message.as_str()))
         }
-        (None, Some(DrainReason::Tier2Unreachable)) => {
-            (WaitReason::Tier2Unreachable, String::new())
-        }
-        (None, Some(DrainReason::Tier2Refused)) => (WaitReason::Tier2Refused, String::new()),
-        (None, _) => (reason, String::new()),
+        (None, Some(DrainReason::Tier2Unreachable)) => (WaitReason::Tier2Unreachable, None),
+        (None, Some(DrainReason::Tier2Refused)) => (WaitReason::Tier2Refused, None),
+        (None, _) => (reason, None),
     }
 }
 
@@ -219,7 +251,7 @@ fn tier2_or(engine: &EngineFacts, reason: WaitReason) -> (WaitReason, String) {
 fn lagging(engine: &EngineFacts) -> String {
     match engine.drain.lagging.first() {
         Some(first) => format!(
-            "; {} behind, the furthest {} by {} records",
+            ". {} behind, the furthest is {} by {} records",
             counted(engine.drain.lagging_total.max(1), "stream"),
             first.stream,
             first.acked.saturating_sub(first.sealed_uploaded)

@@ -29,5 +29,6 @@ pub use facts::{
     EngineFacts, Facts, PodFacts, PodInstance, Policy, Recovery, Revision, Tier2Trouble, Trouble,
 };
 pub use memo::{DrainMemo, Memo, MovingPod, UpgradeKind, UpgradeStep};
+pub use removal::eviction_refused;
 pub use step::{Action, RemoveBy, Step, step};
 pub use version::EngineVersion;

@@ -7,7 +7,7 @@ use super::facts::{Facts, PodInstance};
 use super::memo::{DrainMemo, Memo, UpgradeStep};
 use super::step::{Action, Step, check, choose_again, current, go_to};
 use super::{gates, order};
-use crate::machine::Wait;
+use crate::machine::{Wait, clock};
 
 /// May this pod go?
 pub(super) fn preflight(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
@@ -40,7 +40,7 @@ pub(super) fn preflight(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
             held.gate,
             held.reason,
             &pod.name,
-            format!("{}; next try at {until}", held.message),
+            format!("{}. Next try at {}", held.message, clock(until)),
         );
         return Step {
             overridden: verdict.overridden,

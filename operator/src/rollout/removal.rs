@@ -8,8 +8,8 @@ use super::memo::{Memo, UpgradeStep};
 use super::preflight::needs_drain;
 use super::step::{Action, RemoveBy, Step, choose_again, current, go_to};
 use super::{drain, gates};
-use crate::machine::Wait;
 use crate::machine::drain::Drain;
+use crate::machine::{Wait, quoted};
 
 /// Removes the pod, and waits until it is gone.
 pub(super) fn replacing(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
@@ -37,7 +37,7 @@ pub(super) fn replacing(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
             Gate::PodRemoved,
             WaitReason::Terminating,
             &pod.name,
-            format!("{} terminates", pod.name),
+            format!("{} is terminating", pod.name),
         );
         return Step::hold(memo, wait, None);
     }
@@ -54,13 +54,13 @@ pub(super) fn replacing(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
         };
         let Some(token) = Drain::of(&engine.drain, now).token() else {
             let (reason, message) = match &instance.eviction_refused {
-                Some(refusal) => (
-                    WaitReason::EvictionRefused,
-                    format!("the eviction was refused: {refusal}"),
-                ),
+                Some(refusal) => (WaitReason::EvictionRefused, refusal.clone()),
                 None => (
                     WaitReason::DrainTokenExpired,
-                    "the drain token expired before the pod was removed".to_owned(),
+                    format!(
+                        "Drain token of {} expired before the pod's removal",
+                        pod.name
+                    ),
                 ),
             };
             let actions = drain::resume(&memo, facts).into_iter().collect();
@@ -75,14 +75,8 @@ pub(super) fn replacing(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
         }
     }
     let (reason, message) = match &instance.eviction_refused {
-        Some(refusal) => (
-            WaitReason::EvictionRefused,
-            format!("the eviction of {} was refused: {refusal}", pod.name),
-        ),
-        None => (
-            WaitReason::Terminating,
-            format!("{} is being removed", pod.name),
-        ),
+        Some(refusal) => (WaitReason::EvictionRefused, refusal.clone()),
+        None => (WaitReason::Terminating, format!("Removing {}", pod.name)),
     };
     let wait = Wait::new(Gate::PodRemoved, reason, &pod.name, message);
     let action = Action::RemovePod {
@@ -99,4 +93,12 @@ pub(super) fn replacing(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
         actions: vec![action],
         ..Step::hold(memo, wait, None)
     }
+}
+
+/// What the API server said about an eviction; it is kept as the message of the wait.
+pub fn eviction_refused(pod: &str, why: &str) -> String {
+    format!(
+        "Eviction of {pod} rejected ({}). Run `kubectl get pdb`; the operator retries",
+        quoted(why)
+    )
 }

@@ -8,8 +8,8 @@ use super::drain;
 use super::facts::{Facts, PodInstance, Revision};
 use super::gates;
 use super::memo::{Memo, UpgradeKind, UpgradeStep};
-use super::step::{Step, check, choose_again, counted, current, new_rollout};
-use crate::machine::is_progress;
+use super::step::{Step, check, choose_again, current, new_rollout};
+use crate::machine::{counted, is_progress};
 
 /// At once while the current pod still serves as before, when going back, and when the pod is stuck; otherwise after its soak.
 pub(super) fn is_due(memo: &Memo, facts: &Facts, now: Timestamp) -> bool {

@@ -8,7 +8,7 @@ use super::facts::{Facts, PodInstance};
 use super::gates;
 use super::memo::{DrainMemo, Memo, UpgradeStep};
 use super::step::{Step, check, choose_again, current, go_to};
-use crate::machine::Wait;
+use crate::machine::{Wait, clock};
 
 /// Progress is remembered in steps of this size, so that a replay does not write status all the time.
 const PROGRESS_STEP_PERCENT: u32 = 5;
@@ -142,7 +142,7 @@ pub(super) fn soaking(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let mut overridden = verdict.overridden;
     if now < soaked_at {
         if !gates::is_overridden(facts, Gate::Soaked, now) {
-            let message = format!("{} is watched until {soaked_at}", pod.name);
+            let message = format!("Soaking {} until {}", pod.name, clock(soaked_at));
             let wait = Wait::new(Gate::Soaked, WaitReason::Soaking, &pod.name, message);
             return Step {
                 overridden,

@@ -10,7 +10,7 @@ use super::gates::{self, View};
 use super::memo::{Memo, MovingPod, UpgradeKind, UpgradeStep};
 use super::{drain, order, preflight, removal, retarget, returning};
 use crate::machine::{
-    self,
+    self, counted, elapsed,
     gate::{self, Verdict},
 };
 
@@ -158,16 +158,6 @@ fn completed(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
         finished: vec![entry],
         ..Step::ended()
     }
-}
-
-/// `1 pod`, `3 pods`.
-pub(super) fn counted(count: u64, noun: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{plural}")
-}
-
-fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
-    Duration::from_secs(u64::try_from(to.duration_since(from).as_secs()).unwrap_or_default())
 }
 
 /// Another step, entered now.

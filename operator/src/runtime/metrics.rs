@@ -81,7 +81,7 @@ impl Default for Metrics {
         let reconciles = Family::default();
         registry.register(
             "aof2_operator_reconciles",
-            "Reconciles of clusters, by result",
+            "Reconciles of clusters since the start of the process, by result",
             reconciles.clone(),
         );
         let reconcile_seconds = Histogram::new([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]);
@@ -94,13 +94,13 @@ impl Default for Metrics {
         let writes = Family::default();
         registry.register(
             "aof2_operator_writes",
-            "Objects brought to the API server, by kind and result; unchanged ones were not sent",
+            "Objects applied since the start of the process, by kind and result; unchanged objects are not sent",
             writes.clone(),
         );
         let waits = Family::default();
         registry.register(
             "aof2_operator_waits",
-            "Waits that began, by gate and reason",
+            "Waits that began since the start of the process, by gate and reason",
             waits.clone(),
         );
         let leader = Gauge::default();
@@ -112,13 +112,13 @@ impl Default for Metrics {
         let epoch = Gauge::<i64, AtomicI64>::default();
         registry.register(
             "aof2_operator_epoch",
-            "Operator epoch of the acquisition, 0 without one",
+            "Operator epoch of the held Lease, 0 without a Lease",
             epoch.clone(),
         );
         let held_since = Family::default();
         registry.register(
             "aof2_cluster_held_since_timestamp_seconds",
-            "When the gate began to hold the cluster; no series while it passes",
+            "Unix time since when the gate holds the cluster; no series while the gate passes",
             held_since.clone(),
         );
         let ready_replicas = Family::default();
@@ -130,25 +130,25 @@ impl Default for Metrics {
         let certificate_expiry = Family::default();
         registry.register(
             "aof2_cluster_certificate_expiration_timestamp_seconds",
-            "When the engines' certificate ends",
+            "Unix time at which the engines' certificate expires",
             certificate_expiry.clone(),
         );
         let snapshot_taken = Family::default();
         registry.register(
             "aof2_cluster_snapshot_last_success_timestamp_seconds",
-            "When the newest snapshot that succeeded was complete",
+            "Unix time at which the newest successful snapshot was complete",
             snapshot_taken.clone(),
         );
         let snapshot_read_back = Family::default();
         registry.register(
             "aof2_cluster_snapshot_last_verification_timestamp_seconds",
-            "When a snapshot was last read back from the bucket and was what it was",
+            "Unix time of the last successful verification of a snapshot against the bucket",
             snapshot_read_back.clone(),
         );
         let missed_slots = Family::default();
         registry.register(
             "aof2_cluster_snapshot_missed_slots",
-            "Slots of the schedule without a snapshot, since it was made",
+            "Missed slots of the schedule since its creation",
             missed_slots.clone(),
         );
         Self {
@@ -365,6 +365,40 @@ mod tests {
         let text = metrics.encode();
         assert!(!text.contains("catalog"), "{text}");
         assert!(text.contains(series[2]), "{text}");
+    }
+
+    #[test]
+    fn help_texts_are_phrases_to_which_the_exporter_adds_the_full_stop() {
+        let metrics = Metrics::default();
+        metrics.reconciled("ok", std::time::Duration::ZERO);
+        metrics.wrote("Pod", "evicted");
+        metrics.waits("Soaked", "Soaking");
+        metrics.show(&orders(), 3, &[("Soaked", 1)], Some(2));
+        metrics.show_schedules(&orders(), &[("catalog", 2)]);
+        let of = ScheduleLabels {
+            namespace: "shop".into(),
+            cluster: "orders".into(),
+            schedule: "catalog".into(),
+        };
+        metrics.snapshot_taken(&of, 1);
+        metrics.snapshot_read_back(&of, 2);
+        let text = metrics.encode();
+        let helps: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("# HELP"))
+            .collect();
+        assert_eq!(helps.len(), 12, "{text}");
+        for help in helps {
+            assert!(help.ends_with('.') && !help.contains(".."), "{help}");
+            let words = help.splitn(4, ' ').nth(3).unwrap_or_default();
+            assert!(!words.starts_with(char::is_lowercase), "{help}");
+        }
+        // Counters count since the process started, and say so.
+        for counter in ["reconciles", "writes", "waits"] {
+            let help = format!("# HELP aof2_operator_{counter} ");
+            let line = text.lines().find(|line| line.starts_with(&help)).unwrap();
+            assert!(line.contains("since the start of the process"), "{line}");
+        }
     }
 
     #[test]

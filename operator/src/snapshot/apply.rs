@@ -86,7 +86,7 @@ pub async fn apply(
             if let Some(engine) = engines.get(&pod)
                 && let Err(error) = engine.snapshot(&name, request, seal).await
             {
-                tracing::warn!(pod, stream = name, %error, "snapshot");
+                tracing::warn!(pod, stream = name, %error, "the engine rejected the snapshot of a stream");
             }
         })
         .await;

@@ -24,6 +24,8 @@ pub(super) fn say(
     message: String,
     now: Timestamp,
 ) {
+    #[cfg(test)]
+    crate::machine::language::check_condition(kind.as_str(), value, reason.as_str(), &message);
     let said = Condition {
         type_: kind.as_str().to_owned(),
         status: value.to_owned(),

@@ -117,7 +117,7 @@ pub async fn observe(
     let mut engines = BTreeMap::new();
     let Some(cluster) = cluster else {
         if has_succeeded {
-            let why = format!("there is no Aof2Cluster {name}");
+            let why = format!("Aof2Cluster {name} does not exist");
             facts.index = Some(IndexFacts::Unknown(why));
         }
         return Ok(Observed { facts, engines });
@@ -151,7 +151,7 @@ pub async fn observe(
         let Some(ip) = addresses.get(&ordinal).copied().flatten() else {
             let facts = PodFacts {
                 name: pod,
-                streams: Err("there is no such pod, or it has no address".to_owned()),
+                streams: Err("the pod is missing or has no address".to_owned()),
             };
             return (facts, None);
         };

@@ -30,8 +30,8 @@ pub async fn record(
             is_warning: condition.status == "False",
             reason: condition.reason.clone(),
             message: format!(
-                "{}={}: {}",
-                condition.type_, condition.status, condition.message
+                "{} ({}={})",
+                condition.message, condition.type_, condition.status
             ),
         };
         context.door.tell(&written, &notice).await;

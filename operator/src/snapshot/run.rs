@@ -62,7 +62,7 @@ async fn reconcile(snapshot: Arc<Guarded>, runner: Arc<Runner>) -> Result<Requeu
     let snapshot = match &snapshot.0 {
         Ok(snapshot) => snapshot,
         Err(invalid) => {
-            tracing::error!(snapshot = snapshot.name_any(), error = %invalid.error, "does not read as an Aof2Snapshot; left alone");
+            tracing::error!(snapshot = snapshot.name_any(), error = %invalid.error, "cannot parse the object as an Aof2Snapshot; the operator ignores it until it is corrected");
             return Ok(Requeue::await_change());
         }
     };

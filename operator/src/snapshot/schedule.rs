@@ -23,19 +23,19 @@ impl Calendar {
         let fields = schedule.schedule.split_whitespace().count();
         if fields != 5 {
             return Err(format!(
-                "{place}.schedule {:?} has {fields} fields and needs five: minute, hour, day of month, month, day of week",
+                "{place}.schedule {:?} has {fields} fields and needs 5. Set minute, hour, day of month, month, day of week",
                 schedule.schedule
             ));
         }
         let cron = Cron::from_str(&schedule.schedule).map_err(|error| {
             format!(
-                "{place}.schedule {:?} is no cron expression: {error}; an example is \"*/30 * * * *\"",
+                "{place}.schedule {:?} is no cron expression ({error}). Correct it, for example to \"*/30 * * * *\"",
                 schedule.schedule
             )
         })?;
         let zone = TimeZone::get(&schedule.time_zone).map_err(|_| {
             format!(
-                "{place}.timeZone {:?} is not in the IANA database; an example is Europe/Berlin",
+                "{place}.timeZone {:?} is not in the IANA database. Correct it, for example to Europe/Berlin",
                 schedule.time_zone
             )
         })?;

@@ -6,15 +6,12 @@ pub use aof2_admin_api::schema::MAX_FILE_BYTES;
 
 /// Tables of the operator, and where the user says the same.
 const OWNED_TABLES: [(&str, &str); 6] = [
-    (
-        "operator",
-        "nothing: the operator keeps its own notes there",
-    ),
-    ("cluster", "metadata.name of the Aof2Cluster"),
-    ("node", "nothing: it is the pod's name"),
-    ("listen", "nothing: ports and sockets are fixed"),
-    ("tls", "nothing: the operator issues the certificates"),
-    ("storage", "spec.storage of the Aof2Cluster"),
+    ("operator", "the operator keeps its own notes there"),
+    ("cluster", "use metadata.name of the Aof2Cluster"),
+    ("node", "it is the pod's name"),
+    ("listen", "ports and sockets are fixed"),
+    ("tls", "the operator issues the certificates"),
+    ("storage", "use spec.storage of the Aof2Cluster"),
 ];
 
 /// Keys of the operator in tables that the user shares.
@@ -22,39 +19,55 @@ const OWNED_KEYS: [(&str, &str, &str); 8] = [
     (
         "tier0",
         "instance_quota_bytes",
-        "tier0.cluster_max_bytes, which is shared over spec.replicas",
+        "use tier0.cluster_max_bytes, the sum over spec.replicas",
     ),
     (
         "tier2",
         "endpoint",
-        "spec.tier2.endpoint of the Aof2Cluster",
+        "use spec.tier2.endpoint of the Aof2Cluster",
     ),
-    ("tier2", "region", "spec.tier2.region of the Aof2Cluster"),
-    ("tier2", "bucket", "spec.tier2.bucket of the Aof2Cluster"),
-    ("tier2", "prefix", "spec.tier2.prefix of the Aof2Cluster"),
+    (
+        "tier2",
+        "region",
+        "use spec.tier2.region of the Aof2Cluster",
+    ),
+    (
+        "tier2",
+        "bucket",
+        "use spec.tier2.bucket of the Aof2Cluster",
+    ),
+    (
+        "tier2",
+        "prefix",
+        "use spec.tier2.prefix of the Aof2Cluster",
+    ),
     (
         "tier2",
         "addressing",
-        "spec.tier2.addressing of the Aof2Cluster",
+        "use spec.tier2.addressing of the Aof2Cluster",
     ),
     (
         "tier2",
         "credentials_directory",
-        "spec.tier2.credentials of the Aof2Cluster",
+        "use spec.tier2.credentials of the Aof2Cluster",
     ),
-    ("tier2", "ca_file", "spec.tier2.caBundle of the Aof2Cluster"),
+    (
+        "tier2",
+        "ca_file",
+        "use spec.tier2.caBundle of the Aof2Cluster",
+    ),
 ];
 
 /// Why a file is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     #[error(
-        "the file has {bytes} bytes, and at most {MAX_FILE_BYTES} are allowed; leave out comments and keys at their defaults"
+        "the file has {bytes} bytes, the limit is {MAX_FILE_BYTES}; remove comments and keys at their defaults"
     )]
     TooLarge { bytes: usize },
     #[error("line {line}: {message}")]
     Syntax { line: usize, message: String },
-    #[error("key {key} belongs to the operator; remove it and use {instead}")]
+    #[error("key {key} belongs to the operator; remove it, {instead}")]
     Owned { key: String, instead: String },
     #[error("key {key}: {value} is not {expected}")]
     WrongValue {

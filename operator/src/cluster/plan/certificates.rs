@@ -52,7 +52,10 @@ pub fn plan(observed: &Observed, config: &ConfigStatus, memo: Option<&Memo>) -> 
     if let Some(pod) =
         unreached.filter(|pod| !config_rollout::restarts_engine(memo, config, &pod.name))
     {
-        let message = "the engine serves, and its admin port does not accept the operator: it may lack its certificate, or have one of another authority";
+        let message = format!(
+            "{} serves, but rejects the operator on its admin port. Its certificate is missing or from another authority. The operator issues a new one",
+            pod.name
+        );
         part.wait(
             Gate::Certificates,
             WaitReason::CertificateMissing,

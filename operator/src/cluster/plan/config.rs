@@ -82,7 +82,7 @@ pub fn plan(observed: &Observed, owner: &Owner, memo: Option<&Memo>) -> (Option<
                 Gate::Config,
                 problem.reason,
                 "",
-                format!("{}; the engines keep config {known}", problem.message),
+                format!("{}. The engines keep config {known}", problem.message),
             );
             stored(observed, &known)
         }
@@ -90,7 +90,7 @@ pub fn plan(observed: &Observed, owner: &Owner, memo: Option<&Memo>) -> (Option<
     let Some(in_force) = revision else {
         // Seldom: somebody deleted the revision and changed the source too. The pods still hold their files.
         let message = format!(
-            "ConfigMap {} is gone, which holds config {known} that the engines have: set spec.configFrom back to what made it, and it is written again",
+            "ConfigMap {} is missing. It holds config {known}, which the engines run. Restore spec.configFrom to what made it, and the operator creates it again",
             names::config_revision(&owner.name, &known)
         );
         part.wait(Gate::Config, WaitReason::ConfigMapMissing, "", message);
@@ -135,7 +135,7 @@ pub fn read_source(observed: &Observed) -> Result<Revision, Problem> {
         ConfigSource::Unset => UserConfig::default(),
         ConfigSource::MissingMap { name } => {
             let message =
-                format!("spec.configFrom names ConfigMap {name}, which does not exist; create it");
+                format!("ConfigMap {name} does not exist. Create it or correct spec.configFrom");
             return Err(Problem {
                 reason: WaitReason::ConfigMapMissing,
                 message,
@@ -143,7 +143,7 @@ pub fn read_source(observed: &Observed) -> Result<Revision, Problem> {
         }
         ConfigSource::MissingKey { name, key } => {
             let message = format!(
-                "spec.configFrom names key {key} of ConfigMap {name}, which has no such key; add it or correct spec.configFrom.configMapRef.key"
+                "ConfigMap {name} has no key {key}. Add the key or correct spec.configFrom.configMapRef.key"
             );
             return Err(Problem {
                 reason: WaitReason::ConfigMapMissing,
@@ -153,7 +153,7 @@ pub fn read_source(observed: &Observed) -> Result<Revision, Problem> {
         ConfigSource::Found { name, text, .. } => {
             UserConfig::parse(text).map_err(|error| Problem {
                 reason: WaitReason::ConfigInvalid,
-                message: format!("ConfigMap {name}: {error}"),
+                message: format!("ConfigMap {name} rejected ({error}). Correct it"),
             })?
         }
     };

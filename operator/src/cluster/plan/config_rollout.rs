@@ -22,6 +22,7 @@ use crate::{
     },
     config_rollout::{self as machine, ConfigStep, EngineFacts, Facts, Memo, News, Policy, Step},
     engines::Answer,
+    machine::quoted,
     names,
 };
 
@@ -335,16 +336,16 @@ fn say_why_not(
         RejectReason::ValidationFailed => (
             WaitReason::ConfigRefused,
             format!(
-                "config {candidate} is refused: {}; the engines keep config {in_force}. Correct it in what spec.configFrom names",
-                rejected.observed
+                "Config {candidate} rejected: {}. Correct the ConfigMap that spec.configFrom names. The engines keep config {in_force}",
+                quoted(&rejected.observed)
             ),
         ),
         RejectReason::GateFailed | RejectReason::Unknown => (
             WaitReason::ConfigRejected,
             format!(
-                "config {candidate} was taken back: gate {} failed, {}, limit {}; the engines keep config {in_force}. Change it, or try it again with annotation {}={candidate}",
+                "Config {candidate} rolled back: {}. Gate {} allows {}. The engines run config {in_force}. Change the config, or set annotation {}={candidate} to retry it",
+                quoted(&rejected.observed),
                 rejected.gate,
-                rejected.observed,
                 rejected.limit,
                 labels::RETRY_CONFIG
             ),

@@ -21,6 +21,7 @@ mod tests;
 mod told;
 
 pub(super) use config_rollout::restarts_engine;
+pub(super) use not_serving::remedy;
 pub(super) use questions::{ConfigQuestion, Questions, TemplateQuestion, questions, verdict};
 #[cfg(test)]
 pub(super) use shares::Shares;
@@ -43,7 +44,7 @@ use crate::{
         memo::Memo,
         status, validate,
     },
-    machine::{NextLook, Override, Wait},
+    machine::{NextLook, Override, Wait, quoted},
 };
 use config::Configs;
 use part::Part;
@@ -167,14 +168,12 @@ fn overrides(observed: &Observed) -> Vec<Override> {
         .collect()
 }
 
+/// While a person keeps the operator from acting.
+pub(super) const PAUSED: &str =
+    "Paused: the operator changes nothing. Set spec.operation.mode to Active to resume";
+
 fn paused() -> Wait {
-    let message = "spec.operation.mode is Paused: the operator observes and acts on nothing; set it to Active to go on";
-    Wait {
-        gate: Gate::Active,
-        reason: WaitReason::Paused,
-        pod: String::new(),
-        message: message.to_owned(),
-    }
+    Wait::new(Gate::Active, WaitReason::Paused, "", PAUSED)
 }
 
 fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Part) {
@@ -183,7 +182,13 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
     let spec_error = validate::validate(spec)
         .err()
         .map(|error| error.to_string())
-        .or_else(|| observed.answers.template_refused.clone());
+        .or_else(|| {
+            let refused = observed.answers.template_refused.as_ref()?;
+            Some(format!(
+                "spec.podTemplate rejected: {}. Correct it",
+                quoted(refused)
+            ))
+        });
     let decided = Decided {
         cluster_id: cluster_id.clone(),
         spec_error: spec_error.clone(),

@@ -4,8 +4,8 @@ use aof2_admin_api::RefusalReason;
 use aof2_crds::{Gate, WaitReason, labels};
 
 use super::{Part, rollout::reason_of};
-use crate::cluster::facts::Observed;
-use crate::machine::Wait;
+use crate::cluster::facts::{Observed, TroubleKind};
+use crate::machine::{Wait, quoted, see_log};
 
 pub fn refusals(observed: &Observed) -> Part {
     let mut part = Part::default();
@@ -19,8 +19,9 @@ pub fn refusals(observed: &Observed) -> Part {
         if refusal.reason == RefusalReason::PrefixInUse {
             let other = refusal.cluster_id.as_deref().unwrap_or("unknown");
             let message = format!(
-                "{}; the prefix belongs to cluster {other}. Make a new cluster with another spec.tier2.prefix, or, to take that data over, one with annotation {}: {other}",
-                refusal.message,
+                "{} cannot use spec.tier2.prefix: another cluster owns it. The owner is cluster {other} ({}). Create a new cluster with another spec.tier2.prefix, or, to adopt that data, one with annotation {}={other}",
+                pod.name,
+                quoted(&refusal.message),
                 labels::ADOPT_CLUSTER_ID
             );
             part.wait(
@@ -34,14 +35,20 @@ pub fn refusals(observed: &Observed) -> Part {
                 Gate::EngineReachable,
                 WaitReason::EngineRefused,
                 &pod.name,
-                format!("{}: {}", refusal.reason, refusal.message),
+                format!(
+                    "Engine of {} rejects its data ({}, {}). {}",
+                    pod.name,
+                    refusal.reason,
+                    quoted(&refusal.message),
+                    see_log(&pod.name)
+                ),
             );
         }
     }
     for pod in observed.pods.iter().filter(|pod| pod.is_on_lost_node) {
         let message = format!(
-            "node {} does not report, and its pod may still write to its volume: it is never removed by force. Bring the node back, or make sure that it is off and delete the Node object",
-            pod.node
+            "Node {} of {} does not report. The pod may still write to its volume and is never removed by force. Bring the node back, or power it off and delete the Node object",
+            pod.node, pod.name
         );
         part.wait(
             Gate::OnePodDown,
@@ -65,9 +72,27 @@ pub fn troubles(observed: &Observed, said: &[Wait]) -> Part {
                 Gate::PodStarted,
                 reason_of(trouble.kind),
                 &pod.name,
-                trouble.message.clone(),
+                format!(
+                    "{}. {}",
+                    quoted(&trouble.message),
+                    remedy(trouble.kind, &pod.name)
+                ),
             );
         }
     }
     part
+}
+
+/// What a person does about a container that does not come up.
+pub fn remedy(kind: TroubleKind, pod: &str) -> String {
+    match kind {
+        TroubleKind::ImagePull => {
+            "Push the image, or correct spec.version or spec.image".to_owned()
+        }
+        TroubleKind::CrashLoop => see_log(pod),
+        TroubleKind::Unschedulable => {
+            "Add a node that fits, or correct spec.resources or spec.storage".to_owned()
+        }
+        TroubleKind::Waiting => format!("Run `kubectl describe pod {pod}`"),
+    }
 }

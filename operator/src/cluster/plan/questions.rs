@@ -130,7 +130,7 @@ pub fn verdict(pod: String, version: String, answer: ConfigVerdict) -> Verdict {
     let short = |text: &str| bounded(text, 128);
     let errors = match (answer.valid, answer.errors.is_empty()) {
         (true, _) => Vec::new(),
-        (false, true) => vec!["the engine refuses it and does not say why".to_owned()],
+        (false, true) => vec!["the engine rejects it without a reason".to_owned()],
         (false, false) => answer.errors,
     };
     Verdict {

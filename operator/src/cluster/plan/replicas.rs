@@ -7,7 +7,7 @@
 //! - While a rollout runs the number stays.
 
 use aof2_admin_api::client::DrainBounds;
-use aof2_crds::{Gate, WaitReason};
+use aof2_crds::{Gate, Quantity, WaitReason};
 use kube::ResourceExt;
 
 use super::{Part, shares::Shares, told::is_loaded};
@@ -17,9 +17,9 @@ use crate::cluster::{
     facts::{Observed, PodFacts, StatefulSetFacts},
 };
 use crate::machine::{
-    NextLook, Wait,
+    NextLook, Wait, counted,
     drain::{DRAIN_TTL, Drain},
-    gate,
+    gate, see_log,
 };
 use crate::names;
 
@@ -57,7 +57,7 @@ pub fn plan(
     }
     if is_rolling {
         let message =
-            format!("spec.replicas is {wanted}; {live} pods stay until the rollout has ended");
+            format!("Scaling to {wanted} pods waits for the rollout to end. {live} pods run");
         part.wait(
             Gate::RolloutInProgress,
             WaitReason::RolloutInProgress,
@@ -106,8 +106,9 @@ fn grow(
         .collect();
     for pod in silent {
         let message = format!(
-            "its engine does not report its share of the Tier 0 budget; {wanted} pods are started when every pod reports {} bytes",
-            shares.of(&pod)
+            "Scaling to {wanted} pods waits for {pod} to report its Tier 0 share ({}). {}",
+            Quantity::from_bytes(shares.of(&pod)),
+            see_log(&pod)
         );
         part.wait(
             Gate::EngineReachable,
@@ -141,7 +142,10 @@ fn pod_is_there(leaving: &Leaving<'_>) -> Result<(), Wait> {
             Gate::ScaleDown,
             WaitReason::PodMissing,
             &leaving.name,
-            "the pod does not run, so that it cannot be asked whether its volume holds streams",
+            format!(
+                "Scale-down waits for {} to run. Its volume may hold streams",
+                leaving.name
+            ),
         )),
     }
 }
@@ -152,16 +156,20 @@ fn owns_no_stream(leaving: &Leaving<'_>) -> Result<(), Wait> {
         Some(dump) if dump.streams > 0 => (
             WaitReason::StreamsWouldBeOrphaned,
             format!(
-                "{} streams live on this pod's volume and would be orphaned; set spec.replicas to {} or more",
-                dump.streams,
+                "Scale-down held: {} on {} would be orphaned. Set spec.replicas to {} or more",
+                counted(dump.streams, "stream"),
+                leaving.name,
                 leaving.ordinal + 1
             ),
         ),
         Some(dump) if dump.refusal.is_none() && dump.ready => return Ok(()),
         Some(_) | None => (
             WaitReason::EngineUnreachable,
-            "the engine does not say whether its volume holds streams; the pod stays until it does"
-                .to_owned(),
+            format!(
+                "Scale-down waits for the engine of {} to report its streams. {}",
+                leaving.name,
+                see_log(&leaving.name)
+            ),
         ),
     };
     Err(Wait::new(Gate::ScaleDown, reason, &leaving.name, message))
@@ -215,7 +223,7 @@ fn shrink(observed: &Observed, wanted: i32, live: i32, part: &mut Part) -> Repli
         Gate::ScaleDown,
         WaitReason::Draining,
         &top.name,
-        "its admission closes before it is removed",
+        format!("{} stops accepting appends before removal", top.name),
     );
     stay
 }

@@ -14,6 +14,7 @@ use crate::{
     },
     engines::Answer,
     kube::PodTarget,
+    machine::quoted,
     names,
     rollout::{
         self, EngineFacts, Facts, Memo, PodInstance, Policy, Recovery, Revision, Tier2Trouble,
@@ -181,16 +182,17 @@ fn engine(answer: &Answer) -> EngineFacts {
                 .reason
                 .as_ref()
                 .unwrap_or(&Tier2Reason::Tier2Unreachable);
-            let message = format!(
-                "{reason}: {}",
-                tier2
-                    .message
-                    .as_deref()
-                    .unwrap_or("the object store does not answer")
-            );
+            let unreachable = *reason == Tier2Reason::Tier2Unreachable;
+            let message = tier2
+                .message
+                .as_deref()
+                .map_or("the object store does not answer", quoted);
             Tier2Trouble {
-                unreachable: *reason == Tier2Reason::Tier2Unreachable,
-                message,
+                unreachable,
+                message: match unreachable {
+                    true => message.to_owned(),
+                    false => format!("{reason}, {message}"),
+                },
             }
         });
     EngineFacts {
@@ -200,7 +202,7 @@ fn engine(answer: &Answer) -> EngineFacts {
         refusal: dump
             .refusal
             .as_ref()
-            .map(|refusal| format!("{}: {}", refusal.reason, refusal.message)),
+            .map(|refusal| format!("{}, {}", refusal.reason, quoted(&refusal.message))),
         drain: dump.drain.clone(),
         tier2_trouble,
         recovery: answer.post_restart.as_ref().map(|report| Recovery {

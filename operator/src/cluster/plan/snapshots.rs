@@ -15,6 +15,7 @@ use crate::cluster::{
     build::Owner,
     facts::{Observed, SnapshotFacts},
 };
+use crate::machine::{date, quoted};
 use crate::names;
 use crate::snapshot::BY_HAND;
 use crate::snapshot::schedule::{Calendar, Due, Last, due, slot_name};
@@ -109,8 +110,9 @@ pub fn plan(observed: &Observed, owner: &Owner, cluster_id: &str) -> (Snapshots,
         overdue.extend(
             overdue_since(&calendar, began, &of_schedule, observed.now).map(|since| {
                 format!(
-                    "schedule {} has no succeeded snapshot since {since}",
-                    schedule.name
+                    "Schedule {}: no successful snapshot since {}. Run `kubectl get aof2snapshots`",
+                    schedule.name,
+                    date(since)
                 )
             }),
         );
@@ -129,7 +131,7 @@ pub fn plan(observed: &Observed, owner: &Owner, cluster_id: &str) -> (Snapshots,
             None => (
                 true,
                 Reason::Current,
-                "every schedule has its snapshots".to_owned(),
+                "Every schedule has a recent snapshot".to_owned(),
             ),
             Some(first) => (false, Reason::SnapshotOverdue, first.clone()),
         }),
@@ -306,12 +308,16 @@ fn verified(snapshots: &[&SnapshotFacts], now: Timestamp) -> Option<(bool, Reaso
         Some(bad) => (
             false,
             Reason::VerificationFailed,
-            format!("{}: {}", bad.name, bad.message),
+            format!(
+                "Snapshot {} failed verification ({}). Create a new snapshot",
+                bad.name,
+                quoted(&bad.message)
+            ),
         ),
         None => (
             true,
             Reason::Verified,
-            "the newest snapshots read back as they were taken".to_owned(),
+            "The newest snapshots pass verification".to_owned(),
         ),
     })
 }

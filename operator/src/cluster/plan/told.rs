@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use aof2_admin_api::Dump;
-use aof2_crds::{Gate, WaitReason};
+use aof2_crds::{Gate, Quantity, WaitReason};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
@@ -85,16 +85,22 @@ impl Told {
                 continue;
             }
             if !is_rolling {
-                let message = format!(
-                    "the engine reports revision {} and a Tier 0 share of {} bytes, and was told {} and {share_bytes}{}",
-                    dump.config.revision,
-                    dump.tier0.instance_quota_bytes,
-                    revision.hash,
-                    dump.config
-                        .error
-                        .as_ref()
-                        .map_or_else(String::new, |error| format!("; it refused: {error}")),
-                );
+                let name = &pod.name;
+                let late = match dump.config.revision == revision.hash {
+                    true => format!(
+                        "{name} has not loaded its Tier 0 share of {} yet (has {})",
+                        Quantity::from_bytes(*share_bytes),
+                        Quantity::from_bytes(dump.tier0.instance_quota_bytes)
+                    ),
+                    false => format!(
+                        "{name} has not loaded config {} yet (runs {})",
+                        revision.hash, dump.config.revision
+                    ),
+                };
+                let message = match &dump.config.error {
+                    None => late,
+                    Some(error) => format!("{late}. Its engine rejected the file ({error})"),
+                };
                 part.wait(
                     Gate::Config,
                     WaitReason::ConfigNotLoaded,

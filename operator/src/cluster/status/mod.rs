@@ -14,7 +14,7 @@ use kube::ResourceExt;
 
 use crate::{
     cluster::{build::template, facts::Observed, memo::Memo, plan::Decided},
-    machine::carry_since,
+    machine::{carry_since, shortened},
     names,
 };
 
@@ -22,8 +22,7 @@ pub use conditions::{apply_failed, condition, held_since};
 
 /// Name of the engines' certificate in status.
 pub const ENGINE_CERTIFICATE: &str = "engine";
-/// Bounds of the schema.
-const MAX_SUMMARY: usize = 256;
+/// Bound of the schema.
 const MAX_MESSAGE: usize = 1024;
 
 pub fn publish(observed: &Observed, mut decided: Decided) -> Aof2ClusterStatus {
@@ -31,7 +30,7 @@ pub fn publish(observed: &Observed, mut decided: Decided) -> Aof2ClusterStatus {
     let spec = &observed.cluster.spec;
     let name = observed.cluster.name_any();
     for wait in &mut decided.waits {
-        truncate(&mut wait.message, MAX_MESSAGE);
+        wait.message = shortened(&wait.message, MAX_MESSAGE);
     }
     decided.waits.dedup_by(|next, kept| {
         next.gate == kept.gate && next.reason == kept.reason && next.pod == kept.pod
@@ -82,7 +81,6 @@ pub fn publish(observed: &Observed, mut decided: Decided) -> Aof2ClusterStatus {
     };
     status.conditions = conditions::publish(observed, &decided, &status, &before.conditions);
     status.summary = summary::publish(observed, &decided, &status);
-    truncate(&mut status.summary, MAX_SUMMARY);
     if status != before {
         // Who wrote last; by itself no reason to write.
         status.operator_epoch = i64::try_from(observed.epoch).unwrap_or_default();
@@ -125,11 +123,4 @@ pub fn is_settled(observed: &Observed) -> bool {
             pod.is_ready && pod.deletion.is_none() && observed.answer(&pod.name).is_some()
         })
     }) && i32::try_from(observed.pods.len()).unwrap_or(i32::MAX) == stateful_set.replicas
-}
-
-/// At most `max` characters, at a character's end.
-fn truncate(text: &mut String, max: usize) {
-    if text.chars().count() > max {
-        *text = text.chars().take(max - 1).chain(['…']).collect();
-    }
 }

@@ -1,4 +1,5 @@
-//! The one line of `kubectl get`: what the operator does or waits for. It tells the truth, and nothing in it moves by itself.
+//! STATUS, the one line of `kubectl get`: what the operator does or waits for, in at most 80 characters. It tells the truth, and
+//! nothing in it moves by itself. The rest, with the remedy, is in the conditions.
 
 use aof2_crds::Aof2ClusterStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -6,21 +7,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::conditions::is_held;
 use crate::cluster::{facts::Observed, memo::Memo, plan::Decided};
 use crate::config_rollout::{self, ConfigStep};
+use crate::machine::{clock, headline};
 use crate::rollout::{self, UpgradeStep};
 
 pub fn publish(observed: &Observed, decided: &Decided, status: &Aof2ClusterStatus) -> String {
+    headline(&said(observed, decided, status))
+}
+
+fn said(observed: &Observed, decided: &Decided, status: &Aof2ClusterStatus) -> String {
     let wanted = observed
         .stateful_set
         .as_ref()
         .map_or(observed.cluster.spec.replicas, |set| set.replicas);
     let serving = format!("{} of {wanted} pods serve", status.ready_replicas);
     if let Some(wait) = status.waits.iter().find(|wait| is_held(wait.reason)) {
-        let pod = if wait.pod.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", wait.pod)
-        };
-        return format!("{}{pod}: {}", wait.reason, wait.message);
+        return wait.message.clone();
     }
     match &decided.memo {
         Some(Memo::Config(memo)) => return of_config(memo, status),
@@ -28,7 +29,7 @@ pub fn publish(observed: &Observed, decided: &Decided, status: &Aof2ClusterStatu
         None => {}
     }
     match &status.waits.first() {
-        Some(wait) => format!("{serving}; {}", wait.message),
+        Some(wait) => wait.message.clone(),
         None if status.ready_replicas == wanted => format!("{serving} {}", status.version.current),
         None => format!("Starting: {serving}"),
     }
@@ -36,9 +37,9 @@ pub fn publish(observed: &Observed, decided: &Decided, status: &Aof2ClusterStatu
 
 fn of_upgrade(memo: &rollout::Memo, status: &Aof2ClusterStatus, wanted: i32) -> String {
     let to = &memo.to;
-    let what = format!("{} of {wanted} pods on {to}", status.updated_replicas);
+    let done = format!("{} of {wanted} pods done", status.updated_replicas);
     let Some(pod) = &memo.pod else {
-        return format!("Rolling out {to}: {what}");
+        return format!("Rolling out {to}: {done}");
     };
     let step = match memo.step {
         UpgradeStep::Planned | UpgradeStep::Preflight => "checking",
@@ -49,13 +50,11 @@ fn of_upgrade(memo: &rollout::Memo, status: &Aof2ClusterStatus, wanted: i32) -> 
         UpgradeStep::Soaking => "soaking",
     };
     let until = until(memo.until.as_ref());
-    format!("Rolling out {to}: {step} {}{until}; {what}", pod.name)
+    format!("Rolling out {to}: {step} {}{until}; {done}", pod.name)
 }
 
 fn until(time: Option<&Time>) -> String {
-    time.map_or_else(String::new, |until| {
-        format!(" until {}", until.0.strftime("%H:%M:%SZ"))
-    })
+    time.map_or_else(String::new, |until| format!(" until {}", clock(until.0)))
 }
 
 fn of_config(memo: &config_rollout::Memo, status: &Aof2ClusterStatus) -> String {
@@ -71,21 +70,125 @@ fn of_config(memo: &config_rollout::Memo, status: &Aof2ClusterStatus) -> String 
             .iter()
             .filter(|node| node.config_revision == revision)
             .count();
-        format!("{count} of {} pods on it", status.nodes.len())
+        format!("{count} of {} pods done", status.nodes.len())
     };
     match memo.step {
-        ConfigStep::Validating => format!("Asking an engine about config {to}"),
-        ConfigStep::Preflight => format!("Checking before config {to}"),
-        ConfigStep::Canary => format!("Config {to} goes to canary {canary}"),
-        ConfigStep::Observing => format!("Observing canary {canary}{until} (config {to})"),
+        ConfigStep::Validating => format!("Validating config {to}"),
+        ConfigStep::Preflight => format!("Checking the pods before config {to}"),
+        ConfigStep::Canary => format!("Loading config {to} on canary {canary}"),
+        ConfigStep::Observing => format!("Watching canary {canary}{until} (config {to})"),
         ConfigStep::Rolling => format!("Rolling out config {to}: {}", on(to)),
         ConfigStep::Reverting => {
-            let why = memo.failure.as_ref().map_or_else(
-                || "something else is wanted".to_owned(),
-                |failure| format!("gate {} failed, {}", failure.gate, failure.observed),
-            );
-            format!("Taking config {to} back: {why}")
+            let why = memo
+                .failure
+                .as_ref()
+                .map_or("spec changed", |failure| failure.observed.as_str());
+            format!("Rolling back config {to}: {why}")
         }
-        ConfigStep::Held => format!("Config {to} is held"),
+        ConfigStep::Held => format!("Config {to} held"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aof2_crds::Gate;
+    use aof2_crds::rollout::{Baseline, GateFailure};
+    use aof2_crds::status::NodeStatus;
+
+    use super::*;
+    use crate::machine::STATUS_LENGTH;
+
+    fn time() -> Time {
+        Time("2026-09-21T10:02:06Z".parse().unwrap())
+    }
+
+    /// The longest that are real: 50 pods, a release candidate.
+    fn status() -> Aof2ClusterStatus {
+        let node = NodeStatus {
+            config_revision: "bbbbbbbb".into(),
+            ..NodeStatus::default()
+        };
+        Aof2ClusterStatus {
+            updated_replicas: 12,
+            nodes: vec![node; 50],
+            ..Aof2ClusterStatus::default()
+        }
+    }
+
+    fn ensure_short(text: &str) {
+        assert!(text.chars().count() <= STATUS_LENGTH, "{text}");
+        assert_eq!(headline(text), text, "it is cut");
+    }
+
+    #[test]
+    fn every_step_of_an_upgrade_fits_into_status() {
+        for step in [
+            UpgradeStep::Planned,
+            UpgradeStep::Preflight,
+            UpgradeStep::Uploading,
+            UpgradeStep::Draining,
+            UpgradeStep::Replacing,
+            UpgradeStep::Recovering,
+            UpgradeStep::Soaking,
+        ] {
+            let memo = rollout::Memo {
+                kind: rollout::UpgradeKind::Version,
+                from: "0.10.1".into(),
+                to: "0.10.2-rc.1".into(),
+                revision: "cccccccc".into(),
+                step,
+                started_at: time(),
+                since: time(),
+                until: (step == UpgradeStep::Soaking).then(time),
+                done: Vec::new(),
+                pod: (step != UpgradeStep::Planned).then(|| rollout::MovingPod {
+                    name: "orders-12".into(),
+                    ..rollout::MovingPod::default()
+                }),
+            };
+            ensure_short(&of_upgrade(&memo, &status(), 50));
+        }
+    }
+
+    #[test]
+    fn every_step_of_a_config_rollout_fits_into_status() {
+        for step in [
+            ConfigStep::Validating,
+            ConfigStep::Preflight,
+            ConfigStep::Canary,
+            ConfigStep::Observing,
+            ConfigStep::Rolling,
+            ConfigStep::Reverting,
+            ConfigStep::Held,
+        ] {
+            for failure in [
+                None,
+                Some(GateFailure {
+                    gate: Gate::WouldBlock,
+                    observed: "canary refused 1234.5 appends/s, Admission".into(),
+                    limit: "0.5/s".into(),
+                }),
+            ] {
+                let memo = config_rollout::Memo {
+                    from: "aaaaaaaa".into(),
+                    to: "bbbbbbbb".into(),
+                    step,
+                    started_at: time(),
+                    since: time(),
+                    until: (step == ConfigStep::Observing).then(time),
+                    deadline: None,
+                    evidence: None,
+                    failure,
+                    done: Vec::new(),
+                    canary: Some(config_rollout::Canary {
+                        name: "orders-12".into(),
+                        uid: String::new(),
+                        unready_since: None,
+                        baseline: Baseline::default(),
+                    }),
+                };
+                ensure_short(&of_config(&memo, &status()));
+            }
+        }
     }
 }

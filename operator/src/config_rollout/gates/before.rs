@@ -29,7 +29,7 @@ fn every_pod_serves(view: &View<'_>) -> Result<(), Wait> {
             WaitReason::PodNotReady,
             &pod.name,
             format!(
-                "config {} waits: {} does not serve, and a change would be judged against it",
+                "Config {} waits for {} to serve. The canary is compared with every other pod",
                 view.revision, pod.name
             ),
         )),
@@ -48,8 +48,8 @@ fn few_hydrations_wait(view: &View<'_>) -> Result<(), Wait> {
                 WaitReason::HydrationBacklog,
                 &pod.name,
                 format!(
-                    "{} has {waiting} hydrations waiting, and a change begins with at most {MAX_HYDRATIONS_WAITING}",
-                    pod.name
+                    "Config {} waits: {} has {waiting} hydrations queued (limit {MAX_HYDRATIONS_WAITING})",
+                    view.revision, pod.name
                 ),
             ));
         }

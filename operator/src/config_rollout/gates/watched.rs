@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{parse_rate, rate_text};
 use crate::config_rollout::facts::{EngineFacts, Facts, PodFacts};
 use crate::config_rollout::memo::{Canary, Memo};
-use crate::machine::{Wait, gate};
+use crate::machine::{Wait, counted, gate, see_log};
 
 /// A kubelet's readiness may flicker.
 const UNREADY_LIMIT: SignedDuration = SignedDuration::from_secs(60);
@@ -94,7 +94,7 @@ fn not_unready_for_long(view: &View<'_>) -> Result<(), Verdict> {
     }
     Err(Verdict::Failed(GateFailure {
         gate: Gate::Ready,
-        observed: format!("{} is not ready for {limit} s", view.pod.name),
+        observed: format!("canary not ready for {limit} s"),
         limit: format!("{limit} s"),
     }))
 }
@@ -103,8 +103,9 @@ fn not_unready_for_long(view: &View<'_>) -> Result<(), Verdict> {
 fn engine<'a>(view: &View<'a>) -> Result<&'a EngineFacts, Verdict> {
     view.pod.engine.as_ref().ok_or_else(|| {
         let message = format!(
-            "the engine of {} does not answer: what is not known does not pass",
-            view.pod.name
+            "Engine of {} unreachable; the canary cannot be judged. The rollout waits. {}",
+            view.pod.name,
+            see_log(&view.pod.name)
         );
         unknown(view, WaitReason::EngineUnreachable, message)
     })
@@ -128,7 +129,10 @@ fn no_failed_flush(view: &View<'_>) -> Result<(), Verdict> {
     }
     Err(Verdict::Failed(GateFailure {
         gate: Gate::FlushFailures,
-        observed: format!("{failed} failed since the change"),
+        observed: format!(
+            "{} of the canary failed since the change",
+            counted(failed, "flush")
+        ),
         limit: "0".to_owned(),
     }))
 }
@@ -136,7 +140,7 @@ fn no_failed_flush(view: &View<'_>) -> Result<(), Verdict> {
 fn few_refused_appends(view: &View<'_>) -> Result<(), Verdict> {
     let name = &view.pod.name;
     let Some(rates) = &view.pod.rates else {
-        let message = format!("refused appends of {name} are counted for a minute first");
+        let message = format!("Measuring the refused-append rate of {name} (60 s)");
         return Err(unknown(view, WaitReason::NotReported, message));
     };
     let controls: Vec<&PodFacts> = view
@@ -147,7 +151,7 @@ fn few_refused_appends(view: &View<'_>) -> Result<(), Verdict> {
         .collect();
     if let Some(blind) = controls.iter().find(|other| other.rates.is_none()) {
         let message = format!(
-            "{name} is compared with {}, whose refused appends are not known for a minute yet",
+            "Waiting up to 60 s for the rate of {}, needed to judge {name}",
             blind.name
         );
         return Err(unknown(view, WaitReason::NotReported, message));
@@ -168,7 +172,7 @@ fn few_refused_appends(view: &View<'_>) -> Result<(), Verdict> {
         if *rate > limit {
             return Err(Verdict::Failed(GateFailure {
                 gate: Gate::WouldBlock,
-                observed: format!("{kind} {}", rate_text(*rate)),
+                observed: format!("canary refused {:.1} appends/s, {kind}", rate),
                 limit: rate_text(limit),
             }));
         }
@@ -180,7 +184,7 @@ fn few_refused_appends(view: &View<'_>) -> Result<(), Verdict> {
         return Ok(());
     };
     let message = format!(
-        "{name} began to refuse appends ({kind}, limit {} over a minute), which no other pod does: watched for a minute more",
+        "{name} refuses appends that no other pod refuses ({kind}). Watching for 60 s more; the limit is {}",
         rate_text(limit)
     );
     let (gate, reason) = (Gate::WouldBlock, WaitReason::Observing);

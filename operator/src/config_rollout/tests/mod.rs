@@ -149,7 +149,7 @@ impl World {
             is_ready: serves,
             crashes: engine
                 .crashes
-                .then(|| "exited with code 2, 4 restarts".to_owned()),
+                .then(|| "aof2-engine of orders-2 crashes with exit code 2".to_owned()),
             engine: (serves && engine.answers).then(|| EngineFacts {
                 revision: engine.file.clone(),
                 error: None,

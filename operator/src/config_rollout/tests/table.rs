@@ -39,7 +39,10 @@ fn a_change_waits_for_a_version_that_is_under_way() {
     world.is_upgrading = true;
     let (reason, message) = only_wait(&world.reconcile());
     assert_eq!(reason, WaitReason::RolloutInProgress);
-    assert!(message.contains("the engines keep aaaaaaaa"), "{message}");
+    assert!(
+        message.contains("The engines keep config aaaaaaaa"),
+        "{message}"
+    );
     assert_eq!(world.memo, None);
 }
 
@@ -50,7 +53,7 @@ fn a_change_begins_only_while_everybody_serves_and_few_hydrations_wait() {
     world.engines[0].starting = 5;
     let (reason, message) = only_wait(&world.reconcile());
     assert_eq!(reason, WaitReason::PodNotReady);
-    assert!(message.contains("orders-0 does not serve"), "{message}");
+    assert!(message.contains("waits for orders-0 to serve"), "{message}");
 
     let world = {
         let mut world = World::new(3, false);
@@ -97,10 +100,7 @@ fn an_engine_that_does_not_answer_holds_the_observation_and_never_passes_it() {
     for _ in 0..200 {
         let (reason, message) = only_wait(&world.reconcile());
         assert_eq!(reason, WaitReason::EngineUnreachable);
-        assert!(
-            message.contains("what is not known does not pass"),
-            "{message}"
-        );
+        assert!(message.contains("the canary cannot be judged"), "{message}");
     }
     assert_eq!(world.told_new(), [2]);
     // A pod that it is compared with holds it too.
@@ -138,7 +138,10 @@ fn a_canary_that_refuses_appends_is_taken_back_at_once() {
     let mut world = World::new(3, false);
     world.engines[2].refuses = 41.0;
     world.run(|world, _| assert!(world.told_new().iter().all(|pod| *pod == 2)));
-    assert_eq!(world.rejected, ["WouldBlock Admission 41.0/s"]);
+    assert_eq!(
+        world.rejected,
+        ["WouldBlock canary refused 41.0 appends/s, Admission"]
+    );
     assert_eq!(world.ends[0].0, "Reverted");
     assert!(world.ends[0].1.contains("limit 0.5/s"), "{:?}", world.ends);
     assert!(world.now < start() + SignedDuration::from_secs(60));
@@ -157,7 +160,7 @@ fn a_canary_that_begins_to_refuse_late_in_the_window_gets_a_full_minute() {
         }
         let (reason, message) = only_wait(&world.reconcile());
         assert_eq!(reason, WaitReason::Observing);
-        assert!(message.contains("orders-2 began to refuse"), "{message}");
+        assert!(message.contains("orders-2 refuses appends"), "{message}");
         world.engines[2].refuses = becomes;
         world.run(|world, _| {
             assert!(
@@ -210,10 +213,13 @@ fn a_canary_is_taken_back_for_failed_flushes_crashes_and_a_minute_unready() {
         .news
         .rejected
         .unwrap();
-    assert_eq!(failed.observed, "1 failed since the change");
+    assert_eq!(
+        failed.observed,
+        "1 flush of the canary failed since the change"
+    );
 
     let mut facts = world.facts();
-    facts.pods[1].crashes = Some("exited with code 2, 4 restarts".into());
+    facts.pods[1].crashes = Some("aof2-engine of orders-2 crashes with exit code 2".into());
     let failed = step(world.memo.clone(), &facts, world.now)
         .news
         .rejected
@@ -274,7 +280,10 @@ fn a_canary_is_watched_while_its_source_is_away() {
     world.engines[2].refuses = 9.0;
     world.run(|_, _| ());
     assert_eq!(world.ends[0].0, "Reverted");
-    assert_eq!(world.rejected, ["WouldBlock Admission 9.0/s"]);
+    assert_eq!(
+        world.rejected,
+        ["WouldBlock canary refused 9.0 appends/s, Admission"]
+    );
     assert!(world.told_new().is_empty());
 }
 
@@ -299,7 +308,10 @@ fn a_canary_that_crashes_before_it_was_observed_is_taken_back() {
     world.engines[2].crashes = true;
     world.reconcile();
     assert_eq!(world.memo.as_ref().unwrap().step, ConfigStep::Reverting);
-    assert_eq!(world.rejected, ["Ready exited with code 2, 4 restarts"]);
+    assert_eq!(
+        world.rejected,
+        ["Ready aof2-engine of orders-2 crashes with exit code 2"]
+    );
 }
 
 #[test]

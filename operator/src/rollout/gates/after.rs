@@ -4,7 +4,8 @@ use aof2_crds::{Gate, WaitReason};
 use jiff::SignedDuration;
 
 use super::{View, answering, lost_node, not_reported, recovery, unreachable};
-use crate::machine::Wait;
+use crate::machine::{Wait, clock, counted, quoted, see_log};
+use crate::names::ENGINE_CONTAINER;
 use crate::rollout::memo::UpgradeKind;
 use crate::rollout::version::EngineVersion;
 
@@ -14,7 +15,7 @@ pub(super) fn pod_started(view: &View<'_>) -> Result<(), Wait> {
     let Some(instance) = &view.pod.instance else {
         return hold(
             WaitReason::PodMissing,
-            format!("waiting for the StatefulSet to create {name}"),
+            format!("Waiting for the StatefulSet to create {name}"),
         );
     };
     if instance.on_lost_node {
@@ -27,8 +28,8 @@ pub(super) fn pod_started(view: &View<'_>) -> Result<(), Wait> {
         return hold(
             trouble.reason,
             format!(
-                "{name} does not come up: {}; the rollout stops here, set spec back or to a better target",
-                trouble.message
+                "{}. The rollout waits here. Restore spec or set a target that starts",
+                quoted(&trouble.message)
             ),
         );
     }
@@ -44,12 +45,13 @@ pub(super) fn pod_started(view: &View<'_>) -> Result<(), Wait> {
         return hold(
             WaitReason::ReplayStalled,
             format!(
-                "the engine of {name} did not answer since {}",
-                view.memo.since.0
+                "Engine of {name} has not answered since {}. {}",
+                clock(view.memo.since.0),
+                see_log(name)
             ),
         );
     }
-    hold(WaitReason::Starting, format!("{name} starts"))
+    hold(WaitReason::Starting, format!("{name} is starting"))
 }
 
 pub(super) fn version_reported(view: &View<'_>) -> Result<(), Wait> {
@@ -61,7 +63,7 @@ pub(super) fn version_reported(view: &View<'_>) -> Result<(), Wait> {
         return Ok(());
     }
     let message = format!(
-        "{} runs version {} from an image tagged {target}; push the right image",
+        "{} runs version {} from an image tagged {target}. Push the right image",
         view.pod.name, engine.version
     );
     Err(Wait::new(
@@ -78,7 +80,10 @@ pub(super) fn replayed(view: &View<'_>) -> Result<(), Wait> {
         return not_reported(view, Gate::Replayed);
     };
     if let Some(refusal) = &engine.refusal {
-        let message = format!("the engine of {name} refuses its data: {refusal}");
+        let message = format!(
+            "Engine of {name} rejects its data ({refusal}). {}",
+            see_log(name)
+        );
         return Err(Wait::new(
             Gate::Replayed,
             WaitReason::EngineRefused,
@@ -98,7 +103,9 @@ pub(super) fn replayed(view: &View<'_>) -> Result<(), Wait> {
         });
     if view.now.duration_since(since) >= view.facts.policy.replay_stall_timeout.as_signed() {
         let message = format!(
-            "{name} replays its log and made no progress beyond {percent} percent since {since}; look at its log and its disk"
+            "Replay of {name} stalled at {percent}% since {}. {} and `kubectl describe pod {name}`",
+            clock(since),
+            see_log(name)
         );
         return Err(Wait::new(
             Gate::Replayed,
@@ -111,7 +118,7 @@ pub(super) fn replayed(view: &View<'_>) -> Result<(), Wait> {
         Gate::Replayed,
         WaitReason::Replaying,
         name,
-        format!("{name} replays its log, {percent} percent"),
+        format!("{name} replays its journal ({percent}%)"),
     ))
 }
 
@@ -126,15 +133,22 @@ pub(super) fn ready(view: &View<'_>) -> Result<(), Wait> {
         .as_ref()
         .and_then(|instance| instance.trouble.as_ref())
     {
-        Some(trouble) => (trouble.reason, format!("{name}: {}", trouble.message)),
+        Some(trouble) => (
+            trouble.reason,
+            format!(
+                "{}. The rollout waits here. {}",
+                quoted(&trouble.message),
+                see_log(name)
+            ),
+        ),
         None if view.now.duration_since(view.memo.since.0) < SignedDuration::from_secs(60) => (
             WaitReason::Starting,
-            format!("the engine of {name} serves, the pod is not ready yet"),
+            format!("Engine of {name} serves; waiting for the pod to become ready"),
         ),
         None => (
             WaitReason::PodNotReady,
             format!(
-                "the engine of {name} serves, and the pod is not ready; look at its other containers"
+                "Engine of {name} serves, but the pod is not ready. Run `kubectl describe pod {name}` and check its other containers"
             ),
         ),
     };
@@ -170,7 +184,7 @@ pub(super) fn replay_version(view: &View<'_>) -> Result<(), Wait> {
     match expected {
         Some(expected) if expected != new.replay_version => {
             let message = format!(
-                "{name} replays with manifest version {}, the pods not yet upgraded with {expected}; set spec.version back",
+                "{name} replays with manifest version {}, the other pods with {expected}. Restore spec.version",
                 new.replay_version
             );
             Err(Wait::new(
@@ -193,7 +207,8 @@ pub(super) fn caught_up(view: &View<'_>) -> Result<(), Wait> {
     };
     if !recovery.damaged_streams.is_empty() {
         let message = format!(
-            "{name} found damage in {}",
+            "{name} found damage in {}. Affected: {}. Run `kubectl exec {name} -c {ENGINE_CONTAINER} -- /usr/bin/aof2-admin streams`",
+            counted(recovery.damaged_streams.len() as u64, "stream"),
             recovery.damaged_streams.join(", ")
         );
         return Err(Wait::new(
@@ -210,7 +225,7 @@ pub(super) fn caught_up(view: &View<'_>) -> Result<(), Wait> {
         Gate::CaughtUp,
         WaitReason::NotCaughtUp,
         name,
-        format!("{name} does not serve every stream's end yet"),
+        format!("{name} has not finished recovering all streams"),
     ))
 }
 
@@ -222,7 +237,10 @@ pub(super) fn flush_failures(view: &View<'_>) -> Result<(), Wait> {
     if recovery.flush_failures == 0 {
         return Ok(());
     }
-    let message = format!("{name} failed to flush since it started; look at its log and its disk");
+    let message = format!(
+        "A flush failed on {name} since its engine started. {} and check its disk",
+        see_log(name)
+    );
     Err(Wait::new(
         Gate::FlushFailures,
         WaitReason::FlushFailed,

@@ -3,7 +3,7 @@
 use aof2_crds::{Gate, WaitReason};
 
 use super::{View, answering, lost_node, unreachable};
-use crate::machine::Wait;
+use crate::machine::{Wait, quoted};
 use crate::rollout::facts::{PodFacts, PodInstance};
 use crate::rollout::memo::UpgradeKind;
 use crate::rollout::version::EngineVersion;
@@ -38,7 +38,7 @@ pub(in crate::rollout) fn min_reader_version(view: &View<'_>) -> Result<(), Wait
         else {
             if instance.ready && engine.refusal.is_none() {
                 let message = format!(
-                    "{} does not report the lowest version that can read its data",
+                    "{} does not report the lowest version that can read its data. Waiting for the report",
                     pod.name
                 );
                 return Err(Wait::new(
@@ -56,7 +56,7 @@ pub(in crate::rollout) fn min_reader_version(view: &View<'_>) -> Result<(), Wait
                 .as_ref()
                 .map_or("", |recovery| &recovery.min_reader_version);
             let message = format!(
-                "version {target} cannot read the data of {}: the lowest that can is {lowest}; set spec.version to that or higher",
+                "Version {target} cannot read the data of {}. Set spec.version to {lowest} or higher",
                 pod.name
             );
             return Err(Wait::new(
@@ -96,7 +96,10 @@ pub(in crate::rollout) fn one_pod_down(view: &View<'_>) -> Result<(), Wait> {
 fn why_down(pod: &PodFacts) -> (WaitReason, String) {
     let name = &pod.name;
     match &pod.instance {
-        None => (WaitReason::PodMissing, format!("{name} does not exist yet")),
+        None => (
+            WaitReason::PodMissing,
+            format!("Waiting for the StatefulSet to create {name}"),
+        ),
         Some(instance) if instance.on_lost_node => (WaitReason::PodOnLostNode, lost_node(name)),
         Some(instance) if instance.terminating => {
             (WaitReason::PodTerminating, format!("{name} is terminating"))
@@ -104,8 +107,17 @@ fn why_down(pod: &PodFacts) -> (WaitReason, String) {
         Some(PodInstance {
             trouble: Some(trouble),
             ..
-        }) => (trouble.reason, format!("{name}: {}", trouble.message)),
-        Some(_) => (WaitReason::PodNotReady, format!("{name} is not ready")),
+        }) => (
+            trouble.reason,
+            format!(
+                "{}. The rollout waits for this pod",
+                quoted(&trouble.message)
+            ),
+        ),
+        Some(_) => (
+            WaitReason::PodNotReady,
+            format!("Waiting for {name} to become ready"),
+        ),
     }
 }
 

@@ -3,11 +3,11 @@
 mod after;
 mod before;
 
-use aof2_crds::{Gate, WaitReason};
+use aof2_crds::{Gate, WaitReason, labels};
 use jiff::Timestamp;
 
 use super::facts::{EngineFacts, Facts, PodFacts, PodInstance, Recovery};
-use crate::machine::{Wait, gate};
+use crate::machine::{Wait, gate, see_log};
 use crate::rollout::memo::{Memo, MovingPod};
 
 /// What a gate looks at.
@@ -49,13 +49,15 @@ pub(in crate::rollout) fn is_overridden(facts: &Facts, gate: Gate, now: Timestam
 
 pub(in crate::rollout) fn lost_node(name: &str) -> String {
     format!(
-        "the node of {name} does not report, so its engine may still run; when the node is surely off, delete the Node object or the pod with --force"
+        "Node of {name} does not report; its engine may still run. Bring the node back, or power it off and delete the Node object"
     )
 }
 
 pub(in crate::rollout) fn unreachable(name: &str) -> Wait {
     let message = format!(
-        "the engine of {name} runs but does not answer on its admin port; look at its log and at network policies, or let the gate pass with annotation aof2.dev/override-gate: EngineReachable=<until>"
+        "Engine of {name} unreachable on its admin port. {} and check network policies, or bypass the gate with annotation {}=EngineReachable=<until>",
+        see_log(name),
+        labels::OVERRIDE_GATE
     );
     Wait::new(
         Gate::EngineReachable,
@@ -77,7 +79,7 @@ fn recovery(pod: &PodFacts) -> Option<&Recovery> {
 /// What was not reported holds, and never passes.
 fn not_reported(view: &View<'_>, gate: Gate) -> Result<(), Wait> {
     let message = format!(
-        "the engine of {} does not report what gate {gate} needs",
+        "Engine of {} does not report the value for gate {gate}. The rollout waits for it",
         view.pod.name
     );
     Err(Wait::new(

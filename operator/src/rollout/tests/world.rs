@@ -11,7 +11,7 @@ use crate::machine::Override;
 use crate::rollout::Memo;
 use crate::rollout::{
     Action, EngineFacts, Facts, PodFacts, PodInstance, Policy, Recovery, Revision, Step,
-    Tier2Trouble, Trouble, step,
+    Tier2Trouble, Trouble, eviction_refused, step,
 };
 
 /// Of one tick, and of the operator's poll.
@@ -175,18 +175,23 @@ impl World {
                 .map(|(ordinal, pod)| PodFacts {
                     name: pod_name(ordinal as usize),
                     ordinal,
-                    instance: pod.as_ref().map(|pod| self.observe_pod(pod)),
+                    instance: pod
+                        .as_ref()
+                        .map(|pod| self.observe_pod(&pod_name(ordinal as usize), pod)),
                 })
                 .collect(),
         }
     }
 
-    fn observe_pod(&self, pod: &Pod) -> PodInstance {
+    fn observe_pod(&self, name: &str, pod: &Pod) -> PodInstance {
         let runs = pod.runs(self.behaviour(&pod.revision.version));
         let trouble = match self.behaviour(&pod.revision.version) {
-            Behaviour::ImagePull => Some((WaitReason::ImagePull, "cannot pull the image")),
+            Behaviour::ImagePull => Some((
+                WaitReason::ImagePull,
+                "cannot pull aof2-engine:0.1.1 (not found)",
+            )),
             Behaviour::CrashLoop if pod.engine.restarts > 0 => {
-                Some((WaitReason::CrashLoop, "exited with code 2, 3 restarts"))
+                Some((WaitReason::CrashLoop, "crashes with exit code 2"))
             }
             _ => None,
         };
@@ -200,7 +205,7 @@ impl World {
             engine_runs: runs,
             trouble: trouble.map(|(reason, message)| Trouble {
                 reason,
-                message: message.to_owned(),
+                message: format!("{name} {message}"),
             }),
             eviction_refused: pod.eviction_refused.clone(),
             engine: (runs && pod.engine.reachable).then(|| self.observe_engine(pod)),
@@ -362,7 +367,7 @@ impl World {
             return;
         };
         if is_refused {
-            pod.eviction_refused = Some("a PodDisruptionBudget needs it".to_owned());
+            pod.eviction_refused = Some(eviction_refused(name, "a PodDisruptionBudget needs it"));
             return;
         }
         pod.terminate();

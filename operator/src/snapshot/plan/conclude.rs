@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Done, verify::judge};
+use crate::machine::{counted, quoted};
 use crate::snapshot::conditions::say;
 use crate::snapshot::facts::Facts;
 
@@ -19,18 +20,24 @@ pub fn conclude(
 ) -> Aof2SnapshotStatus {
     let told = done.index.as_ref().map(|index| match index {
         Ok(_) => {
-            let message = format!("{} streams are in the bucket", status.streams_total);
+            let message = format!(
+                "{} in the bucket",
+                counted(status.streams_total.unsigned_abs(), "stream")
+            );
             ("True", Reason::Taken, message)
         }
         Err(refused) if refused.is_final => {
             let message = format!(
-                "{}: it is of an earlier Aof2Snapshot of this name; make one under another name",
-                refused.message
+                "An earlier Aof2Snapshot used this name ({}). Create one under another name",
+                quoted(&refused.message)
             );
             ("False", Reason::NameTaken, message)
         }
         Err(refused) => {
-            let message = format!("the index is not written yet: {}", refused.message);
+            let message = format!(
+                "Index not written yet ({}). The operator retries",
+                quoted(&refused.message)
+            );
             ("Unknown", Reason::Running, message)
         }
     });

@@ -6,7 +6,7 @@ use aof2_crds::snapshot::{
 };
 
 use super::Action;
-use crate::machine::bounded;
+use crate::machine::{bounded, quoted, see_log};
 use crate::snapshot::facts::{ClusterFacts, Facts};
 
 /// Sessions begun in one look and pod; an engine bounds what it does at once itself.
@@ -90,11 +90,13 @@ impl<'a> Streams<'a> {
             return (
                 Reason::NodeUnreachable,
                 format!(
-                    "the engine of {pod} does not answer, and its streams are not known: {why}"
+                    "Engine of {pod} unreachable; its streams are unknown ({}). {}",
+                    quoted(why),
+                    see_log(pod)
                 ),
             );
         }
-        let done = format!("{} of {} streams are taken", self.done.len(), self.total());
+        let done = format!("{} of {} streams done", self.done.len(), self.total());
         let told = self
             .waiting
             .iter()
@@ -109,7 +111,7 @@ impl<'a> Streams<'a> {
                 (
                     reason,
                     format!(
-                        "{done}; {stream} in {pod} waits since {}: {}",
+                        "{done}. Stream {stream} on {pod} waits since {} ({})",
                         report.heartbeat,
                         failure_of(report)
                     ),
@@ -161,15 +163,12 @@ fn shown(pod: &str, report: &SnapshotReport) -> SnapshotStream {
 
 pub(super) fn failure_of(report: &SnapshotReport) -> String {
     format!(
-        "{}: {}",
+        "{}, {}",
         report
             .reason
             .as_ref()
             .map_or("no reason", |reason| reason.as_str()),
-        report
-            .message
-            .as_deref()
-            .unwrap_or("the engine does not say why")
+        report.message.as_deref().map_or("no message", quoted)
     )
 }
 

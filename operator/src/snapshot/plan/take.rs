@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::streams::{Streams, failure_of, index};
 use super::{Action, Step, failed, soon, under_way};
-use crate::machine::gate;
+use crate::machine::{counted, gate};
 use crate::snapshot::conditions::condition;
 use crate::snapshot::facts::{ClusterFacts, Facts};
 
@@ -37,7 +37,7 @@ fn has_tier2(view: &View<'_>) -> Result<(), Refusal> {
         false => Err((
             Reason::NoTier2,
             format!(
-                "{} has no spec.tier2: a snapshot lies in a bucket",
+                "Aof2Cluster {} has no spec.tier2. A snapshot needs a bucket. Create a cluster with spec.tier2",
                 view.name
             ),
         )),
@@ -50,7 +50,7 @@ fn is_the_same_cluster(view: &View<'_>) -> Result<(), Refusal> {
         false => Err((
             Reason::ClusterNotFound,
             format!(
-                "the Aof2Cluster {} of which this began, {}, is gone, and {} has its name now; make another snapshot",
+                "Aof2Cluster {} was replaced during the snapshot. It began with cluster {}; the name now belongs to {}. Create a new snapshot",
                 view.name, view.status.cluster_id, view.cluster.cluster_id
             ),
         )),
@@ -61,14 +61,14 @@ pub(super) fn running(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timest
     let name = &facts.spec.cluster_ref.name;
     if facts.is_paused() {
         let message = format!(
-            "spec.operation.mode of {name} is Paused: nothing is begun; set it to Active to go on"
+            "Aof2Cluster {name} is paused; no snapshot starts. Set its spec.operation.mode to Active to resume"
         );
         return under_way(status, Reason::Paused, message, Vec::new(), now);
     }
     let started = status.timing.started_at.get_or_insert(Time(now)).0;
     let Some(cluster) = &facts.cluster else {
         let message = format!(
-            "there is no Aof2Cluster {name} in this namespace; make it, or make a snapshot of another one"
+            "Aof2Cluster {name} does not exist in this namespace. Create it or correct spec.clusterRef"
         );
         let reason = Reason::ClusterNotFound;
         return match now.duration_since(facts.created_at) > CLUSTER_GRACE {
@@ -94,7 +94,7 @@ pub(super) fn running(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timest
     if streams.unreachable.is_empty()
         && let Some(missing) = streams.missing.first()
     {
-        let message = format!("stream {missing} of spec.streams lives in no pod of {name}");
+        let message = format!("No pod of {name} owns stream {missing}. Correct spec.streams");
         return failed(status, Reason::StreamNotFound, message, now);
     }
     let deadline = SignedDuration::try_from(facts.spec.active_deadline.as_std())
@@ -108,20 +108,24 @@ pub(super) fn running(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timest
                 // What kept it from being written stays said.
                 return soon(status, index);
             }
-            let message = format!("{count} streams are in the bucket; the index is written");
+            let message = format!(
+                "{} in the bucket; writing the index",
+                counted(count as u64, "stream")
+            );
             return under_way(status, Reason::Running, message, index, now);
         }
         // The condition says what kept the index from being written.
         (true, true) => {
             let known = condition(&status, Kind::Succeeded);
-            let known = known.map_or_else(String::new, |known| known.message.clone());
+            let known = known.map_or("", |known| &known.message);
+            let known = known.trim_end_matches(". The operator retries").to_owned();
             (Reason::DeadlineExceeded, known)
         }
         (false, _) => streams.what_is_missing(),
     };
     if is_late {
         let message = format!(
-            "not taken within spec.activeDeadline of {}: {message}",
+            "Snapshot not done within spec.activeDeadline of {}. {message}. Create a new snapshot when the cause is fixed",
             facts.spec.active_deadline
         );
         return failed(status, reason, message, now);
@@ -131,7 +135,11 @@ pub(super) fn running(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timest
         && streams.waiting.is_empty()
         && let Some((_, report)) = streams.failed.first()
     {
-        let message = format!("{}: {}", report.stream, failure_of(report));
+        let message = format!(
+            "Snapshot of stream {} failed ({}). Create a new snapshot",
+            report.stream,
+            failure_of(report)
+        );
         return failed(status, Reason::StreamFailed, message, now);
     }
     let actions = std::mem::take(&mut streams.begin);

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Action, Step, Target, soon};
-use crate::machine::{NextLook, bounded};
+use crate::machine::{NextLook, bounded, counted, quoted};
 use crate::snapshot::conditions::{condition, is, say};
 use crate::snapshot::facts::{Facts, IndexFacts};
 
@@ -40,16 +40,19 @@ pub(super) fn verified(mut status: Aof2SnapshotStatus, facts: &Facts, now: Times
             if known.as_deref() != Some("False") {
                 status.timing.verified_at = Some(Time(now));
             }
-            let message = format!("the list of its streams: {why}");
+            let message = format!(
+                "Index of the snapshot missing ({}). Create a new snapshot",
+                quoted(why)
+            );
             let (kind, reason) = (Kind::Verified, Reason::ObjectMissing);
             say(&mut status, kind, "False", reason, message, now);
             return at_rest(status);
         }
         Some(IndexFacts::Unknown(why)) => return not_known(status, why, now),
-        None => return not_known(status, "nobody was asked", now),
+        None => return not_known(status, "no engine was asked", now),
     };
     if known.is_none() {
-        let message = "every stream is read back from the bucket".to_owned();
+        let message = "Verifying every stream against the bucket".to_owned();
         // The time of a transition is that of the snapshot's end, which is now as good as.
         let completed = status.timing.completed_at.as_ref();
         let at = completed.map_or(Timestamp::UNIX_EPOCH, |at| at.0);
@@ -72,7 +75,10 @@ pub(super) fn verified(mut status: Aof2SnapshotStatus, facts: &Facts, now: Times
 }
 
 fn not_known(mut status: Aof2SnapshotStatus, why: &str, now: Timestamp) -> Step {
-    let message = format!("the list of its streams could not be read yet: {why}");
+    let message = format!(
+        "Index of the snapshot not read yet ({}). The operator retries",
+        quoted(why)
+    );
     still_verifying(&mut status, message, now);
     soon(status, Vec::new())
 }
@@ -109,7 +115,7 @@ pub(super) fn judge(
             .unwrap_or_else(|| first.missing.join(", "));
         let more = match bad.len() {
             1 => String::new(),
-            count => format!(" (and {} streams more)", count - 1),
+            count => format!(" {} more failed.", counted(count as u64 - 1, "stream")),
         };
         for stream in &mut status.streams {
             let verdict = bad.iter().find(|verdict| verdict.stream == stream.name);
@@ -120,7 +126,11 @@ pub(super) fn judge(
         status
             .streams
             .sort_by_key(|stream| stream.message.is_empty());
-        let message = format!("{}: {why}{more}", first.stream);
+        let message = format!(
+            "Stream {} failed verification ({}).{more} Create a new snapshot",
+            first.stream,
+            quoted(&why)
+        );
         if !is(status, kind, "False") {
             status.timing.verified_at = Some(Time(now));
         }
@@ -131,7 +141,10 @@ pub(super) fn judge(
         .iter()
         .find_map(|(stream, verdict)| Some((stream, verdict.as_ref().err()?)));
     if let Some((stream, error)) = unknown {
-        let message = format!("{stream} could not be read back yet: {error}");
+        let message = format!(
+            "Stream {stream} not verified yet ({}). The operator retries",
+            quoted(error)
+        );
         still_verifying(status, message, now);
         return;
     }
@@ -142,6 +155,9 @@ pub(super) fn judge(
         }
     }
     let level = facts.spec.verify.as_str();
-    let message = format!("{} streams read back at level {level}", verdicts.len());
+    let message = format!(
+        "{} verified at level {level}",
+        counted(verdicts.len() as u64, "stream")
+    );
     say(status, kind, "True", Reason::ReadBack, message, now);
 }

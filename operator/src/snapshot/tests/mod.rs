@@ -326,7 +326,7 @@ fn without_the_bucket_it_fails_at_its_deadline_with_what_the_engine_says() {
         Kind::Succeeded,
         "Unknown",
         "Running",
-        "0 of 2 streams are taken",
+        "0 of 2 streams done",
     );
     world.run();
     ends_with(
@@ -431,7 +431,7 @@ fn what_cannot_be_taken_is_refused_in_words() {
         Kind::Succeeded,
         "False",
         "StreamFailed",
-        "Superseded: another volume owns it",
+        "Superseded, another volume owns it",
     );
 }
 
@@ -447,12 +447,18 @@ fn a_paused_cluster_is_left_alone_and_its_time_does_not_run() {
         Kind::Succeeded,
         "Unknown",
         "Paused",
-        "set it to Active",
+        "to Active to resume",
     );
     assert_eq!(world.begun, 0);
     world.facts.cluster.as_mut().unwrap().is_paused = false;
     world.run();
-    ends_with(&world, Kind::Verified, "True", "ReadBack", "1 streams");
+    ends_with(
+        &world,
+        Kind::Verified,
+        "True",
+        "ReadBack",
+        "1 stream verified",
+    );
     world.facts.cluster.as_mut().unwrap().is_paused = true;
     assert_eq!(world.reconcile().actions, []);
 }
@@ -473,7 +479,7 @@ fn a_name_whose_list_is_taken_ends_it_and_one_that_cannot_be_written_ends_at_the
     ends_with(&world, kind, "False", "NameTaken", word);
     assert!(world.now.duration_since(start()) < SignedDuration::from_secs(30));
     let world = refusing(false);
-    let word = "within spec.activeDeadline of 10m: the index is not written yet: prod/";
+    let word = "within spec.activeDeadline of 10m. Index not written yet (prod/";
     ends_with(&world, kind, "False", "DeadlineExceeded", word);
 }
 
@@ -486,7 +492,7 @@ fn a_cluster_that_took_the_name_of_another_does_not_go_on_with_its_snapshots() {
     world.reconcile();
     another(&mut world);
     world.run();
-    let word = "make another snapshot";
+    let word = "Create a new snapshot";
     ends_with(&world, Kind::Succeeded, "False", "ClusterNotFound", word);
 
     let mut world = World::new(1, 2);

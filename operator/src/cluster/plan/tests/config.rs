@@ -65,7 +65,7 @@ fn a_missing_or_bad_first_configuration_creates_nothing() {
         (
             ConfigSource::MissingMap { name: name.clone() },
             WaitReason::ConfigMapMissing,
-            "create it",
+            "Create it",
         ),
         (
             ConfigSource::MissingKey {
@@ -73,7 +73,7 @@ fn a_missing_or_bad_first_configuration_creates_nothing() {
                 key: "aof2.toml".into(),
             },
             WaitReason::ConfigMapMissing,
-            "no such key",
+            "has no key",
         ),
         (
             ConfigSource::Found {
@@ -197,7 +197,7 @@ fn a_change_of_the_configuration_is_first_in_the_file_of_the_last_pod_alone() {
     assert_ne!(config.target, config.last_good);
     assert_eq!(config.validated_by.as_ref().unwrap().pod, "orders-2");
     assert!(
-        planned.status.summary.contains("goes to canary orders-2"),
+        planned.status.summary.contains("on canary orders-2"),
         "{}",
         planned.status.summary
     );
@@ -291,6 +291,35 @@ fn a_refused_configuration_is_told_with_the_key_and_asked_about_once() {
     assert!(told.status.config.rejected[0].retried);
     refused.cluster.status = Some(told.status);
     assert_eq!(plan(&refused).status.rollout, None);
+}
+
+#[test]
+fn a_configuration_that_was_rolled_back_says_why_and_how_to_retry_it() {
+    let mut back = changed();
+    let hash = plan(&back).status.rollout.unwrap().to;
+    in_status(&mut back).config.rejected = vec![
+        serde_json::from_value(json!({
+            "revision": hash, "reason": "GateFailed", "gate": "WouldBlock",
+            "observed": "canary refused 1234.5 appends/s, Admission", "limit": "0.5/s", "at": testing::NOW,
+        }))
+        .unwrap(),
+    ];
+    let held = plan(&back);
+    assert_eq!(
+        waits(&held),
+        [(Gate::Config, WaitReason::ConfigRejected, "")]
+    );
+    let known = back.cluster.status.unwrap().config.last_good;
+    assert_eq!(
+        held.status.waits[0].message,
+        format!(
+            "Config {hash} rolled back: canary refused 1234.5 appends/s, Admission. Gate WouldBlock allows 0.5/s. The engines run config {known}. Change the config, or set annotation aof2.dev/retry-config={hash} to retry it"
+        )
+    );
+    assert_eq!(
+        held.status.summary,
+        format!("Config {hash} rolled back: canary refused 1234.5 appends/s, Admission")
+    );
 }
 
 #[test]

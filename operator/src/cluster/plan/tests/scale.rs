@@ -114,7 +114,7 @@ fn a_pod_with_streams_is_not_scaled_away() {
     );
     let message = &held.status.waits[0].message;
     assert!(
-        message.contains("4 streams") && message.contains("set spec.replicas to 2 or more"),
+        message.contains("4 streams") && message.contains("Set spec.replicas to 2 or more"),
         "{message}"
     );
     assert_eq!(condition(&held, ConditionType::Ready).0, "True");

@@ -45,7 +45,7 @@ fn a_prefix_of_another_cluster_is_shown_with_both_remedies() {
     assert_eq!(reason, "PrefixInUse");
     assert!(
         message.contains("another spec.tier2.prefix")
-            && message.contains("aof2.dev/adopt-cluster-id: other-id"),
+            && message.contains("aof2.dev/adopt-cluster-id=other-id"),
         "{message}"
     );
 }
@@ -90,7 +90,7 @@ fn an_invalid_pod_template_creates_nothing_and_changes_nothing() {
     );
     assert_eq!(
         condition(&held, ConditionType::SpecValid).2,
-        new.answers.template_refused.clone().unwrap()
+        "spec.podTemplate rejected: spec.template.spec.containers[0].image: Required value. Correct it"
     );
 
     let mut running = at_rest();
@@ -212,7 +212,7 @@ fn a_container_that_does_not_come_up_is_quoted_in_the_summary() {
     sick.pods[1].is_ready = false;
     sick.pods[1].trouble = Some(Trouble {
         kind: TroubleKind::Waiting,
-        message: "container writer: CreateContainerConfigError".into(),
+        message: "writer of orders-1 cannot start (CreateContainerConfigError)".into(),
     });
     let plan = plan(&sick);
     assert_eq!(
@@ -221,7 +221,7 @@ fn a_container_that_does_not_come_up_is_quoted_in_the_summary() {
     );
     assert_eq!(
         plan.status.summary,
-        "2 of 3 pods serve; container writer: CreateContainerConfigError"
+        "writer of orders-1 cannot start (CreateContainerConfigError)"
     );
 }
 

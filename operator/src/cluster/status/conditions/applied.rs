@@ -2,7 +2,7 @@
 
 use aof2_crds::{Aof2ClusterStatus, ConditionReason as Reason, ConditionType as Type, WaitReason};
 
-use super::{FALSE, Said, TRUE, UNKNOWN, condition, is_held, on};
+use super::{FALSE, Said, TRUE, UNKNOWN, condition, is_held};
 use crate::cluster::{
     build::template,
     config,
@@ -10,6 +10,7 @@ use crate::cluster::{
     plan::Decided,
     status::{ENGINE_CERTIFICATE, is_settled},
 };
+use crate::machine::{date, quoted};
 
 pub(super) fn config_applied(
     observed: &Observed,
@@ -42,9 +43,9 @@ pub(super) fn config_applied(
                 FALSE,
                 Reason::ConfigInvalid,
                 format!(
-                    "{}: the engine refused its configuration: {}",
+                    "{} rejected its config ({}). Correct the ConfigMap that spec.configFrom names",
                     pod.name,
-                    config::explain(&exit.message, source_text(observed))
+                    quoted(&config::explain(&exit.message, source_text(observed)))
                 ),
             );
         }
@@ -55,7 +56,11 @@ pub(super) fn config_applied(
             return Said(
                 FALSE,
                 Reason::ConfigInvalid,
-                format!("{}: {error}", pod.name),
+                format!(
+                    "{} rejected its config ({}). Correct the ConfigMap that spec.configFrom names",
+                    pod.name,
+                    quoted(error)
+                ),
             );
         }
     }
@@ -70,13 +75,13 @@ pub(super) fn config_applied(
         return Said(
             TRUE,
             Reason::Applied,
-            format!("every engine reports revision {}", status.config.target),
+            format!("Every engine runs config {}", status.config.target),
         );
     }
     Said(
         UNKNOWN,
         Reason::Applying,
-        "not every engine reports its configuration yet".to_owned(),
+        "Waiting for every engine to load its config".to_owned(),
     )
 }
 
@@ -108,7 +113,7 @@ pub(super) fn version_converged(observed: &Observed, decided: &Decided) -> Said 
         return Said(
             TRUE,
             Reason::Converged,
-            format!("every engine reports {version}"),
+            format!("Every engine runs version {version}"),
         );
     }
     let known = observed
@@ -118,20 +123,16 @@ pub(super) fn version_converged(observed: &Observed, decided: &Decided) -> Said 
         .and_then(|status| condition(status, Type::VersionConverged));
     match &decided.memo {
         Some(memo) => match decided.waits.iter().find(|wait| is_held(wait.reason)) {
-            Some(wait) => Said(
-                FALSE,
-                Reason::Held,
-                format!("{}{}", on(&wait.pod), wait.message),
-            ),
+            Some(wait) => Said(FALSE, Reason::Held, wait.message.clone()),
             None => {
                 let [from, to] = memo.ends();
                 let pod = memo
                     .pod()
-                    .map_or_else(String::new, |pod| format!(", {pod} is next or on its way"));
+                    .map_or_else(String::new, |pod| format!("; {pod} is next or in progress"));
                 Said(
                     FALSE,
                     Reason::RollingOut,
-                    format!("from {from} to {to}{pod}"),
+                    format!("Rollout from {from} to {to} in progress{pod}"),
                 )
             }
         },
@@ -144,7 +145,7 @@ pub(super) fn version_converged(observed: &Observed, decided: &Decided) -> Said 
             None => Said(
                 UNKNOWN,
                 Reason::Starting,
-                "not every engine reports its version yet".to_owned(),
+                format!("Waiting for every engine to run version {version}"),
             ),
         },
     }
@@ -159,7 +160,7 @@ pub(super) fn certificates_valid(observed: &Observed, status: &Aof2ClusterStatus
         return Said(
             FALSE,
             Reason::Issuing,
-            "the engines' certificate is not issued yet".to_owned(),
+            "Waiting for the operator to issue the engines' certificate".to_owned(),
         );
     };
     if observed.now >= certificate.not_after.0 {
@@ -167,8 +168,8 @@ pub(super) fn certificates_valid(observed: &Observed, status: &Aof2ClusterStatus
             FALSE,
             Reason::Expired,
             format!(
-                "the engines' certificate ended at {}",
-                certificate.not_after.0
+                "The engines' certificate expired at {}. The operator renews it",
+                date(certificate.not_after.0)
             ),
         );
     }
@@ -177,8 +178,8 @@ pub(super) fn certificates_valid(observed: &Observed, status: &Aof2ClusterStatus
             FALSE,
             Reason::RenewalDue,
             format!(
-                "the engines' certificate ends at {}",
-                certificate.not_after.0
+                "The engines' certificate expires at {}. The operator renews it",
+                date(certificate.not_after.0)
             ),
         );
     }

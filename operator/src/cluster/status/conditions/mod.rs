@@ -11,10 +11,13 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
-use super::{MAX_MESSAGE, is_settled, truncate};
-use crate::cluster::{facts::Observed, plan::Decided};
+use super::{MAX_MESSAGE, is_settled};
+use crate::cluster::{
+    facts::Observed,
+    plan::{Decided, PAUSED},
+};
 use crate::machine::condition::{self, FALSE, TRUE, UNKNOWN};
-use crate::machine::is_progress;
+use crate::machine::{is_progress, quoted, shortened};
 use applied::{certificates_valid, config_applied, version_converged};
 use serving::{healthy, ready};
 
@@ -72,7 +75,9 @@ fn stamp(
     before: &[Condition],
     now: Timestamp,
 ) -> Condition {
-    truncate(&mut message, MAX_MESSAGE);
+    message = shortened(&message, MAX_MESSAGE);
+    #[cfg(test)]
+    crate::machine::language::check_condition(kind.as_str(), status, reason.as_str(), &message);
     let said = Condition {
         type_: kind.as_str().to_owned(),
         status: status.to_owned(),
@@ -105,7 +110,12 @@ pub fn apply_failed(
     status
         .conditions
         .retain(|condition| condition.type_ != kind.as_str());
-    let said = Said(TRUE, Reason::ApplyFailed, message.to_owned());
+    let next = match needs_person {
+        true => "Correct the spec, or the rights of the operator",
+        false => "The operator retries",
+    };
+    let message = format!("{}. {next}", quoted(message));
+    let said = Said(TRUE, Reason::ApplyFailed, message);
     status
         .conditions
         .push(stamp(kind, said, generation, &before, now));
@@ -121,14 +131,6 @@ fn spec_valid(decided: &Decided) -> Said {
     }
 }
 
-fn on(pod: &str) -> String {
-    if pod.is_empty() {
-        String::new()
-    } else {
-        format!("{pod}: ")
-    }
-}
-
 /// Waits that a person may want to know of, as opposed to the ordinary course of things.
 pub(super) fn is_held(reason: WaitReason) -> bool {
     !is_progress(reason)
@@ -136,11 +138,7 @@ pub(super) fn is_held(reason: WaitReason) -> bool {
 
 fn reconciling(observed: &Observed, decided: &Decided) -> Option<Said> {
     if decided.is_paused {
-        return Some(Said(
-            TRUE,
-            Reason::Paused,
-            "spec.operation.mode is Paused".to_owned(),
-        ));
+        return Some(Said(TRUE, Reason::Paused, PAUSED.to_owned()));
     }
     let Some(stateful_set) = &observed.stateful_set else {
         let wait = decided
@@ -153,12 +151,12 @@ fn reconciling(observed: &Observed, decided: &Decided) -> Option<Said> {
         let [from, to] = memo.ends();
         return Some(
             match decided.waits.iter().find(|wait| is_held(wait.reason)) {
-                Some(wait) => Said(
+                Some(wait) => Said(TRUE, Reason::Held, wait.message.clone()),
+                None => Said(
                     TRUE,
-                    Reason::Held,
-                    format!("{}{}", on(&wait.pod), wait.message),
+                    Reason::RollingOut,
+                    format!("Rollout from {from} to {to} in progress"),
                 ),
-                None => Said(TRUE, Reason::RollingOut, format!("from {from} to {to}")),
             },
         );
     }
@@ -167,7 +165,7 @@ fn reconciling(observed: &Observed, decided: &Decided) -> Option<Said> {
         return Some(Said(
             TRUE,
             Reason::Scaling,
-            format!("from {} to {wanted} pods", stateful_set.replicas),
+            format!("Scaling from {} to {wanted} pods", stateful_set.replicas),
         ));
     }
     if let Some(wait) = decided.waits.iter().find(|wait| {
@@ -187,7 +185,10 @@ fn reconciling(observed: &Observed, decided: &Decided) -> Option<Said> {
         Said(
             TRUE,
             Reason::Creating,
-            format!("the pods of {} start", observed.cluster.name_any()),
+            format!(
+                "Waiting for the pods of {} to start",
+                observed.cluster.name_any()
+            ),
         )
     })
 }
@@ -220,4 +221,31 @@ pub fn held_since(waits: &[Wait]) -> Vec<(&'static str, i64)> {
         .iter()
         .map(|wait| (wait.gate.as_str(), wait.since.0.as_second()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_action_says_whether_a_person_has_to_do_something() {
+        let now = "2026-09-21T10:00:00Z".parse().unwrap();
+        let said = |needs_person| {
+            let mut status = Aof2ClusterStatus::default();
+            let server = "the API server rejected apply Service shop/orders: forbidden.";
+            apply_failed(&mut status, needs_person, server, None, now);
+            let condition = status.conditions.remove(0);
+            (condition.type_, condition.message)
+        };
+        assert_eq!(
+            said(true),
+            (
+                "Stalled".to_owned(),
+                "the API server rejected apply Service shop/orders: forbidden. Correct the spec, or the rights of the operator".to_owned()
+            )
+        );
+        let (kind, message) = said(false);
+        assert_eq!(kind, "Reconciling");
+        assert!(message.ends_with("The operator retries"), "{message}");
+    }
 }

@@ -7,8 +7,9 @@ use super::{FALSE, Said, TRUE, UNKNOWN, condition};
 use crate::cluster::{
     facts::Observed,
     memo::Memo,
-    plan::{Decided, restarts_engine},
+    plan::{Decided, remedy, restarts_engine},
 };
+use crate::machine::{quoted, see_log};
 use crate::rollout::UpgradeStep;
 
 pub(super) fn ready(observed: &Observed, decided: &Decided) -> Said {
@@ -40,7 +41,7 @@ pub(super) fn ready(observed: &Observed, decided: &Decided) -> Said {
         return Said(
             TRUE,
             Reason::Serving,
-            format!("{count} of {wanted} pods serve, {pod} is being replaced"),
+            format!("{count} of {wanted} pods serve; {pod} is being replaced"),
         );
     }
     let is_restarting = observed
@@ -52,18 +53,19 @@ pub(super) fn ready(observed: &Observed, decided: &Decided) -> Said {
         return Said(
             TRUE,
             Reason::Serving,
-            format!("{count} of {wanted} pods serve, an engine restarts for its configuration"),
+            format!("{count} of {wanted} pods serve; an engine restarts to load its config"),
         );
     }
     let troubles = observed.pods.iter().filter_map(|pod| {
-        pod.trouble
-            .as_ref()
-            .map(|trouble| format!("{}: {}", pod.name, trouble.message))
+        let trouble = pod.trouble.as_ref()?;
+        let remedy = remedy(trouble.kind, &pod.name);
+        Some(format!("{}. {remedy}", quoted(&trouble.message)))
     });
-    let mut message = format!("{count} of {wanted} pods serve");
-    if let Some(trouble) = troubles.into_iter().next() {
-        message = format!("{message}; {trouble}");
-    }
+    let then = troubles
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| "Waiting for the others to become ready".to_owned());
+    let message = format!("{count} of {wanted} pods serve. {then}");
     let was_ready = observed
         .cluster
         .status
@@ -109,7 +111,12 @@ pub(super) fn healthy(observed: &Observed) -> Said {
             worse(Said(
                 FALSE,
                 Reason::EngineUnreachable,
-                format!("{}: {}", pod.name, failure.message),
+                format!(
+                    "Engine of {} unreachable ({}). {}",
+                    pod.name,
+                    quoted(&failure.message),
+                    see_log(&pod.name)
+                ),
             ));
         }
         let Some(answer) = observed.answer(&pod.name) else {
@@ -121,7 +128,13 @@ pub(super) fn healthy(observed: &Observed) -> Said {
             worse(Said(
                 FALSE,
                 Reason::EngineRefused,
-                format!("{}: {}: {}", pod.name, refusal.reason, refusal.message),
+                format!(
+                    "Engine of {} rejects its data ({}, {}). {}",
+                    pod.name,
+                    refusal.reason,
+                    quoted(&refusal.message),
+                    see_log(&pod.name)
+                ),
             ));
         }
         if dump.flush_failures > 0 {
@@ -129,8 +142,9 @@ pub(super) fn healthy(observed: &Observed) -> Said {
                 FALSE,
                 Reason::FlushFailed,
                 format!(
-                    "{}: a sync or seal failed since its engine started",
-                    pod.name
+                    "A sync or seal failed on {} since its engine started. {} and check its disk",
+                    pod.name,
+                    see_log(&pod.name)
                 ),
             ));
         }
@@ -151,7 +165,11 @@ pub(super) fn healthy(observed: &Observed) -> Said {
             worse(Said(
                 FALSE,
                 reason,
-                format!("{}: {detail}: {message}", pod.name),
+                format!(
+                    "{} cannot use Tier 2 ({detail}, {}). Check spec.tier2 and the object store",
+                    pod.name,
+                    quoted(message)
+                ),
             ));
         }
     }
@@ -160,7 +178,7 @@ pub(super) fn healthy(observed: &Observed) -> Said {
         None if answered == 0 => Said(
             UNKNOWN,
             Reason::Starting,
-            "no engine reports yet".to_owned(),
+            "Waiting for the first engine to report".to_owned(),
         ),
         None => Said(TRUE, Reason::Healthy, String::new()),
     }

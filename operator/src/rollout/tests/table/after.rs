@@ -18,7 +18,7 @@ fn a_pod_that_went_is_awaited_step_by_step() {
         &reconcile(replacing(), &facts, at(0)),
         Gate::PodRemoved,
         WaitReason::Terminating,
-        "orders-2 terminates",
+        "orders-2 is terminating",
     );
     facts.pods[2].instance = None;
     goes_to(
@@ -47,9 +47,18 @@ fn a_successor_is_remembered_by_its_uid() {
 #[test]
 fn a_container_that_does_not_come_up_holds_with_its_reason() {
     for (reason, message) in [
-        (WaitReason::ImagePull, "registry has no aof2-engine:0.1.1"),
-        (WaitReason::CrashLoop, "exited with code 2: unknown key"),
-        (WaitReason::PodUnschedulable, "0/1 nodes are available"),
+        (
+            WaitReason::ImagePull,
+            "orders-2 cannot pull aof2-engine:0.1.1 (not found)",
+        ),
+        (
+            WaitReason::CrashLoop,
+            "aof2-engine of orders-2 crashes with exit code 2 (unknown key)",
+        ),
+        (
+            WaitReason::PodUnschedulable,
+            "orders-2 cannot be scheduled (0/1 nodes are available)",
+        ),
     ] {
         let mut facts = returned();
         facts.instance(2).ready = false;
@@ -65,7 +74,7 @@ fn a_container_that_does_not_come_up_holds_with_its_reason() {
             &result,
             Gate::PodStarted,
             reason,
-            "the rollout stops here, set spec back",
+            "The rollout waits here. Restore spec",
         );
         assert_eq!(result.actions, vec![]);
     }
@@ -80,13 +89,13 @@ fn a_start_without_a_sign_of_life_is_called_stalled() {
         &recovery_of(&facts, at(5)),
         Gate::PodStarted,
         WaitReason::Starting,
-        "orders-2 starts",
+        "orders-2 is starting",
     );
     holds(
         &recovery_of(&facts, at(900)),
         Gate::PodStarted,
         WaitReason::ReplayStalled,
-        "did not answer since 2026-01-01T00:00:00Z",
+        "has not answered since 00:00:00Z",
     );
 }
 
@@ -113,14 +122,14 @@ fn a_replay_is_remembered_in_steps_and_called_stalled_without_progress() {
         &result,
         Gate::Replayed,
         WaitReason::Replaying,
-        "orders-2 replays its log, 35 percent",
+        "orders-2 replays its journal (35%)",
     );
     let result = reconcile(seen, &facts, at(910));
     holds(
         &result,
         Gate::Replayed,
         WaitReason::ReplayStalled,
-        "no progress beyond 35 percent since 2026-01-01T00:00:10Z",
+        "stalled at 35% since 00:00:10Z",
     );
     assert_eq!(result.actions, vec![], "a replay is never killed");
 }
@@ -138,31 +147,31 @@ fn every_gate_after_a_replacement_holds_by_itself() {
             |facts| facts.engine(2).refusal = Some("VolumeLost: streams a, b".into()),
             Gate::Replayed,
             WaitReason::EngineRefused,
-            "orders-2 refuses its data: VolumeLost: streams a, b",
+            "orders-2 rejects its data (VolumeLost: streams a, b)",
         ),
         (
             |facts| facts.recovery(2).replay_version = 2,
             Gate::ReplayVersion,
             WaitReason::ReplayVersionMismatch,
-            "orders-2 replays with manifest version 2, the pods not yet upgraded with 1",
+            "orders-2 replays with manifest version 2, the other pods with 1",
         ),
         (
             |facts| facts.recovery(2).caught_up = false,
             Gate::CaughtUp,
             WaitReason::NotCaughtUp,
-            "orders-2 does not serve every stream's end",
+            "orders-2 has not finished recovering all streams",
         ),
         (
             |facts| facts.recovery(2).damaged_streams = vec!["a".into()],
             Gate::CaughtUp,
             WaitReason::DamagedStreams,
-            "found damage in a",
+            "orders-2 found damage in 1 stream. Affected: a",
         ),
         (
             |facts| facts.recovery(2).flush_failures = 3,
             Gate::FlushFailures,
             WaitReason::FlushFailed,
-            "orders-2 failed to flush since it started",
+            "A flush failed on orders-2 since its engine started",
         ),
         (
             |facts| facts.engine(2).recovery = None,
@@ -180,7 +189,7 @@ fn every_gate_after_a_replacement_holds_by_itself() {
             |facts| facts.instance(2).ready = false,
             Gate::Ready,
             WaitReason::Starting,
-            "the pod is not ready yet",
+            "waiting for the pod to become ready",
         ),
     ] {
         let mut facts = returned();
@@ -193,7 +202,7 @@ fn every_gate_after_a_replacement_holds_by_itself() {
         &recovery_of(&facts, at(61)),
         Gate::Ready,
         WaitReason::PodNotReady,
-        "look at its other containers",
+        "check its other containers",
     );
     goes_to(&recovery_of(&returned(), at(5)), UpgradeStep::Soaking);
 }
@@ -212,7 +221,7 @@ fn the_last_pod_is_compared_with_what_its_predecessor_replayed_with() {
         &reconcile(memo, &facts, at(0)),
         Gate::ReplayVersion,
         WaitReason::ReplayVersionMismatch,
-        "with 1; set spec.version back",
+        "the other pods with 1. Restore spec.version",
     );
 }
 
@@ -242,7 +251,7 @@ fn the_next_pod_waits_for_the_soak() {
         &result,
         Gate::Soaked,
         WaitReason::Soaking,
-        "orders-2 is watched until 2026-01-01T00:00:30Z",
+        "Soaking orders-2 until 00:00:30Z",
     );
     assert_eq!(result.next, NextLook::SOON.by(at(30)));
     let result = reconcile(soaking(), &returned(), at(30));
@@ -259,7 +268,7 @@ fn a_failed_flush_during_the_soak_holds() {
             &reconcile(soaking(), &facts, at(now)),
             Gate::FlushFailures,
             WaitReason::FlushFailed,
-            "failed to flush since it started",
+            "A flush failed on orders-2",
         );
     }
 }

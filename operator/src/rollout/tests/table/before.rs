@@ -13,7 +13,9 @@ use super::{goes_to, holds, preflight_of, reconcile, removal, replacing};
 #[test]
 fn a_refused_template_holds_with_the_servers_words() {
     let mut facts = facts(3);
-    facts.template_refused = Some("spec.template.spec.containers[1].image: Required value".into());
+    facts.template_refused = Some(
+        "spec.podTemplate rejected: spec.containers[1].image: Required value. Correct it".into(),
+    );
     holds(
         &preflight_of(&facts),
         Gate::SpecValid,
@@ -31,13 +33,13 @@ fn a_version_that_cannot_read_the_data_is_refused() {
         &result,
         Gate::MinReaderVersion,
         WaitReason::DataTooNew,
-        "version 0.1.1 cannot read the data of orders-0",
+        "Version 0.1.1 cannot read the data of orders-0",
     );
     holds(
         &result,
         Gate::MinReaderVersion,
         WaitReason::DataTooNew,
-        "set spec.version to that or higher",
+        "Set spec.version to 0.2.0 or higher",
     );
     facts.overrides = overriding(Gate::MinReaderVersion);
     holds(
@@ -65,7 +67,7 @@ fn a_serving_pod_stays_while_another_is_down() {
     for (reason, message, spoil) in [
         (
             WaitReason::PodMissing,
-            "orders-0 does not exist",
+            "Waiting for the StatefulSet to create orders-0",
             (|facts| facts.pods[0].instance = None) as fn(&mut Facts),
         ),
         (
@@ -73,9 +75,11 @@ fn a_serving_pod_stays_while_another_is_down() {
             "orders-0 is terminating",
             |facts| facts.instance(0).terminating = true,
         ),
-        (WaitReason::PodNotReady, "orders-0 is not ready", |facts| {
-            facts.instance(0).ready = false
-        }),
+        (
+            WaitReason::PodNotReady,
+            "Waiting for orders-0 to become ready",
+            |facts| facts.instance(0).ready = false,
+        ),
         (
             WaitReason::PodOnLostNode,
             "delete the Node object",
@@ -83,11 +87,11 @@ fn a_serving_pod_stays_while_another_is_down() {
         ),
         (
             WaitReason::CrashLoop,
-            "orders-0: exited with code 74",
+            "orders-0 crashes with exit code 74",
             |facts| {
                 let trouble = Trouble {
                     reason: WaitReason::CrashLoop,
-                    message: "exited with code 74".into(),
+                    message: "orders-0 crashes with exit code 74".into(),
                 };
                 facts.instance(0).ready = false;
                 facts.instance(0).trouble = Some(trouble);
@@ -130,7 +134,7 @@ fn a_pod_whose_application_cannot_come_up_does_not_wait_for_the_others() {
         facts.instance(ordinal).ready = false;
         facts.instance(ordinal).trouble = Some(Trouble {
             reason: WaitReason::ContainerWaiting,
-            message: "CreateContainerConfigError".into(),
+            message: format!("app of orders-{ordinal} cannot start (CreateContainerConfigError)"),
         });
     }
     let result = preflight_of(&facts);
@@ -196,7 +200,7 @@ fn an_engine_that_runs_and_does_not_answer_holds_and_is_never_forced() {
             &result,
             Gate::EngineReachable,
             WaitReason::EngineUnreachable,
-            "aof2.dev/override-gate: EngineReachable=<until>",
+            "aof2.dev/override-gate=EngineReachable=<until>",
         );
         assert_eq!(result.actions, vec![]);
     }
@@ -208,7 +212,7 @@ fn an_engine_that_runs_and_does_not_answer_holds_and_is_never_forced() {
             &result,
             Gate::EngineReachable,
             WaitReason::EngineUnreachable,
-            "orders-2 runs but does not answer",
+            "Engine of orders-2 unreachable on its admin port",
         );
     }
     let result = reconcile(replacing(), &facts, at(0));

@@ -7,7 +7,7 @@ use aof2_crds::{Duration, Gate, WaitReason};
 use super::super::build::{FactsExt, at, drain, drained, facts, memo};
 use crate::machine::NextLook;
 use crate::rollout::UpgradeStep;
-use crate::rollout::{Action, RemoveBy, Tier2Trouble};
+use crate::rollout::{Action, RemoveBy, Tier2Trouble, eviction_refused};
 
 use super::{goes_to, holds, preflight_of, reconcile, removal, replacing};
 
@@ -37,7 +37,7 @@ fn an_upload_is_waited_for_without_figures_and_a_failed_one_says_which_streams_a
     let result = reconcile(memo(UpgradeStep::Uploading), &facts, at(5));
     assert_eq!(
         result.waits[0].message,
-        "sealed segments are uploaded, appends go on"
+        "Uploading sealed segments of orders-2; appends continue"
     );
     holds(&result, Gate::Uploaded, WaitReason::Uploading, "");
     let overdue = reconcile(memo(UpgradeStep::Uploading), &facts, at(616))
@@ -48,7 +48,7 @@ fn an_upload_is_waited_for_without_figures_and_a_failed_one_says_which_streams_a
         &held,
         Gate::Uploaded,
         WaitReason::UploadTimeout,
-        "3 streams behind, the furthest a by 6 records",
+        "3 streams behind, the furthest is a by 6 records",
     );
 }
 
@@ -64,7 +64,7 @@ fn closed_admission_is_a_step_of_its_own() {
         &reconcile(memo(UpgradeStep::Draining), &facts, at(6)),
         Gate::Drained,
         WaitReason::Draining,
-        "appends are refused",
+        "orders-2 rejects appends",
     );
 }
 
@@ -143,7 +143,7 @@ fn a_drain_that_the_engine_gave_up_is_held_under_its_reason_and_tried_again() {
             &reconcile(memo.clone(), &facts, at(51)),
             gate,
             reason,
-            "12 of 40 segments; next try at 2026-01-01T00:01:00Z",
+            "Drain of orders-2 failed (12 of 40 segments). The pod accepts appends again. Next try at 00:01:00Z",
         );
         goes_to(&reconcile(memo, &facts, at(60)), UpgradeStep::Uploading);
     }
@@ -200,7 +200,7 @@ fn a_token_that_is_about_to_expire_removes_nothing() {
         &reconcile(memo(UpgradeStep::Draining), &facts, at(45)),
         Gate::Drained,
         WaitReason::DrainTokenExpired,
-        "about to expire",
+        "expires too soon to evict safely. A new drain follows",
     );
     let result = reconcile(replacing(), &facts, at(45));
     goes_to(&result, UpgradeStep::Preflight);
@@ -259,7 +259,8 @@ fn an_expired_token_drains_again() {
 fn a_refused_eviction_is_shown_and_repeated_while_the_token_is_valid() {
     let mut facts = facts(3);
     facts.engine(2).drain = drained(at(60));
-    facts.instance(2).eviction_refused = Some("budget web needs 3 pods".into());
+    facts.instance(2).eviction_refused =
+        Some(eviction_refused("orders-2", "budget web needs 3 pods"));
     let result = reconcile(replacing(), &facts, at(5));
     holds(
         &result,
@@ -312,4 +313,20 @@ fn an_engine_that_serves_in_an_unready_pod_is_drained_all_the_same() {
     let result = reconcile(memo(UpgradeStep::Replacing), &facts, at(0));
     assert_eq!(result.actions, vec![]);
     goes_to(&result, UpgradeStep::Preflight);
+}
+
+#[test]
+fn an_engine_that_restarted_in_its_drain_is_drained_again_after_a_pause() {
+    let mut asked = memo(UpgradeStep::Draining);
+    let moving = asked.pod.as_mut().unwrap();
+    moving.drain.is_requested = true;
+    moving.failed_drains = 1;
+    let failed = reconcile(asked, &facts(3), at(50));
+    goes_to(&failed, UpgradeStep::Preflight);
+    holds(
+        &reconcile(failed.memo.unwrap(), &facts(3), at(51)),
+        Gate::Drained,
+        WaitReason::EngineRestarted,
+        "Drain of orders-2 failed (engine restarted). The pod accepts appends again",
+    );
 }

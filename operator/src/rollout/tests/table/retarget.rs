@@ -61,7 +61,7 @@ fn a_newer_target_is_taken_at_once_when_the_current_pod_is_stuck() {
     );
     facts.instance(2).trouble = Some(Trouble {
         reason: WaitReason::ImagePull,
-        message: String::new(),
+        message: "orders-2 cannot pull e:9 (not found)".into(),
     });
     assert_eq!(recovery_of(&facts, at(5)).memo.unwrap().to, "0.1.2");
 }
@@ -123,14 +123,14 @@ fn a_pause_is_cut_short_for_a_pod_that_stopped_serving() {
     held.pod.as_mut().unwrap().held = Some(Held {
         gate: Gate::Uploaded,
         reason: WaitReason::Tier2Unreachable,
-        message: "refused".into(),
+        message: "Upload of orders-2 not done within 10m".into(),
     });
     let mut facts = facts(3);
     holds(
         &reconcile(held.clone(), &facts, at(5)),
         Gate::Uploaded,
         WaitReason::Tier2Unreachable,
-        "refused; next try at",
+        "Next try at",
     );
     facts.instance(2).ready = false;
     facts.instance(2).engine_runs = false;
