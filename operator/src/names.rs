@@ -17,8 +17,7 @@ pub const VERSION_ANNOTATION: &str = "aof2.dev/version";
 pub const NUDGE_ANNOTATION: &str = "aof2.dev/config-nudge";
 
 pub const ENGINE_CONTAINER: &str = "aof2-engine";
-pub const ADMIN_PORT: u16 = 7421;
-pub const HTTP_PORT: u16 = 7422;
+pub use aof2_admin_api::schema::{ADMIN_PORT, HTTP_PORT};
 
 pub fn service(cluster: &str) -> String {
     format!("{cluster}-nodes")

@@ -1,10 +1,11 @@
 //! One way to build the workspace. Always the whole of it: `-p one-crate` unifies features differently and compiles the
 //! dependencies a second time.
 
+mod progress;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -88,23 +89,18 @@ pub fn build(targets: Targets, engine_version: Option<&str>) -> Result<Built> {
     if let Some(version) = engine_version {
         command.env("AOF2_ENGINE_VERSION", version);
     }
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start cargo")?;
-    let messages = BufReader::new(child.stdout.take().context("cargo has no output")?);
+    let what = match targets {
+        Targets::Programs => "building the programs",
+        Targets::All => "building programs and tests",
+    };
+    let messages = progress::run(&mut command, what, &log(targets))?;
     let mut built = Built::default();
     let mut with_doubles = Vec::new();
     for line in messages.lines() {
-        if let Ok(message) = serde_json::from_str::<Value>(&line?) {
+        if let Ok(message) = serde_json::from_str::<Value>(line) {
             note_artifact(&mut built, &message);
             with_doubles.extend(crate_with_test_doubles(&message));
         }
-    }
-    let status = child.wait()?;
-    if !status.success() {
-        bail!("cargo build ended with {status}");
     }
     if targets == Targets::Programs && !with_doubles.is_empty() {
         bail!(
@@ -113,6 +109,24 @@ pub fn build(targets: Targets, engine_version: Option<&str>) -> Result<Built> {
         );
     }
     Ok(built)
+}
+
+/// Whether a build of these ended well in this target folder, so that the next compiles only what has changed.
+pub fn was_built(targets: Targets) -> bool {
+    progress::last_duration(&log(targets)).is_some()
+}
+
+fn log(targets: Targets) -> PathBuf {
+    target_folder().join(match targets {
+        Targets::Programs => "xtask-programs.log",
+        Targets::All => "xtask-tests.log",
+    })
+}
+
+/// Where cargo builds, as far as the environment says it.
+fn target_folder() -> PathBuf {
+    let named = std::env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty());
+    places::root().join(named.map_or_else(|| "target".into(), PathBuf::from))
 }
 
 fn note_artifact(built: &mut Built, message: &Value) {

@@ -1,10 +1,15 @@
 //! What a person sees: one line per step, each with the seconds since the program started, so that a log tells where time went.
 
 use std::fmt::Display;
-use std::sync::OnceLock;
+use std::io::IsTerminal;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 static STARTED: OnceLock<Instant> = OnceLock::new();
+/// What stands in the last line of the terminal.
+static PROGRESS: Mutex<Option<String>> = Mutex::new(None);
+/// To the beginning of the line, and nothing in it.
+const CLEAR: &str = "\r\x1b[K";
 
 /// Starts the clock that `say` prints. Called first thing in `main`.
 pub fn start_clock() {
@@ -13,7 +18,27 @@ pub fn start_clock() {
 
 pub fn say(line: impl Display) {
     let elapsed = STARTED.get_or_init(Instant::now).elapsed();
-    eprintln!("[{:7.1}s] {line}", elapsed.as_secs_f64());
+    let line = format!("[{:7.1}s] {line}", elapsed.as_secs_f64());
+    let shown = PROGRESS.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*shown {
+        Some(progress) => eprint!("{CLEAR}{line}\n{progress}"),
+        None => eprintln!("{line}"),
+    }
+}
+
+/// Shows the last line of a terminal, instead of the one before; `None` takes it away. Lines that are said come above it.
+pub fn progress(line: Option<String>) {
+    let mut shown = PROGRESS.lock().unwrap_or_else(PoisonError::into_inner);
+    if *shown == line {
+        return;
+    }
+    eprint!("{CLEAR}{}", line.as_deref().unwrap_or_default());
+    *shown = line;
+}
+
+/// Whether somebody watches, rather than a file.
+pub fn is_terminal() -> bool {
+    std::io::stderr().is_terminal()
 }
 
 /// A headline between the parts of a long run.

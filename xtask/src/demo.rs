@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::cargo::{self, Targets};
 use crate::cluster::{self, Wishes};
 use crate::console::{say, section};
-use crate::{command, image, places};
+use crate::{command, image, places, prerequisites};
 
 const CLUSTER: &str = "demo";
 const STORY: &str = "aof2-demo";
@@ -31,6 +31,7 @@ pub fn run(options: &Options) -> Result<()> {
         ));
         return Ok(());
     }
+    say(format_args!("{} on two cores", estimate()));
     section("prerequisites");
     cluster::check()?;
     // Rust and Go at the same time: while one waits for the network or links, the other compiles.
@@ -57,4 +58,16 @@ pub fn run(options: &Options) -> Result<()> {
     cluster::status(CLUSTER, false)?;
     println!("# the end of it: cargo xtask demo --down");
     Ok(())
+}
+
+/// Measured: see docs/benchmarks.md.
+fn estimate() -> &'static str {
+    match (
+        prerequisites::are_built(),
+        cargo::was_built(Targets::Programs),
+    ) {
+        (true, true) => "this takes 5 to 6 minutes",
+        (true, false) => "this takes about 12 minutes, half of it to compile the programs,",
+        (false, true | false) => "this takes about 30 minutes, most of it to compile Kubernetes,",
+    }
 }

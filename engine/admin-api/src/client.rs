@@ -17,6 +17,7 @@ use crate::lifecycle::{DrainStatus, PostRestart, PreRestart};
 use crate::report::{
     ConfigVerdict, Dump, SegmentReport, StreamReport, StreamVerbReport, Tier2Report,
 };
+use crate::schema::ConfigSchema;
 use crate::snapshot::{
     SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotReport, SnapshotSeal,
     SnapshotVerdict,
@@ -216,7 +217,7 @@ impl Client {
         self.json(request).await
     }
 
-    pub async fn config_schema(&self) -> Result<serde_json::Value, ClientError> {
+    pub async fn config_schema(&self) -> Result<ConfigSchema, ClientError> {
         self.json(Request::get(path::CONFIG_SCHEMA)).await
     }
 

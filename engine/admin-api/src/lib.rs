@@ -11,14 +11,19 @@ pub mod lifecycle;
 pub mod path;
 pub mod reason;
 pub mod report;
+pub mod schema;
 pub mod snapshot;
 
 #[cfg(feature = "client")]
 pub mod client;
 
-pub use error::{ErrorBody, ErrorReason};
+pub use error::ErrorBody;
 pub use lifecycle::{DrainPhase, DrainStatus, LaggingStream, PostRestart, PreRestart};
-pub use report::{Dump, Refusal, StreamReport};
+pub use reason::{
+    ClaimState, DrainReason, ErrorReason, RefusalReason, SegmentState, SnapshotReason,
+    TerminationReason, Tier2Reason, VerifyReason, WouldBlockKind,
+};
+pub use report::{Dump, Refusal, StreamReport, Termination};
 pub use snapshot::{
     SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotPhase, SnapshotReport, SnapshotSeal,
     SnapshotVerdict,

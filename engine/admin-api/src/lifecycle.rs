@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::reason::DrainReason;
+
 /// Where a drain stands. `Open` = appends are admitted and no drain runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DrainPhase {
@@ -39,20 +41,6 @@ pub struct DrainStatus {
     pub reason: Option<DrainReason>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DrainReason {
-    UploadTimeout,
-    DrainTimeout,
-    TokenExpired,
-    Resumed,
-    Tier2Unreachable,
-    Tier2Refused,
-    /// A sealed segment is damaged: it is not uploaded unless somebody repairs it.
-    Damaged,
-    #[serde(other)]
-    Unknown,
 }
 
 /// A stream that a drain waits for. Sequences are counts: the number of records from 0, so `acked == 5` means 0..=4.

@@ -249,6 +249,8 @@ words! {
         /// The file is well-formed, and the data directory or Tier 2 does not allow what it says.
         ConfigRejected,
         ListenFailed,
+        /// A write or sync failed, or a thread of the store is missing.
+        Poisoned,
     }
 }
 

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::DrainStatus;
+use crate::reason::{
+    ClaimState, RefusalReason, SegmentState, TerminationReason, Tier2Reason, WouldBlockKind,
+};
 
 /// Everything an on-call asks first, in one document. Field names inside the tiers are the handbook's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,8 +38,8 @@ pub struct Dump {
     pub journal: JournalReport,
     /// Failed syncs and failed seals since `process_start`.
     pub flush_failures: u64,
-    /// Refused appends since `process_start`, by kind: Admission, Rollover, Hydration, Flush, Tail.
-    pub would_block: BTreeMap<String, u64>,
+    /// Refused appends since `process_start`, by kind.
+    pub would_block: BTreeMap<WouldBlockKind, u64>,
     pub drain: DrainStatus,
     /// Number of streams that live on this volume.
     pub streams: u64,
@@ -51,8 +54,7 @@ pub struct Dump {
 /// Why an engine does not serve, though its process is up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// VolumeLost, RolledBack, PrefixInUse, ForeignDirectory, NewerFormat, Locked, Damaged, Tier2IgnoresPreconditions.
-    pub reason: String,
+    pub reason: RefusalReason,
     pub message: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub streams: Vec<String>,
@@ -132,9 +134,9 @@ pub struct Tier2Report {
     pub reachable: bool,
     /// The conditional-put probe passed in this process.
     pub probed: bool,
-    /// Last failure while unreachable: Tier2Unreachable, BucketMissing, AccessDenied, Tier2IgnoresPreconditions.
+    /// Of the last failure, while it lasts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    pub reason: Option<Tier2Reason>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     pub pending_uploads: u64,
@@ -185,9 +187,8 @@ pub struct StreamReport {
     /// What of it is known by segment. Appends go on, and what lies behind is served.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damaged_ranges: Vec<DamagedRange>,
-    /// Claimed, ClaimPending, Local (no Tier 2) or Superseded.
     #[serde(default)]
-    pub claim: String,
+    pub claim: ClaimState,
 }
 
 /// Sequences of a segment that are not served; none where only what is told about the records is damaged.
@@ -209,8 +210,7 @@ pub struct SegmentReport {
     pub base_sequence: u64,
     pub records: u64,
     pub bytes: u64,
-    /// Active, Sealed, Warm, Uploaded.
-    pub state: String,
+    pub state: SegmentState,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
 }
@@ -220,4 +220,15 @@ pub struct SegmentReport {
 pub struct StreamVerbReport {
     /// Per stream: count of records sealed (seal) or durable (flush).
     pub streams: BTreeMap<String, u64>,
+}
+
+/// What a process that ends before it serves leaves for Kubernetes: one line of JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Termination {
+    /// Dotted; empty where no key of the configuration is to blame.
+    #[serde(default)]
+    pub key: String,
+    pub message: String,
+    #[serde(default)]
+    pub reason: TerminationReason,
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::reason::{SnapshotReason, VerifyReason};
+
 /// Whether records that are not in a sealed segment belong to a snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SnapshotSeal {
@@ -82,9 +84,9 @@ pub struct SnapshotReport {
     /// Size of the object.
     #[serde(default)]
     pub bytes: u64,
-    /// Of a failure: Tier2Unreachable, AccessDenied, ClaimPending, Superseded, Damaged, ...
+    /// Of a failure, or what it waits for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    pub reason: Option<SnapshotReason>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -99,9 +101,8 @@ pub struct SnapshotVerdict {
     /// Of the catalogue as read now; empty where it could not be read.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub digest: String,
-    /// ObjectMissing, DigestMismatch, SizeMismatch, Undecodable, ReplayDiffers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    pub reason: Option<VerifyReason>,
     /// Names the object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,

@@ -103,8 +103,8 @@ async fn a_refusal_keeps_status_reason_and_message() {
     let error = client.flush().await.expect_err("refused");
     let body = error.refusal().expect("a refusal");
     assert_eq!(
-        (body.reason, body.message.as_str()),
-        (ErrorReason::NotServing, "later")
+        (&body.reason, body.message.as_str()),
+        (&ErrorReason::NotServing, "later")
     );
     assert!(
         error

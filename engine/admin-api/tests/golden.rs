@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::PathBuf;
 
-use aof2_admin_api::lifecycle::DrainReason;
 use aof2_admin_api::report::{
     ConfigChange, ConfigReport, ConfigVerdict, DamagedRange, JournalReport, ManifestReport, Reload,
     SegmentReport, StreamVerbReport, Tier0Report, Tier1Report, Tier2Report,
 };
 use aof2_admin_api::{
-    DrainPhase, DrainStatus, Dump, ErrorBody, ErrorReason, LaggingStream, PostRestart, PreRestart,
-    Refusal, StreamReport,
+    ClaimState, DrainPhase, DrainReason, DrainStatus, Dump, ErrorBody, ErrorReason, LaggingStream,
+    PostRestart, PreRestart, Refusal, RefusalReason, SegmentState, StreamReport, Tier2Reason,
+    WouldBlockKind,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -82,7 +82,7 @@ fn dump() -> Dump {
         tier2: Some(Tier2Report {
             reachable: false,
             probed: true,
-            reason: Some("AccessDenied".to_string()),
+            reason: Some(Tier2Reason::AccessDenied),
             message: Some("access is denied".to_string()),
             pending_uploads: 9,
             pending_upload_bytes: 10,
@@ -103,7 +103,7 @@ fn dump() -> Dump {
             checkpoints: 19,
         },
         flush_failures: 20,
-        would_block: BTreeMap::from([("Admission".to_string(), 21), ("Tail".to_string(), 0)]),
+        would_block: BTreeMap::from([(WouldBlockKind::Admission, 21), (WouldBlockKind::Tail, 0)]),
         drain: drained(),
         streams: 22,
         damage: BTreeMap::new(),
@@ -119,7 +119,7 @@ fn dump_is_as_released() {
 #[test]
 fn a_refusing_engines_dump_is_as_released() {
     let refusal = Refusal {
-        reason: "VolumeLost".to_string(),
+        reason: RefusalReason::VolumeLost,
         message: "the volume is lost".to_string(),
         streams: vec!["orders-0-a".to_string()],
         cluster_id: Some("0192f0aa-0000-7000-8000-000000000001".to_string()),
@@ -205,7 +205,7 @@ fn streams_segments_and_verbs_are_as_released() {
         bytes: 8,
         damage: Some("checksum".to_string()),
         damaged_ranges: Vec::new(),
-        claim: "Claimed".to_string(),
+        claim: ClaimState::Claimed,
     };
     let range = DamagedRange {
         segment_id: 9,
@@ -226,7 +226,7 @@ fn streams_segments_and_verbs_are_as_released() {
         base_sequence: 2,
         records: 3,
         bytes: 4,
-        state: "Uploaded".to_string(),
+        state: SegmentState::Uploaded,
         key: Some("prod/orders/segments/orders-0-a/1.aofz".to_string()),
     };
     check("segments", &vec![segment]);
@@ -277,11 +277,11 @@ fn fields_and_words_of_a_later_release_are_ignored_or_read_as_unknown() {
         serde_json::from_str(r#"{"phase": "Compacting", "reason": "MoonIsFull"}"#).expect("reads");
     assert_eq!(
         (drain.phase, drain.reason),
-        (DrainPhase::Unknown, Some(DrainReason::Unknown))
+        (DrainPhase::Unknown, Some(DrainReason::from("MoonIsFull")))
     );
     let error: ErrorBody =
         serde_json::from_str(r#"{"reason": "OutOfCoffee", "message": "m"}"#).expect("reads");
-    assert_eq!(error.reason, ErrorReason::Unknown);
+    assert_eq!(error.reason, ErrorReason::Unknown("OutOfCoffee".into()));
     let reload: Reload = serde_json::from_str("\"Reboot\"").expect("reads");
     assert_eq!(reload, Reload::Unknown);
 }

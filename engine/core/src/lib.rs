@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))] // what tests of parts start is no part of the store
 
 mod admit;
+pub mod backoff;
 pub mod claims;
 mod common;
 pub mod config;
@@ -32,6 +33,8 @@ mod segment;
 pub mod snapshot;
 mod store;
 mod stream;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod threads;
 pub mod tier;
 mod volume;

@@ -31,7 +31,7 @@ pub struct Metrics {
     pub segments_sealed: u64,
     /// Failed writes and syncs; the first one ends the process.
     pub flush_failures: u64,
-    pub would_block: BTreeMap<&'static str, u64>,
+    pub would_block: BTreeMap<WouldBlockKind, u64>,
     pub disk_full_refusals: u64,
     pub pending_claims: u64,
     pub pending_upload_segments: u64,
@@ -75,12 +75,12 @@ impl Counters {
         self.would_block[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub fn would_block(&self) -> BTreeMap<&'static str, u64> {
+    pub fn would_block(&self) -> BTreeMap<WouldBlockKind, u64> {
         WouldBlockKind::ALL
             .iter()
             .map(|kind| {
                 (
-                    kind.as_str(),
+                    *kind,
                     self.would_block[*kind as usize].load(Ordering::Relaxed),
                 )
             })

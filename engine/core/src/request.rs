@@ -133,17 +133,6 @@ pub enum ClaimState {
     Superseded,
 }
 
-impl ClaimState {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ClaimState::Local => "Local",
-            ClaimState::Claimed => "Claimed",
-            ClaimState::ClaimPending => "ClaimPending",
-            ClaimState::Superseded => "Superseded",
-        }
-    }
-}
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentInfo {
     pub stream: Arc<str>,
@@ -165,16 +154,4 @@ pub enum SegmentState {
     /// Compressed and verified in Tier 1.
     Warm,
     Uploaded,
-}
-
-impl SegmentState {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            SegmentState::Active => "Active",
-            SegmentState::Sealing => "Sealing",
-            SegmentState::Sealed => "Sealed",
-            SegmentState::Warm => "Warm",
-            SegmentState::Uploaded => "Uploaded",
-        }
-    }
 }

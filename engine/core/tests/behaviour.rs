@@ -588,7 +588,7 @@ fn the_quota_of_tier_0_refuses_typed_and_resumes_when_it_is_raised() {
         }
         other => panic!("{other:?}"),
     }
-    assert!(store.metrics().would_block["Admission"] > 0);
+    assert!(store.metrics().would_block[&WouldBlockKind::Admission] > 0);
     assert!(store.metrics().tier0_total_bytes <= 3 * MIB);
     config.tier0.instance_quota_bytes = 30 * MIB;
     store.reconfigure(config.clone());

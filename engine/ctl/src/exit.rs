@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use aof2_admin_api::ErrorReason;
 use aof2_admin_api::client::ClientError;
+use aof2_core::error::with_causes;
 use tonic::Code;
 
 /// What a verb that ran to its end found.
@@ -58,10 +59,7 @@ pub fn usage(mut command: clap::Command) -> ExitCode {
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
-        let cause = std::error::Error::source(&error)
-            .map(|cause| format!(": {cause}"))
-            .unwrap_or_default();
-        let message = format!("{error}{cause}");
+        let message = with_causes(&error);
         match &error {
             ClientError::ServerName { .. } => Failure::Usage(message),
             ClientError::Unreachable { .. } => Failure::Unavailable(format!(
@@ -71,7 +69,7 @@ impl From<ClientError> for Failure {
             | ClientError::Tls { .. }
             | ClientError::Broken { .. }
             | ClientError::Decode { .. } => Failure::Unavailable(message),
-            ClientError::Refused { body, .. } => match body.reason {
+            ClientError::Refused { body, .. } => match &body.reason {
                 ErrorReason::BadRequest => Failure::Usage(message),
                 ErrorReason::NotServing | ErrorReason::Tier2Unreachable | ErrorReason::Internal => {
                     Failure::Unavailable(message)
@@ -81,7 +79,7 @@ impl From<ClientError> for Failure {
                 | ErrorReason::Draining
                 | ErrorReason::Conflict
                 | ErrorReason::DiskFull
-                | ErrorReason::Unknown => Failure::Refused(message),
+                | ErrorReason::Unknown(_) => Failure::Refused(message),
             },
         }
     }

@@ -2,6 +2,7 @@
 
 mod drain;
 mod open;
+mod progress;
 mod snapshot;
 mod tier2;
 
@@ -16,7 +17,9 @@ use aof2_core::{Store, StoreError};
 use crate::config::Settings;
 
 pub use open::{OpenFailure, open, refusal_of};
+pub use progress::Progress;
 pub use snapshot::Verifications;
+pub use tier2::tier2_reason;
 
 /// What serves. Clones share it.
 #[derive(Clone)]

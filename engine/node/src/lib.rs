@@ -10,10 +10,12 @@
 
 mod admin;
 mod args;
+mod clients;
 pub mod config;
 mod data;
 mod data_plane;
 mod epoch;
+mod in_force;
 mod listen;
 mod metrics;
 mod node;

@@ -184,7 +184,9 @@ fn serving(page: &mut Page, plane: &DataPlane) {
         "would_block",
         "Appends that would have blocked, by what they wait for.",
         "kind",
-        would_block,
+        would_block
+            .into_iter()
+            .map(|(kind, count)| (kind.as_str(), count)),
     );
     page.gauge(
         "damaged_streams",

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
     use crate::config::{self, Mode};
     use crate::data_plane;
-    use crate::node::Progress;
+    use crate::data_plane::Progress;
 
     /// The listeners answer on: it is the store that is asked.
     #[tokio::test]

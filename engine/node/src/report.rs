@@ -4,11 +4,13 @@ use aof2_admin_api::report::{
     DamagedRange, JournalReport, ManifestReport, SegmentReport, Tier0Report, Tier1Report,
     Tier2Report,
 };
-use aof2_admin_api::{Dump, PostRestart, PreRestart, StreamReport};
+use aof2_admin_api::{
+    ClaimState, Dump, PostRestart, PreRestart, SegmentState, StreamReport, WouldBlockKind,
+};
 use aof2_core::tier::Tier2Status;
-use aof2_core::{ReadError, SegmentInfo, SegmentState, Store, StreamInfo};
+use aof2_core::{ReadError, SegmentInfo, Store, StreamInfo};
 
-use crate::data_plane::DataPlane;
+use crate::data_plane::{DataPlane, tier2_reason};
 use crate::node::{Node, Phase};
 use crate::probes;
 
@@ -70,7 +72,7 @@ fn fill(dump: &mut Dump, plane: &DataPlane) {
     dump.would_block = metrics
         .would_block
         .iter()
-        .map(|(kind, count)| ((*kind).to_string(), *count))
+        .map(|(kind, count)| (would_block_kind(*kind), *count))
         .collect();
     dump.drain = plane.drain_status();
     dump.streams = metrics.streams;
@@ -92,7 +94,7 @@ pub fn tier2(plane: &DataPlane) -> Option<Tier2Report> {
     Some(Tier2Report {
         reachable: health.reachable,
         probed: health.probed,
-        reason: health.reason.map(|reason| reason.as_str().to_owned()),
+        reason: health.reason.map(tier2_reason),
         message: health
             .message
             .or(moves.failure)
@@ -104,6 +106,16 @@ pub fn tier2(plane: &DataPlane) -> Option<Tier2Report> {
         uploaded_bytes: moves.uploaded_bytes,
         pending_claims: unconfirmed_claims,
     })
+}
+
+fn would_block_kind(kind: aof2_core::WouldBlockKind) -> WouldBlockKind {
+    match kind {
+        aof2_core::WouldBlockKind::Admission => WouldBlockKind::Admission,
+        aof2_core::WouldBlockKind::Rollover => WouldBlockKind::Rollover,
+        aof2_core::WouldBlockKind::Hydration => WouldBlockKind::Hydration,
+        aof2_core::WouldBlockKind::Flush => WouldBlockKind::Flush,
+        aof2_core::WouldBlockKind::Tail => WouldBlockKind::Tail,
+    }
 }
 
 pub async fn pre_restart(node: &Node) -> PreRestart {
@@ -190,7 +202,12 @@ fn stream(info: StreamInfo) -> StreamReport {
         bytes,
         damage,
         damaged_ranges: damaged_ranges.into_iter().map(damaged_range).collect(),
-        claim: claim.as_str().to_string(),
+        claim: match claim {
+            aof2_core::ClaimState::Local => ClaimState::Local,
+            aof2_core::ClaimState::Claimed => ClaimState::Claimed,
+            aof2_core::ClaimState::ClaimPending => ClaimState::ClaimPending,
+            aof2_core::ClaimState::Superseded => ClaimState::Superseded,
+        },
     }
 }
 
@@ -240,8 +257,10 @@ fn segment(info: SegmentInfo) -> SegmentReport {
     } = info;
     let state = match state {
         // A segment that rolled is active to readers until its seal is committed.
-        SegmentState::Active | SegmentState::Sealing => SegmentState::Active.as_str(),
-        SegmentState::Sealed | SegmentState::Warm | SegmentState::Uploaded => state.as_str(),
+        aof2_core::SegmentState::Active | aof2_core::SegmentState::Sealing => SegmentState::Active,
+        aof2_core::SegmentState::Sealed => SegmentState::Sealed,
+        aof2_core::SegmentState::Warm => SegmentState::Warm,
+        aof2_core::SegmentState::Uploaded => SegmentState::Uploaded,
     };
     SegmentReport {
         stream: stream.to_string(),
@@ -249,7 +268,7 @@ fn segment(info: SegmentInfo) -> SegmentReport {
         base_sequence,
         records,
         bytes,
-        state: state.to_string(),
+        state,
         key,
     }
 }

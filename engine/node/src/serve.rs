@@ -6,14 +6,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aof2_admin_api::Refusal;
+use aof2_admin_api::{Refusal, Termination, TerminationReason};
 use clap::{CommandFactory, Parser};
 
 use crate::args::{Arguments, Command, ConfigCommand};
 use crate::config::Settings;
-use crate::data_plane::{self, DataPlane, OpenFailure};
+use crate::data_plane::{self, DataPlane, OpenFailure, Progress};
 use crate::listen::{self, ListenError};
-use crate::node::{Node, Phase, Progress};
+use crate::node::{Node, Phase};
 use crate::shutdown::{self, Reason};
 use crate::source::Source;
 use crate::tls::{Certificates, TlsListener};
@@ -36,11 +36,7 @@ const POISONED: u8 = 74;
 enum Exit {
     Clean,
     /// Anything that another configuration would avoid.
-    Config {
-        reason: &'static str,
-        key: String,
-        message: String,
-    },
+    Config(Termination),
     /// A failed sync, or a thread that is missing: whoever restarts this process recovers from the device.
     Poisoned(String),
     /// The way out failed: what was acknowledged is safe, the rest recovery finds.
@@ -86,11 +82,7 @@ pub fn main(version: &'static str) -> ExitCode {
                     tracing::error!(message, "the engine ends without having closed its store")
                 }
                 Exit::Poisoned(message) => end_poisoned(message),
-                Exit::Config {
-                    reason,
-                    key,
-                    message,
-                } => terminate(reason, key, message),
+                Exit::Config(why) => terminate(why),
             }
             ExitCode::from(exit.code())
         }
@@ -100,7 +92,11 @@ pub fn main(version: &'static str) -> ExitCode {
 /// Ends the process here and now.
 #[allow(clippy::disallowed_methods)] // no destructor may wait for threads that are gone
 fn end_poisoned(message: &str) -> ! {
-    terminate("Poisoned", "", message);
+    terminate(&Termination {
+        key: String::new(),
+        message: message.to_owned(),
+        reason: TerminationReason::Poisoned,
+    });
     std::process::exit(POISONED.into())
 }
 
@@ -119,8 +115,8 @@ fn end_at_panics() {
 }
 
 /// One line of JSON on standard error, and where Kubernetes looks for it.
-fn terminate(reason: &str, key: &str, message: &str) {
-    let line = serde_json::json!({ "reason": reason, "key": key, "message": message }).to_string();
+fn terminate(why: &Termination) {
+    let line = serde_json::to_string(why).unwrap_or_else(|_| why.message.clone());
     eprintln!("{line}");
     if Path::new(TERMINATION_LOG).exists() {
         let written = std::fs::OpenOptions::new()
@@ -138,12 +134,7 @@ fn run(source: Source, version: &'static str) -> Exit {
     let settings = match source.parse(text) {
         Ok(settings) => settings,
         Err(errors) => {
-            let first = errors.0.first();
-            return Exit::Config {
-                reason: first.map_or("ConfigSyntax", |error| error.problem.reason()),
-                key: first.map(|error| error.key.clone()).unwrap_or_default(),
-                message: errors.to_string(),
-            };
+            return Exit::Config(errors.termination());
         }
     };
     let level = telemetry::init(&settings.log.level);
@@ -177,15 +168,15 @@ fn run(source: Source, version: &'static str) -> Exit {
 async fn serve(node: Arc<Node>) -> Exit {
     let settings = node.config.settings();
     if let Err(error) = open_control_listeners(&node, &settings).await {
-        return Exit::Config {
-            reason: "ListenFailed",
+        return Exit::Config(Termination {
             key: String::new(),
             message: error.to_string(),
-        };
+            reason: TerminationReason::ListenFailed,
+        });
     }
     let signals = node.clone();
     tokio::spawn(async move {
-        if let Err(error) = shutdown::watch_signals(&signals).await {
+        if let Err(error) = shutdown::watch_signals(&signals.shutdown).await {
             tracing::error!(%error, "signals cannot be received");
         }
     });
@@ -197,11 +188,11 @@ async fn serve(node: Arc<Node>) -> Exit {
     let data = match serve_data(&node, &settings, &plane).await {
         Ok(data) => data,
         Err(error) => {
-            return Exit::Config {
-                reason: "ListenFailed",
+            return Exit::Config(Termination {
                 key: "listen.data_socket".to_string(),
                 message: error.to_string(),
-            };
+                reason: TerminationReason::ListenFailed,
+            });
         }
     };
     node.config.obeyed_by(|in_force| {
@@ -307,11 +298,11 @@ async fn open_data_plane(node: &Arc<Node>, settings: &Settings) -> Opened {
         };
         match failure {
             OpenFailure::Config { key, message } => {
-                return Opened::Failed(Exit::Config {
-                    reason: "ConfigRejected",
+                return Opened::Failed(Exit::Config(Termination {
                     key,
                     message,
-                });
+                    reason: TerminationReason::ConfigRejected,
+                }));
             }
             OpenFailure::Poisoned(message) => return Opened::Failed(Exit::Poisoned(message)),
             OpenFailure::Locked(refusal) => {
@@ -358,7 +349,7 @@ async fn way_out(node: &Node, plane: DataPlane) -> Exit {
             if let Err(panicked) = told.await {
                 tracing::error!(%panicked, "the drain was not told that the process ends");
             }
-            shutdown::last_words(node, &plane).await;
+            shutdown::last_words(&node.clients, &plane).await;
         }
     }
     node.enter(Phase::Closed);

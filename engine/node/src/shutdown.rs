@@ -11,8 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::clients::Clients;
 use crate::data_plane::DataPlane;
-use crate::node::Node;
 
 /// Connected clients that appended nothing for so long have said their last words.
 const QUIET: Duration = Duration::from_secs(2);
@@ -89,26 +89,26 @@ impl Shutdown {
 }
 
 /// Turns SIGTERM and SIGINT into a request to end.
-pub async fn watch_signals(node: &Node) -> std::io::Result<()> {
+pub async fn watch_signals(shutdown: &Shutdown) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let name = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     };
-    node.shutdown.request(Reason::Signal(name));
+    shutdown.request(Reason::Signal(name));
     Ok(())
 }
 
 /// Waits until connected clients are quiet.
-pub async fn last_words(node: &Node, plane: &DataPlane) {
+pub async fn last_words(clients: &Clients, plane: &DataPlane) {
     let limit = Instant::now() + LAST_WORDS_LIMIT;
-    let mut appends = node.clients.appends();
+    let mut appends = clients.appends();
     let mut quiet_since = Instant::now();
-    while node.clients.connected() > 0 && plane.store.admission_closed().is_none() {
+    while clients.connected() > 0 && plane.store.admission_closed().is_none() {
         let now = Instant::now();
-        if node.clients.appends() != appends {
-            appends = node.clients.appends();
+        if clients.appends() != appends {
+            appends = clients.appends();
             quiet_since = now;
         }
         if now >= quiet_since + QUIET || now >= limit {

@@ -346,7 +346,7 @@ fn the_schema_says_for_each_key_whether_it_is_hot_and_whose_it_is() {
 fn the_termination_message_is_one_line_of_json_with_reason_and_key() {
     let errors = config::parse("aof2.toml", "[log]\nlevl = \"info\"\n", Mode::User)
         .expect_err("unknown key");
-    let line = errors.to_termination_message();
+    let line = serde_json::to_string(&errors.termination()).unwrap();
     assert!(!line.contains('\n'));
     let json: serde_json::Value = serde_json::from_str(&line).expect("JSON");
     assert_eq!(json["reason"], "UnknownKey");

@@ -58,7 +58,11 @@ impl Samples {
                 samples.push_back(Sample {
                     at: now,
                     process_start: dump.process_start.clone(),
-                    would_block: dump.would_block.clone(),
+                    would_block: dump
+                        .would_block
+                        .iter()
+                        .map(|(kind, count)| (kind.to_string(), *count))
+                        .collect(),
                 });
             }
             // One beyond the window stays, or the window would never be full.
@@ -112,12 +116,14 @@ fn rate(from: &Sample, to: &Sample) -> BTreeMap<String, f64> {
 
 #[cfg(test)]
 mod tests {
+    use aof2_admin_api::WouldBlockKind;
+
     use super::*;
 
     fn dump(process: &str, refused: u64) -> Dump {
         Dump {
             process_start: process.to_owned(),
-            would_block: BTreeMap::from([("Admission".to_owned(), refused)]),
+            would_block: BTreeMap::from([(WouldBlockKind::Admission, refused)]),
             ..Dump::default()
         }
     }

@@ -1,7 +1,7 @@
 //! Sealed, uploaded, closed: how a serving pod comes to its drain token.
 
 use aof2_admin_api::DrainPhase;
-use aof2_admin_api::lifecycle::DrainReason;
+use aof2_admin_api::DrainReason;
 use aof2_crds::{Duration, Gate, Held, WaitReason};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -168,7 +168,7 @@ pub(super) fn drained(mut memo: Memo, token: Token<'_>, now: Timestamp) -> Step 
 
 /// The engine fell back to `Open`.
 fn drain_ended(memo: Memo, engine: &EngineFacts, now: Timestamp) -> Step {
-    let (gate, reason) = match engine.drain.reason {
+    let (gate, reason) = match &engine.drain.reason {
         Some(DrainReason::UploadTimeout) => (
             Gate::Uploaded,
             tier2_or(engine, WaitReason::UploadTimeout).0,
@@ -181,7 +181,7 @@ fn drain_ended(memo: Memo, engine: &EngineFacts, now: Timestamp) -> Step {
         Some(DrainReason::Damaged) => (Gate::Uploaded, WaitReason::DamagedStreams),
         Some(DrainReason::TokenExpired) => (Gate::Drained, WaitReason::DrainTokenExpired),
         Some(DrainReason::Resumed) => (Gate::Drained, WaitReason::Resumed),
-        Some(DrainReason::Unknown) | None => (Gate::Drained, WaitReason::EngineRestarted),
+        Some(DrainReason::Unknown(_)) | None => (Gate::Drained, WaitReason::EngineRestarted),
     };
     let told = engine
         .drain
@@ -198,7 +198,7 @@ fn drain_ended(memo: Memo, engine: &EngineFacts, now: Timestamp) -> Step {
 
 /// Names Tier 2's trouble where there is one: it explains why an upload takes long.
 fn tier2_or(engine: &EngineFacts, reason: WaitReason) -> (WaitReason, String) {
-    match (&engine.tier2_trouble, engine.drain.reason) {
+    match (&engine.tier2_trouble, &engine.drain.reason) {
         (Some(trouble), _) => {
             let reason = if trouble.unreachable {
                 WaitReason::Tier2Unreachable

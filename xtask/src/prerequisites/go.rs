@@ -155,6 +155,14 @@ fn find() -> Result<PathBuf> {
     ))
 }
 
+pub fn are_built(programs: &[Program]) -> bool {
+    places::bin().is_ok_and(|bin| {
+        programs
+            .iter()
+            .all(|program| bin.join(program.name).is_file())
+    })
+}
+
 /// Builds what is missing or out of date into the cache's `bin/`.
 pub fn ensure(programs: &[Program]) -> Result<()> {
     let root = places::root();

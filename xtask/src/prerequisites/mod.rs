@@ -43,6 +43,11 @@ pub fn none(missing: &[String]) -> Result<()> {
     }
 }
 
+/// Whether Kubernetes and the other Go programs are compiled, perhaps from sources of before.
+pub fn are_built() -> bool {
+    go::are_built(&Program::ALL)
+}
+
 pub fn ensure(need: Need) -> Result<()> {
     match need {
         Need::LocalCluster => {

@@ -75,6 +75,9 @@ fn run_parts(options: &Options, summary: &mut Summary) -> Result<()> {
         true => cluster::check()?,
         false => prerequisites::none(&prerequisites::missing(Need::Tests))?,
     }
+    if with_e2e && with_units && options.arguments.is_empty() {
+        say(format_args!("{} on two cores", estimate()));
+    }
     if with_units {
         section("format");
         summary.step("cargo fmt --check", || {
@@ -93,6 +96,15 @@ fn run_parts(options: &Options, summary: &mut Summary) -> Result<()> {
         run_e2e(&built, options, summary)?;
     }
     Ok(())
+}
+
+/// Of everything. Measured: see docs/benchmarks.md.
+fn estimate() -> &'static str {
+    match (prerequisites::are_built(), cargo::was_built(Targets::All)) {
+        (true, true) => "this takes about 16 minutes",
+        (true, false) => "this takes about 20 minutes, a quarter of it to compile,",
+        (false, true | false) => "this takes about 42 minutes, half of it to compile Kubernetes,",
+    }
 }
 
 /// Rust and Go at the same time: while one waits for the network or links, the other compiles.

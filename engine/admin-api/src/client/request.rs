@@ -192,7 +192,7 @@ impl Client {
 
     fn refused(&self, verb: String, status: StatusCode, body: &[u8]) -> ClientError {
         let body = serde_json::from_slice(body).unwrap_or_else(|_| ErrorBody {
-            reason: ErrorReason::Unknown,
+            reason: ErrorReason::default(),
             message: String::from_utf8_lossy(body).into_owned(),
         });
         ClientError::Refused {

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::Down;
 use super::memo::{Failed, FailureKind, SegmentKey, pause_after};
-use crate::error::{ClaimError, ReadError, StoreError};
+use crate::error::{ClaimError, ReadError, StoreError, with_causes};
 use crate::io::is_device_error;
 use crate::jobs::compress::CompressError;
 use crate::jobs::upload::{UploadError, Uploaded, object_key};
@@ -131,7 +131,7 @@ pub(super) fn note(
         port.supersede(&segment.stream, *to);
     }
     let kind = error.kind();
-    let message = explain(&error);
+    let message = with_causes(&error);
     // Damage was told when it was found, and every try finds it again.
     if kind != FailureKind::Damage {
         tracing::warn!(stream = %segment.stream, segment_id = segment.segment_id, "{message}");
@@ -205,16 +205,4 @@ impl MoveError {
             },
         }
     }
-}
-
-/// The whole chain in one line.
-fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -118,6 +118,39 @@ pub(crate) fn is_device_error(error: &io::Error) -> bool {
     )
 }
 
+/// A file that gets its name when `prepare` is done and synced: after a crash it is whole, or not there. `prepare` says what it could
+/// not do. The handle is on the file from before it had its name.
+pub(crate) fn create_whole(
+    disk: &dyn Disk,
+    path: &Path,
+    class: FileClass,
+    prepare: impl FnOnce(&dyn DiskFile) -> Result<(), (&'static str, io::Error)>,
+) -> Result<Arc<dyn DiskFile>, WriteError> {
+    let at = |verb: &'static str| {
+        move |source: io::Error| WriteError {
+            verb,
+            path: path.to_owned(),
+            source,
+        }
+    };
+    let temporary = temporary_path(path);
+    if disk.exists(&temporary).map_err(at("look for"))? {
+        disk.unlink(&temporary).map_err(at("remove"))?;
+    }
+    let file = disk.create(&temporary, class).map_err(at("create"))?;
+    if let Err((verb, source)) = prepare(&*file) {
+        // Best effort: recovery removes what is left.
+        let _ = disk.unlink(&temporary);
+        return Err(at(verb)(source));
+    }
+    file.sync_all().map_err(at("sync"))?;
+    disk.rename(&temporary, path).map_err(at("rename"))?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    disk.sync_directory(directory)
+        .map_err(at("sync the directory of"))?;
+    Ok(file)
+}
+
 /// Writes a small file so that after a crash either the old or the whole new content is there.
 pub fn replace_file(
     disk: &dyn Disk,
@@ -125,19 +158,11 @@ pub fn replace_file(
     bytes: &[u8],
     class: FileClass,
 ) -> io::Result<()> {
-    let directory = path
-        .parent()
-        .ok_or_else(|| io::Error::other("a file needs a directory"))?;
-    let temporary = temporary_path(path);
-    if disk.exists(&temporary)? {
-        disk.unlink(&temporary)?;
-    }
-    let file = disk.create(&temporary, class)?;
-    file.write_all_at(bytes, 0)?;
-    file.sync_all()?;
-    drop(file);
-    disk.rename(&temporary, path)?;
-    disk.sync_directory(directory)
+    let written = create_whole(disk, path, class, |file| {
+        file.write_all_at(bytes, 0)
+            .map_err(|error| ("write", error))
+    });
+    written.map(drop).map_err(|failed| failed.source)
 }
 
 pub fn read_file(disk: &dyn Disk, path: &Path, limit_bytes: u64) -> io::Result<Vec<u8>> {

@@ -10,7 +10,7 @@ use crate::io::sync::{Condvar, Mutex};
 use aof2_format::names::file;
 
 use crate::io::WriteError;
-use crate::io::{Disk, DiskFile, FileClass, temporary_path};
+use crate::io::{Disk, DiskFile, FileClass, create_whole};
 use crate::journal::replay::Reuse;
 use crate::segment::files;
 
@@ -215,36 +215,24 @@ fn create(
 ) -> Result<Arc<dyn DiskFile>, WriteError> {
     const ZEROES: &[u8] = &[0; 1 << 18];
     let path = path_of(root, slot);
-    let at = |verb: &'static str| {
-        let path = path.clone();
-        move |source: io::Error| WriteError { verb, path, source }
-    };
-    let temporary = temporary_path(&path);
-    if disk.exists(&temporary).map_err(at("look for"))? {
-        disk.unlink(&temporary).map_err(at("remove"))?;
-    }
-    let file = disk
-        .create(&temporary, FileClass::Other)
-        .map_err(at("create"))?;
-    let filled = file.allocate(0, bytes).and_then(|()| {
-        let mut offset = 0;
-        while offset < bytes {
-            let part = ZEROES.len().min((bytes - offset) as usize);
-            file.write_all_at(&ZEROES[..part], offset)?;
-            offset += part as u64;
-        }
-        Ok(())
-    });
-    if let Err(source) = filled {
-        // Best effort: recovery removes what is left.
-        let _ = disk.unlink(&temporary);
-        return Err(at("zero")(source));
-    }
-    file.sync_all().map_err(at("sync"))?;
-    disk.rename(&temporary, &path).map_err(at("rename"))?;
-    disk.sync_directory(&files::journal(root))
-        .map_err(at("sync the directory of"))?;
-    drop(file);
+    let zeroed = create_whole(disk, &path, FileClass::Other, |file| {
+        let write_all = || {
+            file.allocate(0, bytes)?;
+            let mut offset = 0;
+            while offset < bytes {
+                let part = ZEROES.len().min((bytes - offset) as usize);
+                file.write_all_at(&ZEROES[..part], offset)?;
+                offset += part as u64;
+            }
+            Ok(())
+        };
+        write_all().map_err(|error| ("zero", error))
+    })?;
+    drop(zeroed);
     disk.open_write(&path, FileClass::Journal)
-        .map_err(at("open"))
+        .map_err(|source| WriteError {
+            verb: "open",
+            path,
+            source,
+        })
 }

@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 use crate::error::StoreError;
 use crate::io::WriteError;
-use crate::io::{Disk, DiskFile, FileClass, temporary_path};
+use crate::io::{Disk, DiskFile, FileClass, create_whole};
 use crate::journal::ManifestFrame;
 use crate::manifest::owner::Owner;
 use crate::manifest::state::ManifestState;
@@ -308,26 +308,10 @@ pub(crate) fn create_chunk(
 ) -> Result<Chunk, WriteError> {
     let directory = files::manifest(stream_directory);
     let path = directory.join(file::manifest_chunk(epoch, number));
-    let at = |verb: &'static str| {
-        let path = path.clone();
-        move |source: io::Error| WriteError { verb, path, source }
-    };
-    let temporary = temporary_path(&path);
-    if disk.exists(&temporary).map_err(at("look for"))? {
-        disk.unlink(&temporary).map_err(at("remove"))?;
-    }
-    let file = disk
-        .create(&temporary, FileClass::Manifest)
-        .map_err(at("create"))?;
-    if let Err(error) = file.allocate(0, CHUNK_ALLOCATION_BYTES.max(BLOCK_BYTES as u64)) {
-        // Best effort: recovery removes what is left.
-        let _ = disk.unlink(&temporary);
-        return Err(at("allocate")(error));
-    }
-    file.sync_all().map_err(at("sync"))?;
-    disk.rename(&temporary, &path).map_err(at("rename"))?;
-    disk.sync_directory(&directory)
-        .map_err(at("sync the directory of"))?;
+    let file = create_whole(disk, &path, FileClass::Manifest, |file| {
+        file.allocate(0, CHUNK_ALLOCATION_BYTES.max(BLOCK_BYTES as u64))
+            .map_err(|error| ("allocate", error))
+    })?;
     Ok(Chunk {
         number,
         epoch,

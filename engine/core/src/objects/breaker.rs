@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::ObjectError;
+use crate::backoff;
 
 /// Outages in a row before it opens.
 const OPENS_AFTER: u32 = 3;
@@ -54,9 +55,8 @@ impl Breaker {
         }
         self.outages = self.outages.saturating_add(1);
         if self.outages >= OPENS_AFTER {
-            let rest = FIRST_REST
-                .saturating_mul(1 << (self.outages - OPENS_AFTER).min(8))
-                .min(LONGEST_REST);
+            let failures = self.outages - OPENS_AFTER + 1;
+            let rest = backoff::pause_after(failures, FIRST_REST, LONGEST_REST);
             self.rests_until = Some(now + rest);
         }
     }

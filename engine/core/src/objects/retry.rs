@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::backoff;
 use crate::io::sync::Mutex;
 
 use crate::io::{Clock, Rng};
@@ -83,11 +84,8 @@ impl Retries {
 
     /// Between nothing and the bound, so that nodes that failed together do not return together.
     pub fn jittered(&self, attempt: u32) -> Duration {
-        let doubled = self
-            .policy
-            .first_pause
-            .saturating_mul(1 << attempt.saturating_sub(1).min(16));
-        let bound = doubled.min(self.policy.longest_pause);
+        let policy = &self.policy;
+        let bound = backoff::pause_after(attempt, policy.first_pause, policy.longest_pause);
         bound.mul_f64((self.rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64)
     }
 

@@ -13,7 +13,7 @@ use crate::io::sync::Mutex;
 use super::index::SparseIndex;
 use crate::admit::{Refusal, Space};
 use crate::config::MIB;
-use crate::io::{Disk, DiskFile, FileClass, temporary_path};
+use crate::io::{Disk, DiskFile, FileClass, WriteError, create_whole};
 
 /// First allocation; each further one doubles the file up to the target.
 const FIRST_ALLOCATION_BYTES: u64 = MIB;
@@ -73,31 +73,15 @@ impl ActiveSegment {
     }
 
     fn create_file(disk: &dyn Disk, path: &Path) -> Result<Arc<dyn DiskFile>, GrowError> {
-        let at = |verb: &'static str| {
-            move |source: io::Error| GrowError::Disk {
-                verb,
-                path: path.to_owned(),
-                source,
-            }
-        };
-        let directory = path.parent().unwrap_or(Path::new("."));
-        let temporary = temporary_path(path);
-        if disk.exists(&temporary).map_err(at("look for"))? {
-            disk.unlink(&temporary).map_err(at("remove"))?;
-        }
-        let file = disk
-            .create(&temporary, FileClass::Segment)
-            .map_err(at("create"))?;
-        if let Err(error) = file.allocate(0, FIRST_ALLOCATION_BYTES) {
-            // Best effort: recovery removes what is left.
-            let _ = disk.unlink(&temporary);
-            return Err(at("allocate")(error));
-        }
-        file.sync_all().map_err(at("sync"))?;
-        disk.rename(&temporary, path).map_err(at("rename"))?;
-        disk.sync_directory(directory)
-            .map_err(at("sync the directory of"))?;
-        Ok(file)
+        create_whole(disk, path, FileClass::Segment, |file| {
+            file.allocate(0, FIRST_ALLOCATION_BYTES)
+                .map_err(|error| ("allocate", error))
+        })
+        .map_err(|WriteError { verb, path, source }| GrowError::Disk {
+            verb,
+            path,
+            source,
+        })
     }
 
     fn of(file: Arc<dyn DiskFile>, id: u64, allocated: u64) -> ActiveSegment {

@@ -42,18 +42,6 @@ pub enum Fault {
     ReplayDiffers,
 }
 
-impl Fault {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Fault::ObjectMissing => "ObjectMissing",
-            Fault::DigestMismatch => "DigestMismatch",
-            Fault::SizeMismatch => "SizeMismatch",
-            Fault::Undecodable => "Undecodable",
-            Fault::ReplayDiffers => "ReplayDiffers",
-        }
-    }
-}
-
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// What is wrong first, naming the object; `None` = verified.

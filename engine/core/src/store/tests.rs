@@ -11,25 +11,19 @@ use aof2_format::manifest_record::ManifestEvent;
 use bytes::Bytes;
 
 use super::*;
-use crate::config::MIB;
 use crate::error::ClaimError;
 use crate::io::FileClass;
 use crate::io::fault::FaultDisk;
 use crate::port::{LocalStream, Standing};
 use crate::request::Durability;
+use crate::testing;
 
 fn options(directory: &std::path::Path) -> OpenOptions {
-    let mut config = Config::new(directory);
-    config.journal.file_bytes = 4 * MIB;
-    config.journal.files = 3;
-    config.segment.target_bytes = MIB;
+    let mut config = testing::small_config(directory);
     // No checkpoint by itself.
     config.checkpoint.interval = Duration::from_secs(3600);
-    let identity = Identity {
-        cluster_id: "0192f0aa-1c2d-7e3f-8a4b-5c6d7e8f9a0b".to_owned(),
-        node: "orders-0".to_owned(),
-    };
-    OpenOptions::new(config, identity)
+    config.checkpoint.journal_bytes = Config::new(directory).checkpoint.journal_bytes;
+    testing::options(config)
 }
 
 fn durable(stream: &str) -> AppendRequest {

@@ -1,40 +1,18 @@
 //! A small store in a temporary directory, and what the tests say to it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)] // each test program uses its own part
 
 use std::path::Path;
 use std::sync::Arc;
 
-use aof2_core::config::MIB;
 use aof2_core::io::fault::{FaultDisk, Faults};
 use aof2_core::io::{Disk, SystemDisk};
 use aof2_core::{
-    AppendError, AppendRequest, Appended, Config, Durability, Identity, OpenError, OpenOptions,
-    Producer, ReadRequest, Record, Store,
+    AppendError, AppendRequest, Appended, Config, Durability, OpenError, Producer, ReadRequest,
+    Record, Store,
 };
 use bytes::Bytes;
 
-pub const CLUSTER: &str = "0192f0aa-1c2d-7e3f-8a4b-5c6d7e8f9a0b";
-
-/// Small files, so that tests roll and recycle.
-pub fn small_config(directory: &Path) -> Config {
-    let mut config = Config::new(directory);
-    config.journal.file_bytes = 4 * MIB;
-    config.journal.files = 3;
-    config.segment.target_bytes = MIB;
-    config.checkpoint.journal_bytes = 4 * MIB;
-    config
-}
-
-pub fn identity() -> Identity {
-    Identity {
-        cluster_id: CLUSTER.to_owned(),
-        node: "orders-0".to_owned(),
-    }
-}
-
-pub fn options(config: Config) -> OpenOptions {
-    OpenOptions::new(config, identity())
-}
+pub use aof2_core::testing::{CLUSTER, copy_directory, identity, options, small_config};
 
 pub fn open(directory: &Path) -> Store {
     Store::open(options(small_config(directory))).expect("the directory opens")
@@ -49,20 +27,6 @@ pub fn open_with_faults(config: Config) -> (Store, Arc<Faults>) {
     let mut options = options(config);
     options.disk = disk;
     (Store::open(options).expect("the directory opens"), faults)
-}
-
-/// The files below `from`, as they are when each of them is read: of a store that runs, call it `at_one_moment`.
-pub fn copy_directory(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("created");
-    for entry in std::fs::read_dir(from).expect("a directory") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a type").is_dir() {
-            copy_directory(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).expect("copied");
-        }
-    }
 }
 
 pub fn request(stream: &str, payloads: &[&[u8]], durability: Durability) -> AppendRequest {

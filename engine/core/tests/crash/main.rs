@@ -18,6 +18,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use aof2_core::testing::copy_directory;
 use rustix::process::{Pid, Signal};
 
 use crate::child::Plan;
@@ -153,21 +154,6 @@ fn is_stopped(id: i32) -> bool {
             .and_then(|(_, rest)| rest.chars().next());
         matches!(state, Some('T' | 'Z' | 'X'))
     })
-}
-
-pub fn copy_directory(from: &Path, to: &Path) {
-    let status = Command::new("cp")
-        .arg("-a")
-        .arg(from)
-        .arg(to)
-        .status()
-        .unwrap();
-    assert!(
-        status.success(),
-        "cp -a {} {}",
-        from.display(),
-        to.display()
-    );
 }
 
 /// Opens a copy, so that the next writer starts from the crash itself, and holds it against the model.

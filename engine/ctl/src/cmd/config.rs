@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use aof2_admin_api::TerminationReason;
 use aof2_admin_api::client::ConfigMode;
 use aof2_admin_api::report::{ConfigVerdict, Reload};
 use aof2_node::config::{self, ConfigErrors, Mode};
@@ -24,7 +25,7 @@ struct Finding {
     line: usize,
     column: usize,
     key: String,
-    reason: &'static str,
+    reason: TerminationReason,
     message: String,
 }
 

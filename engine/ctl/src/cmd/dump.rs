@@ -225,6 +225,8 @@ fn known(id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use aof2_admin_api::{RefusalReason, Tier2Reason, WouldBlockKind};
+
     use super::*;
 
     #[test]
@@ -233,18 +235,18 @@ mod tests {
             node: "orders-0".into(),
             version: "0.1.0".into(),
             refusal: Some(Refusal {
-                reason: "VolumeLost".into(),
+                reason: RefusalReason::VolumeLost,
                 message: "the volume is empty".into(),
                 streams: vec!["a".into(), "b".into()],
                 cluster_id: None,
             }),
             tier2: Some(Tier2Report {
-                reason: Some("AccessDenied".into()),
+                reason: Some(Tier2Reason::AccessDenied),
                 message: Some("bucket orders".into()),
                 ..Tier2Report::default()
             }),
             damage: [("orders".to_owned(), "segment 3".to_owned())].into(),
-            would_block: [("Admission".to_owned(), 3), ("Tail".to_owned(), 0)].into(),
+            would_block: [(WouldBlockKind::Admission, 3), (WouldBlockKind::Tail, 0)].into(),
             ..Dump::default()
         };
         let page = render::pairs(rows(&dump));

@@ -135,7 +135,7 @@ fn show_progress(reports: &[SnapshotReport]) {
     let why = reports
         .iter()
         .filter(|report| !is_over(report))
-        .find_map(|report| report.reason.as_deref());
+        .find_map(|report| report.reason.as_ref());
     let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
     // Nobody reads standard error: the result is on standard output.
     let _ = write!(
@@ -193,7 +193,11 @@ fn list(reports: &[SnapshotReport]) -> String {
                 .completed_at
                 .clone()
                 .unwrap_or_else(|| report.heartbeat.clone()),
-            report.reason.clone().unwrap_or_default(),
+            report
+                .reason
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
         ]
     });
     let table = render::table(&columns, rows);
@@ -233,7 +237,7 @@ fn page(report: &SnapshotReport) -> String {
         ("phase", format!("{phase:?}")),
     ];
     if let Some(reason) = reason {
-        rows.push(("reason", reason.clone()));
+        rows.push(("reason", reason.to_string()));
     }
     if let Some(message) = message {
         rows.push(("message", message.clone()));
@@ -283,7 +287,7 @@ fn verdict_page(verdict: &SnapshotVerdict) -> String {
         ("level", format!("{level:?}")),
     ];
     if let Some(reason) = reason {
-        rows.push(("reason", reason.clone()));
+        rows.push(("reason", reason.to_string()));
     }
     if let Some(message) = message {
         rows.push(("message", message.clone()));
@@ -301,6 +305,8 @@ fn verdict_page(verdict: &SnapshotVerdict) -> String {
 
 #[cfg(test)]
 mod tests {
+    use aof2_admin_api::{SnapshotReason, VerifyReason};
+
     use super::*;
 
     fn report(stream: &str, phase: SnapshotPhase) -> SnapshotReport {
@@ -318,7 +324,7 @@ mod tests {
     #[test]
     fn what_did_not_go_well_stands_first_and_says_why_below() {
         let waits = SnapshotReport {
-            reason: Some("Tier2Unreachable".into()),
+            reason: Some(SnapshotReason::Tier2Unreachable),
             message: Some("no connection".into()),
             ..report("orders", SnapshotPhase::Uploading)
         };
@@ -338,7 +344,7 @@ mod tests {
         let verdict = SnapshotVerdict {
             stream: "orders".into(),
             snapshot_id: "4294967297".into(),
-            reason: Some("ObjectMissing".into()),
+            reason: Some(VerifyReason::ObjectMissing),
             missing: vec!["segments/a".into(), "segments/b".into()],
             objects_checked: 3,
             ..SnapshotVerdict::default()

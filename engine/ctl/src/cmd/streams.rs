@@ -70,7 +70,7 @@ fn stream_table(streams: &[StreamReport]) -> String {
         );
         row.extend([
             render::bytes(*bytes),
-            claim.clone(),
+            claim.to_string(),
             epoch.to_string(),
             damage.clone().unwrap_or_else(|| "none".into()),
         ]);
@@ -105,7 +105,7 @@ fn segment_table(segments: &[SegmentReport]) -> String {
             base_sequence.to_string(),
             records.to_string(),
             render::bytes(*bytes),
-            state.clone(),
+            state.to_string(),
             key.clone().unwrap_or_else(|| "-".into()),
         ]
     });
@@ -114,6 +114,8 @@ fn segment_table(segments: &[SegmentReport]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use aof2_admin_api::{ClaimState, SegmentState};
+
     use super::*;
 
     #[test]
@@ -127,7 +129,7 @@ mod tests {
             uploaded_sequence: 900,
             segments: 3,
             bytes: 5 << 20,
-            claim: "Claimed".into(),
+            claim: ClaimState::Claimed,
             ..StreamReport::default()
         }];
         assert_eq!(
@@ -145,7 +147,7 @@ mod tests {
             base_sequence: 5,
             records: 2,
             bytes: 100,
-            state: "Active".into(),
+            state: SegmentState::Active,
             key: None,
         }];
         assert_eq!(

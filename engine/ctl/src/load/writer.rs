@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aof2_core::backoff;
 use aof2_node::proto::append_response::Outcome as Answer;
 use aof2_node::proto::{AppendRequest, AppendResponse, Appended, DescribeRequest, Reason, Refused};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -56,7 +57,7 @@ struct Progress {
     acknowledged_end: Option<u64>,
     run: u64,
     acknowledged: u64,
-    backoff: Duration,
+    failures: u32,
 }
 
 /// Why a connection was given up.
@@ -76,7 +77,7 @@ impl Writer {
             acknowledged_end: None,
             run: self.run,
             acknowledged: 0,
-            backoff: FIRST_BACKOFF,
+            failures: 0,
         };
         loop {
             let acknowledged_before = progress.acknowledged;
@@ -90,13 +91,14 @@ impl Writer {
             self.stats.reconnected();
             self.stats.waits(&self.stream, reason);
             if progress.acknowledged > acknowledged_before {
-                progress.backoff = FIRST_BACKOFF;
+                progress.failures = 0;
             }
+            progress.failures = progress.failures.saturating_add(1);
+            let pause = backoff::pause_after(progress.failures, FIRST_BACKOFF, LONGEST_BACKOFF);
             tokio::select! {
-                () = tokio::time::sleep(progress.backoff) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = stopped(&mut self.stop) => return,
             }
-            progress.backoff = (progress.backoff * 2).min(LONGEST_BACKOFF);
         }
     }
 

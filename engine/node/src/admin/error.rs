@@ -27,7 +27,7 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let status = match self.0.reason {
+        let status = match &self.0.reason {
             ErrorReason::BadRequest => StatusCode::BAD_REQUEST,
             ErrorReason::NotFound => StatusCode::NOT_FOUND,
             ErrorReason::StaleOperatorEpoch | ErrorReason::Draining | ErrorReason::Conflict => {
@@ -37,7 +37,7 @@ impl IntoResponse for ApiError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             ErrorReason::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
-            ErrorReason::Internal | ErrorReason::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
+            ErrorReason::Internal | ErrorReason::Unknown(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (status, Json(self.0)).into_response()
     }

@@ -120,7 +120,8 @@ mod tests {
     use super::*;
     use crate::config::{self, Mode};
     use crate::data_plane;
-    use crate::node::{Phase, Progress};
+    use crate::data_plane::Progress;
+    use crate::node::Phase;
 
     fn serving_node(directory: &std::path::Path) -> Arc<Node> {
         let text = format!(

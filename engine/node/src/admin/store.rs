@@ -9,6 +9,7 @@ use axum::extract::{Query, State};
 use serde::Deserialize;
 
 use super::error::{ApiError, blocking, serving};
+use crate::data_plane::tier2_reason;
 use crate::node::Node;
 use crate::report;
 
@@ -59,7 +60,7 @@ pub async fn tier2_probe(State(node): State<Arc<Node>>) -> Result<Json<Tier2Repo
         let verdict = tier2.probe();
         let mut report = report::tier2(&plane).unwrap_or_default();
         if let Err(error) = verdict {
-            report.reason = Some(error.reason().as_str().to_owned());
+            report.reason = Some(tier2_reason(error.reason()));
             report.message = Some(error.to_string());
         }
         Ok::<_, ApiError>(Json(report))

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use aof2_admin_api::{Termination, TerminationReason};
+
 use super::MAX_FILE_BYTES;
 
 /// One thing that is wrong, and where. Lines and columns count from 1; 0 where the problem has no place in the file.
@@ -31,17 +33,19 @@ pub enum Problem {
 
 impl Problem {
     /// Stable word for machines: the termination message and `--json`.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> TerminationReason {
         match self {
-            Problem::Unreadable { .. } => "ConfigUnreadable",
-            Problem::TooLarge { .. } => "ConfigTooLarge",
-            Problem::Syntax { .. } => "ConfigSyntax",
-            Problem::UnknownKey { .. } | Problem::UnknownTable { .. } => "UnknownKey",
-            Problem::OperatorOwned { .. } => "OperatorOwnedKey",
-            Problem::WrongType { .. } => "WrongType",
-            Problem::OutOfRange { .. } => "OutOfRange",
-            Problem::Missing { .. } => "MissingKey",
-            Problem::Conflict { .. } => "ConflictingKeys",
+            Problem::Unreadable { .. } => TerminationReason::ConfigUnreadable,
+            Problem::TooLarge { .. } => TerminationReason::ConfigTooLarge,
+            Problem::Syntax { .. } => TerminationReason::ConfigSyntax,
+            Problem::UnknownKey { .. } | Problem::UnknownTable { .. } => {
+                TerminationReason::UnknownKey
+            }
+            Problem::OperatorOwned { .. } => TerminationReason::OperatorOwnedKey,
+            Problem::WrongType { .. } => TerminationReason::WrongType,
+            Problem::OutOfRange { .. } => TerminationReason::OutOfRange,
+            Problem::Missing { .. } => TerminationReason::MissingKey,
+            Problem::Conflict { .. } => TerminationReason::ConflictingKeys,
         }
     }
 }
@@ -144,12 +148,16 @@ impl ConfigErrors {
         self.0.iter().map(ToString::to_string).collect()
     }
 
-    /// One line of JSON for the container's termination message: the first error, as `{"reason","key","message"}`.
-    pub fn to_termination_message(&self) -> String {
-        let (reason, key) = self.0.first().map_or(("ConfigSyntax", ""), |e| {
-            (e.problem.reason(), e.key.as_str())
-        });
-        serde_json::json!({ "reason": reason, "key": key, "message": self.to_string() }).to_string()
+    /// For the container's termination message: the first error's reason and key, and the text of all.
+    pub fn termination(&self) -> Termination {
+        let first = self.0.first();
+        Termination {
+            key: first.map(|error| error.key.clone()).unwrap_or_default(),
+            message: self.to_string(),
+            reason: first.map_or(TerminationReason::ConfigSyntax, |error| {
+                error.problem.reason()
+            }),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aof2_admin_api::report::Reload;
+use aof2_admin_api::schema::CLUSTER_MAX_BYTES;
 
 use super::value::{Kind, Value, parse_duration};
 
@@ -177,7 +178,7 @@ pub const KEYS: &[KeySpec] = &[
     user("append.max_record_bytes", bytes(1, 7 * MIB), Integer(MIB), Hot, "Largest record that an append may carry."),
     user("segment.target_bytes", bytes(MIB, 4 * GIB), Integer(256 * MIB), Hot, "Size at which a segment rolls."),
     user("segment.max_age", seconds(0, 366 * 86_400), Text("0s"), Hot, "Age at which a segment rolls; 0s = never by age."),
-    user("tier0.cluster_max_bytes", bytes(MIB, MAX_BUDGET_BYTES), Integer(12 * GIB), Hot, "Budget of Tier 0 over all pods of the cluster."),
+    user("tier0.cluster_max_bytes", bytes(MIB, MAX_BUDGET_BYTES), Integer(CLUSTER_MAX_BYTES), Hot, "Budget of Tier 0 over all pods of the cluster."),
     hot(operator("tier0.instance_quota_bytes", bytes(1, MAX_BUDGET_BYTES), NoDefault, None, "This pod's share: tier0.cluster_max_bytes / spec.replicas.")),
     user("tier1.max_bytes", bytes(0, MAX_BUDGET_BYTES), Integer(0), Hot, "Budget of Tier 1 on this node; 0 = no limit."),
     user("tier1.compression_level", count(1, 19), Integer(3), Hot, "zstd level of warm files."),

@@ -25,8 +25,7 @@ pub use settings::{
 };
 pub use value::{Kind, Value, format_duration, parse_duration};
 
-/// Largest configuration file, so that a few hundred of them fit into one ConfigMap.
-pub const MAX_FILE_BYTES: usize = 16 * 1024;
+pub use aof2_admin_api::schema::MAX_FILE_BYTES;
 
 /// Whose file is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -59,3 +59,32 @@ fn describe(spec: &KeySpec) -> Json {
     put("doc", json!(spec.doc));
     Json::Object(entry)
 }
+
+#[cfg(test)]
+mod tests {
+    use aof2_admin_api::schema::{ADMIN_PORT, ConfigOwner, ConfigSchema, HTTP_PORT};
+
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_what_a_client_reads() {
+        let told = schema("1.2.3");
+        let read: ConfigSchema = serde_json::from_value(told.clone()).expect("a schema");
+        assert_eq!(serde_json::to_value(&read).expect("JSON"), told);
+        let region = read.key("tier2.region").expect("a key");
+        assert_eq!(region.owner, ConfigOwner::Operator);
+        assert_eq!(region.cr_field.as_deref(), Some("spec.tier2.region"));
+    }
+
+    #[test]
+    fn ports_are_those_that_an_operator_opens() {
+        let read: ConfigSchema = serde_json::from_value(schema("1")).expect("a schema");
+        for (key, port) in [
+            ("listen.admin_address", ADMIN_PORT),
+            ("listen.http_address", HTTP_PORT),
+        ] {
+            let default = read.key(key).and_then(|key| key.default.clone());
+            assert_eq!(default, Some(format!("127.0.0.1:{port}")), "{key}");
+        }
+    }
+}

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aof2_core::{AppendError, Appended, Durability, Producer, Store};
+use aof2_core::{AppendError, Appended, Durability, Producer, Store, backoff};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
@@ -96,13 +96,14 @@ async fn submit_patiently(
     permit: Arc<OwnedSemaphorePermit>,
 ) -> Place {
     let deadline = Instant::now() + PATIENCE;
-    let mut pause = FIRST_PAUSE;
+    let mut refusals = 0;
     loop {
         let mut answer = submit(store, request.clone(), permit.clone());
         match answer.try_recv() {
             Ok(response) if is_of_the_moment(&response) && Instant::now() < deadline => {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                refusals += 1;
+                tokio::time::sleep(backoff::pause_after(refusals, FIRST_PAUSE, LONGEST_PAUSE))
+                    .await;
             }
             Ok(response) => return Place::Answered(response),
             Err(_) => return Place::Answer(answer),

@@ -10,7 +10,8 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::{Connected, UdsConnectInfo};
 
-use crate::node::{ConnectionGuard, Node};
+use crate::clients::ConnectionGuard;
+use crate::node::Node;
 
 pub fn incoming(
     node: Arc<Node>,

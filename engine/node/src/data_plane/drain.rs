@@ -1,6 +1,6 @@
 //! The drain in the words of the admin API.
 
-use aof2_admin_api::lifecycle::DrainReason as ApiReason;
+use aof2_admin_api::DrainReason as ApiReason;
 use aof2_admin_api::{DrainPhase as ApiPhase, DrainStatus as ApiStatus, LaggingStream};
 use aof2_core::drain::{DrainPhase, DrainReason, DrainRequest, DrainStatus, Lagging};
 

@@ -3,20 +3,20 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use aof2_admin_api::Refusal;
+use aof2_admin_api::{Refusal, RefusalReason};
 use aof2_core::claims;
 use aof2_core::claims::StreamClaims;
 use aof2_core::config::{
     AppendConfig, CheckpointConfig, JournalConfig, SegmentConfig, Tier0Config, Tier1Config,
     Tier2Config,
 };
+use aof2_core::error::with_causes;
 use aof2_core::snapshot::Snapshots;
 use aof2_core::tier::Tiers;
 use aof2_core::{Claims, Config, Identity, OpenError, OpenOptions, Store};
 
-use super::{DataPlane, tier2};
+use super::{DataPlane, Progress, tier2};
 use crate::config::{Settings, Tier2Place};
-use crate::node::Progress;
 
 /// Why there is no engine.
 #[derive(Debug)]
@@ -101,14 +101,26 @@ fn failure(error: OpenError) -> OpenFailure {
     }
 }
 
+fn reason_of(error: &OpenError) -> RefusalReason {
+    match error {
+        OpenError::Locked { .. } => RefusalReason::Locked,
+        OpenError::ForeignDirectory { .. } => RefusalReason::ForeignDirectory,
+        OpenError::NewerFormat { .. } => RefusalReason::NewerFormat,
+        OpenError::VolumeLost { .. } => RefusalReason::VolumeLost,
+        OpenError::RolledBack { .. } => RefusalReason::RolledBack,
+        OpenError::PrefixInUse { .. } => RefusalReason::PrefixInUse,
+        OpenError::Damaged { .. } => RefusalReason::Damaged,
+        OpenError::Disk { .. } => RefusalReason::DiskError,
+        OpenError::Poisoned { .. } => RefusalReason::Poisoned,
+        OpenError::Config { .. } => RefusalReason::Config,
+    }
+}
+
 /// Why the data is not served, for reports.
 pub fn refusal_of(error: &OpenError) -> Refusal {
-    let cause = std::error::Error::source(error)
-        .map(|source| format!(": {source}"))
-        .unwrap_or_default();
     let mut refusal = Refusal {
-        reason: error.reason().to_string(),
-        message: format!("{error}{cause}"),
+        reason: reason_of(error),
+        message: with_causes(error),
         streams: Vec::new(),
         cluster_id: None,
     };

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aof2_admin_api::{
-    SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotPhase as ApiPhase, SnapshotReport,
-    SnapshotVerdict,
+    SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotPhase as ApiPhase,
+    SnapshotReason as ApiReason, SnapshotReport, SnapshotVerdict, VerifyReason,
 };
 use aof2_core::objects::{ObjectError, Tier2};
 use aof2_core::snapshot::index::{IndexError, StoredIndex, put_index, read_index};
-use aof2_core::snapshot::verify::{Level, Verdict, verify};
+use aof2_core::snapshot::verify::{Fault, Level, Verdict, verify};
 use aof2_core::snapshot::{
-    LookupError, SnapshotCounts, SnapshotPhase, SnapshotRequest, SnapshotStatus,
+    LookupError, SnapshotCounts, SnapshotPhase, SnapshotReason, SnapshotRequest, SnapshotStatus,
 };
 use aof2_core::{StoreError, objects};
 use aof2_format::StreamName;
@@ -19,7 +19,7 @@ use aof2_format::names::IndexName;
 use aof2_format::snapshot::SnapshotId;
 use bytes::Bytes;
 
-use super::DataPlane;
+use super::{DataPlane, tier2_reason};
 
 /// Verifications since the process started, by what they came to.
 #[derive(Debug, Default)]
@@ -103,7 +103,7 @@ impl DataPlane {
             level,
             verified: reason.is_none(),
             digest,
-            reason: reason.map(|fault| fault.as_str().to_owned()),
+            reason: reason.map(verify_reason),
             message,
             missing,
             objects_checked,
@@ -154,7 +154,7 @@ fn to_api(status: SnapshotStatus) -> SnapshotReport {
         why,
     } = status;
     let (reason, message) = why
-        .map(|why| (why.reason.as_str().to_owned(), why.message))
+        .map(|why| (snapshot_reason(why.reason), why.message))
         .unzip();
     SnapshotReport {
         stream: stream.to_string(),
@@ -179,6 +179,34 @@ fn to_api(status: SnapshotStatus) -> SnapshotReport {
         bytes,
         reason,
         message,
+    }
+}
+
+fn snapshot_reason(reason: SnapshotReason) -> ApiReason {
+    match reason {
+        SnapshotReason::NoTier2 => ApiReason::NoTier2,
+        SnapshotReason::Tier2(reason) => tier2_reason(reason).into(),
+        SnapshotReason::ClaimPending => ApiReason::ClaimPending,
+        SnapshotReason::PrefixInUse => ApiReason::PrefixInUse,
+        SnapshotReason::Superseded => ApiReason::Superseded,
+        SnapshotReason::Damaged => ApiReason::Damaged,
+        SnapshotReason::Poisoned => ApiReason::Poisoned,
+        SnapshotReason::DiskFull => ApiReason::DiskFull,
+        SnapshotReason::ObjectMissing => ApiReason::ObjectMissing,
+        SnapshotReason::KeyTaken => ApiReason::KeyTaken,
+        SnapshotReason::TooLarge => ApiReason::TooLarge,
+        SnapshotReason::UploadRefused => ApiReason::UploadRefused,
+        SnapshotReason::Displaced => ApiReason::Displaced,
+    }
+}
+
+fn verify_reason(fault: Fault) -> VerifyReason {
+    match fault {
+        Fault::ObjectMissing => VerifyReason::ObjectMissing,
+        Fault::DigestMismatch => VerifyReason::DigestMismatch,
+        Fault::SizeMismatch => VerifyReason::SizeMismatch,
+        Fault::Undecodable => VerifyReason::Undecodable,
+        Fault::ReplayDiffers => VerifyReason::ReplayDiffers,
     }
 }
 

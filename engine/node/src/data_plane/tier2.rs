@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use aof2_admin_api::Tier2Reason;
 use aof2_core::io::{SystemClock, SystemRng};
 use aof2_core::objects::directory::DirectoryStore;
 use aof2_core::objects::retry::RetryPolicy;
-use aof2_core::objects::{ObjectStore, Tier2};
+use aof2_core::objects::{self, ObjectStore, Tier2};
 
 use aof2_format::names::KeyPrefix;
 use aof2_s3::{Addressing, OpenError, S3Settings, S3Store};
@@ -76,5 +77,17 @@ fn key_of(error: &OpenError) -> &'static str {
         OpenError::NoBucket => "tier2.bucket",
         OpenError::CaFile { .. } | OpenError::NothingToTrust { .. } => "tier2.ca_file",
         OpenError::Runtime(_) => "tier2",
+    }
+}
+
+/// Why Tier 2 is not as it should be, for reports.
+pub fn tier2_reason(reason: objects::Tier2Reason) -> Tier2Reason {
+    match reason {
+        objects::Tier2Reason::Unreachable => Tier2Reason::Tier2Unreachable,
+        objects::Tier2Reason::BucketMissing => Tier2Reason::BucketMissing,
+        objects::Tier2Reason::AccessDenied => Tier2Reason::AccessDenied,
+        objects::Tier2Reason::IgnoresPreconditions => Tier2Reason::Tier2IgnoresPreconditions,
+        objects::Tier2Reason::Refused => Tier2Reason::Tier2Refused,
+        objects::Tier2Reason::Corrupt => Tier2Reason::Corrupt,
     }
 }

@@ -2,7 +2,7 @@
 
 use aof2_admin_api::client::{Client, ClientError, ConfigMode};
 use aof2_admin_api::report::Reload;
-use aof2_admin_api::{DrainPhase, ErrorReason};
+use aof2_admin_api::{ClaimState, DrainPhase, ErrorReason, SegmentState};
 
 use crate::support::{Home, append, buffered, payload, request};
 
@@ -77,12 +77,12 @@ async fn seal_and_flush_answer_counts_and_streams_and_segments_show_them() {
         .map(|s| (s.name.as_str(), s.durable_sequence, s.sealed_sequence))
         .collect();
     assert_eq!(counts, [("a", 10, 10), ("b", 10, 0)]);
-    assert_eq!(streams[0].claim, "Local");
+    assert_eq!(streams[0].claim, ClaimState::Local);
     let segments = admin.segments(Some("a")).await.expect("segments");
     assert!(
         segments
             .iter()
-            .any(|s| s.base_sequence == 0 && s.records == 10 && s.state == "Sealed"),
+            .any(|s| s.base_sequence == 0 && s.records == 10 && s.state == SegmentState::Sealed),
         "{segments:?}"
     );
     let error = admin.seal(Some("nowhere")).await.expect_err("unknown");
@@ -172,7 +172,7 @@ async fn a_configuration_is_validated_with_its_changes_and_the_effective_one_is_
     aof2_node::config::parse("effective", &effective, aof2_node::config::Mode::StandAlone)
         .expect("valid");
     assert_eq!(
-        admin.config_schema().await.expect("schema")["version"],
+        admin.config_schema().await.expect("schema").version,
         env!("CARGO_PKG_VERSION")
     );
 }

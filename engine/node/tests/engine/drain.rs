@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use aof2_admin_api::client::DrainBounds;
-use aof2_admin_api::lifecycle::DrainReason;
-use aof2_admin_api::{DrainPhase, DrainStatus};
+use aof2_admin_api::{ClaimState, DrainPhase, DrainReason, DrainStatus};
 use aof2_node::proto::Reason;
 
 use crate::support::{Engine, Home, append, buffered, payload, read_all, request};
@@ -74,7 +73,7 @@ async fn a_drain_uploads_everything_closes_admission_and_gives_a_token() {
             (100, 100),
             "{stream:?}"
         );
-        assert_eq!(stream.claim, "Claimed");
+        assert_eq!(stream.claim, ClaimState::Claimed);
     }
     let refused = append(&mut engine.data().await, request("a", "late"))
         .await

@@ -3,6 +3,8 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
+use aof2_admin_api::RefusalReason;
+use aof2_core::testing::copy_directory;
 use aof2_node::proto::Reason;
 
 use crate::support::{Engine, Home, SMALL, append, payload, request};
@@ -88,7 +90,7 @@ async fn a_directory_that_another_process_holds_is_refused_until_it_is_free() {
         .await;
     let dump = admin.dump().await.expect("dump");
     let refusal = dump.refusal.expect("a refusal");
-    assert_eq!(refusal.reason, "Locked");
+    assert_eq!(refusal.reason, RefusalReason::Locked);
     assert!(
         refusal
             .message
@@ -144,7 +146,7 @@ async fn the_directory_of_another_cluster_is_refused_and_left_alone() {
         .expect("dump")
         .refusal
         .expect("a refusal");
-    assert_eq!(refusal.reason, "ForeignDirectory");
+    assert_eq!(refusal.reason, RefusalReason::ForeignDirectory);
     assert!(
         refusal.message.contains(ours) && refusal.message.contains(theirs),
         "{}",
@@ -187,7 +189,7 @@ async fn the_directory_of_another_node_is_refused() {
         .expect("dump")
         .refusal
         .expect("a refusal");
-    assert_eq!(refusal.reason, "ForeignDirectory");
+    assert_eq!(refusal.reason, RefusalReason::ForeignDirectory);
     assert!(
         refusal.message.contains("orders-0") && refusal.message.contains("orders-1"),
         "{}",
@@ -284,19 +286,6 @@ async fn refusal(engine: &Engine) -> aof2_admin_api::Refusal {
     dump.refusal.expect("a refusal")
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("created");
-    for entry in std::fs::read_dir(from).expect("a directory") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a type").is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).expect("copied");
-        }
-    }
-}
-
 /// What has that name, at any depth: objects lie below the cluster's prefix.
 fn below(directory: &Path, name: &str) -> PathBuf {
     let mut directories = vec![directory.to_path_buf()];
@@ -324,7 +313,7 @@ async fn a_volume_that_was_put_back_to_an_older_state_is_refused_by_name() {
         .await
         .expect("admitted");
     assert_eq!(engine.terminate().await, Some(0));
-    copy(&home.path("data"), &home.path("copy"));
+    copy_directory(&home.path("data"), &home.path("copy"));
     let engine = home.start_with(&arguments).await;
     append(&mut engine.data().await, request("orders", payload(1, 10)))
         .await

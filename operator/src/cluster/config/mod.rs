@@ -14,5 +14,4 @@ pub use render::{PodFile, render};
 pub use revision::Revision;
 pub use user::{ConfigError, MAX_FILE_BYTES, UserConfig};
 
-/// `tier0.cluster_max_bytes` of an engine that is told nothing: the operator divides it among the pods.
-pub const DEFAULT_CLUSTER_MAX_BYTES: u64 = 12 << 30;
+pub use aof2_admin_api::schema::CLUSTER_MAX_BYTES as DEFAULT_CLUSTER_MAX_BYTES;

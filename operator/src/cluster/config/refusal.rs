@@ -2,17 +2,7 @@
 //!
 //! The engine reads the file that the operator rendered for its pod; places in it mean nothing to a user, who wrote another one.
 
-use serde::Deserialize;
-
-/// The engine's termination message: one line of JSON.
-#[derive(Deserialize)]
-struct Termination {
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    key: String,
-    message: String,
-}
+use aof2_admin_api::Termination;
 
 /// `termination` in words; with the line of the user's file `text` where the key stands in it. What is not the engine's JSON is
 /// quoted as it is.

@@ -2,8 +2,7 @@
 
 use toml::{Table, Value};
 
-/// A ConfigMap holds 1 MiB at most, and every pod has a copy in the active configuration.
-pub const MAX_FILE_BYTES: usize = 16 * 1024;
+pub use aof2_admin_api::schema::MAX_FILE_BYTES;
 
 /// Tables of the operator, and where the user says the same.
 const OWNED_TABLES: [(&str, &str); 6] = [

@@ -1,5 +1,6 @@
 //! Pods that do not serve, and why: engines that refuse their data, nodes that are lost, containers that do not come up.
 
+use aof2_admin_api::RefusalReason;
 use aof2_crds::{Gate, WaitReason, labels};
 
 use super::{Part, rollout::reason_of};
@@ -15,7 +16,7 @@ pub fn refusals(observed: &Observed) -> Part {
         else {
             continue;
         };
-        if refusal.reason == "PrefixInUse" {
+        if refusal.reason == RefusalReason::PrefixInUse {
             let other = refusal.cluster_id.as_deref().unwrap_or("unknown");
             let message = format!(
                 "{}; the prefix belongs to cluster {other}. Make a new cluster with another spec.tier2.prefix, or, to take that data over, one with annotation {}: {other}",

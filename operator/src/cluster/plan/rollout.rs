@@ -1,5 +1,6 @@
 //! Hands the facts to the rollout's state machine, and its wishes to the plan.
 
+use aof2_admin_api::Tier2Reason;
 use aof2_admin_api::client::DrainBounds;
 use aof2_crds::{Gate, WaitReason};
 use kube::ResourceExt;
@@ -176,7 +177,10 @@ fn engine(answer: &Answer) -> EngineFacts {
         .as_ref()
         .filter(|tier2| !tier2.reachable)
         .map(|tier2| {
-            let reason = tier2.reason.as_deref().unwrap_or("Tier2Unreachable");
+            let reason = tier2
+                .reason
+                .as_ref()
+                .unwrap_or(&Tier2Reason::Tier2Unreachable);
             let message = format!(
                 "{reason}: {}",
                 tier2
@@ -185,7 +189,7 @@ fn engine(answer: &Answer) -> EngineFacts {
                     .unwrap_or("the object store does not answer")
             );
             Tier2Trouble {
-                unreachable: reason == "Tier2Unreachable",
+                unreachable: *reason == Tier2Reason::Tier2Unreachable,
                 message,
             }
         });

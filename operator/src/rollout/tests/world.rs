@@ -1,8 +1,8 @@
 //! A small world: pods, engines, a kubelet, a StatefulSet controller and a bucket, in memory and without a clock. It knows nothing of
 //! the machine but its actions, and checks the safety invariants on each of them.
 
-use aof2_admin_api::lifecycle::{DrainReason, LaggingStream};
 use aof2_admin_api::{DrainPhase, DrainStatus};
+use aof2_admin_api::{DrainReason, LaggingStream};
 use aof2_crds::status::HistoryEntry;
 use aof2_crds::{Duration, WaitReason};
 use jiff::{SignedDuration, Timestamp};
@@ -236,7 +236,7 @@ impl World {
                     .into_iter()
                     .collect(),
                 lagging_total: u64::from(is_behind),
-                reason: engine.reason,
+                reason: engine.reason.clone(),
                 message: None,
             },
             tier2_trouble: (!self.tier2_is_up).then(|| Tier2Trouble {

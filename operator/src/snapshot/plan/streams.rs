@@ -1,6 +1,6 @@
 //! The streams of one look, sorted by how far they are.
 
-use aof2_admin_api::{SnapshotIndex, SnapshotPhase, SnapshotReport};
+use aof2_admin_api::{SnapshotIndex, SnapshotPhase, SnapshotReason, SnapshotReport};
 use aof2_crds::snapshot::{
     Aof2SnapshotStatus, MAX_STREAMS, SnapshotReason as Reason, SnapshotStream,
 };
@@ -102,8 +102,8 @@ impl<'a> Streams<'a> {
             .filter(|(_, _, report)| report.reason.is_some());
         match told {
             Some((pod, stream, report)) => {
-                let reason = match report.reason.as_deref() {
-                    Some("Tier2Unreachable") => Reason::Tier2Unreachable,
+                let reason = match report.reason {
+                    Some(SnapshotReason::Tier2Unreachable) => Reason::Tier2Unreachable,
                     Some(_) | None => Reason::DeadlineExceeded,
                 };
                 (
@@ -162,7 +162,10 @@ fn shown(pod: &str, report: &SnapshotReport) -> SnapshotStream {
 pub(super) fn failure_of(report: &SnapshotReport) -> String {
     format!(
         "{}: {}",
-        report.reason.as_deref().unwrap_or("no reason"),
+        report
+            .reason
+            .as_ref()
+            .map_or("no reason", |reason| reason.as_str()),
         report
             .message
             .as_deref()

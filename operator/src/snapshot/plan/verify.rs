@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aof2_admin_api::SnapshotVerdict;
+use aof2_admin_api::{SnapshotVerdict, VerifyReason};
 use aof2_crds::snapshot::{
     Aof2SnapshotStatus, SnapshotCondition as Kind, SnapshotReason as Reason,
 };
@@ -99,8 +99,8 @@ pub(super) fn judge(
         .filter(|verdict| !verdict.verified)
         .collect();
     if let Some(first) = bad.first() {
-        let reason = match first.reason.as_deref() {
-            Some("ObjectMissing") => Reason::ObjectMissing,
+        let reason = match first.reason {
+            Some(VerifyReason::ObjectMissing) => Reason::ObjectMissing,
             Some(_) | None => Reason::Damaged,
         };
         let why = first

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use aof2_admin_api::{SnapshotPhase, SnapshotReport, SnapshotVerdict};
+use aof2_admin_api::{
+    SnapshotPhase, SnapshotReason, SnapshotReport, SnapshotVerdict, VerifyReason,
+};
 use aof2_crds::Aof2SnapshotStatus;
 use aof2_crds::snapshot::SnapshotCondition as Kind;
 use jiff::{SignedDuration, Timestamp};
@@ -138,7 +140,7 @@ impl World {
                     let entry = streams.iter_mut().find(|(name, _)| name == stream).unwrap();
                     let mut begun = report(stream, SnapshotPhase::Uploading);
                     if self.tier2_down {
-                        begun.reason = Some("Tier2Unreachable".into());
+                        begun.reason = Some(SnapshotReason::Tier2Unreachable);
                         begun.message = Some("connection refused".into());
                     }
                     entry.1 = Some(begun);
@@ -168,7 +170,7 @@ impl World {
                     let verdict = |stream: &str| SnapshotVerdict {
                         stream: stream.into(),
                         verified: !self.lost.iter().any(|lost| lost == stream),
-                        reason: Some("ObjectMissing".into()),
+                        reason: Some(VerifyReason::ObjectMissing),
                         message: Some(format!(
                             "prod/snapshots/{stream}/4294967297.json is missing"
                         )),
@@ -418,7 +420,7 @@ fn what_cannot_be_taken_is_refused_in_words() {
     let mut world = World::new(1, 2);
     world.reconcile();
     let mut failed = report("orders-0-0", SnapshotPhase::Failed);
-    failed.reason = Some("Superseded".into());
+    failed.reason = Some(SnapshotReason::Superseded);
     failed.message = Some("another volume owns it".into());
     let streams = world.pods[0].as_mut().unwrap();
     streams[0].1 = Some(failed);

@@ -1,5 +1,7 @@
 //! What is wrong, and what is said about it.
 
+use aof2_admin_api::RefusalReason;
+
 use super::*;
 
 #[test]
@@ -28,7 +30,7 @@ fn a_prefix_of_another_cluster_is_shown_with_both_remedies() {
     let mut sick = at_rest();
     for pod in ["orders-0", "orders-1", "orders-2"] {
         answer(&mut sick, pod).dump.refusal = Some(Refusal {
-            reason: "PrefixInUse".into(),
+            reason: RefusalReason::PrefixInUse,
             message: "prefix prod/orders/ is in use".into(),
             streams: Vec::new(),
             cluster_id: Some("other-id".into()),
@@ -52,7 +54,7 @@ fn a_prefix_of_another_cluster_is_shown_with_both_remedies() {
 fn a_lost_volume_is_shown_and_not_guessed_about() {
     let mut sick = at_rest();
     answer(&mut sick, "orders-1").dump.refusal = Some(Refusal {
-        reason: "VolumeLost".into(),
+        reason: RefusalReason::VolumeLost,
         message: "streams a, b".into(),
         streams: vec!["a".into(), "b".into()],
         cluster_id: None,

@@ -1,5 +1,6 @@
 //! Whether pods serve, and whether their engines are well.
 
+use aof2_admin_api::Tier2Reason;
 use aof2_crds::{ConditionReason as Reason, ConditionType as Type};
 
 use super::{FALSE, Said, TRUE, UNKNOWN, condition};
@@ -134,8 +135,11 @@ pub(super) fn healthy(observed: &Observed) -> Said {
             ));
         }
         if let Some(tier2) = dump.tier2.as_ref().filter(|tier2| !tier2.reachable) {
-            let detail = tier2.reason.as_deref().unwrap_or("Tier2Unreachable");
-            let reason = if detail == "Tier2Unreachable" {
+            let detail = tier2
+                .reason
+                .as_ref()
+                .unwrap_or(&Tier2Reason::Tier2Unreachable);
+            let reason = if *detail == Tier2Reason::Tier2Unreachable {
                 Reason::Tier2Unreachable
             } else {
                 Reason::Tier2Refused

@@ -1,7 +1,7 @@
 //! Drain and removal.
 
 use aof2_admin_api::DrainPhase;
-use aof2_admin_api::lifecycle::{DrainReason, LaggingStream};
+use aof2_admin_api::{DrainReason, LaggingStream};
 use aof2_crds::{Duration, Gate, WaitReason};
 
 use super::super::build::{FactsExt, at, drain, drained, facts, memo};
