@@ -109,10 +109,7 @@ impl std::fmt::Display for DamagedRange {
             remedy,
         } = self;
         match to.saturating_sub(*from) {
-            0 => write!(
-                f,
-                "segment {segment_id}, no sequence is lost: {what}; {remedy}"
-            ),
+            0 => write!(f, "segment {segment_id}, no records lost: {what}; {remedy}"),
             1 => write!(f, "segment {segment_id}, sequence {from}: {what}; {remedy}"),
             _ => write!(
                 f,

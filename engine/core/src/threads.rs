@@ -42,7 +42,7 @@ impl StoreThreads {
             .start(&name, Box::new(guarded))
             .inspect_err(|error| {
                 self.poison
-                    .set_message(format!("thread {name} cannot be started: {error}"));
+                    .set_message(format!("cannot start thread {name}: {error}"));
             })
     }
 }

@@ -179,7 +179,7 @@ impl Audit {
         if self.last_sequence.is_some_and(|last| sequence <= last) {
             self.verdict.reordered += 1;
             self.findings.add(|| {
-                format!("{stream}: sequence {sequence} was read behind a greater or equal one")
+                format!("{stream}: sequence {sequence} was read after an equal or greater sequence")
             });
         }
         self.last_sequence = Some(sequence.max(self.last_sequence.unwrap_or(0)));
@@ -216,7 +216,7 @@ impl Audit {
                 let newest = *newest;
                 self.verdict.reordered += 1;
                 self.findings.add(|| {
-                    format!("{stream}: sequence {sequence} holds producer_seq {producer_seq}, behind {newest} of the same producer")
+                    format!("{stream}: sequence {sequence} holds producer_seq {producer_seq}, after {newest} of the same producer")
                 });
             }
             *newest = producer_seq.max(*newest);
@@ -236,7 +236,7 @@ impl Audit {
                 Some(found) => {
                     self.verdict.reordered += 1;
                     self.findings.add(|| {
-                        format!("{stream}: producer_seq {producer_seq}, acknowledged at sequence {sequence}, stands at {found}")
+                        format!("{stream}: producer_seq {producer_seq}, acknowledged at sequence {sequence}, is at sequence {found}")
                     });
                 }
                 None => {
@@ -361,7 +361,7 @@ mod tests {
         assert!(!verdict.is_clean());
         assert_eq!((verdict.read, verdict.lost, verdict.reordered), (2, 0, 2));
         assert!(
-            findings.0[0].contains("producer_seq 1, acknowledged at sequence 1, stands at 2"),
+            findings.0[0].contains("producer_seq 1, acknowledged at sequence 1, is at sequence 2"),
             "{findings:?}"
         );
     }

@@ -100,7 +100,7 @@ fn an_idempotent_append_that_is_repeated_says_so() {
     );
     assert_eq!(
         engine.admin(&append, "").ok(),
-        "orders: 1 records, sequences 0 to 0, 1 of them were there before\n"
+        "orders: 1 records, sequences 0 to 0, 1 of them already present\n"
     );
 }
 

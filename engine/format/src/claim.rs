@@ -104,7 +104,7 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(
     if head.format != format {
         return Err(Damage::Text {
             what,
-            problem: format!("its format is {:?}", head.format),
+            problem: format!("format is {:?}", head.format),
         });
     }
     if head.format_version > crate::FORMAT_VERSION.into() {

@@ -62,7 +62,7 @@ impl State {
         let written = std::fs::write(&fresh, format!("{}\n", self.highest))
             .and_then(|()| std::fs::rename(&fresh, file));
         if let Err(error) = written {
-            tracing::warn!(file = %file.display(), %error, "cannot remember the operator's epoch; it holds for this process only");
+            tracing::warn!(file = %file.display(), %error, "cannot save the operator epoch; it lasts until the engine restarts");
         }
     }
 }

@@ -62,7 +62,7 @@ impl InForce {
         let offered = match offered {
             Ok(offered) => offered,
             Err(errors) => {
-                tracing::error!(revision = revision.as_deref().unwrap_or(""), error = %errors, "the new configuration is refused; the one before stays in force");
+                tracing::error!(revision = revision.as_deref().unwrap_or(""), error = %errors, "new configuration rejected; the previous one stays in use");
                 report.error = Some(errors.to_string());
                 report.error_revision = revision;
                 self.current.store(Arc::new(Current {

@@ -156,7 +156,7 @@ pub(super) enum MoveError {
     Segment(ReadError),
     #[error("stream {stream} is damaged: {known}")]
     Damaged { stream: String, known: String },
-    #[error("the manifest takes no record")]
+    #[error("cannot write to the manifest")]
     Manifest(#[source] StoreError),
     #[error("compression failed")]
     Compress(#[source] CompressError),

@@ -130,7 +130,9 @@ impl Driver {
         });
         match started {
             Ok(_) => inner.is_sealing = true,
-            Err(error) => inner.seal_failure = Some(format!("no thread to seal with: {error}")),
+            Err(error) => {
+                inner.seal_failure = Some(format!("cannot start the seal thread: {error}"))
+            }
         }
     }
 

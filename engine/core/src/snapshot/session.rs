@@ -109,7 +109,7 @@ pub(super) fn plan(
     }
     if let Some(to) = facts.superseded_by {
         let message = format!(
-            "the stream was taken over: epoch {} is superseded by {to}",
+            "another volume owns the stream now (epoch {to} supersedes {})",
             facts.epoch
         );
         return Next::Fail(Why::new(SnapshotReason::Superseded, message));

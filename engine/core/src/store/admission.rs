@@ -71,14 +71,17 @@ pub(super) fn at_open(shared: &Shared) -> Result<(), OpenError> {
             Err(error) => error,
         },
         None => ClaimError::Pending {
-            message: "Tier 2 did not answer".to_owned(),
+            message: "no answer from Tier 2".to_owned(),
         },
     };
     let message = error.to_string();
     if let Some(refused) = OpenError::of_claims(&shared.volume.identity.node, error) {
         return Err(refused);
     }
-    tracing::warn!(message, "the check of this volume is owed to Tier 2");
+    tracing::warn!(
+        message,
+        "Tier 2 has not checked this volume yet; new streams and uploads wait"
+    );
     state.at_open = counts(shared);
     Ok(())
 }
@@ -112,7 +115,7 @@ pub(super) fn settle(shared: &Shared) -> Result<(), ClaimError> {
     let admitted = claims.check_volume(&shared.volume.identity, standing);
     match compare_and_mark(shared, &**claims, admitted, &mut state) {
         Ok(()) => {
-            tracing::info!("Tier 2 answers again and knows nothing against this volume");
+            tracing::info!("Tier 2 confirmed this volume");
             Ok(())
         }
         Err(error) => {
@@ -330,7 +333,7 @@ fn callback_with(
             since: acknowledged,
         }),
         Some(other) => callback(other),
-        None => unreachable!("only refusals are told"),
+        None => unreachable!("only refusals are reported"),
     }
 }
 

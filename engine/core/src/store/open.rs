@@ -185,17 +185,17 @@ fn check(config: &Config) -> Result<(), OpenError> {
         return refuse(
             "journal.file_bytes",
             journal.file_bytes,
-            "it is a multiple of 4096 and at least 4194304",
+            "a multiple of 4096, at least 4194304",
         );
     }
     if journal.files < 2 {
-        return refuse("journal.files", journal.files as u64, "it is at least 2");
+        return refuse("journal.files", journal.files as u64, "at least 2");
     }
     if config.segment.target_bytes < MIB {
         return refuse(
             "segment.target_bytes",
             config.segment.target_bytes,
-            "it is at least 1048576",
+            "at least 1048576",
         );
     }
     Ok(())

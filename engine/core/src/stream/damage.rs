@@ -57,7 +57,7 @@ impl DamageLog {
             from_sequence,
             to_sequence,
             remedy,
-            "a segment is damaged: {what}"
+            "segment damaged: {what}"
         );
         let place = ranges.partition_point(|known| known.from_sequence <= range.from_sequence);
         ranges.insert(place, range);
@@ -94,9 +94,9 @@ pub(crate) fn list_ranges(ranges: &[DamagedRange]) -> Option<String> {
 
 /// Of a sealed segment. `object` is the key of its copy in Tier 2.
 pub(crate) fn remedy(path: &Path, object: Option<&str>) -> String {
-    let also = object.map_or_else(String::new, |key| format!(" (object {key} holds it, too)"));
+    let also = object.map_or_else(String::new, |key| format!(" (object {key} has a copy too)"));
     format!(
-        "put {} back from a copy of the volume{also} and restart the engine",
+        "restore {} from a copy of the volume{also} and restart the engine",
         path.display()
     )
 }
@@ -159,7 +159,7 @@ impl Stream {
             segment.is_none_or(|segment| segment.copies.is_empty())
         });
         if is_gone {
-            let what = "the manifest names no copy of it".to_owned();
+            let what = "no copy of it in the manifest".to_owned();
             return self.damaged(whole(&sealed.info, &sealed.path, None, what));
         }
         ReadError::NotResident {
@@ -211,7 +211,7 @@ impl Stream {
     pub fn range_of(&self, entry: &Entry, hole: &Hole) -> DamagedRange {
         let remedy = match entry {
             Entry::Open(_) => {
-                "restart the engine, which writes again what the journal still holds".to_owned()
+                "restart the engine to replay what the journal still holds".to_owned()
             }
             Entry::Sealed(sealed) => remedy(&sealed.path, self.object_of(entry.id()).as_deref()),
         };

@@ -84,7 +84,7 @@ fn page(status: &DrainStatus) -> String {
         rows.push(("token", token.clone()));
     }
     if let Some(expires_at) = expires_at {
-        rows.push(("reopens at", expires_at.clone()));
+        rows.push(("expires at", expires_at.clone()));
     }
     if let Some(reason) = reason {
         rows.push(("reason", format!("{reason:?}")));
@@ -92,7 +92,7 @@ fn page(status: &DrainStatus) -> String {
     if let Some(message) = message {
         rows.push(("message", message.clone()));
     }
-    rows.push(("streams to wait for", lagging_total.to_string()));
+    rows.push(("streams waiting", lagging_total.to_string()));
     let mut page = render::pairs(rows);
     if !lagging.is_empty() {
         let columns = [
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(
             page(&status),
             "phase                Closing\n\
-             streams to wait for  1\n\
+             streams waiting  1\n\
              \n\
              STREAM      ACKNOWLEDGED  SEALED AND UPLOADED\n\
              orders-0-a            10                    7"

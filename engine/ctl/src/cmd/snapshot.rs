@@ -243,7 +243,7 @@ fn page(report: &SnapshotReport) -> String {
         rows.push(("message", message.clone()));
     }
     rows.extend([
-        ("asked by", request.clone()),
+        ("request", request.clone()),
         ("started at", started_at.clone()),
         ("last progress", heartbeat.clone()),
     ]);
@@ -253,7 +253,7 @@ fn page(report: &SnapshotReport) -> String {
     rows.extend([
         (
             "records",
-            format!("{uploaded_sequence}, of {durable_sequence} durable when it began"),
+            format!("{uploaded_sequence} of {durable_sequence} durable at its start"),
         ),
         (
             "manifest",

@@ -42,7 +42,7 @@ async fn accept(
             Ok(connection) => connection,
             Err(error) => {
                 // Out of descriptors, most of the time: the next attempt needs others to be closed first.
-                tracing::warn!(%error, "cannot accept a connection of the admin API");
+                tracing::warn!(%error, "cannot accept an admin API connection");
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
                 continue;
             }
@@ -60,9 +60,9 @@ async fn accept(
                     let _ = accepted.send((stream, peer)).await;
                 }
                 Ok(Err(error)) => {
-                    tracing::info!(%peer, %error, "a TLS handshake of the admin API failed")
+                    tracing::info!(%peer, %error, "TLS handshake of the admin API failed")
                 }
-                Err(_) => tracing::debug!(%peer, "a TLS handshake of the admin API took too long"),
+                Err(_) => tracing::debug!(%peer, "TLS handshake of the admin API timed out"),
             }
         });
     }
