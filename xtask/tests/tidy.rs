@@ -95,6 +95,12 @@ const RULES: &[Rule] = &[
         reason: "test doubles are behind the feature `testing`, which no program of the product has",
     },
     Rule {
+        under: &["engine/core/src"],
+        except: &["engine/core/src/io"],
+        forbidden: &["SystemDisk", "SystemClock", "SystemRng", "SystemThreads"],
+        reason: "whoever opens the store hands its Environment down: a part that takes the system's own is one that no test can hold",
+    },
+    Rule {
         under: &["engine/format/src"],
         except: &[],
         forbidden: &["std::fs", "std::io", "std::time", "std::thread"],

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 
 use crate::admit::Space;
 use crate::config::Config;
-use crate::io::{Clock, Disk, Rng};
+use crate::io::Environment;
 use crate::metrics::Counters;
 use crate::pace::{Pacer, Staging};
 use crate::poison::Poison;
@@ -14,9 +14,7 @@ use crate::volume::VolumeIds;
 
 pub(crate) struct Common {
     pub config: Arc<ArcSwap<Config>>,
-    pub disk: Arc<dyn Disk>,
-    pub clock: Arc<dyn Clock>,
-    pub rng: Arc<dyn Rng>,
+    pub env: Environment,
     pub ids: VolumeIds,
     pub poison: Arc<Poison>,
     pub space: Space,

@@ -49,5 +49,4 @@ pub use request::{
 };
 pub use store::{MAX_APPEND_RECORDS, OpenOptions, Store};
 pub use stream::read::{RECORD_BYTES, Reader};
-pub use threads::StoreThreads;
 pub use volume::Identity;

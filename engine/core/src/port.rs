@@ -11,11 +11,10 @@ use std::sync::Arc;
 use aof2_format::manifest_record::ManifestEvent;
 
 use crate::error::{ClaimError, ReadError, StoreError};
-use crate::io::{Clock, Disk, Map};
+use crate::io::{Environment, Map};
 pub use crate::residency::{
     ColdCopy, Copies, FailedStep, FailureReason, Moves, RecordTimes, SealedSegment,
 };
-use crate::threads::StoreThreads;
 
 /// Who writes on this volume. Stored in the volume's identity file at the first start, never changed after.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,9 +160,8 @@ pub type SealedBytes = Box<dyn Deref<Target = [u8]> + Send + Sync>;
 
 pub trait Port: Send + Sync {
     fn volume(&self) -> VolumeIdentity;
-    fn disk(&self) -> Arc<dyn Disk>;
-    fn clock(&self) -> Arc<dyn Clock>;
-    fn threads(&self) -> StoreThreads;
+    /// A thread that cannot be started, or panics, poisons the store.
+    fn environment(&self) -> &Environment;
     /// Warm files lie below.
     fn tier1_directory(&self) -> PathBuf;
 

@@ -2,35 +2,29 @@
 //! of the store that is missing: the store is poisoned, so that whoever waits for it is answered and the process ends.
 
 use std::any::Any;
+use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::io::{SystemThreads, ThreadHandle, Threads};
+use crate::io::{ThreadBody, ThreadHandle, Threads};
 use crate::poison::Poison;
 
-#[derive(Clone)]
-pub struct StoreThreads {
-    threads: Arc<dyn Threads>,
-    poison: Arc<Poison>,
+/// The threads of one store.
+pub(crate) struct StoreThreads {
+    pub threads: Arc<dyn Threads>,
+    pub poison: Arc<Poison>,
 }
 
-impl StoreThreads {
-    pub(crate) fn new(threads: Arc<dyn Threads>, poison: Arc<Poison>) -> StoreThreads {
-        StoreThreads { threads, poison }
+impl fmt::Debug for StoreThreads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the threads of a store")
     }
+}
 
-    /// Of no store: nobody is told.
-    pub fn detached() -> StoreThreads {
-        StoreThreads::new(Arc::new(SystemThreads), Arc::default())
-    }
-
+impl Threads for StoreThreads {
     /// The thread is named `aof2-` and `name`.
-    pub fn start(
-        &self,
-        name: &str,
-        body: impl FnOnce() + Send + 'static,
-    ) -> io::Result<ThreadHandle> {
+    fn start(&self, name: &str, body: ThreadBody) -> io::Result<ThreadHandle> {
         let name = format!("aof2-{name}");
         let (poison, told) = (self.poison.clone(), name.clone());
         let guarded = move || {

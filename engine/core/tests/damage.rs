@@ -508,7 +508,7 @@ impl Disk for BadSector {
 
 fn try_open_with(data: &Path, bad: BadSector) -> Result<Store, OpenError> {
     let mut options = options(small_config(data));
-    options.disk = Arc::new(bad);
+    options.environment.disk = Arc::new(bad);
     Store::open(options)
 }
 

@@ -80,8 +80,8 @@ fn try_node_at(
     };
     let mut options = OpenOptions::new(config.clone(), identity);
     let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
-    options.disk = disk;
-    options.clock = clock;
+    options.environment.disk = disk;
+    options.environment.clock = clock;
     options.claims = Some(claims.clone() as Arc<dyn Claims>);
     let store = Store::open(options)?;
     let (told, refused) = mpsc::channel();
@@ -428,7 +428,7 @@ fn a_volume_too_full_for_a_warm_file_holds_the_drain_and_says_so() {
     ));
     let config = small_config(folder.path());
     let mut options = common::options(config.clone());
-    options.disk = disk;
+    options.environment.disk = disk;
     options.claims = Some(claims.clone() as Arc<dyn Claims>);
     let store = Store::open(options).expect("opens");
     let tiers =

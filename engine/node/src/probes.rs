@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(not_alive(&node), None);
 
         let panics = || panic!("an invariant does not hold");
-        let thread = plane.store.threads().start("test", panics);
+        let thread = plane.store.environment().spawn("test", panics);
         thread.expect("starts").join().expect("the panic is caught");
         let why = "thread aof2-test panicked: an invariant does not hold";
         assert_eq!(not_alive(&node).as_deref(), Some(why));

@@ -47,7 +47,7 @@ impl Node {
             }
         };
         let (node, worked) = (self.clone(), task.clone());
-        let started = self.port.threads().start(name, move || {
+        let started = self.port.environment().spawn(name, move || {
             let finish = FinishOnDrop { node, task: worked };
             if let Some(down) = &finish.node.down {
                 job(down, &*finish.node.port);
@@ -66,7 +66,7 @@ impl Node {
             }
             Task::CheckClaims => {
                 state.memo.claims.is_under_way = false;
-                state.memo.claims.ended_at = Some(self.port.clock().monotonic());
+                state.memo.claims.ended_at = Some(self.port.environment().clock.monotonic());
             }
         }
     }
@@ -125,9 +125,9 @@ impl Down {
         if !segment.moves.compression_started {
             record::commit(port, segment, TierRecord::CompressionStarted)?;
         }
-        let disk = port.disk();
-        let replaced_bytes = file_bytes(&*disk, &path);
-        match compress::compress(&*disk, &path, segment, &bytes, options) {
+        let disk = &port.environment().disk;
+        let replaced_bytes = file_bytes(&**disk, &path);
+        match compress::compress(&**disk, &path, segment, &bytes, options) {
             Ok(facts) => record::compressed(self, port, key, segment, facts, replaced_bytes),
             Err(error) => Err(record::compression_failed(port, segment, error)),
         }

@@ -138,7 +138,7 @@ impl Coordinator {
         let bell = node.bell.clone();
         port.on_sealed(Arc::new(move |_| bell.ring()));
         let run = node.clone();
-        let thread = port.threads().start("coordinator", move || run.run())?;
+        let thread = port.environment().spawn("coordinator", move || run.run())?;
         Ok(Coordinator {
             node,
             thread: Mutex::new(Some(thread)),
@@ -253,13 +253,16 @@ impl Node {
     fn run(self: Arc<Self>) {
         if let Some(down) = &self.down {
             // Before the first step, so that none is counted twice.
-            let found = warm_bytes(self.port.disk().as_ref(), &self.port.tier1_directory());
+            let found = warm_bytes(
+                self.port.environment().disk.as_ref(),
+                &self.port.tier1_directory(),
+            );
             let counted = &down.counters.tier1_bytes;
             counted.fetch_add(found, Ordering::Relaxed);
         }
         while !self.stopping.load(Ordering::Acquire) {
             let next = self.turn();
-            let now = self.port.clock().monotonic();
+            let now = self.port.environment().clock.monotonic();
             let wait = next.map_or(LONGEST_WAIT, |at| {
                 at.saturating_duration_since(now).min(LONGEST_WAIT)
             });
@@ -272,7 +275,7 @@ impl Node {
 
     /// Answers when there has to be another one, unless it rings before.
     fn turn(self: &Arc<Self>) -> Option<Instant> {
-        let now = self.port.clock().monotonic();
+        let now = self.port.environment().clock.monotonic();
         let mut next = None;
         let tier2 = self.down.as_ref().map(|down| {
             // Asked first: a step that ends while `pending` is read is planned again only from a newer reading.
@@ -308,9 +311,9 @@ impl Node {
         if let Some(until) = rests_until.filter(|until| *until > facts.now) {
             return Some(until);
         }
-        let begun = self.port.clock().monotonic();
+        let begun = self.port.environment().clock.monotonic();
         let next = machine.turn(facts);
-        let ended = self.port.clock().monotonic();
+        let ended = self.port.environment().clock.monotonic();
         *rests_until = Some(ended + ended.saturating_duration_since(begun) * REST);
         next
     }

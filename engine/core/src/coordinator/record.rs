@@ -136,7 +136,7 @@ pub(super) fn note(
     if kind != FailureKind::Damage {
         tracing::warn!(stream = %segment.stream, segment_id = segment.segment_id, "{message}");
     }
-    let now = port.clock().monotonic();
+    let now = port.environment().clock.monotonic();
     let failed = &mut down.state.lock().memo.failed;
     let times = failed.get(key).map_or(0, |failed| failed.times) + 1;
     failed.insert(

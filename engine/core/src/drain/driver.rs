@@ -10,7 +10,6 @@ use super::machine::{
 };
 use crate::coordinator::{self, Coordinator, Machine};
 use crate::io::sync::Mutex;
-use crate::io::{Rng, SystemRng};
 use crate::objects::Tier2Reason;
 use crate::port::Port;
 use crate::port::Watermark;
@@ -100,7 +99,8 @@ impl Machine for Driver {
         let watermarks = self.port.watermarks();
         let mut inner = self.inner.lock();
         self.apply(&mut inner, &watermarks, |state, facts| {
-            machine::step(state, facts, || SystemRng.uuid().to_string())
+            let token = || self.port.environment().rng.uuid().to_string();
+            machine::step(state, facts, token)
         });
         let is_due = inner
             .sealed_at
@@ -117,7 +117,7 @@ impl Machine for Driver {
 impl Driver {
     fn start_seal(&self, inner: &mut Inner) {
         let (sealing, port) = (self.own.clone(), self.port.clone());
-        let started = self.port.threads().start("drain-seal", move || {
+        let started = self.port.environment().spawn("drain-seal", move || {
             let sealed = port.seal(None);
             let Some(driver) = sealing.upgrade() else {
                 return;
@@ -154,7 +154,7 @@ impl Driver {
         change: impl FnOnce(State, &Facts<'_>) -> (State, Vec<Action>),
     ) {
         let facts = Facts {
-            now: self.port.clock().monotonic(),
+            now: self.port.environment().clock.monotonic(),
             watermarks,
             has_tier2: self.coordinator.has_tier2(),
             problem: self.problem(),
@@ -207,7 +207,7 @@ impl Driver {
     fn status(&self, inner: &Inner, watermarks: &[Watermark]) -> DrainStatus {
         let problem = self.problem();
         let facts = Facts {
-            now: self.port.clock().monotonic(),
+            now: self.port.environment().clock.monotonic(),
             watermarks,
             has_tier2: self.coordinator.has_tier2(),
             problem: None,
@@ -246,7 +246,7 @@ impl Driver {
     }
 
     fn as_unix_nanos(&self, instant: Instant) -> i64 {
-        let clock = self.port.clock();
+        let clock = &self.port.environment().clock;
         let left = instant.saturating_duration_since(clock.monotonic());
         clock
             .unix_nanos()

@@ -8,6 +8,7 @@
 
 mod clock;
 mod disk;
+mod environment;
 #[cfg(feature = "testing")]
 pub mod fault;
 mod map;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 pub use clock::{Clock, SystemClock};
 pub use disk::SystemDisk;
+pub use environment::Environment;
 pub use map::Map;
 pub use rng::{Rng, SystemRng};
 pub(crate) use threads::in_parallel;

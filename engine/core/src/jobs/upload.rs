@@ -163,7 +163,11 @@ fn open_warm(
 ) -> Result<(FileSource, WarmFacts), UploadError> {
     let name = path.display().to_string();
     let open = || {
-        let file = port.disk().open_read(path).and_then(FileSource::new);
+        let file = port
+            .environment()
+            .disk
+            .open_read(path)
+            .and_then(FileSource::new);
         let source = file.map_err(|source| WarmError::Read {
             name: name.clone(),
             source,

@@ -50,7 +50,7 @@ impl ManifestLog {
             }
         };
         let next = create_chunk(
-            &*owner.common().disk,
+            &*owner.common().env.disk,
             owner.directory(),
             owner.epoch(),
             number,
@@ -66,7 +66,7 @@ impl ManifestLog {
         let (cut, closed) = {
             let mut inner = self.inner.lock();
             // A stream whose first append was refused has no record: its chunk is a header alone.
-            let header = inner.header_if_due(owner, owner.common().clock.unix_nanos());
+            let header = inner.header_if_due(owner, owner.common().env.clock.unix_nanos());
             if !header.is_empty() {
                 inner.enlist(owner, header);
             }
@@ -104,7 +104,7 @@ impl ManifestLog {
             stream: owner.name().to_string(),
             message: format!("manifest chunk {}: {message}", chunk.number),
         };
-        let mut bytes = read_file(&*owner.common().disk, &path, u64::MAX)
+        let mut bytes = read_file(&*owner.common().env.disk, &path, u64::MAX)
             .map_err(|error| damaged(error.to_string()))?;
         if (bytes.len() as u64) < chunk.bytes {
             return Err(damaged(format!(

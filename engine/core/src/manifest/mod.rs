@@ -184,7 +184,7 @@ impl ManifestLog {
     fn stage(&self, owner: &dyn Owner, segment_id: u64, events: Vec<ManifestEvent>) -> u64 {
         let mut guard = self.inner.lock();
         let inner = &mut *guard;
-        let now = owner.common().clock.unix_nanos();
+        let now = owner.common().env.clock.unix_nanos();
         let first = inner.state.next_sequence;
         let records: Vec<ManifestRecord> = events
             .into_iter()
@@ -245,7 +245,7 @@ impl ManifestLog {
             }
         };
         match create_chunk(
-            &*owner.common().disk,
+            &*owner.common().env.disk,
             owner.directory(),
             owner.epoch(),
             number,

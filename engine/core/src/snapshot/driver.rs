@@ -462,8 +462,8 @@ impl Taker {
         let notes = session.notes.clone();
         let started = self
             .store
-            .threads()
-            .start("snapshot", move || step.run(taking, notes));
+            .environment()
+            .spawn("snapshot", move || step.run(taking, notes));
         if let Err(error) = started {
             // The step was dropped with its closure: it is tried again.
             tracing::warn!(stream = %session.status.stream, "cannot start a snapshot thread: {error}");

@@ -95,7 +95,7 @@ impl Step {
     fn note(&self, outcome: Result<Outcome, TakeError>) {
         let taker = &self.taker;
         let now = taker.store.unix_nanos();
-        let monotonic = taker.store.clock().monotonic();
+        let monotonic = taker.store.environment().clock.monotonic();
         if let Err(TakeError::Superseded { to, .. }) = &outcome {
             taker.store.supersede(&self.stream, *to);
         }

@@ -105,7 +105,7 @@ pub(super) fn settle(shared: &Shared) -> Result<(), ClaimError> {
     if shared.admission.is_settled.load(Ordering::Acquire) {
         return Ok(());
     }
-    let now = shared.common.clock.monotonic();
+    let now = shared.common.env.clock.monotonic();
     if let Some((at, error)) = &state.failed
         && now.saturating_duration_since(*at) < ASK_AGAIN
     {
@@ -119,7 +119,7 @@ pub(super) fn settle(shared: &Shared) -> Result<(), ClaimError> {
             Ok(())
         }
         Err(error) => {
-            state.failed = Some((shared.common.clock.monotonic(), error.clone()));
+            state.failed = Some((shared.common.env.clock.monotonic(), error.clone()));
             Err(judge(shared, state, error))
         }
     }
@@ -143,7 +143,7 @@ pub(super) fn keep(shared: &Shared) -> Result<(), ClaimError> {
     }
     .and_then(|is_admitted| {
         let total: u64 = counts(shared).values().sum();
-        let now = shared.common.clock.monotonic();
+        let now = shared.common.env.clock.monotonic();
         let is_due = is_admitted != was_admitted
             || state.marked.is_none_or(|(at, acknowledged)| {
                 acknowledged != total && now.saturating_duration_since(at) >= MARK_INTERVAL
@@ -228,7 +228,7 @@ fn leave_mark(
     let acknowledged = counts(shared).values().sum();
     let mark = record(shared, is_admitted)?;
     claims.leave_mark(&shared.volume.identity, mark)?;
-    state.marked = Some((shared.common.clock.monotonic(), acknowledged));
+    state.marked = Some((shared.common.env.clock.monotonic(), acknowledged));
     Ok(())
 }
 
@@ -245,7 +245,7 @@ fn record(shared: &Shared, is_admitted: bool) -> Result<u64, ClaimError> {
         });
     }
     match replace_file(
-        &*shared.common.disk,
+        &*shared.common.env.disk,
         &path,
         &next.encode(),
         FileClass::Other,

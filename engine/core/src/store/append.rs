@@ -225,8 +225,9 @@ fn append_patiently(shared: &Arc<Shared>, request: AppendRequest) -> Result<Appe
             Err(AppendError::WouldBlock {
                 kind: WouldBlockKind::Flush | WouldBlockKind::Rollover,
                 ..
-            }) if shared.common.clock.monotonic()
-                < *deadline.get_or_insert_with(|| shared.common.clock.monotonic() + PATIENCE) =>
+            }) if shared.common.env.clock.monotonic()
+                < *deadline
+                    .get_or_insert_with(|| shared.common.env.clock.monotonic() + PATIENCE) =>
             {
                 shared.common.staging.wait(MOMENT);
             }

@@ -116,7 +116,7 @@ impl Checkpoint {
 
     /// The checkpoint thread.
     pub fn run(&self, shared: &Shared) {
-        let mut last = shared.common.clock.monotonic();
+        let mut last = shared.common.env.clock.monotonic();
         loop {
             let now = {
                 let mut asked = self.asked.lock();
@@ -131,7 +131,7 @@ impl Checkpoint {
             if shared.common.poison.is_set() {
                 return;
             }
-            let now_is = shared.common.clock.monotonic();
+            let now_is = shared.common.env.clock.monotonic();
             let is_due =
                 now_is.duration_since(last) >= shared.common.config.load().checkpoint.interval;
             let result = if now || is_due {
@@ -168,7 +168,7 @@ impl Checkpoint {
         shared
             .common
             .pacer
-            .drain(shared.common.clock.monotonic() + PACE_PATIENCE);
+            .drain(shared.common.env.clock.monotonic() + PACE_PATIENCE);
         in_parallel(threads_for(manifests.len()), manifests.len(), |index| {
             let stream = &manifests[index];
             for (chunk, synced_bytes) in stream.manifest.settle()? {

@@ -32,9 +32,7 @@ pub(crate) use self::snapshot::{StreamFacts, StreamNames};
 use crate::config::Config;
 use crate::error::ClaimError;
 use crate::error::{AppendError, OpenError, ReadError, StoreError};
-use crate::io::{
-    Clock, DirectoryLock, Disk, Rng, SystemClock, SystemDisk, SystemRng, SystemThreads, Threads,
-};
+use crate::io::{DirectoryLock, Environment};
 use crate::metrics::Metrics;
 use crate::port::{
     Claims, SealHook, SealedSegment, SegmentBytes, TierRecord, VolumeIdentity, Watermark,
@@ -44,15 +42,11 @@ use crate::request::{
 };
 use crate::stream::read::Reader;
 use crate::stream::{Quarantined, Stream};
-use crate::threads::StoreThreads;
 
 pub struct OpenOptions {
     pub config: Config,
     pub identity: Identity,
-    pub disk: Arc<dyn Disk>,
-    pub clock: Arc<dyn Clock>,
-    pub rng: Arc<dyn Rng>,
-    pub threads: Arc<dyn Threads>,
+    pub environment: Environment,
     /// `None` = no Tier 2: streams are local.
     pub claims: Option<Arc<dyn Claims>>,
     /// Told of recovery's progress: bytes done, bytes in all.
@@ -65,10 +59,7 @@ impl OpenOptions {
         OpenOptions {
             config,
             identity,
-            disk: Arc::new(SystemDisk),
-            clock: Arc::new(SystemClock),
-            rng: Arc::new(SystemRng),
-            threads: Arc::new(SystemThreads),
+            environment: Environment::system(),
             claims: None,
             on_progress: None,
         }
@@ -415,16 +406,9 @@ impl Store {
         open::tier1_directory(&self.shared().common.config.load())
     }
 
-    pub fn disk(&self) -> Arc<dyn Disk> {
-        self.shared().common.disk.clone()
-    }
-
-    pub fn clock(&self) -> Arc<dyn Clock> {
-        self.shared().common.clock.clone()
-    }
-
-    pub fn threads(&self) -> StoreThreads {
-        self.shared().threads.clone()
+    /// Its disk is watched, and its threads are the store's: a failed sync, a panic or a thread that cannot be started poisons it.
+    pub fn environment(&self) -> &Environment {
+        &self.shared().common.env
     }
 }
 

@@ -20,7 +20,7 @@ use crate::common::Common;
 use crate::config::{Config, MIB};
 use crate::error::OpenError;
 use crate::io::sync::Signal;
-use crate::io::{DirectoryLock, Disk, WatchedDisk};
+use crate::io::{DirectoryLock, Environment, WatchedDisk};
 use crate::journal::recycle::Files;
 use crate::journal::{Journal, Parts};
 use crate::manifest::ManifestLog;
@@ -64,23 +64,27 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
     let OpenOptions {
         config,
         identity,
-        disk,
-        clock,
-        rng,
-        threads,
+        environment,
         claims,
         on_progress,
     } = options;
     check(&config)?;
     crate::io::raise_open_file_limit();
     let root = config.directory.clone();
-    let threads = StoreThreads::new(threads, poison.clone());
-    let disk: Arc<dyn Disk> = Arc::new(WatchedDisk::new(disk, poison.clone()));
+    let env = Environment {
+        disk: Arc::new(WatchedDisk::new(environment.disk, poison.clone())),
+        threads: Arc::new(StoreThreads {
+            threads: environment.threads,
+            poison: poison.clone(),
+        }),
+        ..environment
+    };
+    let disk = env.disk.clone();
     let lock = volume::lock(&*disk, &root)?;
-    let volume = volume::identify(&*disk, &*rng, &root, &identity, claims.as_ref())?;
+    let volume = volume::identify(&*disk, &*env.rng, &root, &identity, claims.as_ref())?;
     let context = recovery::Context {
         disk: &*disk,
-        clock: &*clock,
+        clock: &*env.clock,
         root: &root,
         volume: &volume,
         journal_file_bytes: config.journal.file_bytes,
@@ -118,16 +122,14 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
     let counters = Arc::new(Counters::default());
     let parts = Parts {
         poison: poison.clone(),
-        clock: clock.clone(),
-        rng: rng.clone(),
+        clock: env.clock.clone(),
+        rng: env.rng.clone(),
         counters: counters.clone(),
         volume: volume.ids,
     };
     let common = Common {
         config,
-        disk,
-        clock,
-        rng,
+        env,
         ids: volume.ids,
         poison,
         space,
@@ -141,7 +143,6 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
         volume,
         claims,
         admission: Admission::default(),
-        threads,
         streams: Streams::default(),
         catalog,
         journal: Journal::new(parts, files, mark, next_commit),
@@ -360,7 +361,7 @@ fn start(shared: &Arc<Shared>) -> Result<Vec<ThreadHandle>, OpenError> {
     let mut threads = Vec::with_capacity(bodies.len());
     for (name, body) in bodies {
         let given = shared.clone();
-        match shared.threads.start(name, move || body(given)) {
+        match shared.common.env.spawn(name, move || body(given)) {
             Ok(thread) => threads.push(thread),
             Err(error) => {
                 stop(shared, threads);

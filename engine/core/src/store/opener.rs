@@ -32,12 +32,12 @@ use crate::stream::{Quarantined, Staged, Stream};
 
 /// A stream that was never appended to. It exists once its first append is claimed and its files are there.
 pub(super) fn new_stream(shared: &Shared, name: &StreamName) -> Arc<Stream> {
-    let salt = Salt(shared.common.rng.next_u64());
+    let salt = Salt(shared.common.env.rng.next_u64());
     Arc::new(Stream {
         name: name.clone(),
         shared_name: name.as_str().into(),
         identity: StreamIdentity {
-            uuid: StreamUuid(*shared.common.rng.uuid().as_bytes()),
+            uuid: StreamUuid(*shared.common.env.rng.uuid().as_bytes()),
             number: StreamNumber(shared.next_stream_number.fetch_add(1, Ordering::Relaxed)),
             salt,
             seed: Seed::new(salt),
@@ -172,7 +172,7 @@ fn make_ready(
         staged.allocate_segment_id()
     };
     let spare = files::spare(&stream.directory, id);
-    let segment = ActiveSegment::create(&*shared.common.disk, &shared.common.space, &spare, id)
+    let segment = ActiveSegment::create(&*shared.common.env.disk, &shared.common.space, &spare, id)
         .map_err(|error| stream.cannot_grow(shared, error))?;
     if is_new {
         create_header(shared, stream).map_err(|error| cannot_create(shared, error))?;
@@ -195,6 +195,7 @@ fn claim(shared: &Shared, stream: &Stream) -> Result<u32, AppendError> {
     admission::settle(shared).map_err(refused)?;
     let is_begun = shared
         .common
+        .env
         .disk
         .exists(&stream.directory)
         .map_err(|source| cannot_create(shared, failed("look for", &stream.directory, source)))?;
@@ -222,7 +223,7 @@ fn claim(shared: &Shared, stream: &Stream) -> Result<u32, AppendError> {
 }
 
 fn begin(shared: &Shared, stream: &Stream) -> Result<(), WriteError> {
-    let disk = &*shared.common.disk;
+    let disk = &*shared.common.env.disk;
     disk.create_directory(&stream.directory)
         .map_err(|source| failed("create", &stream.directory, source))?;
     let streams = files::streams(&shared.root);
@@ -263,7 +264,7 @@ fn refused_by_claims(stream: &Stream, error: ClaimError) -> AppendError {
 
 /// Everything but the header, which comes last: a directory without one is no stream.
 fn create_directories(shared: &Shared, stream: &Stream) -> Result<(), WriteError> {
-    let disk = &*shared.common.disk;
+    let disk = &*shared.common.env.disk;
     let segments = files::segments(&stream.directory);
     let manifest = files::manifest(&stream.directory);
     for directory in [&stream.directory, &segments, &manifest] {
@@ -298,11 +299,11 @@ fn create_header(shared: &Shared, stream: &Stream) -> Result<(), WriteError> {
         stream_salt: stream.identity.salt,
         stream_number: stream.identity.number,
         epoch: stream.epoch(),
-        created_unix_nanos: shared.common.clock.unix_nanos(),
+        created_unix_nanos: shared.common.env.clock.unix_nanos(),
     };
     let path = files::stream_header(&stream.directory);
     replace_file(
-        &*shared.common.disk,
+        &*shared.common.env.disk,
         &path,
         &header.encode(),
         FileClass::Other,
@@ -311,6 +312,7 @@ fn create_header(shared: &Shared, stream: &Stream) -> Result<(), WriteError> {
     let streams = files::streams(&shared.root);
     shared
         .common
+        .env
         .disk
         .sync_directory(&streams)
         .map_err(|source| failed("sync", &streams, source))?;
@@ -351,7 +353,11 @@ pub(super) fn prepare(shared: &Arc<Shared>, work: Work) {
     match work {
         Work::Prepare(stream) => prepare_next(shared, &stream),
         Work::JournalFile | Work::Name { .. } if shared.common.poison.is_set() => {}
-        Work::JournalFile => match shared.journal.files.add(&*shared.common.disk, &shared.root) {
+        Work::JournalFile => match shared
+            .journal
+            .files
+            .add(&*shared.common.env.disk, &shared.root)
+        {
             Ok(_) => {}
             Err(error) if crate::io::is_out_of_space(&error.source) => {
                 tracing::warn!(path = %error.path.display(), "no space for another journal file; continuing with fewer");
@@ -361,7 +367,7 @@ pub(super) fn prepare(shared: &Arc<Shared>, work: Work) {
         Work::OutdatedJournal => shared
             .journal
             .files
-            .remove_outdated(&*shared.common.disk, &shared.root),
+            .remove_outdated(&*shared.common.env.disk, &shared.root),
         Work::Name { stream, segment } => {
             let path = files::segment(
                 &stream.directory,
@@ -369,7 +375,7 @@ pub(super) fn prepare(shared: &Arc<Shared>, work: Work) {
                 segment.epoch(),
                 segment.id,
             );
-            if let Err(source) = segment.name(&*shared.common.disk, &path) {
+            if let Err(source) = segment.name(&*shared.common.env.disk, &path) {
                 shared.poison_by(&failed("rename", &path, source));
             }
         }
@@ -381,7 +387,7 @@ fn prepare_next(shared: &Shared, stream: &Arc<Stream>) {
     let made = (!shared.common.poison.is_set()).then(|| {
         let id = stream.staged.lock().allocate_segment_id();
         let spare = files::spare(&stream.directory, id);
-        ActiveSegment::create(&*shared.common.disk, &shared.common.space, &spare, id)
+        ActiveSegment::create(&*shared.common.env.disk, &shared.common.space, &spare, id)
     });
     let mut staged = stream.staged.lock();
     staged.preparing = false;

@@ -1,32 +1,22 @@
 //! What the coordinator and the drain need of the store, by the store.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::Store;
 use crate::error::ClaimError;
 use crate::error::{ReadError, StoreError};
-use crate::io::{Clock, Disk};
+use crate::io::Environment;
 use crate::port::{
     Port, SealHook, SealedBytes, SealedSegment, TierRecord, VolumeIdentity, Watermark,
 };
-use crate::threads::StoreThreads;
 
 impl Port for Store {
     fn volume(&self) -> VolumeIdentity {
         self.identity().clone()
     }
 
-    fn disk(&self) -> Arc<dyn Disk> {
-        Store::disk(self)
-    }
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        Store::clock(self)
-    }
-
-    fn threads(&self) -> StoreThreads {
-        Store::threads(self)
+    fn environment(&self) -> &Environment {
+        Store::environment(self)
     }
 
     fn tier1_directory(&self) -> PathBuf {

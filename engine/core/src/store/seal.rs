@@ -54,11 +54,11 @@ fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
         move |source: io::Error| WriteError { verb, path, source }
     };
     segment
-        .name(&*shared.common.disk, &path)
+        .name(&*shared.common.env.disk, &path)
         .map_err(at("rename"))?;
     segment.sync().map_err(at("sync"))?;
     let crc64 = checksum(segment, *end).map_err(at("read"))?;
-    let sealed_unix_nanos = shared.common.clock.unix_nanos();
+    let sealed_unix_nanos = shared.common.env.clock.unix_nanos();
     let block = SegmentSeal {
         cluster_id: shared.volume.ids.cluster_id,
         stream_uuid: stream.identity.uuid,

@@ -22,7 +22,6 @@ use crate::stream::catalog::Catalog;
 use crate::stream::host::Host;
 use crate::stream::table::Streams;
 use crate::stream::work::Work;
-use crate::threads::StoreThreads;
 use crate::volume::Volume;
 
 pub(crate) struct Shared {
@@ -31,7 +30,6 @@ pub(crate) struct Shared {
     pub volume: Volume,
     pub claims: Option<Arc<dyn Claims>>,
     pub admission: Admission,
-    pub threads: StoreThreads,
     pub streams: Streams,
     pub catalog: Catalog,
     pub journal: Journal<Shared>,

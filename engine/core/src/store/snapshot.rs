@@ -131,7 +131,7 @@ impl Store {
     }
 
     pub(crate) fn unix_nanos(&self) -> i64 {
-        self.shared().common.clock.unix_nanos()
+        self.shared().common.env.clock.unix_nanos()
     }
 }
 

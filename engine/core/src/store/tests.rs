@@ -12,8 +12,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::error::ClaimError;
-use crate::io::FileClass;
 use crate::io::fault::FaultDisk;
+use crate::io::{Disk, FileClass, SystemDisk};
 use crate::port::{LocalStream, Standing};
 use crate::request::Durability;
 use crate::testing;
@@ -74,7 +74,7 @@ fn appends_that_wait_for_a_claim_when_the_store_is_poisoned_are_refused_and_hold
     let (go_on, may_go_on) = mpsc::channel();
     let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
     let mut options = options(folder.path());
-    options.disk = disk;
+    options.environment.disk = disk;
     options.claims = Some(Arc::new(SlowClaim {
         asked,
         may_go_on: Mutex::new(may_go_on),
@@ -141,11 +141,9 @@ fn a_cut_behind_a_roll_leaves_nothing_of_the_closed_chunk_to_the_next_checkpoint
 fn a_caller_that_waits_alone_runs_its_round_itself_and_one_with_a_callback_does_not() {
     let directory = tempfile::tempdir().expect("a folder");
     let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
-    let store = Store::open(OpenOptions {
-        disk,
-        ..options(directory.path())
-    })
-    .expect("opened");
+    let mut options = options(directory.path());
+    options.environment.disk = disk;
+    let store = Store::open(options).expect("opened");
     let me = std::thread::current().id();
     // Not each of them: the first is staged by the thread that makes the stream, and while the journal's thread is still at what
     // it does besides (a manifest's commit, the end of the round before) it takes what comes as well.

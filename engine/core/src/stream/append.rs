@@ -384,7 +384,7 @@ impl Stream {
         request: &AppendRequest,
         body: &BodySummary,
     ) -> u64 {
-        let now = host.common().clock.unix_nanos();
+        let now = host.common().env.clock.unix_nanos();
         let first_sequence = staged.next_sequence;
         let is_first = staged.tail == 0;
         let head_bytes = if is_first { BLOCK_BYTES } else { 0 };

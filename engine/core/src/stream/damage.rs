@@ -172,7 +172,7 @@ impl Stream {
     pub fn mapped<'a>(&self, common: &Common, sealed: &'a Sealed) -> Result<&'a Mapped, ReadError> {
         let info = &sealed.info;
         let object = || self.object_of(info.segment_id);
-        let fault = match sealed.mapped(&*common.disk, self.identity.uuid) {
+        let fault = match sealed.mapped(&*common.env.disk, self.identity.uuid) {
             Ok(mapped) => {
                 if let Some(flaw) = &mapped.flaw {
                     self.note_flaw(sealed, flaw.clone());

@@ -280,7 +280,7 @@ pub(crate) fn roll_old_segments(host: &dyn Host, streams: &[Arc<Stream>]) {
     if max_age.is_zero() {
         return;
     }
-    let now = u64::try_from(host.common().clock.unix_nanos()).unwrap_or(0);
+    let now = u64::try_from(host.common().env.clock.unix_nanos()).unwrap_or(0);
     for stream in streams {
         let mut staged = stream.staged.lock();
         let is_old = staged.active.as_ref().is_some_and(|active| {

@@ -16,16 +16,16 @@ use crate::claims::suite as claims_suite;
 use crate::coordinator::Settings;
 use crate::error::ClaimError;
 use crate::error::{ReadError, StoreError};
-use crate::io::{Clock, Disk, SystemClock, SystemDisk};
+use crate::io::Environment;
 use crate::port::{
     ColdCopy, Copies, FailedStep, Moves, RecordTimes, SealHook, SealedSegment, TierRecord,
     VolumeIdentity, Watermark,
 };
 use crate::port::{Port, SealedBytes};
-use crate::threads::StoreThreads;
 
 pub struct ModelPort {
     directory: PathBuf,
+    environment: Environment,
     state: Mutex<State>,
 }
 
@@ -56,6 +56,7 @@ impl ModelPort {
     pub fn new(directory: &Path) -> Arc<ModelPort> {
         Arc::new(ModelPort {
             directory: directory.to_owned(),
+            environment: Environment::system(),
             state: Mutex::default(),
         })
     }
@@ -206,16 +207,8 @@ impl Port for ModelPort {
         claims_suite::volume("orders-0", 1)
     }
 
-    fn disk(&self) -> Arc<dyn Disk> {
-        Arc::new(SystemDisk)
-    }
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        Arc::new(SystemClock)
-    }
-
-    fn threads(&self) -> StoreThreads {
-        StoreThreads::detached()
+    fn environment(&self) -> &Environment {
+        &self.environment
     }
 
     fn tier1_directory(&self) -> PathBuf {

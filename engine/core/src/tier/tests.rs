@@ -762,7 +762,7 @@ fn an_expired_token_reopens_unless_the_process_terminates() {
             .expires_at_unix_nanos
             .expect("an expiry");
         until("the token expired", || {
-            world.port.clock().unix_nanos() > expires_at + 200_000_000
+            world.port.environment().clock.unix_nanos() > expires_at + 200_000_000
         });
         if terminates {
             assert_eq!(phase_of(&tiers), DrainPhase::Drained);

@@ -25,7 +25,7 @@ pub fn try_open(config: Config) -> Result<Store, OpenError> {
 pub fn open_with_faults(config: Config) -> (Store, Arc<Faults>) {
     let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk) as Arc<dyn Disk>);
     let mut options = options(config);
-    options.disk = disk;
+    options.environment.disk = disk;
     (Store::open(options).expect("the directory opens"), faults)
 }
 

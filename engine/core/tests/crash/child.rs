@@ -162,7 +162,7 @@ fn writes_until_it_is_killed() {
             node: "crash-0".to_owned(),
         },
     );
-    options.disk = disk;
+    options.environment.disk = disk;
     let store = Store::open(options).unwrap();
     store.on_poison(Box::new(|_| leave()));
     let budget = AtomicU64::new(number(QUIET_AFTER).unwrap_or(u64::MAX));

@@ -114,7 +114,7 @@ impl Fixture {
         }
         let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
         let mut options = options(&data);
-        options.disk = disk;
+        options.environment.disk = disk;
         let store = Store::open(options).unwrap();
         let mut writer = Writer {
             store: &store,

@@ -24,8 +24,8 @@ fn options_with_faults(directory: &std::path::Path) -> (OpenOptions, Arc<Faults>
     // Checkpoints often enough for a test to meet them.
     config.checkpoint.journal_bytes = MIB;
     let mut options = options(config);
-    options.disk = disk;
-    options.threads = faults.clone();
+    options.environment.disk = disk;
+    options.environment.threads = faults.clone();
     (options, faults)
 }
 

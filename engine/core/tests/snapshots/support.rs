@@ -67,7 +67,7 @@ pub fn node_on(
         node: name.to_owned(),
     };
     let mut options = OpenOptions::new(config.clone(), identity);
-    options.disk = disk;
+    options.environment.disk = disk;
     options.claims = Some(claims.clone() as Arc<dyn Claims>);
     let store = Store::open(options).expect("the directory opens");
     let tiers =

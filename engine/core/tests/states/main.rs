@@ -8,6 +8,7 @@
 
 mod baton;
 mod content;
+mod coordinated;
 mod dice;
 mod disk;
 mod explore;

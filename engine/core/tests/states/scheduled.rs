@@ -21,12 +21,12 @@ const APPENDS: u64 = 14;
 
 fn open(disk: &RecordingDisk, baton: &Arc<Baton>, dice: &mut Dice) -> Result<Store, String> {
     let mut options = options(disk, config(), dice);
-    options.clock = baton.clone();
+    options.environment.clock = baton.clone();
     Store::open(options).map_err(|error| format!("it does not open: {error:?}"))
 }
 
 /// Three callers at once, two of them in one stream; small records, and now and then one that goes straight to its segment.
-fn append(disk: &RecordingDisk, store: &Store, first_id: u64, dice: &mut Dice) {
+pub fn append(disk: &RecordingDisk, store: &Store, first_id: u64, dice: &mut Dice) {
     let writers: Vec<_> = (0..WRITERS)
         .map(|writer| {
             let (disk, store, mut dice) = (disk.clone(), store.clone(), dice.fork());
@@ -57,7 +57,7 @@ fn append(disk: &RecordingDisk, store: &Store, first_id: u64, dice: &mut Dice) {
 }
 
 /// What was done to the disk and what was noted meanwhile, with the bytes.
-fn describe(disk: &RecordingDisk, text: &mut String) {
+pub fn describe(disk: &RecordingDisk, text: &mut String) {
     let recording = disk.recording();
     let mut notes = recording.notes.iter().peekable();
     for (at, op) in recording.ops.iter().enumerate() {
@@ -119,33 +119,38 @@ fn run(seed: u64, faults: Faults) -> Result<String, String> {
     result.map(|text| format!("{}\n{text}", turns.join("\n")))
 }
 
-fn seeds() -> std::ops::Range<u64> {
+/// Answers how many lines the trace of a run has.
+pub fn same_twice(seed: u64, run: impl Fn(u64) -> Result<String, String>) -> usize {
+    let first = run(seed).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    let second = run(seed).unwrap_or_else(|error| panic!("seed {seed}, again: {error}"));
+    if let Some((at, (one, other))) = first
+        .lines()
+        .zip(second.lines())
+        .enumerate()
+        .find(|(_, (one, other))| one != other)
+    {
+        panic!("seed {seed}: line {at} is\n{one}\nand then\n{other}");
+    }
+    assert_eq!(first.len(), second.len(), "seed {seed}");
+    first.lines().count()
+}
+
+/// The one that is asked for, or all.
+pub fn seeds(all: std::ops::Range<u64>) -> std::ops::Range<u64> {
     match std::env::var("AOF2_SCHEDULE_SEED") {
         Ok(seed) => {
             let seed = seed.parse().expect("AOF2_SCHEDULE_SEED is a number");
             seed..seed + 1
         }
-        Err(_) => SEEDS,
+        Err(_) => all,
     }
 }
 
 #[test]
 fn a_seed_gives_the_same_order_of_events_twice_and_nothing_acknowledged_is_lost_in_any() {
     let mut switches = 0;
-    for seed in seeds() {
-        let first = run(seed, Faults::NONE).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-        let second =
-            run(seed, Faults::NONE).unwrap_or_else(|error| panic!("seed {seed}, again: {error}"));
-        switches += first.lines().count();
-        if let Some((at, (one, other))) = first
-            .lines()
-            .zip(second.lines())
-            .enumerate()
-            .find(|(_, (one, other))| one != other)
-        {
-            panic!("seed {seed}: line {at} is\n{one}\nand then\n{other}");
-        }
-        assert_eq!(first.len(), second.len(), "seed {seed}");
+    for seed in seeds(SEEDS) {
+        switches += same_twice(seed, |seed| run(seed, Faults::NONE));
     }
     println!("{switches} lines of traces");
 }

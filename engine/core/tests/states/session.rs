@@ -34,7 +34,7 @@ pub fn identity() -> Identity {
 }
 
 #[derive(Debug)]
-struct SeededRng(Mutex<Dice>);
+pub struct SeededRng(pub Mutex<Dice>);
 
 impl Rng for SeededRng {
     fn next_u64(&self) -> u64 {
@@ -49,8 +49,8 @@ impl Rng for SeededRng {
 
 pub fn options(disk: &RecordingDisk, config: Config, dice: &mut Dice) -> OpenOptions {
     let mut options = OpenOptions::new(config, identity());
-    options.disk = Arc::new(disk.clone());
-    options.rng = Arc::new(SeededRng(Mutex::new(dice.fork())));
+    options.environment.disk = Arc::new(disk.clone());
+    options.environment.rng = Arc::new(SeededRng(Mutex::new(dice.fork())));
     options
 }
 

@@ -10,8 +10,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the directory of streams is not synced",
         file: "engine/core/src/store/opener.rs",
-        find: "        .common\n        .disk\n        .sync_directory(&streams)",
-        replace: "        .common\n        .disk\n        .exists(&streams)",
+        find: "        .common\n        .env\n        .disk\n        .sync_directory(&streams)",
+        replace: "        .common\n        .env\n        .disk\n        .exists(&streams)",
         noticed_by: STATES,
     },
     Mutant {

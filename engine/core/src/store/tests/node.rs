@@ -47,7 +47,7 @@ pub(super) fn node(memory: &Arc<MemoryStore>, directory: &Path) -> Node {
     options.config.tier2.claim_check = Duration::from_millis(50);
     let config = options.config.clone();
     let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
-    options.disk = disk;
+    options.environment.disk = disk;
     options.claims = Some(claims.clone() as Arc<dyn Claims>);
     let store = Store::open(options).expect("the directory opens");
     let tiers = Tiers::start(Arc::new(store.clone()), Some(claims), &config).expect("threads");

@@ -1,0 +1,38 @@
+//! Everything by which a part of the engine reaches what is outside of it.
+
+use std::io;
+use std::sync::Arc;
+
+use super::{
+    Clock, Disk, Rng, SystemClock, SystemDisk, SystemRng, SystemThreads, ThreadHandle, Threads,
+};
+
+/// Handed down from whoever opens the store; a test puts its own parts in.
+#[derive(Clone)]
+pub struct Environment {
+    pub disk: Arc<dyn Disk>,
+    pub clock: Arc<dyn Clock>,
+    pub rng: Arc<dyn Rng>,
+    pub threads: Arc<dyn Threads>,
+}
+
+impl Environment {
+    /// The real ones.
+    pub fn system() -> Environment {
+        Environment {
+            disk: Arc::new(SystemDisk),
+            clock: Arc::new(SystemClock),
+            rng: Arc::new(SystemRng),
+            threads: Arc::new(SystemThreads),
+        }
+    }
+
+    /// Starts a thread.
+    pub fn spawn(
+        &self,
+        name: &str,
+        body: impl FnOnce() + Send + 'static,
+    ) -> io::Result<ThreadHandle> {
+        self.threads.start(name, Box::new(body))
+    }
+}
