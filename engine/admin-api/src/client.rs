@@ -25,7 +25,7 @@ use crate::snapshot::{
 use crate::{ErrorBody, path};
 use request::{Request, query};
 
-/// How long a request may take unless told otherwise.
+/// How long a request may take unless configured otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where an engine listens.
@@ -57,7 +57,7 @@ pub enum ClientError {
         target: String,
         source: std::io::Error,
     },
-    #[error("engine at {target} did not answer {verb} within {timeout:?}; retry")]
+    #[error("engine at {target} did not answer {verb} within {timeout:?}")]
     Timeout {
         target: String,
         verb: String,

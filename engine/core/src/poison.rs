@@ -37,7 +37,7 @@ impl Poison {
         self.message.read().clone()
     }
 
-    /// What refused callers are told.
+    /// The message for refused callers.
     pub fn reason(&self) -> String {
         self.message()
             .unwrap_or_else(|| "store is closed".to_owned())

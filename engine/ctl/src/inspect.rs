@@ -1,7 +1,7 @@
 //! `manifest-inspect`: the manifest records of a data directory or of one chunk file, read only and without the engine.
 //!
 //! The engine may be running: what lies behind the last whole commit of a newest chunk may just be on its way there, or still in
-//! the journal alone. It is told, and is no finding. Damage anywhere else is one.
+//! the journal alone. It is shown, and is not a finding. Damage anywhere else is one.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The oracle's comparison: a stream as it reads back, held against what a producer was told. Pure, and independent of the engine:
+//! The oracle's comparison: a stream as it reads back, compared with what a producer received. Pure, and independent of the engine:
 //! it knows only records and acknowledgements.
 //!
 //! - An acknowledgement is *read* when the record at its sequence has its producer_seq and its hash, *reordered* when such a record
@@ -111,7 +111,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// How many findings are told in words; the rest is in the numbers.
+/// How many findings are listed; the rest is in the numbers.
 pub const MAX_FINDINGS: usize = 20;
 
 /// Findings in words.

@@ -448,7 +448,7 @@ fn a_snapshot_is_taken_listed_shown_verified_and_seen_in_the_manifest() {
     );
     let page = engine.admin(&["snapshot", "show", "orders", id], "").ok();
     assert!(
-        page.contains("asked by       me") && page.contains(".json ("),
+        page.contains("request        me") && page.contains(".json ("),
         "{page}"
     );
     let verify = ["snapshot", "verify", "orders", id, "--level", "L1"];

@@ -1,6 +1,6 @@
 //! The operator's epoch: an engine obeys no operator older than one it has seen, across restarts too.
 //!
-//! The file is a hint beside the data: when it is lost or unreadable the next verb of the newest operator sets it again.
+//! The file is a hint next to the data: when it is lost or unreadable the next verb of the newest operator sets it again.
 
 use std::path::PathBuf;
 

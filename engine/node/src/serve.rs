@@ -158,7 +158,7 @@ fn run(source: Source, version: &'static str) -> Exit {
         serve(node).await
     });
     if let Exit::Poisoned(message) = &exit {
-        // Clients that waited are being told why.
+        // Waiting clients are getting the reason.
         runtime.block_on(async { tokio::time::sleep(LAST_ANSWERS).await });
         // Before anything is dropped: a store that closes waits for its threads, and they may wait for a dead disk.
         end_poisoned(message);

@@ -39,7 +39,7 @@ impl KeyFiles {
         }
     }
 
-    /// The keys, at most 10 s old. A directory that cannot be read is told each time, and no old key is used instead: it was
+    /// The keys, at most 10 s old. A directory that cannot be read is reported each time, and no old key is used instead: it was
     /// taken away on purpose, or nothing can be signed anyway after the next rotation.
     pub fn keys(&mut self, now: Instant) -> Result<Keys, String> {
         if let Some((read_at, keys)) = &self.last

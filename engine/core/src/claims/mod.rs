@@ -518,7 +518,7 @@ fn pending(error: ObjectError) -> ClaimError {
     }
 }
 
-/// Identities come from the volume's own file and from checked requests; one that is not what it should be is told, not assumed.
+/// Identities come from the volume's own file and from checked requests; an invalid one is reported, not assumed.
 fn parse<T: FromStr<Err: std::fmt::Display>>(what: &str, text: &str) -> Result<T, ClaimError> {
     text.parse().map_err(|error| ClaimError::Pending {
         message: format!("{what} {text:?} is invalid, so no claim is made: {error}"),

@@ -132,7 +132,7 @@ pub(super) fn note(
     }
     let kind = error.kind();
     let message = with_causes(&error);
-    // Damage was told when it was found, and every try finds it again.
+    // Damage was reported when it was found, and every try finds it again.
     if kind != FailureKind::Damage {
         tracing::warn!(stream = %segment.stream, segment_id = segment.segment_id, "{message}");
     }

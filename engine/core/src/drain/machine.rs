@@ -231,7 +231,7 @@ pub(super) fn begin(
     }
 }
 
-/// The drain is taken back, whatever its phase. A drained engine that terminates stays closed.
+/// The drain is cancelled, whatever its phase. A drained engine that terminates stays closed.
 pub(super) fn resume(state: State, facts: &Facts<'_>) -> (State, Vec<Action>) {
     match state {
         State::Open(reason) => (State::Open(reason), vec![]),

@@ -68,7 +68,7 @@ pub(crate) struct Image {
     pub bytes: u64,
     /// Commits that should be there and do not verify.
     pub damage: Vec<String>,
-    /// Why acknowledged records of any stream may be gone: it cannot be told whose.
+    /// Why acknowledged records of any stream may be gone: their streams are unknown.
     pub lost: Option<String>,
     /// Journal files that the damage is in, by number. They are kept aside.
     pub damaged_files: BTreeSet<u64>,
@@ -208,7 +208,7 @@ fn losses(file: &Scanned, next: Option<&Scanned>, synced: Synced) -> Vec<Gap> {
         Some(next) if next.header.file_number == file.header.file_number + 1 => {
             next.header.first_commit.saturating_sub(1)
         }
-        // A file between is gone, which is told by itself.
+        // A file between is gone, which is reported separately.
         Some(_) => 0,
         None if synced.file_number == file.header.file_number => synced.commit,
         None => 0,

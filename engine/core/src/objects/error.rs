@@ -46,7 +46,7 @@ pub enum ObjectError {
     /// The bytes that came back, or that the store keeps, are not those that were written.
     #[error("{attempt} found a damaged object ({cause}); restore it")]
     Corrupt { attempt: Attempt, cause: String },
-    /// The store overwrites what it was told not to: no claim can be made there.
+    /// The store overwrites against preconditions: no claim can be made there.
     #[error(
         "{place} ignores preconditions ({cause}); use an object store that honours If-None-Match and If-Match on PUT"
     )]

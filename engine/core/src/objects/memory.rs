@@ -88,7 +88,7 @@ impl MemoryStore {
             .extend(std::iter::repeat_n(fault, times));
     }
 
-    /// Faults that were not met yet are taken back.
+    /// Faults that were not met yet are removed.
     pub fn heal(&self) {
         let mut state = self.state.lock();
         state.faults.clear();

@@ -1,7 +1,7 @@
 //! A sealed segment: immutable, mapped read-only when it is first read.
 //!
 //! Nothing of a file is served before its length and its first and last block were held against the manifest: another segment's
-//! file under this name is told from its own, and one that was cut never becomes a map that ends in the air.
+//! file under this name is distinguished from its own, and one that was cut never becomes a map that ends in the air.
 
 use std::io;
 use std::path::PathBuf;

@@ -222,7 +222,7 @@ impl Taker {
                     .iter()
                     .position(|session| wanted(session) && !session.is_under_way)
             };
-            // Its requester gave up long ago: a repetition of the request begins anew.
+            // Its requester gave up long ago: a repetition of the request starts again.
             if let Some(index) = idle(Session::is_over).or_else(|| idle(|_| true)) {
                 sessions.remove(index);
             }

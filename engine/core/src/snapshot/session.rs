@@ -20,7 +20,7 @@ pub(super) struct Session {
     /// Ids that it had before its own: those were taken.
     pub earlier_ids: Vec<SnapshotId>,
     pub is_under_way: bool,
-    /// Most things that one attempt has told of: an attempt that only repeats them is no progress.
+    /// Most things that one attempt has reported: an attempt that only repeats them is no progress.
     pub furthest: u64,
     /// After a failed step: how often in a row, and when to try again.
     pub failed: Option<(u32, Instant)>,

@@ -23,7 +23,7 @@ pub(super) struct Step {
     taker: Arc<Taker>,
     stream: Arc<str>,
     request: String,
-    /// Things told of by this attempt.
+    /// Things reported by this attempt.
     reports: Cell<u64>,
 }
 

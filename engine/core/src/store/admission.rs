@@ -5,7 +5,7 @@
 //!   go on acknowledging, so that an outage of Tier 2 stops nobody.
 //! - A volume that passes leaves its next mark, durable on the volume first. A process that goes on acknowledging leaves one every
 //!   `MARK_INTERVAL`, so that a copy of the volume that was made while it ran is found to be older, too.
-//! - A refusal is for good: every stream is quarantined, and whoever opened the store is told.
+//! - A refusal is permanent: every stream is quarantined, and whoever opened the store is notified.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -265,7 +265,7 @@ fn record(shared: &Shared, is_admitted: bool) -> Result<u64, ClaimError> {
     }
 }
 
-/// A refusal bars every stream and is told; anything else is answered.
+/// A refusal quarantines every stream and is reported; anything else is answered.
 fn judge(
     shared: &Shared,
     mut state: crate::io::sync::MutexGuard<'_, State>,

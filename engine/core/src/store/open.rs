@@ -384,7 +384,7 @@ pub(super) fn stop(shared: &Shared, threads: Vec<ThreadHandle>) {
     shared.common.pacer.stop();
     shared.journal.stop();
     for thread in threads {
-        // A panic has been told.
+        // A panic has been reported.
         let _ = thread.join();
     }
     for stream in shared.streams.everything() {

@@ -28,7 +28,7 @@ const MANY_STREAMS: usize = 256;
 /// Largest number of pieces that wait for the segment writer before appends are held up.
 const MAX_WAITING_PIECES: usize = 64;
 
-/// What an append that is acknowledged is told.
+/// The answer to an acknowledged append.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answer {
     Appended(Appended),
@@ -326,7 +326,7 @@ impl Stream {
         }
     }
 
-    /// What a caller is told when no blocks were given.
+    /// The answer to a caller when no blocks were given.
     pub fn cannot_grow(&self, host: &dyn Host, error: GrowError) -> AppendError {
         match error {
             GrowError::Refused(Refusal::Quota {

@@ -1,6 +1,6 @@
 //! What of a stream's segments is known to be damaged.
 //!
-//! Damage is met by whoever looks: recovery, a reader, the compressor. Each tells it here, and here it is told on once: one line in
+//! Damage is met by whoever looks: recovery, a reader, the compressor. Each notes it here, and it is reported once: one line in
 //! the log, one entry in the reports. A damaged range is no end of the log: appends go on, and what lies behind is served. An end
 //! that is damaged is another matter, see [`Quarantined`](super::Quarantined).
 
@@ -18,7 +18,7 @@ use crate::request::DamagedRange;
 use crate::segment::sealed::{Fault, Mapped, Sealed, SealedInfo};
 use crate::segment::survey::{Hole, holes};
 
-/// Ranges that are listed of one stream. A volume that rots away is not told batch by batch.
+/// Ranges that are listed of one stream. A volume that rots away is not reported batch by batch.
 const MAX_RANGES: usize = 256;
 /// Of these, the ones that stand in a line of text.
 const MAX_TOLD: usize = 4;
@@ -225,7 +225,7 @@ impl Stream {
     }
 
     /// Goes through a sealed segment whose bytes are not those that were sealed, notes every hole, and answers all that is known
-    /// of it. `problem` is what is told where every batch verifies.
+    /// of it. `problem` is reported where every batch verifies.
     pub fn survey(&self, common: &Common, sealed: &Arc<Sealed>, problem: &str) -> String {
         if let Ok(mapped) = self.mapped(common, sealed) {
             let sequences = sealed.info.base_sequence..sealed.info.end_sequence;

@@ -43,7 +43,10 @@ fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
     let mut rows = vec![
         (
             "node",
-            format!("{node}, aof2-engine {version}, up since {process_start}"),
+            format!(
+                "{node}, aof2-engine {version}, up since {}",
+                render::moment(process_start, jiff::Timestamp::now())
+            ),
         ),
         ("ready", ready_line(*ready, refusal.as_ref())),
         ("streams", streams.to_string()),

@@ -46,7 +46,7 @@ pub async fn resume(connection: &Connection) -> Result<Outcome, Failure> {
     Ok(Outcome::Clean)
 }
 
-/// A hook that fails would only put an event beside a pod that goes anyway.
+/// A hook that fails would only add an event to a pod that goes anyway.
 pub async fn prestop(connection: &Connection) -> Result<Outcome, Failure> {
     let told = async {
         let client = super::admin(connection)?.with_timeout(PRESTOP_TIMEOUT);
@@ -84,7 +84,8 @@ fn page(status: &DrainStatus) -> String {
         rows.push(("token", token.clone()));
     }
     if let Some(expires_at) = expires_at {
-        rows.push(("expires at", expires_at.clone()));
+        let now = jiff::Timestamp::now();
+        rows.push(("expires at", render::moment(expires_at, now)));
     }
     if let Some(reason) = reason {
         rows.push(("reason", format!("{reason:?}")));
@@ -131,7 +132,7 @@ mod tests {
         };
         assert_eq!(
             page(&status),
-            "phase                Closing\n\
+            "phase            Closing\n\
              streams waiting  1\n\
              \n\
              STREAM      ACKNOWLEDGED  SEALED AND UPLOADED\n\

@@ -36,7 +36,7 @@ pub struct Writer {
     pub run: u64,
     pub collector: mpsc::Sender<Pending>,
     pub stats: Arc<Stats>,
-    /// True when the process is told to end.
+    /// True when the process is asked to stop.
     pub stop: watch::Receiver<bool>,
 }
 
@@ -250,7 +250,7 @@ impl Writer {
         progress.acknowledged_end = Some(producer_seq + 1);
         if appended.duplicate {
             // The stream held this number before: written by another process, or by this one before the connection broke. Which
-            // of the two, and so the hash of what is stored, is not known here, so nobody is told of it.
+            // of the two, and so the hash of what is stored, is not known here, so it is not reported.
             return Ok(());
         }
         let acknowledgement = Acknowledgement {

@@ -17,7 +17,7 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const BACKLOG: usize = 64;
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// Handshakes run beside each other: a slow client delays nobody.
+/// Handshakes run in parallel: a slow client delays no other.
 pub struct TlsListener {
     address: SocketAddr,
     ready: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,

@@ -233,7 +233,8 @@ async fn metrics_carry_the_handbooks_names() {
 #[tokio::test]
 async fn the_help_of_a_metric_is_a_phrase_that_stands_alone() {
     let home = Home::new();
-    let engine = home.start().await;
+    let tier2 = home.path("tier2").display().to_string();
+    let engine = home.start_with(&["--tier2-directory", &tier2]).await;
     let (_, text) = engine.get("/metrics").await;
     let helps: Vec<(&str, &str)> = text
         .lines()
