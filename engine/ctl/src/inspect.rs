@@ -201,24 +201,28 @@ fn decode_chunk(file: &str, bytes: &[u8], is_newest: bool) -> Chunk {
         header.prev_chain,
         header.base_manifest_sequence,
     );
-    let end = loop {
-        match manifest_chunk::decode_commit(&bytes[at..], seed) {
-            Ok(commit) => {
-                let first = commit.records[0].manifest_sequence;
-                if commit.prev_chain != chain || first != next {
-                    break Some(format!(
-                        "offset {at}: commit begins with record {first}, expected {next}"
-                    ));
-                }
-                chain = commit.chain;
-                next = first + commit.records.len() as u64;
-                chunk.commits += 1;
-                chunk.records.extend(commit.records.iter().map(to_record));
-                at += commit.bytes;
+    let mut end = None;
+    for commit in manifest_chunk::commits(bytes, at, seed) {
+        let commit = match commit {
+            Ok(commit) => commit,
+            Err(damage) => {
+                end = end_of(&damage, &bytes[at..], at);
+                break;
             }
-            Err(damage) => break end_of(&damage, &bytes[at..], at),
+        };
+        let first = commit.records[0].manifest_sequence;
+        if commit.prev_chain != chain || first != next {
+            end = Some(format!(
+                "offset {at}: commit chain broken (record {first} found, {next} expected)"
+            ));
+            break;
         }
-    };
+        chain = commit.chain;
+        next = first + commit.records.len() as u64;
+        chunk.commits += 1;
+        chunk.records.extend(commit.records.iter().map(to_record));
+        at += commit.bytes;
+    }
     chunk.unfinished_bytes = used(&bytes[at..]);
     // Whatever is behind the last commit of the newest chunk was never part of it.
     chunk.damage = end.filter(|_| !is_newest || chunk.unfinished_bytes == 0);

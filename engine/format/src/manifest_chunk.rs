@@ -63,20 +63,45 @@ const _: () = assert!(header::BYTES == BLOCK_BYTES);
 
 /// Whether these bytes, of this place in a chunk, are whole commits of the stream with this seed, by their own checksums.
 pub fn is_whole(position: u64, bytes: &[u8], seed: Seed) -> bool {
-    let mut rest = bytes;
+    let mut from = 0;
     if position == 0 {
         if ManifestChunkHeader::decode(bytes).is_err() {
             return false;
         }
-        rest = &bytes[DATA_OFFSET as usize..];
+        from = DATA_OFFSET as usize;
     }
-    while !rest.is_empty() {
-        let Ok(commit) = decode_commit(rest, seed) else {
-            return false;
-        };
-        rest = &rest[commit.bytes..];
+    commits(bytes, from, seed).all(|commit| commit.is_ok())
+}
+
+/// The commits of a chunk from offset `from` on, up to the first that does not verify, which is the last item.
+pub fn commits(bytes: &[u8], from: usize, seed: Seed) -> Commits<'_> {
+    Commits {
+        rest: bytes.get(from..).unwrap_or_default(),
+        seed,
     }
-    true
+}
+
+/// See [`commits`].
+#[derive(Clone, Debug)]
+pub struct Commits<'a> {
+    rest: &'a [u8],
+    seed: Seed,
+}
+
+impl Iterator for Commits<'_> {
+    type Item = Result<ManifestCommit, Damage>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let commit = decode_commit(self.rest, self.seed);
+        let taken = commit
+            .as_ref()
+            .map_or(self.rest.len(), |commit| commit.bytes);
+        self.rest = &self.rest[taken..];
+        Some(commit)
+    }
 }
 
 /// First block of a chunk.

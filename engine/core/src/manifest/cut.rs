@@ -116,9 +116,8 @@ impl ManifestLog {
         bytes.truncate(chunk.bytes as usize);
         ManifestChunkHeader::decode(&bytes).map_err(|error| damaged(error.to_string()))?;
         let mut offset = DATA_OFFSET as usize;
-        while offset < bytes.len() {
-            let commit = manifest_chunk::decode_commit(&bytes[offset..], owner.identity().seed)
-                .map_err(|error| damaged(format!("at {offset}: {error}")))?;
+        for commit in manifest_chunk::commits(&bytes, offset, owner.identity().seed) {
+            let commit = commit.map_err(|error| damaged(format!("at {offset}: {error}")))?;
             offset += commit.bytes;
         }
         Ok(bytes)

@@ -148,7 +148,8 @@ fn fold_chunk(replayed: &mut Replayed, found: &FoundChunk, bytes: &[u8], seed: S
     }
     let mut offset = DATA_OFFSET as usize;
     debug_assert_eq!(offset, BLOCK_BYTES);
-    while let Ok(commit) = manifest_chunk::decode_commit(&bytes[offset..], seed) {
+    let commits = manifest_chunk::commits(bytes, offset, seed);
+    for commit in commits.map_while(Result::ok) {
         let follows = commit.prev_chain == replayed.chain
             && commit
                 .records
