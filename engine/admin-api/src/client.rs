@@ -25,7 +25,7 @@ use crate::snapshot::{
 use crate::{ErrorBody, path};
 use request::{Request, query};
 
-/// How long a request may take unless told otherwise.
+/// How long a request may take unless configured otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where an engine listens.
@@ -52,7 +52,7 @@ pub struct Client {
 pub enum ClientError {
     #[error("{target} is not a valid server name for TLS")]
     ServerName { target: String },
-    #[error("engine at {target} cannot be reached")]
+    #[error("cannot reach the engine at {target}")]
     Unreachable {
         target: String,
         source: std::io::Error,
@@ -63,7 +63,7 @@ pub enum ClientError {
         verb: String,
         timeout: Duration,
     },
-    #[error("TLS with the engine at {target} failed")]
+    #[error("TLS handshake with the engine at {target} failed")]
     Tls {
         target: String,
         source: std::io::Error,
@@ -81,7 +81,7 @@ pub enum ClientError {
         status: u16,
         body: ErrorBody,
     },
-    #[error("answer of the engine at {target} to {verb} cannot be understood: {message}")]
+    #[error("engine at {target} sent an invalid answer to {verb}: {message}")]
     Decode {
         target: String,
         verb: String,
@@ -126,11 +126,11 @@ impl ConfigMode {
 /// Bounds of a drain; the engine's defaults where absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DrainBounds {
-    /// How long the token is valid.
+    /// Validity of the drain token.
     pub ttl: Option<Duration>,
-    /// How long appends are still admitted while what there is gets uploaded.
+    /// Time to upload sealed segments while appends are still accepted.
     pub upload_timeout: Option<Duration>,
-    /// How long admission stays closed before the drain gives up.
+    /// Maximum time with closed admission before the drain fails.
     pub drain_timeout: Option<Duration>,
 }
 
@@ -201,7 +201,7 @@ impl Client {
         self.json(Request::post(path::FLUSH)).await
     }
 
-    /// The configuration in force, as TOML.
+    /// Print the configuration in use, as TOML.
     pub async fn config(&self) -> Result<String, ClientError> {
         self.text(Request::get(path::CONFIG)).await
     }

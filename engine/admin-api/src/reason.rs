@@ -1,6 +1,6 @@
 //! The words that one program says and another one decides by.
 //!
-//! - Each word stands here once. A writer cannot misspell it, and a reader that matches is told of a new one by the compiler.
+//! - Each word stands here once. A writer cannot misspell it, and a reader that matches learns of a new one from the compiler.
 //! - Versions skew during a rollout: a word that a reader does not know is kept as it is, and written again as it was read.
 
 use std::fmt;
@@ -148,7 +148,7 @@ words! {
         Tier2Unreachable,
         BucketMissing,
         AccessDenied,
-        /// It overwrites where it was told not to: nothing is written there.
+        /// It overwrites against preconditions: nothing is written there.
         Tier2IgnoresPreconditions,
         /// For a reason that a retry does not change, or that the engine does not know.
         Tier2Refused,
@@ -228,7 +228,7 @@ words! {
     SegmentState {
         Active,
         Sealed,
-        /// Compressed beside the sealed file.
+        /// Compressed next to the sealed file.
         Warm,
         Uploaded,
     }

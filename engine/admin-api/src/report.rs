@@ -117,7 +117,7 @@ pub struct Tier0Report {
     /// This node's share, in force.
     pub instance_quota_bytes: u64,
     pub activation_queue_depth: u64,
-    /// Size of the volume as told by the operator; 0 = not told.
+    /// Size of the volume as configured by the operator; 0 = not configured.
     #[serde(default)]
     pub storage_bytes: u64,
 }
@@ -191,7 +191,7 @@ pub struct StreamReport {
     pub claim: ClaimState,
 }
 
-/// Sequences of a segment that are not served; none where only what is told about the records is damaged.
+/// Sequences of a segment that are not served; none where only what is recorded about the records is damaged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DamagedRange {
     pub segment_id: u64,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::Reload;
 
-/// Budget of Tier 0 over all pods of an engine that is told none. The operator divides it among the pods.
+/// Budget of Tier 0 over all pods of an engine that has none configured. The operator divides it among the pods.
 pub const CLUSTER_MAX_BYTES: u64 = 12 << 30;
 /// Largest configuration file, so that a few hundred of them fit into one ConfigMap.
 pub const MAX_FILE_BYTES: usize = 16 * 1024;

@@ -42,7 +42,7 @@ pub enum SnapshotPhase {
     Publishing,
     /// The object exists and the marker is durable.
     Done,
-    /// `reason` and `message` say why; a new request begins anew.
+    /// `reason` and `message` say why; a new request starts again.
     Failed,
     #[serde(other)]
     Unknown,

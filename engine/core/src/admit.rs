@@ -107,7 +107,7 @@ impl Space {
                 });
             }
         }
-        // Also when the capacity is told: others may share the volume. An error here is found again by the allocation itself.
+        // Also when the capacity is configured: others may share the volume. An error here is found again by the allocation itself.
         let space = self.disk.space(&self.directory).ok()?;
         let reserve_bytes = reserve(space.total_bytes);
         (space.available_bytes < bytes + reserve_bytes).then_some(Refusal::Full {

@@ -1,4 +1,4 @@
-//! What the store is told. Hot keys may change while it runs (`Store::reconfigure`); the others are read at open.
+//! Settings of the store. Hot keys may change while it runs (`Store::reconfigure`); the others are read at open.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -13,7 +13,7 @@ pub struct Metrics {
     pub tier0_total_bytes: u64,
     pub tier0_instance_quota_bytes: u64,
     pub tier0_cluster_max_bytes: u64,
-    /// Size of the volume; 0 = not told.
+    /// Size of the volume; 0 = not configured.
     pub storage_bytes: u64,
     /// Bytes staged in memory, now.
     pub staged_bytes: u64,
@@ -40,7 +40,7 @@ pub struct Metrics {
     /// Of sequences that cannot be served, and of blocks that can be done without; now.
     pub damaged_ranges: u64,
     pub poisoned: bool,
-    /// Tier 2 has not told yet whether this volume may be used.
+    /// Tier 2 has not confirmed yet that this volume may be used.
     pub owes_volume_check: bool,
     pub replay: Replay,
 }

@@ -154,7 +154,7 @@ impl Pacer {
                     }
                 }
             };
-            // Not a step of durability, and its failure is one of a sync all the same: no later sync is told. The file has
+            // Not a step of durability, and its failure is one of a sync all the same: no later sync reports it. The file has
             // told the store.
             if let Err(error) = piece.file.pace(piece.offset, piece.length) {
                 tracing::error!(path = %piece.file.path().display(), %error, "write-out failed");

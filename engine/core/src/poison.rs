@@ -37,10 +37,10 @@ impl Poison {
         self.message.read().clone()
     }
 
-    /// What refused callers are told.
+    /// The message for refused callers.
     pub fn reason(&self) -> String {
         self.message()
-            .unwrap_or_else(|| "the store is closed".to_owned())
+            .unwrap_or_else(|| "store is closed".to_owned())
     }
 
     /// `None` once poisoned.
@@ -77,7 +77,7 @@ impl Poison {
             self.disk_failures.store(disk_failures, Ordering::Relaxed);
             self.flag.store(true, Ordering::Release);
         }
-        tracing::error!(message = %what, "the store is poisoned");
+        tracing::error!(message = %what, "store poisoned, nothing is acknowledged until the engine restarts");
         let callbacks = std::mem::take(&mut *self.callbacks.lock());
         for callback in callbacks {
             callback(what.clone());

@@ -21,7 +21,7 @@ pub struct Producer {
     /// Not 0.
     pub id: u64,
     pub first_seq: u64,
-    /// The stream's durable count as it was told before the id was first used in the stream, and the same ever after; 0 = not told.
+    /// The stream's durable count as it was reported before the id was first used in the stream, and the same ever after; 0 = not configured.
     /// A stream that has forgotten producers cannot tell a new one from a forgotten one without it.
     pub since: u64,
 }
@@ -88,7 +88,7 @@ pub struct StreamInfo {
     pub claim: ClaimState,
 }
 
-/// Sequences of a segment that cannot be served; none where only what is told about the records is damaged.
+/// Sequences of a segment that cannot be served; none where only what is recorded about the records is damaged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DamagedRange {
     pub segment_id: u64,
@@ -109,10 +109,7 @@ impl std::fmt::Display for DamagedRange {
             remedy,
         } = self;
         match to.saturating_sub(*from) {
-            0 => write!(
-                f,
-                "segment {segment_id}, no sequence is lost: {what}; {remedy}"
-            ),
+            0 => write!(f, "segment {segment_id}, no records lost: {what}; {remedy}"),
             1 => write!(f, "segment {segment_id}, sequence {from}: {what}; {remedy}"),
             _ => write!(
                 f,

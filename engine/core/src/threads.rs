@@ -36,7 +36,7 @@ impl Threads for StoreThreads {
             .start(&name, Box::new(guarded))
             .inspect_err(|error| {
                 self.poison
-                    .set_message(format!("thread {name} cannot be started: {error}"));
+                    .set_message(format!("cannot start thread {name}: {error}"));
             })
     }
 }

@@ -14,7 +14,7 @@ pub struct Identity {
     pub node: String,
 }
 
-/// What every file of a volume that is shared by all streams names, so that a foreign one is told from its own.
+/// What every file of a volume that is shared by all streams names, so that a foreign one is distinguished from its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct VolumeIds {
     pub cluster_id: ClusterId,

@@ -352,7 +352,7 @@ fn an_idempotent_producer_is_answered_with_its_old_sequences_also_after_seal_and
             assert!(
                 error
                     .to_string()
-                    .contains("sent sequence 7, the stream expects 4"),
+                    .contains("sent producer_seq 7 where 4 is next"),
                 "{error}"
             );
         }
@@ -519,7 +519,7 @@ fn refusals_name_the_object_the_value_and_what_to_do() {
     let cases: Vec<(AppendError, &str, Remedy)> = vec![
         (
             durable(&store, "Not Allowed", b"x").unwrap_err(),
-            "\"Not Allowed\" is not allowed: 1 to 63 lower-case",
+            "\"Not Allowed\" is invalid; use 1 to 63 lower-case",
             Remedy::Fix,
         ),
         (
@@ -531,7 +531,7 @@ fn refusals_name_the_object_the_value_and_what_to_do() {
         ),
         (
             durable(&store, "s", &vec![0; MIB as usize + 1]).unwrap_err(),
-            "record of 1048577 bytes is over the limit append.max_record_bytes = 1048576",
+            "record of 1048577 bytes exceeds append.max_record_bytes = 1048576",
             Remedy::Fix,
         ),
         (
@@ -619,7 +619,7 @@ fn a_directory_of_another_is_refused() {
     let store = open(directory.path());
     match try_open(small_config(directory.path())) {
         Err(error @ OpenError::Locked { .. }) => {
-            assert!(error.to_string().contains("locked by another process"))
+            assert!(error.to_string().contains("another process has locked"))
         }
         other => panic!("{:?}", other.err()),
     }
@@ -631,7 +631,7 @@ fn a_directory_of_another_is_refused() {
             assert!(
                 error
                     .to_string()
-                    .contains("\"orders-0\", this node is \"orders-1\""),
+                    .contains("\"orders-0\", but this node is \"orders-1\""),
                 "{error}"
             );
         }
@@ -773,7 +773,7 @@ fn a_first_append_waits_for_its_claim_and_is_refused_where_another_owns_the_stre
     assert!(
         refused
             .to_string()
-            .contains("owned by orders-1: send appends there (orders-1.orders)"),
+            .contains("orders-1 owns stream s; send appends to orders-1.orders"),
         "{refused}"
     );
     assert_eq!(durable(&store, "s", b"x").unwrap().first_sequence, 0);
@@ -781,7 +781,7 @@ fn a_first_append_waits_for_its_claim_and_is_refused_where_another_owns_the_stre
     store.supersede("s", 9);
     let refused = durable(&store, "s", b"x").unwrap_err();
     assert!(
-        refused.to_string().contains("epoch 7 is superseded by 9"),
+        refused.to_string().contains("epoch 9 supersedes 7"),
         "{refused}"
     );
     let request = ReadRequest {

@@ -169,7 +169,10 @@ fn ensure_told(data: &Path, open_records: u64, lost: &[Told]) {
         for range in &info.damaged_ranges {
             let name = segment_files(data, "s");
             let told = range.remedy.contains("/streams/s/segments/");
-            assert!(told && range.remedy.starts_with("put "), "{range} {name:?}");
+            assert!(
+                told && range.remedy.starts_with("restore "),
+                "{range} {name:?}"
+            );
         }
         let appended = durable(&store, "s", &payload(end)).unwrap();
         assert_eq!(appended.first_sequence, end, "appends go on");
@@ -555,7 +558,7 @@ fn records_before_the_damage_are_not_held_back_by_it() {
     assert_eq!(records.len() as u64, RECORDS);
     for _ in 0..3 {
         let error = reading.next_batch(1 << 20).unwrap_err().to_string();
-        let range = format!("sequence {RECORDS}, read on from {}", 2 * RECORDS);
+        let range = format!("sequence {RECORDS} (readable again from {}", 2 * RECORDS);
         assert!(
             error.contains(&range) && error.contains("segment 2"),
             "{error}"

@@ -474,7 +474,7 @@ fn a_newer_format_is_refused() {
             assert!(
                 error
                     .to_string()
-                    .contains("format version 7, this engine knows up to 0"),
+                    .contains("format version 7, and this engine reads up to 0"),
                 "{error}"
             );
         }

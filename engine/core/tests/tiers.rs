@@ -900,7 +900,9 @@ fn an_older_volume_goes_on_while_tier_2_is_down_and_stops_when_it_answers() {
     volumes.memory.heal();
     let refused = node.refusal();
     assert!(
-        refused.to_string().contains("kept: s 10..15"),
+        refused
+            .to_string()
+            .contains("kept on this volume: s 10..15"),
         "what was acknowledged meanwhile is told: {refused}"
     );
     proofs(refused);

@@ -31,7 +31,7 @@ pub fn client(socket: &Path) -> Client {
 pub fn failure(socket: &Path, verb: &str, status: &tonic::Status) -> Failure {
     match of_status(verb, status) {
         Failure::Unavailable(message) => Failure::Unavailable(format!(
-            "{message}; the data socket {} exists only while the engine serves",
+            "{message}; data socket {} exists only while the engine serves",
             socket.display()
         )),
         other => other,
@@ -52,11 +52,12 @@ pub fn reason_name(reason: Reason) -> String {
 
 /// A refused append: who may be asked again is unavailable now, the rest is refused.
 pub fn refused(refused: &Refused) -> Failure {
-    let mut message = format!("{}: {}", reason_name(refused.reason()), refused.message);
-    if !refused.owner.is_empty() {
-        message += &format!(" (owner {} at {})", refused.owner, refused.address);
-    }
-    Failure::Refused(message)
+    // The message of `NotOwner` has owner and address.
+    Failure::Refused(format!(
+        "{}: {}",
+        reason_name(refused.reason()),
+        refused.message
+    ))
 }
 
 /// Reads from `from` to the durable end, batch by batch.

@@ -59,11 +59,15 @@ pub fn usage(mut command: clap::Command) -> ExitCode {
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
-        let message = with_causes(&error);
+        let message = match error.refusal() {
+            // The engine named the object and what to do; its address and the HTTP status add nothing.
+            Some(body) => body.message.clone(),
+            None => with_causes(&error),
+        };
         match &error {
             ClientError::ServerName { .. } => Failure::Usage(message),
             ClientError::Unreachable { .. } => Failure::Unavailable(format!(
-                "{message}; is the engine running, and is --admin-socket (or --url) right?"
+                "{message}; check that the engine runs and that --admin-socket (or --url) is right"
             )),
             ClientError::Timeout { .. }
             | ClientError::Tls { .. }
@@ -114,5 +118,5 @@ pub fn of_output(error: std::io::Error) -> Failure {
     if error.kind() == std::io::ErrorKind::BrokenPipe {
         return Failure::ReaderLeft;
     }
-    Failure::Unavailable(format!("standard output cannot be written: {error}"))
+    Failure::Unavailable(format!("cannot write standard output: {error}"))
 }

@@ -1,7 +1,7 @@
 //! `manifest-inspect`: the manifest records of a data directory or of one chunk file, read only and without the engine.
 //!
 //! The engine may be running: what lies behind the last whole commit of a newest chunk may just be on its way there, or still in
-//! the journal alone. It is told, and is no finding. Damage anywhere else is one.
+//! the journal alone. It is shown, and is not a finding. Damage anywhere else is one.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +24,7 @@ use crate::render::{self, Column};
 /// Chunks are rolled far below this.
 const MAX_CHUNK_BYTES: u64 = 256 << 20;
 
-/// Prints the manifest records of a data directory or of a chunk file. Reads only; a running engine is not disturbed.
+/// Print the manifest records of a data directory or of a chunk file. Reads only, and does not disturb a running engine.
 ///
 /// Exit codes: 0 ok, 1 damage was found, 2 usage.
 #[derive(Debug, Parser)]
@@ -40,7 +40,7 @@ pub struct Arguments {
     /// A data directory, a stream's directory, or a chunk file (.mlog).
     #[arg(value_name = "DIR|FILE", required_unless_present = "version")]
     pub place: Option<PathBuf>,
-    /// Only this stream of a data directory.
+    /// Print only this stream of a data directory.
     #[arg(long, value_name = "STREAM")]
     pub stream: Option<String>,
     /// Print JSON.
@@ -77,13 +77,13 @@ pub struct Record {
 pub fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     let Some(place) = &arguments.place else {
         return Err(Failure::Usage(
-            "name a data directory or a chunk file".into(),
+            "give a data directory or a chunk file".into(),
         ));
     };
     let files = chunk_files(place, arguments.stream.as_deref())?;
     if files.is_empty() {
         return Err(Failure::Usage(format!(
-            "{}: no manifest chunk (*.mlog) lies here",
+            "{}: no manifest chunk (*.mlog) found",
             place.display()
         )));
     }
@@ -165,7 +165,7 @@ fn read_chunk(path: &Path, is_newest: bool) -> Result<Chunk, Failure> {
         .len();
     if length > MAX_CHUNK_BYTES {
         return Err(unreadable(format!(
-            "has {length} bytes, a chunk has at most {MAX_CHUNK_BYTES}"
+            "{length} bytes exceed the limit of a chunk, {MAX_CHUNK_BYTES}"
         )));
     }
     let bytes = fs::read(path).map_err(|error| unreadable(error.to_string()))?;
@@ -213,7 +213,7 @@ fn decode_chunk(file: &str, bytes: &[u8], is_newest: bool) -> Chunk {
         let first = commit.records[0].manifest_sequence;
         if commit.prev_chain != chain || first != next {
             end = Some(format!(
-                "offset {at}: commit of record {first} does not follow record {next}'s predecessor"
+                "offset {at}: commit chain broken (record {first} found, {next} expected)"
             ));
             break;
         }
@@ -413,7 +413,7 @@ fn page(chunks: &[Chunk]) -> String {
         if let Some(damage) = damage {
             part += &format!("DAMAGED: {damage}\n");
         } else if *unfinished_bytes > 0 {
-            part += &format!("{unfinished_bytes} bytes behind the last commit are unfinished\n");
+            part += &format!("{unfinished_bytes} bytes after the last commit are unfinished\n");
         }
         let rows = records.iter().map(|record| {
             vec![

@@ -38,8 +38,7 @@ pub fn admin(version: &'static str) -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            return exit::Failure::Unavailable(format!("no threads can be started: {error}"))
-                .report();
+            return exit::Failure::Unavailable(format!("cannot start threads: {error}")).report();
         }
     };
     let code = exit::code(runtime.block_on(cmd::run(&arguments.connection, verb)));

@@ -110,6 +110,32 @@ pub fn time(unix_nanos: i64) -> String {
     }
 }
 
+/// A reported time for people: to the second, with the distance from `now`. JSON has its nanoseconds.
+pub fn moment(rfc3339: &str, now: jiff::Timestamp) -> String {
+    match rfc3339.parse::<jiff::Timestamp>() {
+        Ok(at) if at > now => format!("{at:.0} (in {})", length(at.as_second() - now.as_second())),
+        Ok(at) => format!("{at:.0} ({} ago)", age(rfc3339, now)),
+        Err(_) => rfc3339.to_owned(),
+    }
+}
+
+/// How long ago a reported time is: `12 s`, `3 min`, `5 h`, `2 d`.
+pub fn age(rfc3339: &str, now: jiff::Timestamp) -> String {
+    match rfc3339.parse::<jiff::Timestamp>() {
+        Ok(at) => length((now.as_second() - at.as_second()).max(0)),
+        Err(_) => rfc3339.to_owned(),
+    }
+}
+
+fn length(seconds: i64) -> String {
+    match seconds {
+        ..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
 /// A payload for people: its text, or its first bytes in hexadecimal digits.
 pub fn payload(payload: &[u8]) -> String {
     match std::str::from_utf8(payload) {
@@ -133,6 +159,32 @@ pub fn yes_no(value: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_shown_to_the_second_with_its_age() {
+        let now = "2026-11-26T22:00:00Z".parse().unwrap();
+        let shown = [
+            "2026-11-26T21:59:48.795775592Z",
+            "2026-11-26T21:57:00Z",
+            "2026-11-26T17:00:00Z",
+            "2026-11-24T10:00:00Z",
+            "2026-11-26T22:00:25.5Z",
+            "-",
+        ]
+        .map(|text| moment(text, now));
+        assert_eq!(
+            shown,
+            [
+                "2026-11-26T21:59:48Z (12 s ago)",
+                "2026-11-26T21:57:00Z (3 min ago)",
+                "2026-11-26T17:00:00Z (5 h ago)",
+                "2026-11-24T10:00:00Z (2 d ago)",
+                "2026-11-26T22:00:25Z (in 25 s)",
+                "-",
+            ]
+        );
+        assert_eq!(age("2026-11-26T21:58:01Z", now), "119 s");
+    }
 
     #[test]
     fn bytes_carry_the_largest_unit_that_keeps_a_digit() {

@@ -1,4 +1,4 @@
-//! The oracle's comparison: a stream as it reads back, held against what a producer was told. Pure, and independent of the engine:
+//! The oracle's comparison: a stream as it reads back, compared with what a producer received. Pure, and independent of the engine:
 //! it knows only records and acknowledgements.
 //!
 //! - An acknowledgement is *read* when the record at its sequence has its producer_seq and its hash, *reordered* when such a record
@@ -111,7 +111,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// How many findings are told in words; the rest is in the numbers.
+/// How many findings are listed; the rest is in the numbers.
 pub const MAX_FINDINGS: usize = 20;
 
 /// Findings in words.
@@ -179,7 +179,7 @@ impl Audit {
         if self.last_sequence.is_some_and(|last| sequence <= last) {
             self.verdict.reordered += 1;
             self.findings.add(|| {
-                format!("{stream}: sequence {sequence} was read behind a greater or equal one")
+                format!("{stream}: sequence {sequence} was read after an equal or greater sequence")
             });
         }
         self.last_sequence = Some(sequence.max(self.last_sequence.unwrap_or(0)));
@@ -216,7 +216,7 @@ impl Audit {
                 let newest = *newest;
                 self.verdict.reordered += 1;
                 self.findings.add(|| {
-                    format!("{stream}: sequence {sequence} holds producer_seq {producer_seq}, behind {newest} of the same producer")
+                    format!("{stream}: sequence {sequence} holds producer_seq {producer_seq}, after {newest} of the same producer")
                 });
             }
             *newest = producer_seq.max(*newest);
@@ -236,7 +236,7 @@ impl Audit {
                 Some(found) => {
                     self.verdict.reordered += 1;
                     self.findings.add(|| {
-                        format!("{stream}: producer_seq {producer_seq}, acknowledged at sequence {sequence}, stands at {found}")
+                        format!("{stream}: producer_seq {producer_seq}, acknowledged at sequence {sequence}, is at sequence {found}")
                     });
                 }
                 None => {
@@ -361,7 +361,7 @@ mod tests {
         assert!(!verdict.is_clean());
         assert_eq!((verdict.read, verdict.lost, verdict.reordered), (2, 0, 2));
         assert!(
-            findings.0[0].contains("producer_seq 1, acknowledged at sequence 1, stands at 2"),
+            findings.0[0].contains("producer_seq 1, acknowledged at sequence 1, is at sequence 2"),
             "{findings:?}"
         );
     }

@@ -100,7 +100,7 @@ fn an_idempotent_append_that_is_repeated_says_so() {
     );
     assert_eq!(
         engine.admin(&append, "").ok(),
-        "orders: 1 records, sequences 0 to 0, 1 of them were there before\n"
+        "orders: 1 records, sequences 0 to 0, 1 of them already present\n"
     );
 }
 
@@ -448,7 +448,7 @@ fn a_snapshot_is_taken_listed_shown_verified_and_seen_in_the_manifest() {
     );
     let page = engine.admin(&["snapshot", "show", "orders", id], "").ok();
     assert!(
-        page.contains("asked by       me") && page.contains(".json ("),
+        page.contains("request        me") && page.contains(".json ("),
         "{page}"
     );
     let verify = ["snapshot", "verify", "orders", id, "--level", "L1"];

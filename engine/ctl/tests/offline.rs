@@ -11,7 +11,7 @@ fn an_engine_that_is_not_there_is_unavailable_and_its_socket_is_named() {
     let dump = run(ADMIN, &["dump", "--admin-socket", &socket], "");
     assert_eq!(dump.code, 3, "{dump:?}");
     assert!(
-        dump.stderr.contains(&socket) && dump.stderr.contains("is the engine running"),
+        dump.stderr.contains(&socket) && dump.stderr.contains("check that the engine runs"),
         "{dump:?}"
     );
 
@@ -33,7 +33,7 @@ fn a_prestop_hook_never_fails() {
     let socket = directory.path().join("none.sock").display().to_string();
     let hook = run(ADMIN, &["prestop", "--admin-socket", &socket], "");
     assert_eq!(hook.code, 0, "{hook:?}");
-    assert!(hook.stderr.contains("cannot be reached"), "{hook:?}");
+    assert!(hook.stderr.contains("cannot reach the engine"), "{hook:?}");
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub struct Claim {
     pub volume_id: VolumeId,
     /// Pod name.
     pub node: String,
-    /// Where the owner serves, as told to those that ask elsewhere; may be empty.
+    /// Where the owner serves, as reported to those that ask elsewhere; may be empty.
     pub address: String,
 }
 
@@ -75,7 +75,7 @@ fn last_member(crc: u32) -> String {
     format!(",\"crc32c\":\"{crc:08x}\"}}\n")
 }
 
-/// Length, what it is and its version (alone, so that a newer form is told from a damaged one), checksum, values.
+/// Length, what it is and its version (alone, so that a newer form is distinguished from a damaged one), checksum, values.
 pub(crate) fn decode<'a, T: Deserialize<'a>>(
     format: &'static str,
     max_bytes: usize,
@@ -104,7 +104,7 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(
     if head.format != format {
         return Err(Damage::Text {
             what,
-            problem: format!("its format is {:?}", head.format),
+            problem: format!("format is {:?}", head.format),
         });
     }
     if head.format_version > crate::FORMAT_VERSION.into() {

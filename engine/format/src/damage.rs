@@ -7,18 +7,18 @@ use crate::field::Field;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
     /// Fewer bytes than the thing takes. At the end of a file this is what a torn write looks like.
-    #[error("{what}: {have} bytes where {need} are needed")]
+    #[error("{what}: {have} bytes found, {need} needed")]
     Short {
         what: &'static str,
         need: u64,
         have: u64,
     },
     /// Not this kind of thing at all. Zeroes (`found == 0`) are what an unwritten, preallocated tail looks like.
-    #[error("{what}: magic {found:#018x} is not its own")]
+    #[error("{what}: wrong magic {found:#018x}")]
     Magic { what: &'static str, found: u64 },
     /// Written by a newer release.
     #[error(
-        "{what}: format version {found} is newer than {supported}, the newest that this release reads"
+        "{what}: format version {found} is newer than {supported}, the newest this release reads"
     )]
     Version {
         what: &'static str,
@@ -33,7 +33,7 @@ pub enum Damage {
         computed: u64,
     },
     /// The checksum holds but a value is outside its range: a defect of the writer, or a hostile file.
-    #[error("{what}: {field} is {found}, which is out of range")]
+    #[error("{what}: {field} = {found} is out of range")]
     Value {
         what: &'static str,
         field: &'static str,

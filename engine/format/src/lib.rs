@@ -2,7 +2,7 @@
 //! until then any layout here may change without a migration.
 //!
 //! - No I/O, no clock, no async, no unsafe. All integers are little-endian.
-//! - Each stored thing has its layout as a table in the `.md` beside its source; a test reads the table and holds it against the
+//! - Each stored thing has its layout as a table in the `.md` next to its source; a test reads the table and holds it against the
 //!   constants.
 //! - A decoder checks length, magic, version, checksum, values, in that order. It never panics and borrows its input: what it
 //!   allocates is bounded by a constant of its module.

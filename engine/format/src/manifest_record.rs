@@ -397,7 +397,7 @@ impl ManifestEvent {
 fn put_text(out: &mut Vec<u8>, text: &str) {
     assert!(
         text.len() <= MAX_KEY_BYTES,
-        "a key or an ETag of {} bytes is longer than {MAX_KEY_BYTES}",
+        "key or ETag of {} bytes exceeds the limit of {MAX_KEY_BYTES}",
         text.len()
     );
     out.extend_from_slice(&(text.len() as u16).to_le_bytes());
@@ -497,7 +497,7 @@ impl ManifestRecord {
         let (head, payload) = out[at..].split_at_mut(HEADER_BYTES);
         assert!(
             payload.len() <= MAX_PAYLOAD_BYTES,
-            "a manifest record of {} bytes is larger than {MAX_PAYLOAD_BYTES}",
+            "manifest record of {} bytes exceeds the limit of {MAX_PAYLOAD_BYTES}",
             payload.len()
         );
         header::TYPE.write(head, event.type_id());

@@ -21,7 +21,7 @@ pub struct VolumeMark {
     pub mark: u64,
     /// Pod name.
     pub node: String,
-    /// Names the process, so that its own mark, found again after a lost response, is told from that of a copy of the volume.
+    /// Names the process, so that its own mark, found again after a lost response, is distinguished from that of a copy of the volume.
     pub process: String,
 }
 

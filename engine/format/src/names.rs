@@ -22,8 +22,7 @@ pub struct StreamName(Arc<str>);
 /// A stream name that the rule refuses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "stream name {name:?} is not allowed: 1 to 63 lower-case letters, digits and inner hyphens \
-     (^[a-z0-9]([a-z0-9-]{{0,61}}[a-z0-9])?$); rename the stream"
+    "stream name {name:?} is invalid; use 1 to 63 lower-case letters, digits and inner hyphens (^[a-z0-9]([a-z0-9-]{{0,61}}[a-z0-9])?$)"
 )]
 pub struct InvalidStreamName {
     /// Cut after 80 characters.
@@ -279,8 +278,7 @@ pub struct KeyPrefix(String);
 /// A prefix that the grammar refuses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "Tier 2 prefix {prefix:?} is not allowed: it is empty or parts of letters, digits, '.', '_' and '-' (at most 255 bytes, \
-     not '.' or '..'), each followed by '/', at most 512 bytes in all"
+    "Tier 2 prefix {prefix:?} is invalid; use parts of 1 to 255 letters, digits, '.', '_' and '-' (not '.' or '..'), each followed by '/', at most 512 bytes"
 )]
 pub struct InvalidKeyPrefix {
     pub prefix: String,
@@ -333,7 +331,7 @@ pub struct IndexName(String);
 /// A name of an index that the rule refuses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "snapshot index name {name:?} is not allowed: 1 to 250 lower-case letters, digits and inner '.' and '-'"
+    "snapshot index name {name:?} is invalid; use 1 to 250 lower-case letters, digits and inner '.' and '-'"
 )]
 pub struct InvalidIndexName {
     /// Cut after 80 characters.
@@ -423,7 +421,7 @@ impl ObjectKey {
         };
         assert!(
             relative.split('/').all(is_key_part),
-            "object key {relative:?} breaks the grammar"
+            "object key {relative:?} is invalid"
         );
         format!("{prefix}{relative}")
     }

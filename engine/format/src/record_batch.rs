@@ -90,7 +90,7 @@ pub struct BodySummary {
 /// A body that would not fit a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a batch of {bytes} bytes in {count} records is not between one record and {MAX_BODY_BYTES} bytes"
+    "batch of {bytes} bytes in {count} records is invalid; a batch holds at least one record and at most {MAX_BODY_BYTES} bytes"
 )]
 pub struct BodyOutOfRange {
     pub bytes: u64,

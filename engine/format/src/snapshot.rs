@@ -1,5 +1,5 @@
 //! Three JSON things of a snapshot: the catalogue `snapshots/<stream>/<snapshot id>.json`, the recovery notes
-//! `recovery/<stream>.json`, and the note that stands beside a `SnapshotMarker` in the manifest. Layout: `snapshot.md`.
+//! `recovery/<stream>.json`, and the note that goes with a `SnapshotMarker` in the manifest. Layout: `snapshot.md`.
 //!
 //! A catalogue is self-contained: with it and the objects that it names, a stream is rebuilt without any volume. It is created
 //! once and never rewritten. The recovery notes say which catalogue is the newest, and are overwritten.

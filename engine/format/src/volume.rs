@@ -1,5 +1,5 @@
 //! The file `volume.json`: whose volume this is, and how Tier 2 knows it. The identity is drawn at the first start and never changes;
-//! the rest is written anew each time this volume leaves a mark in Tier 2. Layout: `volume.md`.
+//! the rest is rewritten each time this volume leaves a mark in Tier 2. Layout: `volume.md`.
 
 use serde::{Deserialize, Serialize};
 

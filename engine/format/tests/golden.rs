@@ -676,7 +676,7 @@ fn a_start_sequence_is_stable_and_only_its_own_bytes_decode() {
         change(&mut bytes);
         StartSequence::decode(&bytes).unwrap_err().to_string()
     };
-    assert!(refused(&|bytes| bytes.push(0)).contains("bytes is 21"));
+    assert!(refused(&|bytes| bytes.push(0)).contains("bytes = 21"));
     assert!(refused(&|bytes| bytes.truncate(19)).contains("19 bytes"));
     assert!(refused(&|bytes| bytes[0] ^= 1).contains("magic"));
     assert!(refused(&|bytes| bytes[4] = 9).contains("version 9"));

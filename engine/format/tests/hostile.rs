@@ -84,7 +84,7 @@ fn a_newer_version_is_told_from_corruption_and_named() {
     assert!(damage.is_newer_version());
     assert_eq!(
         damage.to_string(),
-        "segment header: format version 9 is newer than 0, the newest that this release reads"
+        "segment header: format version 9 is newer than 0, the newest this release reads"
     );
 
     let json = br#"{"format":"aof2-volume","format_version":3,"shape":"unknown"}"#;

@@ -30,7 +30,7 @@ fn stream_names_follow_the_rule() {
     ] {
         let refusal = StreamName::new(name).unwrap_err().to_string();
         assert!(
-            refusal.contains("is not allowed") && refusal.contains("1 to 63 lower-case letters"),
+            refusal.contains("is invalid") && refusal.contains("1 to 63 lower-case letters"),
             "{refusal}"
         );
     }
@@ -232,7 +232,7 @@ fn prefixes_follow_the_grammar() {
     ] {
         let refusal = KeyPrefix::new(prefix).unwrap_err().to_string();
         assert!(
-            refusal.contains("is not allowed") && refusal.contains("each followed by '/'"),
+            refusal.contains("is invalid") && refusal.contains("each followed by '/'"),
             "{refusal}"
         );
     }

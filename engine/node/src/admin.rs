@@ -67,7 +67,10 @@ async fn dump(State(node): State<Arc<Node>>) -> Json<Dump> {
 async fn no_such_path(request: Request) -> ApiError {
     ApiError::new(
         ErrorReason::NotFound,
-        format!("{} is no path of the admin API", request.uri().path()),
+        format!(
+            "path {} does not exist in the admin API",
+            request.uri().path()
+        ),
     )
 }
 
@@ -75,7 +78,7 @@ async fn no_such_method(request: Request) -> ApiError {
     let (method, path) = (request.method(), request.uri().path());
     ApiError::new(
         ErrorReason::BadRequest,
-        format!("{method} is not for {path}: GET reads, POST acts"),
+        format!("{path} does not accept {method}; use GET to read and POST to act"),
     )
 }
 
@@ -89,14 +92,14 @@ async fn admit_epoch(State(node): State<Arc<Node>>, request: Request, next: Next
         .ok()
         .and_then(|text| text.parse::<u64>().ok())
     else {
-        let message = format!("{OPERATOR_EPOCH_HEADER} {header:?} is no number");
+        let message = format!("header {OPERATOR_EPOCH_HEADER} = {header:?} is not a number");
         return ApiError::new(ErrorReason::BadRequest, message).into_response();
     };
     match node.epochs.admit(epoch) {
         Ok(()) => next.run(request).await,
         Err(highest) => {
             let message = format!(
-                "operator epoch {epoch} is older than {highest}, which was seen: another operator leads"
+                "operator epoch {epoch} is older than {highest}; another operator leads now"
             );
             ApiError::new(ErrorReason::StaleOperatorEpoch, message).into_response()
         }

@@ -21,28 +21,28 @@ pub struct Arguments {
 pub enum Command {
     /// Serve a data directory until SIGTERM.
     Run(Box<RunArguments>),
-    /// About the configuration file.
+    /// Inspect the configuration schema
     #[command(subcommand)]
     Config(ConfigCommand),
 }
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Print every key with default, range, owner and whether it reloads, as JSON.
+    /// Print every key with default, range, owner and reload class, as JSON
     Schema,
 }
 
-/// In a pod `--config` alone; without Kubernetes `--data-dir` and what else is needed. A flag outranks the file.
+/// Use `--config` alone in a pod, and `--data-dir` without Kubernetes. A flag overrides the file
 #[derive(Clone, Debug, Args)]
 #[command(args_override_self = true)]
 pub struct RunArguments {
-    /// Configuration file; read again by content while the engine runs.
+    /// Configuration file; the engine reloads it when its content changes
     #[arg(long, value_name = "FILE", required_unless_present = "data_dir")]
     pub config: Option<PathBuf>,
-    /// How often it is read.
+    /// Interval between checks of the configuration file
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = config_poll)]
     pub config_poll: Duration,
-    /// Data directory. Given: the file needs no [cluster] and no [node].
+    /// Data directory; with it the configuration file needs no [cluster] and no [node]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Unix socket of the data API.
@@ -54,16 +54,16 @@ pub struct RunArguments {
     /// Admin API over mutual TLS; needs --tls-directory and --tls-client-name.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub admin_address: Option<SocketAddr>,
-    /// Probes and metrics; port 0 picks a free one.
+    /// Address of probes and metrics; port 0 picks a free port
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub http_address: Option<SocketAddr>,
-    /// Holds tls.crt, tls.key and ca.crt of the admin API.
+    /// Directory with tls.crt, tls.key and ca.crt of the admin API
     #[arg(long, value_name = "DIR", requires = "tls_client_name")]
     pub tls_directory: Option<PathBuf>,
-    /// DNS name that a client's certificate must carry.
+    /// DNS name that a client certificate must have
     #[arg(long, value_name = "NAME", requires = "tls_directory")]
     pub tls_client_name: Option<String>,
-    /// Keeps Tier 2 in a directory instead of an object store.
+    /// Keep Tier 2 in a directory instead of an object store
     #[arg(long, value_name = "DIR")]
     pub tier2_directory: Option<PathBuf>,
     #[arg(long, value_name = "ID")]

@@ -57,9 +57,9 @@ pub async fn serve(
 /// Why the data API is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    #[error("the API's description is unusable")]
+    #[error("invalid description of the data API")]
     Descriptors(#[from] tonic_reflection::server::Error),
-    #[error("the data socket broke")]
+    #[error("data socket failed")]
     Transport(#[from] tonic::transport::Error),
 }
 

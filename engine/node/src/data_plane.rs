@@ -60,18 +60,18 @@ impl DataPlane {
         let store = self.store.clone();
         let sealing = std::thread::Builder::new().name("aof2-pre-stop".to_string()).spawn(move || {
             if let Err(error) = store.seal(None) {
-                tracing::warn!(%error, "not everything is sealed before the end; it is durable all the same");
+                tracing::warn!(%error, "shutdown left segments unsealed; no data lost, the next start seals them");
             }
         });
         if let Err(error) = sealing {
-            tracing::warn!(%error, "no thread to seal before the end");
+            tracing::warn!(%error, "cannot start a thread to seal at shutdown");
         }
     }
 
     /// Makes everything durable, ends all threads and lets go of the directory. Blocking.
     pub fn close(&self) -> Result<(), StoreError> {
         self.store
-            .close_admission("the engine stops, connect again when it is back");
+            .close_admission("engine is shutting down; reconnect when it is back");
         // Durable first: the rest may take the time that is left.
         self.store.flush()?;
         self.tiers.stop();

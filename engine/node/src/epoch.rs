@@ -1,6 +1,6 @@
 //! The operator's epoch: an engine obeys no operator older than one it has seen, across restarts too.
 //!
-//! The file is a hint beside the data: when it is lost or unreadable the next verb of the newest operator sets it again.
+//! The file is a hint next to the data: when it is lost or unreadable the next verb of the newest operator sets it again.
 
 use std::path::PathBuf;
 
@@ -62,7 +62,7 @@ impl State {
         let written = std::fs::write(&fresh, format!("{}\n", self.highest))
             .and_then(|()| std::fs::rename(&fresh, file));
         if let Err(error) = written {
-            tracing::warn!(file = %file.display(), %error, "cannot remember the operator's epoch; it holds for this process only");
+            tracing::warn!(file = %file.display(), %error, "cannot save the operator epoch; it lasts until the engine restarts");
         }
     }
 }

@@ -49,7 +49,7 @@ impl InForce {
         self.current.load().report.clone()
     }
 
-    /// Takes over a new file. `apply` gets the settings when hot keys changed, before anybody is told that they are in force.
+    /// Takes over a new file. `apply` gets the settings when hot keys changed, before they are reported as in use.
     pub fn offer(
         &self,
         offered: Result<Settings, ConfigErrors>,
@@ -62,7 +62,7 @@ impl InForce {
         let offered = match offered {
             Ok(offered) => offered,
             Err(errors) => {
-                tracing::error!(revision = revision.as_deref().unwrap_or(""), error = %errors, "the new configuration is refused; the one before stays in force");
+                tracing::error!(revision = revision.as_deref().unwrap_or(""), error = %errors, "new configuration rejected; the previous one stays in use");
                 report.error = Some(errors.to_string());
                 report.error_revision = revision;
                 self.current.store(Arc::new(Current {
@@ -208,7 +208,7 @@ mod tests {
         let offered = settings("[tier0]\ninstance_quota_bytes = 5\n");
         std::thread::scope(|scope| {
             config.offer(offered, None, |_| {
-                // There is no engine yet that could be told.
+                // There is no engine yet to notify.
                 assert_eq!(*plane.lock(), None);
                 scope.spawn(|| {
                     config.obeyed_by(|settings| {

@@ -10,9 +10,9 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 /// Why a listener could not be opened. All of them are errors of the configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    #[error("socket {} is served by another process: stop it, or set another path", path.display())]
+    #[error("another process serves socket {}; stop it or set another path", path.display())]
     SocketInUse { path: PathBuf },
-    #[error("{} is in the way of the socket and is no socket: move it", path.display())]
+    #[error("{} exists and is not a socket; move it away", path.display())]
     NotASocket { path: PathBuf },
     #[error("cannot {verb} socket {}: {source}", path.display())]
     Socket {
@@ -93,7 +93,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .ends_with("data.sock is served by another process: stop it, or set another path"),
+                .ends_with("data.sock; stop it or set another path"),
             "{error}"
         );
         drop(first);
@@ -103,7 +103,7 @@ mod tests {
         std::fs::write(&file, "precious").expect("file");
         let error = unix(&file, 0o660).await.expect_err("a file");
         assert!(
-            error.to_string().ends_with("is no socket: move it"),
+            error.to_string().ends_with("is not a socket; move it away"),
             "{error}"
         );
         assert_eq!(

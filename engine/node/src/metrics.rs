@@ -26,43 +26,43 @@ pub fn encode(node: &Node) -> Result<String, std::fmt::Error> {
     let phase = node.phase();
     page.0.register(
         "build",
-        "Version of this engine.",
+        "Version of this engine",
         Info::new([("version", node.version)]),
     );
     page.gauge(
         "ready",
-        "1 once recovery is done and until the process ends.",
+        "1 while the engine serves, 0 during recovery and after a refusal",
         u64::from(matches!(&*phase, Phase::Serving(_))),
     );
     page.gauge(
         "refused",
-        "1 while the data is refused.",
+        "1 while the engine refuses its data",
         u64::from(matches!(&*phase, Phase::Refused(_))),
     );
     let report = node.config.report();
     page.counter(
         "config_reloads",
-        "Configuration files that took effect while running.",
+        "Configuration reloads since start",
         report.reloads,
     );
     page.gauge(
         "config_restart_pending",
-        "1 while a key waits for a restart.",
+        "1 while a changed key needs a restart",
         u64::from(report.restart_pending),
     );
     page.gauge(
         "config_rejected",
-        "1 while the newest configuration file is refused.",
+        "1 while the newest configuration file is rejected",
         u64::from(report.error.is_some()),
     );
     page.gauge(
         "tier0_cluster_max_bytes",
-        "Tier 0 budget of the cluster.",
+        "Tier 0 budget of the cluster",
         settings.tier0.cluster_max_bytes,
     );
     page.gauge(
         "tier0_instance_quota_bytes",
-        "This node's share of it.",
+        "Share of the Tier 0 budget of this node",
         settings.tier0.instance_quota_bytes,
     );
     match &*phase {
@@ -107,106 +107,122 @@ fn serving(page: &mut Page, plane: &DataPlane) {
         replay,
     } = plane.store.metrics();
 
-    page.gauge("streams", "Streams on this volume.", streams);
+    page.gauge("streams", "Streams on this volume", streams);
     page.gauge(
         "tier0_total_bytes",
-        "Allocated bytes of segments on local disk.",
+        "Bytes allocated to segments in Tier 0",
         tier0_total_bytes,
     );
     page.gauge(
         "tier0_activation_queue_depth",
-        "Hydrations that wait for room in Tier 0.",
+        "Hydrations waiting for room in Tier 0",
         0,
     );
     page.gauge(
         "storage_bytes",
-        "Size of the volume as told; 0 = not told.",
+        "Configured size of the volume, 0 if not configured",
         storage_bytes,
     );
     page.gauge(
         "staged_bytes",
-        "Bytes of appends that wait for the journal.",
+        "Bytes of appends waiting for the journal",
         staged_bytes,
     );
     page.gauge(
         "unsealed_bytes",
-        "Bytes that no sealed segment holds yet.",
+        "Bytes not yet in a sealed segment",
         unsealed_bytes,
     );
     page.gauge(
         "tier1_hydration_latency_p99_ms",
-        "99th percentile of hydrations.",
+        "99th percentile of hydration latency",
         0,
     );
     page.0.register(
         "tier1_hydration_latency_seconds",
-        "Time from asking for a segment to having it in Tier 0.",
+        "Time to bring a segment into Tier 0",
         Histogram::new(HYDRATION_BUCKETS),
     );
-    page.gauge("journal_files", "Files of the journal.", journal_files);
+    page.gauge("journal_files", "Journal files", journal_files);
     page.counter(
         "journal_bytes",
-        "Bytes written to the journal.",
+        "Bytes written to the journal since start",
         journal_bytes,
     );
-    page.counter("journal_rounds", "Group commits.", journal_rounds);
-    page.counter("checkpoints", "Checkpoints.", checkpoints);
+    page.counter(
+        "journal_rounds",
+        "Group commits since start",
+        journal_rounds,
+    );
+    page.counter("checkpoints", "Checkpoints since start", checkpoints);
     page.counter(
         "manifest_records",
-        "Records committed to manifests.",
+        "Records committed to manifests since start",
         manifest_records,
     );
     page.gauge(
         "manifest_replay_version",
-        "Schema version with which manifests were replayed.",
+        "Manifest schema version of the replay",
         u64::from(manifest_replay_version),
     );
-    page.counter("appended_records", "Records staged.", records_appended);
-    page.counter("appended_bytes", "Payload bytes staged.", bytes_appended);
-    page.counter("read_records", "Records read.", records_read);
+    page.counter(
+        "appended_records",
+        "Records appended since start",
+        records_appended,
+    );
+    page.counter(
+        "appended_bytes",
+        "Payload bytes appended since start",
+        bytes_appended,
+    );
+    page.counter("read_records", "Records read since start", records_read);
     page.counter(
         "duplicate_records",
-        "Records that a producer had sent before.",
+        "Duplicate records that producers resent since start",
         duplicates,
     );
-    page.counter("sealed_segments", "Segments sealed.", segments_sealed);
+    page.counter(
+        "sealed_segments",
+        "Segments sealed since start",
+        segments_sealed,
+    );
     page.counter(
         "flush_failures",
-        "Failed syncs and failed seals.",
+        "Failed syncs and seals since start",
         flush_failures,
     );
     page.counter(
         "disk_full_refusals",
-        "Appends refused for want of space.",
+        "Appends rejected since start because the volume is full",
         disk_full_refusals,
     );
     page.counters(
         "would_block",
-        "Appends that would have blocked, by what they wait for.",
+        "Appends rejected since start because they would block, by what they wait for",
         "kind",
         would_block
             .into_iter()
             .map(|(kind, count)| (kind.as_str(), count)),
     );
-    page.gauge(
-        "damaged_streams",
-        "Streams in which damage was found.",
-        damaged_streams,
-    );
+    page.gauge("damaged_streams", "Damaged streams", damaged_streams);
     page.gauge(
         "damaged_ranges",
-        "Damaged places of segments, by sequence, that were found.",
+        "Damaged sequence ranges in segments",
         damaged_ranges,
     );
-    page.gauge("poisoned", "1 once a sync failed.", u64::from(poisoned));
+    page.gauge(
+        "poisoned",
+        "1 after a failed write or sync, until the engine restarts",
+        u64::from(poisoned),
+    );
     page.gauge(
         "replay_milliseconds",
-        "How long recovery took at this start.",
+        "Duration of recovery at this start",
         replay.milliseconds,
     );
     page.gauge(
         "replayed_records",
-        "Records that recovery replayed at this start.",
+        "Records replayed at this start",
         replay.records,
     );
     let SnapshotCounts {
@@ -216,18 +232,14 @@ fn serving(page: &mut Page, plane: &DataPlane) {
     } = plane.snapshot_counts();
     page.counters(
         "snapshots",
-        "Snapshots of streams that came to an end.",
+        "Stream snapshots completed or failed since start",
         "result",
         [("done", done), ("failed", failed)],
     );
-    page.gauge(
-        "snapshots_running",
-        "Snapshots of streams that did not.",
-        running,
-    );
+    page.gauge("snapshots_running", "Stream snapshots in progress", running);
     page.counters(
         "snapshot_verifications",
-        "Snapshots read back from Tier 2; error = it did not answer.",
+        "Snapshot verifications since start, error if Tier 2 did not answer",
         "result",
         plane.verifications.by_result(),
     );
@@ -241,52 +253,52 @@ fn serving(page: &mut Page, plane: &DataPlane) {
     {
         page.gauge(
             "tier2_reachable",
-            "1 while Tier 2 answers.",
+            "1 while Tier 2 answers",
             u64::from(health.reachable),
         );
         page.gauge(
             "tier2_breaker_open",
-            "1 while Tier 2 is left alone after failures.",
+            "1 while the engine backs off from Tier 2",
             u64::from(health.breaker_open),
         );
         page.counter(
             "tier2_upload_retry_attempts",
-            "Repeated attempts at Tier 2.",
+            "Retried Tier 2 requests since start",
             upload_retry_attempts,
         );
         page.gauge(
             "tier2_pending_uploads",
-            "Sealed segments that are not uploaded.",
+            "Sealed segments waiting for upload",
             moves.pending_uploads,
         );
         page.gauge(
             "tier2_pending_upload_bytes",
-            "Their bytes.",
+            "Bytes of sealed segments waiting for upload",
             moves.pending_upload_bytes,
         );
         page.counter(
             "tier2_uploaded_segments",
-            "Segments uploaded and verified.",
+            "Segments uploaded and verified since start",
             moves.uploaded_segments,
         );
         page.counter(
             "tier2_uploaded_bytes",
-            "Their compressed bytes.",
+            "Compressed bytes uploaded and verified since start",
             moves.uploaded_bytes,
         );
         page.gauge(
             "tier2_unconfirmed_claims",
-            "Streams whose claim this process has not seen in Tier 2.",
+            "Streams whose claim Tier 2 has not confirmed since start",
             unconfirmed_claims,
         );
         page.gauge(
             "tier2_unreadable_claims",
-            "Claims of any node that could not be read when last looked at: their streams wait.",
+            "Unreadable claims of any node, whose streams wait",
             unreadable_claims.len() as u64,
         );
         page.gauge(
             "tier2_volume_check_owed",
-            "1 while Tier 2 has not told whether this volume may be used: new streams and uploads wait.",
+            "1 while Tier 2 has not confirmed this volume and new streams and uploads wait",
             u64::from(owes_volume_check),
         );
     }

@@ -53,11 +53,11 @@ fn not_alive(node: &Node) -> Option<String> {
 pub async fn not_ready(node: &Node) -> Option<String> {
     match &*node.phase() {
         Phase::Recovering(progress) => Some(format!(
-            "recovering: {:.0} % of the bytes are replayed",
+            "recovering, {:.0} % of the bytes replayed",
             progress.fraction() * 100.0
         )),
         Phase::Refused(refusal) => Some(format!("{}: {}", refusal.reason, refusal.message)),
-        Phase::Closed => Some("this process ends".to_string()),
+        Phase::Closed => Some("engine is shutting down".to_string()),
         Phase::Serving(plane) => {
             if let Some(failure) = plane.store.failure() {
                 return Some(failure);
@@ -66,10 +66,7 @@ pub async fn not_ready(node: &Node) -> Option<String> {
             if data::answers(&socket).await {
                 None
             } else {
-                Some(format!(
-                    "the data socket {} does not answer",
-                    socket.display()
-                ))
+                Some(format!("data socket {} does not answer", socket.display()))
             }
         }
     }

@@ -77,9 +77,12 @@ pub fn main(version: &'static str) -> ExitCode {
         Some(Command::Run(arguments)) => {
             let exit = run(Source::new(*arguments), version);
             match &exit {
-                Exit::Clean => tracing::info!("the engine ends"),
+                Exit::Clean => tracing::info!("engine stopped"),
                 Exit::Unclean(message) => {
-                    tracing::error!(message, "the engine ends without having closed its store")
+                    tracing::error!(
+                        message,
+                        "engine stopped without closing its store; the next start recovers it"
+                    )
                 }
                 Exit::Poisoned(message) => end_poisoned(message),
                 Exit::Config(why) => terminate(why),
@@ -109,7 +112,7 @@ fn end_at_panics() {
         let thread = std::thread::current();
         let thread = thread.name().unwrap_or("without a name").to_owned();
         let message = panic.payload_as_str().unwrap_or_default().to_owned();
-        tracing::error!(thread, message, "a thread panicked");
+        tracing::error!(thread, message, "thread panicked");
         end_poisoned(&format!("thread {thread} panicked: {message}"));
     }));
 }
@@ -149,13 +152,13 @@ fn run(source: Source, version: &'static str) -> Exit {
         Err(error) => return Exit::Unclean(format!("cannot start the runtime: {error}")),
     };
     let node = Arc::new(Node::new(version, settings));
-    tracing::info!(version, node = %node.config.settings().node_name, "the engine starts");
+    tracing::info!(version, node = %node.config.settings().node_name, "engine starting");
     let exit = runtime.block_on(async {
         tokio::spawn(reload::watch(node.clone(), source, level, in_force));
         serve(node).await
     });
     if let Exit::Poisoned(message) = &exit {
-        // Clients that waited are being told why.
+        // Waiting clients are getting the reason.
         runtime.block_on(async { tokio::time::sleep(LAST_ANSWERS).await });
         // Before anything is dropped: a store that closes waits for its threads, and they may wait for a dead disk.
         end_poisoned(message);
@@ -177,7 +180,7 @@ async fn serve(node: Arc<Node>) -> Exit {
     let signals = node.clone();
     tokio::spawn(async move {
         if let Err(error) = shutdown::watch_signals(&signals.shutdown).await {
-            tracing::error!(%error, "signals cannot be received");
+            tracing::error!(%error, "cannot receive signals");
         }
     });
     let plane = match open_data_plane(&node, &settings).await {
@@ -200,7 +203,7 @@ async fn serve(node: Arc<Node>) -> Exit {
         plane.reconfigure(in_force);
         node.enter(Phase::Serving(plane.clone()));
     });
-    tracing::info!(streams = plane.store.metrics().streams, socket = %settings.listen.data_socket.display(), "the engine serves");
+    tracing::info!(streams = plane.store.metrics().streams, socket = %settings.listen.data_socket.display(), "engine serving");
     let (refuse, refused) = tokio::sync::oneshot::channel();
     plane.store.on_refused(Box::new(move |error| {
         // Nobody listens any more where the process is on its way out.
@@ -220,13 +223,10 @@ async fn serve(node: Arc<Node>) -> Exit {
 
 /// Tier 2 came back and spoke against the volume: closed, and shown as a volume is that is refused at the start.
 async fn stay_refused(node: &Node, plane: DataPlane, refusal: Refusal) -> Exit {
-    tracing::error!(reason = %refusal.reason, message = %refusal.message, "the data directory is refused");
+    tracing::error!(reason = %refusal.reason, message = %refusal.message, "data directory refused");
     node.enter(Phase::Refused(refusal));
     if let Err(message) = shutdown::close(plane).await {
-        tracing::error!(
-            message,
-            "the store of a refused volume was not closed cleanly"
-        );
+        tracing::error!(message, "store of a refused volume was not closed cleanly");
     }
     tokio::select! {
         message = node.shutdown.poisoned() => Exit::Poisoned(message),
@@ -306,7 +306,7 @@ async fn open_data_plane(node: &Arc<Node>, settings: &Settings) -> Opened {
             }
             OpenFailure::Poisoned(message) => return Opened::Failed(Exit::Poisoned(message)),
             OpenFailure::Locked(refusal) => {
-                tracing::warn!(reason = %refusal.reason, message = %refusal.message, "the data directory is refused");
+                tracing::warn!(reason = %refusal.reason, message = %refusal.message, "data directory refused");
                 node.enter(Phase::Refused(refusal));
                 tokio::select! {
                     _ = node.shutdown.requested() => return Opened::Ended,
@@ -314,7 +314,7 @@ async fn open_data_plane(node: &Arc<Node>, settings: &Settings) -> Opened {
                 }
             }
             OpenFailure::Refused(refusal) => {
-                tracing::error!(reason = %refusal.reason, message = %refusal.message, "the data directory is refused");
+                tracing::error!(reason = %refusal.reason, message = %refusal.message, "data directory refused");
                 node.enter(Phase::Refused(refusal));
                 node.shutdown.requested().await;
                 return Opened::Ended;
@@ -332,14 +332,14 @@ async fn serve_data(
     let (node, plane) = (node.clone(), plane.clone());
     Ok(tokio::spawn(async move {
         if let Err(error) = data::serve(node, plane, listener).await {
-            tracing::error!(%error, "the data socket is not served any more");
+            tracing::error!(%error, "data socket closed");
         }
     }))
 }
 
 async fn way_out(node: &Node, plane: DataPlane) -> Exit {
     let reason = node.shutdown.requested().await;
-    tracing::info!(?reason, "asked to end");
+    tracing::info!(?reason, "shutdown requested");
     match reason {
         Reason::Poisoned(message) => return Exit::Poisoned(message),
         Reason::RestartVerb => {}
@@ -347,7 +347,7 @@ async fn way_out(node: &Node, plane: DataPlane) -> Exit {
             let terminating = plane.clone();
             let told = tokio::task::spawn_blocking(move || terminating.pod_terminates());
             if let Err(panicked) = told.await {
-                tracing::error!(%panicked, "the drain was not told that the process ends");
+                tracing::error!(%panicked, "cannot notify the drain of the shutdown");
             }
             shutdown::last_words(&node.clients, &plane).await;
         }

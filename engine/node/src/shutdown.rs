@@ -125,6 +125,8 @@ pub async fn close(plane: DataPlane) -> Result<(), String> {
     match tokio::time::timeout(CLOSE_LIMIT, closing).await {
         Ok(Ok(closed)) => closed,
         Ok(Err(panicked)) => Err(panicked.to_string()),
-        Err(_) => Err(format!("the store did not close within {CLOSE_LIMIT:?}")),
+        Err(_) => Err(format!(
+            "store did not close within {CLOSE_LIMIT:?}; the next start recovers it"
+        )),
     }
 }

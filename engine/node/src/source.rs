@@ -13,7 +13,7 @@ const STAND_ALONE_PREFIX: &str = "aof2/";
 #[derive(Clone, Debug)]
 pub struct Source {
     pub file: Option<PathBuf>,
-    /// How often it is read.
+    /// Interval between checks of the configuration file
     pub period: Duration,
     mode: Mode,
     environment: Vec<(String, String)>,

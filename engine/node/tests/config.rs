@@ -160,11 +160,11 @@ fn a_value_out_of_range_names_the_value_and_the_allowed_range() {
 fn keys_of_the_operator_are_refused_in_a_users_file_and_name_the_field_to_set() {
     assert_eq!(
         message("[tier2]\nbucket = \"mine\"\n"),
-        "aof2.toml:2:1: `tier2.bucket` belongs to the operator: remove it here and set `spec.tier2.bucket` of the Aof2Cluster"
+        "aof2.toml:2:1: `tier2.bucket` belongs to the operator; remove it here and set `spec.tier2.bucket` of the Aof2Cluster"
     );
     assert_eq!(
         message("[tier0]\ninstance_quota_bytes = 5\n"),
-        "aof2.toml:2:1: `tier0.instance_quota_bytes` belongs to the operator, which sets it by itself: remove it here"
+        "aof2.toml:2:1: `tier0.instance_quota_bytes` belongs to the operator, which sets it; remove it here"
     );
     assert!(parse("[tier0]\ninstance_quota_bytes = 5\n", Mode::StandAlone).is_ok());
 }
@@ -198,7 +198,7 @@ fn every_error_is_reported_in_the_order_of_the_lines() {
 fn text_that_is_not_toml_names_its_place() {
     let message = message("[log\nlevel = \"info\"\n");
     assert!(
-        message.starts_with("aof2.toml:1:5: is not TOML: "),
+        message.starts_with("aof2.toml:1:5: is not valid TOML: "),
         "{message}"
     );
     let twice = config::parse(
@@ -208,7 +208,7 @@ fn text_that_is_not_toml_names_its_place() {
     )
     .expect_err("twice");
     assert!(
-        twice.messages()[0].starts_with("aof2.toml:3:1: is not TOML: duplicate key"),
+        twice.messages()[0].starts_with("aof2.toml:3:1: is not valid TOML: duplicate key"),
         "{twice}"
     );
 }
@@ -218,7 +218,7 @@ fn a_file_over_the_limit_is_refused() {
     let message = message(&"# filler\n".repeat(2_000));
     assert_eq!(
         message,
-        "aof2.toml: has 18000 bytes, allowed are 16384: remove comments"
+        "aof2.toml: has 18000 bytes, limit 16384; remove comments"
     );
 }
 
@@ -251,7 +251,7 @@ fn rules_between_keys_name_both_values() {
     let messages = parse(&no_slash, Mode::Pod).expect_err("no slash");
     assert!(
         messages[0].starts_with(
-            "aof2.toml:20:10: `tier2.prefix`: Tier 2 prefix \"prod/orders\" is not allowed"
+            "aof2.toml:20:10: `tier2.prefix`: Tier 2 prefix \"prod/orders\" is invalid"
         ),
         "{messages:?}"
     );

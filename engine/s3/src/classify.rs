@@ -77,7 +77,7 @@ impl Answer {
             (500.., _) => ObjectError::Unknown { attempt, cause },
             (301 | 307, _) | (400, "AuthorizationHeaderMalformed") => ObjectError::Refused {
                 attempt,
-                cause: format!("{cause}: the region or the endpoint is not the bucket's"),
+                cause: format!("{cause}; the bucket is in another region or endpoint"),
             },
             _ => ObjectError::Refused { attempt, cause },
         }
@@ -100,7 +100,7 @@ where
         }
         // A response that cannot be parsed is an answer of something that is not S3, or of S3 in trouble.
         SdkError::ResponseError(response) => Answer::Nothing(format!(
-            "{} and no sense in it",
+            "invalid answer with {}",
             response.raw().status().as_u16()
         )),
         _ => Answer::Nothing(chain(&error)),

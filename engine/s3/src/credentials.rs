@@ -39,7 +39,7 @@ impl KeyFiles {
         }
     }
 
-    /// The keys, at most 10 s old. A directory that cannot be read is told each time, and no old key is used instead: it was
+    /// The keys, at most 10 s old. A directory that cannot be read is reported each time, and no old key is used instead: it was
     /// taken away on purpose, or nothing can be signed anyway after the next rotation.
     pub fn keys(&mut self, now: Instant) -> Result<Keys, String> {
         if let Some((read_at, keys)) = &self.last
@@ -62,7 +62,7 @@ fn read(directory: &Path) -> Result<Keys, String> {
     let required = |name: &str| match read_value(directory, name)? {
         Some(value) => Ok(value),
         None => Err(format!(
-            "credentials directory {} holds no {name}: mount the Secret with that key",
+            "credentials directory {} holds no {name}; mount the Secret with that key",
             directory.display()
         )),
     };
@@ -79,11 +79,7 @@ fn read_value(directory: &Path, name: &str) -> Result<Option<String>, String> {
         // Editors and `echo` end a file with a newline; no key has one.
         Ok(text) => Ok(Some(text.trim().to_owned()).filter(|value| !value.is_empty())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!(
-            "{} cannot be read: {}",
-            path.display(),
-            error.kind()
-        )),
+        Err(error) => Err(format!("cannot read {}: {}", path.display(), error.kind())),
     }
 }
 

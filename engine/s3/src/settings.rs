@@ -46,16 +46,16 @@ impl S3Settings {
 /// Settings with which no request can be made.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    #[error("tier2 endpoint {endpoint:?} has no scheme: write http://... or https://...")]
+    #[error("tier2 endpoint {endpoint:?} has no scheme; write http://HOST or https://HOST")]
     Endpoint { endpoint: String },
-    #[error("tier2 bucket is empty: name one")]
+    #[error("tier2 bucket is empty; set one")]
     NoBucket,
-    #[error("tier2 CA file {} cannot be used ({problem}): give a PEM bundle", path.display())]
+    #[error("cannot use tier2 CA file {} ({problem}); give a PEM bundle", path.display())]
     CaFile { path: PathBuf, problem: String },
     #[error(
-        "tier2 endpoint {endpoint} needs certificates to trust and this system has none: set tier2.ca_file"
+        "tier2 endpoint {endpoint} needs a CA bundle and this system has none; set tier2.ca_file"
     )]
     NothingToTrust { endpoint: String },
-    #[error("cannot start the threads that talk to tier2")]
+    #[error("cannot start the Tier 2 threads")]
     Runtime(#[source] std::io::Error),
 }

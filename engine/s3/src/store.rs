@@ -208,7 +208,7 @@ impl S3Store {
         let size_bytes = upload.size_bytes();
         let content_length = i64::try_from(size_bytes).map_err(|_| ObjectError::Refused {
             attempt: attempt.clone(),
-            cause: format!("{size_bytes} bytes are more than any object holds"),
+            cause: format!("{size_bytes} bytes exceed the object size limit"),
         })?;
         let body = {
             let _runtime = self.runtime.handle().enter();
@@ -283,7 +283,7 @@ impl S3Store {
             Err(Answer::Service { status: 416, .. }) => {
                 return Err(ObjectError::Corrupt {
                     attempt,
-                    cause: "the object ends before the range".into(),
+                    cause: "object ends before the range".into(),
                 });
             }
             Err(no) => return Err(no.into_error(attempt)),
@@ -323,7 +323,7 @@ impl ObjectStore for S3Store {
             PutOutcome::Created { etag } => Ok(etag),
             PutOutcome::PreconditionFailed => Err(ObjectError::Refused {
                 attempt: self.attempt("put", key),
-                cause: "412, though no condition was sent".into(),
+                cause: "412 without a condition".into(),
             }),
         }
     }
@@ -336,7 +336,7 @@ impl ObjectStore for S3Store {
         let is_whole = object.meta.size_bytes == object.bytes.len() as u64;
         if !is_whole || object.meta.crc64nvme.is_some_and(|kept| kept != found) {
             let cause = format!(
-                "{} bytes with checksum {found:016x}, the store says {:?}",
+                "{} bytes with checksum {found:016x}, the object store reports {:?}",
                 object.bytes.len(),
                 object.meta
             );
@@ -423,7 +423,7 @@ impl ObjectStore for S3Store {
             match (page.is_truncated().unwrap_or(false), &continuation) {
                 (true, Some(_)) => {}
                 (true, None) => {
-                    let cause = "a page was cut and the next one is not named".into();
+                    let cause = "listing is truncated without a continuation token".into();
                     return Err(ObjectError::Refused { attempt, cause });
                 }
                 (false, _) => break,
@@ -473,7 +473,7 @@ fn trust_store(settings: &S3Settings) -> Result<TrustStore, OpenError> {
     if let Some(path) = &settings.ca_file {
         let pem = std::fs::read(path).map_err(|error| ca_problem(settings, error.to_string()))?;
         if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
-            return Err(ca_problem(settings, "it holds no certificate".into()));
+            return Err(ca_problem(settings, "no certificate in it".into()));
         }
         return Ok(TrustStore::empty().with_pem_certificate(pem));
     }
@@ -512,14 +512,14 @@ fn body_error(attempt: Attempt, error: &(dyn std::error::Error + 'static)) -> Ob
         if error.to_string().to_ascii_lowercase().contains("checksum") {
             return ObjectError::Corrupt {
                 attempt,
-                cause: "the body differs from the checksum that the store keeps".into(),
+                cause: "body does not match the stored checksum".into(),
             };
         }
         cause = error.source();
     }
     ObjectError::Unknown {
         attempt,
-        cause: format!("the body broke off: {error}"),
+        cause: format!("body ended early: {error}"),
     }
 }
 

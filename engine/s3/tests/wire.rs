@@ -161,7 +161,7 @@ fn a_source_that_breaks_off_leaves_no_object() {
     };
     store
         .put_if_absent("broken", &broken)
-        .expect_err("broke off");
+        .expect_err("ended early");
     assert_eq!(store.head("broken").expect("head"), None);
 }
 
@@ -428,9 +428,9 @@ fn settings_that_cannot_work_are_refused_before_any_request() {
         ca_file: Some(path.clone()),
         ..good
     };
-    assert!(refusal(secure.clone()).contains("ca.crt cannot be used"));
+    assert!(refusal(secure.clone()).contains("ca.crt ("));
     std::fs::write(&path, "not a certificate").expect("written");
-    assert!(refusal(secure).contains("holds no certificate"));
+    assert!(refusal(secure).contains("no certificate"));
 }
 
 #[test]

@@ -51,7 +51,7 @@ impl StreamClaims {
         };
         match proof {
             Some(proof) if !self.is_of_another_volume(volume, &name, local.epoch)? => {
-                tracing::error!("this volume is older than what it left in Tier 2: {proof}");
+                tracing::error!("volume is older than its state in Tier 2: {proof}");
                 Ok(Some(proof))
             }
             Some(_) | None => Ok(None),

@@ -67,7 +67,7 @@ impl StreamClaims {
             .key(volume, old)
             .map(|key| self.tier2().store().delete(&key));
         if let Ok(Err(error)) = deleted {
-            tracing::debug!(old, "an old mark stays: {error}");
+            tracing::debug!(old, "cannot delete an old mark in Tier 2: {error}");
         }
     }
 

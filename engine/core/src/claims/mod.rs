@@ -173,7 +173,7 @@ impl StreamClaims {
             }
             Ok(claim) => claim.node,
             Err(error) if u64::from(highest) > epoch => {
-                format!("a node that is not known ({error})")
+                format!("an unknown node ({error})")
             }
             Err(error) => return Err(error),
         };
@@ -353,19 +353,22 @@ impl StreamClaims {
             if claim.stream == *stream && claim.epoch == epoch {
                 return Ok(claim);
             }
-            let problem = format!("it speaks of stream {} epoch {}", claim.stream, claim.epoch);
+            let problem = format!(
+                "content names stream {} epoch {}",
+                claim.stream, claim.epoch
+            );
             Err(self.unreadable_object(&key, &problem))
         });
         match &claim {
             Ok(_) => {
                 if self.unreadable.lock().remove(&key).is_some() {
-                    tracing::info!(key, "the claim can be read again");
+                    tracing::info!(key, "claim is readable again");
                 }
             }
             Err(ClaimError::Unreadable { key, message }) => {
                 let mut unreadable = self.unreadable.lock();
                 if unreadable.insert(key.clone(), message.clone()).as_ref() != Some(message) {
-                    tracing::error!(%stream, message, "a claim cannot be read: its stream waits, others do not");
+                    tracing::error!(%stream, message, "cannot read a claim; appends to its stream wait, other streams continue");
                 }
             }
             Err(_) => {}
@@ -377,7 +380,7 @@ impl StreamClaims {
         ClaimError::Unreadable {
             key: key.to_owned(),
             message: format!(
-                "{key} at {} cannot be understood ({problem}): restore that object",
+                "object {key} at {} is damaged ({problem}); restore it",
                 self.tier2.place()
             ),
         }
@@ -394,7 +397,7 @@ impl StreamClaims {
             match self.tier2.store().get(key) {
                 Ok(Some(object)) => break object,
                 Ok(None) if attempt >= ATTEMPTS_OF_A_CALLER => {
-                    return Err(self.unreadable_object(key, "it was listed and is not there"));
+                    return Err(self.unreadable_object(key, "listed but missing"));
                 }
                 Err(ObjectError::Corrupt { attempt: _, cause }) => {
                     return Err(self.unreadable_object(key, &cause));
@@ -406,7 +409,7 @@ impl StreamClaims {
             }
             if !self.tier2.retries().pause_after(attempt) {
                 return Err(ClaimError::Pending {
-                    message: format!("{key} cannot be read now"),
+                    message: format!("cannot read {key}; the engine retries"),
                 });
             }
             attempt += 1;
@@ -415,7 +418,7 @@ impl StreamClaims {
             newer if newer.is_newer_version() => ClaimError::Unreadable {
                 key: key.to_owned(),
                 message: format!(
-                    "{key} at {} was written by a newer engine ({newer}): use that one",
+                    "object {key} at {} was written by a newer engine ({newer}); use that engine version",
                     self.tier2.place()
                 ),
             },
@@ -426,7 +429,7 @@ impl StreamClaims {
     fn does_not_settle(&self, stream: &str) -> ClaimError {
         ClaimError::Pending {
             message: format!(
-                "{} does not list the claim of stream {stream} that was just made",
+                "{} does not list the new claim of stream {stream} yet; the engine retries",
                 self.tier2.place()
             ),
         }
@@ -515,10 +518,10 @@ fn pending(error: ObjectError) -> ClaimError {
     }
 }
 
-/// Identities come from the volume's own file and from checked requests; one that is not what it should be is told, not assumed.
+/// Identities come from the volume's own file and from checked requests; an invalid one is reported, not assumed.
 fn parse<T: FromStr<Err: std::fmt::Display>>(what: &str, text: &str) -> Result<T, ClaimError> {
     text.parse().map_err(|error| ClaimError::Pending {
-        message: format!("no claim is made for {what} {text:?}: {error}"),
+        message: format!("{what} {text:?} is invalid, so no claim is made: {error}"),
     })
 }
 
@@ -595,7 +598,7 @@ mod tests {
         match error {
             ClaimError::Unreadable { key, message } => {
                 assert_eq!(key, "p/claims/s/00000000000000000001");
-                assert!(message.contains("restore that object"), "{message}");
+                assert!(message.contains("restore it"), "{message}");
             }
             other => panic!("{other:?}"),
         }

@@ -54,7 +54,7 @@ impl Node {
             }
         });
         if let Err(error) = started {
-            tracing::warn!("no thread for a job ({name}): {error}");
+            tracing::warn!("cannot start a thread for job {name}: {error}");
             self.over(&task, state);
         }
     }
@@ -94,7 +94,7 @@ impl Down {
             Step::Compress => self.compress(port, key, segment),
             Step::Upload => match self.upload(port, key, segment) {
                 Err(MoveError::Upload(UploadError::Warm { source, .. })) => {
-                    tracing::warn!(stream = %segment.stream, segment_id = segment.segment_id, "the warm file is made again: {source}");
+                    tracing::warn!(stream = %segment.stream, segment_id = segment.segment_id, "rebuilding a damaged Tier 1 file: {source}");
                     self.compress(port, key, segment)
                         .and_then(|()| self.upload(port, key, segment))
                 }

@@ -132,7 +132,7 @@ pub(super) fn note(
     }
     let kind = error.kind();
     let message = with_causes(&error);
-    // Damage was told when it was found, and every try finds it again.
+    // Damage was reported when it was found, and every try finds it again.
     if kind != FailureKind::Damage {
         tracing::warn!(stream = %segment.stream, segment_id = segment.segment_id, "{message}");
     }
@@ -156,7 +156,7 @@ pub(super) enum MoveError {
     Segment(ReadError),
     #[error("stream {stream} is damaged: {known}")]
     Damaged { stream: String, known: String },
-    #[error("the manifest takes no record")]
+    #[error("cannot write to the manifest")]
     Manifest(#[source] StoreError),
     #[error("compression failed")]
     Compress(#[source] CompressError),

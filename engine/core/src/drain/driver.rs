@@ -38,7 +38,7 @@ struct Inner {
     wants_seal: bool,
     is_sealing: bool,
     sealed_at: Option<Instant>,
-    /// The token's end as it is told. Computed once, so that an unchanged status reads the same each time.
+    /// The end of the token as it is reported. Computed once, so that an unchanged status reads the same each time.
     expiry: Option<(Instant, i64)>,
     seal_failure: Option<String>,
 }
@@ -76,7 +76,7 @@ impl Drain {
         self.driver.change(machine::resume)
     }
 
-    /// The process goes: its preStop hook ran, or it got SIGTERM. Cannot be taken back.
+    /// The process goes: its preStop hook ran, or it got SIGTERM. Cannot be undone.
     pub fn terminate(&self) -> DrainStatus {
         self.driver.inner.lock().is_terminating = true;
         self.driver.change(|state, _| machine::terminate(state))
@@ -130,7 +130,9 @@ impl Driver {
         });
         match started {
             Ok(_) => inner.is_sealing = true,
-            Err(error) => inner.seal_failure = Some(format!("no thread to seal with: {error}")),
+            Err(error) => {
+                inner.seal_failure = Some(format!("cannot start the seal thread: {error}"))
+            }
         }
     }
 

@@ -154,12 +154,13 @@ impl Facts<'_> {
     /// What an exceeded bound is blamed on.
     fn blame(&self, bound: DrainReason, limit: Duration) -> (DrainReason, String) {
         let (_, total) = self.lagging();
+        let streams = if total == 1 { "stream" } else { "streams" };
         let waited = format!(
-            "{total} streams were not uploaded within {}s",
+            "{total} {streams} not uploaded within {} s",
             limit.as_secs_f64()
         );
         match &self.problem {
-            Some((reason, message)) => (*reason, format!("{waited}: {message}")),
+            Some((reason, message)) => (*reason, format!("{waited} ({message})")),
             None => (bound, waited),
         }
     }
@@ -230,7 +231,7 @@ pub(super) fn begin(
     }
 }
 
-/// The drain is taken back, whatever its phase. A drained engine that terminates stays closed.
+/// The drain is cancelled, whatever its phase. A drained engine that terminates stays closed.
 pub(super) fn resume(state: State, facts: &Facts<'_>) -> (State, Vec<Action>) {
     match state {
         State::Open(reason) => (State::Open(reason), vec![]),
@@ -241,7 +242,10 @@ pub(super) fn resume(state: State, facts: &Facts<'_>) -> (State, Vec<Action>) {
 }
 
 fn resumed() -> State {
-    State::Open(Some((DrainReason::Resumed, "resumed on request".into())))
+    State::Open(Some((
+        DrainReason::Resumed,
+        "drain cancelled by request (resume)".into(),
+    )))
 }
 
 /// The process goes. With a token nothing changes; without one the application's last words are admitted, and what there is goes
@@ -250,7 +254,7 @@ pub(super) fn terminate(state: State) -> (State, Vec<Action>) {
     let last_words = || {
         State::Open(Some((
             DrainReason::Resumed,
-            "the process terminates without a token".into(),
+            "drain did not finish before shutdown".into(),
         )))
     };
     match state {
@@ -327,14 +331,14 @@ pub(super) fn step(
             } else if facts.now >= expires_at {
                 let reason = (
                     DrainReason::TokenExpired,
-                    "nobody used the token before it expired".to_owned(),
+                    "drain token expired unused".to_owned(),
                 );
                 (State::Open(Some(reason)), vec![Action::OpenAdmission])
             } else if !facts.is_done() {
                 // Admission is closed, so this is a defect; a token that says more than is true is the one thing not to keep.
                 let reason = (
                     DrainReason::Resumed,
-                    "an append arrived behind the drain: the token is withdrawn".to_owned(),
+                    "drain cancelled: an append arrived after admission closed".to_owned(),
                 );
                 (State::Open(Some(reason)), vec![Action::OpenAdmission])
             } else {
@@ -513,7 +517,7 @@ mod tests {
         };
         assert_eq!(
             message,
-            "1 streams were not uploaded within 100s: connection refused"
+            "1 stream not uploaded within 100 s (connection refused)"
         );
     }
 

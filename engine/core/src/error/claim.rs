@@ -48,7 +48,7 @@ impl fmt::Display for RolledBack {
         match self {
             RolledBack::Mark { local, bucket, key } => write!(
                 f,
-                "the volume has mark {local}, its newest mark in Tier 2 is {bucket} ({key})"
+                "volume has mark {local}, Tier 2 has newer mark {bucket} ({key})"
             ),
             RolledBack::Segment {
                 stream,
@@ -57,7 +57,7 @@ impl fmt::Display for RolledBack {
                 key,
             } => write!(
                 f,
-                "stream {stream} has {local} records here and at least {bucket} in Tier 2, where {key} was never uploaded by this state of the volume"
+                "stream {stream} has {local} records here and at least {bucket} in Tier 2 ({key}, not uploaded by this state of the volume)"
             ),
             RolledBack::ManifestChunk {
                 stream,
@@ -66,11 +66,11 @@ impl fmt::Display for RolledBack {
                 key,
             } => write!(
                 f,
-                "stream {stream} is in manifest chunk {local} here and chunk {bucket} is closed in Tier 2 ({key})"
+                "stream {stream} uses manifest chunk {local} here, and Tier 2 has closed chunk {bucket} ({key})"
             ),
             RolledBack::Claim { stream, epoch } => write!(
                 f,
-                "stream {stream} was claimed by this volume at epoch {epoch} and is not on it"
+                "this volume claimed stream {stream} at epoch {epoch} and does not hold it"
             ),
         }
     }
@@ -78,7 +78,7 @@ impl fmt::Display for RolledBack {
 
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ClaimError {
-    #[error("stream {stream} is owned by {owner}")]
+    #[error("{owner} owns stream {stream}; send appends there")]
     NotOwner {
         stream: String,
         owner: String,
@@ -90,12 +90,12 @@ pub enum ClaimError {
     /// Of one stream: what lies at `key` says nothing about its owner until somebody acts.
     #[error("{message}")]
     Unreadable { key: String, message: String },
-    #[error("streams {streams:?} of this node are owned under another volume id")]
+    #[error("another volume owns streams {streams:?} of this node; mount that volume")]
     VolumeLost { streams: Vec<String> },
     /// Not empty.
-    #[error("this volume is older than what it left in Tier 2: {}", list(.proofs))]
+    #[error("volume is older than its state in Tier 2 ({}); mount its newest state", list(.proofs))]
     RolledBack { proofs: Vec<RolledBack> },
-    #[error("the prefix is used by cluster {cluster_id}")]
+    #[error("cluster {cluster_id} uses this Tier 2 prefix; choose another prefix")]
     PrefixInUse { cluster_id: String },
 }
 

@@ -1,6 +1,8 @@
 //! One enum per verb; a variant names its object and the value that was wrong. `remedy` says who has to act.
 
 mod claim;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -75,46 +77,48 @@ impl std::fmt::Display for WouldBlockKind {
 
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum AppendError {
-    #[error("stream name {name:?} is not allowed: {rule}")]
+    #[error("stream name {name:?} is invalid; use {rule}")]
     InvalidStreamName { name: String, rule: &'static str },
-    #[error("stream {stream} is owned by {owner}: send appends there ({address})")]
+    #[error("{owner} owns stream {stream}; send appends to {address}")]
     NotOwner {
         stream: String,
         owner: String,
         address: String,
     },
-    #[error("stream {stream} is new and its claim is not confirmed: {message}; retry")]
+    #[error(
+        "stream {stream} is new, and its claim in Tier 2 is not confirmed yet ({message}); retry"
+    )]
     ClaimPending { stream: String, message: String },
     #[error(
-        "record of {size_bytes} bytes is over the limit append.max_record_bytes = {limit_bytes}: send smaller records"
+        "record of {size_bytes} bytes exceeds append.max_record_bytes = {limit_bytes}; send smaller records or raise the limit"
     )]
     RecordTooLarge { size_bytes: u64, limit_bytes: u64 },
     #[error(
-        "batch of {size_bytes} bytes, {overhead_bytes} for each record included, is over the limit of {limit_bytes} for one append: send smaller batches"
+        "append of {size_bytes} bytes (including {overhead_bytes} per record) exceeds the limit of {limit_bytes}; send smaller batches"
     )]
     BatchTooLarge {
         size_bytes: u64,
         overhead_bytes: u64,
         limit_bytes: u64,
     },
-    #[error("{records} records in one append are over the limit of {limit}: send smaller batches")]
+    #[error("append of {records} records exceeds the limit of {limit}; send smaller batches")]
     TooManyRecords { records: u64, limit: u64 },
-    #[error("stream {stream} would block on {kind}: {message}; retry")]
+    #[error("stream {stream} would block on {kind}: {message}")]
     WouldBlock {
         stream: String,
         kind: WouldBlockKind,
         message: String,
     },
     #[error(
-        "this node drains and admits no appends ({reason}): retry after it is resumed or restarted"
+        "node is draining and rejects appends ({reason}); retry after `aof2-admin resume` or a restart"
     )]
     Draining { reason: String },
     #[error(
-        "volume is full: {free_bytes} bytes are left and {reserve_bytes} are kept in reserve; free space or grow the volume"
+        "volume is full ({free_bytes} bytes free, {reserve_bytes} reserved); free space on it or expand it"
     )]
     DiskFull { free_bytes: u64, reserve_bytes: u64 },
     #[error(
-        "stream {stream}: producer {producer_id} sent sequence {got}, the stream expects {next}: resend from there"
+        "producer {producer_id} of stream {stream} sent producer_seq {got} where {next} is next; resend from {next}"
     )]
     SequenceGap {
         stream: String,
@@ -123,7 +127,7 @@ pub enum AppendError {
         next: u64,
     },
     #[error(
-        "stream {stream} holds these {count} records of producer {producer_id}, from number {first_seq}, and cannot tell their sequences: they are not consecutive, or too old; nothing was written, go on with number {next}"
+        "stream {stream} already holds {count} records of producer {producer_id} from producer_seq {first_seq} (sequences unknown); nothing written, continue with {next}"
     )]
     AlreadyAppended {
         stream: String,
@@ -134,7 +138,7 @@ pub enum AppendError {
         next: u64,
     },
     #[error(
-        "stream {stream} does not remember producer {producer_id}, which says that it began at sequence {since}, and has forgotten producers that last sent before sequence {before}: it cannot tell whether it holds these records; read the stream to see, and send what is missing under a new id that says where it began"
+        "stream {stream} has forgotten producer {producer_id} (since {since}, forgotten before {before}); read the stream, then send what is missing with a new producer_id and its producer_since"
     )]
     ProducerForgotten {
         stream: String,
@@ -144,23 +148,25 @@ pub enum AppendError {
         before: u64,
     },
     #[error(
-        "stream {stream} is damaged: {message}; it takes no appends until its files are put back from a copy of the volume"
+        "stream {stream} is damaged and rejects appends until its files are restored from a copy of the volume: {message}"
     )]
     Damaged { stream: String, message: String },
     #[error(
-        "the store is poisoned by a failed write or sync: {message}; the process has to restart"
+        "store is poisoned and acknowledges nothing ({message}); retry after the engine restarts"
     )]
     Poisoned { message: String },
-    #[error("stream {stream} was taken over: epoch {from} is superseded by {to}")]
+    #[error(
+        "another volume owns stream {stream} now (epoch {to} supersedes {from}); use its new owner"
+    )]
     Superseded { stream: String, from: u64, to: u64 },
-    #[error("stream {stream} takes no appends, its volume is refused as {reason}: {message}")]
+    #[error("stream {stream} rejects appends because its volume is refused as {reason}: {message}")]
     VolumeRefused {
         stream: String,
         /// As `OpenError::reason`.
         reason: &'static str,
         message: String,
     },
-    #[error("append to stream {stream} holds no record: send at least one")]
+    #[error("append to stream {stream} holds no record; send at least one")]
     EmptyBatch { stream: String },
 }
 
@@ -190,9 +196,11 @@ impl AppendError {
 
 #[derive(Clone, Debug, Error)]
 pub enum ReadError {
-    #[error("stream {stream} does not exist on this node")]
+    #[error("stream {stream} does not exist on this node; `aof2-admin streams` lists its streams")]
     UnknownStream { stream: String },
-    #[error("stream {stream} begins at sequence {first}, {from} is gone: read from {first}")]
+    #[error(
+        "stream {stream} begins at sequence {first}, and {from} no longer exists; read from {first}"
+    )]
     Trimmed {
         stream: String,
         from: u64,
@@ -209,28 +217,32 @@ pub enum ReadError {
         /// What is damaged, and the remedy.
         message: String,
     },
-    #[error("segment {segment_id} of stream {stream} is not on this node's Tier 0: hydrate it")]
+    #[error(
+        "segment {segment_id} of stream {stream} is not in Tier 0, and no tool brings it back yet; `aof2-admin segments --stream {stream}` shows its copies"
+    )]
     NotResident { stream: String, segment_id: u64 },
     #[error("cannot read {path}")]
     Disk {
         path: PathBuf,
         source: Arc<std::io::Error>,
     },
-    #[error("stream {stream} was taken over: epoch {from} is superseded by {to}")]
+    #[error(
+        "another volume owns stream {stream} now (epoch {to} supersedes {from}); use its new owner"
+    )]
     Superseded { stream: String, from: u64, to: u64 },
-    #[error("stream {stream} is not served, its volume is refused as {reason}: {message}")]
+    #[error("stream {stream} is not served because its volume is refused as {reason}: {message}")]
     VolumeRefused {
         stream: String,
         /// As `OpenError::reason`.
         reason: &'static str,
         message: String,
     },
-    #[error("the store is closed")]
+    #[error("store is closed; retry when the engine serves again")]
     Closed,
 }
 
 fn served_again(sequence: Option<u64>) -> String {
-    sequence.map_or_else(String::new, |to| format!(", read on from {to}"))
+    sequence.map_or_else(String::new, |to| format!(" (readable again from {to})"))
 }
 
 impl ReadError {
@@ -254,7 +266,7 @@ impl std::fmt::Display for AcknowledgedSince {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (index, (stream, from, to)) in self.0.iter().enumerate() {
             let before = if index == 0 {
-                "; acknowledged here since this start, and kept: "
+                "; acknowledged since this start and kept on this volume: "
             } else {
                 ", "
             };
@@ -267,27 +279,27 @@ impl std::fmt::Display for AcknowledgedSince {
 /// Why `Store::open` refused a directory, or why an open store has to be closed.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    #[error("data directory {} is locked by another process: stop it first", path.display())]
+    #[error("another process has locked data directory {}; stop it first", path.display())]
     Locked { path: PathBuf },
-    #[error("data directory {} belongs to {field} {found:?}, this node is {expected:?}: mount the right volume", path.display())]
+    #[error("data directory {} belongs to {field} {found:?}, but this node is {expected:?}; mount the right volume", path.display())]
     ForeignDirectory {
         path: PathBuf,
         field: &'static str,
         found: String,
         expected: String,
     },
-    #[error("data directory {} has format version {found}, this engine knows up to {known}: use a newer engine", path.display())]
+    #[error("data directory {} has format version {found}, and this engine reads up to {known}; use a newer engine", path.display())]
     NewerFormat {
         path: PathBuf,
         found: u32,
         known: u32,
     },
     #[error(
-        "the volume of node {node} is lost: streams {streams:?} were acknowledged on another volume; recover them before this node starts"
+        "volume of node {node} is lost: another volume acknowledged streams {streams:?}; mount that volume, no tool recovers streams from Tier 2 yet"
     )]
     VolumeLost { node: String, streams: Vec<String> },
     #[error(
-        "the volume of node {node} was put back to an older state, or a copy of it is in use elsewhere: {}; mount its newest state, or recover its streams from Tier 2 before this node starts{since}", claim::list(.proofs)
+        "volume of node {node} is an older state or a second copy: {}; mount its newest state, no tool recovers from Tier 2 yet{since}", claim::list(.proofs)
     )]
     RolledBack {
         node: String,
@@ -295,9 +307,9 @@ pub enum OpenError {
         proofs: Vec<RolledBack>,
         since: AcknowledgedSince,
     },
-    #[error("Tier 2 prefix is used by cluster {cluster_id}: choose another prefix")]
+    #[error("cluster {cluster_id} uses this Tier 2 prefix; choose another prefix")]
     PrefixInUse { cluster_id: String },
-    #[error("{} is damaged: {message}", path.display())]
+    #[error("{} is damaged ({message}); no tool repairs it yet, restore it from a copy of the volume", path.display())]
     Damaged { path: PathBuf, message: String },
     #[error("cannot {verb} {}", path.display())]
     Disk {
@@ -306,9 +318,9 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// As of an open store: only another process can go on.
-    #[error("the store is poisoned while it opens: {message}; the process has to restart")]
+    #[error("store is poisoned while opening ({message}); restart the engine")]
     Poisoned { message: String },
-    #[error("configuration {key} = {value}: {rule}")]
+    #[error("configuration {key} = {value} is invalid; use {rule}")]
     Config {
         key: &'static str,
         value: String,
@@ -369,19 +381,19 @@ impl OpenError {
 /// Why a seal, a flush or a manifest commit did not happen.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum StoreError {
-    #[error("stream {stream} does not exist on this node")]
+    #[error("stream {stream} does not exist on this node; `aof2-admin streams` lists its streams")]
     UnknownStream { stream: String },
-    #[error("segment {segment_id} of stream {stream} is not sealed")]
+    #[error("segment {segment_id} of stream {stream} is not sealed; seal it first")]
     UnknownSegment { stream: String, segment_id: u64 },
     #[error(
-        "the store is poisoned by a failed write or sync: {message}; the process has to restart"
+        "store is poisoned and acknowledges nothing ({message}); retry after the engine restarts"
     )]
     Poisoned { message: String },
-    #[error("volume is full: no room for {what}; free space or grow the volume")]
+    #[error("volume is full (no room for {what}); free space on it or expand it")]
     DiskFull { what: String },
     #[error("stream {stream} is damaged: {message}")]
     Damaged { stream: String, message: String },
-    #[error("the store is closed")]
+    #[error("store is closed; retry when the engine serves again")]
     Closed,
 }
 

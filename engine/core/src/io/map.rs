@@ -30,7 +30,7 @@ impl Map {
         if there < length {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                format!("file holds {there} bytes, {length} are needed"),
+                format!("file holds {there} of {length} bytes"),
             ));
         }
         let length = usize::try_from(length).map_err(io::Error::other)?;

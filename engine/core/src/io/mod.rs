@@ -172,7 +172,7 @@ pub fn read_file(disk: &dyn Disk, path: &Path, limit_bytes: u64) -> io::Result<V
     let length = file.len()?;
     if length > limit_bytes {
         return Err(io::Error::other(format!(
-            "{length} bytes are over the limit of {limit_bytes}"
+            "{length} bytes exceed the limit of {limit_bytes}"
         )));
     }
     let mut bytes = vec![0; length as usize];

@@ -155,7 +155,7 @@ fn in_parallel_by<E: Send>(
                         turns.give_up();
                     }
                     tracing::warn!(
-                        "going on with {} threads fewer: {error}",
+                        "continuing with {} threads fewer: {error}",
                         threads.min(count) - 1 - others.len()
                     );
                     break;

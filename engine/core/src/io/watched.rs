@@ -2,9 +2,9 @@
 //!
 //! The kernel tells a failed write-out once per open file, to whichever call asks first, and the next call answers Ok for bytes
 //! that are gone. Several kinds of call ask: fdatasync and fsync, sync_file_range, close, fsync of a directory. So here
-//! - each of them counts as a sync: its failure is told to the store, whatever its error number is and whoever made the call;
+//! - each of them counts as a sync: its failure is reported to the store, whatever its error number is and whoever made the call;
 //! - a sync answers Ok only when every call on the same file that was begun before it returned has returned too, and none has
-//!   failed: one that ran beside it may have been told what the sync was not;
+//!   failed: one that ran in parallel may have received the error instead;
 //! - after the first failure nothing is synced any more.
 //!
 //! An ENOSPC of a sync is no refusal like that of an allocation: the bytes were accepted before. The error that callers get
@@ -20,7 +20,7 @@ use super::{
     DirectoryEntry, DirectoryLock, Disk, DiskFile, FileClass, Map, VolumeSpace, is_out_of_space,
 };
 
-/// Who is told of failures: the store's poison.
+/// Who is notified of failures: the store's poison.
 pub trait WriteOutFailures: Send + Sync {
     /// What failed first, if anything has.
     fn failed(&self) -> Option<String>;
@@ -78,11 +78,11 @@ struct WatchedFile {
     inner: Option<Arc<dyn DiskFile>>,
     failures: Arc<dyn WriteOutFailures>,
     calls: Calls,
-    /// One sync at a time: the next one begins knowing what the last was told.
+    /// One sync at a time: the next one begins knowing what the last one returned.
     syncing: Mutex<()>,
 }
 
-/// Calls on one file that may be told of a failed write-out, and have not returned.
+/// Calls on one file that may return the error of a failed write-out, and have not returned.
 #[derive(Default)]
 struct Calls {
     state: Mutex<CallsState>,
@@ -141,7 +141,7 @@ impl WatchedFile {
         inner
     }
 
-    /// A failure is told before the call counts as returned.
+    /// A failure is reported before the call counts as returned.
     fn call(
         &self,
         verb: &'static str,
@@ -152,7 +152,7 @@ impl WatchedFile {
         call(&**self.inner()).map_err(|error| reported(&*self.failures, verb, self.path(), error))
     }
 
-    /// A change that failed is told at once, so that no other thread goes on meanwhile. What lacks space is the caller's to
+    /// A change that failed is reported at once, so that no other thread continues meanwhile. What lacks space is the caller's to
     /// judge: nothing that was accepted is gone.
     fn broken(&self, verb: &'static str, error: io::Error) -> io::Error {
         if is_out_of_space(&error) {

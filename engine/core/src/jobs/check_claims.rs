@@ -12,21 +12,21 @@ pub fn check_claims(port: &dyn Port, claims: &StreamClaims) {
         .collect();
     let settled = port.keep_standing();
     if let Err(error) = &settled {
-        tracing::debug!("Tier 2 does not tell whether this volume may be used: {error}");
+        tracing::debug!("Tier 2 has not confirmed this volume yet: {error}");
     }
     match claims.refresh(&port.volume(), &streams, settled.is_ok()) {
         Ok(Refreshed { lost, waiting }) => {
             for (stream, standing) in lost {
                 if let ClaimStanding::Superseded { from, to, owner } = standing {
-                    tracing::error!(%stream, from, to, owner, "the stream was taken over: it is not served here any more");
+                    tracing::error!(%stream, from, to, owner, "another volume owns the stream now; this node no longer serves it");
                     port.supersede(&stream, to);
                 }
             }
             for (stream, error) in waiting {
-                tracing::debug!(%stream, "the claim is not confirmed now: {error}");
+                tracing::debug!(%stream, "claim not confirmed: {error}");
             }
         }
-        Err(error) => tracing::debug!("claims are not confirmed now: {error}"),
+        Err(error) => tracing::debug!("claims not confirmed: {error}"),
     }
 }
 

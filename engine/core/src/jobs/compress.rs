@@ -34,13 +34,13 @@ pub enum CompressError {
         path: PathBuf,
         source: io::Error,
     },
-    #[error("Tier 1 has {available_bytes} bytes left, {needed_bytes} are needed for {}: free space or grow the volume", path.display())]
+    #[error("Tier 1 has {available_bytes} bytes left and needs {needed_bytes} for {}; free space on its volume or expand it", path.display())]
     NoRoom {
         path: PathBuf,
         needed_bytes: u64,
         available_bytes: u64,
     },
-    #[error("the warm file just written does not hold its segment")]
+    #[error("new Tier 1 file does not match its segment")]
     Verify(#[from] WarmError),
 }
 
@@ -192,7 +192,7 @@ fn encode(
     let found = crc64nvme(bytes);
     if found != segment.crc64 || bytes.len() as u64 != segment.bytes {
         return Err(damaged(format!(
-            "{} bytes with crc64 {found:016x}, the seal says {} bytes with {:016x}",
+            "{} bytes with crc64 {found:016x}, but the seal records {} bytes with {:016x}",
             bytes.len(),
             segment.bytes,
             segment.crc64
@@ -213,7 +213,7 @@ fn encode(
     };
     sink(&warm_header.encode())?;
     let mut compressed_offset = HEADER_BYTES as u64;
-    let codec = |error: io::Error| damaged(format!("zstd refuses it: {error}"));
+    let codec = |error: io::Error| damaged(format!("zstd failed: {error}"));
     let mut compressor = zstd::bulk::Compressor::new(options.level).map_err(codec)?;
     let mut entries = Vec::with_capacity(blocks.cuts.len());
     for (number, cut) in blocks.cuts.iter().enumerate() {
@@ -433,7 +433,7 @@ mod tests {
         let error = verify_file(&path, &other).expect_err("another").to_string();
         assert_eq!(
             error,
-            "warm is of another segment: segment id is 1, it should be 2"
+            "warm belongs to another segment: segment id is 1, expected 2"
         );
         let other = SealedSegment {
             crc64: segment.crc64 ^ 1,

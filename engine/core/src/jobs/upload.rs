@@ -23,15 +23,15 @@ use crate::port::{FailureReason, SealedSegment, TierRecord};
 #[derive(Debug, Error)]
 pub enum UploadError {
     /// The warm file is gone or damaged: it has to be made again.
-    #[error("the warm file of segment {segment_id} of stream {stream} has to be made again")]
+    #[error("Tier 1 file of segment {segment_id} of stream {stream} must be rebuilt")]
     Warm {
         stream: String,
         segment_id: u64,
         source: WarmError,
     },
-    #[error("the claim of stream {stream} is not confirmed: {source}")]
+    #[error("claim of stream {stream} is not confirmed")]
     Claim { stream: String, source: ClaimError },
-    #[error("stream {stream} was taken over by {owner}: epoch {from} is superseded by {to}")]
+    #[error("{owner} owns stream {stream} now (epoch {to} supersedes {from})")]
     Superseded {
         stream: String,
         owner: String,
@@ -42,14 +42,14 @@ pub enum UploadError {
     Store(#[from] ObjectError),
     /// The key holds an object that is not this segment.
     #[error(
-        "{key} at {place} holds something else ({problem}): it is not overwritten; move it away"
+        "object {key} at {place} has other content ({problem}) and is not overwritten; move it away"
     )]
     KeyTaken {
         key: String,
         place: String,
         problem: String,
     },
-    #[error("the manifest of stream {stream} takes no record")]
+    #[error("cannot write to the manifest of stream {stream}")]
     Manifest { stream: String, source: StoreError },
     #[error("segment {segment_id} of stream {stream:?}, epoch {epoch}, has no key")]
     NoKey {
@@ -211,7 +211,7 @@ fn put_and_compare(
         place: tier2.place(),
     };
     let Some(meta) = tier2.store().head(key)? else {
-        let cause = "the object that was just created is not there".to_owned();
+        let cause = "new object is missing".to_owned();
         return Err(ObjectError::Corrupt {
             attempt: attempt(),
             cause,
@@ -224,7 +224,7 @@ fn put_and_compare(
     };
     if meta.size_bytes != facts.size_bytes || kept != Some(facts.crc64nvme) {
         let cause = format!(
-            "the store keeps {} bytes with checksum {kept:016x?}, {} bytes with {:016x} were sent",
+            "object store keeps {} bytes with checksum {kept:016x?}; sent were {} bytes with {:016x}",
             meta.size_bytes, facts.size_bytes, facts.crc64nvme
         );
         return Err(ObjectError::Corrupt {

@@ -18,17 +18,17 @@ use crate::port::SealedSegment;
 /// Why a warm file does not stand for its segment.
 #[derive(Debug, Error)]
 pub enum WarmError {
-    #[error("{name} cannot be read")]
+    #[error("cannot read {name}")]
     Read { name: String, source: io::Error },
     #[error("{name} is damaged")]
     Damaged { name: String, source: Damage },
-    #[error("{name}: block {block} does not decompress to its bytes: {problem}")]
+    #[error("block {block} of {name} does not decompress to its original bytes: {problem}")]
     Block {
         name: String,
         block: usize,
         problem: String,
     },
-    #[error("{name} is of another segment: {field} is {found}, it should be {expected}")]
+    #[error("{name} belongs to another segment: {field} is {found}, expected {expected}")]
     AnotherSegment {
         name: String,
         field: &'static str,
@@ -161,7 +161,7 @@ fn decompress(
         ));
     }
     if crc32c(&block) != entry.crc32c {
-        return Err("the checksum differs".to_owned());
+        return Err("checksum differs".to_owned());
     }
     Ok(block)
 }

@@ -1,4 +1,4 @@
-//! `journal.mark`: how far the journal was synced, told outside the journal.
+//! `journal.mark`: how far the journal was synced, kept outside the journal.
 //!
 //! Within a file each commit vouches for the one before it. The mark vouches for the newest, and for the files as a whole. It is
 //! written before the first commit of a file is acknowledged, and soon after the journal comes to rest; what is acknowledged in
@@ -39,7 +39,7 @@ pub(crate) struct Mark {
     written: Mutex<JournalMark>,
     /// Its commit, for whoever must not wait for a write.
     written_commit: AtomicU64,
-    /// Of the journal, told by the writer after each sync.
+    /// Of the journal, set by the writer after each sync.
     synced: Mutex<Synced>,
 }
 

@@ -131,7 +131,7 @@ impl Files {
                 false => disk.unlink(&path),
             };
             if let Err(error) = done {
-                tracing::warn!(path = %path.display(), %error, "a journal file that is not used any more stays until the next start");
+                tracing::warn!(path = %path.display(), %error, "cannot delete an unused journal file; the next start retries");
             }
         }
     }

@@ -68,7 +68,7 @@ pub(crate) struct Image {
     pub bytes: u64,
     /// Commits that should be there and do not verify.
     pub damage: Vec<String>,
-    /// Why acknowledged records of any stream may be gone: it cannot be told whose.
+    /// Why acknowledged records of any stream may be gone: their streams are unknown.
     pub lost: Option<String>,
     /// Journal files that the damage is in, by number. They are kept aside.
     pub damaged_files: BTreeSet<u64>,
@@ -107,7 +107,7 @@ pub(crate) fn find(disk: &dyn Disk, root: &Path, volume: &VolumeIds) -> io::Resu
                 || header.volume_id != volume.volume_id
         });
         if is_foreign {
-            tracing::error!(path = %path.display(), "a journal file of another volume: not read, moved to quarantine");
+            tracing::error!(path = %path.display(), "journal file of another volume moved to quarantine");
             set_aside(disk, root, &path)?;
             continue;
         }
@@ -208,7 +208,7 @@ fn losses(file: &Scanned, next: Option<&Scanned>, synced: Synced) -> Vec<Gap> {
         Some(next) if next.header.file_number == file.header.file_number + 1 => {
             next.header.first_commit.saturating_sub(1)
         }
-        // A file between is gone, which is told by itself.
+        // A file between is gone, which is reported separately.
         Some(_) => 0,
         None if synced.file_number == file.header.file_number => synced.commit,
         None => 0,
@@ -234,7 +234,7 @@ fn heal(bytes: &[u8], file: &Scanned, gap: &Gap, image: &mut Image, refs: &mut V
     let seed = Seed::new(file.header.salt);
     image.damaged_files.insert(number);
     let told = format!(
-        "journal file {number}: commits {} to {} were synced and do not verify",
+        "journal file {number} is damaged: synced commits {} to {} fail verification",
         missing.first, missing.last
     );
     match salvage(bytes, (*from, *to), (file.header.salt, seed), *missing) {
@@ -253,7 +253,7 @@ fn miss_files(scanned: &[Scanned], mark: FoundMark, has_streams: bool, image: &m
     let newest = match mark {
         FoundMark::At(synced) => synced.file_number.max(image.last_file_number),
         FoundMark::Missing if scanned.is_empty() && has_streams => {
-            return image.lose("the journal and its mark are gone".to_owned());
+            return image.lose("journal and journal.mark are missing".to_owned());
         }
         FoundMark::Missing => image.last_file_number,
     };

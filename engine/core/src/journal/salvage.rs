@@ -21,7 +21,7 @@ pub(crate) struct Missing {
     pub is_followed: bool,
 }
 
-/// Every frame of the missing commits, which begin at `from` and end at `to` at the latest. `None`: some of them cannot be told.
+/// Every frame of the missing commits, which begin at `from` and end at `to` at the latest. `None`: some of them are unknown.
 pub(crate) fn salvage<'a>(
     file: &'a [u8],
     (from, to): (usize, usize),
@@ -114,7 +114,7 @@ mod tests {
         commit
     }
 
-    /// Two commits; which frames of which streams are told when this byte of the first is flipped.
+    /// Two commits; which frames of which streams are found when this byte of the first is flipped.
     fn told(flip: usize) -> Option<Vec<(u64, bool)>> {
         let bodies: [&[u8]; 2] = [&[7; 5_000], &[8; 300]];
         let mut file = [commit(5, &bodies), commit(6, &[&[9; 10]])].concat();

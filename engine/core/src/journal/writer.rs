@@ -88,7 +88,7 @@ impl Writer {
                 journal
                     .parts
                     .poison
-                    .set_message(format!("a round of the journal panicked: {message}"));
+                    .set_message(format!("journal round panicked: {message}"));
             }
         }
         // Whoever set the poison first may not have come to this yet, and a commit that was not synced must not be written over.

@@ -80,7 +80,7 @@ impl ManifestLog {
             && let Err(error) = closed.file.truncate(closed.tail)
         {
             // Only space: what lies behind the last commit is zero.
-            tracing::debug!(stream = %owner.name(), %error, "a closed chunk keeps its spare blocks");
+            tracing::debug!(stream = %owner.name(), %error, "cannot release the spare blocks of a closed chunk");
         }
         Ok(cut)
     }
@@ -108,7 +108,7 @@ impl ManifestLog {
             .map_err(|error| damaged(error.to_string()))?;
         if (bytes.len() as u64) < chunk.bytes {
             return Err(damaged(format!(
-                "{} bytes are there, {} were written",
+                "{} bytes found, {} bytes written",
                 bytes.len(),
                 chunk.bytes
             )));

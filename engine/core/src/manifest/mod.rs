@@ -222,7 +222,7 @@ impl ManifestLog {
         if self.inner.lock().chunk.is_none() {
             return Err(StoreError::Damaged {
                 stream: owner.name().to_string(),
-                message: "it has no manifest that can be written to".to_owned(),
+                message: "no writable manifest".to_owned(),
             });
         }
         self.roll_if_long(owner)?;

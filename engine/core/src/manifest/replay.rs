@@ -87,7 +87,7 @@ pub(crate) fn replay(chunks: &[FoundChunk], seed: Seed) -> io::Result<Replayed> 
         if end < found.must_reach {
             replayed.damage.get_or_insert_with(|| {
                 format!(
-                    "manifest chunk {} verifies up to {end}, {} was durable",
+                    "manifest chunk {} verifies up to byte {end}, but byte {} was durable",
                     found.number, found.must_reach
                 )
             });
@@ -106,7 +106,7 @@ pub(crate) fn replay(chunks: &[FoundChunk], seed: Seed) -> io::Result<Replayed> 
         if *torn_bytes > 0 && !may_be_torn {
             replayed.damage.get_or_insert_with(|| {
                 format!(
-                    "manifest chunk {} does not verify behind {end}",
+                    "manifest chunk {} fails verification after byte {end}",
                     found.number
                 )
             });
@@ -338,7 +338,7 @@ mod tests {
         bytes.push(1);
         let chunks = [written.found(0, &bytes, 0), written.found(1, &follower, 0)];
         let damage = again(&chunks).damage.expect("damage");
-        assert!(damage.contains("does not verify behind"), "{damage}");
+        assert!(damage.contains("fails verification after"), "{damage}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Circuit breaker of Tier 2: after repeated outages callers are told at once instead of waiting for another time-out, until a
+//! Circuit breaker of Tier 2: after repeated outages callers get an error at once instead of waiting for another time-out, until a
 //! trial passes. Its state is what `dump` reports as reachable.
 
 use std::time::{Duration, Instant};

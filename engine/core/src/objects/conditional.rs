@@ -81,7 +81,7 @@ pub fn create(
                 // After a 412 this means that the object vanished in between.
                 None => why.unwrap_or_else(|| ObjectError::Conflict {
                     attempt: attempt_of("put", key, store),
-                    cause: "the object that was in the way is gone".into(),
+                    cause: "conflicting object no longer exists".into(),
                 }),
             },
         };

@@ -59,8 +59,7 @@ impl DirectoryStore {
             !segment.is_empty() && !segment.starts_with('.') && segment.len() <= 255
         };
         if !key.split('/').all(is_plain) {
-            let cause =
-                "a key is made of segments of 1 to 255 bytes that do not begin with a dot".into();
+            let cause = "key parts must have 1 to 255 bytes and not begin with a dot".into();
             return Err(ObjectError::Refused {
                 attempt: self.attempt(verb, key),
                 cause,
@@ -108,7 +107,7 @@ impl DirectoryStore {
         const PIECE_BYTES: u64 = 1 << 20;
         if upload.put_id.len() > PUT_ID_BYTES {
             let cause = format!(
-                "put-id of {} bytes is over the limit of {PUT_ID_BYTES}",
+                "put-id of {} bytes exceeds the limit of {PUT_ID_BYTES}",
                 upload.put_id.len()
             );
             return Err(ObjectError::Refused {
@@ -136,7 +135,7 @@ impl DirectoryStore {
             offset += part.len() as u64;
         }
         if digest.finish() != upload.crc64nvme {
-            let cause = "the checksum of the body differs from the one sent".into();
+            let cause = "body does not match the checksum sent".into();
             return Err(ObjectError::Corrupt {
                 attempt: attempt.clone(),
                 cause,
@@ -198,7 +197,7 @@ impl DirectoryStore {
             return Ok(None);
         }
         let Some(size_bytes) = metadata.len().checked_sub(TRAILER_BYTES as u64) else {
-            return Err(corrupt("the file is shorter than its trailer"));
+            return Err(corrupt("file is shorter than its trailer"));
         };
         let mut trailer = [0; TRAILER_BYTES];
         let read = file
@@ -208,12 +207,9 @@ impl DirectoryStore {
         let (magic, rest) = trailer.split_at(8);
         let (crc, put_id) = rest.split_at(8);
         if magic != MAGIC {
-            return Err(corrupt("the file has no trailer"));
+            return Err(corrupt("file has no trailer"));
         }
-        let crc = u64::from_le_bytes(
-            crc.try_into()
-                .map_err(|_| corrupt("the trailer is short"))?,
-        );
+        let crc = u64::from_le_bytes(crc.try_into().map_err(|_| corrupt("trailer is cut off"))?);
         let put_id = String::from_utf8_lossy(put_id)
             .trim_end_matches('\0')
             .to_owned();
@@ -323,7 +319,7 @@ impl ObjectStore for DirectoryStore {
         if meta.crc64nvme != Some(crc64nvme(&bytes)) {
             return Err(ObjectError::Corrupt {
                 attempt,
-                cause: "the body differs from its checksum".into(),
+                cause: "body does not match its checksum".into(),
             });
         }
         Ok(Some(Object {

@@ -26,18 +26,16 @@ impl fmt::Display for Attempt {
 pub enum ObjectError {
     /// No connection: nothing was sent.
     #[error(
-        "cannot {attempt}: no connection ({cause}); check the endpoint and the network, it is tried again"
+        "cannot {attempt}: no connection ({cause}); the engine retries, check the endpoint and the network"
     )]
     Unreachable { attempt: Attempt, cause: String },
     /// Time-out, reset or 5xx: a write may have happened or may still happen.
-    #[error(
-        "cannot tell whether the store did {attempt} ({cause}); it is looked up and tried again"
-    )]
+    #[error("outcome of {attempt} is unknown ({cause}); the engine checks and retries")]
     Unknown { attempt: Attempt, cause: String },
     /// 409 of a conditional write: nothing landed, a rival was at the same key.
-    #[error("{attempt} met a conflicting write ({cause}); it is tried again")]
+    #[error("{attempt} met a conflicting write ({cause}); the engine retries")]
     Conflict { attempt: Attempt, cause: String },
-    #[error("{attempt} was throttled ({cause}); it is tried again later")]
+    #[error("{attempt} was throttled ({cause}); the engine backs off and retries")]
     Throttled { attempt: Attempt, cause: String },
     #[error("cannot {attempt}: the bucket does not exist; create it or correct spec.tier2.bucket")]
     BucketMissing { attempt: Attempt },
@@ -46,21 +44,21 @@ pub enum ObjectError {
     )]
     AccessDenied { attempt: Attempt, cause: String },
     /// The bytes that came back, or that the store keeps, are not those that were written.
-    #[error("{attempt} found damage: {cause}")]
+    #[error("{attempt} found a damaged object ({cause}); restore it")]
     Corrupt { attempt: Attempt, cause: String },
-    /// The store overwrites what it was told not to: no claim can be made there.
+    /// The store overwrites against preconditions: no claim can be made there.
     #[error(
-        "{place} ignores preconditions ({cause}): use a store that honours If-None-Match and If-Match on PUT"
+        "{place} ignores preconditions ({cause}); use an object store that honours If-None-Match and If-Match on PUT"
     )]
     IgnoresPreconditions { place: String, cause: String },
     /// Refused for a reason that a retry does not change, or that this engine does not know.
-    #[error("the store refused to {attempt}: {cause}")]
+    #[error("object store refused to {attempt}: {cause}")]
     Refused { attempt: Attempt, cause: String },
     /// The local file to be sent cannot be read.
-    #[error("cannot {attempt}: the local bytes cannot be read ({cause})")]
+    #[error("cannot {attempt}: local file unreadable ({cause})")]
     Source { attempt: Attempt, cause: String },
     /// This process is going down.
-    #[error("{place} is not asked any more: this process stops")]
+    #[error("no request to {place}: the engine is shutting down")]
     Stopping { place: String },
 }
 

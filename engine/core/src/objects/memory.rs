@@ -88,7 +88,7 @@ impl MemoryStore {
             .extend(std::iter::repeat_n(fault, times));
     }
 
-    /// Faults that were not met yet are taken back.
+    /// Faults that were not met yet are removed.
     pub fn heal(&self) {
         let mut state = self.state.lock();
         state.faults.clear();
@@ -226,7 +226,7 @@ impl MemoryStore {
             if crc64nvme(&bytes) != upload.crc64nvme {
                 return Err(ObjectError::Corrupt {
                     attempt,
-                    cause: "the checksum of the body differs from the one sent".into(),
+                    cause: "body does not match the checksum sent".into(),
                 });
             }
             if !state.ignores_preconditions && !may(state.objects.get(key)) {
@@ -300,7 +300,7 @@ impl ObjectStore for MemoryStore {
             {
                 return Err(ObjectError::Corrupt {
                     attempt,
-                    cause: "the body differs from its checksum".into(),
+                    cause: "body does not match its checksum".into(),
                 });
             }
             Ok(Some(object))

@@ -82,7 +82,7 @@ pub struct Upload {
     pub source: Arc<dyn Source>,
     /// Of the whole source, computed before the first attempt.
     pub crc64nvme: u64,
-    /// Names this write, not its bytes. Stored beside the object, so that a lost response can be told from a rival.
+    /// Names this write, not its bytes. Stored with the object, so that a lost response is distinguished from a rival.
     pub put_id: String,
 }
 

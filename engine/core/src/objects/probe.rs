@@ -27,7 +27,7 @@ pub fn probe(store: &dyn ObjectStore, key: &str, put_id: &str) -> Result<(), Obj
     match store.put_if_absent(key, &body("first", 1))? {
         PutOutcome::Created { .. } => {}
         PutOutcome::PreconditionFailed => {
-            return refuses("If-None-Match: * was refused for a key that did not exist");
+            return refuses("If-None-Match: * was rejected for a new key");
         }
     }
     let second = store.put_if_absent(key, &body("second", 2));
@@ -42,10 +42,10 @@ pub fn probe(store: &dyn ObjectStore, key: &str, put_id: &str) -> Result<(), Obj
         Ok(PutOutcome::PreconditionFailed) | Err(ObjectError::Conflict { .. }) => {
             match store.get(key)? {
                 Some(object) if object.bytes == b"first"[..] => Ok(()),
-                _ => refuses("the probe object changed though every write over it was refused"),
+                _ => refuses("probe object changed although every overwrite was rejected"),
             }
         }
-        Ok(PutOutcome::Created { .. }) => refuses("a write over an existing key succeeded"),
+        Ok(PutOutcome::Created { .. }) => refuses("an overwrite of an existing key succeeded"),
         Err(error) => return Err(error),
     };
     // Left behind it does no harm.
@@ -75,7 +75,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .contains("use a store that honours If-None-Match"),
+                .contains("use an object store that honours If-None-Match"),
             "{error}"
         );
     }

@@ -208,7 +208,7 @@ impl Guarded {
             };
             return Err(ObjectError::Unreachable {
                 attempt,
-                cause: format!("not tried, the last attempts failed: {error}"),
+                cause: format!("not attempted while backing off ({error})"),
             });
         }
         let answer = call(self.store.as_ref());
@@ -350,7 +350,7 @@ mod tests {
             tier2.store().head("a").expect_err("500");
         }
         let error = tier2.store().head("a").expect_err("not tried");
-        assert!(error.to_string().contains("not tried"), "{error}");
+        assert!(error.to_string().contains("not attempted"), "{error}");
         assert_eq!(memory.calls(Verb::Head), 3);
         assert!(tier2.health().breaker_open);
     }

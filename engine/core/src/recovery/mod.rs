@@ -97,7 +97,7 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
     for damage in &image.damage {
         tracing::error!(
             damage,
-            "the journal is damaged; streams that miss bytes will say so"
+            "journal damaged; `aof2-admin streams` lists the affected streams"
         );
     }
 

@@ -45,9 +45,8 @@ pub(super) struct Scan<'a> {
 impl Scan<'_> {
     /// A segment whose file is gone before it was sealed.
     pub fn absent(&mut self, id: u64, reach: u64) {
-        self.damage.get_or_insert_with(|| {
-            format!("segment {id} is missing, {reach} bytes of it were durable")
-        });
+        self.damage
+            .get_or_insert_with(|| format!("segment {id} is missing ({reach} durable bytes)"));
         self.must_reach.push((id, reach));
     }
 
@@ -68,7 +67,7 @@ impl Scan<'_> {
             other => {
                 let why = other.map_or_else(
                     |damage| damage.to_string(),
-                    |_| "its header is another's".to_owned(),
+                    |_| "header belongs to another segment".to_owned(),
                 );
                 return self.without_header(id, &segment, &why, length);
             }
@@ -157,13 +156,10 @@ impl Scan<'_> {
     ) -> Result<(), OpenError> {
         let disk_error = |verb: &'static str| at(verb, &segment.path);
         if segment.must_reach > end.offset {
-            let stopped = end
-                .stopped_by
-                .as_deref()
-                .unwrap_or("nothing is written there");
+            let stopped = end.stopped_by.as_deref().unwrap_or("nothing written there");
             let (offset, must) = (end.offset, segment.must_reach);
             self.damage.get_or_insert_with(|| {
-                format!("segment {id} verifies up to {offset}, {must} was durable: {stopped}")
+                format!("segment {id} verifies up to byte {offset}, but byte {must} was durable ({stopped})")
             });
             return Ok(());
         }
@@ -174,7 +170,9 @@ impl Scan<'_> {
             if seal.segment_id == id && seal.data_end > end.offset {
                 let (offset, must) = (end.offset, seal.data_end);
                 self.damage.get_or_insert_with(|| {
-                    format!("segment {id} verifies up to {offset}, it was sealed at {must}")
+                    format!(
+                        "segment {id} verifies up to byte {offset}, but its seal is at byte {must}"
+                    )
                 });
                 return Ok(());
             }
@@ -191,7 +189,7 @@ impl Scan<'_> {
             if durable_upto > end.next_sequence {
                 let found = end.next_sequence;
                 self.damage.get_or_insert_with(|| {
-                    format!("segment {id} holds {found} records, {durable_upto} were durable")
+                    format!("segment {id} holds {found} records, but {durable_upto} were durable")
                 });
                 return Ok(());
             }
@@ -268,9 +266,8 @@ impl Scan<'_> {
         if segment.must_reach > 0
             || behind.is_some_and(|durable_upto| durable_upto > self.next_sequence)
         {
-            self.damage.get_or_insert_with(|| {
-                format!("segment {id} was durable and has no header: {why}")
-            });
+            self.damage
+                .get_or_insert_with(|| format!("header of durable segment {id} is damaged: {why}"));
             self.must_reach.push((id, segment.must_reach));
             self.allocated_bytes += length;
             return Ok(());
@@ -300,7 +297,7 @@ impl Scan<'_> {
         {
             let (base, expected) = (header.base_sequence, self.next_sequence);
             self.damage.get_or_insert_with(|| {
-                format!("segment {id} begins at sequence {base}, {expected} was expected")
+                format!("segment {id} begins at sequence {base}, expected {expected}")
             });
             self.must_reach.push((id, segment.must_reach));
             self.allocated_bytes += length;

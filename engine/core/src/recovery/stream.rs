@@ -223,7 +223,7 @@ impl Found {
         if chunks.is_empty() {
             replayed
                 .damage
-                .get_or_insert_with(|| "the manifest is missing".to_owned());
+                .get_or_insert_with(|| "manifest is missing".to_owned());
         }
         if let (Some(in_use), None) = (&replayed.chunk, &replayed.damage) {
             for empty in chunks.iter().filter(|chunk| chunk.number > in_use.number) {
@@ -382,7 +382,7 @@ impl Found {
         if scan.durable_upto > scan.next_sequence {
             let (durable, end) = (scan.durable_upto, scan.next_sequence);
             scan.damage
-                .get_or_insert_with(|| format!("{durable} records were durable, {end} are found"));
+                .get_or_insert_with(|| format!("{end} records found, but {durable} were durable"));
         }
         let Scan {
             next_sequence,
@@ -414,7 +414,7 @@ impl Found {
         }
         let damage = damage.map(|message| (next_sequence, message));
         if let Some((sequence, message)) = &damage {
-            tracing::error!(stream = %header.stream, sequence, message, "the stream is damaged");
+            tracing::error!(stream = %header.stream, sequence, message, "stream damaged; its intact records stay readable");
         }
         let epoch = state
             .residency

@@ -62,7 +62,7 @@ pub(super) fn find(
         if directories.contains(header.stream.as_str()) {
             heal_header(disk, &stream_directory, header)?;
         } else {
-            tracing::error!(stream = %header.stream, path = %stream_directory.display(), "the directory of a stream is missing");
+            tracing::error!(stream = %header.stream, path = %stream_directory.display(), "stream directory is missing");
         }
         headers.push(header.clone());
         streams.insert(
@@ -83,11 +83,11 @@ pub(super) fn find(
         let path = files::stream_header(&stream_directory);
         let refused = match read_header(disk, &stream_directory, name)? {
             Stored::Header(header) if header.cluster_id != volume.ids.cluster_id => {
-                format!("its header is of cluster {}", header.cluster_id)
+                format!("header belongs to cluster {}", header.cluster_id)
             }
             Stored::Header(header) if streams.contains_key(&header.stream_number) => {
                 format!(
-                    "its number {} is another stream's: the directory was copied here",
+                    "number {} belongs to another stream, so the directory is a copy",
                     header.stream_number
                 )
             }
@@ -102,7 +102,7 @@ pub(super) fn find(
             }
             // A creation that was cut off: nothing in it was acknowledged, and the next first append finishes it.
             Stored::Missing | Stored::Damaged(_) if is_empty(disk, &stream_directory)? => continue,
-            Stored::Missing => "its header is missing, here and in the catalog".to_owned(),
+            Stored::Missing => "header is missing, in the directory and in the catalog".to_owned(),
             Stored::Damaged(why) => why,
         };
         let number = StreamNumber(nameless);
@@ -136,14 +136,14 @@ fn heal_header(disk: &dyn Disk, directory: &Path, header: &StreamHeader) -> Resu
     let path = files::stream_header(directory);
     let found = match read_header(disk, directory, header.stream.as_str())? {
         Stored::Header(found) if *found == *header => return Ok(()),
-        Stored::Header(_) => "it is another stream's".to_owned(),
-        Stored::Missing => "it is missing".to_owned(),
+        Stored::Header(_) => "belongs to another stream".to_owned(),
+        Stored::Missing => "missing".to_owned(),
         Stored::Damaged(why) => why,
         Stored::Newer { found, known: _ } => {
-            format!("format version {found} is not that of the catalog")
+            format!("format version {found} differs from the catalog")
         }
     };
-    tracing::warn!(stream = %header.stream, path = %path.display(), found, "the header of a stream is written again from the catalog");
+    tracing::warn!(stream = %header.stream, path = %path.display(), found, "rewriting a stream header from the catalog");
     replace_file(disk, &path, &header.encode(), FileClass::Other).map_err(at("write", &path))
 }
 
@@ -159,7 +159,7 @@ fn read_header(disk: &dyn Disk, directory: &Path, name: &str) -> Result<Stored, 
     };
     Ok(match StreamHeader::decode(&bytes) {
         Ok(header) if header.stream.as_str() == name => Stored::Header(Box::new(header)),
-        Ok(header) => Stored::Damaged(format!("it is the header of stream {}", header.stream)),
+        Ok(header) => Stored::Damaged(format!("header belongs to stream {}", header.stream)),
         Err(Damage::Version {
             what: _,
             found,

@@ -45,14 +45,14 @@ pub(crate) fn identify(
     let cluster_id: ClusterId = identity.cluster_id.parse().map_err(|_| OpenError::Config {
         key: "cluster.id",
         value: identity.cluster_id.clone(),
-        rule: "it is a UUID",
+        rule: "a UUID",
     })?;
     let path = root.join(file::VOLUME);
     let is_new = !disk.exists(&path).map_err(at("look for", &path))?;
     let stored = if is_new {
         let streams = files::streams(root);
         if disk.exists(&streams).map_err(at("look for", &streams))? {
-            let message = "the directory holds streams and no identity".to_owned();
+            let message = "directory holds streams but no identity".to_owned();
             return Err(OpenError::Damaged { path, message });
         }
         StoredIdentity {
@@ -164,7 +164,7 @@ fn check_claims(
         None => {
             tracing::warn!(
                 message = %error,
-                "Tier 2 did not tell whether this volume may be used; opening without it, new streams and uploads wait"
+                "Tier 2 has not confirmed this volume; existing streams open, new streams and uploads wait"
             );
             Ok(None)
         }

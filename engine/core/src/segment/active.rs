@@ -205,7 +205,7 @@ impl ActiveSegment {
         }
     }
 
-    /// Writers of one stream exclude each other; bytes come in the order of their offsets. `part_written` is told offset and length of
+    /// Writers of one stream exclude each other; bytes come in the order of their offsets. `part_written` receives offset and length of
     /// each part of at most `part_bytes`.
     ///
     /// What is written counts once all of it is: a sync in between must not take the middle of a batch for an end, which recovery

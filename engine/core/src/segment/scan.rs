@@ -70,7 +70,7 @@ pub(crate) fn scan(
         let fields = batch.fields();
         if fields.prev_chain != end.chain || fields.base_sequence != end.next_sequence {
             end.stopped_by = Some(format!(
-                "batch of sequence {} does not follow sequence {}",
+                "batch at sequence {} does not follow sequence {}",
                 fields.base_sequence, end.next_sequence
             ));
             return Ok(end);

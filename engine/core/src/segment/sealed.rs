@@ -1,7 +1,7 @@
 //! A sealed segment: immutable, mapped read-only when it is first read.
 //!
 //! Nothing of a file is served before its length and its first and last block were held against the manifest: another segment's
-//! file under this name is told from its own, and one that was cut never becomes a map that ends in the air.
+//! file under this name is distinguished from its own, and one that was cut never becomes a map that ends in the air.
 
 use std::io;
 use std::path::PathBuf;
@@ -57,7 +57,7 @@ impl SealedInfo {
         let (found, needed) = (file.len().map_err(Fault::of)?, self.file_bytes());
         if found < needed {
             return Err(Fault::Damaged(format!(
-                "its file holds {found} bytes of {needed}"
+                "file holds {found} of {needed} bytes"
             )));
         }
         Ok(file)
@@ -80,7 +80,7 @@ impl Fault {
         match self {
             Fault::Damaged(what) => Some(what.clone()),
             Fault::Disk(error) => {
-                is_device_error(error).then(|| format!("its file cannot be read: {error}"))
+                is_device_error(error).then(|| format!("file unreadable: {error}"))
             }
             Fault::NotHot => None,
         }
@@ -88,7 +88,7 @@ impl Fault {
 
     fn of(error: io::Error) -> Fault {
         match error.kind() {
-            io::ErrorKind::NotFound => Fault::Damaged("its file is missing".to_owned()),
+            io::ErrorKind::NotFound => Fault::Damaged("file is missing".to_owned()),
             _ => Fault::Disk(error),
         }
     }
@@ -176,7 +176,7 @@ impl Sealed {
                 stream, segment_id, ..
             } = header;
             return Err(Fault::Damaged(format!(
-                "its file is that of segment {segment_id} of stream {stream}"
+                "file belongs to segment {segment_id} of stream {stream}"
             )));
         }
         if let Ok(seal) = &seal
@@ -184,7 +184,7 @@ impl Sealed {
         {
             let id = seal.segment_id;
             return Err(Fault::Damaged(format!(
-                "its file ends with another seal, of segment {id}"
+                "file ends with the seal of segment {id}"
             )));
         }
         // Every batch says whose it is, too, by its salt and its sequence: both blocks may be gone.

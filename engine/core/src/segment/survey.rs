@@ -92,7 +92,7 @@ pub(crate) fn holes(
                 continue;
             }
             Ok(batch) => out_of_line(batch.base_sequence(), expected),
-            Err(_) if rest.is_empty() => "the batches end before the segment does".to_owned(),
+            Err(_) if rest.is_empty() => "batches end before the segment".to_owned(),
             Err(damage) => damage.to_string(),
         };
         let hole = hole_at(bytes, seed, offset, expected..sequences.end, what);
@@ -120,7 +120,7 @@ pub(crate) fn hole(sequences: Range<u64>, next: Option<(u64, u64)>, what: String
 }
 
 pub(crate) fn out_of_line(found: u64, expected: u64) -> String {
-    format!("sequence {found} stands where {expected} was expected")
+    format!("sequence {found} found, expected {expected}")
 }
 
 fn from(bytes: &Bytes, offset: u64) -> Bytes {

@@ -177,7 +177,7 @@ impl Taker {
             refused.completed_unix_nanos = Some(now);
             refused.why = Some(Why::new(
                 SnapshotReason::NoTier2,
-                "this engine has no Tier 2, where snapshots lie: set spec.tier2 of the Aof2Cluster",
+                "this engine has no Tier 2 for snapshots; set spec.tier2 of the Aof2Cluster",
             ));
             return Ok(refused);
         }
@@ -222,7 +222,7 @@ impl Taker {
                     .iter()
                     .position(|session| wanted(session) && !session.is_under_way)
             };
-            // Its requester gave up long ago: a repetition of the request begins anew.
+            // Its requester gave up long ago: a repetition of the request starts again.
             if let Some(index) = idle(Session::is_over).or_else(|| idle(|_| true)) {
                 sessions.remove(index);
             }
@@ -321,7 +321,7 @@ impl Taker {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(stream = %name, "recovery notes are not looked at: {error}");
+                    tracing::warn!(stream = %name, "cannot check the recovery notes: {error}");
                 }
             }
         }
@@ -435,7 +435,7 @@ impl Taker {
 
     pub fn fail(&self, session: &mut Session, why: Why) {
         let now = self.store.unix_nanos();
-        tracing::warn!(stream = %session.status.stream, request = session.status.request, reason = why.reason.as_str(), "the snapshot failed: {}", why.message);
+        tracing::warn!(stream = %session.status.stream, request = session.status.request, reason = why.reason.as_str(), "snapshot failed: {}", why.message);
         session.status.phase = SnapshotPhase::Failed;
         session.status.why = Some(why);
         session.status.completed_unix_nanos = Some(now);
@@ -466,7 +466,7 @@ impl Taker {
             .spawn("snapshot", move || step.run(taking, notes));
         if let Err(error) = started {
             // The step was dropped with its closure: it is tried again.
-            tracing::warn!(stream = %session.status.stream, "no thread for a snapshot: {error}");
+            tracing::warn!(stream = %session.status.stream, "cannot start a snapshot thread: {error}");
             session.is_under_way = false;
         }
     }

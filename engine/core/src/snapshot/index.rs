@@ -31,9 +31,9 @@ impl StoredIndex {
 pub enum IndexError {
     #[error(transparent)]
     Tier2(#[from] ObjectError),
-    #[error("{key} is missing in the bucket")]
+    #[error("object {key} is missing in the bucket")]
     Missing { key: String },
-    #[error("{key} holds another list: an index is written once, take another name")]
+    #[error("snapshot index {key} already exists with other content; choose another name")]
     Taken { key: String },
 }
 

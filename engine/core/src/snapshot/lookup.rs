@@ -18,9 +18,9 @@ pub enum LookupError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Tier2(#[from] ObjectError),
-    #[error("stream {stream} has no snapshot {id}: ask again for one")]
+    #[error("stream {stream} has no snapshot {id}; take a new one")]
     Unknown { stream: String, id: SnapshotId },
-    #[error("{key} cannot be understood: {problem}")]
+    #[error("object {key} is damaged: {problem}")]
     Undecodable { key: String, problem: String },
 }
 

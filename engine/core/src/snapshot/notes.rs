@@ -90,6 +90,6 @@ fn rival(tier2: &Tier2, key: &str) -> TakeError {
             key: key.to_owned(),
             place: tier2.place(),
         },
-        cause: "somebody else wrote it".to_owned(),
+        cause: "another writer changed it".to_owned(),
     })
 }

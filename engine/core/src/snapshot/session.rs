@@ -20,7 +20,7 @@ pub(super) struct Session {
     /// Ids that it had before its own: those were taken.
     pub earlier_ids: Vec<SnapshotId>,
     pub is_under_way: bool,
-    /// Most things that one attempt has told of: an attempt that only repeats them is no progress.
+    /// Most things that one attempt has reported: an attempt that only repeats them is no progress.
     pub furthest: u64,
     /// After a failed step: how often in a row, and when to try again.
     pub failed: Option<(u32, Instant)>,
@@ -109,7 +109,7 @@ pub(super) fn plan(
     }
     if let Some(to) = facts.superseded_by {
         let message = format!(
-            "the stream was taken over: epoch {} is superseded by {to}",
+            "another volume owns the stream now (epoch {to} supersedes {})",
             facts.epoch
         );
         return Next::Fail(Why::new(SnapshotReason::Superseded, message));

@@ -23,7 +23,7 @@ pub(super) struct Step {
     taker: Arc<Taker>,
     stream: Arc<str>,
     request: String,
-    /// Things told of by this attempt.
+    /// Things reported by this attempt.
     reports: Cell<u64>,
 }
 
@@ -135,7 +135,7 @@ impl Step {
             Err(error) if error.is_final() => taker.fail(session, error.why()),
             Err(error) => {
                 let why = error.why();
-                tracing::info!(stream = %self.stream, reason = why.reason.as_str(), "a snapshot waits: {}", why.message);
+                tracing::info!(stream = %self.stream, reason = why.reason.as_str(), "snapshot waits: {}", why.message);
                 let times = session.failed.map_or(0, |(times, _)| times) + 1;
                 session.failed = Some((times, monotonic + pause_after(times)));
                 session.status.why = Some(why);

@@ -61,18 +61,18 @@ pub(super) enum TakeError {
     #[error(transparent)]
     Object(ObjectError),
     /// What lies in the bucket; a body that was damaged on its way there is sent again.
-    #[error("{key} cannot be read back ({cause}): restore that object, or move it away")]
+    #[error("cannot read back object {key} ({cause}); restore it or move it away")]
     Unreadable { key: String, cause: String },
     #[error(transparent)]
     Claim(#[from] ClaimError),
-    #[error("the stream was taken over by {owner}: epoch {from} is superseded by {to}")]
+    #[error("{owner} owns the stream now (epoch {to} supersedes {from})")]
     Superseded { owner: String, from: u64, to: u64 },
-    #[error("{key} is named by the manifest and is not in Tier 2: restore that object")]
+    #[error("object {key} is in the manifest but not in Tier 2; restore it")]
     Missing { key: String },
-    #[error("{key} holds something else: it is not overwritten; move it away")]
+    #[error("object {key} has other content and is not overwritten; move it away")]
     KeyTaken { key: String },
     #[error(
-        "{key} would have {bytes} bytes and name {segments} segments, at most {MAX_CATALOGUE_BYTES} bytes are read back: let the segments of this stream grow (segment.target_bytes), or go on in another stream"
+        "catalogue {key} of {segments} segments has {bytes} bytes, limit {MAX_CATALOGUE_BYTES}; raise segment.target_bytes or continue in another stream"
     )]
     TooLarge {
         key: String,

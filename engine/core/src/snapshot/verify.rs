@@ -91,7 +91,10 @@ pub fn verify(
     if let Some(expected) = digest
         && expected != verdict.digest
     {
-        let message = format!("{key} gives {}, it should give {expected}", verdict.digest);
+        let message = format!(
+            "object {key} has digest {}, expected {expected}",
+            verdict.digest
+        );
         return Ok(verdict.faulty(Fault::DigestMismatch, message));
     }
     let catalogue = match Catalogue::decode(&bytes) {
@@ -110,7 +113,7 @@ pub fn verify(
     };
     if catalogue.stream != *stream || catalogue.snapshot_id != id {
         let message = format!(
-            "{key} speaks of snapshot {} of stream {}",
+            "object {key} describes snapshot {} of stream {}",
             catalogue.snapshot_id, catalogue.stream
         );
         return Ok(verdict.faulty(Fault::Undecodable, message));
@@ -123,7 +126,7 @@ pub fn verify(
 }
 
 fn missing(key: &str) -> String {
-    format!("{key} is not there: restore that object, or take a new snapshot")
+    format!("object {key} is missing; restore it or take a new snapshot")
 }
 
 struct Reader<'a> {
@@ -231,18 +234,20 @@ fn inspect(reader: &Reader<'_>, expected: &Expected<'_>) -> Result<Found, Object
         return Ok(Some((Fault::ObjectMissing, missing(key))));
     };
     if meta.size_bytes != bytes {
-        let message = format!("{key} has {} bytes, {bytes} were written", meta.size_bytes);
+        let message = format!(
+            "object {key} has {} bytes, written were {bytes}",
+            meta.size_bytes
+        );
         return Ok(Some((Fault::SizeMismatch, message)));
     }
     let difference = match (meta.crc64nvme, crc64, etag) {
         (Some(kept), Some(Crc64(written)), _) => (kept != written)
-            .then(|| format!("{key} has checksum {kept:016x}, {written:016x} was written")),
+            .then(|| format!("object {key} has checksum {kept:016x}, written was {written:016x}")),
         // The etag of a copy with the same bytes may differ, so it is asked only where there is no checksum.
         (_, _, Some(etag)) => {
             let kept = &meta.etag;
-            (kept != etag).then(|| {
-                format!("{key} has etag {kept}, {etag} was written: it was overwritten since")
-            })
+            (kept != etag)
+                .then(|| format!("object {key} was overwritten (ETag {kept}, written {etag})"))
         }
         // A chunk in such a store: L1 reads it.
         (_, _, None) => None,
@@ -288,7 +293,7 @@ fn replay(
             Read::Damaged(message) => return Ok(verdict.faulty(Fault::DigestMismatch, message)),
         };
         if bytes.len() as u64 != chunk.bytes || crc64nvme(&bytes) != chunk.crc64.0 {
-            let message = format!("{} holds other bytes than were written", chunk.key);
+            let message = format!("object {} differs from what was written", chunk.key);
             return Ok(verdict.faulty(Fault::DigestMismatch, message));
         }
         if let Err((fault, problem)) = replay.chunk(catalogue, chunk, &bytes) {
@@ -319,7 +324,7 @@ impl Replay {
             && header.prev_chain == self.chain
             && header.base_manifest_sequence == self.next_sequence;
         if !is_next {
-            let problem = "it does not go on where the chunk before ends".to_owned();
+            let problem = "chunk does not continue the previous chunk".to_owned();
             return Err((Fault::ReplayDiffers, problem));
         }
         let seed = Seed::new(header.stream_salt);
@@ -328,13 +333,13 @@ impl Replay {
             let commit =
                 manifest_chunk::decode_commit(&bytes[offset..], seed).map_err(undecodable)?;
             if commit.prev_chain != self.chain {
-                let problem = format!("the commit at {offset} does not follow the one before");
+                let problem = format!("commit chain is broken at byte {offset}");
                 return Err((Fault::ReplayDiffers, problem));
             }
             for record in &commit.records {
                 if record.manifest_sequence != self.next_sequence {
                     let problem = format!(
-                        "record {} stands where {} is due",
+                        "record {} found, expected {}",
                         record.manifest_sequence, self.next_sequence
                     );
                     return Err((Fault::ReplayDiffers, problem));
@@ -406,7 +411,7 @@ impl Replay {
     fn difference(&self, catalogue: &Catalogue) -> Option<String> {
         if self.start != catalogue.start_sequence {
             return Some(format!(
-                "the manifest says that the stream begins at sequence {}, the catalogue says {}",
+                "stream begins at sequence {} in the manifest and at {} in the catalogue",
                 self.start, catalogue.start_sequence
             ));
         }
@@ -433,7 +438,9 @@ impl Replay {
                 object_crc64: _,
             } = segment;
             let Some((id, life, (sealed_bytes, sealed_crc64, end))) = lives.next() else {
-                return Some(format!("the manifest knows no sealed segment {segment_id}"));
+                return Some(format!(
+                    "segment {segment_id} is not sealed in the manifest"
+                ));
             };
             let is_same = id == *segment_id
                 && life.epoch == *epoch
@@ -444,7 +451,7 @@ impl Replay {
                 && life.uploaded.as_ref() == Some(&(key.clone(), etag.clone()));
             if !is_same {
                 return Some(format!(
-                    "segment {segment_id} is another in the manifest, where segment {id} holds {}..{end} and is uploaded as {:?}",
+                    "segment {segment_id} differs from segment {id} in the manifest, which holds {}..{end} and is uploaded as {:?}",
                     life.base_sequence, life.uploaded
                 ));
             }
@@ -452,13 +459,13 @@ impl Replay {
         }
         if upto != catalogue.uploaded_sequence {
             return Some(format!(
-                "{upto} records are uploaded, the catalogue says {}",
+                "{upto} records are uploaded, {} in the catalogue",
                 catalogue.uploaded_sequence
             ));
         }
         match lives.next() {
             Some((id, life, _)) if life.uploaded.is_some() && life.base_sequence <= upto => Some(
-                format!("segment {id} is uploaded and the catalogue does not name it"),
+                format!("segment {id} is uploaded but missing in the catalogue"),
             ),
             Some(_) | None => None,
         }

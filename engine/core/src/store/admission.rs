@@ -5,7 +5,7 @@
 //!   go on acknowledging, so that an outage of Tier 2 stops nobody.
 //! - A volume that passes leaves its next mark, durable on the volume first. A process that goes on acknowledging leaves one every
 //!   `MARK_INTERVAL`, so that a copy of the volume that was made while it ran is found to be older, too.
-//! - A refusal is for good: every stream is quarantined, and whoever opened the store is told.
+//! - A refusal is permanent: every stream is quarantined, and whoever opened the store is notified.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,14 +71,17 @@ pub(super) fn at_open(shared: &Shared) -> Result<(), OpenError> {
             Err(error) => error,
         },
         None => ClaimError::Pending {
-            message: "Tier 2 did not answer".to_owned(),
+            message: "no answer from Tier 2".to_owned(),
         },
     };
     let message = error.to_string();
     if let Some(refused) = OpenError::of_claims(&shared.volume.identity.node, error) {
         return Err(refused);
     }
-    tracing::warn!(message, "the check of this volume is owed to Tier 2");
+    tracing::warn!(
+        message,
+        "Tier 2 has not checked this volume yet; new streams and uploads wait"
+    );
     state.at_open = counts(shared);
     Ok(())
 }
@@ -112,7 +115,7 @@ pub(super) fn settle(shared: &Shared) -> Result<(), ClaimError> {
     let admitted = claims.check_volume(&shared.volume.identity, standing);
     match compare_and_mark(shared, &**claims, admitted, &mut state) {
         Ok(()) => {
-            tracing::info!("Tier 2 answers again and knows nothing against this volume");
+            tracing::info!("Tier 2 confirmed this volume");
             Ok(())
         }
         Err(error) => {
@@ -262,7 +265,7 @@ fn record(shared: &Shared, is_admitted: bool) -> Result<u64, ClaimError> {
     }
 }
 
-/// A refusal bars every stream and is told; anything else is answered.
+/// A refusal quarantines every stream and is reported; anything else is answered.
 fn judge(
     shared: &Shared,
     mut state: crate::io::sync::MutexGuard<'_, State>,
@@ -330,7 +333,7 @@ fn callback_with(
             since: acknowledged,
         }),
         Some(other) => callback(other),
-        None => unreachable!("only refusals are told"),
+        None => unreachable!("only refusals are reported"),
     }
 }
 

@@ -145,7 +145,7 @@ pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done:
             Ok(Outcome::Round(_, _)) => {}
             Ok(Outcome::NeedsSegment(callback)) => {
                 let Some(callback) = callback else {
-                    unreachable!("it was given")
+                    unreachable!("given")
                 };
                 wait_for_segment(shared, &stream, staged, request, callback);
             }

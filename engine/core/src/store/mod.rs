@@ -285,7 +285,7 @@ impl Store {
         let (threads, _) = running.as_ref()?;
         let ended = threads.iter().find(|thread| thread.is_finished())?;
         let name = ended.name();
-        Some(format!("thread {name} has ended"))
+        Some(format!("thread {name} ended"))
     }
 
     /// Called once, with what failed; at once if the store is poisoned already. The process should exit 74.
@@ -419,7 +419,7 @@ impl Inner {
         };
         let shared = &self.shared;
         shared.closing.store(true, Ordering::Release);
-        shared.common.space.close_admission("the store is closing");
+        shared.common.space.close_admission("store is closing");
         let result = settle::before_exit(shared);
         open::stop(shared, threads);
         drop(lock);
@@ -430,7 +430,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Err(error) = self.close() {
-            tracing::error!(%error, "the store was not closed cleanly");
+            tracing::error!(%error, "store was not closed cleanly; the next start recovers it");
         }
     }
 }

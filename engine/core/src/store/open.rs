@@ -186,17 +186,17 @@ fn check(config: &Config) -> Result<(), OpenError> {
         return refuse(
             "journal.file_bytes",
             journal.file_bytes,
-            "it is a multiple of 4096 and at least 4194304",
+            "a multiple of 4096, at least 4194304",
         );
     }
     if journal.files < 2 {
-        return refuse("journal.files", journal.files as u64, "it is at least 2");
+        return refuse("journal.files", journal.files as u64, "at least 2");
     }
     if config.segment.target_bytes < MIB {
         return refuse(
             "segment.target_bytes",
             config.segment.target_bytes,
-            "it is at least 1048576",
+            "at least 1048576",
         );
     }
     Ok(())
@@ -384,7 +384,7 @@ pub(super) fn stop(shared: &Shared, threads: Vec<ThreadHandle>) {
     shared.common.pacer.stop();
     shared.journal.stop();
     for thread in threads {
-        // A panic has been told.
+        // A panic has been reported.
         let _ = thread.join();
     }
     for stream in shared.streams.everything() {

@@ -97,7 +97,7 @@ pub(super) fn open(shared: &Arc<Shared>, stream: Arc<Stream>) {
                         break;
                     }
                     let Some((request, callback)) = staged.pending.pop_front() else {
-                        unreachable!("it is not empty")
+                        unreachable!("not empty")
                     };
                     let bytes = held_bytes(&request);
                     let payloads = request.payloads.iter().map(|payload| &payload[..]);
@@ -154,7 +154,7 @@ fn make_ready(
     // The threads that would bring a slow disk forward are ending. What waits is refused as it would be when staged.
     if shared.closing.load(Ordering::Acquire) {
         return Err(AppendError::Draining {
-            reason: "the store is closing".to_owned(),
+            reason: "store is closing".to_owned(),
         });
     }
     let is_new = !stream.exists();
@@ -360,7 +360,7 @@ pub(super) fn prepare(shared: &Arc<Shared>, work: Work) {
         {
             Ok(_) => {}
             Err(error) if crate::io::is_out_of_space(&error.source) => {
-                tracing::warn!(path = %error.path.display(), "no space for another journal file; going on with fewer");
+                tracing::warn!(path = %error.path.display(), "no space for another journal file; continuing with fewer");
             }
             Err(error) => shared.poison_by(&error),
         },

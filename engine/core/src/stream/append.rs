@@ -28,7 +28,7 @@ const MANY_STREAMS: usize = 256;
 /// Largest number of pieces that wait for the segment writer before appends are held up.
 const MAX_WAITING_PIECES: usize = 64;
 
-/// What an append that is acknowledged is told.
+/// The answer to an acknowledged append.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answer {
     Appended(Appended),
@@ -228,7 +228,8 @@ impl Stream {
             return Err(AppendError::WouldBlock {
                 stream: self.name.to_string(),
                 kind: WouldBlockKind::Flush,
-                message: "the disk is behind: too many bytes are staged".to_owned(),
+                message: "disk is slower than the appends (staging limit reached); retry"
+                    .to_owned(),
             });
         }
         Ok(())
@@ -253,7 +254,7 @@ impl Stream {
                 stream: self.name.to_string(),
                 kind: WouldBlockKind::Rollover,
                 message: format!(
-                    "its next segment is not ready, and appends of {} bytes wait already, the limit is {HELD_LIMIT_BYTES}",
+                    "next segment not ready and {} bytes of appends already wait (limit {HELD_LIMIT_BYTES}); retry",
                     host.common().staging.held_bytes()
                 ),
             };
@@ -272,7 +273,7 @@ impl Stream {
             stream: self.name.to_string(),
             kind: WouldBlockKind::Admission,
             message: format!(
-                "Tier 0 would hold {total_bytes} bytes, tier0.instance_quota_bytes is {quota_bytes}"
+                "Tier 0 would hold {total_bytes} bytes (tier0.instance_quota_bytes is {quota_bytes}); raise tier0.cluster_max_bytes, nothing frees Tier 0 yet"
             ),
         }
     }
@@ -325,7 +326,7 @@ impl Stream {
         }
     }
 
-    /// What a caller is told when no blocks were given.
+    /// The answer to a caller when no blocks were given.
     pub fn cannot_grow(&self, host: &dyn Host, error: GrowError) -> AppendError {
         match error {
             GrowError::Refused(Refusal::Quota {

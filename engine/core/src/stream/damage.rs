@@ -1,6 +1,6 @@
 //! What of a stream's segments is known to be damaged.
 //!
-//! Damage is met by whoever looks: recovery, a reader, the compressor. Each tells it here, and here it is told on once: one line in
+//! Damage is met by whoever looks: recovery, a reader, the compressor. Each notes it here, and it is reported once: one line in
 //! the log, one entry in the reports. A damaged range is no end of the log: appends go on, and what lies behind is served. An end
 //! that is damaged is another matter, see [`Quarantined`](super::Quarantined).
 
@@ -18,7 +18,7 @@ use crate::request::DamagedRange;
 use crate::segment::sealed::{Fault, Mapped, Sealed, SealedInfo};
 use crate::segment::survey::{Hole, holes};
 
-/// Ranges that are listed of one stream. A volume that rots away is not told batch by batch.
+/// Ranges that are listed of one stream. A volume that rots away is not reported batch by batch.
 const MAX_RANGES: usize = 256;
 /// Of these, the ones that stand in a line of text.
 const MAX_TOLD: usize = 4;
@@ -57,7 +57,7 @@ impl DamageLog {
             from_sequence,
             to_sequence,
             remedy,
-            "a segment is damaged: {what}"
+            "segment damaged: {what}"
         );
         let place = ranges.partition_point(|known| known.from_sequence <= range.from_sequence);
         ranges.insert(place, range);
@@ -94,9 +94,9 @@ pub(crate) fn list_ranges(ranges: &[DamagedRange]) -> Option<String> {
 
 /// Of a sealed segment. `object` is the key of its copy in Tier 2.
 pub(crate) fn remedy(path: &Path, object: Option<&str>) -> String {
-    let also = object.map_or_else(String::new, |key| format!(" (object {key} holds it, too)"));
+    let also = object.map_or_else(String::new, |key| format!(" (object {key} has a copy too)"));
     format!(
-        "put {} back from a copy of the volume{also} and restart the engine",
+        "restore {} from a copy of the volume{also} and restart the engine",
         path.display()
     )
 }
@@ -159,7 +159,7 @@ impl Stream {
             segment.is_none_or(|segment| segment.copies.is_empty())
         });
         if is_gone {
-            let what = "the manifest names no copy of it".to_owned();
+            let what = "no copy of it in the manifest".to_owned();
             return self.damaged(whole(&sealed.info, &sealed.path, None, what));
         }
         ReadError::NotResident {
@@ -211,7 +211,7 @@ impl Stream {
     pub fn range_of(&self, entry: &Entry, hole: &Hole) -> DamagedRange {
         let remedy = match entry {
             Entry::Open(_) => {
-                "restart the engine, which writes again what the journal still holds".to_owned()
+                "restart the engine to replay what the journal still holds".to_owned()
             }
             Entry::Sealed(sealed) => remedy(&sealed.path, self.object_of(entry.id()).as_deref()),
         };
@@ -225,7 +225,7 @@ impl Stream {
     }
 
     /// Goes through a sealed segment whose bytes are not those that were sealed, notes every hole, and answers all that is known
-    /// of it. `problem` is what is told where every batch verifies.
+    /// of it. `problem` is reported where every batch verifies.
     pub fn survey(&self, common: &Common, sealed: &Arc<Sealed>, problem: &str) -> String {
         if let Ok(mapped) = self.mapped(common, sealed) {
             let sequences = sealed.info.base_sequence..sealed.info.end_sequence;

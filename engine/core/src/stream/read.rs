@@ -172,7 +172,7 @@ impl Reader {
         let mut block = self.block(&entry, offset, READ_BYTES)?;
         let mut at = 0;
         if block.is_empty() {
-            let what = "the batches end before the segment does".to_owned();
+            let what = "batches end before the segment".to_owned();
             return self.damaged(&entry, offset, expected, end, what);
         }
         let taken = records.len();
@@ -190,7 +190,7 @@ impl Reader {
                         (need as usize).max(block.len() + HEADER_BYTES),
                     )?;
                     if longer.len() <= block.len() {
-                        let what = "the segment ends inside a batch".to_owned();
+                        let what = "segment ends inside a batch".to_owned();
                         return self.damaged(&entry, offset, expected, end, what);
                     }
                     block = longer;

@@ -117,7 +117,7 @@ fn a_store_whose_threads_cannot_be_started_does_not_open_and_lets_go_of_its_dire
         let opened = in_time(name, move || Store::open(options).err());
         match opened {
             Some(OpenError::Poisoned { message }) => {
-                let why = format!("thread aof2-{name} cannot be started: ");
+                let why = format!("cannot start thread aof2-{name}: ");
                 assert!(message.starts_with(&why), "{message}");
             }
             other => panic!("{name}: {other:?}"),

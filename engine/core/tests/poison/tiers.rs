@@ -105,7 +105,7 @@ fn a_thread_of_the_tiers_that_cannot_be_started_poisons_the_store() {
     ] {
         let directory = tempfile::tempdir().expect("a folder");
         let why = use_tiers_until_poisoned(directory.path(), |faults| faults.refuse_thread(name));
-        let told = format!("thread aof2-{name} cannot be started: ");
+        let told = format!("cannot start thread aof2-{name}: ");
         assert!(why.starts_with(&told), "{name}: {why}");
     }
 }

@@ -109,7 +109,11 @@ fn a_stream_that_was_taken_over_is_not_snapshotted_by_its_old_owner() {
     let status = node.finish("orders", "r1");
     let why = status.why.expect("a reason");
     assert_eq!(why.reason, SnapshotReason::Superseded);
-    assert!(why.message.contains("superseded by 2"), "{}", why.message);
+    assert!(
+        why.message.contains("epoch 2 supersedes"),
+        "{}",
+        why.message
+    );
     assert!(memory.keys().iter().all(|key| !key.contains("/snapshots/")));
     node.stop();
 }

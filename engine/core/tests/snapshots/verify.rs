@@ -130,7 +130,7 @@ fn where_the_store_keeps_no_checksum_a_segment_that_was_overwritten_is_found_by_
     let (fault, message) = taken.fault(Level::L0).expect("a fault");
     assert_eq!(fault, Fault::DigestMismatch);
     assert!(
-        message.contains(&segment) && message.contains("etag"),
+        message.contains(&segment) && message.contains("ETag"),
         "{message}"
     );
     taken.node.stop();

@@ -99,7 +99,7 @@ pub async fn run(connection: &Connection, arguments: AppendArguments) -> Result<
                 Some(Answer::Refused(refused)) => return Err(data::refused(&refused)),
                 None => {
                     return Err(Failure::Unavailable(format!(
-                        "{verb}: an answer without an outcome"
+                        "{verb}: engine sent an empty answer"
                     )));
                 }
             }
@@ -118,14 +118,14 @@ pub async fn run(connection: &Connection, arguments: AppendArguments) -> Result<
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             return Err(Failure::Usage(format!(
-                "standard input cannot be read: {error}"
+                "cannot read standard input: {error}"
             )));
         }
         Err(error) => return Err(Failure::Unavailable(format!("standard input: {error}"))),
     }
     if summary.records == 0 {
         return Err(Failure::Usage(
-            "nothing to append: give --payload, or lines on standard input".into(),
+            "nothing to append; give --payload, or lines on standard input".into(),
         ));
     }
     Ok(Outcome::Clean)
@@ -150,7 +150,7 @@ impl std::fmt::Display for Summary {
             write!(f, ", sequences {first} to {last}")?;
         }
         if self.duplicates > 0 {
-            write!(f, ", {} of them were there before", self.duplicates)?;
+            write!(f, ", {} of them already present", self.duplicates)?;
         }
         Ok(())
     }

@@ -56,7 +56,7 @@ async fn validate(
         ConfigOwner::Pod => ConfigMode::Pod,
         ConfigOwner::StandAlone => {
             return Err(Failure::Usage(
-                "an engine validates files of users and of pods: use --mode user or pod, or config check"
+                "an engine validates only user and pod files; use --mode user or pod, or `config check`"
                     .to_owned(),
             ));
         }
@@ -88,7 +88,7 @@ fn verdict_page(name: &str, verdict: &ConfigVerdict) -> String {
         return errors.join("\n");
     }
     if changes.is_empty() {
-        return format!("{name}: valid, and changes nothing");
+        return format!("{name}: valid, no changes");
     }
     let columns = [
         Column::Text("KEY"),

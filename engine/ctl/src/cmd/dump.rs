@@ -43,7 +43,10 @@ fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
     let mut rows = vec![
         (
             "node",
-            format!("{node}, aof2-engine {version}, up since {process_start}"),
+            format!(
+                "{node}, aof2-engine {version}, up since {}",
+                render::moment(process_start, jiff::Timestamp::now())
+            ),
         ),
         ("ready", ready_line(*ready, refusal.as_ref())),
         ("streams", streams.to_string()),
@@ -74,6 +77,8 @@ fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
         ),
     ]);
     match tier2 {
+        // An engine without a data plane reports none of its tiers.
+        None if !*ready => rows.push(("tier 2", "unknown, the engine does not serve".into())),
         None => rows.push(("tier 2", "not configured".into())),
         Some(tier2) => rows.extend(tier2_rows(tier2)),
     }
@@ -94,25 +99,25 @@ fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
         &config.revision
     };
     let restart = if config.restart_pending {
-        ", a restart is pending"
+        ", restart pending"
     } else {
         ""
     };
     rows.extend([
-        ("flush failures", flush_failures.to_string()),
+        ("flush failures", format!("{flush_failures} since start")),
         (
             "refused appends",
             if refused.is_empty() {
                 "none".into()
             } else {
-                refused.join(", ")
+                format!("{} since start", refused.join(", "))
             },
         ),
         ("drain", drain_line),
         (
             "journal",
             format!(
-                "{} files, {}, {} rounds, {} checkpoints",
+                "{} files; since start {} written, {} rounds, {} checkpoints",
                 journal.files,
                 render::bytes(journal.bytes),
                 journal.rounds,
@@ -122,17 +127,20 @@ fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
         (
             "manifest",
             format!(
-                "{} records, replay version {}, readable from {} on",
+                "{} records since start, replay version {}, readable by version {} and later",
                 manifest.records, manifest.replay_version, manifest.min_reader_version
             ),
         ),
         (
             "config",
-            format!("revision {revision}, {} reloads{restart}", config.reloads),
+            format!(
+                "revision {revision}, {} reloads since start{restart}",
+                config.reloads
+            ),
         ),
     ]);
     if let Some(error) = &config.error {
-        rows.push(("config REFUSED", error.clone()));
+        rows.push(("config REJECTED", error.clone()));
     }
     rows.extend([
         ("cluster id", known(cluster_id)),
@@ -152,7 +160,7 @@ fn ready_line(ready: bool, refusal: Option<&Refusal>) -> String {
             streams,
             cluster_id,
         }) => {
-            let mut line = format!("NO: {reason}: {message}");
+            let mut line = format!("NO, {reason}: {message}");
             if !streams.is_empty() {
                 line += &format!(" [streams: {}]", streams.join(", "));
             }
@@ -180,12 +188,12 @@ fn tier2_rows(tier2: &Tier2Report) -> Vec<(&'static str, String)> {
     let probe = if *probed {
         ""
     } else {
-        ", conditional writes not yet proven"
+        ", conditional writes not verified yet"
     };
     let state = match (reachable, reason, message) {
         (true, _, _) => format!("reachable{probe}"),
-        (false, Some(reason), Some(message)) => format!("NOT REACHABLE: {reason}: {message}"),
-        (false, Some(reason), None) => format!("NOT REACHABLE: {reason}"),
+        (false, Some(reason), Some(message)) => format!("NOT REACHABLE, {reason}: {message}"),
+        (false, Some(reason), None) => format!("NOT REACHABLE, {reason}"),
         (false, None, _) => "NOT REACHABLE".into(),
     };
     vec![
@@ -193,14 +201,14 @@ fn tier2_rows(tier2: &Tier2Report) -> Vec<(&'static str, String)> {
         (
             "",
             format!(
-                "{uploaded_segments} segments uploaded, {}",
+                "{uploaded_segments} segments uploaded since start, {}",
                 render::bytes(*uploaded_bytes)
             ),
         ),
         (
             "",
             format!(
-                "{pending_uploads} uploads pending, {}; {upload_retry_attempts} retries; {pending_claims} claims pending",
+                "{pending_uploads} uploads pending, {}; {pending_claims} claims pending; {upload_retry_attempts} retries since start",
                 render::bytes(*pending_upload_bytes)
             ),
         ),
@@ -209,7 +217,7 @@ fn tier2_rows(tier2: &Tier2Report) -> Vec<(&'static str, String)> {
 
 fn limit(bytes: u64) -> String {
     if bytes == 0 {
-        "not told".into()
+        "not configured".into()
     } else {
         render::bytes(bytes)
     }
@@ -217,7 +225,7 @@ fn limit(bytes: u64) -> String {
 
 fn known(id: &str) -> String {
     if id.is_empty() {
-        "not known".into()
+        "unknown".into()
     } else {
         id.to_owned()
     }
@@ -251,17 +259,31 @@ mod tests {
         };
         let page = render::pairs(rows(&dump));
         assert!(
-            page.contains("NO: VolumeLost: the volume is empty [streams: a, b]"),
+            page.contains("NO, VolumeLost: the volume is empty [streams: a, b]"),
             "{page}"
         );
         assert!(
-            page.contains("NOT REACHABLE: AccessDenied: bucket orders"),
+            page.contains("NOT REACHABLE, AccessDenied: bucket orders"),
             "{page}"
         );
         assert!(
-            page.contains("Admission 3\n"),
+            page.contains("Admission 3 since start\n"),
             "kinds that never refused are left out: {page}"
         );
         assert!(page.contains("orders: segment 3\n"), "{page}");
+    }
+
+    #[test]
+    fn tier_2_of_an_engine_that_does_not_serve_is_unknown() {
+        let tier2 = |ready| {
+            let dump = Dump {
+                ready,
+                ..Dump::default()
+            };
+            let found = rows(&dump).into_iter().find(|(name, _)| *name == "tier 2");
+            found.expect("a row").1
+        };
+        assert_eq!(tier2(true), "not configured");
+        assert_eq!(tier2(false), "unknown, the engine does not serve");
     }
 }

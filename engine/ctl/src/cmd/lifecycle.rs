@@ -46,7 +46,7 @@ pub async fn resume(connection: &Connection) -> Result<Outcome, Failure> {
     Ok(Outcome::Clean)
 }
 
-/// A hook that fails would only put an event beside a pod that goes anyway.
+/// A hook that fails would only add an event to a pod that goes anyway.
 pub async fn prestop(connection: &Connection) -> Result<Outcome, Failure> {
     let told = async {
         let client = super::admin(connection)?.with_timeout(PRESTOP_TIMEOUT);
@@ -84,7 +84,8 @@ fn page(status: &DrainStatus) -> String {
         rows.push(("token", token.clone()));
     }
     if let Some(expires_at) = expires_at {
-        rows.push(("reopens at", expires_at.clone()));
+        let now = jiff::Timestamp::now();
+        rows.push(("expires at", render::moment(expires_at, now)));
     }
     if let Some(reason) = reason {
         rows.push(("reason", format!("{reason:?}")));
@@ -92,7 +93,7 @@ fn page(status: &DrainStatus) -> String {
     if let Some(message) = message {
         rows.push(("message", message.clone()));
     }
-    rows.push(("streams to wait for", lagging_total.to_string()));
+    rows.push(("streams waiting", lagging_total.to_string()));
     let mut page = render::pairs(rows);
     if !lagging.is_empty() {
         let columns = [
@@ -131,8 +132,8 @@ mod tests {
         };
         assert_eq!(
             page(&status),
-            "phase                Closing\n\
-             streams to wait for  1\n\
+            "phase            Closing\n\
+             streams waiting  1\n\
              \n\
              STREAM      ACKNOWLEDGED  SEALED AND UPLOADED\n\
              orders-0-a            10                    7"

@@ -109,9 +109,8 @@ async fn follow(
     stop: watch::Sender<bool>,
     mut tasks: JoinSet<Result<(), Failure>>,
 ) -> Result<Outcome, Failure> {
-    let no_signals = |error: std::io::Error| {
-        Failure::Unavailable(format!("signals cannot be received: {error}"))
-    };
+    let no_signals =
+        |error: std::io::Error| Failure::Unavailable(format!("cannot receive signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     let mut ticks = tokio::time::interval(report_every.max(Duration::from_millis(100)));

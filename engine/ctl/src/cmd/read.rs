@@ -95,7 +95,7 @@ pub async fn tail(connection: &Connection, arguments: TailArguments) -> Result<O
         tokio::select! {
             batch = batches.message() => match batch.map_err(|status| failure(&status))? {
                 Some(batch) => print(&mut std::io::stdout().lock(), form, &batch)?,
-                None => return Err(Failure::Unavailable(format!("{verb}: the engine stops"))),
+                None => return Err(Failure::Unavailable(format!("{verb}: engine is shutting down"))),
             },
             _ = tokio::signal::ctrl_c() => return Ok(Outcome::Clean),
         }
@@ -116,10 +116,9 @@ async fn describe(
         .describe(request)
         .await
         .map_err(|status| data::failure(&connection.socket, verb, &status))?;
-    answer
-        .into_inner()
-        .info
-        .ok_or_else(|| Failure::Unavailable(format!("{verb}: an answer without the stream")))
+    answer.into_inner().info.ok_or_else(|| {
+        Failure::Unavailable(format!("{verb}: engine sent an answer without the stream"))
+    })
 }
 
 fn form(connection: &Connection, raw: bool) -> Form {

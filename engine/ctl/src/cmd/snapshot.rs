@@ -160,12 +160,12 @@ fn print_all(connection: &Connection, reports: &[SnapshotReport]) -> Result<(), 
     if connection.json {
         render::json(&reports)
     } else {
-        render::line(&list(reports))
+        render::line(&list(reports, jiff::Timestamp::now()))
     }
 }
 
 /// What did not go well comes first.
-fn list(reports: &[SnapshotReport]) -> String {
+fn list(reports: &[SnapshotReport], now: jiff::Timestamp) -> String {
     if reports.is_empty() {
         return "no snapshots".to_owned();
     }
@@ -176,7 +176,7 @@ fn list(reports: &[SnapshotReport]) -> String {
         Column::Number("RECORDS"),
         Column::Number("CHUNK"),
         Column::Number("OFFSET"),
-        Column::Text("SINCE"),
+        Column::Text("AGE"),
         Column::Text("REASON"),
     ];
     let mut ordered: Vec<&SnapshotReport> = reports.iter().collect();
@@ -189,10 +189,10 @@ fn list(reports: &[SnapshotReport]) -> String {
             report.uploaded_sequence.to_string(),
             report.chunk_index.to_string(),
             report.chunk_offset.to_string(),
-            report
-                .completed_at
-                .clone()
-                .unwrap_or_else(|| report.heartbeat.clone()),
+            render::age(
+                report.completed_at.as_ref().unwrap_or(&report.heartbeat),
+                now,
+            ),
             report
                 .reason
                 .as_ref()
@@ -231,6 +231,7 @@ fn page(report: &SnapshotReport) -> String {
         reason,
         message,
     } = report;
+    let now = jiff::Timestamp::now();
     let mut rows = vec![
         ("stream", stream.clone()),
         ("snapshot", snapshot_id.clone()),
@@ -243,17 +244,17 @@ fn page(report: &SnapshotReport) -> String {
         rows.push(("message", message.clone()));
     }
     rows.extend([
-        ("asked by", request.clone()),
-        ("started at", started_at.clone()),
-        ("last progress", heartbeat.clone()),
+        ("request", request.clone()),
+        ("started at", render::moment(started_at, now)),
+        ("last progress", render::moment(heartbeat, now)),
     ]);
     if let Some(completed_at) = completed_at {
-        rows.push(("completed at", completed_at.clone()));
+        rows.push(("completed at", render::moment(completed_at, now)));
     }
     rows.extend([
         (
             "records",
-            format!("{uploaded_sequence}, of {durable_sequence} durable when it began"),
+            format!("{uploaded_sequence} of {durable_sequence} durable at its start"),
         ),
         (
             "manifest",
@@ -328,15 +329,16 @@ mod tests {
             message: Some("no connection".into()),
             ..report("orders", SnapshotPhase::Uploading)
         };
+        let now = "2026-11-26T22:03:00Z".parse().unwrap();
         assert_eq!(
-            list(&[report("a", SnapshotPhase::Done), waits]),
-            "STREAM    SNAPSHOT  PHASE      RECORDS  CHUNK  OFFSET  SINCE                 REASON\n\
-             orders  4294967297  Uploading       20      0    4900  2026-11-26T22:00:00Z  Tier2Unreachable\n\
-             a       4294967297  Done            20      0    4900  2026-11-26T22:00:00Z\n\
+            list(&[report("a", SnapshotPhase::Done), waits], now),
+            "STREAM    SNAPSHOT  PHASE      RECORDS  CHUNK  OFFSET  AGE    REASON\n\
+             orders  4294967297  Uploading       20      0    4900  3 min  Tier2Unreachable\n\
+             a       4294967297  Done            20      0    4900  3 min\n\
              \n\
              orders: no connection"
         );
-        assert_eq!(list(&[]), "no snapshots");
+        assert_eq!(list(&[], now), "no snapshots");
     }
 
     #[test]

@@ -71,7 +71,7 @@ fn read_lists(mut input: impl BufRead) -> Result<BTreeMap<String, Vec<Acknowledg
         }
         let acknowledgement: Acknowledgement = serde_json::from_str(&line).map_err(|error| {
             Failure::Usage(format!(
-                "standard input, line {number}: {error}; expected lines as `load` sends them"
+                "standard input, line {number}: {error}; expected lines written by `load`"
             ))
         })?;
         lists

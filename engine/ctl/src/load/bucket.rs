@@ -51,7 +51,7 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    /// Records sent in `seconds` by a sender that waits exactly as told.
+    /// Records sent in `seconds` by a sender that waits exactly as asked.
     fn sent(per_second: f64, seconds: f64) -> u64 {
         let start = Instant::now();
         let (mut bucket, mut now, mut count) = (Bucket::new(per_second, start), start, 0);

@@ -115,7 +115,8 @@ async fn send(address: &str, mut queue: mpsc::Receiver<Pending>, stats: Arc<Stat
         )
         .await
         {
-            let error = format!("collector {address}: {error}; records wait until it answers");
+            let error =
+                format!("collector {address} failed ({error}); records wait until it answers");
             if error != last_error {
                 // Nobody reads standard error: the periodic line says that records wait.
                 let _ = writeln!(std::io::stderr(), "{error}");
@@ -136,7 +137,7 @@ async fn converse(
 ) -> Result<(), String> {
     let connection = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
         .await
-        .map_err(|_| "does not accept the connection".to_owned())?
+        .map_err(|_| "connection not accepted".to_owned())?
         .map_err(|error| error.to_string())?;
     // Small lines, answered one batch at a time; a failure costs latency only.
     let _ = connection.set_nodelay(true);
@@ -165,18 +166,18 @@ async fn converse(
         while sent > 0 {
             let answer = tokio::time::timeout(ANSWER_TIMEOUT, answers.next_line())
                 .await
-                .map_err(|_| format!("no answer for {ANSWER_TIMEOUT:?}"))?
+                .map_err(|_| format!("no answer within {ANSWER_TIMEOUT:?}"))?
                 .map_err(|error| error.to_string())?
                 .ok_or("closed the connection")?;
             let total: u64 = answer
                 .trim()
                 .parse()
-                .map_err(|_| format!("answers `{answer}`"))?;
+                .map_err(|_| format!("unexpected answer `{answer}`"))?;
             let fresh = total
                 .checked_sub(confirmed)
                 .filter(|fresh| *fresh <= sent as u64);
             let fresh = fresh
-                .ok_or_else(|| format!("confirms {total} lines of {}", confirmed + sent as u64))?;
+                .ok_or_else(|| format!("confirmed {total} of {} lines", confirmed + sent as u64))?;
             confirmed = total;
             sent -= fresh as usize;
             unconfirmed.drain(..fresh as usize);
@@ -289,7 +290,7 @@ mod tests {
             &stats,
         );
         let (result, _connection) = tokio::join!(conversation, answer);
-        assert_eq!(result.unwrap_err(), "confirms 7 lines of 1");
+        assert_eq!(result.unwrap_err(), "confirmed 7 of 1 lines");
         assert_eq!(unconfirmed.len(), 1);
     }
 }

@@ -143,7 +143,7 @@ impl fmt::Display for Line {
             acknowledged.saturating_sub(*confirmed)
         )?;
         if *setbacks > 0 {
-            write!(f, ", {setbacks} SETBACKS: ACKNOWLEDGED RECORDS ARE GONE")?;
+            write!(f, ", {setbacks} SETBACKS (ACKNOWLEDGED RECORDS LOST)")?;
         }
         for (reason, count) in refused {
             write!(f, ", {reason} {count}")?;
@@ -191,6 +191,6 @@ mod tests {
         let text = stats
             .line(1, Duration::from_secs(1), Duration::from_secs(1))
             .to_string();
-        assert!(text.contains("ACKNOWLEDGED RECORDS ARE GONE"), "{text}");
+        assert!(text.contains("ACKNOWLEDGED RECORDS LOST"), "{text}");
     }
 }

@@ -36,7 +36,7 @@ pub struct Writer {
     pub run: u64,
     pub collector: mpsc::Sender<Pending>,
     pub stats: Arc<Stats>,
-    /// True when the process is told to end.
+    /// True when the process is asked to stop.
     pub stop: watch::Receiver<bool>,
 }
 
@@ -177,13 +177,13 @@ impl Writer {
                             progress.bucket.give_back();
                         }
                         let Some(record) = sent.pop_front() else {
-                            return Break::Retry("an answer without a request".into());
+                            return Break::Retry("engine sent an answer without a request".into());
                         };
                         if let Err(reason) = self.answered(progress, record, answer).await {
                             return Break::Retry(reason);
                         }
                     }
-                    Ok(None) => return Break::Retry("the engine ended the call".into()),
+                    Ok(None) => return Break::Retry("engine ended the call".into()),
                     Err(status) => return Break::Retry(unavailable(&status)),
                 },
                 () = stopped(&mut self.stop), if !is_stopping => is_stopping = true,
@@ -206,7 +206,7 @@ impl Writer {
                     if let Some(requests) = &requests
                         && requests.send(request).await.is_err()
                     {
-                        return Break::Retry("the call was ended".into());
+                        return Break::Retry("call ended".into());
                     }
                 }
                 () = tokio::time::sleep(pause.unwrap_or(Duration::MAX)), if pause.is_some() => {}
@@ -229,7 +229,7 @@ impl Writer {
         } = record;
         if answer.request_id != producer_seq {
             return Err(format!(
-                "request {producer_seq} was answered as {}",
+                "answer to request {producer_seq} names {}",
                 answer.request_id
             ));
         }
@@ -243,14 +243,14 @@ impl Writer {
                 }
             }
             Some(Answer::Refused(refused)) => return Err(self.refused(&refused)),
-            None => return Err("an answer without an outcome".into()),
+            None => return Err("engine sent an empty answer".into()),
         };
         self.stats.acknowledged(&self.stream, sent_at.elapsed());
         progress.acknowledged += 1;
         progress.acknowledged_end = Some(producer_seq + 1);
         if appended.duplicate {
             // The stream held this number before: written by another process, or by this one before the connection broke. Which
-            // of the two, and so the hash of what is stored, is not known here, so nobody is told of it.
+            // of the two, and so the hash of what is stored, is not known here, so it is not reported.
             return Ok(());
         }
         let acknowledgement = Acknowledgement {
@@ -288,7 +288,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 fn unavailable(status: &tonic::Status) -> String {
     match status.code() {
-        Code::Unavailable | Code::Unknown | Code::Cancelled => "the engine does not answer".into(),
+        Code::Unavailable | Code::Unknown | Code::Cancelled => "engine does not answer".into(),
         _ => status.message().to_owned(),
     }
 }

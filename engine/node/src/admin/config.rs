@@ -40,7 +40,7 @@ pub async fn validate(
         Some("pod") => Mode::Pod,
         Some(other) => {
             return Err(ApiError::bad_request(format!(
-                "mode {other:?} is neither \"user\" nor \"pod\""
+                "mode {other:?} is invalid; use \"user\" or \"pod\""
             )));
         }
     };

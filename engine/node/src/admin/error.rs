@@ -78,12 +78,12 @@ pub fn serving(node: &Node) -> Result<DataPlane, ApiError> {
         Phase::Serving(plane) => return Ok(plane.clone()),
         Phase::Recovering(progress) => {
             format!(
-                "this engine recovers, {:.0} % of the bytes are replayed: try again",
+                "engine is recovering, {:.0} % of the bytes replayed; retry",
                 progress.fraction() * 100.0
             )
         }
         Phase::Refused(refusal) => format!("{}: {}", refusal.reason, refusal.message),
-        Phase::Closed => "this process ends: try again when it is back".to_string(),
+        Phase::Closed => "engine is shutting down; retry when it is back".to_string(),
     };
     Err(ApiError::new(ErrorReason::NotServing, why))
 }

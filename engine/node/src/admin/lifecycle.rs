@@ -94,7 +94,11 @@ pub async fn restart(
 ) -> StatusCode {
     let ours = node.process_start.to_string();
     if let Some(meant) = process_start.filter(|meant| *meant != ours) {
-        tracing::info!(meant, ours, "a restart was asked for that is done already");
+        tracing::info!(
+            meant,
+            ours,
+            "restart request ignored, the engine already restarted"
+        );
         return StatusCode::OK;
     }
     node.shutdown.request(Reason::RestartVerb);
@@ -106,7 +110,9 @@ fn duration(name: &str, text: Option<String>, otherwise: Duration) -> Result<Dur
         return Ok(otherwise);
     };
     parse_duration(&text).ok_or_else(|| {
-        ApiError::bad_request(format!("{name} = {text:?} is no duration, such as \"30s\""))
+        ApiError::bad_request(format!(
+            "{name} = {text:?} is not a duration; use a value such as \"30s\""
+        ))
     })
 }
 

@@ -54,7 +54,7 @@ pub async fn begin(
 ) -> Result<(StatusCode, Json<SnapshotReport>), ApiError> {
     let Some(stream) = stream else {
         return Err(ApiError::bad_request(
-            "a snapshot is of one stream: add ?stream=<name>",
+            "query parameter stream is missing; add ?stream=<name>",
         ));
     };
     // Who does not say who asks wants a new one each time.
@@ -63,7 +63,7 @@ pub async fn begin(
         .unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     if request.len() > MAX_REQUEST_BYTES {
         return Err(ApiError::bad_request(format!(
-            "request has {} bytes, at most {MAX_REQUEST_BYTES} are kept",
+            "request name of {} bytes exceeds the limit of {MAX_REQUEST_BYTES}; use a shorter one",
             request.len()
         )));
     }
@@ -72,7 +72,7 @@ pub async fn begin(
         Some("Never") => false,
         Some(other) => {
             return Err(ApiError::bad_request(format!(
-                "seal {other:?} is neither \"IfDirty\" nor \"Never\""
+                "seal {other:?} is invalid; use \"IfDirty\" or \"Never\""
             )));
         }
     };
@@ -118,7 +118,7 @@ pub async fn verify(
         Some("L1") => SnapshotLevel::L1,
         Some(other) => {
             return Err(ApiError::bad_request(format!(
-                "level {other:?} is neither \"L0\" nor \"L1\""
+                "level {other:?} is invalid; use \"L0\" or \"L1\""
             )));
         }
     };
@@ -150,12 +150,11 @@ pub async fn put_index(
 ) -> Result<Json<SnapshotIndexReport>, ApiError> {
     let checked =
         IndexName::new(&name).map_err(|refused| ApiError::bad_request(refused.to_string()))?;
-    let index: SnapshotIndex = serde_json::from_slice(&body).map_err(|error| {
-        ApiError::bad_request(format!("the body is no snapshot index: {error}"))
-    })?;
+    let index: SnapshotIndex = serde_json::from_slice(&body)
+        .map_err(|error| ApiError::bad_request(format!("body is not a snapshot index: {error}")))?;
     if index.name != name {
         return Err(ApiError::bad_request(format!(
-            "the index is called {:?}, its path says {name:?}",
+            "index is named {:?}, but its path says {name:?}",
             index.name
         )));
     }
@@ -163,7 +162,7 @@ pub async fn put_index(
     let ours = &plane.store.identity().cluster_id;
     if index.cluster_id != *ours {
         return Err(ApiError::bad_request(format!(
-            "the index is of cluster {:?}, this engine of {ours:?}",
+            "index belongs to cluster {:?}, but this engine to {ours:?}",
             index.cluster_id
         )));
     }
@@ -186,7 +185,7 @@ fn tier2_of(plane: &DataPlane) -> Result<Arc<Tier2>, ApiError> {
     plane.tier2.clone().ok_or_else(|| {
         ApiError::new(
             ErrorReason::NotFound,
-            "this engine has no Tier 2, where snapshots lie: set spec.tier2 of the Aof2Cluster",
+            "this engine has no Tier 2 for snapshots; set spec.tier2 of the Aof2Cluster",
         )
     })
 }

@@ -53,7 +53,7 @@ pub async fn tier2_probe(State(node): State<Arc<Node>>) -> Result<Json<Tier2Repo
     let Some(tier2) = plane.tier2.clone() else {
         return Err(ApiError::new(
             ErrorReason::NotFound,
-            "this engine has no Tier 2: set spec.tier2 of the Aof2Cluster",
+            "this engine has no Tier 2; set spec.tier2 of the Aof2Cluster",
         ));
     };
     blocking(move || {

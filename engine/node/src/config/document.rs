@@ -192,7 +192,7 @@ impl Reader<'_> {
         for spec in KEYS.iter().filter(|spec| spec.is_required_in_pod) {
             let is_refused_already = self.errors.iter().any(|error| error.key == spec.key);
             if !self.values.is_given(spec.key) && !is_refused_already {
-                let why = "the operator writes it into every pod's file; for use without Kubernetes give `--data-dir`";
+                let why = "the operator writes it into every pod's file; without Kubernetes use `--data-dir`";
                 self.refuse(
                     None,
                     spec.key,

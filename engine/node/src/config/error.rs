@@ -68,9 +68,9 @@ impl fmt::Display for ConfigError {
             Problem::Unreadable { cause } => write!(f, "cannot be read: {cause}"),
             Problem::TooLarge { bytes } => write!(
                 f,
-                "has {bytes} bytes, allowed are {MAX_FILE_BYTES}: remove comments"
+                "has {bytes} bytes, limit {MAX_FILE_BYTES}; remove comments"
             ),
-            Problem::Syntax { message } => write!(f, "is not TOML: {message}"),
+            Problem::Syntax { message } => write!(f, "is not valid TOML: {message}"),
             Problem::UnknownKey {
                 nearest: Some(nearest),
             } => {
@@ -104,13 +104,13 @@ impl fmt::Display for ConfigError {
             } => {
                 write!(
                     f,
-                    "`{key}` belongs to the operator: remove it here and set `{field}` of the Aof2Cluster"
+                    "`{key}` belongs to the operator; remove it here and set `{field}` of the Aof2Cluster"
                 )
             }
             Problem::OperatorOwned { cr_field: None } => {
                 write!(
                     f,
-                    "`{key}` belongs to the operator, which sets it by itself: remove it here"
+                    "`{key}` belongs to the operator, which sets it; remove it here"
                 )
             }
             Problem::WrongType { expected, found } => {

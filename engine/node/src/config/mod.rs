@@ -1,4 +1,4 @@
-//! `aof2.toml`: what an engine can be told, and what is wrong with a file that does not say it well.
+//! `aof2.toml`: the configuration of an engine, and the problems of an invalid file.
 //!
 //! Pure: text in, [`Settings`] or every error with file, line and column out. One table, [`keys::KEYS`], describes each key once
 //! (default, range, unit, whether it reloads, who owns it); parsing, the schema, the differences between two files and the

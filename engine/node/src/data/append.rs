@@ -48,7 +48,7 @@ pub fn run(
             Place::Answered(answer) => Ok(answer),
             Place::Answer(answer) => answer
                 .await
-                .map_err(|_| Status::unavailable("the engine stops: reconnect and resend")),
+                .map_err(|_| Status::unavailable("engine is shutting down; reconnect and resend")),
             Place::Broken(status) => Err(status),
         }
     })

@@ -56,7 +56,7 @@ impl Budget {
         let admitted = self.calls.clone().try_acquire_owned();
         let admitted = admitted.map_err(|_| {
             Status::resource_exhausted(format!(
-                "{MAX_CALLS} Read and Tail calls are open on this node, which is the limit: end some of them and retry"
+                "{MAX_CALLS} Read and Tail calls are open on this node (the limit); end some of them and retry"
             ))
         })?;
         Ok(Call {

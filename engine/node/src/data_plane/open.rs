@@ -60,9 +60,7 @@ pub fn open(settings: &Settings, progress: Arc<Progress>) -> Result<DataPlane, O
     make_directory(&settings.storage.directory)?;
     let store = Store::open(options).map_err(failure)?;
     let threads = |error: std::io::Error| {
-        OpenFailure::Poisoned(format!(
-            "the threads of the tiers cannot be started: {error}"
-        ))
+        OpenFailure::Poisoned(format!("cannot start the tier threads: {error}"))
     };
     let tiers = Tiers::start(Arc::new(store.clone()), claims, &config).map_err(threads)?;
     let snapshots = Snapshots::start(store.clone(), &tiers);

@@ -28,14 +28,14 @@ pub struct Certificates {
 enum TlsFilesError {
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("{} holds no usable PEM: {message}", path.display())]
+    #[error("{} holds no valid PEM: {message}", path.display())]
     Pem { path: PathBuf, message: String },
-    #[error("{} cannot be trusted: {source}", path.display())]
+    #[error("cannot use {} as trust anchor: {source}", path.display())]
     Trust {
         path: PathBuf,
         source: VerifierBuilderError,
     },
-    #[error("certificate and key in {} do not work together: {source}", directory.display())]
+    #[error("certificate and key in {} do not match: {source}", directory.display())]
     Pair {
         directory: PathBuf,
         source: rustls::Error,
@@ -63,10 +63,10 @@ pub async fn watch(certificates: Arc<Certificates>, tls: Tls) {
             Ok(files) => match build(&tls, files) {
                 Ok(config) => {
                     certificates.config.store(Some(Arc::new(config)));
-                    tracing::info!(directory = %tls.directory.display(), "certificates of the admin API are in force");
+                    tracing::info!(directory = %tls.directory.display(), "loaded the certificates of the admin API");
                 }
                 Err(error) => {
-                    tracing::error!(%error, "new certificates of the admin API are refused; those before stay in force")
+                    tracing::error!(%error, "new certificates of the admin API rejected; the previous ones stay in use")
                 }
             },
             Err(error) => tracing::warn!(%error, "waiting for the certificates of the admin API"),

@@ -17,7 +17,7 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 const BACKLOG: usize = 64;
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// Handshakes run beside each other: a slow client delays nobody.
+/// Handshakes run in parallel: a slow client delays no other.
 pub struct TlsListener {
     address: SocketAddr,
     ready: mpsc::Receiver<(TlsStream<TcpStream>, SocketAddr)>,
@@ -42,7 +42,7 @@ async fn accept(
             Ok(connection) => connection,
             Err(error) => {
                 // Out of descriptors, most of the time: the next attempt needs others to be closed first.
-                tracing::warn!(%error, "cannot accept a connection of the admin API");
+                tracing::warn!(%error, "cannot accept an admin API connection");
                 tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
                 continue;
             }
@@ -60,9 +60,9 @@ async fn accept(
                     let _ = accepted.send((stream, peer)).await;
                 }
                 Ok(Err(error)) => {
-                    tracing::info!(%peer, %error, "a TLS handshake of the admin API failed")
+                    tracing::info!(%peer, %error, "TLS handshake of the admin API failed")
                 }
-                Err(_) => tracing::debug!(%peer, "a TLS handshake of the admin API took too long"),
+                Err(_) => tracing::debug!(%peer, "TLS handshake of the admin API timed out"),
             }
         });
     }

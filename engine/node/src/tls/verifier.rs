@@ -69,7 +69,7 @@ impl ClientCertVerifier for NamedClientVerifier {
         {
             Ok(verified)
         } else {
-            tracing::warn!(expected = %self.name, found = ?names, "a client's certificate carries another name");
+            tracing::warn!(expected = %self.name, found = ?names, "client certificate has another name");
             Err(Error::InvalidCertificate(CertificateError::NotValidForName))
         }
     }

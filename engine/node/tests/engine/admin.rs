@@ -117,7 +117,7 @@ async fn an_older_operator_is_refused_also_after_a_restart_and_a_local_caller_is
             );
             assert_eq!(
                 body.message,
-                "operator epoch 6 is older than 7, which was seen: another operator leads"
+                "operator epoch 6 is older than 7; another operator leads now"
             );
         }
         other => panic!("{other}"),
@@ -228,6 +228,45 @@ async fn metrics_carry_the_handbooks_names() {
         assert!(text.contains(name), "{name} is missing in:\n{text}");
     }
     assert!(text.trim_end().ends_with("# EOF"));
+}
+
+#[tokio::test]
+async fn the_help_of_a_metric_is_a_phrase_that_stands_alone() {
+    let home = Home::new();
+    let tier2 = home.path("tier2").display().to_string();
+    let engine = home.start_with(&["--tier2-directory", &tier2]).await;
+    let (_, text) = engine.get("/metrics").await;
+    let helps: Vec<(&str, &str)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# HELP ")?.split_once(' '))
+        .collect();
+    let counters: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    assert!(
+        helps.len() > 40 && counters.len() > 15,
+        "{} {}",
+        helps.len(),
+        counters.len()
+    );
+    for (name, help) in helps {
+        let phrase = help.strip_suffix('.');
+        // The exporter adds the full stop.
+        let phrase = phrase.unwrap_or_else(|| panic!("{name} ends without a full stop: {help}"));
+        assert!(!phrase.contains('.'), "{name} is no single phrase: {help}");
+        assert!(phrase.contains(' ') || phrase.len() > 8, "{name}: {help}");
+        assert!(
+            !["It", "Their", "Of", "This node's"].contains(&phrase.split(' ').next().unwrap_or("")),
+            "{name} leans on another metric: {help}"
+        );
+        if counters.contains(&name) {
+            assert!(
+                phrase.contains("since start"),
+                "{name} counts from the start of the process, and its help does not say so: {help}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

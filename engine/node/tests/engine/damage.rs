@@ -69,7 +69,7 @@ async fn a_tail_ends_with_data_loss_where_it_meets_damage_and_is_served_behind_i
         assert_eq!(status.code(), Code::DataLoss);
         let told = format!("segment {}, sequences {from} to {}", segment + 1, to - 1);
         assert!(status.message().contains(&told), "{status}");
-        assert!(status.message().contains("put "), "{status}");
+        assert!(status.message().contains("restore "), "{status}");
         let on = status.metadata().get(READ_ON_FROM).expect("told");
         assert_eq!(on, &to.to_string());
 
@@ -130,7 +130,7 @@ async fn damage_is_in_every_report() {
     let admin = engine.admin();
     let streams = admin.streams().await.expect("an answer");
     let damage = streams[0].damage.as_deref().expect("damage");
-    assert!(damage.contains("segment 2, sequences 10 to 19: its file is missing; put "));
+    assert!(damage.contains("segment 2, sequences 10 to 19: file is missing; restore "));
     let [range] = &streams[0].damaged_ranges[..] else {
         panic!("{streams:?}")
     };
@@ -152,6 +152,6 @@ async fn damage_is_in_every_report() {
     let lines = engine.log();
     let told = lines
         .lines()
-        .filter(|line| line.contains("a segment is damaged"));
+        .filter(|line| line.contains("segment damaged"));
     assert_eq!(told.count(), 1, "{lines}");
 }

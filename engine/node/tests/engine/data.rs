@@ -242,7 +242,7 @@ async fn bad_requests_are_refused_by_value_and_remedy_and_leave_the_call_open() 
     assert!(
         refused
             .message
-            .contains("stream name \"Orders/2\" is not allowed: "),
+            .contains("stream name \"Orders/2\" is invalid; use "),
         "{}",
         refused.message
     );
@@ -332,7 +332,7 @@ async fn reading_an_unknown_stream_says_so() {
         (status.code(), status.message()),
         (
             tonic::Code::NotFound,
-            "stream nowhere does not exist on this node"
+            "stream nowhere does not exist on this node; `aof2-admin streams` lists its streams"
         )
     );
     let tail = TailRequest {

@@ -99,8 +99,8 @@ async fn sigterm_admits_the_last_words_of_a_connected_client_until_it_is_quiet()
         .expect("admitted");
     engine.signal(rustix::process::Signal::TERM);
     engine
-        .wait_for("asked to end", async || {
-            engine.log().contains("asked to end")
+        .wait_for("shutdown requested", async || {
+            engine.log().contains("shutdown requested")
         })
         .await;
     let mut admitted = 1_u64;
@@ -214,7 +214,7 @@ async fn a_restart_of_the_process_before_is_answered_as_done_and_the_next_proces
     engine.admin().restart(Some(&first)).await.expect("done");
     engine
         .wait_for("told that it is done already", async || {
-            engine.log().contains("that is done already")
+            engine.log().contains("already restarted")
         })
         .await;
     append(&mut engine.data().await, request("orders", payload(0, 100)))

@@ -76,7 +76,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a round of the journal that panics is not told",
         file: "engine/core/src/journal/writer.rs",
-        find: ".set_message(format!(\"a round of the journal panicked: {message}\"));",
+        find: ".set_message(format!(\"journal round panicked: {message}\"));",
         replace: ".on_set(Box::new(move |_| drop(message)));",
         noticed_by: &[tests("aof2-core", "faults", "a_panic_in_a_round")],
     },
