@@ -20,7 +20,7 @@ pub mod client;
 pub use error::ErrorBody;
 pub use lifecycle::{DrainPhase, DrainStatus, LaggingStream, PostRestart, PreRestart};
 pub use reason::{
-    ClaimState, DrainReason, ErrorReason, RefusalReason, SegmentState, SnapshotReason,
+    ClaimState, DrainReason, ErrorReason, RefusalReason, SegmentCopy, SegmentState, SnapshotReason,
     TerminationReason, Tier2Reason, VerifyReason, WouldBlockKind,
 };
 pub use report::{Dump, Refusal, StreamReport, Termination};

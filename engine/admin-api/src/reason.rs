@@ -235,6 +235,18 @@ words! {
 }
 
 words! {
+    /// A verified copy of a segment's bytes.
+    SegmentCopy {
+        /// Its file in Tier 0.
+        Hot,
+        /// Its compressed file in Tier 1.
+        Warm,
+        /// Its object in Tier 2.
+        Cold,
+    }
+}
+
+words! {
     /// Why a process ended before it served, in its [termination message](crate::report::Termination).
     TerminationReason {
         ConfigUnreadable,

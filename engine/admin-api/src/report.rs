@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::DrainStatus;
 use crate::reason::{
-    ClaimState, RefusalReason, SegmentState, TerminationReason, Tier2Reason, WouldBlockKind,
+    ClaimState, RefusalReason, SegmentCopy, SegmentState, TerminationReason, Tier2Reason,
+    WouldBlockKind,
 };
 
 /// Everything an on-call asks first, in one document. Field names inside the tiers are the handbook's.
@@ -211,6 +212,9 @@ pub struct SegmentReport {
     pub records: u64,
     pub bytes: u64,
     pub state: SegmentState,
+    /// Where its bytes are; empty in reports of engines that do not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<SegmentCopy>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
 }

@@ -12,8 +12,8 @@ use aof2_admin_api::report::{
 };
 use aof2_admin_api::{
     ClaimState, DrainPhase, DrainReason, DrainStatus, Dump, ErrorBody, ErrorReason, LaggingStream,
-    PostRestart, PreRestart, Refusal, RefusalReason, SegmentState, StreamReport, Tier2Reason,
-    WouldBlockKind,
+    PostRestart, PreRestart, Refusal, RefusalReason, SegmentCopy, SegmentState, StreamReport,
+    Tier2Reason, WouldBlockKind,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -227,8 +227,14 @@ fn streams_segments_and_verbs_are_as_released() {
         records: 3,
         bytes: 4,
         state: SegmentState::Uploaded,
+        copies: Vec::new(),
         key: Some("prod/orders/segments/orders-0-a/1.aofz".to_string()),
     };
+    let copied = SegmentReport {
+        copies: vec![SegmentCopy::Hot, SegmentCopy::Warm, SegmentCopy::Cold],
+        ..segment.clone()
+    };
+    check("segments-copies", &vec![copied]);
     check("segments", &vec![segment]);
     check(
         "seal",

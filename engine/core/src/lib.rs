@@ -42,7 +42,7 @@ mod volume;
 pub use config::Config;
 pub use error::{AppendError, OpenError, ReadError, Remedy, StoreError, WouldBlockKind};
 pub use metrics::Metrics;
-pub use port::{Claims, SealedSegment, VolumeIdentity, Watermark};
+pub use port::{Claims, Copies, SealedSegment, VolumeIdentity, Watermark};
 pub use request::{
     AppendCallback, AppendRequest, Appended, ClaimState, DamagedRange, Durability, Producer,
     ReadRequest, Record, SegmentInfo, SegmentState, StreamInfo,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::AppendError;
+use crate::port::Copies;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -138,7 +139,9 @@ pub struct SegmentInfo {
     pub records: u64,
     pub bytes: u64,
     pub state: SegmentState,
-    /// Object key once uploaded.
+    /// By the manifest; of one that is not sealed, the file that takes its records.
+    pub copies: Copies,
+    /// Key of the object, while there is one.
     pub key: Option<String>,
 }
 

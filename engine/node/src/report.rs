@@ -5,7 +5,8 @@ use aof2_admin_api::report::{
     Tier2Report,
 };
 use aof2_admin_api::{
-    ClaimState, Dump, PostRestart, PreRestart, SegmentState, StreamReport, WouldBlockKind,
+    ClaimState, Dump, PostRestart, PreRestart, SegmentCopy, SegmentState, StreamReport,
+    WouldBlockKind,
 };
 use aof2_core::tier::Tier2Status;
 use aof2_core::{ReadError, SegmentInfo, Store, StreamInfo};
@@ -253,6 +254,7 @@ fn segment(info: SegmentInfo) -> SegmentReport {
         records,
         bytes,
         state,
+        copies,
         key,
     } = info;
     let state = match state {
@@ -269,6 +271,14 @@ fn segment(info: SegmentInfo) -> SegmentReport {
         records,
         bytes,
         state,
+        copies: [
+            (copies.hot, SegmentCopy::Hot),
+            (copies.warm.is_some(), SegmentCopy::Warm),
+            (copies.cold.is_some(), SegmentCopy::Cold),
+        ]
+        .into_iter()
+        .filter_map(|(is_there, copy)| is_there.then_some(copy))
+        .collect(),
         key,
     }
 }

@@ -72,9 +72,11 @@ impl UploadError {
                 | ObjectError::IgnoresPreconditions { .. }
                 | ObjectError::Refused { .. } => FailureReason::BucketOrNetwork,
                 ObjectError::Corrupt { .. } => FailureReason::Codec,
-                ObjectError::Conflict { .. }
-                | ObjectError::Source { .. }
-                | ObjectError::Stopping { .. } => FailureReason::Transient,
+                ObjectError::Conflict { .. } | ObjectError::Source { .. } => {
+                    FailureReason::Transient
+                }
+                // The process stops: the next start goes on with the upload.
+                ObjectError::Stopping { .. } => return None,
             },
             UploadError::KeyTaken { .. } => FailureReason::BucketOrNetwork,
             UploadError::Warm { .. }

@@ -74,12 +74,13 @@ impl Stream {
         let segments = self.segments.read().clone();
         let mut infos = Vec::with_capacity(segments.len());
         for (index, entry) in segments.iter().enumerate() {
-            let (copies, was_uploaded) = self.manifest.read(|state| {
+            let (mut copies, was_uploaded) = self.manifest.read(|state| {
                 let segment = state.residency.segment(entry.id());
                 segment.map_or_else(Default::default, |segment| {
                     (segment.copies.clone(), segment.moves.was_uploaded)
                 })
             });
+            copies.hot |= matches!(entry, Entry::Open(_));
             let state = match entry {
                 Entry::Open(open) if Some(open.id) == active => SegmentState::Active,
                 Entry::Open(_) => SegmentState::Sealing,
@@ -103,7 +104,8 @@ impl Stream {
                     Entry::Open(open) => open.staged_end(),
                 },
                 state,
-                key: copies.cold.map(|cold| cold.key),
+                key: copies.cold.as_ref().map(|cold| cold.key.clone()),
+                copies,
             });
         }
         infos

@@ -556,6 +556,19 @@ fn a_poisoned_manifest_stops_a_segment_where_it_is() {
 }
 
 #[test]
+fn an_upload_that_the_stop_of_the_process_ends_is_no_failed_upload() {
+    let world = World::new();
+    let coordinator = world.coordinator();
+    world.sealed("a", 3);
+    world.until_uploaded();
+    world.claims.tier2().stop();
+    world.sealed("a", 3);
+    until("it was tried", || coordinator.failure().is_some());
+    let records = names(&world.port.records("a"));
+    assert!(records.ends_with(&["UploadStarted"]), "{records:?}");
+}
+
+#[test]
 fn stopping_in_an_outage_does_not_wait_for_it() {
     let world = World::new();
     world.memory.set_unreachable(true);

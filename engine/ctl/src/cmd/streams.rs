@@ -1,7 +1,7 @@
 //! `streams` and `segments`.
 
-use aof2_admin_api::StreamReport;
 use aof2_admin_api::report::SegmentReport;
+use aof2_admin_api::{SegmentCopy, StreamReport};
 
 use crate::cli::Connection;
 use crate::exit::{Failure, Outcome};
@@ -87,6 +87,7 @@ fn segment_table(segments: &[SegmentReport]) -> String {
         Column::Number("RECORDS"),
         Column::Number("BYTES"),
         Column::Text("STATE"),
+        Column::Text("COPIES"),
         Column::Text("KEY"),
     ];
     let rows = segments.iter().map(|segment| {
@@ -97,8 +98,10 @@ fn segment_table(segments: &[SegmentReport]) -> String {
             records,
             bytes,
             state,
+            copies,
             key,
         } = segment;
+        let copies: Vec<&str> = copies.iter().map(SegmentCopy::as_str).collect();
         vec![
             stream.clone(),
             segment_id.to_string(),
@@ -106,6 +109,10 @@ fn segment_table(segments: &[SegmentReport]) -> String {
             records.to_string(),
             render::bytes(*bytes),
             state.to_string(),
+            match copies.is_empty() {
+                true => "-".to_owned(),
+                false => copies.join(","),
+            },
             key.clone().unwrap_or_else(|| "-".into()),
         ]
     });
@@ -148,12 +155,13 @@ mod tests {
             records: 2,
             bytes: 100,
             state: SegmentState::Active,
+            copies: vec![SegmentCopy::Hot],
             key: None,
         }];
         assert_eq!(
             segment_table(&segments),
-            "STREAM  SEGMENT  BASE  RECORDS  BYTES  STATE   KEY\n\
-             a             1     5        2  100 B  Active  -"
+            "STREAM  SEGMENT  BASE  RECORDS  BYTES  STATE   COPIES  KEY\n\
+             a             1     5        2  100 B  Active  Hot     -"
         );
     }
 }

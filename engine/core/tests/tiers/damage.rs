@@ -1,0 +1,129 @@
+//! A segment that is damaged before its upload.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aof2_core::Store;
+use aof2_core::drain::{DrainPhase, DrainReason, DrainRequest};
+use aof2_core::objects::memory::MemoryStore;
+use aof2_core::snapshot::{SnapshotPhase, SnapshotReason, SnapshotRequest, Snapshots};
+
+use crate::common::{durable, eventually};
+use crate::support::{PATIENT, node, payloads_in_bucket};
+
+/// Flips a byte of this record's payload in the file of a stream's first segment.
+fn damage_record(directory: &Path, stream: &str, payload: &[u8]) -> std::path::PathBuf {
+    use std::os::unix::fs::FileExt;
+
+    let segments = directory.join("streams").join(stream).join("segments");
+    let files = std::fs::read_dir(segments).expect("a directory");
+    let mut files: Vec<_> = files.map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    let path = files.swap_remove(0);
+    let bytes = std::fs::read(&path).expect("readable");
+    let found = bytes
+        .windows(payload.len())
+        .position(|part| part == payload);
+    let at = found.expect("the record is in the first segment");
+    let file = std::fs::File::options().write(true).open(&path);
+    let flipped = [bytes[at] ^ 1];
+    file.expect("writable")
+        .write_all_at(&flipped, at as u64)
+        .expect("written");
+    path
+}
+
+fn told_of(store: &Store, stream: &str) -> Vec<(u64, u64, u64)> {
+    let ranges = store.describe(stream).expect("there").damaged_ranges;
+    ranges
+        .iter()
+        .map(|range| (range.segment_id, range.from_sequence, range.to_sequence))
+        .collect()
+}
+
+#[test]
+fn a_segment_that_is_damaged_before_its_upload_is_told_by_segment_and_sequence_everywhere() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    {
+        let store = crate::common::open(folder.path());
+        for stream in ["a", "b"] {
+            for record in 0..5 {
+                durable(&store, stream, format!("{stream} {record}").as_bytes()).expect("written");
+            }
+        }
+        store.seal(None).expect("sealed");
+        durable(&store, "a", b"a later").expect("written");
+        store.close().expect("closes");
+    }
+    let path = damage_record(folder.path(), "a", b"a 2");
+    for start in 0..2 {
+        let node = node(&memory, folder.path(), "orders-0");
+        eventually("the damage is told", || {
+            told_of(&node.store, "a") == [(1, 2, 3)]
+        });
+        assert_eq!(node.store.metrics().damaged_streams, 1);
+        let names_it = |message: &str| {
+            [
+                "stream a",
+                "segment 1, sequence 2:",
+                path.to_str().expect("text"),
+            ]
+            .iter()
+            .all(|part| message.contains(part))
+        };
+        eventually("the mover tells it", || {
+            let failure = node.tiers.tier2_status().expect("Tier 2").moves.failure;
+            failure.is_some_and(|message| names_it(&message))
+        });
+        let hasty = DrainRequest {
+            upload_timeout: Duration::from_millis(200),
+            ..PATIENT
+        };
+        let mut records = 0;
+        for drain in 0..4 {
+            node.tiers.drain().begin(hasty);
+            eventually("the bound", || {
+                node.tiers.drain().status().phase == DrainPhase::Open
+            });
+            let status = node.tiers.drain().status();
+            assert_eq!(status.reason, Some(DrainReason::Damaged), "{status:?}");
+            let message = status.message.expect("a message");
+            assert!(names_it(&message), "{message}");
+            // The first drain sealed the later record. From then on a failed try is no news to the manifest.
+            let written = node.store.metrics().manifest_records;
+            assert!(
+                drain < 2 || written == records,
+                "start {start}, drain {drain}"
+            );
+            records = written;
+        }
+        let snapshots = Snapshots::start(node.store.clone(), &node.tiers);
+        let request = SnapshotRequest {
+            stream: "a".into(),
+            request: format!("r{start}"),
+            seals: true,
+        };
+        let id = snapshots.begin(request).expect("begun").snapshot_id;
+        let of_request = || snapshots.status("a", id).expect("known");
+        eventually("the snapshot gives up", || {
+            of_request().phase == SnapshotPhase::Failed
+        });
+        let why = of_request().why.expect("a reason");
+        assert_eq!(why.reason, SnapshotReason::Damaged);
+        assert!(names_it(&why.message), "{}", why.message);
+        snapshots.stop();
+
+        eventually("the other stream is uploaded", || {
+            payloads_in_bucket(&memory, "b").len() == 5
+        });
+        let first = "segments/a/00000000000000000000-";
+        assert!(memory.keys().iter().all(|key| !key.contains(first)));
+        assert_eq!(told_of(&node.store, "a"), [(1, 2, 3)], "told once");
+        assert_eq!(told_of(&node.store, "b"), []);
+        durable(&node.store, "a", b"goes on").expect("appends go on");
+        node.stop();
+    }
+}
+// --- volumes that are not what Tier 2 knows
