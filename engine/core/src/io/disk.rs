@@ -117,10 +117,21 @@ impl DiskFile for SystemFile {
 }
 
 struct FileLock {
-    _file: File,
+    file: File,
 }
 
 impl DirectoryLock for FileLock {}
+
+impl Drop for FileLock {
+    /// A lock lasts as long as any duplicate of its descriptor: a process that was forked meanwhile and did not get to its `exec` yet
+    /// has one. Unlocked, it is free whoever still holds one.
+    fn drop(&mut self) {
+        let unlocked = rustix::fs::flock(self.file.as_fd(), FlockOperation::Unlock);
+        if let Err(error) = unlocked {
+            tracing::debug!("the lock of the directory ends with its descriptor: {error}");
+        }
+    }
+}
 
 impl Disk for SystemDisk {
     fn create(&self, path: &Path, _class: FileClass) -> io::Result<Arc<dyn DiskFile>> {
@@ -193,6 +204,32 @@ impl Disk for SystemDisk {
             .truncate(false)
             .open(path)?;
         rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Box::new(FileLock { _file: file }))
+        Ok(Box::new(FileLock { file }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_dropped_is_free_though_a_duplicate_of_its_descriptor_is_left() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lock");
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .expect("a file");
+        rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).expect("locked");
+        // What a child has between fork and exec.
+        let duplicate = file.try_clone().expect("a duplicate");
+        let lock = FileLock { file };
+        assert!(SystemDisk.lock(&path).is_err(), "it is held");
+        drop(lock);
+        let again = SystemDisk.lock(&path);
+        assert!(again.is_ok(), "it is free");
+        drop(duplicate);
     }
 }
