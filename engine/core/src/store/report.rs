@@ -1,5 +1,6 @@
 //! What the store says about itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -120,10 +121,21 @@ impl Stream {
         })
     }
 
-    /// Sealed, and never uploaded.
+    /// Sealed, and never uploaded. A seal is committed before readers and jobs get its segment, so one may be too young.
     pub(crate) fn pending_segments(&self) -> Vec<SealedSegment> {
-        self.manifest
-            .read(|state| state.residency.pending(&self.shared_name))
+        let mut pending = self
+            .manifest
+            .read(|state| state.residency.pending(&self.shared_name));
+        if !pending.is_empty() {
+            let segments = self.segments.read();
+            let sealed: BTreeSet<u64> = segments
+                .iter()
+                .filter(|entry| matches!(entry, Entry::Sealed(_)))
+                .map(Entry::id)
+                .collect();
+            pending.retain(|segment| sealed.contains(&segment.segment_id));
+        }
+        pending
     }
 
     pub(crate) fn unsealed_bytes(&self) -> u64 {
