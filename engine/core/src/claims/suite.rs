@@ -11,7 +11,7 @@ use aof2_format::names::KeyPrefix;
 
 use super::{Address, ClaimStanding, ClusterName, StreamClaims};
 use crate::error::{ClaimError, RolledBack};
-use crate::io::{SystemClock, SystemRng};
+use crate::io::{Clock, Rng, SystemClock, SystemRng};
 use crate::objects::suite::test_policy;
 use crate::objects::{ObjectStore, Tier2};
 use crate::port::{Claims, Standing, VolumeIdentity};
@@ -43,14 +43,25 @@ const NEW: Standing = Standing {
 
 /// As another process of `node` would have them.
 pub fn claims_of(store: &Arc<dyn ObjectStore>, prefix: &str, node: &str) -> StreamClaims {
-    let prefix = KeyPrefix::new(prefix).expect("a prefix");
-    let tier2 = Tier2::new(
-        store.clone(),
+    claims_at(
+        store,
         prefix,
-        test_policy(),
+        node,
         Arc::new(SystemClock),
         Arc::new(SystemRng),
-    );
+    )
+}
+
+/// The same by a clock and random numbers of the test's own.
+pub fn claims_at(
+    store: &Arc<dyn ObjectStore>,
+    prefix: &str,
+    node: &str,
+    clock: Arc<dyn Clock>,
+    rng: Arc<dyn Rng>,
+) -> StreamClaims {
+    let prefix = KeyPrefix::new(prefix).expect("a prefix");
+    let tier2 = Tier2::new(store.clone(), prefix, test_policy(), clock, rng);
     let cluster = ClusterName {
         namespace: "default".into(),
         name: "orders".into(),

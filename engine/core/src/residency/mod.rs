@@ -9,7 +9,7 @@ pub(crate) mod fold;
 pub(crate) mod segment;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use fold::Residency;
 pub use segment::{ColdCopy, Copies, FailedStep, FailureReason, Moves, RecordTimes, SealedSegment};

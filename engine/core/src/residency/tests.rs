@@ -31,7 +31,7 @@ fn opened(base_sequence: u64) -> ManifestEvent {
     }
 }
 
-fn sealed(end_sequence: u64) -> ManifestEvent {
+pub(crate) fn sealed(end_sequence: u64) -> ManifestEvent {
     ManifestEvent::SealSegment {
         durable_bytes: 4096,
         segment_crc64: 1,
@@ -59,15 +59,15 @@ fn uploaded(key: &str) -> ManifestEvent {
     }
 }
 
-fn deleted(key: &str) -> ManifestEvent {
+pub(crate) fn deleted(key: &str) -> ManifestEvent {
     ManifestEvent::Tier2Deleted { key: key.into() }
 }
 
-fn evicted(copy: LocalCopy) -> ManifestEvent {
+pub(crate) fn evicted(copy: LocalCopy) -> ManifestEvent {
     ManifestEvent::LocalEvicted { copy, bytes: 4096 }
 }
 
-fn start(start_sequence: u64) -> ManifestEvent {
+pub(crate) fn start(start_sequence: u64) -> ManifestEvent {
     let blob = StartSequence {
         start_sequence,
         reason: StartReason::Trim,

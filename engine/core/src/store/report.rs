@@ -1,6 +1,5 @@
 //! What the store says about itself.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -121,20 +120,14 @@ impl Stream {
         })
     }
 
-    /// Sealed, and never uploaded. A seal is committed before readers and jobs get its segment, so one may be too young.
+    /// Sealed, and never uploaded. The fold knows of a seal before it is durable and before its segment can be read: then it is not
+    /// among these.
     pub(crate) fn pending_segments(&self) -> Vec<SealedSegment> {
+        let sealed = self.sealed.load(Ordering::Acquire);
         let mut pending = self
             .manifest
             .read(|state| state.residency.pending(&self.shared_name));
-        if !pending.is_empty() {
-            let segments = self.segments.read();
-            let sealed: BTreeSet<u64> = segments
-                .iter()
-                .filter(|entry| matches!(entry, Entry::Sealed(_)))
-                .map(Entry::id)
-                .collect();
-            pending.retain(|segment| sealed.contains(&segment.segment_id));
-        }
+        pending.retain(|segment| segment.end_sequence() <= sealed);
         pending
     }
 

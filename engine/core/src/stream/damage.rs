@@ -159,8 +159,13 @@ impl Stream {
             segment.is_none_or(|segment| segment.copies.is_empty())
         });
         if is_gone {
+            // A file at its place would not be served: the manifest dropped it.
             let what = "no copy of it in the manifest".to_owned();
-            return self.damaged(whole(&sealed.info, &sealed.path, None, what));
+            return self.damaged(DamagedRange {
+                remedy: "restore the volume from a copy that has it; no tool brings it back"
+                    .to_owned(),
+                ..whole(&sealed.info, &sealed.path, None, what)
+            });
         }
         ReadError::NotResident {
             stream: self.name.to_string(),

@@ -5,16 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aof2_core::claims::StreamClaims;
-use aof2_core::claims::{Address, ClusterName};
+use aof2_core::claims::suite as claims_suite;
 use aof2_core::drain::DrainRequest;
 use aof2_core::io::fault::{Call, Fault, Faults, How};
-use aof2_core::io::{SystemClock, SystemRng};
+use aof2_core::objects::ObjectStore;
 use aof2_core::objects::memory::MemoryStore;
-use aof2_core::objects::{Tier2, suite};
 use aof2_core::snapshot::{SnapshotRequest, Snapshots};
 use aof2_core::tier::Tiers;
 use aof2_core::{Claims, Store};
-use aof2_format::names::KeyPrefix;
 
 use super::{in_time, options_with_faults};
 use crate::common::{durable, eventually};
@@ -26,19 +24,8 @@ struct Node {
 }
 
 fn node(directory: &Path) -> Node {
-    let tier2 = Tier2::new(
-        Arc::new(MemoryStore::new()),
-        KeyPrefix::new("p/").expect("a prefix"),
-        suite::test_policy(),
-        Arc::new(SystemClock),
-        Arc::new(SystemRng),
-    );
-    let cluster = ClusterName {
-        namespace: "default".into(),
-        name: "orders".into(),
-    };
-    let address = Address("orders-0.orders".into());
-    let claims = Arc::new(StreamClaims::new(Arc::new(tier2), cluster, address));
+    let objects: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
+    let claims = Arc::new(claims_suite::claims_of(&objects, "p/", "orders-0"));
     let (mut options, faults) = options_with_faults(directory);
     options.claims = Some(claims.clone() as Arc<dyn Claims>);
     let store = Store::open(options).expect("the directory opens");

@@ -4,19 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aof2_core::claims::StreamClaims;
-use aof2_core::claims::{Address, ClusterName};
+use aof2_core::claims::suite as claims_suite;
 use aof2_core::io::{Disk, SystemDisk};
 use aof2_core::objects::memory::MemoryStore;
-use aof2_core::objects::{
-    Object, ObjectError, ObjectMeta, ObjectStore, PutOutcome, Tier2, Upload, suite,
-};
+use aof2_core::objects::{Object, ObjectError, ObjectMeta, ObjectStore, PutOutcome, Tier2, Upload};
 use aof2_core::snapshot::verify::{Level, Verdict, verify};
 use aof2_core::snapshot::{SnapshotPhase, SnapshotRequest, SnapshotStatus, Snapshots};
 use aof2_core::tier::Tiers;
 use aof2_core::{Claims, Identity, OpenOptions, Store};
 use aof2_format::StreamName;
-use aof2_format::names::KeyPrefix;
 use aof2_format::snapshot::SnapshotId;
 use bytes::Bytes;
 
@@ -27,10 +23,6 @@ pub struct Node {
     pub tiers: Tiers,
     pub snapshots: Snapshots,
     pub tier2: Arc<Tier2>,
-}
-
-pub fn prefix() -> KeyPrefix {
-    KeyPrefix::new("p/").expect("a prefix")
 }
 
 pub fn node(objects: Arc<dyn ObjectStore>, directory: &Path) -> Node {
@@ -47,19 +39,8 @@ pub fn node_on(
     directory: &Path,
     name: &str,
 ) -> Node {
-    let tier2 = Arc::new(Tier2::new(
-        objects,
-        prefix(),
-        suite::test_policy(),
-        Arc::new(aof2_core::io::SystemClock),
-        Arc::new(aof2_core::io::SystemRng),
-    ));
-    let cluster = ClusterName {
-        namespace: "default".into(),
-        name: "orders".into(),
-    };
-    let address = Address(format!("{name}.orders"));
-    let claims = Arc::new(StreamClaims::new(tier2.clone(), cluster, address));
+    let claims = Arc::new(claims_suite::claims_of(&objects, "p/", name));
+    let tier2 = claims.tier2().clone();
     let mut config = small_config(directory);
     config.tier2.claim_check = Duration::from_millis(50);
     let identity = Identity {

@@ -5,15 +5,14 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aof2_core::claims::{Address, ClusterName, StreamClaims};
+use aof2_core::claims::suite as claims_suite;
 use aof2_core::drain::{DrainPhase, DrainRequest};
 use aof2_core::io::{Clock, SystemThreads, ThreadHandle, Threads};
+use aof2_core::objects::ObjectStore;
 use aof2_core::objects::memory::{Fault, MemoryStore, Verb};
-use aof2_core::objects::{Tier2, suite};
 use aof2_core::snapshot::{SnapshotPhase, SnapshotRequest, Snapshots};
 use aof2_core::tier::Tiers;
 use aof2_core::{Claims, Store};
-use aof2_format::names::KeyPrefix;
 use parking_lot::Mutex;
 
 use crate::baton::Baton;
@@ -28,6 +27,8 @@ use crate::volume::Volume;
 const SEEDS: std::ops::Range<u64> = 0..100;
 /// Of the run's own time, which passes while everybody waits.
 const LIMIT: Duration = Duration::from_secs(600);
+/// A turn for others, in the same time: whoever never waits would keep it from passing.
+const PACE: Duration = Duration::from_millis(5);
 
 /// What a node is made of.
 struct Node {
@@ -44,19 +45,10 @@ fn node(
 ) -> Result<Node, String> {
     let mut options = options(disk, config(), dice);
     options.environment.clock = baton.clone();
-    let tier2 = Tier2::new(
-        memory.clone(),
-        KeyPrefix::new("p/").map_err(|error| error.to_string())?,
-        suite::test_policy(),
-        baton.clone(),
-        Arc::new(SeededRng(Mutex::new(dice.fork()))),
-    );
-    let cluster = ClusterName {
-        namespace: "default".into(),
-        name: "orders".into(),
-    };
-    let address = Address("orders-0.orders".to_owned());
-    let claims = Arc::new(StreamClaims::new(Arc::new(tier2), cluster, address));
+    let objects: Arc<dyn ObjectStore> = memory.clone();
+    let rng = Arc::new(SeededRng(Mutex::new(dice.fork())));
+    let claims = claims_suite::claims_at(&objects, "p/", "orders-0", baton.clone(), rng);
+    let claims = Arc::new(claims);
     options.claims = Some(claims.clone() as Arc<dyn Claims>);
     let config = options.config.clone();
     let store = Store::open(options).map_err(|error| format!("it does not open: {error:?}"))?;
@@ -93,7 +85,7 @@ fn late_writer(
             .err()
             .is_none_or(|refused| refused.contains("ClaimPending"))
         {
-            baton.sleep(Duration::from_millis(5));
+            baton.sleep(PACE);
         }
     };
     let started = SystemThreads.start("late", Box::new(body));
@@ -110,7 +102,7 @@ fn until(
         if baton.monotonic() > limit {
             return Err(format!("{what} does not come"));
         }
-        baton.sleep(Duration::from_millis(10));
+        baton.sleep(PACE);
     }
     Ok(())
 }

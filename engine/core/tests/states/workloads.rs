@@ -3,17 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aof2_core::claims::StreamClaims;
-use aof2_core::claims::{Address, ClusterName};
+use aof2_core::claims::suite as claims_suite;
 use aof2_core::config::{KIB, MIB};
-use aof2_core::io::{SystemClock, SystemRng};
+use aof2_core::objects::ObjectStore;
 use aof2_core::objects::memory::MemoryStore;
-use aof2_core::objects::{Tier2, suite};
 use aof2_core::port::{FailureReason, TierRecord};
 use aof2_core::snapshot::{SnapshotRequest, Snapshots};
 use aof2_core::tier::Tiers;
 use aof2_core::{Claims, Config, Store};
-use aof2_format::names::KeyPrefix;
 
 use crate::dice::Dice;
 use crate::disk::{Faults, Image, Recording, RecordingDisk};
@@ -243,22 +240,8 @@ fn chunks(session: &mut Session, dice: &mut Dice) -> Result<(), String> {
 
 /// Each snapshot closes a chunk, and its marker is the first record of the next.
 fn snapshots(disk: &RecordingDisk, dice: &mut Dice) -> Result<(), String> {
-    let tier2 = Arc::new(Tier2::new(
-        Arc::new(MemoryStore::default()),
-        KeyPrefix::new("p/").map_err(|error| error.to_string())?,
-        suite::test_policy(),
-        Arc::new(SystemClock),
-        Arc::new(SystemRng),
-    ));
-    let cluster = ClusterName {
-        namespace: "default".into(),
-        name: "orders".into(),
-    };
-    let claims = Arc::new(StreamClaims::new(
-        tier2,
-        cluster,
-        Address("orders-0.orders".to_owned()),
-    ));
+    let objects: Arc<dyn ObjectStore> = Arc::new(MemoryStore::default());
+    let claims = Arc::new(claims_suite::claims_of(&objects, "p/", "orders-0"));
     let mut options = options(disk, config(), dice);
     options.claims = Some(claims.clone() as Arc<dyn Claims>);
     let store = Store::open(options).map_err(|error| error.to_string())?;

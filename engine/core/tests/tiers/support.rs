@@ -4,13 +4,12 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use aof2_core::claims::StreamClaims;
-use aof2_core::claims::{Address, ClusterName};
+use aof2_core::claims::suite as claims_suite;
 use aof2_core::drain::{DrainPhase, DrainRequest};
 use aof2_core::io::fault::{FaultDisk, Faults};
 use aof2_core::io::{Clock, SystemClock, SystemDisk};
+use aof2_core::objects::ObjectStore;
 use aof2_core::objects::memory::MemoryStore;
-use aof2_core::objects::{Tier2, suite};
 use aof2_core::tier::Tiers;
 use aof2_core::{Claims, Identity, OpenError, OpenOptions, Store};
 use aof2_format::Seed;
@@ -52,22 +51,8 @@ pub fn try_node_at(
     name: &str,
     clock: Arc<dyn Clock>,
 ) -> Result<Node, OpenError> {
-    let tier2 = Tier2::new(
-        memory.clone(),
-        prefix(),
-        suite::test_policy(),
-        Arc::new(aof2_core::io::SystemClock),
-        Arc::new(aof2_core::io::SystemRng),
-    );
-    let cluster = ClusterName {
-        namespace: "default".into(),
-        name: "orders".into(),
-    };
-    let claims = Arc::new(StreamClaims::new(
-        Arc::new(tier2),
-        cluster,
-        Address(format!("{name}.orders")),
-    ));
+    let objects: Arc<dyn ObjectStore> = memory.clone();
+    let claims = Arc::new(claims_suite::claims_of(&objects, "p/", name));
     let mut config = small_config(directory);
     config.tier2.claim_check = Duration::from_millis(50);
     let identity = Identity {

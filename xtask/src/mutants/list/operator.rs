@@ -104,7 +104,7 @@ pub const MUTANTS: &[Mutant] = &[
         noticed_by: &[units("aof2-operator", "a_pod_with_streams_is_not")],
     },
     Mutant {
-        name: "a scale-down that is taken back leaves the pod closed",
+        name: "a cancelled scale-down leaves its pod closed to appends",
         file: "operator/src/cluster/plan/replicas.rs",
         find: "if wanted >= live || is_rolling {",
         replace: "if wanted > live {",

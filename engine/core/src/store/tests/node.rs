@@ -2,24 +2,24 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aof2_format::manifest_record::ManifestEvent;
-use aof2_format::names::KeyPrefix;
 use bytes::Bytes;
 
 use super::options;
-use crate::claims::{Address, ClusterName, StreamClaims};
+use crate::claims::suite as claims_suite;
 use crate::config::MIB;
 use crate::error::ReadError;
+use crate::io::SystemDisk;
 use crate::io::fault::{FaultDisk, Faults};
-use crate::io::{SystemClock, SystemDisk, SystemRng};
 use crate::objects::memory::MemoryStore;
-use crate::objects::{Tier2, suite};
+use crate::objects::{ObjectStore, Tier2};
 use crate::port::Claims;
 use crate::request::{AppendRequest, Durability, ReadRequest};
 use crate::store::Store;
 use crate::tier::Tiers;
+use crate::tier::testing::until;
 
 /// A node over a Tier 2 in memory.
 pub(super) struct Node {
@@ -30,19 +30,9 @@ pub(super) struct Node {
 }
 
 pub(super) fn node(memory: &Arc<MemoryStore>, directory: &Path) -> Node {
-    let tier2 = Arc::new(Tier2::new(
-        memory.clone(),
-        KeyPrefix::new("p/").expect("a prefix"),
-        suite::test_policy(),
-        Arc::new(SystemClock),
-        Arc::new(SystemRng),
-    ));
-    let cluster = ClusterName {
-        namespace: "default".into(),
-        name: "orders".into(),
-    };
-    let address = Address("orders-0.orders".to_owned());
-    let claims = Arc::new(StreamClaims::new(tier2.clone(), cluster, address));
+    let objects: Arc<dyn ObjectStore> = memory.clone();
+    let claims = Arc::new(claims_suite::claims_of(&objects, "p/", "orders-0"));
+    let tier2 = claims.tier2().clone();
     let mut options = options(directory);
     options.config.tier2.claim_check = Duration::from_millis(50);
     let config = options.config.clone();
@@ -56,14 +46,6 @@ pub(super) fn node(memory: &Arc<MemoryStore>, directory: &Path) -> Node {
         tiers,
         tier2,
         faults,
-    }
-}
-
-pub(super) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let limit = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < limit, "{what} did not come");
-        std::thread::yield_now();
     }
 }
 
@@ -83,7 +65,7 @@ impl Node {
         self.append(payload);
         self.store.seal(Some("a")).expect("sealed");
         let mark = || self.store.watermarks().remove(0);
-        eventually("the upload", || mark().sealed_uploaded == mark().acked);
+        until("the upload", || mark().sealed_uploaded == mark().acked);
     }
 
     pub fn commit(&self, segment_id: u64, event: ManifestEvent) {

@@ -7,34 +7,17 @@ use std::time::Duration;
 use aof2_format::StreamName;
 use aof2_format::manifest_record::{LocalCopy, ManifestEvent};
 use aof2_format::names::{KeyPrefix, ObjectKey, file};
-use aof2_format::start_sequence::{self, StartReason, StartSequence};
 
-use super::node::{eventually, node};
+use super::node::node;
 use crate::drain::{DrainPhase, DrainRequest};
 use crate::error::ReadError;
 use crate::objects::ObjectStore;
 use crate::objects::memory::MemoryStore;
+use crate::residency::tests::{deleted, evicted, sealed, start};
 use crate::snapshot::verify::{Level, verify};
 use crate::snapshot::{SnapshotPhase, SnapshotRequest, Snapshots};
-
-fn deleted(key: &str) -> ManifestEvent {
-    ManifestEvent::Tier2Deleted { key: key.into() }
-}
-
-fn evicted(copy: LocalCopy) -> ManifestEvent {
-    ManifestEvent::LocalEvicted { copy, bytes: 4096 }
-}
-
-fn start(start_sequence: u64) -> ManifestEvent {
-    let blob = StartSequence {
-        start_sequence,
-        reason: StartReason::Trim,
-    };
-    ManifestEvent::CustomEvent {
-        schema_id: start_sequence::SCHEMA_ID,
-        blob: blob.encode().to_vec(),
-    }
-}
+use crate::testing::copy_directory;
+use crate::tier::testing::until;
 
 fn segment_files(directory: &Path) -> Vec<PathBuf> {
     let folder = directory.join("streams/a/segments");
@@ -50,19 +33,6 @@ fn segment_files(directory: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a folder");
-    for entry in std::fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("an entry").path();
-        let to = to.join(entry.file_name().expect("a name"));
-        if entry.is_dir() {
-            copy(&entry, &to);
-        } else {
-            std::fs::copy(&entry, &to).expect("copied");
-        }
-    }
-}
-
 /// Two uploaded segments that the manifest says are evicted, and an open one behind them, as a power cut leaves them.
 fn evicted_volume(memory: &Arc<MemoryStore>, events: &[(u64, ManifestEvent)]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
@@ -75,7 +45,7 @@ fn evicted_volume(memory: &Arc<MemoryStore>, events: &[(u64, ManifestEvent)]) ->
     }
     let cut = tempfile::tempdir().expect("a folder");
     node.faults
-        .at_one_moment(|| copy(folder.path(), cut.path()));
+        .at_one_moment(|| copy_directory(folder.path(), cut.path()));
     node.stop();
     cut
 }
@@ -133,7 +103,7 @@ fn a_drain_behind_evicted_segments_gets_its_token_and_nothing_is_uploaded_twice(
         upload_timeout: Duration::from_secs(20),
         drain_timeout: Duration::from_secs(20),
     });
-    eventually("the drain", || {
+    until("the drain", || {
         node.tiers.drain().status().phase == DrainPhase::Drained
     });
     assert!(node.tiers.drain().status().token.is_some());
@@ -175,7 +145,7 @@ fn a_trimmed_stream_keeps_its_watermark_when_its_objects_are_deleted() {
         seals: true,
     };
     let id = snapshots.begin(request).expect("begun").snapshot_id;
-    eventually("the snapshot", || {
+    until("the snapshot", || {
         let status = snapshots.status("a", id).expect("known");
         assert_ne!(status.phase, SnapshotPhase::Failed, "{status:?}");
         status.phase == SnapshotPhase::Done
@@ -222,4 +192,17 @@ fn a_segment_of_which_no_copy_is_named_is_damaged_and_its_file_stays() {
     );
     assert_eq!(node.read(1).expect("read"), [&b"two"[..], b"three"]);
     node.stop();
+}
+
+/// The fold says so before the record is durable, and before the segment can be read.
+#[test]
+fn a_segment_whose_seal_is_not_done_waits_for_no_upload_yet() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node(&memory, folder.path());
+    node.append(b"one");
+    node.commit(1, sealed(1));
+    assert_eq!(node.store.sealed_segments_pending(), []);
+    let failure = node.tiers.tier2_status().expect("a Tier 2").moves.failure;
+    assert_eq!(failure, None);
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::node::{eventually, node};
+use super::node::node;
 use crate::drain::{DrainPhase, DrainReason, DrainRequest};
 use crate::objects::memory::MemoryStore;
 use crate::snapshot::{SnapshotPhase, SnapshotRequest, Snapshots};
+use crate::tier::testing::until;
 
 /// An append holds its stream while the disk gives it blocks, and a disk may take for ever.
 #[test]
@@ -23,7 +24,7 @@ fn a_drain_keeps_its_bound_while_a_snapshot_waits_for_a_stream_that_is_held() {
         seals: true,
     };
     let open = snapshots.begin(request("r")).expect("begun").snapshot_id;
-    eventually("the snapshot waits for uploads", || {
+    until("the snapshot waits for uploads", || {
         let status = snapshots.status("a", open).expect("known");
         status.phase == SnapshotPhase::Uploading
     });
@@ -34,14 +35,14 @@ fn a_drain_keeps_its_bound_while_a_snapshot_waits_for_a_stream_that_is_held() {
         upload_timeout: Duration::from_millis(200),
         drain_timeout: Duration::from_millis(200),
     });
-    eventually("the drain gives up", || {
+    until("the drain gives up", || {
         node.tiers.drain().status().phase == DrainPhase::Open
     });
     let reason = node.tiers.drain().status().reason;
     assert_eq!(reason, Some(DrainReason::Tier2Unreachable));
     drop(held);
     memory.heal();
-    eventually("the snapshot is done", || {
+    until("the snapshot is done", || {
         let status = snapshots.status("a", open).expect("known");
         status.phase == SnapshotPhase::Done
     });
