@@ -9,6 +9,8 @@ pub mod memo;
 mod observe;
 pub mod plan;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -54,9 +54,13 @@ const SALT: Salt = Salt(0x5eed_5a17);
 
 impl ModelPort {
     pub fn new(directory: &Path) -> Arc<ModelPort> {
+        ModelPort::within(directory, Environment::system())
+    }
+
+    pub fn within(directory: &Path, environment: Environment) -> Arc<ModelPort> {
         Arc::new(ModelPort {
             directory: directory.to_owned(),
-            environment: Environment::system(),
+            environment,
             state: Mutex::default(),
         })
     }

@@ -42,4 +42,11 @@ pub const MUTANTS: &[Mutant] = &[
         replace: "*self.shared().seal_hooks.write() = vec![hook];",
         noticed_by: &[units("aof2-core", "store::tests::every_subscriber")],
     },
+    Mutant {
+        name: "a machine whose turn took long does not rest",
+        file: "engine/core/src/coordinator/mod.rs",
+        find: "saturating_duration_since(begun) * REST);",
+        replace: "saturating_duration_since(begun) * 0);",
+        noticed_by: &[units("aof2-core", "coordinator::tests")],
+    },
 ];
