@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::io::sync::{RwLock, RwLockReadGuard};
 use arc_swap::ArcSwap;
@@ -31,6 +31,8 @@ pub(crate) struct Space {
     other_bytes: AtomicU64,
     /// Why appends are refused as `Draining`.
     closed: RwLock<Option<String>>,
+    /// The store closes: admission is never opened again.
+    closing: AtomicBool,
 }
 
 impl Space {
@@ -43,6 +45,7 @@ impl Space {
             tier0_bytes: AtomicU64::new(0),
             other_bytes: AtomicU64::new(0),
             closed: RwLock::new(None),
+            closing: AtomicBool::new(false),
         }
     }
 
@@ -135,8 +138,22 @@ impl Space {
         *self.closed.write() = Some(reason.to_owned());
     }
 
+    /// Nothing happens where the store closes.
     pub fn open_admission(&self) {
-        *self.closed.write() = None;
+        let mut closed = self.closed.write();
+        if !self.is_closing() {
+            *closed = None;
+        }
+    }
+
+    /// Closes admission for good.
+    pub fn begin_closing(&self) {
+        self.closing.store(true, Ordering::Release);
+        self.close_admission("store is closing");
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     pub fn admission_closed(&self) -> Option<String> {

@@ -8,8 +8,8 @@ use aof2_format::StreamName;
 use aof2_format::record_batch::{BodySummary, MAX_BODY_BYTES, RECORD_OVERHEAD_BYTES};
 use bytes::Bytes;
 
-use super::opener;
-use super::shared::Shared;
+use super::opener::Opener;
+use super::pipeline::Pipeline;
 use crate::error::{AppendError, WouldBlockKind};
 use crate::metrics::add;
 use crate::request::{AppendCallback, AppendRequest, Appended};
@@ -38,8 +38,9 @@ fn bytes_with(overhead_bytes: usize, payloads: &[Bytes]) -> u64 {
     bytes.sum::<usize>() as u64
 }
 
-fn check(shared: &Shared, request: AppendRequest) -> Result<Checked, AppendError> {
-    let found = match shared.streams.get(&request.stream) {
+fn check(opener: &Opener, request: AppendRequest) -> Result<Checked, AppendError> {
+    let pipeline = &*opener.pipeline;
+    let found = match pipeline.streams.get(&request.stream) {
         Some(stream) => Ok(stream),
         None => Err(StreamName::new(&request.stream).map_err(|refused| {
             AppendError::InvalidStreamName {
@@ -53,7 +54,7 @@ fn check(shared: &Shared, request: AppendRequest) -> Result<Checked, AppendError
             stream: request.stream,
         });
     }
-    let limit_bytes = shared.common.config.load().append.max_record_bytes;
+    let limit_bytes = pipeline.common.config.load().append.max_record_bytes;
     let largest = request
         .payloads
         .iter()
@@ -83,10 +84,10 @@ fn check(shared: &Shared, request: AppendRequest) -> Result<Checked, AppendError
         Ok(stream) => stream,
         Err(free) => {
             // Before the name is taken: a node that drains gets no new streams.
-            if let Some(reason) = shared.common.space.admission_closed() {
+            if let Some(reason) = pipeline.common.space.admission_closed() {
                 return Err(AppendError::Draining { reason });
             }
-            stream_named(shared, &free)
+            stream_named(opener, &free)
         }
     };
     Ok(Checked {
@@ -96,17 +97,17 @@ fn check(shared: &Shared, request: AppendRequest) -> Result<Checked, AppendError
     })
 }
 
-fn stream_named(shared: &Shared, name: &StreamName) -> Arc<Stream> {
-    shared
-        .streams
-        .get_or_insert(name.as_str(), || opener::new_stream(shared, name))
+fn stream_named(opener: &Opener, name: &StreamName) -> Arc<Stream> {
+    let streams = &opener.pipeline.streams;
+    streams.get_or_insert(name.as_str(), || opener.new_stream(name))
 }
 
 /// Never waits for the disk.
-pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done: AppendCallback) {
-    let checked = match check(shared, request) {
+pub(super) fn append_with(opener: &Opener, request: AppendRequest, on_done: AppendCallback) {
+    let pipeline = &*opener.pipeline;
+    let checked = match check(opener, request) {
         Ok(checked) => checked,
-        Err(error) => return refuse(shared, error, Some(on_done)),
+        Err(error) => return refuse(pipeline, error, Some(on_done)),
     };
     let Checked {
         request,
@@ -119,23 +120,23 @@ pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done:
             // Its first append failed just now; the name is free again.
             drop(staged);
             sync::yield_now();
-            stream = stream_named(shared, &stream.name);
+            stream = stream_named(opener, &stream.name);
             continue;
         }
-        if shared.common.poison.is_set() {
+        if pipeline.common.poison.is_set() {
             drop(staged);
             return refuse(
-                shared,
+                pipeline,
                 AppendError::Poisoned {
-                    message: shared.common.poison.reason(),
+                    message: pipeline.common.poison.reason(),
                 },
                 Some(on_done),
             );
         }
         if staged.opening || !staged.pending.is_empty() {
-            return wait_for_segment(shared, &stream, staged, request, on_done);
+            return wait_for_segment(pipeline, &stream, staged, request, on_done);
         }
-        match stream.stage(&**shared, &mut staged, &request, &body, Some(on_done)) {
+        match stream.stage(pipeline, &mut staged, &request, &body, Some(on_done)) {
             Ok(Outcome::Done(answer, callback)) => {
                 drop(staged);
                 if let Some(callback) = callback {
@@ -147,11 +148,11 @@ pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done:
                 let Some(callback) = callback else {
                     unreachable!("given")
                 };
-                wait_for_segment(shared, &stream, staged, request, callback);
+                wait_for_segment(pipeline, &stream, staged, request, callback);
             }
             Err((error, callback)) => {
                 drop(staged);
-                refuse(shared, error, callback);
+                refuse(pipeline, error, callback);
             }
         }
         return;
@@ -159,34 +160,34 @@ pub(super) fn append_with(shared: &Arc<Shared>, request: AppendRequest, on_done:
 }
 
 fn wait_for_segment(
-    shared: &Shared,
+    pipeline: &Pipeline,
     stream: &Arc<Stream>,
     mut staged: MutexGuard<'_, Staged>,
     request: AppendRequest,
     callback: AppendCallback,
 ) {
-    let waits = match shared.common.space.admission_closed() {
+    let waits = match pipeline.common.space.admission_closed() {
         Some(reason) => Err((AppendError::Draining { reason }, Some(callback))),
-        None => stream.wait_for_segment(shared, &mut staged, request, callback),
+        None => stream.wait_for_segment(pipeline, &mut staged, request, callback),
     };
     // A callback is not called under the stream's lock.
     drop(staged);
     if let Err((error, callback)) = waits {
-        refuse(shared, error, callback);
+        refuse(pipeline, error, callback);
     }
 }
 
-fn refuse(shared: &Shared, error: AppendError, callback: Option<AppendCallback>) {
-    count_refusal(shared, &error);
+fn refuse(pipeline: &Pipeline, error: AppendError, callback: Option<AppendCallback>) {
+    count_refusal(pipeline, &error);
     if let Some(callback) = callback {
         callback(Err(error));
     }
 }
 
-pub(crate) fn count_refusal(shared: &Shared, error: &AppendError) {
+pub(crate) fn count_refusal(pipeline: &Pipeline, error: &AppendError) {
     match error {
-        AppendError::WouldBlock { kind, .. } => shared.common.counters.count_would_block(*kind),
-        AppendError::DiskFull { .. } => add(&shared.common.counters.disk_full_refusals, 1),
+        AppendError::WouldBlock { kind, .. } => pipeline.common.counters.count_would_block(*kind),
+        AppendError::DiskFull { .. } => add(&pipeline.common.counters.disk_full_refusals, 1),
         AppendError::InvalidStreamName { .. }
         | AppendError::NotOwner { .. }
         | AppendError::ClaimPending { .. }
@@ -206,37 +207,37 @@ pub(crate) fn count_refusal(shared: &Shared, error: &AppendError) {
 }
 
 /// Waits for the acknowledgement, and for a disk that is behind.
-pub(super) fn append(
-    shared: &Arc<Shared>,
-    request: AppendRequest,
-) -> Result<Appended, AppendError> {
-    let result = append_patiently(shared, request);
+pub(super) fn append(opener: &Opener, request: AppendRequest) -> Result<Appended, AppendError> {
+    let pipeline = &*opener.pipeline;
+    let result = append_patiently(opener, request);
     if let Err(error) = &result {
-        count_refusal(shared, error);
+        count_refusal(pipeline, error);
     }
     result
 }
 
-fn append_patiently(shared: &Arc<Shared>, request: AppendRequest) -> Result<Appended, AppendError> {
-    let mut checked = check(shared, request)?;
+fn append_patiently(opener: &Opener, request: AppendRequest) -> Result<Appended, AppendError> {
+    let pipeline = &*opener.pipeline;
+    let mut checked = check(opener, request)?;
     let mut deadline = None;
     loop {
-        match append_once(shared, &mut checked) {
+        match append_once(opener, &mut checked) {
             Err(AppendError::WouldBlock {
                 kind: WouldBlockKind::Flush | WouldBlockKind::Rollover,
                 ..
-            }) if shared.common.env.clock.monotonic()
+            }) if pipeline.common.env.clock.monotonic()
                 < *deadline
-                    .get_or_insert_with(|| shared.common.env.clock.monotonic() + PATIENCE) =>
+                    .get_or_insert_with(|| pipeline.common.env.clock.monotonic() + PATIENCE) =>
             {
-                shared.common.staging.wait(MOMENT);
+                pipeline.common.staging.wait(MOMENT);
             }
             other => return other,
         }
     }
 }
 
-fn append_once(shared: &Arc<Shared>, checked: &mut Checked) -> Result<Appended, AppendError> {
+fn append_once(opener: &Opener, checked: &mut Checked) -> Result<Appended, AppendError> {
+    let pipeline = &*opener.pipeline;
     let Checked {
         request,
         body,
@@ -245,14 +246,14 @@ fn append_once(shared: &Arc<Shared>, checked: &mut Checked) -> Result<Appended, 
     let mut staged = stream.staged.lock();
     let is_gone = staged.quarantined == Some(Quarantined::Gone);
     if !staged.opening && staged.pending.is_empty() && !is_gone {
-        match stream.stage(&**shared, &mut staged, request, body, None) {
+        match stream.stage(pipeline, &mut staged, request, body, None) {
             Ok(Outcome::Done(answer, _)) => return answer.into_result(stream),
             Ok(Outcome::Round(round, answer)) => {
                 drop(staged);
-                return match shared.journal.wait_or_lead(shared, round) {
+                return match pipeline.journal.wait_or_lead(pipeline, round) {
                     Ok(()) => answer.into_result(stream),
                     Err(_) => Err(AppendError::Poisoned {
-                        message: shared.common.poison.reason(),
+                        message: pipeline.common.poison.reason(),
                     }),
                 };
             }
@@ -262,12 +263,12 @@ fn append_once(shared: &Arc<Shared>, checked: &mut Checked) -> Result<Appended, 
     }
     drop(staged);
     if is_gone {
-        *stream = stream_named(shared, &stream.name);
+        *stream = stream_named(opener, &stream.name);
     }
     // The opener answers.
     let (answer, answered) = sync::answer();
     append_with(
-        shared,
+        opener,
         request.clone(),
         Box::new(move |result| {
             answer.send(result);
@@ -276,7 +277,7 @@ fn append_once(shared: &Arc<Shared>, checked: &mut Checked) -> Result<Appended, 
     match answered.wait() {
         Some(result) => result,
         None => Err(AppendError::Poisoned {
-            message: shared.common.poison.reason(),
+            message: pipeline.common.poison.reason(),
         }),
     }
 }

@@ -15,7 +15,7 @@ use aof2_format::journal::{FileKind, Position};
 use crate::io::WriteError;
 use crate::io::in_parallel;
 use crate::metrics::add;
-use crate::store::shared::Shared;
+use crate::store::pipeline::Pipeline;
 use crate::stream::Stream;
 
 /// How long buffered records wait for the disk at most.
@@ -115,8 +115,8 @@ impl Checkpoint {
     }
 
     /// The checkpoint thread.
-    pub fn run(&self, shared: &Shared) {
-        let mut last = shared.common.env.clock.monotonic();
+    pub fn run(&self, pipeline: &Pipeline) {
+        let mut last = pipeline.common.env.clock.monotonic();
         loop {
             let now = {
                 let mut asked = self.asked.lock();
@@ -128,47 +128,47 @@ impl Checkpoint {
                 }
                 std::mem::take(&mut asked.now)
             };
-            if shared.common.poison.is_set() {
+            if pipeline.common.poison.is_set() {
                 return;
             }
-            let now_is = shared.common.env.clock.monotonic();
+            let now_is = pipeline.common.env.clock.monotonic();
             let is_due =
-                now_is.duration_since(last) >= shared.common.config.load().checkpoint.interval;
+                now_is.duration_since(last) >= pipeline.common.config.load().checkpoint.interval;
             let result = if now || is_due {
                 last = now_is;
-                self.run_once(shared)
+                self.run_once(pipeline)
             } else {
-                self.settle_buffered(shared)
+                self.settle_buffered(pipeline)
             };
             if let Err(error) = result {
-                shared.poison_by(&error);
+                pipeline.common.poison.set_by(&error);
                 return;
             }
-            shared.journal.write_mark();
-            crate::stream::roll_old_segments(shared, &shared.streams.existing());
+            pipeline.journal.write_mark();
+            crate::stream::roll_old_segments(pipeline, &pipeline.streams.existing());
         }
     }
 
     /// One checkpoint, from cut to recycled files.
-    pub fn run_once(&self, shared: &Shared) -> Result<(), WriteError> {
+    pub fn run_once(&self, pipeline: &Pipeline) -> Result<(), WriteError> {
         let _one_at_a_time = self.running.lock();
-        let cut = shared.journal.files.current_number();
+        let cut = pipeline.journal.files.current_number();
         self.journal_bytes.store(0, Ordering::Relaxed);
         let streams = std::mem::take(&mut *self.dirty.lock());
         for stream in &streams {
             stream.staged.lock().is_dirty = false;
         }
         let manifests = std::mem::take(&mut *self.dirty_manifests.lock());
-        if streams.is_empty() && manifests.is_empty() && !shared.journal.files.has_closed() {
+        if streams.is_empty() && manifests.is_empty() && !pipeline.journal.files.has_closed() {
             return Ok(());
         }
         for stream in &streams {
-            stream.write_out(shared, true)?;
+            stream.write_out(pipeline, true)?;
         }
-        shared
+        pipeline
             .common
             .pacer
-            .drain(shared.common.env.clock.monotonic() + PACE_PATIENCE);
+            .drain(pipeline.common.env.clock.monotonic() + PACE_PATIENCE);
         in_parallel(threads_for(manifests.len()), manifests.len(), |index| {
             let stream = &manifests[index];
             for (chunk, synced_bytes) in stream.manifest.settle()? {
@@ -181,21 +181,25 @@ impl Checkpoint {
             }
             Ok(())
         })?;
-        self.settle_streams(shared, &streams)?;
-        if shared.common.poison.is_set() {
+        self.settle_streams(pipeline, &streams)?;
+        if pipeline.common.poison.is_set() {
             return Ok(());
         }
         // Freed before the table is durable: the files that it is about are synced already, and the journal may be waiting.
-        shared.journal.files.recycle(cut);
-        shared.journal.enlist_positions(self.table());
-        add(&shared.common.counters.checkpoints, 1);
+        pipeline.journal.files.recycle(cut);
+        pipeline.journal.enlist_positions(self.table());
+        add(&pipeline.common.counters.checkpoints, 1);
         Ok(())
     }
 
-    fn settle_streams(&self, shared: &Shared, streams: &[Arc<Stream>]) -> Result<(), WriteError> {
+    fn settle_streams(
+        &self,
+        pipeline: &Pipeline,
+        streams: &[Arc<Stream>],
+    ) -> Result<(), WriteError> {
         in_parallel(threads_for(streams.len()), streams.len(), |index| {
             let stream = &streams[index];
-            let durable = stream.settle(shared)?;
+            let durable = stream.settle(pipeline)?;
             for segment in stream.open_segments() {
                 let position = Position {
                     stream: stream.identity.number,
@@ -206,7 +210,7 @@ impl Checkpoint {
                 self.note_synced(position);
             }
             if let Some(count) = durable
-                && let Some(_publishing) = shared.common.poison.publish()
+                && let Some(_publishing) = pipeline.common.poison.publish()
             {
                 stream.publish_durable(count);
             }
@@ -215,7 +219,7 @@ impl Checkpoint {
     }
 
     /// Streams with records that no round is going to take.
-    fn settle_buffered(&self, shared: &Shared) -> Result<(), WriteError> {
+    fn settle_buffered(&self, pipeline: &Pipeline) -> Result<(), WriteError> {
         let waiting: Vec<Arc<Stream>> = {
             let dirty = self.dirty.lock().clone();
             dirty
@@ -224,7 +228,7 @@ impl Checkpoint {
                 .collect()
         };
         let _one_at_a_time = self.running.lock();
-        self.settle_streams(shared, &waiting)
+        self.settle_streams(pipeline, &waiting)
     }
 }
 

@@ -5,11 +5,11 @@ mod append;
 mod checkpoint;
 mod open;
 mod opener;
+pub(crate) mod pipeline;
 mod port;
 mod report;
 mod seal;
 mod settle;
-pub(crate) mod shared;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -27,7 +27,7 @@ use crate::volume::Identity;
 
 pub use self::append::MAX_APPEND_RECORDS;
 pub(crate) use self::append::count_refusal;
-use self::shared::Shared;
+use self::pipeline::Pipeline;
 pub(crate) use self::snapshot::{StreamFacts, StreamNames};
 use crate::config::Config;
 use crate::error::ClaimError;
@@ -76,7 +76,7 @@ pub struct Store {
 type Running = (Vec<ThreadHandle>, Box<dyn DirectoryLock>);
 
 struct Inner {
-    shared: Arc<Shared>,
+    parts: open::Parts,
     /// `None` once closed.
     running: Mutex<Option<Running>>,
 }
@@ -84,24 +84,28 @@ struct Inner {
 impl Store {
     pub fn open(options: OpenOptions) -> Result<Store, OpenError> {
         let open::Running {
-            shared,
+            parts,
             threads,
             lock,
         } = open::open(options)?;
         Ok(Store {
             inner: Arc::new(Inner {
-                shared,
+                parts,
                 running: Mutex::new(Some((threads, lock))),
             }),
         })
     }
 
-    fn shared(&self) -> &Arc<Shared> {
-        &self.inner.shared
+    fn parts(&self) -> &open::Parts {
+        &self.inner.parts
+    }
+
+    fn pipeline(&self) -> &Pipeline {
+        &self.inner.parts.pipeline
     }
 
     fn stream(&self, name: &str) -> Result<Arc<Stream>, ReadError> {
-        self.shared()
+        self.pipeline()
             .streams
             .existing_named(name)
             .ok_or_else(|| ReadError::UnknownStream {
@@ -110,7 +114,7 @@ impl Store {
     }
 
     fn known(&self, name: &str) -> Result<Arc<Stream>, StoreError> {
-        self.shared()
+        self.pipeline()
             .streams
             .existing_named(name)
             .ok_or_else(|| StoreError::UnknownStream {
@@ -119,17 +123,17 @@ impl Store {
     }
 
     pub fn identity(&self) -> &VolumeIdentity {
-        &self.shared().volume.identity
+        &self.parts().admission.volume.identity
     }
 
     /// Blocks until the append is acknowledged or refused.
     pub fn append(&self, request: AppendRequest) -> Result<Appended, AppendError> {
-        append::append(self.shared(), request)
+        append::append(&self.parts().opener, request)
     }
 
     /// Never blocks on the disk. Requests of one caller to one stream keep their order.
     pub fn append_with(&self, request: AppendRequest, on_done: AppendCallback) {
-        append::append_with(self.shared(), request, on_done);
+        append::append_with(&self.parts().opener, request, on_done);
     }
 
     pub fn read(&self, request: ReadRequest) -> Result<Reader, ReadError> {
@@ -141,7 +145,7 @@ impl Store {
         } = request;
         let stream = self.stream(&stream)?;
         Ok(Reader::new(
-            self.shared().common.clone(),
+            self.pipeline().common.clone(),
             stream,
             from_sequence,
             limit,
@@ -158,7 +162,7 @@ impl Store {
         callback: Box<dyn FnOnce(u64) + Send>,
     ) -> Result<(), ReadError> {
         let stream = self.stream(stream)?;
-        if self.shared().closing.load(Ordering::Acquire) {
+        if self.pipeline().common.space.is_closing() {
             return Err(ReadError::Closed);
         }
         stream.tails.wait(sequence, || stream.durable(), callback);
@@ -189,8 +193,8 @@ impl Store {
 
     /// Ordered by name.
     pub fn streams(&self) -> Vec<StreamInfo> {
-        let has_claims = self.shared().claims.is_some();
-        self.shared()
+        let has_claims = self.parts().admission.claims.is_some();
+        self.pipeline()
             .streams
             .existing()
             .iter()
@@ -199,7 +203,9 @@ impl Store {
     }
 
     pub fn describe(&self, stream: &str) -> Result<StreamInfo, ReadError> {
-        Ok(self.stream(stream)?.info(self.shared().claims.is_some()))
+        Ok(self
+            .stream(stream)?
+            .info(self.parts().admission.claims.is_some()))
     }
 
     /// Last number of a producer that the stream holds durably; `None` where it holds none, or has forgotten the producer. May wait
@@ -209,7 +215,7 @@ impl Store {
         stream: &str,
         producer_id: u64,
     ) -> Result<Option<u64>, ReadError> {
-        report::last_producer_seq(self.shared(), &self.stream(stream)?, producer_id)
+        report::last_producer_seq(self.pipeline(), &self.stream(stream)?, producer_id)
     }
 
     /// Every record of a producer that the stream does not remember any more has a lower sequence; 0 = it remembers all.
@@ -227,53 +233,55 @@ impl Store {
     pub fn seal(&self, stream: Option<&str>) -> Result<BTreeMap<String, u64>, StoreError> {
         let streams = match stream {
             Some(name) => vec![self.known(name)?],
-            None => self.shared().streams.existing(),
+            None => self.pipeline().streams.existing(),
         };
-        settle::seal(self.shared(), &streams)
+        settle::seal(self.pipeline(), &self.parts().sealer, &streams)
     }
 
     /// Makes everything staged now durable. Answers the durable count per stream.
     pub fn flush(&self) -> Result<BTreeMap<String, u64>, StoreError> {
-        settle::flush(self.shared())
+        settle::flush(self.pipeline())
     }
 
     /// Appends are refused as `Draining` from here on, also those that wait for a claim or a segment. When this returns, those that
     /// were not refused are staged.
     pub fn close_admission(&self, reason: &str) {
-        self.shared().common.space.close_admission(reason);
+        self.pipeline().common.space.close_admission(reason);
     }
 
     pub fn open_admission(&self) {
-        if !self.shared().closing.load(Ordering::Acquire) {
-            self.shared().common.space.open_admission();
-        }
+        self.pipeline().common.space.open_admission();
     }
 
     /// Why appends are refused as `Draining`, if they are.
     pub fn admission_closed(&self) -> Option<String> {
-        self.shared().common.space.admission_closed()
+        self.pipeline().common.space.admission_closed()
     }
 
     /// Takes over the hot keys. Restart keys keep their values of open.
     pub fn reconfigure(&self, config: Config) {
-        let now = self.shared().common.config.load_full();
-        self.shared()
+        let now = self.pipeline().common.config.load_full();
+        self.pipeline()
             .common
             .config
             .store(Arc::new(now.with_hot_keys_of(config)));
     }
 
     pub fn config(&self) -> Arc<Config> {
-        self.shared().common.config.load_full()
+        self.pipeline().common.config.load_full()
     }
 
     pub fn metrics(&self) -> Metrics {
-        report::metrics(self.shared())
+        report::metrics(
+            self.pipeline(),
+            &self.parts().admission,
+            self.parts().replay,
+        )
     }
 
     /// What failed, once the store is poisoned.
     pub fn poisoned(&self) -> Option<String> {
-        self.shared().common.poison.message()
+        self.pipeline().common.poison.message()
     }
 
     /// Why this store serves nobody any more, although it is open: it is poisoned, or one of its threads has ended.
@@ -290,13 +298,13 @@ impl Store {
 
     /// Called once, with what failed; at once if the store is poisoned already. The process should exit 74.
     pub fn on_poison(&self, callback: Box<dyn FnOnce(String) + Send>) {
-        self.shared().common.poison.on_set(callback);
+        self.pipeline().common.poison.on_set(callback);
     }
 
     /// Called once, when Tier 2 is found to speak against this volume after the store was opened without it; at once if it was already.
     /// Every stream is quarantined then, and the store should be closed.
     pub fn on_refused(&self, callback: Box<dyn FnOnce(OpenError) + Send>) {
-        admission::on_refused(self.shared(), callback);
+        self.parts().admission.on_refused(callback);
     }
 
     /// Stops admission, makes everything durable, stops the threads. The directory may be opened again after.
@@ -308,7 +316,7 @@ impl Store {
 
     /// Sealed segments that are not uploaded, oldest first within a stream.
     pub fn sealed_segments_pending(&self) -> Vec<SealedSegment> {
-        self.shared()
+        self.pipeline()
             .streams
             .existing()
             .iter()
@@ -323,7 +331,7 @@ impl Store {
             segment_id,
         };
         let sealed = stream.sealed_entry(segment_id).ok_or_else(missing)?;
-        let mapped = stream.mapped(&self.shared().common, &sealed)?;
+        let mapped = stream.mapped(&self.pipeline().common, &sealed)?;
         Ok(SegmentBytes {
             map: mapped.map.clone(),
             bytes: sealed.info.data_end as usize,
@@ -333,12 +341,12 @@ impl Store {
     /// A copy of this sealed segment could not be made for what its bytes are: finds out which sequences are lost, and answers what
     /// is known about the segment.
     pub fn note_damage(&self, stream: &str, segment_id: u64, problem: &str) -> String {
-        let stream = self.shared().streams.existing_named(stream);
+        let stream = self.pipeline().streams.existing_named(stream);
         let sealed = stream
             .as_ref()
             .and_then(|stream| Some((stream, stream.sealed_entry(segment_id)?)));
         match sealed {
-            Some((stream, sealed)) => stream.survey(&self.shared().common, &sealed, problem),
+            Some((stream, sealed)) => stream.survey(&self.pipeline().common, &sealed, problem),
             None => problem.to_owned(),
         }
     }
@@ -358,7 +366,7 @@ impl Store {
             });
         }
         stream.manifest.commit(
-            &stream.owned(&**self.shared()),
+            &stream.owned(self.pipeline()),
             segment_id,
             vec![record.into()],
         )?;
@@ -371,7 +379,7 @@ impl Store {
 
     /// Ordered by name.
     pub fn watermarks(&self) -> Vec<Watermark> {
-        self.shared()
+        self.pipeline()
             .streams
             .existing()
             .iter()
@@ -381,34 +389,34 @@ impl Store {
 
     /// Adds a subscriber; there may be any number.
     pub fn on_sealed(&self, hook: SealHook) {
-        self.shared().seal_hooks.write().push(hook);
+        self.parts().sealer.hooks.write().push(hook);
     }
 
     /// Makes the check of this volume that is owed to Tier 2, if it is. Before every publication. Blocks on Tier 2.
     pub fn settle_volume_check(&self) -> Result<(), ClaimError> {
-        admission::settle(self.shared())
+        self.parts().admission.settle()
     }
 
     /// The same, and the next mark of this volume if it is due. Blocks on Tier 2.
     pub fn keep_standing(&self) -> Result<(), ClaimError> {
-        admission::keep(self.shared())
+        self.parts().admission.keep()
     }
 
     /// Another owner was found in Tier 2: the stream refuses appends and reads from here on.
     pub fn supersede(&self, stream: &str, to_epoch: u64) {
-        if let Some(stream) = self.shared().streams.existing_named(stream) {
+        if let Some(stream) = self.pipeline().streams.existing_named(stream) {
             stream.staged.lock().quarantined = Some(Quarantined::Superseded { to: to_epoch });
         }
     }
 
     /// Where warm files lie.
     pub fn tier1_directory(&self) -> PathBuf {
-        open::tier1_directory(&self.shared().common.config.load())
+        open::tier1_directory(&self.pipeline().common.config.load())
     }
 
     /// Its disk is watched, and its threads are the store's: a failed sync, a panic or a thread that cannot be started poisons it.
     pub fn environment(&self) -> &Environment {
-        &self.shared().common.env
+        &self.pipeline().common.env
     }
 }
 
@@ -417,11 +425,10 @@ impl Inner {
         let Some((threads, lock)) = self.running.lock().take() else {
             return Ok(());
         };
-        let shared = &self.shared;
-        shared.closing.store(true, Ordering::Release);
-        shared.common.space.close_admission("store is closing");
-        let result = settle::before_exit(shared);
-        open::stop(shared, threads);
+        let pipeline = &self.parts.pipeline;
+        pipeline.common.space.begin_closing();
+        let result = settle::before_exit(pipeline);
+        open::stop(pipeline, threads);
         drop(lock);
         result
     }

@@ -1,7 +1,7 @@
 //! Opening a store: lock, identity, recovery, threads.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 use crate::io::ThreadHandle;
 use crate::io::sync::{Mutex, RwLock};
@@ -10,27 +10,25 @@ use aof2_format::segment::DATA_OFFSET;
 use arc_swap::ArcSwap;
 
 use super::OpenOptions;
-use super::admission::{self, Admission};
-use super::opener;
-use super::seal;
-use super::shared::Shared;
+use super::admission::Admission;
+use super::opener::Opener;
+use super::pipeline::Pipeline;
+use super::seal::Sealer;
 use super::work::{SegmentWriter, WorkQueue};
 use crate::admit::Space;
 use crate::common::Common;
 use crate::config::{Config, MIB};
 use crate::error::OpenError;
-use crate::io::sync::Signal;
 use crate::io::{DirectoryLock, Environment, WatchedDisk};
 use crate::journal::recycle::Files;
-use crate::journal::{Journal, Parts};
+use crate::journal::{self, Journal};
 use crate::manifest::ManifestLog;
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Replay};
 use crate::pace::{Pacer, Staging};
 use crate::poison::Poison;
 use crate::recovery::stream::{RecoveredSegment, RecoveredStream};
 use crate::recovery::{self, Recovered, volume};
 use crate::segment::active::ActiveSegment;
-use crate::segment::files;
 use crate::store::checkpoint::Checkpoint;
 use crate::stream::damage::DamageLog;
 use crate::stream::table::Streams;
@@ -44,9 +42,19 @@ const OPENERS: usize = 4;
 /// A journal file holds at least two commits of the largest manifest record.
 const LEAST_JOURNAL_FILE_BYTES: u64 = 4 * MIB;
 
+/// What an open store is made of. Each is given what it needs; calls go down this list.
+pub(super) struct Parts {
+    pub opener: Arc<Opener>,
+    pub sealer: Arc<Sealer>,
+    pub admission: Arc<Admission>,
+    pub pipeline: Arc<Pipeline>,
+    /// What this start read of the journal.
+    pub replay: Replay,
+}
+
 /// What keeps an open store alive.
 pub(super) struct Running {
-    pub shared: Arc<Shared>,
+    pub parts: Parts,
     pub threads: Vec<ThreadHandle>,
     pub lock: Box<dyn DirectoryLock>,
 }
@@ -120,7 +128,7 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
     let space = Space::new(disk.clone(), config.clone());
     space.note_other(journal_config.file_bytes * journal_config.files as u64);
     let counters = Arc::new(Counters::default());
-    let parts = Parts {
+    let journal_parts = journal::Parts {
         poison: poison.clone(),
         clock: env.clock.clone(),
         rng: env.rng.clone(),
@@ -137,37 +145,46 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
         staging: Staging::default(),
         pacer: Pacer::default(),
     };
-    let shared = Arc::new(Shared {
-        common: Arc::new(common),
-        root,
-        volume,
-        claims,
-        admission: Admission::default(),
-        streams: Streams::default(),
-        catalog,
-        journal: Journal::new(parts, files, mark, next_commit),
+    let common = Arc::new(common);
+    let all_streams = Arc::new(Streams::default());
+    let pipeline = Arc::new(Pipeline {
+        common: common.clone(),
+        streams: all_streams.clone(),
+        journal: Journal::new(journal_parts, files, mark, next_commit),
         checkpoint: Checkpoint::default(),
         segment_writer: SegmentWriter::default(),
         work: WorkQueue::default(),
-        seal_hooks: RwLock::default(),
-        next_stream_number: AtomicU64::new(next_stream_number),
-        sealed_changed: Signal::default(),
-        closing: AtomicBool::new(false),
-        replay: Mutex::new(replay),
     });
-    let told = Arc::downgrade(&shared);
-    shared.common.poison.on_set(Box::new(move |_| {
-        if let Some(shared) = told.upgrade() {
-            shared.end_waits();
+    let sealer = Arc::new(Sealer::new(pipeline.clone()));
+    let ending = (Arc::downgrade(&pipeline), Arc::downgrade(&sealer));
+    common.poison.on_set(Box::new(move |_| {
+        if let (Some(pipeline), Some(sealer)) = (ending.0.upgrade(), ending.1.upgrade()) {
+            pipeline.end_waits();
+            sealer.changed.notify_all();
         }
     }));
     for stream in streams {
-        add_recovered(&shared, stream);
+        add_recovered(&pipeline, stream);
     }
-    admission::at_open(&shared)?;
-    let threads = start(&shared)?;
+    let admission = Arc::new(Admission::new(common, all_streams, claims, volume, &root));
+    admission.at_open()?;
+    let opener = Opener::new(
+        pipeline.clone(),
+        admission.clone(),
+        root,
+        catalog,
+        next_stream_number,
+    );
+    let parts = Parts {
+        pipeline,
+        admission,
+        opener: Arc::new(opener),
+        sealer,
+        replay,
+    };
+    let threads = start(&parts)?;
     Ok(Running {
-        shared,
+        parts,
         threads,
         lock,
     })
@@ -202,7 +219,7 @@ fn check(config: &Config) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
+fn add_recovered(pipeline: &Pipeline, recovered: RecoveredStream) {
     let RecoveredStream {
         header,
         directory,
@@ -234,7 +251,7 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
         .into_iter()
         .map(|known| (FileKind::Segment, known));
     for (file, (file_id, synced_bytes)) in chunks.chain(segments) {
-        shared.checkpoint.note_synced(Position {
+        pipeline.checkpoint.note_synced(Position {
             stream: identity.number,
             file,
             file_id,
@@ -304,11 +321,11 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
     for range in damaged {
         stream.note_damage(range);
     }
-    shared.common.space.add_segment(allocated_bytes);
+    pipeline.common.space.add_segment(allocated_bytes);
     if !is_damaged {
         for (segment, end, end_sequence, chain, times, changes) in seals {
             debug_assert!(end > DATA_OFFSET, "an empty segment is not kept");
-            shared.work.push(Work::Seal(SealWork {
+            pipeline.work.push(Work::Seal(SealWork {
                 stream: stream.clone(),
                 segment,
                 end,
@@ -319,52 +336,42 @@ fn add_recovered(shared: &Arc<Shared>, recovered: RecoveredStream) {
             }));
         }
     }
-    shared.streams.insert(stream);
+    pipeline.streams.insert(stream);
 }
 
-fn start(shared: &Arc<Shared>) -> Result<Vec<ThreadHandle>, OpenError> {
-    type Body = Box<dyn FnOnce(Arc<Shared>) + Send>;
+fn start(parts: &Parts) -> Result<Vec<ThreadHandle>, OpenError> {
+    type Body = Box<dyn FnOnce() + Send>;
+    let pipeline = &parts.pipeline;
+    let of_pipeline = |run: fn(&Pipeline)| -> Body {
+        let pipeline = pipeline.clone();
+        Box::new(move || run(&pipeline))
+    };
+    let (opener, sealer) = (parts.opener.clone(), parts.sealer.clone());
     let mut bodies: Vec<(&'static str, Body)> = vec![
-        (
-            "journal",
-            Box::new(move |shared| shared.journal.run(&shared)),
-        ),
-        (
-            "segments",
-            Box::new(|shared| shared.segment_writer.run(&shared)),
-        ),
-        ("pace", Box::new(|shared| shared.common.pacer.run())),
-        (
-            "checkpoint",
-            Box::new(|shared| shared.checkpoint.run(&shared)),
-        ),
+        ("journal", of_pipeline(|all| all.journal.run(all))),
+        ("segments", of_pipeline(|all| all.segment_writer.run(all))),
+        ("pace", of_pipeline(|all| all.common.pacer.run())),
+        ("checkpoint", of_pipeline(|all| all.checkpoint.run(all))),
         (
             "prepare",
-            Box::new(|shared| {
-                shared
-                    .work
-                    .prepare
-                    .run(|work| opener::prepare(&shared, work))
+            Box::new(move || {
+                let work = &opener.pipeline.work;
+                work.prepare.run(|work| opener.prepare(work));
             }),
         ),
-        (
-            "seal",
-            Box::new(|shared| shared.work.seal.run(|work| seal::run(&shared, work))),
-        ),
+        ("seal", Box::new(move || sealer.work())),
     ];
     for _ in 0..OPENERS {
-        bodies.push((
-            "open",
-            Box::new(|shared| shared.work.open.run(|stream| opener::open(&shared, stream))),
-        ));
+        let opener = parts.opener.clone();
+        let body = move || opener.pipeline.work.open.run(|stream| opener.open(stream));
+        bodies.push(("open", Box::new(body)));
     }
     let mut threads = Vec::with_capacity(bodies.len());
     for (name, body) in bodies {
-        let given = shared.clone();
-        match shared.common.env.spawn(name, move || body(given)) {
+        match pipeline.common.env.spawn(name, body) {
             Ok(thread) => threads.push(thread),
             Err(error) => {
-                stop(shared, threads);
+                stop(pipeline, threads);
                 let message = error.to_string();
                 return Err(OpenError::Poisoned { message });
             }
@@ -374,20 +381,20 @@ fn start(shared: &Arc<Shared>) -> Result<Vec<ThreadHandle>, OpenError> {
 }
 
 /// Ends the threads in the order in which they feed each other. Everything that matters is durable already.
-pub(super) fn stop(shared: &Shared, threads: Vec<ThreadHandle>) {
-    shared.closing.store(true, Ordering::Release);
-    shared.work.open.stop();
-    shared.work.prepare.stop();
-    shared.work.seal.stop();
-    shared.segment_writer.stop();
-    shared.checkpoint.stop();
-    shared.common.pacer.stop();
-    shared.journal.stop();
+pub(super) fn stop(pipeline: &Pipeline, threads: Vec<ThreadHandle>) {
+    pipeline.common.space.begin_closing();
+    pipeline.work.open.stop();
+    pipeline.work.prepare.stop();
+    pipeline.work.seal.stop();
+    pipeline.segment_writer.stop();
+    pipeline.checkpoint.stop();
+    pipeline.common.pacer.stop();
+    pipeline.journal.stop();
     for thread in threads {
         // A panic has been reported.
         let _ = thread.join();
     }
-    for stream in shared.streams.everything() {
+    for stream in pipeline.streams.everything() {
         stream.tails.clear();
     }
 }
@@ -398,11 +405,4 @@ pub(super) fn tier1_directory(config: &Config) -> std::path::PathBuf {
         .tier1_directory
         .clone()
         .unwrap_or_else(|| config.directory.join(aof2_format::names::file::WARM_DIR))
-}
-
-pub(super) fn stream_directory(
-    shared: &Shared,
-    name: &aof2_format::StreamName,
-) -> std::path::PathBuf {
-    files::stream(&shared.root, name)
 }

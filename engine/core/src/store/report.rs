@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::admission;
-use super::shared::Shared;
+use super::admission::Admission;
+use super::pipeline::Pipeline;
 use crate::error::ReadError;
-use crate::metrics::{Counters, Metrics};
+use crate::metrics::{Counters, Metrics, Replay};
 use crate::port::{SealedSegment, Watermark};
 use crate::producers::Durably;
 use crate::request::{ClaimState, SegmentInfo, SegmentState, StreamInfo};
@@ -160,7 +160,7 @@ fn allocated_bytes(entry: &Entry) -> u64 {
 
 /// Where the table does not reach back to what is durable, everything staged is made durable first.
 pub(super) fn last_producer_seq(
-    shared: &Shared,
+    pipeline: &Pipeline,
     stream: &Arc<Stream>,
     producer_id: u64,
 ) -> Result<Option<u64>, ReadError> {
@@ -170,16 +170,16 @@ pub(super) fn last_producer_seq(
             let mut staged = stream.staged.lock();
             match told(&staged) {
                 Durably::Upto(last) => return Ok(last),
-                Durably::NotTold => stream.enlist(shared, &mut staged),
+                Durably::NotTold => stream.enlist(pipeline, &mut staged),
             }
         };
-        if shared.journal.wait(round).is_err() {
+        if pipeline.journal.wait(round).is_err() {
             return Err(ReadError::Closed);
         }
     }
 }
 
-pub(super) fn metrics(shared: &Shared) -> Metrics {
+pub(super) fn metrics(pipeline: &Pipeline, admission: &Admission, replay: Replay) -> Metrics {
     let Counters {
         journal_bytes,
         journal_rounds,
@@ -192,23 +192,23 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
         segments_sealed,
         disk_full_refusals,
         would_block: _,
-    } = &*shared.common.counters;
+    } = &*pipeline.common.counters;
     let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let streams: Vec<Arc<Stream>> = shared.streams.existing();
+    let streams: Vec<Arc<Stream>> = pipeline.streams.existing();
     let pending: Vec<SealedSegment> = streams
         .iter()
         .flat_map(|stream| stream.pending_segments())
         .collect();
-    let config = shared.common.config.load();
+    let config = pipeline.common.config.load();
     Metrics {
         streams: streams.len() as u64,
-        tier0_total_bytes: shared.common.space.tier0_bytes(),
+        tier0_total_bytes: pipeline.common.space.tier0_bytes(),
         tier0_instance_quota_bytes: config.tier0.instance_quota_bytes,
         tier0_cluster_max_bytes: config.tier0.cluster_max_bytes,
         storage_bytes: config.capacity_bytes,
-        staged_bytes: shared.common.staging.bytes(),
+        staged_bytes: pipeline.common.staging.bytes(),
         unsealed_bytes: streams.iter().map(|stream| stream.unsealed_bytes()).sum(),
-        journal_files: shared.journal.files.count(),
+        journal_files: pipeline.journal.files.count(),
         journal_bytes: read(journal_bytes),
         journal_rounds: read(journal_rounds),
         checkpoints: read(checkpoints),
@@ -219,10 +219,10 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
         records_read: read(records_read),
         duplicates: read(duplicates),
         segments_sealed: read(segments_sealed),
-        flush_failures: shared.common.poison.disk_failures(),
-        would_block: shared.common.counters.would_block(),
+        flush_failures: pipeline.common.poison.disk_failures(),
+        would_block: pipeline.common.counters.would_block(),
         disk_full_refusals: read(disk_full_refusals),
-        pending_claims: shared
+        pending_claims: pipeline
             .streams
             .everything()
             .iter()
@@ -239,8 +239,8 @@ pub(super) fn metrics(shared: &Shared) -> Metrics {
             })
             .count() as u64,
         damaged_ranges: streams.iter().map(|stream| stream.damage.count()).sum(),
-        poisoned: shared.common.poison.is_set(),
-        owes_volume_check: admission::is_owed(shared),
-        replay: *shared.replay.lock(),
+        poisoned: pipeline.common.poison.is_set(),
+        owes_volume_check: admission.is_owed(),
+        replay,
     }
 }

@@ -10,10 +10,12 @@ use aof2_format::checksum::Crc64Nvme;
 use aof2_format::manifest_record::ManifestEvent;
 use aof2_format::segment::SegmentSeal;
 
-use super::shared::Shared;
+use super::pipeline::Pipeline;
 use crate::io::WriteError;
+use crate::io::sync::{RwLock, Signal};
 use crate::manifest::producer_table;
 use crate::metrics::add;
+use crate::port::SealHook;
 use crate::segment::active::ActiveSegment;
 use crate::segment::files;
 use crate::segment::sealed::{Sealed, SealedInfo};
@@ -22,151 +24,174 @@ use crate::stream::{Entry, Stream};
 
 const READ_BYTES: usize = 1 << 20;
 
-/// Does one seal. A failure of the disk poisons the store.
-pub(crate) fn run(shared: &Shared, work: SealWork) {
-    if shared.common.poison.is_set() {
-        return;
-    }
-    if let Err(error) = seal(shared, &work) {
-        shared.poison_by(&error);
-    }
-    shared.sealed_changed.notify_all();
+pub(crate) struct Sealer {
+    pipeline: Arc<Pipeline>,
+    /// Any number of subscribers.
+    pub hooks: RwLock<Vec<SealHook>>,
+    /// After each seal, whether it was done or not.
+    pub changed: Signal,
 }
 
-fn seal(shared: &Shared, work: &SealWork) -> Result<(), WriteError> {
-    let SealWork {
-        stream,
-        segment,
-        end,
-        end_sequence,
-        chain,
-        times,
-        changes,
-    } = work;
-    if !write_all_of(shared, stream, segment, *end)? {
-        return Ok(());
+impl Sealer {
+    pub fn new(pipeline: Arc<Pipeline>) -> Sealer {
+        Sealer {
+            pipeline,
+            hooks: RwLock::default(),
+            changed: Signal::default(),
+        }
     }
-    let base_sequence = segment.base_sequence();
-    let epoch = segment.epoch();
-    let path = files::segment(&stream.directory, base_sequence, epoch, segment.id);
-    let at = |verb: &'static str| {
-        let path = path.clone();
-        move |source: io::Error| WriteError { verb, path, source }
-    };
-    segment
-        .name(&*shared.common.env.disk, &path)
-        .map_err(at("rename"))?;
-    segment.sync().map_err(at("sync"))?;
-    let crc64 = checksum(segment, *end).map_err(at("read"))?;
-    let sealed_unix_nanos = shared.common.env.clock.unix_nanos();
-    let block = SegmentSeal {
-        cluster_id: shared.volume.ids.cluster_id,
-        stream_uuid: stream.identity.uuid,
-        segment_id: segment.id,
-        epoch,
-        base_sequence,
-        end_sequence: *end_sequence,
-        records: end_sequence - base_sequence,
-        data_end: *end,
-        crc64,
-        chain: *chain,
-        sealed_unix_nanos,
-        flush_failure: false,
-    };
-    let info = SealedInfo {
-        segment_id: segment.id,
-        epoch,
-        base_sequence,
-        end_sequence: *end_sequence,
-        data_end: *end,
-        crc64,
-    };
-    segment
-        .file
-        .write_all_at(&block.encode(), SegmentSeal::offset(*end))
-        .map_err(at("write"))?;
-    segment
-        .file
-        .truncate(info.file_bytes())
-        .map_err(at("truncate"))?;
-    segment.file.sync_all().map_err(at("sync"))?;
-    let given_back = segment.allocated().saturating_sub(info.file_bytes());
-    segment.note_length(info.file_bytes());
-    shared.common.space.remove_segment(given_back);
 
-    // A segment that recovery found may be one that the manifest does not know: its bytes reached the file, and the process was
-    // killed before the journal had the record of its opening.
-    let is_known = stream
-        .manifest
-        .read(|state| state.residency.segment(segment.id).is_some());
-    let opened = (!is_known).then_some(ManifestEvent::SegmentOpened {
-        base_sequence,
-        epoch,
-    });
-    let sealed = ManifestEvent::SealSegment {
-        durable_bytes: *end,
-        segment_crc64: crc64,
-        ext_id: 0,
-        watermark: *end_sequence,
-        flush_failure: false,
-        chain: *chain,
-        first_unix_nanos: times.first_unix_nanos,
-        last_unix_nanos: times.last_unix_nanos,
-        sealed_unix_nanos,
-    };
-    let mut parts = producer_table::encode(changes);
-    let last = parts.pop();
-    // Each in a commit of its own: together they may be more than a commit of the journal takes. They count from the seal on.
-    let parts = parts.into_iter().map(|part| vec![part]);
-    let events = opened.into_iter().chain(last).chain([sealed]).collect();
-    for events in parts.chain([events]) {
-        if stream
-            .manifest
-            .commit(&stream.owned(shared), segment.id, events)
-            .is_err()
-        {
+    /// The sealing thread.
+    pub fn work(&self) {
+        self.pipeline.work.seal.run(|work| self.run(work));
+    }
+
+    /// Does one seal. A failure of the disk poisons the store.
+    fn run(&self, work: SealWork) {
+        if self.pipeline.common.poison.is_set() {
+            return;
+        }
+        if let Err(error) = self.seal(&work) {
+            self.pipeline.common.poison.set_by(&error);
+        }
+        self.changed.notify_all();
+    }
+
+    fn seal(&self, work: &SealWork) -> Result<(), WriteError> {
+        let SealWork {
+            stream,
+            segment,
+            end,
+            end_sequence,
+            chain,
+            times,
+            changes,
+        } = work;
+        if !self.write_all_of(stream, segment, *end)? {
             return Ok(());
         }
-    }
-    let index = segment.index.lock().clone();
-    let sealed = Arc::new(Sealed::new(info, path, Some(index)));
-    replace(stream, segment, sealed);
-    stream.sealed.fetch_max(*end_sequence, Ordering::AcqRel);
-    if let Some(_publishing) = shared.common.poison.publish() {
-        stream.publish_durable(*end_sequence);
-    }
-    shared
-        .checkpoint
-        .forget_segment(stream.identity.number, segment.id);
-    add(&shared.common.counters.segments_sealed, 1);
-    let hooks = shared.seal_hooks.read().clone();
-    if let Some(sealed) = stream.sealed_segment(segment.id) {
-        for hook in hooks {
-            hook(&sealed);
-        }
-    }
-    Ok(())
-}
+        let base_sequence = segment.base_sequence();
+        let epoch = segment.epoch();
+        let path = files::segment(&stream.directory, base_sequence, epoch, segment.id);
+        let at = |verb: &'static str| {
+            let path = path.clone();
+            move |source: io::Error| WriteError { verb, path, source }
+        };
+        segment
+            .name(&*self.pipeline.common.env.disk, &path)
+            .map_err(at("rename"))?;
+        segment.sync().map_err(at("sync"))?;
+        let crc64 = checksum(segment, *end).map_err(at("read"))?;
+        let sealed_unix_nanos = self.pipeline.common.env.clock.unix_nanos();
+        let block = SegmentSeal {
+            cluster_id: self.pipeline.common.ids.cluster_id,
+            stream_uuid: stream.identity.uuid,
+            segment_id: segment.id,
+            epoch,
+            base_sequence,
+            end_sequence: *end_sequence,
+            records: end_sequence - base_sequence,
+            data_end: *end,
+            crc64,
+            chain: *chain,
+            sealed_unix_nanos,
+            flush_failure: false,
+        };
+        let info = SealedInfo {
+            segment_id: segment.id,
+            epoch,
+            base_sequence,
+            end_sequence: *end_sequence,
+            data_end: *end,
+            crc64,
+        };
+        segment
+            .file
+            .write_all_at(&block.encode(), SegmentSeal::offset(*end))
+            .map_err(at("write"))?;
+        segment
+            .file
+            .truncate(info.file_bytes())
+            .map_err(at("truncate"))?;
+        segment.file.sync_all().map_err(at("sync"))?;
+        let given_back = segment.allocated().saturating_sub(info.file_bytes());
+        segment.note_length(info.file_bytes());
+        self.pipeline.common.space.remove_segment(given_back);
 
-/// Gets every byte of the segment into its file. False when the store ends first.
-fn write_all_of(
-    shared: &Shared,
-    stream: &Arc<Stream>,
-    segment: &ActiveSegment,
-    end: u64,
-) -> Result<bool, WriteError> {
-    loop {
-        stream.write_out(shared, true)?;
-        if segment.written() >= end {
-            return Ok(true);
+        // A segment that recovery found may be one that the manifest does not know: its bytes reached the file, and the process was
+        // killed before the journal had the record of its opening.
+        let is_known = stream
+            .manifest
+            .read(|state| state.residency.segment(segment.id).is_some());
+        let opened = (!is_known).then_some(ManifestEvent::SegmentOpened {
+            base_sequence,
+            epoch,
+        });
+        let sealed = ManifestEvent::SealSegment {
+            durable_bytes: *end,
+            segment_crc64: crc64,
+            ext_id: 0,
+            watermark: *end_sequence,
+            flush_failure: false,
+            chain: *chain,
+            first_unix_nanos: times.first_unix_nanos,
+            last_unix_nanos: times.last_unix_nanos,
+            sealed_unix_nanos,
+        };
+        let mut parts = producer_table::encode(changes);
+        let last = parts.pop();
+        // Each in a commit of its own: together they may be more than a commit of the journal takes. They count from the seal on.
+        let parts = parts.into_iter().map(|part| vec![part]);
+        let events = opened.into_iter().chain(last).chain([sealed]).collect();
+        for events in parts.chain([events]) {
+            if stream
+                .manifest
+                .commit(&stream.owned(&*self.pipeline), segment.id, events)
+                .is_err()
+            {
+                return Ok(());
+            }
         }
-        // A round is going to take some of it; after that it may leave memory.
-        let round = stream.staged.lock().round;
-        if round != 0 && shared.journal.wait(round).is_err() {
-            return Ok(false);
+        let index = segment.index.lock().clone();
+        let sealed = Arc::new(Sealed::new(info, path, Some(index)));
+        replace(stream, segment, sealed);
+        stream.sealed.fetch_max(*end_sequence, Ordering::AcqRel);
+        if let Some(_publishing) = self.pipeline.common.poison.publish() {
+            stream.publish_durable(*end_sequence);
         }
-        if shared.common.poison.is_set() {
-            return Ok(false);
+        self.pipeline
+            .checkpoint
+            .forget_segment(stream.identity.number, segment.id);
+        add(&self.pipeline.common.counters.segments_sealed, 1);
+        let hooks = self.hooks.read().clone();
+        if let Some(sealed) = stream.sealed_segment(segment.id) {
+            for hook in hooks {
+                hook(&sealed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gets every byte of the segment into its file. False when the store ends first.
+    fn write_all_of(
+        &self,
+        stream: &Arc<Stream>,
+        segment: &ActiveSegment,
+        end: u64,
+    ) -> Result<bool, WriteError> {
+        loop {
+            stream.write_out(&*self.pipeline, true)?;
+            if segment.written() >= end {
+                return Ok(true);
+            }
+            // A round is going to take some of it; after that it may leave memory.
+            let round = stream.staged.lock().round;
+            if round != 0 && self.pipeline.journal.wait(round).is_err() {
+                return Ok(false);
+            }
+            if self.pipeline.common.poison.is_set() {
+                return Ok(false);
+            }
         }
     }
 }

@@ -4,30 +4,34 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::shared::Shared;
+use super::pipeline::Pipeline;
+use super::seal::Sealer;
 use crate::error::StoreError;
 use crate::stream::{Quarantined, Staged, Stream};
 
-fn poisoned(shared: &Shared) -> StoreError {
+fn poisoned(pipeline: &Pipeline) -> StoreError {
     StoreError::Poisoned {
-        message: shared.common.poison.reason(),
+        message: pipeline.common.poison.reason(),
     }
 }
 
-pub(super) fn flush(shared: &Shared) -> Result<BTreeMap<String, u64>, StoreError> {
-    let streams = shared.streams.existing();
+pub(super) fn flush(pipeline: &Pipeline) -> Result<BTreeMap<String, u64>, StoreError> {
+    let streams = pipeline.streams.existing();
     let mut last = 0;
     for stream in &streams {
         let mut staged = stream.staged.lock();
         if stream.durable() < staged.next_sequence && staged.quarantined.is_none() {
-            last = last.max(stream.enlist(shared, &mut staged));
+            last = last.max(stream.enlist(pipeline, &mut staged));
         }
     }
     if last > 0 {
-        shared.journal.wait(last).map_err(|_| poisoned(shared))?;
+        pipeline
+            .journal
+            .wait(last)
+            .map_err(|_| poisoned(pipeline))?;
     }
-    if shared.common.poison.is_set() {
-        return Err(poisoned(shared));
+    if pipeline.common.poison.is_set() {
+        return Err(poisoned(pipeline));
     }
     Ok(streams
         .iter()
@@ -35,13 +39,13 @@ pub(super) fn flush(shared: &Shared) -> Result<BTreeMap<String, u64>, StoreError
         .collect())
 }
 
-fn begin_seal(shared: &Shared, stream: &Arc<Stream>) -> Result<u64, StoreError> {
-    roll_for_seal(shared, stream, &mut stream.staged.lock())
+fn begin_seal(pipeline: &Pipeline, stream: &Arc<Stream>) -> Result<u64, StoreError> {
+    roll_for_seal(pipeline, stream, &mut stream.staged.lock())
 }
 
 /// Answers the count of sealed records that means that the seal is done.
 pub(super) fn roll_for_seal(
-    shared: &Shared,
+    pipeline: &Pipeline,
     stream: &Arc<Stream>,
     staged: &mut Staged,
 ) -> Result<u64, StoreError> {
@@ -52,18 +56,19 @@ pub(super) fn roll_for_seal(
         });
     }
     if staged.active.is_some() && staged.tail > 0 {
-        stream.roll(shared, staged);
+        stream.roll(pipeline, staged);
     }
     Ok(staged.next_sequence)
 }
 
 pub(super) fn seal(
-    shared: &Shared,
+    pipeline: &Pipeline,
+    sealer: &Sealer,
     streams: &[Arc<Stream>],
 ) -> Result<BTreeMap<String, u64>, StoreError> {
     let mut targets = Vec::with_capacity(streams.len());
     for stream in streams {
-        match begin_seal(shared, stream) {
+        match begin_seal(pipeline, stream) {
             Ok(target) => targets.push((stream, target)),
             Err(error) if streams.len() == 1 => return Err(error),
             Err(_) => {}
@@ -71,13 +76,13 @@ pub(super) fn seal(
     }
     let is_sealed =
         |(stream, target): &(&Arc<Stream>, u64)| stream.sealed.load(Ordering::Acquire) >= *target;
-    shared.sealed_changed.wait_until(|| {
-        shared.common.poison.is_set()
-            || shared.closing.load(Ordering::Acquire)
+    sealer.changed.wait_until(|| {
+        pipeline.common.poison.is_set()
+            || pipeline.common.space.is_closing()
             || targets.iter().all(is_sealed)
     });
-    if shared.common.poison.is_set() {
-        return Err(poisoned(shared));
+    if pipeline.common.poison.is_set() {
+        return Err(poisoned(pipeline));
     }
     if !targets.iter().all(is_sealed) {
         return Err(StoreError::Closed);
@@ -95,26 +100,26 @@ pub(super) fn seal(
 
 /// Until no append waits for a claim or a segment. One that does is with an opener, or with the thread that makes segments, which
 /// gives it back to an opener.
-fn wait_for_appends(shared: &Shared) {
+fn wait_for_appends(pipeline: &Pipeline) {
     // After a failed sync nobody gives back what is held.
-    while shared.common.staging.holds() && !shared.common.poison.is_set() {
-        shared.work.prepare.wait_idle();
-        shared.work.open.wait_idle();
+    while pipeline.common.staging.holds() && !pipeline.common.poison.is_set() {
+        pipeline.work.prepare.wait_idle();
+        pipeline.work.open.wait_idle();
     }
     // The last answers.
-    shared.work.open.wait_idle();
+    pipeline.work.open.wait_idle();
 }
 
 /// Everything durable, and in segments, so that the next start has nothing to replay.
-pub(super) fn before_exit(shared: &Shared) -> Result<(), StoreError> {
-    wait_for_appends(shared);
-    if shared.common.poison.is_set() {
-        return Err(poisoned(shared));
+pub(super) fn before_exit(pipeline: &Pipeline) -> Result<(), StoreError> {
+    wait_for_appends(pipeline);
+    if pipeline.common.poison.is_set() {
+        return Err(poisoned(pipeline));
     }
-    flush(shared)?;
-    if let Err(error) = shared.checkpoint.run_once(shared) {
-        shared.poison_by(&error);
-        return Err(poisoned(shared));
+    flush(pipeline)?;
+    if let Err(error) = pipeline.checkpoint.run_once(pipeline) {
+        pipeline.common.poison.set_by(&error);
+        return Err(poisoned(pipeline));
     }
     Ok(())
 }

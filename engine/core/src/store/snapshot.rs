@@ -57,7 +57,7 @@ impl Store {
     pub(crate) fn stream_names(&self, stream: &str) -> Result<StreamNames, StoreError> {
         let stream = self.known(stream)?;
         Ok(StreamNames {
-            cluster_id: self.shared().volume.ids.cluster_id,
+            cluster_id: self.parts().admission.volume.ids.cluster_id,
             name: stream.name.clone(),
             uuid: stream.identity.uuid,
             epoch: stream.epoch(),
@@ -70,7 +70,7 @@ impl Store {
         let Some(mut staged) = stream.staged.try_lock() else {
             return Ok(None);
         };
-        settle::roll_for_seal(self.shared(), &stream, &mut staged).map(Some)
+        settle::roll_for_seal(self.pipeline(), &stream, &mut staged).map(Some)
     }
 
     /// Newest first.
@@ -89,7 +89,7 @@ impl Store {
     /// Blocks while files are made and synced.
     pub(crate) fn cut_manifest(&self, stream: &str) -> Result<Cut, StoreError> {
         let stream = self.known(stream)?;
-        stream.manifest.cut(&stream.owned(&**self.shared()))
+        stream.manifest.cut(&stream.owned(self.pipeline()))
     }
 
     pub(crate) fn closed_chunk_bytes(
@@ -100,7 +100,7 @@ impl Store {
         let stream: Arc<Stream> = self.known(stream)?;
         stream
             .manifest
-            .closed_bytes(&stream.owned(&**self.shared()), chunk)
+            .closed_bytes(&stream.owned(self.pipeline()), chunk)
     }
 
     /// Blocks until marker and note are durable: one commit, both or neither. The catalogue is in Tier 2 already.
@@ -126,12 +126,12 @@ impl Store {
         // Of no segment: ids begin at 1.
         stream
             .manifest
-            .commit(&stream.owned(&**self.shared()), 0, events)?;
-        stream.manifest.settle_now(&stream.owned(&**self.shared()))
+            .commit(&stream.owned(self.pipeline()), 0, events)?;
+        stream.manifest.settle_now(&stream.owned(self.pipeline()))
     }
 
     pub(crate) fn unix_nanos(&self) -> i64 {
-        self.shared().common.env.clock.unix_nanos()
+        self.pipeline().common.env.clock.unix_nanos()
     }
 }
 

@@ -87,13 +87,13 @@ fn appends_that_wait_for_a_claim_when_the_store_is_poisoned_are_refused_and_hold
         Box::new(move |result| told.send(result).expect("it is waited for")),
     );
     is_asked.recv().expect("a claim is made");
-    assert!(store.shared().common.staging.holds());
+    assert!(store.pipeline().common.staging.holds());
 
     faults.fail_sync(FileClass::Journal, 0);
     store.append(durable("other")).expect_err("poisoned");
     let refused = outcome.recv().expect("an answer").expect_err("refused");
     assert!(matches!(refused, AppendError::Poisoned { .. }), "{refused}");
-    let held_bytes = store.shared().common.staging.held_bytes();
+    let held_bytes = store.pipeline().common.staging.held_bytes();
 
     go_on.send(()).expect("it is waited for");
     let (closed, is_closed) = mpsc::channel();
@@ -113,7 +113,7 @@ fn a_cut_behind_a_roll_leaves_nothing_of_the_closed_chunk_to_the_next_checkpoint
     let commit = |event: ManifestEvent| {
         let committed = stream
             .manifest
-            .commit(&stream.owned(&**store.shared()), 1, vec![event]);
+            .commit(&stream.owned(store.pipeline()), 1, vec![event]);
         committed.expect("durable");
     };
     for _ in 0..2 {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::shared::Shared;
+use super::pipeline::Pipeline;
 use crate::queue::Queue;
 use crate::stream::Stream;
 use crate::stream::work::{SealWork, Work};
@@ -48,13 +48,13 @@ impl SegmentWriter {
         self.queue.stop();
     }
 
-    pub fn run(&self, shared: &Shared) {
+    pub fn run(&self, pipeline: &Pipeline) {
         self.queue.run(|stream| {
-            if shared.common.poison.is_set() {
+            if pipeline.common.poison.is_set() {
                 return;
             }
-            if let Err(error) = stream.write_out(shared, false) {
-                shared.poison_by(&error);
+            if let Err(error) = stream.write_out(pipeline, false) {
+                pipeline.common.poison.set_by(&error);
             }
         });
     }

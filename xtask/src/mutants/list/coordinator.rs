@@ -38,8 +38,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "only the newest subscriber hears of a seal",
         file: "engine/core/src/store/mod.rs",
-        find: "self.shared().seal_hooks.write().push(hook);",
-        replace: "*self.shared().seal_hooks.write() = vec![hook];",
+        find: "self.parts().sealer.hooks.write().push(hook);",
+        replace: "*self.parts().sealer.hooks.write() = vec![hook];",
         noticed_by: &[units("aof2-core", "store::tests::every_subscriber")],
     },
     Mutant {

@@ -10,8 +10,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the directory of streams is not synced",
         file: "engine/core/src/store/opener.rs",
-        find: "        .common\n        .env\n        .disk\n        .sync_directory(&streams)",
-        replace: "        .common\n        .env\n        .disk\n        .exists(&streams)",
+        find: "            .common\n            .env\n            .disk\n            .sync_directory(&streams)",
+        replace: "            .common\n            .env\n            .disk\n            .exists(&streams)",
         noticed_by: STATES,
     },
     Mutant {
@@ -45,7 +45,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "journal files are used again before their segments are synced",
         file: "engine/core/src/store/checkpoint.rs",
-        find: "self.settle_streams(shared, &streams)?;",
+        find: "self.settle_streams(pipeline, &streams)?;",
         replace: "",
         noticed_by: STATES,
     },
@@ -87,7 +87,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a new stream is not written to the catalog",
         file: "engine/core/src/store/opener.rs",
-        find: "shared.catalog.add(header)",
+        find: "self.catalog.add(header)",
         replace: "Ok(())",
         noticed_by: METADATA,
     },

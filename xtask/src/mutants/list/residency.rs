@@ -59,8 +59,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a seal records another chain than its last batch has",
         file: "engine/core/src/store/seal.rs",
-        find: "        chain: *chain,\n        first_unix_nanos",
-        replace: "        chain: *chain ^ 1,\n        first_unix_nanos",
+        find: "            chain: *chain,\n            first_unix_nanos",
+        replace: "            chain: *chain ^ 1,\n            first_unix_nanos",
         noticed_by: STORE,
     },
 ];

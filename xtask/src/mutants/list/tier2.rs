@@ -88,8 +88,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the check of a volume is not owed",
         file: "engine/core/src/store/admission.rs",
-        find: "    state.at_open = counts(shared);",
-        replace: "    shared.admission.is_settled.store(true, Ordering::Release);",
+        find: "        state.at_open = self.counts();",
+        replace: "        self.is_settled.store(true, Ordering::Release);",
         noticed_by: &[tests("aof2-core", "tiers", "an_empty_volume_that_starts")],
     },
     Mutant {

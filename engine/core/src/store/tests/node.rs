@@ -70,7 +70,7 @@ impl Node {
 
     pub fn commit(&self, segment_id: u64, event: ManifestEvent) {
         let stream = self.store.known("a").expect("it exists");
-        let owned = stream.owned(&**self.store.shared());
+        let owned = stream.owned(self.store.pipeline());
         let committed = stream.manifest.commit(&owned, segment_id, vec![event]);
         committed.expect("durable");
     }

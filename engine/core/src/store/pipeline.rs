@@ -1,63 +1,41 @@
-//! What every thread of an open store shares.
+//! What an append passes through: its stream, the journal, the checkpoint, and the queues of the threads between them.
+//!
+//! The journal asks its members through [`Driver`], a stream whoever has it through [`Host`]: both are this.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use crate::io::sync::{Mutex, RwLock, Signal};
 use aof2_format::journal::Position;
 
-use super::admission::Admission;
 use super::work::{SegmentWriter, WorkQueue};
 use crate::common::Common;
-use crate::io::WriteError;
 use crate::journal::member::Driver;
 use crate::journal::round::Ended;
 use crate::journal::{Journal, ManifestFrame};
-use crate::metrics::Replay;
-use crate::port::{Claims, SealHook};
 use crate::store::checkpoint::Checkpoint;
 use crate::stream::Stream;
-use crate::stream::catalog::Catalog;
 use crate::stream::host::Host;
 use crate::stream::table::Streams;
 use crate::stream::work::Work;
-use crate::volume::Volume;
 
-pub(crate) struct Shared {
+pub(crate) struct Pipeline {
     pub common: Arc<Common>,
-    pub root: PathBuf,
-    pub volume: Volume,
-    pub claims: Option<Arc<dyn Claims>>,
-    pub admission: Admission,
-    pub streams: Streams,
-    pub catalog: Catalog,
-    pub journal: Journal<Shared>,
+    pub streams: Arc<Streams>,
+    pub journal: Journal<Pipeline>,
     pub checkpoint: Checkpoint,
     pub segment_writer: SegmentWriter,
     pub work: WorkQueue,
-    pub seal_hooks: RwLock<Vec<SealHook>>,
-    pub next_stream_number: AtomicU64,
-    pub sealed_changed: Signal,
-    pub closing: AtomicBool,
-    pub replay: Mutex<Replay>,
 }
 
-impl Shared {
-    pub fn poison_by(&self, error: &WriteError) {
-        self.common.poison.set_by(error);
-    }
-
+impl Pipeline {
     /// Whoever waits for something that will not come any more learns of it.
     pub fn end_waits(&self) {
         self.journal.interrupt();
         self.common.pacer.stop();
         self.work.interrupt();
-        self.sealed_changed.notify_all();
     }
 }
 
-impl Driver for Shared {
+impl Driver for Pipeline {
     type Member = Stream;
 
     fn members(&self) -> Vec<Arc<Stream>> {
@@ -86,7 +64,7 @@ impl Driver for Shared {
     }
 }
 
-impl Host for Shared {
+impl Host for Pipeline {
     fn common(&self) -> &Common {
         &self.common
     }
