@@ -160,11 +160,11 @@ fn a_value_out_of_range_names_the_value_and_the_allowed_range() {
 fn keys_of_the_operator_are_refused_in_a_users_file_and_name_the_field_to_set() {
     assert_eq!(
         message("[tier2]\nbucket = \"mine\"\n"),
-        "aof2.toml:2:1: `tier2.bucket` belongs to the operator; remove it here and set `spec.tier2.bucket` of the Aof2Cluster"
+        "aof2.toml:2:1: `tier2.bucket` belongs to the operator; remove it and set `spec.tier2.bucket` of the Aof2Cluster"
     );
     assert_eq!(
         message("[tier0]\ninstance_quota_bytes = 5\n"),
-        "aof2.toml:2:1: `tier0.instance_quota_bytes` belongs to the operator, which sets it; remove it here"
+        "aof2.toml:2:1: `tier0.instance_quota_bytes` belongs to the operator; remove it and set `tier0.cluster_max_bytes`"
     );
     assert!(parse("[tier0]\ninstance_quota_bytes = 5\n", Mode::StandAlone).is_ok());
 }

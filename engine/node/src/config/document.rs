@@ -174,8 +174,8 @@ impl Reader<'_> {
             );
             return;
         };
-        if let (Mode::User, Owner::Operator { cr_field }) = (self.mode, spec.owner) {
-            self.refuse(Some(key_at), key, Problem::OperatorOwned { cr_field });
+        if let (Mode::User, Owner::Operator { instead }) = (self.mode, spec.owner) {
+            self.refuse(Some(key_at), key, Problem::OperatorOwned { instead });
             return;
         }
         let at = value.span().start;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aof2_admin_api::schema::Instead;
 use aof2_admin_api::{Termination, TerminationReason};
 
 use super::MAX_FILE_BYTES;
@@ -24,7 +25,7 @@ pub enum Problem {
     Syntax { message: String },
     UnknownKey { nearest: Option<&'static str> },
     UnknownTable { nearest: Option<&'static str> },
-    OperatorOwned { cr_field: Option<&'static str> },
+    OperatorOwned { instead: Instead },
     WrongType { expected: String, found: String },
     OutOfRange { value: String, allowed: String },
     Missing { why: String },
@@ -99,19 +100,8 @@ impl fmt::Display for ConfigError {
                     "unknown table `[{key}]`; `aof2-engine config schema` lists the known ones"
                 )
             }
-            Problem::OperatorOwned {
-                cr_field: Some(field),
-            } => {
-                write!(
-                    f,
-                    "`{key}` belongs to the operator; remove it here and set `{field}` of the Aof2Cluster"
-                )
-            }
-            Problem::OperatorOwned { cr_field: None } => {
-                write!(
-                    f,
-                    "`{key}` belongs to the operator, which sets it; remove it here"
-                )
+            Problem::OperatorOwned { instead } => {
+                write!(f, "`{key}` belongs to the operator; {instead}")
             }
             Problem::WrongType { expected, found } => {
                 write!(f, "`{key}` must be {expected}; found {found}")

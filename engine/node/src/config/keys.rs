@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aof2_admin_api::report::Reload;
-use aof2_admin_api::schema::CLUSTER_MAX_BYTES;
+use aof2_admin_api::schema::{CLUSTER_MAX_BYTES, Instead, operator_key};
 
 use super::value::{Kind, Value, parse_duration};
 
@@ -17,9 +17,9 @@ const MAX_BUDGET_BYTES: u64 = i64::MAX as u64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
     User,
-    /// Refused in a user's file. `cr_field` is where to set it instead; `None` where the operator decides alone.
+    /// Refused in a user's file.
     Operator {
-        cr_field: Option<&'static str>,
+        instead: Instead,
     },
 }
 
@@ -127,15 +127,15 @@ const fn operator(
     key: &'static str,
     kind: Kind,
     default: DefaultValue,
-    cr_field: Option<&'static str>,
     doc: &'static str,
 ) -> KeySpec {
+    let instead = operator_key(key).expect("a key of the operator stands in OPERATOR_KEYS");
     KeySpec {
         key,
         kind,
         default,
         reload: Reload::Restart,
-        owner: Owner::Operator { cr_field },
+        owner: Owner::Operator { instead },
         is_required_in_pod: false,
         doc,
     }
@@ -161,35 +161,35 @@ use Reload::{Hot, Restart};
 /// Ordered by table, as the effective file prints them.
 #[rustfmt::skip]
 pub const KEYS: &[KeySpec] = &[
-    hot(operator("operator.revision", text(64), NoDefault, None, "Revision of the configuration, set by the operator.")),
-    required(operator("cluster.id", Kind::Uuid, NoDefault, None, "UUID of the cluster, minted by the operator.")),
-    required(operator("cluster.name", text(63), NoDefault, Some("metadata.name"), "Name of the cluster.")),
-    required(operator("cluster.namespace", text(63), NoDefault, Some("metadata.namespace"), "Namespace of the cluster.")),
-    required(operator("node.name", text(253), NoDefault, Some("metadata.name"), "Name of this node: its pod.")),
-    operator("listen.data_socket", Kind::Path, Text("/run/aof2/data.sock"), None, "Unix socket of the data API, mode 0660."),
-    operator("listen.admin_socket", Kind::Path, Text("/run/aof2-admin/admin.sock"), None, "Private Unix socket of the admin API."),
-    operator("listen.admin_address", Kind::Address, Text("127.0.0.1:7421"), None, "Admin API over mutual TLS; served where [tls] is set."),
-    operator("listen.http_address", Kind::Address, Text("127.0.0.1:7422"), None, "Probes and metrics, plain HTTP."),
-    operator("tls.directory", Kind::Path, NoDefault, None, "Directory with tls.crt, tls.key and ca.crt; reloaded when its content changes."),
-    operator("tls.client_name", text(253), NoDefault, None, "DNS name that a client certificate must have."),
-    operator("storage.directory", Kind::Path, Text("/var/lib/aof2"), Some("spec.storage.tier0"), "Data directory: journal, Tier 0, manifest."),
-    operator("storage.tier1_directory", Kind::Path, NoDefault, Some("spec.storage.tier1"), "Directory of Tier 1; on the data directory's volume when absent."),
-    operator("storage.capacity_bytes", bytes(0, MAX_BUDGET_BYTES), Integer(0), Some("spec.storage.tier0.size"), "Size of the volume; 0 = as the file system reports."),
+    hot(operator("operator.revision", text(64), NoDefault, "Revision of the configuration, set by the operator.")),
+    required(operator("cluster.id", Kind::Uuid, NoDefault, "UUID of the cluster, minted by the operator.")),
+    required(operator("cluster.name", text(63), NoDefault, "Name of the cluster.")),
+    required(operator("cluster.namespace", text(63), NoDefault, "Namespace of the cluster.")),
+    required(operator("node.name", text(253), NoDefault, "Name of this node: its pod.")),
+    operator("listen.data_socket", Kind::Path, Text("/run/aof2/data.sock"), "Unix socket of the data API, mode 0660."),
+    operator("listen.admin_socket", Kind::Path, Text("/run/aof2-admin/admin.sock"), "Private Unix socket of the admin API."),
+    operator("listen.admin_address", Kind::Address, Text("127.0.0.1:7421"), "Admin API over mutual TLS; served where [tls] is set."),
+    operator("listen.http_address", Kind::Address, Text("127.0.0.1:7422"), "Probes and metrics, plain HTTP."),
+    operator("tls.directory", Kind::Path, NoDefault, "Directory with tls.crt, tls.key and ca.crt; reloaded when its content changes."),
+    operator("tls.client_name", text(253), NoDefault, "DNS name that a client certificate must have."),
+    operator("storage.directory", Kind::Path, Text("/var/lib/aof2"), "Data directory: journal, Tier 0, manifest."),
+    operator("storage.tier1_directory", Kind::Path, NoDefault, "Directory of Tier 1; on the data directory's volume when absent."),
+    operator("storage.capacity_bytes", bytes(0, MAX_BUDGET_BYTES), Integer(0), "Size of the volume; 0 = as the file system reports."),
     user("append.max_record_bytes", bytes(1, 7 * MIB), Integer(MIB), Hot, "Maximum size of a record in an append."),
     user("segment.target_bytes", bytes(MIB, 4 * GIB), Integer(256 * MIB), Hot, "Size at which a segment rolls."),
     user("segment.max_age", seconds(0, 366 * 86_400), Text("0s"), Hot, "Age at which a segment rolls; 0s = never by age."),
     user("tier0.cluster_max_bytes", bytes(MIB, MAX_BUDGET_BYTES), Integer(CLUSTER_MAX_BYTES), Hot, "Budget of Tier 0 over all pods of the cluster."),
-    hot(operator("tier0.instance_quota_bytes", bytes(1, MAX_BUDGET_BYTES), NoDefault, None, "This pod's share: tier0.cluster_max_bytes / spec.replicas.")),
+    hot(operator("tier0.instance_quota_bytes", bytes(1, MAX_BUDGET_BYTES), NoDefault, "This pod's share: tier0.cluster_max_bytes / spec.replicas.")),
     user("tier1.max_bytes", bytes(0, MAX_BUDGET_BYTES), Integer(0), Hot, "Budget of Tier 1 on this node; 0 = no limit."),
     user("tier1.compression_level", count(1, 19), Integer(3), Hot, "zstd level of warm files."),
     user("tier1.block_bytes", bytes(4 * KIB, MIB), Integer(64 * KIB), Restart, "Bytes of a segment per independent zstd frame."),
-    operator("tier2.endpoint", text(2048), NoDefault, Some("spec.tier2.endpoint"), "URL of the S3 endpoint."),
-    operator("tier2.region", text(64), NoDefault, Some("spec.tier2.region"), "Region of the bucket."),
-    operator("tier2.bucket", text(63), NoDefault, Some("spec.tier2.bucket"), "Bucket; its presence turns Tier 2 on."),
-    operator("tier2.prefix", text(512), NoDefault, Some("spec.tier2.prefix"), "Prefix of every object of the cluster; ends with `/`."),
-    operator("tier2.addressing", Kind::OneOf(&["VirtualHost", "Path"]), Text("VirtualHost"), Some("spec.tier2.addressing"), "How the bucket is addressed."),
-    operator("tier2.credentials_directory", Kind::Path, Text("/etc/aof2/s3-credentials"), Some("spec.tier2.credentials"), "Directory with access_key_id, secret_access_key and optionally session_token."),
-    operator("tier2.ca_file", Kind::Path, NoDefault, Some("spec.tier2.caBundle"), "CA bundle of the endpoint; the system's when absent."),
+    operator("tier2.endpoint", text(2048), NoDefault, "URL of the S3 endpoint."),
+    operator("tier2.region", text(64), NoDefault, "Region of the bucket."),
+    operator("tier2.bucket", text(63), NoDefault, "Bucket; its presence turns Tier 2 on."),
+    operator("tier2.prefix", text(512), NoDefault, "Prefix of every object of the cluster; ends with `/`."),
+    operator("tier2.addressing", Kind::OneOf(&["VirtualHost", "Path"]), Text("VirtualHost"), "How the bucket is addressed."),
+    operator("tier2.credentials_directory", Kind::Path, Text("/etc/aof2/s3-credentials"), "Directory with access_key_id, secret_access_key and optionally session_token."),
+    operator("tier2.ca_file", Kind::Path, NoDefault, "CA bundle of the endpoint; the system's when absent."),
     user("tier2.claim_check", seconds(1, 3_600), Text("10s"), Hot, "Interval between checks of stream ownership."),
     user("tier2.upload_concurrency", count(1, 64), Integer(2), Hot, "Maximum number of concurrent uploads."),
     user("tier2.request_timeout", seconds(1, 3_600), Text("30s"), Restart, "Timeout of one request to Tier 2."),
@@ -203,7 +203,37 @@ pub const KEYS: &[KeySpec] = &[
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use aof2_admin_api::schema::{OPERATOR_KEYS, SHARED_TABLES};
+
     use super::*;
+
+    #[test]
+    fn the_keys_of_the_operator_are_those_that_it_refuses_before_an_engine_runs() {
+        let is_operators = |spec: &&KeySpec| matches!(spec.owner, Owner::Operator { .. });
+        let here: Vec<&str> = KEYS
+            .iter()
+            .filter(is_operators)
+            .map(|spec| spec.key)
+            .collect();
+        let known: Vec<&str> = OPERATOR_KEYS.iter().map(|(key, _)| *key).collect();
+        assert_eq!(here, known);
+        let tables = |is_theirs: bool| -> BTreeSet<&str> {
+            let theirs = KEYS.iter().filter(|spec| is_operators(spec) == is_theirs);
+            theirs.map(KeySpec::table).collect()
+        };
+        let both: Vec<&str> = tables(true).intersection(&tables(false)).copied().collect();
+        assert_eq!(both, SHARED_TABLES);
+        for (_, instead) in OPERATOR_KEYS {
+            if let Instead::Key(key) = instead {
+                assert!(
+                    KEYS.iter()
+                        .any(|spec| spec.key == *key && spec.owner == Owner::User)
+                );
+            }
+        }
+    }
 
     #[test]
     fn every_default_lies_in_its_own_range() {

@@ -1,6 +1,7 @@
 //! The table of keys as JSON, for `GET /aof2/config/schema` and `aof2-engine config schema`.
 
 use aof2_admin_api::report::Reload;
+use aof2_admin_api::schema::Instead;
 use serde_json::{Map, Value as Json, json};
 
 use super::keys::{KEYS, KeySpec, Owner};
@@ -49,9 +50,9 @@ fn describe(spec: &KeySpec) -> Json {
         Owner::User => {
             put("owner", json!("User"));
         }
-        Owner::Operator { cr_field } => {
+        Owner::Operator { instead } => {
             put("owner", json!("Operator"));
-            if let Some(field) = cr_field {
+            if let Instead::Field(field) = instead {
                 put("crField", json!(field));
             }
         }

@@ -3,60 +3,7 @@
 use toml::{Table, Value};
 
 pub use aof2_admin_api::schema::MAX_FILE_BYTES;
-
-/// Tables of the operator, and where the user says the same.
-const OWNED_TABLES: [(&str, &str); 6] = [
-    ("operator", "the operator keeps its own notes there"),
-    ("cluster", "use metadata.name of the Aof2Cluster"),
-    ("node", "it is the pod's name"),
-    ("listen", "ports and sockets are fixed"),
-    ("tls", "the operator issues the certificates"),
-    ("storage", "use spec.storage of the Aof2Cluster"),
-];
-
-/// Keys of the operator in tables that the user shares.
-const OWNED_KEYS: [(&str, &str, &str); 8] = [
-    (
-        "tier0",
-        "instance_quota_bytes",
-        "use tier0.cluster_max_bytes, the sum over spec.replicas",
-    ),
-    (
-        "tier2",
-        "endpoint",
-        "use spec.tier2.endpoint of the Aof2Cluster",
-    ),
-    (
-        "tier2",
-        "region",
-        "use spec.tier2.region of the Aof2Cluster",
-    ),
-    (
-        "tier2",
-        "bucket",
-        "use spec.tier2.bucket of the Aof2Cluster",
-    ),
-    (
-        "tier2",
-        "prefix",
-        "use spec.tier2.prefix of the Aof2Cluster",
-    ),
-    (
-        "tier2",
-        "addressing",
-        "use spec.tier2.addressing of the Aof2Cluster",
-    ),
-    (
-        "tier2",
-        "credentials_directory",
-        "use spec.tier2.credentials of the Aof2Cluster",
-    ),
-    (
-        "tier2",
-        "ca_file",
-        "use spec.tier2.caBundle of the Aof2Cluster",
-    ),
-];
+use aof2_admin_api::schema::{Instead, OPERATOR_KEYS, SHARED_TABLES};
 
 /// Why a file is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,8 +14,8 @@ pub enum ConfigError {
     TooLarge { bytes: usize },
     #[error("line {line}: {message}")]
     Syntax { line: usize, message: String },
-    #[error("key {key} belongs to the operator; remove it, {instead}")]
-    Owned { key: String, instead: String },
+    #[error("key {key} belongs to the operator; {instead}")]
+    Owned { key: String, instead: Instead },
     #[error("key {key}: {value} is not {expected}")]
     WrongValue {
         key: String,
@@ -107,35 +54,44 @@ impl UserConfig {
     }
 }
 
+fn owned(key: &str, instead: Instead) -> ConfigError {
+    let key = key.to_owned();
+    ConfigError::Owned { key, instead }
+}
+
+fn is_in(table: &Table, name: &str, key: &str) -> bool {
+    let inner = key
+        .strip_prefix(name)
+        .and_then(|rest| rest.strip_prefix('.'));
+    inner.is_some_and(|inner| table.contains_key(inner))
+}
+
 fn refuse_owned(table: &Table) -> Result<(), ConfigError> {
-    for (name, instead) in OWNED_TABLES {
-        if table.contains_key(name) {
-            return Err(ConfigError::Owned {
-                key: name.to_owned(),
-                instead: instead.to_owned(),
-            });
-        }
-    }
-    for (name, key, instead) in OWNED_KEYS {
-        let is_set = table
-            .get(name)
-            .and_then(Value::as_table)
-            .is_some_and(|table| table.contains_key(key));
-        if is_set {
-            return Err(ConfigError::Owned {
-                key: format!("{name}.{key}"),
-                instead: instead.to_owned(),
-            });
-        }
-    }
-    // The one key whose value the operator needs, and tables that it writes into.
-    for name in ["tier0", "tier2"] {
-        if let Some(value) = table.get(name).filter(|value| !value.is_table()) {
-            return Err(ConfigError::WrongValue {
-                key: name.to_owned(),
-                value: value.to_string(),
-                expected: "a table",
-            });
+    for (key, instead) in OPERATOR_KEYS {
+        let Some((name, inner)) = key.split_once('.') else {
+            continue;
+        };
+        match table.get(name) {
+            None => {}
+            Some(Value::Table(given)) if given.contains_key(inner) => {
+                return Err(owned(key, *instead));
+            }
+            // Without a key that this operator knows: an engine of another version may know it.
+            Some(Value::Table(given))
+                if !SHARED_TABLES.contains(&name)
+                    && !OPERATOR_KEYS.iter().any(|(key, _)| is_in(given, name, key)) =>
+            {
+                return Err(owned(name, Instead::Nothing));
+            }
+            Some(Value::Table(_)) => {}
+            // The operator writes into it.
+            Some(value) => {
+                return Err(ConfigError::WrongValue {
+                    key: name.to_owned(),
+                    value: value.to_string(),
+                    expected: "a table",
+                });
+            }
         }
     }
     match table
@@ -159,12 +115,18 @@ mod tests {
     #[test]
     fn keys_of_the_operator_are_refused_naming_the_field_to_use() {
         for (text, key, instead) in [
-            ("[cluster]\nname = 'x'", "cluster", "metadata.name"),
-            ("[storage]\ndirectory = '/x'", "storage", "spec.storage"),
+            ("[cluster]\nname = 'x'", "cluster.name", "metadata.name"),
+            ("[cluster]\ncolour = 'x'", "cluster", "the operator sets it"),
+            ("[listen]", "listen", "the operator sets it"),
+            (
+                "[storage]\ndirectory = '/x'",
+                "storage.directory",
+                "spec.storage.tier0",
+            ),
             (
                 "[tier0]\ninstance_quota_bytes = 1",
                 "tier0.instance_quota_bytes",
-                "spec.replicas",
+                "tier0.cluster_max_bytes",
             ),
             ("[tier2]\nbucket = 'b'", "tier2.bucket", "spec.tier2.bucket"),
             (

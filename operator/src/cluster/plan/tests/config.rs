@@ -82,7 +82,7 @@ fn a_missing_or_bad_first_configuration_creates_nothing() {
                 text: "[listen]\nadmin_address = '0.0.0.0:1'".into(),
             },
             WaitReason::ConfigInvalid,
-            "key listen belongs to the operator",
+            "key listen.admin_address belongs to the operator",
         ),
     ] {
         let mut new = observed();
