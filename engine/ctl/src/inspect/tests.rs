@@ -1,0 +1,132 @@
+use super::*;
+use aof2_format::{ClusterId, Salt, StreamName, StreamUuid};
+
+const SALT: Salt = Salt(7);
+
+fn chunk_bytes(commits: &[&[ManifestEvent]]) -> Vec<u8> {
+    let header = ManifestChunkHeader {
+        cluster_id: ClusterId([1; 16]),
+        stream: StreamName::new("orders").unwrap(),
+        stream_uuid: StreamUuid([2; 16]),
+        stream_salt: SALT,
+        epoch: 1,
+        chunk: 0,
+        base_manifest_sequence: 0,
+        prev_chain: 0,
+        created_unix_nanos: 0,
+    };
+    let mut bytes = header.encode().to_vec();
+    let (mut chain, mut next) = (0, 0);
+    for events in commits {
+        let records: Vec<ManifestRecord> = events
+            .iter()
+            .map(|event| {
+                next += 1;
+                ManifestRecord {
+                    stream_uuid: StreamUuid([2; 16]),
+                    segment_id: 3,
+                    manifest_sequence: next - 1,
+                    wall_unix_nanos: 1_764_043_200_000_000_000,
+                    epoch: 1,
+                    event: event.clone(),
+                }
+            })
+            .collect();
+        chain = manifest_chunk::encode_commit(&mut bytes, &records, chain, Seed::new(SALT));
+    }
+    bytes
+}
+
+fn opened() -> ManifestEvent {
+    ManifestEvent::SegmentOpened {
+        base_sequence: 0,
+        epoch: 1,
+    }
+}
+
+fn later() -> ManifestEvent {
+    ManifestEvent::Unknown {
+        type_id: 900,
+        payload: vec![0xAB],
+    }
+}
+
+#[test]
+fn records_are_shown_with_their_fields_and_unknown_ones_by_number() {
+    let mut bytes = chunk_bytes(&[&[opened()], &[ManifestEvent::CompressionStarted, later()]]);
+    bytes.extend_from_slice(&[0; 4096]);
+    let chunk = decode_chunk("x.mlog", &bytes, true);
+    assert_eq!(
+        (chunk.commits, chunk.records.len(), chunk.damage.as_deref()),
+        (2, 3, None)
+    );
+    assert_eq!(
+        page(&[chunk]),
+        "x.mlog\n\
+         stream orders, epoch 1, chunk 0: 3 records in 2 commits\n\
+         RECORD  TIME                      EPOCH  SEGMENT  EVENT               FIELDS\n     \
+         0  2025-11-25T04:00:00.000Z      1        3  SegmentOpened       base_sequence=0 epoch=1\n     \
+         1  2025-11-25T04:00:00.000Z      1        3  CompressionStarted\n     \
+         2  2025-11-25T04:00:00.000Z      1        3  type 900            payload=ab"
+    );
+}
+
+#[test]
+fn an_unfinished_commit_is_damage_only_where_another_chunk_follows() {
+    let mut bytes = chunk_bytes(&[&[opened()], &[later()]]);
+    bytes.truncate(bytes.len() - 1);
+    let newest = decode_chunk("x", &bytes, true);
+    assert_eq!(
+        (
+            newest.records.len(),
+            newest.damage.is_some(),
+            newest.unfinished_bytes > 0
+        ),
+        (1, false, true)
+    );
+    let older = decode_chunk("x", &bytes, false);
+    assert!(older.damage.unwrap().contains("manifest commit:"));
+}
+
+#[test]
+fn a_header_that_is_none_is_damage() {
+    for (bytes, is_newest) in [([0; 5000], false), ([1; 5000], true)] {
+        let chunk = decode_chunk("x", &bytes, is_newest);
+        assert!(chunk.damage.unwrap().contains("manifest chunk header"));
+    }
+}
+
+#[test]
+fn a_newest_chunk_that_was_just_made_is_no_damage() {
+    let chunk = decode_chunk("x", &[0; 5000], true);
+    assert_eq!((chunk.damage, chunk.unfinished_bytes), (None, 0));
+}
+
+#[test]
+fn a_data_directory_is_searched_stream_by_stream() {
+    let directory = tempfile::tempdir().unwrap();
+    for stream in ["a", "b"] {
+        let manifest = directory
+            .path()
+            .join("streams")
+            .join(stream)
+            .join("manifest");
+        fs::create_dir_all(&manifest).unwrap();
+        fs::write(
+            manifest.join(file::manifest_chunk(1, 0)),
+            chunk_bytes(&[&[opened()]]),
+        )
+        .unwrap();
+        fs::write(manifest.join("notes.txt"), "x").unwrap();
+    }
+    let all = chunk_files(directory.path(), None).unwrap();
+    assert_eq!(all.values().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(chunk_files(directory.path(), Some("b")).unwrap().len(), 1);
+    let arguments = Arguments {
+        version: false,
+        place: Some(directory.path().into()),
+        stream: None,
+        json: true,
+    };
+    assert_eq!(run(&arguments), Ok(Outcome::Clean));
+}
