@@ -3,22 +3,33 @@
 use std::str::FromStr;
 
 use aof2_crds::snapshot::Schedule;
-use croner::Cron;
-use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use croner::{Cron, Weekday};
+use jiff::civil::{Date, DateTime};
+use jiff::tz::{AmbiguousOffset, TimeZone};
+use jiff::{SignedDuration, Span, Timestamp, Zoned};
 
 /// Slots that are looked at one by one after a long absence; more are one jump.
 const MAX_SLOTS: usize = 1000;
 
+/// A schedule without a date in so many years is an error. 29 February has one.
+const YEARS_AHEAD: i16 = 5;
+/// Clocks are put back by less at once: the tz database has three hours (Antarctica/Casey).
+const LONGEST_SHIFT: SignedDuration = SignedDuration::from_hours(4);
+
 /// A schedule that can be followed.
+///
+/// Days on which the clock is moved: a schedule of fixed hours keeps the times of day that it names, each once. One that does not exist that day comes
+/// at the moment that the clock jumps, several together once; one that exists twice comes the first time. A schedule of every
+/// hour goes by the time that passes.
 pub struct Calendar {
     cron: Cron,
     zone: TimeZone,
+    has_fixed_hours: bool,
 }
 
 impl Calendar {
     /// An error names the field, the value and what is allowed.
-    pub fn of(schedule: &Schedule) -> Result<Self, String> {
+    pub fn of(schedule: &Schedule, now: Timestamp) -> Result<Self, String> {
         let place = format!("spec.snapshots.schedules[{}]", schedule.name);
         let fields = schedule.schedule.split_whitespace().count();
         if fields != 5 {
@@ -39,25 +50,78 @@ impl Calendar {
                 schedule.time_zone
             )
         })?;
-        Ok(Self { cron, zone })
+        // A search for a date that never comes goes through thousands of years.
+        if !has_a_date(&cron, now.to_zoned(zone.clone()).date()) {
+            return Err(format!(
+                "{place}.schedule {:?} has no date in the next {YEARS_AHEAD} years. Correct its day of month and month",
+                schedule.schedule
+            ));
+        }
+        let has_fixed_hours =
+            !(0..24).all(|hour| matches!(cron.pattern.hour_match(hour), Ok(true)));
+        Ok(Self {
+            cron,
+            zone,
+            has_fixed_hours,
+        })
     }
 
     /// The first slot after `at`.
     pub fn after(&self, at: Timestamp) -> Option<Timestamp> {
-        let zoned = at.to_zoned(self.zone.clone());
-        self.cron
-            .find_next_occurrence(&zoned, false)
-            .ok()
-            .map(|next| next.timestamp())
+        let local = at.to_zoned(self.zone.clone());
+        if !self.has_fixed_hours {
+            let next = self.cron.find_next_occurrence(&local, false).ok()?;
+            return Some(next.timestamp());
+        }
+        let mut wall = local.datetime();
+        loop {
+            let next = self
+                .cron
+                .find_next_occurrence(&on_wall(wall)?, false)
+                .ok()?;
+            wall = next.datetime();
+            let slot = self.moment(wall)?;
+            // The second time that the clock shows it.
+            if slot > at {
+                return Some(slot);
+            }
+        }
     }
 
     /// The last slot before `at`.
     pub fn before(&self, at: Timestamp) -> Option<Timestamp> {
-        let zoned = at.to_zoned(self.zone.clone());
-        self.cron
-            .find_previous_occurrence(&zoned, false)
-            .ok()
-            .map(|previous| previous.timestamp())
+        let local = at.to_zoned(self.zone.clone());
+        if !self.has_fixed_hours {
+            let previous = self.cron.find_previous_occurrence(&local, false).ok()?;
+            return Some(previous.timestamp());
+        }
+        // What the clock showed before it was put back may be later than what it shows now.
+        let mut wall = local.datetime().checked_add(LONGEST_SHIFT).ok()?;
+        loop {
+            let wall_before = on_wall(wall)?;
+            let previous = self
+                .cron
+                .find_previous_occurrence(&wall_before, false)
+                .ok()?;
+            wall = previous.datetime();
+            let slot = self.moment(wall)?;
+            if slot < at {
+                return Some(slot);
+            }
+        }
+    }
+
+    /// When a clock on the wall shows this time first, or jumps over it.
+    fn moment(&self, wall: DateTime) -> Option<Timestamp> {
+        let (earliest, is_jumped) = match self.zone.to_ambiguous_zoned(wall).offset() {
+            AmbiguousOffset::Unambiguous { offset } => (offset.to_timestamp(wall).ok()?, false),
+            AmbiguousOffset::Fold { before, .. } => (before.to_timestamp(wall).ok()?, false),
+            AmbiguousOffset::Gap { after, .. } => (after.to_timestamp(wall).ok()?, true),
+        };
+        match is_jumped {
+            false => Some(earliest),
+            true => Some(self.zone.following(earliest).next()?.timestamp()),
+        }
     }
 
     fn is_slot(&self, at: Timestamp) -> bool {
@@ -66,6 +130,38 @@ impl Calendar {
                 .checked_sub(SignedDuration::from_secs(1))
                 .is_ok_and(|before| self.after(before) == Some(at))
     }
+}
+
+/// A time of day, as a moment that the cron library can count from.
+fn on_wall(wall: DateTime) -> Option<Zoned> {
+    wall.to_zoned(TimeZone::UTC).ok()
+}
+
+fn has_a_date(cron: &Cron, from: Date) -> bool {
+    let Ok(until) = from.checked_add(Span::new().years(YEARS_AHEAD)) else {
+        return false;
+    };
+    let pattern = &cron.pattern;
+    let mut day = from;
+    while day <= until {
+        let (year, month) = (i32::from(day.year()), day.month().unsigned_abs().into());
+        let weekday = Weekday::from_days_from_sunday(
+            day.weekday().to_sunday_zero_offset().unsigned_abs().into(),
+        );
+        let is_of_month = pattern.month_match(month).unwrap_or(false);
+        if is_of_month
+            && pattern
+                .day_match(year, month, day.day().unsigned_abs().into(), weekday)
+                .unwrap_or(false)
+        {
+            return true;
+        }
+        match day.tomorrow() {
+            Ok(next) => day = next,
+            Err(_) => return false,
+        }
+    }
+    false
 }
 
 /// What was recorded.
@@ -173,7 +269,7 @@ mod tests {
     }
 
     fn calendar(cron: &str, zone: &str) -> Calendar {
-        Calendar::of(&schedule(cron, zone)).unwrap()
+        Calendar::of(&schedule(cron, zone), at("2026-09-01T00:00:00Z")).unwrap()
     }
 
     fn at(text: &str) -> Timestamp {
@@ -282,6 +378,125 @@ mod tests {
         );
     }
 
+    /// Days on which the clock is moved, with the slots that a person expects.
+    #[test]
+    fn fixed_hours_come_once_a_day_each() {
+        type Row = (
+            &'static str,
+            &'static str,
+            &'static str,
+            &'static [&'static str],
+        );
+        let rows: [Row; 9] = [
+            (
+                "0,30 2 * * *",
+                "Europe/Berlin",
+                "2026-03-28T12:00:00Z",
+                &[
+                    "2026-03-29T01:00:00Z",
+                    "2026-03-30T00:00:00Z",
+                    "2026-03-30T00:30:00Z",
+                ],
+            ),
+            (
+                "0 2,14 * * *",
+                "Europe/Berlin",
+                "2026-03-28T14:00:00Z",
+                &["2026-03-29T01:00:00Z", "2026-03-29T12:00:00Z"],
+            ),
+            (
+                "0 2,3 * * *",
+                "Europe/Berlin",
+                "2026-03-28T14:00:00Z",
+                &["2026-03-29T01:00:00Z", "2026-03-30T00:00:00Z"],
+            ),
+            (
+                "0 2,14 * * *",
+                "Europe/Berlin",
+                "2026-10-24T14:00:00Z",
+                &["2026-10-25T00:00:00Z", "2026-10-25T13:00:00Z"],
+            ),
+            (
+                "0,30 2 * * *",
+                "Europe/Berlin",
+                "2026-10-24T14:00:00Z",
+                &[
+                    "2026-10-25T00:00:00Z",
+                    "2026-10-25T00:30:00Z",
+                    "2026-10-26T01:00:00Z",
+                ],
+            ),
+            (
+                "15 */2 * * *",
+                "Europe/Berlin",
+                "2026-10-24T21:00:00Z",
+                &[
+                    "2026-10-24T22:15:00Z",
+                    "2026-10-25T00:15:00Z",
+                    "2026-10-25T03:15:00Z",
+                ],
+            ),
+            (
+                "0 0 * * *",
+                "America/Santiago",
+                "2026-09-05T12:00:00Z",
+                &["2026-09-06T04:00:00Z", "2026-09-07T03:00:00Z"],
+            ),
+            (
+                "15 2 * * *",
+                "Australia/Lord_Howe",
+                "2026-10-03T00:00:00Z",
+                &["2026-10-03T15:30:00Z", "2026-10-04T15:15:00Z"],
+            ),
+            (
+                "0 12 * * *",
+                "Pacific/Apia",
+                "2011-12-29T00:00:00Z",
+                &[
+                    "2011-12-29T22:00:00Z",
+                    "2011-12-30T10:00:00Z",
+                    "2011-12-30T22:00:00Z",
+                ],
+            ),
+        ];
+        for (cron, zone, after, want) in rows {
+            let calendar = calendar(cron, zone);
+            let mut slots = vec![at(after)];
+            for expected in want {
+                let slot = calendar.after(slots[slots.len() - 1]).unwrap();
+                assert_eq!(slot, at(expected), "{cron} {zone}");
+                slots.push(slot);
+            }
+            // From a moment behind the last one, all the way back.
+            let mut behind = slots[slots.len() - 1] + SignedDuration::from_secs(1);
+            for slot in slots[1..].iter().rev() {
+                behind = calendar.before(behind).unwrap();
+                assert_eq!(behind, *slot, "{cron} {zone}, backwards");
+            }
+        }
+    }
+
+    #[test]
+    fn a_schedule_whose_date_never_comes_is_refused_and_searched_no_further() {
+        let of =
+            |cron: &str| Calendar::of(&schedule(cron, "Europe/Berlin"), at("2026-09-01T00:00:00Z"));
+        for never in ["0 0 31 2 *", "0 0 30 2 *", "0 0 31 4,6,9,11 *"] {
+            let text = of(never).err().unwrap();
+            assert!(text.contains(never) && text.contains("no date"), "{text}");
+        }
+        for rare in ["0 0 29 2 *", "0 0 31 2 1", "0 0 L 2 *", "0 0 31 * *"] {
+            let calendar = of(rare).unwrap();
+            assert!(
+                calendar.after(at("2026-09-01T00:00:00Z")).is_some(),
+                "{rare}"
+            );
+            assert!(
+                calendar.before(at("2026-09-01T00:00:00Z")).is_some(),
+                "{rare}"
+            );
+        }
+    }
+
     #[test]
     fn half_hours_go_on_through_both_changes_of_the_clock() {
         let berlin = calendar("*/30 * * * *", "Europe/Berlin");
@@ -301,7 +516,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_followed_is_refused_in_words() {
-        let refused = |cron: &str, zone: &str| Calendar::of(&schedule(cron, zone)).err().unwrap();
+        let refused = |cron: &str, zone: &str| {
+            Calendar::of(&schedule(cron, zone), at("2026-09-01T00:00:00Z"))
+                .err()
+                .unwrap()
+        };
         let text = refused("*/30 * * *", "Etc/UTC");
         assert!(
             text.contains("[catalog].schedule") && text.contains("4 fields"),

@@ -78,7 +78,7 @@ pub fn plan(observed: &Observed, owner: &Owner, cluster_id: &str) -> (Snapshots,
             .schedules
             .iter()
             .find(|known| known.name == schedule.name);
-        let calendar = match Calendar::of(schedule) {
+        let calendar = match Calendar::of(schedule, observed.now) {
             Ok(calendar) => calendar,
             Err(message) => {
                 schedule_error.get_or_insert(message);
