@@ -6,8 +6,8 @@ use aof2_crds::labels;
 
 /// Value of `app.kubernetes.io/name` on what belongs to a cluster.
 pub const APP: &str = "aof2";
-/// Value of `app.kubernetes.io/name` on the operator's own pods; the chart sets it.
-pub const OPERATOR_APP: &str = "aof2-operator";
+/// Label and value on the operator's own pods; the chart sets it, whatever the release and the chart are called there.
+pub const OPERATOR_LABEL: (&str, &str) = ("aof2.dev/component", "operator");
 
 /// On pods and on the StatefulSet: digest of what the user asked of the pod template (see `build::template`).
 pub const TEMPLATE_ANNOTATION: &str = "aof2.dev/template";

@@ -337,3 +337,69 @@ fn an_older_kubernetes_is_refused() {
         "{output:?}"
     );
 }
+
+fn operator_pod(settings: &[&str]) -> Option<Value> {
+    let objects = objects("aof2", NAMESPACE, settings)?;
+    Some(of_kind(&objects, "Deployment")[0]["spec"]["template"].clone())
+}
+
+#[test]
+fn engines_admit_the_operator_whatever_the_release_is_called() {
+    let (key, value) = aof2_operator::names::OPERATOR_LABEL;
+    for setting in [
+        "nameOverride=aof2-op",
+        "fullnameOverride=x",
+        "podLabels.aof2\\.dev/component=y",
+    ] {
+        let Some(pod) = operator_pod(&[setting]) else {
+            return;
+        };
+        assert_eq!(pod["metadata"]["labels"][key], value, "{setting}");
+    }
+}
+
+/// A strict reader of YAML, such as the one of this test, refuses a key that stands twice.
+#[test]
+fn labels_and_annotations_of_the_user_are_merged_with_those_of_the_chart() {
+    let settings = [
+        "podLabels.app\\.kubernetes\\.io/component=controller",
+        "podLabels.app\\.kubernetes\\.io/instance=other",
+        "podAnnotations.kubectl\\.kubernetes\\.io/default-container=mesh",
+    ];
+    let Some(pod) = operator_pod(&settings) else {
+        return;
+    };
+    let metadata = &pod["metadata"];
+    assert_eq!(
+        metadata["labels"]["app.kubernetes.io/component"],
+        "controller"
+    );
+    assert_eq!(
+        metadata["labels"]["app.kubernetes.io/instance"], "aof2",
+        "the Deployment selects by it"
+    );
+    let container = "kubectl.kubernetes.io/default-container";
+    assert_eq!(metadata["annotations"][container], "mesh");
+}
+
+#[test]
+fn a_platform_that_assigns_users_gets_a_pod_without_any() {
+    let keys = ["runAsUser", "runAsGroup", "fsGroup"];
+    let settings = keys.map(|key| format!("podSecurityContext.{key}=null"));
+    let Some(pod) = operator_pod(&settings.each_ref().map(String::as_str)) else {
+        return;
+    };
+    let context = &pod["spec"]["securityContext"];
+    for key in keys {
+        assert!(context.get(key).is_none(), "{context}");
+    }
+    assert_eq!(context["runAsNonRoot"], true);
+}
+
+#[test]
+fn a_chart_that_depends_on_this_one_may_say_whether_it_is_enabled() {
+    if let Some(output) = template("aof2", NAMESPACE, &["enabled=true"]) {
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{error}");
+    }
+}

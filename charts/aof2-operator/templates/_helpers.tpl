@@ -30,6 +30,20 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{/*
+Of the operator's pod. Engines admit pods with aof2.dev/component, whatever the release is called; the Deployment selects by the other two.
+Elsewhere podLabels win. A map, so that no key stands twice.
+*/}}
+{{- define "aof2.podLabels" -}}
+{{- $own := dict "aof2.dev/component" "operator" -}}
+{{- $fixed := merge $own (fromYaml (include "aof2.selector" .)) -}}
+{{- mergeOverwrite (fromYaml (include "aof2.labels" .)) .Values.podLabels $fixed | toYaml }}
+{{- end }}
+
+{{- define "aof2.podAnnotations" -}}
+{{- mergeOverwrite (dict "kubectl.kubernetes.io/default-container" "aof2-operator") .Values.podAnnotations | toYaml }}
+{{- end }}
+
 {{- define "aof2.caSecret" -}}
 {{- default (printf "%s-ca" (include "aof2.fullname" .)) .Values.ca.secretName }}
 {{- end }}

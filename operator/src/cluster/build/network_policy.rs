@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use aof2_crds::labels;
 use k8s_openapi::{
     api::networking::v1::{
         NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort,
@@ -27,7 +26,7 @@ pub fn build(owner: &Owner, operator_namespace: &str) -> NetworkPolicy {
     };
     let operator = NetworkPolicyPeer {
         namespace_selector: Some(labelled("kubernetes.io/metadata.name", operator_namespace)),
-        pod_selector: Some(labelled(labels::APP_NAME, names::OPERATOR_APP)),
+        pod_selector: Some(labelled(names::OPERATOR_LABEL.0, names::OPERATOR_LABEL.1)),
         ..NetworkPolicyPeer::default()
     };
     let admin = NetworkPolicyIngressRule {

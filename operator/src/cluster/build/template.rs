@@ -15,6 +15,10 @@ use crate::names::{
 };
 
 const USER_ID: i64 = 65532;
+/// Cluster Autoscaler keeps a node whose pods have local volumes that are not named here.
+const LOCAL_VOLUMES_ANNOTATION: &str =
+    "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
+const SOCKET_VOLUMES: &str = "aof2-data-socket,aof2-admin-socket";
 /// The application and the sidecar share it; a slow application leaves the engine what remains.
 const MIN_GRACE_SECONDS: i64 = 60;
 /// A replay may take an hour before the kubelet starts the engine anew.
@@ -127,6 +131,11 @@ pub fn build(cluster: &str, spec: &Aof2ClusterSpec, default_repository: &str) ->
         "kubectl.kubernetes.io/default-container".to_owned(),
         first_container(&pod),
     );
+    // Sockets only: a node with this pod may be scaled away. The user's own volumes stay the user's decision.
+    annotations
+        .entry(LOCAL_VOLUMES_ANNOTATION.to_owned())
+        .and_modify(|named| *named = format!("{SOCKET_VOLUMES},{named}"))
+        .or_insert_with(|| SOCKET_VOLUMES.to_owned());
     json!({"metadata": {"labels": labels, "annotations": annotations}, "spec": pod})
 }
 

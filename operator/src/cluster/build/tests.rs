@@ -124,3 +124,28 @@ fn the_digest_follows_what_a_pod_cannot_take_up_and_nothing_else() {
     // Running pods carry this: another value for the same wish would restart them all after an upgrade of the operator.
     assert_eq!(same, "9d9bd36c0b");
 }
+
+#[test]
+fn a_node_may_be_scaled_away_under_our_sockets_and_what_the_user_named_stays_named() {
+    let annotation = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes";
+    for (given, expected) in [
+        (json!({}), "aof2-data-socket,aof2-admin-socket"),
+        (
+            json!({annotation: "scratch"}),
+            "aof2-data-socket,aof2-admin-socket,scratch",
+        ),
+    ] {
+        let mut cluster = testing::cluster();
+        cluster.spec.pod_template.metadata.annotations = serde_json::from_value(given).unwrap();
+        let built = template::build("orders", &cluster.spec, REPOSITORY);
+        assert_eq!(built["metadata"]["annotations"][annotation], expected);
+        let empty: Vec<&str> = built["spec"]["volumes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|volume| volume.get("emptyDir").is_some())
+            .filter_map(|volume| volume["name"].as_str())
+            .collect();
+        assert_eq!(empty.join(","), "aof2-data-socket,aof2-admin-socket");
+    }
+}
