@@ -12,6 +12,9 @@ use serde_json::Value;
 
 use crate::places;
 
+/// What a release is made of.
+const RELEASED: &[&str] = &["aof2-node", "aof2-ctl", "aof2-operator"];
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Targets {
     /// What images are made of: no test double is compiled.
@@ -95,6 +98,71 @@ pub fn build(targets: Targets, engine_version: Option<&str>) -> Result<Built> {
     };
     let messages = progress::run(&mut command, what, &log(targets))?;
     let mut built = Built::default();
+    if targets == Targets::Programs {
+        return programs_of(&messages);
+    }
+    for line in messages.lines() {
+        if let Ok(message) = serde_json::from_str::<Value>(line) {
+            note_artifact(&mut built, &message);
+        }
+    }
+    Ok(built)
+}
+
+/// The programs of a release for one platform. The same sources give the same bytes wherever they lie: no path of this machine is in them.
+pub fn build_release(triple: &str, linker: Option<&str>) -> Result<Built> {
+    let mut command = cargo();
+    command.args([
+        "build",
+        "--release",
+        "--locked",
+        "--bins",
+        "--target",
+        triple,
+    ]);
+    command.arg("--message-format=json-render-diagnostics");
+    for package in RELEASED {
+        command.args(["--package", package]);
+    }
+    let target = target_folder();
+    let home = std::env::var_os("CARGO_HOME").map_or_else(
+        || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cargo"),
+        PathBuf::from,
+    );
+    let places = [
+        (places::root(), "/aof2"),
+        (target.clone(), "/target"),
+        (home, "/cargo"),
+    ];
+    let flags: Vec<String> = places
+        .iter()
+        .map(|(from, to)| format!("\"--remap-path-prefix={}={to}\"", from.display()))
+        .collect();
+    command.args([
+        "--config",
+        &format!("target.{triple}.rustflags=[{}]", flags.join(",")),
+    ]);
+    let of_c: Vec<String> = places
+        .iter()
+        .map(|(from, to)| format!("-ffile-prefix-map={}={to}", from.display()))
+        .collect();
+    command.env(
+        format!("CFLAGS_{}", triple.replace('-', "_")),
+        of_c.join(" "),
+    );
+    if let Some(linker) = linker {
+        let variable = triple.replace('-', "_").to_uppercase();
+        command.env(format!("CARGO_TARGET_{variable}_LINKER"), linker);
+    }
+    let log = target.join(format!("xtask-release-{triple}.log"));
+    let what = format!("building the release for {triple}");
+    let messages = progress::run(&mut command, &what, &log)?;
+    programs_of(&messages)
+}
+
+/// Without test doubles: only dev-dependencies may bring them.
+fn programs_of(messages: &str) -> Result<Built> {
+    let mut built = Built::default();
     let mut with_doubles = Vec::new();
     for line in messages.lines() {
         if let Ok(message) = serde_json::from_str::<Value>(line) {
@@ -102,7 +170,7 @@ pub fn build(targets: Targets, engine_version: Option<&str>) -> Result<Built> {
             with_doubles.extend(crate_with_test_doubles(&message));
         }
     }
-    if targets == Targets::Programs && !with_doubles.is_empty() {
+    if !with_doubles.is_empty() {
         bail!(
             "built with the feature `testing`, so with test doubles: {}; only dev-dependencies may enable it",
             with_doubles.join(", ")
@@ -124,7 +192,7 @@ fn log(targets: Targets) -> PathBuf {
 }
 
 /// Where cargo builds, as far as the environment says it.
-fn target_folder() -> PathBuf {
+pub fn target_folder() -> PathBuf {
     let named = std::env::var_os("CARGO_TARGET_DIR").filter(|folder| !folder.is_empty());
     places::root().join(named.map_or_else(|| "target".into(), PathBuf::from))
 }

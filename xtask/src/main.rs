@@ -11,6 +11,7 @@ mod lint;
 mod mutants;
 mod places;
 mod prerequisites;
+mod release;
 mod test;
 
 use std::os::unix::process::CommandExt;
@@ -44,6 +45,8 @@ enum Verb {
         #[arg(long)]
         cluster: Option<String>,
     },
+    /// What is published: images for amd64 and arm64, the chart, lists of their parts, checksums
+    Release(release::Options),
     /// All tests: formatting, units, and the scenarios in a cluster
     Test(test::Options),
     /// Watch a cluster of three be installed, written to, and upgraded under load
@@ -123,6 +126,7 @@ fn run(verb: Verb) -> Result<()> {
             cluster::status(&cluster.name, json)
         }
         Verb::Image { cluster } => make_images(cluster.as_deref()),
+        Verb::Release(options) => release::run(&options),
         Verb::Test(options) => test::run(&options),
         Verb::Demo(options) => demo::run(&options),
         Verb::Mutants(options) => mutants::run(&options),

@@ -3,7 +3,7 @@
 pub mod elf;
 pub mod oci;
 pub mod registry;
-mod tar;
+pub mod tar;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,11 +20,18 @@ use crate::places;
 use oci::{Entry, Files, Image};
 
 /// The version of the workspace, and the one that the upgrade goes to: the same sources, relinked.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 const NEXT_VERSION: &str = "0.1.1";
 const VERSITYGW_VERSION: &str = "1.8.0";
 /// Where images of a cluster without a registry live.
 pub const LOCAL_PREFIX: &str = "aof2.local";
+
+/// Of images for this machine's clusters, in Go's words.
+pub const HERE: &str = if cfg!(target_arch = "aarch64") {
+    "arm64"
+} else {
+    "amd64"
+};
 
 /// Name and group of nobody in particular; images say it in numbers, because Kubernetes checks `runAsNonRoot` by number.
 const USER: &str = "65532:65532";
@@ -58,27 +65,13 @@ pub fn build_from(built: &Built, targets: Targets, prefix: &str) -> Result<Vec<I
     let operator = stripped(built, OPERATOR_PROGRAMS, &folder.join("operator"))?;
 
     let images = vec![
-        image(
-            &format!("{prefix}/aof2-engine:{VERSION}"),
-            "aof2-engine",
-            &current,
-            &folder,
-        )?,
-        image(
-            &format!("{prefix}/aof2-engine:{NEXT_VERSION}"),
-            "aof2-engine",
-            &next,
-            &folder,
-        )?,
-        image(
-            &format!("{prefix}/aof2-operator:{VERSION}"),
-            "aof2-operator",
-            &operator,
-            &folder,
-        )?,
+        of_engine(prefix, VERSION, HERE, &current, &folder)?,
+        of_engine(prefix, NEXT_VERSION, HERE, &next, &folder)?,
+        of_operator(prefix, HERE, &operator, &folder)?,
         image(
             &format!("{prefix}/versitygw:{VERSITYGW_VERSION}"),
             "versitygw",
+            HERE,
             &[places::bin()?.join("versitygw")],
             &folder,
         )?,
@@ -93,6 +86,44 @@ pub fn build_from(built: &Built, targets: Targets, prefix: &str) -> Result<Vec<I
     Ok(images)
 }
 
+fn of_engine(
+    prefix: &str,
+    version: &str,
+    architecture: &str,
+    programs: &[PathBuf],
+    folder: &Path,
+) -> Result<Image> {
+    let reference = format!("{prefix}/aof2-engine:{version}");
+    image(&reference, "aof2-engine", architecture, programs, folder)
+}
+
+fn of_operator(
+    prefix: &str,
+    architecture: &str,
+    programs: &[PathBuf],
+    folder: &Path,
+) -> Result<Image> {
+    let reference = format!("{prefix}/aof2-operator:{VERSION}");
+    image(&reference, "aof2-operator", architecture, programs, folder)
+}
+
+/// Engine and operator of a release for one platform; `strip` is the platform's.
+pub fn of_release(
+    built: &Built,
+    strip: &str,
+    prefix: &str,
+    architecture: &str,
+    folder: &Path,
+) -> Result<[Image; 2]> {
+    let programs = folder.join("programs");
+    let engine = stripped_by(strip, built, ENGINE_PROGRAMS, &programs)?;
+    let operator = stripped_by(strip, built, OPERATOR_PROGRAMS, &programs)?;
+    Ok([
+        of_engine(prefix, VERSION, architecture, &engine, folder)?,
+        of_operator(prefix, architecture, &operator, folder)?,
+    ])
+}
+
 /// `images/` beside the folder the programs were built into.
 fn images_folder(built: &Built) -> Result<PathBuf> {
     // <target>/<triple>/debug/aof2-engine
@@ -105,6 +136,10 @@ fn images_folder(built: &Built) -> Result<PathBuf> {
 }
 
 fn stripped(built: &Built, names: &[&str], folder: &Path) -> Result<Vec<PathBuf>> {
+    stripped_by("strip", built, names, folder)
+}
+
+fn stripped_by(strip: &str, built: &Built, names: &[&str], folder: &Path) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(folder)?;
     let mut programs = Vec::new();
     for name in names {
@@ -116,7 +151,7 @@ fn stripped(built: &Built, names: &[&str], folder: &Path) -> Result<Vec<PathBuf>
             );
         }
         let program = folder.join(name);
-        output(Command::new("strip").arg("-o").arg(&program).arg(source))
+        output(Command::new(strip).arg("-o").arg(&program).arg(source))
             .context("cannot strip a program; `strip` is in the package binutils")?;
         programs.push(program);
     }
@@ -144,7 +179,13 @@ fn relink_engine(current: &[PathBuf], targets: Targets, folder: &Path) -> Result
     Ok(())
 }
 
-fn image(reference: &str, entrypoint: &str, programs: &[PathBuf], folder: &Path) -> Result<Image> {
+fn image(
+    reference: &str,
+    entrypoint: &str,
+    architecture: &str,
+    programs: &[PathBuf],
+    folder: &Path,
+) -> Result<Image> {
     let mut files = base_files()?;
     for program in programs {
         let name = program
@@ -165,6 +206,7 @@ fn image(reference: &str, entrypoint: &str, programs: &[PathBuf], folder: &Path)
     });
     Image::write(
         reference,
+        architecture,
         &config,
         &files,
         &folder.join(format!("{entrypoint}-{version}.oci")),

@@ -13,7 +13,11 @@ use sha2::{Digest, Sha256};
 use super::tar::Archive;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// Of a Helm chart in a registry: https://helm.sh/docs/topics/registries/
+const CHART_CONFIG: &str = "application/vnd.cncf.helm.config.v1+json";
+const CHART_LAYER: &str = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 pub enum Entry {
@@ -76,16 +80,19 @@ pub struct Image {
 }
 
 impl Image {
-    /// Writes the layout into `layout`; `config` is the image's "config" object (entrypoint, user, ...).
-    pub fn write(reference: &str, config: &Value, files: &Files, layout: &Path) -> Result<Self> {
-        if layout.exists() {
-            fs::remove_dir_all(layout)?;
-        }
-        let blobs = layout.join("blobs/sha256");
-        fs::create_dir_all(&blobs).with_context(|| format!("cannot make {}", blobs.display()))?;
+    /// Writes the layout into `layout`; `config` is the image's "config" object (entrypoint, user, ...), `architecture` a word of
+    /// Go's: `amd64`, `arm64`.
+    pub fn write(
+        reference: &str,
+        architecture: &str,
+        config: &Value,
+        files: &Files,
+        layout: &Path,
+    ) -> Result<Self> {
+        let blobs = empty_layout(layout)?;
         let layer = blob(&blobs, LAYER, &files.layer()?)?;
         let config = json!({
-            "architecture": "amd64",
+            "architecture": architecture,
             "os": "linux",
             "config": config,
             "rootfs": {"type": "layers", "diff_ids": [layer["digest"]]},
@@ -93,11 +100,47 @@ impl Image {
         let config = blob(&blobs, CONFIG, &serde_json::to_vec(&config)?)?;
         let manifest =
             json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
-        let mut manifest = blob(&blobs, MANIFEST, &serde_json::to_vec(&manifest)?)?;
-        let digest = manifest["digest"].as_str().unwrap_or_default().to_owned();
+        let manifest = blob(&blobs, MANIFEST, &serde_json::to_vec(&manifest)?)?;
+        Self::finish(reference, manifest, layout)
+    }
+
+    /// One reference for several platforms; each part with its architecture.
+    pub fn index(reference: &str, parts: &[(&str, Image)], layout: &Path) -> Result<Self> {
+        let blobs = empty_layout(layout)?;
+        let mut manifests = Vec::new();
+        for (architecture, image) in parts {
+            for entry in fs::read_dir(image.layout.join("blobs/sha256"))? {
+                let entry = entry?;
+                fs::copy(entry.path(), blobs.join(entry.file_name()))?;
+            }
+            let hash = image.digest.trim_start_matches("sha256:");
+            let bytes = fs::metadata(blobs.join(hash))?.len();
+            manifests.push(json!({
+                "mediaType": MANIFEST, "digest": image.digest, "size": bytes,
+                "platform": {"architecture": architecture, "os": "linux"},
+            }));
+        }
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests});
+        let index = blob(&blobs, INDEX, &serde_json::to_vec(&index)?)?;
+        Self::finish(reference, index, layout)
+    }
+
+    /// A packaged Helm chart, with its `Chart.yaml` as JSON.
+    pub fn chart(reference: &str, chart: &Value, package: &[u8], layout: &Path) -> Result<Self> {
+        let blobs = empty_layout(layout)?;
+        let config = blob(&blobs, CHART_CONFIG, &serde_json::to_vec(chart)?)?;
+        let layer = blob(&blobs, CHART_LAYER, package)?;
+        let manifest =
+            json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [layer]});
+        let manifest = blob(&blobs, MANIFEST, &serde_json::to_vec(&manifest)?)?;
+        Self::finish(reference, manifest, layout)
+    }
+
+    fn finish(reference: &str, mut top: Value, layout: &Path) -> Result<Self> {
+        let digest = top["digest"].as_str().unwrap_or_default().to_owned();
         // containerd takes the image's name from here.
-        manifest["annotations"] = json!({"io.containerd.image.name": reference});
-        let index = json!({"schemaVersion": 2, "manifests": [manifest]});
+        top["annotations"] = json!({"io.containerd.image.name": reference});
+        let index = json!({"schemaVersion": 2, "manifests": [top]});
         fs::write(layout.join("index.json"), serde_json::to_vec(&index)?)?;
         fs::write(
             layout.join("oci-layout"),
@@ -133,6 +176,16 @@ impl Image {
     }
 }
 
+/// Answers the folder of its blobs.
+fn empty_layout(layout: &Path) -> Result<PathBuf> {
+    if layout.exists() {
+        fs::remove_dir_all(layout)?;
+    }
+    let blobs = layout.join("blobs/sha256");
+    fs::create_dir_all(&blobs).with_context(|| format!("cannot make {}", blobs.display()))?;
+    Ok(blobs)
+}
+
 /// Stores `content` under its hash and returns its descriptor.
 fn blob(blobs: &Path, media_type: &str, content: &[u8]) -> Result<Value> {
     let hash = hex::encode(Sha256::digest(content));
@@ -156,6 +209,7 @@ mod tests {
         files.add("tmp", Entry::Folder { mode: 0o1777 });
         Image::write(
             "aof2.local/tool:1",
+            "amd64",
             &json!({"Entrypoint": ["/usr/bin/tool"]}),
             &files,
             layout,

@@ -1,6 +1,7 @@
 //! Images by way of a registry: pushing to a user's, and a round trip through one of our own.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -13,8 +14,13 @@ use crate::places;
 
 /// Pushes under the image's own reference. crane speaks plain HTTP to registries on the loopback address only.
 pub fn push(image: &Image) -> Result<()> {
+    push_with(&places::bin()?, image)
+}
+
+/// `bin` holds crane.
+pub fn push_with(bin: &Path, image: &Image) -> Result<()> {
     output(
-        crane()?
+        crane(bin)
             .arg("push")
             .arg(&image.layout)
             .arg(&image.reference),
@@ -27,33 +33,39 @@ pub fn push(image: &Image) -> Result<()> {
 /// Pushes `images` to a registry that lives as long as this call, pulls them back, and compares digests: what we write is
 /// what a registry takes for an image.
 pub fn round_trip(images: &[Image]) -> Result<()> {
+    let bin = places::bin()?;
+    serve(&bin, |address| exchange(&bin, images, address))
+}
+
+/// Runs `with` beside a registry of its own, given as `host:port`.
+pub fn serve(bin: &Path, with: impl FnOnce(&str) -> Result<()>) -> Result<()> {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let address = format!("127.0.0.1:{port}");
-    let mut registry = crane()?
+    let mut registry = crane(bin)
         .args(["registry", "serve", "--address", &address])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .context("cannot start a registry")?;
-    let result = exchange(images, &address);
+    let answers = || succeeds(crane(bin).args(["catalog", &address]));
+    let result = wait_until("the registry answers", Duration::from_secs(10), answers)
+        .and_then(|()| with(&address));
     registry.kill()?;
     registry.wait()?;
     result
 }
 
-fn exchange(images: &[Image], address: &str) -> Result<()> {
-    let list = || crane().is_ok_and(|mut crane| succeeds(crane.args(["catalog", address])));
-    wait_until("the registry answers", Duration::from_secs(10), list)?;
+fn exchange(bin: &Path, images: &[Image], address: &str) -> Result<()> {
     let pulled = std::env::temp_dir().join(format!("aof2-pulled-{}", std::process::id()));
     for image in images {
         let remote = Image {
             reference: format!("{address}/{}", image.short_name()),
             ..image.clone()
         };
-        push(&remote)?;
+        push_with(bin, &remote)?;
         output(
-            crane()?
+            crane(bin)
                 .args(["pull", "--format=oci", &remote.reference])
                 .arg(&pulled),
         )?;
@@ -70,6 +82,6 @@ fn exchange(images: &[Image], address: &str) -> Result<()> {
     Ok(())
 }
 
-fn crane() -> Result<Command> {
-    Ok(Command::new(places::bin()?.join("crane")))
+fn crane(bin: &Path) -> Command {
+    Command::new(bin.join("crane"))
 }

@@ -94,6 +94,36 @@ const FILE_SYSTEMS: &[Package] = &[
     },
 ];
 
+/// Compiler, C library and linker for programs of the other architecture.
+const CROSS_ARM64: &[Package] = &[
+    Package {
+        name: "gcc-aarch64-linux-gnu",
+        proof: Proof::Program("aarch64-linux-gnu-gcc"),
+    },
+    Package {
+        name: "libc6-dev-arm64-cross",
+        proof: Proof::File("/usr/aarch64-linux-gnu/lib/libc.a"),
+    },
+];
+const CROSS_AMD64: &[Package] = &[
+    Package {
+        name: "gcc-x86-64-linux-gnu",
+        proof: Proof::Program("x86_64-linux-gnu-gcc"),
+    },
+    Package {
+        name: "libc6-dev-amd64-cross",
+        proof: Proof::File("/usr/x86_64-linux-gnu/lib/libc.a"),
+    },
+];
+
+/// What a program for the other architecture is built with.
+pub fn ensure_cross(architecture: &str) -> Result<()> {
+    install(match architecture {
+        "arm64" => CROSS_ARM64,
+        _ => CROSS_AMD64,
+    })
+}
+
 /// Where packages can be installed; nothing is missing elsewhere but two tests.
 pub fn ensure_file_systems() -> Result<()> {
     if find_program("apt-get").is_some() && rustix::process::geteuid().is_root() {

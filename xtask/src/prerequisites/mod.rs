@@ -48,6 +48,8 @@ pub fn are_built() -> bool {
     go::are_built(&Program::ALL)
 }
 
+pub use debian::ensure_cross;
+
 pub fn ensure(need: Need) -> Result<()> {
     match need {
         Need::LocalCluster => {

@@ -22,6 +22,7 @@ use serde_json::json;
 use super::{Cluster, Provider, Wishes};
 use crate::command::{find_program, output, succeeds, wait_until};
 use crate::console::timed;
+use crate::image;
 use crate::image::LOCAL_PREFIX;
 use crate::image::oci::{Entry, Files, Image};
 use crate::places;
@@ -186,6 +187,7 @@ fn base_images(settings: &Settings) -> Result<Vec<Image>> {
     pause.program("pause", &places::bin()?.join("pause"))?;
     let pause = Image::write(
         PAUSE,
+        image::HERE,
         &json!({"Entrypoint": ["/pause"], "User": "65535:65535"}),
         &pause,
         &folder.join("pause"),
@@ -208,6 +210,7 @@ fn base_images(settings: &Settings) -> Result<Vec<Image>> {
     busybox.add("tmp", Entry::Folder { mode: 0o1777 });
     let busybox = Image::write(
         BUSYBOX,
+        image::HERE,
         &json!({"Cmd": ["sh"], "Env": ["PATH=/bin"]}),
         &busybox,
         &folder.join("busybox"),
