@@ -8,6 +8,7 @@ mod change;
 mod config;
 mod config_interrupted;
 mod data;
+mod first_hour;
 mod guide;
 mod install;
 mod interruptions;

@@ -31,7 +31,7 @@ pub fn package(folder: &Path, prefix: &str) -> Result<Packaged> {
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         match file.to_str() {
             Some("Chart.yaml") => chart = Some(serde_saphyr::from_str(&content)?),
-            Some("values.yaml") => content = with_images_of(&content, prefix)?,
+            Some("values.yaml") => content = with_images_of(&content, prefix, 2)?,
             _ => {}
         }
         let name = format!("{NAME}/{}", file.display());
@@ -58,12 +58,14 @@ impl Packaged {
     }
 }
 
-fn with_images_of(values: &str, prefix: &str) -> Result<String> {
-    let named = format!("repository: {LOCAL_PREFIX}/");
-    if values.matches(&named).count() != 2 {
-        bail!("values.yaml does not name the images of operator and engine under {LOCAL_PREFIX}");
+/// `count`: how often it names one; a name that is written otherwise would be left.
+pub fn with_images_of(text: &str, prefix: &str, count: usize) -> Result<String> {
+    let named = format!(": {LOCAL_PREFIX}/");
+    let found = text.matches(&named).count();
+    if found != count {
+        bail!("images under {LOCAL_PREFIX} are named {found} times, {count} were expected");
     }
-    Ok(values.replace(&named, &format!("repository: {prefix}/")))
+    Ok(text.replace(&named, &format!(": {prefix}/")))
 }
 
 /// Below `folder`, in order.

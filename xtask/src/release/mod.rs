@@ -205,6 +205,11 @@ impl Release {
         let operator = several("aof2-operator", |part| &part.operator)?;
         let packaged = chart::package(&places::root().join("charts").join(chart::NAME), prefix)?;
         fs::write(folder.join(packaged.file_name()), &packaged.archive)?;
+        let quickstart = fs::read_to_string(places::root().join("config/samples/quickstart.yaml"))?;
+        fs::write(
+            folder.join("quickstart.yaml"),
+            chart::with_images_of(&quickstart, prefix, 1)?,
+        )?;
         let chart = packaged.image(prefix, &work.join("chart.oci"))?;
         for (name, packages) in [
             ("aof2-engine", &["aof2-node", "aof2-ctl"][..]),
