@@ -403,3 +403,24 @@ fn a_chart_that_depends_on_this_one_may_say_whether_it_is_enabled() {
         assert!(output.status.success(), "{error}");
     }
 }
+
+#[test]
+fn only_those_who_are_named_may_read_the_metrics() {
+    let Some(rendered) = objects("aof2", NAMESPACE, &[]) else {
+        return;
+    };
+    let policy = of_kind(&rendered, "NetworkPolicy")[0].clone();
+    let ingress = policy["spec"]["ingress"].as_array().expect("rules");
+    assert!(
+        ingress
+            .iter()
+            .all(|rule| rule["from"].as_array().is_some_and(|from| !from.is_empty())),
+        "{policy:#}"
+    );
+    let nobody = ["networkPolicy.metricsFrom=null"];
+    let Some(rendered) = objects("aof2", NAMESPACE, &nobody) else {
+        return;
+    };
+    let policy = of_kind(&rendered, "NetworkPolicy")[0].clone();
+    assert!(policy["spec"]["ingress"].is_null(), "{policy:#}");
+}

@@ -12,7 +12,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("aof2-s3", &["aof2-core", "aof2-format"]),
     (
         "aof2-node",
-        &["aof2-admin-api", "aof2-core", "aof2-format", "aof2-s3"],
+        &[
+            "aof2-admin-api",
+            "aof2-core",
+            "aof2-format",
+            "aof2-listen",
+            "aof2-s3",
+        ],
     ),
     (
         "aof2-ctl",
@@ -24,7 +30,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "aof2-s3",
         ],
     ),
-    ("aof2-operator", &["aof2-admin-api", "aof2-crds"]),
+    (
+        "aof2-operator",
+        &["aof2-admin-api", "aof2-crds", "aof2-listen"],
+    ),
     ("aof2-e2e", &["aof2-admin-api", "aof2-crds"]),
 ];
 

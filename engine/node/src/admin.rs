@@ -12,8 +12,10 @@ mod store;
 use std::sync::Arc;
 
 use aof2_admin_api::path::{self, OPERATOR_EPOCH_HEADER};
-use aof2_admin_api::{Dump, ErrorReason};
+use aof2_admin_api::{Dump, ErrorBody, ErrorReason};
+use aof2_listen::Bodies;
 use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{StatusCode, Uri};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -57,7 +59,39 @@ pub fn router(node: Arc<Node>) -> Router {
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(node.clone(), admit_epoch))
+        .layer(from_fn_with_state(
+            Bodies::new(max_body_bytes).answering(refuse_body),
+            aof2_listen::bodies,
+        ))
         .with_state(node)
+}
+
+/// Of a request body: a snapshot's index, a configuration file, or none that is worth more than its name.
+fn max_body_bytes(uri: &Uri) -> usize {
+    let path = uri.path();
+    if path.starts_with(path::SNAPSHOT_INDEX) {
+        snapshot::MAX_INDEX_BYTES
+    } else if path == path::CONFIG_VALIDATE {
+        config::MAX_FILE_BYTES
+    } else {
+        0
+    }
+}
+
+fn refuse_body(status: StatusCode, why: String) -> Response {
+    let reason = if status == StatusCode::SERVICE_UNAVAILABLE {
+        ErrorReason::NotServing
+    } else {
+        ErrorReason::BadRequest
+    };
+    (
+        status,
+        Json(ErrorBody {
+            reason,
+            message: why,
+        }),
+    )
+        .into_response()
 }
 
 async fn dump(State(node): State<Arc<Node>>) -> Json<Dump> {

@@ -1,7 +1,10 @@
 //! The data API: gRPC on the Unix socket that the pod's containers share.
 
 mod append;
+mod authority;
 mod budget;
+mod calls;
+mod frames;
 mod read;
 mod refusal;
 mod service;
@@ -43,6 +46,9 @@ pub async fn serve(
         .set_serving::<LogServer<service::DataService>>()
         .await;
     Server::builder()
+        .max_concurrent_streams(calls::MAX_CALLS_PER_CONNECTION)
+        .http2_max_header_list_size(u32::try_from(aof2_listen::HEADER_BYTES).ok())
+        .layer(calls::CallLimit::default())
         // A single client may keep several full messages on the way.
         .initial_stream_window_size(4 * 1024 * 1024)
         .initial_connection_window_size(16 * 1024 * 1024)

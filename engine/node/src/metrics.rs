@@ -65,6 +65,23 @@ pub fn encode(node: &Node) -> Result<String, std::fmt::Error> {
         "Share of the Tier 0 budget of this node",
         settings.tier0.instance_quota_bytes,
     );
+    let connections = node.connections();
+    page.gauges(
+        "connections",
+        "Open connections",
+        "listener",
+        connections
+            .iter()
+            .map(|usage| (usage.listener, usage.open as u64)),
+    );
+    page.counters(
+        "connections_refused",
+        "Connections closed since start because of a limit",
+        "listener",
+        connections
+            .iter()
+            .map(|usage| (usage.listener, usage.refused)),
+    );
     match &*phase {
         Phase::Serving(plane) => serving(&mut page, plane),
         Phase::Recovering(_) | Phase::Refused(_) | Phase::Closed => {}
@@ -318,6 +335,21 @@ impl Page {
         let counter = Counter::<u64, AtomicU64>::default();
         counter.inc_by(value);
         self.0.register(name, help, counter);
+    }
+
+    fn gauges(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: impl IntoIterator<Item = (&'static str, u64)>,
+    ) {
+        let family = Family::<[(&'static str, &'static str); 1], Gauge<i64>>::default();
+        for (key, value) in values {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            family.get_or_create(&[(label, key)]).set(value);
+        }
+        self.0.register(name, help, family);
     }
 
     fn counters(

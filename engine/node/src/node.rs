@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use aof2_admin_api::Refusal;
+use aof2_listen::{Connections, Usage};
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use crate::clients::Clients;
 use crate::config::Settings;
@@ -20,6 +22,7 @@ pub struct Node {
     pub shutdown: Shutdown,
     pub clients: Clients,
     phase: ArcSwap<Phase>,
+    listeners: Mutex<Vec<Connections>>,
 }
 
 /// How far this process has come.
@@ -42,6 +45,7 @@ impl Node {
             shutdown: Shutdown::default(),
             clients: Clients::default(),
             phase: ArcSwap::from_pointee(Phase::Recovering(Arc::default())),
+            listeners: Mutex::default(),
         }
     }
 
@@ -51,6 +55,21 @@ impl Node {
 
     pub fn enter(&self, phase: Phase) {
         self.phase.store(Arc::new(phase));
+    }
+
+    /// Counts the connections of a listener among this node's.
+    pub fn listening(&self, connections: Connections) -> Connections {
+        self.listeners.lock().push(connections.clone());
+        connections
+    }
+
+    /// Of each listener.
+    pub fn connections(&self) -> Vec<Usage> {
+        self.listeners
+            .lock()
+            .iter()
+            .map(Connections::usage)
+            .collect()
     }
 
     /// The engine, while there is one that serves.

@@ -7,9 +7,11 @@
 use std::sync::Arc;
 
 use aof2_admin_api::path;
+use aof2_listen::Bodies;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
@@ -23,6 +25,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(path::LIVEZ, get(livez))
         .route(path::READYZ, get(readyz))
         .route(path::METRICS, get(scrape))
+        .layer(from_fn_with_state(Bodies::new(|_| 0), aof2_listen::bodies))
         .with_state(node)
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aof2_admin_api::{Refusal, Termination, TerminationReason};
+use aof2_listen::Connections;
 use clap::{CommandFactory, Parser};
 
 use crate::args::{Arguments, Command, ConfigCommand};
@@ -16,7 +17,7 @@ use crate::listen::{self, ListenError};
 use crate::node::{Node, Phase};
 use crate::shutdown::{self, Reason};
 use crate::source::Source;
-use crate::tls::{Certificates, TlsListener};
+use crate::tls::Certificates;
 use crate::{admin, config, data, probes, reload, telemetry, tls};
 
 /// Kubernetes shows what is written here as the reason of a container's end. Written only where it exists.
@@ -241,11 +242,23 @@ async fn stay_refused(node: &Node, plane: DataPlane, refusal: Refusal) -> Exit {
 async fn open_control_listeners(node: &Arc<Node>, settings: &Settings) -> Result<(), ListenError> {
     let http = listen::tcp(settings.listen.http_address).await?;
     tracing::info!(listener = "http", address = %local(&http), "listening");
-    tokio::spawn(axum::serve(http, probes::router(node.clone())).into_future());
+    let connections = Connections::of_requests("http");
+    tokio::spawn(aof2_listen::serve(
+        http,
+        node.listening(connections),
+        async |stream| Some(stream),
+        probes::router(node.clone()),
+    ));
 
     let router = admin::router(node.clone());
     let socket = listen::unix(&settings.listen.admin_socket, ADMIN_SOCKET_MODE).await?;
-    tokio::spawn(axum::serve(socket, router.clone()).into_future());
+    let connections = Connections::of_requests("admin-socket");
+    tokio::spawn(aof2_listen::serve(
+        socket,
+        node.listening(connections),
+        async |stream| Some(stream),
+        router.clone(),
+    ));
 
     if let Some(tls) = &settings.tls {
         let certificates = Arc::new(Certificates::default());
@@ -253,9 +266,13 @@ async fn open_control_listeners(node: &Arc<Node>, settings: &Settings) -> Result
         let address = settings.listen.admin_address;
         let listener = listen::tcp(address).await?;
         tracing::info!(listener = "admin", address = %local(&listener), "listening");
-        let listener = TlsListener::new(listener, certificates)
-            .map_err(|source| ListenError::Address { address, source })?;
-        tokio::spawn(axum::serve(listener, router).into_future());
+        let connections = Connections::of_requests("admin");
+        tokio::spawn(aof2_listen::serve(
+            listener,
+            node.listening(connections),
+            move |stream| tls::handshake(certificates.clone(), stream),
+            router,
+        ));
     }
     Ok(())
 }

@@ -5,8 +5,8 @@
 //!   throughout. Until a first set works, connections are closed unanswered.
 
 mod files;
-mod listener;
+mod handshake;
 mod verifier;
 
 pub use files::{Certificates, watch};
-pub use listener::TlsListener;
+pub use handshake::handshake;

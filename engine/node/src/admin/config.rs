@@ -13,6 +13,9 @@ use super::error::ApiError;
 use crate::config::{self, Mode, Owner, keys};
 use crate::node::Node;
 
+/// What a ConfigMap can hold.
+pub const MAX_FILE_BYTES: usize = 1 << 20;
+
 #[derive(Debug, Deserialize)]
 pub struct ValidateQuery {
     mode: Option<String>,

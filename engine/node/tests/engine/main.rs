@@ -5,6 +5,7 @@ mod damage;
 mod data;
 mod drain;
 mod durability;
+mod limits;
 mod messages;
 mod mutual_tls;
 mod refusal;

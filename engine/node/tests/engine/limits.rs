@@ -1,0 +1,223 @@
+//! Clients that hold what they get, and send nothing or too much: the engine serves the others, within its memory.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::support::{Engine, Home, append, request};
+
+/// More than any of the floods may cost.
+const MEMORY_BYTES: usize = 96 << 20;
+
+async fn grows_little(engine: &Engine, before: usize) {
+    assert_eq!(get(engine, "/readyz").await.0, 200);
+    let grown = engine.anonymous_bytes().saturating_sub(before);
+    assert!(grown < MEMORY_BYTES, "{grown} bytes more");
+    assert_eq!(get(engine, "/livez").await.0, 200);
+}
+
+#[tokio::test]
+async fn thousands_of_half_sent_headers_cost_little_and_the_probes_answer() {
+    let home = Home::new();
+    let engine = home.start().await;
+    let before = engine.anonymous_bytes();
+    let mut held = Vec::new();
+    for index in 0..3000 {
+        // From forty hosts: each peer has a limit, and so has the listener.
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        let from = format!("127.0.1.{}:0", 1 + index % 40);
+        socket
+            .bind(from.parse().expect("an address"))
+            .expect("bound");
+        let Ok(mut stream) = socket.connect(engine.http).await else {
+            continue;
+        };
+        let half = format!("GET /metrics HTTP/1.1\r\nx: {}", "y".repeat(8000));
+        let _ = stream.write_all(half.as_bytes()).await;
+        held.push(stream);
+        if index % 100 == 0 {
+            assert_eq!(get(&engine, "/livez").await.0, 200);
+        }
+    }
+    grows_little(&engine, before).await;
+    let open = metric(&engine, "aof2_connections{listener=\"http\"}").await;
+    assert!((1..=256).contains(&open), "{open}");
+    drop(held);
+    assert_eq!(engine.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn connections_to_the_sockets_have_a_limit_and_the_engine_stays_ready() {
+    let home = Home::new();
+    let engine = home.start().await;
+    let before = engine.anonymous_bytes();
+    let (mut held, mut sockets) = (Vec::new(), Vec::new());
+    for _ in 0..366 {
+        held.push(TcpStream::connect(engine.http).await.expect("connects"));
+    }
+    for _ in 0..100 {
+        for socket in [&engine.data_socket, &engine.admin_socket] {
+            sockets.push(UnixStream::connect(socket).await.expect("connects"));
+        }
+    }
+    engine
+        .wait_for("refused", async || {
+            metric(&engine, "aof2_connections_refused_total{listener=\"data\"}").await >= 36
+        })
+        .await;
+    let open = metric(&engine, "aof2_connections{listener=\"data\"}").await;
+    assert!(open <= 64, "{open}");
+    // Its own check of the data socket takes no place of others.
+    assert_eq!(get(&engine, "/readyz").await.0, 200);
+    let grown = engine.anonymous_bytes().saturating_sub(before);
+    assert!(grown < MEMORY_BYTES, "{grown} bytes more");
+    // Idle ones that began nothing are closed.
+    engine
+        .wait_for("empty", async || {
+            metric(&engine, "aof2_connections{listener=\"data\"}").await == 0
+        })
+        .await;
+    drop((held, sockets));
+    assert_eq!(engine.terminate().await, Some(0));
+}
+
+/// From a host that holds nothing.
+async fn get(engine: &Engine, path: &str) -> (u16, String) {
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    let from = "127.0.0.9:0".parse().expect("an address");
+    socket.bind(from).expect("bound");
+    let mut stream = socket.connect(engine.http).await.expect("connects");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: engine\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    let status = answer.split(' ').nth(1).and_then(|it| it.parse().ok());
+    (status.expect("a status"), answer)
+}
+
+async fn metric(engine: &Engine, line: &str) -> u64 {
+    let (_, page) = get(engine, "/metrics").await;
+    let value = page.lines().find_map(|it| it.strip_prefix(line));
+    let value = value.unwrap_or_else(|| panic!("{line} is not in\n{page}"));
+    value.trim().parse().expect("a number")
+}
+
+/// A frame of HTTP/2.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = u32::try_from(payload.len()).expect("small").to_be_bytes()[1..].to_vec();
+    frame.extend_from_slice(&[kind, flags]);
+    frame.extend_from_slice(&stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// Headers of a call of Append, its path in `:authority` as gRPC libraries have it.
+fn call() -> Vec<u8> {
+    let mut block = vec![0x83, 0x86];
+    for (index, value) in [
+        (0x41, &b"tmp%2Fdata.sock"[..]),
+        (0x44, b"/aof2.v1.Log/Append"),
+        (0x5f, b"application/grpc"),
+    ] {
+        block.extend_from_slice(&[index, u8::try_from(value.len()).expect("short")]);
+        block.extend_from_slice(value);
+    }
+    block
+}
+
+/// Calls that are begun and never go on, opened and reset, with headers that never end: without regard to what the engine
+/// announces.
+#[tokio::test]
+async fn floods_of_streams_cost_little_and_other_clients_are_served() {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let home = Home::new();
+    let engine = home.start().await;
+    let before = engine.anonymous_bytes();
+    let mut held = Vec::new();
+    for connection in 0..48 {
+        let mut stream = UnixStream::connect(&engine.data_socket)
+            .await
+            .expect("connects");
+        let mut flood = [PREFACE, &frame(4, 0, 0, &[])].concat();
+        for call_of_this in 0..500 {
+            let id = 1 + 2 * call_of_this;
+            match connection % 4 {
+                // Begun, and left open.
+                0 => flood.extend(frame(1, 4, id, &call())),
+                1 => {
+                    flood.extend(frame(1, 4, id, &call()));
+                    // RST_STREAM, CANCEL.
+                    flood.extend(frame(3, 0, id, &[0, 0, 0, 8]));
+                }
+                // A body that is announced as 8 MiB and never comes.
+                2 => {
+                    flood.extend(frame(1, 4, id, &call()));
+                    flood.extend(frame(0, 0, id, &[0, 0, 0x80, 0, 0, 1, 2, 3]));
+                }
+                _ => flood.extend(frame(1, 0, id, &call())),
+            }
+        }
+        // The engine may close at any byte.
+        let sent = tokio::time::timeout(Duration::from_secs(5), stream.write_all(&flood));
+        let _ = sent.await;
+        held.push(stream);
+    }
+    grows_little(&engine, before).await;
+    drop(held);
+    engine
+        .wait_for("served again", async || {
+            let mut client = engine.data().await;
+            let call = client.append(tokio_stream::iter([request("a", "x")])).await;
+            call.is_ok()
+        })
+        .await;
+    assert_eq!(engine.terminate().await, Some(0));
+}
+
+/// What a client of many calls in good faith does.
+#[tokio::test]
+async fn a_call_beyond_the_limit_of_a_client_is_refused_by_name() {
+    use aof2_node::proto::{AppendRequest, TailRequest};
+    let home = Home::new();
+    let engine = home.start().await;
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        clients.push(engine.data().await);
+    }
+    append(&mut clients[0], request("a", "x"))
+        .await
+        .expect("served");
+    let (mut held, mut refused) = (Vec::new(), Vec::new());
+    let (open, _) = tokio::sync::watch::channel(());
+    for index in 0..2100 {
+        let client = &mut clients[index / 400];
+        // They go on until the sender goes.
+        let mut open = open.subscribe();
+        let requests = futures::stream::once(async move {
+            let _ = open.changed().await;
+            AppendRequest::default()
+        });
+        match client.append(requests).await {
+            Ok(call) => held.push(call),
+            Err(status) => refused.push(status),
+        }
+    }
+    assert_eq!(held.len(), 2048, "{:?}", refused.first());
+    let why = "2048 calls are open by this client (the limit); end some of them and retry";
+    assert!(refused.iter().all(|status| status.message() == why));
+    let tail = TailRequest {
+        stream: "a".to_string(),
+        from_sequence: 0,
+    };
+    let refused = clients[5].tail(tail.clone()).await.expect_err("full");
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    assert_eq!(get(&engine, "/readyz").await.0, 200);
+    drop((open, held));
+    engine
+        .wait_for("room again", async || {
+            engine.data().await.tail(tail.clone()).await.is_ok()
+        })
+        .await;
+    assert_eq!(engine.terminate().await, Some(0));
+}
