@@ -99,6 +99,8 @@ words! {
         Resumed,
         Tier2Unreachable,
         Tier2Refused,
+        /// The engine's volume has no room for what the way down writes.
+        DiskFull,
         /// A sealed segment is damaged: it is not uploaded unless somebody repairs it.
         Damaged,
     }
@@ -119,6 +121,8 @@ words! {
         /// Another process holds the directory.
         Locked,
         Damaged,
+        /// No space to recover in. Tried again until there is.
+        DiskFull,
         DiskError,
         Poisoned,
         Config,

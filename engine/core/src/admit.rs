@@ -12,13 +12,21 @@ use crate::io::sync::{RwLock, RwLockReadGuard};
 use arc_swap::ArcSwap;
 
 use crate::config::{Config, MIB};
-use crate::io::Disk;
+use crate::io::{Disk, Lack, lack_of};
 
 /// Why blocks were not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    Quota { total_bytes: u64, quota_bytes: u64 },
-    Full { free_bytes: u64, reserve_bytes: u64 },
+    Quota {
+        total_bytes: u64,
+        quota_bytes: u64,
+    },
+    Full {
+        free_bytes: u64,
+        reserve_bytes: u64,
+    },
+    /// Not of space.
+    Lack(Lack),
 }
 
 pub(crate) struct Space {
@@ -116,6 +124,14 @@ impl Space {
         (space.available_bytes < bytes + reserve_bytes).then_some(Refusal::Full {
             free_bytes: space.available_bytes,
             reserve_bytes,
+        })
+    }
+
+    /// What a failed call of the disk means for whoever asked for blocks; `None`: the disk is broken.
+    pub fn refusal_of(&self, error: &std::io::Error) -> Option<Refusal> {
+        lack_of(error).map(|lack| match lack {
+            Lack::Space => self.full(),
+            Lack::Descriptors | Lack::Memory => Refusal::Lack(lack),
         })
     }
 

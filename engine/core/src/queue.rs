@@ -39,6 +39,16 @@ impl<T> Queue<T> {
         self.changed.notify_all();
     }
 
+    /// In front of what waits, in their order.
+    pub fn push_front(&self, items: impl DoubleEndedIterator<Item = T>) {
+        let mut state = self.state.lock();
+        for item in items.rev() {
+            state.items.push_front(item);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
     /// `None` once stopped and empty.
     fn take(&self) -> Option<T> {
         let mut state = self.state.lock();

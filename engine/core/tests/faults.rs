@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // no part of the store
 
 mod common;
+mod lacks;
 mod poison;
 
 use std::sync::Arc;

@@ -27,6 +27,7 @@ impl Seed {
 
     /// CRC-32C of `salt || bytes`.
     pub fn crc32c(self, bytes: &[u8]) -> u32 {
+        count(bytes);
         let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, self.state);
         digest.update(bytes);
         digest.finalize() as u32
@@ -34,6 +35,8 @@ impl Seed {
 
     /// CRC-32C of `salt || a || b`.
     pub fn crc32c_of_two(self, a: &[u8], b: &[u8]) -> u32 {
+        count(a);
+        count(b);
         let mut digest = Digest::new_with_init_state(CrcAlgorithm::Crc32Iscsi, self.state);
         digest.update(a);
         digest.update(b);
@@ -49,11 +52,13 @@ impl From<Salt> for Seed {
 
 /// Unseeded CRC-32C.
 pub fn crc32c(bytes: &[u8]) -> u32 {
+    count(bytes);
     crc_fast::crc32_iscsi(bytes)
 }
 
 /// CRC-64/NVME.
 pub fn crc64nvme(bytes: &[u8]) -> u64 {
+    count(bytes);
     crc_fast::crc64_nvme(bytes)
 }
 
@@ -68,6 +73,7 @@ impl Default for Crc32c {
 
 impl Crc32c {
     pub fn update(&mut self, bytes: &[u8]) {
+        count(bytes);
         self.0.update(bytes);
     }
 
@@ -87,12 +93,32 @@ impl Default for Crc64Nvme {
 
 impl Crc64Nvme {
     pub fn update(&mut self, bytes: &[u8]) {
+        count(bytes);
         self.0.update(bytes);
     }
 
     pub fn finish(&self) -> u64 {
         self.0.finalize()
     }
+}
+
+#[cfg(feature = "testing")]
+thread_local! {
+    static CHECKSUMMED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+#[cfg(feature = "testing")]
+fn count(bytes: &[u8]) {
+    CHECKSUMMED.set(CHECKSUMMED.get() + bytes.len() as u64);
+}
+
+#[cfg(not(feature = "testing"))]
+fn count(_bytes: &[u8]) {}
+
+/// Bytes that the calling thread has passed over with a checksum so far. Tests count work by it.
+#[cfg(feature = "testing")]
+pub fn checksummed_bytes() -> u64 {
+    CHECKSUMMED.get()
 }
 
 /// Compares, except in a fuzzer, which would never get past a checksum.

@@ -22,8 +22,8 @@ use crate::{admin, config, data, probes, reload, telemetry, tls};
 
 /// Kubernetes shows what is written here as the reason of a container's end. Written only where it exists.
 const TERMINATION_LOG: &str = "/dev/termination-log";
-/// How often a directory that another process holds is tried again.
-const LOCKED_RETRY: Duration = Duration::from_secs(1);
+/// How often a directory is tried again that another process holds, or that lacks space.
+const OPEN_RETRY: Duration = Duration::from_secs(1);
 /// How long a poisoned store goes on refusing before the process ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(250);
 const DATA_SOCKET_MODE: u32 = 0o660;
@@ -290,7 +290,7 @@ enum Opened {
     Failed(Exit),
 }
 
-/// Opens the store. A directory that is refused keeps the process up until it is asked to end; one that is locked is tried again.
+/// Opens the store. A directory that is refused keeps the process up until it is asked to end; one that is locked or full is tried again.
 async fn open_data_plane(node: &Arc<Node>, settings: &Settings) -> Opened {
     loop {
         let progress = Arc::new(Progress::default());
@@ -322,12 +322,12 @@ async fn open_data_plane(node: &Arc<Node>, settings: &Settings) -> Opened {
                 }));
             }
             OpenFailure::Poisoned(message) => return Opened::Failed(Exit::Poisoned(message)),
-            OpenFailure::Locked(refusal) => {
+            OpenFailure::Waits(refusal) => {
                 tracing::warn!(reason = %refusal.reason, message = %refusal.message, "data directory refused");
                 node.enter(Phase::Refused(refusal));
                 tokio::select! {
                     _ = node.shutdown.requested() => return Opened::Ended,
-                    () = tokio::time::sleep(LOCKED_RETRY) => {}
+                    () = tokio::time::sleep(OPEN_RETRY) => {}
                 }
             }
             OpenFailure::Refused(refusal) => {

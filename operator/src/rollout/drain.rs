@@ -195,6 +195,8 @@ fn drain_ended(memo: Memo, engine: &EngineFacts, now: Timestamp) -> Step {
         }
         Some(DrainReason::Tier2Unreachable) => (Gate::Uploaded, WaitReason::Tier2Unreachable),
         Some(DrainReason::Tier2Refused) => (Gate::Uploaded, WaitReason::Tier2Refused),
+        // The cause names the volume.
+        Some(DrainReason::DiskFull) => (Gate::Uploaded, WaitReason::UploadTimeout),
         Some(DrainReason::Damaged) => (Gate::Uploaded, WaitReason::DamagedStreams),
         Some(DrainReason::TokenExpired) => (Gate::Drained, WaitReason::DrainTokenExpired),
         Some(DrainReason::Resumed) => (Gate::Drained, WaitReason::Resumed),
@@ -216,6 +218,7 @@ fn drain_ended(memo: Memo, engine: &EngineFacts, now: Timestamp) -> Step {
             Some(DrainReason::DrainTimeout) => "drain timeout",
             Some(DrainReason::Tier2Unreachable) => "Tier 2 unreachable",
             Some(DrainReason::Tier2Refused) => "Tier 2 rejects requests",
+            Some(DrainReason::DiskFull) => "engine volume full",
             Some(DrainReason::Damaged) => "damaged streams",
             Some(DrainReason::TokenExpired) => "token expired",
             Some(DrainReason::Resumed) => "another client resumed appends",

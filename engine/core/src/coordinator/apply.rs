@@ -10,7 +10,8 @@ use super::record::{self, MoveError};
 use super::{Down, Node, State, file_bytes};
 use crate::jobs::check_claims::check_claims;
 use crate::jobs::compress::{self, CompressOptions};
-use crate::jobs::upload::{self, UploadError};
+use crate::jobs::streamed::Streamed;
+use crate::jobs::upload::{self, UploadError, Warm};
 use crate::port::{Port, SealedSegment, TierRecord};
 
 type Job = Box<dyn FnOnce(&Down, &dyn Port) + Send>;
@@ -91,7 +92,14 @@ impl Drop for FinishOnDrop {
 impl Down {
     fn do_move(&self, port: &dyn Port, key: &SegmentKey, step: Step, segment: &SealedSegment) {
         let outcome = match step {
-            Step::Compress => self.compress(port, key, segment),
+            Step::Compress => match self.compress(port, key, segment) {
+                // The way down must not need what only the way down gives back.
+                Err(MoveError::Compress(error)) if error.lacks_space() => {
+                    tracing::debug!(stream = %segment.stream, segment_id = segment.segment_id, "uploading without a Tier 1 file: {error}");
+                    self.upload_streamed(port, segment)
+                }
+                other => other,
+            },
             Step::Upload => match self.upload(port, key, segment) {
                 Err(MoveError::Upload(UploadError::Warm { source, .. })) => {
                     tracing::warn!(stream = %segment.stream, segment_id = segment.segment_id, "rebuilding a damaged Tier 1 file: {source}");
@@ -113,11 +121,9 @@ impl Down {
         let Some(path) = compress::warm_path(&port.tier1_directory(), segment) else {
             return Err(no_key(segment));
         };
-        let settings = *self.settings.read();
-        let options = CompressOptions {
-            level: settings.compression_level,
-            block_bytes: settings.block_bytes,
-        };
+        let disk = &port.environment().disk;
+        compress::look_for_room(&**disk, &path, segment).map_err(MoveError::Compress)?;
+        let options = self.compress_options();
         let bytes = port
             .segment_bytes(&segment.stream, segment.segment_id)
             .map_err(MoveError::Segment)?;
@@ -125,7 +131,6 @@ impl Down {
         if !segment.moves.compression_started {
             record::commit(port, segment, TierRecord::CompressionStarted)?;
         }
-        let disk = &port.environment().disk;
         let replaced_bytes = file_bytes(&**disk, &path);
         match compress::compress(&**disk, &path, segment, &bytes, options) {
             Ok(facts) => record::compressed(self, port, key, segment, facts, replaced_bytes),
@@ -145,9 +150,32 @@ impl Down {
         // Taken out: a second upload of the same file verifies it again.
         let known = self.state.lock().verified.remove(key);
         let claim_age = self.settings.read().claim_check;
-        match upload::upload(port, &self.claims, segment, &path, known, claim_age) {
+        let warm = Warm::File(&path, known);
+        match upload::upload(port, &self.claims, segment, warm, claim_age) {
             Ok(uploaded) => record::uploaded(self, port, segment, uploaded),
             Err(error) => Err(record::upload_failed(self, port, segment, error)),
+        }
+    }
+
+    fn upload_streamed(&self, port: &dyn Port, segment: &SealedSegment) -> Result<(), MoveError> {
+        let bytes = port
+            .segment_bytes(&segment.stream, segment.segment_id)
+            .map_err(MoveError::Segment)?;
+        let (streamed, facts) = Streamed::new(segment, bytes, self.compress_options())
+            .map_err(|error| record::compression_failed(port, segment, error))?;
+        let claim_age = self.settings.read().claim_check;
+        let warm = Warm::Streamed(streamed, facts);
+        match upload::upload(port, &self.claims, segment, warm, claim_age) {
+            Ok(uploaded) => record::uploaded(self, port, segment, uploaded),
+            Err(error) => Err(record::upload_failed(self, port, segment, error)),
+        }
+    }
+
+    fn compress_options(&self) -> CompressOptions {
+        let settings = *self.settings.read();
+        CompressOptions {
+            level: settings.compression_level,
+            block_bytes: settings.block_bytes,
         }
     }
 }

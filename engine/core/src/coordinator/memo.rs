@@ -39,6 +39,8 @@ pub struct Failed {
 pub enum FailureKind {
     /// Tier 2 did not answer: over with the first success of anybody.
     Outage,
+    /// The volume has no room for what a step writes.
+    DiskFull,
     /// Somebody has to act, or the local disk did not do it.
     Refused,
     /// No retry mends it, and the segment is whole.
@@ -76,9 +78,11 @@ impl Memo {
 /// Doubles from a second to a minute; damage is looked at again more rarely.
 pub fn pause_after(times: u32, kind: FailureKind) -> Duration {
     match kind {
-        FailureKind::Outage | FailureKind::Refused => Duration::from_secs(1)
-            .saturating_mul(1 << times.saturating_sub(1).min(10))
-            .min(Duration::from_secs(60)),
+        FailureKind::Outage | FailureKind::DiskFull | FailureKind::Refused => {
+            Duration::from_secs(1)
+                .saturating_mul(1 << times.saturating_sub(1).min(10))
+                .min(Duration::from_secs(60))
+        }
         FailureKind::Final | FailureKind::Damage => Duration::from_secs(600),
     }
 }

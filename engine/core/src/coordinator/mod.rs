@@ -224,11 +224,18 @@ impl Coordinator {
 
     /// What keeps a stream from being uploaded until somebody repairs it.
     pub fn damage(&self) -> Option<String> {
+        self.failure_of(FailureKind::Damage)
+    }
+
+    /// What a step lacks of the volume.
+    pub fn lack_of_space(&self) -> Option<String> {
+        self.failure_of(FailureKind::DiskFull)
+    }
+
+    fn failure_of(&self, wanted: FailureKind) -> Option<String> {
         let failures = self.node.down.as_ref()?.state.lock().memo.failures();
-        let mut damaged = failures
-            .into_values()
-            .filter(|(kind, _)| *kind == FailureKind::Damage);
-        damaged.next().map(|(_, message)| message)
+        let mut matching = failures.into_values().filter(|(kind, _)| *kind == wanted);
+        matching.next().map(|(_, message)| message)
     }
 
     /// Starts nothing more and waits for the jobs that run. No retry of theirs is waited for.

@@ -179,7 +179,8 @@ impl MoveError {
                 | ReadError::VolumeRefused { .. } => FailureKind::Final,
             },
             MoveError::Damaged { .. } => FailureKind::Damage,
-            MoveError::Manifest(_) => FailureKind::Refused,
+            MoveError::Manifest(error) => of_store(error),
+            MoveError::Compress(error) if error.lacks_space() => FailureKind::DiskFull,
             MoveError::Compress(error) => match error {
                 CompressError::Segment { .. } => FailureKind::Damage,
                 CompressError::Verify(_) => FailureKind::Final,
@@ -195,14 +196,26 @@ impl MoveError {
                     source: ClaimError::Pending { .. },
                     ..
                 } => FailureKind::Outage,
-                UploadError::Store(_)
-                | UploadError::Claim { .. }
-                | UploadError::Manifest { .. }
-                | UploadError::Warm { .. } => FailureKind::Refused,
+                UploadError::Manifest { source, .. } => of_store(source),
+                UploadError::Store(_) | UploadError::Claim { .. } | UploadError::Warm { .. } => {
+                    FailureKind::Refused
+                }
                 UploadError::Superseded { .. }
                 | UploadError::KeyTaken { .. }
                 | UploadError::NoKey { .. } => FailureKind::Final,
             },
         }
+    }
+}
+
+fn of_store(error: &StoreError) -> FailureKind {
+    match error {
+        StoreError::DiskFull { .. } => FailureKind::DiskFull,
+        StoreError::UnknownStream { .. }
+        | StoreError::UnknownSegment { .. }
+        | StoreError::Poisoned { .. }
+        | StoreError::OutOf { .. }
+        | StoreError::Damaged { .. }
+        | StoreError::Closed => FailureKind::Refused,
     }
 }

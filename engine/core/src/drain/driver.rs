@@ -9,6 +9,7 @@ use super::machine::{
     self, Action, DrainPhase, DrainReason, DrainRequest, DrainStatus, Facts, State,
 };
 use crate::coordinator::{self, Coordinator, Machine};
+use crate::error::StoreError;
 use crate::io::sync::Mutex;
 use crate::objects::Tier2Reason;
 use crate::port::Port;
@@ -40,7 +41,9 @@ struct Inner {
     sealed_at: Option<Instant>,
     /// The end of the token as it is reported. Computed once, so that an unchanged status reads the same each time.
     expiry: Option<(Instant, i64)>,
-    seal_failure: Option<String>,
+    seal_failure: Option<StoreError>,
+    /// A thread that could not be started.
+    start_failure: Option<String>,
 }
 
 impl Drain {
@@ -54,6 +57,7 @@ impl Drain {
             sealed_at: None,
             expiry: None,
             seal_failure: None,
+            start_failure: None,
         });
         let driver = Arc::new_cyclic(|own: &Weak<Driver>| Driver {
             port,
@@ -124,14 +128,17 @@ impl Driver {
             };
             let mut inner = driver.inner.lock();
             inner.is_sealing = false;
-            inner.seal_failure = sealed.err().map(|error| error.to_string());
+            inner.seal_failure = sealed.err();
             drop(inner);
             driver.coordinator.ring();
         });
         match started {
-            Ok(_) => inner.is_sealing = true,
+            Ok(_) => {
+                inner.is_sealing = true;
+                inner.start_failure = None;
+            }
             Err(error) => {
-                inner.seal_failure = Some(format!("cannot start the seal thread: {error}"))
+                inner.start_failure = Some(format!("cannot start the seal thread: {error}"))
             }
         }
     }
@@ -157,7 +164,7 @@ impl Driver {
             now: self.port.environment().clock.monotonic(),
             watermarks,
             has_tier2: self.coordinator.has_tier2(),
-            problem: self.problem(),
+            problem: self.problem(inner),
             is_terminating: inner.is_terminating,
         };
         let before = inner.state.clone();
@@ -187,10 +194,17 @@ impl Driver {
         }
     }
 
-    fn problem(&self) -> Option<(DrainReason, String)> {
+    fn problem(&self, inner: &Inner) -> Option<(DrainReason, String)> {
         // First: it stays when Tier 2 answers again.
         if let Some(damage) = self.coordinator.damage() {
             return Some((DrainReason::Damaged, damage));
+        }
+        let no_room = match &inner.seal_failure {
+            Some(error @ StoreError::DiskFull { .. }) => Some(error.to_string()),
+            Some(_) | None => self.coordinator.lack_of_space(),
+        };
+        if let Some(message) = no_room {
+            return Some((DrainReason::DiskFull, message));
         }
         let health = self.coordinator.health()?;
         let reason = match health.reason? {
@@ -205,7 +219,7 @@ impl Driver {
     }
 
     fn status(&self, inner: &Inner, watermarks: &[Watermark]) -> DrainStatus {
-        let problem = self.problem();
+        let problem = self.problem(inner);
         let facts = Facts {
             now: self.port.environment().clock.monotonic(),
             watermarks,
@@ -228,8 +242,9 @@ impl Driver {
                 None => (
                     None,
                     inner
-                        .seal_failure
+                        .start_failure
                         .clone()
+                        .or_else(|| Some(inner.seal_failure.as_ref()?.to_string()))
                         .or_else(|| self.coordinator.failure()),
                 ),
             },

@@ -25,6 +25,8 @@ pub enum DrainReason {
     Tier2Unreachable,
     /// Bucket missing, access denied, preconditions ignored: a person has to act.
     Tier2Refused,
+    /// The volume has no room for what the way down writes.
+    DiskFull,
     /// A sealed segment is damaged and cannot be uploaded.
     Damaged,
 }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::io::{Lack, is_rejection, lack_of};
+
 pub use claim::{ClaimError, RolledBack};
 
 /// Who has to act on a refusal.
@@ -349,6 +351,8 @@ impl OpenError {
     pub fn remedy(&self) -> Remedy {
         match self {
             OpenError::Locked { .. } => Remedy::Retry,
+            // Nothing was changed that the next try does not find.
+            OpenError::Disk { source, .. } if is_rejection(source) => Remedy::Retry,
             OpenError::ForeignDirectory { .. }
             | OpenError::NewerFormat { .. }
             | OpenError::PrefixInUse { .. }
@@ -371,6 +375,7 @@ impl OpenError {
             OpenError::RolledBack { .. } => "RolledBack",
             OpenError::PrefixInUse { .. } => "PrefixInUse",
             OpenError::Damaged { .. } => "Damaged",
+            OpenError::Disk { source, .. } if lack_of(source) == Some(Lack::Space) => "DiskFull",
             OpenError::Disk { .. } => "DiskError",
             OpenError::Poisoned { .. } => "Poisoned",
             OpenError::Config { .. } => "Config",
@@ -391,6 +396,12 @@ pub enum StoreError {
     Poisoned { message: String },
     #[error("volume is full (no room for {what}); free space on it or expand it")]
     DiskFull { what: String },
+    #[error("engine has no {lack} left for {what}; {remedy}")]
+    OutOf {
+        what: String,
+        lack: &'static str,
+        remedy: &'static str,
+    },
     #[error("stream {stream} is damaged: {message}")]
     Damaged { stream: String, message: String },
     #[error("store is closed; retry when the engine serves again")]
@@ -398,10 +409,24 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// `None`: the disk is broken.
+    pub(crate) fn of_lack(error: &std::io::Error, what: String) -> Option<StoreError> {
+        crate::io::lack_of(error).map(|lack| match lack {
+            Lack::Space => StoreError::DiskFull { what },
+            Lack::Descriptors | Lack::Memory => StoreError::OutOf {
+                what,
+                lack: lack.as_str(),
+                remedy: lack.remedy(),
+            },
+        })
+    }
+
     pub fn remedy(&self) -> Remedy {
         match self {
             StoreError::UnknownStream { .. } | StoreError::UnknownSegment { .. } => Remedy::Fix,
-            StoreError::DiskFull { .. } | StoreError::Closed => Remedy::Retry,
+            StoreError::DiskFull { .. } | StoreError::OutOf { .. } | StoreError::Closed => {
+                Remedy::Retry
+            }
             StoreError::Poisoned { .. } | StoreError::Damaged { .. } => Remedy::Repair,
         }
     }

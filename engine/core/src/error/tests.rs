@@ -255,7 +255,12 @@ fn stores() -> Vec<StoreError> {
             StoreError::Poisoned { .. } => StoreError::DiskFull {
                 what: "a manifest chunk".into(),
             },
-            StoreError::DiskFull { .. } => StoreError::Damaged {
+            StoreError::DiskFull { .. } => StoreError::OutOf {
+                what: "the manifest of stream orders".into(),
+                lack: "file descriptors",
+                remedy: "raise the limit of open files",
+            },
+            StoreError::OutOf { .. } => StoreError::Damaged {
                 stream,
                 message: damage(),
             },

@@ -9,9 +9,11 @@
 mod clock;
 mod disk;
 mod environment;
+mod errno;
 #[cfg(feature = "testing")]
 pub mod fault;
 mod map;
+mod resting;
 mod rng;
 pub mod sync;
 mod threads;
@@ -25,7 +27,9 @@ use std::sync::Arc;
 pub use clock::{Clock, SystemClock};
 pub use disk::SystemDisk;
 pub use environment::Environment;
+pub(crate) use errno::{Lack, is_device_error, is_out_of_descriptors, is_rejection, lack_of};
 pub use map::Map;
+pub(crate) use resting::RestingDisk;
 pub use rng::{Rng, SystemRng};
 pub(crate) use threads::in_parallel;
 pub use threads::{SystemThreads, ThreadBody, ThreadHandle, Threads};
@@ -104,20 +108,8 @@ pub trait Disk: Send + Sync + Debug {
     fn space(&self, path: &Path) -> io::Result<VolumeSpace>;
     /// `WouldBlock` when another process holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>>;
-}
-
-/// The volume, or the owner's share of it, is used up: a refusal rather than a broken disk. Never true of a failed sync, see
-/// `WatchedDisk`.
-pub(crate) fn is_out_of_space(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
-}
-
-/// The device does not give the bytes back: asking again is no help. Everything else says nothing about what is stored.
-pub(crate) fn is_device_error(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EIO | libc::EUCLEAN | libc::ENODATA)
-    )
+    /// Called every now and then: files that nobody has used for a while may give their descriptors back.
+    fn rest(&self) {}
 }
 
 /// A file that gets its name when `prepare` is done and synced: after a crash it is whole, or not there. `prepare` says what it could
@@ -188,19 +180,23 @@ pub fn temporary_path(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Lets the process open as many files as it is allowed to: each stream holds two or three. Best effort.
-pub(crate) fn raise_open_file_limit() {
+/// Lets the process open as many files as it is allowed to. Best effort. Answers how many those are.
+pub(crate) fn raise_open_file_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        let _ = setrlimit(
+        let raised = setrlimit(
             Resource::Nofile,
             Rlimit {
                 current: limit.maximum,
                 maximum: limit.maximum,
             },
         );
+        if raised.is_err() {
+            return limit.current.unwrap_or(u64::MAX);
+        }
     }
+    limit.maximum.unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -170,6 +170,10 @@ impl<T: ?Sized> RwLock<T> {
         by_turns(|| self.0.try_read(), || self.0.read())
     }
 
+    pub fn try_write(&self) -> Option<RwLockWriteGuard<'_, T>> {
+        self.0.try_write()
+    }
+
     #[inline]
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {
         match self.0.try_write() {

@@ -17,7 +17,8 @@ use std::sync::Arc;
 use crate::io::sync::{Condvar, Mutex};
 
 use super::{
-    DirectoryEntry, DirectoryLock, Disk, DiskFile, FileClass, Map, VolumeSpace, is_out_of_space,
+    DirectoryEntry, DirectoryLock, Disk, DiskFile, FileClass, Map, VolumeSpace,
+    is_out_of_descriptors, is_rejection,
 };
 
 /// Who is notified of failures: the store's poison.
@@ -152,10 +153,10 @@ impl WatchedFile {
         call(&**self.inner()).map_err(|error| reported(&*self.failures, verb, self.path(), error))
     }
 
-    /// A change that failed is reported at once, so that no other thread continues meanwhile. What lacks space is the caller's to
-    /// judge: nothing that was accepted is gone.
+    /// A change that failed is reported at once, so that no other thread continues meanwhile. What lacks space or memory is the caller's
+    /// to judge: nothing that was accepted is gone.
     fn broken(&self, verb: &'static str, error: io::Error) -> io::Error {
-        if is_out_of_space(&error) {
+        if is_rejection(&error) {
             error
         } else {
             reported(&*self.failures, verb, self.path(), error)
@@ -258,8 +259,13 @@ impl Disk for WatchedDisk {
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         refuse_after_failure(&*self.failures)?;
-        let synced = self.inner.sync_directory(path);
-        synced.map_err(|error| reported(&*self.failures, "sync", path, error))
+        self.inner.sync_directory(path).map_err(|error| {
+            // A directory is opened to be synced: without a descriptor no sync was begun.
+            if is_out_of_descriptors(&error) {
+                return error;
+            }
+            reported(&*self.failures, "sync", path, error)
+        })
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -412,9 +418,9 @@ mod tests {
     #[test]
     fn a_sync_that_lacks_space_is_no_refusal() {
         let error = io::Error::from_raw_os_error(libc::ENOSPC);
-        assert!(is_out_of_space(&error));
+        assert!(is_rejection(&error));
         let error = reported(&Poison::default(), "sync", Path::new("/segment"), error);
-        assert!(!is_out_of_space(&error));
+        assert!(!is_rejection(&error));
         assert!(error.to_string().contains("No space"), "{error}");
     }
 }

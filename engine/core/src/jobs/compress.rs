@@ -5,6 +5,7 @@
 //! so a failed sync here does not poison the store; the file is thrown away and never synced a second time.
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use aof2_format::warm::{BlockEntry, HEADER_BYTES, WarmHeader, WarmSummary, encod
 use thiserror::Error;
 
 use super::warm::{FileSource, WarmError, WarmFacts, segment_name, verify};
-use crate::io::{Disk, DiskFile, FileClass, temporary_path};
+use crate::io::{Disk, DiskFile, FileClass, Lack, lack_of, temporary_path};
 use crate::port::SealedSegment;
 
 #[derive(Debug, Error)]
@@ -79,19 +80,6 @@ pub fn compress(
         move |source| CompressError::Disk { verb, path, source }
     };
     let directory = make_directories(disk, path)?;
-    let space = disk
-        .space(&directory)
-        .map_err(failed("ask for the space of", &directory))?;
-    let needed_bytes = segment.bytes + SPARE_BYTES;
-    if space.available_bytes < needed_bytes {
-        let available_bytes = space.available_bytes;
-        return Err(CompressError::NoRoom {
-            path: path.to_owned(),
-            needed_bytes,
-            available_bytes,
-        });
-    }
-
     let temporary = temporary_path(path);
     let written = write(disk, &temporary, segment, bytes, options).and_then(|file| {
         let source = FileSource::new(file).map_err(failed("measure", &temporary))?;
@@ -112,6 +100,50 @@ pub fn compress(
 }
 
 /// Frame by frame, so that a segment takes one block of memory.
+/// Whether Tier 1 has room for the file and a bit more. Asked before anything is recorded: where it has not, the segment goes to
+/// Tier 2 without one (see `streamed`).
+pub fn look_for_room(
+    disk: &dyn Disk,
+    path: &Path,
+    segment: &SealedSegment,
+) -> Result<(), CompressError> {
+    let mut directory = path.parent().unwrap_or(Path::new("/"));
+    // The directories are made with the first file.
+    while !disk.exists(directory).unwrap_or(true)
+        && let Some(parent) = directory.parent()
+    {
+        directory = parent;
+    }
+    let space = disk
+        .space(directory)
+        .map_err(|source| CompressError::Disk {
+            verb: "ask for the space of",
+            path: directory.to_owned(),
+            source,
+        })?;
+    let needed_bytes = segment.bytes + SPARE_BYTES;
+    let available_bytes = space.available_bytes;
+    match available_bytes < needed_bytes {
+        true => Err(CompressError::NoRoom {
+            path: path.to_owned(),
+            needed_bytes,
+            available_bytes,
+        }),
+        false => Ok(()),
+    }
+}
+
+impl CompressError {
+    /// The volume has no room for the file, which is no word about the segment.
+    pub fn lacks_space(&self) -> bool {
+        match self {
+            CompressError::NoRoom { .. } => true,
+            CompressError::Disk { source, .. } => lack_of(source) == Some(Lack::Space),
+            CompressError::Segment { .. } | CompressError::Verify(_) => false,
+        }
+    }
+}
+
 fn write(
     disk: &dyn Disk,
     temporary: &Path,
@@ -134,6 +166,7 @@ fn write(
         .map_err(failed("create"))?;
     let mut offset = 0;
     encode(segment, bytes, options, &mut |part| {
+        let part = part.bytes();
         file.write_all_at(part, offset).map_err(failed("write"))?;
         offset += part.len() as u64;
         Ok(())
@@ -173,10 +206,26 @@ fn make_directories(disk: &dyn Disk, path: &Path) -> Result<PathBuf, CompressErr
     Ok(directory.to_owned())
 }
 
-type Sink<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), CompressError>;
+/// A piece of a warm file.
+pub(super) enum Part<'a> {
+    Head(&'a [u8]),
+    /// A block of the segment, and its frame.
+    Frame(Range<usize>, &'a [u8]),
+    Tail(&'a [u8]),
+}
+
+impl Part<'_> {
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Part::Head(bytes) | Part::Frame(_, bytes) | Part::Tail(bytes) => bytes,
+        }
+    }
+}
+
+type Sink<'a> = &'a mut dyn FnMut(Part<'_>) -> Result<(), CompressError>;
 
 /// The warm file's parts, in order: header, frames, tail.
-fn encode(
+pub(super) fn encode(
     segment: &SealedSegment,
     bytes: &[u8],
     options: CompressOptions,
@@ -211,7 +260,7 @@ fn encode(
         block_bytes: u32::try_from(options.block_bytes).unwrap_or(u32::MAX),
         dictionary_id: 0,
     };
-    sink(&warm_header.encode())?;
+    sink(Part::Head(&warm_header.encode()))?;
     let mut compressed_offset = HEADER_BYTES as u64;
     let codec = |error: io::Error| damaged(format!("zstd failed: {error}"));
     let mut compressor = zstd::bulk::Compressor::new(options.level).map_err(codec)?;
@@ -231,7 +280,7 @@ fn encode(
             crc32c: crc32c(block),
         });
         compressed_offset += frame.len() as u64;
-        sink(&frame)?;
+        sink(Part::Frame(cut.offset..end, &frame))?;
     }
     let summary = WarmSummary {
         segment_id: header.segment_id,
@@ -243,7 +292,11 @@ fn encode(
         crc64: segment.crc64,
         chain: blocks.chain,
     };
-    sink(&encode_tail(&entries, &summary, compressed_offset))
+    sink(Part::Tail(&encode_tail(
+        &entries,
+        &summary,
+        compressed_offset,
+    )))
 }
 
 struct Blocks {
@@ -445,11 +498,13 @@ mod tests {
     #[test]
     fn a_volume_without_room_is_told_before_anything_is_written() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (segment, bytes) = sealed(folder.path(), 5);
+        let (segment, _) = sealed(folder.path(), 5);
         let path = warm_path(folder.path(), &segment).expect("a path");
         let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
+        assert!(look_for_room(disk.as_ref(), &path, &segment).is_ok());
         faults.report_available(Some(1 << 20));
-        let error = compress(disk.as_ref(), &path, &segment, &bytes, OPTIONS).expect_err("no room");
+        let error = look_for_room(disk.as_ref(), &path, &segment).expect_err("no room");
+        assert!(error.lacks_space());
         assert!(
             error
                 .to_string()

@@ -3,5 +3,6 @@
 
 pub mod check_claims;
 pub mod compress;
+pub mod streamed;
 pub mod upload;
 pub mod warm;

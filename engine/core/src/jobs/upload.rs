@@ -10,13 +10,14 @@ use std::time::Duration;
 use aof2_format::names::ObjectKey;
 use thiserror::Error;
 
+use super::streamed::Streamed;
 use super::warm::{FileSource, ObjectSource, WarmError, WarmFacts, segment_name, verify};
 use crate::claims::ClaimStanding;
 use crate::claims::StreamClaims;
 use crate::error::ClaimError;
 use crate::error::StoreError;
 use crate::objects::conditional::{Creation, checksum_of_object};
-use crate::objects::{Attempt, ObjectError, ObjectMeta, Tier2, Upload};
+use crate::objects::{Attempt, ObjectError, ObjectMeta, Source, Tier2, Upload};
 use crate::port::Port;
 use crate::port::{FailureReason, SealedSegment, TierRecord};
 
@@ -96,12 +97,18 @@ pub struct Uploaded {
 }
 
 /// Uploads one compressed segment. `known` is what this process's own verification found; without it the file is verified first.
+/// What becomes the object.
+pub enum Warm<'a> {
+    /// With what is known of it, where it was verified in this process.
+    File(&'a Path, Option<WarmFacts>),
+    Streamed(Streamed, WarmFacts),
+}
+
 pub fn upload(
     port: &dyn Port,
     claims: &StreamClaims,
     segment: &SealedSegment,
-    warm_path: &Path,
-    known: Option<WarmFacts>,
+    warm: Warm<'_>,
     claim_age: Duration,
 ) -> Result<Uploaded, UploadError> {
     let stream = || segment.stream.to_string();
@@ -132,7 +139,13 @@ pub fn upload(
         }
     }
 
-    let (source, facts) = open_warm(port, segment, warm_path, known)?;
+    let (source, facts): (Arc<dyn Source>, _) = match warm {
+        Warm::File(path, known) => {
+            let (file, facts) = open_warm(port, segment, path, known)?;
+            (Arc::new(file), facts)
+        }
+        Warm::Streamed(streamed, facts) => (Arc::new(streamed), facts),
+    };
     let commit = |record| {
         let committed = port.commit(&segment.stream, segment.segment_id, record);
         committed.map_err(|source| UploadError::Manifest {
@@ -192,11 +205,11 @@ fn put_and_compare(
     tier2: &Tier2,
     key: &str,
     segment: &SealedSegment,
-    source: FileSource,
+    source: Arc<dyn Source>,
     facts: WarmFacts,
 ) -> Result<String, UploadError> {
     let upload = Upload {
-        source: Arc::new(source),
+        source,
         crc64nvme: facts.crc64nvme,
         put_id: tier2.put_id(),
     };

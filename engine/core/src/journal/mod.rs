@@ -10,6 +10,7 @@ pub(crate) mod recycle;
 pub(crate) mod replay;
 pub(crate) mod round;
 pub(crate) mod salvage;
+pub(crate) mod scan;
 #[cfg(test)]
 mod tests;
 pub(crate) mod writer;

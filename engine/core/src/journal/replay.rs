@@ -7,18 +7,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use aof2_format::journal::{
-    self, FIRST_COMMIT_OFFSET, FRAME_HEADER_BYTES, FileKind, Frame, JournalHeader, Positions,
-};
+use aof2_format::journal::{FIRST_COMMIT_OFFSET, JournalHeader};
 use aof2_format::names::file;
 use aof2_format::{BLOCK_BYTES, Seed, StreamNumber};
 
 use super::mark::{FoundMark, Synced};
 use super::recycle::{JournalFile, Outdated, set_aside};
 use super::salvage::{Missing, salvage};
+use super::scan::{
+    Content, FileKey, FrameRef, Gap, ManifestRef, Pieces, Scanned, frames_of_run, scan,
+};
 use crate::io::{Disk, DiskFile, FileClass};
 use crate::segment::files;
 use crate::volume::VolumeIds;
@@ -32,36 +34,36 @@ pub(crate) struct Found {
     pub header: Option<JournalHeader>,
 }
 
-/// Where the bytes of a stream's frame are, and where they belong.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FrameRef {
-    /// Offset in the journal file.
-    pub at: usize,
-    pub length: usize,
-    pub stream: StreamNumber,
-    pub segment_id: u64,
-    pub position: u64,
-    /// Its commit verifies. Otherwise the bytes have to speak for themselves.
-    pub is_proven: bool,
+/// Frames of streams' bytes in one journal file.
+enum Frames {
+    /// Of commits that verify: read again where they stand.
+    Runs {
+        header: JournalHeader,
+        runs: Vec<Range<u64>>,
+    },
+    Salvaged(Vec<FrameRef>),
 }
 
-pub(crate) struct OwnedManifestFrame {
-    pub stream: StreamNumber,
-    pub chunk: u64,
-    pub position: u64,
-    pub bytes: Vec<u8>,
-    /// As of a [`FrameRef`].
-    pub is_proven: bool,
+/// A frame of manifest commits, and the file that it stands in.
+pub(crate) struct FoundManifest {
+    pub file: Arc<dyn DiskFile>,
+    pub frame: ManifestRef,
+}
+
+impl FoundManifest {
+    pub fn bytes(&self) -> io::Result<Vec<u8>> {
+        body_of(&*self.file, self.frame.at, self.frame.length)
+    }
 }
 
 /// Everything in the journal but the bytes of streams.
 #[derive(Default)]
 pub(crate) struct Image {
-    pub manifests: Vec<OwnedManifestFrame>,
-    /// Per file, oldest first: its handle and its frames.
-    pub frames: Vec<(Arc<dyn DiskFile>, Vec<FrameRef>)>,
+    pub manifests: BTreeMap<StreamNumber, Vec<FoundManifest>>,
+    /// Per file, oldest first.
+    frames: Vec<(Arc<dyn DiskFile>, Frames)>,
     /// How far files are synced, as the newest word says.
-    pub positions: BTreeMap<(StreamNumber, FileKind, u64), u64>,
+    pub positions: BTreeMap<FileKey, u64>,
     /// Number that the next commit gets.
     pub next_commit: u64,
     pub last_file_number: u64,
@@ -80,6 +82,59 @@ impl Image {
     fn lose(&mut self, why: String) {
         self.damage.push(why.clone());
         self.lost.get_or_insert(why);
+    }
+
+    /// The bytes of streams are left to [`Image::for_each_frame`].
+    fn note(&mut self, file: &Arc<dyn DiskFile>, content: Content) {
+        match content {
+            Content::Stream(_) | Content::Unknown => {}
+            Content::Manifest(frame) => {
+                let of_stream = self.manifests.entry(frame.stream).or_default();
+                let file = file.clone();
+                of_stream.push(FoundManifest { file, frame });
+            }
+            Content::Positions {
+                settled_before,
+                positions,
+            } => {
+                self.settled_before = self.settled_before.max(settled_before);
+                for position in positions {
+                    let key = (position.stream, position.file, position.file_id);
+                    let synced = self.positions.entry(key).or_default();
+                    *synced = (*synced).max(position.synced_bytes);
+                }
+            }
+        }
+    }
+
+    /// Frames of streams' bytes with those, file by file in the order in which they were written; then what was salvaged.
+    pub fn for_each_frame(
+        &self,
+        mut apply: impl FnMut(FrameRef, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        for (file, frames) in &self.frames {
+            match frames {
+                Frames::Runs { header, runs } => {
+                    for run in runs {
+                        frames_of_run(&**file, header, run, &mut apply)?;
+                    }
+                }
+                Frames::Salvaged(frames) => {
+                    for frame in frames {
+                        apply(*frame, &body_of(&**file, frame.at, frame.length)?)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn body_of(file: &dyn DiskFile, at: u64, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    match file.read_at(&mut bytes, at)? {
+        read if read == length => Ok(bytes),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
 
@@ -121,23 +176,6 @@ pub(crate) fn find(disk: &dyn Disk, root: &Path, volume: &VolumeIds) -> io::Resu
     Ok(found)
 }
 
-/// Commits that do not verify in a file, where others of the file do.
-struct Gap {
-    from: usize,
-    to: usize,
-    missing: Missing,
-}
-
-/// What one file holds.
-struct Scanned {
-    header: JournalHeader,
-    length: u64,
-    gaps: Vec<Gap>,
-    /// Number that the commit behind the last one that verifies has, and where it would stand.
-    next_commit: u64,
-    end: usize,
-}
-
 /// `mark` is what was found of it, `settled_before` what it says of files that may be half written over; `has_streams`: something has been written on this volume.
 pub(crate) fn read(
     found: &[Found],
@@ -158,13 +196,16 @@ pub(crate) fn read(
     used.sort_by_key(|(_, header)| header.file_number);
     let mut scanned = Vec::with_capacity(used.len());
     for (found, header) in &used {
-        let bytes = read_whole(found)?;
-        let mut refs = Vec::new();
-        let file = scan(&bytes, header, &mut image, &mut refs);
+        let mut note = |content| image.note(&found.file, content);
+        let file = scan(&*found.file, found.length, header, &mut note, progress)?;
         image.next_commit = file.next_commit;
-        image.frames.push((found.file.clone(), refs));
+        image.bytes += file.commit_bytes;
+        let frames = Frames::Runs {
+            header: *header,
+            runs: file.runs.clone(),
+        };
+        image.frames.push((found.file.clone(), frames));
         scanned.push(file);
-        progress(found.length);
     }
     image.last_file_number = scanned.last().map_or(0, |file| file.header.file_number);
     let synced = match mark {
@@ -180,12 +221,14 @@ pub(crate) fn read(
         if missing.is_empty() {
             continue;
         }
-        let bytes = read_whole(used[index].0)?;
-        let mut refs = Vec::new();
+        let found = &used[index].0.file;
+        let mut salvaged = Vec::new();
         for gap in missing {
-            heal(&bytes, file, &gap, &mut image, &mut refs);
+            salvaged.extend(heal(found, file, &gap, &mut image)?);
         }
-        image.frames.push((used[index].0.file.clone(), refs));
+        image
+            .frames
+            .push((found.clone(), Frames::Salvaged(salvaged)));
     }
     miss_files(&scanned, mark, has_streams, &mut image);
     image.last_file_number = image.last_file_number.max(synced.file_number);
@@ -193,17 +236,14 @@ pub(crate) fn read(
     Ok(image)
 }
 
-fn read_whole(found: &Found) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; found.length as usize];
-    let read = found.file.read_at(&mut bytes, 0)?;
-    bytes.truncate(read);
-    Ok(bytes)
-}
-
 /// Commits of the file that were synced and do not verify: between others, and behind the last one as far as the next file or the
 /// mark tells.
 fn losses(file: &Scanned, next: Option<&Scanned>, synced: Synced) -> Vec<Gap> {
-    let mut losses: Vec<Gap> = file.gaps.iter().map(|gap| Gap { ..*gap }).collect();
+    let of_gap = |Gap { bytes, missing }: &Gap| Gap {
+        bytes: bytes.clone(),
+        missing: *missing,
+    };
+    let mut losses: Vec<Gap> = file.gaps.iter().map(of_gap).collect();
     let last = match next {
         Some(next) if next.header.file_number == file.header.file_number + 1 => {
             next.header.first_commit.saturating_sub(1)
@@ -215,8 +255,7 @@ fn losses(file: &Scanned, next: Option<&Scanned>, synced: Synced) -> Vec<Gap> {
     };
     if last >= file.next_commit {
         losses.push(Gap {
-            from: file.end,
-            to: file.length as usize,
+            bytes: file.end..file.length,
             missing: Missing {
                 first: file.next_commit,
                 last,
@@ -227,25 +266,41 @@ fn losses(file: &Scanned, next: Option<&Scanned>, synced: Synced) -> Vec<Gap> {
     losses
 }
 
-/// Takes out of a gap what speaks for itself, and says what is missing.
-fn heal(bytes: &[u8], file: &Scanned, gap: &Gap, image: &mut Image, refs: &mut Vec<FrameRef>) {
-    let Gap { from, to, missing } = gap;
+/// Takes out of a gap what speaks for itself, and says what is missing. Answers the frames of streams.
+fn heal(
+    found: &Arc<dyn DiskFile>,
+    file: &Scanned,
+    gap: &Gap,
+    image: &mut Image,
+) -> io::Result<Vec<FrameRef>> {
+    let Gap { bytes, missing } = gap;
     let number = file.header.file_number;
-    let seed = Seed::new(file.header.salt);
+    let salt = file.header.salt;
     image.damaged_files.insert(number);
     let told = format!(
         "journal file {number} is damaged: synced commits {} to {} fail verification",
         missing.first, missing.last
     );
-    match salvage(bytes, (*from, *to), (file.header.salt, seed), *missing) {
-        Some(frames) => {
+    let mut pieces = Pieces::new(&**found, file.length);
+    let mut frames = Vec::new();
+    match salvage(
+        &mut pieces,
+        bytes.clone(),
+        (salt, Seed::new(salt)),
+        *missing,
+    )? {
+        Some(salvaged) => {
             image.damage.push(told);
-            for (at, frame) in frames {
-                take_frame(frame, at, false, image, refs);
+            for content in salvaged {
+                if let Content::Stream(frame) = &content {
+                    frames.push(*frame);
+                }
+                image.note(found, content);
             }
         }
         None => image.lose(told),
     }
+    Ok(frames)
 }
 
 /// Files that were in use and are not there, or not whole.
@@ -279,126 +334,6 @@ fn miss_files(scanned: &[Scanned], mark: FoundMark, has_streams: bool, image: &m
             "journal file {} was cut from {} bytes to {length}",
             header.file_number, header.file_bytes
         ));
-    }
-}
-
-fn scan(
-    bytes: &[u8],
-    header: &JournalHeader,
-    image: &mut Image,
-    refs: &mut Vec<FrameRef>,
-) -> Scanned {
-    let seed = Seed::new(header.salt);
-    let mut scanned = Scanned {
-        header: *header,
-        length: bytes.len() as u64,
-        gaps: Vec::new(),
-        next_commit: header.first_commit,
-        end: FIRST_COMMIT_OFFSET as usize,
-    };
-    let mut offset = scanned.end;
-    while offset + BLOCK_BYTES <= bytes.len() {
-        let commit = match journal::decode_commit(&bytes[offset..], header.salt, seed) {
-            Ok(commit)
-                if commit.fields.number >= scanned.next_commit
-                    && commit.fields.file_number == header.file_number =>
-            {
-                commit
-            }
-            // Torn, or the end; or damage, if a later commit turns up.
-            Ok(_) | Err(_) => {
-                offset += BLOCK_BYTES;
-                continue;
-            }
-        };
-        if offset > scanned.end || commit.fields.number > scanned.next_commit {
-            scanned.gaps.push(Gap {
-                from: scanned.end,
-                to: offset,
-                missing: Missing {
-                    first: scanned.next_commit,
-                    last: commit.fields.number.saturating_sub(1),
-                    is_followed: true,
-                },
-            });
-        }
-        scanned.next_commit = commit.fields.number + 1;
-        image.bytes += commit.bytes() as u64;
-        let mut at = offset + journal::COMMIT_HEADER_BYTES;
-        for frame in commit.frames() {
-            at += FRAME_HEADER_BYTES;
-            at += take_frame(frame, at, true, image, refs);
-        }
-        offset += commit.padded_bytes();
-        scanned.end = offset;
-    }
-    scanned
-}
-
-/// Answers the length of the frame's body.
-fn take_frame(
-    frame: Frame<'_>,
-    at: usize,
-    is_proven: bool,
-    image: &mut Image,
-    refs: &mut Vec<FrameRef>,
-) -> usize {
-    match frame {
-        Frame::StreamBytes {
-            stream,
-            segment_id,
-            position,
-            base_sequence: _,
-            bytes,
-        } => {
-            refs.push(FrameRef {
-                at,
-                length: bytes.len(),
-                stream,
-                segment_id,
-                position,
-                is_proven,
-            });
-            bytes.len()
-        }
-        Frame::Manifest {
-            stream,
-            chunk,
-            position,
-            bytes,
-        } => {
-            image.manifests.push(OwnedManifestFrame {
-                stream,
-                chunk,
-                position,
-                bytes: bytes.to_vec(),
-                is_proven,
-            });
-            bytes.len()
-        }
-        Frame::CheckpointPositions {
-            settled_before,
-            positions,
-        }
-        | Frame::CheckpointTable {
-            settled_before,
-            positions,
-        } => {
-            image.settled_before = image.settled_before.max(settled_before);
-            note_positions(image, positions);
-            positions.len() * journal::POSITION_BYTES
-        }
-        Frame::Unknown { kind: _, bytes } => bytes.len(),
-    }
-}
-
-fn note_positions(image: &mut Image, positions: Positions<'_>) {
-    for position in positions.iter() {
-        let synced = image
-            .positions
-            .entry((position.stream, position.file, position.file_id))
-            .or_default();
-        *synced = (*synced).max(position.synced_bytes);
     }
 }
 

@@ -3,14 +3,16 @@
 //! Headers of commits and frames have checksums of their own, and so have the bytes that frames carry. So a flipped byte costs at
 //! most the frame that it is in, and it is known whose bytes that were. Where that is not known, nothing is given out.
 
+use std::io;
+use std::ops::Range;
+
 use aof2_format::journal::{
-    COMMIT_HEADER_BYTES, CommitHead, FRAME_HEADER_BYTES, Frame, decode_commit_head, decode_frame,
+    COMMIT_HEADER_BYTES, CommitHead, FRAME_HEADER_BYTES, decode_commit_head, decode_frame,
     padded_bytes,
 };
 use aof2_format::{Salt, Seed};
 
-/// A frame, and where its body begins.
-pub(crate) type Found<'a> = (usize, Frame<'a>);
+use super::scan::{Content, LONGEST_COMMIT_BYTES, Pieces};
 
 /// Commits that are known to have been synced, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,46 +23,53 @@ pub(crate) struct Missing {
     pub is_followed: bool,
 }
 
-/// Every frame of the missing commits, which begin at `from` and end at `to` at the latest. `None`: some of them are unknown.
-pub(crate) fn salvage<'a>(
-    file: &'a [u8],
-    (from, to): (usize, usize),
+/// Every frame of the missing commits, which stand in the gap. `None`: some of them are unknown.
+pub(crate) fn salvage(
+    file: &mut Pieces<'_>,
+    gap: Range<u64>,
     (salt, seed): (Salt, Seed),
     missing: Missing,
-) -> Option<Vec<Found<'a>>> {
+) -> io::Result<Option<Vec<Content>>> {
     let mut frames = Vec::new();
-    let mut at = from;
+    let mut at = gap.start;
     for number in missing.first..=missing.last {
-        let region = file.get(at..to)?;
-        let head = decode_commit_head(region, salt, seed)
+        let left = gap.end.saturating_sub(at);
+        let head = decode_commit_head(up_to(file.get(at, COMMIT_HEADER_BYTES)?, left), salt, seed)
             .ok()
             .filter(|head| head.fields.number == number);
-        match head {
-            Some(CommitHead { fields, bytes }) => {
-                let whole = region.get(..bytes)?;
-                let rest = take_frames(whole, at, Some(fields.frame_count), &mut frames)?;
-                if !rest.is_empty() {
-                    return None;
-                }
-                at += padded_bytes(bytes);
-            }
+        let (bytes, count) = match head {
+            Some(CommitHead { fields, bytes }) => (bytes, Some(fields.frame_count)),
             // Its frames end where the padding begins.
             None if missing.is_followed && number == missing.last => {
-                take_frames(region, at, None, &mut frames)?;
-                at = to;
+                (usize::try_from(left).unwrap_or(usize::MAX), None)
             }
-            None => return None,
+            None => return Ok(None),
+        };
+        if bytes > LONGEST_COMMIT_BYTES {
+            return Ok(None);
+        }
+        let whole = up_to(file.get(at, bytes)?, left).get(..bytes);
+        let rest = whole.and_then(|whole| take_frames(whole, at, count, &mut frames));
+        match (rest, count) {
+            (Some([]), Some(_)) => at += padded_bytes(bytes) as u64,
+            (Some(_), None) => at = gap.end,
+            (Some(_), Some(_)) | (None, _) => return Ok(None),
         }
     }
-    (!missing.is_followed || at == to).then_some(frames)
+    Ok((!missing.is_followed || at == gap.end).then_some(frames))
+}
+
+fn up_to(bytes: &[u8], left: u64) -> &[u8] {
+    let left = usize::try_from(left).unwrap_or(usize::MAX);
+    &bytes[..left.min(bytes.len())]
 }
 
 /// The frames behind a commit's header: so many, or as many as there are. Answers what stands behind them.
 fn take_frames<'a>(
     commit: &'a [u8],
-    at: usize,
+    at: u64,
     count: Option<u32>,
-    frames: &mut Vec<Found<'a>>,
+    frames: &mut Vec<Content>,
 ) -> Option<&'a [u8]> {
     let mut rest = commit.get(COMMIT_HEADER_BYTES..)?;
     let mut taken = 0;
@@ -72,9 +81,9 @@ fn take_frames<'a>(
         if is_done {
             return Some(rest);
         }
-        let body_at = at + commit.len() - rest.len() + FRAME_HEADER_BYTES;
+        let body_at = at + (commit.len() - rest.len() + FRAME_HEADER_BYTES) as u64;
         let (frame, behind) = decode_frame(rest).ok()?;
-        frames.push((body_at, frame));
+        frames.push(Content::of(&frame, body_at, false));
         rest = behind;
         taken += 1;
     }
@@ -87,9 +96,32 @@ mod tests {
     };
     use aof2_format::{BLOCK_BYTES, StreamNumber};
 
+    use super::super::scan::FrameRef;
     use super::*;
+    use crate::io::{Disk, FileClass, SystemDisk};
 
     const SALT: Salt = Salt(99);
+
+    /// Frames of streams in the gap: where each one's body begins, its length and whose it is.
+    fn frames_in(bytes: &[u8], gap: Range<u64>, missing: Missing) -> Option<Vec<FrameRef>> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("journal");
+        let file = SystemDisk
+            .create(&path, FileClass::Journal)
+            .expect("a file");
+        file.write_all_at(bytes, 0).expect("written");
+        let mut pieces = Pieces::new(&*file, file.len().expect("a length"));
+        let found = salvage(&mut pieces, gap, (SALT, Seed::new(SALT)), missing);
+        let frames = found.expect("it can be read")?.into_iter();
+        Some(
+            frames
+                .map(|content| match content {
+                    Content::Stream(frame) => frame,
+                    other => panic!("{other:?}"),
+                })
+                .collect(),
+        )
+    }
 
     fn commit(number: u64, bodies: &[&[u8]]) -> Vec<u8> {
         let mut commit = vec![0; COMMIT_HEADER_BYTES];
@@ -127,13 +159,12 @@ mod tests {
             last: 5,
             is_followed: true,
         };
-        let found = salvage(&file, (0, to), (SALT, seed), missing)?;
-        let frames = found.into_iter().map(|(at, frame)| match frame {
-            Frame::StreamBytes { stream, bytes, .. } => {
-                assert_eq!(file[at..at + bytes.len()], *bytes);
-                (stream.0, bytes == bodies[stream.0 as usize])
-            }
-            other => panic!("{other:?}"),
+        let found = frames_in(&file, 0..to as u64, missing)?;
+        let frames = found.into_iter().map(|frame| {
+            assert!(!frame.is_proven);
+            let at = frame.at as usize;
+            let bytes = &file[at..at + frame.length];
+            (frame.stream.0, bytes == bodies[frame.stream.0 as usize])
         });
         Some(frames.collect())
     }
@@ -164,7 +195,6 @@ mod tests {
 
     #[test]
     fn the_end_of_a_file_is_told_as_far_as_commits_name_themselves() {
-        let seed = Seed::new(SALT);
         let mut file = [
             commit(5, &[&[7; 100]]),
             commit(6, &[&[8; 100]]),
@@ -176,9 +206,9 @@ mod tests {
             last,
             is_followed: false,
         };
-        let all = (0, file.len());
+        let all = 0..file.len() as u64;
         let count = |file: &[u8], last| {
-            salvage(file, all, (SALT, seed), missing(last)).map(|found| found.len())
+            frames_in(file, all.clone(), missing(last)).map(|found| found.len())
         };
         assert_eq!(count(&file, 6), Some(2));
         assert_eq!(count(&file, 7), None, "there is no third one");

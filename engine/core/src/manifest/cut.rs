@@ -56,12 +56,8 @@ impl ManifestLog {
             number,
         );
         let next = next.map_err(|error| {
-            if crate::io::is_out_of_space(&error.source) {
-                return StoreError::DiskFull {
-                    what: format!("manifest chunk {number} of stream {}", owner.name()),
-                };
-            }
-            poisoned(owner, &error)
+            let what = format!("manifest chunk {number} of stream {}", owner.name());
+            rejected(owner, &error, what)
         })?;
         let (cut, closed) = {
             let mut inner = self.inner.lock();
@@ -88,7 +84,10 @@ impl ManifestLog {
     /// Writes what is staged into its chunk file now rather than with the next checkpoint: people look for the marker there.
     pub fn settle_now(&self, owner: &dyn Owner) -> Result<(), StoreError> {
         alive(owner)?;
-        self.settle().map_err(|error| poisoned(owner, &error))?;
+        self.settle().map_err(|error| {
+            let what = format!("the manifest of stream {}", owner.name());
+            rejected(owner, &error, what)
+        })?;
         alive(owner)
     }
 
@@ -129,6 +128,11 @@ fn alive(owner: &dyn Owner) -> Result<(), StoreError> {
         None => Ok(()),
         Some(message) => Err(StoreError::Poisoned { message }),
     }
+}
+
+/// A rejection changes nothing; anything else means that the disk is broken.
+pub(super) fn rejected(owner: &dyn Owner, error: &WriteError, what: String) -> StoreError {
+    StoreError::of_lack(&error.source, what).unwrap_or_else(|| poisoned(owner, error))
 }
 
 fn poisoned(owner: &dyn Owner, error: &WriteError) -> StoreError {

@@ -14,15 +14,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::io::sync::Mutex;
-use aof2_format::BLOCK_BYTES;
-use aof2_format::manifest_chunk::{self, ManifestChunkHeader};
+use aof2_format::manifest_chunk::{self, DATA_OFFSET, ManifestChunkHeader};
 use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
 use aof2_format::names::file;
+use aof2_format::{BLOCK_BYTES, Salt, Seed, StreamUuid};
 use bytes::Bytes;
 
 use crate::error::StoreError;
 use crate::io::WriteError;
-use crate::io::{Disk, DiskFile, FileClass, create_whole};
+use crate::io::{Disk, DiskFile, FileClass, create_whole, is_rejection};
 use crate::journal::ManifestFrame;
 use crate::manifest::owner::Owner;
 use crate::manifest::state::ManifestState;
@@ -31,8 +31,14 @@ use crate::segment::files;
 
 /// A chunk is followed by another once it is longer than this.
 const CHUNK_TARGET_BYTES: u64 = 1 << 20;
-/// Blocks taken when a chunk is made.
-const CHUNK_ALLOCATION_BYTES: u64 = 64 << 10;
+/// Blocks taken when a chunk is made: its header, and the records of some segments.
+const CHUNK_ALLOCATION_BYTES: u64 = 8 << 10;
+/// Blocks taken at once when it grows.
+const CHUNK_GROWTH_BYTES: u64 = 16 << 10;
+/// Room that is kept for the `SegmentOpened` of each segment that was made and not begun: it is staged where nothing may be refused.
+const OPENING_BYTES: u64 = 256;
+/// More than the records of a seal take beside the producers: its opening, where that is not known, and the seal.
+const SEAL_BYTES: u64 = 1 << 10;
 
 pub(crate) struct ManifestLog {
     inner: Mutex<Inner>,
@@ -51,6 +57,8 @@ struct Inner {
     closed: Vec<ClosedChunk>,
     /// Records in `chunk` that are not about a snapshot.
     substance: u64,
+    /// Bytes kept for segments that may be opened.
+    promised: u64,
     /// Staged and not in the chunk file: offset and bytes, in order.
     unwritten: Vec<(Chunk, u64, Bytes)>,
     /// On the checkpoint's list.
@@ -65,6 +73,8 @@ pub(crate) struct Chunk {
     pub file: Arc<dyn DiskFile>,
     /// Offset of the next commit; 0 = its header is not staged yet.
     pub tail: u64,
+    /// How far it has blocks. Nothing is staged beyond: what is durable in the journal has its place in the chunk.
+    pub allocated: u64,
 }
 
 /// A chunk that takes no further commits: its bytes are `0..bytes` of its file.
@@ -105,6 +115,10 @@ impl Inner {
         };
         let position = chunk.tail;
         chunk.tail += bytes.len() as u64;
+        debug_assert!(
+            chunk.tail <= chunk.allocated,
+            "records are staged only where blocks are allocated"
+        );
         let bytes = Bytes::from(bytes);
         let frame = ManifestFrame {
             stream: owner.identity().number,
@@ -149,6 +163,7 @@ impl ManifestLog {
                 substance,
                 state,
                 chain,
+                promised: 0,
                 unwritten: Vec::new(),
                 is_dirty: false,
             }),
@@ -177,13 +192,73 @@ impl ManifestLog {
             base_sequence,
             epoch: owner.epoch(),
         };
-        self.stage(owner, segment_id, vec![event]);
+        let mut inner = self.inner.lock();
+        self.stage(&mut inner, owner, segment_id, vec![event]);
+        inner.promised = inner.promised.saturating_sub(OPENING_BYTES);
+    }
+
+    /// Keeps room for the record of a segment that is about to be made.
+    pub fn promise_opening(&self, owner: &dyn Owner) -> Result<(), WriteError> {
+        let _rolling = self.rolling.lock();
+        self.inner.lock().promised += OPENING_BYTES;
+        let made = self.make_room(owner, 0);
+        if made.is_err() {
+            self.break_promise();
+        }
+        made
+    }
+
+    /// The segment was not made.
+    pub fn break_promise(&self) {
+        let mut inner = self.inner.lock();
+        inner.promised = inner.promised.saturating_sub(OPENING_BYTES);
+    }
+
+    /// Blocks for so many bytes behind the tail, and for what was promised. The caller holds `rolling`.
+    fn make_room(&self, owner: &dyn Owner, bytes: u64) -> Result<(), WriteError> {
+        loop {
+            let (file, number, from, short) = {
+                let inner = self.inner.lock();
+                let Some(chunk) = &inner.chunk else {
+                    return Ok(());
+                };
+                let header = if chunk.tail == 0 { DATA_OFFSET } else { 0 };
+                let needed = chunk.tail + header + inner.promised + bytes;
+                let Some(short @ 1..) = needed.checked_sub(chunk.allocated) else {
+                    return Ok(());
+                };
+                let short = short.next_multiple_of(BLOCK_BYTES as u64);
+                (chunk.file.clone(), chunk.number, chunk.allocated, short)
+            };
+            let ahead = short.max(CHUNK_GROWTH_BYTES);
+            let taken = match file.allocate(from, ahead) {
+                Err(error) if ahead > short && is_rejection(&error) => {
+                    file.allocate(from, short).map(|()| short)
+                }
+                done => done.map(|()| ahead),
+            };
+            let taken = taken.map_err(|source| WriteError {
+                verb: "allocate",
+                path: file.path().to_owned(),
+                source,
+            })?;
+            tracing::trace!(stream = %owner.name(), number, taken, "manifest chunk grown");
+            if let Some(chunk) = &mut self.inner.lock().chunk
+                && chunk.number == number
+            {
+                chunk.allocated = chunk.allocated.max(from + taken);
+            }
+        }
     }
 
     /// Stages records as one commit. Answers the round that makes it durable.
-    fn stage(&self, owner: &dyn Owner, segment_id: u64, events: Vec<ManifestEvent>) -> u64 {
-        let mut guard = self.inner.lock();
-        let inner = &mut *guard;
+    fn stage(
+        &self,
+        inner: &mut Inner,
+        owner: &dyn Owner,
+        segment_id: u64,
+        events: Vec<ManifestEvent>,
+    ) -> u64 {
         let now = owner.common().env.clock.unix_nanos();
         let first = inner.state.next_sequence;
         let records: Vec<ManifestRecord> = events
@@ -212,7 +287,7 @@ impl ManifestLog {
         inner.enlist(owner, bytes)
     }
 
-    /// Blocks until the records are durable.
+    /// Blocks until the records are durable. A rejection changes nothing.
     pub fn commit(
         &self,
         owner: &dyn Owner,
@@ -225,8 +300,13 @@ impl ManifestLog {
                 message: "no writable manifest".to_owned(),
             });
         }
-        self.roll_if_long(owner)?;
-        let round = self.stage(owner, segment_id, events);
+        let round = {
+            let _rolling = self.rolling.lock();
+            self.roll_if_long(owner)?;
+            self.make_room(owner, bytes_of(&events))
+                .map_err(|error| self.no_room(owner, &error))?;
+            self.stage(&mut self.inner.lock(), owner, segment_id, events)
+        };
         match owner.wait_for_round(round) {
             Ok(()) => Ok(()),
             Err(_) => Err(StoreError::Poisoned {
@@ -235,8 +315,24 @@ impl ManifestLog {
         }
     }
 
-    fn roll_if_long(&self, owner: &dyn Owner) -> Result<(), StoreError> {
+    /// Whether commits of these and of a segment's own records have room, which is kept for whoever commits next.
+    pub fn room_for(&self, owner: &dyn Owner, events: &[ManifestEvent]) -> Result<(), StoreError> {
+        let bytes: u64 = events
+            .iter()
+            .map(|event| bytes_of(std::slice::from_ref(event)))
+            .sum();
         let _rolling = self.rolling.lock();
+        self.make_room(owner, bytes + SEAL_BYTES)
+            .map_err(|error| self.no_room(owner, &error))
+    }
+
+    fn no_room(&self, owner: &dyn Owner, error: &WriteError) -> StoreError {
+        let what = format!("the manifest of stream {}", owner.name());
+        cut::rejected(owner, error, what)
+    }
+
+    /// The caller holds `rolling`.
+    fn roll_if_long(&self, owner: &dyn Owner) -> Result<(), StoreError> {
         let number = {
             let inner = self.inner.lock();
             match &inner.chunk {
@@ -255,7 +351,7 @@ impl ManifestLog {
                 Ok(())
             }
             // The long chunk goes on being used.
-            Err(error) if crate::io::is_out_of_space(&error.source) => Ok(()),
+            Err(error) if crate::io::is_rejection(&error.source) => Ok(()),
             Err(error) => {
                 owner.common().poison.set_by(&error);
                 Err(StoreError::Poisoned {
@@ -265,7 +361,12 @@ impl ManifestLog {
         }
     }
 
-    /// Writes and syncs what is staged. Answers how far the last closed chunk and the one in use are synced, number and bytes each: as
+    /// Something is staged that is not in the chunk file.
+    pub fn is_dirty(&self) -> bool {
+        self.inner.lock().is_dirty
+    }
+
+    /// Writes and syncs what is staged. A write that is rejected leaves it staged, and dirty. Answers how far the last closed chunk and the one in use are synced, number and bytes each: as
     /// long as the one in use is empty, nothing else says where the one before it ends.
     pub fn settle(&self) -> Result<Vec<(u64, u64)>, WriteError> {
         let _settling = self.settling.lock();
@@ -282,12 +383,20 @@ impl ManifestLog {
             let path = file.path().to_owned();
             move |source: io::Error| WriteError { verb, path, source }
         };
+        let failed = unwritten.iter().find_map(|(chunk, offset, bytes)| {
+            let written = chunk.file.write_all_at(bytes, *offset);
+            written.err().map(at("write", &chunk.file))
+        });
+        if let Some(failed) = failed {
+            // The next checkpoint writes all of it again: bytes at an offset never change.
+            let mut inner = self.inner.lock();
+            inner.is_dirty = true;
+            let late = std::mem::replace(&mut inner.unwritten, unwritten);
+            inner.unwritten.extend(late);
+            return Err(failed);
+        }
         let mut dirty: Vec<Arc<dyn DiskFile>> = Vec::new();
-        for (chunk, offset, bytes) in &unwritten {
-            chunk
-                .file
-                .write_all_at(bytes, *offset)
-                .map_err(at("write", &chunk.file))?;
+        for (chunk, _, _) in &unwritten {
             if !dirty.iter().any(|file| Arc::ptr_eq(file, &chunk.file)) {
                 dirty.push(chunk.file.clone());
             }
@@ -297,6 +406,24 @@ impl ManifestLog {
         }
         Ok(synced)
     }
+}
+
+/// Bytes that a commit of these takes.
+fn bytes_of(events: &[ManifestEvent]) -> u64 {
+    let records: Vec<ManifestRecord> = (0..)
+        .zip(events)
+        .map(|(manifest_sequence, event)| ManifestRecord {
+            stream_uuid: StreamUuid::default(),
+            segment_id: 0,
+            manifest_sequence,
+            wall_unix_nanos: 0,
+            epoch: 0,
+            event: event.clone(),
+        })
+        .collect();
+    let mut bytes = Vec::new();
+    manifest_chunk::encode_commit(&mut bytes, &records, 0, Seed::new(Salt(0)));
+    bytes.len() as u64
 }
 
 /// A synced, named, empty chunk. Its header is staged with its first commit.
@@ -309,7 +436,7 @@ pub(crate) fn create_chunk(
     let directory = files::manifest(stream_directory);
     let path = directory.join(file::manifest_chunk(epoch, number));
     let file = create_whole(disk, &path, FileClass::Manifest, |file| {
-        file.allocate(0, CHUNK_ALLOCATION_BYTES.max(BLOCK_BYTES as u64))
+        file.allocate(0, CHUNK_ALLOCATION_BYTES)
             .map_err(|error| ("allocate", error))
     })?;
     Ok(Chunk {
@@ -317,5 +444,6 @@ pub(crate) fn create_chunk(
         epoch,
         file,
         tail: 0,
+        allocated: CHUNK_ALLOCATION_BYTES,
     })
 }

@@ -1,6 +1,8 @@
 //! Reads a stream's manifest chunks back into the fold, after the journal's frames were written into them.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use aof2_format::manifest_chunk::{self, DATA_OFFSET, ManifestChunkHeader};
@@ -9,7 +11,8 @@ use aof2_format::{BLOCK_BYTES, Seed};
 use super::producer_table::TableFold;
 use super::state::{ManifestState, is_about_snapshots};
 use super::{Chunk, ClosedChunk};
-use crate::io::DiskFile;
+use crate::io::{Disk, DiskFile, FileClass};
+use crate::journal::replay::FoundManifest;
 use crate::segment::scan::last_written;
 
 /// A chunk file and how far it has to verify: what the journal holds of it, and what was synced.
@@ -17,8 +20,10 @@ pub(crate) struct FoundChunk {
     pub number: u64,
     /// In its name.
     pub epoch: u32,
-    pub file: Arc<dyn DiskFile>,
+    pub path: PathBuf,
     pub must_reach: u64,
+    /// Every byte that it holds was synced by the process before.
+    pub is_synced: bool,
 }
 
 pub(crate) struct Replayed {
@@ -34,6 +39,8 @@ pub(crate) struct Replayed {
     pub records: u64,
     /// Number and bytes of the last closed chunk and of the one in use: they have to verify that far from here on, too.
     pub must_reach: Vec<(u64, u64)>,
+    /// Chunks that have to be synced before the stream serves.
+    pub touched: Vec<Arc<dyn DiskFile>>,
     pub damage: Option<String>,
 }
 
@@ -48,6 +55,7 @@ impl Replayed {
             substance: 0,
             records: 0,
             must_reach: Vec::new(),
+            touched: Vec::new(),
             damage: None,
         }
     }
@@ -69,19 +77,41 @@ struct Folded {
     torn_bytes: usize,
 }
 
-/// Chunks come in the order of their numbers. Torn bytes behind the last commit are zeroed; the caller syncs the files.
+/// Chunks come in the order of their numbers, and are opened one after the other: their number has no limit. `in_journal` holds what
+/// the journal has of them. Torn bytes behind the last commit are zeroed; the caller syncs the files.
 ///
 /// A chunk is made before the commits of the one before it are synced, so that a power cut may leave a torn tail in the one and nothing in
 /// the other. The other is then the one in use, and the tail was never durable. Only so: where anything verifies or was durable in a later
 /// chunk, a tail that does not verify is damage. Chunks behind the one in use are empty, and the caller removes them.
-pub(crate) fn replay(chunks: &[FoundChunk], seed: Seed) -> io::Result<Replayed> {
+pub(crate) fn replay(
+    disk: &dyn Disk,
+    chunks: &[FoundChunk],
+    in_journal: &BTreeMap<u64, Vec<&FoundManifest>>,
+    seed: Seed,
+) -> io::Result<Replayed> {
     let mut replayed = Replayed::new();
     let mut folded = Vec::with_capacity(chunks.len());
     let mut in_use = 0;
     for (index, found) in chunks.iter().enumerate() {
-        let mut bytes = vec![0; found.file.len()? as usize];
-        let read = found.file.read_at(&mut bytes, 0)?;
+        let frames = in_journal.get(&found.number);
+        let file = match frames {
+            Some(_) => disk.open_write(&found.path, FileClass::Manifest)?,
+            None => disk.open_read(&found.path)?,
+        };
+        file.forget_cache()?;
+        for frame in frames.into_iter().flatten() {
+            let bytes = frame.bytes()?;
+            let position = frame.frame.position;
+            if frame.frame.is_proven || manifest_chunk::is_whole(position, &bytes, seed) {
+                file.write_all_at(&bytes, position)?;
+            }
+        }
+        let mut bytes = vec![0; file.len()? as usize];
+        let read = file.read_at(&mut bytes, 0)?;
         bytes.truncate(read);
+        if frames.is_some() {
+            replayed.touched.push(file);
+        }
         replayed.substance = 0;
         let end = fold_chunk(&mut replayed, found, &bytes, seed);
         if end < found.must_reach {
@@ -113,8 +143,22 @@ pub(crate) fn replay(chunks: &[FoundChunk], seed: Seed) -> io::Result<Replayed> 
         }
     }
     for (index, (found, Folded { end, torn_bytes })) in chunks.iter().zip(&folded).enumerate() {
-        if *torn_bytes > 0 && replayed.damage.is_none() {
-            found.file.write_all_at(&vec![0; *torn_bytes], *end)?;
+        let is_cut = *torn_bytes > 0 && replayed.damage.is_none();
+        let known = replayed
+            .touched
+            .iter()
+            .position(|file| file.path() == found.path);
+        let file = match known {
+            Some(known) => Some(replayed.touched[known].clone()),
+            None if index >= in_use || is_cut || !found.is_synced => {
+                let file = disk.open_write(&found.path, FileClass::Manifest)?;
+                replayed.touched.push(file.clone());
+                Some(file)
+            }
+            None => None,
+        };
+        if let Some(file) = file.as_ref().filter(|_| is_cut) {
+            file.write_all_at(&vec![0; *torn_bytes], *end)?;
         }
         if index < in_use {
             replayed.closed.push(ClosedChunk {
@@ -123,11 +167,12 @@ pub(crate) fn replay(chunks: &[FoundChunk], seed: Seed) -> io::Result<Replayed> 
                 bytes: *end,
             });
         }
-        if index == in_use {
+        if let Some(file) = file.filter(|_| index == in_use) {
             replayed.chunk = Some(Chunk {
                 number: found.number,
                 epoch: found.epoch,
-                file: found.file.clone(),
+                allocated: file.len()?,
+                file,
                 tail: *end,
             });
         }
@@ -240,10 +285,15 @@ mod tests {
             FoundChunk {
                 number,
                 epoch: 1,
-                file,
+                path,
                 must_reach: must_reach as u64,
+                is_synced: false,
             }
         }
+    }
+
+    fn bytes_at(path: &std::path::Path) -> Vec<u8> {
+        bytes_of(&*SystemDisk.open_read(path).expect("it is there"))
     }
 
     fn bytes_of(file: &dyn DiskFile) -> Vec<u8> {
@@ -253,7 +303,7 @@ mod tests {
     }
 
     fn again(chunks: &[FoundChunk]) -> Replayed {
-        replay(chunks, Seed::new(SALT)).expect("read")
+        replay(&SystemDisk, chunks, &BTreeMap::new(), Seed::new(SALT)).expect("read")
     }
 
     /// Chunk 0 with three commits, the last one torn, and what a following chunk would be.
@@ -289,13 +339,13 @@ mod tests {
             assert_eq!((in_use.number, in_use.tail), (1, 0));
             assert_eq!(replayed.must_reach, [(0, end as u64), (1, 0)]);
             assert!(
-                bytes_of(&*chunks[0].file)[end..]
+                bytes_at(&chunks[0].path)[end..]
                     .iter()
                     .all(|byte| *byte == 0)
             );
             assert!(bytes_of(&*in_use.file).iter().all(|byte| *byte == 0));
             for chunk in chunks {
-                SystemDisk.unlink(chunk.file.path()).expect("removed");
+                SystemDisk.unlink(&chunk.path).expect("removed");
             }
         }
     }
@@ -316,7 +366,7 @@ mod tests {
             (0, bytes.len() as u64),
             "also next time"
         );
-        assert_eq!(bytes_of(&*chunks[0].file)[end..bytes.len()], bytes[end..]);
+        assert_eq!(bytes_at(&chunks[0].path)[end..bytes.len()], bytes[end..]);
     }
 
     #[test]
@@ -329,7 +379,7 @@ mod tests {
         ];
         assert!(again(&durable).damage.is_some());
         for chunk in durable {
-            SystemDisk.unlink(chunk.file.path()).expect("removed");
+            SystemDisk.unlink(&chunk.path).expect("removed");
         }
         // One that goes on where the first verifies to: what stands behind there is no commit that was on its way.
         let mut written = Written::new();

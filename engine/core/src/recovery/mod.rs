@@ -111,12 +111,9 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
         ..Replay::default()
     };
     let mut recovered = Vec::with_capacity(streams.len());
-    let mut next_stream_number = image
-        .manifests
-        .iter()
-        .map(|frame| frame.stream.0 + 1)
-        .max()
-        .unwrap_or(1)
+    let newest = image.manifests.last_key_value();
+    let mut next_stream_number = newest
+        .map_or(1, |(number, _)| number.0 + 1)
         .max(next_number);
     // A stream whose directory and entry are gone leaves its number here.
     for (number, _, _) in image.positions.keys() {
@@ -171,32 +168,23 @@ fn holds_nothing(disk: &dyn Disk, root: &Path) -> Result<bool, OpenError> {
 /// Writes the journal's frames of records to where they belong. Answers how many bytes.
 fn apply_frames(image: &Image, streams: &mut BTreeMap<StreamNumber, Found>) -> io::Result<u64> {
     let mut applied = 0;
-    for (file, refs) in &image.frames {
-        let mut bytes = Vec::new();
-        for frame in refs {
-            let Some(stream) = streams.get_mut(&frame.stream) else {
-                continue;
-            };
-            let Some(segment) = stream.unsealed.get_mut(&frame.segment_id) else {
-                stream.note_absent(frame.segment_id, frame.position + frame.length as u64);
-                continue;
-            };
-            segment.must_reach = segment.must_reach.max(frame.position + frame.length as u64);
-            if bytes.is_empty() {
-                bytes = vec![0; file.len()? as usize];
-                let read = file.read_at(&mut bytes, 0)?;
-                bytes.truncate(read);
-            }
-            let Some(frame_bytes) = bytes.get(frame.at..frame.at + frame.length) else {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            };
-            if !frame.is_proven && !stream.identity.is_own(frame.position, frame_bytes) {
-                continue;
-            }
-            segment.apply(frame.position, frame_bytes, stream.identity.seed)?;
-            applied += frame.length as u64;
+    image.for_each_frame(|frame, bytes| {
+        let Some(stream) = streams.get_mut(&frame.stream) else {
+            return Ok(());
+        };
+        let reach = frame.position + frame.length as u64;
+        let Some(segment) = stream.unsealed.get_mut(&frame.segment_id) else {
+            stream.note_absent(frame.segment_id, reach);
+            return Ok(());
+        };
+        segment.must_reach = segment.must_reach.max(reach);
+        if !frame.is_proven && !stream.identity.is_own(frame.position, bytes) {
+            return Ok(());
         }
-    }
+        segment.apply(frame.position, bytes, stream.identity.seed)?;
+        applied += frame.length as u64;
+        Ok(())
+    })?;
     Ok(applied)
 }
 

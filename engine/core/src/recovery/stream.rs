@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use aof2_format::Seed;
 use aof2_format::journal::FileKind;
-use aof2_format::manifest_chunk;
 use aof2_format::names::{SegmentRef, file};
 use aof2_format::record_batch;
 use aof2_format::segment::DATA_OFFSET;
@@ -19,7 +18,7 @@ use super::volume::at;
 use crate::error::OpenError;
 use crate::identity::StreamIdentity;
 use crate::io::{Disk, DiskFile, FileClass};
-use crate::journal::replay::Image;
+use crate::journal::replay::{FoundManifest, Image};
 use crate::manifest::replay::{FoundChunk, Replayed, replay};
 use crate::manifest::state::ManifestState;
 use crate::manifest::{Chunk, ClosedChunk};
@@ -165,6 +164,19 @@ impl Found {
             return Ok(());
         }
         let directory = files::manifest(&self.directory);
+        let number = self.identity.number;
+        let synced_upto = |chunk| {
+            let key = (number, FileKind::ManifestChunk, chunk);
+            image.positions.get(&key).copied()
+        };
+        // A checkpoint syncs every chunk up to the one in use before it says how far that one is.
+        let all =
+            (number, FileKind::ManifestChunk, 0)..=(number, FileKind::ManifestChunk, u64::MAX);
+        let newest_synced = image
+            .positions
+            .range(all)
+            .map(|((_, _, chunk), _)| *chunk)
+            .max();
         let mut chunks: BTreeMap<u64, FoundChunk> = BTreeMap::new();
         for entry in files::list_or_empty(disk, &directory).map_err(at("list", &directory))? {
             let path = directory.join(&entry.name);
@@ -175,46 +187,36 @@ impl Found {
             let Some((epoch, number)) = file::parse_manifest_chunk(&entry.name) else {
                 continue;
             };
-            let file = disk
-                .open_write(&path, FileClass::Manifest)
-                .map_err(at("open", &path))?;
-            file.forget_cache().map_err(at("read", &path))?;
-            let key = (self.identity.number, FileKind::ManifestChunk, number);
-            let must_reach = image.positions.get(&key).copied().unwrap_or(0);
             chunks.insert(
                 number,
                 FoundChunk {
                     number,
                     epoch,
-                    file,
-                    must_reach,
+                    path,
+                    must_reach: synced_upto(number).unwrap_or(0),
+                    is_synced: newest_synced.is_some_and(|newest| number < newest),
                 },
             );
         }
         let mut missing = None;
-        for frame in image
+        let mut in_journal: BTreeMap<u64, Vec<&FoundManifest>> = BTreeMap::new();
+        for found in image
             .manifests
-            .iter()
-            .filter(|frame| frame.stream == self.identity.number)
+            .get(&self.identity.number)
+            .into_iter()
+            .flatten()
         {
+            let frame = &found.frame;
             let Some(chunk) = chunks.get_mut(&frame.chunk) else {
                 missing = Some(frame.chunk);
                 continue;
             };
-            if frame.is_proven
-                || manifest_chunk::is_whole(frame.position, &frame.bytes, self.identity.seed)
-            {
-                chunk
-                    .file
-                    .write_all_at(&frame.bytes, frame.position)
-                    .map_err(at("write", chunk.file.path()))?;
-            }
-            chunk.must_reach = chunk
-                .must_reach
-                .max(frame.position + frame.bytes.len() as u64);
+            chunk.must_reach = chunk.must_reach.max(frame.position + frame.length as u64);
+            in_journal.entry(frame.chunk).or_default().push(found);
         }
-        let mut chunks: Vec<FoundChunk> = chunks.into_values().collect();
-        let mut replayed = replay(&chunks, self.identity.seed).map_err(at("read", &directory))?;
+        let chunks: Vec<FoundChunk> = chunks.into_values().collect();
+        let mut replayed = replay(disk, &chunks, &in_journal, self.identity.seed)
+            .map_err(at("replay", &directory))?;
         if let Some(chunk) = missing {
             replayed
                 .damage
@@ -227,13 +229,12 @@ impl Found {
         }
         if let (Some(in_use), None) = (&replayed.chunk, &replayed.damage) {
             for empty in chunks.iter().filter(|chunk| chunk.number > in_use.number) {
-                let path = empty.file.path();
-                disk.unlink(path).map_err(at("remove", path))?;
+                disk.unlink(&empty.path)
+                    .map_err(at("remove", &empty.path))?;
+                replayed.touched.retain(|file| file.path() != empty.path);
             }
-            chunks.retain(|chunk| chunk.number <= in_use.number);
         }
-        self.touched
-            .extend(chunks.into_iter().map(|chunk| chunk.file));
+        self.touched.append(&mut replayed.touched);
         self.replayed = Some(replayed);
         Ok(())
     }
@@ -344,6 +345,7 @@ impl Found {
             substance: chunk_substance,
             records: _,
             must_reach: chunks_must_reach,
+            touched: _,
             damage: manifest_damage,
         }) = replayed
         else {

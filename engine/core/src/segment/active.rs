@@ -15,8 +15,10 @@ use crate::admit::{Refusal, Space};
 use crate::config::MIB;
 use crate::io::{Disk, DiskFile, FileClass, WriteError, create_whole};
 
-/// First allocation; each further one doubles the file up to the target.
-const FIRST_ALLOCATION_BYTES: u64 = MIB;
+/// First allocation: a header, a small batch and a seal. An idle stream has no more.
+const FIRST_ALLOCATION_BYTES: u64 = 16 << 10;
+/// A stream that goes on gets to a mebibyte in two steps; from there each allocation doubles the file up to the target.
+const FIRST_STEPS: u64 = 8;
 
 #[derive(Debug)]
 pub(crate) struct ActiveSegment {
@@ -170,18 +172,26 @@ impl ActiveSegment {
         self.synced.load(Ordering::Acquire)
     }
 
-    /// Makes sure that blocks up to `end` are there. Doubles, or takes what is just needed where that is refused.
+    /// Makes sure that blocks up to `end` are there. Takes more ahead, or what is just needed where that is refused.
     pub fn grow(&self, space: &Space, end: u64, target_bytes: u64) -> Result<(), GrowError> {
         let allocated = self.allocated();
         if end <= allocated {
             return Ok(());
         }
         let needed = end.next_multiple_of(FIRST_ALLOCATION_BYTES) - allocated;
-        let doubled = (allocated * 2)
+        let longer = match allocated < MIB {
+            true => (allocated * FIRST_STEPS).min(MIB),
+            false => allocated * 2,
+        };
+        let ahead = longer
             .min(target_bytes.next_multiple_of(FIRST_ALLOCATION_BYTES))
             .saturating_sub(allocated);
-        if doubled > needed && self.take(space, allocated, doubled).is_ok() {
-            return Ok(());
+        if ahead > needed {
+            match self.take(space, allocated, ahead) {
+                // Less may do.
+                Err(GrowError::Refused(_)) => {}
+                done => return done,
+            }
         }
         self.take(space, allocated, needed)
     }
@@ -250,13 +260,14 @@ impl ActiveSegment {
     }
 }
 
-/// A failed allocation because of space is a refusal, not a broken disk.
+/// A failed allocation for want of something is a refusal, not a broken disk.
 fn no_space_is_refused(error: GrowError, space: &Space) -> GrowError {
     match error {
-        GrowError::Disk { source, .. } if crate::io::is_out_of_space(&source) => {
-            GrowError::Refused(space.full())
-        }
-        other => other,
+        GrowError::Disk { verb, path, source } => match space.refusal_of(&source) {
+            Some(refusal) => GrowError::Refused(refusal),
+            None => GrowError::Disk { verb, path, source },
+        },
+        refused @ GrowError::Refused(_) => refused,
     }
 }
 

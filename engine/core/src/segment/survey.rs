@@ -216,6 +216,23 @@ mod tests {
         assert_eq!(ranges(swapped, 40), [(0, 10)]);
     }
 
+    /// Payloads that begin like batches of the greatest length: their checksum needs the stream's salt, so their length is not followed.
+    #[test]
+    fn payloads_that_look_like_batches_cost_their_own_bytes() {
+        let payload = vec![7; record_batch::MAX_BODY_BYTES - 4];
+        let mut forged = Vec::new();
+        let other = Seed::new(Salt(8));
+        record_batch::encode(&mut forged, &Fields::default(), [&payload[..]], other).expect("fits");
+        let mut bytes = forged[..HEADER_BYTES].repeat(40_000);
+        let length = bytes.len() as u64;
+        let (whole, _) = segment(1);
+        bytes.extend_from_slice(&whole);
+        let before = aof2_format::checksum::checksummed_bytes();
+        assert_eq!(ranges(bytes, 10), [(0, 0)]);
+        let work = aof2_format::checksum::checksummed_bytes() - before;
+        assert!(work < 2 * length, "{work} bytes checksummed of {length}");
+    }
+
     #[test]
     fn a_batch_is_found_across_the_border_of_two_steps() {
         let (bytes, offsets) = segment(4);

@@ -164,6 +164,9 @@ fn wait_for_uploads(target: u64, facts: &StreamFacts, outlook: &Outlook) -> Next
             SnapshotReason::Tier2(Tier2Reason::Unreachable),
             message,
         )),
+        (None, Some((FailureKind::DiskFull, message))) => {
+            Some(Why::new(SnapshotReason::DiskFull, message))
+        }
         (None, Some((FailureKind::Refused, message))) => {
             Some(Why::new(SnapshotReason::UploadRefused, message))
         }

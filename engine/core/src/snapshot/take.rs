@@ -104,7 +104,9 @@ impl TakeError {
                 | StoreError::Damaged { .. }
                 | StoreError::UnknownStream { .. }
                 | StoreError::UnknownSegment { .. } => true,
-                StoreError::DiskFull { .. } | StoreError::Closed => false,
+                StoreError::DiskFull { .. } | StoreError::OutOf { .. } | StoreError::Closed => {
+                    false
+                }
             },
             TakeError::Object(_) | TakeError::Claim(_) => false,
             TakeError::Unreadable { .. }
@@ -119,7 +121,7 @@ impl TakeError {
         let reason = match self {
             TakeError::Store(error) => match error {
                 StoreError::Poisoned { .. } | StoreError::Closed => SnapshotReason::Poisoned,
-                StoreError::DiskFull { .. } => SnapshotReason::DiskFull,
+                StoreError::DiskFull { .. } | StoreError::OutOf { .. } => SnapshotReason::DiskFull,
                 StoreError::Damaged { .. }
                 | StoreError::UnknownStream { .. }
                 | StoreError::UnknownSegment { .. } => SnapshotReason::Damaged,

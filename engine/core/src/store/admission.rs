@@ -283,7 +283,7 @@ impl Admission {
             }
             Err(source) => {
                 let message = format!("cannot write {}: {source}", path.display());
-                if !crate::io::is_out_of_space(&source) {
+                if !crate::io::is_rejection(&source) {
                     let verb = "write";
                     self.common
                         .poison

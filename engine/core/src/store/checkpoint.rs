@@ -13,7 +13,7 @@ use aof2_format::StreamNumber;
 use aof2_format::journal::{FileKind, Position};
 
 use crate::io::WriteError;
-use crate::io::in_parallel;
+use crate::io::{in_parallel, is_rejection};
 use crate::metrics::add;
 use crate::store::pipeline::Pipeline;
 use crate::stream::Stream;
@@ -42,6 +42,8 @@ pub(crate) struct Checkpoint {
 #[derive(Default)]
 struct Asked {
     now: bool,
+    /// The last one was rejected.
+    next_tick: bool,
     stop: bool,
 }
 
@@ -66,6 +68,10 @@ impl Checkpoint {
     pub fn ask(&self) {
         self.asked.lock().now = true;
         self.changed.notify_all();
+    }
+
+    fn ask_later(&self) {
+        self.asked.lock().next_tick = true;
     }
 
     pub fn stop(&self) {
@@ -117,6 +123,7 @@ impl Checkpoint {
     /// The checkpoint thread.
     pub fn run(&self, pipeline: &Pipeline) {
         let mut last = pipeline.common.env.clock.monotonic();
+        let mut is_told = false;
         loop {
             let now = {
                 let mut asked = self.asked.lock();
@@ -126,7 +133,7 @@ impl Checkpoint {
                 if asked.stop {
                     return;
                 }
-                std::mem::take(&mut asked.now)
+                std::mem::take(&mut asked.now) | std::mem::take(&mut asked.next_tick)
             };
             if pipeline.common.poison.is_set() {
                 return;
@@ -140,16 +147,29 @@ impl Checkpoint {
             } else {
                 self.settle_buffered(pipeline)
             };
-            if let Err(error) = result {
-                pipeline.common.poison.set_by(&error);
-                return;
+            match result {
+                Ok(()) => is_told = false,
+                // Everything is in the journal, and goes on waiting there: the next tick tries again.
+                Err(error) if is_rejection(&error.source) => {
+                    if !is_told {
+                        is_told = true;
+                        tracing::warn!(path = %error.path.display(), error = %error.source, "checkpoint not done, retrying");
+                    }
+                    self.ask_later();
+                }
+                Err(error) => {
+                    pipeline.common.poison.set_by(&error);
+                    return;
+                }
             }
+            pipeline.work.retry_seals();
             pipeline.journal.write_mark();
+            pipeline.common.env.disk.rest();
             crate::stream::roll_old_segments(pipeline, &pipeline.streams.existing());
         }
     }
 
-    /// One checkpoint, from cut to recycled files.
+    /// One checkpoint, from cut to recycled files. Where it fails, no file is recycled, and what was dirty still is.
     pub fn run_once(&self, pipeline: &Pipeline) -> Result<(), WriteError> {
         let _one_at_a_time = self.running.lock();
         let cut = pipeline.journal.files.current_number();
@@ -162,7 +182,35 @@ impl Checkpoint {
         if streams.is_empty() && manifests.is_empty() && !pipeline.journal.files.has_closed() {
             return Ok(());
         }
-        for stream in &streams {
+        let done = self.settle_all(pipeline, &streams, &manifests);
+        if done.is_err() {
+            for stream in streams {
+                let mut staged = stream.staged.lock();
+                if !std::mem::replace(&mut staged.is_dirty, true) {
+                    self.mark_dirty(&stream);
+                }
+            }
+            let still = manifests.into_iter().filter(|it| it.manifest.is_dirty());
+            self.dirty_manifests.lock().extend(still);
+        }
+        done?;
+        if pipeline.common.poison.is_set() {
+            return Ok(());
+        }
+        // Freed before the table is durable: the files that it is about are synced already, and the journal may be waiting.
+        pipeline.journal.files.recycle(cut);
+        pipeline.journal.enlist_positions(self.table());
+        add(&pipeline.common.counters.checkpoints, 1);
+        Ok(())
+    }
+
+    fn settle_all(
+        &self,
+        pipeline: &Pipeline,
+        streams: &[Arc<Stream>],
+        manifests: &[Arc<Stream>],
+    ) -> Result<(), WriteError> {
+        for stream in streams {
             stream.write_out(pipeline, true)?;
         }
         pipeline
@@ -181,15 +229,7 @@ impl Checkpoint {
             }
             Ok(())
         })?;
-        self.settle_streams(pipeline, &streams)?;
-        if pipeline.common.poison.is_set() {
-            return Ok(());
-        }
-        // Freed before the table is durable: the files that it is about are synced already, and the journal may be waiting.
-        pipeline.journal.files.recycle(cut);
-        pipeline.journal.enlist_positions(self.table());
-        add(&pipeline.common.counters.checkpoints, 1);
-        Ok(())
+        self.settle_streams(pipeline, streams)
     }
 
     fn settle_streams(

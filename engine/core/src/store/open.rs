@@ -19,7 +19,7 @@ use crate::admit::Space;
 use crate::common::Common;
 use crate::config::{Config, MIB};
 use crate::error::OpenError;
-use crate::io::{DirectoryLock, Environment, WatchedDisk};
+use crate::io::{DirectoryLock, Environment, RestingDisk, WatchedDisk};
 use crate::journal::recycle::Files;
 use crate::journal::{self, Journal};
 use crate::manifest::ManifestLog;
@@ -37,6 +37,8 @@ use crate::stream::work::{SealWork, Work};
 use crate::stream::{Entry, Quarantined, Staged, Stream};
 use crate::threads::StoreThreads;
 
+/// Files of streams that are open at a time, where the process may have as many.
+const MOST_OPEN_FILES: usize = 1024;
 /// Threads that claim and create streams.
 const OPENERS: usize = 4;
 /// A journal file holds at least two commits of the largest manifest record.
@@ -77,10 +79,13 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
         on_progress,
     } = options;
     check(&config)?;
-    crate::io::raise_open_file_limit();
+    let files = crate::io::raise_open_file_limit();
     let root = config.directory.clone();
     let env = Environment {
-        disk: Arc::new(WatchedDisk::new(environment.disk, poison.clone())),
+        disk: Arc::new(RestingDisk::new(
+            Arc::new(WatchedDisk::new(environment.disk, poison.clone())),
+            descriptors_of_streams(files),
+        )),
         threads: Arc::new(StoreThreads {
             threads: environment.threads,
             poison: poison.clone(),
@@ -188,6 +193,11 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
         threads,
         lock,
     })
+}
+
+/// How many files of streams may be open at a time: half of what the process may have, the rest is for connections and Tier 2.
+fn descriptors_of_streams(limit: u64) -> usize {
+    usize::try_from(limit / 2).map_or(MOST_OPEN_FILES, |half| half.min(MOST_OPEN_FILES))
 }
 
 fn check(config: &Config) -> Result<(), OpenError> {

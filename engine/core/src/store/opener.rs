@@ -12,7 +12,6 @@ use aof2_format::{Salt, Seed, StreamName, StreamNumber, StreamUuid};
 use super::admission::Admission;
 use super::append::MOMENT;
 use super::pipeline::Pipeline;
-use crate::admit::Refusal;
 use crate::error::AppendError;
 use crate::error::ClaimError;
 use crate::identity::StreamIdentity;
@@ -192,7 +191,7 @@ impl Opener {
             stream.epoch.store(epoch, Ordering::Release);
             stream.claimed.store(true, Ordering::Release);
             self.create_directories(stream)
-                .map_err(|error| self.cannot_create(error))?;
+                .map_err(|error| self.cannot_create(stream, error))?;
         }
         let id = {
             let mut staged = stream.staged.lock();
@@ -201,20 +200,37 @@ impl Opener {
             }
             staged.allocate_segment_id()
         };
-        let spare = files::spare(&stream.directory, id);
-        let segment = ActiveSegment::create(
-            &*self.pipeline.common.env.disk,
-            &self.pipeline.common.space,
-            &spare,
-            id,
-        )
-        .map_err(|error| stream.cannot_grow(&*self.pipeline, error))?;
+        let segment = self
+            .create_segment(stream, id)
+            .map_err(|error| stream.cannot_grow(&*self.pipeline, error))?;
         if is_new {
             self.create_header(stream)
-                .map_err(|error| self.cannot_create(error))?;
+                .map_err(|error| self.cannot_create(stream, error))?;
             stream.exists.store(true, Ordering::Release);
         }
         Ok(Some(segment))
+    }
+
+    /// A segment, and room in the manifest for the record of its opening.
+    fn create_segment(
+        &self,
+        stream: &Arc<Stream>,
+        id: u64,
+    ) -> Result<Arc<ActiveSegment>, GrowError> {
+        let common = &self.pipeline.common;
+        let promised = stream
+            .manifest
+            .promise_opening(&stream.owned(&*self.pipeline));
+        promised.map_err(|WriteError { verb, path, source }| {
+            let refusal = common.space.refusal_of(&source);
+            refusal.map_or(GrowError::Disk { verb, path, source }, GrowError::Refused)
+        })?;
+        let spare = files::spare(&stream.directory, id);
+        let made = ActiveSegment::create(&*common.env.disk, &common.space, &spare, id);
+        if made.is_err() {
+            stream.manifest.break_promise();
+        }
+        made
     }
 
     /// Claims a stream that this volume does not have.
@@ -235,7 +251,9 @@ impl Opener {
             .env
             .disk
             .exists(&stream.directory)
-            .map_err(|source| self.cannot_create(failed("look for", &stream.directory, source)))?;
+            .map_err(|source| {
+                self.cannot_create(stream, failed("look for", &stream.directory, source))
+            })?;
         let epoch = match claims.find(volume, name).map_err(refused)? {
             Some(epoch) if !is_begun => {
                 return Err(refused(self.admission.refuse_for_claim(name, epoch)));
@@ -243,7 +261,7 @@ impl Opener {
             Some(epoch) => epoch,
             None => {
                 self.begin(stream)
-                    .map_err(|error| self.cannot_create(error))?;
+                    .map_err(|error| self.cannot_create(stream, error))?;
                 claims.claim(volume, name).map_err(refused)?
             }
         };
@@ -327,24 +345,12 @@ impl Opener {
         self.catalog.add(header)
     }
 
-    /// For want of space: a refusal, and the next first append tries again. Otherwise the disk is broken.
-    fn cannot_create(&self, error: WriteError) -> AppendError {
-        let is_full = crate::io::is_out_of_space(&error.source);
-        if is_full
-            && let Refusal::Full {
-                free_bytes,
-                reserve_bytes,
-            } = self.pipeline.common.space.full()
-        {
-            return AppendError::DiskFull {
-                free_bytes,
-                reserve_bytes,
-            };
-        }
-        self.pipeline.common.poison.set_by(&error);
-        AppendError::Poisoned {
-            message: self.pipeline.common.poison.reason(),
-        }
+    /// For want of something: a refusal, and the next first append tries again. Otherwise the disk is broken.
+    fn cannot_create(&self, stream: &Stream, error: WriteError) -> AppendError {
+        let WriteError { verb, path, source } = error;
+        let refusal = self.pipeline.common.space.refusal_of(&source);
+        let error = refusal.map_or(GrowError::Disk { verb, path, source }, GrowError::Refused);
+        stream.cannot_grow(&*self.pipeline, error)
     }
 
     /// Work of the preparing thread.
@@ -359,8 +365,8 @@ impl Opener {
                 .add(&*self.pipeline.common.env.disk, &self.root)
             {
                 Ok(_) => {}
-                Err(error) if crate::io::is_out_of_space(&error.source) => {
-                    tracing::warn!(path = %error.path.display(), "no space for another journal file; continuing with fewer");
+                Err(error) if crate::io::is_rejection(&error.source) => {
+                    tracing::warn!(path = %error.path.display(), error = %error.source, "cannot make another journal file; continuing with fewer");
                 }
                 Err(error) => self.pipeline.common.poison.set_by(&error),
             },
@@ -376,7 +382,10 @@ impl Opener {
                     segment.epoch(),
                     segment.id,
                 );
-                if let Err(source) = segment.name(&*self.pipeline.common.env.disk, &path) {
+                // Its seal names it where this is rejected; until then recovery takes either name.
+                if let Err(source) = segment.name(&*self.pipeline.common.env.disk, &path)
+                    && !crate::io::is_rejection(&source)
+                {
                     self.pipeline
                         .common
                         .poison
@@ -390,13 +399,7 @@ impl Opener {
     fn prepare_next(&self, stream: &Arc<Stream>) {
         let made = (!self.pipeline.common.poison.is_set()).then(|| {
             let id = stream.staged.lock().allocate_segment_id();
-            let spare = files::spare(&stream.directory, id);
-            ActiveSegment::create(
-                &*self.pipeline.common.env.disk,
-                &self.pipeline.common.space,
-                &spare,
-                id,
-            )
+            self.create_segment(stream, id)
         });
         let mut staged = stream.staged.lock();
         staged.preparing = false;

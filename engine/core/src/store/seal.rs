@@ -11,6 +11,7 @@ use aof2_format::manifest_record::ManifestEvent;
 use aof2_format::segment::SegmentSeal;
 
 use super::pipeline::Pipeline;
+use crate::error::StoreError;
 use crate::io::WriteError;
 use crate::io::sync::{RwLock, Signal};
 use crate::manifest::producer_table;
@@ -46,18 +47,26 @@ impl Sealer {
         self.pipeline.work.seal.run(|work| self.run(work));
     }
 
-    /// Does one seal. A failure of the disk poisons the store.
+    /// Does one seal. A failure of the disk poisons the store; a rejection leaves the seal for later.
     fn run(&self, work: SealWork) {
         if self.pipeline.common.poison.is_set() {
             return;
         }
-        if let Err(error) = self.seal(&work) {
-            self.pipeline.common.poison.set_by(&error);
+        let rejected = &self.pipeline.work.rejected_seals;
+        // In the order of its segments.
+        if let Some(error) = rejected.of(&work.stream) {
+            rejected.add(work, error);
+        } else {
+            match self.seal(&work) {
+                Ok(()) => rejected.done(&work),
+                Err(SealError::Rejected(error)) => rejected.add(work, error),
+                Err(SealError::Disk(error)) => self.pipeline.common.poison.set_by(&error),
+            }
         }
         self.changed.notify_all();
     }
 
-    fn seal(&self, work: &SealWork) -> Result<(), WriteError> {
+    fn seal(&self, work: &SealWork) -> Result<(), SealError> {
         let SealWork {
             stream,
             segment,
@@ -67,6 +76,13 @@ impl Sealer {
             times,
             changes,
         } = work;
+        let owned = stream.owned(&*self.pipeline);
+        let mut parts = producer_table::encode(changes);
+        // Asked first: the rest reads and writes a whole segment.
+        stream
+            .manifest
+            .room_for(&owned, &parts)
+            .map_err(SealError::of_manifest)?;
         if !self.write_all_of(stream, segment, *end)? {
             return Ok(());
         }
@@ -75,7 +91,7 @@ impl Sealer {
         let path = files::segment(&stream.directory, base_sequence, epoch, segment.id);
         let at = |verb: &'static str| {
             let path = path.clone();
-            move |source: io::Error| WriteError { verb, path, source }
+            move |source: io::Error| SealError::from(WriteError { verb, path, source })
         };
         segment
             .name(&*self.pipeline.common.env.disk, &path)
@@ -138,19 +154,15 @@ impl Sealer {
             last_unix_nanos: times.last_unix_nanos,
             sealed_unix_nanos,
         };
-        let mut parts = producer_table::encode(changes);
         let last = parts.pop();
         // Each in a commit of its own: together they may be more than a commit of the journal takes. They count from the seal on.
         let parts = parts.into_iter().map(|part| vec![part]);
         let events = opened.into_iter().chain(last).chain([sealed]).collect();
         for events in parts.chain([events]) {
-            if stream
+            stream
                 .manifest
-                .commit(&stream.owned(&*self.pipeline), segment.id, events)
-                .is_err()
-            {
-                return Ok(());
-            }
+                .commit(&owned, segment.id, events)
+                .map_err(SealError::of_manifest)?;
         }
         let index = segment.index.lock().clone();
         let sealed = Arc::new(Sealed::new(info, path, Some(index)));
@@ -178,7 +190,7 @@ impl Sealer {
         stream: &Arc<Stream>,
         segment: &ActiveSegment,
         end: u64,
-    ) -> Result<bool, WriteError> {
+    ) -> Result<bool, SealError> {
         loop {
             stream.write_out(&*self.pipeline, true)?;
             if segment.written() >= end {
@@ -193,6 +205,30 @@ impl Sealer {
                 return Ok(false);
             }
         }
+    }
+}
+
+/// Why a segment is not sealed.
+enum SealError {
+    /// Nothing is lost: it is tried again.
+    Rejected(StoreError),
+    Disk(WriteError),
+}
+
+impl From<WriteError> for SealError {
+    fn from(error: WriteError) -> SealError {
+        let what = format!("the seal of {}", error.path.display());
+        match StoreError::of_lack(&error.source, what) {
+            Some(rejected) => SealError::Rejected(rejected),
+            None => SealError::Disk(error),
+        }
+    }
+}
+
+impl SealError {
+    /// Where the store is poisoned or the stream damaged, that has been told, and the next start tries again.
+    fn of_manifest(error: StoreError) -> SealError {
+        SealError::Rejected(error)
     }
 }
 

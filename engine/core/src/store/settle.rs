@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::pipeline::Pipeline;
 use super::seal::Sealer;
 use crate::error::StoreError;
+use crate::io::is_rejection;
 use crate::stream::{Quarantined, Staged, Stream};
 
 fn poisoned(pipeline: &Pipeline) -> StoreError {
@@ -74,15 +75,24 @@ pub(super) fn seal(
             Err(_) => {}
         }
     }
+    pipeline.work.retry_seals();
     let is_sealed =
         |(stream, target): &(&Arc<Stream>, u64)| stream.sealed.load(Ordering::Acquire) >= *target;
+    let rejected = || {
+        let mut open = targets.iter().filter(|target| !is_sealed(target));
+        open.find_map(|(stream, _)| pipeline.work.rejected_seals.of(stream))
+    };
     sealer.changed.wait_until(|| {
         pipeline.common.poison.is_set()
             || pipeline.common.space.is_closing()
             || targets.iter().all(is_sealed)
+            || rejected().is_some()
     });
     if pipeline.common.poison.is_set() {
         return Err(poisoned(pipeline));
+    }
+    if let Some(error) = rejected() {
+        return Err(error);
     }
     if !targets.iter().all(is_sealed) {
         return Err(StoreError::Closed);
@@ -117,9 +127,16 @@ pub(super) fn before_exit(pipeline: &Pipeline) -> Result<(), StoreError> {
         return Err(poisoned(pipeline));
     }
     flush(pipeline)?;
-    if let Err(error) = pipeline.checkpoint.run_once(pipeline) {
-        pipeline.common.poison.set_by(&error);
-        return Err(poisoned(pipeline));
+    match pipeline.checkpoint.run_once(pipeline) {
+        // What is not in segments is in the journal, and the next start replays it.
+        Err(error) if is_rejection(&error.source) => {
+            tracing::warn!(path = %error.path.display(), error = %error.source, "last checkpoint not done; the next start replays the journal");
+            Ok(())
+        }
+        Err(error) => {
+            pipeline.common.poison.set_by(&error);
+            Err(poisoned(pipeline))
+        }
+        Ok(()) => Ok(()),
     }
-    Ok(())
 }

@@ -1,8 +1,12 @@
 //! Queues of the background threads: one writes segments, one prepares and names them, one seals, a few open streams.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::pipeline::Pipeline;
+use crate::error::StoreError;
+use crate::io::is_rejection;
+use crate::io::sync::Mutex;
 use crate::queue::Queue;
 use crate::stream::Stream;
 use crate::stream::work::{SealWork, Work};
@@ -12,6 +16,52 @@ pub(crate) struct WorkQueue {
     pub prepare: Queue<Work>,
     pub seal: Queue<SealWork>,
     pub open: Queue<Arc<Stream>>,
+    pub rejected_seals: RejectedSeals,
+}
+
+/// Seals that the disk had no room for. Nothing of them is lost: they are tried again with each tick of the checkpoint.
+#[derive(Default)]
+pub(crate) struct RejectedSeals {
+    state: Mutex<Rejected>,
+}
+
+#[derive(Default)]
+struct Rejected {
+    works: Vec<(SealWork, StoreError)>,
+    /// Streams and segments that the log has named.
+    told: BTreeSet<(u64, u64)>,
+}
+
+impl RejectedSeals {
+    /// Why a seal of this stream waits, if one does. Later ones of the stream wait behind it.
+    pub fn of(&self, stream: &Stream) -> Option<StoreError> {
+        let state = self.state.lock();
+        let mut works = state.works.iter();
+        let of_stream =
+            works.find(|(work, _)| work.stream.identity.number == stream.identity.number);
+        of_stream.map(|(_, error)| error.clone())
+    }
+
+    pub fn add(&self, work: SealWork, error: StoreError) {
+        let mut state = self.state.lock();
+        if state.told.insert(key_of(&work)) {
+            tracing::warn!(stream = %work.stream.name, segment_id = work.segment.id, "segment not sealed, retrying: {error}");
+        }
+        state.works.push((work, error));
+    }
+
+    pub fn done(&self, work: &SealWork) {
+        self.state.lock().told.remove(&key_of(work));
+    }
+
+    fn take(&self) -> Vec<SealWork> {
+        let works = std::mem::take(&mut self.state.lock().works);
+        works.into_iter().map(|(work, _)| work).collect()
+    }
+}
+
+fn key_of(work: &SealWork) -> (u64, u64) {
+    (work.stream.identity.number.0, work.segment.id)
 }
 
 impl WorkQueue {
@@ -20,6 +70,11 @@ impl WorkQueue {
         self.prepare.interrupt();
         self.seal.interrupt();
         self.open.interrupt();
+    }
+
+    /// In front of later seals of the same streams.
+    pub fn retry_seals(&self) {
+        self.seal.push_front(self.rejected_seals.take().into_iter());
     }
 
     pub fn push(&self, work: Work) {
@@ -53,7 +108,10 @@ impl SegmentWriter {
             if pipeline.common.poison.is_set() {
                 return;
             }
-            if let Err(error) = stream.write_out(pipeline, false) {
+            // What is rejected stays staged; the next checkpoint writes it.
+            if let Err(error) = stream.write_out(pipeline, false)
+                && !is_rejection(&error.source)
+            {
                 pipeline.common.poison.set_by(&error);
             }
         });

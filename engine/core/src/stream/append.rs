@@ -340,6 +340,11 @@ impl Stream {
                 free_bytes,
                 reserve_bytes,
             },
+            GrowError::Refused(Refusal::Lack(lack)) => AppendError::WouldBlock {
+                stream: self.name.to_string(),
+                kind: WouldBlockKind::Rollover,
+                message: format!("engine has no {} left; {}", lack.as_str(), lack.remedy()),
+            },
             GrowError::Disk { verb, path, source } => {
                 host.common().poison.set(verb, &path, &source);
                 AppendError::Poisoned {

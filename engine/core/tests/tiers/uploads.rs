@@ -8,12 +8,13 @@ use aof2_core::claims::StreamClaims;
 use aof2_core::claims::{Address, ClusterName};
 use aof2_core::config::MIB;
 use aof2_core::drain::{DrainPhase, DrainReason, DrainRequest};
+use aof2_core::io::fault::{FaultDisk, Faults};
 use aof2_core::objects::memory::MemoryStore;
 use aof2_core::objects::suite;
 use aof2_core::tier::Tiers;
 use aof2_core::{AppendError, Claims, SegmentState, Store};
 
-use crate::common::{durable, eventually, read_all, small_config};
+use crate::common::{durable, eventually, produced, read_all, small_config};
 use crate::support::{PATIENT, node, payloads_in_bucket};
 
 #[test]
@@ -216,12 +217,10 @@ fn two_hundred_streams_drain_within_seconds() {
     node.stop();
 }
 
-#[test]
-fn a_volume_too_full_for_a_warm_file_holds_the_drain_and_says_so() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (disk, faults) = aof2_core::io::fault::FaultDisk::new(Arc::new(aof2_core::io::SystemDisk));
-    let memory = Arc::new(MemoryStore::new());
-    let tier2 = suite::test_tier2(memory.clone());
+/// A store on a disk with faults, its tiers on a bucket in memory.
+fn on_a_small_volume(folder: &std::path::Path) -> (Store, Tiers, Arc<Faults>) {
+    let (disk, faults) = FaultDisk::new(Arc::new(aof2_core::io::SystemDisk));
+    let tier2 = suite::test_tier2(Arc::new(MemoryStore::new()));
     let cluster = ClusterName {
         namespace: "default".into(),
         name: "orders".into(),
@@ -231,21 +230,69 @@ fn a_volume_too_full_for_a_warm_file_holds_the_drain_and_says_so() {
         cluster,
         Address("orders-0.orders".into()),
     ));
-    let config = small_config(folder.path());
+    let config = small_config(folder);
     let mut options = crate::common::options(config.clone());
     options.environment.disk = disk;
     options.claims = Some(claims.clone() as Arc<dyn Claims>);
     let store = Store::open(options).expect("opens");
     let tiers =
         Tiers::start(Arc::new(store.clone()), Some(claims), &config).expect("threads start");
-    durable(&store, "a", b"x").expect("acknowledged");
+    (store, tiers, faults)
+}
+
+#[test]
+fn a_volume_too_full_for_a_warm_file_is_drained_without_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, tiers, faults) = on_a_small_volume(folder.path());
+    durable(&store, "a", &[7; 100_000]).expect("acknowledged");
     faults.report_available(Some(2 * MIB));
-    store.seal(None).expect("sealed from the reserve");
-    eventually("the refusal", || {
-        let failure = tiers.tier2_status().and_then(|status| status.moves.failure);
-        failure.is_some_and(|failure| failure.contains("Tier 1 has 2097152 bytes left"))
+    tiers.drain().begin(PATIENT);
+    eventually("the drain", || {
+        tiers.drain().status().phase == DrainPhase::Drained
     });
+    let segments = store.segments("a").expect("a stream");
+    for segment in &segments {
+        assert!(segment.copies.cold.is_some(), "{segment:?}");
+        assert_eq!(segment.copies.warm, None, "{segment:?}");
+    }
+    let warm = std::fs::read_dir(folder.path().join("warm"));
+    assert!(warm.is_err(), "no file, and no folder for one");
+    // With room there is one again.
     faults.report_available(None);
+    tiers.drain().resume();
+    durable(&store, "a", b"more").expect("acknowledged");
+    store.seal(None).expect("sealed");
+    eventually("the upload", || {
+        let segments = store.segments("a").expect("a stream");
+        let last = segments.last().expect("the second one");
+        segments.len() == 2 && last.copies.warm.is_some() && last.copies.cold.is_some()
+    });
+    tiers.stop();
+    store.close().expect("closes");
+}
+
+#[test]
+fn a_drain_that_the_volume_has_no_room_for_names_the_volume() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, tiers, faults) = on_a_small_volume(folder.path());
+    // What the seal says of so many does not fit the manifest's first blocks.
+    for id in 1..=1_500 {
+        produced(&store, "a", id, 0, &[b"x"]).expect("acknowledged");
+    }
+    faults.limit_allocation(Some(0));
+    let short = DrainRequest {
+        upload_timeout: Duration::from_millis(300),
+        ..PATIENT
+    };
+    tiers.drain().begin(short);
+    eventually("the end of the drain", || {
+        tiers.drain().status().phase == DrainPhase::Open
+    });
+    let status = tiers.drain().status();
+    assert_eq!(status.reason, Some(DrainReason::DiskFull), "{status:?}");
+    let message = status.message.unwrap_or_default();
+    assert!(message.contains("volume is full"), "{message}");
+    faults.limit_allocation(None);
     tiers.drain().begin(PATIENT);
     eventually("the drain", || {
         tiers.drain().status().phase == DrainPhase::Drained

@@ -50,7 +50,7 @@ impl From<StoreError> for ApiError {
                 ErrorReason::NotFound
             }
             StoreError::DiskFull { .. } => ErrorReason::DiskFull,
-            StoreError::Closed => ErrorReason::NotServing,
+            StoreError::OutOf { .. } | StoreError::Closed => ErrorReason::NotServing,
             StoreError::Poisoned { .. } | StoreError::Damaged { .. } => ErrorReason::Internal,
         };
         ApiError::new(reason, error.to_string())

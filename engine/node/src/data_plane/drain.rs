@@ -53,6 +53,7 @@ fn to_api(status: DrainStatus) -> ApiStatus {
             DrainReason::Resumed => ApiReason::Resumed,
             DrainReason::Tier2Unreachable => ApiReason::Tier2Unreachable,
             DrainReason::Tier2Refused => ApiReason::Tier2Refused,
+            DrainReason::DiskFull => ApiReason::DiskFull,
             DrainReason::Damaged => ApiReason::Damaged,
         }),
         message,

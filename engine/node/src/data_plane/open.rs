@@ -13,7 +13,7 @@ use aof2_core::config::{
 use aof2_core::error::with_causes;
 use aof2_core::snapshot::Snapshots;
 use aof2_core::tier::Tiers;
-use aof2_core::{Claims, Config, Identity, OpenError, OpenOptions, Store};
+use aof2_core::{Claims, Config, Identity, OpenError, OpenOptions, Remedy, Store};
 
 use super::{DataPlane, Progress, tier2};
 use crate::config::{Settings, Tier2Place};
@@ -23,8 +23,8 @@ use crate::config::{Settings, Tier2Place};
 pub enum OpenFailure {
     /// About the data: the process stays up and says so.
     Refused(Refusal),
-    /// Another process holds the directory; it may go.
-    Locked(Refusal),
+    /// It is over without anybody here: another process holds the directory, or it lacks space to recover in.
+    Waits(Refusal),
     /// A sync failed, or a thread cannot be started: the process ends, and the next one recovers from the device.
     Poisoned(String),
     /// The settings cannot work: the process ends.
@@ -74,16 +74,29 @@ pub fn open(settings: &Settings, progress: Arc<Progress>) -> Result<DataPlane, O
 }
 
 fn make_directory(directory: &Path) -> Result<(), OpenFailure> {
-    std::fs::create_dir_all(directory).map_err(|error| OpenFailure::Config {
-        key: "storage.directory".to_string(),
-        message: format!("cannot create {}: {error}", directory.display()),
+    std::fs::create_dir_all(directory).map_err(|source| {
+        let message = format!("cannot create {}: {source}", directory.display());
+        let error = OpenError::Disk {
+            verb: "create",
+            path: directory.to_owned(),
+            source,
+        };
+        match error.remedy() {
+            Remedy::Retry => failure(error),
+            Remedy::Repair | Remedy::Fix => OpenFailure::Config {
+                key: "storage.directory".to_string(),
+                message,
+            },
+        }
     })
 }
 
 fn failure(error: OpenError) -> OpenFailure {
     let refusal = refusal_of(&error);
     match error {
-        OpenError::Locked { .. } => OpenFailure::Locked(refusal),
+        OpenError::Locked { .. } => OpenFailure::Waits(refusal),
+        // For want of space, descriptors or memory: the disk is not broken.
+        OpenError::Disk { .. } if error.remedy() == Remedy::Retry => OpenFailure::Waits(refusal),
         OpenError::Poisoned { message } => OpenFailure::Poisoned(message),
         OpenError::Config { key, .. } => OpenFailure::Config {
             key: key.to_string(),
@@ -108,6 +121,7 @@ fn reason_of(error: &OpenError) -> RefusalReason {
         OpenError::RolledBack { .. } => RefusalReason::RolledBack,
         OpenError::PrefixInUse { .. } => RefusalReason::PrefixInUse,
         OpenError::Damaged { .. } => RefusalReason::Damaged,
+        OpenError::Disk { .. } if error.reason() == "DiskFull" => RefusalReason::DiskFull,
         OpenError::Disk { .. } => RefusalReason::DiskError,
         OpenError::Poisoned { .. } => RefusalReason::Poisoned,
         OpenError::Config { .. } => RefusalReason::Config,

@@ -13,8 +13,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a failed sync of a directory is swallowed",
         file: "engine/core/src/io/watched.rs",
-        find: "synced.map_err(|error| reported(&*self.failures, \"sync\", path, error))",
-        replace: "synced.or(Ok(()))",
+        find: "            reported(&*self.failures, \"sync\", path, error)\n        })",
+        replace: "            error\n        })",
         noticed_by: &[tests("aof2-core", "faults", "a_failed_sync_of_a_directory")],
     },
     Mutant {
@@ -41,9 +41,23 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "directories are synced after a sync failed",
         file: "engine/core/src/io/watched.rs",
-        find: "        refuse_after_failure(&*self.failures)?;\n        let synced",
-        replace: "        let synced",
+        find: "        refuse_after_failure(&*self.failures)?;\n        self.inner.sync_directory",
+        replace: "        self.inner.sync_directory",
         noticed_by: &[units("aof2-core", "io::watched")],
+    },
+    Mutant {
+        name: "a file is closed with writes that nobody synced",
+        file: "engine/core/src/io/resting.rs",
+        find: "open.sync_all()?;",
+        replace: "",
+        noticed_by: &[units("aof2-core", "io::resting")],
+    },
+    Mutant {
+        name: "a machine without descriptors counts as a broken disk",
+        file: "engine/core/src/io/errno.rs",
+        find: "libc::EMFILE | libc::ENFILE => Some(Lack::Descriptors),",
+        replace: "",
+        noticed_by: &[units("aof2-core", "io::resting")],
     },
     Mutant {
         name: "a sync does not wait for calls beside it",

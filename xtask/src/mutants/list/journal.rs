@@ -102,16 +102,23 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "records of a damaged commit are taken without their checksums",
         file: "engine/core/src/recovery/mod.rs",
-        find: "if !frame.is_proven && !stream.identity.is_own(frame.position, frame_bytes) {",
-        replace: "if !frame.is_proven && frame_bytes.is_empty() {",
+        find: "if !frame.is_proven && !stream.identity.is_own(frame.position, bytes) {",
+        replace: "if !frame.is_proven && bytes.is_empty() {",
         noticed_by: &[tests("aof2-core", "faults", "over_good_ones")],
     },
     Mutant {
         name: "a manifest of a damaged commit is taken without its checksums",
-        file: "engine/core/src/recovery/stream.rs",
-        find: "|| manifest_chunk::is_whole(frame.position, &frame.bytes, self.identity.seed)",
-        replace: "|| manifest_chunk::is_whole(frame.position, &[], self.identity.seed)\n                || !frame.bytes.is_empty()",
+        file: "engine/core/src/manifest/replay.rs",
+        find: "|| manifest_chunk::is_whole(position, &bytes, seed)",
+        replace: "|| manifest_chunk::is_whole(position, &[], seed) || !bytes.is_empty()",
         noticed_by: &[tests("aof2-core", "faults", "over_good_ones")],
+    },
+    Mutant {
+        name: "a commit out of line is checksummed as a whole",
+        file: "engine/core/src/journal/scan.rs",
+        find: "if head.fields.number >= next_commit",
+        replace: "if head.fields.number > 0",
+        noticed_by: &[units("aof2-core", "journal::scan")],
     },
     Mutant {
         name: "a frame's checksum does not cover its header",
