@@ -42,6 +42,8 @@ pub const MAX_NAME_LENGTH: usize = 40;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 40")
         .message(Message::Expression("'metadata.name ' + self.metadata.name + ' is too long: at most 40 characters are allowed, since object names are made from it'".into())),
+    validation = Rule::new("!has(self.spec.snapshots) || !has(self.spec.snapshots.schedules) || self.spec.snapshots.schedules.all(schedule, self.metadata.name.size() + schedule.name.size() + 16 <= 63)")
+        .message(Message::Expression("'spec.snapshots.schedules: metadata.name ' + self.metadata.name + ' and the name of a schedule must have at most 47 characters together, since a snapshot is named after both and its slot'".into())),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
         .message(Message::Expression("'metadata.name ' + self.metadata.name + ' must start with a letter and hold only lower-case letters, digits and dashes inside: it becomes part of DNS names'".into()))
 )]

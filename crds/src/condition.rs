@@ -36,6 +36,10 @@ names! {
         EngineUnreachable,
         /// An engine refuses its data and serves nothing: VolumeLost, RolledBack, PrefixInUse, ForeignDirectory and so on, in the message.
         EngineRefused,
+        /// The volume of a pod goes with its pod: its claim is being deleted, is gone or is another one.
+        VolumeAtRisk,
+        /// A pod runs on another volume than before.
+        VolumeReplaced,
         FlushFailed,
         Tier2Unreachable,
         Tier2Refused,
@@ -71,6 +75,8 @@ names! {
         ClusterIDConflict,
         PrefixInUse,
         ApplyFailed,
+        /// The API server does not answer what a decision is made from.
+        ReadFailed,
     }
 }
 
@@ -88,7 +94,13 @@ names! {
         ScaleDown,
         /// One rollout at a time.
         RolloutInProgress,
+        /// What belongs to the cluster is there, and is not being deleted.
+        ObjectsInPlace,
+        /// The API server answers what a decision is made from.
+        ObjectsRead,
         // Before a pod goes.
+        /// The volume of the pod stays when the pod goes, and is the one of before.
+        VolumeKept,
         /// No pod's data needs a newer engine than the target.
         MinReaderVersion,
         /// At most one pod is down, unready pods count.
@@ -138,12 +150,22 @@ names! {
         CertificateMissing,
         StreamsWouldBeOrphaned,
         RolloutInProgress,
+        /// An object of the cluster is being deleted.
+        ObjectTerminating,
+        /// The API server does not answer what a decision is made from.
+        ReadFailed,
+        /// The volume claim of a pod is being deleted, is gone or is another one: the volume goes with the pod.
+        VolumeAtRisk,
+        /// The pod runs on another volume than before.
+        VolumeReplaced,
         /// The target version cannot read the data on a pod's volume.
         DataTooNew,
         /// Another pod is down.
         PodNotReady,
         PodTerminating,
         PodMissing,
+        /// The StatefulSet does not create the pod.
+        PodNotCreated,
         PodOnLostNode,
         PodUnschedulable,
         /// The image cannot be pulled.

@@ -11,6 +11,9 @@ pub const RETRY_CONFIG: &str = "aof2.dev/retry-config";
 /// On an `Aof2Cluster`: the identity to adopt when its Tier 2 prefix or its volume claims already carry one.
 pub const ADOPT_CLUSTER_ID: &str = "aof2.dev/adopt-cluster-id";
 
+/// On an `Aof2Cluster`: IDs of volumes, separated by commas, that a person accepts in place of the ones before: what only those held is lost.
+pub const ACCEPT_VOLUME: &str = "aof2.dev/accept-volume";
+
 /// On an `Aof2Snapshot` that a schedule made: the schedule's name, and its slot as in the object's name.
 pub const SCHEDULE: &str = "aof2.dev/schedule";
 pub const SLOT: &str = "aof2.dev/slot";

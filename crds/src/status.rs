@@ -150,6 +150,10 @@ pub struct KeyChange {
 pub struct Rejected {
     #[schemars(length(max = 63))]
     pub revision: String,
+    /// Version of the engine that rejected it. Another version is asked again.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub version: String,
     pub reason: RejectReason,
     pub gate: Gate,
     #[schemars(length(max = 512))]
@@ -219,6 +223,15 @@ pub struct NodeStatus {
     #[serde(default, rename = "nodeID", skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 36))]
     pub node_id: String,
+    /// ID of the volume that holds the records of this pod. Another volume is reported and not taken over, unless annotation
+    /// `aof2.dev/accept-volume` names it.
+    #[serde(default, rename = "volumeID", skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 36))]
+    pub volume_id: String,
+    /// UID of the volume claim with which this pod started.
+    #[serde(default, rename = "claimUID", skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 63))]
+    pub claim_uid: String,
     pub ready: bool,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]

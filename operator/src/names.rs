@@ -75,6 +75,23 @@ pub fn stored_config(cluster: &str, name: &str) -> Option<(StoredKind, String)> 
         .or_else(|| of("-evidence-").map(|revision| (StoredKind::Evidence, revision)))
 }
 
+/// Templates of volume claims, in the order in which they are mounted.
+pub const CLAIM_TEMPLATES: [&str; 2] = ["tier0", "tier1"];
+
+/// The claim of a pod from one of the [`CLAIM_TEMPLATES`].
+pub fn claim(template: &str, pod: &str) -> String {
+    format!("{template}-{pod}")
+}
+
+/// The pod of this cluster that a claim of ours belongs to.
+pub fn pod_of_claim<'a>(cluster: &str, claim: &'a str) -> Option<&'a str> {
+    let of = |template: &str| claim.strip_prefix(template)?.strip_prefix('-');
+    CLAIM_TEMPLATES
+        .iter()
+        .find_map(|template| of(template))
+        .filter(|pod| ordinal(cluster, pod).is_some())
+}
+
 pub fn pod(cluster: &str, ordinal: i32) -> String {
     format!("{cluster}-{ordinal}")
 }
@@ -89,9 +106,14 @@ pub fn config_file(pod: &str) -> String {
     format!("{pod}.toml")
 }
 
-/// Of a pod of this cluster; `None` for a stranger's name.
-pub fn ordinal(cluster: &str, pod: &str) -> Option<i32> {
-    pod.strip_prefix(cluster)?.strip_prefix('-')?.parse().ok()
+/// Above it no pod of a cluster has its ordinal: a name with more is a stranger's.
+pub const MAX_ORDINAL: i32 = 999;
+
+/// Of a pod of this cluster; `None` for a stranger's name, also for one that Kubernetes would spell in another way.
+pub fn ordinal(cluster: &str, pod_name: &str) -> Option<i32> {
+    let ordinal = pod_name.strip_prefix(cluster)?.strip_prefix('-')?;
+    let ordinal = ordinal.parse().ok()?;
+    ((0..=MAX_ORDINAL).contains(&ordinal) && pod(cluster, ordinal) == pod_name).then_some(ordinal)
 }
 
 /// The name in the certificate of every engine of the cluster, whatever the pod's address.

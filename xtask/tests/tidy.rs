@@ -125,6 +125,7 @@ const RULES: &[Rule] = &[
     Rule {
         under: &[
             "operator/src/cluster/observe.rs",
+            "operator/src/cluster/reader.rs",
             "operator/src/snapshot/observe.rs",
         ],
         except: &[],

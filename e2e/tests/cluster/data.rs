@@ -6,13 +6,16 @@ use anyhow::{Context, Result, ensure};
 use aof2_e2e::cluster::Cluster;
 use aof2_e2e::collector::Acknowledgement;
 use aof2_e2e::engine::Engine;
+use aof2_e2e::environment::{ENGINE_VERSION, NEXT_ENGINE_VERSION};
+use aof2_e2e::json::{condition, is, text};
 use aof2_e2e::kubectl::Output;
 use aof2_e2e::local;
 use aof2_e2e::oracle;
 use aof2_e2e::scenario::{self, Failure, Scenario};
 use aof2_e2e::wait;
 use aof2_e2e::writer;
-use serde_json::json;
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use crate::setup;
 
@@ -104,7 +107,7 @@ fn ensure_refused(output: &Output, says: &[&str]) -> Result<()> {
 
 #[test]
 fn the_oracle_finds_what_is_lost_reordered_or_never_was() -> Result<(), Failure> {
-    scenario::run("oracle", Duration::from_secs(240), async |scenario| {
+    scenario::run("oracle", Duration::from_secs(360), async |scenario| {
         let (_operator, observer) = scenario.install_operator().await?;
         let collector = scenario.start_collector().await?;
         // Without Tier 2 nothing remembers the streams of a volume that lost its files.
@@ -135,6 +138,11 @@ fn the_oracle_finds_what_is_lost_reordered_or_never_was() -> Result<(), Failure>
         );
 
         ensure_lies_are_found(&engine, &list).await?;
+        ensure_a_deleted_claim_keeps_its_pod(scenario, &cluster).await?;
+        let list: Vec<Acknowledgement> = collector
+            .acknowledgements("orders-0-a")?
+            .into_iter()
+            .collect();
         ensure_lost_files_are_found(scenario, &cluster, &engine, &list).await?;
         scenario.ensure_safe(&observer)?;
         Ok(())
@@ -168,6 +176,56 @@ async fn ensure_lies_are_found(engine: &Engine, list: &[Acknowledgement]) -> Res
         verdict.reordered > 0,
         "two records at each other's places: {verdict}"
     );
+    Ok(())
+}
+
+/// A claim that was deleted is held by its pod alone: no upgrade takes that pod, and STATUS says so at once.
+async fn ensure_a_deleted_claim_keeps_its_pod(
+    scenario: &Scenario,
+    cluster: &Cluster,
+) -> Result<()> {
+    let limit = Duration::from_secs(90);
+    let before = cluster.uids().await?;
+    let namespace = scenario.namespace.name.as_str();
+    let delete = [
+        "-n",
+        namespace,
+        "delete",
+        "pvc",
+        "tier0-orders-0",
+        "--wait=false",
+    ];
+    scenario.kubectl.run(&delete).await?;
+    let is_said = |object: &Value| {
+        let summary = text(&object["status"]["summary"]);
+        (summary.contains("tier0-orders-0") && is(object, "Healthy", "False")).then_some(())
+    };
+    cluster
+        .wait_json("the deleted claim in STATUS", limit, is_said)
+        .await?;
+    cluster
+        .patch_spec(json!({"version": NEXT_ENGINE_VERSION}))
+        .await?;
+    // For several looks.
+    let is_held = |object: &Value| {
+        let rollout = &object["status"]["rollout"];
+        let since: Timestamp = text(&rollout["since"]).parse().ok()?;
+        let held_for = Timestamp::now().duration_since(since).as_secs();
+        (rollout["step"] == "Preflight" && held_for >= 10).then_some(())
+    };
+    cluster
+        .wait_json("the upgrade to be held", limit, is_held)
+        .await?;
+    ensure!(cluster.uids().await? == before, "the pod was removed");
+    scenario.say("the claim was deleted, and the upgrade is held");
+    cluster
+        .patch_spec(json!({"version": ENGINE_VERSION}))
+        .await?;
+    let is_over = |object: &Value| object["status"]["rollout"].is_null().then_some(());
+    cluster
+        .wait_json("the upgrade to end", limit, is_over)
+        .await?;
+    ensure!(cluster.uids().await? == before, "the pod was removed");
     Ok(())
 }
 
@@ -206,5 +264,19 @@ async fn ensure_lost_files_are_found(
     .await?;
     scenario.say(format!("after its files were removed: {verdict}"));
     ensure!(verdict.lost > 0 && !verdict.is_clean(), "{verdict}");
+    // Without Tier 2 the volume's own identity is what tells.
+    let is_noticed = |object: &Value| {
+        let healthy = condition(object, "Healthy")?;
+        (healthy["reason"] == "VolumeReplaced" || healthy["reason"] == "VolumeAtRisk")
+            .then(|| text(&object["status"]["nodes"][0]["volumeID"]).to_owned())
+    };
+    let recorded = cluster
+        .wait_json(
+            "the other volume to be noticed",
+            Duration::from_secs(90),
+            is_noticed,
+        )
+        .await?;
+    ensure!(!recorded.is_empty(), "no volume is recorded");
     Ok(())
 }

@@ -10,6 +10,8 @@ use k8s_openapi::api::{
     policy::v1::PodDisruptionBudget,
 };
 
+use sha2::{Digest, Sha256};
+
 use crate::{cluster::build::stateful_set::StatefulSet, kube::PodTarget, rollout::RemoveBy};
 
 #[derive(Clone, Debug)]
@@ -87,6 +89,80 @@ impl Action {
             Self::RestartEngine { .. } | Self::Resume { .. } | Self::StartDrain { .. } => 4,
             Self::RemovePod { .. } => 5,
         }
+    }
+}
+
+impl Action {
+    /// What is to be done, in a text: another wish is another text.
+    pub fn id(&self) -> String {
+        match self {
+            Self::Apply(desired) => desired.id(),
+            Self::CreateSnapshot(snapshot) => {
+                format!(
+                    "create {}",
+                    snapshot.metadata.name.as_deref().unwrap_or_default()
+                )
+            }
+            // Neither an address nor a version of the object: they change while the wish stays.
+            Self::RemovePod { target, .. } => format!("remove pod {}", target.uid),
+            Self::StartDrain { pod, .. } => format!("drain {pod}"),
+            Self::Resume { pod, .. } => format!("resume {pod}"),
+            Self::RestartEngine {
+                pod, process_start, ..
+            } => format!("restart {pod} {process_start}"),
+            Self::Nudge { target, .. } => format!("nudge {}", target.uid),
+            Self::RemoveSnapshot { uid, .. } => format!("remove snapshot {uid}"),
+            Self::RemoveConfigMap { name } => format!("remove ConfigMap {name}"),
+            Self::RemoveDisruptionBudget => "remove the DisruptionBudget".to_owned(),
+            Self::IssueCertificate => "issue the certificate".to_owned(),
+        }
+    }
+
+    /// Of what this action is a part for others.
+    pub fn role(&self) -> Role {
+        match self {
+            Self::Apply(Desired::ConfigMap(_) | Desired::ServiceAccount(_)) => Role::PodsNeedIt,
+            Self::Apply(Desired::StatefulSet(_)) => Role::MakesPods,
+            Self::StartDrain { .. } | Self::RestartEngine { .. } | Self::RemovePod { .. } => {
+                Role::TakesPods
+            }
+            Self::Apply(
+                Desired::Service(_) | Desired::NetworkPolicy(_) | Desired::DisruptionBudget(_),
+            )
+            | Self::RemoveDisruptionBudget
+            | Self::IssueCertificate
+            | Self::Nudge { .. }
+            | Self::CreateSnapshot(_)
+            | Self::RemoveSnapshot { .. }
+            | Self::RemoveConfigMap { .. }
+            | Self::Resume { .. } => Role::Alone,
+        }
+    }
+}
+
+/// Which actions rest on which: each role on the ones before it, and what stands alone on none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// A pod that is made now would not start without it.
+    PodsNeedIt,
+    MakesPods,
+    /// The pod, or its engine, comes back by what was written before.
+    TakesPods,
+    Alone,
+}
+
+impl Desired {
+    fn id(&self) -> String {
+        let (kind, text) = match self {
+            Self::ServiceAccount(object) => ("ServiceAccount", serde_json::to_string(object)),
+            Self::Service(object) => ("Service", serde_json::to_string(object)),
+            Self::NetworkPolicy(object) => ("NetworkPolicy", serde_json::to_string(object)),
+            Self::DisruptionBudget(object) => ("DisruptionBudget", serde_json::to_string(object)),
+            Self::ConfigMap(object) => ("ConfigMap", serde_json::to_string(object)),
+            Self::StatefulSet(object) => ("StatefulSet", serde_json::to_string(object)),
+        };
+        let digest = hex::encode(&Sha256::digest(text.unwrap_or_default())[..8]);
+        format!("apply {kind} {digest}")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Does what a plan asks for, in its order, and stops at the first failure: later actions rest on earlier ones.
+//! Does what a plan asks for, in its order. An action that fails stops those that rest on it, and no others.
 
 use aof2_crds::{Gate, WaitReason, status::CertificateStatus};
 use jiff::Timestamp;
@@ -9,9 +9,11 @@ use k8s_openapi::{
 
 use crate::{
     cluster::{
-        action::{Action, Desired},
+        action::{Action, Desired, Role},
         build::{self, Owner},
         error::ActionError,
+        failures::Failure,
+        memory::Memory,
         status::ENGINE_CERTIFICATE,
     },
     context::Context,
@@ -20,6 +22,7 @@ use crate::{
     names,
     pki::authority::Usage,
     rollout::{self, RemoveBy},
+    runtime::jitter,
 };
 
 /// What the actions came to.
@@ -30,21 +33,51 @@ pub struct Done {
     pub certificate: Option<CertificateStatus>,
     /// Refusals that are no failures.
     pub waits: Vec<Wait>,
-    pub failed: Option<ActionError>,
+    pub failures: Vec<Failure>,
 }
 
 pub async fn apply(
     context: &Context,
+    memory: &Memory,
     owner: &Owner,
     cluster_id: &str,
     actions: Vec<Action>,
 ) -> Done {
     let mut done = Done::default();
-    for action in actions {
-        if let Err(error) = act(context, owner, cluster_id, action, &mut done).await {
-            done.failed = Some(error);
-            break;
+    let cluster = (owner.namespace.clone(), owner.name.clone());
+    let ids: Vec<String> = actions.iter().map(Action::id).collect();
+    memory.failures.keep_only(&cluster, &ids);
+    let mut missing: Option<Role> = None;
+    for (action, id) in actions.into_iter().zip(ids) {
+        let role = action.role();
+        if role != Role::Alone && missing.is_some_and(|missing| missing < role) {
+            continue;
         }
+        let now = Timestamp::now();
+        if let Some(failure) = memory.failures.pending(&cluster, &id, now) {
+            done.failures.push(failure);
+        } else {
+            match act(context, owner, cluster_id, action, &mut done).await {
+                Ok(()) => {
+                    memory.failures.succeeded(&cluster, &id);
+                    continue;
+                }
+                // Somebody else wrote first: the next look sees it.
+                Err(error) if error.is_conflict() => done.changed = true,
+                Err(error) => {
+                    let failure = memory.failures.failed(&cluster, &id, &error, now, jitter());
+                    tracing::warn!(
+                        namespace = owner.namespace,
+                        cluster = owner.name,
+                        error = failure.message,
+                        again_at = %failure.retry_at,
+                        "an action failed"
+                    );
+                    done.failures.push(failure);
+                }
+            }
+        }
+        missing = Some(missing.map_or(role, |missing| missing.min(role)));
     }
     done
 }

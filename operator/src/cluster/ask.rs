@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::{
     cluster::{
         facts::Answers,
@@ -11,6 +13,7 @@ use crate::{
     config_rollout::Verdict,
     context::Context,
     kube::{CallError, Door, Remedy},
+    runtime::jitter,
 };
 
 /// An answer is kept for so long: a refused template is not asked about at every look.
@@ -21,16 +24,36 @@ pub async fn ask(
     memory: &Memory,
     cluster_id: &str,
     questions: Questions,
-) -> Result<Answers, CallError> {
+) -> Answers {
     let Questions { template, config } = questions;
     let mut answers = Answers::default();
     if let Some(question) = template {
-        answers.template_refused = refusal(&context.door, memory, question).await?;
+        let cluster = (question.uid.clone(), String::new());
+        let check = question.digest.clone();
+        let now = Timestamp::now();
+        if let Some(failure) = memory.checks.pending(&cluster, &check, now) {
+            answers.template_unknown = Some(failure.message);
+        } else {
+            match refusal(&context.door, memory, question).await {
+                Ok(refused) => {
+                    memory.checks.succeeded(&cluster, &check);
+                    answers.template_refused = refused;
+                }
+                Err(error) => {
+                    let error = error.into();
+                    let failure = memory
+                        .checks
+                        .failed(&cluster, &check, &error, now, jitter());
+                    memory.checks.keep_only(&cluster, &[check]);
+                    answers.template_unknown = Some(failure.message);
+                }
+            }
+        }
     }
     if let Some(question) = config {
         answers.verdict = verdict(context, cluster_id, question).await;
     }
-    Ok(answers)
+    answers
 }
 
 /// `None`: the API server takes it.
@@ -50,7 +73,8 @@ async fn refusal(
     }
     let answer = match door.dry_run(&*stateful_set).await {
         Ok(()) => None,
-        Err(CallError::Refused { refusal, .. }) if matches!(refusal.code, 400 | 422) => {
+        // 500 is the answer to a template that has no type, such as two variables of one name.
+        Err(CallError::Refused { refusal, .. }) if matches!(refusal.code, 400 | 422 | 500) => {
             Some(refusal.message)
         }
         Err(error) if error.remedy() == Remedy::Fix => Some(error.describe()),

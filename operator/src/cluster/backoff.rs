@@ -1,6 +1,9 @@
 //! How long to leave a cluster alone after a look that failed: longer each time, spread by chance, forgotten after a success.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use jiff::SignedDuration;
 
@@ -8,9 +11,19 @@ use crate::machine::Pause;
 
 const PAUSE: Pause = Pause::new(SignedDuration::from_secs(1), SignedDuration::from_mins(1));
 
-/// Failures in a row by namespace and name.
+/// Failures in a row.
 #[derive(Default)]
-pub struct Backoff(HashMap<(String, String), u32>);
+struct Failing {
+    count: u32,
+    /// A digest of what was asked of the cluster.
+    asked: u64,
+    /// When the next look is due.
+    until: Option<Instant>,
+}
+
+/// By namespace and name.
+#[derive(Default)]
+pub struct Backoff(HashMap<(String, String), Failing>);
 
 impl Backoff {
     pub fn succeeded(&mut self, namespace: &str, name: &str) {
@@ -18,14 +31,25 @@ impl Backoff {
     }
 
     /// `jitter` is 0.0..1.0.
-    pub fn failed(&mut self, namespace: &str, name: &str, jitter: f64) -> Duration {
-        let failures = self
+    pub fn failed(&mut self, namespace: &str, name: &str, asked: u64, jitter: f64) -> Duration {
+        let failing = self
             .0
             .entry((namespace.to_owned(), name.to_owned()))
             .or_default();
-        let pause = PAUSE.after(*failures).unsigned_abs();
-        *failures = failures.saturating_add(1);
-        pause.mul_f64(0.75 + 0.5 * jitter)
+        let pause = PAUSE.after(failing.count).unsigned_abs();
+        let pause = pause.mul_f64(0.75 + 0.5 * jitter);
+        failing.count = failing.count.saturating_add(1);
+        failing.asked = asked;
+        failing.until = Instant::now().checked_add(pause);
+        pause
+    }
+
+    /// Of the pause after the last look that failed; `None`: it is over, or something else is asked.
+    pub fn remaining(&self, namespace: &str, name: &str, asked: u64) -> Option<Duration> {
+        let failing = self.0.get(&(namespace.to_owned(), name.to_owned()))?;
+        let until = failing.until.filter(|_| failing.asked == asked)?;
+        let remaining = until.checked_duration_since(Instant::now())?;
+        (!remaining.is_zero()).then_some(remaining)
     }
 }
 
@@ -36,7 +60,7 @@ mod tests {
     #[test]
     fn pauses_double_up_to_a_minute_and_start_anew_after_a_success() {
         let mut backoff = Backoff::default();
-        let mut pause = || backoff.failed("shop", "orders", 0.5).as_secs();
+        let mut pause = || backoff.failed("shop", "orders", 7, 0.5).as_secs();
         assert_eq!(
             [
                 pause(),
@@ -52,12 +76,26 @@ mod tests {
         );
         backoff.succeeded("shop", "orders");
         assert_eq!(
-            backoff.failed("shop", "orders", 0.0),
+            backoff.failed("shop", "orders", 7, 0.0),
             Duration::from_millis(750)
         );
         assert_eq!(
-            backoff.failed("shop", "events", 1.0),
+            backoff.failed("shop", "events", 7, 1.0),
             Duration::from_millis(1250)
         );
+    }
+
+    #[test]
+    fn a_pause_holds_until_something_else_is_asked() {
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.remaining("shop", "orders", 7), None);
+        for _ in 0..6 {
+            backoff.failed("shop", "orders", 7, 0.5);
+        }
+        let remaining = backoff.remaining("shop", "orders", 7).unwrap();
+        assert!(remaining > Duration::from_secs(20), "{remaining:?}");
+        assert_eq!(backoff.remaining("shop", "orders", 8), None);
+        backoff.succeeded("shop", "orders");
+        assert_eq!(backoff.remaining("shop", "orders", 7), None);
     }
 }

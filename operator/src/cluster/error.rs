@@ -53,10 +53,9 @@ pub enum ReconcileError {
     Ask(#[source] CallError),
     #[error("record")]
     Record(#[source] CallError),
-    #[error("apply: {}", .0.describe())]
-    Apply(ActionError),
-    #[error("cannot parse the object as an Aof2Cluster: {0}")]
-    Unreadable(String),
+    /// What of the cluster cannot be read, and without which nothing may happen to its pods.
+    #[error("observe: {0}")]
+    Blind(String),
 }
 
 impl ReconcileError {
@@ -66,7 +65,7 @@ impl ReconcileError {
             Self::Observe(error) | Self::Ask(error) | Self::Record(error) => {
                 format!("{self}: {}", error.describe())
             }
-            Self::Apply(_) | Self::Unreadable(_) => self.to_string(),
+            Self::Blind(_) => self.to_string(),
         }
     }
 }

@@ -19,8 +19,12 @@ pub struct Observed {
     pub stateful_set: Option<StatefulSetFacts>,
     /// Ordered by ordinal; strangers are left out.
     pub pods: Vec<PodFacts>,
-    /// `aof2.dev/cluster-id` of each volume claim of the cluster; empty where the label is missing.
-    pub claims: BTreeMap<String, String>,
+    /// The volume claims with the cluster's label, by name.
+    pub claims: BTreeMap<String, ClaimFacts>,
+    /// Claims without that label that pods mount, by name.
+    pub other_claims: BTreeMap<String, ClaimFacts>,
+    /// What could not be read: what depends on it stays as it is.
+    pub unread: Vec<Unread>,
     pub config_source: ConfigSource,
     /// Texts of the revisions that status names, by hash.
     pub revision_texts: BTreeMap<String, String>,
@@ -44,12 +48,55 @@ pub struct Observed {
 pub struct Answers {
     /// What the API server said to a dry run of the wanted template, where it is not the written one.
     pub template_refused: Option<String>,
+    /// Why that could not be asked: nothing is written until it can.
+    pub template_unknown: Option<String>,
     /// What an engine says about the revision that is validated now.
     pub verdict: Option<Verdict>,
 }
 
+/// A read that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    pub what: Read,
+    pub message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    StatefulSet,
+    Pods,
+    Claims,
+    ConfigSource,
+    Revisions,
+    StoredConfigs,
+    Snapshots,
+}
+
+impl Read {
+    /// Without it nothing is known about the pods, and nothing may happen to them.
+    pub const fn is_essential(self) -> bool {
+        match self {
+            Self::StatefulSet | Self::Pods | Self::Claims => true,
+            Self::ConfigSource | Self::Revisions | Self::StoredConfigs | Self::Snapshots => false,
+        }
+    }
+}
+
+/// A volume claim.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClaimFacts {
+    pub uid: String,
+    /// `aof2.dev/cluster-id`; empty where the label is missing.
+    pub cluster_id: String,
+    pub created_at: Timestamp,
+    /// Has a deletion timestamp: Kubernetes holds it only while a pod uses it.
+    pub is_going: bool,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatefulSetFacts {
+    /// Has a deletion timestamp.
+    pub is_going: bool,
     pub replicas: i32,
     /// Digest of what the user asked for when the template was written.
     pub template: String,
@@ -68,6 +115,8 @@ pub struct PodFacts {
     pub template: String,
     pub version: String,
     pub created_at: Timestamp,
+    /// Names of the volume claims that it mounts.
+    pub claims: Vec<String>,
     pub deletion: Option<Deletion>,
     pub is_ready: bool,
     /// Its node does not report.
@@ -88,6 +137,8 @@ pub struct Deletion {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Container {
     pub is_running: bool,
+    /// It runs, or ran once.
+    pub has_started: bool,
     pub restarts: i32,
     /// Of its last end: code and the message that it left.
     pub last_exit: Option<Exit>,
@@ -126,6 +177,11 @@ pub enum ConfigSource {
     MissingKey {
         name: String,
         key: String,
+    },
+    /// The API server did not answer.
+    Unreadable {
+        name: String,
+        message: String,
     },
     Found {
         name: String,
@@ -182,6 +238,17 @@ impl Observed {
             Report::Answered(_) => None,
             Report::Failed(failure) => Some(failure),
         }
+    }
+
+    /// A claim by its name, whoever labelled it.
+    pub fn claim(&self, name: &str) -> Option<&ClaimFacts> {
+        self.claims
+            .get(name)
+            .or_else(|| self.other_claims.get(name))
+    }
+
+    pub fn is_unread(&self, what: Read) -> bool {
+        self.unread.iter().any(|unread| unread.what == what)
     }
 
     pub fn pod(&self, ordinal: i32) -> Option<&PodFacts> {

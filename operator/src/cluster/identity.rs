@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aof2_crds::labels;
 use kube::ResourceExt;
 
-use crate::cluster::facts::Observed;
+use crate::cluster::facts::{ClaimFacts, Observed};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
@@ -36,7 +36,11 @@ pub fn identify(observed: &Observed) -> Identity {
             },
         };
     }
-    let identities: BTreeSet<&String> = observed.claims.values().collect();
+    let identities: BTreeSet<&String> = observed
+        .claims
+        .values()
+        .map(|claim| &claim.cluster_id)
+        .collect();
     match (identities.len(), identities.first(), asked) {
         (0, _, Some(asked)) => Identity::Known(asked.clone()),
         (0, _, None) => Identity::Known(observed.fresh_id.clone()),
@@ -57,9 +61,10 @@ pub fn identify(observed: &Observed) -> Identity {
 }
 
 /// Claims with another identity than `id`, or all, for a message.
-fn strangers(claims: &BTreeMap<String, String>, id: Option<&str>) -> String {
+fn strangers(claims: &BTreeMap<String, ClaimFacts>, id: Option<&str>) -> String {
     let named: Vec<String> = claims
         .iter()
+        .map(|(name, claim)| (name, &claim.cluster_id))
         .filter(|(_, found)| Some(found.as_str()) != id)
         .map(|(claim, found)| {
             format!(
@@ -84,7 +89,13 @@ mod tests {
         });
         observed.claims = claims
             .iter()
-            .map(|(claim, id)| ((*claim).to_owned(), (*id).to_owned()))
+            .map(|(claim, id)| {
+                let facts = ClaimFacts {
+                    cluster_id: (*id).to_owned(),
+                    ..ClaimFacts::default()
+                };
+                ((*claim).to_owned(), facts)
+            })
             .collect();
         observed.cluster.metadata.annotations =
             adopt.map(|id| BTreeMap::from([(labels::ADOPT_CLUSTER_ID.to_owned(), id.to_owned())]));

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::{backoff::Backoff, dry_run::DryRuns, samples::Samples};
+use super::{backoff::Backoff, dry_run::DryRuns, failures::Failures, samples::Samples};
 use crate::{config_rollout::Rates, engines::Report};
 
 #[derive(Default)]
 pub struct Memory {
+    pub failures: Failures,
+    /// Templates that the API server did not check, by the cluster's uid.
+    pub checks: Failures,
     pub backoff: Mutex<Backoff>,
     pub dry_runs: DryRuns,
     pub samples: Mutex<Samples>,

@@ -12,12 +12,14 @@ pub mod config;
 pub mod dry_run;
 pub mod error;
 pub mod facts;
+pub mod failures;
 pub mod identity;
 pub mod memo;
 pub mod memory;
 pub mod observe;
 pub mod plan;
 pub mod pod;
+pub mod reader;
 pub mod record;
 pub mod run;
 pub mod samples;
@@ -26,12 +28,14 @@ pub mod validate;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 use aof2_crds::{Aof2Cluster, Aof2ClusterStatus};
 
 use crate::{
     context::Context,
-    kube::{CallError, Notice, Remedy},
+    kube::{CallError, Notice},
     machine::{NextLook, carry_since},
     runtime::metrics::ClusterLabels,
 };
@@ -51,6 +55,9 @@ pub fn forget(context: &Context, memory: &Memory, namespace: &str, name: &str) {
     let key = samples::key(namespace, name);
     memory.samples.lock().forget(&key);
     memory.backoff.lock().succeeded(namespace, name);
+    memory
+        .failures
+        .forget(&(namespace.to_owned(), name.to_owned()));
 }
 
 /// One look. Returns when the next one is due.
@@ -73,9 +80,7 @@ pub async fn reconcile(
         observed.now,
     );
     let cluster_id = observed.cluster_id().to_owned();
-    observed.answers = ask::ask(context, memory, &cluster_id, plan::questions(&observed))
-        .await
-        .map_err(ReconcileError::Ask)?;
+    observed.answers = ask::ask(context, memory, &cluster_id, plan::questions(&observed)).await;
     // Answers may have been long in coming, and a drain token must not look younger than it is.
     observed.now = jiff::Timestamp::now();
     let Plan {
@@ -84,7 +89,10 @@ pub async fn reconcile(
         next,
         overridden,
     } = plan::plan(&observed);
-    let stored = match record::record(context, &observed.cluster, &status).await {
+    // Whether what failed before still fails is known only after the next try.
+    let mut intended = status.clone();
+    status::carry_apply_failed(&mut intended, observed.cluster.status.as_ref());
+    let stored = match record::record(context, &observed.cluster, &intended).await {
         Ok(stored) => stored,
         // Somebody else wrote the object in between: what was planned rests on an old one.
         Err(error) if error.is_conflict() => return Ok(NextLook::AT_ONCE),
@@ -116,20 +124,27 @@ pub async fn reconcile(
     let Some(owner) = Owner::of(&stored) else {
         return Ok(NextLook::AT_POLL);
     };
-    let done = apply::apply(context, &owner, &status.cluster_id, actions).await;
-    let changed = done.changed;
-    let failed = conclude(context, &observed, &stored, status, done)
+    let done = apply::apply(context, memory, &owner, &status.cluster_id, actions).await;
+    let mut next = next;
+    let was_said = stored.metadata.resource_version != observed.cluster.metadata.resource_version;
+    if done.changed || was_said {
+        // What was just written is looked at before the next poll: the operator's own writes wake nobody.
+        next = next.or(NextLook::SOON);
+    }
+    for failure in &done.failures {
+        next = next.by(failure.retry_at);
+    }
+    conclude(context, &observed, &stored, status, done)
         .await
         .map_err(ReconcileError::Record)?;
-    if let Some(error) = failed {
-        return Err(error);
+    match observed
+        .unread
+        .iter()
+        .find(|unread| unread.what.is_essential())
+    {
+        Some(unread) => Err(ReconcileError::Blind(unread.message.clone())),
+        None => Ok(next),
     }
-    // What was just written is looked at before the next poll.
-    Ok(if changed {
-        next.or(NextLook::SOON)
-    } else {
-        next
-    })
 }
 
 /// Status after the actions, also after failed ones.
@@ -139,7 +154,7 @@ async fn conclude(
     stored: &Aof2Cluster,
     planned: Aof2ClusterStatus,
     done: Done,
-) -> Result<Option<ReconcileError>, CallError> {
+) -> Result<(), CallError> {
     let mut status = planned;
     if let Some(certificate) = done.certificate {
         status
@@ -165,20 +180,16 @@ async fn conclude(
             .extend(carry_since(&known, done.waits, observed.now));
         status.waits.truncate(aof2_crds::status::MAX_WAITS);
     }
-    let failed = done.failed.filter(|error| !error.is_conflict());
-    if let Some(error) = &failed {
-        let generation = observed.cluster.metadata.generation;
-        status::apply_failed(
-            &mut status,
-            error.remedy() == Remedy::Fix,
-            &error.describe(),
-            generation,
-            observed.now,
-        );
-    }
+    status::apply_failed(
+        &mut status,
+        &done.failures,
+        observed.cluster.status.as_ref(),
+        observed.cluster.metadata.generation,
+        observed.now,
+    );
     match record::record(context, stored, &status).await {
-        Ok(_) => Ok(failed.map(ReconcileError::Apply)),
-        Err(error) if error.is_conflict() => Ok(failed.map(ReconcileError::Apply)),
+        Ok(_) => Ok(()),
+        Err(error) if error.is_conflict() => Ok(()),
         Err(error) => Err(error),
     }
 }

@@ -1,34 +1,45 @@
 //! Reads everything that a plan is made from. Live reads, no cache: a plan made from a stale status or pod could act twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use aof2_crds::{Aof2Cluster, Aof2Snapshot, RolloutKind, labels, snapshot::SnapshotCondition};
+use aof2_crds::Aof2Cluster;
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    apps::v1::StatefulSet,
-    core::v1::{ConfigMap, PersistentVolumeClaim, Pod},
-};
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    api::ListParams,
-    core::{DeserializeGuard, PartialObjectMeta},
-};
-use serde::de::DeserializeOwned;
+use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
+use kube::{Resource, ResourceExt};
 
 use crate::{
     cluster::{
-        build::config_map::REVISION_FILE,
-        facts::{Answers, ConfigSource, Observed, SnapshotFacts, StatefulSetFacts, StoredConfig},
+        facts::{Answers, ConfigSource, Observed, Read, StatefulSetFacts, Unread},
         pod,
+        reader::Reader,
     },
     context::Context,
-    kube::{CallError, bounded},
-    machine::condition,
+    kube::CallError,
     names,
-    runtime::client::CALL_TIMEOUT,
 };
 
-/// `None`: the cluster was deleted, or is being.
+/// What could not be read, so far.
+#[derive(Default)]
+struct Reads(Vec<Unread>);
+
+impl Reads {
+    fn take<T: Default>(&mut self, what: Read, read: Result<T, CallError>) -> T {
+        read.unwrap_or_else(|error| {
+            self.failed(what, error.describe());
+            T::default()
+        })
+    }
+
+    fn failed(&mut self, what: Read, message: String) {
+        self.0.push(Unread { what, message });
+    }
+
+    fn is_blind(&self) -> bool {
+        self.0.iter().any(|unread| unread.what.is_essential())
+    }
+}
+
+/// `None`: the cluster was deleted, or is being. An error: the cluster itself cannot be read. What else cannot be is in `unread`.
 pub async fn observe(
     context: &Context,
     namespace: &str,
@@ -45,7 +56,7 @@ pub async fn observe(
     else {
         return Ok(None);
     };
-    let (stateful_set, pods, claims, config_source, revision_texts, stored_configs, snapshots) = futures::try_join!(
+    let (stateful_set, pods, claims, config_source, revision_texts, stored_configs, snapshots) = futures::join!(
         reader.get::<StatefulSet>(name),
         reader.list::<Pod>(name),
         reader.claims(name),
@@ -53,7 +64,17 @@ pub async fn observe(
         reader.revision_texts(&cluster),
         reader.stored_configs(&cluster),
         reader.snapshots(&cluster),
-    )?;
+    );
+    let mut reads = Reads::default();
+    let stateful_set = reads.take(Read::StatefulSet, stateful_set);
+    let pods = reads.take(Read::Pods, pods);
+    let claims = reads.take(Read::Claims, claims);
+    let revision_texts = reads.take(Read::Revisions, revision_texts);
+    let stored_configs = reads.take(Read::StoredConfigs, stored_configs);
+    let snapshots = reads.take(Read::Snapshots, snapshots);
+    if let ConfigSource::Unreadable { message, .. } = &config_source {
+        reads.failed(Read::ConfigSource, message.clone());
+    }
     let now = Timestamp::now();
     let mut pods: Vec<_> = pods
         .iter()
@@ -61,6 +82,18 @@ pub async fn observe(
         .filter_map(|pod| pod::read(name, pod, now))
         .collect();
     pods.sort_by_key(|pod| pod.ordinal);
+    let other_claims = match reads.is_blind() {
+        true => BTreeMap::new(),
+        false => {
+            let mounted: BTreeSet<&str> = pods
+                .iter()
+                .flat_map(|pod| pod.claims.iter().map(String::as_str))
+                .filter(|claim| !claims.contains_key(*claim))
+                .collect();
+            let found = reader.named_claims(mounted).await;
+            reads.take(Read::Claims, found)
+        }
+    };
     let cluster_id = cluster
         .status
         .as_ref()
@@ -81,6 +114,8 @@ pub async fn observe(
         stateful_set,
         pods,
         claims,
+        other_claims,
+        unread: reads.0,
         config_source,
         revision_texts,
         stored_configs,
@@ -94,225 +129,6 @@ pub async fn observe(
         epoch: context.settings.epoch,
         cluster,
     }))
-}
-
-struct Reader<'a> {
-    client: &'a Client,
-    namespace: &'a str,
-}
-
-impl Reader<'_> {
-    async fn get<K>(&self, name: &str) -> Result<Option<K>, CallError>
-    where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + DeserializeOwned,
-    {
-        let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
-        bounded("get", &self.key::<K>(name), CALL_TIMEOUT, api.get_opt(name)).await
-    }
-
-    async fn list<K>(&self, cluster: &str) -> Result<Vec<K>, CallError>
-    where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + DeserializeOwned,
-    {
-        let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
-        let selected = ListParams::default().labels(&names::label_selector(cluster));
-        Ok(bounded(
-            "list",
-            &self.key::<K>(cluster),
-            CALL_TIMEOUT,
-            api.list(&selected),
-        )
-        .await?
-        .items)
-    }
-
-    async fn list_metadata<K>(&self, cluster: &str) -> Result<Vec<PartialObjectMeta<K>>, CallError>
-    where
-        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + DeserializeOwned,
-    {
-        let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
-        let selected = ListParams::default().labels(&names::label_selector(cluster));
-        Ok(bounded(
-            "list",
-            &self.key::<K>(cluster),
-            CALL_TIMEOUT,
-            api.list_metadata(&selected),
-        )
-        .await?
-        .items)
-    }
-
-    /// Identity by name, from metadata alone.
-    async fn claims(&self, cluster: &str) -> Result<BTreeMap<String, String>, CallError> {
-        Ok(self
-            .list_metadata::<PersistentVolumeClaim>(cluster)
-            .await?
-            .iter()
-            .map(|claim| {
-                (
-                    claim.name_any(),
-                    claim
-                        .labels()
-                        .get(labels::CLUSTER_ID)
-                        .cloned()
-                        .unwrap_or_default(),
-                )
-            })
-            .collect())
-    }
-
-    async fn config_source(&self, cluster: &Aof2Cluster) -> Result<ConfigSource, CallError> {
-        let Some(source) = &cluster.spec.config_from else {
-            return Ok(ConfigSource::Unset);
-        };
-        let (name, key) = (
-            source.config_map_ref.name.clone(),
-            &source.config_map_ref.key,
-        );
-        let Some(map) = self.get::<ConfigMap>(&name).await? else {
-            return Ok(ConfigSource::MissingMap { name });
-        };
-        let resource_version = map.resource_version().unwrap_or_default();
-        Ok(match map.data.and_then(|mut data| data.remove(key)) {
-            Some(text) => ConfigSource::Found {
-                name,
-                resource_version,
-                text,
-            },
-            None => ConfigSource::MissingKey {
-                name,
-                key: key.clone(),
-            },
-        })
-    }
-
-    /// Of what is in force, of what is on its way, and of what it would go back to.
-    async fn revision_texts(
-        &self,
-        cluster: &Aof2Cluster,
-    ) -> Result<BTreeMap<String, String>, CallError> {
-        let mut texts = BTreeMap::new();
-        let Some(status) = &cluster.status else {
-            return Ok(texts);
-        };
-        let rollout = status.rollout.iter();
-        let of_rollout = rollout
-            .filter(|rollout| rollout.kind == RolloutKind::Config)
-            .flat_map(|rollout| [&rollout.from, &rollout.to]);
-        let config = &status.config;
-        for revision in [&config.last_good, &config.target]
-            .into_iter()
-            .chain(of_rollout)
-        {
-            if revision.is_empty() || texts.contains_key(revision) {
-                continue;
-            }
-            let name = names::config_revision(&cluster.name_any(), revision);
-            let map = self.get::<ConfigMap>(&name).await?;
-            let text = map
-                .and_then(|map| map.data)
-                .and_then(|mut data| data.remove(REVISION_FILE));
-            texts.extend(text.map(|text| (revision.clone(), text)));
-        }
-        Ok(texts)
-    }
-
-    /// By name and owner, from metadata alone.
-    async fn stored_configs(&self, cluster: &Aof2Cluster) -> Result<Vec<StoredConfig>, CallError> {
-        let rollout = cluster.status.iter().find_map(|it| it.rollout.as_ref());
-        if rollout.is_none_or(|rollout| rollout.kind != RolloutKind::Config) {
-            return Ok(Vec::new());
-        }
-        let (name, uid) = (cluster.name_any(), cluster.uid().unwrap_or_default());
-        Ok(self
-            .list_metadata::<ConfigMap>(&name)
-            .await?
-            .iter()
-            .filter(|map| map.owner_references().iter().any(|owner| owner.uid == uid))
-            .filter(|map| map.metadata.deletion_timestamp.is_none())
-            .filter_map(|map| {
-                let (kind, revision) = names::stored_config(&name, &map.name_any())?;
-                Some(StoredConfig {
-                    name: map.name_any(),
-                    kind,
-                    revision,
-                    created_at: created_at(map),
-                })
-            })
-            .collect())
-    }
-
-    /// Those of this cluster, by whom they name.
-    async fn snapshots(&self, cluster: &Aof2Cluster) -> Result<Vec<SnapshotFacts>, CallError> {
-        if cluster.spec.tier2.is_none() {
-            return Ok(Vec::new());
-        }
-        let name = cluster.name_any();
-        let api: Api<DeserializeGuard<Aof2Snapshot>> =
-            Api::namespaced(self.client.clone(), self.namespace);
-        let list = bounded(
-            "list",
-            &self.key::<Aof2Snapshot>(&name),
-            CALL_TIMEOUT,
-            api.list(&ListParams::default()),
-        )
-        .await?;
-        Ok(list
-            .items
-            .into_iter()
-            .filter_map(|snapshot| snapshot.0.ok())
-            .filter(|snapshot| snapshot.spec.cluster_ref.name == name)
-            .map(|snapshot| snapshot_facts(&snapshot))
-            .collect())
-    }
-
-    fn key<K: Resource<DynamicType = ()>>(&self, name: &str) -> (String, String, String) {
-        (
-            K::kind(&()).into_owned(),
-            self.namespace.to_owned(),
-            name.to_owned(),
-        )
-    }
-}
-
-fn snapshot_facts(snapshot: &Aof2Snapshot) -> SnapshotFacts {
-    let status = snapshot.status.clone().unwrap_or_default();
-    let found = |kind: SnapshotCondition| condition::find(&status.conditions, kind.as_str());
-    let is_true = |kind| {
-        found(kind).and_then(|condition| match condition.status.as_str() {
-            "True" => Some(true),
-            "False" => Some(false),
-            _ => None,
-        })
-    };
-    SnapshotFacts {
-        name: snapshot.name_any(),
-        uid: snapshot.uid().unwrap_or_default(),
-        cluster_id: status.cluster_id.clone(),
-        schedule: snapshot.labels().get(labels::SCHEDULE).cloned(),
-        created_at: created_at(snapshot),
-        succeeded: is_true(SnapshotCondition::Succeeded),
-        verified: is_true(SnapshotCondition::Verified),
-        verified_at: status.timing.verified_at.as_ref().map(|at| at.0),
-        level: snapshot.spec.verify.as_str(),
-        message: found(SnapshotCondition::Verified)
-            .map_or_else(String::new, |condition| condition.message.clone()),
-    }
-}
-
-fn created_at(object: &impl ResourceExt) -> Timestamp {
-    object
-        .creation_timestamp()
-        .map_or(Timestamp::UNIX_EPOCH, |at| at.0)
 }
 
 /// A pod that somebody labelled like ours is no pod of ours.
@@ -335,6 +151,7 @@ fn stateful_set_facts(stateful_set: &StatefulSet) -> StatefulSetFacts {
             .unwrap_or_default()
     };
     StatefulSetFacts {
+        is_going: stateful_set.metadata.deletion_timestamp.is_some(),
         replicas: spec.and_then(|spec| spec.replicas).unwrap_or(1),
         template: annotation(names::TEMPLATE_ANNOTATION),
         version: annotation(names::VERSION_ANNOTATION),

@@ -1,7 +1,6 @@
 //! Reading a pod, as far as the operator cares.
 
-use aof2_crds::labels;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodCondition};
 use kube::ResourceExt;
 
@@ -9,7 +8,7 @@ use crate::cluster::{
     config,
     facts::{Container, Deletion, Exit, PodFacts, Trouble, TroubleKind},
 };
-use crate::machine::quoted;
+use crate::machine::{earlier, quoted};
 use crate::names::{
     self, ENGINE_CONTAINER, NUDGE_ANNOTATION, TEMPLATE_ANNOTATION, VERSION_ANNOTATION,
 };
@@ -21,7 +20,6 @@ const LOST_AFTER_SECONDS: i64 = 60;
 pub fn read(cluster: &str, pod: &Pod, now: Timestamp) -> Option<PodFacts> {
     let name = pod.name_any();
     let ordinal = names::ordinal(cluster, &name)?;
-    debug_assert!(pod.labels().contains_key(labels::CLUSTER));
     let annotation = |key: &str| pod.annotations().get(key).cloned();
     let status = pod.status.clone().unwrap_or_default();
     let condition = |kind: &str| {
@@ -48,7 +46,7 @@ pub fn read(cluster: &str, pod: &Pod, now: Timestamp) -> Option<PodFacts> {
             .unwrap_or_default();
         // The timestamp is when the grace period ends.
         Deletion {
-            since: at.0 - jiff::SignedDuration::from_secs(grace_seconds),
+            since: earlier(at.0, SignedDuration::from_secs(grace_seconds)),
             grace_seconds,
         }
     });
@@ -65,13 +63,27 @@ pub fn read(cluster: &str, pod: &Pod, now: Timestamp) -> Option<PodFacts> {
             .unwrap_or_default(),
         template: annotation(TEMPLATE_ANNOTATION).unwrap_or_default(),
         version: annotation(VERSION_ANNOTATION).unwrap_or_default(),
+        claims: pod
+            .spec
+            .iter()
+            .flat_map(|spec| spec.volumes.iter().flatten())
+            .filter_map(|volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.clone()))
+            .collect(),
         created_at: pod.creation_timestamp().map_or(now, |at| at.0),
         is_ready: ready
             .as_ref()
             .is_some_and(|condition| condition.status == "True"),
         is_on_lost_node: is_on_lost_node(&status.reason, ready.as_ref(), deletion.as_ref(), now),
         engine: engine.map(|status| container(status)).unwrap_or_default(),
-        trouble: trouble(&name, &containers, condition("PodScheduled").as_ref()),
+        trouble: trouble(&name, &containers, condition("PodScheduled").as_ref()).or_else(|| {
+            not_mounted(
+                &name,
+                pod,
+                &containers,
+                condition("PodScheduled").as_ref(),
+                now,
+            )
+        }),
         nudge: annotation(NUDGE_ANNOTATION),
         deletion,
         name,
@@ -92,7 +104,8 @@ fn is_on_lost_node(
                 || condition.reason.as_deref() == Some("NodeStatusUnknown")
         });
     let outstays = deletion.is_some_and(|deletion| {
-        now.duration_since(deletion.since).as_secs() > deletion.grace_seconds + LOST_AFTER_SECONDS
+        now.duration_since(deletion.since).as_secs()
+            > deletion.grace_seconds.saturating_add(LOST_AFTER_SECONDS)
     });
     is_marked || outstays
 }
@@ -110,6 +123,12 @@ fn container(status: &ContainerStatus) -> Container {
             .state
             .as_ref()
             .is_some_and(|state| state.running.is_some()),
+        has_started: status.restart_count > 0
+            || [&status.state, &status.last_state].iter().any(|state| {
+                state
+                    .as_ref()
+                    .is_some_and(|state| state.running.is_some() || state.terminated.is_some())
+            }),
         restarts: status.restart_count,
         last_exit: exit(&status.state).or_else(|| exit(&status.last_state)),
     }
@@ -159,6 +178,64 @@ fn trouble(
     })
 }
 
+/// The kubelet pulls an image and mounts volumes within this time, where it can.
+const MOUNTED_WITHIN: SignedDuration = SignedDuration::from_secs(45);
+
+/// A pod whose Secret or ConfigMap is missing looks like one that starts: no status says that a volume cannot be mounted.
+fn not_mounted(
+    name: &str,
+    pod: &Pod,
+    containers: &[&ContainerStatus],
+    scheduled: Option<&PodCondition>,
+    now: Timestamp,
+) -> Option<Trouble> {
+    let since = scheduled
+        .filter(|condition| condition.status == "True")
+        .and_then(|condition| condition.last_transition_time.as_ref())?;
+    let is_creating = |status: &&ContainerStatus| {
+        let waiting = status.state.as_ref().and_then(|it| it.waiting.as_ref());
+        waiting.is_some_and(|waiting| {
+            matches!(
+                waiting.reason.as_deref(),
+                Some("ContainerCreating" | "PodInitializing")
+            )
+        })
+    };
+    let has_begun = containers.iter().any(|status| !is_creating(status));
+    if has_begun || containers.is_empty() || now.duration_since(since.0) < MOUNTED_WITHIN {
+        return None;
+    }
+    let volumes = pod
+        .spec
+        .iter()
+        .flat_map(|spec| spec.volumes.iter().flatten());
+    let mut needed: Vec<String> = Vec::new();
+    for volume in volumes {
+        if let Some(secret) = volume
+            .secret
+            .as_ref()
+            .filter(|it| it.optional != Some(true))
+        {
+            let secret = secret.secret_name.as_deref().unwrap_or_default();
+            needed.push(format!("Secret {secret}"));
+        }
+        let map = volume.config_map.as_ref();
+        if let Some(map) = map.filter(|it| it.optional != Some(true)) {
+            needed.push(format!("ConfigMap {}", map.name));
+        }
+    }
+    Some(Trouble {
+        kind: TroubleKind::Waiting,
+        message: format!(
+            "{name} does not get its volumes or its image ({})",
+            match needed.is_empty() {
+                true => "no container has begun".to_owned(),
+                false => format!("it needs {} with their keys", needed.join(", ")),
+            }
+        ),
+    })
+}
+
 /// The kubelet's words without what moves by itself, so that status stands still while nothing changes: a failed pull alternates
 /// between two reasons, and a crash loop counts its pauses.
 fn message(
@@ -204,6 +281,7 @@ fn in_parentheses(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aof2_crds::labels;
     use serde_json::{Value, json};
 
     fn pod(status: Value) -> PodFacts {
@@ -275,6 +353,37 @@ mod tests {
         );
         assert!(
             !pod(json!({"conditions": [{"type": "Ready", "status": "False"}]})).is_on_lost_node
+        );
+    }
+
+    #[test]
+    fn a_pod_that_waits_for_a_missing_secret_names_it_within_a_minute() {
+        let read = |scheduled: &str, optional: bool| {
+            let pod: Pod = serde_json::from_value(json!({
+                "metadata": {"name": "orders-2"},
+                "spec": {"containers": [], "volumes": [{"name": "s3", "secret": {"secretName": "orders-s3", "optional": optional}}]},
+                "status": {
+                    "conditions": [{"type": "PodScheduled", "status": "True", "lastTransitionTime": scheduled}],
+                    "containerStatuses": [{"name": ENGINE_CONTAINER, "image": "e:1", "imageID": "", "ready": false, "restartCount": 0,
+                        "state": {"waiting": {"reason": "ContainerCreating"}}}],
+                },
+            }))
+            .unwrap();
+            super::read("orders", &pod, "2026-09-21T10:01:00Z".parse().unwrap())
+                .unwrap()
+                .trouble
+        };
+        assert_eq!(read("2026-09-21T10:00:20Z", false), None);
+        let trouble = read("2026-09-21T10:00:10Z", false).unwrap();
+        assert!(
+            trouble.message.contains("orders-2") && trouble.message.contains("Secret orders-s3"),
+            "{trouble:?}"
+        );
+        assert!(
+            !read("2026-09-21T10:00:10Z", true)
+                .unwrap()
+                .message
+                .contains("orders-s3")
         );
     }
 }

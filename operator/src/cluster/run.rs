@@ -3,7 +3,11 @@
 //! Watches only say that something changed; they keep no objects (metadata alone for everything but the clusters themselves), and
 //! looks read live. What a watch might miss, the poll of every cluster finds within about a minute.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
 
 use aof2_crds::{Aof2Cluster, Aof2Snapshot, labels};
 use futures::{Stream, StreamExt, TryStreamExt, stream};
@@ -18,9 +22,9 @@ use kube::{
     Api, Client, Resource, ResourceExt,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
-        Controller, WatchStreamExt,
+        Controller, PredicateConfig, WatchStreamExt,
         controller::{self, Action, Config},
-        reflector::ObjectRef,
+        reflector::{ObjectRef, store::Writer},
         watcher,
     },
 };
@@ -71,7 +75,15 @@ pub async fn run(
         context: context.clone(),
         memory: Memory::default(),
     });
-    Controller::new(api::<Guarded>(client, scope), watcher::Config::default())
+    let store = Writer::<Guarded>::new(());
+    let known = store.as_reader();
+    let clusters = watcher(api::<Guarded>(client, scope), watcher::Config::default())
+        .default_backoff()
+        .reflect(store)
+        .applied_objects()
+        // What we write to status ourselves wakes nobody; what somebody else writes there is found by the poll.
+        .predicate_filter(asked, PredicateConfig::default());
+    Controller::for_stream(clusters, known)
         .with_config(
             Config::default()
                 .debounce(DEBOUNCE)
@@ -123,6 +135,12 @@ async fn reconcile(cluster: Arc<Guarded>, runner: Arc<Runner>) -> Result<Action,
         context.metrics.reconciled("unreadable", Duration::ZERO);
         return Ok(Action::requeue(UNREADABLE_AGAIN));
     }
+    // A change of what it consists of does not end the pause after a failure; a change of what is asked does.
+    let asked = asked(&cluster).unwrap_or_default();
+    let held = memory.backoff.lock().remaining(&namespace, &name, asked);
+    if let Some(remaining) = held {
+        return Ok(Action::requeue(remaining));
+    }
     let began = std::time::Instant::now();
     let looked = cluster::reconcile(context, memory, &namespace, &name).await;
     context
@@ -135,16 +153,32 @@ async fn reconcile(cluster: Arc<Guarded>, runner: Arc<Runner>) -> Result<Action,
         .map_or_else(Action::await_change, Action::requeue))
 }
 
+/// What a person or a pipeline asks of the cluster: everything but its status.
+fn asked(cluster: &Guarded) -> Option<u64> {
+    let meta = cluster.meta();
+    let mut hasher = DefaultHasher::new();
+    meta.uid.hash(&mut hasher);
+    meta.generation.hash(&mut hasher);
+    meta.annotations.hash(&mut hasher);
+    meta.labels.hash(&mut hasher);
+    meta.deletion_timestamp
+        .as_ref()
+        .map(|at| at.0)
+        .hash(&mut hasher);
+    Some(hasher.finish())
+}
+
 fn after_failure(cluster: Arc<Guarded>, error: &ReconcileError, runner: Arc<Runner>) -> Action {
     let (namespace, name) = (
         cluster.meta().namespace.clone().unwrap_or_default(),
         cluster.name_any(),
     );
-    let pause = runner
-        .memory
-        .backoff
-        .lock()
-        .failed(&namespace, &name, jitter());
+    let pause = runner.memory.backoff.lock().failed(
+        &namespace,
+        &name,
+        asked(&cluster).unwrap_or_default(),
+        jitter(),
+    );
     tracing::warn!(namespace, cluster = name, error = error.describe(), again_in = ?pause, "reconcile failed");
     Action::requeue(pause)
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::cluster::{
     build::template,
     config::{Revision, UserConfig},
-    facts::{Answers, ConfigSource, Container, Observed, PodFacts, StatefulSetFacts},
+    facts::{Answers, ClaimFacts, ConfigSource, Container, Observed, PodFacts, StatefulSetFacts},
     plan::Shares,
 };
 use crate::engines::{Answer, Report};
@@ -47,6 +47,8 @@ pub fn observed() -> Observed {
         stateful_set: None,
         pods: Vec::new(),
         claims: BTreeMap::new(),
+        other_claims: BTreeMap::new(),
+        unread: Vec::new(),
         config_source: ConfigSource::Unset,
         revision_texts: BTreeMap::new(),
         stored_configs: Vec::new(),
@@ -72,6 +74,7 @@ pub fn at_rest() -> Observed {
     let digest = template::digest(&observed.cluster.spec, &observed.image_repository);
     let replicas = observed.cluster.spec.replicas;
     observed.stateful_set = Some(StatefulSetFacts {
+        is_going: false,
         replicas,
         template: digest,
         version: "0.1.0".into(),
@@ -103,6 +106,16 @@ pub fn at_rest() -> Observed {
 
 pub fn add_pod(observed: &mut Observed, ordinal: i32, quota: u64) {
     let name = names::pod("orders", ordinal);
+    let claim = names::claim("tier0", &name);
+    observed.claims.insert(
+        claim.clone(),
+        ClaimFacts {
+            uid: format!("claim-{ordinal}"),
+            cluster_id: CLUSTER_ID.to_owned(),
+            created_at: observed.now - jiff::SignedDuration::from_hours(1),
+            is_going: false,
+        },
+    );
     observed.pods.push(PodFacts {
         name: name.clone(),
         ordinal,
@@ -113,11 +126,13 @@ pub fn add_pod(observed: &mut Observed, ordinal: i32, quota: u64) {
         template: template::digest(&observed.cluster.spec, &observed.image_repository),
         version: observed.cluster.spec.version.clone(),
         created_at: observed.now - jiff::SignedDuration::from_hours(1),
+        claims: vec![claim],
         deletion: None,
         is_ready: true,
         is_on_lost_node: false,
         engine: Container {
             is_running: true,
+            has_started: true,
             ..Container::default()
         },
         trouble: None,
@@ -148,6 +163,7 @@ fn dump(observed: &Observed, name: &str, quota: u64) -> Dump {
         version: observed.cluster.spec.version.clone(),
         node: name.to_owned(),
         node_id: format!("node-of-{name}"),
+        volume_id: format!("volume-of-{}", name.replace('-', "")),
         process_start: "2026-09-21T09:00:00Z".into(),
         ready: true,
         ..Dump::default()

@@ -3,7 +3,7 @@
 use aof2_crds::rollout::{Baseline, Evidence, EvidenceMap};
 use aof2_crds::status::{RejectReason, Rejected};
 use aof2_crds::{Gate, WaitReason};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{Facts, PodFacts};
@@ -11,6 +11,9 @@ use super::gates::{self, View, rate_text};
 use super::memo::{Canary, ConfigStep, Memo};
 use super::step::{Action, News, Step, go_to};
 use crate::machine::{Wait, bounded, gate};
+
+/// A restart of every engine is over by then, or is none.
+const NOBODY_SERVES_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
 pub(super) fn start(facts: &Facts, now: Timestamp) -> Step {
     let Some(candidate) = facts
@@ -39,9 +42,6 @@ pub(super) fn start(facts: &Facts, now: Timestamp) -> Step {
             ..Step::idle()
         };
     }
-    let deadline = now
-        .checked_add(facts.policy.progress_deadline.as_std())
-        .unwrap_or(Timestamp::MAX);
     Step::go_on(Memo {
         from: facts.in_force.clone(),
         to: candidate.clone(),
@@ -49,7 +49,7 @@ pub(super) fn start(facts: &Facts, now: Timestamp) -> Step {
         started_at: Time(now),
         since: Time(now),
         until: None,
-        deadline: Some(Time(deadline)),
+        deadline: None,
         evidence: None,
         failure: None,
         done: Vec::new(),
@@ -57,16 +57,16 @@ pub(super) fn start(facts: &Facts, now: Timestamp) -> Step {
     })
 }
 
-pub(super) fn validating(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
+pub(super) fn validating(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let Some(verdict) = &facts.verdict else {
         let serves_nobody = |pod: &PodFacts| {
             !pod.is_ready && pod.engine.as_ref().is_none_or(|engine| !engine.is_ready)
         };
-        if facts.pods.iter().all(serves_nobody) {
-            // Nobody can be asked and nobody serves, by the kubelet's word too: it can only get better. An engine that merely does not
-            // answer may serve all the same.
-            memo.done = facts.pods.iter().map(|pod| pod.name.clone()).collect();
-            return go_to(memo, ConfigStep::Rolling, now);
+        let is_lasting = now.duration_since(memo.since.0) >= NOBODY_SERVES_AFTER;
+        if facts.pods.iter().all(serves_nobody) && is_lasting {
+            // Nobody can be asked and nobody serves, by the kubelet's word too, and for longer than a restart takes: it can only get
+            // better. An engine that merely does not answer may serve all the same.
+            return tell(memo, facts, now);
         }
         let message = format!(
             "No engine has validated config {} yet. Waiting for one to answer",
@@ -76,6 +76,15 @@ pub(super) fn validating(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step 
         return Step::hold(memo, wait, None);
     };
     if verdict.errors.is_empty() {
+        if facts.is_return {
+            return Step {
+                news: News {
+                    validated: Some(verdict.clone()),
+                    ..News::default()
+                },
+                ..tell(memo, facts, now)
+            };
+        }
         return Step {
             news: News {
                 validated: Some(verdict.clone()),
@@ -86,6 +95,7 @@ pub(super) fn validating(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step 
     }
     let rejected = Rejected {
         revision: memo.to,
+        version: verdict.version.clone(),
         reason: RejectReason::ValidationFailed,
         gate: Gate::Config,
         observed: bounded(&verdict.errors.join("; "), 512),
@@ -97,6 +107,33 @@ pub(super) fn validating(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step 
         news: News::rejecting(rejected),
         ..Step::ended()
     }
+}
+
+/// Nobody is compared with anybody: the last pod is told first where the revision is new, and everybody at once where all ran it before.
+fn tell(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
+    if facts.is_return {
+        memo.done = facts.pods.iter().map(|pod| pod.name.clone()).collect();
+        return go_to(memo, ConfigStep::Rolling, now);
+    }
+    let Some(canary) = facts.pods.last() else {
+        return Step::stay(memo);
+    };
+    memo.canary = Some(Canary {
+        name: canary.name.clone(),
+        uid: canary.uid.clone(),
+        unready_since: None,
+        baseline: Baseline::default(),
+    });
+    begin_judging(memo, facts, now)
+}
+
+/// The deadline counts from when a pod is told.
+fn begin_judging(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
+    let deadline = now
+        .checked_add(facts.policy.progress_deadline.as_std())
+        .unwrap_or(Timestamp::MAX);
+    memo.deadline = Some(Time(deadline));
+    go_to(memo, ConfigStep::Canary, now)
 }
 
 pub(super) fn preflight(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
@@ -143,6 +180,6 @@ pub(super) fn preflight(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     Step {
         actions: vec![Action::KeepEvidence],
         overridden: verdict.overridden,
-        ..go_to(memo, ConfigStep::Canary, now)
+        ..begin_judging(memo, facts, now)
     }
 }

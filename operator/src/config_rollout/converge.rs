@@ -84,6 +84,9 @@ fn has_restarted(view: &View<'_>) -> Result<(), (Wait, Option<Action>)> {
     if !view.engine.restart_pending {
         return Ok(());
     }
+    if let Some(risk) = &view.pod.volume_at_risk {
+        return Err((risk.clone(), None));
+    }
     let down: Vec<&str> = view
         .facts
         .pods
@@ -92,7 +95,9 @@ fn has_restarted(view: &View<'_>) -> Result<(), (Wait, Option<Action>)> {
         .map(|other| other.name.as_str())
         .collect();
     // The restart of one that does not serve takes nothing down.
-    if !down.is_empty() && serves(view.pod) {
+    let is_overridden =
+        gate::is_overridden(&view.facts.overrides, Gate::OnePodDown, view.facts.now);
+    if !down.is_empty() && serves(view.pod) && !is_overridden {
         let message = format!("Restart of {name} waits for {} to serve", down.join(", "));
         let (gate, reason) = (Gate::OnePodDown, WaitReason::PodNotReady);
         return Err((Wait::new(gate, reason, name, message), None));

@@ -2,16 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use aof2_crds::{Duration, cluster::OnFailure, status::KeyChange};
 
-use crate::machine::Override;
+use crate::machine::{Override, Wait};
 
 #[derive(Clone, Debug)]
 pub struct Facts {
+    /// Of the look.
+    pub now: Timestamp,
     /// The revision that pods have while nothing is rolled out.
     pub in_force: String,
     /// What the source makes; `None`: it cannot be read now.
     pub candidate: Option<String>,
+    /// Every pod ran the candidate before: going back to it needs neither healthy pods nor a canary.
+    pub is_return: bool,
     /// The candidate was refused or reverted before, and is not tried again by itself.
     pub is_barred: bool,
     /// What an engine says about the candidate, once asked.
@@ -54,6 +60,8 @@ pub struct PodFacts {
     pub is_ready: bool,
     /// Its engine ends again and again.
     pub crashes: Option<String>,
+    /// Why its volume would go with it, or is not the one of before.
+    pub volume_at_risk: Option<Wait>,
     /// `None`: the engine does not answer.
     pub engine: Option<EngineFacts>,
     /// `None`: not counted for long enough in this process.

@@ -3,7 +3,7 @@
 use aof2_crds::status::RolloutOutcome;
 use jiff::Timestamp;
 
-use super::converge::{Converge, converge};
+use super::converge::{Converge, converge, serves};
 use super::facts::Facts;
 use super::memo::Memo;
 use super::step::{News, Step, entry, told};
@@ -46,8 +46,10 @@ pub(super) fn rolling(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     let next = facts
         .pods
         .iter()
+        .filter(|pod| told(Some(&memo), &facts.in_force, &pod.name) != revision)
+        // One that does not serve first: those that do would wait for it to serve before they restart.
         .rev()
-        .find(|pod| told(Some(&memo), &facts.in_force, &pod.name) != revision);
+        .min_by_key(|pod| serves(pod));
     if let Some(next) = next {
         memo.done.push(next.name.clone());
         return Step::go_on(memo);

@@ -66,7 +66,10 @@ pub fn step(memo: Option<Memo>, facts: &Facts, now: Timestamp) -> Step {
         if !is_wanted || (facts.is_upgrading && memo.step != ConfigStep::Held) {
             return taking_back::give_up(memo, facts, now);
         }
+        // Before a pod ran it nothing has failed; and where nobody is judged there is nothing better to go back to.
+        let is_judged = memo.canary.is_some();
         if memo.step != ConfigStep::Held
+            && is_judged
             && memo
                 .deadline
                 .as_ref()
@@ -78,7 +81,10 @@ pub fn step(memo: Option<Memo>, facts: &Facts, now: Timestamp) -> Step {
                 observed: format!("still in step {} after {took}", memo.step),
                 limit: facts.policy.progress_deadline.to_string(),
             };
-            return taking_back::fail(memo, failure, facts, now);
+            return match taking_back::has_run(&memo, facts) {
+                true => taking_back::fail(memo, failure, facts, now),
+                false => taking_back::try_later(memo, failure, now),
+            };
         }
         // The source cannot be read, which the plan says; what runs stays as it is, and is still watched.
         if facts.candidate.is_none() {

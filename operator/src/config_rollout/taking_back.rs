@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::beginning;
 use super::converge::{Converge, converge};
-use super::facts::{Facts, PodFacts};
+use super::facts::{EngineFacts, Facts, PodFacts};
 use super::memo::{ConfigStep, Memo};
 use super::step::{News, Step, entry, go_to};
 use crate::machine::{Wait, bounded, quoted};
@@ -107,11 +107,17 @@ pub(super) fn fail(mut memo: Memo, failure: GateFailure, facts: &Facts, now: Tim
         ..failure
     };
     memo.failure = Some(failure.clone());
-    match facts.policy.on_failure {
+    // Without a canary nobody is there to look at.
+    let on_failure = match memo.canary {
+        Some(_) => facts.policy.on_failure,
+        None => OnFailure::Revert,
+    };
+    match on_failure {
         OnFailure::Pause => go_to(memo, ConfigStep::Held, now),
         OnFailure::Revert => {
             let rejected = Rejected {
                 revision: memo.to.clone(),
+                version: String::new(),
                 reason: RejectReason::GateFailed,
                 gate: failure.gate,
                 observed: failure.observed,
@@ -125,6 +131,27 @@ pub(super) fn fail(mut memo: Memo, failure: GateFailure, facts: &Facts, now: Tim
             }
         }
     }
+}
+
+/// A pod worked by the revision, so that what happened may be its doing.
+pub(super) fn has_run(memo: &Memo, facts: &Facts) -> bool {
+    let ran = |pod: &PodFacts| {
+        let has_loaded = |engine: &EngineFacts| engine.revision == memo.to;
+        memo.is_among_told(&pod.name)
+            && (pod.engine.as_ref().is_some_and(has_loaded) || pod.crashes.is_some())
+    };
+    // The canary had loaded it when the watch of its process began.
+    let was_watched = memo
+        .canary
+        .as_ref()
+        .is_some_and(|canary| !canary.baseline.process_start.is_empty());
+    was_watched || facts.pods.iter().any(ran)
+}
+
+/// The pods could not even load it: it is taken back, and no verdict on it.
+pub(super) fn try_later(mut memo: Memo, failure: GateFailure, now: Timestamp) -> Step {
+    memo.failure = Some(failure);
+    go_to(memo, ConfigStep::Reverting, now)
 }
 
 fn failed_words(failure: &GateFailure) -> String {

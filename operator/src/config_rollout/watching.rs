@@ -5,7 +5,7 @@ use aof2_crds::{Gate, WaitReason};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::converge::{Converge, converge};
+use super::converge::{Converge, converge, serves};
 use super::facts::{Facts, PodFacts};
 use super::memo::{ConfigStep, Memo};
 use super::step::{Step, go_to};
@@ -26,7 +26,12 @@ pub(super) fn canary(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
         );
         return Step::hold(memo, wait, None);
     };
-    if let Some(failure) = refused(pod, &revision).or_else(|| gates::crashed(pod)) {
+    // Where nobody served before, a crash is what it had already, until it has loaded this revision.
+    let crashed = || match memo.evidence {
+        Some(_) => gates::crashed(pod),
+        None => None,
+    };
+    if let Some(failure) = refused(pod, &revision).or_else(crashed) {
         return taking_back::fail(memo, failure, facts, now);
     }
     match converge(pod, &revision, facts) {
@@ -61,7 +66,17 @@ pub(super) fn observing(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
         gates::Verdict::Rising(wait) if is_late(&memo, now) => return Step::hold(memo, wait, None),
         gates::Verdict::Rising(_) | gates::Verdict::Passing => {}
     }
-    if let Some(until) = memo.until.clone().filter(|until| now < until.0) {
+    // Nobody else serves, so that waiting only keeps the cure from the others.
+    let is_alone = memo.evidence.is_none()
+        && !facts
+            .pods
+            .iter()
+            .any(|pod| !memo.is_canary(&pod.name) && serves(pod));
+    if let Some(until) = memo
+        .until
+        .clone()
+        .filter(|until| now < until.0 && !is_alone)
+    {
         let name = memo
             .canary
             .as_ref()

@@ -100,6 +100,12 @@ impl Door {
                     object: format!("{} {}/{}", key.0, key.1, key.2),
                 });
             }
+            // What is written to it goes with it.
+            if live.meta().deletion_timestamp.is_some() {
+                return Err(CallError::Going {
+                    object: format!("{} {}/{}", key.0, key.1, key.2),
+                });
+            }
             let as_verified = Verified {
                 digest: digest.clone(),
                 resource_version: live.resource_version().unwrap_or_default(),

@@ -35,6 +35,10 @@ pub enum CallError {
     )]
     Foreign { object: String },
     #[error(
+        "{object} is being deleted. The operator creates it again once it is gone. Remove its finalizers if it stays"
+    )]
+    Going { object: String },
+    #[error(
         "{object} changed during the reconcile (uid or resourceVersion). The operator reconciles again"
     )]
     Replaced { object: String },
@@ -79,6 +83,7 @@ impl CallError {
             Self::Timeout { .. }
             | Self::Transport { .. }
             | Self::Foreign { .. }
+            | Self::Going { .. }
             | Self::Replaced { .. } => None,
         }
     }
@@ -95,7 +100,10 @@ impl CallError {
                 _ => Remedy::Retry,
             },
             Self::Foreign { .. } => Remedy::Fix,
-            Self::Timeout { .. } | Self::Transport { .. } | Self::Replaced { .. } => Remedy::Retry,
+            Self::Timeout { .. }
+            | Self::Transport { .. }
+            | Self::Going { .. }
+            | Self::Replaced { .. } => Remedy::Retry,
         }
     }
 

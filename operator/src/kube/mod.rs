@@ -28,7 +28,7 @@ pub use apply::Object;
 pub use apply::{APPLIED_ANNOTATION, Applied};
 pub use error::{CallError, Refusal, Remedy};
 pub use events::Notice;
-pub use pods::{PodTarget, Removed};
+pub use pods::{PodTarget, Removed, named_claim};
 pub use secret::Created;
 
 use crate::runtime::{client::CALL_TIMEOUT, metrics::Metrics};

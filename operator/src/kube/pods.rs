@@ -1,13 +1,15 @@
 //! Pods: evicted, deleted, nudged. Only ever the very pod that was looked at.
 
 use ::kube::{
-    Resource, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    Api, Resource, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
+    core::PartialObjectMeta,
 };
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use serde_json::{Value, json};
 
-use super::{CallError, Door, FIELD_MANAGER, Key};
+use super::{CallError, Door, FIELD_MANAGER, Key, bounded};
+use crate::runtime::client::CALL_TIMEOUT;
 
 /// A pod by name and uid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,25 @@ pub enum Removed {
     BudgetExhausted {
         message: String,
     },
+}
+
+/// The metadata of a claim, by a list of one: the operator may list claims, and not get them.
+pub async fn named_claim(
+    claims: &Api<PersistentVolumeClaim>,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<PartialObjectMeta<PersistentVolumeClaim>>, CallError> {
+    let key = (
+        "PersistentVolumeClaim".to_owned(),
+        namespace.to_owned(),
+        name.to_owned(),
+    );
+    let named = ListParams::default().fields(&format!("metadata.name={name}"));
+    let found = bounded("list", &key, CALL_TIMEOUT, claims.list_metadata(&named)).await?;
+    Ok(found
+        .items
+        .into_iter()
+        .find(|claim| claim.name_any() == name))
 }
 
 impl PodTarget {
@@ -151,10 +172,33 @@ impl Door {
                 object: format!("Pod {}/{}", target.namespace, target.name),
             });
         }
+        self.ensure_volumes_stay(&live, target).await?;
         Ok(Some(Preconditions {
             uid: live.uid(),
             resource_version: live.resource_version(),
         }))
+    }
+
+    /// A claim that was deleted, and one that is gone, is held by this pod alone: its removal would destroy the data.
+    async fn ensure_volumes_stay(&self, pod: &Pod, target: &PodTarget) -> Result<(), CallError> {
+        let claims: Api<PersistentVolumeClaim> =
+            Api::namespaced(self.client.clone(), &target.namespace);
+        let volumes = pod
+            .spec
+            .iter()
+            .flat_map(|spec| spec.volumes.iter().flatten());
+        for source in volumes.filter_map(|volume| volume.persistent_volume_claim.as_ref()) {
+            let claim = named_claim(&claims, &target.namespace, &source.claim_name).await?;
+            if claim.is_none_or(|claim| claim.metadata.deletion_timestamp.is_some()) {
+                return Err(CallError::Replaced {
+                    object: format!(
+                        "PersistentVolumeClaim {}/{}",
+                        target.namespace, source.claim_name
+                    ),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn removed(&self, target: &PodTarget, how: &str, removed: &Removed) {
@@ -187,6 +231,7 @@ mod tests {
     #[derive(Clone)]
     struct Server {
         pod: Value,
+        claims: Value,
         removals: Arc<Mutex<Vec<(String, Value)>>>,
     }
 
@@ -198,7 +243,10 @@ mod tests {
             let body = serde_json::from_slice(&body).expect("JSON");
             server.removals.lock().push((asked, body));
         }
-        Json(server.pod)
+        match parts.uri.path().ends_with("persistentvolumeclaims") {
+            true => Json(json!({"metadata": {}, "items": server.claims})),
+            false => Json(server.pod),
+        }
     }
 
     fn pod(uid: &str, resource_version: &str) -> Value {
@@ -211,12 +259,18 @@ mod tests {
                 "uid": uid,
                 "resourceVersion": resource_version,
             },
+            "spec": {
+                "containers": [],
+                "volumes": [{"name": "tier0", "persistentVolumeClaim": {"claimName": "tier0-orders-2"}}],
+            },
         })
     }
 
     fn door(pod: Value) -> (Door, Server) {
+        let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "tier0-orders-2"}});
         let server = Server {
             pod,
+            claims: json!([claim]),
             removals: Arc::default(),
         };
         let router = Router::new().fallback(answer).with_state(server.clone());
@@ -276,5 +330,28 @@ mod tests {
         let removed = door.evict(&target(), "7").await.expect("it goes");
         assert_eq!(removed, Removed::AlreadyGoing);
         assert_eq!(*server.removals.lock(), []);
+    }
+
+    #[tokio::test]
+    async fn a_pod_whose_claim_is_gone_or_going_stays_whatever_was_decided_a_moment_ago() {
+        let going = json!([{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {
+            "name": "tier0-orders-2", "deletionTimestamp": "2026-01-01T00:00:00Z"}}]);
+        for claims in [json!([]), going] {
+            let (_, mut server) = door(pod("uid-2", "7"));
+            server.claims = claims.clone();
+            let router = Router::new().fallback(answer).with_state(server.clone());
+            let client = Client::new(router, "storage");
+            let door = Door::new(client, "test", Arc::new(Metrics::default()));
+            for removed in [
+                door.evict(&target(), "7").await,
+                door.delete_pod(&target(), "7").await,
+            ] {
+                assert!(
+                    matches!(removed, Err(CallError::Replaced { .. })),
+                    "{claims}: {removed:?}"
+                );
+            }
+            assert_eq!(*server.removals.lock(), []);
+        }
     }
 }

@@ -60,13 +60,18 @@ impl Door {
         let key = Self::key(secret);
         let api: Api<Secret> = self.api(&key);
         // Without a resourceVersion a PUT replaces unconditionally.
-        self.call("replace", &key, async {
-            api.replace(&secret.name_any(), &params(), secret)
-                .await
-                .map(drop)
-        })
-        .await?;
+        let replaced = self
+            .call("replace", &key, async {
+                let replaced = api.replace(&secret.name_any(), &params(), secret).await?;
+                Ok(replaced.metadata)
+            })
+            .await?;
         self.metrics.wrote("Secret", "replaced");
+        if replaced.deletion_timestamp.is_some() {
+            return Err(CallError::Going {
+                object: format!("{} {}/{}", key.0, key.1, key.2),
+            });
+        }
         Ok(())
     }
 

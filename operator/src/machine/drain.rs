@@ -4,6 +4,8 @@ use aof2_admin_api::{DrainPhase, DrainStatus};
 use aof2_crds::Duration;
 use jiff::{SignedDuration, Timestamp};
 
+use super::later;
+
 /// How long a drained engine stays closed when nobody removes it.
 pub const DRAIN_TTL: Duration = Duration::from_secs(60);
 /// A token must outlive what it is for: an eviction and the kubelet's hearing of it, or a write to the StatefulSet and its controller.
@@ -52,7 +54,7 @@ impl<'a> Drain<'a> {
 fn token(status: &DrainStatus, now: Timestamp) -> Option<Token<'_>> {
     let value = status.token.as_deref().filter(|token| !token.is_empty())?;
     let expires_at: Timestamp = status.expires_at.as_deref()?.parse().ok()?;
-    (now + TOKEN_MARGIN < expires_at).then_some(Token { value, expires_at })
+    (later(now, TOKEN_MARGIN) < expires_at).then_some(Token { value, expires_at })
 }
 
 #[cfg(test)]

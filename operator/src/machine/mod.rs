@@ -13,6 +13,7 @@ mod look;
 mod pause;
 mod step;
 mod text;
+mod time;
 mod wait;
 
 pub use gate::Override;
@@ -22,4 +23,5 @@ pub use step::Step;
 #[cfg(test)]
 pub use text::STATUS_LENGTH;
 pub use text::{bounded, clock, counted, date, elapsed, headline, quoted, see_log, shortened};
+pub use time::{earlier, later};
 pub use wait::{Wait, carry_since, is_progress};

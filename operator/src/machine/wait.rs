@@ -35,7 +35,6 @@ pub fn is_progress(reason: WaitReason) -> bool {
     match reason {
         WaitReason::PodMissing
         | WaitReason::PodTerminating
-        | WaitReason::ContainerWaiting
         | WaitReason::Uploading
         | WaitReason::Draining
         | WaitReason::Terminating
@@ -61,8 +60,14 @@ pub fn is_progress(reason: WaitReason) -> bool {
         | WaitReason::ConfigNotLoaded
         | WaitReason::CertificateMissing
         | WaitReason::StreamsWouldBeOrphaned
+        | WaitReason::ObjectTerminating
+        | WaitReason::ReadFailed
+        | WaitReason::VolumeAtRisk
+        | WaitReason::VolumeReplaced
         | WaitReason::DataTooNew
         | WaitReason::PodNotReady
+        | WaitReason::PodNotCreated
+        | WaitReason::ContainerWaiting
         | WaitReason::PodOnLostNode
         | WaitReason::PodUnschedulable
         | WaitReason::ImagePull

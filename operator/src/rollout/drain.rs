@@ -12,7 +12,7 @@ use super::preflight::needs_drain;
 use super::step::{Action, Step, check, choose_again, current, go_to};
 use super::{gates, order};
 use crate::machine::drain::{DRAIN_TTL, Drain, Token};
-use crate::machine::{NextLook, Pause, Wait, counted, quoted};
+use crate::machine::{NextLook, Pause, Wait, counted, later, quoted};
 
 /// The engine keeps its own bounds; the operator steps in when it did not.
 const BOUND_GRACE: SignedDuration = SignedDuration::from_secs(15);
@@ -138,7 +138,7 @@ fn bounded(memo: Memo, facts: &Facts, engine: &EngineFacts, now: Timestamp, boun
         ref going,
         what,
     } = *bound;
-    let until = memo.since.0 + limit.as_signed() + BOUND_GRACE;
+    let until = later(later(memo.since.0, limit.as_signed()), BOUND_GRACE);
     if now < until {
         let (reason, trouble) = tier2_or(engine, going_on);
         let message = match trouble {
@@ -294,7 +294,7 @@ pub(super) fn failed(
     memo_pod.drain = DrainMemo::default();
     let mut step = go_to(memo, UpgradeStep::Preflight, now);
     if let Some(memo) = step.memo.as_mut() {
-        memo.until = Some(Time(now + pause));
+        memo.until = Some(Time(later(now, pause)));
     }
     step
 }

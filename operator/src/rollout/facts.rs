@@ -66,13 +66,14 @@ pub struct PodInstance {
     pub trouble: Option<Trouble>,
     /// The last removal that was refused, while this pod exists.
     pub eviction_refused: Option<String>,
+    /// Why its volume would go with it, or is not the one of before.
+    pub volume_at_risk: Option<Trouble>,
     /// `None`: the engine does not answer.
     pub engine: Option<EngineFacts>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
-    /// ImagePull, CrashLoop, PodUnschedulable or ContainerWaiting.
     pub reason: WaitReason,
     pub message: String,
 }
@@ -145,6 +146,12 @@ impl PodInstance {
             Some(engine) => self.ready || engine.ready,
             None => self.engine_runs || self.on_lost_node,
         }
+    }
+
+    pub(super) fn volume_is_another(&self) -> bool {
+        self.volume_at_risk
+            .as_ref()
+            .is_some_and(|risk| risk.reason == WaitReason::VolumeReplaced)
     }
 
     pub(super) fn replay_version(&self) -> Option<u32> {

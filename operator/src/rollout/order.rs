@@ -31,11 +31,17 @@ fn comes_on_target(memo: &Memo, facts: &Facts, pod: &PodFacts) -> bool {
 /// Another pod than the current one came, or will come, on the target and has not soaked: it is to be the current one.
 pub(super) fn is_overtaken(memo: &Memo, facts: &Facts) -> bool {
     let current = memo.pod.as_ref().map(|pod| pod.name.as_str());
-    facts.pods.iter().any(|pod| {
-        Some(pod.name.as_str()) != current
-            && !is_done(memo, pod)
-            && comes_on_target(memo, facts, pod)
-    })
+    let is_on_its_way = facts
+        .pods
+        .iter()
+        .any(|pod| Some(pod.name.as_str()) == current && comes_on_target(memo, facts, pod));
+    // Of two that come out of turn neither takes the other's place: the choice would go on for ever.
+    !is_on_its_way
+        && facts.pods.iter().any(|pod| {
+            Some(pod.name.as_str()) != current
+                && !is_done(memo, pod)
+                && comes_on_target(memo, facts, pod)
+        })
 }
 
 /// Uids of the pods that need nothing when the target is set: they were on it before.

@@ -8,7 +8,7 @@ use super::facts::{Facts, PodInstance};
 use super::gates;
 use super::memo::{DrainMemo, Memo, UpgradeStep};
 use super::step::{Step, check, choose_again, current, go_to};
-use crate::machine::{Wait, clock};
+use crate::machine::{Wait, clock, later};
 
 /// Progress is remembered in steps of this size, so that a replay does not write status all the time.
 const PROGRESS_STEP_PERCENT: u32 = 5;
@@ -99,7 +99,7 @@ fn begin_soak(mut memo: Memo, facts: &Facts, process_start: String, now: Timesta
     }
     let mut step = go_to(memo, UpgradeStep::Soaking, now);
     if let Some(memo) = step.memo.as_mut() {
-        memo.until = Some(Time(now + facts.policy.soak.as_signed()));
+        memo.until = Some(Time(later(now, facts.policy.soak.as_signed())));
     }
     step
 }

@@ -54,7 +54,7 @@ async fn reconcile(
     let interval = observe::verify_interval(context, &snapshot).await?;
     let left = pass.left(interval, now);
     if let Some(left) = left.filter(|_| has_succeeded) {
-        return Ok(NextLook::AT_CHANGE.by(now + left));
+        return Ok(NextLook::AT_CHANGE.by(crate::machine::later(now, left)));
     }
     let Observed { facts, engines } =
         observe::observe(context, &snapshot, left.is_none(), has_succeeded).await?;
@@ -84,7 +84,7 @@ async fn reconcile(
     }
     Ok(match (has_succeeded, is_unknown) {
         (false, _) => next.or(NextLook::SOON),
-        (true, true) => NextLook::AT_CHANGE.by(now + pass.pause(interval)),
+        (true, true) => NextLook::AT_CHANGE.by(crate::machine::later(now, pass.pause(interval))),
         (true, false) => next,
     })
 }

@@ -15,3 +15,6 @@ pub use revision::Revision;
 pub use user::{ConfigError, MAX_FILE_BYTES, UserConfig};
 
 pub use aof2_admin_api::schema::CLUSTER_MAX_BYTES as DEFAULT_CLUSTER_MAX_BYTES;
+/// The engine's defaults of `[journal]`, as `config/base/aof2.toml` documents them.
+const DEFAULT_JOURNAL_FILE_BYTES: u64 = 64 << 20;
+const DEFAULT_JOURNAL_FILES: u64 = 8;

@@ -5,7 +5,9 @@ use aof2_crds::tier2::{Addressing, Tier2};
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
-use super::{DEFAULT_CLUSTER_MAX_BYTES, UserConfig};
+use super::{
+    DEFAULT_CLUSTER_MAX_BYTES, DEFAULT_JOURNAL_FILE_BYTES, DEFAULT_JOURNAL_FILES, UserConfig,
+};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Revision {
@@ -63,12 +65,22 @@ impl Revision {
 
     /// Shared over the pods.
     pub fn cluster_max_bytes(&self) -> u64 {
-        self.table
-            .get("tier0")
-            .and_then(|tier0| tier0.get("cluster_max_bytes"))
-            .and_then(Value::as_integer)
-            .and_then(|bytes| u64::try_from(bytes).ok())
+        self.number("tier0", "cluster_max_bytes")
             .unwrap_or(DEFAULT_CLUSTER_MAX_BYTES)
+    }
+
+    /// Bytes that each node's journal takes whole at its start.
+    pub fn journal_bytes(&self) -> u64 {
+        let file_bytes = self.number("journal", "file_bytes");
+        let files = self.number("journal", "files");
+        file_bytes
+            .unwrap_or(DEFAULT_JOURNAL_FILE_BYTES)
+            .saturating_mul(files.unwrap_or(DEFAULT_JOURNAL_FILES))
+    }
+
+    fn number(&self, table: &str, key: &str) -> Option<u64> {
+        let value = self.table.get(table)?.get(key)?.as_integer()?;
+        u64::try_from(value).ok()
     }
 }
 

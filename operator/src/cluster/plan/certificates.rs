@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 use super::{Part, config_rollout};
 use crate::{
     cluster::{action::Action, facts::Observed, memo::Memo, status::ENGINE_CERTIFICATE},
+    machine::earlier,
     pki::authority::CERTIFICATE_LIFETIME,
 };
 
@@ -34,8 +35,8 @@ pub fn plan(observed: &Observed, config: &ConfigStatus, memo: Option<&Memo>) -> 
         part.actions.push(Action::IssueCertificate);
         return part;
     }
-    let issued =
-        known.not_after.0 - SignedDuration::try_from(CERTIFICATE_LIFETIME).unwrap_or_default();
+    let lifetime = SignedDuration::try_from(CERTIFICATE_LIFETIME).unwrap_or_default();
+    let issued = earlier(known.not_after.0, lifetime);
     let unreached = observed.pods.iter().find(|pod| {
         let (limit, since) = match issued < pod.created_at {
             true => (STARTED_WITH_IT, pod.created_at),
@@ -43,6 +44,7 @@ pub fn plan(observed: &Observed, config: &ConfigStatus, memo: Option<&Memo>) -> 
         };
         let is_old = observed.now.duration_since(since) > limit;
         pod.engine.is_running
+            && pod.deletion.is_none()
             && pod.is_ready
             && is_old
             && observed

@@ -13,10 +13,12 @@ use crate::{
     cluster::{
         build::{self, Owner},
         config::{Revision, UserConfig},
-        facts::{ConfigSource, Observed},
+        facts::{ConfigSource, Observed, Read},
         memo::Memo,
     },
-    config_rollout, names,
+    config_rollout,
+    machine::quoted,
+    names,
 };
 
 /// What the engines are to work by.
@@ -88,6 +90,15 @@ pub fn plan(observed: &Observed, owner: &Owner, memo: Option<&Memo>) -> (Option<
         }
     };
     let Some(in_force) = revision else {
+        if observed.is_unread(Read::Revisions) {
+            part.wait(
+                Gate::ObjectsRead,
+                WaitReason::ReadFailed,
+                "",
+                format!("Config {known} in force cannot be read. The operator retries, and pods stay as they are"),
+            );
+            return (None, part);
+        }
         // Seldom: somebody deleted the revision and changed the source too. The pods still hold their files.
         let message = format!(
             "ConfigMap {} is missing. It holds config {known}, which the engines run. Restore spec.configFrom to what made it, and the operator creates it again",
@@ -150,6 +161,15 @@ pub fn read_source(observed: &Observed) -> Result<Revision, Problem> {
                 message,
             });
         }
+        ConfigSource::Unreadable { name, message } => {
+            return Err(Problem {
+                reason: WaitReason::ReadFailed,
+                message: format!(
+                    "ConfigMap {name} cannot be read ({}). The operator retries",
+                    quoted(message)
+                ),
+            });
+        }
         ConfigSource::Found { name, text, .. } => {
             UserConfig::parse(text).map_err(|error| Problem {
                 reason: WaitReason::ConfigInvalid,
@@ -157,7 +177,37 @@ pub fn read_source(observed: &Observed) -> Result<Revision, Problem> {
             })?
         }
     };
-    Ok(Revision::new(&user, tier2))
+    let revision = Revision::new(&user, tier2);
+    fits(&revision, observed.cluster.spec.storage.tier0.size.bytes())?;
+    Ok(revision)
+}
+
+/// What a node needs beside its journal before it takes one append: blocks of a segment, and what the engine keeps free (a 32nd of the
+/// volume, 4 to 64 MiB).
+const FIRST_SEGMENT_BYTES: u64 = 16 << 20;
+
+/// The journal is allocated whole: on a volume that it fills, no record could ever be appended.
+fn fits(revision: &Revision, size_bytes: u64) -> Result<(), Problem> {
+    let journal_bytes = revision.journal_bytes();
+    let reserve_bytes = (size_bytes / 32).clamp(4 << 20, 64 << 20);
+    let needed_bytes = journal_bytes
+        .saturating_add(reserve_bytes)
+        .saturating_add(FIRST_SEGMENT_BYTES);
+    if needed_bytes <= size_bytes {
+        return Ok(());
+    }
+    let mib = |bytes: u64| format!("{}Mi", bytes.div_ceil(1 << 20));
+    Err(Problem {
+        reason: WaitReason::ConfigInvalid,
+        message: format!(
+            "spec.storage.tier0.size {} is too small for the journal. {} of journal, {} of reserve and {} of a first segment make {}. Set a larger size in a new cluster, or lower journal.files in the ConfigMap of spec.configFrom",
+            mib(size_bytes),
+            mib(journal_bytes),
+            mib(reserve_bytes),
+            mib(FIRST_SEGMENT_BYTES),
+            mib(needed_bytes)
+        ),
+    })
 }
 
 fn was_never_loaded(observed: &Observed, config: &ConfigStatus) -> bool {
@@ -178,8 +228,9 @@ pub fn source_status(observed: &Observed) -> Option<ConfigSourceStatus> {
             name: name.clone(),
             resource_version: resource_version.clone(),
         }),
-        ConfigSource::Unset | ConfigSource::MissingMap { .. } | ConfigSource::MissingKey { .. } => {
-            None
-        }
+        ConfigSource::Unset
+        | ConfigSource::MissingMap { .. }
+        | ConfigSource::MissingKey { .. }
+        | ConfigSource::Unreadable { .. } => None,
     }
 }

@@ -11,7 +11,7 @@ use kube::ResourceExt;
 use super::{
     Part,
     config::{self, Configs},
-    overrides,
+    overrides, volumes,
 };
 use crate::{
     cluster::{
@@ -200,7 +200,9 @@ fn facts(observed: &Observed, written: &StatefulSetFacts, turn: Turn, configs: &
         .map(|revision| revision.hash.clone());
     let hash = candidate.clone().unwrap_or_default();
     Facts {
+        now: observed.now,
         in_force: configs.in_force.hash.clone(),
+        is_return: was_in_force(observed, &hash, &configs.status),
         is_barred: candidate
             .as_ref()
             .is_some_and(|candidate| barred(observed, candidate, &configs.status).is_some()),
@@ -228,6 +230,7 @@ fn pod_facts(observed: &Observed, name: &str, ordinal: i32) -> machine::PodFacts
             uid: String::new(),
             is_ready: false,
             crashes: None,
+            volume_at_risk: None,
             engine: None,
             rates: None,
         };
@@ -253,6 +256,7 @@ fn pod_facts(observed: &Observed, name: &str, ordinal: i32) -> machine::PodFacts
                 last.is_none_or(|exit| exit.code != 0)
             })
             .map(|trouble| trouble.message.clone()),
+        volume_at_risk: volumes::at_risk(observed, pod),
         engine: observed.answer(name).map(engine),
         rates: observed.rates.get(name).cloned(),
     }
@@ -271,6 +275,36 @@ fn engine(answer: &Answer) -> EngineFacts {
         flush_failures: dump.flush_failures,
         activation_queue_depth: dump.tier0.activation_queue_depth,
     }
+}
+
+/// Every pod ran it once, as status remembers.
+fn was_in_force(observed: &Observed, revision: &str, config: &ConfigStatus) -> bool {
+    let history = observed
+        .cluster
+        .status
+        .iter()
+        .flat_map(|status| &status.history);
+    let mut ends = history
+        .filter(|entry| entry.kind == RolloutKind::Config)
+        .flat_map(|entry| match entry.outcome {
+            RolloutOutcome::Completed => [entry.from.as_str(), entry.to.as_str()],
+            // What was taken back was not in force; what it was to replace was.
+            _ => [entry.from.as_str(), ""],
+        });
+    !revision.is_empty() && (config.last_good == revision || ends.any(|known| known == revision))
+}
+
+/// An engine of another version than the one that refused it answers, and is the one that is wanted.
+fn is_version_new(observed: &Observed, rejected: &Rejected) -> bool {
+    let wanted = &observed.cluster.spec.version;
+    rejected.reason == RejectReason::ValidationFailed
+        && !rejected.version.is_empty()
+        && rejected.version != *wanted
+        && observed.pods.iter().any(|pod| {
+            observed
+                .answer(&pod.name)
+                .is_some_and(|answer| answer.dump.version == *wanted)
+        })
 }
 
 /// The entry for which this revision is not tried again by itself.
@@ -294,7 +328,11 @@ fn barred<'a>(
             && entry.outcome == RolloutOutcome::Completed
             && entry.at.0 > rejected.at.0
     });
-    (!is_asked_again && !another_was_applied).then_some(rejected)
+    let is_free = is_asked_again
+        || another_was_applied
+        || was_in_force(observed, revision, config)
+        || is_version_new(observed, rejected);
+    (!is_free).then_some(rejected)
 }
 
 fn retry(observed: &Observed) -> Option<&str> {

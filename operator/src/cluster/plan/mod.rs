@@ -19,12 +19,14 @@ pub(super) mod snapshots;
 #[cfg(test)]
 mod tests;
 mod told;
+mod volumes;
 
 pub(super) use config_rollout::restarts_engine;
 pub(super) use not_serving::remedy;
 pub(super) use questions::{ConfigQuestion, Questions, TemplateQuestion, questions, verdict};
 #[cfg(test)]
 pub(super) use shares::Shares;
+pub(super) use volumes::{at_risk as volume_at_risk, is_accepted as is_volume_accepted};
 
 use aof2_crds::{
     Aof2ClusterStatus, Gate, WaitReason,
@@ -104,6 +106,13 @@ impl Decided {
 }
 
 pub fn plan(observed: &Observed) -> Plan {
+    if observed
+        .unread
+        .iter()
+        .any(|unread| unread.what.is_essential())
+    {
+        return blind(observed);
+    }
     let mut part = Part::default();
     let mut decided = match (identify(observed), Owner::of(&observed.cluster)) {
         (Identity::Known(id), Some(owner)) => part.take(work(observed, &owner, id)),
@@ -157,6 +166,37 @@ pub fn plan(observed: &Observed) -> Plan {
     }
 }
 
+/// Nothing is known about the pods: nothing happens to them, and what does not depend on them goes on.
+fn blind(observed: &Observed) -> Plan {
+    let mut part = Part::default();
+    let essential = observed
+        .unread
+        .iter()
+        .find(|unread| unread.what.is_essential());
+    if let Some(unread) = essential {
+        let message = format!(
+            "The operator cannot read the objects of the cluster ({}). It retries, and changes no pod until then",
+            quoted(&unread.message)
+        );
+        part.wait(Gate::ObjectsRead, WaitReason::ReadFailed, "", message);
+    }
+    let is_paused = observed.cluster.spec.operation.mode == OperationMode::Paused;
+    if !is_paused && !observed.cluster_id().is_empty() {
+        let nothing = Decided::nothing(observed);
+        part.add(certificates::plan(
+            observed,
+            &nothing.config,
+            nothing.memo.as_ref(),
+        ));
+    }
+    Plan {
+        status: status::blind(observed, part.waits),
+        actions: part.actions,
+        next: part.next,
+        overridden: Vec::new(),
+    }
+}
+
 /// What a person lets pass, for every machine.
 fn overrides(observed: &Observed) -> Vec<Override> {
     observed
@@ -178,7 +218,8 @@ fn paused() -> Wait {
 
 fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Part) {
     let spec = &observed.cluster.spec;
-    let mut part = not_serving::refusals(observed);
+    let mut part = volumes::plan(observed);
+    part.add(not_serving::refusals(observed));
     let spec_error = validate::validate(spec)
         .err()
         .map(|error| error.to_string())
@@ -189,6 +230,15 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
                 quoted(refused)
             ))
         });
+    let unchecked = observed.answers.template_unknown.as_ref().map(|why| {
+        format!(
+            "The API server does not check the pod template ({}). The operator retries, and writes it then",
+            quoted(why)
+        )
+    });
+    if let Some(message) = &unchecked {
+        part.wait(Gate::ObjectsRead, WaitReason::ReadFailed, "", message);
+    }
     let decided = Decided {
         cluster_id: cluster_id.clone(),
         spec_error: spec_error.clone(),
@@ -200,6 +250,22 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
         return (decided, part);
     }
     let Some(configs) = part.take(config::plan(observed, owner, decided.memo.as_ref())) else {
+        if !decided.cluster_id.is_empty() && observed.stateful_set.is_some() {
+            // What an unknown configuration does not touch.
+            part.add(certificates::plan(
+                observed,
+                &decided.config,
+                decided.memo.as_ref(),
+            ));
+            let snapshots = part.take(snapshots::plan(observed, owner, &cluster_id));
+            return (
+                Decided {
+                    snapshots,
+                    ..decided
+                },
+                part,
+            );
+        }
         return (decided, part);
     };
     // The identity reaches status before anything carries it.
@@ -221,12 +287,33 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
         decided.memo.as_ref(),
     ));
     let Some(written) = &observed.stateful_set else {
+        if unchecked.is_some() || !volumes::unused(observed, spec.replicas).is_empty() {
+            part.look(NextLook::SOON);
+            return (decided.configured(configs), part);
+        }
         let told = Told::plan(observed, &configs, decided.memo.as_ref(), spec.replicas);
         part.add(told.write(observed, owner, &cluster_id));
         part.add(write_pods(observed, owner, &cluster_id, spec.replicas));
         part.look(NextLook::SOON);
         return (decided.configured(configs), part);
     };
+    if written.is_going {
+        let message = format!(
+            "StatefulSet {} is being deleted. Waiting for its end; the operator creates it again",
+            owner.name
+        );
+        let (gate, reason) = (Gate::ObjectsInPlace, WaitReason::ObjectTerminating);
+        part.wait(gate, reason, "", message);
+        part.look(NextLook::SOON);
+        let snapshots = part.take(snapshots::plan(observed, owner, &cluster_id));
+        let decided = Decided {
+            snapshots,
+            ..decided.configured(configs)
+        };
+        return (decided, part);
+    }
+    // A template that could not be checked is not written; the pods stay on theirs.
+    let template_error = spec_error.as_deref().or(unchecked.as_deref());
     let Moved {
         memo,
         configs,
@@ -236,7 +323,7 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
         observed,
         owner,
         written,
-        spec_error.as_deref(),
+        template_error,
         decided.memo.clone(),
         configs,
     ));
@@ -250,6 +337,8 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
     let digest = template::digest(spec, &observed.image_repository);
     if writes_template || written.template == digest {
         part.add(write_pods(observed, owner, &cluster_id, replicas.apply));
+    } else {
+        part.add(write_budget(owner, replicas.apply));
     }
     // Removals come last: what they depend on is in place then.
     part.actions.sort_by_key(Action::rank);
@@ -262,11 +351,7 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
 }
 
 fn write_pods(observed: &Observed, owner: &Owner, cluster_id: &str, replicas: i32) -> Part {
-    let mut part = Part::default();
-    match build::disruption_budget::build(owner, replicas) {
-        Some(budget) => part.apply(budget),
-        None => part.actions.push(Action::RemoveDisruptionBudget),
-    }
+    let mut part = write_budget(owner, replicas);
     part.apply(build::stateful_set::build(
         owner,
         &observed.cluster.spec,
@@ -274,5 +359,14 @@ fn write_pods(observed: &Observed, owner: &Owner, cluster_id: &str, replicas: i3
         replicas,
         &observed.image_repository,
     ));
+    part
+}
+
+fn write_budget(owner: &Owner, replicas: i32) -> Part {
+    let mut part = Part::default();
+    match build::disruption_budget::build(owner, replicas) {
+        Some(budget) => part.apply(budget),
+        None => part.actions.push(Action::RemoveDisruptionBudget),
+    }
     part
 }

@@ -9,7 +9,7 @@ use crate::machine::{Wait, quoted, see_log};
 
 pub fn refusals(observed: &Observed) -> Part {
     let mut part = Part::default();
-    for pod in &observed.pods {
+    for pod in observed.pods.iter().filter(|pod| pod.deletion.is_none()) {
         let Some(refusal) = observed
             .answer(&pod.name)
             .and_then(|answer| answer.dump.refusal.as_ref())
@@ -63,7 +63,7 @@ pub fn refusals(observed: &Observed) -> Part {
 /// Containers that do not come up, where none of `said` tells of the pod already.
 pub fn troubles(observed: &Observed, said: &[Wait]) -> Part {
     let mut part = Part::default();
-    for pod in &observed.pods {
+    for pod in observed.pods.iter().filter(|pod| pod.deletion.is_none()) {
         let Some(trouble) = &pod.trouble else {
             continue;
         };

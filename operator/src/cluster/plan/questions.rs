@@ -93,7 +93,8 @@ fn config(observed: &Observed) -> Option<ConfigQuestion> {
         .filter(|candidate| candidate.hash == memo.to)?;
     let (pod, version) = observed.pods.iter().rev().find_map(|pod| {
         let dump = &observed.answer(&pod.name)?.dump;
-        let may_be_asked = pod.ip.is_some() && dump.ready && dump.refusal.is_none();
+        let may_be_asked =
+            pod.deletion.is_none() && pod.ip.is_some() && dump.ready && dump.refusal.is_none();
         may_be_asked.then(|| (pod, dump.version.clone()))
     })?;
     let replicas = observed
@@ -112,7 +113,8 @@ fn config(observed: &Observed) -> Option<ConfigQuestion> {
             ConfigSource::Found { text, .. } => Some(text.clone()),
             ConfigSource::Unset
             | ConfigSource::MissingMap { .. }
-            | ConfigSource::MissingKey { .. } => None,
+            | ConfigSource::MissingKey { .. }
+            | ConfigSource::Unreadable { .. } => None,
         },
         pod_text: rendered(
             observed,
@@ -135,7 +137,7 @@ pub fn verdict(pod: String, version: String, answer: ConfigVerdict) -> Verdict {
     };
     Verdict {
         pod,
-        version,
+        version: bounded(&version, 64),
         errors,
         changes: answer
             .changes

@@ -8,9 +8,10 @@
 
 use aof2_admin_api::client::DrainBounds;
 use aof2_crds::{Gate, Quantity, WaitReason};
+use jiff::SignedDuration;
 use kube::ResourceExt;
 
-use super::{Part, shares::Shares, told::is_loaded};
+use super::{Part, overrides, shares::Shares, told::is_loaded, volumes};
 use crate::cluster::{
     action::Action,
     config::Revision,
@@ -19,7 +20,7 @@ use crate::cluster::{
 use crate::machine::{
     NextLook, Wait, counted,
     drain::{DRAIN_TTL, Drain},
-    gate, see_log,
+    earlier, gate, see_log,
 };
 use crate::names;
 
@@ -93,9 +94,24 @@ fn grow(
         })
         .collect();
     let missing = (0..live)
-        .filter(|ordinal| observed.pod(*ordinal).is_none())
+        .filter(|ordinal| {
+            observed
+                .pod(*ordinal)
+                .is_none_or(|pod| pod.deletion.is_some())
+        })
         .count();
-    if late.is_empty() && missing == 0 {
+    let going = volumes::unused(observed, wanted);
+    let is_claim_going = !going.is_empty();
+    part.waits.extend(going);
+    if late.is_empty() && missing == 0 && !is_claim_going {
+        return Replicas::all(wanted);
+    }
+    // A person says that this engine may be passed over.
+    let is_overridden =
+        gate::is_overridden(&overrides(observed), Gate::EngineReachable, observed.now);
+    let is_all_silent = late.iter().all(|pod| observed.answer(&pod.name).is_none());
+    if is_overridden && is_all_silent && missing == 0 && !is_claim_going {
+        part.overridden.push(Gate::EngineReachable);
         return Replicas::all(wanted);
     }
     // Engines that answer with another share are nudged and shown by `Told::check`.
@@ -123,6 +139,9 @@ fn grow(
     }
 }
 
+/// The StatefulSet makes the claims of a new pod right before the pod.
+const MADE_WITH_IT: SignedDuration = SignedDuration::from_secs(60);
+
 /// A pod that is to go for good.
 struct Leaving<'a> {
     observed: &'a Observed,
@@ -133,11 +152,20 @@ struct Leaving<'a> {
 type RemovalGate = fn(&Leaving<'_>) -> Result<(), Wait>;
 
 /// What has to hold of every pod that is to go. None can be overridden: what they guard would be lost.
-const BEFORE: &[RemovalGate] = &[pod_is_there, owns_no_stream];
+const BEFORE: &[RemovalGate] = &[pod_is_there, volume_stays, owns_no_stream];
 
 fn pod_is_there(leaving: &Leaving<'_>) -> Result<(), Wait> {
     match leaving.observed.pod(leaving.ordinal) {
-        Some(_) => Ok(()),
+        Some(pod) if pod.deletion.is_none() => Ok(()),
+        Some(_) => Err(Wait::new(
+            Gate::ScaleDown,
+            WaitReason::PodTerminating,
+            &leaving.name,
+            format!(
+                "Scale-down waits for {} to come back. Its volume may hold streams",
+                leaving.name
+            ),
+        )),
         None => Err(Wait::new(
             Gate::ScaleDown,
             WaitReason::PodMissing,
@@ -150,7 +178,35 @@ fn pod_is_there(leaving: &Leaving<'_>) -> Result<(), Wait> {
     }
 }
 
+fn volume_stays(leaving: &Leaving<'_>) -> Result<(), Wait> {
+    let pod = leaving.observed.pod(leaving.ordinal);
+    pod.and_then(|pod| volumes::at_risk(leaving.observed, pod))
+        .map_or(Ok(()), Err)
+}
+
+/// Its engine never started, and its volumes were made for it: it owns nothing, and nobody can ask it.
+fn never_ran(observed: &Observed, pod: &PodFacts) -> bool {
+    let known = observed.cluster.status.iter().flat_map(|it| &it.nodes);
+    let was_seen = known
+        .filter(|node| node.pod == pod.name)
+        .any(|node| !node.volume_id.is_empty() || !node.node_id.is_empty());
+    let is_new = |claim: &String| {
+        observed
+            .claim(claim)
+            .is_none_or(|claim| claim.created_at >= earlier(pod.created_at, MADE_WITH_IT))
+    };
+    !pod.engine.has_started
+        && !pod.engine.is_running
+        && observed.answer(&pod.name).is_none()
+        && !was_seen
+        && pod.claims.iter().all(is_new)
+}
+
 fn owns_no_stream(leaving: &Leaving<'_>) -> Result<(), Wait> {
+    let pod = leaving.observed.pod(leaving.ordinal);
+    if pod.is_some_and(|pod| never_ran(leaving.observed, pod)) {
+        return Ok(());
+    }
     let answer = leaving.observed.answer(&leaving.name);
     let (reason, message) = match answer.map(|answer| &answer.dump) {
         Some(dump) if dump.streams > 0 => (
@@ -194,6 +250,9 @@ fn shrink(observed: &Observed, wanted: i32, live: i32, part: &mut Part) -> Repli
     let Some(top) = observed.pod(live - 1) else {
         return stay;
     };
+    if !is_held && never_ran(observed, top) {
+        return Replicas::all(live - 1);
+    }
     let Some(answer) = observed.answer(&top.name) else {
         return stay;
     };

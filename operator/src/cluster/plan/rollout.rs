@@ -5,7 +5,7 @@ use aof2_admin_api::client::DrainBounds;
 use aof2_crds::{Gate, WaitReason};
 use kube::ResourceExt;
 
-use super::{Part, overrides};
+use super::{Part, overrides, volumes};
 use crate::{
     cluster::{
         action::Action,
@@ -151,6 +151,10 @@ fn instance(observed: &Observed, pod: &PodFacts) -> PodInstance {
         engine_runs: pod.engine.is_running,
         trouble: pod.trouble.as_ref().map(trouble),
         eviction_refused: refused.map(|wait| wait.message.clone()),
+        volume_at_risk: volumes::at_risk(observed, pod).map(|wait| rollout::Trouble {
+            reason: wait.reason,
+            message: wait.message,
+        }),
         engine: observed.answer(&pod.name).map(engine),
     }
 }

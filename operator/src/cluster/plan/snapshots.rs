@@ -4,7 +4,7 @@ use aof2_crds::snapshot::{
     Aof2Snapshot, Aof2SnapshotSpec, ClusterRef, LastVerified, Schedule, ScheduleStatus,
     SnapshotsStatus,
 };
-use aof2_crds::{ConditionReason as Reason, labels};
+use aof2_crds::{ConditionReason as Reason, ConditionType as Type, labels};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::ResourceExt;
@@ -13,9 +13,9 @@ use super::Part;
 use crate::cluster::{
     action::Action,
     build::Owner,
-    facts::{Observed, SnapshotFacts},
+    facts::{Observed, Read, SnapshotFacts},
 };
-use crate::machine::{date, quoted};
+use crate::machine::{date, later, quoted};
 use crate::names;
 use crate::snapshot::BY_HAND;
 use crate::snapshot::schedule::{Calendar, Due, Last, due, slot_name};
@@ -47,14 +47,26 @@ impl Snapshots {
     /// As they were, where nothing is planned.
     pub fn before(observed: &Observed) -> Self {
         let status = observed.cluster.status.as_ref();
+        let said = |kind: Type| {
+            let known = crate::cluster::status::condition(status?, kind)?;
+            let reason = Reason::from_name(&known.reason)?;
+            Some((known.status == "True", reason, known.message.clone()))
+        };
         Self {
             status: status.and_then(|status| status.snapshots.clone()),
-            ..Self::default()
+            health: Health {
+                current: said(Type::SnapshotsCurrent),
+                verified: said(Type::SnapshotsVerified),
+            },
+            schedule_error: None,
         }
     }
 }
 
 pub fn plan(observed: &Observed, owner: &Owner, cluster_id: &str) -> (Snapshots, Part) {
+    if observed.is_unread(Read::Snapshots) {
+        return (Snapshots::before(observed), Part::default());
+    }
     let mut part = Part::default();
     let mut schedule_error = None;
     let spec = &observed.cluster.spec.snapshots;
@@ -157,7 +169,7 @@ fn remembered(
     };
     let is_the_same = known.calendar.is_empty() || known.calendar == calendar_text(schedule);
     // A clock that was put back: the slots until then come again, and their snapshots are there or are made.
-    let is_to_come = known.last_slot.0 > now + CLOCK_SLACK;
+    let is_to_come = known.last_slot.0 > later(now, CLOCK_SLACK);
     let last = Last {
         missed: known.missed,
         // What a new expression would have had before it was written is not missed.
@@ -216,7 +228,7 @@ fn overdue_since(
         .map(|snapshot| snapshot.created_at)
         .max();
     match newest {
-        Some(newest) if newest + CLOCK_SLACK >= before => None,
+        Some(newest) if later(newest, CLOCK_SLACK) >= before => None,
         Some(newest) => Some(newest),
         None => Some(before),
     }

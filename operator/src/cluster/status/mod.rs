@@ -6,6 +6,8 @@ mod nodes;
 mod summary;
 mod tier0;
 
+use std::collections::BTreeSet;
+
 use aof2_crds::{
     Aof2ClusterStatus,
     status::{MAX_HISTORY, VersionStatus},
@@ -14,11 +16,11 @@ use kube::ResourceExt;
 
 use crate::{
     cluster::{build::template, facts::Observed, memo::Memo, plan::Decided},
-    machine::{carry_since, shortened},
+    machine::{bounded, carry_since, shortened},
     names,
 };
 
-pub use conditions::{apply_failed, condition, held_since};
+pub use conditions::{apply_failed, blind, carry_apply_failed, condition, held_since};
 
 /// Name of the engines' certificate in status.
 pub const ENGINE_CERTIFICATE: &str = "engine";
@@ -32,9 +34,10 @@ pub fn publish(observed: &Observed, mut decided: Decided) -> Aof2ClusterStatus {
     for wait in &mut decided.waits {
         wait.message = shortened(&wait.message, MAX_MESSAGE);
     }
-    decided.waits.dedup_by(|next, kept| {
-        next.gate == kept.gate && next.reason == kept.reason && next.pod == kept.pod
-    });
+    let mut shown = BTreeSet::new();
+    decided
+        .waits
+        .retain(|wait| shown.insert((wait.gate, wait.reason, wait.pod.clone())));
     let digest = template::digest(spec, &observed.image_repository);
     let count = |counted: &dyn Fn(&crate::cluster::facts::PodFacts) -> bool| {
         i32::try_from(observed.pods.iter().filter(|pod| counted(pod)).count()).unwrap_or(i32::MAX)
@@ -100,7 +103,7 @@ fn version(observed: &Observed, before: &VersionStatus, is_converged: bool) -> V
         .iter()
         .find(|version| ***version != target)
         .or_else(|| reported.first())
-        .map_or_else(|| before.current.clone(), |version| (*version).clone());
+        .map_or_else(|| before.current.clone(), |version| bounded(version, 64));
     let last_good = if is_converged {
         target.clone()
     } else {

@@ -30,7 +30,7 @@ pub fn publish(
     let used: u64 = answers
         .iter()
         .map(|answer| answer.dump.tier0.total_bytes)
-        .sum();
+        .fold(0, u64::saturating_add);
     let percent = i64::try_from(u128::from(used) * 100 / u128::from(budget.max(1)))
         .unwrap_or(100)
         .min(100);

@@ -3,7 +3,7 @@
 use aof2_crds::{Gate, WaitReason};
 
 use crate::config_rollout::converge::serves;
-use crate::config_rollout::facts::Facts;
+use crate::config_rollout::facts::{Facts, PodFacts};
 use crate::machine::Wait;
 
 /// Hydrations that may wait when a change begins: a few are the ordinary course of reading cold data.
@@ -19,7 +19,15 @@ pub(in crate::config_rollout) struct View<'a> {
 pub(in crate::config_rollout) type ChangeGate = fn(&View<'_>) -> Result<(), Wait>;
 
 pub(in crate::config_rollout) const BEFORE: &[ChangeGate] =
-    &[every_pod_serves, few_hydrations_wait];
+    &[volumes_stay, every_pod_serves, few_hydrations_wait];
+
+/// No change that restarts engines begins while a pod's volume would go with it.
+fn volumes_stay(view: &View<'_>) -> Result<(), Wait> {
+    let at_risk = |pod: &PodFacts| pod.volume_at_risk.clone();
+    let held = view.facts.pods.iter().find_map(at_risk);
+    held.filter(|_| view.facts.needs_restart)
+        .map_or(Ok(()), Err)
+}
 
 fn every_pod_serves(view: &View<'_>) -> Result<(), Wait> {
     match view.facts.pods.iter().find(|pod| !serves(pod)) {

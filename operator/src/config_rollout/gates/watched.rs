@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{parse_rate, rate_text};
+use crate::config_rollout::converge::serves;
 use crate::config_rollout::facts::{EngineFacts, Facts, PodFacts};
 use crate::config_rollout::memo::{Canary, Memo};
 use crate::machine::{Wait, counted, gate, see_log};
@@ -37,6 +38,8 @@ struct View<'a> {
     canary: &'a Canary,
     pod: &'a PodFacts,
     facts: &'a Facts,
+    /// Others served when the change began.
+    has_controls: bool,
     now: Timestamp,
 }
 
@@ -52,6 +55,7 @@ const WATCHED: &[CanaryGate] = &[
 
 /// `unready_since` of the memo is kept current here, since a gate is measured by it.
 pub(in crate::config_rollout) fn check(memo: &mut Memo, facts: &Facts, now: Timestamp) -> Verdict {
+    let has_controls = memo.evidence.is_some();
     let Some(canary) = memo.canary.as_mut() else {
         return Verdict::Passing;
     };
@@ -68,6 +72,7 @@ pub(in crate::config_rollout) fn check(memo: &mut Memo, facts: &Facts, now: Time
         canary,
         pod,
         facts,
+        has_controls,
         now,
     };
     gate::first(WATCHED, &view).unwrap_or(Verdict::Passing)
@@ -124,7 +129,8 @@ fn is_the_same_process(view: &View<'_>) -> Result<(), Verdict> {
 fn no_failed_flush(view: &View<'_>) -> Result<(), Verdict> {
     let before = view.canary.baseline.flush_failures.unwrap_or_default();
     let failed = engine(view)?.flush_failures.saturating_sub(before);
-    if failed == 0 {
+    let is_overridden = gate::is_overridden(&view.facts.overrides, Gate::FlushFailures, view.now);
+    if failed == 0 || is_overridden {
         return Ok(());
     }
     Err(Verdict::Failed(GateFailure {
@@ -140,6 +146,15 @@ fn no_failed_flush(view: &View<'_>) -> Result<(), Verdict> {
 fn few_refused_appends(view: &View<'_>) -> Result<(), Verdict> {
     let name = &view.pod.name;
     let Some(rates) = &view.pod.rates else {
+        if !view.has_controls
+            && !view
+                .facts
+                .pods
+                .iter()
+                .any(|other| other.name != *name && serves(other))
+        {
+            return Ok(());
+        }
         let message = format!("Measuring the refused-append rate of {name} (60 s)");
         return Err(unknown(view, WaitReason::NotReported, message));
     };
@@ -148,7 +163,12 @@ fn few_refused_appends(view: &View<'_>) -> Result<(), Verdict> {
         .pods
         .iter()
         .filter(|other| other.name != *name)
+        // Where nobody served at the beginning, those that still do not are nothing to compare with.
+        .filter(|other| view.has_controls || serves(other))
         .collect();
+    if controls.is_empty() && !view.has_controls {
+        return Ok(());
+    }
     if let Some(blind) = controls.iter().find(|other| other.rates.is_none()) {
         let message = format!(
             "Waiting up to 60 s for the rate of {}, needed to judge {name}",

@@ -38,6 +38,8 @@ struct Engine {
     /// Refused appends a second while the new revision is in force.
     refuses: f64,
     crashes: bool,
+    /// By the kubelet's word, though the engine serves.
+    unready: bool,
 }
 
 /// A cluster whose operator remembers nothing but its memo.
@@ -50,6 +52,7 @@ struct World {
     on_failure: OnFailure,
     is_upgrading: bool,
     is_barred: bool,
+    is_return: bool,
     overrides: Vec<Override>,
     engines: Vec<Engine>,
     memo: Option<Memo>,
@@ -75,6 +78,7 @@ impl World {
             answers: true,
             refuses: 0.0,
             crashes: false,
+            unready: false,
         };
         Self {
             now: start(),
@@ -85,6 +89,7 @@ impl World {
             on_failure: OnFailure::Revert,
             is_upgrading: false,
             is_barred: false,
+            is_return: false,
             overrides: Vec::new(),
             engines: vec![engine; pods],
             memo: None,
@@ -101,6 +106,8 @@ impl World {
 
     fn facts(&self) -> Facts {
         Facts {
+            now: self.now,
+            is_return: self.is_return,
             in_force: self.in_force.clone(),
             candidate: self.candidate.clone(),
             is_barred: self.is_barred,
@@ -144,9 +151,10 @@ impl World {
         };
         let rates = BTreeMap::from([("Admission".to_owned(), rate)]);
         PodFacts {
+            volume_at_risk: None,
             name: Self::name(ordinal),
             uid: format!("uid-{ordinal}"),
-            is_ready: serves,
+            is_ready: serves && !engine.unready,
             crashes: engine
                 .crashes
                 .then(|| "aof2-engine of orders-2 crashes with exit code 2".to_owned()),

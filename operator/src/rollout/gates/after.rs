@@ -9,10 +9,21 @@ use crate::names::ENGINE_CONTAINER;
 use crate::rollout::memo::UpgradeKind;
 use crate::rollout::version::EngineVersion;
 
+/// The StatefulSet's controller creates a pod within seconds, where it may.
+const CREATED_WITHIN: SignedDuration = SignedDuration::from_secs(60);
+
 pub(super) fn pod_started(view: &View<'_>) -> Result<(), Wait> {
     let name = &view.pod.name;
     let hold = |reason, message: String| Err(Wait::new(Gate::PodStarted, reason, name, message));
     let Some(instance) = &view.pod.instance else {
+        if view.now.duration_since(view.memo.since.0) >= CREATED_WITHIN {
+            return hold(
+                WaitReason::PodNotCreated,
+                format!(
+                    "The StatefulSet does not create {name}. A quota or an admission policy may reject it. Run `kubectl describe statefulset`, or correct spec"
+                ),
+            );
+        }
         return hold(
             WaitReason::PodMissing,
             format!("Waiting for the StatefulSet to create {name}"),
@@ -52,6 +63,22 @@ pub(super) fn pod_started(view: &View<'_>) -> Result<(), Wait> {
         );
     }
     hold(WaitReason::Starting, format!("{name} is starting"))
+}
+
+/// It came up on the volume of its predecessor: on another one nothing more may go.
+pub(super) fn volume_kept(view: &View<'_>) -> Result<(), Wait> {
+    let instance = view.pod.instance.as_ref();
+    let risk = instance
+        .filter(|instance| instance.volume_is_another())
+        .and_then(|instance| instance.volume_at_risk.as_ref());
+    risk.map_or(Ok(()), |risk| {
+        Err(Wait::new(
+            Gate::VolumeKept,
+            risk.reason,
+            &view.pod.name,
+            risk.message.as_str(),
+        ))
+    })
 }
 
 pub(super) fn version_reported(view: &View<'_>) -> Result<(), Wait> {

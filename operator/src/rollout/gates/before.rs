@@ -70,6 +70,28 @@ pub(in crate::rollout) fn min_reader_version(view: &View<'_>) -> Result<(), Wait
     Ok(())
 }
 
+/// No pod goes whose volume goes with it, also one that does not serve: that its volume stays is all that guards what it acknowledged.
+/// One that serves goes only while this holds for every pod, so that no rollout stops half way.
+pub(in crate::rollout) fn volume_stays(view: &View<'_>) -> Result<(), Wait> {
+    let risk = |pod: &PodFacts| {
+        let risk = pod.instance.as_ref()?.volume_at_risk.as_ref()?;
+        Some(Wait::new(
+            Gate::VolumeKept,
+            risk.reason,
+            &pod.name,
+            risk.message.as_str(),
+        ))
+    };
+    let own = risk(view.pod);
+    let others = || {
+        let serves = view.pod.is_up();
+        serves
+            .then(|| view.facts.pods.iter().find_map(risk))
+            .flatten()
+    };
+    own.or_else(others).map_or(Ok(()), Err)
+}
+
 /// At most one pod is down: one that serves goes only while all others serve. Removing one that does not takes nothing away, and
 /// neither does one whose application cannot come up, though its engine runs: were it to wait for the others, a template that is bad
 /// for every pod could never be corrected.

@@ -26,15 +26,17 @@ pub(in crate::rollout) type PodGate = fn(&View<'_>) -> Result<(), Wait>;
 pub(in crate::rollout) const BEFORE: &[PodGate] = &[
     before::template_accepted,
     before::min_reader_version,
+    before::volume_stays,
     before::one_pod_down,
     before::engine_reachable,
 ];
 
 /// Checked again while the pod drains and right before it goes.
-pub(in crate::rollout) const STILL: &[PodGate] = &[before::one_pod_down];
+pub(in crate::rollout) const STILL: &[PodGate] = &[before::volume_stays, before::one_pod_down];
 
 pub(in crate::rollout) const AFTER: &[PodGate] = &[
     after::pod_started,
+    after::volume_kept,
     after::version_reported,
     after::replayed,
     after::ready,

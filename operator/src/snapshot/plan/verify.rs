@@ -25,7 +25,7 @@ pub(super) fn verified(mut status: Aof2SnapshotStatus, facts: &Facts, now: Times
     let at_rest = |status| Step {
         status,
         actions: Vec::new(),
-        next: NextLook::AT_CHANGE.by(now + interval),
+        next: NextLook::AT_CHANGE.by(crate::machine::later(now, interval)),
     };
     // Without its cluster nobody is left to ask, and another one of its name has another place in the bucket: what was found stands.
     if facts.is_paused()

@@ -8,8 +8,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a token that is about to expire removes a pod",
         file: "operator/src/machine/drain.rs",
-        find: "(now + TOKEN_MARGIN < expires_at).then_some(Token { value, expires_at })",
-        replace: "(now + TOKEN_MARGIN < Timestamp::MAX).then_some(Token { value, expires_at })",
+        find: "(later(now, TOKEN_MARGIN) < expires_at).then_some(Token { value, expires_at })",
+        replace: "(later(now, TOKEN_MARGIN) < Timestamp::MAX).then_some(Token { value, expires_at })",
         noticed_by: &[units("aof2-operator", "a_token_that_is_about_to_expire")],
     },
     Mutant {
@@ -71,9 +71,26 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "nobody looks again at the others while a pod drains",
         file: "operator/src/rollout/gates/mod.rs",
-        find: "pub(in crate::rollout) const STILL: &[PodGate] = &[before::one_pod_down];",
-        replace: "pub(in crate::rollout) const STILL: &[PodGate] = &[];",
+        find: "const STILL: &[PodGate] = &[before::volume_stays, before::one_pod_down];",
+        replace: "const STILL: &[PodGate] = &[before::volume_stays];",
         noticed_by: &[units("aof2-operator", "a_serving_pod_stays_while")],
+    },
+    Mutant {
+        name: "nobody looks again at the claim while a pod drains",
+        file: "operator/src/rollout/gates/mod.rs",
+        find: "const STILL: &[PodGate] = &[before::volume_stays, before::one_pod_down];",
+        replace: "const STILL: &[PodGate] = &[before::one_pod_down];",
+        noticed_by: &[units(
+            "aof2-operator",
+            "claim_is_deleted_in_the_last_moment",
+        )],
+    },
+    Mutant {
+        name: "a claim that is being deleted is as good as any",
+        file: "operator/src/cluster/plan/volumes.rs",
+        find: "    if facts.is_going {",
+        replace: "    if false {",
+        noticed_by: &[units("aof2-operator", "plan::tests::volumes")],
     },
     Mutant {
         name: "every gate may be overridden",

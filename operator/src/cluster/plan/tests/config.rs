@@ -395,3 +395,41 @@ fn a_change_before_the_first_was_loaded_everywhere_is_proved_too() {
         early = carried_over(early, planned);
     }
 }
+
+#[test]
+fn a_volume_that_its_journal_fills_is_refused_with_the_sum_before_anything_is_made() {
+    let begun = |size: &str, config: ConfigSource| {
+        let mut new = observed();
+        new.cluster.spec.storage.tier0.size = serde_json::from_value(json!(size)).unwrap();
+        new.config_source = config;
+        plan(&carried_over(new.clone(), plan(&new)))
+    };
+    let user = |text: &str| ConfigSource::Found {
+        name: "orders-aof2".into(),
+        resource_version: "1".into(),
+        text: text.into(),
+    };
+    for size in ["64Mi", "512Mi", "540Mi"] {
+        let held = begun(size, ConfigSource::Unset);
+        assert_eq!(
+            waits(&held),
+            [(Gate::Config, WaitReason::ConfigInvalid, "")],
+            "{size}"
+        );
+        let message = &held.status.waits[0].message;
+        assert!(
+            message.contains(size) && message.contains("512Mi of journal"),
+            "{message}"
+        );
+        assert!(!has(&held, "StatefulSet of 3"));
+    }
+    assert!(has(&begun("1Gi", ConfigSource::Unset), "StatefulSet of 3"));
+    let small = "[journal]\nfiles = 2\nfile_bytes = 16777216\n";
+    assert!(has(&begun("64Mi", user(small)), "StatefulSet of 3"));
+    let large = "[journal]\nfiles = 64\n";
+    assert!(!has(&begun("1Gi", user(large)), "StatefulSet of 3"));
+    assert!(!has(
+        &begun("1Gi", user("[journal]\nfile_bytes = 9223372036854775807\n")),
+        "StatefulSet of 3"
+    ));
+}

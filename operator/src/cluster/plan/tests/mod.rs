@@ -1,10 +1,12 @@
 //! The plan, by what it was told and what it asks for.
 
 mod config;
+mod hostile;
 mod precedence;
 mod scale;
 mod snapshots;
 mod troubles;
+mod volumes;
 
 use aof2_admin_api::{DrainPhase, DrainStatus, Refusal};
 use aof2_crds::{
@@ -16,7 +18,9 @@ use serde_json::json;
 use super::{Plan, plan};
 use crate::cluster::{
     action::{Action, Desired},
-    facts::{ConfigSource, Exit, Observed, SnapshotFacts, StoredConfig, Trouble, TroubleKind},
+    facts::{
+        ClaimFacts, ConfigSource, Exit, Observed, SnapshotFacts, StoredConfig, Trouble, TroubleKind,
+    },
     status,
     testing::{self, answer, at_rest, observed},
 };

@@ -209,3 +209,31 @@ fn an_empty_pod_goes_after_its_admission_closed() {
         actions(&held)
     );
 }
+
+#[test]
+fn a_pod_that_never_ran_owns_nothing_and_goes_when_the_scale_up_is_taken_back() {
+    let mut shrinking = at_rest();
+    shrinking.cluster.spec.replicas = 2;
+    shrinking.reports.remove("orders-2");
+    in_status(&mut shrinking).nodes.pop();
+    let pod = &mut shrinking.pods[2];
+    pod.is_ready = false;
+    pod.engine = Default::default();
+    pod.trouble = Some(Trouble {
+        kind: TroubleKind::Unschedulable,
+        message: "orders-2 cannot be scheduled (no node fits)".into(),
+    });
+    assert!(has(&plan(&shrinking), "StatefulSet of 2"));
+
+    // It ran once; its volume is older than it; or it was seen.
+    let mut ran = shrinking.clone();
+    ran.pods[2].engine.has_started = true;
+    let mut older = shrinking.clone();
+    let claim = older.claims.get_mut("tier0-orders-2").unwrap();
+    claim.created_at -= SignedDuration::from_mins(2);
+    let mut seen = shrinking.clone();
+    seen.cluster.status = at_rest().cluster.status;
+    for held in [ran, older, seen] {
+        assert!(has(&plan(&held), "StatefulSet of 3"), "{:?}", held.pods[2]);
+    }
+}

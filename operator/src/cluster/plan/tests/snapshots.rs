@@ -236,9 +236,8 @@ fn what_is_known_of_schedules_outlives_a_look_that_can_plan_nothing() {
     observed.cluster.status = Some(plan(&observed).status);
     let known = plan(&observed).status.snapshots;
     assert!(known.is_some());
-    observed
-        .claims
-        .insert("tier0-orders-0".into(), "somebody".into());
+    let claim = observed.claims.get_mut("tier0-orders-0").unwrap();
+    claim.cluster_id = "somebody".into();
     let held = plan(&observed);
     assert_eq!(waits(&held)[0].1, WaitReason::ClusterIDConflict);
     assert_eq!(held.status.snapshots, known);

@@ -7,9 +7,13 @@ use super::*;
 #[test]
 fn claims_of_another_cluster_stop_everything() {
     let mut new = observed();
-    new.claims
-        .insert("tier0-orders-0".into(), "somebody".into());
-    new.claims.insert("tier0-orders-1".into(), "else".into());
+    for (claim, id) in [("tier0-orders-0", "somebody"), ("tier0-orders-1", "else")] {
+        let facts = ClaimFacts {
+            cluster_id: id.into(),
+            ..ClaimFacts::default()
+        };
+        new.claims.insert(claim.into(), facts);
+    }
     let held = plan(&new);
     assert_eq!(
         waits(&held),

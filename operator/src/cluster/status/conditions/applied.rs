@@ -31,7 +31,7 @@ pub(super) fn config_applied(
     if let Some(held) = held {
         return held;
     }
-    for pod in &observed.pods {
+    for pod in observed.pods.iter().filter(|pod| pod.deletion.is_none()) {
         // An engine that cannot follow its first configuration ends with 2 and says why.
         if let Some(exit) = pod
             .engine
@@ -88,9 +88,10 @@ pub(super) fn config_applied(
 fn source_text(observed: &Observed) -> Option<(&str, &str)> {
     match &observed.config_source {
         ConfigSource::Found { name, text, .. } => Some((name, text)),
-        ConfigSource::Unset | ConfigSource::MissingMap { .. } | ConfigSource::MissingKey { .. } => {
-            None
-        }
+        ConfigSource::Unset
+        | ConfigSource::MissingMap { .. }
+        | ConfigSource::MissingKey { .. }
+        | ConfigSource::Unreadable { .. } => None,
     }
 }
 

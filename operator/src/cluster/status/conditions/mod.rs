@@ -12,12 +12,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
 use super::{MAX_MESSAGE, is_settled};
+use crate::cluster::failures::Failure;
 use crate::cluster::{
     facts::Observed,
     plan::{Decided, PAUSED},
 };
 use crate::machine::condition::{self, FALSE, TRUE, UNKNOWN};
-use crate::machine::{is_progress, quoted, shortened};
+use crate::machine::{carry_since, counted, headline, is_progress, quoted, shortened};
 use applied::{certificates_valid, config_applied, version_converged};
 use serving::{healthy, ready};
 
@@ -93,32 +94,86 @@ pub fn condition(status: &Aof2ClusterStatus, kind: Type) -> Option<&Condition> {
     condition::find(&status.conditions, kind.as_str())
 }
 
-/// Adds that an action failed, after the plan was made.
+/// Adds which actions fail, after they were tried: the first that a person has to help, or else the first.
 pub fn apply_failed(
     status: &mut Aof2ClusterStatus,
-    needs_person: bool,
-    message: &str,
+    failures: &[Failure],
+    before: Option<&Aof2ClusterStatus>,
     generation: Option<i64>,
     now: Timestamp,
 ) {
-    let before = status.conditions.clone();
-    let kind = if needs_person {
-        Type::Stalled
-    } else {
-        Type::Reconciling
+    let shown = failures
+        .iter()
+        .find(|failure| failure.needs_person)
+        .or_else(|| failures.first());
+    let Some(failure) = shown else {
+        return;
     };
-    status
-        .conditions
-        .retain(|condition| condition.type_ != kind.as_str());
-    let next = match needs_person {
-        true => "Correct the spec, or the rights of the operator",
-        false => "The operator retries",
+    let (kind, next) = match failure.needs_person {
+        true => (
+            Type::Stalled,
+            "Correct the spec, or the rights of the operator",
+        ),
+        false => (Type::Reconciling, "The operator retries"),
     };
-    let message = format!("{}. {next}", quoted(message));
+    let more = match failures.len() {
+        1 => String::new(),
+        count => format!(" and {} more", counted(count as u64 - 1, "action")),
+    };
+    let message = format!("{}. {next}{more}", quoted(&failure.message));
     let said = Said(TRUE, Reason::ApplyFailed, message);
+    let known = before.map_or(&[][..], |before| &before.conditions);
+    let condition = stamp(kind, said, generation, known, now);
+    put(status, condition);
+}
+
+/// That an action failed stays said until all were tried again.
+pub fn carry_apply_failed(status: &mut Aof2ClusterStatus, before: Option<&Aof2ClusterStatus>) {
+    let known = before.into_iter().flat_map(|before| &before.conditions);
+    let failed = known.filter(|known| known.reason == Reason::ApplyFailed.as_str());
+    for condition in failed.cloned().collect::<Vec<_>>() {
+        put(status, condition);
+    }
+}
+
+fn put(status: &mut Aof2ClusterStatus, condition: Condition) {
+    let is_shown = status.waits.iter().any(|wait| is_held(wait.reason));
+    if !is_shown {
+        status.summary = headline(&condition.message);
+    }
     status
         .conditions
-        .push(stamp(kind, said, generation, &before, now));
+        .retain(|known| known.type_ != condition.type_);
+    status.conditions.push(condition);
+}
+
+/// What the operator cannot see stays as it was said last, beside why.
+pub fn blind(observed: &Observed, waits: Vec<crate::machine::Wait>) -> Aof2ClusterStatus {
+    let before = observed.cluster.status.clone().unwrap_or_default();
+    let message = waits
+        .first()
+        .map_or_else(String::new, |wait| wait.message.clone());
+    let mut status = before.clone();
+    let is_about_reads = |wait: &Wait| wait.reason == WaitReason::ReadFailed;
+    status.waits = carry_since(&before.waits, waits, observed.now);
+    let others = before.waits.iter().filter(|wait| !is_about_reads(wait));
+    status.waits.extend(others.cloned());
+    status.waits.truncate(aof2_crds::status::MAX_WAITS);
+    let generation = observed.cluster.metadata.generation;
+    let said = Said(TRUE, Reason::ReadFailed, message.clone());
+    let condition = stamp(
+        Type::Reconciling,
+        said,
+        generation,
+        &before.conditions,
+        observed.now,
+    );
+    status
+        .conditions
+        .retain(|known| known.type_ != condition.type_);
+    status.conditions.push(condition);
+    status.summary = headline(&message);
+    status
 }
 
 fn spec_valid(decided: &Decided) -> Said {
@@ -227,25 +282,68 @@ pub fn held_since(waits: &[Wait]) -> Vec<(&'static str, i64)> {
 mod tests {
     use super::*;
 
+    fn failure(needs_person: bool, message: &str) -> Failure {
+        Failure {
+            needs_person,
+            message: message.to_owned(),
+            retry_at: Timestamp::UNIX_EPOCH,
+            count: 1,
+        }
+    }
+
     #[test]
     fn a_failed_action_says_whether_a_person_has_to_do_something() {
         let now = "2026-09-21T10:00:00Z".parse().unwrap();
         let said = |needs_person| {
             let mut status = Aof2ClusterStatus::default();
             let server = "the API server rejected apply Service shop/orders: forbidden.";
-            apply_failed(&mut status, needs_person, server, None, now);
+            let failures = [failure(false, "another"), failure(needs_person, server)];
+            apply_failed(
+                &mut status,
+                &failures[usize::from(needs_person)..],
+                None,
+                None,
+                now,
+            );
             let condition = status.conditions.remove(0);
-            (condition.type_, condition.message)
+            (condition.type_, condition.message, status.summary)
         };
         assert_eq!(
             said(true),
             (
                 "Stalled".to_owned(),
-                "the API server rejected apply Service shop/orders: forbidden. Correct the spec, or the rights of the operator".to_owned()
+                "the API server rejected apply Service shop/orders: forbidden. Correct the spec, or the rights of the operator".to_owned(),
+                "the API server rejected apply Service shop/orders: forbidden".to_owned(),
             )
         );
-        let (kind, message) = said(false);
-        assert_eq!(kind, "Reconciling");
-        assert!(message.ends_with("The operator retries"), "{message}");
+        let (kind, message, summary) = said(false);
+        assert_eq!(
+            (kind.as_str(), summary.as_str()),
+            ("Reconciling", "another")
+        );
+        assert!(
+            message.ends_with("The operator retries and 1 action more"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_failure_that_lasts_changes_nothing_that_was_said_of_it() {
+        let (now, later) = ("2026-09-21T10:00:00Z", "2026-09-21T10:05:00Z");
+        let failures = [failure(true, "ServiceAccount shop/orders-aof2 exists")];
+        let mut first = Aof2ClusterStatus::default();
+        apply_failed(&mut first, &failures, None, None, now.parse().unwrap());
+        let mut intended = Aof2ClusterStatus::default();
+        carry_apply_failed(&mut intended, Some(&first));
+        assert_eq!(intended, first, "before the next try");
+        let mut again = Aof2ClusterStatus::default();
+        apply_failed(
+            &mut again,
+            &failures,
+            Some(&first),
+            None,
+            later.parse().unwrap(),
+        );
+        assert_eq!(again, first, "after it");
     }
 }

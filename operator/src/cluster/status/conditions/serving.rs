@@ -1,13 +1,13 @@
 //! Whether pods serve, and whether their engines are well.
 
 use aof2_admin_api::Tier2Reason;
-use aof2_crds::{ConditionReason as Reason, ConditionType as Type};
+use aof2_crds::{ConditionReason as Reason, ConditionType as Type, WaitReason};
 
 use super::{FALSE, Said, TRUE, UNKNOWN, condition};
 use crate::cluster::{
     facts::Observed,
     memo::Memo,
-    plan::{Decided, remedy, restarts_engine},
+    plan::{Decided, remedy, restarts_engine, volume_at_risk},
 };
 use crate::machine::{quoted, see_log};
 use crate::rollout::UpgradeStep;
@@ -106,6 +106,17 @@ pub(super) fn healthy(observed: &Observed) -> Said {
             worst = Some(said);
         }
     };
+    for wait in observed
+        .pods
+        .iter()
+        .filter_map(|pod| volume_at_risk(observed, pod))
+    {
+        let reason = match wait.reason {
+            WaitReason::VolumeReplaced => Reason::VolumeReplaced,
+            _ => Reason::VolumeAtRisk,
+        };
+        worse(Said(FALSE, reason, wait.message));
+    }
     for pod in observed.pods.iter().filter(|pod| pod.deletion.is_none()) {
         if let Some(failure) = observed.failure(&pod.name).filter(|_| pod.is_ready) {
             worse(Said(
@@ -187,6 +198,7 @@ pub(super) fn healthy(observed: &Observed) -> Said {
 /// Which of several troubles is shown.
 fn severity(reason: Reason) -> u8 {
     match reason {
+        Reason::VolumeReplaced | Reason::VolumeAtRisk => 5,
         Reason::EngineRefused => 4,
         Reason::FlushFailed => 3,
         Reason::Tier2Refused => 2,

@@ -34,6 +34,64 @@ fn a_pod_that_went_is_awaited_step_by_step() {
 }
 
 #[test]
+fn a_pod_that_is_never_created_is_no_progress_and_a_correction_is_taken_at_once() {
+    let mut facts = returned();
+    facts.pods[2].instance = None;
+    holds(
+        &recovery_of(&facts, at(60)),
+        Gate::PodStarted,
+        WaitReason::PodNotCreated,
+        "A quota or an admission policy",
+    );
+    facts.wanted.template = "t-corrected".into();
+    let taken = recovery_of(&facts, at(60));
+    assert_eq!(taken.memo.unwrap().revision, "t-corrected");
+    let early = recovery_of(&facts, at(59)).memo.unwrap();
+    assert_eq!(early.revision, "t-0.1.1", "it may still come");
+}
+
+#[test]
+fn a_container_that_cannot_start_is_no_progress_and_a_correction_is_taken_at_once() {
+    let mut facts = returned();
+    facts.instance(2).ready = false;
+    facts.instance(2).trouble = Some(Trouble {
+        reason: WaitReason::ContainerWaiting,
+        message: "app of orders-2 cannot start (CreateContainerConfigError, secret \"app-tokn\" not found)".into(),
+    });
+    facts.wanted.template = "t-corrected".into();
+    let taken = recovery_of(&facts, at(5));
+    assert_eq!(taken.memo.unwrap().revision, "t-corrected");
+}
+
+#[test]
+fn two_pods_that_go_at_once_are_waited_for_and_not_chosen_in_turn_for_ever() {
+    for gone in [[0, 2], [0, 1], [1, 2]] {
+        for missing in [false, true] {
+            let mut facts = facts(3);
+            for ordinal in gone {
+                let instance = facts.instance(ordinal);
+                (instance.terminating, instance.ready) = (true, false);
+                if missing {
+                    facts.pods[ordinal].instance = None;
+                }
+            }
+            let mut last = Some(memo(UpgradeStep::Preflight));
+            let mut looks = 0;
+            loop {
+                let result = reconcile(last.unwrap(), &facts, at(0));
+                let is_held = !result.waits.is_empty() && !result.next.is_at_once();
+                last = result.memo;
+                looks += 1;
+                assert!(looks < 10, "{gone:?}, {missing}: {last:?}");
+                if is_held {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_successor_is_remembered_by_its_uid() {
     let mut facts = returned();
     facts.instance(2).uid = "uid-9".into();

@@ -1,0 +1,270 @@
+//! The reads of the observer, each for itself. Live reads, no cache: a plan made from a stale status or pod could act twice.
+
+use std::collections::BTreeMap;
+
+use aof2_crds::{Aof2Cluster, Aof2Snapshot, RolloutKind, labels, snapshot::SnapshotCondition};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::ListParams,
+    core::{DeserializeGuard, PartialObjectMeta},
+};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    cluster::{
+        build::config_map::REVISION_FILE,
+        facts::{ClaimFacts, ConfigSource, SnapshotFacts, StoredConfig},
+    },
+    kube::{CallError, bounded, named_claim},
+    machine::condition,
+    names,
+    runtime::client::CALL_TIMEOUT,
+};
+
+pub struct Reader<'a> {
+    pub client: &'a Client,
+    pub namespace: &'a str,
+}
+
+impl Reader<'_> {
+    pub async fn get<K>(&self, name: &str) -> Result<Option<K>, CallError>
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
+        bounded("get", &self.key::<K>(name), CALL_TIMEOUT, api.get_opt(name)).await
+    }
+
+    pub async fn list<K>(&self, cluster: &str) -> Result<Vec<K>, CallError>
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
+        let selected = ListParams::default().labels(&names::label_selector(cluster));
+        Ok(bounded(
+            "list",
+            &self.key::<K>(cluster),
+            CALL_TIMEOUT,
+            api.list(&selected),
+        )
+        .await?
+        .items)
+    }
+
+    async fn list_metadata<K>(&self, cluster: &str) -> Result<Vec<PartialObjectMeta<K>>, CallError>
+    where
+        K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
+        let selected = ListParams::default().labels(&names::label_selector(cluster));
+        Ok(bounded(
+            "list",
+            &self.key::<K>(cluster),
+            CALL_TIMEOUT,
+            api.list_metadata(&selected),
+        )
+        .await?
+        .items)
+    }
+
+    /// Those with the cluster's label, from metadata alone.
+    pub async fn claims(&self, cluster: &str) -> Result<BTreeMap<String, ClaimFacts>, CallError> {
+        let claims = self.list_metadata::<PersistentVolumeClaim>(cluster).await?;
+        Ok(claims
+            .iter()
+            .map(|claim| (claim.name_any(), claim_facts(claim)))
+            .collect())
+    }
+
+    /// By their names, whoever labelled them. A claim that is not there is left out.
+    pub async fn named_claims(
+        &self,
+        names: impl IntoIterator<Item = &str>,
+    ) -> Result<BTreeMap<String, ClaimFacts>, CallError> {
+        let api = Api::namespaced(self.client.clone(), self.namespace);
+        let mut found = BTreeMap::new();
+        for name in names {
+            let claim = named_claim(&api, self.namespace, name).await?;
+            found.extend(claim.map(|claim| (name.to_owned(), claim_facts(&claim))));
+        }
+        Ok(found)
+    }
+
+    pub async fn config_source(&self, cluster: &Aof2Cluster) -> ConfigSource {
+        let Some(source) = &cluster.spec.config_from else {
+            return ConfigSource::Unset;
+        };
+        let (name, key) = (
+            source.config_map_ref.name.clone(),
+            &source.config_map_ref.key,
+        );
+        let map = match self.get::<ConfigMap>(&name).await {
+            Ok(Some(map)) => map,
+            Ok(None) => return ConfigSource::MissingMap { name },
+            Err(error) => {
+                return ConfigSource::Unreadable {
+                    name,
+                    message: error.describe(),
+                };
+            }
+        };
+        let resource_version = map.resource_version().unwrap_or_default();
+        match map.data.and_then(|mut data| data.remove(key)) {
+            Some(text) => ConfigSource::Found {
+                name,
+                resource_version,
+                text,
+            },
+            None => ConfigSource::MissingKey {
+                name,
+                key: key.clone(),
+            },
+        }
+    }
+
+    /// Of what is in force, of what is on its way, and of what it would go back to.
+    pub async fn revision_texts(
+        &self,
+        cluster: &Aof2Cluster,
+    ) -> Result<BTreeMap<String, String>, CallError> {
+        let mut texts = BTreeMap::new();
+        let Some(status) = &cluster.status else {
+            return Ok(texts);
+        };
+        let rollout = status.rollout.iter();
+        let of_rollout = rollout
+            .filter(|rollout| rollout.kind == RolloutKind::Config)
+            .flat_map(|rollout| [&rollout.from, &rollout.to]);
+        let config = &status.config;
+        for revision in [&config.last_good, &config.target]
+            .into_iter()
+            .chain(of_rollout)
+        {
+            if revision.is_empty() || texts.contains_key(revision) {
+                continue;
+            }
+            let name = names::config_revision(&cluster.name_any(), revision);
+            let map = self.get::<ConfigMap>(&name).await?;
+            let text = map
+                .and_then(|map| map.data)
+                .and_then(|mut data| data.remove(REVISION_FILE));
+            texts.extend(text.map(|text| (revision.clone(), text)));
+        }
+        Ok(texts)
+    }
+
+    /// By name and owner, from metadata alone.
+    pub async fn stored_configs(
+        &self,
+        cluster: &Aof2Cluster,
+    ) -> Result<Vec<StoredConfig>, CallError> {
+        let rollout = cluster.status.iter().find_map(|it| it.rollout.as_ref());
+        if rollout.is_none_or(|rollout| rollout.kind != RolloutKind::Config) {
+            return Ok(Vec::new());
+        }
+        let (name, uid) = (cluster.name_any(), cluster.uid().unwrap_or_default());
+        Ok(self
+            .list_metadata::<ConfigMap>(&name)
+            .await?
+            .iter()
+            .filter(|map| map.owner_references().iter().any(|owner| owner.uid == uid))
+            .filter(|map| map.metadata.deletion_timestamp.is_none())
+            .filter_map(|map| {
+                let (kind, revision) = names::stored_config(&name, &map.name_any())?;
+                Some(StoredConfig {
+                    name: map.name_any(),
+                    kind,
+                    revision,
+                    created_at: created_at(map),
+                })
+            })
+            .collect())
+    }
+
+    /// Those of this cluster, by whom they name.
+    pub async fn snapshots(&self, cluster: &Aof2Cluster) -> Result<Vec<SnapshotFacts>, CallError> {
+        if cluster.spec.tier2.is_none() {
+            return Ok(Vec::new());
+        }
+        let name = cluster.name_any();
+        let api: Api<DeserializeGuard<Aof2Snapshot>> =
+            Api::namespaced(self.client.clone(), self.namespace);
+        let list = bounded(
+            "list",
+            &self.key::<Aof2Snapshot>(&name),
+            CALL_TIMEOUT,
+            api.list(&ListParams::default()),
+        )
+        .await?;
+        Ok(list
+            .items
+            .into_iter()
+            .filter_map(|snapshot| snapshot.0.ok())
+            .filter(|snapshot| snapshot.spec.cluster_ref.name == name)
+            .map(|snapshot| snapshot_facts(&snapshot))
+            .collect())
+    }
+
+    fn key<K: Resource<DynamicType = ()>>(&self, name: &str) -> (String, String, String) {
+        (
+            K::kind(&()).into_owned(),
+            self.namespace.to_owned(),
+            name.to_owned(),
+        )
+    }
+}
+
+fn claim_facts(claim: &PartialObjectMeta<PersistentVolumeClaim>) -> ClaimFacts {
+    ClaimFacts {
+        uid: claim.uid().unwrap_or_default(),
+        created_at: created_at(claim),
+        cluster_id: claim
+            .labels()
+            .get(labels::CLUSTER_ID)
+            .cloned()
+            .unwrap_or_default(),
+        is_going: claim.metadata.deletion_timestamp.is_some(),
+    }
+}
+
+fn snapshot_facts(snapshot: &Aof2Snapshot) -> SnapshotFacts {
+    let status = snapshot.status.clone().unwrap_or_default();
+    let found = |kind: SnapshotCondition| condition::find(&status.conditions, kind.as_str());
+    let is_true = |kind| {
+        found(kind).and_then(|condition| match condition.status.as_str() {
+            "True" => Some(true),
+            "False" => Some(false),
+            _ => None,
+        })
+    };
+    SnapshotFacts {
+        name: snapshot.name_any(),
+        uid: snapshot.uid().unwrap_or_default(),
+        cluster_id: status.cluster_id.clone(),
+        schedule: snapshot.labels().get(labels::SCHEDULE).cloned(),
+        created_at: created_at(snapshot),
+        succeeded: is_true(SnapshotCondition::Succeeded),
+        verified: is_true(SnapshotCondition::Verified),
+        verified_at: status.timing.verified_at.as_ref().map(|at| at.0),
+        level: snapshot.spec.verify.as_str(),
+        message: found(SnapshotCondition::Verified)
+            .map_or_else(String::new, |condition| condition.message.clone()),
+    }
+}
+
+fn created_at(object: &impl ResourceExt) -> Timestamp {
+    object
+        .creation_timestamp()
+        .map_or(Timestamp::UNIX_EPOCH, |at| at.0)
+}

@@ -1,0 +1,217 @@
+//! Whole reconciles against an API server that fails calls: what depends on a call waits for it, and nothing else does; and nothing is
+//! written twice.
+
+mod server;
+
+use axum::http::Method;
+use serde_json::json;
+
+use super::{memory::Memory, reconcile, testing};
+use crate::context::Context;
+use server::{Fault, Server};
+
+const CLUSTER: &str = "/apis/aof2.dev/v1alpha1/namespaces/shop/aof2clusters/orders";
+const SERVICE_ACCOUNT: &str = "/api/v1/namespaces/shop/serviceaccounts/orders-aof2";
+const SET: &str = "/apis/apps/v1/namespaces/shop/statefulsets/orders";
+const SECRET: &str = "/api/v1/namespaces/shop/secrets/orders-engine-tls";
+
+struct Operator {
+    server: Server,
+    context: Context,
+    memory: Memory,
+}
+
+impl Operator {
+    fn new(faults: Vec<Fault>) -> Self {
+        let server = Server::default();
+        let cluster = serde_json::to_value(testing::cluster()).expect("JSON");
+        server.lock().put(CLUSTER, cluster);
+        server.lock().faults = faults;
+        Self {
+            context: server::context(&server),
+            server,
+            memory: Memory::default(),
+        }
+    }
+
+    async fn look(&self, times: usize) {
+        for _ in 0..times {
+            let _ = reconcile(&self.context, &self.memory, "shop", "orders").await;
+        }
+    }
+
+    fn count(&self, method: Method, part: &str) -> usize {
+        self.server.lock().count(&method, part)
+    }
+
+    fn is_there(&self, path: &str) -> bool {
+        self.server.lock().objects.contains_key(path)
+    }
+
+    fn status(&self) -> serde_json::Value {
+        self.server.lock().objects[CLUSTER]["status"].clone()
+    }
+
+    /// What is written in 20 looks once everything was said: nothing but tries of what fails, and those with pauses.
+    async fn ensure_quiet(&self, what: &str) {
+        self.look(8).await;
+        self.server.lock().calls.clear();
+        let before = self.status();
+        self.look(20).await;
+        assert_eq!(self.count(Method::PUT, "/status"), 0, "{what}: status");
+        assert_eq!(self.count(Method::POST, "/events"), 0, "{what}: events");
+        assert_eq!(self.status(), before, "{what}");
+        let writes: Vec<_> = self
+            .server
+            .lock()
+            .calls
+            .iter()
+            .filter(|(method, path)| *method != Method::GET && !path.ends_with("/events"))
+            .cloned()
+            .collect();
+        assert!(writes.len() <= 8, "{what}: {writes:?}");
+    }
+}
+
+fn fault(method: Method, path: &'static str, code: u16, message: &'static str) -> Fault {
+    Fault {
+        method,
+        path,
+        code,
+        message,
+    }
+}
+
+#[tokio::test]
+async fn without_a_fault_everything_is_made_and_then_nothing_is_written() {
+    let operator = Operator::new(Vec::new());
+    operator.look(3).await;
+    for path in [SERVICE_ACCOUNT, SET, SECRET] {
+        assert!(operator.is_there(path), "{path}");
+    }
+    operator.ensure_quiet("no fault").await;
+}
+
+#[tokio::test]
+async fn an_action_that_fails_for_ever_is_said_once_and_tried_with_pauses() {
+    for (method, path) in [
+        (Method::PATCH, "/serviceaccounts/"),
+        (Method::PATCH, "/services/"),
+        (Method::PATCH, "/networkpolicies/"),
+        (Method::PATCH, "/configmaps/"),
+        (Method::PATCH, "/poddisruptionbudgets/"),
+        (Method::PATCH, "/statefulsets/"),
+        (Method::POST, "/secrets"),
+        (Method::GET, "/serviceaccounts/"),
+        (Method::GET, "/services/"),
+    ] {
+        for (code, message) in [
+            (403, "exceeded quota: pods, requested: count=1"),
+            (422, "spec is invalid"),
+            (500, "etcdserver: leader changed"),
+            (429, "too many requests"),
+        ] {
+            let operator = Operator::new(vec![fault(method.clone(), path, code, message)]);
+            let what = format!("{method} {path} {code}");
+            operator.ensure_quiet(&what).await;
+            let status = operator.status().to_string();
+            assert!(status.contains(message), "{what}: {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_said_once() {
+    for path in [
+        "/statefulsets",
+        "/pods",
+        "/persistentvolumeclaims",
+        "/aof2snapshots",
+    ] {
+        for code in [403, 500, 503] {
+            let operator = Operator::new(Vec::new());
+            operator.look(4).await;
+            operator.server.lock().faults = vec![fault(Method::GET, path, code, "no answer")];
+            operator.ensure_quiet(&format!("GET {path} {code}")).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_object_is_named_once_and_what_does_not_rest_on_it_goes_on() {
+    let operator = Operator::new(Vec::new());
+    let foreign = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "orders-aof2", "namespace": "shop"}});
+    operator.server.lock().put(SERVICE_ACCOUNT, foreign);
+    operator.ensure_quiet("foreign").await;
+    let status = operator.status();
+    assert!(
+        status["summary"]
+            .as_str()
+            .unwrap()
+            .contains("ServiceAccount shop/orders-aof2 exists"),
+        "{status}"
+    );
+    assert!(operator.is_there(SECRET), "certificates go on");
+    assert!(!operator.is_there(SET), "a pod would not start");
+
+    operator.server.lock().objects.remove(SERVICE_ACCOUNT);
+    tokio::time::timeout(std::time::Duration::from_secs(90), async {
+        while !operator.is_there(SET) {
+            operator.look(1).await;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("it goes on by itself");
+    assert!(!operator.status().to_string().contains("ApplyFailed"));
+}
+
+#[tokio::test]
+async fn an_object_that_is_being_deleted_is_not_written_to_and_said() {
+    let operator = Operator::new(Vec::new());
+    operator.look(4).await;
+    {
+        let mut server = operator.server.lock();
+        let mut account = server.objects[SERVICE_ACCOUNT].clone();
+        account["metadata"]["deletionTimestamp"] = json!("2026-09-21T10:00:00Z");
+        account["metadata"]["finalizers"] = json!(["example.com/keep"]);
+        server.put(SERVICE_ACCOUNT, account);
+    }
+    operator.ensure_quiet("going").await;
+    let status = operator.status().to_string();
+    assert!(status.contains("is being deleted"), "{status}");
+    assert_eq!(operator.count(Method::PATCH, "/serviceaccounts/"), 0);
+}
+
+#[tokio::test]
+async fn a_template_that_the_server_cannot_type_is_an_invalid_spec_and_stops_nothing_else() {
+    let message = "failed to create typed patch object: duplicate entries for key [name=\"A\"]";
+    let operator = Operator::new(Vec::new());
+    operator.look(4).await;
+    {
+        let mut server = operator.server.lock();
+        let mut cluster = server.objects[CLUSTER].clone();
+        cluster["spec"]["version"] = json!("0.1.1");
+        cluster["status"]["certificates"][0]["renewAt"] = json!("2020-01-01T00:00:00Z");
+        server.put(CLUSTER, cluster);
+        server.faults = vec![fault(Method::PATCH, "/statefulsets/", 500, message)];
+    }
+    operator.look(4).await;
+    let status = operator.status();
+    let spec_valid = status["conditions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|condition| condition["type"] == "SpecValid")
+        .unwrap();
+    assert_eq!(spec_valid["status"], "False");
+    assert!(
+        spec_valid["message"].as_str().unwrap().contains(message),
+        "{spec_valid}"
+    );
+    assert!(
+        status["certificates"][0]["renewAt"].as_str().unwrap() > "2021",
+        "the certificate is renewed"
+    );
+    operator.ensure_quiet("typed").await;
+}
