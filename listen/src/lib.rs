@@ -1,11 +1,13 @@
 //! What every listener of the engine and of the operator has in common: bounds. No client, whatever it sends or withholds, takes
 //! memory or descriptors without a limit, and none keeps others out.
 //!
+//! - [`bind`]: an address for both families of addresses.
 //! - [`Connections`]: who is connected. A peer has at most [`PER_PEER`] connections and a listener [`IN_ALL`]; all listeners of a
 //!   process together take at most a quarter of its descriptors, so that files can always be opened.
 //! - [`serve`]: HTTP/1.1 with a limit for the time and the size of a header, and for the time that a client takes to read.
 //! - [`bodies`]: limits for the size and the time of a body, and for all bodies together.
 
+mod bind;
 mod body;
 mod connections;
 mod http;
@@ -14,6 +16,7 @@ mod stall;
 
 use std::time::Duration;
 
+pub use bind::bind;
 pub use body::{Bodies, bodies};
 pub use connections::{Connections, Refused, Slot, Usage};
 pub use http::{Accept, serve};

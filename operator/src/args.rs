@@ -45,7 +45,7 @@ pub struct Args {
     pub lease_name: String,
 
     /// Listener of /livez, /readyz and /metrics.
-    #[arg(long, env = "AOF2_HTTP_ADDRESS", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = "AOF2_HTTP_ADDRESS", default_value = "[::]:8080")]
     pub http_address: SocketAddr,
 
     /// Clusters reconciled at the same time.

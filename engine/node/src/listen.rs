@@ -70,7 +70,7 @@ async fn remove_stale(path: &Path) -> Result<(), ListenError> {
 }
 
 pub async fn tcp(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address)
+    aof2_listen::bind(address)
         .await
         .map_err(|source| ListenError::Address { address, source })
 }

@@ -11,7 +11,6 @@ use axum::{
     response::IntoResponse,
     routing::get,
 };
-use tokio::net::TcpListener;
 
 use crate::runtime::metrics::{CONTENT_TYPE, Metrics};
 
@@ -20,7 +19,7 @@ pub async fn serve(
     address: SocketAddr,
     metrics: Arc<Metrics>,
 ) -> std::io::Result<impl Future<Output = ()>> {
-    let listener = TcpListener::bind(address).await?;
+    let listener = aof2_listen::bind(address).await?;
     let router = Router::new()
         .route("/livez", get(alive))
         // A process that waits for the Lease is ready too: it is there to take over.

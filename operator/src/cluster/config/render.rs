@@ -55,13 +55,9 @@ pub fn render(revision: &Revision, spec: &Aof2ClusterSpec, file: &PodFile<'_>) -
     set(
         "listen",
         "admin_address",
-        text(&format!("0.0.0.0:{ADMIN_PORT}")),
+        text(&format!("[::]:{ADMIN_PORT}")),
     );
-    set(
-        "listen",
-        "http_address",
-        text(&format!("0.0.0.0:{HTTP_PORT}")),
-    );
+    set("listen", "http_address", text(&format!("[::]:{HTTP_PORT}")));
     set("tls", "directory", text(TLS_DIRECTORY));
     set("tls", "client_name", text(file.client_name));
     set("storage", "directory", text(DATA_DIRECTORY));
