@@ -231,6 +231,16 @@ impl Client {
 
     /// Begins a drain, or joins the one that runs.
     pub async fn drain(&self, bounds: DrainBounds) -> Result<DrainStatus, ClientError> {
+        self.drain_without(bounds, &[]).await
+    }
+
+    /// The same, without waiting for these damaged streams: what of them is not uploaded stays on the engine's volume alone. One that is not
+    /// damaged is refused as `Conflict`. An empty list changes nothing of a drain that runs.
+    pub async fn drain_without(
+        &self,
+        bounds: DrainBounds,
+        without: &[String],
+    ) -> Result<DrainStatus, ClientError> {
         let DrainBounds {
             ttl,
             upload_timeout,
@@ -248,7 +258,9 @@ impl Client {
                 "drain_timeout",
                 milliseconds(drain_timeout).as_deref(),
             ));
-        self.json(request).await
+        let without = (!without.is_empty()).then(|| without.join(","));
+        self.json(request.with(query("without", without.as_deref())))
+            .await
     }
 
     pub async fn drain_status(&self) -> Result<DrainStatus, ClientError> {

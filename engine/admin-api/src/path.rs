@@ -14,7 +14,7 @@ pub const CONFIG_VALIDATE: &str = "/aof2/config:validate";
 pub const CONFIG_SCHEMA: &str = "/aof2/config/schema";
 pub const PRE_RESTART: &str = "/aof2/lifecycle/pre-restart";
 pub const POST_RESTART: &str = "/aof2/lifecycle/post-restart";
-/// POST `?ttl=60s&upload_timeout=10m&drain_timeout=30s` answers 202 with [`crate::DrainStatus`], GET the same.
+/// POST `?ttl=60s&upload_timeout=10m&drain_timeout=30s&without=DAMAGED,STREAMS` answers 202 with [`crate::DrainStatus`], GET the same.
 pub const DRAIN: &str = "/aof2/lifecycle/drain";
 /// POST: admits again and forgets the drain token.
 pub const RESUME: &str = "/aof2/lifecycle/resume";

@@ -10,6 +10,7 @@ use crate::io::Environment;
 use crate::metrics::Counters;
 use crate::pace::{Pacer, Staging};
 use crate::poison::Poison;
+use crate::segment::maps::Maps;
 use crate::volume::VolumeIds;
 
 pub(crate) struct Common {
@@ -21,4 +22,5 @@ pub(crate) struct Common {
     pub counters: Arc<Counters>,
     pub staging: Staging,
     pub pacer: Pacer,
+    pub maps: Maps,
 }

@@ -87,6 +87,10 @@ pub struct Watermark {
     pub sealed_uploaded: u64,
     /// Bytes that no sealed segment holds yet.
     pub unsealed_bytes: u64,
+    /// Why no more of it can be sealed.
+    pub damaged_end: Option<String>,
+    /// Its end, or a segment of it.
+    pub is_damaged: bool,
 }
 
 /// Called after a `SealSegment` record is committed, on the sealing thread: must not block.

@@ -283,6 +283,9 @@ pub struct DrainArguments {
     /// Maximum time with closed admission before the drain fails.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub drain_timeout: Option<Duration>,
+    /// Do not wait for this damaged stream; repeatable. Records that are not uploaded stay on the volume.
+    #[arg(long, value_name = "STREAM")]
+    pub without: Vec<String>,
     /// Wait until the drain succeeds or fails; exit code 1 when it fails.
     #[arg(long)]
     pub wait: bool,

@@ -42,6 +42,8 @@ struct Inner {
     /// The end of the token as it is reported. Computed once, so that an unchanged status reads the same each time.
     expiry: Option<(Instant, i64)>,
     seal_failure: Option<StoreError>,
+    /// Damaged streams that this drain does not wait for, because somebody named them.
+    left_out: Vec<Arc<str>>,
     /// A thread that could not be started.
     start_failure: Option<String>,
 }
@@ -57,6 +59,7 @@ impl Drain {
             sealed_at: None,
             expiry: None,
             seal_failure: None,
+            left_out: Vec::new(),
             start_failure: None,
         });
         let driver = Arc::new_cyclic(|own: &Weak<Driver>| Driver {
@@ -75,9 +78,30 @@ impl Drain {
             .change(|state, facts| machine::begin(state, request, facts))
     }
 
+    /// The drain that runs, or the next one, does not wait for these streams: what of them is not uploaded stays on this volume alone.
+    /// Each has to be damaged; the error names one that is not. Until the drain is over or taken back.
+    pub fn leave_out(&self, streams: Vec<Arc<str>>) -> Result<(), NotDamaged> {
+        let watermarks = self.driver.port.watermarks();
+        let is_damaged = |name: &Arc<str>| {
+            watermarks
+                .iter()
+                .any(|it| it.stream == *name && it.is_damaged)
+        };
+        if let Some(stream) = streams.iter().find(|name| !is_damaged(name)) {
+            return Err(NotDamaged {
+                stream: stream.to_string(),
+            });
+        }
+        tracing::warn!(?streams, "drain leaves out damaged streams");
+        self.driver.inner.lock().left_out = streams;
+        Ok(())
+    }
+
     /// Takes the drain back.
     pub fn resume(&self) -> DrainStatus {
-        self.driver.change(machine::resume)
+        let status = self.driver.change(machine::resume);
+        self.driver.inner.lock().left_out.clear();
+        status
     }
 
     /// The process goes: its preStop hook ran, or it got SIGTERM. Cannot be undone.
@@ -160,11 +184,12 @@ impl Driver {
         watermarks: &[Watermark],
         change: impl FnOnce(State, &Facts<'_>) -> (State, Vec<Action>),
     ) {
+        let waited_for = waited_for(watermarks, &inner.left_out);
         let facts = Facts {
             now: self.port.environment().clock.monotonic(),
-            watermarks,
+            watermarks: &waited_for,
             has_tier2: self.coordinator.has_tier2(),
-            problem: self.problem(inner),
+            problem: self.problem(inner, &waited_for),
             is_terminating: inner.is_terminating,
         };
         let before = inner.state.clone();
@@ -194,9 +219,21 @@ impl Driver {
         }
     }
 
-    fn problem(&self, inner: &Inner) -> Option<(DrainReason, String)> {
+    fn problem(&self, inner: &Inner, watermarks: &[Watermark]) -> Option<(DrainReason, String)> {
         // First: it stays when Tier 2 answers again.
-        if let Some(damage) = self.coordinator.damage() {
+        let damaged_end = watermarks.iter().find_map(|it| {
+            let (message, stream) = (it.damaged_end.as_ref()?, &it.stream);
+            (it.unsealed_bytes > 0 || it.sealed < it.acked).then(|| {
+                format!(
+                    "stream {stream} is damaged ({message}); restore its files, or run `aof2-admin drain --without {stream}`"
+                )
+            })
+        });
+        let of_segment = || {
+            let damage = self.coordinator.damage();
+            damage.filter(|_| inner.left_out.is_empty())
+        };
+        if let Some(damage) = damaged_end.or_else(of_segment) {
             return Some((DrainReason::Damaged, damage));
         }
         let no_room = match &inner.seal_failure {
@@ -219,7 +256,7 @@ impl Driver {
     }
 
     fn status(&self, inner: &Inner, watermarks: &[Watermark]) -> DrainStatus {
-        let problem = self.problem(inner);
+        let problem = self.problem(inner, &waited_for(watermarks, &inner.left_out));
         let facts = Facts {
             now: self.port.environment().clock.monotonic(),
             watermarks,
@@ -263,10 +300,25 @@ impl Driver {
     fn as_unix_nanos(&self, instant: Instant) -> i64 {
         let clock = &self.port.environment().clock;
         let left = instant.saturating_duration_since(clock.monotonic());
+        // The holder of the token compares it with its own clock.
         clock
-            .unix_nanos()
+            .wall_unix_nanos()
             .saturating_add(i64::try_from(left.as_nanos()).unwrap_or(i64::MAX))
     }
+}
+
+/// A stream that a drain is not to wait for is whole.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("stream {stream} is not damaged; a drain leaves out damaged streams only")]
+pub struct NotDamaged {
+    pub stream: String,
+}
+
+/// Streams that a drain waits for. One that was named and is damaged no more is waited for.
+fn waited_for(watermarks: &[Watermark], left_out: &[Arc<str>]) -> Vec<Watermark> {
+    let is_left_out = |it: &&Watermark| it.is_damaged && left_out.contains(&it.stream);
+    let kept = watermarks.iter().filter(|it| !is_left_out(it));
+    kept.cloned().collect()
 }
 
 /// What the log keeps of a drain: where logs are gathered it outlives the pod. Counts of records, summed over the streams; under a

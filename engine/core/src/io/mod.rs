@@ -24,6 +24,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub(crate) use clock::SteadyClock;
 pub use clock::{Clock, SystemClock};
 pub use disk::SystemDisk;
 pub use environment::Environment;

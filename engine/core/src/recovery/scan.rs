@@ -134,7 +134,6 @@ impl Scan<'_> {
             is_spare: segment.is_spare,
             base_sequence: header.base_sequence,
             epoch: header.epoch,
-            created_unix_nanos: header.created_unix_nanos,
             end: end.offset,
             end_sequence: end.next_sequence,
             chain: end.chain,

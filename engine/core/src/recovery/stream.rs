@@ -65,7 +65,6 @@ pub(crate) struct RecoveredSegment {
     pub is_spare: bool,
     pub base_sequence: u64,
     pub epoch: u32,
-    pub created_unix_nanos: i64,
     pub end: u64,
     pub end_sequence: u64,
     pub chain: u32,
@@ -103,6 +102,19 @@ pub(crate) struct RecoveredStream {
     pub damage: Option<(u64, String)>,
     /// To be synced before the stream serves.
     pub touched: Vec<Arc<dyn DiskFile>>,
+}
+
+impl RecoveredStream {
+    /// The newest time that its records and seals name.
+    pub fn newest_unix_nanos(&self) -> i64 {
+        let open = self.unsealed.iter().map(|it| it.times.last_unix_nanos);
+        let readable = self.state.residency.readable();
+        let sealed = readable.map(|(_, _, seal)| seal.times.last_unix_nanos);
+        let created = self.header.created_unix_nanos;
+        open.chain(sealed)
+            .max()
+            .map_or(created, |it| it.max(created))
+    }
 }
 
 impl FoundSegment {

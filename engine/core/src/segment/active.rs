@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::io::sync::Mutex;
 
@@ -31,7 +32,8 @@ pub(crate) struct ActiveSegment {
     staged: AtomicU64,
     written: AtomicU64,
     synced: AtomicU64,
-    opened_unix_nanos: AtomicU64,
+    /// By the monotonic clock: a wall clock that steps must not stop `segment.max_age`.
+    opened: Mutex<Option<Instant>>,
     epoch: AtomicU32,
     pub index: Mutex<SparseIndex>,
     /// Where the file is as long as it does not have its own name.
@@ -95,7 +97,7 @@ impl ActiveSegment {
             staged: AtomicU64::new(0),
             written: AtomicU64::new(0),
             synced: AtomicU64::new(0),
-            opened_unix_nanos: AtomicU64::new(0),
+            opened: Mutex::new(None),
             epoch: AtomicU32::new(0),
             index: Mutex::new(SparseIndex::default()),
             spare: Mutex::new(None),
@@ -121,11 +123,10 @@ impl ActiveSegment {
     }
 
     /// Called once, when the first record is staged (or was found).
-    pub fn begin(&self, base_sequence: u64, epoch: u32, unix_nanos: i64) {
+    pub fn begin(&self, base_sequence: u64, epoch: u32, now: Instant) {
         self.base_sequence.store(base_sequence, Ordering::Release);
         self.epoch.store(epoch, Ordering::Release);
-        self.opened_unix_nanos
-            .store(u64::try_from(unix_nanos).unwrap_or(0), Ordering::Release);
+        *self.opened.lock() = Some(now);
     }
 
     pub fn base_sequence(&self) -> u64 {
@@ -156,8 +157,12 @@ impl ActiveSegment {
         self.epoch.load(Ordering::Acquire)
     }
 
-    pub fn opened_unix_nanos(&self) -> u64 {
-        self.opened_unix_nanos.load(Ordering::Acquire)
+    /// How long it has taken records.
+    pub fn age(&self, now: Instant) -> Duration {
+        let opened = *self.opened.lock();
+        opened.map_or(Duration::ZERO, |opened| {
+            now.saturating_duration_since(opened)
+        })
     }
 
     pub fn allocated(&self) -> u64 {

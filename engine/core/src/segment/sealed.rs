@@ -5,7 +5,8 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::io::sync::Mutex;
 use aof2_format::segment::{DATA_OFFSET, SegmentHeader, SegmentSeal};
@@ -13,6 +14,7 @@ use aof2_format::{BLOCK_BYTES, Damage, Seed, StreamUuid, record_batch};
 use bytes::Bytes;
 
 use super::index::SparseIndex;
+use super::maps::Maps;
 use super::survey::next_batch;
 use crate::io::{Disk, DiskFile, Map, is_device_error};
 
@@ -100,7 +102,9 @@ pub(crate) struct Sealed {
     pub path: PathBuf,
     /// By the manifest, whatever lies at `path`.
     is_hot: bool,
-    mapped: OnceLock<Mapped>,
+    /// While it is one of those that were read last, see `maps`.
+    mapped: Mutex<Option<Arc<Mapped>>>,
+    used: AtomicU64,
     index: Mutex<Option<Arc<SparseIndex>>>,
 }
 
@@ -128,7 +132,8 @@ impl Sealed {
             info,
             path,
             is_hot: true,
-            mapped: OnceLock::new(),
+            mapped: Mutex::new(None),
+            used: AtomicU64::new(0),
             index: Mutex::new(index.map(Arc::new)),
         }
     }
@@ -145,19 +150,36 @@ impl Sealed {
         self.is_hot
     }
 
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    pub fn unmap(&self) {
+        *self.mapped.lock() = None;
+    }
+
     /// A failure is not remembered: the file may be put back.
-    pub fn mapped(&self, disk: &dyn Disk, stream: StreamUuid) -> Result<&Mapped, Fault> {
+    pub fn mapped(
+        self: &Arc<Self>,
+        disk: &dyn Disk,
+        maps: &Maps,
+        stream: StreamUuid,
+    ) -> Result<Arc<Mapped>, Fault> {
         if !self.is_hot {
             return Err(Fault::NotHot);
         }
-        if let Some(mapped) = self.mapped.get() {
-            return Ok(mapped);
+        self.used.store(maps.next_turn(), Ordering::Relaxed);
+        if let Some(mapped) = &*self.mapped.lock() {
+            return Ok(mapped.clone());
         }
         let file = self.info.look_at(disk.open_read(&self.path))?;
         let flaw = self.identify(&*file, stream)?;
         let map = Arc::new(file.map(self.info.file_bytes()).map_err(Fault::of)?);
         let bytes = Bytes::from_owner(Owner(map.clone())).slice(..self.info.data_end as usize);
-        Ok(self.mapped.get_or_init(|| Mapped { map, bytes, flaw }))
+        let mapped = Arc::new(Mapped { map, bytes, flaw });
+        *self.mapped.lock() = Some(mapped.clone());
+        maps.add(self);
+        Ok(mapped)
     }
 
     /// Holds both blocks against the manifest. Answers what is unreadable of the two.

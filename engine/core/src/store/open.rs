@@ -19,7 +19,7 @@ use crate::admit::Space;
 use crate::common::Common;
 use crate::config::{Config, MIB};
 use crate::error::OpenError;
-use crate::io::{DirectoryLock, Environment, RestingDisk, WatchedDisk};
+use crate::io::{DirectoryLock, Environment, RestingDisk, SteadyClock, WatchedDisk};
 use crate::journal::recycle::Files;
 use crate::journal::{self, Journal};
 use crate::manifest::ManifestLog;
@@ -29,6 +29,7 @@ use crate::poison::Poison;
 use crate::recovery::stream::{RecoveredSegment, RecoveredStream};
 use crate::recovery::{self, Recovered, volume};
 use crate::segment::active::ActiveSegment;
+use crate::segment::maps::Maps;
 use crate::store::checkpoint::Checkpoint;
 use crate::stream::damage::DamageLog;
 use crate::stream::table::Streams;
@@ -81,7 +82,9 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
     check(&config)?;
     let files = crate::io::raise_open_file_limit();
     let root = config.directory.clone();
+    let clock = Arc::new(SteadyClock::new(environment.clock));
     let env = Environment {
+        clock: clock.clone(),
         disk: Arc::new(RestingDisk::new(
             Arc::new(WatchedDisk::new(environment.disk, poison.clone())),
             descriptors_of_streams(files),
@@ -149,6 +152,7 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
         counters,
         staging: Staging::default(),
         pacer: Pacer::default(),
+        maps: Maps::default(),
     };
     let common = Arc::new(common);
     let all_streams = Arc::new(Streams::default());
@@ -169,6 +173,7 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
         }
     }));
     for stream in streams {
+        clock.note(stream.newest_unix_nanos());
         add_recovered(&pipeline, stream);
     }
     let admission = Arc::new(Admission::new(common, all_streams, claims, volume, &root));
@@ -270,6 +275,7 @@ fn add_recovered(pipeline: &Pipeline, recovered: RecoveredStream) {
     }
     let mut staged = Staged::new(next_sequence, chain, next_segment_id, producers);
     let is_damaged = damage.is_some();
+    let damaged_end = damage.as_ref().map(|(_, message)| message.clone());
     staged.quarantined =
         damage.map(|(sequence, message)| Quarantined::Damaged { sequence, message });
     let residency = &state.residency;
@@ -288,7 +294,6 @@ fn add_recovered(pipeline: &Pipeline, recovered: RecoveredStream) {
             is_spare,
             base_sequence,
             epoch,
-            created_unix_nanos,
             end,
             end_sequence,
             chain,
@@ -305,7 +310,7 @@ fn add_recovered(pipeline: &Pipeline, recovered: RecoveredStream) {
             index,
             is_spare.then_some(path),
         ));
-        segment.begin(base_sequence, epoch, created_unix_nanos);
+        segment.begin(base_sequence, epoch, pipeline.common.env.clock.monotonic());
         entries.push(Entry::Open(segment.clone()));
         seals.push((segment, end, end_sequence, chain, times, changes));
     }
@@ -320,6 +325,7 @@ fn add_recovered(pipeline: &Pipeline, recovered: RecoveredStream) {
         manifest: ManifestLog::new(state, manifest_chain, chunk, closed_chunks, chunk_substance),
         tails: Tails::default(),
         damage: DamageLog::default(),
+        damaged_end,
         epoch: AtomicU32::new(epoch),
         first: AtomicU64::new(first),
         durable: AtomicU64::new(next_sequence),

@@ -75,6 +75,7 @@ impl Opener {
             manifest: ManifestLog::new(ManifestState::default(), 0, None, Vec::new(), 0),
             tails: Tails::default(),
             damage: DamageLog::default(),
+            damaged_end: None,
             epoch: AtomicU32::new(0),
             first: AtomicU64::new(0),
             durable: AtomicU64::new(0),

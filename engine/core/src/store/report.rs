@@ -139,7 +139,10 @@ impl Stream {
     }
 
     pub(crate) fn watermark(&self) -> Watermark {
+        // Not the stream's lock: a drain keeps its bounds whoever holds it.
         Watermark {
+            is_damaged: self.damaged_end.is_some() || self.damage.count() > 0,
+            damaged_end: self.damaged_end.clone(),
             stream: self.shared_name.clone(),
             epoch: self.epoch().into(),
             acked: self.durable(),

@@ -467,7 +467,11 @@ impl Stream {
         now: i64,
     ) {
         let base_sequence = staged.next_sequence;
-        active.begin(base_sequence, self.epoch(), now);
+        active.begin(
+            base_sequence,
+            self.epoch(),
+            host.common().env.clock.monotonic(),
+        );
         let header = SegmentHeader {
             cluster_id: host.common().ids.cluster_id,
             stream: self.name.clone(),

@@ -1,5 +1,6 @@
 //! `streams.catalog`: the streams that were created on this volume, kept outside their directories.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -72,7 +73,13 @@ impl Catalog {
         headers: &[StreamHeader],
     ) -> io::Result<Catalog> {
         let path = root.join(file::STREAM_CATALOG);
-        let is_complete = headers.iter().all(|header| found.headers.contains(header));
+        let known: BTreeMap<u64, &StreamHeader> = found
+            .headers
+            .iter()
+            .map(|header| (header.stream_number.0, header))
+            .collect();
+        let is_known = |header: &StreamHeader| known.get(&header.stream_number.0) == Some(&header);
+        let is_complete = headers.iter().all(is_known);
         if found.is_damaged || !is_complete {
             let mut bytes = Vec::new();
             for header in headers {

@@ -174,10 +174,10 @@ impl Stream {
     }
 
     /// Notes what is wrong with a sealed segment's file as a whole.
-    pub fn mapped<'a>(&self, common: &Common, sealed: &'a Sealed) -> Result<&'a Mapped, ReadError> {
+    pub fn mapped(&self, common: &Common, sealed: &Arc<Sealed>) -> Result<Arc<Mapped>, ReadError> {
         let info = &sealed.info;
         let object = || self.object_of(info.segment_id);
-        let fault = match sealed.mapped(&*common.env.disk, self.identity.uuid) {
+        let fault = match sealed.mapped(&*common.env.disk, &common.maps, self.identity.uuid) {
             Ok(mapped) => {
                 if let Some(flaw) = &mapped.flaw {
                     self.note_flaw(sealed, flaw.clone());

@@ -52,6 +52,8 @@ pub(crate) struct Stream {
     pub manifest: ManifestLog,
     pub tails: Tails,
     pub damage: DamageLog,
+    /// What recovery found of an end that takes no appends.
+    pub damaged_end: Option<String>,
     pub epoch: AtomicU32,
     /// Counts of records.
     pub first: AtomicU64,
@@ -280,13 +282,11 @@ pub(crate) fn roll_old_segments(host: &dyn Host, streams: &[Arc<Stream>]) {
     if max_age.is_zero() {
         return;
     }
-    let now = u64::try_from(host.common().env.clock.unix_nanos()).unwrap_or(0);
+    let now = host.common().env.clock.monotonic();
     for stream in streams {
         let mut staged = stream.staged.lock();
-        let is_old = staged.active.as_ref().is_some_and(|active| {
-            let age = now.saturating_sub(active.opened_unix_nanos());
-            staged.tail > 0 && u128::from(age) >= max_age.as_nanos()
-        });
+        let active = staged.active.as_ref();
+        let is_old = active.is_some_and(|it| staged.tail > 0 && it.age(now) >= max_age);
         if is_old && staged.quarantined.is_none() {
             stream.roll(host, &mut staged);
         }

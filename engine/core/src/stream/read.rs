@@ -312,7 +312,7 @@ impl Reader {
             }
             Entry::Sealed(segment) => {
                 let mapped = self.stream.mapped(&self.common, segment)?;
-                segment.find(mapped, self.stream.identity.seed, self.next)
+                segment.find(&mapped, self.stream.identity.seed, self.next)
             }
         };
         Ok(Cursor {
@@ -333,7 +333,8 @@ impl Reader {
                     })
             }
             Entry::Sealed(segment) => {
-                let bytes = &self.stream.mapped(&self.common, segment)?.bytes;
+                let mapped = self.stream.mapped(&self.common, segment)?;
+                let bytes = &mapped.bytes;
                 let from = (offset as usize).min(bytes.len());
                 Ok(bytes.slice(from..))
             }

@@ -302,6 +302,8 @@ impl Port for ModelPort {
                 .iter()
                 .find(|(segment, _)| !segment.moves.was_uploaded);
             Watermark {
+                is_damaged: false,
+                damaged_end: None,
                 stream: name.clone(),
                 epoch: 1,
                 acked: stream.acked,

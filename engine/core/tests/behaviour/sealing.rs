@@ -1,9 +1,11 @@
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::*;
 use aof2_core::StoreError;
 use aof2_core::config::MIB;
+use aof2_core::io::{Clock, SystemClock};
 use aof2_core::port::TierRecord;
 use aof2_core::request::SegmentState;
 
@@ -178,4 +180,82 @@ fn the_journal_is_recycled_while_it_is_written() {
         read_all(&store, "a").len() + read_all(&store, "b").len(),
         700
     );
+}
+
+/// A wall clock that somebody sets.
+#[derive(Debug, Default)]
+struct SetClock {
+    behind_nanos: AtomicI64,
+}
+
+impl Clock for SetClock {
+    fn monotonic(&self) -> Instant {
+        SystemClock.monotonic()
+    }
+
+    fn unix_nanos(&self) -> i64 {
+        SystemClock.unix_nanos() - self.behind_nanos.load(Ordering::SeqCst)
+    }
+
+    fn sleep(&self, duration: Duration) {
+        SystemClock.sleep(duration);
+    }
+}
+
+const HOUR: i64 = 3_600_000_000_000;
+
+#[test]
+fn a_clock_that_steps_back_stops_no_segment_and_turns_back_no_stored_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = small_config(directory.path());
+    config.segment.max_age = Duration::from_millis(300);
+    let clock = std::sync::Arc::new(SetClock::default());
+    let start = || {
+        let mut options = options(config.clone());
+        options.environment.clock = clock.clone();
+        aof2_core::Store::open(options).unwrap()
+    };
+    let store = start();
+    durable(&store, "s", b"before").unwrap();
+    clock.behind_nanos.store(HOUR, Ordering::SeqCst);
+    eventually("the seal by age", || {
+        store.describe("s").unwrap().sealed_sequence == 1
+    });
+    durable(&store, "s", b"an hour back").unwrap();
+    store.close().unwrap();
+    // A process that starts then knows how far the times have got.
+    clock.behind_nanos.store(3 * HOUR, Ordering::SeqCst);
+    let store = start();
+    durable(&store, "s", b"three hours back").unwrap();
+    let times: Vec<i64> = read_all(&store, "s")
+        .iter()
+        .map(|record| record.appended_unix_nanos)
+        .collect();
+    assert!(times.is_sorted(), "{times:?}");
+    assert_eq!(times.len(), 3);
+}
+
+/// What `vm.max_map_count` allows a process is few for a volume that is years old.
+#[test]
+fn sealed_segments_that_are_read_are_mapped_a_few_at_a_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path());
+    for record in 0..100u8 {
+        durable(&store, "s", &[record]).unwrap();
+        store.seal(Some("s")).unwrap();
+    }
+    for _ in 0..2 {
+        let records = read_all(&store, "s");
+        assert!(
+            records
+                .iter()
+                .enumerate()
+                .all(|(at, it)| it.payload[..] == [at as u8])
+        );
+        assert_eq!(records.len(), 100);
+    }
+    let of_this = format!("{}/streams/s/segments/", directory.path().display());
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let mapped = maps.lines().filter(|line| line.contains(&of_this)).count();
+    assert!((1..=64).contains(&mapped), "{mapped} maps");
 }

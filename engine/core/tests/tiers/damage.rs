@@ -9,7 +9,7 @@ use aof2_core::drain::{DrainPhase, DrainReason, DrainRequest};
 use aof2_core::objects::memory::MemoryStore;
 use aof2_core::snapshot::{SnapshotPhase, SnapshotReason, SnapshotRequest, Snapshots};
 
-use crate::common::{durable, eventually};
+use crate::common::{copy_directory, durable, eventually};
 use crate::support::{PATIENT, node, payloads_in_bucket};
 
 /// Flips a byte of this record's payload in the file of a stream's first segment.
@@ -127,3 +127,75 @@ fn a_segment_that_is_damaged_before_its_upload_is_told_by_segment_and_sequence_e
     }
 }
 // --- volumes that are not what Tier 2 knows
+
+/// Flips a byte of this payload wherever it lies below the directory: in the segment and in the journal.
+fn damage_everywhere(directory: &Path, payload: &[u8]) {
+    for entry in std::fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            damage_everywhere(&path, payload);
+            continue;
+        }
+        let mut bytes = std::fs::read(&path).expect("readable");
+        let found: Vec<usize> = bytes
+            .windows(payload.len())
+            .enumerate()
+            .filter_map(|(at, part)| (part == payload).then_some(at))
+            .collect();
+        if !found.is_empty() {
+            found.iter().for_each(|at| bytes[*at] ^= 1);
+            std::fs::write(&path, bytes).expect("written");
+        }
+    }
+}
+
+/// Before, each drain of the node ended in `UploadTimeout`: no upgrade, and nobody could tell why.
+#[test]
+fn a_drain_names_a_stream_with_a_damaged_end_and_goes_on_without_it_when_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let killed = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    {
+        let node = node(&memory, folder.path(), "orders-0");
+        for record in 0..5 {
+            for stream in ["a", "b"] {
+                let payload = format!("{stream} number {record}");
+                durable(&node.store, stream, payload.as_bytes()).expect("written");
+            }
+        }
+        copy_directory(folder.path(), killed.path());
+        node.stop();
+    }
+    damage_everywhere(killed.path(), b"a number 3");
+    let node = node(&memory, killed.path(), "orders-0");
+    assert!(durable(&node.store, "a", b"more").is_err(), "damaged");
+    let hasty = DrainRequest {
+        upload_timeout: Duration::from_millis(200),
+        ..PATIENT
+    };
+    let drain = node.tiers.drain();
+    drain.begin(hasty);
+    eventually("the bound", || drain.status().phase == DrainPhase::Open);
+    let status = drain.status();
+    assert_eq!(status.reason, Some(DrainReason::Damaged), "{status:?}");
+    let message = status.message.expect("a message");
+    assert!(message.contains("stream a is damaged"), "{message}");
+    assert!(message.contains("drain --without a"), "{message}");
+
+    let whole = drain.leave_out(vec!["b".into()]).expect_err("it is whole");
+    assert!(whole.to_string().starts_with("stream b is not damaged"));
+    drain.leave_out(vec!["a".into()]).expect("it is damaged");
+    drain.begin(PATIENT);
+    eventually("the drain", || drain.status().phase == DrainPhase::Drained);
+    assert_eq!(payloads_in_bucket(&memory, "b").len(), 5);
+    // What was uploaded of it, nobody says more of it than is true.
+    let lagging = drain.status().lagging;
+    assert_eq!(lagging.len(), 1);
+    assert_eq!(&*lagging[0].stream, "a");
+    // It holds for one drain.
+    drain.resume();
+    drain.begin(hasty);
+    eventually("the bound", || drain.status().phase == DrainPhase::Open);
+    assert_eq!(drain.status().reason, Some(DrainReason::Damaged));
+    node.stop();
+}

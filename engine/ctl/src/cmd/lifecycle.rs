@@ -18,15 +18,19 @@ pub async fn drain(connection: &Connection, arguments: DrainArguments) -> Result
         ttl,
         upload_timeout,
         drain_timeout,
+        without,
         wait,
     } = arguments;
     let client = super::admin(connection)?;
     let mut status = client
-        .drain(DrainBounds {
-            ttl,
-            upload_timeout,
-            drain_timeout,
-        })
+        .drain_without(
+            DrainBounds {
+                ttl,
+                upload_timeout,
+                drain_timeout,
+            },
+            &without,
+        )
         .await?;
     while wait && matches!(status.phase, DrainPhase::Uploading | DrainPhase::Closing) {
         tokio::time::sleep(POLL_INTERVAL).await;

@@ -1,6 +1,7 @@
 //! How the admin API says no: a status and one JSON body with a stable reason.
 
 use aof2_admin_api::{ErrorBody, ErrorReason};
+use aof2_core::drain::NotDamaged;
 use aof2_core::{ReadError, StoreError};
 use axum::Json;
 use axum::http::StatusCode;
@@ -40,6 +41,12 @@ impl IntoResponse for ApiError {
             ErrorReason::Internal | ErrorReason::Unknown(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (status, Json(self.0)).into_response()
+    }
+}
+
+impl From<NotDamaged> for ApiError {
+    fn from(error: NotDamaged) -> Self {
+        ApiError::new(ErrorReason::Conflict, error.to_string())
     }
 }
 

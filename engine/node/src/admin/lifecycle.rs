@@ -27,6 +27,8 @@ pub struct DrainQuery {
     ttl: Option<String>,
     upload_timeout: Option<String>,
     drain_timeout: Option<String>,
+    /// Names of damaged streams that it does not wait for, with commas between.
+    without: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -49,6 +51,7 @@ pub async fn drain(
         ttl,
         upload_timeout,
         drain_timeout,
+        without,
     }): Query<DrainQuery>,
 ) -> Result<(StatusCode, Json<DrainStatus>), ApiError> {
     let request = DrainRequest {
@@ -57,6 +60,12 @@ pub async fn drain(
         drain_timeout: duration("drain_timeout", drain_timeout, DRAIN_TIMEOUT)?,
     };
     let plane = serving(&node)?;
+    if let Some(names) = without {
+        let streams = names.split(',').map(Arc::from).collect();
+        let drained = plane.clone();
+        let left_out = move || drained.leave_out(streams);
+        blocking(left_out).await?;
+    }
     let status = of_drain(plane, move |plane| plane.begin_drain(request)).await?;
     Ok((StatusCode::ACCEPTED, status))
 }
@@ -159,6 +168,7 @@ mod tests {
                 ttl: None,
                 upload_timeout: None,
                 drain_timeout: None,
+                without: None,
             });
             let mut begun = pin!(drain(State(node.clone()), query));
             let mut status = pin!(drain_status(State(node.clone())));

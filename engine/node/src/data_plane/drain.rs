@@ -1,8 +1,10 @@
 //! The drain in the words of the admin API.
 
+use std::sync::Arc;
+
 use aof2_admin_api::DrainReason as ApiReason;
 use aof2_admin_api::{DrainPhase as ApiPhase, DrainStatus as ApiStatus, LaggingStream};
-use aof2_core::drain::{DrainPhase, DrainReason, DrainRequest, DrainStatus, Lagging};
+use aof2_core::drain::{DrainPhase, DrainReason, DrainRequest, DrainStatus, Lagging, NotDamaged};
 
 use super::DataPlane;
 
@@ -10,6 +12,11 @@ impl DataPlane {
     /// Begins one, or answers the one that runs. Blocking, as the others: it takes the lock of every stream.
     pub fn begin_drain(&self, request: DrainRequest) -> ApiStatus {
         to_api(self.tiers.drain().begin(request))
+    }
+
+    /// Damaged streams that the drain does not wait for.
+    pub fn leave_out(&self, streams: Vec<Arc<str>>) -> Result<(), NotDamaged> {
+        self.tiers.drain().leave_out(streams)
     }
 
     pub fn drain_status(&self) -> ApiStatus {

@@ -96,8 +96,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a drain that damage holds up blames the time",
         file: "engine/core/src/drain/driver.rs",
-        find: "if let Some(damage) = self.coordinator.damage() {",
-        replace: "if let Some(damage) = self.coordinator.damage().filter(String::is_empty) {",
+        find: "if let Some(damage) = damaged_end.or_else(of_segment) {",
+        replace: "if let Some(damage) = damaged_end.or_else(of_segment).filter(|_| false) {",
         noticed_by: TIERS,
     },
     Mutant {

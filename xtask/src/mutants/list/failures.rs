@@ -46,6 +46,34 @@ pub const MUTANTS: &[Mutant] = &[
         noticed_by: &[units("aof2-core", "io::watched")],
     },
     Mutant {
+        name: "stored times follow a clock that steps back",
+        file: "engine/core/src/io/clock.rs",
+        find: "self.newest.fetch_max(now, Ordering::AcqRel).max(now)",
+        replace: "now",
+        noticed_by: &[
+            units("aof2-core", "io::clock"),
+            tests("aof2-core", "behaviour", "a_clock_that_steps_back"),
+        ],
+    },
+    Mutant {
+        name: "maps of sealed segments are never given up",
+        file: "engine/core/src/segment/maps.rs",
+        find: "sealed.unmap();",
+        replace: "sealed.used();",
+        noticed_by: &[tests(
+            "aof2-core",
+            "behaviour",
+            "sealed_segments_that_are_read",
+        )],
+    },
+    Mutant {
+        name: "a drain leaves out a stream that is whole",
+        file: "engine/core/src/drain/driver.rs",
+        find: "it.stream == *name && it.is_damaged)",
+        replace: "it.stream == *name)",
+        noticed_by: &[tests("aof2-core", "tiers", "a_drain_names_a_stream")],
+    },
+    Mutant {
         name: "a file is closed with writes that nobody synced",
         file: "engine/core/src/io/resting.rs",
         find: "open.sync_all()?;",

@@ -9,6 +9,8 @@ const REQUEST: DrainRequest = DrainRequest {
 fn mark(stream: &str, acked: u64, sealed: u64, sealed_uploaded: u64) -> Watermark {
     let unsealed_bytes = if acked > sealed { 1000 } else { 0 };
     Watermark {
+        is_damaged: false,
+        damaged_end: None,
         stream: stream.into(),
         epoch: 1,
         acked,
