@@ -26,6 +26,7 @@ pub use condition::{ConditionReason, ConditionType, Gate, WaitReason};
 pub use duration::Duration;
 pub use quantity::Quantity;
 pub use rollout::{Baseline, Held, ReplayProgress, Rollout, RolloutKind, RolloutPod, RolloutStep};
+pub use schema::MAX_INTEGER;
 pub use snapshot::{Aof2Snapshot, Aof2SnapshotSpec, Aof2SnapshotStatus};
 pub use status::Aof2ClusterStatus;
 

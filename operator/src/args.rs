@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use clap::Parser;
 
+use crate::pod_policy::Allowed;
+
 /// Operates AOF2 clusters: upgrades them pod by pod and keeps every acknowledged record.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "aof2-operator", version)]
@@ -31,6 +33,10 @@ pub struct Args {
         default_value = "aof2.local/aof2-engine"
     )]
     pub image_repository: String,
+
+    /// What `spec.podTemplate` may ask for beyond an ordinary application: `hostNetwork`, `serviceAccountName=NAME` and so on, by commas.
+    #[arg(long, env = "AOF2_ALLOW_IN_PODS", value_delimiter = ',', value_parser = Allowed::parse)]
+    pub allow_in_pods: Vec<Allowed>,
 
     /// Secret, in the operator's namespace, of the certificate authority.
     #[arg(long, env = "AOF2_CA_SECRET", default_value = "aof2-operator-ca")]

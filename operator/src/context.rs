@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::{engines::EngineClient, kube::Door, pki::Authority, runtime::metrics::Metrics};
+use crate::{
+    engines::EngineClient, kube::Door, pki::Authority, pod_policy::Policy,
+    runtime::metrics::Metrics,
+};
 
 pub struct Context {
     /// The only way to write to the API server.
@@ -21,6 +24,10 @@ pub struct Settings {
     /// Where the operator runs.
     pub operator_namespace: String,
     pub image_repository: String,
+    /// Of the certificate authority.
+    pub ca_secret: String,
+    /// What pod templates may ask for.
+    pub pod_policy: Policy,
     /// Of this leadership; goes with every verb to an engine.
     pub epoch: u64,
 }

@@ -9,6 +9,7 @@ pub mod kube;
 pub mod machine;
 pub mod names;
 pub mod pki;
+pub mod pod_policy;
 pub mod rbac;
 pub mod rollout;
 pub mod runtime;

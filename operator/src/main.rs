@@ -12,6 +12,7 @@ use aof2_operator::{
         lease::{Elector, LeaseSettings},
     },
     pki::{self, source::Place},
+    pod_policy::Policy,
     runtime::{client, http, metrics::Metrics, telemetry},
     snapshot,
 };
@@ -117,6 +118,8 @@ async fn lead(
     let settings = Settings {
         operator_namespace: args.namespace.clone(),
         image_repository: args.image_repository.clone(),
+        ca_secret: args.ca_secret.clone(),
+        pod_policy: Policy::new(args.allow_in_pods.clone()),
         epoch,
     };
     let context = Arc::new(Context {

@@ -35,8 +35,10 @@ pub fn network_policy(cluster: &str) -> String {
     format!("{cluster}-aof2")
 }
 
+pub const TLS_SECRET_ENDING: &str = "-engine-tls";
+
 pub fn tls_secret(cluster: &str) -> String {
-    format!("{cluster}-engine-tls")
+    format!("{cluster}{TLS_SECRET_ENDING}")
 }
 
 pub fn active_config(cluster: &str) -> String {
@@ -116,9 +118,15 @@ pub fn ordinal(cluster: &str, pod_name: &str) -> Option<i32> {
     ((0..=MAX_ORDINAL).contains(&ordinal) && pod(cluster, ordinal) == pod_name).then_some(ordinal)
 }
 
-/// The name in the certificate of every engine of the cluster, whatever the pod's address.
-pub fn server_name(cluster_id: &str) -> String {
-    format!("{cluster_id}.engine.aof2.dev")
+/// The name in the certificate of every engine of the cluster, whatever the pod's address. Made from what the API server alone gives an
+/// object: who may write the object, its annotations or its status chooses no name, and no two clusters share one.
+pub fn server_name(uid: &str, namespace: &str) -> String {
+    format!("{uid}.{namespace}.engine.aof2.dev")
+}
+
+/// A cluster ID as the operator mints it: a UUID, lower-case with dashes. Nothing else goes into labels, files and the bucket.
+pub fn is_cluster_id(text: &str) -> bool {
+    uuid::Uuid::try_parse(text).is_ok_and(|id| id.hyphenated().to_string() == text)
 }
 
 /// Labels by which pods are selected; they never change.

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use aof2_operator::args::Args;
 use aof2_operator::rbac;
-use clap::CommandFactory;
+use clap::{CommandFactory, Parser};
 use serde_json::Value;
 
 const NAMESPACE: &str = "storage";
@@ -188,13 +188,19 @@ fn it_stays_within_its_namespace_unless_told_otherwise() {
     let Some(objects) = objects("aof2", NAMESPACE, &[]) else {
         return;
     };
-    for object in &objects {
+    for object in objects
+        .iter()
+        .filter(|object| object["kind"] != "ClusterRole")
+    {
         assert_eq!(object["metadata"]["namespace"], NAMESPACE, "{object}");
     }
-    assert_eq!(
-        of_kind(&objects, "ClusterRole").len() + of_kind(&objects, "ClusterRoleBinding").len(),
-        0
-    );
+    let roles: Vec<&str> = of_kind(&objects, "ClusterRole")
+        .into_iter()
+        .filter_map(|role| role["metadata"]["name"].as_str())
+        .collect();
+    let people = ["viewer", "editor"].map(|who| format!("{NAMESPACE}-aof2-aof2-operator-{who}"));
+    assert_eq!(roles, people, "those of people, which nobody has yet");
+    assert_eq!(of_kind(&objects, "ClusterRoleBinding").len(), 0);
 }
 
 #[test]
@@ -423,4 +429,53 @@ fn only_those_who_are_named_may_read_the_metrics() {
     };
     let policy = of_kind(&rendered, "NetworkPolicy")[0].clone();
     assert!(policy["spec"]["ingress"].is_null(), "{policy:#}");
+}
+
+#[test]
+fn people_get_roles_that_write_no_status_and_no_object_of_kubernetes() {
+    let Some(objects) = objects("aof2", NAMESPACE, &[]) else {
+        return;
+    };
+    for (who, can_write) in [("viewer", false), ("editor", true)] {
+        let role = named(
+            &objects,
+            "ClusterRole",
+            &format!("{NAMESPACE}-aof2-aof2-operator-{who}"),
+        );
+        let labels = role["metadata"]["labels"].as_object().expect("labels");
+        assert!(
+            !labels.keys().any(|key| key.contains("aggregate")),
+            "{role}"
+        );
+        for ((group, resource), verbs) in granted(role) {
+            assert_eq!(group, "aof2.dev");
+            assert!(!resource.ends_with("/status"), "{resource}");
+            assert_eq!(verbs.contains("update"), can_write, "{who} {resource}");
+            assert!(!verbs.contains("deletecollection"), "{verbs:?}");
+        }
+    }
+    let without = self::objects("aof2", NAMESPACE, &["roles.create=false"]).expect("Helm");
+    assert_eq!(of_kind(&without, "ClusterRole").len(), 0);
+    let aggregated = self::objects("aof2", NAMESPACE, &["roles.aggregate=true"]).expect("Helm");
+    for (role, into) in of_kind(&aggregated, "ClusterRole")
+        .iter()
+        .zip(["view", "edit"])
+    {
+        let label = format!("rbac.authorization.k8s.io/aggregate-to-{into}");
+        assert_eq!(role["metadata"]["labels"][label], "true");
+    }
+}
+
+#[test]
+fn what_pods_may_ask_for_reaches_the_operator_and_is_nothing_by_default() {
+    let Some(objects) = objects("aof2", NAMESPACE, &[]) else {
+        return;
+    };
+    assert!(!environment(&objects).contains_key("AOF2_ALLOW_IN_PODS"));
+    let settings = ["podTemplates.allow={hostNetwork,serviceAccountName=vault}"];
+    let objects = self::objects("aof2", NAMESPACE, &settings).expect("Helm");
+    let said = environment(&objects)["AOF2_ALLOW_IN_PODS"].clone();
+    assert_eq!(said, "hostNetwork,serviceAccountName=vault");
+    let read = Args::try_parse_from(["aof2-operator", "--allow-in-pods", &said]).expect("known");
+    assert_eq!(read.allow_in_pods.len(), 2);
 }

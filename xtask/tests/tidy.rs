@@ -28,7 +28,7 @@ const PURE: &[&str] = &[
     "operator/src/cluster/plan",
     "operator/src/cluster/pod.rs",
     "operator/src/cluster/status",
-    "operator/src/cluster/validate.rs",
+    "operator/src/cluster/validate/mod.rs",
     "operator/src/config_rollout",
     "operator/src/machine",
     "operator/src/names.rs",

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
+use tokio::sync::Semaphore;
 
 use crate::lifecycle::{DrainStatus, PostRestart, PreRestart};
 use crate::report::{
@@ -24,6 +25,10 @@ use crate::snapshot::{
 };
 use crate::{ErrorBody, path};
 use request::{Request, query};
+
+/// Largest answer that is read unless configured otherwise, for people and their tools: far beyond a dump of an engine with thousands of
+/// streams.
+const MAX_ANSWER_BYTES: u32 = 64 * 1024 * 1024;
 
 /// How long a request may take unless configured otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,6 +50,8 @@ pub struct Client {
     target: Target,
     timeout: Duration,
     operator_epoch: Option<u64>,
+    max_answer_bytes: u32,
+    budget: Option<Arc<Semaphore>>,
 }
 
 /// Why a request did not bring the answer asked for.
@@ -74,6 +81,14 @@ pub enum ClientError {
         verb: String,
         message: String,
     },
+    #[error(
+        "engine at {target} sent more than {limit} bytes to {verb}; only another program than the engine does"
+    )]
+    TooLarge {
+        target: String,
+        verb: String,
+        limit: u32,
+    },
     #[error("engine at {target} refused {verb} with {status}: {}", body.message)]
     Refused {
         target: String,
@@ -99,6 +114,7 @@ impl ClientError {
             | ClientError::Timeout { .. }
             | ClientError::Tls { .. }
             | ClientError::Broken { .. }
+            | ClientError::TooLarge { .. }
             | ClientError::Decode { .. } => None,
         }
     }
@@ -162,7 +178,17 @@ impl Client {
             target,
             timeout: DEFAULT_TIMEOUT,
             operator_epoch: None,
+            max_answer_bytes: MAX_ANSWER_BYTES,
+            budget: None,
         }
+    }
+
+    /// Largest answer that is read from now on. `budget`, of one permit per byte, is shared by many clients: a request waits until it has
+    /// room for the largest answer, and gives it back once the answer is read.
+    pub fn with_answer_limit(mut self, bytes: u32, budget: Option<Arc<Semaphore>>) -> Self {
+        self.max_answer_bytes = bytes;
+        self.budget = budget;
+        self
     }
 
     /// Limit of each request from now on.

@@ -17,6 +17,10 @@ pub mod snapshot;
 #[cfg(feature = "client")]
 pub mod client;
 
+/// How far an operator's epoch, which begins as unix seconds, may be ahead of the clock. One that is further would lock every operator
+/// out for good.
+pub const EPOCH_AHEAD: std::time::Duration = std::time::Duration::from_secs(86_400);
+
 pub use error::ErrorBody;
 pub use lifecycle::{DrainPhase, DrainStatus, LaggingStream, PostRestart, PreRestart};
 pub use reason::{

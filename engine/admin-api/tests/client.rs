@@ -1,11 +1,13 @@
 //! How the client tells apart what can go wrong.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aof2_admin_api::ErrorReason;
 use aof2_admin_api::client::{Client, ClientError, DrainBounds};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 /// A server that answers one request with `answer` (or never), and tells what it was asked.
@@ -144,4 +146,32 @@ async fn a_connection_that_breaks_is_told_from_a_refusal() {
         .expect_err("half an answer");
     assert!(matches!(error, ClientError::Broken { .. }), "{error}");
     assert!(error.refusal().is_none());
+}
+
+#[tokio::test]
+async fn an_answer_beyond_the_limit_is_not_read_and_the_budget_is_shared() {
+    let budget = Arc::new(Semaphore::new(1024));
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 67108864\r\n\r\n";
+    let flood: &'static str = Box::leak(format!("{head}{}", "x".repeat(1 << 20)).into_boxed_str());
+    let directory = tempfile::tempdir().expect("a directory");
+    let (client, _server) = server(&directory, Some(flood));
+    let client = client.with_answer_limit(1024, Some(budget.clone()));
+    let error = client.config().await.expect_err("a flood");
+    assert!(
+        matches!(error, ClientError::TooLarge { limit: 1024, .. }),
+        "{error}"
+    );
+    assert_eq!(budget.available_permits(), 1024, "it is given back");
+
+    // While the budget is in use, nobody is asked at all.
+    let taken = budget.clone().try_acquire_many_owned(1).expect("free");
+    let directory = tempfile::tempdir().expect("a directory");
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let (client, _server) = server(&directory, Some(answer));
+    let client = client.with_answer_limit(1024, Some(budget));
+    let asking = tokio::spawn(async move { client.config().await });
+    tokio::task::yield_now().await;
+    assert!(!asking.is_finished());
+    drop(taken);
+    assert_eq!(asking.await.expect("a task").expect("an answer"), "ok");
 }

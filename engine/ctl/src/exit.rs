@@ -72,6 +72,7 @@ impl From<ClientError> for Failure {
             ClientError::Timeout { .. }
             | ClientError::Tls { .. }
             | ClientError::Broken { .. }
+            | ClientError::TooLarge { .. }
             | ClientError::Decode { .. } => Failure::Unavailable(message),
             ClientError::Refused { body, .. } => match &body.reason {
                 ErrorReason::BadRequest => Failure::Usage(message),

@@ -32,7 +32,7 @@ pub fn config(directory: &Path) -> Result<Arc<rustls::ClientConfig>, Failure> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let chain = certificates("tls.crt")?;
     let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(&[&rustls::version::TLS13])
         .and_then(|builder| {
             builder
                 .with_root_certificates(roots)

@@ -21,6 +21,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 
+use crate::epoch::Inadmissible;
 use crate::node::Node;
 use crate::report;
 use error::ApiError;
@@ -131,7 +132,13 @@ async fn admit_epoch(State(node): State<Arc<Node>>, request: Request, next: Next
     };
     match node.epochs.admit(epoch) {
         Ok(()) => next.run(request).await,
-        Err(highest) => {
+        Err(Inadmissible::Ahead) => {
+            let message = format!(
+                "operator epoch {epoch} is more than a day ahead of this node's clock; correct the Lease's annotation aof2.dev/operator-epoch, or the clock"
+            );
+            ApiError::new(ErrorReason::BadRequest, message).into_response()
+        }
+        Err(Inadmissible::Older { highest }) => {
             let message = format!(
                 "operator epoch {epoch} is older than {highest}; another operator leads now"
             );

@@ -4,9 +4,25 @@
 
 use std::path::PathBuf;
 
+use aof2_admin_api::EPOCH_AHEAD;
 use parking_lot::Mutex;
 
 const FILE: &str = "operator-epoch";
+
+/// Why an operator is not obeyed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Inadmissible {
+    Older {
+        highest: u64,
+    },
+    /// Of any clock: taken, it would lock every operator out for good.
+    Ahead,
+}
+
+fn is_ahead(epoch: u64) -> bool {
+    let now = u64::try_from(jiff::Timestamp::now().as_second()).unwrap_or_default();
+    epoch > now.saturating_add(EPOCH_AHEAD.as_secs())
+}
 
 #[derive(Debug, Default)]
 pub struct Epochs {
@@ -32,6 +48,8 @@ impl Epochs {
         let stored = std::fs::read_to_string(&file)
             .ok()
             .and_then(|text| text.trim().parse().ok())
+            // Of an engine that took any: it would obey no operator again.
+            .filter(|epoch| !is_ahead(*epoch))
             .unwrap_or(0);
         state.file = Some(file);
         let seen = state.highest;
@@ -41,11 +59,16 @@ impl Epochs {
         }
     }
 
-    /// Admits the epoch of a request, or answers the newer one.
-    pub fn admit(&self, epoch: u64) -> Result<(), u64> {
+    /// Admits the epoch of a request.
+    pub fn admit(&self, epoch: u64) -> Result<(), Inadmissible> {
+        if is_ahead(epoch) {
+            return Err(Inadmissible::Ahead);
+        }
         let mut state = self.state.lock();
         if epoch < state.highest {
-            return Err(state.highest);
+            return Err(Inadmissible::Older {
+                highest: state.highest,
+            });
         }
         if epoch > state.highest {
             state.highest = epoch;
@@ -78,7 +101,7 @@ mod tests {
         epochs.remember_in(directory.path());
         assert_eq!(epochs.admit(7), Ok(()));
         assert_eq!(epochs.admit(7), Ok(()));
-        assert_eq!(epochs.admit(6), Err(7));
+        assert_eq!(epochs.admit(6), Err(Inadmissible::Older { highest: 7 }));
 
         let restarted = Epochs::default();
         assert_eq!(
@@ -87,8 +110,23 @@ mod tests {
             "nothing is known before the directory is open"
         );
         restarted.remember_in(directory.path());
-        assert_eq!(restarted.admit(6), Err(7));
+        assert_eq!(restarted.admit(6), Err(Inadmissible::Older { highest: 7 }));
         assert_eq!(restarted.admit(8), Ok(()));
+    }
+
+    #[test]
+    fn an_absurd_epoch_is_neither_taken_nor_believed_of_the_file() {
+        let directory = tempfile::tempdir().expect("directory");
+        std::fs::write(directory.path().join(FILE), u64::MAX.to_string()).expect("written");
+        let epochs = Epochs::default();
+        epochs.remember_in(directory.path());
+        let now = u64::try_from(jiff::Timestamp::now().as_second()).expect("after 1970");
+        for absurd in [u64::MAX, now + 2 * 86_400] {
+            assert_eq!(epochs.admit(absurd), Err(Inadmissible::Ahead), "{absurd}");
+        }
+        assert_eq!(epochs.admit(now), Ok(()));
+        assert_eq!(epochs.admit(now + 60), Ok(()), "clocks differ");
+        assert_eq!(epochs.highest(), now + 60);
     }
 
     #[test]

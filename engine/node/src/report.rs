@@ -18,6 +18,10 @@ use crate::probes;
 /// Lowest version of an engine that reads what this one writes: there has been one format so far.
 const MIN_READER_VERSION: &str = "0.1.0";
 
+/// An operator reads at most 256 KiB of an answer; `streams` lists all damage.
+const MAX_DAMAGE: usize = 64;
+const MAX_DAMAGED_STREAMS: usize = 1000;
+
 pub async fn dump(node: &Node) -> Dump {
     let ready = probes::not_ready(node).await.is_none();
     let settings = node.config.settings();
@@ -80,6 +84,7 @@ fn fill(dump: &mut Dump, plane: &DataPlane) {
     let streams = plane.store.streams().into_iter();
     dump.damage = streams
         .filter_map(|stream| Some((stream.name.to_string(), stream.damage?)))
+        .take(MAX_DAMAGE)
         .collect();
 }
 
@@ -165,7 +170,10 @@ pub async fn post_restart(node: &Node) -> PostRestart {
                 .streams()
                 .into_iter()
                 .filter(|stream| stream.damage.is_some());
-            report.damaged_streams = damaged.map(|stream| stream.name.to_string()).collect();
+            report.damaged_streams = damaged
+                .map(|stream| stream.name.to_string())
+                .take(MAX_DAMAGED_STREAMS)
+                .collect();
             report.caught_up = ready && report.damaged_streams.is_empty();
         }
     }

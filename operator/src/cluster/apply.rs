@@ -17,6 +17,7 @@ use crate::{
         status::ENGINE_CERTIFICATE,
     },
     context::Context,
+    engines::Whose,
     kube::{Applied, Removed},
     machine::Wait,
     names,
@@ -40,7 +41,7 @@ pub async fn apply(
     context: &Context,
     memory: &Memory,
     owner: &Owner,
-    cluster_id: &str,
+    whose: Option<&Whose>,
     actions: Vec<Action>,
 ) -> Done {
     let mut done = Done::default();
@@ -57,7 +58,7 @@ pub async fn apply(
         if let Some(failure) = memory.failures.pending(&cluster, &id, now) {
             done.failures.push(failure);
         } else {
-            match act(context, owner, cluster_id, action, &mut done).await {
+            match act(context, owner, whose, action, &mut done).await {
                 Ok(()) => {
                     memory.failures.succeeded(&cluster, &id);
                     continue;
@@ -82,10 +83,19 @@ pub async fn apply(
     done
 }
 
+/// An engine is told something only under the identity by which it was asked.
+fn of<'a>(whose: Option<&'a Whose>, pod: &str) -> Result<&'a Whose, ActionError> {
+    whose.ok_or_else(|| ActionError::Engine {
+        verb: "every verb",
+        pod: pod.to_owned(),
+        message: "the cluster has no identity yet".to_owned(),
+    })
+}
+
 async fn act(
     context: &Context,
     owner: &Owner,
-    cluster_id: &str,
+    whose: Option<&Whose>,
     action: Action,
     done: &mut Done,
 ) -> Result<(), ActionError> {
@@ -112,7 +122,7 @@ async fn act(
         }
         Action::IssueCertificate => {
             let issued = context.authority.issue(
-                &names::server_name(cluster_id),
+                &names::server_name(&owner.reference.uid, &owner.namespace),
                 Usage::Server,
                 Timestamp::now(),
             )?;
@@ -152,7 +162,7 @@ async fn act(
             tracing::info!(namespace = owner.namespace, pod, "restarting the engine");
             context
                 .engines
-                .restart(cluster_id, ip, &process_start)
+                .restart(of(whose, &pod)?, ip, &process_start)
                 .await
                 .map_err(|failure| ActionError::Engine {
                     verb: "restart",
@@ -170,7 +180,7 @@ async fn act(
             );
             context
                 .engines
-                .drain(cluster_id, ip, bounds)
+                .drain(of(whose, &pod)?, ip, bounds)
                 .await
                 .map_err(|failure| ActionError::Engine {
                     verb: "drain",
@@ -183,7 +193,7 @@ async fn act(
             tracing::info!(namespace = owner.namespace, pod, "resuming the engine");
             context
                 .engines
-                .resume(cluster_id, ip)
+                .resume(of(whose, &pod)?, ip)
                 .await
                 .map_err(|failure| ActionError::Engine {
                     verb: "resume",

@@ -12,6 +12,7 @@ use crate::{
     },
     config_rollout::Verdict,
     context::Context,
+    engines::Whose,
     kube::{CallError, Door, Remedy},
     runtime::jitter,
 };
@@ -22,7 +23,7 @@ const ANSWER_HOLDS: Duration = Duration::from_secs(300);
 pub async fn ask(
     context: &Context,
     memory: &Memory,
-    cluster_id: &str,
+    whose: Option<&Whose>,
     questions: Questions,
 ) -> Answers {
     let Questions { template, config } = questions;
@@ -50,8 +51,8 @@ pub async fn ask(
             }
         }
     }
-    if let Some(question) = config {
-        answers.verdict = verdict(context, cluster_id, question).await;
+    if let (Some(question), Some(whose)) = (config, whose) {
+        answers.verdict = verdict(context, whose, question).await;
     }
     answers
 }
@@ -85,7 +86,7 @@ async fn refusal(
 }
 
 /// `None`: the engine did not answer, and the next look asks again.
-async fn verdict(context: &Context, cluster_id: &str, question: ConfigQuestion) -> Option<Verdict> {
+async fn verdict(context: &Context, whose: &Whose, question: ConfigQuestion) -> Option<Verdict> {
     let ConfigQuestion {
         pod,
         version,
@@ -95,7 +96,7 @@ async fn verdict(context: &Context, cluster_id: &str, question: ConfigQuestion) 
     } = question;
     let asked = context
         .engines
-        .validate(cluster_id, ip, user_text.as_deref(), &pod_text)
+        .validate(whose, ip, user_text.as_deref(), &pod_text)
         .await;
     match asked {
         Ok(verdict) => Some(plan::verdict(pod, version, verdict)),

@@ -1,6 +1,9 @@
 //! What one look at a cluster found. Filled by `observe.rs`, and by `ask.rs` with what cannot be read; everything after it is pure.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use aof2_crds::Aof2Cluster;
 use jiff::Timestamp;
@@ -8,6 +11,7 @@ use jiff::Timestamp;
 use crate::config_rollout::{Rates, Verdict};
 use crate::engines::{Answer, Failure, Report};
 use crate::names::StoredKind;
+use crate::pod_policy::Policy;
 
 /// Everything that a plan is made from.
 #[derive(Clone, Debug)]
@@ -39,6 +43,11 @@ pub struct Observed {
     pub answers: Answers,
     pub image_repository: String,
     pub operator_namespace: String,
+    /// Of the certificate authority, in the operator's namespace.
+    pub ca_secret: String,
+    pub pod_policy: Policy,
+    /// Secrets that other clusters of the namespace name in `spec.tier2`; looked up only where the template names Secrets.
+    pub credentials_of_others: BTreeSet<String>,
     pub client_name: String,
     pub epoch: u64,
 }

@@ -7,6 +7,7 @@ use aof2_crds::labels;
 use kube::ResourceExt;
 
 use crate::cluster::facts::{ClaimFacts, Observed};
+use crate::{machine::bounded, names};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
@@ -27,6 +28,12 @@ pub fn identify(observed: &Observed) -> Identity {
         .unwrap_or_default();
     let asked = observed.cluster.annotations().get(labels::ADOPT_CLUSTER_ID);
     if !in_status.is_empty() {
+        if !names::is_cluster_id(in_status) {
+            return no_id(
+                &format!("status.clusterID is {:?}", bounded(in_status, 64)),
+                "Who may write the status wrote it. Restore it, or clear it to adopt the ID of the volume claims",
+            );
+        }
         return match strangers(&observed.claims, Some(in_status)) {
             claims if claims.is_empty() => Identity::Known(in_status.to_owned()),
             claims => Identity::Conflict {
@@ -36,6 +43,16 @@ pub fn identify(observed: &Observed) -> Identity {
             },
         };
     }
+    if let Some(asked) = asked.filter(|asked| !names::is_cluster_id(asked)) {
+        return no_id(
+            &format!(
+                "Annotation {} is {:?}",
+                labels::ADOPT_CLUSTER_ID,
+                bounded(asked, 64)
+            ),
+            "Set the cluster_id that cluster.json in the bucket holds, or remove the annotation",
+        );
+    }
     let identities: BTreeSet<&String> = observed
         .claims
         .values()
@@ -44,7 +61,7 @@ pub fn identify(observed: &Observed) -> Identity {
     match (identities.len(), identities.first(), asked) {
         (0, _, Some(asked)) => Identity::Known(asked.clone()),
         (0, _, None) => Identity::Known(observed.fresh_id.clone()),
-        (1, Some(found), None) if !found.is_empty() => Identity::Known((*found).clone()),
+        (1, Some(found), None) if names::is_cluster_id(found) => Identity::Known((*found).clone()),
         (1, Some(found), Some(asked)) if *found == asked => Identity::Known(asked.clone()),
         _ => {
             let claims = strangers(&observed.claims, asked.map(String::as_str));
@@ -57,6 +74,12 @@ pub fn identify(observed: &Observed) -> Identity {
                 ),
             }
         }
+    }
+}
+
+fn no_id(what: &str, remedy: &str) -> Identity {
+    Identity::Conflict {
+        message: format!("{what}, which is no cluster ID (a lower-case UUID). {remedy}"),
     }
 }
 
@@ -80,6 +103,9 @@ fn strangers(claims: &BTreeMap<String, ClaimFacts>, id: Option<&str>) -> String 
 mod tests {
     use super::*;
     use crate::cluster::testing;
+
+    const ONE: &str = "0192f0aa-0000-7000-8000-000000000011";
+    const TWO: &str = "0192f0aa-0000-7000-8000-000000000022";
 
     fn identify_with(in_status: &str, claims: &[(&str, &str)], adopt: Option<&str>) -> Identity {
         let mut observed = testing::observed();
@@ -109,10 +135,10 @@ mod tests {
     #[test]
     fn a_new_cluster_gets_a_fresh_identity_and_keeps_it() {
         assert_eq!(identify_with("", &[], None), known(testing::FRESH_ID));
-        assert_eq!(identify_with("one", &[], None), known("one"));
+        assert_eq!(identify_with(ONE, &[], None), known(ONE));
         assert_eq!(
-            identify_with("one", &[("tier0-orders-0", "one")], None),
-            known("one")
+            identify_with(ONE, &[("tier0-orders-0", ONE)], None),
+            known(ONE)
         );
     }
 
@@ -121,20 +147,20 @@ mod tests {
         assert_eq!(
             identify_with(
                 "",
-                &[("tier0-orders-0", "old"), ("tier0-orders-1", "old")],
+                &[("tier0-orders-0", ONE), ("tier0-orders-1", ONE)],
                 None
             ),
-            known("old")
+            known(ONE)
         );
         assert_eq!(
-            identify_with("", &[("tier0-orders-0", "old")], Some("old")),
-            known("old")
+            identify_with("", &[("tier0-orders-0", ONE)], Some(ONE)),
+            known(ONE)
         );
     }
 
     #[test]
     fn an_asked_identity_is_adopted_where_no_claim_speaks_against_it() {
-        assert_eq!(identify_with("", &[], Some("asked")), known("asked"));
+        assert_eq!(identify_with("", &[], Some(TWO)), known(TWO));
     }
 
     #[test]
@@ -142,18 +168,55 @@ mod tests {
         for (in_status, claims, adopt) in [
             (
                 "",
-                &[("tier0-orders-0", "a"), ("tier0-orders-1", "b")][..],
+                &[("tier0-orders-0", ONE), ("tier0-orders-1", TWO)][..],
                 None,
             ),
             ("", &[("tier0-orders-0", "")], None),
-            ("", &[("tier0-orders-0", "a")], Some("b")),
-            ("a", &[("tier0-orders-0", "b")], None),
+            ("", &[("tier0-orders-0", ONE)], Some(TWO)),
+            (ONE, &[("tier0-orders-0", TWO)], None),
         ] {
             match identify_with(in_status, claims, adopt) {
                 Identity::Conflict { message } => {
                     assert!(message.contains("tier0-orders-0"), "{message}")
                 }
                 Identity::Known(id) => panic!("{claims:?} gave {id}"),
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_uuid_is_an_identity_wherever_it_is_found() {
+        let claim = |id: &'static str| [("tier0-orders-0", id)];
+        for forged in [
+            "*",
+            "a.b",
+            "../x",
+            "0192F0AA-0000-7000-8000-000000000011",
+            "urn:uuid:0192f0aa-0000-7000-8000-000000000011",
+        ] {
+            for (found, where_) in [
+                (
+                    identify_with("", &[], Some(forged)),
+                    "aof2.dev/adopt-cluster-id",
+                ),
+                (identify_with(forged, &[], None), "status.clusterID"),
+                (
+                    identify_with(forged, &claim(forged), Some(forged)),
+                    "status.clusterID",
+                ),
+                (identify_with("", &claim(forged), None), "tier0-orders-0"),
+                (
+                    identify_with("", &claim(forged), Some(forged)),
+                    "aof2.dev/adopt-cluster-id",
+                ),
+            ] {
+                match found {
+                    Identity::Conflict { message } => assert!(
+                        message.contains(where_) && message.contains(forged),
+                        "{message}"
+                    ),
+                    Identity::Known(id) => panic!("{forged} gave {id}"),
+                }
             }
         }
     }

@@ -16,6 +16,7 @@ pub mod failures;
 pub mod identity;
 pub mod memo;
 pub mod memory;
+pub mod neighbour;
 pub mod observe;
 pub mod plan;
 pub mod pod;
@@ -27,7 +28,7 @@ pub mod status;
 pub mod validate;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,7 @@ use aof2_crds::{Aof2Cluster, Aof2ClusterStatus};
 
 use crate::{
     context::Context,
+    engines::Whose,
     kube::{CallError, Notice},
     machine::{NextLook, carry_since},
     runtime::metrics::ClusterLabels,
@@ -79,8 +81,9 @@ pub async fn reconcile(
         &observed.reports,
         observed.now,
     );
-    let cluster_id = observed.cluster_id().to_owned();
-    observed.answers = ask::ask(context, memory, &cluster_id, plan::questions(&observed)).await;
+    let whose = Whose::of(&observed.cluster);
+    let questions = plan::questions(&observed);
+    observed.answers = ask::ask(context, memory, whose.as_ref(), questions).await;
     // Answers may have been long in coming, and a drain token must not look younger than it is.
     observed.now = jiff::Timestamp::now();
     let Plan {
@@ -124,7 +127,8 @@ pub async fn reconcile(
     let Some(owner) = Owner::of(&stored) else {
         return Ok(NextLook::AT_POLL);
     };
-    let done = apply::apply(context, memory, &owner, &status.cluster_id, actions).await;
+    let whose = Whose::of(&stored);
+    let done = apply::apply(context, memory, &owner, whose.as_ref(), actions).await;
     let mut next = next;
     let was_said = stored.metadata.resource_version != observed.cluster.metadata.resource_version;
     if done.changed || was_said {

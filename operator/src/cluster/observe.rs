@@ -12,8 +12,10 @@ use crate::{
         facts::{Answers, ConfigSource, Observed, Read, StatefulSetFacts, Unread},
         pod,
         reader::Reader,
+        validate,
     },
     context::Context,
+    engines::Whose,
     kube::CallError,
     names,
 };
@@ -94,21 +96,17 @@ pub async fn observe(
             reads.take(Read::Claims, found)
         }
     };
-    let cluster_id = cluster
-        .status
-        .as_ref()
-        .map(|status| status.cluster_id.clone())
-        .unwrap_or_default();
-    let reports = if cluster_id.is_empty() {
-        BTreeMap::new()
-    } else {
-        let reachable = pods
-            .iter()
-            .filter_map(|pod| Some((pod.name.as_str(), pod.ip?)));
-        context.engines.reports(&cluster_id, reachable).await
+    let reports = match Whose::of(&cluster) {
+        None => BTreeMap::new(),
+        Some(whose) => {
+            let reachable = pods
+                .iter()
+                .filter_map(|pod| Some((pod.name.as_str(), pod.ip?)));
+            context.engines.reports(&whose, reachable).await
+        }
     };
     let stateful_set = stateful_set.as_ref().map(stateful_set_facts);
-    Ok(Some(Observed {
+    let mut observed = Observed {
         now: Timestamp::now(),
         fresh_id: uuid::Uuid::now_v7().to_string(),
         stateful_set,
@@ -125,10 +123,17 @@ pub async fn observe(
         answers: Answers::default(),
         image_repository: context.settings.image_repository.clone(),
         operator_namespace: context.settings.operator_namespace.clone(),
+        ca_secret: context.settings.ca_secret.clone(),
+        pod_policy: context.settings.pod_policy.clone(),
+        credentials_of_others: BTreeSet::new(),
         client_name: context.settings.client_name(),
         epoch: context.settings.epoch,
         cluster,
-    }))
+    };
+    if validate::names_secrets(&observed) {
+        observed.credentials_of_others = reader.credentials_of_others(name).await?;
+    }
+    Ok(Some(observed))
 }
 
 /// A pod that somebody labelled like ours is no pod of ours.

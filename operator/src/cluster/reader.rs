@@ -1,6 +1,6 @@
 //! The reads of the observer, each for itself. Live reads, no cache: a plan made from a stale status or pod could act twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aof2_crds::{Aof2Cluster, Aof2Snapshot, RolloutKind, labels, snapshot::SnapshotCondition};
 use jiff::Timestamp;
@@ -16,6 +16,7 @@ use crate::{
     cluster::{
         build::config_map::REVISION_FILE,
         facts::{ClaimFacts, ConfigSource, SnapshotFacts, StoredConfig},
+        neighbour::Neighbour,
     },
     kube::{CallError, bounded, named_claim},
     machine::condition,
@@ -216,6 +217,22 @@ impl Reader<'_> {
             .collect())
     }
 
+    /// Secrets that other clusters of the namespace name in `spec.tier2`.
+    pub async fn credentials_of_others(
+        &self,
+        cluster: &str,
+    ) -> Result<BTreeSet<String>, CallError> {
+        let api: Api<Neighbour> = Api::namespaced(self.client.clone(), self.namespace);
+        let key = self.key::<Aof2Cluster>("");
+        let all = bounded("list", &key, CALL_TIMEOUT, api.list(&ListParams::default())).await?;
+        Ok(all
+            .items
+            .into_iter()
+            .filter(|neighbour| neighbour.name_any() != cluster)
+            .filter_map(|neighbour| Some(neighbour.spec?.tier2?.credentials.secret_ref.name))
+            .collect())
+    }
+
     fn key<K: Resource<DynamicType = ()>>(&self, name: &str) -> (String, String, String) {
         (
             K::kind(&()).into_owned(),
@@ -252,7 +269,12 @@ fn snapshot_facts(snapshot: &Aof2Snapshot) -> SnapshotFacts {
         name: snapshot.name_any(),
         uid: snapshot.uid().unwrap_or_default(),
         cluster_id: status.cluster_id.clone(),
-        schedule: snapshot.labels().get(labels::SCHEDULE).cloned(),
+        // A schedule takes every stream: another one under its label is not its own.
+        schedule: snapshot
+            .labels()
+            .get(labels::SCHEDULE)
+            .filter(|_| snapshot.spec.streams.is_empty())
+            .cloned(),
         created_at: created_at(snapshot),
         succeeded: is_true(SnapshotCondition::Succeeded),
         verified: is_true(SnapshotCondition::Verified),

@@ -5,7 +5,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -20,7 +20,6 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         Controller, PredicateConfig, WatchStreamExt,
         controller::{self, Action, Config},
@@ -34,13 +33,13 @@ use crate::{
     args::Scope,
     cluster::{self, error::ReconcileError, memory::Memory},
     context::Context,
-    kube::Notice,
+    kube::{CallError, Notice},
     names,
-    runtime::jitter,
+    runtime::{jitter, sighting::Sighting},
 };
 
-/// Cluster objects that do not parse are seen too, and shown, and cannot stop the watch.
-type Guarded = DeserializeGuard<Aof2Cluster>;
+/// Clusters that cannot be parsed are seen too, and shown, and cannot stop the watch.
+type Guarded = Sighting<Aof2Cluster>;
 
 /// Changes come in bursts: a StatefulSet, its pods, their status.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -83,6 +82,14 @@ pub async fn run(
         .applied_objects()
         // What we write to status ourselves wakes nobody; what somebody else writes there is found by the poll.
         .predicate_filter(asked, PredicateConfig::default());
+    let listed = known.clone();
+    let metrics = context.metrics.clone();
+    tokio::spawn(async move {
+        // An error means that the process ends.
+        if listed.wait_until_ready().await.is_ok() {
+            metrics.is_synced.store(true, Ordering::Release);
+        }
+    });
     Controller::for_stream(clusters, known)
         .with_config(
             Config::default()
@@ -115,10 +122,17 @@ async fn reconcile(cluster: Arc<Guarded>, runner: Arc<Runner>) -> Result<Action,
         cluster.meta().namespace.clone().unwrap_or_default(),
         cluster.name_any(),
     );
-    if let Err(invalid) = &cluster.0 {
+    // A change of what it consists of does not end the pause after a failure; a change of what is asked does.
+    let asked = asked(&cluster).unwrap_or_default();
+    let held = memory.backoff.lock().remaining(&namespace, &name, asked);
+    if let Some(remaining) = held {
+        return Ok(Action::requeue(remaining));
+    }
+    let began = std::time::Instant::now();
+    let looked = cluster::reconcile(context, memory, &namespace, &name).await;
+    if let Some(error) = looked.as_ref().err().and_then(unreadable) {
         let message = format!(
-            "Cannot parse the object as an Aof2Cluster ({}). Correct it; the operator ignores it until then",
-            invalid.error
+            "Cannot parse the object as an Aof2Cluster ({error}). Correct it; the operator ignores it until then"
         );
         tracing::error!(namespace, cluster = name, message);
         context
@@ -135,14 +149,6 @@ async fn reconcile(cluster: Arc<Guarded>, runner: Arc<Runner>) -> Result<Action,
         context.metrics.reconciled("unreadable", Duration::ZERO);
         return Ok(Action::requeue(UNREADABLE_AGAIN));
     }
-    // A change of what it consists of does not end the pause after a failure; a change of what is asked does.
-    let asked = asked(&cluster).unwrap_or_default();
-    let held = memory.backoff.lock().remaining(&namespace, &name, asked);
-    if let Some(remaining) = held {
-        return Ok(Action::requeue(remaining));
-    }
-    let began = std::time::Instant::now();
-    let looked = cluster::reconcile(context, memory, &namespace, &name).await;
     context
         .metrics
         .reconciled(if looked.is_ok() { "ok" } else { "error" }, began.elapsed());
@@ -166,6 +172,19 @@ fn asked(cluster: &Guarded) -> Option<u64> {
         .map(|at| at.0)
         .hash(&mut hasher);
     Some(hasher.finish())
+}
+
+/// Why the cluster itself cannot be parsed, where that is why the reconcile ended.
+fn unreadable(error: &ReconcileError) -> Option<String> {
+    let ReconcileError::Observe(CallError::Transport { object, source, .. }) = error else {
+        return None;
+    };
+    match &**source {
+        kube::Error::SerdeError(error) if object.starts_with("Aof2Cluster ") => {
+            Some(error.to_string())
+        }
+        _ => None,
+    }
 }
 
 fn after_failure(cluster: Arc<Guarded>, error: &ReconcileError, runner: Arc<Runner>) -> Action {
@@ -206,7 +225,7 @@ where
 {
     let ours = watcher::Config::default().labels(&format!("{}={}", labels::APP_NAME, names::APP));
     let touched: std::pin::Pin<Box<dyn Stream<Item = _> + Send>> = Box::pin(
-        watcher(api::<PartialObjectMeta<K>>(client, scope), ours)
+        watcher(api::<Sighting<K>>(client, scope), ours)
             .default_backoff()
             .touched_objects(),
     );

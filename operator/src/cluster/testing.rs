@@ -1,6 +1,6 @@
 //! A small healthy cluster, for tests of the pure parts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aof2_admin_api::{Dump, PostRestart};
 use aof2_crds::Aof2Cluster;
@@ -14,6 +14,7 @@ use crate::cluster::{
 };
 use crate::engines::{Answer, Report};
 use crate::names;
+use crate::pod_policy::Policy;
 
 pub const FRESH_ID: &str = "0192f0aa-0000-7000-8000-000000000001";
 pub const CLUSTER_ID: &str = "0192f0aa-0000-7000-8000-0000000000aa";
@@ -58,6 +59,9 @@ pub fn observed() -> Observed {
         answers: Answers::default(),
         image_repository: "registry.test/aof2-engine".to_owned(),
         operator_namespace: "storage".to_owned(),
+        ca_secret: "aof2-operator-ca".to_owned(),
+        pod_policy: Policy::default(),
+        credentials_of_others: BTreeSet::new(),
         client_name: "operator.storage.aof2.dev".to_owned(),
         epoch: 1_795_400_003,
     }
@@ -162,8 +166,9 @@ fn dump(observed: &Observed, name: &str, quota: u64) -> Dump {
     let mut dump = Dump {
         version: observed.cluster.spec.version.clone(),
         node: name.to_owned(),
-        node_id: format!("node-of-{name}"),
+        node_id: FRESH_ID.to_owned(),
         volume_id: format!("volume-of-{}", name.replace('-', "")),
+        cluster_id: CLUSTER_ID.to_owned(),
         process_start: "2026-09-21T09:00:00Z".into(),
         ready: true,
         ..Dump::default()

@@ -1,7 +1,7 @@
 //! Calls to engines: mutual TLS to the pod's address, one connection per request, never longer than a few seconds.
 //!
-//! The engine's certificate must carry the cluster's name, so that a reused address cannot answer for another cluster; the operator
-//! presents a client certificate with the one name that engines accept, and its epoch with every request.
+//! The engine's certificate must carry the cluster's name, so that a reused address cannot answer for another cluster, and its report the
+//! pod's (`accept.rs`); the operator presents a client certificate with the one name that engines accept, and its epoch with every request.
 
 use std::{
     collections::BTreeMap,
@@ -15,10 +15,11 @@ use aof2_admin_api::report::ConfigVerdict;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rustls::{ClientConfig, RootCertStore};
+use tokio::sync::Semaphore;
 
 use crate::{
-    engines::{Answer, Failure, Report},
-    names::{self, ADMIN_PORT},
+    engines::{Failure, Report, Whose, accept},
+    names::ADMIN_PORT,
     pki::{Authority, PkiError, authority::Usage},
 };
 
@@ -28,6 +29,13 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(3);
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Of one verb.
 const VERB_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Largest answer to one request. A dump of an honest engine has at most a tenth.
+const ANSWER_BYTES: u32 = 256 * 1024;
+/// Of the lists of streams and of snapshots, which grow with the streams of a node (5,000: 2.5 MB).
+const LIST_BYTES: u32 = 4 * 1024 * 1024;
+/// Of all answers that are on their way or being read: an engine may send anything, and a thousand may do so at once.
+const BYTES_IN_FLIGHT: usize = 16 * 1024 * 1024;
 
 /// The operator's own certificate, renewed in time.
 struct Credentials {
@@ -40,6 +48,7 @@ pub struct EngineClient {
     client_name: String,
     epoch: u64,
     credentials: Mutex<Option<Credentials>>,
+    budget: Arc<Semaphore>,
 }
 
 impl EngineClient {
@@ -49,41 +58,45 @@ impl EngineClient {
             client_name,
             epoch,
             credentials: Mutex::default(),
+            budget: Arc::new(Semaphore::new(BYTES_IN_FLIGHT)),
         }
     }
 
     /// Asks these pods at the same time, each by its address.
     pub async fn reports(
         &self,
-        cluster_id: &str,
+        whose: &Whose,
         pods: impl Iterator<Item = (&str, IpAddr)>,
     ) -> BTreeMap<String, Report> {
-        let asked = pods.map(async |(pod, ip)| (pod.to_owned(), self.report(cluster_id, ip).await));
+        let asked = pods.map(async |(pod, ip)| (pod.to_owned(), self.report(whose, pod, ip).await));
         futures::future::join_all(asked).await.into_iter().collect()
     }
 
-    async fn report(&self, cluster_id: &str, ip: IpAddr) -> Report {
-        let client = match self.client(cluster_id, ip, REPORT_TIMEOUT) {
+    async fn report(&self, whose: &Whose, pod: &str, ip: IpAddr) -> Report {
+        let client = match self.client(whose, ip, REPORT_TIMEOUT) {
             Ok(client) => client,
             Err(failure) => return Report::Failed(failure),
         };
         let (dump, post_restart) = futures::join!(client.dump(), client.post_restart());
         match dump {
-            Ok(dump) => Report::Answered(Box::new(Answer {
-                dump,
-                post_restart: post_restart.ok(),
-            })),
+            Ok(dump) => match accept::report(whose, pod, dump, post_restart.ok()) {
+                Ok(answer) => Report::Answered(Box::new(answer)),
+                Err(message) => Report::Failed(Failure {
+                    may_be_certificate: false,
+                    message,
+                }),
+            },
             Err(error) => Report::Failed(failure(&error)),
         }
     }
 
     pub async fn drain(
         &self,
-        cluster_id: &str,
+        whose: &Whose,
         ip: IpAddr,
         bounds: DrainBounds,
     ) -> Result<(), Failure> {
-        let client = self.client(cluster_id, ip, VERB_TIMEOUT)?;
+        let client = self.client(whose, ip, VERB_TIMEOUT)?;
         client
             .drain(bounds)
             .await
@@ -91,8 +104,8 @@ impl EngineClient {
             .map_err(|error| failure(&error))
     }
 
-    pub async fn resume(&self, cluster_id: &str, ip: IpAddr) -> Result<(), Failure> {
-        let client = self.client(cluster_id, ip, VERB_TIMEOUT)?;
+    pub async fn resume(&self, whose: &Whose, ip: IpAddr) -> Result<(), Failure> {
+        let client = self.client(whose, ip, VERB_TIMEOUT)?;
         client
             .resume()
             .await
@@ -103,11 +116,11 @@ impl EngineClient {
     /// Of the process that started then; a later one stays.
     pub async fn restart(
         &self,
-        cluster_id: &str,
+        whose: &Whose,
         ip: IpAddr,
         process_start: &str,
     ) -> Result<(), Failure> {
-        let client = self.client(cluster_id, ip, VERB_TIMEOUT)?;
+        let client = self.client(whose, ip, VERB_TIMEOUT)?;
         client
             .restart(Some(process_start))
             .await
@@ -117,12 +130,12 @@ impl EngineClient {
     /// What an engine thinks of a user's file, and of the whole file of its pod against what is in force.
     pub async fn validate(
         &self,
-        cluster_id: &str,
+        whose: &Whose,
         ip: IpAddr,
         user_text: Option<&str>,
         pod_text: &str,
     ) -> Result<ConfigVerdict, Failure> {
-        let client = self.client(cluster_id, ip, VERB_TIMEOUT)?;
+        let client = self.client(whose, ip, VERB_TIMEOUT)?;
         if let Some(text) = user_text {
             let verdict = client
                 .config_validate(text, ConfigMode::User)
@@ -138,23 +151,28 @@ impl EngineClient {
             .map_err(|error| failure(&error))
     }
 
-    /// For the verbs of snapshots.
-    pub fn client_of(&self, cluster_id: &str, ip: IpAddr) -> Result<Client, Failure> {
-        self.client(cluster_id, ip, SNAPSHOT_TIMEOUT)
+    /// For the verbs of snapshots: their answers do not say who gives them, so that is asked first.
+    pub async fn client_of(&self, whose: &Whose, pod: &str, ip: IpAddr) -> Result<Client, Failure> {
+        let client = self.client(whose, ip, SNAPSHOT_TIMEOUT)?;
+        let dump = client.dump().await.map_err(|error| failure(&error))?;
+        accept::identity(whose, pod, &dump).map_err(|message| Failure {
+            may_be_certificate: false,
+            message,
+        })?;
+        Ok(client.with_answer_limit(LIST_BYTES, Some(self.budget.clone())))
     }
 
-    fn client(&self, cluster_id: &str, ip: IpAddr, limit: Duration) -> Result<Client, Failure> {
+    fn client(&self, whose: &Whose, ip: IpAddr, limit: Duration) -> Result<Client, Failure> {
         let tls = self.tls(Timestamp::now()).map_err(|error| Failure {
             may_be_certificate: false,
             message: error.to_string(),
         })?;
-        let client = Client::tls(
-            SocketAddr::new(ip, ADMIN_PORT),
-            &names::server_name(cluster_id),
-            tls,
-        )
-        .map_err(|error| failure(&error))?;
-        Ok(client.with_timeout(limit).with_operator_epoch(self.epoch))
+        let client = Client::tls(SocketAddr::new(ip, ADMIN_PORT), &whose.server_name, tls)
+            .map_err(|error| failure(&error))?;
+        Ok(client
+            .with_timeout(limit)
+            .with_operator_epoch(self.epoch)
+            .with_answer_limit(ANSWER_BYTES, Some(self.budget.clone())))
     }
 
     fn tls(&self, now: Timestamp) -> Result<Arc<ClientConfig>, PkiError> {
@@ -212,6 +230,7 @@ fn failure(error: &ClientError) -> Failure {
         ClientError::ServerName { .. }
         | ClientError::Timeout { .. }
         | ClientError::Broken { .. }
+        | ClientError::TooLarge { .. }
         | ClientError::Refused { .. }
         | ClientError::Decode { .. } => false,
     };
@@ -221,6 +240,6 @@ fn failure(error: &ClientError) -> Failure {
     }
     Failure {
         may_be_certificate,
-        message,
+        message: accept::text(&message),
     }
 }

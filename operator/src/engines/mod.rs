@@ -1,7 +1,11 @@
 //! The engines of pods, as the operator reaches them: what they report, and the verbs they obey.
 
+mod accept;
 mod client;
 mod report;
+mod whose;
 
+pub use accept::{snapshot as accept_snapshot, streams as accept_streams};
 pub use client::EngineClient;
 pub use report::{Answer, Failure, Report};
+pub use whose::Whose;

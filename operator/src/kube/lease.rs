@@ -23,6 +23,9 @@ use tokio::time::{Instant, sleep, timeout};
 /// Annotation of the Lease that holds the operator epoch.
 pub const EPOCH_ANNOTATION: &str = "aof2.dev/operator-epoch";
 
+/// How far an epoch may be ahead of the clock; engines take none that is further (`aof2_admin_api::EPOCH_AHEAD`).
+const EPOCH_AHEAD_SECONDS: u64 = aof2_admin_api::EPOCH_AHEAD.as_secs();
+
 #[derive(Clone, Debug)]
 pub struct LeaseSettings {
     pub namespace: String,
@@ -293,7 +296,10 @@ fn judge(
     spec.renew_time = Some(MicroTime(now));
     if holder != settings.identity || epoch(&live).is_none() {
         // An annotation that somebody removed starts again at the clock, which is past every epoch counted from an earlier one.
-        let next = epoch(&live).map_or_else(|| unix_seconds(now), |epoch| epoch + 1);
+        // So does one that is ahead of every clock: engines take none of these, and would obey nobody.
+        let next = epoch(&live)
+            .filter(|epoch| *epoch < unix_seconds(now) + EPOCH_AHEAD_SECONDS)
+            .map_or_else(|| unix_seconds(now), |epoch| epoch + 1);
         live.metadata
             .annotations
             .get_or_insert_default()
@@ -402,6 +408,20 @@ mod tests {
             ))),
             Some(900)
         );
+    }
+
+    #[test]
+    fn an_epoch_ahead_of_every_clock_starts_again_too() {
+        for absurd in [u64::MAX, 900 + 86_400] {
+            let mut lease = first(&settings("a"), at(100));
+            lease
+                .metadata
+                .annotations
+                .get_or_insert_default()
+                .insert(EPOCH_ANNOTATION.to_owned(), absurd.to_string());
+            let taken = judge(&settings("b"), lease, Duration::from_secs(20), at(900));
+            assert_eq!(epoch(&written(taken)), Some(900), "{absurd}");
+        }
     }
 
     #[test]

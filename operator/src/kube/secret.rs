@@ -52,7 +52,8 @@ impl Door {
         .await
     }
 
-    /// Writes a Secret whatever was in it before.
+    /// Writes a Secret whatever was in it before, as long as it is of the same type: a namesake that somebody made for another purpose is
+    /// refused as `Foreign`.
     pub async fn write_secret(&self, secret: &Secret) -> Result<(), CallError> {
         if self.post(secret).await? == Created::New {
             return Ok(());
@@ -65,7 +66,16 @@ impl Door {
                 let replaced = api.replace(&secret.name_any(), &params(), secret).await?;
                 Ok(replaced.metadata)
             })
-            .await?;
+            .await;
+        let replaced = match replaced {
+            // Of another type, which cannot change: another's.
+            Err(error) if error.code() == Some(422) => {
+                return Err(CallError::Foreign {
+                    object: format!("Secret {}/{}", key.1, key.2),
+                });
+            }
+            other => other?,
+        };
         self.metrics.wrote("Secret", "replaced");
         if replaced.deletion_timestamp.is_some() {
             return Err(CallError::Going {
@@ -99,5 +109,51 @@ fn params() -> PostParams {
     PostParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PostParams::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::{Json, Router, extract::Request, http::StatusCode};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::runtime::metrics::Metrics;
+
+    /// As an API server that has a Secret of this name and another type: types are immutable.
+    async fn refuse(request: Request) -> (StatusCode, Json<Value>) {
+        let code = match request.method().as_str() {
+            "POST" => 409,
+            _ => 422,
+        };
+        let status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code, "reason": "Invalid",
+            "message": "Secret \"search-engine-tls\" is invalid: type: Invalid value: \"aof2.dev/engine-tls\": field is immutable",
+        });
+        let code = StatusCode::from_u16(code).expect("a status");
+        (code, Json(status))
+    }
+
+    #[tokio::test]
+    async fn a_namesake_of_another_type_is_named_and_not_overwritten() {
+        let client = ::kube::Client::new(Router::new().fallback(refuse), "shop");
+        let door = Door::new(client, "test", Arc::new(Metrics::default()));
+        let secret = Secret {
+            metadata: ObjectMeta {
+                name: Some("search-engine-tls".to_owned()),
+                namespace: Some("shop".to_owned()),
+                ..ObjectMeta::default()
+            },
+            ..Secret::default()
+        };
+        let error = door.write_secret(&secret).await.expect_err("another's");
+        assert!(matches!(error, CallError::Foreign { .. }), "{error}");
+        let text = error.to_string();
+        assert!(
+            text.contains("Secret shop/search-engine-tls") && text.contains("delete it"),
+            "{text}"
+        );
     }
 }

@@ -7,7 +7,18 @@ use ::kube::{
 use aof2_crds::{Aof2Cluster, Aof2ClusterStatus, Aof2Snapshot, Aof2SnapshotStatus};
 use serde::Serialize;
 
-use super::{CallError, Door, FIELD_MANAGER, apply::Object};
+use super::{CallError, Door, FIELD_MANAGER, apply::Object, bounded};
+use crate::runtime::client::CALL_TIMEOUT;
+
+/// Did the operator make this one, in an attempt whose answer was lost? Somebody who knows the next slot may have made another first.
+fn is_like(live: &Aof2Snapshot, wanted: &Aof2Snapshot) -> bool {
+    let labels = wanted.metadata.labels.iter().flatten();
+    let live_labels = live.metadata.labels.clone().unwrap_or_default();
+    live.spec == wanted.spec
+        && labels
+            .into_iter()
+            .all(|(key, value)| live_labels.get(key) == Some(value))
+}
 
 impl Door {
     /// Writes when something differs; returns the object as it is stored then.
@@ -73,7 +84,15 @@ impl Door {
                 self.metrics.wrote(&key.0, "created");
                 Ok(())
             }
-            Err(error) if error.is_conflict() => Ok(()),
+            Err(error) if error.is_conflict() => {
+                let live = bounded("get", &key, CALL_TIMEOUT, api.get_opt(&key.2)).await?;
+                match live.filter(|live| !is_like(live, snapshot)) {
+                    None => Ok(()),
+                    Some(_) => Err(CallError::Foreign {
+                        object: format!("Aof2Snapshot {}/{}", key.1, key.2),
+                    }),
+                }
+            }
             Err(error) => Err(error),
         }
     }

@@ -12,12 +12,13 @@ pub struct Override {
     pub until: Timestamp,
 }
 
-/// A person may let these pass. The others would lose data or cannot work: a drain that Tier 2 does not allow, a target that cannot
-/// read the volume, a pod that goes with its streams.
+/// A person may let these pass. The others would lose data: a drain that Tier 2 does not allow, a pod that goes with its streams. A
+/// target that cannot read a volume refuses it and changes nothing, and one engine's word does not veto an upgrade for ever.
 const OVERRIDABLE: &[Gate] = &[
     Gate::OnePodDown,
     Gate::EngineReachable,
     Gate::ReplayVersion,
+    Gate::MinReaderVersion,
     Gate::CaughtUp,
     Gate::FlushFailures,
     Gate::Soaked,

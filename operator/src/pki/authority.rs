@@ -140,8 +140,13 @@ impl Authority {
         &self.bundle
     }
 
-    /// A new key and a certificate for exactly one DNS name and one usage.
+    /// A new key and a certificate for exactly one DNS name and one usage. A wildcard, which would answer for everybody, is no name.
     pub fn issue(&self, dns_name: &str, usage: Usage, now: Timestamp) -> Result<Issued, PkiError> {
+        if !is_host_name(dns_name) {
+            return Err(PkiError::Name {
+                name: dns_name.chars().take(300).collect(),
+            });
+        }
         let sign = |source| PkiError::Sign {
             subject: dns_name.to_owned(),
             source,
@@ -171,6 +176,19 @@ impl Authority {
             renew_at: not_after - lifetime / 3,
         })
     }
+}
+
+/// Of labels with letters, digits and inner dashes.
+fn is_host_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        matches!(label.len(), 1..=63)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
 }
 
 fn named(common_name: &str) -> DistinguishedName {
@@ -238,6 +256,27 @@ mod tests {
                     facts.authority
                 ),
                 (&["a.aof2.dev".to_owned()][..], server, client, false)
+            );
+        }
+    }
+
+    #[test]
+    fn no_certificate_is_issued_for_more_than_one_host() {
+        let authority = Authority::generate("storage", now()).unwrap();
+        for name in [
+            "*.engine.aof2.dev",
+            "*",
+            "a.*.aof2.dev",
+            "",
+            "a..aof2.dev",
+            "a.aof2.dev\0.evil",
+            "10.0.0.1/8",
+            "-a.aof2.dev",
+        ] {
+            let refused = authority.issue(name, Usage::Server, now());
+            assert!(
+                matches!(refused, Err(PkiError::Name { .. })),
+                "{name}: {refused:?}"
             );
         }
     }

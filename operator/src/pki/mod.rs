@@ -16,6 +16,8 @@ pub use source::obtain;
 pub enum PkiError {
     #[error("generate a key")]
     GenerateKey(#[source] rcgen::Error),
+    #[error("{name:?} is not the DNS name of one host; the authority signs for no other")]
+    Name { name: String },
     #[error("sign the certificate of {subject}")]
     Sign {
         subject: String,

@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::atomic::{AtomicI64, AtomicU64},
+    sync::atomic::{AtomicBool, AtomicI64, AtomicU64},
     time::Duration,
 };
 
@@ -63,6 +63,8 @@ pub struct Metrics {
     pub writes: Family<WriteLabels, Counter>,
     pub waits: Family<WaitLabels, Counter>,
     pub leader: Gauge,
+    /// Every cluster was listed; for `/readyz`.
+    pub is_synced: AtomicBool,
     pub epoch: Gauge,
     held_since: Family<GateLabels, Gauge<i64, AtomicI64>>,
     ready_replicas: Family<ClusterLabels, Gauge<i64, AtomicI64>>,
@@ -158,6 +160,7 @@ impl Default for Metrics {
             writes,
             waits,
             leader,
+            is_synced: AtomicBool::new(false),
             epoch,
             held_since,
             ready_replicas,

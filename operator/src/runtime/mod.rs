@@ -3,6 +3,7 @@
 pub mod client;
 pub mod http;
 pub mod metrics;
+pub mod sighting;
 pub mod telemetry;
 
 /// 0.0..1.0, for spreading things out; not for secrets. The low half of a version 7 UUID is random.

@@ -17,6 +17,7 @@ use super::BY_HAND;
 use super::conditions::is;
 use super::facts::{ClusterFacts, Facts, IndexFacts, PodFacts, StreamFacts, Taken};
 use crate::context::Context;
+use crate::engines::{Failure, Whose, accept_snapshot, accept_streams};
 use crate::kube::{CallError, bounded};
 use crate::names;
 use crate::runtime::client::CALL_TIMEOUT;
@@ -127,6 +128,7 @@ pub async fn observe(
         .as_ref()
         .map(|status| status.cluster_id.clone())
         .unwrap_or_default();
+    let whose = Whose::of(&cluster);
     let verify_interval = cluster.spec.snapshots.verify_interval.as_std();
     facts.cluster = Some(ClusterFacts {
         cluster_id: cluster_id.clone(),
@@ -155,7 +157,14 @@ pub async fn observe(
             };
             return (facts, None);
         };
-        let client = match context.engines.client_of(&cluster_id, ip) {
+        let client = match &whose {
+            Some(whose) => context.engines.client_of(whose, &pod, ip).await,
+            None => Err(Failure {
+                may_be_certificate: false,
+                message: "the cluster has no identity yet".to_owned(),
+            }),
+        };
+        let client = match client {
             Ok(client) => client,
             Err(failure) => {
                 let facts = PodFacts {
@@ -165,9 +174,7 @@ pub async fn observe(
                 return (facts, None);
             }
         };
-        let streams = streams(&client, &snapshot.uid().unwrap_or_default())
-            .await
-            .map_err(|error| error.to_string());
+        let streams = streams(&client, &snapshot.uid().unwrap_or_default()).await;
         let client = streams.is_ok().then_some(client);
         (PodFacts { name: pod, streams }, client)
     });
@@ -216,17 +223,15 @@ async fn index(engines: &BTreeMap<String, EngineClient>, name: &str) -> IndexFac
     IndexFacts::Unknown(why)
 }
 
-async fn streams(
-    client: &EngineClient,
-    request: &str,
-) -> Result<Vec<StreamFacts>, aof2_admin_api::client::ClientError> {
-    let (streams, reports) = futures::try_join!(client.streams(), client.snapshots(None))?;
+async fn streams(client: &EngineClient, request: &str) -> Result<Vec<StreamFacts>, String> {
+    let (streams, reports) = futures::try_join!(client.streams(), client.snapshots(None))
+        .map_err(|error| error.to_string())?;
     let mut of_request: BTreeMap<String, SnapshotReport> = reports
         .into_iter()
         .filter(|report| report.request == request)
-        .map(|report| (report.stream.clone(), report))
-        .collect();
-    Ok(streams
+        .map(|report| accept_snapshot(report).map(|report| (report.stream.clone(), report)))
+        .collect::<Result<_, _>>()?;
+    Ok(accept_streams(streams)?
         .into_iter()
         .map(|stream| StreamFacts {
             report: of_request.remove(&stream.name),

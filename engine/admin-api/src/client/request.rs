@@ -2,15 +2,13 @@
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::connect::connect;
 use super::{Client, ClientError};
 use crate::{ErrorBody, ErrorReason, path};
-
-/// Largest answer that is read: far beyond a dump of an engine with thousands of streams.
-const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 pub(super) struct Request {
     method: Method,
@@ -81,14 +79,22 @@ impl Client {
         request: Request,
     ) -> Result<T, ClientError> {
         let verb = request.verb();
+        let _room = self.room().await;
         let answer = self.send(request).await?;
         serde_json::from_slice(&answer).map_err(|error| self.decode(verb, error.to_string()))
     }
 
     pub(super) async fn text(&self, request: Request) -> Result<String, ClientError> {
         let verb = request.verb();
+        let _room = self.room().await;
         let answer = self.send(request).await?;
         String::from_utf8(answer.into()).map_err(|error| self.decode(verb, error.to_string()))
+    }
+
+    /// Of the budget, for the largest answer. Waiting for it does not count as the engine's time.
+    async fn room(&self) -> Option<OwnedSemaphorePermit> {
+        let budget = self.budget.clone()?;
+        budget.acquire_many_owned(self.max_answer_bytes).await.ok()
     }
 
     fn decode(&self, verb: String, message: String) -> ClientError {
@@ -141,10 +147,19 @@ impl Client {
                 .await
                 .map_err(|error| self.interrupted(&verb, error))?;
             let status = answer.status();
-            let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES)
-                .collect()
-                .await;
-            let body = body.map_err(|error| broken(error.as_ref()))?.to_bytes();
+            let limit = self.max_answer_bytes as usize;
+            let body = Limited::new(answer.into_body(), limit).collect().await;
+            let body = body.map_err(|error| {
+                if error.is::<LengthLimitError>() {
+                    return ClientError::TooLarge {
+                        target: self.target.to_string(),
+                        verb: verb.clone(),
+                        limit: self.max_answer_bytes,
+                    };
+                }
+                broken(error.as_ref())
+            });
+            let body = body?.to_bytes();
             Ok((status, body))
         };
         let (status, body) = {

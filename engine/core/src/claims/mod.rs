@@ -118,12 +118,16 @@ impl StreamClaims {
             .map_err(pending)?
         {
             Creation::Ours { .. } => {}
-            // Its own cluster's object may differ in the name: only the id counts.
+            // The id alone is no proof: everybody may read it in a status. Whose prefix it is says the namespace with the name, which no
+            // two clusters share.
             Creation::Taken(_) => {
                 let found = self.read(&key, ClusterMarker::decode)?;
-                if found.cluster_id != marker.cluster_id {
+                let of =
+                    |it: &ClusterMarker| (it.cluster_id, it.namespace.clone(), it.name.clone());
+                if of(&found) != of(&marker) {
                     return Err(ClaimError::PrefixInUse {
                         cluster_id: found.cluster_id.to_string(),
+                        owner: format!("{}/{}", found.namespace, found.name),
                     });
                 }
             }

@@ -18,6 +18,10 @@ use crate::port::{Claims, Standing, VolumeIdentity};
 
 pub const CLUSTER: &str = "0192f0aa-0000-7000-8000-000000000001";
 
+/// Of the cluster.
+const NAMESPACE: &str = "default";
+const NAME: &str = "orders";
+
 pub fn volume(node: &str, volume: u32) -> VolumeIdentity {
     VolumeIdentity {
         cluster_id: CLUSTER.into(),
@@ -63,14 +67,29 @@ pub fn claims_at(
     let prefix = KeyPrefix::new(prefix).expect("a prefix");
     let tier2 = Tier2::new(store.clone(), prefix, test_policy(), clock, rng);
     let cluster = ClusterName {
-        namespace: "default".into(),
-        name: "orders".into(),
+        namespace: NAMESPACE.into(),
+        name: NAME.into(),
     };
     StreamClaims::new(
         Arc::new(tier2),
         cluster,
         Address(format!("{node}.orders:7421")),
     )
+}
+
+/// Of a cluster of this name, whatever ID it says it has.
+fn claims_named(
+    store: &Arc<dyn ObjectStore>,
+    prefix: &str,
+    namespace: &str,
+    name: &str,
+) -> StreamClaims {
+    let of_ours = claims_of(store, prefix, "orders-0");
+    let cluster = ClusterName {
+        namespace: namespace.into(),
+        name: name.into(),
+    };
+    StreamClaims::new(of_ours.tier2, cluster, of_ours.address)
 }
 
 /// Marks of a volume, on any store: the newest wins, nobody leaves one twice, and only the newest two stay.
@@ -228,23 +247,29 @@ pub fn claims_keep_their_contract(store: &Arc<dyn ObjectStore>, prefix: &str) {
     let in_use = claims_of(store, prefix, "orders-0")
         .check_volume(&foreign, NEW)
         .expect_err("in use");
-    assert_eq!(
-        in_use,
-        ClaimError::PrefixInUse {
-            cluster_id: CLUSTER.into()
-        }
-    );
+    assert_eq!(in_use, in_use_by_orders());
     let in_use = claims_of(store, prefix, "orders-0")
         .claim(&foreign, "fresh")
         .expect_err("in use");
-    assert_eq!(
-        in_use,
-        ClaimError::PrefixInUse {
-            cluster_id: CLUSTER.into()
-        }
-    );
+    assert_eq!(in_use, in_use_by_orders());
+
+    // And to one name in one namespace: the id alone, which everybody may read in a status, adopts nothing.
+    for (namespace, name) in [("shop", "mine"), ("mine", "orders"), ("", "")] {
+        let thief = claims_named(store, prefix, namespace, name);
+        let refused = thief
+            .check_volume(&volume("orders-0", 9), NEW)
+            .expect_err("another cluster");
+        assert_eq!(refused, in_use_by_orders(), "{namespace}/{name}");
+    }
 
     claim_races_have_one_winner(store, prefix);
+}
+
+fn in_use_by_orders() -> ClaimError {
+    ClaimError::PrefixInUse {
+        cluster_id: CLUSTER.into(),
+        owner: format!("{NAMESPACE}/{NAME}"),
+    }
 }
 
 fn claim_races_have_one_winner(store: &Arc<dyn ObjectStore>, prefix: &str) {

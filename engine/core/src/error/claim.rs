@@ -95,8 +95,12 @@ pub enum ClaimError {
     /// Not empty.
     #[error("volume is older than its state in Tier 2 ({}); mount its newest state", list(.proofs))]
     RolledBack { proofs: Vec<RolledBack> },
-    #[error("cluster {cluster_id} uses this Tier 2 prefix; choose another prefix")]
-    PrefixInUse { cluster_id: String },
+    #[error("cluster {owner} ({cluster_id}) uses this Tier 2 prefix; choose another prefix")]
+    PrefixInUse {
+        cluster_id: String,
+        /// `namespace/name`, as `cluster.json` has them.
+        owner: String,
+    },
 }
 
 /// The first few, and how many more there are.

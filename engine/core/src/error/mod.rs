@@ -309,8 +309,12 @@ pub enum OpenError {
         proofs: Vec<RolledBack>,
         since: AcknowledgedSince,
     },
-    #[error("cluster {cluster_id} uses this Tier 2 prefix; choose another prefix")]
-    PrefixInUse { cluster_id: String },
+    #[error("cluster {owner} ({cluster_id}) uses this Tier 2 prefix; choose another prefix")]
+    PrefixInUse {
+        cluster_id: String,
+        /// `namespace/name`, as `cluster.json` has them.
+        owner: String,
+    },
     #[error("{} is damaged ({message}); no tool repairs it yet, restore it from a copy of the volume", path.display())]
     Damaged { path: PathBuf, message: String },
     #[error("cannot {verb} {}", path.display())]
@@ -341,7 +345,9 @@ impl OpenError {
                 proofs,
                 since: AcknowledgedSince::default(),
             }),
-            ClaimError::PrefixInUse { cluster_id } => Some(OpenError::PrefixInUse { cluster_id }),
+            ClaimError::PrefixInUse { cluster_id, owner } => {
+                Some(OpenError::PrefixInUse { cluster_id, owner })
+            }
             ClaimError::NotOwner { .. }
             | ClaimError::Pending { .. }
             | ClaimError::Unreadable { .. } => None,

@@ -221,6 +221,7 @@ fn opens() -> Vec<OpenError> {
             },
             OpenError::RolledBack { .. } => OpenError::PrefixInUse {
                 cluster_id: "0192f0aa-0000-7000-8000-000000000001".into(),
+                owner: "shop/orders".into(),
             },
             OpenError::PrefixInUse { .. } => OpenError::Damaged {
                 path: path(),
@@ -293,6 +294,7 @@ fn claims() -> Vec<ClaimError> {
             },
             ClaimError::RolledBack { .. } => ClaimError::PrefixInUse {
                 cluster_id: "0192f0aa-0000-7000-8000-000000000001".into(),
+                owner: "shop/orders".into(),
             },
             ClaimError::PrefixInUse { .. } => return all,
         });

@@ -450,7 +450,10 @@ fn refused_by_claims(stream: &Stream, error: ClaimError) -> AppendError {
         }
         ClaimError::VolumeLost { streams: _ } => "VolumeLost",
         ClaimError::RolledBack { proofs: _ } => "RolledBack",
-        ClaimError::PrefixInUse { cluster_id: _ } => "PrefixInUse",
+        ClaimError::PrefixInUse {
+            cluster_id: _,
+            owner: _,
+        } => "PrefixInUse",
     };
     AppendError::VolumeRefused {
         stream: stream.name.to_string(),

@@ -147,7 +147,10 @@ pub fn refusal_of(error: &OpenError) -> Refusal {
             refusal.streams = named.map(str::to_string).collect();
             refusal.streams.dedup();
         }
-        OpenError::PrefixInUse { cluster_id } => refusal.cluster_id = Some(cluster_id.clone()),
+        OpenError::PrefixInUse {
+            cluster_id,
+            owner: _,
+        } => refusal.cluster_id = Some(cluster_id.clone()),
         OpenError::ForeignDirectory {
             path: _,
             field: _,

@@ -110,7 +110,7 @@ fn build(tls: &Tls, [certificate, key, ca]: &[Vec<u8>; 3]) -> Result<ServerConfi
         .map_err(|error| pem(certificate_name, error.to_string()))?;
     let key =
         PrivateKeyDer::from_pem_slice(key).map_err(|error| pem(key_name, error.to_string()))?;
-    ServerConfig::builder()
+    ServerConfig::builder_with_protocol_versions(&[&rustls::version::TLS13])
         .with_client_cert_verifier(Arc::new(verifier))
         .with_single_cert(chain, key)
         .map_err(|source| TlsFilesError::Pair {

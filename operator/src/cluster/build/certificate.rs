@@ -11,6 +11,9 @@ use crate::{
     },
 };
 
+/// A type never changes, so that writing over a Secret of the same name that somebody else made is refused by the API server.
+const SECRET_TYPE: &str = "aof2.dev/engine-tls";
+
 pub fn build(owner: &Owner, issued: &Issued, authority: &Authority) -> Secret {
     let files = [
         (CERTIFICATE_FILE, issued.certificate_pem.as_str()),
@@ -25,7 +28,7 @@ pub fn build(owner: &Owner, issued: &Issued, authority: &Authority) -> Secret {
                 .map(|(name, pem)| (name.to_owned(), ByteString(pem.as_bytes().to_vec())))
                 .collect(),
         ),
-        type_: Some("Opaque".to_owned()),
+        type_: Some(SECRET_TYPE.to_owned()),
         ..Secret::default()
     }
 }

@@ -78,6 +78,8 @@ pub fn digest(spec: &Aof2ClusterSpec, default_repository: &str) -> String {
 /// The `template` of the StatefulSet. `spec.podTemplate` has passed `validate`.
 pub fn build(cluster: &str, spec: &Aof2ClusterSpec, default_repository: &str) -> Value {
     let mut pod = spec.pod_template.spec.clone();
+    pod.values_mut().for_each(drop_nulls);
+    pod.retain(|_, value| !value.is_null());
     share_with(&mut pod, "containers");
     share_with(&mut pod, "initContainers");
     place_engine(&mut pod, engine(spec, default_repository));
@@ -137,6 +139,18 @@ pub fn build(cluster: &str, spec: &Aof2ClusterSpec, default_repository: &str) ->
         .and_modify(|named| *named = format!("{SOCKET_VOLUMES},{named}"))
         .or_insert_with(|| SOCKET_VOLUMES.to_owned());
     json!({"metadata": {"labels": labels, "annotations": annotations}, "spec": pod})
+}
+
+/// For the API server a field that is null is absent; here it must not stand in the place of what is added.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 fn engine(spec: &Aof2ClusterSpec, default_repository: &str) -> Value {

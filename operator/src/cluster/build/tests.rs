@@ -149,3 +149,19 @@ fn a_node_may_be_scaled_away_under_our_sockets_and_what_the_user_named_stays_nam
         assert_eq!(empty.join(","), "aof2-data-socket,aof2-admin-socket");
     }
 }
+
+#[test]
+fn a_field_that_is_null_does_not_stand_in_the_place_of_a_safe_default() {
+    let nothing = serde_json::json!({
+        "serviceAccountName": null, "automountServiceAccountToken": null, "affinity": null, "volumes": null,
+        "securityContext": {"runAsNonRoot": null, "seccompProfile": null},
+        "containers": [{"name": "app", "securityContext": null, "volumeMounts": null}],
+    });
+    let absent = serde_json::json!({"securityContext": {}, "containers": [{"name": "app"}]});
+    let build = |fields: serde_json::Value| {
+        let mut cluster = crate::cluster::testing::cluster();
+        cluster.spec.pod_template.spec = fields.as_object().expect("fields").clone();
+        template::build("orders", &cluster.spec, REPOSITORY)["spec"].clone()
+    };
+    assert_eq!(build(nothing), build(absent));
+}

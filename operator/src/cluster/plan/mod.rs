@@ -220,7 +220,7 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
     let spec = &observed.cluster.spec;
     let mut part = volumes::plan(observed);
     part.add(not_serving::refusals(observed));
-    let spec_error = validate::validate(spec)
+    let spec_error = validate::validate(observed)
         .err()
         .map(|error| error.to_string())
         .or_else(|| {

@@ -19,7 +19,7 @@ pub fn refusals(observed: &Observed) -> Part {
         if refusal.reason == RefusalReason::PrefixInUse {
             let other = refusal.cluster_id.as_deref().unwrap_or("unknown");
             let message = format!(
-                "{} cannot use spec.tier2.prefix: another cluster owns it. The owner is cluster {other} ({}). Create a new cluster with another spec.tier2.prefix, or, to adopt that data, one with annotation {}={other}",
+                "{} cannot use spec.tier2.prefix: another cluster owns it. The owner is cluster {other} ({}). Create a new cluster with another spec.tier2.prefix, or, to adopt that data, one of the owner's name and namespace with annotation {}={other}",
                 pod.name,
                 quoted(&refusal.message),
                 labels::ADOPT_CLUSTER_ID

@@ -62,7 +62,7 @@ fn template(observed: &Observed) -> Option<TemplateQuestion> {
     let digest = template::digest(&cluster.spec, &observed.image_repository);
     let written = observed.stateful_set.as_ref();
     if written.is_some_and(|written| written.template == digest)
-        || validate::validate(&cluster.spec).is_err()
+        || validate::validate(observed).is_err()
     {
         return None;
     }

@@ -155,6 +155,8 @@ pub fn context(server: &Server) -> Context {
     let now = jiff::Timestamp::now();
     let authority = Arc::new(Authority::generate("storage", now).expect("an authority"));
     let settings = Settings {
+        ca_secret: "aof2-operator-ca".to_owned(),
+        pod_policy: Default::default(),
         operator_namespace: "storage".into(),
         image_repository: "registry.test/aof2-engine".into(),
         epoch: 1,

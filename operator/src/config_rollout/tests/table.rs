@@ -175,7 +175,7 @@ fn a_canary_that_begins_to_refuse_late_in_the_window_gets_a_full_minute() {
 fn a_canary_is_judged_against_the_others_and_its_own_past() {
     let mut world = World::new(3, false);
     world.run_to(ConfigStep::Observing);
-    let judged = |own: f64, other: f64, past: &str| {
+    let judged_by = |own: f64, others: [f64; 2], past: &str| {
         let mut facts = world.facts();
         let mut memo = world.memo.clone();
         let set = |pod: &mut PodFacts, rate: f64| {
@@ -184,7 +184,8 @@ fn a_canary_is_judged_against_the_others_and_its_own_past() {
             }
         };
         set(&mut facts.pods[2], own);
-        set(&mut facts.pods[0], other);
+        set(&mut facts.pods[0], others[0]);
+        set(&mut facts.pods[1], others[1]);
         let canary = memo.as_mut().unwrap().canary.as_mut().unwrap();
         canary
             .baseline
@@ -195,12 +196,17 @@ fn a_canary_is_judged_against_the_others_and_its_own_past() {
             .rejected
             .map(|rejected| rejected.limit)
     };
+    let judged = |own: f64, other: f64, past: &str| judged_by(own, [other; 2], past);
     assert_eq!(judged(0.4, 0.0, "0.0/s"), None, "below the floor");
     assert_eq!(judged(0.6, 0.0, "0.0/s"), Some("0.5/s".into()));
     assert_eq!(judged(3.0, 2.0, "0.0/s"), None, "the others refuse too");
     assert_eq!(judged(5.0, 2.0, "0.0/s"), Some("4.0/s".into()));
     assert_eq!(judged(3.0, 0.0, "2.0/s"), None, "it always did");
     assert_eq!(judged(4.5, 0.0, "2.0/s"), Some("4.0/s".into()));
+    for liar in [[1e12, 0.0], [0.0, 1e12]] {
+        let said = judged_by(5.0, liar, "0.0/s");
+        assert_eq!(said, Some("0.5/s".into()), "one pod hides no canary");
+    }
 }
 
 #[test]

@@ -53,8 +53,15 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the prefix of another cluster is used",
         file: "engine/core/src/claims/mod.rs",
-        find: "if found.cluster_id != marker.cluster_id {",
-        replace: "if found.cluster_id != marker.cluster_id && key.is_empty() {",
+        find: "if of(&found) != of(&marker) {",
+        replace: "if of(&found) != of(&marker) && key.is_empty() {",
+        noticed_by: CLAIMS,
+    },
+    Mutant {
+        name: "the ID alone makes a prefix another cluster's",
+        file: "engine/core/src/claims/mod.rs",
+        find: "(it.cluster_id, it.namespace.clone(), it.name.clone())",
+        replace: "(it.cluster_id, String::new(), String::new())",
         noticed_by: CLAIMS,
     },
     Mutant {
