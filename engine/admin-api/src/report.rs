@@ -41,6 +41,9 @@ pub struct Dump {
     pub flush_failures: u64,
     /// Refused appends since `process_start`, by kind.
     pub would_block: BTreeMap<WouldBlockKind, u64>,
+    /// Appends refused since `process_start` because the volume is full.
+    #[serde(default)]
+    pub disk_full_refusals: u64,
     pub drain: DrainStatus,
     /// Number of streams that live on this volume.
     pub streams: u64,
@@ -117,7 +120,9 @@ pub struct Tier0Report {
     pub cluster_max_bytes: u64,
     /// This node's share, in force.
     pub instance_quota_bytes: u64,
-    pub activation_queue_depth: u64,
+    /// Hydrations that wait for room; absent where nothing hydrates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activation_queue_depth: Option<u64>,
     /// Size of the volume as configured by the operator; 0 = not configured.
     #[serde(default)]
     pub storage_bytes: u64,
@@ -127,7 +132,9 @@ pub struct Tier0Report {
 pub struct Tier1Report {
     pub total_bytes: u64,
     pub max_bytes: u64,
-    pub hydration_latency_p99_ms: f64,
+    /// Absent where nothing hydrates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hydration_latency_p99_ms: Option<f64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -71,13 +71,13 @@ fn dump() -> Dump {
             total_bytes: 1,
             cluster_max_bytes: 2,
             instance_quota_bytes: 3,
-            activation_queue_depth: 4,
+            activation_queue_depth: Some(4),
             storage_bytes: 5,
         },
         tier1: Tier1Report {
             total_bytes: 6,
             max_bytes: 7,
-            hydration_latency_p99_ms: 8.5,
+            hydration_latency_p99_ms: Some(8.5),
         },
         tier2: Some(Tier2Report {
             reachable: false,
@@ -104,6 +104,7 @@ fn dump() -> Dump {
         },
         flush_failures: 20,
         would_block: BTreeMap::from([(WouldBlockKind::Admission, 21), (WouldBlockKind::Tail, 0)]),
+        disk_full_refusals: 23,
         drain: drained(),
         streams: 22,
         damage: BTreeMap::new(),

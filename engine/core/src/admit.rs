@@ -150,6 +150,11 @@ impl Space {
         self.closed.read()
     }
 
+    /// The same, unless somebody waits to close it: for as long as an append waits for the disk, that may take.
+    pub fn try_admission(&self) -> Option<RwLockReadGuard<'_, Option<String>>> {
+        self.closed.try_read()
+    }
+
     pub fn close_admission(&self, reason: &str) {
         *self.closed.write() = Some(reason.to_owned());
     }

@@ -9,7 +9,7 @@ use crate::load::collector::Destination;
 
 /// Inspect a running AOF2 engine and work with its streams.
 ///
-/// Exit codes: 0 ok, 1 negative finding, 2 usage, 3 unavailable, 4 refused.
+/// Exit codes: 0 ok, 1 negative finding, 2 usage, 3 unavailable, 4 refused, 5 not found.
 #[derive(Debug, Parser)]
 #[command(name = "aof2-admin", disable_version_flag = true, max_term_width = 110)]
 pub struct Arguments {

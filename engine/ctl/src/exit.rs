@@ -25,29 +25,38 @@ pub enum Failure {
     Unavailable(String),
     /// Whoever was asked said no.
     Refused(String),
+    /// What was asked for does not exist.
+    NotFound(String),
     /// Whoever read the results has enough, as `head` does.
     ReaderLeft,
 }
 
 impl Failure {
-    pub fn report(&self) -> ExitCode {
-        let (code, message) = match self {
-            Failure::Usage(message) => (2, message),
-            Failure::Unavailable(message) => (3, message),
-            Failure::Refused(message) => (4, message),
+    /// One line on standard error: text, or with `--json` an object.
+    pub fn report(&self, is_json: bool) -> ExitCode {
+        let (code, kind, message) = match self {
+            Failure::Usage(message) => (2, "Usage", message),
+            Failure::Unavailable(message) => (3, "Unavailable", message),
+            Failure::Refused(message) => (4, "Refused", message),
+            Failure::NotFound(message) => (5, "NotFound", message),
             Failure::ReaderLeft => return ExitCode::SUCCESS,
         };
+        let line = if is_json {
+            serde_json::json!({"error": {"kind": kind, "message": message}}).to_string()
+        } else {
+            format!("error: {message}")
+        };
         // Nobody reads standard error: nothing is left to do about it.
-        let _ = writeln!(std::io::stderr(), "error: {message}");
+        let _ = writeln!(std::io::stderr(), "{line}");
         ExitCode::from(code)
     }
 }
 
-pub fn code(result: Result<Outcome, Failure>) -> ExitCode {
+pub fn code(result: Result<Outcome, Failure>, is_json: bool) -> ExitCode {
     match result {
         Ok(Outcome::Clean) => ExitCode::SUCCESS,
         Ok(Outcome::Negative) => ExitCode::from(1),
-        Err(failure) => failure.report(),
+        Err(failure) => failure.report(is_json),
     }
 }
 
@@ -79,8 +88,8 @@ impl From<ClientError> for Failure {
                 ErrorReason::NotServing | ErrorReason::Tier2Unreachable | ErrorReason::Internal => {
                     Failure::Unavailable(message)
                 }
-                ErrorReason::NotFound
-                | ErrorReason::StaleOperatorEpoch
+                ErrorReason::NotFound => Failure::NotFound(message),
+                ErrorReason::StaleOperatorEpoch
                 | ErrorReason::Draining
                 | ErrorReason::Conflict
                 | ErrorReason::DiskFull
@@ -100,8 +109,8 @@ pub fn of_status(verb: &str, status: &tonic::Status) -> Failure {
         | Code::Unknown
         | Code::Internal => Failure::Unavailable(message),
         Code::InvalidArgument => Failure::Usage(message),
+        Code::NotFound => Failure::NotFound(message),
         Code::Ok
-        | Code::NotFound
         | Code::AlreadyExists
         | Code::PermissionDenied
         | Code::ResourceExhausted

@@ -1,7 +1,7 @@
 //! The command-line tools of a node: `aof2-admin` works against a live one, `manifest-inspect` on files.
 //!
 //! - Tables for people, `--json` for machines; the JSON of a verb is the admin API's own type wherever there is one.
-//! - Exit codes: 0 ok, 1 negative finding, 2 usage, 3 unavailable, 4 refused.
+//! - Exit codes: 0 ok, 1 negative finding, 2 usage, 3 unavailable, 4 refused, 5 not found. With `--json` an error is an object too.
 //! - Results go to standard output, everything else to standard error.
 
 mod cli;
@@ -38,10 +38,14 @@ pub fn admin(version: &'static str) -> ExitCode {
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            return exit::Failure::Unavailable(format!("cannot start threads: {error}")).report();
+            return exit::Failure::Unavailable(format!("cannot start threads: {error}"))
+                .report(arguments.connection.json);
         }
     };
-    let code = exit::code(runtime.block_on(cmd::run(&arguments.connection, verb)));
+    let code = exit::code(
+        runtime.block_on(cmd::run(&arguments.connection, verb)),
+        arguments.connection.json,
+    );
     // A blocked read of standard input must not keep the process.
     runtime.shutdown_background();
     code
@@ -57,5 +61,5 @@ pub fn manifest_inspect(version: &'static str) -> ExitCode {
         println!("manifest-inspect {version}");
         return ExitCode::SUCCESS;
     }
-    exit::code(inspect::run(&arguments))
+    exit::code(inspect::run(&arguments), arguments.json)
 }

@@ -124,8 +124,30 @@ fn a_refused_append_names_reason_and_value() {
         "{refused:?}"
     );
 
+    // Others of the same input are stored, and counted.
+    let three = format!("ok1\n{large}ok3\n");
+    let refused = engine.admin(&["append", "part"], &three);
+    assert_eq!(refused.code, 4, "{refused:?}");
+    let stored = engine.admin(&["read", "--raw", "part"], "").ok();
+    let count = stored.lines().count();
+    assert!(
+        refused
+            .stdout
+            .starts_with(&format!("part: {count} records")),
+        "{refused:?} {stored}"
+    );
+
+    let unknown = engine.admin(&["--json", "read", "nobody"], "");
+    assert_eq!(unknown.code, 5, "{unknown:?}");
+    let error: serde_json::Value = serde_json::from_str(&unknown.stderr).expect("JSON");
+    assert_eq!(error["error"]["kind"], "NotFound");
+
+    let nothing = engine.admin(&["verify"], "");
+    assert_eq!(nothing.code, 2, "{nothing:?}");
+    assert!(nothing.stderr.contains("nothing to verify"), "{nothing:?}");
+
     let unknown = engine.admin(&["read", "nobody"], "");
-    assert_eq!(unknown.code, 4, "{unknown:?}");
+    assert_eq!(unknown.code, 5, "{unknown:?}");
     assert!(unknown.stderr.contains("nobody"), "{unknown:?}");
 }
 
@@ -473,7 +495,7 @@ fn a_snapshot_is_taken_listed_shown_verified_and_seen_in_the_manifest() {
         "{gone:?}"
     );
     let nobody = engine.admin(&["snapshot", "take", "nobody"], "");
-    assert_eq!(nobody.code, 4, "{nobody:?}");
+    assert_eq!(nobody.code, 5, "{nobody:?}");
     let no_id = engine.admin(&["snapshot", "show", "orders", "seven"], "");
     assert_eq!(no_id.code, 2, "{no_id:?}");
 }

@@ -95,8 +95,11 @@ fn refuse_body(status: StatusCode, why: String) -> Response {
         .into_response()
 }
 
-async fn dump(State(node): State<Arc<Node>>) -> Json<Dump> {
-    Json(report::dump(&node).await)
+async fn dump(State(node): State<Arc<Node>>) -> Result<Json<Dump>, ApiError> {
+    report::dump(&node)
+        .await
+        .map(Json)
+        .map_err(ApiError::internal)
 }
 
 async fn no_such_path(request: Request) -> ApiError {

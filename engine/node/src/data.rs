@@ -5,6 +5,8 @@ mod authority;
 mod budget;
 mod calls;
 mod frames;
+mod intake;
+mod order;
 mod read;
 mod refusal;
 mod service;
@@ -28,6 +30,10 @@ use crate::proto::{DESCRIPTORS, MAX_MESSAGE_BYTES};
 /// How long a probe waits for the socket's answer.
 const CHECK_LIMIT: Duration = Duration::from_secs(1);
 
+const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+/// Of all its calls: one that waits for memory holds up no other of its connection.
+const CONNECTION_WINDOW_BYTES: u32 = STREAM_WINDOW_BYTES * calls::MAX_CALLS_PER_CONNECTION;
+
 /// Serves until the process ends.
 pub async fn serve(
     node: Arc<Node>,
@@ -35,10 +41,11 @@ pub async fn serve(
     listener: UnixListener,
 ) -> Result<(), ServeError> {
     let (health_reporter, health) = tonic_health::server::health_reporter();
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
     let log = LogServer::new(service::DataService::new(node.clone(), plane))
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
@@ -49,11 +56,14 @@ pub async fn serve(
         .max_concurrent_streams(calls::MAX_CALLS_PER_CONNECTION)
         .http2_max_header_list_size(u32::try_from(aof2_listen::HEADER_BYTES).ok())
         .layer(calls::CallLimit::default())
-        // A single client may keep several full messages on the way.
-        .initial_stream_window_size(4 * 1024 * 1024)
-        .initial_connection_window_size(16 * 1024 * 1024)
+        .layer(intake::Intake::default())
+        // What a connection may hold that no call has taken. A socket of this machine fills it again at once.
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .add_service(health)
-        .add_service(reflection)
+        .add_service(reflection().build_v1()?)
+        // What older libraries and tools ask for, grpcio's among them.
+        .add_service(reflection().build_v1alpha()?)
         .add_service(log)
         .serve_with_incoming(socket::incoming(node, listener))
         .await?;

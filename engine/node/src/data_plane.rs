@@ -2,12 +2,15 @@
 
 mod drain;
 mod open;
+mod patience;
 mod progress;
 mod snapshot;
 mod tier2;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use aof2_core::objects::Tier2;
 use aof2_core::snapshot::Snapshots;
@@ -17,15 +20,21 @@ use aof2_core::{Store, StoreError};
 use crate::config::Settings;
 
 pub use open::{OpenFailure, open, refusal_of};
+use patience::Patience;
 pub use progress::Progress;
 pub use snapshot::Verifications;
 pub use tier2::tier2_reason;
+
+/// How long requests to Tier 2 may hold up the way out.
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+const STOP_POLL: Duration = Duration::from_millis(20);
 
 /// What serves. Clones share it.
 #[derive(Clone)]
 pub struct DataPlane {
     pub store: Store,
     tiers: Arc<Tiers>,
+    patience: Option<Arc<Patience>>,
     /// `None` without Tier 2.
     pub tier2: Option<Arc<Tier2>>,
     snapshots: Arc<Snapshots>,
@@ -68,14 +77,42 @@ impl DataPlane {
         }
     }
 
-    /// Makes everything durable, ends all threads and lets go of the directory. Blocking.
-    pub fn close(&self) -> Result<(), StoreError> {
+    /// Makes everything durable, ends all threads and lets go of the directory. Blocking. A thread that waits for Tier 2 is given up
+    /// after [`STOP_LIMIT`], or once `is_hastened`: its request is repeated after the next start.
+    pub fn close(&self, is_hastened: impl Fn() -> bool) -> Result<(), StoreError> {
         self.store
             .close_admission("engine is shutting down; reconnect when it is back");
+        if let Some(patience) = &self.patience {
+            patience.stop();
+        }
         // Durable first: the rest may take the time that is left.
         self.store.flush()?;
-        self.tiers.stop();
-        self.snapshots.stop();
+        self.stop_tiers(is_hastened);
         self.store.close()
+    }
+
+    fn stop_tiers(&self, is_hastened: impl Fn() -> bool) {
+        let (tiers, snapshots) = (self.tiers.clone(), self.snapshots.clone());
+        let (done, stopped) = mpsc::channel::<()>();
+        let stopping = std::thread::Builder::new()
+            .name("aof2-stop".to_string())
+            .spawn(move || {
+                tiers.stop();
+                snapshots.stop();
+                drop(done);
+            });
+        if let Err(error) = stopping {
+            tracing::warn!(%error, "cannot start a thread to stop uploads; they are given up");
+            return;
+        }
+        let limit = Instant::now() + STOP_LIMIT;
+        while stopped.recv_timeout(STOP_POLL) == Err(RecvTimeoutError::Timeout) {
+            if Instant::now() >= limit || is_hastened() {
+                tracing::info!(
+                    "requests to Tier 2 are under way and given up; the next start repeats them"
+                );
+                return;
+            }
+        }
     }
 }

@@ -27,6 +27,7 @@ mod shutdown;
 mod source;
 mod telemetry;
 mod tls;
+mod way_out;
 
 pub use serve::main;
 

@@ -10,15 +10,11 @@ use aof2_core::tier::Tier2Status;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::data_plane::DataPlane;
 use crate::node::{Node, Phase};
-
-/// Seconds; from a page in the cache to a cold object store.
-const HYDRATION_BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0];
 
 pub fn encode(node: &Node) -> Result<String, std::fmt::Error> {
     let mut page = Page(Registry::with_prefix("aof2"));
@@ -131,11 +127,6 @@ fn serving(page: &mut Page, plane: &DataPlane) {
         tier0_total_bytes,
     );
     page.gauge(
-        "tier0_activation_queue_depth",
-        "Hydrations waiting for room in Tier 0",
-        0,
-    );
-    page.gauge(
         "storage_bytes",
         "Configured size of the volume, 0 if not configured",
         storage_bytes,
@@ -149,16 +140,6 @@ fn serving(page: &mut Page, plane: &DataPlane) {
         "unsealed_bytes",
         "Bytes not yet in a sealed segment",
         unsealed_bytes,
-    );
-    page.gauge(
-        "tier1_hydration_latency_p99_ms",
-        "99th percentile of hydration latency",
-        0,
-    );
-    page.0.register(
-        "tier1_hydration_latency_seconds",
-        "Time to bring a segment into Tier 0",
-        Histogram::new(HYDRATION_BUCKETS),
     );
     page.gauge("journal_files", "Journal files", journal_files);
     page.counter(
@@ -282,6 +263,11 @@ fn serving(page: &mut Page, plane: &DataPlane) {
             "tier2_upload_retry_attempts",
             "Retried Tier 2 requests since start",
             upload_retry_attempts,
+        );
+        page.gauge(
+            "tier1_total_bytes",
+            "Bytes of compressed segments in Tier 1",
+            moves.tier1_bytes,
         );
         page.gauge(
             "tier2_pending_uploads",

@@ -6,6 +6,7 @@ use aof2_admin_api::Refusal;
 use aof2_listen::{Connections, Usage};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::clients::Clients;
 use crate::config::Settings;
@@ -23,7 +24,11 @@ pub struct Node {
     pub clients: Clients,
     phase: ArcSwap<Phase>,
     listeners: Mutex<Vec<Connections>>,
+    readings: Arc<Semaphore>,
 }
+
+/// Threads that ask the store for reports at a time.
+const MAX_READINGS: usize = 16;
 
 /// How far this process has come.
 pub enum Phase {
@@ -46,6 +51,7 @@ impl Node {
             clients: Clients::default(),
             phase: ArcSwap::from_pointee(Phase::Recovering(Arc::default())),
             listeners: Mutex::default(),
+            readings: Arc::new(Semaphore::new(MAX_READINGS)),
         }
     }
 
@@ -70,6 +76,21 @@ impl Node {
             .iter()
             .map(Connections::usage)
             .collect()
+    }
+
+    /// Asks the store what may take a stream's lock, which is held while a slow disk is asked for blocks: never on a thread of the
+    /// runtime, and never with more than a few threads, so that others find one. `Err` says what failed.
+    pub async fn reading<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, String> {
+        let place = self.readings.clone().acquire_owned().await;
+        let reading = tokio::task::spawn_blocking(move || {
+            let answer = read();
+            drop(place);
+            answer
+        });
+        reading.await.map_err(|panicked| panicked.to_string())
     }
 
     /// The engine, while there is one that serves.

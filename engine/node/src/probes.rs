@@ -75,8 +75,10 @@ pub async fn not_ready(node: &Node) -> Option<String> {
     }
 }
 
-async fn scrape(State(node): State<Arc<Node>>) -> Response {
-    match metrics::encode(&node) {
+pub async fn scrape(State(node): State<Arc<Node>>) -> Response {
+    let read = node.clone();
+    let encoded = node.reading(move || metrics::encode(&read).map_err(|error| error.to_string()));
+    match encoded.await.and_then(|encoded| encoded) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => (
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -22,7 +22,8 @@ const MIN_READER_VERSION: &str = "0.1.0";
 const MAX_DAMAGE: usize = 64;
 const MAX_DAMAGED_STREAMS: usize = 1000;
 
-pub async fn dump(node: &Node) -> Dump {
+/// `Err` says what failed.
+pub async fn dump(node: &Node) -> Result<Dump, String> {
     let ready = probes::not_ready(node).await.is_none();
     let settings = node.config.settings();
     let mut dump = Dump {
@@ -48,9 +49,17 @@ pub async fn dump(node: &Node) -> Dump {
     match &*node.phase() {
         Phase::Recovering(_) | Phase::Closed => {}
         Phase::Refused(refusal) => dump.refusal = Some(refusal.clone()),
-        Phase::Serving(plane) => fill(&mut dump, plane),
+        Phase::Serving(plane) => {
+            let plane = plane.clone();
+            return node
+                .reading(move || {
+                    fill(&mut dump, &plane);
+                    dump
+                })
+                .await;
+        }
     }
-    dump
+    Ok(dump)
 }
 
 fn fill(dump: &mut Dump, plane: &DataPlane) {
@@ -61,6 +70,9 @@ fn fill(dump: &mut Dump, plane: &DataPlane) {
     dump.tier0.total_bytes = metrics.tier0_total_bytes;
     dump.tier0.instance_quota_bytes = metrics.tier0_instance_quota_bytes;
     dump.tier0.cluster_max_bytes = metrics.tier0_cluster_max_bytes;
+    dump.tier1.total_bytes = plane
+        .tier2_status()
+        .map_or(0, |tier2| tier2.moves.tier1_bytes);
     dump.tier2 = tier2(plane);
     dump.manifest = ManifestReport {
         replay_version: metrics.manifest_replay_version,
@@ -79,6 +91,7 @@ fn fill(dump: &mut Dump, plane: &DataPlane) {
         .iter()
         .map(|(kind, count)| (would_block_kind(*kind), *count))
         .collect();
+    dump.disk_full_refusals = metrics.disk_full_refusals;
     dump.drain = plane.drain_status();
     dump.streams = metrics.streams;
     let streams = plane.store.streams().into_iter();
@@ -124,7 +137,8 @@ fn would_block_kind(kind: aof2_core::WouldBlockKind) -> WouldBlockKind {
     }
 }
 
-pub async fn pre_restart(node: &Node) -> PreRestart {
+/// `Err` says what failed.
+pub async fn pre_restart(node: &Node) -> Result<PreRestart, String> {
     let mut report = PreRestart {
         node: node.config.settings().node_name,
         version: node.version.to_string(),
@@ -133,17 +147,20 @@ pub async fn pre_restart(node: &Node) -> PreRestart {
         ..PreRestart::default()
     };
     if let Some(plane) = node.plane() {
-        let metrics = plane.store.metrics();
+        let asked = plane.clone();
+        let metrics = node.reading(move || asked.store.metrics()).await?;
         report.flush_failures = metrics.flush_failures;
         report.streams = metrics.streams;
         report.unsealed_bytes = metrics.unsealed_bytes;
         report.pending_uploads = metrics.pending_upload_segments;
-        report.tier2_reachable = plane.tier2_status().map(|tier2| tier2.health.reachable);
+        let tier2 = node.reading(move || plane.tier2_status()).await?;
+        report.tier2_reachable = tier2.map(|tier2| tier2.health.reachable);
     }
-    report
+    Ok(report)
 }
 
-pub async fn post_restart(node: &Node) -> PostRestart {
+/// `Err` says what failed.
+pub async fn post_restart(node: &Node) -> Result<PostRestart, String> {
     let ready = probes::not_ready(node).await.is_none();
     let mut report = PostRestart {
         node: node.config.settings().node_name,
@@ -160,16 +177,15 @@ pub async fn post_restart(node: &Node) -> PostRestart {
         }
         Phase::Refused(_) | Phase::Closed => {}
         Phase::Serving(plane) => {
-            let metrics = plane.store.metrics();
+            let store = plane.store.clone();
+            let (metrics, streams) = node
+                .reading(move || (store.metrics(), store.streams()))
+                .await?;
             report.replay_progress = 1.0;
             report.replayed_bytes = metrics.replay.journal_bytes + metrics.replay.segment_bytes;
             report.manifest_replay_version = metrics.manifest_replay_version;
             report.flush_failures = metrics.flush_failures;
-            let damaged = plane
-                .store
-                .streams()
-                .into_iter()
-                .filter(|stream| stream.damage.is_some());
+            let damaged = streams.into_iter().filter(|stream| stream.damage.is_some());
             report.damaged_streams = damaged
                 .map(|stream| stream.name.to_string())
                 .take(MAX_DAMAGED_STREAMS)
@@ -177,7 +193,7 @@ pub async fn post_restart(node: &Node) -> PostRestart {
             report.caught_up = ready && report.damaged_streams.is_empty();
         }
     }
-    report
+    Ok(report)
 }
 
 pub fn streams(store: &Store) -> Vec<StreamReport> {

@@ -18,7 +18,7 @@ use crate::node::{Node, Phase};
 use crate::shutdown::{self, Reason};
 use crate::source::Source;
 use crate::tls::Certificates;
-use crate::{admin, config, data, probes, reload, telemetry, tls};
+use crate::{admin, config, data, probes, reload, telemetry, tls, way_out};
 
 /// Kubernetes shows what is written here as the reason of a container's end. Written only where it exists.
 const TERMINATION_LOG: &str = "/dev/termination-log";
@@ -204,14 +204,16 @@ async fn serve(node: Arc<Node>) -> Exit {
         plane.reconfigure(in_force);
         node.enter(Phase::Serving(plane.clone()));
     });
-    tracing::info!(streams = plane.store.metrics().streams, socket = %settings.listen.data_socket.display(), "engine serving");
+    let store = plane.store.clone();
+    let streams = node.reading(move || store.metrics().streams).await;
+    tracing::info!(streams = streams.unwrap_or_default(), socket = %settings.listen.data_socket.display(), "engine serving");
     let (refuse, refused) = tokio::sync::oneshot::channel();
     plane.store.on_refused(Box::new(move |error| {
         // Nobody listens any more where the process is on its way out.
         let _ = refuse.send(data_plane::refusal_of(&error));
     }));
     tokio::select! {
-        exit = way_out(&node, plane.clone()) => exit,
+        exit = leave(&node, plane.clone()) => exit,
         message = node.shutdown.poisoned() => Exit::Poisoned(message),
         Ok(refusal) = refused => {
             data.abort();
@@ -223,10 +225,10 @@ async fn serve(node: Arc<Node>) -> Exit {
 }
 
 /// Tier 2 came back and spoke against the volume: closed, and shown as a volume is that is refused at the start.
-async fn stay_refused(node: &Node, plane: DataPlane, refusal: Refusal) -> Exit {
+async fn stay_refused(node: &Arc<Node>, plane: DataPlane, refusal: Refusal) -> Exit {
     tracing::error!(reason = %refusal.reason, message = %refusal.message, "data directory refused");
     node.enter(Phase::Refused(refusal));
-    if let Err(message) = shutdown::close(plane).await {
+    if let Err(message) = way_out::close(node, plane).await {
         tracing::error!(message, "store of a refused volume was not closed cleanly");
     }
     tokio::select! {
@@ -299,7 +301,15 @@ async fn open_data_plane(node: &Arc<Node>, settings: &Settings) -> Opened {
         }
         let settings = settings.clone();
         let opening = tokio::task::spawn_blocking(move || data_plane::open(&settings, progress));
-        let failure = match opening.await {
+        let opened = tokio::select! {
+            opened = opening => opened,
+            // Recovery may be ended anywhere and done again, as by a kill.
+            _ = node.shutdown.requested() => {
+                tracing::info!("engine stops during recovery; the next start does it again");
+                return Opened::Ended;
+            }
+        };
+        let failure = match opened {
             Ok(Ok(plane)) => {
                 node.epochs.remember_in(&plane.store.config().directory);
                 let poisoned = node.clone();
@@ -354,7 +364,7 @@ async fn serve_data(
     }))
 }
 
-async fn way_out(node: &Node, plane: DataPlane) -> Exit {
+async fn leave(node: &Arc<Node>, plane: DataPlane) -> Exit {
     let reason = node.shutdown.requested().await;
     tracing::info!(?reason, "shutdown requested");
     match reason {
@@ -366,11 +376,11 @@ async fn way_out(node: &Node, plane: DataPlane) -> Exit {
             if let Err(panicked) = told.await {
                 tracing::error!(%panicked, "cannot notify the drain of the shutdown");
             }
-            shutdown::last_words(&node.clients, &plane).await;
+            way_out::last_words(node, &plane).await;
         }
     }
     node.enter(Phase::Closed);
-    match shutdown::close(plane).await {
+    match way_out::close(node, plane).await {
         Ok(()) => Exit::Clean,
         Err(message) => Exit::Unclean(message),
     }

@@ -1,26 +1,14 @@
 //! Why this process ends, and how it ends in time.
 //!
+//! - SIGTERM during recovery: out at once, as recovery may be ended anywhere and done again.
 //! - SIGTERM: a drained engine closes at once. One without a token admits the last words of the clients that are connected, until
 //!   they are quiet or the time is up; then it makes everything durable.
+//! - A second SIGTERM: no last words, and no wait for requests to Tier 2.
 //! - The restart verb: the same without waiting for last words.
 //! - Poison: nothing can be made durable any more; out, and recover.
 
-use std::time::Duration;
-
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::Instant;
-
-use crate::clients::Clients;
-use crate::data_plane::DataPlane;
-
-/// Connected clients that appended nothing for so long have said their last words.
-const QUIET: Duration = Duration::from_secs(2);
-/// Upper bound of last words; with [`CLOSE_LIMIT`] well within the pod's grace of 60 s.
-const LAST_WORDS_LIMIT: Duration = Duration::from_secs(25);
-/// Upper bound of making everything durable.
-const CLOSE_LIMIT: Duration = Duration::from_secs(20);
-const POLL: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -33,12 +21,15 @@ pub enum Reason {
 #[derive(Debug)]
 pub struct Shutdown {
     reason: watch::Sender<Option<Reason>>,
+    /// Asked a second time.
+    is_hastened: watch::Sender<bool>,
 }
 
 impl Default for Shutdown {
     fn default() -> Self {
         Shutdown {
             reason: watch::Sender::new(None),
+            is_hastened: watch::Sender::new(false),
         }
     }
 }
@@ -60,6 +51,14 @@ impl Shutdown {
             }
             outranks
         });
+    }
+
+    pub fn hasten(&self) {
+        self.is_hastened.send_replace(true);
+    }
+
+    pub fn is_hastened(&self) -> bool {
+        *self.is_hastened.borrow()
     }
 
     pub async fn requested(&self) -> Reason {
@@ -88,45 +87,22 @@ impl Shutdown {
     }
 }
 
-/// Turns SIGTERM and SIGINT into a request to end.
+/// Turns SIGTERM and SIGINT into a request to end, and the second one into one to end sooner.
 pub async fn watch_signals(shutdown: &Shutdown) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let name = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+    let mut next = async || {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
     };
-    shutdown.request(Reason::Signal(name));
+    shutdown.request(Reason::Signal(next().await));
+    let name = next().await;
+    tracing::warn!(
+        signal = name,
+        "second signal, the engine stops without further waits"
+    );
+    shutdown.hasten();
     Ok(())
-}
-
-/// Waits until connected clients are quiet.
-pub async fn last_words(clients: &Clients, plane: &DataPlane) {
-    let limit = Instant::now() + LAST_WORDS_LIMIT;
-    let mut appends = clients.appends();
-    let mut quiet_since = Instant::now();
-    while clients.connected() > 0 && plane.store.admission_closed().is_none() {
-        let now = Instant::now();
-        if clients.appends() != appends {
-            appends = clients.appends();
-            quiet_since = now;
-        }
-        if now >= quiet_since + QUIET || now >= limit {
-            return;
-        }
-        tokio::time::sleep(POLL).await;
-    }
-}
-
-/// Makes everything durable and lets go of the directory. `Err` says what kept it from doing so.
-pub async fn close(plane: DataPlane) -> Result<(), String> {
-    let closing =
-        tokio::task::spawn_blocking(move || plane.close().map_err(|error| error.to_string()));
-    match tokio::time::timeout(CLOSE_LIMIT, closing).await {
-        Ok(Ok(closed)) => closed,
-        Ok(Err(panicked)) => Err(panicked.to_string()),
-        Err(_) => Err(format!(
-            "store did not close within {CLOSE_LIMIT:?}; the next start recovers it"
-        )),
-    }
 }

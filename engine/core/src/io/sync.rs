@@ -165,6 +165,12 @@ impl<T: ?Sized> RwLock<T> {
         }
     }
 
+    /// `None` also where a writer waits.
+    #[inline]
+    pub fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
+        self.0.try_read()
+    }
+
     #[cold]
     fn wait_to_read(&self) -> RwLockReadGuard<'_, T> {
         by_turns(|| self.0.try_read(), || self.0.read())

@@ -177,10 +177,14 @@ impl ActiveSegment {
         self.synced.load(Ordering::Acquire)
     }
 
+    pub fn has_blocks(&self, end: u64) -> bool {
+        end <= self.allocated()
+    }
+
     /// Makes sure that blocks up to `end` are there. Takes more ahead, or what is just needed where that is refused.
     pub fn grow(&self, space: &Space, end: u64, target_bytes: u64) -> Result<(), GrowError> {
         let allocated = self.allocated();
-        if end <= allocated {
+        if self.has_blocks(end) {
             return Ok(());
         }
         let needed = end.next_multiple_of(FIRST_ALLOCATION_BYTES) - allocated;

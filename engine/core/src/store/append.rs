@@ -13,13 +13,16 @@ use super::pipeline::Pipeline;
 use crate::error::{AppendError, WouldBlockKind};
 use crate::metrics::add;
 use crate::request::{AppendCallback, AppendRequest, Appended};
-use crate::stream::append::Outcome;
+use crate::stream::append::{Outcome, Pace};
 use crate::stream::{Quarantined, Staged, Stream};
 
 /// How long a blocking append waits for the disk to catch up, or for the next segment, before it is refused.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the disk is waited for before it is looked at again.
 pub(super) const MOMENT: Duration = Duration::from_millis(5);
+
+/// How often a stream's lock is tried by a caller that does not wait: it is held for less, where nobody waits for the disk.
+const TRIES: usize = 100;
 
 /// A batch is verified as a whole whenever a record of it is read, and each record costs more memory than its bytes.
 pub const MAX_APPEND_RECORDS: usize = 524_288;
@@ -102,12 +105,58 @@ fn stream_named(opener: &Opener, name: &StreamName) -> Arc<Stream> {
     streams.get_or_insert(name.as_str(), || opener.new_stream(name))
 }
 
-/// Never waits for the disk.
+/// An append that was not tried, since the disk or its stream is busy.
+pub struct Busy {
+    pub request: AppendRequest,
+    pub on_done: AppendCallback,
+}
+
+/// May wait for the disk.
 pub(super) fn append_with(opener: &Opener, request: AppendRequest, on_done: AppendCallback) {
+    if attempt(opener, request, on_done, Pace::Waits).is_some() {
+        unreachable!("this append waits for the disk");
+    }
+}
+
+/// Never waits for the disk, nor for a lock whose holder may.
+pub(super) fn try_append_with(
+    opener: &Opener,
+    request: AppendRequest,
+    on_done: AppendCallback,
+) -> Result<(), Busy> {
+    match attempt(opener, request, on_done, Pace::NeverWaits) {
+        None => Ok(()),
+        Some(busy) => Err(busy),
+    }
+}
+
+fn lock(stream: &Stream, pace: Pace) -> Option<MutexGuard<'_, Staged>> {
+    if pace == Pace::Waits {
+        return Some(stream.staged.lock());
+    }
+    (0..TRIES).find_map(|_| {
+        let staged = stream.staged.try_lock();
+        if staged.is_none() {
+            std::hint::spin_loop();
+        }
+        staged
+    })
+}
+
+/// Gives back what it could not do without waiting.
+fn attempt(
+    opener: &Opener,
+    request: AppendRequest,
+    on_done: AppendCallback,
+    pace: Pace,
+) -> Option<Busy> {
     let pipeline = &*opener.pipeline;
     let checked = match check(opener, request) {
         Ok(checked) => checked,
-        Err(error) => return refuse(pipeline, error, Some(on_done)),
+        Err(error) => {
+            refuse(pipeline, error, Some(on_done));
+            return None;
+        }
     };
     let Checked {
         request,
@@ -115,7 +164,9 @@ pub(super) fn append_with(opener: &Opener, request: AppendRequest, on_done: Appe
         mut stream,
     } = checked;
     loop {
-        let mut staged = stream.staged.lock();
+        let Some(mut staged) = lock(&stream, pace) else {
+            return Some(Busy { request, on_done });
+        };
         if staged.quarantined == Some(Quarantined::Gone) {
             // Its first append failed just now; the name is free again.
             drop(staged);
@@ -125,18 +176,17 @@ pub(super) fn append_with(opener: &Opener, request: AppendRequest, on_done: Appe
         }
         if pipeline.common.poison.is_set() {
             drop(staged);
-            return refuse(
-                pipeline,
-                AppendError::Poisoned {
-                    message: pipeline.common.poison.reason(),
-                },
-                Some(on_done),
-            );
+            let error = AppendError::Poisoned {
+                message: pipeline.common.poison.reason(),
+            };
+            refuse(pipeline, error, Some(on_done));
+            return None;
         }
         if staged.opening || !staged.pending.is_empty() {
-            return wait_for_segment(pipeline, &stream, staged, request, on_done);
+            return wait_for_segment(pipeline, &stream, staged, request, on_done, pace);
         }
-        match stream.stage(pipeline, &mut staged, &request, &body, Some(on_done)) {
+        let callback = Some(on_done);
+        match stream.stage(pipeline, &mut staged, &request, &body, callback, pace) {
             Ok(Outcome::Done(answer, callback)) => {
                 drop(staged);
                 if let Some(callback) = callback {
@@ -144,18 +194,17 @@ pub(super) fn append_with(opener: &Opener, request: AppendRequest, on_done: Appe
                 }
             }
             Ok(Outcome::Round(_, _)) => {}
-            Ok(Outcome::NeedsSegment(callback)) => {
-                let Some(callback) = callback else {
-                    unreachable!("given")
-                };
-                wait_for_segment(pipeline, &stream, staged, request, callback);
+            Ok(Outcome::NeedsSegment(Some(callback))) => {
+                return wait_for_segment(pipeline, &stream, staged, request, callback, pace);
             }
+            Ok(Outcome::NeedsDisk(Some(on_done))) => return Some(Busy { request, on_done }),
+            Ok(Outcome::NeedsSegment(None) | Outcome::NeedsDisk(None)) => unreachable!("given"),
             Err((error, callback)) => {
                 drop(staged);
                 refuse(pipeline, error, callback);
             }
         }
-        return;
+        return None;
     }
 }
 
@@ -165,8 +214,20 @@ fn wait_for_segment(
     mut staged: MutexGuard<'_, Staged>,
     request: AppendRequest,
     callback: AppendCallback,
-) {
-    let waits = match pipeline.common.space.admission_closed() {
+    pace: Pace,
+) -> Option<Busy> {
+    let space = &pipeline.common.space;
+    let closed = match pace {
+        Pace::Waits => space.admission_closed(),
+        Pace::NeverWaits => match space.try_admission() {
+            Some(closed) => closed.clone(),
+            None => {
+                let on_done = callback;
+                return Some(Busy { request, on_done });
+            }
+        },
+    };
+    let waits = match closed {
         Some(reason) => Err((AppendError::Draining { reason }, Some(callback))),
         None => stream.wait_for_segment(pipeline, &mut staged, request, callback),
     };
@@ -175,6 +236,7 @@ fn wait_for_segment(
     if let Err((error, callback)) = waits {
         refuse(pipeline, error, callback);
     }
+    None
 }
 
 fn refuse(pipeline: &Pipeline, error: AppendError, callback: Option<AppendCallback>) {
@@ -246,7 +308,7 @@ fn append_once(opener: &Opener, checked: &mut Checked) -> Result<Appended, Appen
     let mut staged = stream.staged.lock();
     let is_gone = staged.quarantined == Some(Quarantined::Gone);
     if !staged.opening && staged.pending.is_empty() && !is_gone {
-        match stream.stage(pipeline, &mut staged, request, body, None) {
+        match stream.stage(pipeline, &mut staged, request, body, None, Pace::Waits) {
             Ok(Outcome::Done(answer, _)) => return answer.into_result(stream),
             Ok(Outcome::Round(round, answer)) => {
                 drop(staged);
@@ -257,7 +319,7 @@ fn append_once(opener: &Opener, checked: &mut Checked) -> Result<Appended, Appen
                     }),
                 };
             }
-            Ok(Outcome::NeedsSegment(_)) => {}
+            Ok(Outcome::NeedsSegment(_) | Outcome::NeedsDisk(_)) => {}
             Err((error, _)) => return Err(error),
         }
     }

@@ -25,8 +25,8 @@ use crate::io::sync::Mutex;
 use crate::io::{ThreadHandle, sync};
 use crate::volume::Identity;
 
-pub use self::append::MAX_APPEND_RECORDS;
 pub(crate) use self::append::count_refusal;
+pub use self::append::{Busy, MAX_APPEND_RECORDS};
 use self::pipeline::Pipeline;
 pub(crate) use self::snapshot::{StreamFacts, StreamNames};
 use crate::config::Config;
@@ -62,6 +62,29 @@ impl OpenOptions {
             environment: Environment::system(),
             claims: None,
             on_progress: None,
+        }
+    }
+}
+
+/// A callback that waits for a stream's watermark; dropped, it is called no more.
+#[must_use]
+pub struct DurableWait {
+    stream: Arc<Stream>,
+    id: u64,
+    is_detached: bool,
+}
+
+impl DurableWait {
+    /// It is called in any case.
+    pub fn detach(mut self) {
+        self.is_detached = true;
+    }
+}
+
+impl Drop for DurableWait {
+    fn drop(&mut self) {
+        if !self.is_detached {
+            self.stream.tails.leave(self.id);
         }
     }
 }
@@ -131,9 +154,19 @@ impl Store {
         append::append(&self.parts().opener, request)
     }
 
-    /// Never blocks on the disk. Requests of one caller to one stream keep their order.
+    /// Blocks where blocks have to be allocated for the stream, for as long as the disk takes. Requests of one caller to one stream
+    /// keep their order.
     pub fn append_with(&self, request: AppendRequest, on_done: AppendCallback) {
         append::append_with(&self.parts().opener, request, on_done);
+    }
+
+    /// The same for a caller that must not block: gives the append back where `append_with` might wait.
+    pub fn try_append_with(
+        &self,
+        request: AppendRequest,
+        on_done: AppendCallback,
+    ) -> Result<(), Busy> {
+        append::try_append_with(&self.parts().opener, request, on_done)
     }
 
     pub fn read(&self, request: ReadRequest) -> Result<Reader, ReadError> {
@@ -154,19 +187,23 @@ impl Store {
     }
 
     /// Calls back with the durable count once it is over `sequence`: at once if it is already. The callback must not block; it is
-    /// dropped uncalled when the store closes.
+    /// dropped uncalled when the store closes or the answer of this is dropped.
     pub fn on_durable_beyond(
         &self,
         stream: &str,
         sequence: u64,
         callback: Box<dyn FnOnce(u64) + Send>,
-    ) -> Result<(), ReadError> {
+    ) -> Result<DurableWait, ReadError> {
         let stream = self.stream(stream)?;
         if self.pipeline().common.space.is_closing() {
             return Err(ReadError::Closed);
         }
-        stream.tails.wait(sequence, || stream.durable(), callback);
-        Ok(())
+        let id = stream.tails.wait(sequence, || stream.durable(), callback);
+        Ok(DurableWait {
+            stream,
+            id,
+            is_detached: false,
+        })
     }
 
     /// Blocks until the durable count is over `sequence` or the time is up; answers the durable count.
@@ -177,7 +214,7 @@ impl Store {
         timeout: Duration,
     ) -> Result<u64, ReadError> {
         let (answer, answered) = sync::answer();
-        self.on_durable_beyond(
+        let _waits = self.on_durable_beyond(
             stream,
             sequence,
             Box::new(move |count| {

@@ -24,7 +24,7 @@ use crate::producers::Producers;
 use crate::request::{AppendCallback, Appended};
 use crate::segment::active::{ActiveSegment, GrowError};
 use crate::segment::files;
-use crate::stream::append::{Outcome, held_bytes};
+use crate::stream::append::{Outcome, Pace, held_bytes};
 use crate::stream::catalog::Catalog;
 use crate::stream::damage::DamageLog;
 use crate::stream::tail::Tails;
@@ -137,6 +137,7 @@ impl Opener {
                             &request,
                             &body,
                             Some(callback),
+                            Pace::Waits,
                         );
                         if !matches!(outcome, Ok(Outcome::NeedsSegment(_))) {
                             self.pipeline.common.staging.release(bytes);
@@ -154,6 +155,9 @@ impl Opener {
                                 staged.opening = true;
                                 self.pipeline.work.push(Work::Open(stream.clone()));
                                 break;
+                            }
+                            Ok(Outcome::NeedsDisk(_)) => {
+                                unreachable!("this append waits for the disk")
                             }
                             Err((error, callback)) => {
                                 super::count_refusal(&self.pipeline, &error);

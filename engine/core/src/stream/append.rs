@@ -76,6 +76,23 @@ pub(crate) enum Outcome {
     Round(u64, Answer),
     /// The stream has no segment, or a full one whose successor is late: the request waits with the stream, see `wait_for_segment`.
     NeedsSegment(Option<AppendCallback>),
+    /// Nothing was done: it takes the disk, and the caller never waits for it.
+    NeedsDisk(Option<AppendCallback>),
+}
+
+/// Whether an append may wait for the disk, or for a lock whose holder does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    Waits,
+    NeverWaits,
+}
+
+/// Where a batch goes.
+enum Place {
+    In(Arc<ActiveSegment>),
+    /// A new segment has to be made first.
+    NeedsSegment,
+    NeedsDisk,
 }
 
 /// A refusal gives the callback back.
@@ -100,9 +117,16 @@ impl Stream {
         request: &AppendRequest,
         body: &BodySummary,
         callback: Option<AppendCallback>,
+        pace: Pace,
     ) -> Result<Outcome, Refused> {
         let config = host.common().config.load();
-        let admission = host.common().space.admission();
+        let admission = match pace {
+            Pace::Waits => host.common().space.admission(),
+            Pace::NeverWaits => match host.common().space.try_admission() {
+                Some(admission) => admission,
+                None => return Ok(Outcome::NeedsDisk(callback)),
+            },
+        };
         if let Some(reason) = &*admission {
             return Err((
                 AppendError::Draining {
@@ -178,12 +202,13 @@ impl Stream {
         let Some(active) = staged.active.clone() else {
             return Ok(Outcome::NeedsSegment(callback));
         };
-        let active =
-            match self.segment_for(host, staged, active, body.batch_bytes() as u64, &config) {
-                Ok(Some(active)) => active,
-                Ok(None) => return Ok(Outcome::NeedsSegment(callback)),
-                Err(error) => return Err((error, callback)),
-            };
+        let batch_bytes = body.batch_bytes() as u64;
+        let active = match self.segment_for(host, staged, active, batch_bytes, &config, pace) {
+            Ok(Place::In(active)) => active,
+            Ok(Place::NeedsSegment) => return Ok(Outcome::NeedsSegment(callback)),
+            Ok(Place::NeedsDisk) => return Ok(Outcome::NeedsDisk(callback)),
+            Err(error) => return Err((error, callback)),
+        };
         let first_sequence = self.put(host, staged, &active, request, body);
         let answer = Answer::Appended(Appended {
             first_sequence,
@@ -278,7 +303,7 @@ impl Stream {
         }
     }
 
-    /// The segment that takes a batch of this size, with blocks for it. `None`: a new one has to be made first.
+    /// The segment that takes a batch of this size, with blocks for it.
     fn segment_for(
         self: &Arc<Self>,
         host: &dyn Host,
@@ -286,7 +311,8 @@ impl Stream {
         active: Arc<ActiveSegment>,
         batch_bytes: u64,
         config: &Config,
-    ) -> Result<Option<Arc<ActiveSegment>>, AppendError> {
+        pace: Pace,
+    ) -> Result<Place, AppendError> {
         let target_bytes = config.segment.target_bytes;
         let mut active = active;
         let end = staged.tail.max(BLOCK_BYTES as u64) + batch_bytes;
@@ -294,7 +320,7 @@ impl Stream {
             if staged.next.is_some() {
                 self.roll(host, staged);
                 let Some(next) = staged.active.clone() else {
-                    return Ok(None);
+                    return Ok(Place::NeedsSegment);
                 };
                 active = next;
             } else {
@@ -308,7 +334,7 @@ impl Stream {
                     if let Some(refusal) = staged.next_refused {
                         return Err(self.cannot_grow(host, GrowError::Refused(refusal)));
                     }
-                    return Ok(None);
+                    return Ok(Place::NeedsSegment);
                 }
             }
         } else if end > target_bytes / 2 {
@@ -316,12 +342,12 @@ impl Stream {
         }
         let end = staged.tail.max(BLOCK_BYTES as u64) + batch_bytes;
         // The seal block has its place from the start.
-        match active.grow(
-            &host.common().space,
-            end + 2 * BLOCK_BYTES as u64,
-            target_bytes,
-        ) {
-            Ok(()) => Ok(Some(active)),
+        let end = end + 2 * BLOCK_BYTES as u64;
+        if pace == Pace::NeverWaits && !active.has_blocks(end) {
+            return Ok(Place::NeedsDisk);
+        }
+        match active.grow(&host.common().space, end, target_bytes) {
+            Ok(()) => Ok(Place::In(active)),
             Err(error) => Err(self.cannot_grow(host, error)),
         }
     }

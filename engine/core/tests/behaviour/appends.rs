@@ -316,3 +316,52 @@ fn an_idempotent_producer_is_answered_with_its_old_sequences_also_after_seal_and
     }
     assert_eq!(read_all(&store, "s").len(), 5);
 }
+
+/// A disk that takes 20 s for a call keeps nobody who must not wait, and loses no order.
+#[test]
+fn an_append_that_must_not_wait_is_given_back_while_the_disk_is_slow() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = small_config(directory.path());
+    config.segment.target_bytes = 16 << 20;
+    let (store, faults) = open_with_faults(config);
+    durable(&store, "s", b"first").unwrap();
+    durable(&store, "other", b"first").unwrap();
+    let large = vec![b'x'; 900 << 10];
+    buffered(&store, "s", &large).unwrap();
+    let small = || request("s", &[b"small"], Durability::Buffered);
+    let try_append = |request| {
+        let (sender, answered) = std::sync::mpsc::channel();
+        let on_done = Box::new(move |result| {
+            let _ = sender.send(result);
+        });
+        store.try_append_with(request, on_done).map(|()| answered)
+    };
+    let waiting = faults.at_one_moment(|| {
+        // It needs blocks: what may wait for the disk is another's business.
+        let large = request("s", &[&large], Durability::Buffered);
+        let Err(busy) = try_append(large) else {
+            panic!("blocks were given while the disk stood still")
+        };
+        assert_eq!(busy.request.payloads[0].len(), 900 << 10);
+        let store = store.clone();
+        let waiting = std::thread::spawn(move || store.append_with(busy.request, busy.on_done));
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        // It holds the stream now, and closing admission waits for it.
+        while try_append(small()).is_ok() {
+            assert!(std::time::Instant::now() < deadline, "it does not wait");
+            std::thread::yield_now();
+        }
+        let other = request("other", &[b"small"], Durability::Buffered);
+        try_append(other)
+            .ok()
+            .expect("another stream waits for nothing");
+        waiting
+    });
+    waiting.join().unwrap();
+    let answered = try_append(small()).ok().expect("the disk answers again");
+    let last = answered.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!(
+        last.unwrap().first_sequence + 1,
+        store.describe("s").unwrap().next_sequence
+    );
+}

@@ -1,4 +1,4 @@
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::common::*;
@@ -16,12 +16,22 @@ fn tail_waits_for_the_watermark() {
         1
     );
     let (sender, receiver) = mpsc::channel();
-    store
+    let waits = store
         .on_durable_beyond("s", 1, Box::new(move |count| sender.send(count).unwrap()))
         .unwrap();
     assert!(receiver.try_recv().is_err());
     durable(&store, "s", b"1").unwrap();
     assert_eq!(receiver.recv_timeout(Duration::from_secs(5)).unwrap(), 2);
+    drop(waits);
+
+    // Who goes is not kept until the next append.
+    let held = Arc::new(());
+    for _ in 0..1000 {
+        let ours = held.clone();
+        let waits = store.on_durable_beyond("s", 2, Box::new(move |_| drop(ours)));
+        drop(waits.unwrap());
+    }
+    assert_eq!(Arc::strong_count(&held), 1);
 }
 
 #[test]

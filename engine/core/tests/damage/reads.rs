@@ -50,7 +50,7 @@ fn a_tail_ends_at_damage_and_waits_at_the_end() {
         assert_eq!(reading.position(), END + 1);
         let (wake, woken) = mpsc::channel();
         let callback = Box::new(move |count| wake.send(count).unwrap());
-        store
+        let _waits = store
             .on_durable_beyond("s", reading.position(), callback)
             .unwrap();
         assert!(

@@ -214,9 +214,12 @@ impl Session {
             });
         });
         // A stream that is there stays there.
-        let _ = self
+        let waits = self
             .store
             .on_durable_beyond(stream, info.durable_sequence, note);
+        if let Ok(waits) = waits {
+            waits.detach();
+        }
     }
 
     /// Waits for the callbacks.

@@ -1,6 +1,8 @@
 //! `append`: records from the command line or from standard input.
 
 use std::io::{BufRead, BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aof2_node::proto::append_response::Outcome as Answer;
 use aof2_node::proto::{AppendRequest, Appended, Durability, Reason};
@@ -54,6 +56,8 @@ pub async fn run(connection: &Connection, arguments: AppendArguments) -> Result<
     };
     let (requests, queue) = mpsc::channel(REQUESTS_IN_FLIGHT);
     let (counts, mut asked) = mpsc::unbounded_channel();
+    let refused_one = Arc::new(AtomicBool::new(false));
+    let is_refused = refused_one.clone();
     // On a thread of its own, since a terminal or a pipe may be silent for long.
     let source = tokio::task::spawn_blocking(move || {
         let batcher = Batcher {
@@ -61,6 +65,7 @@ pub async fn run(connection: &Connection, arguments: AppendArguments) -> Result<
             bytes: 0,
             queue: requests,
             counts,
+            is_refused,
         };
         if payload.is_empty() {
             batcher.send_lines(BufReader::new(std::io::stdin().lock()))
@@ -82,12 +87,14 @@ pub async fn run(connection: &Connection, arguments: AppendArguments) -> Result<
             .await
             .map_err(|status| unavailable(&status))?
             .into_inner();
+        // What was sent behind a refused request is answered too, and may be stored.
+        let mut refusal = None;
         while let Some(answer) = answers
             .message()
             .await
             .map_err(|status| unavailable(&status))?
         {
-            // Answers come in the order of the requests.
+            // All are of one stream: answers come in the order of the requests.
             let count = asked.recv().await.unwrap_or(0);
             match answer.outcome {
                 Some(Answer::Appended(appended)) => summary.add(&appended),
@@ -96,15 +103,22 @@ pub async fn run(connection: &Connection, arguments: AppendArguments) -> Result<
                     summary.records += count;
                     summary.duplicates += count;
                 }
-                Some(Answer::Refused(refused)) => return Err(data::refused(&refused)),
+                Some(Answer::Refused(refused)) => {
+                    refused_one.store(true, Ordering::Relaxed);
+                    refusal.get_or_insert_with(|| data::refused(&refused));
+                }
                 None => {
                     return Err(Failure::Unavailable(format!(
                         "{verb}: engine sent an empty answer"
                     )));
                 }
             }
+            // Standard input may be silent for long: it is not waited for.
+            if refusal.is_some() && asked.is_empty() {
+                break;
+            }
         }
-        Ok(())
+        refusal.map_or(Ok(()), Err)
     };
     let answered = answers.await;
     if connection.json {
@@ -163,6 +177,8 @@ struct Batcher {
     queue: mpsc::Sender<AppendRequest>,
     /// Records of each request, in order.
     counts: mpsc::UnboundedSender<u64>,
+    /// One was refused: the rest is not sent.
+    is_refused: Arc<AtomicBool>,
 }
 
 impl Batcher {
@@ -182,6 +198,9 @@ impl Batcher {
         let count = self.next.payloads.len() as u64;
         if count == 0 {
             return true;
+        }
+        if self.is_refused.load(Ordering::Relaxed) {
+            return false;
         }
         let mut following = AppendRequest {
             payloads: Vec::new(),
@@ -246,6 +265,7 @@ mod tests {
             bytes: 0,
             queue,
             counts: mpsc::unbounded_channel().0,
+            is_refused: Arc::default(),
         }
         .send_lines(BufReader::new(input.as_bytes()))
         .unwrap();

@@ -35,6 +35,7 @@ fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
         journal,
         flush_failures,
         would_block,
+        disk_full_refusals,
         drain,
         streams,
         damage,
@@ -66,16 +67,12 @@ fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
                 limit(tier0.storage_bytes)
             ),
         ),
-        (
-            "",
-            format!("{} hydrations queued", tier0.activation_queue_depth),
-        ),
-        ("tier 1", render::share(tier1.total_bytes, tier1.max_bytes)),
-        (
-            "",
-            format!("hydration p99 {:.1} ms", tier1.hydration_latency_p99_ms),
-        ),
     ]);
+    let queued = tier0.activation_queue_depth;
+    rows.extend(queued.map(|queued| ("", format!("{queued} hydrations queued"))));
+    rows.push(("tier 1", render::share(tier1.total_bytes, tier1.max_bytes)));
+    let latency = tier1.hydration_latency_p99_ms;
+    rows.extend(latency.map(|p99| ("", format!("hydration p99 {p99:.1} ms"))));
     match tier2 {
         // An engine without a data plane reports none of its tiers.
         None if !*ready => rows.push(("tier 2", "unknown, the engine does not serve".into())),
@@ -86,6 +83,7 @@ fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
         .iter()
         .filter(|(_, count)| **count > 0)
         .map(|(kind, count)| format!("{kind} {count}"))
+        .chain((*disk_full_refusals > 0).then(|| format!("DiskFull {disk_full_refusals}")))
         .collect();
     let drain_line = match (&drain.reason, &drain.message) {
         (Some(reason), Some(message)) => format!("{:?} ({reason:?}: {message})", drain.phase),

@@ -32,6 +32,12 @@ pub async fn drain(connection: &Connection, arguments: DrainArguments) -> Result
             &without,
         )
         .await?;
+    if status.phase == DrainPhase::Open {
+        return Err(Failure::Refused(
+            "no drain starts, since the engine is shutting down; its records are safe on its volume"
+                .into(),
+        ));
+    }
     while wait && matches!(status.phase, DrainPhase::Uploading | DrainPhase::Closing) {
         tokio::time::sleep(POLL_INTERVAL).await;
         status = client.drain_status().await?;
@@ -59,7 +65,7 @@ pub async fn prestop(connection: &Connection) -> Result<Outcome, Failure> {
     match told.await {
         Ok(status) => print(connection, &status)?,
         Err(failure) => {
-            failure.report();
+            failure.report(connection.json);
         }
     }
     Ok(Outcome::Clean)

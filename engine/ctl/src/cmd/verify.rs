@@ -22,12 +22,19 @@ struct Report {
 }
 
 pub async fn run(connection: &Connection) -> Result<Outcome, Failure> {
+    let lists = read_lists(std::io::stdin().lock())?;
+    if lists.is_empty() {
+        // Nothing lost of nothing proves nothing.
+        return Err(Failure::Usage(
+            "nothing to verify; give the lines that `load` wrote on standard input".into(),
+        ));
+    }
     let mut client = data::client(&connection.socket);
     let mut report = Report {
         verdict: Verdict::default(),
         findings: Vec::new(),
     };
-    for (stream, list) in read_lists(std::io::stdin().lock())? {
+    for (stream, list) in lists {
         let (verdict, Findings(findings)) =
             verify_stream(connection, &mut client, &stream, list).await?;
         report.verdict += verdict;

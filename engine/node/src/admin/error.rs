@@ -21,6 +21,10 @@ impl ApiError {
         })
     }
 
+    pub fn internal(message: String) -> Self {
+        ApiError::new(ErrorReason::Internal, message)
+    }
+
     pub fn bad_request(message: impl Into<String>) -> Self {
         ApiError::new(ErrorReason::BadRequest, message)
     }

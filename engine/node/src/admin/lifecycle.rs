@@ -37,12 +37,14 @@ pub struct RestartQuery {
     process_start: Option<String>,
 }
 
-pub async fn pre_restart(State(node): State<Arc<Node>>) -> Json<PreRestart> {
-    Json(report::pre_restart(&node).await)
+pub async fn pre_restart(State(node): State<Arc<Node>>) -> Result<Json<PreRestart>, ApiError> {
+    let report = report::pre_restart(&node).await;
+    report.map(Json).map_err(ApiError::internal)
 }
 
-pub async fn post_restart(State(node): State<Arc<Node>>) -> Json<PostRestart> {
-    Json(report::post_restart(&node).await)
+pub async fn post_restart(State(node): State<Arc<Node>>) -> Result<Json<PostRestart>, ApiError> {
+    let report = report::post_restart(&node).await;
+    report.map(Json).map_err(ApiError::internal)
 }
 
 pub async fn drain(
@@ -133,6 +135,7 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
+    use crate::admin::store;
     use crate::config::{self, Mode};
     use crate::data_plane;
     use crate::data_plane::Progress;
@@ -153,7 +156,7 @@ mod tests {
 
     /// With the only thread for such work taken, a verb that did it in place would be done at once.
     #[test]
-    fn the_verbs_of_a_drain_take_no_locks_on_the_threads_that_serve_connections() {
+    fn verbs_and_reports_take_no_locks_on_the_threads_that_serve_connections() {
         let folder = tempfile::tempdir().expect("a folder");
         let node = serving_node(folder.path());
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -179,7 +182,17 @@ mod tests {
             assert!(status.as_mut().poll(context).is_pending());
             assert!(resumed.as_mut().poll(context).is_pending());
             assert!(told.as_mut().poll(context).is_pending());
+            let of_all = || Query(store::OfStream { stream: None });
+            let mut streams = pin!(store::streams(State(node.clone())));
+            let mut segments = pin!(store::segments(State(node.clone()), of_all()));
+            let mut scraped = pin!(crate::probes::scrape(State(node.clone())));
+            assert!(streams.as_mut().poll(context).is_pending());
+            assert!(segments.as_mut().poll(context).is_pending());
+            assert!(scraped.as_mut().poll(context).is_pending());
             drop(done);
+            assert!(streams.await.is_ok());
+            assert!(segments.await.is_ok());
+            assert_eq!(scraped.await.status(), StatusCode::OK);
             assert!(begun.await.is_ok());
             assert!(status.await.is_ok());
             assert!(resumed.await.is_ok());

@@ -15,21 +15,22 @@ use crate::report;
 
 #[derive(Debug, Deserialize)]
 pub struct OfStream {
-    stream: Option<String>,
+    pub stream: Option<String>,
 }
 
 pub async fn streams(State(node): State<Arc<Node>>) -> Result<Json<Vec<StreamReport>>, ApiError> {
-    Ok(Json(report::streams(&serving(&node)?.store)))
+    let store = serving(&node)?.store;
+    let reading = node.reading(move || report::streams(&store)).await;
+    reading.map(Json).map_err(ApiError::internal)
 }
 
 pub async fn segments(
     State(node): State<Arc<Node>>,
     Query(OfStream { stream }): Query<OfStream>,
 ) -> Result<Json<Vec<SegmentReport>>, ApiError> {
-    Ok(Json(report::segments(
-        &serving(&node)?.store,
-        stream.as_deref(),
-    )?))
+    let store = serving(&node)?.store;
+    let reading = node.reading(move || report::segments(&store, stream.as_deref()));
+    Ok(Json(reading.await.map_err(ApiError::internal)??))
 }
 
 pub async fn seal(

@@ -1,19 +1,27 @@
-//! One Append call: requests go to the store as they come, answers leave in the order of the requests.
+//! One Append call: requests go to the store as they come, answers leave as their streams have them.
 //!
-//! The store answers from its own threads and in whatever order its streams become durable; a queue of one-shot channels, one
-//! per request, restores the order. What is on the way in one call is bounded in requests and in bytes: a client that is faster
-//! than the disk is held back by HTTP/2's flow control, not by memory. So it is where the disk is behind or the next segment is
-//! late for a moment: the call waits, for a refusal in the middle of a pipeline would let the requests behind it overtake.
+//! What is on the way in one call is bounded in requests and in bytes, and so is what is on the way in all calls (`intake`): a
+//! client that is faster than the disk is held back by HTTP/2's flow control, not by memory. So it is where the disk is behind or
+//! the next segment is late for a moment: the stream waits, for a refusal in the middle of a pipeline would let the requests behind
+//! it overtake. Only the stream: what a request of another one finds is its own.
+//!
+//! No thread of the runtime waits for the disk: where the store might, a thread for blocking work asks it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use aof2_core::{AppendError, Appended, Durability, Producer, Store, backoff};
+use aof2_core::{
+    AppendCallback, AppendError, Appended, Busy, Durability, Producer, Store, backoff,
+};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
+use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
+use super::intake::{Account, Held};
+use super::order::{Answers, Entry, Place};
 use super::refusal;
 use crate::node::Node;
 use crate::proto::{self, MAX_MESSAGE_BYTES, Reason, append_response::Outcome};
@@ -28,50 +36,52 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// A place in the order of answers.
-enum Place {
-    Answered(proto::AppendResponse),
-    Answer(oneshot::Receiver<proto::AppendResponse>),
-    /// The call itself failed here.
-    Broken(Status),
-}
+/// Given back when the request is answered.
+type Counted = Arc<(Held, OwnedSemaphorePermit)>;
 
 pub fn run(
     node: Arc<Node>,
     store: Store,
+    account: Account,
     requests: Streaming<proto::AppendRequest>,
 ) -> impl Stream<Item = Result<proto::AppendResponse, Status>> + Send {
-    let (order, places) = mpsc::channel(MAX_REQUESTS_IN_FLIGHT);
-    tokio::spawn(admit(node, store, requests, order));
-    ReceiverStream::new(places).then(|place| async {
-        match place {
-            Place::Answered(answer) => Ok(answer),
-            Place::Answer(answer) => answer
-                .await
-                .map_err(|_| Status::unavailable("engine is shutting down; reconnect and resend")),
-            Place::Broken(status) => Err(status),
+    let (order, entries) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        // What waits here goes with its call.
+        let call = order.clone();
+        tokio::select! {
+            () = call.closed() => {}
+            () = admit(node, store, account, requests, order) => {}
         }
-    })
+    });
+    Answers::new(entries)
 }
 
 async fn admit(
     node: Arc<Node>,
     store: Store,
+    account: Account,
     mut requests: Streaming<proto::AppendRequest>,
-    order: mpsc::Sender<Place>,
+    order: mpsc::UnboundedSender<Entry>,
 ) {
     let budget = Arc::new(Semaphore::new(MAX_UNITS_IN_FLIGHT));
+    let seats = Arc::new(Semaphore::new(MAX_REQUESTS_IN_FLIGHT));
+    let mut lagging: HashMap<String, Lagging> = HashMap::new();
     loop {
+        let Ok(seat) = seats.clone().acquire_owned().await else {
+            return;
+        };
         let request = match requests.message().await {
             Ok(Some(request)) => request,
             Ok(None) => return,
             Err(status) => {
                 // Nobody may be there to read it: then the connection is gone, and so is the call.
-                let _ = order.send(Place::Broken(refusal::of_message(status))).await;
+                let _ = order.send(Entry::Broken(refusal::of_message(status)));
                 return;
             }
         };
         node.clients.note_append();
+        let received = account.take();
         let held = |payload: &Bytes| payload.len() + size_of::<Bytes>();
         let bytes: usize = request.payloads.iter().map(held).sum();
         let units = (bytes / UNIT_BYTES + 1).min(MAX_UNITS_IN_FLIGHT);
@@ -82,23 +92,122 @@ async fn admit(
         else {
             return;
         };
-        let place = submit_patiently(&store, request, Arc::new(permit)).await;
-        if order.send(place).await.is_err() {
+        let counted = Arc::new((received, permit));
+        let stream = request.stream.clone();
+        let is_lagging = lagging.get(&stream).is_some_and(Lagging::has_any);
+        let place = if is_lagging {
+            Err(request)
+        } else {
+            submit_at_once(&store, request, &counted)
+        };
+        let place = match place {
+            Ok(place) => place,
+            Err(request) => {
+                lagging.retain(|name, lagging| *name == stream || lagging.has_any());
+                let behind = lagging
+                    .entry(stream.clone())
+                    .or_insert_with(|| Lagging::of(store.clone()));
+                behind.push(request, counted)
+            }
+        };
+        let entry = Entry::Request {
+            stream,
+            place,
+            seat,
+        };
+        if order.send(entry).is_err() {
             return;
         }
     }
 }
 
-/// Refusals of the moment come at once, before anything behind this request was submitted.
-async fn submit_patiently(
+/// Gives back a request that has to wait.
+fn submit_at_once(
     store: &Store,
     request: proto::AppendRequest,
-    permit: Arc<OwnedSemaphorePermit>,
-) -> Place {
+    counted: &Counted,
+) -> Result<Place, proto::AppendRequest> {
+    let (append, on_done, mut answer) = prepare(request.clone(), counted.clone());
+    if store.try_append_with(append, on_done).is_err() {
+        return Err(request);
+    }
+    match answer.try_recv() {
+        Ok(response) if is_of_the_moment(&response) => Err(request),
+        Ok(response) => Ok(Place::Answered(response)),
+        Err(_) => Ok(Place::Answer(answer)),
+    }
+}
+
+/// Requests of one stream that wait for their turn, behind one that waits for the disk or for room.
+struct Lagging {
+    jobs: mpsc::UnboundedSender<Job>,
+    waiting: Arc<AtomicUsize>,
+}
+
+struct Job {
+    request: proto::AppendRequest,
+    counted: Counted,
+    place: oneshot::Sender<Place>,
+}
+
+impl Lagging {
+    fn of(store: Store) -> Lagging {
+        let (jobs, received) = mpsc::unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        tokio::spawn(work_off(store, received, waiting.clone()));
+        Lagging { jobs, waiting }
+    }
+
+    fn has_any(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
+    }
+
+    fn push(&self, request: proto::AppendRequest, counted: Counted) -> Place {
+        let (place, placed) = oneshot::channel();
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+        // It ends with its sender alone.
+        let _ = self.jobs.send(Job {
+            request,
+            counted,
+            place,
+        });
+        Place::Late(placed)
+    }
+}
+
+async fn work_off(store: Store, mut jobs: mpsc::UnboundedReceiver<Job>, waiting: Arc<AtomicUsize>) {
+    while let Some(job) = jobs.recv().await {
+        let Job {
+            request,
+            counted,
+            mut place,
+        } = job;
+        let placed = tokio::select! {
+            () = place.closed() => None,
+            placed = submit_patiently(&store, request, counted) => Some(placed),
+        };
+        // The next request of this stream finds it behind this one.
+        waiting.fetch_sub(1, Ordering::AcqRel);
+        if let Some(placed) = placed {
+            let _ = place.send(placed);
+        }
+    }
+}
+
+/// Refusals of the moment come at once, before anything behind this request was submitted.
+async fn submit_patiently(store: &Store, request: proto::AppendRequest, counted: Counted) -> Place {
     let deadline = Instant::now() + PATIENCE;
     let mut refusals = 0;
     loop {
-        let mut answer = submit(store, request.clone(), permit.clone());
+        let (append, on_done, mut answer) = prepare(request.clone(), counted.clone());
+        if let Err(Busy { request, on_done }) = store.try_append_with(append, on_done) {
+            let store = store.clone();
+            let waits = move || store.append_with(request, on_done);
+            if tokio::task::spawn_blocking(waits).await.is_err() {
+                // The runtime ends: nobody answers.
+                return Place::Answer(answer);
+            }
+        }
         match answer.try_recv() {
             Ok(response) if is_of_the_moment(&response) && Instant::now() < deadline => {
                 refusals += 1;
@@ -123,11 +232,13 @@ fn is_of_the_moment(response: &proto::AppendResponse) -> bool {
     }
 }
 
-fn submit(
-    store: &Store,
-    request: proto::AppendRequest,
-    permit: Arc<OwnedSemaphorePermit>,
-) -> oneshot::Receiver<proto::AppendResponse> {
+type Prepared = (
+    aof2_core::AppendRequest,
+    AppendCallback,
+    oneshot::Receiver<proto::AppendResponse>,
+);
+
+fn prepare(request: proto::AppendRequest, counted: Counted) -> Prepared {
     let (answer, answered) = oneshot::channel();
     let durability = match request.durability() {
         proto::Durability::Durable => Durability::Durable,
@@ -154,15 +265,12 @@ fn submit(
         durability,
         producer,
     };
-    store.append_with(
-        request,
-        Box::new(move |result| {
-            drop(permit);
-            // The client may have gone; the records are kept all the same.
-            let _ = answer.send(respond(request_id, name, result));
-        }),
-    );
-    answered
+    let on_done = Box::new(move |result| {
+        drop(counted);
+        // The client may have gone; the records are kept all the same.
+        let _ = answer.send(respond(request_id, name, result));
+    });
+    (request, on_done, answered)
 }
 
 fn respond(

@@ -92,10 +92,14 @@ async fn follow(
             // The client may have gone in the meantime.
             let _ = wake.send(());
         });
-        if let Err(error) = store.on_durable_beyond(&stream, reader.position(), callback) {
-            let _ = batches.send(Err(refusal::of_read(&error))).await;
-            return;
-        }
+        // Dropped with the call.
+        let _waits = match store.on_durable_beyond(&stream, reader.position(), callback) {
+            Ok(waits) => waits,
+            Err(error) => {
+                let _ = batches.send(Err(refusal::of_read(&error))).await;
+                return;
+            }
+        };
         tokio::select! {
             woken = woken => if woken.is_err() {
                 let _ = batches.send(Err(refusal::of_read(&ReadError::Closed))).await;

@@ -8,6 +8,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::budget::Budget;
+use super::intake::Account;
 use super::{append, read, refusal};
 use crate::data_plane::DataPlane;
 use crate::node::Node;
@@ -44,9 +45,11 @@ impl proto::log_server::Log for DataService {
         &self,
         requests: Request<Streaming<proto::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
+        let account = requests.extensions().get::<Account>().cloned();
         let answers = append::run(
             self.node.clone(),
             self.plane.store.clone(),
+            account.unwrap_or_default(),
             requests.into_inner(),
         );
         Ok(Response::new(Box::pin(answers)))
@@ -81,7 +84,9 @@ impl proto::log_server::Log for DataService {
         request: Request<proto::ListStreamsRequest>,
     ) -> Result<Response<proto::ListStreamsResponse>, Status> {
         let proto::ListStreamsRequest { after } = request.into_inner();
-        let streams = self.plane.store.streams();
+        let store = self.plane.store.clone();
+        let reading = self.node.reading(move || store.streams()).await;
+        let streams = reading.map_err(Status::internal)?;
         Ok(Response::new(page(streams, &after, STREAMS_PER_ANSWER)))
     }
 
@@ -93,23 +98,19 @@ impl proto::log_server::Log for DataService {
             stream,
             producer_id,
         } = request.into_inner();
-        let info = self
-            .plane
-            .store
-            .describe(&stream)
-            .map_err(|error| refusal::of_read(&error))?;
         let store = self.plane.store.clone();
         // May wait for a sync.
-        let producers = tokio::task::spawn_blocking(move || {
+        let reading = self.node.reading(move || {
+            let info = store.describe(&stream)?;
             let last = match producer_id {
                 0 => None,
                 id => store.last_producer_seq(&stream, id)?,
             };
-            Ok((last, store.producers_forgotten_before(&stream)?))
+            Ok((info, last, store.producers_forgotten_before(&stream)?))
         });
-        let (last_producer_seq, producers_forgotten_before) = producers
+        let (info, last_producer_seq, producers_forgotten_before) = reading
             .await
-            .map_err(|panicked| Status::internal(panicked.to_string()))?
+            .map_err(Status::internal)?
             .map_err(|error: ReadError| refusal::of_read(&error))?;
         Ok(Response::new(proto::DescribeResponse {
             info: Some(to_proto(info)),

@@ -15,6 +15,7 @@ use aof2_core::snapshot::Snapshots;
 use aof2_core::tier::Tiers;
 use aof2_core::{Claims, Config, Identity, OpenError, OpenOptions, Remedy, Store};
 
+use super::patience::Patience;
 use super::{DataPlane, Progress, tier2};
 use crate::config::{Settings, Tier2Place};
 
@@ -55,10 +56,14 @@ pub fn open(settings: &Settings, progress: Arc<Progress>) -> Result<DataPlane, O
         node: settings.node_name.clone(),
     };
     let mut options = OpenOptions::new(config.clone(), identity);
-    options.claims = claims.clone().map(|claims| claims as Arc<dyn Claims>);
+    let patience = claims.clone().map(|claims| Arc::new(Patience::new(claims)));
+    options.claims = patience.clone().map(|claims| claims as Arc<dyn Claims>);
     options.on_progress = Some(Box::new(move |done, total| progress.set(done, total)));
     make_directory(&settings.storage.directory)?;
     let store = Store::open(options).map_err(failure)?;
+    if let Some(patience) = &patience {
+        patience.note_open();
+    }
     let threads = |error: std::io::Error| {
         OpenFailure::Poisoned(format!("cannot start the tier threads: {error}"))
     };
@@ -67,6 +72,7 @@ pub fn open(settings: &Settings, progress: Arc<Progress>) -> Result<DataPlane, O
     Ok(DataPlane {
         store,
         tiers: Arc::new(tiers),
+        patience,
         tier2,
         snapshots: Arc::new(snapshots),
         verifications: Arc::default(),

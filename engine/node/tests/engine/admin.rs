@@ -216,9 +216,8 @@ async fn metrics_carry_the_handbooks_names() {
         "aof2_tier0_total_bytes ",
         "aof2_tier0_cluster_max_bytes ",
         "aof2_tier0_instance_quota_bytes ",
-        "aof2_tier0_activation_queue_depth ",
-        "aof2_tier1_hydration_latency_seconds_bucket{",
-        "aof2_tier1_hydration_latency_p99_ms ",
+        "aof2_connections{listener=\"http\"} ",
+        "aof2_connections_refused_total{listener=\"data\"} 0",
         "aof2_flush_failures_total 0",
         "aof2_manifest_replay_version ",
         "aof2_would_block_total{kind=\"Admission\"} 0",
@@ -228,6 +227,30 @@ async fn metrics_carry_the_handbooks_names() {
         assert!(text.contains(name), "{name} is missing in:\n{text}");
     }
     assert!(text.trim_end().ends_with("# EOF"));
+    assert!(!text.contains("hydration"), "nothing measures it:\n{text}");
+}
+
+#[tokio::test]
+async fn compressed_files_are_counted_as_the_disk_has_them() {
+    let home = Home::new();
+    let tier2 = home.path("tier2").display().to_string();
+    let engine = home.start_with(&["--tier2-directory", &tier2]).await;
+    append(&mut engine.data().await, request("a", payload(0, 100_000)))
+        .await
+        .expect("admitted");
+    engine.admin().seal(None).await.expect("sealed");
+    engine
+        .wait_for("uploaded", async || {
+            let dump = engine.admin().dump().await.expect("dump");
+            dump.tier2.is_some_and(|tier2| tier2.uploaded_segments == 1)
+        })
+        .await;
+    let dump = engine.admin().dump().await.expect("dump");
+    assert!(dump.tier1.total_bytes > 0, "{:?}", dump.tier1);
+    assert_eq!(dump.tier1.hydration_latency_p99_ms, None);
+    let (_, text) = engine.get("/metrics").await;
+    let line = format!("aof2_tier1_total_bytes {}", dump.tier1.total_bytes);
+    assert!(text.contains(&line), "{line} is missing in:\n{text}");
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ async fn appended_records_are_read_back_in_order_with_their_sequences() {
 }
 
 #[tokio::test]
-async fn answers_come_in_the_order_of_the_requests_across_streams_durabilities_and_refusals() {
+async fn each_request_is_answered_once_and_those_of_a_stream_in_their_order() {
     let home = Home::new();
     let engine = home.start().await;
     let mut client = engine.data().await;
@@ -60,7 +60,16 @@ async fn answers_come_in_the_order_of_the_requests_across_streams_durabilities_a
         })
         .collect();
     let answers = append_all(&mut client, requests).await;
-    let ids: Vec<u64> = answers.iter().map(|answer| answer.request_id).collect();
+    let mut ids: Vec<u64> = answers.iter().map(|answer| answer.request_id).collect();
+    let stream_of = |id: u64| match id % 3 {
+        0 => id % 7,
+        other => 10 + other,
+    };
+    for stream in 0..20 {
+        let of_stream = ids.iter().filter(|id| stream_of(**id) == stream);
+        assert!(of_stream.is_sorted(), "{ids:?}");
+    }
+    ids.sort_unstable();
     assert_eq!(ids, (0..300).collect::<Vec<_>>());
     for answer in answers {
         let is_refused = answer.request_id % 3 == 2;

@@ -221,3 +221,89 @@ async fn a_call_beyond_the_limit_of_a_client_is_refused_by_name() {
         .await;
     assert_eq!(engine.terminate().await, Some(0));
 }
+
+/// Each call holds a whole request that is refused for want of room, and sends the next.
+#[tokio::test]
+async fn calls_of_full_messages_share_the_memory_of_the_node() {
+    use aof2_node::proto::{AppendRequest, MAX_MESSAGE_BYTES};
+    let home = Home::new();
+    home.write_config(&format!(
+        "{}[tier0]\ncluster_max_bytes = 8388608\n",
+        crate::support::SMALL
+    ));
+    let engine = home.start().await;
+    let before = engine.anonymous_bytes();
+    let part = crate::support::payload(1, MAX_MESSAGE_BYTES / 9);
+    let full = AppendRequest {
+        stream: "full".to_string(),
+        payloads: vec![part; 8],
+        ..AppendRequest::default()
+    };
+    let mut calls = tokio::task::JoinSet::new();
+    // Many calls of few connections, as the libraries of some languages make them.
+    let connections = [engine.data().await, engine.data().await];
+    for index in 0..40 {
+        let (mut client, full) = (connections[index % 2].clone(), full.clone());
+        calls.spawn(async move {
+            let requests = tokio_stream::iter(vec![full; 3]);
+            let mut answers = client
+                .append(requests)
+                .await
+                .expect("the call")
+                .into_inner();
+            let mut count = 0;
+            while let Some(answer) = answers.message().await.expect("an answer") {
+                assert!(answer.outcome.is_some());
+                count += 1;
+            }
+            count
+        });
+    }
+    let mut most = 0;
+    while !calls.is_empty() {
+        most = most.max(engine.anonymous_bytes().saturating_sub(before));
+        let joined = tokio::time::timeout(Duration::from_millis(5), calls.join_next()).await;
+        if let Ok(Some(count)) = joined {
+            assert_eq!(count.expect("the call"), 3);
+        }
+    }
+    assert!(most < 224 << 20, "{most} bytes more");
+    assert_eq!(engine.terminate().await, Some(0));
+}
+
+/// The rest of a request that never comes costs its call, and what others need is given back.
+#[tokio::test]
+async fn a_request_that_stops_in_the_middle_holds_up_nobody() {
+    let home = Home::new();
+    let engine = home.start().await;
+    let mut held = Vec::new();
+    // More than the budget, each half a request.
+    for _ in 0..60 {
+        let mut stream = UnixStream::connect(&engine.data_socket)
+            .await
+            .expect("connects");
+        let mut half = [
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            &frame(4, 0, 0, &[])[..],
+        ]
+        .concat();
+        half.extend(frame(1, 4, 1, &call()));
+        // A message of 8,000,000 bytes, of which a window's worth comes.
+        half.extend(frame(0, 0, 1, &[0, 0, 0x7a, 0x12, 0]));
+        for _ in 0..3 {
+            half.extend(frame(0, 0, 1, &[1; 16 << 10]));
+        }
+        let sent = tokio::time::timeout(Duration::from_secs(5), stream.write_all(&half));
+        let _ = sent.await;
+        held.push(stream);
+    }
+    let mut client = engine.data().await;
+    let large = crate::support::payload(1, 1 << 20);
+    let appended = tokio::time::timeout(
+        crate::support::DEADLINE,
+        append(&mut client, request("a", large)),
+    );
+    appended.await.expect("in time").expect("served");
+    drop(held);
+    assert_eq!(engine.terminate().await, Some(0));
+}

@@ -273,7 +273,7 @@ fn engine(answer: &Answer) -> EngineFacts {
         is_ready: dump.ready && dump.refusal.is_none(),
         is_caught_up: answer.post_restart.as_ref().map(|report| report.caught_up),
         flush_failures: dump.flush_failures,
-        activation_queue_depth: dump.tier0.activation_queue_depth,
+        activation_queue_depth: dump.tier0.activation_queue_depth.unwrap_or(0),
     }
 }
 
