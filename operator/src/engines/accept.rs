@@ -81,12 +81,15 @@ fn dump(whose: &Whose, pod: &str, mut dump: Dump) -> Result<Dump, String> {
         &mut tier0.total_bytes,
         &mut tier0.cluster_max_bytes,
         &mut tier0.instance_quota_bytes,
-        &mut tier0.activation_queue_depth,
         &mut tier0.storage_bytes,
         &mut dump.flush_failures,
+        &mut dump.disk_full_refusals,
         &mut dump.streams,
         &mut dump.operator_epoch,
-    ] {
+    ]
+    .into_iter()
+    .chain(tier0.activation_queue_depth.as_mut())
+    {
         *bytes = (*bytes).min(MAX_INTEGER.unsigned_abs());
     }
     if let Some(tier2) = &mut dump.tier2 {
