@@ -220,6 +220,8 @@ names! {
         ReadBack,
         Verifying,
         ObjectMissing,
+        /// An object has to be restored from an archive before it can be read.
+        ObjectArchived,
         Damaged,
     }
 }

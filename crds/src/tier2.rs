@@ -48,6 +48,10 @@ pub struct Tier2 {
     pub prefix: String,
     #[serde(default)]
     pub addressing: Addressing,
+    /// Checksum that the engine sends with each object. MD5 and None are for stores that do not know CRC64NVME; with None the engine
+    /// reads each object back and compares it.
+    #[serde(default)]
+    pub checksum: Checksum,
     pub credentials: Credentials,
     /// Certificate authorities for the endpoint's certificate, instead of the public ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,6 +64,16 @@ pub enum Addressing {
     #[default]
     VirtualHost,
     Path,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Checksum {
+    #[default]
+    #[serde(rename = "CRC64NVME")]
+    Crc64Nvme,
+    #[serde(rename = "MD5")]
+    Md5,
+    None,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

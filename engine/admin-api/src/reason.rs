@@ -154,6 +154,17 @@ words! {
         AccessDenied,
         /// It overwrites against preconditions: nothing is written there.
         Tier2IgnoresPreconditions,
+        CredentialsExpired,
+        /// The clocks of node and object store differ too much.
+        ClockSkew,
+        /// An object has to be restored from an archive before it can be read.
+        ObjectArchived,
+        QuotaExceeded,
+        /// The key that encrypts the bucket cannot be used.
+        EncryptionKey,
+        /// It rejects the header of the checksum.
+        ChecksumRejected,
+        WrongRegion,
         /// For a reason that a retry does not change, or that the engine does not know.
         Tier2Refused,
         /// An object is not what was written.
@@ -169,6 +180,13 @@ words! {
         BucketMissing,
         AccessDenied,
         Tier2IgnoresPreconditions,
+        CredentialsExpired,
+        ClockSkew,
+        ObjectArchived,
+        QuotaExceeded,
+        EncryptionKey,
+        ChecksumRejected,
+        WrongRegion,
         Tier2Refused,
         Corrupt,
         ClaimPending,
@@ -197,6 +215,13 @@ impl From<Tier2Reason> for SnapshotReason {
             Tier2Reason::BucketMissing => SnapshotReason::BucketMissing,
             Tier2Reason::AccessDenied => SnapshotReason::AccessDenied,
             Tier2Reason::Tier2IgnoresPreconditions => SnapshotReason::Tier2IgnoresPreconditions,
+            Tier2Reason::CredentialsExpired => SnapshotReason::CredentialsExpired,
+            Tier2Reason::ClockSkew => SnapshotReason::ClockSkew,
+            Tier2Reason::ObjectArchived => SnapshotReason::ObjectArchived,
+            Tier2Reason::QuotaExceeded => SnapshotReason::QuotaExceeded,
+            Tier2Reason::EncryptionKey => SnapshotReason::EncryptionKey,
+            Tier2Reason::ChecksumRejected => SnapshotReason::ChecksumRejected,
+            Tier2Reason::WrongRegion => SnapshotReason::WrongRegion,
             Tier2Reason::Tier2Refused => SnapshotReason::Tier2Refused,
             Tier2Reason::Corrupt => SnapshotReason::Corrupt,
             Tier2Reason::Unknown(word) => SnapshotReason::from(word.as_str()),
@@ -213,6 +238,8 @@ words! {
         Undecodable,
         /// The manifest's chunks, replayed, do not give the catalogue.
         ReplayDiffers,
+        /// It has to be restored from an archive before it can be read.
+        ObjectArchived,
     }
 }
 
@@ -304,6 +331,19 @@ mod tests {
         assert_eq!(counts[&WouldBlockKind::Admission], 3);
         assert_eq!(counts[&WouldBlockKind::from("Later")], 1);
         assert_eq!(serde_json::to_string(&counts).unwrap(), json);
+    }
+
+    #[test]
+    fn the_page_about_the_object_store_has_a_row_for_each_reason() {
+        let page = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../docs/guide/object-store.md"
+        );
+        let page = std::fs::read_to_string(page).expect("the page");
+        for reason in Tier2Reason::KNOWN {
+            let row = format!("| `{reason}` |");
+            assert_eq!(page.matches(&row).count(), 1, "{row}");
+        }
     }
 
     #[test]

@@ -68,6 +68,7 @@ pub const OPERATOR_KEYS: &[(&str, Instead)] = &[
     ("tier2.bucket", Instead::Field("spec.tier2.bucket")),
     ("tier2.prefix", Instead::Field("spec.tier2.prefix")),
     ("tier2.addressing", Instead::Field("spec.tier2.addressing")),
+    ("tier2.checksum", Instead::Field("spec.tier2.checksum")),
     (
         "tier2.credentials_directory",
         Instead::Field("spec.tier2.credentials"),

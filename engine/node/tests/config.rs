@@ -65,6 +65,7 @@ fn a_pods_file_reads_into_typed_settings_with_defaults_for_the_rest() {
             bucket: "aof2".to_string(),
             prefix: "prod/orders/".to_string(),
             is_path_style: true,
+            checksum: "CRC64NVME".into(),
             credentials_directory: "/etc/aof2/s3-credentials".into(),
             ca_file: None,
         }

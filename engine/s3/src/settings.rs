@@ -13,6 +13,29 @@ pub enum Addressing {
     Path,
 }
 
+/// How a store proves that the bytes of an object are those that were sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checksum {
+    /// CRC-64/NVME of the whole object; AWS keeps it.
+    #[default]
+    Crc64Nvme,
+    /// `Content-MD5`, which every store knows. Where the ETag is the MD5, it proves later what is kept.
+    Md5,
+    /// Nothing is sent, and every object is read back and compared.
+    None,
+}
+
+impl Checksum {
+    /// Of the request.
+    pub(crate) fn header(self) -> Option<&'static str> {
+        match self {
+            Checksum::Crc64Nvme => Some("x-amz-checksum-crc64nvme"),
+            Checksum::Md5 => Some("Content-MD5"),
+            Checksum::None => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct S3Settings {
     /// With scheme. `None` = AWS's endpoint of the region.
@@ -24,7 +47,8 @@ pub struct S3Settings {
     pub credentials_directory: PathBuf,
     /// PEM bundle to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// Of one request without a large body; each MiB of body adds a second.
+    pub checksum: Checksum,
+    /// Of one request, and of each piece of a body.
     pub request_timeout: Duration,
 }
 

@@ -1,9 +1,10 @@
-use std::collections::HashMap;
 use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aof2_core::objects::{
-    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, PutOutcome, Upload,
+    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Upload,
 };
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
@@ -14,29 +15,33 @@ use aws_sdk_s3::config::{
     ResponseChecksumValidation, SharedHttpClient, StalledStreamProtectionConfig,
 };
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
+use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::operation::put_object::PutObjectOutput;
+use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumMode;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
-use crate::body;
+use crate::body::Body;
 use crate::classify::{Answer, answer};
 use crate::credentials::{KeyFiles, Keys};
-use crate::settings::{Addressing, OpenError, S3Settings};
+use crate::http::http_client;
+use crate::meta::{CRC64, MD5, PUT_ID, digests_of, encode_crc64, hex, meta};
+use crate::pace::Pace;
+use crate::settings::{Addressing, Checksum, OpenError, S3Settings};
 
-/// Name of the put-id in the object's user metadata.
-const PUT_ID: &str = "aof2-put-id";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// A body may take this long per MiB before a request is given up.
-const PER_MIB: Duration = Duration::from_secs(1);
+/// Of an object that is read at once. The largest of ours are catalogues, below 64 MiB.
+const LARGEST_WHOLE_BYTES: u64 = 256 << 20;
 
 pub struct S3Store {
     settings: S3Settings,
     runtime: Background,
     http: SharedHttpClient,
     client: Mutex<Signing>,
+    stopping: watch::Sender<bool>,
 }
 
 /// The client and the keys that it signs with.
@@ -98,20 +103,21 @@ impl S3Store {
                 files,
                 current: None,
             }),
+            stopping: watch::Sender::new(false),
         })
     }
 
     /// With the keys of now; a client is made again only when they changed.
     fn client(&self, attempt: &Attempt) -> Result<Client, ObjectError> {
         let mut signing = self.client.lock();
-        let keys =
-            signing
-                .files
-                .keys(Instant::now())
-                .map_err(|cause| ObjectError::AccessDenied {
-                    attempt: attempt.clone(),
-                    cause,
-                })?;
+        let keys = signing
+            .files
+            .keys(Instant::now())
+            .map_err(|cause| ObjectError::Refused {
+                attempt: attempt.clone(),
+                refusal: Refusal::Credentials,
+                cause,
+            })?;
         if let Some((current, client)) = &signing.current
             && *current == keys
         {
@@ -160,42 +166,74 @@ impl S3Store {
         }
     }
 
-    /// One request with its time limit. `Ok(Err(answer))`: the store, or the way to it, said no.
+    /// One request, and once more at once where it is refused and the credentials have been replaced since they were read.
+    /// `Ok(Err(answer))`: the store, or the way to it, said no.
     fn call<T, E, F>(
         &self,
         attempt: &Attempt,
         body_bytes: u64,
-        request: impl FnOnce(Client) -> F,
+        request: impl Fn(Client, Arc<Pace>) -> F,
+    ) -> Result<Result<T, Answer>, ObjectError>
+    where
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let answered = self.send(attempt, body_bytes, &request)?;
+        match &answered {
+            Err(no) if no.is_refusal_of_keys() && self.has_new_keys() => {
+                self.send(attempt, body_bytes, &request)
+            }
+            Ok(_) | Err(_) => Ok(answered),
+        }
+    }
+
+    /// Reads the credentials again: a refusal is the first that is heard of a rotation.
+    fn has_new_keys(&self) -> bool {
+        let mut signing = self.client.lock();
+        let used = signing.current.as_ref().map(|(keys, _)| keys.clone());
+        signing.files.forget();
+        let keys = signing.files.keys(Instant::now());
+        keys.is_ok_and(|keys| Some(keys) != used)
+    }
+
+    fn send<T, E, F>(
+        &self,
+        attempt: &Attempt,
+        body_bytes: u64,
+        request: impl Fn(Client, Arc<Pace>) -> F,
     ) -> Result<Result<T, Answer>, ObjectError>
     where
         F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         let client = self.client(attempt)?;
-        let limit = self.limit(body_bytes);
-        let result = self
-            .runtime
-            .handle()
-            .block_on(async { tokio::time::timeout(limit, request(client)).await });
-        let answered = match result {
-            Ok(answered) => answered.map_err(answer),
-            Err(_) => Err(Answer::Nothing(format!(
-                "no answer within {} s",
-                limit.as_secs_f32()
-            ))),
-        };
-        // They may have been rotated just now.
-        if let Err(no) = &answered
-            && no.is_refusal_of_keys()
-        {
-            self.client.lock().files.forget();
+        let timeout = self.settings.request_timeout;
+        let pace = Arc::new(Pace::new(timeout, body_bytes, Instant::now()));
+        let mut stopping = self.stopping.subscribe();
+        let answered = self.runtime.handle().block_on(async {
+            let mut answered = pin!(request(client, pace.clone()));
+            loop {
+                let ends_at = pace.ends_at();
+                tokio::select! {
+                    answered = &mut answered => return Ok(answered.map_err(answer)),
+                    _ = stopping.wait_for(|is_stopping| *is_stopping) => {
+                        return Err(ObjectError::Stopping { place: self.place() });
+                    }
+                    () = tokio::time::sleep_until(ends_at.into()) => {}
+                }
+                let now = Instant::now();
+                if now >= pace.ends_at() {
+                    return Ok(Err(Answer::Nothing(pace.describe(now))));
+                }
+            }
+        })?;
+        match (answered, pace.broken()) {
+            (Err(_), Some(cause)) => Err(ObjectError::Source {
+                attempt: attempt.clone(),
+                cause,
+            }),
+            (answered, _) => Ok(answered),
         }
-        Ok(answered)
-    }
-
-    fn limit(&self, body_bytes: u64) -> Duration {
-        self.settings.request_timeout
-            + PER_MIB * u32::try_from(body_bytes >> 20).unwrap_or(u32::MAX)
     }
 
     fn put_once(
@@ -208,31 +246,57 @@ impl S3Store {
         let size_bytes = upload.size_bytes();
         let content_length = i64::try_from(size_bytes).map_err(|_| ObjectError::Refused {
             attempt: attempt.clone(),
+            refusal: Refusal::Other,
             cause: format!("{size_bytes} bytes exceed the object size limit"),
         })?;
-        let body = {
-            let _runtime = self.runtime.handle().enter();
-            body::of_source(&upload.source).map_err(|error| ObjectError::Source {
-                attempt: attempt.clone(),
-                cause: error.to_string(),
-            })?
+        let unreadable = |error: std::io::Error| ObjectError::Source {
+            attempt: attempt.clone(),
+            cause: error.to_string(),
         };
-        let answered = self.call(&attempt, size_bytes, |client| {
+        let md5 = match self.settings.checksum {
+            Checksum::Md5 => {
+                let (md5, crc) = digests_of(upload.source.as_ref()).map_err(unreadable)?;
+                if crc != upload.crc64nvme {
+                    return Err(ObjectError::Corrupt {
+                        attempt,
+                        cause: "local bytes do not match their checksum".into(),
+                    });
+                }
+                Some(md5)
+            }
+            Checksum::Crc64Nvme | Checksum::None => None,
+        };
+        let body = Body::of(&upload.source).map_err(unreadable)?;
+        let answered = self.call(&attempt, size_bytes, |client, pace| {
             let mut request = client
                 .put_object()
                 .bucket(&self.settings.bucket)
                 .key(key)
                 .metadata(PUT_ID, &upload.put_id)
-                .content_length(content_length)
-                .checksum_crc64_nvme(encode_crc64(upload.crc64nvme))
-                .body(body);
+                .content_length(content_length);
+            match (self.settings.checksum, md5) {
+                (Checksum::Crc64Nvme, _) => {
+                    request = request.checksum_crc64_nvme(encode_crc64(upload.crc64nvme));
+                }
+                (Checksum::Md5, Some(md5)) => {
+                    request = request
+                        .content_md5(aws_smithy_types::base64::encode(md5))
+                        .metadata(MD5, hex(md5))
+                        .metadata(CRC64, format!("{:016x}", upload.crc64nvme));
+                }
+                (Checksum::Md5 | Checksum::None, _) => {}
+            }
             match condition {
                 Condition::None => {}
                 Condition::Absent => request = request.if_none_match("*"),
                 Condition::Match(etag) => request = request.if_match(etag),
             }
-            // The checksum header is signed and covers the body; hashing it once more would cost as much as compressing it.
-            request.customize().disable_payload_signing().send()
+            let body = body.clone();
+            async move {
+                let request = request.body(body.stream(pace));
+                // The checksum covers the body; hashing it once more would cost as much as compressing it.
+                request.customize().disable_payload_signing().send().await
+            }
         })?;
         match answered {
             Ok(output) => Ok(PutOutcome::Created {
@@ -242,11 +306,11 @@ impl S3Store {
             Err(no) if matches!(condition, Condition::Match(_)) && no.is_missing_key() => {
                 Ok(PutOutcome::PreconditionFailed)
             }
-            Err(no) => Err(no.into_error(attempt)),
+            Err(no) => Err(no.into_error(attempt, self.settings.checksum.header())),
         }
     }
 
-    /// A body is part of the answer: it is read within the time limit, and a broken one is no answer.
+    /// A body is part of the answer: one that breaks off is no answer.
     fn read(
         &self,
         key: &str,
@@ -255,27 +319,25 @@ impl S3Store {
     ) -> Result<Option<Object>, ObjectError> {
         let attempt = self.attempt("get", key);
         let whole = range.is_none();
-        let answered = self.call(&attempt, body_bytes, |client| async move {
+        let answered = self.call(&attempt, body_bytes, |client, pace| {
             let mut request = client
                 .get_object()
                 .bucket(&self.settings.bucket)
                 .key(key)
-                .set_range(range);
+                .set_range(range.clone());
             if whole {
                 request = request.checksum_mode(ChecksumMode::Enabled);
             }
-            let output = request.send().await?;
-            let meta = ObjectMeta {
-                size_bytes: output
-                    .content_length()
-                    .unwrap_or_default()
-                    .try_into()
-                    .unwrap_or(0),
-                etag: output.e_tag().unwrap_or_default().to_owned(),
-                crc64nvme: output.checksum_crc64_nvme().and_then(decode_crc64),
-                put_id: put_id_of(output.metadata()),
-            };
-            Ok((meta, output.body.collect().await))
+            async move {
+                let output = request.send().await?;
+                let meta = meta(
+                    output.content_length(),
+                    output.e_tag(),
+                    output.checksum_crc64_nvme(),
+                    output.metadata(),
+                );
+                Ok((meta, collect(output.body, &pace).await))
+            }
         })?;
         let (meta, body) = match answered {
             Ok(answered) => answered,
@@ -286,14 +348,126 @@ impl S3Store {
                     cause: "object ends before the range".into(),
                 });
             }
-            Err(no) => return Err(no.into_error(attempt)),
+            Err(no) if no.is_archived() => return Err(self.archived(attempt, no)),
+            Err(no) => return Err(no.into_error(attempt, None)),
         };
-        let bytes = match body {
-            Ok(body) => body.into_bytes(),
-            Err(error) => return Err(body_error(attempt, &error)),
-        };
-        Ok(Some(Object { meta, bytes }))
+        match body {
+            Ok(bytes) => Ok(Some(Object { meta, bytes })),
+            Err(Broken::TooLarge) => Err(ObjectError::Corrupt {
+                attempt,
+                cause: format!("more than {LARGEST_WHOLE_BYTES} bytes"),
+            }),
+            Err(Broken::Transfer(error)) => Err(body_error(attempt, &*error)),
+        }
     }
+
+    /// Names the storage class: the answer to a GET has the refusal only.
+    fn archived(&self, attempt: Attempt, no: Answer) -> ObjectError {
+        let head = self.call(&attempt, 0, |client, _| {
+            self.head_request(client, &attempt.key)
+        });
+        let class = match head {
+            Ok(Ok(output)) => output
+                .storage_class()
+                .map(|class| class.as_str().to_owned()),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        let mut error = no.into_error(attempt, None);
+        if let (ObjectError::Refused { cause, .. }, Some(class)) = (&mut error, class) {
+            let plain = class
+                .chars()
+                .filter(|it| it.is_ascii_alphanumeric() || *it == '_');
+            cause.push_str(", storage class ");
+            cause.extend(plain.take(64));
+        }
+        error
+    }
+
+    fn head_request(
+        &self,
+        client: Client,
+        key: &str,
+    ) -> impl Future<Output = Result<HeadObjectOutput, SdkError<HeadObjectError, HttpResponse>>> + use<>
+    {
+        client
+            .head_object()
+            .bucket(&self.settings.bucket)
+            .key(key)
+            .checksum_mode(ChecksumMode::Enabled)
+            .send()
+    }
+
+    /// The answer to a HEAD that was refused says not why; a GET of the first byte does.
+    fn explained(&self, attempt: &Attempt, no: Answer) -> Result<Answer, ObjectError> {
+        if !no.has_no_code() {
+            return Ok(no);
+        }
+        let asked = self.call(attempt, 0, |client, _| {
+            client
+                .get_object()
+                .bucket(&self.settings.bucket)
+                .key(&attempt.key)
+                .range("bytes=0-0")
+                .send()
+        })?;
+        Ok(match asked {
+            Err(why @ Answer::Service { .. }) if !why.has_no_code() && !why.is_missing_key() => why,
+            Ok(_) | Err(_) => no,
+        })
+    }
+
+    fn list_once(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+        continuation: Option<&str>,
+    ) -> Result<ListObjectsV2Output, ObjectError> {
+        let attempt = self.attempt("list", prefix);
+        let answered = self.call(&attempt, 0, |client, _| {
+            let request = client
+                .list_objects_v2()
+                .bucket(&self.settings.bucket)
+                .prefix(prefix);
+            match continuation {
+                Some(token) => request.continuation_token(token),
+                None => request.set_start_after(start_after.map(str::to_owned)),
+            }
+            .send()
+        })?;
+        answered.map_err(|no| no.into_error(attempt, None))
+    }
+}
+
+enum Broken {
+    TooLarge,
+    Transfer(Box<dyn std::error::Error + Send + Sync>),
+}
+
+async fn collect(mut body: ByteStream, pace: &Pace) -> Result<Bytes, Broken> {
+    let mut bytes = BytesMut::new();
+    while let Some(part) = body.next().await {
+        let part = part.map_err(|error| Broken::Transfer(error.into()))?;
+        pace.note(part.len() as u64, Instant::now());
+        if (bytes.len() + part.len()) as u64 > LARGEST_WHOLE_BYTES {
+            return Err(Broken::TooLarge);
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes.freeze())
+}
+
+fn keys_of(page: &ListObjectsV2Output) -> Vec<String> {
+    let objects = page.contents().iter();
+    objects
+        .filter_map(|object| object.key().map(str::to_owned))
+        .collect()
+}
+
+/// Byte order is promised by S3, not by everything that speaks it.
+fn in_order(mut keys: Vec<String>, start_after: Option<&str>) -> Vec<String> {
+    keys.sort();
+    keys.retain(|key| start_after.is_none_or(|after| key.as_str() > after));
+    keys
 }
 
 impl ObjectStore for S3Store {
@@ -323,6 +497,7 @@ impl ObjectStore for S3Store {
             PutOutcome::Created { etag } => Ok(etag),
             PutOutcome::PreconditionFailed => Err(ObjectError::Refused {
                 attempt: self.attempt("put", key),
+                refusal: Refusal::Other,
                 cause: "412 without a condition".into(),
             }),
         }
@@ -373,71 +548,50 @@ impl ObjectStore for S3Store {
 
     fn head(&self, key: &str) -> Result<Option<ObjectMeta>, ObjectError> {
         let attempt = self.attempt("head", key);
-        let answered = self.call(&attempt, 0, |client| {
-            client
-                .head_object()
-                .bucket(&self.settings.bucket)
-                .key(key)
-                .checksum_mode(ChecksumMode::Enabled)
-                .send()
-        })?;
-        match answered {
-            Ok(output) => Ok(Some(ObjectMeta {
-                size_bytes: output
-                    .content_length()
-                    .unwrap_or_default()
-                    .try_into()
-                    .unwrap_or(0),
-                etag: output.e_tag().unwrap_or_default().to_owned(),
-                crc64nvme: output.checksum_crc64_nvme().and_then(decode_crc64),
-                put_id: put_id_of(output.metadata()),
-            })),
+        match self.call(&attempt, 0, |client, _| self.head_request(client, key))? {
+            Ok(output) => Ok(Some(meta(
+                output.content_length(),
+                output.e_tag(),
+                output.checksum_crc64_nvme(),
+                output.metadata(),
+            ))),
             Err(no) if no.is_missing_key() => Ok(None),
-            Err(no) => Err(no.into_error(attempt)),
+            Err(no) => Err(self.explained(&attempt, no)?.into_error(attempt, None)),
         }
     }
 
     fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<String>, ObjectError> {
-        let attempt = self.attempt("list", prefix);
         let mut keys = Vec::new();
         let mut continuation: Option<String> = None;
         loop {
-            let answered = self.call(&attempt, 0, |client| {
-                let request = client
-                    .list_objects_v2()
-                    .bucket(&self.settings.bucket)
-                    .prefix(prefix);
-                match &continuation {
-                    Some(token) => request.continuation_token(token),
-                    None => request.set_start_after(start_after.map(str::to_owned)),
-                }
-                .send()
-            })?;
-            let page = answered.map_err(|no| no.into_error(attempt.clone()))?;
-            keys.extend(
-                page.contents()
-                    .iter()
-                    .filter_map(|object| object.key().map(str::to_owned)),
-            );
+            let page = self.list_once(prefix, start_after, continuation.as_deref())?;
+            keys.extend(keys_of(&page));
             continuation = page.next_continuation_token().map(str::to_owned);
             match (page.is_truncated().unwrap_or(false), &continuation) {
                 (true, Some(_)) => {}
                 (true, None) => {
-                    let cause = "listing is truncated without a continuation token".into();
-                    return Err(ObjectError::Refused { attempt, cause });
+                    return Err(ObjectError::Refused {
+                        attempt: self.attempt("list", prefix),
+                        refusal: Refusal::Other,
+                        cause: "listing is truncated without a continuation token".into(),
+                    });
                 }
-                (false, _) => break,
+                (false, _) => return Ok(in_order(keys, start_after)),
             }
         }
-        // Byte order is promised by S3, not by everything that speaks it.
-        keys.sort();
-        keys.retain(|key| start_after.is_none_or(|after| key.as_str() > after));
-        Ok(keys)
+    }
+
+    fn list_page(&self, prefix: &str, start_after: Option<&str>) -> Result<Page, ObjectError> {
+        let page = self.list_once(prefix, start_after, None)?;
+        Ok(Page {
+            keys: in_order(keys_of(&page), start_after),
+            is_last: !page.is_truncated().unwrap_or(false),
+        })
     }
 
     fn delete(&self, key: &str) -> Result<(), ObjectError> {
         let attempt = self.attempt("delete", key);
-        let answered = self.call(&attempt, 0, |client| {
+        let answered = self.call(&attempt, 0, |client, _| {
             client
                 .delete_object()
                 .bucket(&self.settings.bucket)
@@ -447,61 +601,16 @@ impl ObjectStore for S3Store {
         match answered {
             Ok(_) => Ok(()),
             Err(no) if no.is_missing_key() => Ok(()),
-            Err(no) => Err(no.into_error(attempt)),
+            Err(no) => Err(no.into_error(attempt, None)),
         }
     }
-}
 
-fn http_client(settings: &S3Settings) -> Result<SharedHttpClient, OpenError> {
-    let builder = aws_smithy_http_client::Builder::new();
-    if settings.is_plain_http() {
-        return Ok(builder.build_http());
+    fn checks_what_it_receives(&self) -> bool {
+        self.settings.checksum != Checksum::None
     }
-    let context = TlsContext::builder()
-        .with_trust_store(trust_store(settings)?)
-        .build();
-    let context = context.map_err(|error| ca_problem(settings, error.to_string()))?;
-    Ok(builder
-        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-        .tls_context(context)
-        .build_https())
-}
 
-// Read once, like the store's other settings.
-#[allow(clippy::disallowed_methods)]
-fn trust_store(settings: &S3Settings) -> Result<TrustStore, OpenError> {
-    if let Some(path) = &settings.ca_file {
-        let pem = std::fs::read(path).map_err(|error| ca_problem(settings, error.to_string()))?;
-        if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
-            return Err(ca_problem(settings, "no certificate in it".into()));
-        }
-        return Ok(TrustStore::empty().with_pem_certificate(pem));
-    }
-    // An image of one binary has none, and the SDK would find out in the middle of the first request.
-    let system = [
-        "/etc/ssl/certs/ca-certificates.crt",
-        "/etc/pki/tls/certs/ca-bundle.crt",
-        "/etc/ssl/cert.pem",
-    ];
-    let from_environment = ["SSL_CERT_FILE", "SSL_CERT_DIR"]
-        .iter()
-        .any(|name| std::env::var_os(name).is_some());
-    if !from_environment
-        && !system
-            .iter()
-            .any(|path| std::path::Path::new(path).exists())
-    {
-        return Err(OpenError::NothingToTrust {
-            endpoint: settings.endpoint_name(),
-        });
-    }
-    Ok(TrustStore::empty().with_native_roots(true))
-}
-
-fn ca_problem(settings: &S3Settings, problem: String) -> OpenError {
-    OpenError::CaFile {
-        path: settings.ca_file.clone().unwrap_or_default(),
-        problem,
+    fn stop(&self) {
+        self.stopping.send_replace(true);
     }
 }
 
@@ -525,21 +634,4 @@ fn body_error(attempt: Attempt, error: &(dyn std::error::Error + 'static)) -> Ob
 
 fn etag_of(output: &PutObjectOutput) -> String {
     output.e_tag().unwrap_or_default().to_owned()
-}
-
-fn put_id_of(metadata: Option<&HashMap<String, String>>) -> Option<String> {
-    metadata?.get(PUT_ID).cloned()
-}
-
-/// As S3 writes it: base64 of the big-endian bytes.
-fn encode_crc64(crc: u64) -> String {
-    aws_smithy_types::base64::encode(crc.to_be_bytes())
-}
-
-fn decode_crc64(text: &str) -> Option<u64> {
-    let bytes: [u8; 8] = aws_smithy_types::base64::decode(text)
-        .ok()?
-        .try_into()
-        .ok()?;
-    Some(u64::from_be_bytes(bytes))
 }

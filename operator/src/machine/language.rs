@@ -150,14 +150,14 @@ fn list(place: &str, message: &str) {
 /// The tables of the machines run once more in a process of their own, which lists what they say.
 #[test]
 fn every_reason_has_a_message_that_was_checked() {
-    let path = std::env::temp_dir().join(format!("aof2-messages-{}", std::process::id()));
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("messages");
     let output = std::process::Command::new(std::env::current_exe().expect("this program"))
         .args(["tests::table", "plan::tests"])
         .env("AOF2_MESSAGES", &path)
         .output()
         .expect("the tests run");
     let text = std::fs::read_to_string(&path).unwrap_or_default();
-    std::fs::remove_file(&path).ok();
     assert!(output.status.success(), "{output:?}");
     let has_message = |reason: &WaitReason| {
         let end = format!("/{reason}");

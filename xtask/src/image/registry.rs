@@ -57,8 +57,9 @@ pub fn serve(bin: &Path, with: impl FnOnce(&str) -> Result<()>) -> Result<()> {
 }
 
 fn exchange(bin: &Path, images: &[Image], address: &str) -> Result<()> {
-    let pulled = std::env::temp_dir().join(format!("aof2-pulled-{}", std::process::id()));
     for image in images {
+        // A folder of its own: in containers that share one for temporary files, process numbers are the same.
+        let pulled = tempfile::tempdir()?;
         let remote = Image {
             reference: format!("{address}/{}", image.short_name()),
             ..image.clone()
@@ -67,10 +68,9 @@ fn exchange(bin: &Path, images: &[Image], address: &str) -> Result<()> {
         output(
             crane(bin)
                 .args(["pull", "--format=oci", &remote.reference])
-                .arg(&pulled),
+                .arg(pulled.path()),
         )?;
-        let index = std::fs::read_to_string(pulled.join("index.json"))?;
-        std::fs::remove_dir_all(&pulled)?;
+        let index = std::fs::read_to_string(pulled.path().join("index.json"))?;
         if !index.contains(&image.digest) {
             bail!(
                 "{} was pushed as {} and pulled as something else: {index}",

@@ -8,6 +8,7 @@
 //! - Each claim stands for itself: one that cannot be read says nothing about other streams, and its key alone says that a stream
 //!   of a lower epoch was taken over.
 
+mod check;
 mod compare;
 mod mark;
 #[cfg(feature = "testing")]
@@ -16,8 +17,10 @@ pub mod suite;
 use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::io::in_parallel;
 use crate::io::sync::Mutex;
 use aof2_format::claim::{Claim, ClusterMarker};
 use aof2_format::names::ObjectKey;
@@ -73,10 +76,14 @@ pub struct StreamClaims {
     unreadable: Mutex<BTreeMap<String, String>>,
     /// Claims never change: whether one is of this node under another volume is asked once.
     lost: Mutex<HashMap<(StreamName, u32), bool>>,
+    /// Where the check of many claims goes on.
+    walk: Mutex<check::Walk>,
     /// Names this process in the marks that it leaves.
     process: String,
 }
 
+/// Claims that are read at the same time.
+const READERS: usize = 16;
 /// Creates that meet a rival list again; each round somebody made progress.
 const MAX_ROUNDS: u32 = 8;
 
@@ -91,6 +98,7 @@ impl StreamClaims {
             held: Mutex::default(),
             unreadable: Mutex::default(),
             lost: Mutex::default(),
+            walk: Mutex::default(),
         }
     }
 
@@ -205,47 +213,6 @@ impl StreamClaims {
         self.confirm(volume, stream, epoch)
     }
 
-    /// Confirms many streams with one listing. Only a stream whose highest epoch is not the one known to be held costs requests of
-    /// its own, and what keeps one from being confirmed keeps no other. A missing claim is made if `may_claim`.
-    pub fn refresh(
-        &self,
-        volume: &VolumeIdentity,
-        streams: &[(Arc<str>, u64)],
-        may_claim: bool,
-    ) -> Result<Refreshed, ClaimError> {
-        self.ensure_cluster(volume)?;
-        let listed_at = self.now();
-        let listed = self.highest_of_all()?;
-        let mut refreshed = Refreshed::default();
-        for (stream, epoch) in streams {
-            let highest = listed.get(&**stream).copied();
-            let is_highest = highest.is_some_and(|highest| u64::from(highest) == *epoch);
-            if let Some(confirmed_at) = self
-                .held
-                .lock()
-                .get_mut(&(stream.to_string(), *epoch))
-                .filter(|_| is_highest)
-            {
-                *confirmed_at = listed_at.max(*confirmed_at);
-                continue;
-            }
-            let judged = parse("stream name", stream)
-                .and_then(|name| self.judge(volume, &name, *epoch, highest));
-            let judged = match judged {
-                Ok(None) if may_claim => self.confirm(volume, stream, *epoch).map(Some),
-                other => other,
-            };
-            match judged {
-                Ok(Some(ClaimStanding::Held) | None) => {}
-                Ok(Some(superseded @ ClaimStanding::Superseded { .. })) => {
-                    refreshed.lost.push((stream.clone(), superseded));
-                }
-                Err(error) => refreshed.waiting.push((stream.clone(), error)),
-            }
-        }
-        Ok(refreshed)
-    }
-
     /// Claims that could not be read when they were last looked at, by key, and why.
     pub fn unreadable(&self) -> BTreeMap<String, String> {
         self.unreadable.lock().clone()
@@ -278,29 +245,34 @@ impl StreamClaims {
         volume: &VolumeIdentity,
     ) -> Result<(Vec<String>, bool), ClaimError> {
         let volume_id = parse::<VolumeId>("volume id", &volume.volume_id)?;
-        let mut lost = Vec::new();
-        let mut is_complete = true;
-        for claim_of in self.highest_of_all()? {
-            let (stream, epoch) = &claim_of;
-            let known = self.lost.lock().get(&claim_of).copied();
+        let claims: Vec<_> = self.highest_of_all()?.into_iter().collect();
+        let is_complete = AtomicBool::new(true);
+        let found = Mutex::new(Vec::new());
+        in_parallel(READERS, claims.len(), |index| {
+            let claim_of = &claims[index];
+            let (stream, epoch) = claim_of;
+            let known = self.lost.lock().get(claim_of).copied();
             let is_lost = match known {
                 Some(is_lost) => is_lost,
                 None => match self.read_claim(stream, *epoch) {
                     Ok(claim) => claim.node == volume.node && claim.volume_id != volume_id,
                     // It counts for itself: its stream waits, by `claim`.
                     Err(ClaimError::Unreadable { .. }) => {
-                        is_complete = false;
-                        continue;
+                        is_complete.store(false, Ordering::Relaxed);
+                        return Ok(());
                     }
                     Err(error) => return Err(error),
                 },
             };
             if is_lost {
-                lost.push(stream.to_string());
+                found.lock().push(stream.to_string());
             }
-            self.lost.lock().insert(claim_of, is_lost);
-        }
-        Ok((lost, is_complete))
+            self.lost.lock().insert(claim_of.clone(), is_lost);
+            Ok(())
+        })?;
+        let mut lost = found.into_inner();
+        lost.sort();
+        Ok((lost, is_complete.into_inner()))
     }
 
     /// Writes one claim object unless it is there; who owns is decided by listing, not by this.
@@ -405,6 +377,13 @@ impl StreamClaims {
                 }
                 Err(ObjectError::Corrupt { attempt: _, cause }) => {
                     return Err(self.unreadable_object(key, &cause));
+                }
+                // It counts for itself: other streams go on.
+                Err(error) if error.concerns_one_object() => {
+                    return Err(ClaimError::Unreadable {
+                        key: key.to_owned(),
+                        message: error.to_string(),
+                    });
                 }
                 Err(error) if attempt >= ATTEMPTS_OF_A_CALLER || !error.is_outage() => {
                     return Err(pending(error));

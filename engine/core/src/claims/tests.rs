@@ -1,7 +1,7 @@
 use super::*;
 use crate::claims::suite::{admitted, claims_of, volume};
-use crate::objects::ObjectStore;
 use crate::objects::memory::{Fault, MemoryStore, Verb};
+use crate::objects::{ObjectStore, Refusal};
 
 fn store() -> (Arc<MemoryStore>, Arc<dyn ObjectStore>) {
     let memory = Arc::new(MemoryStore::new());
@@ -73,6 +73,29 @@ fn a_damaged_claim_is_not_taken_for_anybodys() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn an_archived_claim_is_named_and_keeps_no_other_stream_waiting() {
+    let (memory, store) = store();
+    let mine = volume("orders-0", 1);
+    for stream in ["a", "b"] {
+        assert_eq!(
+            claims_of(&store, "p/", "orders-0").claim(&mine, stream),
+            Ok(1)
+        );
+    }
+    // Another process: it knows of none yet.
+    let claims = claims_of(&store, "p/", "orders-0");
+    claims.ensure_cluster(&mine).expect("the prefix is ours");
+    memory.inject(Verb::Get, Fault::Refused(Refusal::Archived), 1);
+    let Refreshed { lost, waiting } = refreshed(&claims, &["a", "b"]);
+    assert_eq!((lost.len(), waiting.len()), (0, 1));
+    let named = format!("p/claims/{}/00000000000000000001", waiting[0].0);
+    let message = &claims.unreadable()[&named];
+    assert!(message.contains("restore the object"), "{message}");
+    assert_eq!(refreshed(&claims, &["a", "b"]), Refreshed::default());
+    assert!(claims.unreadable().is_empty());
 }
 
 fn put(store: &Arc<dyn ObjectStore>, key: &str, body: &'static str) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::memo::{SegmentKey, Step};
+use super::memo::{FailureKind, SegmentKey, Step};
 use super::observe::Tier2Facts;
 use super::plan::Task;
 use super::record::{self, MoveError};
@@ -21,10 +21,7 @@ impl Node {
         let (name, job): (_, Job) = match &task {
             Task::CheckClaims => {
                 state.memo.claims.is_under_way = true;
-                (
-                    "claims",
-                    Box::new(|down, port| check_claims(port, &down.claims)),
-                )
+                ("claims", Box::new(|down, port| down.check_claims(port)))
             }
             Task::Move(key, step) => {
                 let Some(segment) = facts.pending.get(key).cloned() else {
@@ -90,6 +87,18 @@ impl Drop for FinishOnDrop {
 }
 
 impl Down {
+    /// The requests of a check are the first to notice that an outage is over, or that credentials were renewed: what waits for that
+    /// goes on at once.
+    fn check_claims(&self, port: &dyn Port) {
+        let tier2 = self.claims.tier2();
+        let had_failed = tier2.health().reason.is_some();
+        check_claims(port, &self.claims);
+        if had_failed && tier2.health().reason.is_none() {
+            let failed = &mut self.state.lock().memo.failed;
+            failed.retain(|_, failed| failed.kind != FailureKind::Outage);
+        }
+    }
+
     fn do_move(&self, port: &dyn Port, key: &SegmentKey, step: Step, segment: &SealedSegment) {
         let outcome = match step {
             Step::Compress => match self.compress(port, key, segment) {
@@ -147,13 +156,18 @@ impl Down {
         let Some(path) = compress::warm_path(&port.tier1_directory(), segment) else {
             return Err(no_key(segment));
         };
-        // Taken out: a second upload of the same file verifies it again.
+        // Taken out: a second upload of the same file verifies it again, unless it was only Tier 2 that did not take it.
         let known = self.state.lock().verified.remove(key);
         let claim_age = self.settings.read().claim_check;
         let warm = Warm::File(&path, known);
         match upload::upload(port, &self.claims, segment, warm, claim_age) {
             Ok(uploaded) => record::uploaded(self, port, segment, uploaded),
-            Err(error) => Err(record::upload_failed(self, port, segment, error)),
+            Err(error) => {
+                if let (Some(facts), true) = (known, error.says_nothing_about_the_file()) {
+                    self.state.lock().verified.insert(key.clone(), facts);
+                }
+                Err(record::upload_failed(self, port, segment, error))
+            }
         }
     }
 

@@ -132,8 +132,12 @@ pub(super) fn note(
     }
     let kind = error.kind();
     let message = with_causes(&error);
-    // Damage was reported when it was found, and every try finds it again.
-    if kind != FailureKind::Damage {
+    let is_stopping = matches!(
+        &error,
+        MoveError::Upload(UploadError::Store(ObjectError::Stopping { .. }))
+    );
+    // Damage was reported when it was found, and every try finds it again. An upload that a stop ends goes on with the next start.
+    if kind != FailureKind::Damage && !is_stopping {
         tracing::warn!(stream = %segment.stream, segment_id = segment.segment_id, "{message}");
     }
     let now = port.environment().clock.monotonic();
@@ -188,7 +192,9 @@ impl MoveError {
             },
             MoveError::Upload(error) => match error {
                 UploadError::Store(error)
-                    if error.is_outage() || matches!(error, ObjectError::Stopping { .. }) =>
+                    if error.is_outage()
+                        || error.concerns_every_request()
+                        || matches!(error, ObjectError::Stopping { .. }) =>
                 {
                     FailureKind::Outage
                 }

@@ -249,6 +249,13 @@ impl Driver {
             Tier2Reason::BucketMissing
             | Tier2Reason::AccessDenied
             | Tier2Reason::IgnoresPreconditions
+            | Tier2Reason::CredentialsExpired
+            | Tier2Reason::ClockSkew
+            | Tier2Reason::ObjectArchived
+            | Tier2Reason::QuotaExceeded
+            | Tier2Reason::EncryptionKey
+            | Tier2Reason::ChecksumRejected
+            | Tier2Reason::WrongRegion
             | Tier2Reason::Refused
             | Tier2Reason::Corrupt => DrainReason::Tier2Refused,
         };

@@ -17,7 +17,7 @@ use crate::claims::StreamClaims;
 use crate::error::ClaimError;
 use crate::error::StoreError;
 use crate::objects::conditional::{Creation, checksum_of_object};
-use crate::objects::{Attempt, ObjectError, ObjectMeta, Source, Tier2, Upload};
+use crate::objects::{Attempt, ObjectError, ObjectMeta, Refusal, Source, Tier2, Upload};
 use crate::port::Port;
 use crate::port::{FailureReason, SealedSegment, TierRecord};
 
@@ -61,12 +61,33 @@ pub enum UploadError {
 }
 
 impl UploadError {
+    /// The warm file is as good as it was.
+    pub fn says_nothing_about_the_file(&self) -> bool {
+        match self {
+            UploadError::Store(error) => !matches!(
+                error,
+                ObjectError::Corrupt { .. } | ObjectError::Source { .. }
+            ),
+            UploadError::Claim { .. } => true,
+            UploadError::Warm { .. }
+            | UploadError::NoKey { .. }
+            | UploadError::KeyTaken { .. }
+            | UploadError::Superseded { .. }
+            | UploadError::Manifest { .. } => false,
+        }
+    }
+
     /// The manifest's code of a put that failed; `None` where none was tried.
     pub fn reason_of_put(&self) -> Option<FailureReason> {
         Some(match self {
             UploadError::Store(error) => match error {
-                ObjectError::AccessDenied { .. } => FailureReason::Authorisation,
+                ObjectError::AccessDenied { .. }
+                | ObjectError::Refused {
+                    refusal: Refusal::Credentials | Refusal::CredentialsExpired,
+                    ..
+                } => FailureReason::Authorisation,
                 ObjectError::Unreachable { .. }
+                | ObjectError::BackingOff { .. }
                 | ObjectError::Unknown { .. }
                 | ObjectError::Throttled { .. }
                 | ObjectError::BucketMissing { .. }
@@ -235,6 +256,8 @@ fn put_and_compare(
     };
     let kept = match meta.crc64nvme {
         Some(crc) => Some(crc),
+        // It was read back when it was created.
+        None if !tier2.store().checks_what_it_receives() => Some(facts.crc64nvme),
         None => checksum_of_object(tier2.store(), key, meta.size_bytes)?,
     };
     if meta.size_bytes != facts.size_bytes || kept != Some(facts.crc64nvme) {

@@ -1,157 +1,250 @@
-//! Circuit breaker of Tier 2: after repeated outages callers get an error at once instead of waiting for another time-out, until a
-//! trial passes. Its state is what `dump` reports as reachable.
+//! Circuit breakers of Tier 2, one per kind of request: after repeated outages callers get an error at once instead of waiting for
+//! another time-out, until a trial passes. A store that throttles writes goes on to be read. What the breakers saw last is what `dump`
+//! reports as reachable.
 
 use std::time::{Duration, Instant};
 
 use super::ObjectError;
 use crate::backoff;
 
-/// Outages in a row before it opens.
+/// Outages in a row before one opens.
 const OPENS_AFTER: u32 = 3;
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(15);
+/// A failure that nobody has tried again for so long is no news, where other requests succeed: longer than any pause of a retry
+/// but that of damage.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Put,
+    Get,
+    Head,
+    List,
+    Delete,
+}
+
+impl Kind {
+    const ALL: [Kind; 5] = [Kind::Put, Kind::Get, Kind::Head, Kind::List, Kind::Delete];
+
+    pub fn verb(self) -> &'static str {
+        match self {
+            Kind::Put => "put",
+            Kind::Get => "get",
+            Kind::Head => "head",
+            Kind::List => "list",
+            Kind::Delete => "delete",
+        }
+    }
+}
 
 #[derive(Debug, Default)]
-pub struct Breaker {
-    outages: u32,
-    rests_until: Option<Instant>,
-    last_failure: Option<ObjectError>,
+pub struct Breakers {
+    /// By `Kind`, in its order.
+    kinds: [Breaker; Kind::ALL.len()],
     answered: bool,
 }
 
-impl Breaker {
-    /// The failure to answer with instead of asking, while it rests. After the rest one caller gets through as the trial; a
+#[derive(Debug, Default)]
+struct Breaker {
+    outages: u32,
+    rests_until: Option<Instant>,
+    last_failure: Option<(Instant, ObjectError)>,
+}
+
+impl Breakers {
+    /// The failure to answer with instead of asking, while the kind rests. After the rest one caller gets through as the trial; a
     /// second one meanwhile does no harm, since nothing is decided by being alone.
-    pub fn refusal(&self, now: Instant) -> Option<ObjectError> {
-        let until = self.rests_until?;
-        if now < until {
-            self.last_failure.clone()
-        } else {
-            None
+    pub fn refusal(&self, kind: Kind, now: Instant) -> Option<ObjectError> {
+        let breaker = &self.kinds[kind as usize];
+        let (_, error) = breaker.last_failure.as_ref()?;
+        (now < breaker.rests_until?).then(|| error.clone())
+    }
+
+    /// When an attempt that needs requests of every kind makes sense.
+    pub fn rests_until(&self) -> Option<Instant> {
+        self.kinds.iter().filter_map(|it| it.rests_until).max()
+    }
+
+    pub fn succeeded(&mut self, kind: Kind, now: Instant) {
+        self.answered = true;
+        self.kinds[kind as usize] = Breaker::default();
+        for other in &mut self.kinds {
+            let is_over = other.last_failure.as_ref().is_some_and(|(at, error)| {
+                error.concerns_every_request()
+                    || now.saturating_duration_since(*at) >= FORGOTTEN_AFTER
+            });
+            if is_over {
+                *other = Breaker::default();
+            }
         }
     }
 
-    /// When the next attempt makes sense.
-    pub fn rests_until(&self) -> Option<Instant> {
-        self.rests_until
-    }
-
-    pub fn succeeded(&mut self) {
-        *self = Breaker {
-            answered: true,
-            ..Breaker::default()
-        };
-    }
-
-    pub fn failed(&mut self, error: &ObjectError, now: Instant) {
+    pub fn failed(&mut self, kind: Kind, error: &ObjectError, now: Instant) {
         if matches!(error, ObjectError::Stopping { .. }) {
             return;
         }
-        self.last_failure = Some(error.clone());
+        let breaker = &mut self.kinds[kind as usize];
+        breaker.last_failure = Some((now, error.clone()));
         // A refusal is an answer: asking again soon is cheap and is how a corrected policy is noticed.
         if !error.is_outage() {
             self.answered = true;
             return;
         }
-        self.outages = self.outages.saturating_add(1);
-        if self.outages >= OPENS_AFTER {
-            let failures = self.outages - OPENS_AFTER + 1;
+        breaker.outages = breaker.outages.saturating_add(1);
+        if breaker.outages >= OPENS_AFTER {
+            let failures = breaker.outages - OPENS_AFTER + 1;
             let rest = backoff::pause_after(failures, FIRST_REST, LONGEST_REST);
-            self.rests_until = Some(now + rest);
+            breaker.rests_until = Some(now + rest);
         }
     }
 
     pub fn is_open(&self) -> bool {
-        self.rests_until.is_some()
+        self.rests_until().is_some()
     }
 
+    /// The newest of those that stand. A refusal comes before an outage: it says what to do.
     pub fn last_failure(&self) -> Option<&ObjectError> {
-        self.last_failure.as_ref()
+        let failures = self.kinds.iter().filter_map(|it| it.last_failure.as_ref());
+        let newest = failures.max_by_key(|(at, error)| (!error.is_outage(), *at));
+        newest.map(|(_, error)| error)
     }
 
-    /// The last thing that Tier 2 said was a success.
+    /// The last thing that Tier 2 said to each kind of request was a success.
     pub fn is_reachable(&self) -> bool {
-        self.answered && self.last_failure.is_none()
+        self.answered && self.last_failure().is_none()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::objects::Attempt;
+    use crate::objects::{Attempt, Refusal};
 
-    fn outage() -> ObjectError {
-        let attempt = Attempt {
-            verb: "put",
+    fn attempt(kind: Kind) -> Attempt {
+        Attempt {
+            verb: kind.verb(),
             key: "k".into(),
             place: "here".into(),
-        };
-        ObjectError::Unreachable {
-            attempt,
-            cause: "refused".into(),
         }
     }
 
-    fn refusal() -> ObjectError {
-        let attempt = Attempt {
-            verb: "put",
-            key: "k".into(),
-            place: "here".into(),
-        };
-        ObjectError::AccessDenied {
-            attempt,
+    fn throttled(kind: Kind) -> ObjectError {
+        ObjectError::Throttled {
+            attempt: attempt(kind),
+            cause: "503 SlowDown".into(),
+        }
+    }
+
+    fn refused(kind: Kind, refusal: Refusal) -> ObjectError {
+        ObjectError::Refused {
+            attempt: attempt(kind),
+            refusal,
             cause: "403".into(),
         }
+    }
+
+    fn failed(times: u32, at: Instant) -> Breakers {
+        let mut breakers = Breakers::default();
+        for _ in 0..times {
+            breakers.failed(Kind::Put, &throttled(Kind::Put), at);
+        }
+        breakers
     }
 
     #[test]
     fn opens_after_three_outages_and_lets_a_trial_through_after_its_rest() {
         let start = Instant::now();
-        let mut breaker = Breaker::default();
-        for _ in 0..2 {
-            breaker.failed(&outage(), start);
-            assert_eq!(breaker.refusal(start), None);
-        }
-        breaker.failed(&outage(), start);
-        assert_eq!(breaker.refusal(start), Some(outage()));
-        assert_eq!(breaker.refusal(start + FIRST_REST), None);
+        assert_eq!(failed(2, start).refusal(Kind::Put, start), None);
+        let open = failed(3, start);
+        assert_eq!(open.refusal(Kind::Put, start), Some(throttled(Kind::Put)));
+        assert_eq!(open.refusal(Kind::Put, start + FIRST_REST), None);
     }
 
     #[test]
     fn rests_longer_when_the_trial_fails_but_never_beyond_the_bound() {
         let start = Instant::now();
-        let mut breaker = Breaker::default();
-        for _ in 0..4 {
-            breaker.failed(&outage(), start);
-        }
-        assert!(breaker.refusal(start + FIRST_REST).is_some());
-        for _ in 0..100 {
-            breaker.failed(&outage(), start);
-        }
-        assert!(breaker.refusal(start + LONGEST_REST).is_none());
+        assert!(
+            failed(4, start)
+                .refusal(Kind::Put, start + FIRST_REST)
+                .is_some()
+        );
+        assert!(
+            failed(104, start)
+                .refusal(Kind::Put, start + LONGEST_REST)
+                .is_none()
+        );
     }
 
     #[test]
-    fn closes_on_the_first_success() {
+    fn writes_that_are_throttled_leave_reads_alone_and_reads_do_not_heal_writes() {
         let start = Instant::now();
-        let mut breaker = Breaker::default();
-        for _ in 0..3 {
-            breaker.failed(&outage(), start);
+        let mut breakers = failed(3, start);
+        for kind in [Kind::Get, Kind::Head, Kind::List, Kind::Delete] {
+            assert_eq!(breakers.refusal(kind, start), None, "{kind:?}");
+            breakers.succeeded(kind, start);
         }
-        breaker.succeeded();
-        assert!(breaker.is_reachable());
-        assert_eq!(breaker.refusal(start), None);
+        assert!(breakers.refusal(Kind::Put, start).is_some());
+        assert!(!breakers.is_reachable());
+        assert_eq!(breakers.last_failure(), Some(&throttled(Kind::Put)));
+        breakers.succeeded(Kind::Put, start);
+        assert!(breakers.is_reachable());
+        assert_eq!(breakers.rests_until(), None);
+    }
+
+    #[test]
+    fn what_fails_every_request_is_over_with_the_first_that_succeeds() {
+        let now = Instant::now();
+        let gone = ObjectError::Unreachable {
+            attempt: attempt(Kind::Put),
+            cause: "refused".into(),
+        };
+        for error in [
+            gone,
+            refused(Kind::Put, Refusal::CredentialsExpired),
+            refused(Kind::Put, Refusal::ClockSkew),
+        ] {
+            let mut breakers = Breakers::default();
+            for _ in 0..3 {
+                breakers.failed(Kind::Put, &error, now);
+            }
+            breakers.succeeded(Kind::List, now);
+            assert!(breakers.is_reachable(), "{error}");
+            assert_eq!(breakers.refusal(Kind::Put, now), None, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_fails_one_kind_stays_until_that_kind_succeeds_or_nobody_tries_it_any_more() {
+        let start = Instant::now();
+        let mut breakers = Breakers::default();
+        let full = refused(Kind::Put, Refusal::QuotaExceeded);
+        breakers.failed(Kind::Put, &full, start);
+        breakers.succeeded(Kind::List, start + FORGOTTEN_AFTER / 2);
+        assert_eq!(breakers.last_failure(), Some(&full));
+        breakers.succeeded(Kind::List, start + FORGOTTEN_AFTER);
+        assert!(breakers.is_reachable());
     }
 
     #[test]
     fn a_refusal_is_reported_but_does_not_open_it() {
         let start = Instant::now();
-        let mut breaker = Breaker::default();
+        let mut breakers = Breakers::default();
+        let refusal = refused(Kind::Put, Refusal::EncryptionKey);
         for _ in 0..10 {
-            breaker.failed(&refusal(), start);
+            breakers.failed(Kind::Put, &refusal, start);
         }
-        assert_eq!(breaker.refusal(start), None);
-        assert!(!breaker.is_reachable());
-        assert_eq!(breaker.last_failure(), Some(&refusal()));
+        assert_eq!(breakers.refusal(Kind::Put, start), None);
+        assert_eq!(breakers.last_failure(), Some(&refusal));
+        assert!(!breakers.is_reachable());
+        // It says what to do, so that a later time-out does not hide it.
+        breakers.failed(Kind::Get, &throttled(Kind::Get), start);
+        assert_eq!(breakers.last_failure(), Some(&refusal));
+    }
+
+    #[test]
+    fn nothing_was_said_before_the_first_answer() {
+        assert!(!Breakers::default().is_reachable());
+        assert_eq!(Breakers::default().last_failure(), None);
     }
 }

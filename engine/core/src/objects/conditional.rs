@@ -11,6 +11,9 @@
 //! | time-out, reset, 5xx, slow | nothing                                | look; absent = the whole PUT again; never assume        |
 //! | 403, 404 bucket, others    | a person has to act                    | stop                                                    |
 //!
+//! A store that is sent no checksum proves with none of these that it has what was sent: there the object is read back before it counts
+//! as created.
+//!
 //! A repeated PUT carries the same put-id, so that an earlier attempt that lands late is recognised as ours.
 
 use aof2_format::checksum::{Crc64Nvme, crc64nvme};
@@ -47,6 +50,7 @@ pub fn judge(answer: Result<PutOutcome, ObjectError>) -> Verdict {
         Err(error) => match error {
             ObjectError::Conflict { .. }
             | ObjectError::Unreachable { .. }
+            | ObjectError::BackingOff { .. }
             | ObjectError::Corrupt { .. } => Verdict::Repeat(error),
             ObjectError::Unknown { .. } | ObjectError::Throttled { .. } => {
                 Verdict::ReadBack(Some(error))
@@ -73,11 +77,22 @@ pub fn create(
     let mut attempt = 1;
     loop {
         let error = match judge(store.put_if_absent(key, upload)) {
-            Verdict::Done { etag } => return Ok(Creation::Ours { etag }),
+            Verdict::Done { etag } => {
+                return match prove(store, key, upload, retries, max_attempts)? {
+                    true => Ok(Creation::Ours { etag }),
+                    false => Err(differs(store, key)),
+                };
+            }
             Verdict::Stop(error) => return Err(error),
             Verdict::Repeat(error) => error,
             Verdict::ReadBack(why) => match read_back(store, key, upload, retries, max_attempts)? {
-                Some(creation) => return Ok(creation),
+                Some(Creation::Ours { etag }) => {
+                    return match prove(store, key, upload, retries, max_attempts)? {
+                        true => Ok(Creation::Ours { etag }),
+                        false => Err(differs(store, key)),
+                    };
+                }
+                Some(taken @ Creation::Taken(_)) => return Ok(taken),
                 // After a 412 this means that the object vanished in between.
                 None => why.unwrap_or_else(|| ObjectError::Conflict {
                     attempt: attempt_of("put", key, store),
@@ -92,6 +107,54 @@ pub fn create(
     }
 }
 
+/// Does the store hold the bytes that were sent? Nothing is asked where it compared them itself.
+fn prove(
+    store: &dyn ObjectStore,
+    key: &str,
+    upload: &Upload,
+    retries: &Retries,
+    max_attempts: u32,
+) -> Result<bool, ObjectError> {
+    if store.checks_what_it_receives() {
+        return Ok(true);
+    }
+    let found = retried(retries, max_attempts, || {
+        checksum_of_object(store, key, upload.size_bytes())
+    });
+    match found {
+        Ok(found) => Ok(found == Some(upload.crc64nvme)),
+        // It ends before the last byte.
+        Err(ObjectError::Corrupt { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn differs(store: &dyn ObjectStore, key: &str) -> ObjectError {
+    ObjectError::Corrupt {
+        attempt: attempt_of("put", key, store),
+        cause: "read back it is not what was sent".into(),
+    }
+}
+
+fn retried<T>(
+    retries: &Retries,
+    max_attempts: u32,
+    mut ask: impl FnMut() -> Result<T, ObjectError>,
+) -> Result<T, ObjectError> {
+    let mut attempt = 1;
+    loop {
+        match ask() {
+            Err(error) if error.is_outage() => {
+                if attempt >= max_attempts || !retries.pause_after(attempt) {
+                    return Err(error);
+                }
+            }
+            answer => return answer,
+        }
+        attempt += 1;
+    }
+}
+
 /// What is at the key: ours, another's, or nothing.
 fn read_back(
     store: &dyn ObjectStore,
@@ -100,18 +163,7 @@ fn read_back(
     retries: &Retries,
     max_attempts: u32,
 ) -> Result<Option<Creation>, ObjectError> {
-    let mut attempt = 1;
-    loop {
-        let error = match compare(store, key, upload) {
-            Ok(found) => return Ok(found),
-            Err(error) if error.is_outage() => error,
-            Err(error) => return Err(error),
-        };
-        if attempt >= max_attempts || !retries.pause_after(attempt) {
-            return Err(error);
-        }
-        attempt += 1;
-    }
+    retried(retries, max_attempts, || compare(store, key, upload))
 }
 
 fn compare(
@@ -242,6 +294,22 @@ mod tests {
         assert_ours(create_in(&store, "k", &upload(b"mine", "a")));
         assert_ours(create_in(&store, "k", &upload(b"mine", "b")));
         assert_taken(create_in(&store, "k", &upload(b"mind", "c")));
+    }
+
+    #[test]
+    fn bytes_that_a_store_takes_without_a_checksum_are_read_back_before_they_count() {
+        let store = MemoryStore::new();
+        store.take_damaged_bodies();
+        assert_ours(create_in(&store, "k", &upload(b"mine", "a")));
+        assert_eq!(store.calls(Verb::GetRange), 1);
+        store.inject(Verb::PutIfAbsent, Fault::TruncatedBody, 1);
+        let error = create_in(&store, "cut", &upload(b"mine", "a")).expect_err("cut off");
+        assert!(matches!(error, ObjectError::Corrupt { .. }), "{error}");
+        // And behind a lost response, where the name of the write says that it is ours.
+        store.inject(Verb::PutIfAbsent, Fault::LostResponse, 1);
+        let reads = store.calls(Verb::GetRange);
+        assert_ours(create_in(&store, "lost", &upload(b"mine", "a")));
+        assert!(store.calls(Verb::GetRange) > reads);
     }
 
     #[test]

@@ -22,7 +22,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aof2_format::checksum::{Crc64Nvme, crc64nvme};
 use bytes::Bytes;
 
-use super::{Attempt, Object, ObjectError, ObjectMeta, ObjectStore, PutOutcome, Upload};
+use super::{
+    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Upload,
+};
 
 const MAGIC: &[u8; 8] = b"AOF2OBJ1";
 const TRAILER_BYTES: usize = 64;
@@ -62,6 +64,7 @@ impl DirectoryStore {
             let cause = "key parts must have 1 to 255 bytes and not begin with a dot".into();
             return Err(ObjectError::Refused {
                 attempt: self.attempt(verb, key),
+                refusal: Refusal::Other,
                 cause,
             });
         }
@@ -84,12 +87,18 @@ impl DirectoryStore {
 
     /// A complete, synced file that nobody sees yet.
     fn stage(&self, attempt: &Attempt, upload: &Upload) -> Result<PathBuf, ObjectError> {
-        let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
-        let path = self
-            .root
-            .join(PRIVATE)
-            .join(format!("{}-{number}.tmp", std::process::id()));
-        match self.write_staged(&path, attempt, upload) {
+        // Another's file is neither written nor removed. A process number names nobody: in containers that share the folder every
+        // engine is process 1.
+        let (path, file) = loop {
+            let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
+            let path = self.root.join(PRIVATE).join(format!("{number}.tmp"));
+            match File::create_new(&path) {
+                Ok(file) => break (path, file),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(failed(attempt, error)),
+            }
+        };
+        match self.write_staged(file, attempt, upload) {
             Ok(()) => Ok(path),
             Err(error) => {
                 let _ = fs::remove_file(&path);
@@ -100,7 +109,7 @@ impl DirectoryStore {
 
     fn write_staged(
         &self,
-        path: &Path,
+        mut file: File,
         attempt: &Attempt,
         upload: &Upload,
     ) -> Result<(), ObjectError> {
@@ -112,11 +121,11 @@ impl DirectoryStore {
             );
             return Err(ObjectError::Refused {
                 attempt: attempt.clone(),
+                refusal: Refusal::Other,
                 cause,
             });
         }
         let write = |error| failed(attempt, error);
-        let mut file = File::create(path).map_err(write)?;
         let mut digest = Crc64Nvme::default();
         let size_bytes = upload.size_bytes();
         let mut piece = vec![0; PIECE_BYTES.min(size_bytes) as usize];
@@ -165,12 +174,12 @@ impl DirectoryStore {
         upload: &Upload,
     ) -> Result<String, ObjectError> {
         let staged = self.stage(attempt, upload)?;
-        let publish = || {
-            make_parent(path)?;
-            fs::rename(&staged, path)?;
-            Self::sync_parent(path)
-        };
-        publish().map_err(|error| failed(attempt, error))?;
+        // Where it was renamed, the name of the staged file is free, and perhaps another's.
+        if let Err(error) = make_parent(path).and_then(|()| fs::rename(&staged, path)) {
+            let _ = fs::remove_file(&staged);
+            return Err(failed(attempt, error));
+        }
+        Self::sync_parent(path).map_err(|error| failed(attempt, error))?;
         Ok(etag_of(upload.crc64nvme, &upload.put_id))
     }
 
@@ -362,6 +371,10 @@ impl ObjectStore for DirectoryStore {
         Ok(keys)
     }
 
+    fn list_page(&self, prefix: &str, start_after: Option<&str>) -> Result<Page, ObjectError> {
+        Ok(page_of(self.list(prefix, start_after)?))
+    }
+
     fn delete(&self, key: &str) -> Result<(), ObjectError> {
         let path = self.path("delete", key)?;
         match fs::remove_file(&path).and_then(|()| Self::sync_parent(&path)) {
@@ -371,6 +384,15 @@ impl ObjectStore for DirectoryStore {
             Ok(()) | Err(_) => Ok(()),
         }
     }
+}
+
+/// Keys that one answer of S3 holds.
+pub(super) const PAGE_KEYS: usize = 1_000;
+
+pub(super) fn page_of(mut keys: Vec<String>) -> Page {
+    let is_last = keys.len() <= PAGE_KEYS;
+    keys.truncate(PAGE_KEYS);
+    Page { keys, is_last }
 }
 
 fn make_parent(path: &Path) -> io::Result<()> {
@@ -388,6 +410,11 @@ fn failed(attempt: &Attempt, error: io::Error) -> ObjectError {
         ErrorKind::NotFound => ObjectError::BucketMissing { attempt },
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => ObjectError::AccessDenied {
             attempt,
+            cause: error.to_string(),
+        },
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ObjectError::Refused {
+            attempt,
+            refusal: Refusal::QuotaExceeded,
             cause: error.to_string(),
         },
         _ => ObjectError::Unknown {
@@ -422,6 +449,30 @@ mod tests {
                 matches!(error, ObjectError::Refused { .. }),
                 "{key}: {error}"
             );
+        }
+    }
+
+    /// Engines in containers: each is process 1, and they share the folder.
+    #[test]
+    fn two_writers_with_one_process_number_never_write_into_each_others_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let stores = [(); 2].map(|()| DirectoryStore::open(folder.path()).expect("opens"));
+        let keys = |writer: usize| (0..300).map(move |n| format!("writer-{writer}/{n:03}"));
+        let body = |key: &str| Bytes::from(format!("{key} ").repeat(400));
+        std::thread::scope(|scope| {
+            for (writer, store) in stores.iter().enumerate() {
+                scope.spawn(move || {
+                    for key in keys(writer) {
+                        let upload = Upload::of_bytes(body(&key), key.clone());
+                        let put = store.put_if_absent(&key, &upload).expect("put");
+                        assert!(matches!(put, PutOutcome::Created { .. }), "{key}: {put:?}");
+                    }
+                });
+            }
+        });
+        for key in keys(0).chain(keys(1)) {
+            let object = stores[0].get(&key).expect("whole").expect("there");
+            assert_eq!(object.bytes, body(&key), "{key}");
         }
     }
 

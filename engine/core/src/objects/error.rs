@@ -5,6 +5,7 @@ use std::fmt;
 
 use thiserror::Error;
 
+use super::refusal::Refusal;
 use crate::error::Remedy;
 
 /// What was tried, on which key, where.
@@ -29,6 +30,9 @@ pub enum ObjectError {
         "cannot {attempt}: no connection ({cause}); the engine retries, check the endpoint and the network"
     )]
     Unreachable { attempt: Attempt, cause: String },
+    /// Nothing was sent, since requests of this kind have failed just now.
+    #[error("cannot {attempt}: not attempted while backing off ({cause})")]
+    BackingOff { attempt: Attempt, cause: String },
     /// Time-out, reset or 5xx: a write may have happened or may still happen.
     #[error("outcome of {attempt} is unknown ({cause}); the engine checks and retries")]
     Unknown { attempt: Attempt, cause: String },
@@ -51,9 +55,13 @@ pub enum ObjectError {
         "{place} ignores preconditions ({cause}); use an object store that honours If-None-Match and If-Match on PUT"
     )]
     IgnoresPreconditions { place: String, cause: String },
-    /// Refused for a reason that a retry does not change, or that this engine does not know.
-    #[error("object store refused to {attempt}: {cause}")]
-    Refused { attempt: Attempt, cause: String },
+    /// Answered, and something else than a retry has to happen first.
+    #[error("cannot {attempt}: {} ({cause}); {}", refusal.what(), refusal.remedy())]
+    Refused {
+        attempt: Attempt,
+        refusal: Refusal,
+        cause: String,
+    },
     /// The local file to be sent cannot be read.
     #[error("cannot {attempt}: local file unreadable ({cause})")]
     Source { attempt: Attempt, cause: String },
@@ -66,9 +74,14 @@ impl ObjectError {
     pub fn remedy(&self) -> Remedy {
         match self {
             ObjectError::Unreachable { .. }
+            | ObjectError::BackingOff { .. }
             | ObjectError::Unknown { .. }
             | ObjectError::Conflict { .. }
             | ObjectError::Throttled { .. }
+            | ObjectError::Refused {
+                refusal: Refusal::CredentialsExpired,
+                ..
+            }
             | ObjectError::Stopping { .. } => Remedy::Retry,
             ObjectError::BucketMissing { .. }
             | ObjectError::AccessDenied { .. }
@@ -82,6 +95,7 @@ impl ObjectError {
     pub fn reason(&self) -> Tier2Reason {
         match self {
             ObjectError::Unreachable { .. }
+            | ObjectError::BackingOff { .. }
             | ObjectError::Unknown { .. }
             | ObjectError::Conflict { .. }
             | ObjectError::Throttled { .. }
@@ -89,7 +103,7 @@ impl ObjectError {
             ObjectError::BucketMissing { .. } => Tier2Reason::BucketMissing,
             ObjectError::AccessDenied { .. } => Tier2Reason::AccessDenied,
             ObjectError::IgnoresPreconditions { .. } => Tier2Reason::IgnoresPreconditions,
-            ObjectError::Refused { .. } => Tier2Reason::Refused,
+            ObjectError::Refused { refusal, .. } => refusal.reason(),
             ObjectError::Corrupt { .. } | ObjectError::Source { .. } => Tier2Reason::Corrupt,
         }
     }
@@ -99,8 +113,38 @@ impl ObjectError {
         matches!(
             self,
             ObjectError::Unreachable { .. }
+                | ObjectError::BackingOff { .. }
                 | ObjectError::Unknown { .. }
                 | ObjectError::Throttled { .. }
+        )
+    }
+
+    /// What fails every request alike, whatever it asks for: the first one that succeeds proves that it is over.
+    pub fn concerns_every_request(&self) -> bool {
+        match self {
+            ObjectError::Unreachable { .. } | ObjectError::BucketMissing { .. } => true,
+            ObjectError::Refused { refusal, .. } => refusal.concerns_every_request(),
+            ObjectError::BackingOff { .. }
+            | ObjectError::Unknown { .. }
+            | ObjectError::Conflict { .. }
+            | ObjectError::Throttled { .. }
+            | ObjectError::AccessDenied { .. }
+            | ObjectError::Corrupt { .. }
+            | ObjectError::IgnoresPreconditions { .. }
+            | ObjectError::Source { .. }
+            | ObjectError::Stopping { .. } => false,
+        }
+    }
+
+    /// What is wrong is that one object, and Tier 2 answered.
+    pub fn concerns_one_object(&self) -> bool {
+        matches!(
+            self,
+            ObjectError::Corrupt { .. }
+                | ObjectError::Refused {
+                    refusal: Refusal::Archived,
+                    ..
+                }
         )
     }
 }
@@ -113,6 +157,17 @@ pub enum Tier2Reason {
     BucketMissing,
     AccessDenied,
     IgnoresPreconditions,
+    CredentialsExpired,
+    /// The clocks of node and object store differ too much.
+    ClockSkew,
+    /// An object cannot be read before somebody restores it from an archive.
+    ObjectArchived,
+    QuotaExceeded,
+    /// The key that encrypts the bucket cannot be used.
+    EncryptionKey,
+    /// It rejects the header of the checksum.
+    ChecksumRejected,
+    WrongRegion,
     /// For a reason that a retry does not change, or that this engine does not know.
     Refused,
     /// An object is not what was written.
@@ -126,6 +181,13 @@ impl Tier2Reason {
             Tier2Reason::BucketMissing => "BucketMissing",
             Tier2Reason::AccessDenied => "AccessDenied",
             Tier2Reason::IgnoresPreconditions => "Tier2IgnoresPreconditions",
+            Tier2Reason::CredentialsExpired => "CredentialsExpired",
+            Tier2Reason::ClockSkew => "ClockSkew",
+            Tier2Reason::ObjectArchived => "ObjectArchived",
+            Tier2Reason::QuotaExceeded => "QuotaExceeded",
+            Tier2Reason::EncryptionKey => "EncryptionKey",
+            Tier2Reason::ChecksumRejected => "ChecksumRejected",
+            Tier2Reason::WrongRegion => "WrongRegion",
             Tier2Reason::Refused => "Tier2Refused",
             Tier2Reason::Corrupt => "Corrupt",
         }

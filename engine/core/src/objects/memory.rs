@@ -2,12 +2,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use crate::io::sync::Mutex;
 use aof2_format::checksum::crc64nvme;
 use bytes::Bytes;
 
-use super::{Attempt, Object, ObjectError, ObjectMeta, ObjectStore, PutOutcome, Upload, read_all};
+use super::directory::{PAGE_KEYS, page_of};
+use super::{
+    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Upload,
+    read_all,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verb {
@@ -53,13 +58,17 @@ pub enum Fault {
     PreconditionFailed,
     AccessDenied,
     BucketMissing,
+    Refused(Refusal),
     /// A write keeps, or a read returns, all but the last byte.
     TruncatedBody,
 }
 
+type Hook = Arc<dyn Fn(Verb) + Send + Sync>;
+
 #[derive(Default)]
 pub struct MemoryStore {
     state: Mutex<State>,
+    hook: Mutex<Option<Hook>>,
 }
 
 #[derive(Default)]
@@ -69,11 +78,33 @@ struct State {
     is_unreachable: bool,
     ignores_preconditions: bool,
     forgets_checksums: bool,
+    takes_damaged_bodies: bool,
     faults: BTreeMap<Verb, VecDeque<Fault>>,
     calls: BTreeMap<Verb, u64>,
 }
 
+impl State {
+    fn keys_from(&self, prefix: &str, start_after: Option<&str>) -> Vec<String> {
+        let from = match start_after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let keys = self
+            .objects
+            .range::<str, _>((from, Bound::Unbounded))
+            .map(|(key, _)| key);
+        keys.take_while(|key| key.starts_with(prefix))
+            .cloned()
+            .collect()
+    }
+}
+
 impl MemoryStore {
+    /// From now on each call runs `hook` first, beside the others.
+    pub fn before_each_call(&self, hook: impl Fn(Verb) + Send + Sync + 'static) {
+        *self.hook.lock() = Some(Arc::new(hook));
+    }
+
     pub fn new() -> MemoryStore {
         MemoryStore::default()
     }
@@ -107,6 +138,13 @@ impl MemoryStore {
     /// Behaves like the stores that do not return checksums and user metadata.
     pub fn forget_checksums(&self) {
         self.state.lock().forgets_checksums = true;
+    }
+
+    /// Behaves like a store that is sent no checksum: it cannot tell a damaged body, and keeps none.
+    pub fn take_damaged_bodies(&self) {
+        let mut state = self.state.lock();
+        state.forgets_checksums = true;
+        state.takes_damaged_bodies = true;
     }
 
     pub fn calls(&self, verb: Verb) -> u64 {
@@ -156,6 +194,10 @@ impl MemoryStore {
         act: impl FnOnce(&mut State, Option<Fault>) -> Result<T, ObjectError>,
     ) -> Result<T, ObjectError> {
         let attempt = self.attempt(verb, key);
+        let hook = self.hook.lock().clone();
+        if let Some(hook) = hook {
+            hook(verb);
+        }
         let mut state = self.state.lock();
         *state.calls.entry(verb).or_default() += 1;
         if state.is_unreachable {
@@ -195,6 +237,11 @@ impl MemoryStore {
                 cause: "403".into(),
             }),
             Some(Fault::BucketMissing) => Err(ObjectError::BucketMissing { attempt }),
+            Some(Fault::Refused(refusal)) => Err(ObjectError::Refused {
+                attempt,
+                refusal,
+                cause: "injected".into(),
+            }),
         }
     }
 
@@ -279,6 +326,7 @@ impl ObjectStore for MemoryStore {
             PutOutcome::Created { etag } => Ok(etag),
             PutOutcome::PreconditionFailed => Err(ObjectError::Refused {
                 attempt: self.attempt(Verb::Put, key),
+                refusal: Refusal::Other,
                 cause: "412 without a precondition".into(),
             }),
         }
@@ -330,21 +378,24 @@ impl ObjectStore for MemoryStore {
         })
     }
 
+    /// Counts as many calls as S3 would need for it.
     fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<String>, ObjectError> {
         self.call(Verb::List, prefix, |state, _| {
-            let from = match start_after {
-                Some(after) if after >= prefix => Bound::Excluded(after),
-                _ => Bound::Included(prefix),
-            };
-            let keys = state
-                .objects
-                .range::<str, _>((from, Bound::Unbounded))
-                .map(|(key, _)| key);
-            Ok(keys
-                .take_while(|key| key.starts_with(prefix))
-                .cloned()
-                .collect())
+            let keys = state.keys_from(prefix, start_after);
+            let pages_behind = keys.len().saturating_sub(1) / PAGE_KEYS;
+            *state.calls.entry(Verb::List).or_default() += pages_behind as u64;
+            Ok(keys)
         })
+    }
+
+    fn list_page(&self, prefix: &str, start_after: Option<&str>) -> Result<Page, ObjectError> {
+        self.call(Verb::List, prefix, |state, _| {
+            Ok(page_of(state.keys_from(prefix, start_after)))
+        })
+    }
+
+    fn checks_what_it_receives(&self) -> bool {
+        !self.state.lock().takes_damaged_bodies
     }
 
     fn delete(&self, key: &str) -> Result<(), ObjectError> {

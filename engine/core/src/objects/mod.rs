@@ -11,6 +11,7 @@ pub mod error;
 #[cfg(feature = "testing")]
 pub mod memory;
 pub mod probe;
+pub mod refusal;
 pub mod retry;
 #[cfg(feature = "testing")]
 pub mod suite;
@@ -19,13 +20,13 @@ pub mod tier2;
 use std::io;
 use std::sync::Arc;
 
-use aof2_format::checksum::Crc64Nvme;
 use bytes::Bytes;
 
 /// The checksum of every object.
-pub use aof2_format::checksum::crc64nvme;
+pub use aof2_format::checksum::{Crc64Nvme, crc64nvme};
 
 pub use error::{Attempt, ObjectError, Tier2Reason};
+pub use refusal::Refusal;
 pub use tier2::{Tier2, Tier2Health};
 
 /// Bytes that an upload reads, perhaps more than once: a retry starts over.
@@ -125,6 +126,15 @@ pub struct Object {
     pub bytes: Bytes,
 }
 
+/// A part of a listing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// In byte order.
+    pub keys: Vec<String>,
+    /// Nothing of the prefix comes behind them.
+    pub is_last: bool,
+}
+
 /// One attempt per call: no retries, no interpretation. Keys are complete, prefix included.
 pub trait ObjectStore: Send + Sync {
     /// Names the store in messages: endpoint and bucket, or a folder. Never a secret.
@@ -155,6 +165,17 @@ pub trait ObjectStore: Send + Sync {
     /// All keys that begin with `prefix` and are greater than `start_after`, in byte order, however many pages that takes.
     fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<String>, ObjectError>;
 
+    /// As `list`, by one request: as many keys as one answer holds, at most 1,000.
+    fn list_page(&self, prefix: &str, start_after: Option<&str>) -> Result<Page, ObjectError>;
+
     /// A missing key is no error.
     fn delete(&self, key: &str) -> Result<(), ObjectError>;
+
+    /// A put that succeeded had its bytes compared with a checksum on their way in. False: whoever needs to know reads them back.
+    fn checks_what_it_receives(&self) -> bool {
+        true
+    }
+
+    /// The process goes down: requests that are under way end at once, as `Stopping`.
+    fn stop(&self) {}
 }

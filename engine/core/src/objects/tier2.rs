@@ -9,11 +9,12 @@ use crate::io::sync::Mutex;
 use aof2_format::names::{KeyPrefix, ObjectKey};
 use bytes::Bytes;
 
-use super::breaker::Breaker;
+use super::breaker::{Breakers, Kind};
 use super::conditional::{self, Creation};
 use super::retry::{Retries, RetryPolicy};
 use super::{
-    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, PutOutcome, Tier2Reason, Upload, probe,
+    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Tier2Reason, Upload,
+    probe,
 };
 use crate::io::{Clock, Rng};
 
@@ -43,7 +44,7 @@ enum Probed {
 pub struct Tier2Health {
     pub reachable: bool,
     pub probed: bool,
-    /// Tier2Unreachable, BucketMissing, AccessDenied, Tier2IgnoresPreconditions, Tier2Refused, Corrupt; `None` while all is well.
+    /// `None` while all is well.
     pub reason: Option<Tier2Reason>,
     pub message: Option<String>,
     pub breaker_open: bool,
@@ -62,7 +63,7 @@ impl Tier2 {
         Tier2 {
             guarded: Guarded {
                 store,
-                breaker: Mutex::default(),
+                breakers: Mutex::default(),
                 clock: clock.clone(),
                 stopping: AtomicBool::new(false),
             },
@@ -151,37 +152,38 @@ impl Tier2 {
             .try_lock()
             .map(|probed| probed.clone())
             .unwrap_or_default();
-        let breaker = self.guarded.breaker.lock();
+        let breakers = self.guarded.breakers.lock();
         let refused = match &probed {
             Probed::IgnoresPreconditions(error) => Some(error),
-            Probed::NotYet | Probed::Passed => breaker.last_failure(),
+            Probed::NotYet | Probed::Passed => breakers.last_failure(),
         };
         Tier2Health {
-            reachable: breaker.is_reachable(),
+            reachable: breakers.is_reachable(),
             probed: probed == Probed::Passed,
             reason: refused.map(ObjectError::reason),
             message: refused.map(ToString::to_string),
-            breaker_open: breaker.is_open(),
+            breaker_open: breakers.is_open(),
             retry_attempts: self.retries.repeated(),
         }
     }
 
-    /// When the next attempt makes sense, while the breaker is open.
+    /// When an attempt that needs every kind of request makes sense, while a breaker is open.
     pub fn rests_until(&self) -> Option<Instant> {
-        self.guarded.breaker.lock().rests_until()
+        self.guarded.breakers.lock().rests_until()
     }
 
-    /// Running calls end at their next attempt, later ones at once: `Stopping`.
+    /// Running requests end at once, and there are no later ones: `Stopping`.
     pub fn stop(&self) {
         self.guarded.stopping.store(true, Ordering::Release);
         self.retries.stop();
+        self.guarded.store.stop();
     }
 }
 
 /// Every single attempt passes the breaker and is judged by it.
 struct Guarded {
     store: Arc<dyn ObjectStore>,
-    breaker: Mutex<Breaker>,
+    breakers: Mutex<Breakers>,
     clock: Arc<dyn Clock>,
     stopping: AtomicBool,
 }
@@ -189,7 +191,7 @@ struct Guarded {
 impl Guarded {
     fn attempt<T>(
         &self,
-        verb: &'static str,
+        kind: Kind,
         key: &str,
         call: impl FnOnce(&dyn ObjectStore) -> Result<T, ObjectError>,
     ) -> Result<T, ObjectError> {
@@ -199,25 +201,27 @@ impl Guarded {
                 place: self.store.place(),
             });
         }
-        if let Some(error) = self.breaker.lock().refusal(self.clock.monotonic()) {
+        if let Some(error) = self.breakers.lock().refusal(kind, self.clock.monotonic()) {
             // Whatever the last failure was, this attempt was not made.
             let attempt = Attempt {
-                verb,
+                verb: kind.verb(),
                 key: key.to_owned(),
                 place: self.store.place(),
             };
-            return Err(ObjectError::Unreachable {
+            return Err(ObjectError::BackingOff {
                 attempt,
-                cause: format!("not attempted while backing off ({error})"),
+                cause: error.to_string(),
             });
         }
         let answer = call(self.store.as_ref());
-        let mut breaker = self.breaker.lock();
+        let now = self.clock.monotonic();
+        let mut breakers = self.breakers.lock();
         match &answer {
-            Ok(_) => breaker.succeeded(),
-            // It answered: what is wrong is that one object.
-            Err(ObjectError::Corrupt { .. }) if verb != "put" => breaker.succeeded(),
-            Err(error) => breaker.failed(error, self.clock.monotonic()),
+            Ok(_) => breakers.succeeded(kind, now),
+            Err(error) if error.concerns_one_object() && kind != Kind::Put => {
+                breakers.succeeded(kind, now);
+            }
+            Err(error) => breakers.failed(kind, error, now),
         }
         answer
     }
@@ -229,7 +233,7 @@ impl ObjectStore for Guarded {
     }
 
     fn put_if_absent(&self, key: &str, upload: &Upload) -> Result<PutOutcome, ObjectError> {
-        self.attempt("put", key, |store| store.put_if_absent(key, upload))
+        self.attempt(Kind::Put, key, |store| store.put_if_absent(key, upload))
     }
 
     fn put_if_match(
@@ -238,37 +242,50 @@ impl ObjectStore for Guarded {
         upload: &Upload,
         etag: &str,
     ) -> Result<PutOutcome, ObjectError> {
-        self.attempt("put", key, |store| store.put_if_match(key, upload, etag))
+        self.attempt(Kind::Put, key, |store| {
+            store.put_if_match(key, upload, etag)
+        })
     }
 
     fn put(&self, key: &str, upload: &Upload) -> Result<String, ObjectError> {
-        self.attempt("put", key, |store| store.put(key, upload))
+        self.attempt(Kind::Put, key, |store| store.put(key, upload))
     }
 
     fn get(&self, key: &str) -> Result<Option<Object>, ObjectError> {
-        self.attempt("get", key, |store| store.get(key))
+        self.attempt(Kind::Get, key, |store| store.get(key))
     }
 
     fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Option<Bytes>, ObjectError> {
-        self.attempt("get", key, |store| store.get_range(key, offset, length))
+        self.attempt(Kind::Get, key, |store| store.get_range(key, offset, length))
     }
 
     fn head(&self, key: &str) -> Result<Option<ObjectMeta>, ObjectError> {
-        self.attempt("head", key, |store| store.head(key))
+        self.attempt(Kind::Head, key, |store| store.head(key))
     }
 
     fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<String>, ObjectError> {
-        self.attempt("list", prefix, |store| store.list(prefix, start_after))
+        self.attempt(Kind::List, prefix, |store| store.list(prefix, start_after))
+    }
+
+    fn list_page(&self, prefix: &str, start_after: Option<&str>) -> Result<Page, ObjectError> {
+        self.attempt(Kind::List, prefix, |store| {
+            store.list_page(prefix, start_after)
+        })
+    }
+
+    fn checks_what_it_receives(&self) -> bool {
+        self.store.checks_what_it_receives()
     }
 
     fn delete(&self, key: &str) -> Result<(), ObjectError> {
-        self.attempt("delete", key, |store| store.delete(key))
+        self.attempt(Kind::Delete, key, |store| store.delete(key))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::objects::Refusal;
     use crate::objects::memory::{Fault, MemoryStore, Verb};
     use crate::objects::suite::test_tier2;
 
@@ -337,6 +354,39 @@ mod tests {
         memory.damage("a", 0);
         let error = tier2.store().get("a").expect_err("damaged");
         assert_eq!(error.reason(), Tier2Reason::Corrupt);
+        let health = tier2.health();
+        assert_eq!((health.reachable, health.reason), (true, None));
+    }
+
+    #[test]
+    fn writes_that_are_throttled_do_not_keep_anybody_from_reading() {
+        let memory = Arc::new(MemoryStore::new());
+        let tier2 = test_tier2(memory.clone());
+        tier2.create("a", &upload(b"x"), 1).expect("created");
+        memory.inject(Verb::Put, Fault::Throttled, 100);
+        for _ in 0..4 {
+            tier2.store().put("b", &upload(b"x")).expect_err("503");
+        }
+        assert_eq!(memory.calls(Verb::Put), 3, "then it is not asked");
+        assert!(tier2.store().get("a").expect("get").is_some());
+        assert_eq!(tier2.store().list("", None).expect("list"), ["a"]);
+        let health = tier2.health();
+        assert_eq!(health.reason, Some(Tier2Reason::Unreachable));
+        assert!(
+            health
+                .message
+                .is_some_and(|text| text.contains("throttled"))
+        );
+    }
+
+    #[test]
+    fn an_archived_object_does_not_make_tier_2_unreachable() {
+        let memory = Arc::new(MemoryStore::new());
+        let tier2 = test_tier2(memory.clone());
+        tier2.create("a", &upload(b"x"), 1).expect("created");
+        memory.inject(Verb::Get, Fault::Refused(Refusal::Archived), 1);
+        let error = tier2.store().get("a").expect_err("archived");
+        assert_eq!(error.reason(), Tier2Reason::ObjectArchived);
         let health = tier2.health();
         assert_eq!((health.reachable, health.reason), (true, None));
     }

@@ -11,13 +11,14 @@ use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
 use aof2_format::names::ObjectKey;
 use aof2_format::snapshot::{Catalogue, CatalogueChunk, CatalogueSegment, Crc64, SnapshotId};
 use aof2_format::start_sequence::{self, StartSequence};
+use aof2_format::warm::{FOOTER_BYTES, WarmFooter};
 use aof2_format::{Damage, Seed, StreamName};
 use bytes::Bytes;
 
 use super::digest_of;
 use crate::io::in_parallel;
 use crate::objects::tier2::ATTEMPTS_OF_A_CALLER;
-use crate::objects::{ObjectError, ObjectStore, Tier2, crc64nvme};
+use crate::objects::{ObjectError, ObjectStore, Refusal, Tier2, crc64nvme};
 
 /// Missing keys that a verdict names.
 pub const MISSING_NAMED: usize = 32;
@@ -26,7 +27,8 @@ const READERS: usize = 8;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Level {
-    /// Everything that the catalogue names is there, with its size and checksum; with its etag where the store keeps no checksum.
+    /// Everything that the catalogue names is there, with its size and checksum; with its etag where the store keeps no checksum. A
+    /// part of each object is read and says what the catalogue says: an object that is listed may still be one that nobody can read.
     #[default]
     L0,
     /// And the manifest's chunks, replayed, give the catalogue.
@@ -40,6 +42,8 @@ pub enum Fault {
     SizeMismatch,
     Undecodable,
     ReplayDiffers,
+    /// It cannot be read before somebody restores it.
+    ObjectArchived,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,7 +89,7 @@ pub fn verify(
             verdict.missing.push(key.clone());
             return Ok(verdict.faulty(Fault::ObjectMissing, missing(&key)));
         }
-        Read::Damaged(message) => return Ok(verdict.faulty(Fault::DigestMismatch, message)),
+        Read::Faulty(fault, message) => return Ok(verdict.faulty(fault, message)),
     };
     verdict.digest = digest_of(&bytes);
     if let Some(expected) = digest
@@ -136,7 +140,7 @@ struct Reader<'a> {
 enum Read {
     Bytes(Bytes),
     Missing,
-    Damaged(String),
+    Faulty(Fault, String),
 }
 
 impl Reader<'_> {
@@ -160,10 +164,27 @@ impl Reader<'_> {
     }
 
     fn get(&self, key: &str) -> Result<Read, ObjectError> {
-        match self.retried(|store| store.get(key)) {
-            Ok(Some(object)) => Ok(Read::Bytes(object.bytes)),
+        Self::judged(self.retried(|store| Ok(store.get(key)?.map(|object| object.bytes))))
+    }
+
+    fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Read, ObjectError> {
+        Self::judged(self.retried(|store| store.get_range(key, offset, length)))
+    }
+
+    /// What is wrong with the object itself is a verdict.
+    fn judged(answer: Result<Option<Bytes>, ObjectError>) -> Result<Read, ObjectError> {
+        match answer {
+            Ok(Some(bytes)) => Ok(Read::Bytes(bytes)),
             Ok(None) => Ok(Read::Missing),
-            Err(error @ ObjectError::Corrupt { .. }) => Ok(Read::Damaged(error.to_string())),
+            Err(error @ ObjectError::Corrupt { .. }) => {
+                Ok(Read::Faulty(Fault::DigestMismatch, error.to_string()))
+            }
+            Err(
+                error @ ObjectError::Refused {
+                    refusal: Refusal::Archived,
+                    ..
+                },
+            ) => Ok(Read::Faulty(Fault::ObjectArchived, error.to_string())),
             Err(error) => Err(error),
         }
     }
@@ -176,6 +197,12 @@ struct Expected<'a> {
     crc64: Option<Crc64>,
     /// Of the upload; `None` where nobody noted it.
     etag: Option<&'a str>,
+    content: Content<'a>,
+}
+
+enum Content<'a> {
+    Segment(&'a CatalogueSegment),
+    Chunk(&'a CatalogueChunk),
 }
 
 fn check_objects(
@@ -188,12 +215,14 @@ fn check_objects(
         bytes: it.object_bytes,
         crc64: it.object_crc64,
         etag: Some(&it.etag),
+        content: Content::Segment(it),
     });
     let chunks = catalogue.chunks.iter().map(|it| Expected {
         key: &it.key,
         bytes: it.bytes,
         crc64: Some(it.crc64),
         etag: None,
+        content: Content::Chunk(it),
     });
     let expected: Vec<Expected<'_>> = segments.chain(chunks).collect();
     let found = ask_for_all(reader, &expected)?;
@@ -229,6 +258,7 @@ fn inspect(reader: &Reader<'_>, expected: &Expected<'_>) -> Result<Found, Object
         bytes,
         crc64,
         etag,
+        ref content,
     } = *expected;
     let Some(meta) = reader.retried(|store| store.head(key))? else {
         return Ok(Some((Fault::ObjectMissing, missing(key))));
@@ -252,7 +282,61 @@ fn inspect(reader: &Reader<'_>, expected: &Expected<'_>) -> Result<Found, Object
         // A chunk in such a store: L1 reads it.
         (_, _, None) => None,
     };
-    Ok(difference.map(|message| (Fault::DigestMismatch, message)))
+    match difference {
+        Some(message) => Ok(Some((Fault::DigestMismatch, message))),
+        None => read_a_part(reader, key, bytes, content),
+    }
+}
+
+/// Of a segment its end, which says all that the catalogue says of it; of a chunk its beginning.
+fn read_a_part(
+    reader: &Reader<'_>,
+    key: &str,
+    bytes: u64,
+    content: &Content<'_>,
+) -> Result<Found, ObjectError> {
+    let (offset, length) = match content {
+        Content::Segment(_) => {
+            let footer_bytes = bytes.min(FOOTER_BYTES as u64);
+            (bytes - footer_bytes, footer_bytes)
+        }
+        Content::Chunk(_) => (0, bytes.min(DATA_OFFSET)),
+    };
+    let part = match reader.get_range(key, offset, length)? {
+        Read::Bytes(part) => part,
+        Read::Missing => return Ok(Some((Fault::ObjectMissing, missing(key)))),
+        Read::Faulty(fault, message) => return Ok(Some((fault, message))),
+    };
+    let differs = match content {
+        Content::Segment(segment) => match WarmFooter::decode(&part, bytes) {
+            Ok(footer) => footer_differs(&footer, segment),
+            Err(damage) => Some(damage.to_string()),
+        },
+        Content::Chunk(chunk) => match ManifestChunkHeader::decode(&part) {
+            Ok(header) if header.chunk == chunk.index => None,
+            Ok(header) => Some(format!("chunk {} found", header.chunk)),
+            Err(damage) => Some(damage.to_string()),
+        },
+    };
+    Ok(differs.map(|problem| {
+        let message = format!("object {key} has other content ({problem})");
+        (Fault::DigestMismatch, message)
+    }))
+}
+
+fn footer_differs(footer: &WarmFooter, segment: &CatalogueSegment) -> Option<String> {
+    let is_same = footer.segment_id == segment.segment_id
+        && footer.epoch == segment.epoch
+        && footer.base_sequence == segment.base_sequence
+        && Some(footer.end_sequence) == segment.end_sequence()
+        && footer.uncompressed_bytes == segment.bytes
+        && footer.crc64 == segment.crc64.0;
+    (!is_same).then(|| {
+        format!(
+            "segment {} from sequence {} found",
+            footer.segment_id, footer.base_sequence
+        )
+    })
 }
 
 // ------------------------------------------------------------------------------------------------------------- L1: replay
@@ -290,7 +374,7 @@ fn replay(
                 verdict.missing.push(chunk.key.clone());
                 return Ok(verdict.faulty(Fault::ObjectMissing, missing(&chunk.key)));
             }
-            Read::Damaged(message) => return Ok(verdict.faulty(Fault::DigestMismatch, message)),
+            Read::Faulty(fault, message) => return Ok(verdict.faulty(fault, message)),
         };
         if bytes.len() as u64 != chunk.bytes || crc64nvme(&bytes) != chunk.crc64.0 {
             let message = format!("object {} differs from what was written", chunk.key);

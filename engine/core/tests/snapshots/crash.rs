@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use aof2_core::objects::directory::DirectoryStore;
-use aof2_core::objects::{Object, ObjectError, ObjectMeta, ObjectStore, PutOutcome, Upload};
+use aof2_core::objects::{Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Upload};
 use aof2_core::snapshot::SnapshotPhase;
 use aof2_core::snapshot::verify::Level;
 use aof2_format::snapshot::RecoveryNotes;
@@ -85,6 +85,10 @@ impl ObjectStore for Deadly {
 
     fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<String>, ObjectError> {
         self.folder.list(prefix, start_after)
+    }
+
+    fn list_page(&self, prefix: &str, start_after: Option<&str>) -> Result<Page, ObjectError> {
+        self.folder.list_page(prefix, start_after)
     }
 
     fn delete(&self, key: &str) -> Result<(), ObjectError> {

@@ -7,7 +7,9 @@ use std::time::Duration;
 use aof2_core::claims::suite as claims_suite;
 use aof2_core::io::{Disk, SystemDisk};
 use aof2_core::objects::memory::MemoryStore;
-use aof2_core::objects::{Object, ObjectError, ObjectMeta, ObjectStore, PutOutcome, Tier2, Upload};
+use aof2_core::objects::{
+    Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Tier2, Upload,
+};
 use aof2_core::snapshot::verify::{Level, Verdict, verify};
 use aof2_core::snapshot::{SnapshotPhase, SnapshotRequest, SnapshotStatus, Snapshots};
 use aof2_core::tier::Tiers;
@@ -157,6 +159,11 @@ impl ObjectStore for Delayed {
     fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<String>, ObjectError> {
         (self.before)("list", prefix);
         self.memory.list(prefix, start_after)
+    }
+
+    fn list_page(&self, prefix: &str, start_after: Option<&str>) -> Result<Page, ObjectError> {
+        (self.before)("list", prefix);
+        self.memory.list_page(prefix, start_after)
     }
 
     fn delete(&self, key: &str) -> Result<(), ObjectError> {

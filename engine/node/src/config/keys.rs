@@ -188,6 +188,7 @@ pub const KEYS: &[KeySpec] = &[
     operator("tier2.bucket", text(63), NoDefault, "Bucket; its presence turns Tier 2 on."),
     operator("tier2.prefix", text(512), NoDefault, "Prefix of every object of the cluster; ends with `/`."),
     operator("tier2.addressing", Kind::OneOf(&["VirtualHost", "Path"]), Text("VirtualHost"), "How the bucket is addressed."),
+    operator("tier2.checksum", Kind::OneOf(&["CRC64NVME", "MD5", "None"]), Text("CRC64NVME"), "Checksum that is sent with each object; None reads each object back."),
     operator("tier2.credentials_directory", Kind::Path, Text("/etc/aof2/s3-credentials"), "Directory with access_key_id, secret_access_key and optionally session_token."),
     operator("tier2.ca_file", Kind::Path, NoDefault, "CA bundle of the endpoint; the system's when absent."),
     user("tier2.claim_check", seconds(1, 3_600), Text("10s"), Hot, "Interval between checks of stream ownership."),

@@ -110,6 +110,8 @@ pub enum Tier2Place {
         bucket: String,
         prefix: String,
         is_path_style: bool,
+        /// `CRC64NVME`, `MD5` or `None`.
+        checksum: String,
         credentials_directory: PathBuf,
         ca_file: Option<PathBuf>,
     },
@@ -284,6 +286,7 @@ fn s3_place(values: &Values) -> Option<Tier2Place> {
         region: text(values, "tier2.region").unwrap_or_default(),
         prefix: text(values, "tier2.prefix").unwrap_or_default(),
         is_path_style: text(values, "tier2.addressing").as_deref() == Some("Path"),
+        checksum: text(values, "tier2.checksum").unwrap_or_default(),
         credentials_directory: path(values, "tier2.credentials_directory").unwrap_or_default(),
         ca_file: path(values, "tier2.ca_file"),
     })

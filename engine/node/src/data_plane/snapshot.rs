@@ -206,6 +206,7 @@ fn verify_reason(fault: Fault) -> VerifyReason {
         Fault::DigestMismatch => VerifyReason::DigestMismatch,
         Fault::SizeMismatch => VerifyReason::SizeMismatch,
         Fault::Undecodable => VerifyReason::Undecodable,
+        Fault::ObjectArchived => VerifyReason::ObjectArchived,
         Fault::ReplayDiffers => VerifyReason::ReplayDiffers,
     }
 }

@@ -9,7 +9,7 @@ use aof2_core::objects::retry::RetryPolicy;
 use aof2_core::objects::{self, ObjectStore, Tier2};
 
 use aof2_format::names::KeyPrefix;
-use aof2_s3::{Addressing, OpenError, S3Settings, S3Store};
+use aof2_s3::{Addressing, Checksum, OpenError, S3Settings, S3Store};
 
 use super::OpenFailure;
 use crate::config::{Tier2 as Tier2Settings, Tier2Place};
@@ -30,6 +30,7 @@ pub fn connect(settings: &Tier2Settings) -> Result<Tier2, OpenFailure> {
             bucket,
             prefix,
             is_path_style,
+            checksum,
             credentials_directory,
             ca_file,
         } => {
@@ -41,6 +42,11 @@ pub fn connect(settings: &Tier2Settings) -> Result<Tier2, OpenFailure> {
                     Addressing::Path
                 } else {
                     Addressing::VirtualHost
+                },
+                checksum: match checksum.as_str() {
+                    "MD5" => Checksum::Md5,
+                    "None" => Checksum::None,
+                    _ => Checksum::Crc64Nvme,
                 },
                 credentials_directory: credentials_directory.clone(),
                 ca_file: ca_file.clone(),
@@ -87,6 +93,13 @@ pub fn tier2_reason(reason: objects::Tier2Reason) -> Tier2Reason {
         objects::Tier2Reason::BucketMissing => Tier2Reason::BucketMissing,
         objects::Tier2Reason::AccessDenied => Tier2Reason::AccessDenied,
         objects::Tier2Reason::IgnoresPreconditions => Tier2Reason::Tier2IgnoresPreconditions,
+        objects::Tier2Reason::CredentialsExpired => Tier2Reason::CredentialsExpired,
+        objects::Tier2Reason::ClockSkew => Tier2Reason::ClockSkew,
+        objects::Tier2Reason::ObjectArchived => Tier2Reason::ObjectArchived,
+        objects::Tier2Reason::QuotaExceeded => Tier2Reason::QuotaExceeded,
+        objects::Tier2Reason::EncryptionKey => Tier2Reason::EncryptionKey,
+        objects::Tier2Reason::ChecksumRejected => Tier2Reason::ChecksumRejected,
+        objects::Tier2Reason::WrongRegion => Tier2Reason::WrongRegion,
         objects::Tier2Reason::Refused => Tier2Reason::Tier2Refused,
         objects::Tier2Reason::Corrupt => Tier2Reason::Corrupt,
     }

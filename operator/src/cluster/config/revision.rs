@@ -1,7 +1,7 @@
 //! A revision: what all pods have in common. Its name is a digest of the parsed keys, so that comments, order and spelling do not
 //! matter, and neither does the version of the operator.
 
-use aof2_crds::tier2::{Addressing, Tier2};
+use aof2_crds::tier2::{Addressing, Checksum, Tier2};
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
@@ -25,6 +25,12 @@ impl Revision {
                 Addressing::VirtualHost => "VirtualHost",
                 Addressing::Path => "Path",
             };
+            // The default is left out: it is no change for clusters that were made before the key.
+            let checksum = match tier2.checksum {
+                Checksum::Crc64Nvme => None,
+                Checksum::Md5 => Some(("checksum", "MD5")),
+                Checksum::None => Some(("checksum", "None")),
+            };
             let keys = [
                 ("endpoint", tier2.endpoint.as_str()),
                 ("region", &tier2.region),
@@ -36,6 +42,7 @@ impl Revision {
                 .entry("tier2")
                 .or_insert_with(|| Value::Table(Table::new()));
             if let Value::Table(entry) = entry {
+                let keys = keys.into_iter().chain(checksum);
                 entry.extend(
                     keys.map(|(key, value)| (key.to_owned(), Value::String(value.to_owned()))),
                 );

@@ -105,9 +105,13 @@ pub(super) fn judge(
         .filter(|verdict| !verdict.verified)
         .collect();
     if let Some(first) = bad.first() {
-        let reason = match first.reason {
-            Some(VerifyReason::ObjectMissing) => Reason::ObjectMissing,
-            Some(_) | None => Reason::Damaged,
+        let (reason, remedy) = match first.reason {
+            Some(VerifyReason::ObjectMissing) => (Reason::ObjectMissing, "Create a new snapshot"),
+            Some(VerifyReason::ObjectArchived) => (
+                Reason::ObjectArchived,
+                "Restore the object from its archive",
+            ),
+            Some(_) | None => (Reason::Damaged, "Create a new snapshot"),
         };
         let why = first
             .message
@@ -127,7 +131,7 @@ pub(super) fn judge(
             .streams
             .sort_by_key(|stream| stream.message.is_empty());
         let message = format!(
-            "Stream {} failed verification ({}).{more} Create a new snapshot",
+            "Stream {} failed verification ({}).{more} {remedy}",
             first.stream,
             quoted(&why)
         );

@@ -42,6 +42,7 @@ struct World {
     /// Keeps sessions from ending, with what an engine says then.
     tier2_down: bool,
     lost: Vec<String>,
+    lost_as: VerifyReason,
     status: Aof2SnapshotStatus,
     facts: Facts,
     now: Timestamp,
@@ -67,6 +68,7 @@ impl World {
                 .collect(),
             tier2_down: false,
             lost: Vec::new(),
+            lost_as: VerifyReason::ObjectMissing,
             status: Aof2SnapshotStatus::default(),
             facts: Facts {
                 name: "first".into(),
@@ -170,7 +172,7 @@ impl World {
                     let verdict = |stream: &str| SnapshotVerdict {
                         stream: stream.into(),
                         verified: !self.lost.iter().any(|lost| lost == stream),
-                        reason: Some(VerifyReason::ObjectMissing),
+                        reason: Some(self.lost_as.clone()),
                         message: Some(format!(
                             "prod/snapshots/{stream}/4294967297.json is missing"
                         )),
@@ -256,6 +258,22 @@ fn a_thousand_streams_are_begun_in_batches_and_told_in_few_writes() {
     assert_eq!(world.begun, 1000);
     assert_eq!(world.largest, 32);
     assert!(world.writes < 40, "{} writes", world.writes);
+}
+
+#[test]
+fn an_archived_object_is_to_be_restored_and_asks_for_no_new_snapshot() {
+    let mut world = World::new(1, 1);
+    world.run();
+    world.lost = vec!["orders-0-0".into()];
+    world.lost_as = VerifyReason::ObjectArchived;
+    world.reconcile();
+    ends_with(
+        &world,
+        Kind::Verified,
+        "False",
+        "ObjectArchived",
+        "Restore the object from its archive",
+    );
 }
 
 #[test]

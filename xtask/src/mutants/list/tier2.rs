@@ -38,9 +38,9 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a take-over is not seen in a listing",
-        file: "engine/core/src/claims/mod.rs",
-        find: "highest.is_some_and(|highest| u64::from(highest) == *epoch);",
-        replace: "highest.is_some();",
+        file: "engine/core/src/claims/check.rs",
+        find: "if highest.is_some_and(|highest| u64::from(highest) == own.epoch)",
+        replace: "if highest.is_some()",
         noticed_by: &[units("aof2-core", "many_streams_are_refreshed")],
     },
     Mutant {
@@ -67,8 +67,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "one claim that cannot be read ends the check of all",
         file: "engine/core/src/claims/mod.rs",
-        find: "                    Err(ClaimError::Unreadable { .. }) => {\n                        is_complete = false;",
-        replace: "                    Err(ClaimError::VolumeLost { .. }) => {\n                        is_complete = false;",
+        find: "                    Err(ClaimError::Unreadable { .. }) => {\n                        is_complete.store(false",
+        replace: "                    Err(ClaimError::VolumeLost { .. }) => {\n                        is_complete.store(false",
         noticed_by: &[units("aof2-core", "an_empty_volume_is_admitted")],
     },
     Mutant {

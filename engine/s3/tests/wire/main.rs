@@ -1,6 +1,8 @@
 //! The store over the wire, against a real S3 server.
 
+mod answers;
 mod common;
+mod proxy;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

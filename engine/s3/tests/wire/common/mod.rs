@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use aof2_s3::{Addressing, S3Settings, S3Store};
+use aof2_s3::{Addressing, Checksum, S3Settings, S3Store};
 
 pub const ACCESS_KEY: &str = "aof2-test-access";
 pub const SECRET_KEY: &str = "aof2-test-secret-that-no-message-may-show";
@@ -88,6 +88,7 @@ impl Server {
             addressing: Addressing::Path,
             credentials_directory: self.credentials.clone(),
             ca_file: None,
+            checksum: Checksum::default(),
             request_timeout: Duration::from_secs(20),
         }
     }
