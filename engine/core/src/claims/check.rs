@@ -141,7 +141,14 @@ impl StreamClaims {
         let all = ObjectKey::all_claims_prefix(self.tier2.prefix());
         let begins_at = walk.goes_on_at.take().unwrap_or_default();
         let mut next = own.partition_point(|own| own.folder < begins_at);
+        if next >= own.len() {
+            next = 0;
+        }
         let mut shown = Shown::default();
+        if own.is_empty() {
+            // The check tells, too, whether Tier 2 answers.
+            self.tier2.store().list_page(&all, None).map_err(pending)?;
+        }
         let mut left = if walk.has_seen_all {
             LISTINGS
         } else {
@@ -264,6 +271,28 @@ mod tests {
             println!("{nodes} nodes with 100 streams each: {each} requests per check");
             assert!(each <= LISTINGS as f64, "{nodes} nodes: {each}");
         }
+    }
+
+    #[test]
+    fn a_check_asks_tier_2_whatever_the_node_owns() {
+        let (memory, own) = cluster(1, 2);
+        let store: Arc<dyn ObjectStore> = memory.clone();
+        let claims = claims_of(&store, "p/", "orders-0");
+        let mine = volume("orders-0", 0);
+        // Also when the stream at which it would go on is gone.
+        claims.walk.lock().goes_on_at = Some("p/claims/z/".into());
+        for streams in [&own[..], &own[..1], &[]] {
+            let before = memory.calls(Verb::List);
+            claims.refresh(&mine, streams, true).expect("checked");
+            assert!(memory.calls(Verb::List) > before, "{streams:?}");
+            assert!(claims.tier2().health().reachable);
+        }
+        memory.set_unreachable(true);
+        claims.refresh(&mine, &[], true).expect_err("down");
+        assert!(!claims.tier2().health().reachable);
+        memory.heal();
+        claims.refresh(&mine, &[], true).expect("checked");
+        assert!(claims.tier2().health().reachable);
     }
 
     #[test]

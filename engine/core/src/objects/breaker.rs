@@ -18,6 +18,8 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Put,
+    /// Of a segment: large, and what a full bucket refuses first.
+    Upload,
     Get,
     Head,
     List,
@@ -25,11 +27,18 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 5] = [Kind::Put, Kind::Get, Kind::Head, Kind::List, Kind::Delete];
+    const ALL: [Kind; 6] = [
+        Kind::Put,
+        Kind::Upload,
+        Kind::Get,
+        Kind::Head,
+        Kind::List,
+        Kind::Delete,
+    ];
 
     pub fn verb(self) -> &'static str {
         match self {
-            Kind::Put => "put",
+            Kind::Put | Kind::Upload => "put",
             Kind::Get => "get",
             Kind::Head => "head",
             Kind::List => "list",

@@ -63,6 +63,7 @@ impl Tier2 {
         Tier2 {
             guarded: Guarded {
                 store,
+                prefix: prefix.clone(),
                 breakers: Mutex::default(),
                 clock: clock.clone(),
                 stopping: AtomicBool::new(false),
@@ -183,12 +184,20 @@ impl Tier2 {
 /// Every single attempt passes the breaker and is judged by it.
 struct Guarded {
     store: Arc<dyn ObjectStore>,
+    prefix: KeyPrefix,
     breakers: Mutex<Breakers>,
     clock: Arc<dyn Clock>,
     stopping: AtomicBool,
 }
 
 impl Guarded {
+    fn put_kind(&self, key: &str) -> Kind {
+        match ObjectKey::parse(&self.prefix, key) {
+            Some(ObjectKey::Segment { .. }) => Kind::Upload,
+            _ => Kind::Put,
+        }
+    }
+
     fn attempt<T>(
         &self,
         kind: Kind,
@@ -218,7 +227,9 @@ impl Guarded {
         let mut breakers = self.breakers.lock();
         match &answer {
             Ok(_) => breakers.succeeded(kind, now),
-            Err(error) if error.concerns_one_object() && kind != Kind::Put => {
+            Err(error)
+                if error.concerns_one_object() && !matches!(kind, Kind::Put | Kind::Upload) =>
+            {
                 breakers.succeeded(kind, now);
             }
             Err(error) => breakers.failed(kind, error, now),
@@ -233,7 +244,9 @@ impl ObjectStore for Guarded {
     }
 
     fn put_if_absent(&self, key: &str, upload: &Upload) -> Result<PutOutcome, ObjectError> {
-        self.attempt(Kind::Put, key, |store| store.put_if_absent(key, upload))
+        self.attempt(self.put_kind(key), key, |store| {
+            store.put_if_absent(key, upload)
+        })
     }
 
     fn put_if_match(
@@ -242,13 +255,13 @@ impl ObjectStore for Guarded {
         upload: &Upload,
         etag: &str,
     ) -> Result<PutOutcome, ObjectError> {
-        self.attempt(Kind::Put, key, |store| {
+        self.attempt(self.put_kind(key), key, |store| {
             store.put_if_match(key, upload, etag)
         })
     }
 
     fn put(&self, key: &str, upload: &Upload) -> Result<String, ObjectError> {
-        self.attempt(Kind::Put, key, |store| store.put(key, upload))
+        self.attempt(self.put_kind(key), key, |store| store.put(key, upload))
     }
 
     fn get(&self, key: &str) -> Result<Option<Object>, ObjectError> {
@@ -377,6 +390,23 @@ mod tests {
                 .message
                 .is_some_and(|text| text.contains("throttled"))
         );
+    }
+
+    #[test]
+    fn uploads_that_a_full_bucket_refuses_are_reported_though_claims_are_still_written() {
+        let memory = Arc::new(MemoryStore::new());
+        let tier2 = test_tier2(memory.clone());
+        tier2.ensure_probed().expect("probed");
+        let full = Fault::Refused(Refusal::QuotaExceeded);
+        memory.inject(Verb::PutIfAbsent, full, 1);
+        let segment = "segments/s/00000000000000000000-0000000001-00000000000000000001.aofz";
+        tier2.create(segment, &upload(b"x"), 1).expect_err("full");
+        tier2
+            .create("claims/s/00000000000000000001", &upload(b"x"), 1)
+            .expect("created");
+        assert_eq!(tier2.health().reason, Some(Tier2Reason::QuotaExceeded));
+        tier2.create(segment, &upload(b"x"), 1).expect("room again");
+        assert_eq!(tier2.health().reason, None);
     }
 
     #[test]
