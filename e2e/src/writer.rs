@@ -51,10 +51,16 @@ fn container(environment: &Environment, collector: SocketAddr, rate: u32) -> Val
 }
 
 /// Streams that an app opens besides, in every pod.
-const MORE_STREAMS: u32 = 4;
+const MORE_STREAMS: u32 = 24;
 /// Records a second and in all of each; a few minutes' worth.
 const MORE_RATE: &str = "5";
 const MORE_RECORDS: &str = "1000";
+
+/// `tier0.cluster_max_bytes` just above what a pod uses, and what the engine takes at least. The share of a pod is less than the first blocks
+/// of `MORE_STREAMS` streams then.
+pub fn tight_budget(used_bytes: u64, replicas: u32) -> u64 {
+    ((used_bytes + 65_536) * u64::from(replicas)).max(1 << 20)
+}
 
 /// Every pod opens a few more streams and appends to them, until what is returned is dropped. A stream that is new needs room at
 /// once, so that a pod without any refuses it at once.

@@ -143,7 +143,7 @@ fn a_refused_value_is_named_and_a_harmful_one_undoes_itself() -> Result<(), Fail
             .await?
             .tier0
             .total_bytes;
-        let budget = (used + 65_536) * u64::from(running.replicas);
+        let budget = writer::tight_budget(used, running.replicas);
         pipeline.set("tier0.cluster_max_bytes", &budget.to_string())?;
         let begun = Instant::now();
         pipeline.apply().await?;

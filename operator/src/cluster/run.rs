@@ -76,20 +76,19 @@ pub async fn run(
     });
     let store = Writer::<Guarded>::new(());
     let known = store.as_reader();
+    let metrics = context.metrics.clone();
     let clusters = watcher(api::<Guarded>(client, scope), watcher::Config::default())
         .default_backoff()
+        // Not by waiting for the store: of two who wait for it, the controller and us, it wakes only the last.
+        .inspect_ok(move |event| {
+            if matches!(event, watcher::Event::InitDone) {
+                metrics.is_synced.store(true, Ordering::Release);
+            }
+        })
         .reflect(store)
         .applied_objects()
         // What we write to status ourselves wakes nobody; what somebody else writes there is found by the poll.
         .predicate_filter(asked, PredicateConfig::default());
-    let listed = known.clone();
-    let metrics = context.metrics.clone();
-    tokio::spawn(async move {
-        // An error means that the process ends.
-        if listed.wait_until_ready().await.is_ok() {
-            metrics.is_synced.store(true, Ordering::Release);
-        }
-    });
     Controller::for_stream(clusters, known)
         .with_config(
             Config::default()

@@ -75,7 +75,7 @@ pub async fn play(
         .await?
         .tier0
         .total_bytes;
-    let budget = (used + 65_536) * u64::from(REPLICAS);
+    let budget = writer::tight_budget(used, REPLICAS);
     progress.say(format!("tier0.cluster_max_bytes = {budget}, valid, and just above what is used: the canary will refuse appends"));
     pipeline.set("tier0.cluster_max_bytes", &budget.to_string())?;
     pipeline.apply().await?;
