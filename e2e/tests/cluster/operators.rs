@@ -166,6 +166,8 @@ async fn lease(scenario: &Scenario) -> Result<(String, i64)> {
 async fn put_junk(scenario: &Scenario, name: &str) -> Result<()> {
     let junk = json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": scenario.namespace.name},
+        // Of the operator's own type, which cannot be changed later: a Secret of another type is somebody else's, and is left alone.
+        "type": "aof2.dev/engine-tls",
         "stringData": {"tls.crt": "junk", "tls.key": "junk", "ca.crt": "junk"},
     });
     scenario
