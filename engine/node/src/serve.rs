@@ -76,6 +76,7 @@ pub fn main(version: &'static str) -> ExitCode {
             ExitCode::SUCCESS
         }
         Some(Command::Run(arguments)) => {
+            aof2_core::io::return_large_blocks();
             let exit = run(Source::new(*arguments), version);
             match &exit {
                 Exit::Clean => tracing::info!("engine stopped"),

@@ -13,6 +13,7 @@ mod errno;
 #[cfg(feature = "testing")]
 pub mod fault;
 mod map;
+mod memory;
 mod resting;
 mod rng;
 pub mod sync;
@@ -30,6 +31,7 @@ pub use disk::SystemDisk;
 pub use environment::Environment;
 pub(crate) use errno::{Lack, is_device_error, is_out_of_descriptors, is_rejection, lack_of};
 pub use map::Map;
+pub use memory::return_large_blocks;
 pub(crate) use resting::RestingDisk;
 pub use rng::{Rng, SystemRng};
 pub(crate) use threads::in_parallel;

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
-use super::intake::{Account, Held};
+use super::intake::{Held, Source};
 use super::order::{Answers, Entry, Place};
 use super::refusal;
 use crate::node::Node;
@@ -42,7 +42,7 @@ type Counted = Arc<(Held, OwnedSemaphorePermit)>;
 pub fn run(
     node: Arc<Node>,
     store: Store,
-    account: Account,
+    source: Source,
     requests: Streaming<proto::AppendRequest>,
 ) -> impl Stream<Item = Result<proto::AppendResponse, Status>> + Send {
     let (order, entries) = mpsc::unbounded_channel();
@@ -51,7 +51,7 @@ pub fn run(
         let call = order.clone();
         tokio::select! {
             () = call.closed() => {}
-            () = admit(node, store, account, requests, order) => {}
+            () = admit(node, store, source, requests, order) => {}
         }
     });
     Answers::new(entries)
@@ -60,7 +60,7 @@ pub fn run(
 async fn admit(
     node: Arc<Node>,
     store: Store,
-    account: Account,
+    source: Source,
     mut requests: Streaming<proto::AppendRequest>,
     order: mpsc::UnboundedSender<Entry>,
 ) {
@@ -81,7 +81,10 @@ async fn admit(
             }
         };
         node.clients.note_append();
-        let received = account.take();
+        let received = source.take_counted();
+        if let Some(again) = source.again() {
+            requests = again;
+        }
         let held = |payload: &Bytes| payload.len() + size_of::<Bytes>();
         let bytes: usize = request.payloads.iter().map(held).sum();
         let units = (bytes / UNIT_BYTES + 1).min(MAX_UNITS_IN_FLIGHT);

@@ -3,6 +3,9 @@
 //! Where the common budget is used up, a call waits before it takes more, and HTTP/2 holds its client back. So that requests that
 //! are half here cannot wait for each other for ever, one call at a time goes on without the budget, and a client that stops in the
 //! middle of a request loses its call.
+//!
+//! The gRPC library assembles a message in a buffer that keeps its size for as long as the call is open. So behind a large message the
+//! call gets a new one: its body ends a frame where such a message ends, and [`Source::again`] begins behind it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,9 +19,13 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
-use tonic::Status;
 use tonic::body::Body;
+use tonic::codec::Codec;
+use tonic::{Status, Streaming};
+use tonic_prost::ProstCodec;
 use tower::{Layer, Service};
+
+use crate::proto::{AppendRequest, MAX_MESSAGE_BYTES};
 
 /// Of all requests that are not answered.
 const BUDGET_BYTES: usize = 32 << 20;
@@ -26,6 +33,10 @@ const UNIT_BYTES: usize = 1 << 10;
 /// How long the rest of a request may be waited for.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
 const APPEND: &str = "/aof2.v1.Log/Append";
+/// A message from here on is large: what keeps its size for each of 4,096 calls is 256 MiB at most.
+const LARGE_BYTES: usize = 64 << 10;
+/// Of gRPC: a flag, and the length of what follows.
+const MESSAGE_HEADER_BYTES: usize = 5;
 
 /// The budget of a node. Clones share it.
 #[derive(Clone)]
@@ -142,18 +153,110 @@ impl<S: Service<Request<Body>, Response = Response<Body>>> Service<Request<Body>
         if request.uri().path() != APPEND {
             return self.service.call(request);
         }
-        let account = Account::default();
-        let mut request = request.map(|body| {
-            Body::new(Received {
-                body,
-                intake: self.intake.clone(),
-                account: account.clone(),
-                waiting: None,
-                late: None,
-            })
-        });
-        request.extensions_mut().insert(account);
+        let (parts, body) = request.into_parts();
+        let received = Received {
+            body,
+            intake: self.intake.clone(),
+            account: Account::default(),
+            waiting: None,
+            late: None,
+            messages: Messages::default(),
+            rest: Bytes::new(),
+        };
+        let source = Source {
+            account: received.account.clone(),
+            received: Arc::new(Mutex::new(received)),
+        };
+        let mut request = Request::from_parts(parts, Body::new(source.clone()));
+        request.extensions_mut().insert(source);
         self.service.call(request)
+    }
+}
+
+/// What an Append call receives. Clones share it; one at a time reads.
+#[derive(Clone)]
+pub struct Source {
+    received: Arc<Mutex<Received>>,
+    account: Account,
+}
+
+impl Source {
+    /// The last request that was read counts so much.
+    pub fn take_counted(&self) -> Held {
+        self.account.take()
+    }
+
+    /// The requests from here on, where the last one was large: whoever reads it lets go of a buffer of its size.
+    pub fn again(&self) -> Option<Streaming<AppendRequest>> {
+        let is_behind_large = std::mem::take(&mut self.received.lock().messages.is_behind_large);
+        is_behind_large.then(|| {
+            let decoder = ProstCodec::<AppendRequest, AppendRequest>::default().decoder();
+            Streaming::new_request(decoder, self.clone(), None, Some(MAX_MESSAGE_BYTES))
+        })
+    }
+}
+
+impl HttpBody for Source {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.received.lock().poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.received.lock().is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+/// Where messages end in a body.
+#[derive(Default)]
+struct Messages {
+    header: [u8; MESSAGE_HEADER_BYTES],
+    header_bytes: usize,
+    /// Of the message whose header is complete.
+    missing_bytes: usize,
+    is_large: bool,
+    /// The last byte that was handed out ends a large one.
+    is_behind_large: bool,
+}
+
+impl Messages {
+    /// How much of `bytes` may be handed out at once: all, or up to where a large message ends.
+    fn pass(&mut self, bytes: &[u8]) -> usize {
+        self.is_behind_large = false;
+        let mut at = 0;
+        while at < bytes.len() {
+            if self.header_bytes < MESSAGE_HEADER_BYTES {
+                self.header[self.header_bytes] = bytes[at];
+                self.header_bytes += 1;
+                at += 1;
+                if self.header_bytes < MESSAGE_HEADER_BYTES {
+                    continue;
+                }
+                let [_, length @ ..] = self.header;
+                self.missing_bytes = u32::from_be_bytes(length) as usize;
+                self.is_large = self.missing_bytes >= LARGE_BYTES;
+            }
+            let part = self.missing_bytes.min(bytes.len() - at);
+            self.missing_bytes -= part;
+            at += part;
+            if self.missing_bytes == 0 {
+                self.header_bytes = 0;
+                if std::mem::take(&mut self.is_large) {
+                    self.is_behind_large = true;
+                    return at;
+                }
+            }
+        }
+        at
     }
 }
 
@@ -168,17 +271,17 @@ struct Received {
     waiting: Option<(Frame<Bytes>, Grant)>,
     /// Runs while a request is half here.
     late: Option<Pin<Box<Sleep>>>,
+    messages: Messages,
+    /// Of the last frame, behind the end of a large message.
+    rest: Bytes,
 }
 
-impl HttpBody for Received {
-    type Data = Bytes;
-    type Error = Status;
-
+impl Received {
     fn poll_frame(
-        mut self: Pin<&mut Self>,
+        &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
+        let this = self;
         if let Some((_, grant)) = &mut this.waiting {
             let granted = ready!(grant.as_mut().poll(context));
             if let Some(granted) = granted {
@@ -187,7 +290,10 @@ impl HttpBody for Received {
             let frame = this.waiting.take().map(|(frame, _)| Ok(frame));
             return Poll::Ready(frame);
         }
-        let polled = Pin::new(&mut this.body).poll_frame(context);
+        let polled = match this.rest.is_empty() {
+            true => Pin::new(&mut this.body).poll_frame(context),
+            false => Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.rest))))),
+        };
         let Poll::Ready(polled) = polled else {
             if this.account.is_empty() {
                 this.late = None;
@@ -206,6 +312,14 @@ impl HttpBody for Received {
             Some(Err(status)) => return Poll::Ready(Some(Err(status))),
             None => return Poll::Ready(None),
         };
+        let frame = match frame.into_data() {
+            Ok(mut data) => {
+                let passed = this.messages.pass(&data);
+                this.rest = data.split_off(passed);
+                Frame::data(data)
+            }
+            Err(trailers) => trailers,
+        };
         let bytes = frame.data_ref().map_or(0, Bytes::len);
         let units = u32::try_from(this.account.add(bytes)).unwrap_or(u32::MAX);
         if units > 0 {
@@ -214,7 +328,7 @@ impl HttpBody for Received {
                 Err(_) => {
                     let grant = Box::pin(this.intake.clone().grant(units));
                     this.waiting = Some((frame, grant));
-                    return self.poll_frame(context);
+                    return this.poll_frame(context);
                 }
             }
         }
@@ -222,10 +336,57 @@ impl HttpBody for Received {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.waiting.is_none() && self.body.is_end_stream()
+        self.waiting.is_none() && self.rest.is_empty() && self.body.is_end_stream()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As gRPC frames messages of these lengths.
+    fn framed(lengths: &[usize]) -> Vec<u8> {
+        let message = |length: &usize| {
+            let header = u32::try_from(*length).unwrap().to_be_bytes();
+            [&[0][..], &header, &vec![7; *length]].concat()
+        };
+        lengths.iter().flat_map(message).collect()
     }
 
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
+    #[test]
+    fn a_large_message_ends_a_frame_however_its_bytes_arrive() {
+        let lengths = [
+            0,
+            3,
+            LARGE_BYTES,
+            9,
+            LARGE_BYTES - 1,
+            LARGE_BYTES + 1,
+            LARGE_BYTES,
+        ];
+        let bytes = framed(&lengths);
+        let mut ends = Vec::new();
+        let mut end = 0;
+        for length in lengths {
+            end += MESSAGE_HEADER_BYTES + length;
+            if length >= LARGE_BYTES {
+                ends.push(end);
+            }
+        }
+        for step in [1, 4, 5, 1000, LARGE_BYTES, bytes.len()] {
+            let mut messages = Messages::default();
+            let mut found = Vec::new();
+            let mut at = 0;
+            while at < bytes.len() {
+                let until = (at + step).min(bytes.len());
+                while at < until {
+                    at += messages.pass(&bytes[at..until]);
+                    if messages.is_behind_large {
+                        found.push(at);
+                    }
+                }
+            }
+            assert_eq!(found, ends, "{step} bytes at a time");
+        }
     }
 }

@@ -8,7 +8,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::budget::Budget;
-use super::intake::Account;
+use super::intake::Source;
 use super::{append, read, refusal};
 use crate::data_plane::DataPlane;
 use crate::node::Node;
@@ -45,11 +45,13 @@ impl proto::log_server::Log for DataService {
         &self,
         requests: Request<Streaming<proto::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let account = requests.extensions().get::<Account>().cloned();
+        let Some(source) = requests.extensions().get::<Source>().cloned() else {
+            return Err(Status::internal("the call came past the limits of memory"));
+        };
         let answers = append::run(
             self.node.clone(),
             self.plane.store.clone(),
-            account.unwrap_or_default(),
+            source,
             requests.into_inner(),
         );
         Ok(Response::new(Box::pin(answers)))
