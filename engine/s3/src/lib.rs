@@ -15,6 +15,7 @@ mod credentials;
 mod http;
 mod meta;
 mod pace;
+mod requests;
 mod settings;
 mod store;
 

@@ -1,70 +1,33 @@
+//! The verbs of a store, each as a request of S3 and what its answer proves.
+
 use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use aof2_core::objects::{
     Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Upload,
 };
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{
-    BehaviorVersion, Credentials, IdentityCache, Region, RequestChecksumCalculation,
-    ResponseChecksumValidation, SharedHttpClient, StalledStreamProtectionConfig,
-};
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::operation::put_object::PutObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumMode;
 use bytes::{Bytes, BytesMut};
-use parking_lot::Mutex;
-use tokio::sync::watch;
 
 use crate::body::Body;
-use crate::classify::{Answer, answer};
-use crate::credentials::{KeyFiles, Keys};
-use crate::http::http_client;
+use crate::classify::Answer;
 use crate::meta::{CRC64, MD5, PUT_ID, digests_of, encode_crc64, hex, meta};
 use crate::pace::Pace;
-use crate::settings::{Addressing, Checksum, OpenError, S3Settings};
+use crate::requests::Requests;
+use crate::settings::{Checksum, OpenError, S3Settings};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Of an object that is read at once. The largest of ours are catalogues, below 64 MiB.
 const LARGEST_WHOLE_BYTES: u64 = 256 << 20;
 
 pub struct S3Store {
-    settings: S3Settings,
-    runtime: Background,
-    http: SharedHttpClient,
-    client: Mutex<Signing>,
-    stopping: watch::Sender<bool>,
-}
-
-/// The client and the keys that it signs with.
-struct Signing {
-    files: KeyFiles,
-    current: Option<(Keys, Client)>,
-}
-
-/// A runtime that may be dropped anywhere, also where waiting for its threads is not allowed.
-struct Background(Option<tokio::runtime::Runtime>);
-
-impl Background {
-    fn handle(&self) -> &tokio::runtime::Handle {
-        self.0.as_ref().expect("there until it is dropped").handle()
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
+    requests: Requests,
 }
 
 #[derive(Clone, Copy)]
@@ -77,163 +40,9 @@ enum Condition<'a> {
 impl S3Store {
     /// Makes no request.
     pub fn open(settings: S3Settings) -> Result<S3Store, OpenError> {
-        if settings.bucket.is_empty() {
-            return Err(OpenError::NoBucket);
-        }
-        if let Some(endpoint) = &settings.endpoint
-            && !(endpoint.starts_with("http://") || endpoint.starts_with("https://"))
-        {
-            return Err(OpenError::Endpoint {
-                endpoint: endpoint.clone(),
-            });
-        }
-        let http = http_client(&settings)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("aof2-s3")
-            .enable_all()
-            .build()
-            .map_err(OpenError::Runtime)?;
-        let files = KeyFiles::new(settings.credentials_directory.clone());
         Ok(S3Store {
-            settings,
-            runtime: Background(Some(runtime)),
-            http,
-            client: Mutex::new(Signing {
-                files,
-                current: None,
-            }),
-            stopping: watch::Sender::new(false),
+            requests: Requests::open(settings)?,
         })
-    }
-
-    /// With the keys of now; a client is made again only when they changed.
-    fn client(&self, attempt: &Attempt) -> Result<Client, ObjectError> {
-        let mut signing = self.client.lock();
-        let keys = signing
-            .files
-            .keys(Instant::now())
-            .map_err(|cause| ObjectError::Refused {
-                attempt: attempt.clone(),
-                refusal: Refusal::Credentials,
-                cause,
-            })?;
-        if let Some((current, client)) = &signing.current
-            && *current == keys
-        {
-            return Ok(client.clone());
-        }
-        let client = self.client_with(&keys);
-        signing.current = Some((keys, client.clone()));
-        Ok(client)
-    }
-
-    fn client_with(&self, keys: &Keys) -> Client {
-        let credentials = Credentials::new(
-            &keys.access_key_id,
-            &keys.secret_access_key,
-            keys.session_token.clone(),
-            None,
-            "aof2-credentials-directory",
-        );
-        let mut config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(self.settings.region.clone()))
-            .credentials_provider(credentials)
-            .identity_cache(IdentityCache::no_cache())
-            .http_client(self.http.clone())
-            .force_path_style(self.settings.addressing == Addressing::Path)
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(CONNECT_TIMEOUT)
-                    .build(),
-            )
-            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-        if let Some(endpoint) = &self.settings.endpoint {
-            config = config.endpoint_url(endpoint);
-        }
-        Client::from_conf(config.build())
-    }
-
-    fn attempt(&self, verb: &'static str, key: &str) -> Attempt {
-        Attempt {
-            verb,
-            key: key.to_owned(),
-            place: self.place(),
-        }
-    }
-
-    /// One request, and once more at once where it is refused and the credentials have been replaced since they were read.
-    /// `Ok(Err(answer))`: the store, or the way to it, said no.
-    fn call<T, E, F>(
-        &self,
-        attempt: &Attempt,
-        body_bytes: u64,
-        request: impl Fn(Client, Arc<Pace>) -> F,
-    ) -> Result<Result<T, Answer>, ObjectError>
-    where
-        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-        E: ProvideErrorMetadata + std::error::Error + 'static,
-    {
-        let answered = self.send(attempt, body_bytes, &request)?;
-        match &answered {
-            Err(no) if no.is_refusal_of_keys() && self.has_new_keys() => {
-                self.send(attempt, body_bytes, &request)
-            }
-            Ok(_) | Err(_) => Ok(answered),
-        }
-    }
-
-    /// Reads the credentials again: a refusal is the first that is heard of a rotation.
-    fn has_new_keys(&self) -> bool {
-        let mut signing = self.client.lock();
-        let used = signing.current.as_ref().map(|(keys, _)| keys.clone());
-        signing.files.forget();
-        let keys = signing.files.keys(Instant::now());
-        keys.is_ok_and(|keys| Some(keys) != used)
-    }
-
-    fn send<T, E, F>(
-        &self,
-        attempt: &Attempt,
-        body_bytes: u64,
-        request: impl Fn(Client, Arc<Pace>) -> F,
-    ) -> Result<Result<T, Answer>, ObjectError>
-    where
-        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-        E: ProvideErrorMetadata + std::error::Error + 'static,
-    {
-        let client = self.client(attempt)?;
-        let timeout = self.settings.request_timeout;
-        let pace = Arc::new(Pace::new(timeout, body_bytes, Instant::now()));
-        let mut stopping = self.stopping.subscribe();
-        let answered = self.runtime.handle().block_on(async {
-            let mut answered = pin!(request(client, pace.clone()));
-            loop {
-                let ends_at = pace.ends_at();
-                tokio::select! {
-                    answered = &mut answered => return Ok(answered.map_err(answer)),
-                    _ = stopping.wait_for(|is_stopping| *is_stopping) => {
-                        return Err(ObjectError::Stopping { place: self.place() });
-                    }
-                    () = tokio::time::sleep_until(ends_at.into()) => {}
-                }
-                let now = Instant::now();
-                if now >= pace.ends_at() {
-                    return Ok(Err(Answer::Nothing(pace.describe(now))));
-                }
-            }
-        })?;
-        match (answered, pace.broken()) {
-            (Err(_), Some(cause)) => Err(ObjectError::Source {
-                attempt: attempt.clone(),
-                cause,
-            }),
-            (answered, _) => Ok(answered),
-        }
     }
 
     fn put_once(
@@ -242,7 +51,7 @@ impl S3Store {
         upload: &Upload,
         condition: Condition<'_>,
     ) -> Result<PutOutcome, ObjectError> {
-        let attempt = self.attempt("put", key);
+        let attempt = self.requests.attempt("put", key);
         let size_bytes = upload.size_bytes();
         let content_length = i64::try_from(size_bytes).map_err(|_| ObjectError::Refused {
             attempt: attempt.clone(),
@@ -253,7 +62,7 @@ impl S3Store {
             attempt: attempt.clone(),
             cause: error.to_string(),
         };
-        let md5 = match self.settings.checksum {
+        let md5 = match self.requests.settings.checksum {
             Checksum::Md5 => {
                 let (md5, crc) = digests_of(upload.source.as_ref()).map_err(unreadable)?;
                 if crc != upload.crc64nvme {
@@ -267,14 +76,14 @@ impl S3Store {
             Checksum::Crc64Nvme | Checksum::None => None,
         };
         let body = Body::of(&upload.source).map_err(unreadable)?;
-        let answered = self.call(&attempt, size_bytes, |client, pace| {
+        let answered = self.requests.call(&attempt, size_bytes, |client, pace| {
             let mut request = client
                 .put_object()
-                .bucket(&self.settings.bucket)
+                .bucket(&self.requests.settings.bucket)
                 .key(key)
                 .metadata(PUT_ID, &upload.put_id)
                 .content_length(content_length);
-            match (self.settings.checksum, md5) {
+            match (self.requests.settings.checksum, md5) {
                 (Checksum::Crc64Nvme, _) => {
                     request = request.checksum_crc64_nvme(encode_crc64(upload.crc64nvme));
                 }
@@ -306,7 +115,7 @@ impl S3Store {
             Err(no) if matches!(condition, Condition::Match(_)) && no.is_missing_key() => {
                 Ok(PutOutcome::PreconditionFailed)
             }
-            Err(no) => Err(no.into_error(attempt, self.settings.checksum.header())),
+            Err(no) => Err(no.into_error(attempt, self.requests.settings.checksum.header())),
         }
     }
 
@@ -317,12 +126,12 @@ impl S3Store {
         range: Option<String>,
         body_bytes: u64,
     ) -> Result<Option<Object>, ObjectError> {
-        let attempt = self.attempt("get", key);
+        let attempt = self.requests.attempt("get", key);
         let whole = range.is_none();
-        let answered = self.call(&attempt, body_bytes, |client, pace| {
+        let answered = self.requests.call(&attempt, body_bytes, |client, pace| {
             let mut request = client
                 .get_object()
-                .bucket(&self.settings.bucket)
+                .bucket(&self.requests.settings.bucket)
                 .key(key)
                 .set_range(range.clone());
             if whole {
@@ -363,7 +172,7 @@ impl S3Store {
 
     /// Names the storage class: the answer to a GET has the refusal only.
     fn archived(&self, attempt: Attempt, no: Answer) -> ObjectError {
-        let head = self.call(&attempt, 0, |client, _| {
+        let head = self.requests.call(&attempt, 0, |client, _| {
             self.head_request(client, &attempt.key)
         });
         let class = match head {
@@ -391,7 +200,7 @@ impl S3Store {
     {
         client
             .head_object()
-            .bucket(&self.settings.bucket)
+            .bucket(&self.requests.settings.bucket)
             .key(key)
             .checksum_mode(ChecksumMode::Enabled)
             .send()
@@ -402,10 +211,10 @@ impl S3Store {
         if !no.has_no_code() {
             return Ok(no);
         }
-        let asked = self.call(attempt, 0, |client, _| {
+        let asked = self.requests.call(attempt, 0, |client, _| {
             client
                 .get_object()
-                .bucket(&self.settings.bucket)
+                .bucket(&self.requests.settings.bucket)
                 .key(&attempt.key)
                 .range("bytes=0-0")
                 .send()
@@ -422,11 +231,11 @@ impl S3Store {
         start_after: Option<&str>,
         continuation: Option<&str>,
     ) -> Result<ListObjectsV2Output, ObjectError> {
-        let attempt = self.attempt("list", prefix);
-        let answered = self.call(&attempt, 0, |client, _| {
+        let attempt = self.requests.attempt("list", prefix);
+        let answered = self.requests.call(&attempt, 0, |client, _| {
             let request = client
                 .list_objects_v2()
-                .bucket(&self.settings.bucket)
+                .bucket(&self.requests.settings.bucket)
                 .prefix(prefix);
             match continuation {
                 Some(token) => request.continuation_token(token),
@@ -435,6 +244,25 @@ impl S3Store {
             .send()
         })?;
         answered.map_err(|no| no.into_error(attempt, None))
+    }
+
+    /// Where a listing goes on. `None`: that was all.
+    fn continuation_of(
+        &self,
+        prefix: &str,
+        page: &ListObjectsV2Output,
+    ) -> Result<Option<String>, ObjectError> {
+        if !page.is_truncated().unwrap_or(false) {
+            return Ok(None);
+        }
+        match page.next_continuation_token() {
+            Some(token) => Ok(Some(token.to_owned())),
+            None => Err(ObjectError::Refused {
+                attempt: self.requests.attempt("list", prefix),
+                refusal: Refusal::Other,
+                cause: "listing is truncated without a continuation token".into(),
+            }),
+        }
     }
 }
 
@@ -472,11 +300,7 @@ fn in_order(mut keys: Vec<String>, start_after: Option<&str>) -> Vec<String> {
 
 impl ObjectStore for S3Store {
     fn place(&self) -> String {
-        format!(
-            "{} bucket {}",
-            self.settings.endpoint_name(),
-            self.settings.bucket
-        )
+        self.requests.place()
     }
 
     fn put_if_absent(&self, key: &str, upload: &Upload) -> Result<PutOutcome, ObjectError> {
@@ -496,7 +320,7 @@ impl ObjectStore for S3Store {
         match self.put_once(key, upload, Condition::None)? {
             PutOutcome::Created { etag } => Ok(etag),
             PutOutcome::PreconditionFailed => Err(ObjectError::Refused {
-                attempt: self.attempt("put", key),
+                attempt: self.requests.attempt("put", key),
                 refusal: Refusal::Other,
                 cause: "412 without a condition".into(),
             }),
@@ -516,7 +340,7 @@ impl ObjectStore for S3Store {
                 object.meta
             );
             return Err(ObjectError::Corrupt {
-                attempt: self.attempt("get", key),
+                attempt: self.requests.attempt("get", key),
                 cause,
             });
         }
@@ -539,7 +363,7 @@ impl ObjectStore for S3Store {
                 object.bytes.len()
             );
             return Err(ObjectError::Corrupt {
-                attempt: self.attempt("get", key),
+                attempt: self.requests.attempt("get", key),
                 cause,
             });
         }
@@ -547,8 +371,11 @@ impl ObjectStore for S3Store {
     }
 
     fn head(&self, key: &str) -> Result<Option<ObjectMeta>, ObjectError> {
-        let attempt = self.attempt("head", key);
-        match self.call(&attempt, 0, |client, _| self.head_request(client, key))? {
+        let attempt = self.requests.attempt("head", key);
+        match self
+            .requests
+            .call(&attempt, 0, |client, _| self.head_request(client, key))?
+        {
             Ok(output) => Ok(Some(meta(
                 output.content_length(),
                 output.e_tag(),
@@ -566,35 +393,33 @@ impl ObjectStore for S3Store {
         loop {
             let page = self.list_once(prefix, start_after, continuation.as_deref())?;
             keys.extend(keys_of(&page));
-            continuation = page.next_continuation_token().map(str::to_owned);
-            match (page.is_truncated().unwrap_or(false), &continuation) {
-                (true, Some(_)) => {}
-                (true, None) => {
-                    return Err(ObjectError::Refused {
-                        attempt: self.attempt("list", prefix),
-                        refusal: Refusal::Other,
-                        cause: "listing is truncated without a continuation token".into(),
-                    });
-                }
-                (false, _) => return Ok(in_order(keys, start_after)),
+            continuation = self.continuation_of(prefix, &page)?;
+            if continuation.is_none() {
+                return Ok(in_order(keys, start_after));
             }
         }
     }
 
     fn list_page(&self, prefix: &str, start_after: Option<&str>) -> Result<Page, ObjectError> {
-        let page = self.list_once(prefix, start_after, None)?;
-        Ok(Page {
-            keys: in_order(keys_of(&page), start_after),
-            is_last: !page.is_truncated().unwrap_or(false),
-        })
+        let mut continuation: Option<String> = None;
+        // An answer may hold no key and not be the last: a caller has nothing to go on from.
+        loop {
+            let page = self.list_once(prefix, start_after, continuation.as_deref())?;
+            let keys = in_order(keys_of(&page), start_after);
+            continuation = self.continuation_of(prefix, &page)?;
+            let is_last = continuation.is_none();
+            if is_last || !keys.is_empty() {
+                return Ok(Page { keys, is_last });
+            }
+        }
     }
 
     fn delete(&self, key: &str) -> Result<(), ObjectError> {
-        let attempt = self.attempt("delete", key);
-        let answered = self.call(&attempt, 0, |client, _| {
+        let attempt = self.requests.attempt("delete", key);
+        let answered = self.requests.call(&attempt, 0, |client, _| {
             client
                 .delete_object()
-                .bucket(&self.settings.bucket)
+                .bucket(&self.requests.settings.bucket)
                 .key(key)
                 .send()
         })?;
@@ -606,11 +431,11 @@ impl ObjectStore for S3Store {
     }
 
     fn checks_what_it_receives(&self) -> bool {
-        self.settings.checksum != Checksum::None
+        self.requests.settings.checksum != Checksum::None
     }
 
     fn stop(&self) {
-        self.stopping.send_replace(true);
+        self.requests.stop();
     }
 }
 

@@ -222,20 +222,22 @@ impl Coordinator {
         state.memo.worst().map(|failed| failed.message.clone())
     }
 
-    /// What keeps a stream from being uploaded until somebody repairs it.
-    pub fn damage(&self) -> Option<String> {
-        self.failure_of(FailureKind::Damage)
+    /// What keeps a stream that is not among these from being uploaded until somebody repairs it.
+    pub fn damage(&self, left_out: &[Arc<str>]) -> Option<String> {
+        self.failure_of(FailureKind::Damage, left_out)
     }
 
     /// What a step lacks of the volume.
     pub fn lack_of_space(&self) -> Option<String> {
-        self.failure_of(FailureKind::DiskFull)
+        self.failure_of(FailureKind::DiskFull, &[])
     }
 
-    fn failure_of(&self, wanted: FailureKind) -> Option<String> {
+    fn failure_of(&self, wanted: FailureKind, left_out: &[Arc<str>]) -> Option<String> {
         let failures = self.node.down.as_ref()?.state.lock().memo.failures();
-        let mut matching = failures.into_values().filter(|(kind, _)| *kind == wanted);
-        matching.next().map(|(_, message)| message)
+        let mut matching = failures
+            .into_iter()
+            .filter(|(stream, (kind, _))| *kind == wanted && !left_out.contains(stream));
+        matching.next().map(|(_, (_, message))| message)
     }
 
     /// Starts nothing more and waits for the jobs that run. No retry of theirs is waited for.

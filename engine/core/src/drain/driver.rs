@@ -79,7 +79,7 @@ impl Drain {
     }
 
     /// The drain that runs, or the next one, does not wait for these streams: what of them is not uploaded stays on this volume alone.
-    /// Each has to be damaged; the error names one that is not. Until the drain is over or taken back.
+    /// Each has to be damaged; the error names one that is not. Until the drain ends, however it ends.
     pub fn leave_out(&self, streams: Vec<Arc<str>>) -> Result<(), NotDamaged> {
         let watermarks = self.driver.port.watermarks();
         let is_damaged = |name: &Arc<str>| {
@@ -196,6 +196,10 @@ impl Driver {
         let (state, actions) = change(before.clone(), &facts);
         if std::mem::discriminant(&before) != std::mem::discriminant(&state) {
             report(&before, &state, watermarks);
+            // Whoever left a stream out did so for this drain: the next one may be of somebody who does not know of it.
+            if matches!(state, State::Open(_)) {
+                inner.left_out.clear();
+            }
         }
         inner.expiry = match (&state, inner.expiry) {
             (State::Drained { expires_at, .. }, Some((known, told))) if known == *expires_at => {
@@ -229,10 +233,7 @@ impl Driver {
                 )
             })
         });
-        let of_segment = || {
-            let damage = self.coordinator.damage();
-            damage.filter(|_| inner.left_out.is_empty())
-        };
+        let of_segment = || self.coordinator.damage(&inner.left_out);
         if let Some(damage) = damaged_end.or_else(of_segment) {
             return Some((DrainReason::Damaged, damage));
         }

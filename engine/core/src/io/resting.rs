@@ -31,6 +31,8 @@ struct Pool {
     limit: usize,
     open: Mutex<VecDeque<Weak<RestingFile>>>,
     by_path: Mutex<HashMap<PathBuf, Vec<Weak<RestingFile>>>>,
+    /// Held for writing while a name changes on the disk and here: in between a file that rests would not be found.
+    naming: RwLock<()>,
     sweep: AtomicU64,
 }
 
@@ -83,6 +85,7 @@ impl RestingDisk {
             limit: limit.max(8),
             open: Mutex::default(),
             by_path: Mutex::default(),
+            naming: RwLock::default(),
             sweep: AtomicU64::new(0),
         };
         RestingDisk {
@@ -272,21 +275,34 @@ impl RestingFile {
 
     fn sync(&self, call: impl Fn(&dyn DiskFile) -> io::Result<()>) -> io::Result<()> {
         let begun = self.changes.load(Ordering::Acquire);
-        if self.handle.read().is_none()
-            && self.is_known_synced.load(Ordering::Acquire)
-            && self.synced.load(Ordering::Acquire) >= begun
-        {
-            return Ok(());
+        let is_synced = || {
+            self.is_known_synced.load(Ordering::Acquire)
+                && self.synced.load(Ordering::Acquire) >= begun
+        };
+        loop {
+            match &*self.handle.read() {
+                Some(open) => {
+                    call(&**open)?;
+                    break;
+                }
+                None if is_synced() => return Ok(()),
+                None => {}
+            }
+            self.open()?;
         }
-        self.call(call)?;
         self.note_synced(begun);
         Ok(())
     }
 
     fn open(&self) -> io::Result<()> {
-        let opened = self
-            .pool
-            .with_descriptor(|| self.disk.open_write(&self.name.last().path, self.class))?;
+        let opened = self.pool.with_descriptor(|| {
+            let _naming = self.pool.naming.read();
+            // What has its name by now is another file.
+            if self.is_unlinked.load(Ordering::Acquire) {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            self.disk.open_write(&self.name.last().path, self.class)
+        })?;
         {
             let mut handle = self.handle.write();
             if handle.is_some() {
@@ -402,6 +418,7 @@ impl Disk for RestingDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _naming = self.pool.naming.write();
         self.inner.rename(from, to)?;
         self.pool.renamed(from, to);
         Ok(())
@@ -579,7 +596,50 @@ mod tests {
             assert_eq!(fixture.descriptors(), 0);
             assert_eq!((file.path(), text(&file)), (&*to, b"it".to_vec()));
         }
-        // One without a name keeps its descriptor: nothing opens it again.
+    }
+
+    #[test]
+    fn a_file_that_is_used_while_it_gets_another_name_is_found() {
+        let fixture = Fixture::new(100);
+        let file = fixture.files(1).remove(0);
+        file.write_all_at(b"it", 0).expect("written");
+        let is_done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::SeqCst) {
+                    fixture.disk.pool.close_one().expect("closed");
+                    assert_eq!(text(&file), b"it");
+                }
+            });
+            for name in 0..2_000 {
+                let (from, to) = (fixture.path(name), fixture.path(name + 1));
+                fixture.disk.rename(&from, &to).expect("renamed");
+            }
+            is_done.store(true, Ordering::SeqCst);
+        });
+    }
+
+    #[test]
+    fn a_file_that_lost_its_name_is_never_taken_for_the_one_that_has_it_now() {
+        let fixture = Fixture::new(100);
+        let rest = || (0..=IDLE_SWEEPS).for_each(|_| fixture.disk.rest());
+        let (replaced, other) = (fixture.files(1).remove(0), fixture.path(1));
+        rest();
+        let class = FileClass::Segment;
+        fixture.disk.create(&other, class).expect("created");
+        let path = fixture.path(0);
+        fixture.disk.rename(&other, &path).expect("renamed");
+        let error = replaced.write_all_at(b"old", 0).expect_err("it is gone");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert_eq!(std::fs::read(&path).expect("the other"), b"");
+    }
+
+    #[test]
+    fn a_file_without_a_name_keeps_its_descriptor() {
+        let fixture = Fixture::new(100);
+        let file = fixture.files(1).remove(0);
+        file.write_all_at(b"it", 0).expect("written");
+        file.sync_all().expect("synced");
         fixture.disk.unlink(file.path()).expect("removed");
         (0..=IDLE_SWEEPS).for_each(|_| fixture.disk.rest());
         assert_eq!(text(&file), b"it");

@@ -292,7 +292,7 @@ impl Signal {
     }
 
     /// Waits until `is_done`, which is asked after every change and every now and then.
-    pub fn wait_until(&self, is_done: impl Fn() -> bool) {
+    pub fn wait_until(&self, mut is_done: impl FnMut() -> bool) {
         let mut guard = self.lock.lock();
         while !is_done() {
             let _ = self

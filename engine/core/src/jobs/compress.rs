@@ -99,7 +99,6 @@ pub fn compress(
     Ok(facts)
 }
 
-/// Frame by frame, so that a segment takes one block of memory.
 /// Whether Tier 1 has room for the file and a bit more. Asked before anything is recorded: where it has not, the segment goes to
 /// Tier 2 without one (see `streamed`).
 pub fn look_for_room(
@@ -144,6 +143,7 @@ impl CompressError {
     }
 }
 
+/// Frame by frame, so that a segment takes one block of memory.
 fn write(
     disk: &dyn Disk,
     temporary: &Path,

@@ -361,11 +361,6 @@ impl ManifestLog {
         }
     }
 
-    /// Something is staged that is not in the chunk file.
-    pub fn is_dirty(&self) -> bool {
-        self.inner.lock().is_dirty
-    }
-
     /// Writes and syncs what is staged. A write that is rejected leaves it staged, and dirty. Answers how far the last closed chunk and the one in use are synced, number and bytes each: as
     /// long as the one in use is empty, nothing else says where the one before it ends.
     pub fn settle(&self) -> Result<Vec<(u64, u64)>, WriteError> {

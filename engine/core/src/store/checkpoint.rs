@@ -3,7 +3,7 @@
 //! Order matters: the current journal file is read before the list of dirty streams is taken, and a stream joins the list
 //! before its bytes can reach the journal. So whatever lies in a file before the cut is settled before that file is freed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -190,8 +190,14 @@ impl Checkpoint {
                     self.mark_dirty(&stream);
                 }
             }
-            let still = manifests.into_iter().filter(|it| it.manifest.is_dirty());
-            self.dirty_manifests.lock().extend(still);
+            // All of them, each once: one that somebody else is settling just now is dirty again if that fails.
+            let mut list = self.dirty_manifests.lock();
+            let mut known: BTreeSet<u64> = list.iter().map(|it| it.identity.number.0).collect();
+            list.extend(
+                manifests
+                    .into_iter()
+                    .filter(|it| known.insert(it.identity.number.0)),
+            );
         }
         done?;
         if pipeline.common.poison.is_set() {

@@ -54,7 +54,7 @@ impl Sealer {
         }
         let rejected = &self.pipeline.work.rejected_seals;
         // In the order of its segments.
-        if let Some(error) = rejected.of(&work.stream) {
+        if let Some(error) = rejected.ahead_of(&work) {
             rejected.add(work, error);
         } else {
             match self.seal(&work) {

@@ -82,16 +82,19 @@ pub(super) fn seal(
         let mut open = targets.iter().filter(|target| !is_sealed(target));
         open.find_map(|(stream, _)| pipeline.work.rejected_seals.of(stream))
     };
+    // As it was found: it is on its way to be tried again at any time.
+    let mut rejection = None;
     sealer.changed.wait_until(|| {
-        pipeline.common.poison.is_set()
+        rejection = rejected();
+        rejection.is_some()
+            || pipeline.common.poison.is_set()
             || pipeline.common.space.is_closing()
             || targets.iter().all(is_sealed)
-            || rejected().is_some()
     });
     if pipeline.common.poison.is_set() {
         return Err(poisoned(pipeline));
     }
-    if let Some(error) = rejected() {
+    if let Some(error) = rejection {
         return Err(error);
     }
     if !targets.iter().all(is_sealed) {

@@ -1,7 +1,9 @@
 //! What only the inside of a store shows.
 
 mod node;
+mod rejections;
 mod residency;
+
 mod turns;
 
 use std::sync::mpsc;

@@ -1,6 +1,6 @@
 //! Queues of the background threads: one writes segments, one prepares and names them, one seals, a few open streams.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::pipeline::Pipeline;
@@ -28,12 +28,12 @@ pub(crate) struct RejectedSeals {
 #[derive(Default)]
 struct Rejected {
     works: Vec<(SealWork, StoreError)>,
-    /// Streams and segments that the log has named.
-    told: BTreeSet<(u64, u64)>,
+    /// By stream and segment: rejected at least once, and not done since. The log has named them.
+    undone: BTreeMap<(u64, u64), StoreError>,
 }
 
 impl RejectedSeals {
-    /// Why a seal of this stream waits, if one does. Later ones of the stream wait behind it.
+    /// Why a seal of this stream waits, if one does.
     pub fn of(&self, stream: &Stream) -> Option<StoreError> {
         let state = self.state.lock();
         let mut works = state.works.iter();
@@ -42,19 +42,28 @@ impl RejectedSeals {
         of_stream.map(|(_, error)| error.clone())
     }
 
+    /// What an earlier segment of the same stream waits for, also while it is on its way to the sealing thread once more: the later one
+    /// waits behind it.
+    pub fn ahead_of(&self, work: &SealWork) -> Option<StoreError> {
+        let (stream, segment) = key_of(work);
+        let state = self.state.lock();
+        let mut ahead = state.undone.range((stream, 0)..(stream, segment));
+        ahead.next().map(|(_, error)| error.clone())
+    }
+
     pub fn add(&self, work: SealWork, error: StoreError) {
         let mut state = self.state.lock();
-        if state.told.insert(key_of(&work)) {
+        if state.undone.insert(key_of(&work), error.clone()).is_none() {
             tracing::warn!(stream = %work.stream.name, segment_id = work.segment.id, "segment not sealed, retrying: {error}");
         }
         state.works.push((work, error));
     }
 
     pub fn done(&self, work: &SealWork) {
-        self.state.lock().told.remove(&key_of(work));
+        self.state.lock().undone.remove(&key_of(work));
     }
 
-    fn take(&self) -> Vec<SealWork> {
+    pub fn take(&self) -> Vec<SealWork> {
         let works = std::mem::take(&mut self.state.lock().works);
         works.into_iter().map(|(work, _)| work).collect()
     }

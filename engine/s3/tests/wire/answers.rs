@@ -80,6 +80,62 @@ fn keys_that_were_renewed_are_used_by_the_very_request_that_finds_the_old_ones_e
         .expect("with the new keys");
 }
 
+/// Each of them finds the old keys expired, and one of them is the first to have the new ones.
+#[test]
+fn requests_side_by_side_all_go_on_with_the_keys_that_were_renewed() {
+    const REQUESTS: usize = 8;
+    let folder = tempfile::tempdir().expect("a folder");
+    write_credentials(folder.path(), "expired", SECRET_KEY);
+    let directory = folder.path().to_owned();
+    let with_keys = |settings| S3Settings {
+        credentials_directory: directory,
+        ..settings
+    };
+    let all_are_sent = std::sync::Barrier::new(REQUESTS + 1);
+    let all_are_sent = std::sync::Arc::new(all_are_sent);
+    let (sent, good) = (all_are_sent.clone(), format!("Credential={ACCESS_KEY}/"));
+    let proxied = proxied(with_keys, move |request| {
+        match request.header("authorization") {
+            Some(signed) if signed.contains(&good) => Act::Pass,
+            _ => {
+                // Then the keys are renewed, and then they are all refused.
+                sent.wait();
+                sent.wait();
+                Act::Refuse(403, "InvalidAccessKeyId")
+            }
+        }
+    });
+    std::thread::scope(|scope| {
+        for number in 0..REQUESTS {
+            let store = &proxied.store;
+            scope.spawn(move || {
+                let put = store.put(&number.to_string(), &upload("x"));
+                put.expect("with the new keys");
+            });
+        }
+        all_are_sent.wait();
+        write_credentials(folder.path(), ACCESS_KEY, SECRET_KEY);
+        all_are_sent.wait();
+    });
+}
+
+#[test]
+fn a_page_of_a_listing_has_a_key_or_is_the_last() {
+    let proxied = proxied(same, |request| {
+        if request.path.contains("continuation-token=") {
+            Act::Answer(
+                "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a</Key></Contents></ListBucketResult>",
+            )
+        } else {
+            Act::Answer(
+                "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>t</NextContinuationToken></ListBucketResult>",
+            )
+        }
+    });
+    let page = proxied.store.list_page("", None).expect("listed");
+    assert_eq!((page.keys, page.is_last), (vec!["a".to_owned()], true));
+}
+
 #[test]
 fn an_archived_object_is_named_with_its_storage_class() {
     let is_cold = Arc::new(AtomicBool::new(false));

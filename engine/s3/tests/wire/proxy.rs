@@ -33,6 +33,8 @@ pub enum Act {
     /// With this header in the answer.
     PassWith(&'static str),
     Refuse(u16, &'static str),
+    /// Succeeds, with this document.
+    Answer(&'static str),
     /// The body is taken at so many bytes per second.
     Paced(u64),
     /// Nothing is read, and nothing answered.
@@ -140,13 +142,9 @@ fn serve(
                     "<?xml version='1.0'?><Error><Code>{code}</Code><Message>no</Message></Error>"
                 )
             };
-            let length = text.len();
-            write!(
-                client,
-                "HTTP/1.1 {status} No\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}"
-            )?;
-            return Ok(());
+            return answer_with(&mut client, status, &text);
         }
+        Act::Answer(document) => return answer_with(&mut client, 200, document),
         Act::Damage => {
             if let Some(last) = body.last_mut() {
                 *last ^= 1;
@@ -164,6 +162,14 @@ fn serve(
         answer = with_header(&answer, header);
     }
     client.write_all(&answer)
+}
+
+fn answer_with(client: &mut TcpStream, status: u16, text: &str) -> std::io::Result<()> {
+    let length = text.len();
+    write!(
+        client,
+        "HTTP/1.1 {status} It\r\nContent-Type: application/xml\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}"
+    )
 }
 
 /// The only one of its name.

@@ -329,7 +329,7 @@ fn bytes_that_were_damaged_before_they_were_sealed_are_not_uploaded() {
             .failure
             .is_some_and(|failure| failure.contains("is damaged"))
     });
-    assert!(coordinator.damage().is_some());
+    assert!(coordinator.damage(&[]).is_some());
     assert!(
         world
             .memory
