@@ -36,7 +36,7 @@ names! {
         EngineUnreachable,
         /// An engine refuses its data and serves nothing: VolumeLost, RolledBack, PrefixInUse, ForeignDirectory and so on, in the message.
         EngineRefused,
-        /// The volume of a pod goes with its pod: its claim is being deleted, is gone or is another one.
+        /// The claim of a pod's volume was deleted: the volume is released when the pod ends.
         VolumeAtRisk,
         /// A pod runs on another volume than before.
         VolumeReplaced,
@@ -99,7 +99,7 @@ names! {
         /// The API server answers what a decision is made from.
         ObjectsRead,
         // Before a pod goes.
-        /// The volume of the pod stays when the pod goes, and is the one of before.
+        /// The volume of the pod is kept when the pod is removed, and is still the same one.
         VolumeKept,
         /// No pod's data needs a newer engine than the target.
         MinReaderVersion,
@@ -154,7 +154,7 @@ names! {
         ObjectTerminating,
         /// The API server does not answer what a decision is made from.
         ReadFailed,
-        /// The volume claim of a pod is being deleted, is gone or is another one: the volume goes with the pod.
+        /// The claim of a pod's volume was deleted: the volume is released when the pod ends.
         VolumeAtRisk,
         /// The pod runs on another volume than before.
         VolumeReplaced,

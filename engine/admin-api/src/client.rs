@@ -183,11 +183,16 @@ impl Client {
         }
     }
 
-    /// Largest answer that is read from now on. `budget`, of one permit per byte, is shared by many clients: a request waits until it has
-    /// room for the largest answer, and gives it back once the answer is read.
-    pub fn with_answer_limit(mut self, bytes: u32, budget: Option<Arc<Semaphore>>) -> Self {
+    /// Largest answer that is read from now on.
+    pub fn with_answer_limit(mut self, bytes: u32) -> Self {
         self.max_answer_bytes = bytes;
-        self.budget = budget;
+        self
+    }
+
+    /// Of one permit per byte, shared by many clients: an answer is read once there is room for it, and gives the room back when it was
+    /// decoded. No answer may be larger than the whole budget.
+    pub fn with_answer_budget(mut self, budget: Arc<Semaphore>) -> Self {
+        self.budget = Some(budget);
         self
     }
 
@@ -332,13 +337,16 @@ impl Client {
         self.json(request).await
     }
 
-    /// Newest first; of every stream where none is named.
+    /// Newest first; of every stream, and by every request, where none is named. A node keeps 32 for each stream.
     pub async fn snapshots(
         &self,
         stream: Option<&str>,
+        request: Option<&str>,
     ) -> Result<Vec<SnapshotReport>, ClientError> {
-        self.json(Request::get(path::SNAPSHOTS).with(query("stream", stream)))
-            .await
+        let asked = Request::get(path::SNAPSHOTS)
+            .with(query("stream", stream))
+            .with(query("request", request));
+        self.json(asked).await
     }
 
     pub async fn snapshot_status(

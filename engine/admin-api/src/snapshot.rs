@@ -48,7 +48,7 @@ pub enum SnapshotPhase {
     Unknown,
 }
 
-/// Answer of `POST /aof2/snapshot` and `GET /aof2/snapshots/<stream>/<id>`; `GET /aof2/snapshots?stream=` lists these, newest first.
+/// Answer of `POST /aof2/snapshot` and `GET /aof2/snapshots/<stream>/<id>`; `GET /aof2/snapshots?stream=&request=` lists these, newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotReport {
     pub stream: String,

@@ -155,7 +155,9 @@ async fn an_answer_beyond_the_limit_is_not_read_and_the_budget_is_shared() {
     let flood: &'static str = Box::leak(format!("{head}{}", "x".repeat(1 << 20)).into_boxed_str());
     let directory = tempfile::tempdir().expect("a directory");
     let (client, _server) = server(&directory, Some(flood));
-    let client = client.with_answer_limit(1024, Some(budget.clone()));
+    let client = client
+        .with_answer_limit(1024)
+        .with_answer_budget(budget.clone());
     let error = client.config().await.expect_err("a flood");
     assert!(
         matches!(error, ClientError::TooLarge { limit: 1024, .. }),
@@ -163,15 +165,38 @@ async fn an_answer_beyond_the_limit_is_not_read_and_the_budget_is_shared() {
     );
     assert_eq!(budget.available_permits(), 1024, "it is given back");
 
-    // While the budget is in use, nobody is asked at all.
-    let taken = budget.clone().try_acquire_many_owned(1).expect("free");
+    // While the budget is in use, no answer is read: it waits in its socket, and that is not the engine's time.
+    let taken = budget.clone().try_acquire_many_owned(1023).expect("free");
     let directory = tempfile::tempdir().expect("a directory");
     let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
     let (client, _server) = server(&directory, Some(answer));
-    let client = client.with_answer_limit(1024, Some(budget));
-    let asking = tokio::spawn(async move { client.config().await });
-    tokio::task::yield_now().await;
-    assert!(!asking.is_finished());
+    let client = client
+        .with_answer_limit(1024)
+        .with_answer_budget(budget.clone())
+        .with_timeout(Duration::from_millis(300));
+    let mut asking = tokio::spawn(async move { client.config().await });
+    let waiting = tokio::time::timeout(Duration::from_millis(600), &mut asking).await;
+    assert!(waiting.is_err(), "{waiting:?}");
     drop(taken);
     assert_eq!(asking.await.expect("a task").expect("an answer"), "ok");
+}
+
+#[tokio::test]
+async fn an_engine_that_does_not_answer_holds_no_budget() {
+    let budget = Arc::new(Semaphore::new(1024));
+    let directory = tempfile::tempdir().expect("a directory");
+    let (client, _server) = server(&directory, None);
+    let client = client
+        .with_answer_limit(1024)
+        .with_answer_budget(budget.clone())
+        .with_timeout(Duration::from_secs(60));
+    let hanging = tokio::spawn(async move { client.config().await });
+    let directory = tempfile::tempdir().expect("a directory");
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+    let (client, _server) = server(&directory, Some(answer));
+    let client = client.with_answer_limit(1024).with_answer_budget(budget);
+    let limit = Duration::from_secs(20);
+    let answer = tokio::time::timeout(limit, client.config()).await;
+    assert_eq!(answer.expect("in time").expect("an answer"), "ok");
+    hanging.abort();
 }

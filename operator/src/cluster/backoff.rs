@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_a_minute_and_start_anew_after_a_success() {
+    fn pauses_double_up_to_a_minute_and_start_again_after_a_success() {
         let mut backoff = Backoff::default();
         let mut pause = || backoff.failed("shop", "orders", 7, 0.5).as_secs();
         assert_eq!(

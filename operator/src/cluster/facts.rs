@@ -98,14 +98,14 @@ pub struct ClaimFacts {
     /// `aof2.dev/cluster-id`; empty where the label is missing.
     pub cluster_id: String,
     pub created_at: Timestamp,
-    /// Has a deletion timestamp: Kubernetes holds it only while a pod uses it.
-    pub is_going: bool,
+    /// Has a deletion timestamp: Kubernetes keeps it only while a pod uses it.
+    pub is_terminating: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatefulSetFacts {
     /// Has a deletion timestamp.
-    pub is_going: bool,
+    pub is_terminating: bool,
     pub replicas: i32,
     /// Digest of what the user asked for when the template was written.
     pub template: String,

@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_operator_version_wrote_is_begun_anew() {
+    fn what_another_operator_version_wrote_starts_again() {
         for memo in [
             stored(RolloutKind::Unknown, RolloutStep::Planned),
             stored(RolloutKind::Version, RolloutStep::Unknown),

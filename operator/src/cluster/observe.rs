@@ -156,7 +156,7 @@ fn stateful_set_facts(stateful_set: &StatefulSet) -> StatefulSetFacts {
             .unwrap_or_default()
     };
     StatefulSetFacts {
-        is_going: stateful_set.metadata.deletion_timestamp.is_some(),
+        is_terminating: stateful_set.metadata.deletion_timestamp.is_some(),
         replicas: spec.and_then(|spec| spec.replicas).unwrap_or(1),
         template: annotation(names::TEMPLATE_ANNOTATION),
         version: annotation(names::VERSION_ANNOTATION),

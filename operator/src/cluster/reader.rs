@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::ListParams,
-    core::{DeserializeGuard, PartialObjectMeta},
+    core::{DeserializeGuard, ObjectList, PartialObjectMeta},
 };
 use serde::de::DeserializeOwned;
 
@@ -49,15 +49,8 @@ impl Reader<'_> {
             + DeserializeOwned,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
-        let selected = ListParams::default().labels(&names::label_selector(cluster));
-        Ok(bounded(
-            "list",
-            &self.key::<K>(cluster),
-            CALL_TIMEOUT,
-            api.list(&selected),
-        )
-        .await?
-        .items)
+        let selected = labelled(cluster);
+        self.items::<K, _>(cluster, api.list(&selected)).await
     }
 
     async fn list_metadata<K>(&self, cluster: &str) -> Result<Vec<PartialObjectMeta<K>>, CallError>
@@ -68,15 +61,19 @@ impl Reader<'_> {
             + DeserializeOwned,
     {
         let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
-        let selected = ListParams::default().labels(&names::label_selector(cluster));
-        Ok(bounded(
-            "list",
-            &self.key::<K>(cluster),
-            CALL_TIMEOUT,
-            api.list_metadata(&selected),
-        )
-        .await?
-        .items)
+        let selected = labelled(cluster);
+        self.items::<K, _>(cluster, api.list_metadata(&selected))
+            .await
+    }
+
+    /// Of a list of `K`, whole or metadata alone.
+    async fn items<K: Resource<DynamicType = ()>, T: Clone>(
+        &self,
+        cluster: &str,
+        list: impl Future<Output = kube::Result<ObjectList<T>>>,
+    ) -> Result<Vec<T>, CallError> {
+        let key = self.key::<K>(cluster);
+        Ok(bounded("list", &key, CALL_TIMEOUT, list).await?.items)
     }
 
     /// Those with the cluster's label, from metadata alone.
@@ -201,15 +198,9 @@ impl Reader<'_> {
         let name = cluster.name_any();
         let api: Api<DeserializeGuard<Aof2Snapshot>> =
             Api::namespaced(self.client.clone(), self.namespace);
-        let list = bounded(
-            "list",
-            &self.key::<Aof2Snapshot>(&name),
-            CALL_TIMEOUT,
-            api.list(&ListParams::default()),
-        )
-        .await?;
-        Ok(list
-            .items
+        let all = ListParams::default();
+        let snapshots = self.items::<Aof2Snapshot, _>(&name, api.list(&all)).await?;
+        Ok(snapshots
             .into_iter()
             .filter_map(|snapshot| snapshot.0.ok())
             .filter(|snapshot| snapshot.spec.cluster_ref.name == name)
@@ -223,10 +214,9 @@ impl Reader<'_> {
         cluster: &str,
     ) -> Result<BTreeSet<String>, CallError> {
         let api: Api<Neighbour> = Api::namespaced(self.client.clone(), self.namespace);
-        let key = self.key::<Aof2Cluster>("");
-        let all = bounded("list", &key, CALL_TIMEOUT, api.list(&ListParams::default())).await?;
-        Ok(all
-            .items
+        let all = ListParams::default();
+        let neighbours = self.items::<Aof2Cluster, _>("", api.list(&all)).await?;
+        Ok(neighbours
             .into_iter()
             .filter(|neighbour| neighbour.name_any() != cluster)
             .filter_map(|neighbour| Some(neighbour.spec?.tier2?.credentials.secret_ref.name))
@@ -242,6 +232,10 @@ impl Reader<'_> {
     }
 }
 
+fn labelled(cluster: &str) -> ListParams {
+    ListParams::default().labels(&names::label_selector(cluster))
+}
+
 fn claim_facts(claim: &PartialObjectMeta<PersistentVolumeClaim>) -> ClaimFacts {
     ClaimFacts {
         uid: claim.uid().unwrap_or_default(),
@@ -251,7 +245,7 @@ fn claim_facts(claim: &PartialObjectMeta<PersistentVolumeClaim>) -> ClaimFacts {
             .get(labels::CLUSTER_ID)
             .cloned()
             .unwrap_or_default(),
-        is_going: claim.metadata.deletion_timestamp.is_some(),
+        is_terminating: claim.metadata.deletion_timestamp.is_some(),
     }
 }
 

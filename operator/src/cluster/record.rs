@@ -98,11 +98,15 @@ fn notices(before: &Aof2ClusterStatus, now: &Aof2ClusterStatus) -> Vec<Notice> {
         .iter()
         .take_while(|entry| before.history.first() != Some(*entry))
     {
+        let from = match entry.from.as_str() {
+            "" => String::new(),
+            from => format!(" from {from}"),
+        };
         notices.push(Notice {
             is_warning: false,
             reason: format!("Rollout{}", entry.outcome),
             message: with(
-                &format!("{} rollout from {} to {}", entry.kind, entry.from, entry.to),
+                &format!("{} rollout{from} to {}", entry.kind, entry.to),
                 &entry.message,
             ),
         });

@@ -44,7 +44,7 @@ impl Samples {
         let pods = self.clusters.entry(key.to_owned()).or_default();
         for (pod, dump) in dumps {
             let samples = pods.entry(pod.to_owned()).or_default();
-            // Another process counts anew, and a clock that was set back says nothing of what passed.
+            // Another process counts from zero, and a clock that was set back says nothing of what passed.
             if samples
                 .back()
                 .is_some_and(|last| last.process_start != dump.process_start || last.at > now)

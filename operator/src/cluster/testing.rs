@@ -78,7 +78,7 @@ pub fn at_rest() -> Observed {
     let digest = template::digest(&observed.cluster.spec, &observed.image_repository);
     let replicas = observed.cluster.spec.replicas;
     observed.stateful_set = Some(StatefulSetFacts {
-        is_going: false,
+        is_terminating: false,
         replicas,
         template: digest,
         version: "0.1.0".into(),
@@ -117,7 +117,7 @@ pub fn add_pod(observed: &mut Observed, ordinal: i32, quota: u64) {
             uid: format!("claim-{ordinal}"),
             cluster_id: CLUSTER_ID.to_owned(),
             created_at: observed.now - jiff::SignedDuration::from_hours(1),
-            is_going: false,
+            is_terminating: false,
         },
     );
     observed.pods.push(PodFacts {

@@ -60,7 +60,7 @@ pub struct PodFacts {
     pub is_ready: bool,
     /// Its engine ends again and again.
     pub crashes: Option<String>,
-    /// Why its volume would go with it, or is not the one of before.
+    /// Why its volume would be released with it, or is not the same one.
     pub volume_at_risk: Option<Wait>,
     /// `None`: the engine does not answer.
     pub engine: Option<EngineFacts>,

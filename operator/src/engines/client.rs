@@ -32,10 +32,14 @@ const VERB_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Largest answer to one request. A dump of an honest engine has at most a tenth.
 const ANSWER_BYTES: u32 = 256 * 1024;
-/// Of the lists of streams and of snapshots, which grow with the streams of a node (5,000: 2.5 MB).
-const LIST_BYTES: u32 = 4 * 1024 * 1024;
-/// Of all answers that are on their way or being read: an engine may send anything, and a thousand may do so at once.
-const BYTES_IN_FLIGHT: usize = 16 * 1024 * 1024;
+/// Of the lists of streams and of one snapshot's, which grow with the streams of a node (5,000: 3.5 MB with the longest names).
+const LIST_BYTES: u32 = 8 * 1024 * 1024;
+/// Of the list of everything that a snapshot took, which grows with the streams of a cluster: what engines store at most.
+pub const INDEX_BYTES: u32 = 16 * 1024 * 1024;
+/// Of all reports that are being read: an engine may send anything, and a thousand may do so at once.
+const REPORTS_IN_FLIGHT: usize = 4 * 1024 * 1024;
+/// Of all lists, apart from reports: who sends one slowly delays no report.
+const LISTS_IN_FLIGHT: usize = INDEX_BYTES as usize;
 
 /// The operator's own certificate, renewed in time.
 struct Credentials {
@@ -48,7 +52,8 @@ pub struct EngineClient {
     client_name: String,
     epoch: u64,
     credentials: Mutex<Option<Credentials>>,
-    budget: Arc<Semaphore>,
+    reports: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
 }
 
 impl EngineClient {
@@ -58,7 +63,8 @@ impl EngineClient {
             client_name,
             epoch,
             credentials: Mutex::default(),
-            budget: Arc::new(Semaphore::new(BYTES_IN_FLIGHT)),
+            reports: Arc::new(Semaphore::new(REPORTS_IN_FLIGHT)),
+            lists: Arc::new(Semaphore::new(LISTS_IN_FLIGHT)),
         }
     }
 
@@ -159,7 +165,9 @@ impl EngineClient {
             may_be_certificate: false,
             message,
         })?;
-        Ok(client.with_answer_limit(LIST_BYTES, Some(self.budget.clone())))
+        Ok(client
+            .with_answer_limit(LIST_BYTES)
+            .with_answer_budget(self.lists.clone()))
     }
 
     fn client(&self, whose: &Whose, ip: IpAddr, limit: Duration) -> Result<Client, Failure> {
@@ -172,7 +180,8 @@ impl EngineClient {
         Ok(client
             .with_timeout(limit)
             .with_operator_epoch(self.epoch)
-            .with_answer_limit(ANSWER_BYTES, Some(self.budget.clone())))
+            .with_answer_limit(ANSWER_BYTES)
+            .with_answer_budget(self.reports.clone()))
     }
 
     fn tls(&self, now: Timestamp) -> Result<Arc<ClientConfig>, PkiError> {
@@ -241,5 +250,55 @@ fn failure(error: &ClientError) -> Failure {
     Failure {
         may_be_certificate,
         message: accept::text(&message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aof2_admin_api::{ClaimState, SnapshotReport, StreamReport};
+
+    use super::*;
+
+    #[test]
+    fn the_lists_of_a_node_with_5000_streams_are_taken() {
+        let name = "s".repeat(63);
+        let time = "2026-09-21T10:00:00.123456789Z".to_owned();
+        let number = aof2_crds::MAX_INTEGER.unsigned_abs();
+        let stream = StreamReport {
+            name: name.clone(),
+            epoch: number,
+            first_sequence: number,
+            next_sequence: number,
+            durable_sequence: number,
+            sealed_sequence: number,
+            uploaded_sequence: number,
+            segments: number,
+            bytes: number,
+            claim: ClaimState::ClaimPending,
+            ..StreamReport::default()
+        };
+        let snapshot = SnapshotReport {
+            stream: name.clone(),
+            snapshot_id: u64::MAX.to_string(),
+            request: uuid::Uuid::nil().to_string(),
+            started_at: time.clone(),
+            heartbeat: time.clone(),
+            completed_at: Some(time),
+            chunk_index: number,
+            chunk_offset: number,
+            durable_sequence: number,
+            uploaded_sequence: number,
+            key: format!("{}/snapshots/{name}/{}.json", "p".repeat(512), u64::MAX),
+            digest: format!("sha256:{}", "0".repeat(64)),
+            bytes: number,
+            ..SnapshotReport::default()
+        };
+        for text in [
+            serde_json::to_string(&vec![stream; 5000]),
+            serde_json::to_string(&vec![snapshot; 5000]),
+        ] {
+            let bytes = text.expect("JSON").len();
+            assert!(bytes <= LIST_BYTES as usize, "{bytes}");
+        }
     }
 }

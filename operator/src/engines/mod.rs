@@ -6,6 +6,6 @@ mod report;
 mod whose;
 
 pub use accept::{snapshot as accept_snapshot, streams as accept_streams};
-pub use client::EngineClient;
+pub use client::{EngineClient, INDEX_BYTES};
 pub use report::{Answer, Failure, Report};
 pub use whose::Whose;

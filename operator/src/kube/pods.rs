@@ -23,8 +23,8 @@ pub struct PodTarget {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Removed {
     Accepted,
-    /// It is gone already, or on its way.
-    AlreadyGoing,
+    /// Or being deleted.
+    AlreadyDeleted,
     /// The disruption budget does not allow it now.
     BudgetExhausted {
         message: String,
@@ -60,7 +60,7 @@ impl Door {
     /// Asks for an eviction, which respects disruption budgets: the way for pods that serve.
     pub async fn evict(&self, target: &PodTarget, seen: &str) -> Result<Removed, CallError> {
         let Some(preconditions) = self.preconditions(target, seen).await? else {
-            return Ok(Removed::AlreadyGoing);
+            return Ok(Removed::AlreadyDeleted);
         };
         let key = target.key();
         // Not `Api::evict`: it writes `delete_options`, a field that the API server does not know and passes over, and the
@@ -82,7 +82,7 @@ impl Door {
                     message: refusal.message,
                 }
             }
-            Err(error) if error.code() == Some(404) => Removed::AlreadyGoing,
+            Err(error) if error.code() == Some(404) => Removed::AlreadyDeleted,
             Err(error) => return Err(error),
         };
         self.removed(target, "evict", &removed);
@@ -92,7 +92,7 @@ impl Door {
     /// Deletes: the way for pods that do not serve, which an exhausted budget must not keep.
     pub async fn delete_pod(&self, target: &PodTarget, seen: &str) -> Result<Removed, CallError> {
         let Some(preconditions) = self.preconditions(target, seen).await? else {
-            return Ok(Removed::AlreadyGoing);
+            return Ok(Removed::AlreadyDeleted);
         };
         let key = target.key();
         let params = DeleteParams {
@@ -108,7 +108,7 @@ impl Door {
             .await
         {
             Ok(_) => Removed::Accepted,
-            Err(error) if error.code() == Some(404) => Removed::AlreadyGoing,
+            Err(error) if error.code() == Some(404) => Removed::AlreadyDeleted,
             Err(error) => return Err(error),
         };
         self.removed(target, "delete", &removed);
@@ -145,7 +145,7 @@ impl Door {
         Ok(())
     }
 
-    /// From a live read that still shows what the decision rests on, the resourceVersion `seen`; `None` when the pod is on its way
+    /// From a live read that still shows what the decision rests on, the resourceVersion `seen`; `None` when the pod is being deleted
     /// already.
     async fn preconditions(
         &self,
@@ -172,14 +172,21 @@ impl Door {
                 object: format!("Pod {}/{}", target.namespace, target.name),
             });
         }
-        self.ensure_volumes_stay(&live, target).await?;
+        // Unscheduled, it uses no volume.
+        if live
+            .spec
+            .as_ref()
+            .is_some_and(|spec| spec.node_name.is_some())
+        {
+            self.ensure_volumes_stay(&live, target).await?;
+        }
         Ok(Some(Preconditions {
             uid: live.uid(),
             resource_version: live.resource_version(),
         }))
     }
 
-    /// A claim that was deleted, and one that is gone, is held by this pod alone: its removal would destroy the data.
+    /// A claim that was or is being deleted is protected by this pod alone: its removal would destroy the data.
     async fn ensure_volumes_stay(&self, pod: &Pod, target: &PodTarget) -> Result<(), CallError> {
         let claims: Api<PersistentVolumeClaim> =
             Api::namespaced(self.client.clone(), &target.namespace);
@@ -260,6 +267,7 @@ mod tests {
                 "resourceVersion": resource_version,
             },
             "spec": {
+                "nodeName": "worker-1",
                 "containers": [],
                 "volumes": [{"name": "tier0", "persistentVolumeClaim": {"claimName": "tier0-orders-2"}}],
             },
@@ -324,19 +332,22 @@ mod tests {
             }
             assert_eq!(*server.removals.lock(), []);
         }
-        let mut going = pod("uid-2", "7");
-        going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-        let (door, server) = door(going);
-        let removed = door.evict(&target(), "7").await.expect("it goes");
-        assert_eq!(removed, Removed::AlreadyGoing);
+        let mut terminating = pod("uid-2", "7");
+        terminating["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        let (door, server) = door(terminating);
+        let removed = door
+            .evict(&target(), "7")
+            .await
+            .expect("it is being deleted");
+        assert_eq!(removed, Removed::AlreadyDeleted);
         assert_eq!(*server.removals.lock(), []);
     }
 
     #[tokio::test]
-    async fn a_pod_whose_claim_is_gone_or_going_stays_whatever_was_decided_a_moment_ago() {
-        let going = json!([{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {
+    async fn a_pod_whose_claim_is_or_was_deleted_stays_whatever_was_decided_a_moment_ago() {
+        let terminating = json!([{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {
             "name": "tier0-orders-2", "deletionTimestamp": "2026-01-01T00:00:00Z"}}]);
-        for claims in [json!([]), going] {
+        for claims in [json!([]), terminating] {
             let (_, mut server) = door(pod("uid-2", "7"));
             server.claims = claims.clone();
             let router = Router::new().fallback(answer).with_state(server.clone());

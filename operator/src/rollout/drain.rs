@@ -90,13 +90,13 @@ struct Bound {
     going_on: WaitReason,
     overdue: WaitReason,
     /// While it goes on, and what is not done when it took too long.
-    going: String,
+    message: String,
     what: &'static str,
 }
 
 fn uploading(memo: Memo, facts: &Facts, engine: &EngineFacts, now: Timestamp) -> Step {
     if memo.step == UpgradeStep::Draining {
-        // The engine began anew.
+        // The engine restarted.
         return go_to(memo, UpgradeStep::Uploading, now);
     }
     let bound = Bound {
@@ -104,7 +104,7 @@ fn uploading(memo: Memo, facts: &Facts, engine: &EngineFacts, now: Timestamp) ->
         limit: facts.policy.upload_timeout,
         going_on: WaitReason::Uploading,
         overdue: WaitReason::UploadTimeout,
-        going: format!(
+        message: format!(
             "Uploading sealed segments of {}; appends continue",
             pod_name(&memo)
         ),
@@ -122,7 +122,7 @@ fn closing(memo: Memo, facts: &Facts, engine: &EngineFacts, now: Timestamp) -> S
         limit: facts.policy.drain_timeout,
         going_on: WaitReason::Draining,
         overdue: WaitReason::DrainTimeout,
-        going: format!("{} rejects appends; uploading the rest", pod_name(&memo)),
+        message: format!("{} rejects appends; uploading the rest", pod_name(&memo)),
         what: "Drain",
     };
     bounded(memo, facts, engine, now, &bound)
@@ -135,14 +135,14 @@ fn bounded(memo: Memo, facts: &Facts, engine: &EngineFacts, now: Timestamp, boun
         limit,
         going_on,
         overdue,
-        ref going,
+        ref message,
         what,
     } = *bound;
     let until = later(later(memo.since.0, limit.as_signed()), BOUND_GRACE);
     if now < until {
         let (reason, trouble) = tier2_or(engine, going_on);
         let message = match trouble {
-            None => going.clone(),
+            None => message.clone(),
             Some(trouble) => format!("{what} of {} waits for Tier 2 ({trouble})", pod_name(&memo)),
         };
         let wait = Wait::new(gate, reason, pod_name(&memo), message);

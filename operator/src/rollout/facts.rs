@@ -66,7 +66,7 @@ pub struct PodInstance {
     pub trouble: Option<Trouble>,
     /// The last removal that was refused, while this pod exists.
     pub eviction_refused: Option<String>,
-    /// Why its volume would go with it, or is not the one of before.
+    /// Why its volume would be released with it, or is not the same one.
     pub volume_at_risk: Option<Trouble>,
     /// `None`: the engine does not answer.
     pub engine: Option<EngineFacts>,
@@ -125,7 +125,7 @@ impl Facts {
 }
 
 impl PodFacts {
-    /// Neither missing nor going nor unready.
+    /// Neither missing nor terminating nor unready.
     pub(super) fn is_up(&self) -> bool {
         self.instance
             .as_ref()

@@ -50,10 +50,10 @@ pub struct MovingPod {
     pub name: String,
     /// Of the pod that is to go, then of its successor; empty while there is none.
     pub uid: String,
-    /// Schema version of the manifest with which the pod that is to go replayed.
+    /// Schema version of the manifest with which the pod that is to be removed replayed.
     pub replay_version: Option<u32>,
     pub drain: DrainMemo,
-    /// Drains that ended without the pod going, in a row.
+    /// Drains that ended without the removal of the pod, in a row.
     pub failed_drains: u32,
     /// Why the last drain failed.
     pub held: Option<Held>,

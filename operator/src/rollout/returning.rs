@@ -82,7 +82,7 @@ fn progress_beyond(memo: &Memo, instance: &PodInstance, now: Timestamp) -> Optio
         .replay
         .as_ref()
         .map(|replay| replay.percent);
-    // A process that began anew replays anew: less than before is progress too.
+    // A process that restarted replays again: less than before is progress too.
     (seen != Some(percent)).then_some(ReplayProgress {
         percent,
         since: Time(now),
@@ -152,7 +152,7 @@ pub(super) fn soaking(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
         overridden.push(Gate::Soaked);
     }
     let uid = instance.uid.clone();
-    // Uids of pods that are gone do not pile up.
+    // Uids of deleted pods do not pile up.
     memo.done.retain(|done| {
         facts
             .pods

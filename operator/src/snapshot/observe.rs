@@ -17,7 +17,7 @@ use super::BY_HAND;
 use super::conditions::is;
 use super::facts::{ClusterFacts, Facts, IndexFacts, PodFacts, StreamFacts, Taken};
 use crate::context::Context;
-use crate::engines::{Failure, Whose, accept_snapshot, accept_streams};
+use crate::engines::{Failure, INDEX_BYTES, Whose, accept_snapshot, accept_streams};
 use crate::kube::{CallError, bounded};
 use crate::names;
 use crate::runtime::client::CALL_TIMEOUT;
@@ -196,6 +196,7 @@ fn address(pod: &Pod) -> Option<IpAddr> {
 async fn index(engines: &BTreeMap<String, EngineClient>, name: &str) -> IndexFacts {
     let mut why = "no engine answers".to_owned();
     for engine in engines.values() {
+        let engine = engine.clone().with_answer_limit(INDEX_BYTES);
         match engine.snapshot_index(name).await {
             Ok(index) => {
                 let taken = index.streams.into_iter().map(|(stream, report)| {
@@ -224,8 +225,9 @@ async fn index(engines: &BTreeMap<String, EngineClient>, name: &str) -> IndexFac
 }
 
 async fn streams(client: &EngineClient, request: &str) -> Result<Vec<StreamFacts>, String> {
-    let (streams, reports) = futures::try_join!(client.streams(), client.snapshots(None))
-        .map_err(|error| error.to_string())?;
+    let (streams, reports) =
+        futures::try_join!(client.streams(), client.snapshots(None, Some(request)))
+            .map_err(|error| error.to_string())?;
     let mut of_request: BTreeMap<String, SnapshotReport> = reports
         .into_iter()
         .filter(|report| report.request == request)

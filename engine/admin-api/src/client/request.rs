@@ -1,10 +1,14 @@
 //! One request and its answer.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Body;
 use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout};
 
 use super::connect::connect;
 use super::{Client, ClientError};
@@ -79,22 +83,44 @@ impl Client {
         request: Request,
     ) -> Result<T, ClientError> {
         let verb = request.verb();
-        let _room = self.room().await;
-        let answer = self.send(request).await?;
+        let (answer, _room) = self.exchange(request).await?;
         serde_json::from_slice(&answer).map_err(|error| self.decode(verb, error.to_string()))
     }
 
     pub(super) async fn text(&self, request: Request) -> Result<String, ClientError> {
         let verb = request.verb();
-        let _room = self.room().await;
-        let answer = self.send(request).await?;
+        let (answer, _room) = self.exchange(request).await?;
         String::from_utf8(answer.into()).map_err(|error| self.decode(verb, error.to_string()))
     }
 
-    /// Of the budget, for the largest answer. Waiting for it does not count as the engine's time.
-    async fn room(&self) -> Option<OwnedSemaphorePermit> {
+    /// Of the budget, for an answer of this many bytes.
+    async fn room(&self, bytes: u32) -> Option<OwnedSemaphorePermit> {
         let budget = self.budget.clone()?;
-        budget.acquire_many_owned(self.max_answer_bytes).await.ok()
+        budget.acquire_many_owned(bytes).await.ok()
+    }
+
+    /// What is left of the engine's time is `left`.
+    async fn in_time<T>(
+        &self,
+        verb: &str,
+        left: Duration,
+        part: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        timeout(left, part).await.unwrap_or_else(|_| {
+            Err(ClientError::Timeout {
+                target: self.target.to_string(),
+                verb: verb.to_owned(),
+                timeout: self.timeout,
+            })
+        })
+    }
+
+    fn too_large(&self, verb: &str) -> ClientError {
+        ClientError::TooLarge {
+            target: self.target.to_string(),
+            verb: verb.to_owned(),
+            limit: self.max_answer_bytes,
+        }
     }
 
     fn decode(&self, verb: String, message: String) -> ClientError {
@@ -105,20 +131,14 @@ impl Client {
         }
     }
 
-    async fn send(&self, request: Request) -> Result<Bytes, ClientError> {
+    /// The answer, and its part of the budget. An engine that is slow to answer holds none of it, and waiting for it does not count as the
+    /// engine's time.
+    async fn exchange(
+        &self,
+        request: Request,
+    ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ClientError> {
         let verb = request.verb();
-        match tokio::time::timeout(self.timeout, self.exchange(request)).await {
-            Ok(answer) => answer,
-            Err(_) => Err(ClientError::Timeout {
-                target: self.target.to_string(),
-                verb,
-                timeout: self.timeout,
-            }),
-        }
-    }
-
-    async fn exchange(&self, request: Request) -> Result<Bytes, ClientError> {
-        let verb = request.verb();
+        let began = Instant::now();
         let broken = |error: &dyn std::error::Error| ClientError::Broken {
             target: self.target.to_string(),
             verb: verb.clone(),
@@ -136,33 +156,43 @@ impl Client {
             .body(Full::new(Bytes::from(request.body)))
             .map_err(|error| self.decode(verb.clone(), error.to_string()))?;
 
-        let io = connect(&self.target).await?;
+        let io = self
+            .in_time(&verb, self.timeout, connect(&self.target))
+            .await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io)
             .await
             .map_err(|error| broken(&error))?;
         // Driven in this task: the connection cannot outlive the request.
         let exchange = async {
-            let answer = sender
-                .send_request(http)
-                .await
-                .map_err(|error| self.interrupted(&verb, error))?;
+            let left = self.timeout.saturating_sub(began.elapsed());
+            let answered = async {
+                let answered = sender.send_request(http).await;
+                answered.map_err(|error| self.interrupted(&verb, error))
+            };
+            let answer = self.in_time(&verb, left, answered).await?;
+            let left = self.timeout.saturating_sub(began.elapsed());
             let status = answer.status();
+            // An answer without a length may be as long as it wants.
+            let bytes = match answer.body().size_hint().exact() {
+                None => self.max_answer_bytes,
+                Some(bytes) => u32::try_from(bytes)
+                    .ok()
+                    .filter(|bytes| *bytes <= self.max_answer_bytes)
+                    .ok_or_else(|| self.too_large(&verb))?,
+            };
+            let room = self.room(bytes).await;
             let limit = self.max_answer_bytes as usize;
-            let body = Limited::new(answer.into_body(), limit).collect().await;
-            let body = body.map_err(|error| {
-                if error.is::<LengthLimitError>() {
-                    return ClientError::TooLarge {
-                        target: self.target.to_string(),
-                        verb: verb.clone(),
-                        limit: self.max_answer_bytes,
-                    };
-                }
-                broken(error.as_ref())
-            });
-            let body = body?.to_bytes();
-            Ok((status, body))
+            let read = async {
+                let body = Limited::new(answer.into_body(), limit).collect().await;
+                body.map_err(|error| match error.is::<LengthLimitError>() {
+                    true => self.too_large(&verb),
+                    false => broken(error.as_ref()),
+                })
+            };
+            let body = self.in_time(&verb, left, read).await?.to_bytes();
+            Ok::<_, ClientError>((status, body, room))
         };
-        let (status, body) = {
+        let (status, body, room) = {
             tokio::pin!(exchange, connection);
             let mut is_connected = true;
             loop {
@@ -174,7 +204,7 @@ impl Client {
             }
         };
         if status.is_success() {
-            Ok(body)
+            Ok((body, room))
         } else {
             Err(self.refused(verb, status, &body))
         }

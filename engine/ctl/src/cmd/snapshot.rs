@@ -19,7 +19,7 @@ pub async fn run(connection: &Connection, verb: SnapshotVerb) -> Result<Outcome,
         SnapshotVerb::Take(arguments) => take(connection, arguments).await,
         SnapshotVerb::List { stream } => {
             let reports = super::admin(connection)?
-                .snapshots(stream.as_deref())
+                .snapshots(stream.as_deref(), None)
                 .await?;
             print_all(connection, &reports)?;
             Ok(Outcome::Clean)

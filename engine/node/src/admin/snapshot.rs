@@ -35,6 +35,8 @@ pub struct BeginQuery {
 #[derive(Debug, Deserialize)]
 pub struct ListQuery {
     stream: Option<String>,
+    /// Those of one request alone, at most one per stream: all that are kept are too many for one answer.
+    request: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -88,10 +90,10 @@ pub async fn begin(
 
 pub async fn list(
     State(node): State<Arc<Node>>,
-    Query(ListQuery { stream }): Query<ListQuery>,
+    Query(ListQuery { stream, request }): Query<ListQuery>,
 ) -> Result<Json<Vec<SnapshotReport>>, ApiError> {
     let plane = serving(&node)?;
-    blocking(move || plane.snapshots(stream.as_deref()))
+    blocking(move || plane.snapshots(stream.as_deref(), request.as_deref()))
         .await
         .map(Json)
 }

@@ -51,9 +51,17 @@ impl DataPlane {
         self.snapshots.begin(request).map(to_api)
     }
 
-    pub fn snapshots(&self, stream: Option<&str>) -> Result<Vec<SnapshotReport>, StoreError> {
-        let listed = self.snapshots.list(stream)?;
-        Ok(listed.into_iter().map(to_api).collect())
+    /// Of this stream, by this request, where they are named.
+    pub fn snapshots(
+        &self,
+        stream: Option<&str>,
+        request: Option<&str>,
+    ) -> Result<Vec<SnapshotReport>, StoreError> {
+        let listed = self.snapshots.list(stream)?.into_iter();
+        Ok(listed
+            .filter(|status| request.is_none_or(|request| status.request == request))
+            .map(to_api)
+            .collect())
     }
 
     /// May ask the bucket. Blocking.

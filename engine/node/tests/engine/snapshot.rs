@@ -85,11 +85,21 @@ async fn a_snapshot_is_taken_verified_and_found_again_after_a_kill() {
     let newer = take(&engine, "orders", "uid-2").await;
     let listed = engine
         .admin()
-        .snapshots(Some("orders"))
+        .snapshots(Some("orders"), None)
         .await
         .expect("list");
     let ids: Vec<_> = listed.iter().map(|it| it.snapshot_id.clone()).collect();
-    assert_eq!(ids, [newer.snapshot_id, report.snapshot_id]);
+    assert_eq!(
+        ids,
+        [&newer.snapshot_id, &report.snapshot_id].map(Clone::clone)
+    );
+    let of_request = engine
+        .admin()
+        .snapshots(None, Some("uid-1"))
+        .await
+        .expect("list");
+    let ids: Vec<_> = of_request.iter().map(|it| &it.snapshot_id).collect();
+    assert_eq!(ids, [&report.snapshot_id]);
     assert_eq!(engine.terminate().await, Some(0));
 }
 

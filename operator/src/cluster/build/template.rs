@@ -21,7 +21,7 @@ const LOCAL_VOLUMES_ANNOTATION: &str =
 const SOCKET_VOLUMES: &str = "aof2-data-socket,aof2-admin-socket";
 /// The application and the sidecar share it; a slow application leaves the engine what remains.
 const MIN_GRACE_SECONDS: i64 = 60;
-/// A replay may take an hour before the kubelet starts the engine anew.
+/// A replay may take an hour before the kubelet restarts the engine.
 const STARTUP_SECONDS: i64 = 3600;
 
 pub const DATA_DIRECTORY: &str = "/var/lib/aof2";

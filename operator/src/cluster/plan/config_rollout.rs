@@ -66,6 +66,12 @@ pub fn step(
         next,
         ..Part::default()
     };
+    if configs.status.last_good.is_empty() {
+        // No pod needs to have loaded it: history must not offer it as a way back.
+        for entry in &mut part.finished {
+            entry.from.clear();
+        }
+    }
     if let Some(memo) = &memo {
         configs.status.target.clone_from(&memo.to);
     } else if !turn.is_other_under_way {
@@ -277,7 +283,7 @@ fn engine(answer: &Answer) -> EngineFacts {
     }
 }
 
-/// Every pod ran it once, as status remembers.
+/// Every pod ran it once, as status remembers (`finished`).
 fn was_in_force(observed: &Observed, revision: &str, config: &ConfigStatus) -> bool {
     let history = observed
         .cluster
@@ -328,9 +334,12 @@ fn barred<'a>(
             && entry.outcome == RolloutOutcome::Completed
             && entry.at.0 > rejected.at.0
     });
+    // Nobody judges the way back, but an engine that rejects the file now rejects it again.
+    let is_of_engine =
+        rejected.reason == RejectReason::ValidationFailed || rejected.gate == Gate::ConfigLoaded;
     let is_free = is_asked_again
         || another_was_applied
-        || was_in_force(observed, revision, config)
+        || (!is_of_engine && was_in_force(observed, revision, config))
         || is_version_new(observed, rejected);
     (!is_free).then_some(rejected)
 }

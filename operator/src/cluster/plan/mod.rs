@@ -297,9 +297,9 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
         part.look(NextLook::SOON);
         return (decided.configured(configs), part);
     };
-    if written.is_going {
+    if written.is_terminating {
         let message = format!(
-            "StatefulSet {} is being deleted. Waiting for its end; the operator creates it again",
+            "StatefulSet {} is being deleted. The operator recreates it after the deletion completes",
             owner.name
         );
         let (gate, reason) = (Gate::ObjectsInPlace, WaitReason::ObjectTerminating);

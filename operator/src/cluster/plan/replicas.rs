@@ -1,6 +1,6 @@
 //! How many pods there are to be.
 //!
-//! - Up: the Tier 0 budget is shared anew first. The pods that exist report their smaller share before the StatefulSet grows, so that
+//! - Up: the Tier 0 budget is shared again first. The pods that exist report their smaller share before the StatefulSet grows, so that
 //!   the sum of all shares never exceeds the budget.
 //! - Down: one pod at a time from the top, only when no pod to be removed owns a stream, and with its admission closed: a stream
 //!   born in the last moment must not go with it.
@@ -100,17 +100,17 @@ fn grow(
                 .is_none_or(|pod| pod.deletion.is_some())
         })
         .count();
-    let going = volumes::unused(observed, wanted);
-    let is_claim_going = !going.is_empty();
-    part.waits.extend(going);
-    if late.is_empty() && missing == 0 && !is_claim_going {
+    let terminating = volumes::unused(observed, wanted);
+    let is_claim_terminating = !terminating.is_empty();
+    part.waits.extend(terminating);
+    if late.is_empty() && missing == 0 && !is_claim_terminating {
         return Replicas::all(wanted);
     }
     // A person says that this engine may be passed over.
     let is_overridden =
         gate::is_overridden(&overrides(observed), Gate::EngineReachable, observed.now);
     let is_all_silent = late.iter().all(|pod| observed.answer(&pod.name).is_none());
-    if is_overridden && is_all_silent && missing == 0 && !is_claim_going {
+    if is_overridden && is_all_silent && missing == 0 && !is_claim_terminating {
         part.overridden.push(Gate::EngineReachable);
         return Replicas::all(wanted);
     }
@@ -142,7 +142,7 @@ fn grow(
 /// The StatefulSet makes the claims of a new pod right before the pod.
 const MADE_WITH_IT: SignedDuration = SignedDuration::from_secs(60);
 
-/// A pod that is to go for good.
+/// A pod that is to be removed.
 struct Leaving<'a> {
     observed: &'a Observed,
     name: String,
@@ -151,7 +151,7 @@ struct Leaving<'a> {
 
 type RemovalGate = fn(&Leaving<'_>) -> Result<(), Wait>;
 
-/// What has to hold of every pod that is to go. None can be overridden: what they guard would be lost.
+/// What has to hold of every pod that is to be removed. None can be overridden: what they guard would be lost.
 const BEFORE: &[RemovalGate] = &[pod_is_there, volume_stays, owns_no_stream];
 
 fn pod_is_there(leaving: &Leaving<'_>) -> Result<(), Wait> {

@@ -1,21 +1,20 @@
-//! The volumes of the pods: whether each stays when its pod goes, and is the one of before.
+//! The volumes of the pods: whether each is kept when its pod is removed, and is still the same one.
 //!
-//! A pod whose engine does not run may go without a drain since its volume stays. Kubernetes holds a claim that was deleted only while a
-//! pod uses it: that pod's removal, and nothing else, destroys the data. What is said here is a gate of everything that takes a pod away.
+//! A pod whose engine does not run is removed without a drain, since its volume is kept. Kubernetes protects a claim that was deleted only
+//! while a pod uses it: the removal of that pod, and nothing else, destroys the data. What is found here is a gate of every removal.
 
 use aof2_crds::{Gate, WaitReason, labels};
 use kube::ResourceExt;
 
 use super::Part;
-use crate::cluster::facts::{Observed, PodFacts};
+use crate::cluster::facts::{ClaimFacts, Observed, PodFacts};
 use crate::machine::{Wait, bounded};
 use crate::names;
 
-/// How the volume of a claim that is being deleted is kept. `docs/guide/volumes.md` has the steps.
-const KEEP_IT: &str =
-    "Set the reclaim policy of its volume to Retain and follow `docs/guide/volumes.md`";
+/// What a person does about a claim that was deleted.
+const REMEDY: &str = "The volume is released when the pod ends, so the operator neither removes nor restarts the pod. Set the volume's reclaim policy to Retain and follow `docs/guide/volumes.md`";
 
-/// Why this pod may not go; `None`: its volume stays.
+/// Why this pod may not be removed; `None`: its volume is kept.
 pub fn at_risk(observed: &Observed, pod: &PodFacts) -> Option<Wait> {
     let claim = pod
         .claims
@@ -25,38 +24,28 @@ pub fn at_risk(observed: &Observed, pod: &PodFacts) -> Option<Wait> {
 }
 
 fn claim_at_risk(observed: &Observed, pod: &PodFacts, claim: &str) -> Option<Wait> {
-    let Some(facts) = observed.claim(claim) else {
-        if pod.node.is_empty() {
-            // It holds no volume yet, and the StatefulSet creates the claim again.
-            return None;
-        }
-        let message = format!(
-            "Claim {} is gone; its pod keeps the volume for now. The operator removes no such pod. {KEEP_IT}",
-            with_pod(claim, pod)
-        );
-        return Some(wait(WaitReason::VolumeAtRisk, pod, message));
-    };
-    if facts.is_going {
-        return Some(wait(WaitReason::VolumeAtRisk, pod, going(claim, Some(pod))));
+    if pod.node.is_empty() {
+        // Unscheduled, it uses no volume and protects no claim; the StatefulSet recreates a claim that is missing.
+        return None;
     }
-    let known = recorded(observed, pod).filter(|known| known.uid == pod.uid)?;
-    let is_other = claim == names::claim(names::CLAIM_TEMPLATES[0], &pod.name)
-        && !known.claim_uid.is_empty()
-        && known.claim_uid != facts.uid;
-    is_other.then(|| {
-        let message = format!(
-            "Claim {} was replaced; its pod still uses the old volume. The operator removes no such pod. {KEEP_IT}",
-            with_pod(claim, pod)
-        );
-        wait(WaitReason::VolumeAtRisk, pod, message)
-    })
+    let what = match observed.claim(claim) {
+        None => "was deleted while its pod uses the volume",
+        Some(facts) if facts.is_terminating => "is being deleted while its pod uses the volume",
+        Some(facts) if is_recreated(observed, pod, claim, facts) => {
+            "was recreated while its pod uses the old volume"
+        }
+        Some(_) => return None,
+    };
+    let message = format!("Claim {} {what}. {REMEDY}", with_pod(claim, pod));
+    Some(wait(WaitReason::VolumeAtRisk, pod, message))
 }
 
-fn going(claim: &str, pod: Option<&PodFacts>) -> String {
-    let claim = pod.map_or_else(|| claim.to_owned(), |pod| with_pod(claim, pod));
-    format!(
-        "Claim {claim} is being deleted; the volume goes with its pod. The operator neither removes nor restarts the pod. {KEEP_IT}"
-    )
+/// It is not the claim with which the pod started.
+fn is_recreated(observed: &Observed, pod: &PodFacts, claim: &str, facts: &ClaimFacts) -> bool {
+    claim == names::claim(names::CLAIM_TEMPLATES[0], &pod.name)
+        && recorded(observed, pod)
+            .filter(|known| known.uid == pod.uid && !known.claim_uid.is_empty())
+            .is_some_and(|known| known.claim_uid != facts.uid)
 }
 
 /// A claim of the user's own pod template does not name the pod.
@@ -67,7 +56,7 @@ fn with_pod(claim: &str, pod: &PodFacts) -> String {
     }
 }
 
-/// The volume that holds what the pod acknowledged is not the one that it runs on.
+/// The pod does not run on the volume that holds what it acknowledged.
 fn replaced(observed: &Observed, pod: &PodFacts) -> Option<Wait> {
     let known = recorded(observed, pod)?;
     let found = &bounded(&observed.answer(&pod.name)?.dump.volume_id, 36);
@@ -76,7 +65,7 @@ fn replaced(observed: &Observed, pod: &PodFacts) -> Option<Wait> {
         return None;
     }
     let message = format!(
-        "{} runs on another volume than before: earlier records are missing. The volume was {}, and is {found}. Restore the old volume under its claim, or accept the loss with annotation {}={found}",
+        "{} runs on another volume than before: earlier records are missing. status.nodes records volume {}, the engine reports {found}. Restore the recorded volume under its claim, or accept the loss with annotation {}={found}",
         pod.name,
         known.volume_id,
         labels::ACCEPT_VOLUME
@@ -96,13 +85,13 @@ fn recorded<'a>(
     status.nodes.iter().find(|node| node.pod == pod.name)
 }
 
-/// A person said that what only the volume before held is lost.
+/// A person accepted the loss of what only the recorded volume holds.
 pub fn is_accepted(observed: &Observed, volume_id: &str) -> bool {
     let annotation = observed.cluster.annotations().get(labels::ACCEPT_VOLUME);
     annotation.is_some_and(|ids| ids.split(',').any(|id| id.trim() == volume_id))
 }
 
-/// Shown at once, whether or not anything is to move.
+/// Shown at once, whether or not a rollout runs.
 pub fn plan(observed: &Observed) -> Part {
     let mut part = Part::default();
     for pod in &observed.pods {
@@ -116,21 +105,24 @@ pub fn plan(observed: &Observed) -> Part {
     part
 }
 
-/// Claims that are being deleted and that no pod mounts, of the first `count` pods: a pod that is made now would get an empty volume.
+/// Claims that are being deleted and that no pod mounts, of the first `count` pods: a pod that is created now would wait for its claim.
 pub fn unused(observed: &Observed, count: i32) -> Vec<Wait> {
     let cluster = observed.cluster.name_any();
-    let going = observed.claims.iter().filter(|(_, claim)| claim.is_going);
-    going
+    let terminating = observed
+        .claims
+        .iter()
+        .filter(|(_, claim)| claim.is_terminating);
+    terminating
         .filter_map(|(claim, _)| {
             let pod = names::pod_of_claim(&cluster, claim)?;
             let is_used = observed
                 .pods
                 .iter()
-                .any(|other| other.claims.contains(claim));
+                .any(|other| other.claims.contains(claim) && !other.node.is_empty());
             let is_to_come = names::ordinal(&cluster, pod)? < count;
             (is_to_come && !is_used).then(|| {
                 let message = format!(
-                    "Claim {claim} is being deleted and no pod uses it. The operator creates no pod for it until the claim is gone. Remove its finalizers only if the data may go"
+                    "Claim {claim} is being deleted and no pod uses it. The pod starts after the deletion completes. Remove the claim's finalizers only if its data may be lost"
                 );
                 Wait::new(Gate::VolumeKept, WaitReason::VolumeAtRisk, pod, message)
             })

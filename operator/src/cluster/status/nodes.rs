@@ -49,6 +49,8 @@ fn line(observed: &Observed, pod: &PodFacts, known: NodeStatus) -> NodeStatus {
     let claim = names::claim(names::CLAIM_TEMPLATES[0], &pod.name);
     let is_known_pod = known.uid == pod.uid && !known.claim_uid.is_empty();
     let claim_uid = match observed.claim(&claim) {
+        // Unscheduled, it uses none yet: the claim may still be deleted and recreated for it.
+        _ if pod.node.is_empty() => String::new(),
         // With which this pod started: one that was created since is another one.
         Some(claim) if !is_known_pod => claim.uid.clone(),
         Some(_) | None => known.claim_uid.clone(),

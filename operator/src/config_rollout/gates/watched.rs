@@ -30,7 +30,7 @@ pub(in crate::config_rollout) enum Verdict {
     /// Something is not known.
     Unknown(Wait),
     Failed(GateFailure),
-    /// The process that was watched is gone: the watch begins anew.
+    /// The process that was watched has ended: the watch starts again.
     Restarted,
 }
 

@@ -56,7 +56,7 @@ struct World {
     overrides: Vec<Override>,
     engines: Vec<Engine>,
     memo: Option<Memo>,
-    /// Looks since when rates are known; counted anew when the operator was killed.
+    /// Looks since when rates are known; counted again when the operator was killed.
     counted_for: u32,
     restarts: Vec<String>,
     ends: Vec<(String, String)>,

@@ -70,8 +70,8 @@ pub(in crate::rollout) fn min_reader_version(view: &View<'_>) -> Result<(), Wait
     Ok(())
 }
 
-/// No pod goes whose volume goes with it, also one that does not serve: that its volume stays is all that guards what it acknowledged.
-/// One that serves goes only while this holds for every pod, so that no rollout stops half way.
+/// No pod is removed whose volume would be released, also none that does not serve: that volume alone guards what it acknowledged.
+/// One that serves is removed only while this holds for every pod, so that no rollout stops half way.
 pub(in crate::rollout) fn volume_stays(view: &View<'_>) -> Result<(), Wait> {
     let risk = |pod: &PodFacts| {
         let risk = pod.instance.as_ref()?.volume_at_risk.as_ref()?;

@@ -88,8 +88,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a claim that is being deleted is as good as any",
         file: "operator/src/cluster/plan/volumes.rs",
-        find: "    if facts.is_going {",
-        replace: "    if false {",
+        find: "Some(facts) if facts.is_terminating =>",
+        replace: "Some(_) if false =>",
         noticed_by: &[units("aof2-operator", "plan::tests::volumes")],
     },
     Mutant {

@@ -1,5 +1,8 @@
 //! Configurations: the first, changes, and revisions that nobody needs.
 
+use aof2_crds::status::{HistoryEntry, RolloutOutcome};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use super::*;
 
 #[test]
@@ -432,4 +435,75 @@ fn a_volume_that_its_journal_fills_is_refused_with_the_sum_before_anything_is_ma
         &begun("1Gi", user("[journal]\nfile_bytes = 9223372036854775807\n")),
         "StatefulSet of 3"
     ));
+}
+
+#[test]
+fn going_back_to_what_the_engine_rejects_now_is_rejected_once_and_shown() {
+    let mut back = changed();
+    let hash = plan(&back).status.rollout.unwrap().to;
+    let in_force = in_status(&mut back).config.last_good.clone();
+    let at = Time(back.now - SignedDuration::from_hours(1));
+    // Every pod ran it before the one that is in force now; an engine of a newer version does not take it any more.
+    in_status(&mut back).history.push(HistoryEntry {
+        at,
+        kind: RolloutKind::Config,
+        from: hash,
+        to: in_force,
+        outcome: RolloutOutcome::Completed,
+        message: String::new(),
+    });
+    let validating = plan(&back);
+    back = carried_over(back, validating);
+    back.answers.verdict = Some(Verdict {
+        pod: "orders-2".into(),
+        version: "0.1.0".into(),
+        errors: vec!["log.level: `debug` is not a level".into()],
+        changes: Vec::new(),
+    });
+    let rejected = plan(&back);
+    let shown = [(Gate::Config, WaitReason::ConfigRefused, "")];
+    assert_eq!(waits(&rejected), shown);
+    back = carried_over(back, rejected);
+    back.answers.verdict = None;
+    let again = plan(&back);
+    assert_eq!(again.status.rollout, None, "it is not tried over and over");
+    assert_eq!(waits(&again), shown);
+}
+
+#[test]
+fn what_was_never_loaded_everywhere_is_no_way_back_without_a_canary() {
+    let mut early = changed();
+    // One pod never came up, so that nothing is known to be good yet.
+    early.pods[0].is_ready = false;
+    let answer_of_the_broken = early.reports.remove("orders-0").unwrap();
+    in_status(&mut early).config.last_good.clear();
+    in_status(&mut early).nodes.clear();
+    let first_source = at_rest().config_source;
+    let first = in_status(&mut early).config.target.clone();
+    let mut early = roll_to(early, RolloutStep::Preflight);
+    // The corrected one is loaded by every pod.
+    let mut memo = in_status(&mut early).rollout.clone().unwrap();
+    assert_eq!(memo.from, first);
+    memo.step = RolloutStep::Rolling;
+    memo.pod = None;
+    memo.done = vec!["orders-0".into(), "orders-1".into(), "orders-2".into()];
+    early.pods[0].is_ready = true;
+    early
+        .reports
+        .insert("orders-0".into(), answer_of_the_broken);
+    for pod in ["orders-0", "orders-1", "orders-2"] {
+        answer(&mut early, pod).dump.config.revision = memo.to.clone();
+    }
+    let corrected = super::super::config::read_source(&early).ok().unwrap();
+    early
+        .revision_texts
+        .insert(corrected.hash.clone(), corrected.text());
+    in_status(&mut early).rollout = Some(memo);
+    early.answers.verdict = None;
+    let done = plan(&early);
+    assert_eq!(done.status.history[0].outcome, RolloutOutcome::Completed);
+    assert_eq!(done.status.rollout, None, "{:?}", done.status.rollout);
+    early = carried_over(early, done);
+    early.config_source = first_source;
+    roll_to(early, RolloutStep::Preflight);
 }

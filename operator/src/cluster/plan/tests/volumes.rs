@@ -1,20 +1,20 @@
-//! A volume that goes with its pod, or is another one than before, counts in every decision.
+//! A volume that would be released with its pod, or is another one than before, counts in every decision.
 
 use aof2_crds::labels;
 
 use super::*;
 use crate::cluster::facts::{Deletion, Read, Unread};
 
-const RISKS: [&str; 3] = ["going", "gone", "created anew"];
+const RISKS: [&str; 3] = ["being deleted", "deleted", "recreated"];
 
 /// orders-1 at rest, and then its claim.
 fn with_claim(risk: &str) -> Observed {
     let mut observed = at_rest();
     let claim = "tier0-orders-1";
     match risk {
-        "going" => observed.claims.get_mut(claim).unwrap().is_going = true,
-        "gone" => drop(observed.claims.remove(claim)),
-        "created anew" => observed.claims.get_mut(claim).unwrap().uid = "another".into(),
+        "being deleted" => observed.claims.get_mut(claim).unwrap().is_terminating = true,
+        "deleted" => drop(observed.claims.remove(claim)),
+        "recreated" => observed.claims.get_mut(claim).unwrap().uid = "another".into(),
         _ => panic!("{risk}"),
     }
     observed
@@ -28,7 +28,7 @@ fn is_harmless(plan: &Plan) -> bool {
     })
 }
 
-/// Looks until nothing changes any more, or a pod is to go.
+/// Looks until nothing changes any more, or a pod is to be removed.
 fn settle(mut observed: Observed) -> Plan {
     for _ in 0..20 {
         let next = plan(&observed);
@@ -71,7 +71,7 @@ fn a_claim_that_is_being_deleted_is_shown_at_once_with_claim_and_remedy() {
 }
 
 #[test]
-fn no_rollout_begins_to_take_a_pod_whose_volume_would_go_with_it() {
+fn no_rollout_removes_a_pod_whose_volume_would_be_released() {
     for risk in RISKS {
         let mut observed = with_claim(risk);
         observed.cluster.spec.version = "0.1.1".into();
@@ -80,7 +80,7 @@ fn no_rollout_begins_to_take_a_pod_whose_volume_would_go_with_it() {
         let memo = held.status.rollout.as_ref().unwrap();
         assert_eq!(memo.step, RolloutStep::Preflight, "{risk}");
 
-        // One that does not serve is replaced without a drain, and its volume would go all the same.
+        // One that does not serve is replaced without a drain, and its volume would be released all the same.
         for pod in &mut observed.pods {
             pod.is_ready = pod.ordinal != 1;
             pod.engine.is_running = pod.ordinal != 1;
@@ -129,8 +129,8 @@ fn a_drained_pod_stays_when_its_claim_is_deleted_in_the_last_moment() {
 }
 
 #[test]
-fn an_override_lets_no_pod_go_whose_volume_would_go_with_it() {
-    let mut observed = with_claim("going");
+fn no_override_removes_a_pod_whose_volume_would_be_released() {
+    let mut observed = with_claim("being deleted");
     observed.cluster.spec.version = "0.1.1".into();
     observed.cluster.metadata.annotations = Some(
         [(
@@ -144,10 +144,14 @@ fn an_override_lets_no_pod_go_whose_volume_would_go_with_it() {
 }
 
 #[test]
-fn no_scale_down_takes_a_pod_whose_volume_would_go_with_it() {
+fn no_scale_down_removes_a_pod_whose_volume_would_be_released() {
     let mut observed = at_rest();
     observed.cluster.spec.replicas = 2;
-    observed.claims.get_mut("tier0-orders-2").unwrap().is_going = true;
+    observed
+        .claims
+        .get_mut("tier0-orders-2")
+        .unwrap()
+        .is_terminating = true;
     answer(&mut observed, "orders-2").dump.drain = DrainStatus {
         phase: DrainPhase::Drained,
         token: Some("t".into()),
@@ -219,7 +223,7 @@ fn another_volume_is_noticed_shown_and_never_recorded_in_place_of_the_one_before
 }
 
 #[test]
-fn a_volume_is_remembered_while_its_pod_is_away() {
+fn a_volume_is_remembered_while_its_pod_is_missing() {
     let mut observed = at_rest();
     observed.pods.remove(1);
     let report = observed.reports.remove("orders-1").unwrap();
@@ -240,7 +244,7 @@ fn a_volume_is_remembered_while_its_pod_is_away() {
 }
 
 #[test]
-fn a_successor_on_another_volume_ends_the_rollout_before_the_next_pod_goes() {
+fn a_successor_on_another_volume_ends_the_rollout_before_the_next_pod_is_removed() {
     let mut observed = at_rest();
     observed.cluster.spec.version = "0.1.1".into();
     let mut memo = plan(&observed).status.rollout.unwrap();
@@ -272,15 +276,15 @@ fn no_pod_is_made_for_a_claim_that_is_being_deleted() {
         answer(&mut growing, pod).dump.tier0.instance_quota_bytes = 3 << 30;
     }
     assert!(has(&plan(&growing), "StatefulSet of 4"));
-    let going = ClaimFacts {
+    let terminating = ClaimFacts {
         uid: "retained".into(),
         cluster_id: testing::CLUSTER_ID.into(),
-        is_going: true,
+        is_terminating: true,
         ..ClaimFacts::default()
     };
     growing
         .claims
-        .insert("tier0-orders-3".into(), going.clone());
+        .insert("tier0-orders-3".into(), terminating.clone());
     let held = plan(&growing);
     assert!(has(&held, "StatefulSet of 3"), "{:?}", actions(&held));
     assert_eq!(
@@ -294,7 +298,7 @@ fn no_pod_is_made_for_a_claim_that_is_being_deleted() {
         "tier0-orders-0".into(),
         ClaimFacts {
             cluster_id: id,
-            ..going
+            ..terminating
         },
     );
     let held = plan(&new);
@@ -305,7 +309,7 @@ fn no_pod_is_made_for_a_claim_that_is_being_deleted() {
 fn a_set_that_is_being_deleted_is_waited_for_and_nothing_moves() {
     let mut observed = at_rest();
     observed.cluster.spec.version = "0.1.1".into();
-    observed.stateful_set.as_mut().unwrap().is_going = true;
+    observed.stateful_set.as_mut().unwrap().is_terminating = true;
     let held = plan(&observed);
     assert_eq!(
         waits(&held),
@@ -341,7 +345,7 @@ fn what_cannot_be_read_keeps_pods_as_they_are_and_certificates_renewed() {
             "{}",
             blind.status.summary
         );
-        // Once, and taken back when it can be read again.
+        // Once, and no longer when it can be read again.
         observed.cluster.status = Some(blind.status.clone());
         observed.now += SignedDuration::from_secs(60);
         assert_eq!(plan(&observed).status, blind.status);
@@ -406,4 +410,24 @@ fn a_template_that_cannot_be_checked_waits_alone() {
     assert_eq!(condition(&held, ConditionType::SpecValid).0, "True");
     let held = settle(observed);
     assert!(is_harmless(&held) && !has(&held, "StatefulSet of 3"));
+}
+
+#[test]
+fn a_claim_that_is_recreated_for_a_pod_without_a_node_holds_nothing_up() {
+    let mut pending = at_rest();
+    let pod = &mut pending.pods[1];
+    (pod.uid, pod.node) = ("pending".into(), String::new());
+    (pod.is_ready, pod.engine.is_running) = (false, false);
+    pending.reports.remove("orders-1");
+    pending.cluster.status = Some(plan(&pending).status);
+    // A person corrects the claim: it is recreated, and the pod is scheduled.
+    pending.claims.get_mut("tier0-orders-1").unwrap().uid = "corrected".into();
+    let is_held = |plan: &Plan| waits(plan).iter().any(|wait| wait.0 == Gate::VolumeKept);
+    let planned = plan(&pending);
+    assert!(!is_held(&planned), "{:?}", waits(&planned));
+    pending.cluster.status = Some(planned.status);
+    pending.pods[1].node = "worker-1".into();
+    let planned = plan(&pending);
+    assert!(!is_held(&planned), "{:?}", waits(&planned));
+    assert_eq!(planned.status.nodes[1].claim_uid, "corrected");
 }

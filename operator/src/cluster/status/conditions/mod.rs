@@ -118,7 +118,7 @@ pub fn apply_failed(
     };
     let more = match failures.len() {
         1 => String::new(),
-        count => format!(" and {} more", counted(count as u64 - 1, "action")),
+        count => format!(". Also failing: {}", counted(count as u64 - 1, "action")),
     };
     let message = format!("{}. {next}{more}", quoted(&failure.message));
     let said = Said(TRUE, Reason::ApplyFailed, message);
@@ -147,7 +147,7 @@ fn put(status: &mut Aof2ClusterStatus, condition: Condition) {
     status.conditions.push(condition);
 }
 
-/// What the operator cannot see stays as it was said last, beside why.
+/// What the operator cannot see stays as it was last shown, with the reason.
 pub fn blind(observed: &Observed, waits: Vec<crate::machine::Wait>) -> Aof2ClusterStatus {
     let before = observed.cluster.status.clone().unwrap_or_default();
     let message = waits
@@ -322,7 +322,7 @@ mod tests {
             ("Reconciling", "another")
         );
         assert!(
-            message.ends_with("The operator retries and 1 action more"),
+            message.ends_with("The operator retries. Also failing: 1 action"),
             "{message}"
         );
     }

@@ -94,7 +94,7 @@ fn a_drain_for_an_abandoned_target_is_ended() {
 }
 
 #[test]
-fn a_pod_replaced_by_hand_in_the_middle_of_its_drain_is_chosen_anew() {
+fn a_pod_replaced_by_hand_in_the_middle_of_its_drain_is_chosen_again() {
     let mut facts = returned();
     facts.instance(2).uid = "uid-9".into();
     for step in [
