@@ -1,10 +1,15 @@
 //! A router behind a listener, with the limits of this crate.
 
+use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -42,9 +47,32 @@ impl Accept for UnixListener {
     }
 }
 
-/// Serves HTTP/1.1 until the process ends. `secure` is what comes before the first request, a TLS handshake or nothing; `None`
-/// ends the connection.
-pub async fn serve<L, I, F>(
+/// Who sends a request; an extension of each.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub peer: Peer,
+    /// As its certificate has it; `None` where it has none.
+    pub name: Option<Arc<str>>,
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(formatter, "{name} ({})", self.peer),
+            None => write!(formatter, "{}", self.peer),
+        }
+    }
+}
+
+/// Serves HTTP/1.1 to clients without a name until the process ends.
+pub async fn serve<L: Accept>(listener: L, connections: Connections, router: Router) {
+    let secure = async |stream| Some((stream, None));
+    serve_named(listener, connections, secure, router).await;
+}
+
+/// Serves HTTP/1.1 until the process ends. `secure` is what comes before the first request, such as a TLS handshake, and the client's
+/// name; `None` ends the connection.
+pub async fn serve_named<L, I, F>(
     listener: L,
     connections: Connections,
     secure: impl Fn(L::Stream) -> F,
@@ -52,7 +80,7 @@ pub async fn serve<L, I, F>(
 ) where
     L: Accept,
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: Future<Output = Option<I>> + Send + 'static,
+    F: Future<Output = Option<(I, Option<Arc<str>>)>> + Send + 'static,
 {
     loop {
         let (stream, peer) = match listener.accept().await {
@@ -70,8 +98,9 @@ pub async fn serve<L, I, F>(
         let (secured, router) = (secure(stream), router.clone());
         tokio::spawn(async move {
             let served = async {
-                if let Ok(Some(stream)) = tokio::time::timeout(HEADER_LIMIT, secured).await {
-                    requests(stream, router).await;
+                if let Ok(Some((stream, name))) = tokio::time::timeout(HEADER_LIMIT, secured).await
+                {
+                    requests(stream, Caller { peer, name }, router).await;
                 }
             };
             tokio::select! {
@@ -82,8 +111,16 @@ pub async fn serve<L, I, F>(
     }
 }
 
-async fn requests(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
-    let service = TowerToHyperService::new(router);
+async fn requests(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    caller: Caller,
+    router: Router,
+) {
+    let router = TowerToHyperService::new(router);
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(caller.clone());
+        router.call(request)
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         // Also ends connections on which no further request comes.

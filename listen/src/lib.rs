@@ -19,7 +19,7 @@ use std::time::Duration;
 pub use bind::bind;
 pub use body::{Bodies, bodies};
 pub use connections::{Connections, Refused, Slot, Usage};
-pub use http::{Accept, serve};
+pub use http::{Accept, Caller, serve, serve_named};
 pub use peer::Peer;
 
 /// Connections of one peer to one listener.

@@ -1,5 +1,6 @@
 //! Who is at the other end, as far as a limit needs to know.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use tokio::net::UnixStream;
@@ -37,6 +38,17 @@ impl Peer {
         Peer::Process {
             user: credentials.uid(),
             process,
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Address(address) => write!(formatter, "{address}"),
+            Peer::Process { user, process: 0 } => write!(formatter, "uid {user}"),
+            Peer::Process { user, process } => write!(formatter, "uid {user}, pid {process}"),
+            Peer::Ourselves => write!(formatter, "the engine itself"),
         }
     }
 }

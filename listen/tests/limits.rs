@@ -43,12 +43,7 @@ async fn listen() -> (SocketAddr, Connections) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("its address");
     let connections = Connections::of_requests("test");
-    tokio::spawn(serve(
-        listener,
-        connections.clone(),
-        async |stream| Some(stream),
-        router(),
-    ));
+    tokio::spawn(serve(listener, connections.clone(), router()));
     (address, connections)
 }
 
@@ -174,12 +169,7 @@ async fn a_unix_socket_has_the_same_limits_and_its_own_process_is_always_served(
     let path = folder.path().join("socket");
     let listener = UnixListener::bind(&path).expect("bound");
     let connections = Connections::of_requests("unix");
-    tokio::spawn(serve(
-        listener,
-        connections.clone(),
-        async |stream| Some(stream),
-        router(),
-    ));
+    tokio::spawn(serve(listener, connections.clone(), router()));
     let mut held = Vec::new();
     for _ in 0..2 * PER_PEER {
         let mut stream = UnixStream::connect(&path).await.expect("connects");

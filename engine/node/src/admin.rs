@@ -3,6 +3,7 @@
 //! Every verb that carries an operator's epoch is refused when a newer one was seen, reading verbs too: what an old operator
 //! reads it would act upon.
 
+mod audit;
 mod config;
 mod error;
 mod lifecycle;
@@ -13,10 +14,11 @@ use std::sync::Arc;
 
 use aof2_admin_api::path::{self, OPERATOR_EPOCH_HEADER};
 use aof2_admin_api::{Dump, ErrorBody, ErrorReason};
+use aof2_core::objects::bounds::MAX_INDEX_BYTES;
 use aof2_listen::Bodies;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, Uri};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -55,11 +57,12 @@ pub fn router(node: Arc<Node>) -> Router {
             &format!("{}/{{name}}", path::SNAPSHOT_INDEX),
             get(snapshot::index)
                 .put(snapshot::put_index)
-                .layer(DefaultBodyLimit::max(snapshot::MAX_INDEX_BYTES)),
+                .layer(DefaultBodyLimit::max(MAX_INDEX_BYTES)),
         )
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(node.clone(), admit_epoch))
+        .layer(from_fn(audit::audit))
         .layer(from_fn_with_state(
             Bodies::new(max_body_bytes).answering(refuse_body),
             aof2_listen::bodies,
@@ -71,7 +74,7 @@ pub fn router(node: Arc<Node>) -> Router {
 fn max_body_bytes(uri: &Uri) -> usize {
     let path = uri.path();
     if path.starts_with(path::SNAPSHOT_INDEX) {
-        snapshot::MAX_INDEX_BYTES
+        MAX_INDEX_BYTES
     } else if path == path::CONFIG_VALIDATE {
         config::MAX_FILE_BYTES
     } else {

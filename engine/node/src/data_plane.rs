@@ -3,6 +3,7 @@
 mod drain;
 mod open;
 mod patience;
+mod private;
 mod progress;
 mod snapshot;
 mod tier2;

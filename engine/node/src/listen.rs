@@ -35,14 +35,27 @@ pub async fn unix(path: &Path, mode: u32) -> Result<UnixListener, ListenError> {
         source,
     };
     if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)
-            .map_err(|error| failed("create the directory of", error))?;
+        make_directories(parent, mode).map_err(|error| failed("create the directory of", error))?;
     }
     remove_stale(path).await?;
     let listener = UnixListener::bind(path).map_err(|error| failed("bind", error))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
         .map_err(|error| failed("set the mode of", error))?;
     Ok(listener)
+}
+
+/// Whoever may write to the socket may reach it, whatever the umask is. Directories that are there stay as they are.
+fn make_directories(parent: &Path, mode: u32) -> io::Result<()> {
+    let missing: Vec<&Path> = parent
+        .ancestors()
+        .take_while(|it| !it.as_os_str().is_empty() && !it.exists())
+        .collect();
+    std::fs::create_dir_all(parent)?;
+    let group = if mode & 0o060 == 0 { 0 } else { 0o050 };
+    for made in missing {
+        std::fs::set_permissions(made, std::fs::Permissions::from_mode(0o700 | group))?;
+    }
+    Ok(())
 }
 
 async fn remove_stale(path: &Path) -> Result<(), ListenError> {
@@ -89,6 +102,8 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o660);
+        let folder = std::fs::metadata(directory.path().join("sub")).expect("its directory");
+        assert_eq!(folder.permissions().mode() & 0o777, 0o750);
         let error = unix(&path, 0o660).await.expect_err("live");
         assert!(
             error

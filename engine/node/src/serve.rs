@@ -76,6 +76,8 @@ pub fn main(version: &'static str) -> ExitCode {
             ExitCode::SUCCESS
         }
         Some(Command::Run(arguments)) => {
+            // Sockets that others may use get their mode by name.
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
             aof2_core::io::return_large_blocks();
             let exit = run(Source::new(*arguments), version);
             match &exit {
@@ -249,7 +251,6 @@ async fn open_control_listeners(node: &Arc<Node>, settings: &Settings) -> Result
     tokio::spawn(aof2_listen::serve(
         http,
         node.listening(connections),
-        async |stream| Some(stream),
         probes::router(node.clone()),
     ));
 
@@ -259,7 +260,6 @@ async fn open_control_listeners(node: &Arc<Node>, settings: &Settings) -> Result
     tokio::spawn(aof2_listen::serve(
         socket,
         node.listening(connections),
-        async |stream| Some(stream),
         router.clone(),
     ));
 
@@ -270,7 +270,7 @@ async fn open_control_listeners(node: &Arc<Node>, settings: &Settings) -> Result
         let listener = listen::tcp(address).await?;
         tracing::info!(listener = "admin", address = %local(&listener), "listening");
         let connections = Connections::of_requests("admin");
-        tokio::spawn(aof2_listen::serve(
+        tokio::spawn(aof2_listen::serve_named(
             listener,
             node.listening(connections),
             move |stream| tls::handshake(certificates.clone(), stream),

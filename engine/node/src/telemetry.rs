@@ -3,13 +3,17 @@
 use std::io::IsTerminal;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
 /// Changes the level of a running process.
 #[derive(Clone)]
-pub struct Level(reload::Handle<LevelFilter, Registry>);
+pub struct Level(reload::Handle<Targets, Registry>);
+
+/// Of events that say who changed what: no level of the configuration hides them.
+pub const AUDIT: &str = "audit";
 
 pub fn init(level: &str) -> Level {
     let (filter, handle) = reload::Layer::new(parse(level));
@@ -40,6 +44,9 @@ impl Level {
 }
 
 /// The configuration admits these five only.
-fn parse(level: &str) -> LevelFilter {
-    level.parse().unwrap_or(LevelFilter::INFO)
+fn parse(level: &str) -> Targets {
+    let level = level.parse().unwrap_or(LevelFilter::INFO);
+    Targets::new()
+        .with_default(level)
+        .with_target(AUDIT, level.max(LevelFilter::INFO))
 }

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Instant;
 
+use aof2_core::objects::bounds::too_large;
 use aof2_core::objects::{
     Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Upload,
 };
@@ -22,9 +23,6 @@ use crate::meta::{CRC64, MD5, PUT_ID, digests_of, encode_crc64, hex, meta};
 use crate::pace::Pace;
 use crate::requests::Requests;
 use crate::settings::{Checksum, OpenError, S3Settings};
-
-/// Of an object that is read at once. The largest of ours are catalogues, below 64 MiB.
-const LARGEST_WHOLE_BYTES: u64 = 256 << 20;
 
 pub struct S3Store {
     requests: Requests,
@@ -125,6 +123,7 @@ impl S3Store {
         key: &str,
         range: Option<String>,
         body_bytes: u64,
+        max_bytes: u64,
     ) -> Result<Option<Object>, ObjectError> {
         let attempt = self.requests.attempt("get", key);
         let whole = range.is_none();
@@ -145,7 +144,12 @@ impl S3Store {
                     output.checksum_crc64_nvme(),
                     output.metadata(),
                 );
-                Ok((meta, collect(output.body, &pace).await))
+                if meta.size_bytes > max_bytes {
+                    // Dropped here, the body is not read; the connection goes with it.
+                    let size_bytes = Some(meta.size_bytes);
+                    return Ok((meta, Err(Broken::TooLarge { size_bytes })));
+                }
+                Ok((meta, collect(output.body, max_bytes, &pace).await))
             }
         })?;
         let (meta, body) = match answered {
@@ -162,9 +166,12 @@ impl S3Store {
         };
         match body {
             Ok(bytes) => Ok(Some(Object { meta, bytes })),
-            Err(Broken::TooLarge) => Err(ObjectError::Corrupt {
+            Err(Broken::TooLarge { size_bytes }) if whole => {
+                Err(too_large(attempt, size_bytes, max_bytes))
+            }
+            Err(Broken::TooLarge { .. }) => Err(ObjectError::Corrupt {
                 attempt,
-                cause: format!("more than {LARGEST_WHOLE_BYTES} bytes"),
+                cause: format!("more came back than the range of {max_bytes} bytes"),
             }),
             Err(Broken::Transfer(error)) => Err(body_error(attempt, &*error)),
         }
@@ -267,17 +274,18 @@ impl S3Store {
 }
 
 enum Broken {
-    TooLarge,
+    TooLarge { size_bytes: Option<u64> },
     Transfer(Box<dyn std::error::Error + Send + Sync>),
 }
 
-async fn collect(mut body: ByteStream, pace: &Pace) -> Result<Bytes, Broken> {
+/// The length that was announced is the store's word only.
+async fn collect(mut body: ByteStream, max_bytes: u64, pace: &Pace) -> Result<Bytes, Broken> {
     let mut bytes = BytesMut::new();
     while let Some(part) = body.next().await {
         let part = part.map_err(|error| Broken::Transfer(error.into()))?;
         pace.note(part.len() as u64, Instant::now());
-        if (bytes.len() + part.len()) as u64 > LARGEST_WHOLE_BYTES {
-            return Err(Broken::TooLarge);
+        if (bytes.len() + part.len()) as u64 > max_bytes {
+            return Err(Broken::TooLarge { size_bytes: None });
         }
         bytes.extend_from_slice(&part);
     }
@@ -327,8 +335,8 @@ impl ObjectStore for S3Store {
         }
     }
 
-    fn get(&self, key: &str) -> Result<Option<Object>, ObjectError> {
-        let Some(object) = self.read(key, None, 0)? else {
+    fn get_within(&self, key: &str, max_bytes: u64) -> Result<Option<Object>, ObjectError> {
+        let Some(object) = self.read(key, None, 0, max_bytes)? else {
             return Ok(None);
         };
         let found = aof2_core::objects::crc64nvme(&object.bytes);
@@ -354,7 +362,9 @@ impl ObjectStore for S3Store {
         else {
             return Ok(self.head(key)?.map(|_| Bytes::new()));
         };
-        let Some(object) = self.read(key, Some(format!("bytes={offset}-{last}")), length)? else {
+        let Some(object) =
+            self.read(key, Some(format!("bytes={offset}-{last}")), length, length)?
+        else {
             return Ok(None);
         };
         if object.bytes.len() as u64 != length {

@@ -30,12 +30,7 @@ pub async fn serve(
         .layer(from_fn_with_state(Bodies::new(|_| 0), aof2_listen::bodies))
         .with_state(metrics);
     let connections = Connections::of_requests("http");
-    Ok(aof2_listen::serve(
-        listener,
-        connections,
-        async |stream| Some(stream),
-        router,
-    ))
+    Ok(aof2_listen::serve(listener, connections, router))
 }
 
 async fn alive() -> (StatusCode, &'static str) {

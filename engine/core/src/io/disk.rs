@@ -1,13 +1,17 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{Advice, FallocateFlags, FlockOperation};
 
 use super::{DirectoryEntry, DirectoryLock, Disk, DiskFile, FileClass, Map, VolumeSpace};
+
+/// Nobody but the engine's user reads records, whatever its umask is.
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
 
 /// The real disk.
 #[derive(Clone, Copy, Debug, Default)]
@@ -137,7 +141,11 @@ impl Disk for SystemDisk {
     fn create(&self, path: &Path, _class: FileClass) -> io::Result<Arc<dyn DiskFile>> {
         SystemFile::open(
             path,
-            OpenOptions::new().read(true).write(true).create_new(true),
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .mode(FILE_MODE),
         )
     }
 
@@ -150,7 +158,8 @@ impl Disk for SystemDisk {
     }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
-        match std::fs::create_dir(path) {
+        let made = std::fs::DirBuilder::new().mode(DIRECTORY_MODE).create(path);
+        match made {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
             other => other,
         }
@@ -202,6 +211,7 @@ impl Disk for SystemDisk {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(FILE_MODE)
             .open(path)?;
         rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive)?;
         Ok(Box::new(FileLock { file }))

@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aof2_format::checksum::{Crc64Nvme, crc64nvme};
 use bytes::Bytes;
 
+use super::bounds::too_large;
 use super::{
     Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Upload,
 };
@@ -317,11 +318,14 @@ impl ObjectStore for DirectoryStore {
         self.replace(&attempt, &path, upload)
     }
 
-    fn get(&self, key: &str) -> Result<Option<Object>, ObjectError> {
+    fn get_within(&self, key: &str, max_bytes: u64) -> Result<Option<Object>, ObjectError> {
         let attempt = self.attempt("get", key);
         let Some((file, meta)) = self.open_object(&attempt, &self.path("get", key)?)? else {
             return Ok(None);
         };
+        if meta.size_bytes > max_bytes {
+            return Err(too_large(attempt, Some(meta.size_bytes), max_bytes));
+        }
         let mut bytes = vec![0; meta.size_bytes as usize];
         file.read_exact_at(&mut bytes, 0)
             .map_err(|error| failed(&attempt, error))?;

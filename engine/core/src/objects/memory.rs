@@ -332,12 +332,16 @@ impl ObjectStore for MemoryStore {
         }
     }
 
-    fn get(&self, key: &str) -> Result<Option<Object>, ObjectError> {
+    fn get_within(&self, key: &str, max_bytes: u64) -> Result<Option<Object>, ObjectError> {
         let attempt = self.attempt(Verb::Get, key);
         self.call(Verb::Get, key, |state, fault| {
             let Some(mut object) = state.objects.get(key).cloned() else {
                 return Ok(None);
             };
+            if object.meta.size_bytes > max_bytes {
+                let size_bytes = Some(object.meta.size_bytes);
+                return Err(super::bounds::too_large(attempt, size_bytes, max_bytes));
+            }
             if fault == Some(Fault::TruncatedBody) {
                 object.bytes.truncate(object.bytes.len().saturating_sub(1));
             }

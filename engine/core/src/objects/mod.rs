@@ -4,6 +4,7 @@
 //! is the only place that decides what a result means; everything that writes does so through `Tier2`, which has probed the
 //! store first. Calls block: they are made from worker threads.
 
+pub mod bounds;
 pub mod breaker;
 pub mod conditional;
 pub mod directory;
@@ -154,8 +155,14 @@ pub trait ObjectStore: Send + Sync {
     /// Unconditional. Answers the etag.
     fn put(&self, key: &str, upload: &Upload) -> Result<String, ObjectError>;
 
-    /// The whole object, its checksum verified where the store keeps one.
-    fn get(&self, key: &str) -> Result<Option<Object>, ObjectError>;
+    /// The whole object, its checksum verified where the store keeps one. One of more than `max_bytes` is `Corrupt`, and its body is not
+    /// read.
+    fn get_within(&self, key: &str, max_bytes: u64) -> Result<Option<Object>, ObjectError>;
+
+    /// As `get_within`, with the limit of the object's kind where that is known.
+    fn get(&self, key: &str) -> Result<Option<Object>, ObjectError> {
+        self.get_within(key, bounds::MAX_WHOLE_BYTES)
+    }
 
     /// Exactly `length` bytes from `offset`; an object that ends before is `Corrupt`.
     fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Option<Bytes>, ObjectError>;

@@ -14,7 +14,7 @@ use super::conditional::{self, Creation};
 use super::retry::{Retries, RetryPolicy};
 use super::{
     Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Tier2Reason, Upload,
-    probe,
+    bounds, probe,
 };
 use crate::io::{Clock, Rng};
 
@@ -264,8 +264,9 @@ impl ObjectStore for Guarded {
         self.attempt(self.put_kind(key), key, |store| store.put(key, upload))
     }
 
-    fn get(&self, key: &str) -> Result<Option<Object>, ObjectError> {
-        self.attempt(Kind::Get, key, |store| store.get(key))
+    fn get_within(&self, key: &str, max_bytes: u64) -> Result<Option<Object>, ObjectError> {
+        let max_bytes = max_bytes.min(bounds::max_bytes_of(&self.prefix, key));
+        self.attempt(Kind::Get, key, |store| store.get_within(key, max_bytes))
     }
 
     fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Option<Bytes>, ObjectError> {

@@ -9,7 +9,9 @@ use crate::io::sync::Mutex;
 use aof2_format::manifest_chunk::{self, DATA_OFFSET, ManifestChunkHeader};
 use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
 use aof2_format::names::ObjectKey;
-use aof2_format::snapshot::{Catalogue, CatalogueChunk, CatalogueSegment, Crc64, SnapshotId};
+use aof2_format::snapshot::{
+    Catalogue, CatalogueChunk, CatalogueSegment, Crc64, MAX_CATALOGUE_BYTES, SnapshotId,
+};
 use aof2_format::start_sequence::{self, StartSequence};
 use aof2_format::warm::{FOOTER_BYTES, WarmFooter};
 use aof2_format::{Damage, Seed, StreamName};
@@ -83,7 +85,7 @@ pub fn verify(
         objects_checked: 1,
         ..Verdict::default()
     };
-    let bytes = match reader.get(&key)? {
+    let bytes = match reader.get(&key, MAX_CATALOGUE_BYTES as u64)? {
         Read::Bytes(bytes) => bytes,
         Read::Missing => {
             verdict.missing.push(key.clone());
@@ -163,8 +165,9 @@ impl Reader<'_> {
         }
     }
 
-    fn get(&self, key: &str) -> Result<Read, ObjectError> {
-        Self::judged(self.retried(|store| Ok(store.get(key)?.map(|object| object.bytes))))
+    fn get(&self, key: &str, max_bytes: u64) -> Result<Read, ObjectError> {
+        let get = |store: &dyn ObjectStore| store.get_within(key, max_bytes);
+        Self::judged(self.retried(|store| Ok(get(store)?.map(|object| object.bytes))))
     }
 
     fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Read, ObjectError> {
@@ -368,7 +371,7 @@ fn replay(
 ) -> Result<Verdict, ObjectError> {
     let mut replay = Replay::default();
     for chunk in &catalogue.chunks {
-        let bytes = match reader.get(&chunk.key)? {
+        let bytes = match reader.get(&chunk.key, chunk.bytes)? {
             Read::Bytes(bytes) => bytes,
             Read::Missing => {
                 verdict.missing.push(chunk.key.clone());

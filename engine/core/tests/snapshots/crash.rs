@@ -71,8 +71,8 @@ impl ObjectStore for Deadly {
         self.write(key, || self.folder.put(key, upload))
     }
 
-    fn get(&self, key: &str) -> Result<Option<Object>, ObjectError> {
-        self.folder.get(key)
+    fn get_within(&self, key: &str, max_bytes: u64) -> Result<Option<Object>, ObjectError> {
+        self.folder.get_within(key, max_bytes)
     }
 
     fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Option<Bytes>, ObjectError> {

@@ -141,9 +141,9 @@ impl ObjectStore for Delayed {
         self.memory.put(key, upload)
     }
 
-    fn get(&self, key: &str) -> Result<Option<Object>, ObjectError> {
+    fn get_within(&self, key: &str, max_bytes: u64) -> Result<Option<Object>, ObjectError> {
         (self.before)("get", key);
-        self.memory.get(key)
+        self.memory.get_within(key, max_bytes)
     }
 
     fn get_range(&self, key: &str, offset: u64, length: u64) -> Result<Option<Bytes>, ObjectError> {

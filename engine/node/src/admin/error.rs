@@ -10,6 +10,13 @@ use axum::response::{IntoResponse, Response};
 use crate::data_plane::DataPlane;
 use crate::node::{Node, Phase};
 
+/// Goes with a refusal, for the audit.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    pub reason: ErrorReason,
+    pub message: String,
+}
+
 #[derive(Debug)]
 pub struct ApiError(ErrorBody);
 
@@ -44,7 +51,13 @@ impl IntoResponse for ApiError {
             ErrorReason::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
             ErrorReason::Internal | ErrorReason::Unknown(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        (status, Json(self.0)).into_response()
+        let why = Refused {
+            reason: self.0.reason.clone(),
+            message: self.0.message.clone(),
+        };
+        let mut response = (status, Json(self.0)).into_response();
+        response.extensions_mut().insert(why);
+        response
     }
 }
 

@@ -22,9 +22,6 @@ use super::error::{ApiError, blocking, serving};
 use crate::data_plane::DataPlane;
 use crate::node::Node;
 
-/// Of an index: some 20,000 streams.
-pub const MAX_INDEX_BYTES: usize = 16 << 20;
-
 #[derive(Debug, Deserialize)]
 pub struct BeginQuery {
     stream: Option<String>,

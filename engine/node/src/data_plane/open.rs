@@ -16,7 +16,7 @@ use aof2_core::tier::Tiers;
 use aof2_core::{Claims, Config, Identity, OpenError, OpenOptions, Remedy, Store};
 
 use super::patience::Patience;
-use super::{DataPlane, Progress, tier2};
+use super::{DataPlane, Progress, private, tier2};
 use crate::config::{Settings, Tier2Place};
 
 /// Why there is no engine.
@@ -80,7 +80,7 @@ pub fn open(settings: &Settings, progress: Arc<Progress>) -> Result<DataPlane, O
 }
 
 fn make_directory(directory: &Path) -> Result<(), OpenFailure> {
-    std::fs::create_dir_all(directory).map_err(|source| {
+    private::make(directory).map_err(|source| {
         let message = format!("cannot create {}: {source}", directory.display());
         let error = OpenError::Disk {
             verb: "create",

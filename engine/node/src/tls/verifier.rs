@@ -29,7 +29,7 @@ impl NamedClientVerifier {
 }
 
 /// DNS names of a certificate; none where it does not parse.
-fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
+pub fn dns_names(certificate: &CertificateDer<'_>) -> Vec<String> {
     let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
         return Vec::new();
     };

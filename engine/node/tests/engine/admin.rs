@@ -1,10 +1,13 @@
 //! The admin API over the private socket, probes and metrics.
 
-use aof2_admin_api::client::{Client, ClientError, ConfigMode};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use aof2_admin_api::client::{Client, ClientError, ConfigMode, DrainBounds};
 use aof2_admin_api::report::Reload;
 use aof2_admin_api::{ClaimState, DrainPhase, ErrorReason, SegmentState};
 
-use crate::support::{Home, append, buffered, payload, request};
+use crate::support::{Home, SMALL, append, buffered, payload, request};
 
 #[tokio::test]
 async fn dump_says_who_this_is_and_what_it_holds() {
@@ -306,4 +309,82 @@ async fn unknown_paths_and_methods_are_refused_by_type() {
         error.refusal().expect("typed").reason,
         ErrorReason::NotFound
     );
+}
+
+#[tokio::test]
+async fn a_verb_that_changes_something_is_in_the_log_whatever_its_level_and_one_that_reads_is_not()
+{
+    let home = Home::new();
+    let engine = home.start().await;
+    let config = format!("{SMALL}\n[log]\nlevel = \"error\"\n");
+    home.write_config(&config);
+    let admin = engine.admin();
+    engine
+        .wait_for("quiet", async || {
+            admin
+                .config()
+                .await
+                .is_ok_and(|it| it.contains("\"error\""))
+        })
+        .await;
+    admin.dump().await.expect("dump");
+    let verdict = admin.config_validate(SMALL, ConfigMode::User).await;
+    verdict.expect("an answer");
+    admin.seal(Some("nope")).await.expect_err("no such stream");
+    admin.drain(DrainBounds::default()).await.expect("begun");
+    admin.resume().await.expect("resumed");
+    let audit = engine.audit();
+    let shown: Vec<(&str, &str)> = audit
+        .iter()
+        .map(|line| {
+            let field = |key: &str| line[key].as_str().unwrap_or_default();
+            assert!(field("caller").starts_with("uid "), "{line}");
+            (field("verb"), field("outcome"))
+        })
+        .collect();
+    let expected = [
+        ("seal", "NotFound"),
+        ("lifecycle/drain", "done"),
+        ("lifecycle/resume", "done"),
+    ];
+    assert_eq!(shown, expected);
+    let why = audit[0]["why"].as_str().unwrap_or_default();
+    assert!(why.contains("nope"), "{why}");
+}
+
+#[tokio::test]
+async fn nobody_else_may_read_the_data_directory_whatever_the_umask_was() {
+    let home = Home::new();
+    let data = home.path("data");
+    let mode = |path: &Path| {
+        let metadata = std::fs::symlink_metadata(path).expect("there");
+        metadata.permissions().mode() & 0o777
+    };
+    // As an earlier engine left it.
+    std::fs::create_dir(&data).expect("a directory");
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&data, open).expect("ours");
+    let engine = home.start_with_umask(0).await;
+    let mut client = engine.data().await;
+    append(&mut client, request("a", payload(0, 100)))
+        .await
+        .expect("admitted");
+    engine.admin().seal(None).await.expect("sealed");
+    assert_eq!(mode(&engine.data_socket), 0o660);
+    assert_eq!(mode(&engine.admin_socket), 0o600);
+    let mut folders = vec![data];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        assert_eq!(mode(&folder), 0o700, "{}", folder.display());
+        for entry in std::fs::read_dir(&folder).expect("listed") {
+            let path = entry.expect("listed").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files += 1;
+                assert_eq!(mode(&path), 0o600, "{}", path.display());
+            }
+        }
+    }
+    assert!(files > 5, "{files}");
 }

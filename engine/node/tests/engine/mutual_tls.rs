@@ -164,6 +164,39 @@ async fn only_a_certificate_of_the_authority_with_the_exact_name_is_admitted() {
 }
 
 #[tokio::test]
+async fn a_verb_is_in_the_log_with_the_name_of_the_certificate_and_the_epoch() {
+    let home = Home::new();
+    let authority = Authority::new();
+    install(&home.path("tls"), &authority.server(), &[&authority]);
+    let engine = start(&home).await;
+    let operator = client(&engine, &authority, Some(&authority.client(OPERATOR)));
+    wait_served(&engine, &operator).await;
+    operator
+        .with_operator_epoch(7)
+        .flush()
+        .await
+        .expect("flushed");
+    let older = client(&engine, &authority, Some(&authority.client(OPERATOR)));
+    let refused = older.with_operator_epoch(6).seal(Some("a")).await;
+    refused.expect_err("an older operator");
+    let audit = engine.audit();
+    let shown: Vec<[&str; 5]> = audit
+        .iter()
+        .map(|line| {
+            ["verb", "caller", "operator_epoch", "arguments", "outcome"]
+                .map(|key| line[key].as_str().unwrap_or_default())
+        })
+        .collect();
+    let caller = format!("{OPERATOR} (127.0.0.1)");
+    let (done, stale) = ("done", "StaleOperatorEpoch");
+    let expected: [[&str; 5]; 2] = [
+        ["flush", &caller, "7", "", done],
+        ["seal", &caller, "6", "stream=a", stale],
+    ];
+    assert_eq!(shown, expected);
+}
+
+#[tokio::test]
 async fn an_engine_without_certificates_is_ready_and_serves_tls_as_soon_as_they_come() {
     let home = Home::new();
     let authority = Authority::new();

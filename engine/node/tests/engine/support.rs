@@ -77,9 +77,32 @@ impl Home {
         engine
     }
 
+    /// The same under a shell's umask.
+    pub async fn start_with_umask(&self, umask: u32) -> Engine {
+        let (command, log) = self.command(&[], "engine.log");
+        let mut shell = Command::new("sh");
+        shell
+            .arg("-c")
+            .arg(format!("umask {umask:o}; exec \"$@\""))
+            .arg("sh")
+            .arg(command.as_std().get_program())
+            .args(command.as_std().get_args())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log).expect("a log file"))
+            .kill_on_drop(true);
+        let engine = self.spawned(shell, log).await;
+        engine.wait_ready().await;
+        engine
+    }
+
     /// Starts and waits for the first listener only.
     pub async fn launch(&self, arguments: &[&str]) -> Engine {
-        let (mut command, log) = self.command(arguments, "engine.log");
+        let (command, log) = self.command(arguments, "engine.log");
+        self.spawned(command, log).await
+    }
+
+    async fn spawned(&self, mut command: Command, log: PathBuf) -> Engine {
         let mut child = command.spawn().expect("the engine starts");
         let deadline = Instant::now() + DEADLINE;
         let http = loop {
@@ -197,6 +220,17 @@ impl Engine {
 
     pub fn log(&self) -> String {
         read(&self.log)
+    }
+
+    /// Lines that say who changed what.
+    pub fn audit(&self) -> Vec<serde_json::Value> {
+        let log = self.log();
+        let lines = log
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        lines
+            .filter(|line: &serde_json::Value| line["target"] == "audit")
+            .collect()
     }
 
     /// Of the mutual TLS listener.

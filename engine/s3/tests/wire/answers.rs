@@ -10,7 +10,7 @@ use aof2_s3::{Checksum, S3Settings};
 use bytes::Bytes;
 
 use crate::common::{ACCESS_KEY, SECRET_KEY, server, write_credentials};
-use crate::proxy::{Act, proxied};
+use crate::proxy::{Act, Flood, proxied};
 
 fn upload(bytes: impl Into<Bytes>) -> Upload {
     Upload::of_bytes(bytes.into(), "put-1".into())
@@ -134,6 +134,39 @@ fn a_page_of_a_listing_has_a_key_or_is_the_last() {
     });
     let page = proxied.store.list_page("", None).expect("listed");
     assert_eq!((page.keys, page.is_last), (vec!["a".to_owned()], true));
+}
+
+#[test]
+fn a_body_is_not_read_beyond_the_limit_of_its_object_or_range() {
+    // Announced, not announced, and a store that ignores the range.
+    for (announced, is_range) in [(Some(1 << 30), false), (None, false), (Some(1 << 30), true)] {
+        let flood = Flood {
+            announced,
+            ..Flood::default()
+        };
+        let sends = flood.clone();
+        let proxied = proxied(same, move |_| Act::Flood(sends.clone()));
+        let error = if is_range {
+            proxied.store.get_range("k", 5, 100).map(|_| ())
+        } else {
+            proxied.store.get_within("k", 1 << 14).map(|_| ())
+        };
+        let error = error.expect_err("too large").to_string();
+        let size = match (announced, is_range) {
+            (_, true) => "more came back than the range of 100 bytes",
+            (Some(_), false) => "1073741824 bytes, the limit of its kind is 16384",
+            (None, false) => "more than 16384 bytes",
+        };
+        assert!(error.contains("\"k\"") && error.contains(size), "{error}");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !flood.is_over.load(Ordering::SeqCst) {
+            assert!(Instant::now() < deadline, "the connection stays open");
+            std::thread::yield_now();
+        }
+        // What the two sockets buffer.
+        let sent = flood.sent.load(Ordering::SeqCst);
+        assert!(sent < 64 << 20, "{sent} bytes were taken");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,34 @@ pub enum Act {
     Hang,
     /// The last byte of the body arrives as another one.
     Damage,
+    Flood(Flood),
+}
+
+/// Answers a body of this length, or one without an announced end. Counts what it got rid of.
+#[derive(Clone, Debug, Default)]
+pub struct Flood {
+    pub announced: Option<u64>,
+    pub sent: Arc<AtomicU64>,
+    pub is_over: Arc<AtomicBool>,
+}
+
+impl Flood {
+    fn send(&self, client: &mut TcpStream) -> std::io::Result<()> {
+        let length = match self.announced {
+            Some(length) => format!("Content-Length: {length}\r\n"),
+            None => String::new(),
+        };
+        write!(
+            client,
+            "HTTP/1.1 200 It\r\n{length}Connection: close\r\n\r\n"
+        )?;
+        let piece = [7; 16 << 10];
+        while self.sent.load(Ordering::SeqCst) < self.announced.unwrap_or(1 << 30) {
+            client.write_all(&piece)?;
+            self.sent.fetch_add(piece.len() as u64, Ordering::SeqCst);
+        }
+        Ok(())
+    }
 }
 
 /// A store behind a proxy, and what came by: `METHOD path`.
@@ -145,6 +174,11 @@ fn serve(
             return answer_with(&mut client, status, &text);
         }
         Act::Answer(document) => return answer_with(&mut client, 200, document),
+        Act::Flood(flood) => {
+            let sent = flood.send(&mut client);
+            flood.is_over.store(true, Ordering::SeqCst);
+            return sent;
+        }
         Act::Damage => {
             if let Some(last) = body.last_mut() {
                 *last ^= 1;
