@@ -27,6 +27,8 @@ pub struct Observed {
     pub claims: BTreeMap<String, ClaimFacts>,
     /// Claims without that label that pods mount, by name.
     pub other_claims: BTreeMap<String, ClaimFacts>,
+    /// A network policy of somebody else selects the pods for ingress.
+    pub is_isolated: bool,
     /// What could not be read: what depends on it stays as it is.
     pub unread: Vec<Unread>,
     pub config_source: ConfigSource,
@@ -79,6 +81,7 @@ pub enum Read {
     Revisions,
     StoredConfigs,
     Snapshots,
+    NetworkPolicies,
 }
 
 impl Read {
@@ -86,7 +89,11 @@ impl Read {
     pub const fn is_essential(self) -> bool {
         match self {
             Self::StatefulSet | Self::Pods | Self::Claims => true,
-            Self::ConfigSource | Self::Revisions | Self::StoredConfigs | Self::Snapshots => false,
+            Self::ConfigSource
+            | Self::Revisions
+            | Self::StoredConfigs
+            | Self::Snapshots
+            | Self::NetworkPolicies => false,
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod error;
 pub mod facts;
 pub mod failures;
 pub mod identity;
+pub mod isolation;
 pub mod memo;
 pub mod memory;
 pub mod neighbour;

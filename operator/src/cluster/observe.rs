@@ -9,8 +9,9 @@ use kube::{Resource, ResourceExt};
 
 use crate::{
     cluster::{
+        build::template,
         facts::{Answers, ConfigSource, Observed, Read, StatefulSetFacts, Unread},
-        pod,
+        isolation, pod,
         reader::Reader,
         validate,
     },
@@ -58,7 +59,16 @@ pub async fn observe(
     else {
         return Ok(None);
     };
-    let (stateful_set, pods, claims, config_source, revision_texts, stored_configs, snapshots) = futures::join!(
+    let (
+        stateful_set,
+        pods,
+        claims,
+        config_source,
+        revision_texts,
+        stored_configs,
+        snapshots,
+        policies,
+    ) = futures::join!(
         reader.get::<StatefulSet>(name),
         reader.list::<Pod>(name),
         reader.claims(name),
@@ -66,6 +76,7 @@ pub async fn observe(
         reader.revision_texts(&cluster),
         reader.stored_configs(&cluster),
         reader.snapshots(&cluster),
+        reader.network_policies(),
     );
     let mut reads = Reads::default();
     let stateful_set = reads.take(Read::StatefulSet, stateful_set);
@@ -74,9 +85,14 @@ pub async fn observe(
     let revision_texts = reads.take(Read::Revisions, revision_texts);
     let stored_configs = reads.take(Read::StoredConfigs, stored_configs);
     let snapshots = reads.take(Read::Snapshots, snapshots);
+    let policies = reads.take(Read::NetworkPolicies, policies);
     if let ConfigSource::Unreadable { message, .. } = &config_source {
         reads.failed(Read::ConfigSource, message.clone());
     }
+    let own_policy = names::network_policy(name);
+    let mut labels: Vec<_> = pods.iter().map(|pod| pod.labels().clone()).collect();
+    labels.push(template::labels(name, &cluster.spec));
+    let is_isolated = isolation::is_isolated(&policies, &own_policy, &labels);
     let now = Timestamp::now();
     let mut pods: Vec<_> = pods
         .iter()
@@ -113,6 +129,7 @@ pub async fn observe(
         pods,
         claims,
         other_claims,
+        is_isolated,
         unread: reads.0,
         config_source,
         revision_texts,

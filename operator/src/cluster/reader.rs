@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aof2_crds::{Aof2Cluster, Aof2Snapshot, RolloutKind, labels, snapshot::SnapshotCondition};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim};
+use k8s_openapi::api::{
+    core::v1::{ConfigMap, PersistentVolumeClaim},
+    networking::v1::NetworkPolicy,
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::ListParams,
@@ -83,6 +86,16 @@ impl Reader<'_> {
             .iter()
             .map(|claim| (claim.name_any(), claim_facts(claim)))
             .collect())
+    }
+
+    /// Of everybody in the namespace.
+    pub async fn network_policies(&self) -> Result<Vec<NetworkPolicy>, CallError> {
+        let api: Api<NetworkPolicy> = Api::namespaced(self.client.clone(), self.namespace);
+        let all = ListParams::default();
+        let key = self.key::<NetworkPolicy>("*");
+        Ok(bounded("list", &key, CALL_TIMEOUT, api.list(&all))
+            .await?
+            .items)
     }
 
     /// By their names, whoever labelled them. A claim that is not there is left out.

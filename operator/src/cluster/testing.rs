@@ -49,6 +49,7 @@ pub fn observed() -> Observed {
         pods: Vec::new(),
         claims: BTreeMap::new(),
         other_claims: BTreeMap::new(),
+        is_isolated: false,
         unread: Vec::new(),
         config_source: ConfigSource::Unset,
         revision_texts: BTreeMap::new(),

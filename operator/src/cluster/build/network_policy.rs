@@ -1,5 +1,6 @@
-//! Only the operator reaches the admin port. A policy closes whatever it does not open, so everything else is opened again: the
-//! pods hold the user's containers too, and their ports are the user's business.
+//! Only the operator reaches the admin port. A policy closes whatever no policy opens, so everything else is opened again: the
+//! pods hold the user's containers too, and their ports are the user's business. Not where another policy isolates the pods: then
+//! only the ports of the engine are opened, and the user's ports are left to the user's policies.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +13,10 @@ use k8s_openapi::{
 };
 
 use super::Owner;
-use crate::names::{self, ADMIN_PORT};
+use crate::names::{self, ADMIN_PORT, HTTP_PORT};
 
-pub fn build(owner: &Owner, operator_namespace: &str) -> NetworkPolicy {
+/// `is_isolated`: another policy selects the pods for ingress.
+pub fn build(owner: &Owner, operator_namespace: &str, is_isolated: bool) -> NetworkPolicy {
     let ports = |protocol: &str, first: u16, last: u16| NetworkPolicyPort {
         protocol: Some(protocol.to_owned()),
         port: Some(IntOrString::Int(i32::from(first))),
@@ -33,14 +35,19 @@ pub fn build(owner: &Owner, operator_namespace: &str) -> NetworkPolicy {
         from: Some(vec![operator]),
         ports: Some(vec![ports("TCP", ADMIN_PORT, ADMIN_PORT)]),
     };
-    let others = NetworkPolicyIngressRule {
-        from: None,
-        ports: Some(vec![
+    let others = if is_isolated {
+        vec![ports("TCP", HTTP_PORT, HTTP_PORT)]
+    } else {
+        vec![
             ports("TCP", 1, ADMIN_PORT - 1),
             ports("TCP", ADMIN_PORT + 1, u16::MAX),
             ports("UDP", 1, u16::MAX),
             ports("SCTP", 1, u16::MAX),
-        ]),
+        ]
+    };
+    let others = NetworkPolicyIngressRule {
+        from: None,
+        ports: Some(others),
     };
     NetworkPolicy {
         metadata: owner.metadata(names::network_policy(&owner.name)),

@@ -6,6 +6,8 @@
 //! - The **template digest** covers what the user asked for, not what this version of the operator makes of it: a newer operator
 //!   that renders more does not restart pods, its additions ride with the next rollout.
 
+use std::collections::BTreeMap;
+
 use aof2_crds::Aof2ClusterSpec;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -121,8 +123,7 @@ pub fn build(cluster: &str, spec: &Aof2ClusterSpec, default_repository: &str) ->
         );
     }
 
-    let mut labels = spec.pod_template.metadata.labels.clone();
-    labels.extend(names::labels(cluster));
+    let labels = labels(cluster, spec);
     let mut annotations = spec.pod_template.metadata.annotations.clone();
     annotations.insert(
         TEMPLATE_ANNOTATION.to_owned(),
@@ -139,6 +140,13 @@ pub fn build(cluster: &str, spec: &Aof2ClusterSpec, default_repository: &str) ->
         .and_modify(|named| *named = format!("{SOCKET_VOLUMES},{named}"))
         .or_insert_with(|| SOCKET_VOLUMES.to_owned());
     json!({"metadata": {"labels": labels, "annotations": annotations}, "spec": pod})
+}
+
+/// Of each pod. Those of the operator win.
+pub fn labels(cluster: &str, spec: &Aof2ClusterSpec) -> BTreeMap<String, String> {
+    let mut labels = spec.pod_template.metadata.labels.clone();
+    labels.extend(names::labels(cluster));
+    labels
 }
 
 /// For the API server a field that is null is absent; here it must not stand in the place of what is added.

@@ -31,7 +31,8 @@ fn the_other_objects() {
         service::build(&owner()),
         service_account::build(&owner()),
         disruption_budget::build(&owner(), 3),
-        network_policy::build(&owner(), "storage"),
+        network_policy::build(&owner(), "storage", false),
+        network_policy::build(&owner(), "storage", true),
     ]));
 }
 

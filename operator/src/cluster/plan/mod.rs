@@ -41,7 +41,7 @@ use crate::{
         action::Action,
         build::{self, Owner, template},
         config::Revision,
-        facts::Observed,
+        facts::{Observed, Read},
         identity::{Identity, identify},
         memo::Memo,
         status, validate,
@@ -277,10 +277,25 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
     }
     part.apply(build::service_account::build(owner));
     part.apply(build::service::build(owner));
-    part.apply(build::network_policy::build(
-        owner,
-        &observed.operator_namespace,
-    ));
+    let policies = observed
+        .unread
+        .iter()
+        .find(|unread| unread.what == Read::NetworkPolicies);
+    match policies {
+        // What was open stays open, and what was closed closed.
+        Some(unread) => {
+            let message = format!(
+                "The operator cannot list the network policies of the namespace ({}). It retries, and leaves its own as it is",
+                quoted(&unread.message)
+            );
+            part.wait(Gate::ObjectsRead, WaitReason::ReadFailed, "", message);
+        }
+        None => part.apply(build::network_policy::build(
+            owner,
+            &observed.operator_namespace,
+            observed.is_isolated,
+        )),
+    }
     part.add(certificates::plan(
         observed,
         &configs.status,

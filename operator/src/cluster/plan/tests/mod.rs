@@ -2,6 +2,7 @@
 
 mod config;
 mod hostile;
+mod isolation;
 mod precedence;
 mod scale;
 mod snapshots;
