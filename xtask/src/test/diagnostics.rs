@@ -13,26 +13,30 @@ const LINES: usize = 150;
 const QUESTIONS: &[&str] = &[
     "get pods,statefulsets,deployments,pvc,aof2clusters -A -o wide",
     "get events -A --sort-by=.lastTimestamp",
-    "logs -A -l app.kubernetes.io/name=aof2-operator --all-containers --tail=100 --prefix",
-    "logs -A -l app.kubernetes.io/name=aof2 --all-containers --tail=60 --prefix",
+];
+/// `kubectl logs` takes one namespace only, so the pods are listed first.
+const PODS: &[&str] = &[
+    "get",
+    "pods",
+    "-A",
+    "-l",
+    "app.kubernetes.io/name in (aof2-operator,aof2)",
+    "-o",
+    r#"jsonpath={range .items[*]}{.metadata.namespace} {.metadata.name}{"\n"}{end}"#,
 ];
 
 /// Prints what the cluster and the tests have to say, and keeps the tests' own files in `kept`.
 pub fn print(cluster: &Cluster, kept: &Path) {
     section("diagnostics");
     for question in QUESTIONS {
-        println!("--- kubectl {question}");
-        let answer = cluster.kubectl().and_then(|mut kubectl| {
-            output(
-                kubectl
-                    .args(question.split(' '))
-                    .arg("--request-timeout=20s"),
-            )
-        });
-        match answer {
-            Ok(answer) => println!("{}", tail(&answer)),
-            Err(error) => println!("{error:#}"),
-        }
+        let arguments: Vec<&str> = question.split(' ').collect();
+        print_answer(&ask(cluster, &arguments), question);
+    }
+    let pods = ask(cluster, PODS).unwrap_or_default();
+    for (namespace, pod) in pods.lines().filter_map(|line| line.split_once(' ')) {
+        let question = format!("logs -n {namespace} {pod} --all-containers --tail=100 --prefix");
+        let arguments: Vec<&str> = question.split(' ').collect();
+        print_answer(&ask(cluster, &arguments), &question);
     }
     // The tests write one file per failed test before they remove its namespace.
     let Ok(files) = fs::read_dir(cluster.folder.join("log/e2e")) else {
@@ -55,6 +59,19 @@ pub fn print(cluster: &Cluster, kept: &Path) {
         "diagnostics of the tests are kept in {}",
         kept.display()
     ));
+}
+
+fn ask(cluster: &Cluster, arguments: &[&str]) -> anyhow::Result<String> {
+    let mut kubectl = cluster.kubectl()?;
+    output(kubectl.args(arguments).arg("--request-timeout=20s"))
+}
+
+fn print_answer(answer: &anyhow::Result<String>, question: &str) {
+    println!("--- kubectl {question}");
+    match answer {
+        Ok(answer) => println!("{}", tail(answer)),
+        Err(error) => println!("{error:#}"),
+    }
 }
 
 fn tail(text: &str) -> String {
