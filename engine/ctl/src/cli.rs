@@ -90,7 +90,7 @@ pub enum Verb {
     ///
     /// A record counts when its acknowledgement is in the list, at the collector or on standard output. Keep the list outside the
     /// pod; `verify` later proves that nothing in it is lost. The records are real, so use streams of their own. A load continues
-    /// where the previous one ended, and waits while the engine is unreachable. Exit code 1 when a stream returns with fewer
+    /// where the previous one ended, and waits while the engine is unreachable, with --count for as long as --give-up says. Exit code 1 when a stream returns with fewer
     /// records than it had acknowledged.
     #[command(after_help = LOAD_EXAMPLE)]
     Load(LoadArguments),
@@ -185,6 +185,10 @@ pub struct LoadArguments {
     /// Stop after this number of counted records in each stream; 0 = never.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub count: u64,
+    /// End with exit code 3 when a stream has no acknowledgement for so long and every attempt fails. With --count 2m by default,
+    /// without it never.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub give_up: Option<Duration>,
     /// Interval between printed lines.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub report_every: Duration,

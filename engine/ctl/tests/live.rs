@@ -311,6 +311,23 @@ fn a_second_load_goes_on_where_the_first_was_killed() {
 }
 
 #[test]
+fn a_load_with_an_end_gives_up_where_the_engine_stays_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = Engine::start(directory.path());
+    engine.kill();
+    let load = ["load", "--stream", "a", "--rate", "0", "--count", "5"];
+    let ran = engine.admin(&[&load[..], &["--give-up", "1s"]].concat(), "");
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert!(
+        ran.stderr.contains("stream a has no acknowledgement for ")
+            && ran
+                .stderr
+                .contains("after 0 records (engine does not answer)"),
+        "{ran:?}"
+    );
+}
+
+#[test]
 fn a_load_without_a_collector_prints_the_list_that_verify_reads() {
     let directory = tempfile::tempdir().unwrap();
     let engine = Engine::start(directory.path());

@@ -107,6 +107,7 @@ struct State {
     sync_delay: Option<Duration>,
     last_synced_by: HashMap<FileClass, ThreadId>,
     refused_thread: Option<&'static str>,
+    calls: HashMap<(Call, Option<FileClass>), u64>,
 }
 
 impl Faults {
@@ -176,12 +177,19 @@ impl Faults {
         self.state.lock().syncs_after_failure
     }
 
+    /// Calls of this kind so far, on files of this class.
+    pub fn calls(&self, call: Call, class: FileClass) -> u64 {
+        let state = self.state.lock();
+        state.calls.get(&(call, Some(class))).copied().unwrap_or(0)
+    }
+
     pub fn syncs(&self) -> u64 {
         self.syncs.load(Ordering::Relaxed)
     }
 
     fn on(&self, call: Call, class: Option<FileClass>, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
+        *state.calls.entry((call, class)).or_default() += 1;
         if state.failed && matches!(call, Call::Sync | Call::SyncDirectory | Call::Pace) {
             state.syncs_after_failure += 1;
             let is_again = call != Call::Pace && state.failed_path == path;

@@ -176,6 +176,12 @@ pub fn read_file(disk: &dyn Disk, path: &Path, limit_bytes: u64) -> io::Result<V
     Ok(bytes)
 }
 
+/// Whether a file reads back as these bytes there. One that cannot be read does not.
+pub(crate) fn holds(file: &dyn DiskFile, offset: u64, bytes: &[u8]) -> bool {
+    let mut found = vec![0; bytes.len()];
+    matches!(file.read_at(&mut found, offset), Ok(read) if found[..read] == *bytes)
+}
+
 /// Where a file stands before it is complete. Recovery removes such files.
 pub fn temporary_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

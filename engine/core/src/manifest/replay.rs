@@ -11,7 +11,7 @@ use aof2_format::{BLOCK_BYTES, Seed};
 use super::producer_table::TableFold;
 use super::state::{ManifestState, is_about_snapshots};
 use super::{Chunk, ClosedChunk};
-use crate::io::{Disk, DiskFile, FileClass};
+use crate::io::{Disk, DiskFile, FileClass, holds};
 use crate::journal::replay::FoundManifest;
 use crate::segment::scan::last_written;
 
@@ -22,6 +22,8 @@ pub(crate) struct FoundChunk {
     pub epoch: u32,
     pub path: PathBuf,
     pub must_reach: u64,
+    /// Offset up to which a checkpoint has synced it.
+    pub synced_upto: u64,
     /// Every byte that it holds was synced by the process before.
     pub is_synced: bool,
 }
@@ -75,6 +77,8 @@ struct Folded {
     end: u64,
     /// Behind that, up to the last one that is not zero.
     torn_bytes: usize,
+    /// All of it up to `end` is on stable storage.
+    is_synced: bool,
 }
 
 /// Chunks come in the order of their numbers, and are opened one after the other: their number has no limit. `in_journal` holds what
@@ -91,6 +95,7 @@ pub(crate) fn replay(
 ) -> io::Result<Replayed> {
     let mut replayed = Replayed::new();
     let mut folded = Vec::with_capacity(chunks.len());
+    let mut opened: Vec<Option<Arc<dyn DiskFile>>> = Vec::with_capacity(chunks.len());
     let mut in_use = 0;
     for (index, found) in chunks.iter().enumerate() {
         let frames = in_journal.get(&found.number);
@@ -99,19 +104,24 @@ pub(crate) fn replay(
             None => disk.open_read(&found.path)?,
         };
         file.forget_cache()?;
+        let mut is_written = false;
         for frame in frames.into_iter().flatten() {
             let bytes = frame.bytes()?;
             let position = frame.frame.position;
-            if frame.frame.is_proven || manifest_chunk::is_whole(position, &bytes, seed) {
+            // What a checkpoint synced, and what reads back the same, is there already.
+            let is_there = position + bytes.len() as u64 <= found.synced_upto
+                && holds(&*file, position, &bytes);
+            let is_right =
+                || frame.frame.is_proven || manifest_chunk::is_whole(position, &bytes, seed);
+            if !is_there && is_right() {
                 file.write_all_at(&bytes, position)?;
+                is_written = true;
             }
         }
         let mut bytes = vec![0; file.len()? as usize];
         let read = file.read_at(&mut bytes, 0)?;
         bytes.truncate(read);
-        if frames.is_some() {
-            replayed.touched.push(file);
-        }
+        opened.push(frames.is_some().then_some(file));
         replayed.substance = 0;
         let end = fold_chunk(&mut replayed, found, &bytes, seed);
         if end < found.must_reach {
@@ -126,12 +136,18 @@ pub(crate) fn replay(
         folded.push(Folded {
             end,
             torn_bytes: torn.map_or(0, |last| last + 1),
+            // One that no checkpoint knew may have been made just before the process ended.
+            is_synced: !is_written
+                && (found.is_synced || (found.synced_upto > 0 && end <= found.synced_upto)),
         });
         if end > 0 || found.must_reach > 0 {
             in_use = (index + 1).min(chunks.len() - 1);
         }
     }
-    for (index, (found, Folded { end, torn_bytes })) in chunks.iter().zip(&folded).enumerate() {
+    for (index, (found, folded_to)) in chunks.iter().zip(&folded).enumerate() {
+        let Folded {
+            end, torn_bytes, ..
+        } = folded_to;
         let may_be_torn = index >= in_use || (index + 1 == in_use && folded[in_use].end == 0);
         if *torn_bytes > 0 && !may_be_torn {
             replayed.damage.get_or_insert_with(|| {
@@ -142,23 +158,26 @@ pub(crate) fn replay(
             });
         }
     }
-    for (index, (found, Folded { end, torn_bytes })) in chunks.iter().zip(&folded).enumerate() {
+    for (index, (found, folded)) in chunks.iter().zip(&folded).enumerate() {
+        let Folded {
+            end,
+            torn_bytes,
+            is_synced,
+        } = folded;
         let is_cut = *torn_bytes > 0 && replayed.damage.is_none();
-        let known = replayed
-            .touched
-            .iter()
-            .position(|file| file.path() == found.path);
-        let file = match known {
-            Some(known) => Some(replayed.touched[known].clone()),
-            None if index >= in_use || is_cut || !found.is_synced => {
-                let file = disk.open_write(&found.path, FileClass::Manifest)?;
-                replayed.touched.push(file.clone());
-                Some(file)
+        let has_to_be_synced = is_cut || !is_synced;
+        let file = match opened[index].take() {
+            Some(file) => Some(file),
+            None if index >= in_use || has_to_be_synced => {
+                Some(disk.open_write(&found.path, FileClass::Manifest)?)
             }
             None => None,
         };
         if let Some(file) = file.as_ref().filter(|_| is_cut) {
             file.write_all_at(&vec![0; *torn_bytes], *end)?;
+        }
+        if let Some(file) = file.as_ref().filter(|_| has_to_be_synced) {
+            replayed.touched.push(file.clone());
         }
         if index < in_use {
             replayed.closed.push(ClosedChunk {
@@ -287,6 +306,7 @@ mod tests {
                 epoch: 1,
                 path,
                 must_reach: must_reach as u64,
+                synced_upto: 0,
                 is_synced: false,
             }
         }

@@ -23,7 +23,7 @@ use aof2_format::StreamNumber;
 use self::stream::{Found, RecoveredStream};
 use self::volume::at;
 use crate::error::OpenError;
-use crate::io::{Clock, Disk};
+use crate::io::{Clock, Disk, FileClass};
 use crate::journal::mark::{Mark, Synced};
 use crate::journal::replay::{self, Image, Reuse};
 use crate::metrics::Replay;
@@ -63,6 +63,7 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
     }
     disk.sync_directory(root).map_err(at("sync", root))?;
 
+    let began_before = !begin(disk, root);
     let journal_directory = files::journal(root);
     let in_journal = |verb: &'static str| at(verb, &journal_directory);
     let holds_nothing = holds_nothing(disk, root)?;
@@ -102,8 +103,8 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
     }
 
     for stream in streams.values_mut() {
-        stream.replay_manifest(disk, &image)?;
-        stream.open_segments(disk, &image)?;
+        stream.replay_manifest(disk, &image, began_before)?;
+        stream.open_segments(disk, &image, began_before)?;
     }
     let journal_bytes = apply_frames(&image, &mut streams).map_err(in_journal("replay"))?;
     let mut replay = Replay {
@@ -123,6 +124,12 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
         recovered.push(stream.recover(disk, image.lost.as_deref(), &mut replay)?);
     }
     sync_all(&recovered)?;
+    let starting = root.join(STARTING);
+    match disk.unlink(&starting) {
+        // It could not be made.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        removed => removed.map_err(at("remove", &starting))?,
+    }
     // What is recovered is acknowledged again from here on.
     mark.note(Synced {
         commit: image.next_commit - 1,
@@ -152,6 +159,16 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
         next_stream_number,
         replay,
     })
+}
+
+/// There while a start writes to files that it has not synced yet.
+const STARTING: &str = "starting";
+
+/// False where a start before this one did not come to its syncs, or where nobody knows: what it wrote may be in the cache of the machine
+/// alone, also below what a checkpoint synced (zeroes over a torn tail). The file is never synced: it outlives a killed process, as
+/// that cache does, and after a power cut there is neither.
+fn begin(disk: &dyn Disk, root: &Path) -> bool {
+    disk.create(&root.join(STARTING), FileClass::Other).is_ok()
 }
 
 /// Neither a journal file nor anything of a stream. The mark is made before either.

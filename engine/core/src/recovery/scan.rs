@@ -113,7 +113,9 @@ impl Scan<'_> {
         self.next_sequence = end.next_sequence;
         self.chain = Some(end.chain);
         self.epoch = self.epoch.max(header.epoch);
+        let torn_before = self.replay.torn_bytes;
         self.check_end(id, &segment, &end, length)?;
+        let is_cut = self.replay.torn_bytes > torn_before;
         self.allocated_bytes += length;
         if end.records == 0 && self.damage.is_none() {
             // A header and nothing else: its first record never made it.
@@ -126,7 +128,9 @@ impl Scan<'_> {
         // What is recovered is acknowledged again from here on.
         self.must_reach
             .push((id, segment.must_reach.max(end.offset)));
-        self.touched.push(segment.file.clone());
+        if is_cut || !segment.is_synced(end.offset) {
+            self.touched.push(segment.file.clone());
+        }
         self.recovered.push(RecoveredSegment {
             id,
             file: segment.file,

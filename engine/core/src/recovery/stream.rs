@@ -17,7 +17,7 @@ use super::sealed::{self, SealedSegments};
 use super::volume::at;
 use crate::error::OpenError;
 use crate::identity::StreamIdentity;
-use crate::io::{Disk, DiskFile, FileClass};
+use crate::io::{Disk, DiskFile, FileClass, holds};
 use crate::journal::replay::{FoundManifest, Image};
 use crate::manifest::replay::{FoundChunk, Replayed, replay};
 use crate::manifest::state::ManifestState;
@@ -55,6 +55,10 @@ pub(crate) struct FoundSegment {
     /// Offset and sequence that were durable, as the journal proves.
     pub must_reach: u64,
     pub durable_upto: u64,
+    /// Offset up to which a checkpoint has synced it.
+    pub synced_upto: u64,
+    /// This start wrote to it.
+    pub is_written: bool,
 }
 
 /// A segment that goes on being read, and is sealed behind the scenes.
@@ -118,10 +122,20 @@ impl RecoveredStream {
 }
 
 impl FoundSegment {
-    /// Writes a frame of the journal to its place.
+    /// Nothing up to `end` is written that is not on stable storage: a checkpoint synced it before it said so in the journal, and the
+    /// bytes were read from there. Without this a start would sync every stream, however long it rested.
+    pub fn is_synced(&self, end: u64) -> bool {
+        !self.is_written && end <= self.synced_upto
+    }
+
+    /// Writes a frame of the journal to its place. One that is there already, in bytes that were synced, is not written again.
     pub fn apply(&mut self, position: u64, bytes: &[u8], seed: Seed) -> io::Result<()> {
-        self.file.write_all_at(bytes, position)?;
-        self.must_reach = self.must_reach.max(position + bytes.len() as u64);
+        let reach = position + bytes.len() as u64;
+        if reach > self.synced_upto || !holds(&*self.file, position, bytes) {
+            self.file.write_all_at(bytes, position)?;
+            self.is_written = true;
+        }
+        self.must_reach = self.must_reach.max(reach);
         let mut at = if position < DATA_OFFSET {
             (DATA_OFFSET - position) as usize
         } else {
@@ -170,7 +184,13 @@ impl Found {
         }
     }
 
-    pub fn replay_manifest(&mut self, disk: &dyn Disk, image: &Image) -> Result<(), OpenError> {
+    /// `syncs_all`: what the process before synced is not told from what it did not.
+    pub fn replay_manifest(
+        &mut self,
+        disk: &dyn Disk,
+        image: &Image,
+        syncs_all: bool,
+    ) -> Result<(), OpenError> {
         if let Some(why) = &self.refused {
             self.replayed = Some(Replayed::refused(why.clone()));
             return Ok(());
@@ -206,6 +226,7 @@ impl Found {
                     epoch,
                     path,
                     must_reach: synced_upto(number).unwrap_or(0),
+                    synced_upto: synced_upto(number).filter(|_| !syncs_all).unwrap_or(0),
                     is_synced: newest_synced.is_some_and(|newest| number < newest),
                 },
             );
@@ -252,7 +273,12 @@ impl Found {
     }
 
     /// Sorts the segment files into sealed ones and others.
-    pub fn open_segments(&mut self, disk: &dyn Disk, image: &Image) -> Result<(), OpenError> {
+    pub fn open_segments(
+        &mut self,
+        disk: &dyn Disk,
+        image: &Image,
+        syncs_all: bool,
+    ) -> Result<(), OpenError> {
         if self.refused.is_some() {
             return Ok(());
         }
@@ -310,6 +336,8 @@ impl Found {
                     is_spare,
                     must_reach,
                     durable_upto: 0,
+                    synced_upto: if syncs_all { 0 } else { must_reach },
+                    is_written: false,
                 },
             );
         }

@@ -3,7 +3,7 @@
 mod node;
 mod rejections;
 mod residency;
-
+mod start;
 mod turns;
 
 use std::sync::mpsc;

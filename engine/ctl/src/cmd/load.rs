@@ -22,6 +22,8 @@ use crate::render;
 /// Streams that share one connection; an HTTP/2 server allows about a hundred calls on one.
 const STREAMS_PER_CONNECTION: usize = 32;
 const COLLECTOR_QUEUE: usize = 4096;
+/// How long a run with an end tries again without an acknowledgement.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How long the end of a run waits for acknowledgements and the collector.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -33,6 +35,7 @@ pub async fn run(connection: &Connection, arguments: LoadArguments) -> Result<Ou
         collector,
         in_flight,
         count,
+        give_up,
         report_every,
     } = arguments;
     for stream in &streams {
@@ -45,6 +48,8 @@ pub async fn run(connection: &Connection, arguments: LoadArguments) -> Result<Ou
     let has_stdout = destination != Destination::StandardOutput;
     tasks.spawn(collector::run(destination, queue, stats.clone()));
     let (stop, stopped) = watch::channel(false);
+    // Whoever wants a number of records waits for the end of this program.
+    let patience = give_up.or((count > 0).then_some(PATIENCE));
     let run = run_number();
     let mut client = data::client(&connection.socket);
     for (index, stream) in streams.iter().enumerate() {
@@ -58,15 +63,13 @@ pub async fn run(connection: &Connection, arguments: LoadArguments) -> Result<Ou
             record_bytes: size,
             in_flight,
             count,
+            patience,
             run,
             collector: acknowledgements.clone(),
             stats: stats.clone(),
             stop: stopped.clone(),
         };
-        tasks.spawn(async {
-            writer.run().await;
-            Ok(())
-        });
+        tasks.spawn(writer.run());
     }
     drop((acknowledgements, stopped));
 
@@ -126,7 +129,11 @@ async fn follow(
         tokio::select! {
             task = tasks.join_next() => match task {
                 None => break,
-                Some(Ok(ended)) => ended?,
+                Some(Ok(Ok(()))) => {}
+                Some(Ok(Err(failure))) => {
+                    print(&clock.line(stats))?;
+                    return Err(failure);
+                }
                 Some(Err(error)) => return Err(Failure::Unavailable(format!("a writer failed: {error}"))),
             },
             _ = ticks.tick() => print(&clock.line(stats))?,

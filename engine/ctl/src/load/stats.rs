@@ -121,6 +121,9 @@ impl Stats {
     }
 }
 
+/// Of the streams that wait, in a line of text.
+const WAITING_SHOWN: usize = 4;
+
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Line {
@@ -148,8 +151,11 @@ impl fmt::Display for Line {
         for (reason, count) in refused {
             write!(f, ", {reason} {count}")?;
         }
-        for (stream, reason) in waiting {
+        for (stream, reason) in waiting.iter().take(WAITING_SHOWN) {
             write!(f, "; {stream} waits: {reason}")?;
+        }
+        if let more @ 1.. = waiting.len().saturating_sub(WAITING_SHOWN) {
+            write!(f, "; {more} more streams wait")?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! One stream's writer: resume, append, and begin again after every failure, for ever.
+//! One stream's writer: resume, append, and begin again after every failure, for as long as its patience lasts.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use super::collector::Pending;
 use super::payload::{payload, producer_id};
 use super::stats::Stats;
 use crate::data::{self, Client};
+use crate::exit::Failure;
 use crate::verify::{Acknowledgement, Hash, sha256};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
@@ -32,6 +33,8 @@ pub struct Writer {
     pub in_flight: u32,
     /// End after so many acknowledged records; 0 = never.
     pub count: u64,
+    /// How long it tries again without an acknowledgement; `None` = for ever.
+    pub patience: Option<Duration>,
     /// Differs between any two processes.
     pub run: u64,
     pub collector: mpsc::Sender<Pending>,
@@ -69,7 +72,8 @@ enum Break {
 }
 
 impl Writer {
-    pub async fn run(mut self) {
+    /// Fails where its patience ends.
+    pub async fn run(mut self) -> Result<(), Failure> {
         let mut progress = Progress {
             producer_id: producer_id(&self.stream),
             bucket: Bucket::new(self.rate, Instant::now()),
@@ -79,25 +83,36 @@ impl Writer {
             acknowledged: 0,
             failures: 0,
         };
+        let mut failing_since: Option<Instant> = None;
         loop {
             let acknowledged_before = progress.acknowledged;
             let reason = match self.attempt(&mut progress).await {
-                Break::Done => return,
+                Break::Done => return Ok(()),
                 Break::Retry(reason) => reason,
             };
             if *self.stop.borrow() {
-                return;
+                return Ok(());
             }
             self.stats.reconnected();
-            self.stats.waits(&self.stream, reason);
             if progress.acknowledged > acknowledged_before {
                 progress.failures = 0;
+                failing_since = None;
             }
+            let failing = failing_since.get_or_insert_with(Instant::now).elapsed();
+            if self.patience.is_some_and(|patience| failing >= patience) {
+                return Err(Failure::Unavailable(format!(
+                    "stream {} has no acknowledgement for {} s after {} records ({reason}); see --give-up",
+                    self.stream,
+                    failing.as_secs(),
+                    progress.acknowledged
+                )));
+            }
+            self.stats.waits(&self.stream, reason);
             progress.failures = progress.failures.saturating_add(1);
             let pause = backoff::pause_after(progress.failures, FIRST_BACKOFF, LONGEST_BACKOFF);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = stopped(&mut self.stop) => return,
+                () = stopped(&mut self.stop) => return Ok(()),
             }
         }
     }

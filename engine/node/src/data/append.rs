@@ -98,7 +98,10 @@ async fn admit(
         let counted = Arc::new((received, permit));
         let stream = request.stream.clone();
         let is_lagging = lagging.get(&stream).is_some_and(Lagging::has_any);
-        let place = if is_lagging {
+        // Taken for another one, an unknown durability might promise less than was asked for.
+        let place = if proto::Durability::try_from(request.durability).is_err() {
+            Ok(Place::Answered(unknown_durability(&request)))
+        } else if is_lagging {
             Err(request)
         } else {
             submit_at_once(&store, request, &counted)
@@ -121,6 +124,22 @@ async fn admit(
         if order.send(entry).is_err() {
             return;
         }
+    }
+}
+
+fn unknown_durability(request: &proto::AppendRequest) -> proto::AppendResponse {
+    let message = format!(
+        "durability {} for stream {:?} is unknown; use 0 (DURABLE) or 1 (BUFFERED)",
+        request.durability, request.stream
+    );
+    let refused = proto::Refused {
+        reason: Reason::InvalidArgument.into(),
+        message,
+        ..proto::Refused::default()
+    };
+    proto::AppendResponse {
+        request_id: request.request_id,
+        outcome: Some(Outcome::Refused(refused)),
     }
 }
 

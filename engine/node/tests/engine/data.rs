@@ -279,6 +279,19 @@ async fn bad_requests_are_refused_by_value_and_remedy_and_leave_the_call_open() 
     let refused = append(&mut client, empty).await.expect_err("nothing in it");
     assert_eq!(refused.reason(), Reason::EmptyBatch);
 
+    let unknown = AppendRequest {
+        durability: 2,
+        ..request("orders", "x")
+    };
+    let refused = append(&mut client, unknown).await.expect_err("unknown");
+    assert_eq!(
+        (refused.reason(), refused.message.as_str()),
+        (
+            Reason::InvalidArgument,
+            "durability 2 for stream \"orders\" is unknown; use 0 (DURABLE) or 1 (BUFFERED)"
+        )
+    );
+
     let answers = append_all(
         &mut client,
         vec![
