@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::duration::{Duration, between};
+use crate::duration::{Duration, between, outlasts};
 use crate::pod_template::PodTemplate;
 use crate::quantity::Quantity;
 use crate::schema;
@@ -181,8 +181,11 @@ fn config_key() -> String {
     validation = Rule::new(between("observationWindow", "10s", "168h"))
         .message("spec.configRollout.observationWindow must lie between 10s and 168h")
         .field_path(".observationWindow"),
-    validation = Rule::new(between("progressDeadline", "1m", "720h"))
-        .message("spec.configRollout.progressDeadline must lie between 1m and 720h")
+    validation = Rule::new(between("progressDeadline", "2m", "720h"))
+        .message("spec.configRollout.progressDeadline must lie between 2m and 720h: the canary is watched for 1m at least, and needs time to load the change")
+        .field_path(".progressDeadline"),
+    validation = Rule::new(outlasts("progressDeadline", "observationWindow", "1m"))
+        .message(Message::Expression("'spec.configRollout.progressDeadline is ' + self.progressDeadline + ', but the canary alone needs ' + string(duration(self.observationWindow) + duration('1m')) + ': observationWindow ' + self.observationWindow + ' and 1m to load the change. Raise progressDeadline or shorten observationWindow'".into()))
         .field_path(".progressDeadline")
 )]
 pub struct ConfigRollout {
@@ -192,7 +195,8 @@ pub struct ConfigRollout {
     /// window.
     #[serde(default = "ConfigRollout::observation_window")]
     pub observation_window: Duration,
-    /// A rollout that takes longer fails. The time in which it is held counts.
+    /// Limit for the canary, its observation included, and then for each pod that follows. A rollout that exceeds it fails. The time in
+    /// which it is held counts.
     #[serde(default = "ConfigRollout::progress_deadline")]
     pub progress_deadline: Duration,
     #[serde(default)]
@@ -360,7 +364,9 @@ pub struct Storage {
 pub struct Volume {
     #[x_kube(
         validation = Rule::new("type(self) == string ? (!isQuantity(self) || quantity(self).compareTo(quantity('64Mi')) >= 0) : self >= 67108864")
-            .message("spec.storage: a volume needs at least 64Mi")
+            .message("spec.storage: a volume needs at least 64Mi"),
+        validation = Rule::new("type(self) != string || !isQuantity(self) || quantity(self).compareTo(quantity('8Ei')) < 0")
+            .message(Message::Expression("'spec.storage: a volume of ' + string(self) + ' is not possible: the size must be below 8Ei'".into()))
     )]
     pub size: Quantity,
     /// Storage class. Without it the default class is used.

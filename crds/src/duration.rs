@@ -29,6 +29,13 @@ pub(crate) fn between(field: &str, min: &str, max: &str) -> String {
     )
 }
 
+/// A rule of the schema: what is limited by `limit` has time for all of `part` and for `more`.
+pub(crate) fn outlasts(limit: &str, part: &str, more: &str) -> String {
+    format!(
+        "!self.{limit}.matches('{PATTERN}') || !self.{part}.matches('{PATTERN}') || duration(self.{limit}) >= duration(self.{part}) + duration('{more}')"
+    )
+}
+
 impl Duration {
     pub const fn from_secs(seconds: u64) -> Self {
         Self(time::Duration::from_secs(seconds))

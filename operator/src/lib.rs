@@ -10,6 +10,7 @@ pub mod machine;
 pub mod names;
 pub mod pki;
 pub mod pod_policy;
+pub mod quantity;
 pub mod rbac;
 pub mod rollout;
 pub mod runtime;

@@ -45,6 +45,11 @@ pub fn active_config(cluster: &str) -> String {
     format!("{cluster}-active-config")
 }
 
+/// What the StatefulSet is made from.
+pub fn kept_spec(cluster: &str) -> String {
+    format!("{cluster}-kept-spec")
+}
+
 pub fn config_revision(cluster: &str, revision: &str) -> String {
     format!("{cluster}-config-{revision}")
 }

@@ -62,6 +62,9 @@ pub const CLUSTERS: &[Rule] = &[
     rule("events.k8s.io", "events", &["create", "patch"]),
 ];
 
+/// Nodes belong to no namespace: a ClusterRole of its own, which an installation may leave out (`watch.nodes`).
+pub const NODES: &[Rule] = &[rule("", "nodes", &["get"])];
+
 /// Where the operator is: a Role in its own namespace.
 pub const OWN_NAMESPACE: &[Rule] = &[
     rule(

@@ -188,19 +188,33 @@ fn it_stays_within_its_namespace_unless_told_otherwise() {
     let Some(objects) = objects("aof2", NAMESPACE, &[]) else {
         return;
     };
-    for object in objects
-        .iter()
-        .filter(|object| object["kind"] != "ClusterRole")
-    {
+    for object in objects.iter().filter(|object| {
+        !object["kind"]
+            .as_str()
+            .is_some_and(|kind| kind.starts_with("ClusterRole"))
+    }) {
         assert_eq!(object["metadata"]["namespace"], NAMESPACE, "{object}");
     }
     let roles: Vec<&str> = of_kind(&objects, "ClusterRole")
         .into_iter()
         .filter_map(|role| role["metadata"]["name"].as_str())
         .collect();
-    let people = ["viewer", "editor"].map(|who| format!("{NAMESPACE}-aof2-aof2-operator-{who}"));
-    assert_eq!(roles, people, "those of people, which nobody has yet");
-    assert_eq!(of_kind(&objects, "ClusterRoleBinding").len(), 0);
+    let wide =
+        ["nodes", "viewer", "editor"].map(|it| format!("{NAMESPACE}-aof2-aof2-operator-{it}"));
+    assert_eq!(
+        roles, wide,
+        "nodes, and those of people, which nobody has yet"
+    );
+    let bound = of_kind(&objects, "ClusterRoleBinding");
+    assert_eq!(bound.len(), 1);
+    assert_eq!(bound[0]["roleRef"]["name"], wide[0]);
+    assert_eq!(
+        granted(named(&objects, "ClusterRole", &wide[0])),
+        used(rbac::NODES)
+    );
+    if let Some(objects) = self::objects("aof2", NAMESPACE, &["watch.nodes=false"]) {
+        assert_eq!(of_kind(&objects, "ClusterRoleBinding").len(), 0);
+    }
 }
 
 #[test]
@@ -230,7 +244,11 @@ fn all_namespaces_makes_a_cluster_role_of_the_same_rules() {
         granted(named(&objects, "ClusterRole", "storage-aof2-aof2-operator")),
         used(rbac::CLUSTERS)
     );
-    assert_eq!(of_kind(&objects, "ClusterRoleBinding").len(), 1);
+    assert_eq!(
+        of_kind(&objects, "ClusterRoleBinding").len(),
+        2,
+        "and nodes"
+    );
     assert_eq!(environment(&objects)["AOF2_ALL_NAMESPACES"], "true");
     assert!(!environment(&objects).contains_key("AOF2_WATCH_NAMESPACE"));
 }
@@ -454,9 +472,11 @@ fn people_get_roles_that_write_no_status_and_no_object_of_kubernetes() {
             assert!(!verbs.contains("deletecollection"), "{verbs:?}");
         }
     }
-    let without = self::objects("aof2", NAMESPACE, &["roles.create=false"]).expect("Helm");
+    let without = &["roles.create=false", "watch.nodes=false"];
+    let without = self::objects("aof2", NAMESPACE, without).expect("Helm");
     assert_eq!(of_kind(&without, "ClusterRole").len(), 0);
-    let aggregated = self::objects("aof2", NAMESPACE, &["roles.aggregate=true"]).expect("Helm");
+    let aggregated = &["roles.aggregate=true", "watch.nodes=false"];
+    let aggregated = self::objects("aof2", NAMESPACE, aggregated).expect("Helm");
     for (role, into) in of_kind(&aggregated, "ClusterRole")
         .iter()
         .zip(["view", "edit"])

@@ -65,6 +65,8 @@ pub enum Desired {
     NetworkPolicy(Box<NetworkPolicy>),
     DisruptionBudget(Box<PodDisruptionBudget>),
     ConfigMap(Box<ConfigMap>),
+    /// Of what a StatefulSet is recreated from: no pod reads it.
+    KeptSpec(Box<ConfigMap>),
     StatefulSet(Box<StatefulSet>),
 }
 
@@ -78,7 +80,8 @@ impl Action {
                 | Desired::Service(_)
                 | Desired::NetworkPolicy(_)
                 | Desired::DisruptionBudget(_)
-                | Desired::ConfigMap(_),
+                | Desired::ConfigMap(_)
+                | Desired::KeptSpec(_),
             )
             | Self::RemoveDisruptionBudget => 0,
             Self::CreateSnapshot(_)
@@ -127,7 +130,10 @@ impl Action {
                 Role::TakesPods
             }
             Self::Apply(
-                Desired::Service(_) | Desired::NetworkPolicy(_) | Desired::DisruptionBudget(_),
+                Desired::Service(_)
+                | Desired::NetworkPolicy(_)
+                | Desired::DisruptionBudget(_)
+                | Desired::KeptSpec(_),
             )
             | Self::RemoveDisruptionBudget
             | Self::IssueCertificate
@@ -158,7 +164,9 @@ impl Desired {
             Self::Service(object) => ("Service", serde_json::to_string(object)),
             Self::NetworkPolicy(object) => ("NetworkPolicy", serde_json::to_string(object)),
             Self::DisruptionBudget(object) => ("DisruptionBudget", serde_json::to_string(object)),
-            Self::ConfigMap(object) => ("ConfigMap", serde_json::to_string(object)),
+            Self::ConfigMap(object) | Self::KeptSpec(object) => {
+                ("ConfigMap", serde_json::to_string(object))
+            }
             Self::StatefulSet(object) => ("StatefulSet", serde_json::to_string(object)),
         };
         let digest = hex::encode(&Sha256::digest(text.unwrap_or_default())[..8]);

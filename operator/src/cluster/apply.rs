@@ -107,7 +107,9 @@ async fn act(
                 Desired::Service(object) => door.apply(&*object).await,
                 Desired::NetworkPolicy(object) => door.apply(&*object).await,
                 Desired::DisruptionBudget(object) => door.apply(&*object).await,
-                Desired::ConfigMap(object) => door.apply(&*object).await,
+                Desired::ConfigMap(object) | Desired::KeptSpec(object) => {
+                    door.apply(&*object).await
+                }
                 Desired::StatefulSet(object) => door.apply(&*object).await,
             }?;
             done.changed |= applied != Applied::Unchanged;

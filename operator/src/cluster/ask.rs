@@ -26,7 +26,11 @@ pub async fn ask(
     whose: Option<&Whose>,
     questions: Questions,
 ) -> Answers {
-    let Questions { template, config } = questions;
+    let Questions {
+        template,
+        config,
+        eviction,
+    } = questions;
     let mut answers = Answers::default();
     if let Some(question) = template {
         let cluster = (question.uid.clone(), String::new());
@@ -48,6 +52,19 @@ pub async fn ask(
                     memory.checks.keep_only(&cluster, &[check]);
                     answers.template_unknown = Some(failure.message);
                 }
+            }
+        }
+    }
+    if let Some(target) = eviction {
+        // Unanswered it holds nothing up: the eviction itself is asked again.
+        match context.door.eviction_refusal(&target).await {
+            Ok(refused) => answers.eviction_refused = refused,
+            Err(error) => {
+                tracing::warn!(
+                    pod = target.name,
+                    error = error.describe(),
+                    "dry-run eviction"
+                );
             }
         }
     }

@@ -21,6 +21,10 @@ pub struct Observed {
     /// A new identity, to be used if the cluster has none.
     pub fresh_id: String,
     pub stateful_set: Option<StatefulSetFacts>,
+    /// What a missing StatefulSet was made from (`plan::recreate`); looked up only where it is missing.
+    pub kept_spec: Option<String>,
+    /// Names of pods with the cluster's label that no controller owns.
+    pub orphans: Vec<String>,
     /// Ordered by ordinal; strangers are left out.
     pub pods: Vec<PodFacts>,
     /// The volume claims with the cluster's label, by name.
@@ -61,6 +65,8 @@ pub struct Answers {
     pub template_refused: Option<String>,
     /// Why that could not be asked: nothing is written until it can.
     pub template_unknown: Option<String>,
+    /// Why the next pod of a rollout would not be evicted.
+    pub eviction_refused: Option<String>,
     /// What an engine says about the revision that is validated now.
     pub verdict: Option<Verdict>,
 }
@@ -135,8 +141,10 @@ pub struct PodFacts {
     pub claims: Vec<String>,
     pub deletion: Option<Deletion>,
     pub is_ready: bool,
-    /// Its node does not report.
+    /// Its node does not report, or is deleted.
     pub is_on_lost_node: bool,
+    /// What the Node object says, where it is not ready; read only for pods that are not ready or terminate.
+    pub node_trouble: Option<String>,
     pub engine: Container,
     pub trouble: Option<Trouble>,
     /// Value of `aof2.dev/config-nudge`.

@@ -18,6 +18,7 @@ pub mod isolation;
 pub mod memo;
 pub mod memory;
 pub mod neighbour;
+pub mod nodes;
 pub mod observe;
 pub mod plan;
 pub mod pod;

@@ -11,7 +11,7 @@ use crate::{
     cluster::{
         build::template,
         facts::{Answers, ConfigSource, Observed, Read, StatefulSetFacts, Unread},
-        isolation, pod,
+        isolation, nodes, pod,
         reader::Reader,
         validate,
     },
@@ -93,6 +93,18 @@ pub async fn observe(
     let mut labels: Vec<_> = pods.iter().map(|pod| pod.labels().clone()).collect();
     labels.push(template::labels(name, &cluster.spec));
     let is_isolated = isolation::is_isolated(&policies, &own_policy, &labels);
+    let kept_spec = match (&stateful_set, reads.is_blind()) {
+        (None, false) => {
+            let kept = reader.kept_spec(&cluster).await;
+            reads.take(Read::StatefulSet, kept)
+        }
+        (Some(_), _) | (None, true) => None,
+    };
+    let orphans = pods
+        .iter()
+        .filter(|pod| is_orphan(pod))
+        .map(ResourceExt::name_any)
+        .collect();
     let now = Timestamp::now();
     let mut pods: Vec<_> = pods
         .iter()
@@ -100,6 +112,7 @@ pub async fn observe(
         .filter_map(|pod| pod::read(name, pod, now))
         .collect();
     pods.sort_by_key(|pod| pod.ordinal);
+    nodes::look_up(context, &mut pods).await;
     let other_claims = match reads.is_blind() {
         true => BTreeMap::new(),
         false => {
@@ -126,6 +139,8 @@ pub async fn observe(
         now: Timestamp::now(),
         fresh_id: uuid::Uuid::now_v7().to_string(),
         stateful_set,
+        kept_spec,
+        orphans,
         pods,
         claims,
         other_claims,
@@ -147,7 +162,7 @@ pub async fn observe(
         epoch: context.settings.epoch,
         cluster,
     };
-    if validate::names_secrets(&observed) {
+    if validate::names_secrets(&observed) || observed.kept_spec.is_some() {
         observed.credentials_of_others = reader.credentials_of_others(name).await?;
     }
     Ok(Some(observed))
@@ -159,6 +174,15 @@ fn is_ours(pod: &Pod, stateful_set: Option<&StatefulSet>) -> bool {
         return false;
     };
     pod.owner_references().iter().any(|owner| owner.uid == uid)
+}
+
+/// Its StatefulSet was deleted without it.
+fn is_orphan(pod: &Pod) -> bool {
+    let is_owned = pod
+        .owner_references()
+        .iter()
+        .any(|owner| owner.controller == Some(true));
+    !is_owned && pod.metadata.deletion_timestamp.is_none()
 }
 
 fn stateful_set_facts(stateful_set: &StatefulSet) -> StatefulSetFacts {

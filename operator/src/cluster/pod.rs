@@ -74,16 +74,19 @@ pub fn read(cluster: &str, pod: &Pod, now: Timestamp) -> Option<PodFacts> {
             .as_ref()
             .is_some_and(|condition| condition.status == "True"),
         is_on_lost_node: is_on_lost_node(&status.reason, ready.as_ref(), deletion.as_ref(), now),
+        node_trouble: None,
         engine: engine.map(|status| container(status)).unwrap_or_default(),
-        trouble: trouble(&name, &containers, condition("PodScheduled").as_ref()).or_else(|| {
-            not_mounted(
-                &name,
-                pod,
-                &containers,
-                condition("PodScheduled").as_ref(),
-                now,
-            )
-        }),
+        trouble: trouble(&name, &containers, condition("PodScheduled").as_ref(), now).or_else(
+            || {
+                not_mounted(
+                    &name,
+                    pod,
+                    &containers,
+                    condition("PodScheduled").as_ref(),
+                    now,
+                )
+            },
+        ),
         nudge: annotation(NUDGE_ANNOTATION),
         deletion,
         name,
@@ -138,6 +141,7 @@ fn trouble(
     pod: &str,
     containers: &[&ContainerStatus],
     scheduled: Option<&PodCondition>,
+    now: Timestamp,
 ) -> Option<Trouble> {
     if let Some(condition) = scheduled.filter(|condition| condition.status == "False") {
         let message = condition
@@ -150,9 +154,11 @@ fn trouble(
         });
     }
     containers.iter().find_map(|status| {
-        let waiting = status.state.as_ref()?.waiting.as_ref()?;
-        let reason = waiting.reason.as_deref().unwrap_or_default();
+        let waiting = status.state.as_ref().and_then(|it| it.waiting.as_ref());
+        let reason = waiting.and_then(|it| it.reason.as_deref());
+        let reason = reason.unwrap_or_default();
         let kind = match reason {
+            _ if crash_loops(status, now) => TroubleKind::CrashLoop,
             "ErrImagePull"
             | "ImagePullBackOff"
             | "InvalidImageName"
@@ -163,7 +169,8 @@ fn trouble(
             "" | "PodInitializing" | "ContainerCreating" => return None,
             _ => TroubleKind::Waiting,
         };
-        let detail = waiting.message.as_deref().unwrap_or_default();
+        let detail = waiting.and_then(|it| it.message.as_deref());
+        let detail = detail.unwrap_or_default();
         Some(Trouble {
             kind,
             message: message(
@@ -176,6 +183,35 @@ fn trouble(
             ),
         })
     })
+}
+
+/// A container that ran for so long begins again without a pause when it ends.
+const PAUSES_END_AFTER: SignedDuration = SignedDuration::from_mins(10);
+
+/// Restarted twice, and the last run was short: also while the container runs between two crashes, until it is ready. Otherwise status
+/// would go back and forth with every restart.
+fn crash_loops(status: &ContainerStatus, now: Timestamp) -> bool {
+    let of = |state: &Option<ContainerState>| state.as_ref()?.terminated.clone();
+    let Some(ended) = of(&status.state).or_else(|| of(&status.last_state)) else {
+        return false;
+    };
+    // The operator restarts engines, which then end with 0.
+    let is_asked = status.name == ENGINE_CONTAINER && ended.exit_code == 0;
+    let lasted = |from: Option<Timestamp>, to: Timestamp| {
+        from.map_or(SignedDuration::ZERO, |from| to.duration_since(from))
+    };
+    let ran = lasted(
+        ended.started_at.as_ref().map(|at| at.0),
+        ended.finished_at.as_ref().map_or(now, |at| at.0),
+    );
+    let running = status.state.as_ref().and_then(|it| it.running.as_ref());
+    let runs = running.and_then(|it| it.started_at.as_ref());
+    let runs = lasted(runs.map(|at| at.0), now);
+    status.restart_count >= 2
+        && !status.ready
+        && !is_asked
+        && ran < PAUSES_END_AFTER
+        && runs < PAUSES_END_AFTER
 }
 
 /// The kubelet pulls an image and mounts volumes within this time, where it can.
@@ -343,6 +379,58 @@ mod tests {
             trouble.message,
             "aof2-engine of orders-2 crashes with exit code 2 (UnknownKey: unknown key `x`)"
         );
+    }
+
+    #[test]
+    fn a_crash_loop_stays_one_between_two_crashes_and_ends_when_the_container_serves() {
+        let ended = |code: i32, at: &str| json!({"terminated": {"exitCode": code, "startedAt": "2026-09-21T09:58:00Z", "finishedAt": at}});
+        let recent = ended(2, "2026-09-21T09:58:01Z");
+        let read = |name: &str, restarts: i32, ready: bool, state: Value, last: &Value| {
+            pod(json!({"containerStatuses": [{"name": name, "image": "e:1", "imageID": "", "ready": ready, "restartCount": restarts,
+                "state": state, "lastState": last}]}))
+            .trouble
+        };
+        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        let running = json!({"running": {"startedAt": "2026-09-21T09:59:50Z"}});
+        let shown = read(ENGINE_CONTAINER, 1, false, waiting, &recent);
+        assert_eq!(
+            shown.as_ref().map(|it| it.kind),
+            Some(TroubleKind::CrashLoop)
+        );
+        for state in [
+            running.clone(),
+            recent.clone(),
+            json!({"waiting": {"reason": "ContainerCreating"}}),
+        ] {
+            assert_eq!(
+                read(ENGINE_CONTAINER, 2, false, state.clone(), &recent),
+                shown,
+                "{state}"
+            );
+        }
+        // One restart is none, and so is a container that serves, or served for long.
+        assert_eq!(
+            read(ENGINE_CONTAINER, 1, false, running.clone(), &recent),
+            None
+        );
+        assert_eq!(
+            read(ENGINE_CONTAINER, 7, true, running.clone(), &recent),
+            None
+        );
+        let long_ago = json!({"running": {"startedAt": "2026-09-21T09:40:00Z"}});
+        assert_eq!(read(ENGINE_CONTAINER, 7, false, long_ago, &recent), None);
+        let served = json!({"terminated": {"exitCode": 137, "startedAt": "2026-09-01T09:00:00Z", "finishedAt": "2026-09-21T09:59:00Z"}});
+        assert_eq!(
+            read(ENGINE_CONTAINER, 7, false, running.clone(), &served),
+            None
+        );
+        // An engine that the operator restarted twice does not crash; an application that ends again and again does.
+        let clean = ended(0, "2026-09-21T09:58:30Z");
+        assert_eq!(
+            read(ENGINE_CONTAINER, 2, false, running.clone(), &clean),
+            None
+        );
+        assert!(read("writer", 2, false, running, &clean).is_some());
     }
 
     #[test]

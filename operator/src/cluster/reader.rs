@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     cluster::{
-        build::config_map::REVISION_FILE,
+        build::config_map::{REVISION_FILE, SPEC_FILE},
         facts::{ClaimFacts, ConfigSource, SnapshotFacts, StoredConfig},
         neighbour::Neighbour,
     },
@@ -110,6 +110,17 @@ impl Reader<'_> {
             found.extend(claim.map(|claim| (name.to_owned(), claim_facts(&claim))));
         }
         Ok(found)
+    }
+
+    /// What the cluster's StatefulSet was made from, as the operator kept it for this very cluster.
+    pub async fn kept_spec(&self, cluster: &Aof2Cluster) -> Result<Option<String>, CallError> {
+        let name = names::kept_spec(&cluster.name_any());
+        let map = self.get::<ConfigMap>(&name).await?;
+        let uid = cluster.uid().unwrap_or_default();
+        let map = map.filter(|map| map.owner_references().iter().any(|owner| owner.uid == uid));
+        Ok(map
+            .and_then(|map| map.data)
+            .and_then(|mut data| data.remove(SPEC_FILE)))
     }
 
     pub async fn config_source(&self, cluster: &Aof2Cluster) -> ConfigSource {

@@ -46,6 +46,8 @@ pub fn observed() -> Observed {
         cluster: cluster(),
         fresh_id: FRESH_ID.to_owned(),
         stateful_set: None,
+        kept_spec: None,
+        orphans: Vec::new(),
         pods: Vec::new(),
         claims: BTreeMap::new(),
         other_claims: BTreeMap::new(),
@@ -135,6 +137,7 @@ pub fn add_pod(observed: &mut Observed, ordinal: i32, quota: u64) {
         deletion: None,
         is_ready: true,
         is_on_lost_node: false,
+        node_trouble: None,
         engine: Container {
             is_running: true,
             has_started: true,

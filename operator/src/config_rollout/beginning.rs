@@ -10,10 +10,12 @@ use super::facts::{Facts, PodFacts};
 use super::gates::{self, View, rate_text};
 use super::memo::{Canary, ConfigStep, Memo};
 use super::step::{Action, News, Step, go_to};
-use crate::machine::{Wait, bounded, gate};
+use crate::machine::{Wait, bounded, gate, later};
 
 /// A restart of every engine is over by then, or is none.
 const NOBODY_SERVES_AFTER: SignedDuration = SignedDuration::from_secs(60);
+/// Of the canary, at least (schema of `progressDeadline`).
+const TIME_TO_LOAD: SignedDuration = SignedDuration::from_secs(60);
 
 pub(super) fn start(facts: &Facts, now: Timestamp) -> Step {
     let Some(candidate) = facts
@@ -129,10 +131,12 @@ fn tell(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
 
 /// The deadline counts from when a pod is told.
 fn begin_judging(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
-    let deadline = now
-        .checked_add(facts.policy.progress_deadline.as_std())
-        .unwrap_or(Timestamp::MAX);
-    memo.deadline = Some(Time(deadline));
+    let policy = &facts.policy;
+    // The schema refuses a window that does not fit; a cluster from before that rule is given the time that its canary needs.
+    let window = SignedDuration::max(policy.observation_window.as_signed(), gates::RATE_WINDOW);
+    let needed = window.saturating_add(TIME_TO_LOAD);
+    let limit = SignedDuration::max(policy.progress_deadline.as_signed(), needed);
+    memo.deadline = Some(Time(later(now, limit)));
     go_to(memo, ConfigStep::Canary, now)
 }
 

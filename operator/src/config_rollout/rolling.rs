@@ -2,13 +2,14 @@
 
 use aof2_crds::status::RolloutOutcome;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::converge::{Converge, converge, serves};
 use super::facts::Facts;
 use super::memo::Memo;
 use super::step::{News, Step, entry, told};
 use super::{gates, taking_back, watching};
-use crate::machine::{counted, elapsed};
+use crate::machine::{counted, elapsed, later};
 
 pub(super) fn rolling(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     // The canary is still watched; what is not known while the others restart is no reason to stop half way.
@@ -52,7 +53,7 @@ pub(super) fn rolling(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
         .min_by_key(|pod| serves(pod));
     if let Some(next) = next {
         memo.done.push(next.name.clone());
-        return Step::go_on(memo);
+        return Step::go_on(with_deadline(memo, facts, now));
     }
     let took = elapsed(memo.started_at.0, now);
     Step {
@@ -68,4 +69,13 @@ pub(super) fn rolling(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
         },
         ..Step::ended()
     }
+}
+
+/// Each pod has the whole deadline: how many there are decides nothing. Where nobody is judged there is none.
+pub(super) fn with_deadline(mut memo: Memo, facts: &Facts, now: Timestamp) -> Memo {
+    if memo.deadline.is_some() {
+        let limit = facts.policy.progress_deadline.as_signed();
+        memo.deadline = Some(Time(later(now, limit)));
+    }
+    memo
 }

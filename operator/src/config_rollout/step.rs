@@ -76,9 +76,13 @@ pub fn step(memo: Option<Memo>, facts: &Facts, now: Timestamp) -> Step {
                 .is_some_and(|deadline| now >= deadline.0)
         {
             let took = elapsed(memo.started_at.0, now);
+            let at = match (memo.step, memo.done.last()) {
+                (ConfigStep::Rolling, Some(pod)) if facts.needs_restart => format!(" at {pod}"),
+                _ => String::new(),
+            };
             let failure = GateFailure {
                 gate: Gate::Progress,
-                observed: format!("still in step {} after {took}", memo.step),
+                observed: format!("still in step {}{at} after {took}", memo.step),
                 limit: facts.policy.progress_deadline.to_string(),
             };
             return match taking_back::has_run(&memo, facts) {

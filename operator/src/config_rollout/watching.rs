@@ -9,7 +9,7 @@ use super::converge::{Converge, converge, serves};
 use super::facts::{Facts, PodFacts};
 use super::memo::{ConfigStep, Memo};
 use super::step::{Step, go_to};
-use super::{gates, taking_back};
+use super::{gates, rolling, taking_back};
 use crate::machine::{Wait, clock};
 
 pub(super) fn canary(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
@@ -92,6 +92,7 @@ pub(super) fn observing(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
     if !facts.needs_restart {
         memo.done = facts.pods.iter().map(|pod| pod.name.clone()).collect();
     }
+    let memo = rolling::with_deadline(memo, facts, now);
     go_to(memo, ConfigStep::Rolling, now)
 }
 

@@ -5,6 +5,8 @@
 
 use serde_json::Value;
 
+use crate::quantity::nano;
+
 /// Fields that the server manages although they are in what we send.
 const IGNORED: [&str; 2] = ["creationTimestamp", "status"];
 
@@ -55,49 +57,7 @@ fn is_empty(value: &Value) -> bool {
 }
 
 fn same_quantity(live: &Value, desired: &Value) -> bool {
-    let text = |value: &Value| match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-    };
-    let (Some(live), Some(desired)) = (text(live), text(desired)) else {
-        return false;
-    };
-    matches!((nano(&live), nano(&desired)), (Some(live), Some(desired)) if live == desired)
-}
-
-/// A Kubernetes quantity in billionths.
-fn nano(text: &str) -> Option<i128> {
-    let digits = text
-        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-        .unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor: i128 = match unit {
-        "n" => 1,
-        "u" => 1_000,
-        "m" => 1_000_000,
-        "" => 1_000_000_000,
-        "k" => 1_000_000_000_000,
-        "M" => 1_000_000_000_000_000,
-        "G" => 1_000_000_000_000_000_000,
-        "T" => 1_000_000_000_000_000_000_000,
-        "Ki" => 1_000_000_000 << 10,
-        "Mi" => 1_000_000_000 << 20,
-        "Gi" => 1_000_000_000 << 30,
-        "Ti" => 1_000_000_000 << 40,
-        _ => return None,
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() || fraction.len() > 9 {
-        return None;
-    }
-    let scale = 10_i128.pow(u32::try_from(fraction.len()).ok()?);
-    let fraction: i128 = if fraction.is_empty() {
-        0
-    } else {
-        fraction.parse().ok()?
-    };
-    Some(whole.parse::<i128>().ok()?.checked_mul(factor)? + fraction.checked_mul(factor)? / scale)
+    matches!((nano(live), nano(desired)), (Some(live), Some(desired)) if live == desired)
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub enum CallError {
     )]
     Foreign { object: String },
     #[error(
-        "{object} is being deleted. The operator creates it again once it is gone. Remove its finalizers if it stays"
+        "{object} is being deleted. The operator recreates it after the deletion completes. Remove its finalizers if it stays"
     )]
     Going { object: String },
     #[error(

@@ -3,9 +3,10 @@
 use ::kube::{
     Api, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
-    core::PartialObjectMeta,
+    core::{PartialObjectMeta, Selector, SelectorExt},
 };
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::{Value, json};
 
 use super::{CallError, Door, FIELD_MANAGER, Key, bounded};
@@ -56,6 +57,20 @@ impl PodTarget {
     }
 }
 
+/// Not `Api::evict`: it writes `delete_options`, a field that the API server does not know and passes over, and the preconditions
+/// with it.
+fn eviction(target: &PodTarget, preconditions: Option<&Preconditions>) -> Value {
+    let mut eviction = json!({
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"namespace": target.namespace, "name": target.name},
+    });
+    if let Some(preconditions) = preconditions {
+        eviction["deleteOptions"] = json!({"preconditions": preconditions});
+    }
+    eviction
+}
+
 impl Door {
     /// Asks for an eviction, which respects disruption budgets: the way for pods that serve.
     pub async fn evict(&self, target: &PodTarget, seen: &str) -> Result<Removed, CallError> {
@@ -63,14 +78,7 @@ impl Door {
             return Ok(Removed::AlreadyDeleted);
         };
         let key = target.key();
-        // Not `Api::evict`: it writes `delete_options`, a field that the API server does not know and passes over, and the
-        // preconditions with it.
-        let eviction = json!({
-            "apiVersion": "policy/v1",
-            "kind": "Eviction",
-            "metadata": {"namespace": target.namespace, "name": target.name},
-            "deleteOptions": {"preconditions": preconditions},
-        });
+        let eviction = eviction(target, Some(&preconditions));
         let api = self.api::<Pod>(&key);
         let params = PostParams::default();
         let evicted =
@@ -87,6 +95,61 @@ impl Door {
         };
         self.removed(target, "evict", &removed);
         Ok(removed)
+    }
+
+    /// Would an eviction be rejected now, and why? Asked before a drain, which closes the pod's admission.
+    pub async fn eviction_refusal(&self, target: &PodTarget) -> Result<Option<String>, CallError> {
+        let key = target.key();
+        let api = self.api::<Pod>(&key);
+        let params = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let eviction = eviction(target, None);
+        let asked =
+            api.create_subresource::<_, Value>("eviction", &target.name, &params, &eviction);
+        let refusal = match self.call("dry-run", &key, asked).await {
+            Ok(_) => return Ok(None),
+            // 500 is the answer where more than one budget selects the pod.
+            Err(CallError::Refused { refusal, .. }) if matches!(refusal.code, 429 | 500) => refusal,
+            Err(error) if error.code() == Some(404) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let budgets = self.budgets_of(target).await.unwrap_or_default();
+        let needed = if refusal.code == 500 { 2 } else { 1 };
+        if budgets.len() < needed {
+            // Not about budgets: the API server is in trouble, and what it says holds nothing up.
+            return Ok(None);
+        }
+        let noun = match budgets.len() {
+            1 => "PodDisruptionBudget",
+            _ => "PodDisruptionBudgets",
+        };
+        let names = budgets.join(" and ");
+        Ok(Some(format!("{noun} {names}, {}", refusal.message)))
+    }
+
+    /// Names of the budgets that select a pod.
+    async fn budgets_of(&self, target: &PodTarget) -> Result<Vec<String>, CallError> {
+        let key = target.key();
+        let pod = self
+            .call("get", &key, self.api::<Pod>(&key).get(&target.name))
+            .await?;
+        let budgets: Api<PodDisruptionBudget> =
+            Api::namespaced(self.client.clone(), &target.namespace);
+        let all = ListParams::default();
+        let budgets = self.call("list", &key, budgets.list(&all)).await?;
+        let selects = |budget: &&PodDisruptionBudget| {
+            let selector = budget.spec.as_ref().and_then(|spec| spec.selector.clone());
+            selector
+                .and_then(|selector| Selector::try_from(selector).ok())
+                .is_some_and(|selector| selector.matches(pod.labels()))
+        };
+        Ok(budgets
+            .iter()
+            .filter(selects)
+            .map(ResourceExt::name_any)
+            .collect())
     }
 
     /// Deletes: the way for pods that do not serve, which an exhausted budget must not keep.
@@ -364,5 +427,60 @@ mod tests {
             }
             assert_eq!(*server.removals.lock(), []);
         }
+    }
+
+    /// What an eviction is answered, as a dry run, while these budgets exist.
+    async fn refusal(code: u16, budgets: Value) -> Option<String> {
+        let answer = move |request: Request| {
+            let budgets = budgets.clone();
+            async move {
+                let path = request.uri().path();
+                if path.ends_with("/eviction") {
+                    assert_eq!(request.uri().query(), Some("&dryRun=All"));
+                    let message = "it cannot be evicted";
+                    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code, "reason": "Test", "message": message});
+                    let code = axum::http::StatusCode::from_u16(code).expect("a code");
+                    return (code, Json(status));
+                }
+                let mut labelled = pod("uid-2", "7");
+                labelled["metadata"]["labels"] = json!({"app": "orders"});
+                let answer = match path.ends_with("/poddisruptionbudgets") {
+                    true => json!({"metadata": {}, "items": budgets}),
+                    false => labelled,
+                };
+                (axum::http::StatusCode::OK, Json(answer))
+            }
+        };
+        let client = Client::new(Router::new().fallback(answer), "storage");
+        let door = Door::new(client, "test", Arc::new(Metrics::default()));
+        door.eviction_refusal(&target()).await.expect("an answer")
+    }
+
+    #[tokio::test]
+    async fn a_dry_run_names_the_budgets_that_would_reject_an_eviction() {
+        let budget = |name: &str, app: &str| {
+            json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": name},
+                "spec": {"selector": {"matchLabels": {"app": app}}}})
+        };
+        let own = budget("orders", "orders");
+        let other = budget("web", "web");
+        let second = budget("platform", "orders");
+        let one = json!([own, other]);
+        let two = json!([own, other, second]);
+        assert_eq!(
+            refusal(429, one.clone()).await.as_deref(),
+            Some("PodDisruptionBudget orders, it cannot be evicted")
+        );
+        assert_eq!(
+            refusal(500, two).await.as_deref(),
+            Some("PodDisruptionBudgets orders and platform, it cannot be evicted")
+        );
+        assert_eq!(
+            refusal(500, one).await,
+            None,
+            "the API server's own trouble"
+        );
+        assert_eq!(refusal(429, json!([other])).await, None, "throttled");
+        assert_eq!(refusal(404, json!([])).await, None, "there is no pod");
     }
 }

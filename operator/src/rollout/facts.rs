@@ -66,6 +66,8 @@ pub struct PodInstance {
     pub trouble: Option<Trouble>,
     /// The last removal that was refused, while this pod exists.
     pub eviction_refused: Option<String>,
+    /// What a dry run of its removal was answered, before its drain; `None`: nothing is in the way, or that is not known.
+    pub eviction_would_fail: Option<String>,
     /// Why its volume would be released with it, or is not the same one.
     pub volume_at_risk: Option<Trouble>,
     /// `None`: the engine does not answer.

@@ -1,10 +1,11 @@
 //! May the chosen pod go?
 
-use aof2_crds::Gate;
+use aof2_crds::{Gate, WaitReason};
 use jiff::Timestamp;
 
 use super::facts::{Facts, PodInstance};
 use super::memo::{DrainMemo, Memo, UpgradeStep};
+use super::removal::eviction_refused;
 use super::step::{Action, Step, check, choose_again, current, go_to};
 use super::{gates, order};
 use crate::machine::{Wait, clock};
@@ -45,6 +46,21 @@ pub(super) fn preflight(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
         return Step {
             overridden: verdict.overridden,
             ..Step::hold(memo, wait, Some(until))
+        };
+    }
+    let refused = pod
+        .instance
+        .as_ref()
+        .filter(|instance| needs_drain(Some(instance), facts, now))
+        .and_then(|instance| instance.eviction_would_fail.as_ref());
+    if let Some(why) = refused {
+        // A drain closes admission, and would have to be taken back.
+        let message = eviction_refused(&pod.name, why);
+        let (gate, reason) = (Gate::PodRemoved, WaitReason::EvictionRefused);
+        let wait = Wait::new(gate, reason, &pod.name, message);
+        return Step {
+            overridden: verdict.overridden,
+            ..Step::hold(memo, wait, None)
         };
     }
     if !is_written {

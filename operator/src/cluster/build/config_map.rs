@@ -1,4 +1,4 @@
-//! Two kinds of ConfigMap: one immutable per revision, and the active one from which every pod reads its own file.
+//! ConfigMaps: one immutable per revision, the active one from which every pod reads its own file, and what the operator keeps for later.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,8 @@ use crate::{cluster::config::Revision, names};
 
 /// Key of the file in a revision.
 pub const REVISION_FILE: &str = "aof2.toml";
+/// Key of the spec that is kept.
+pub const SPEC_FILE: &str = "spec.json";
 
 pub fn revision(owner: &Owner, revision: &Revision) -> ConfigMap {
     ConfigMap {
@@ -27,6 +29,15 @@ pub fn active(owner: &Owner, files: BTreeMap<String, String>) -> ConfigMap {
     ConfigMap {
         metadata: owner.metadata(names::active_config(&owner.name)),
         data: Some(files),
+        ..ConfigMap::default()
+    }
+}
+
+/// What the StatefulSet is made from, to recreate it.
+pub fn kept_spec(owner: &Owner, spec: String) -> ConfigMap {
+    ConfigMap {
+        metadata: owner.metadata(names::kept_spec(&owner.name)),
+        data: Some(BTreeMap::from([(SPEC_FILE.to_owned(), spec)])),
         ..ConfigMap::default()
     }
 }

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::names::{
     self, ADMIN_PORT, ENGINE_CONTAINER, HTTP_PORT, TEMPLATE_ANNOTATION, VERSION_ANNOTATION,
 };
+use crate::quantity::spell_alike;
 
 const USER_ID: i64 = 65532;
 /// Cluster Autoscaler keeps a node whose pods have local volumes that are not named here.
@@ -58,13 +59,13 @@ pub fn image(spec: &Aof2ClusterSpec, default_repository: &str) -> String {
     format!("{repository}:{}", spec.version)
 }
 
-/// Digest of everything in the spec that a running pod cannot take up.
+/// Digest of everything in the spec that a running pod cannot take up; quantities count by their value.
 pub fn digest(spec: &Aof2ClusterSpec, default_repository: &str) -> String {
     let tier2 = spec
         .tier2
         .as_ref()
         .map(|tier2| json!({"credentials": tier2.credentials, "caBundle": tier2.ca_bundle}));
-    let asked = json!({
+    let mut asked = json!({
         "image": image(spec, default_repository),
         "pullPolicy": spec.image.pull_policy,
         "pullSecrets": spec.image.pull_secrets,
@@ -73,6 +74,7 @@ pub fn digest(spec: &Aof2ClusterSpec, default_repository: &str) -> String {
         "tier1": spec.storage.tier1.is_some(),
         "tier2": tier2,
     });
+    spell_alike(&mut asked);
     // Maps of serde_json are ordered, so that the text is canonical.
     hex::encode(&Sha256::digest(asked.to_string())[..5])
 }

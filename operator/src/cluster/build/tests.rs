@@ -122,6 +122,17 @@ fn the_digest_follows_what_a_pod_cannot_take_up_and_nothing_else() {
                 .unwrap()
                 .clone())
     );
+    let with_cpu = |cpu: &str| {
+        digest(&|spec| {
+            spec.resources = serde_json::from_value(json!({"limits": {"cpu": cpu}})).unwrap();
+            spec.pod_template.spec = json!({"containers": [{"name": "writer", "resources": {"requests": {"cpu": cpu}}}]})
+                .as_object()
+                .unwrap()
+                .clone();
+        })
+    };
+    assert_eq!(with_cpu("1000m"), with_cpu("1"), "another spelling");
+    assert_ne!(with_cpu("1000m"), with_cpu("1001m"));
     // Running pods carry this: another value for the same wish would restart them all after an upgrade of the operator.
     assert_eq!(same, "9d9bd36c0b");
 }

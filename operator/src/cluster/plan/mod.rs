@@ -12,6 +12,7 @@ mod old_revisions;
 mod part;
 mod precedence;
 mod questions;
+mod recreate;
 mod replicas;
 mod rollout;
 mod shares;
@@ -29,7 +30,7 @@ pub(super) use shares::Shares;
 pub(super) use volumes::{at_risk as volume_at_risk, is_accepted as is_volume_accepted};
 
 use aof2_crds::{
-    Aof2ClusterStatus, Gate, WaitReason,
+    Aof2ClusterSpec, Aof2ClusterStatus, Gate, WaitReason,
     cluster::OperationMode,
     labels,
     status::{ConfigStatus, HistoryEntry},
@@ -244,7 +245,10 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
         spec_error: spec_error.clone(),
         ..Decided::nothing(observed)
     };
-    if let (Some(message), None) = (&spec_error, &observed.stateful_set) {
+    let missing = recreate::missing(observed);
+    if let (Some(message), None) = (&spec_error, &observed.stateful_set)
+        && !missing.is_kept
+    {
         let (gate, reason) = (Gate::SpecValid, WaitReason::InvalidPodTemplate);
         part.wait(gate, reason, "", message);
         return (decided, part);
@@ -302,23 +306,35 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
         decided.memo.as_ref(),
     ));
     let Some(written) = &observed.stateful_set else {
-        if unchecked.is_some() || !volumes::unused(observed, spec.replicas).is_empty() {
-            part.look(NextLook::SOON);
-            return (decided.configured(configs), part);
-        }
-        let told = Told::plan(observed, &configs, decided.memo.as_ref(), spec.replicas);
-        part.add(told.write(observed, owner, &cluster_id));
-        part.add(write_pods(observed, owner, &cluster_id, spec.replicas));
         part.look(NextLook::SOON);
+        if missing.was_deleted {
+            part.waits.push(recreate::deleted(owner, &missing.spec));
+        }
+        let count = missing.spec.replicas;
+        let is_unchecked = unchecked.is_some() && !missing.is_kept;
+        if !is_unchecked && volumes::unused(observed, count).is_empty() {
+            let told = Told::plan(observed, &configs, decided.memo.as_ref(), count);
+            part.add(told.write(observed, owner, &cluster_id));
+            part.add(write_pods(
+                observed,
+                owner,
+                &missing.spec,
+                &cluster_id,
+                count,
+            ));
+        }
         return (decided.configured(configs), part);
     };
-    if written.is_terminating {
+    let deleted = written.is_terminating.then(|| {
         let message = format!(
             "StatefulSet {} is being deleted. The operator recreates it after the deletion completes",
             owner.name
         );
         let (gate, reason) = (Gate::ObjectsInPlace, WaitReason::ObjectTerminating);
-        part.wait(gate, reason, "", message);
+        Wait::new(gate, reason, "", message)
+    });
+    if let Some(wait) = deleted.or_else(|| recreate::orphans(observed, written)) {
+        part.waits.push(wait);
         part.look(NextLook::SOON);
         let snapshots = part.take(snapshots::plan(observed, owner, &cluster_id));
         let decided = Decided {
@@ -351,10 +367,17 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
     let snapshots = part.take(snapshots::plan(observed, owner, &cluster_id));
     let digest = template::digest(spec, &observed.image_repository);
     if writes_template || written.template == digest {
-        part.add(write_pods(observed, owner, &cluster_id, replicas.apply));
+        part.add(write_pods(
+            observed,
+            owner,
+            spec,
+            &cluster_id,
+            replicas.apply,
+        ));
     } else {
         part.add(write_budget(owner, replicas.apply));
     }
+    part.add(recreate::keep(observed, owner, written, memo.as_ref()));
     // Removals come last: what they depend on is in place then.
     part.actions.sort_by_key(Action::rank);
     let decided = Decided {
@@ -365,11 +388,17 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
     (decided, part)
 }
 
-fn write_pods(observed: &Observed, owner: &Owner, cluster_id: &str, replicas: i32) -> Part {
+fn write_pods(
+    observed: &Observed,
+    owner: &Owner,
+    spec: &Aof2ClusterSpec,
+    cluster_id: &str,
+    replicas: i32,
+) -> Part {
     let mut part = write_budget(owner, replicas);
     part.apply(build::stateful_set::build(
         owner,
-        &observed.cluster.spec,
+        spec,
         cluster_id,
         replicas,
         &observed.image_repository,

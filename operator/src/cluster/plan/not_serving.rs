@@ -45,17 +45,26 @@ pub fn refusals(observed: &Observed) -> Part {
             );
         }
     }
-    for pod in observed.pods.iter().filter(|pod| pod.is_on_lost_node) {
-        let message = format!(
-            "Node {} of {} does not report. The pod may still write to its volume and is never removed by force. Bring the node back, or power it off and delete the Node object",
-            pod.node, pod.name
-        );
-        part.wait(
-            Gate::OnePodDown,
-            WaitReason::PodOnLostNode,
-            &pod.name,
-            message,
-        );
+    for pod in &observed.pods {
+        let what = pod.node_trouble.as_deref().unwrap_or("does not report");
+        let (reason, message) = match (pod.is_on_lost_node, &pod.node_trouble) {
+            (true, _) => (
+                WaitReason::PodOnLostNode,
+                format!(
+                    "Node {} of {} {what}. The pod may still write to its volume and is never removed by force. Bring the node back, or power it off and delete the Node object",
+                    pod.node, pod.name
+                ),
+            ),
+            (false, Some(_)) => (
+                WaitReason::PodNotReady,
+                format!(
+                    "Node {} of {} {what}. Run `kubectl describe node {}`",
+                    pod.node, pod.name, pod.node
+                ),
+            ),
+            (false, None) => continue,
+        };
+        part.wait(Gate::OnePodDown, reason, &pod.name, message);
     }
     part
 }

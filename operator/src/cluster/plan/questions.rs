@@ -16,14 +16,18 @@ use crate::{
         validate,
     },
     config_rollout::{ConfigStep, Verdict},
+    kube::PodTarget,
     machine::bounded,
     names,
+    rollout::UpgradeStep,
 };
 
 #[derive(Debug, Default)]
 pub struct Questions {
     pub template: Option<TemplateQuestion>,
     pub config: Option<ConfigQuestion>,
+    /// Would this pod be evicted?
+    pub eviction: Option<PodTarget>,
 }
 
 /// Would the API server take this?
@@ -53,7 +57,23 @@ pub fn questions(observed: &Observed) -> Questions {
     Questions {
         template: template(observed),
         config: config(observed),
+        eviction: eviction(observed),
     }
+}
+
+/// The pod that a rollout drains next, if it serves.
+fn eviction(observed: &Observed) -> Option<PodTarget> {
+    let status = observed.cluster.status.as_ref()?;
+    let Memo::Upgrade(memo) = Memo::read(status.rollout.as_ref()?)? else {
+        return None;
+    };
+    let chosen = memo.pod.filter(|_| memo.step == UpgradeStep::Preflight)?;
+    let pod = observed.pods.iter().find(|pod| pod.uid == chosen.uid)?;
+    pod.is_ready.then(|| PodTarget {
+        namespace: observed.cluster.namespace().unwrap_or_default(),
+        name: pod.name.clone(),
+        uid: pod.uid.clone(),
+    })
 }
 
 /// A template that is not written yet.

@@ -151,12 +151,29 @@ fn instance(observed: &Observed, pod: &PodFacts) -> PodInstance {
         engine_runs: pod.engine.is_running,
         trouble: pod.trouble.as_ref().map(trouble),
         eviction_refused: refused.map(|wait| wait.message.clone()),
+        eviction_would_fail: observed
+            .answers
+            .eviction_refused
+            .clone()
+            .filter(|_| is_chosen(observed, pod)),
         volume_at_risk: volumes::at_risk(observed, pod).map(|wait| rollout::Trouble {
             reason: wait.reason,
             message: wait.message,
         }),
         engine: observed.answer(&pod.name).map(engine),
     }
+}
+
+/// The one pod that the rollout is about to take.
+fn is_chosen(observed: &Observed, pod: &PodFacts) -> bool {
+    let rollout = observed
+        .cluster
+        .status
+        .as_ref()
+        .and_then(|status| status.rollout.as_ref());
+    rollout
+        .and_then(|rollout| rollout.pod.as_ref())
+        .is_some_and(|chosen| chosen.uid == pod.uid)
 }
 
 fn trouble(trouble: &Trouble) -> rollout::Trouble {

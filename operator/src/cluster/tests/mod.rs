@@ -215,3 +215,36 @@ async fn a_template_that_the_server_cannot_type_is_an_invalid_spec_and_stops_not
     );
     operator.ensure_quiet("typed").await;
 }
+
+#[tokio::test]
+async fn a_deleted_stateful_set_is_recreated_as_it_was() {
+    let operator = Operator::new(Vec::new());
+    operator.look(4).await;
+    let set = |operator: &Operator| operator.server.lock().objects.get(SET).cloned();
+    let before = set(&operator).expect("a StatefulSet");
+    {
+        let mut store = operator.server.lock();
+        let mut cluster = store.objects[CLUSTER].clone();
+        cluster["spec"]["replicas"] = json!(1);
+        cluster["spec"]["version"] = json!("0.1.1");
+        cluster["spec"]["operation"] = json!({"mode": "Paused"});
+        store.put(CLUSTER, cluster);
+        store.objects.remove(SET);
+    }
+    operator.look(3).await;
+    assert_eq!(set(&operator), None, "paused");
+    {
+        let mut store = operator.server.lock();
+        let mut cluster = store.objects[CLUSTER].clone();
+        cluster["spec"]["operation"] = json!({"mode": "Active"});
+        store.put(CLUSTER, cluster);
+    }
+    // What it was made from cannot be read: nothing is made from the spec of today.
+    operator.server.lock().faults = vec![fault(Method::GET, "/orders-kept-spec", 500, "etcd")];
+    operator.look(3).await;
+    assert_eq!(set(&operator), None, "unknown");
+    operator.server.lock().faults.clear();
+    operator.look(1).await;
+    let after = set(&operator).expect("a StatefulSet");
+    assert_eq!(after["spec"], before["spec"]);
+}

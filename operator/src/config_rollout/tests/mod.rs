@@ -48,6 +48,9 @@ struct World {
     in_force: String,
     candidate: Option<String>,
     needs_restart: bool,
+    /// Looks that a restart takes.
+    restart_looks: u32,
+    deadline: Duration,
     errors: Vec<String>,
     on_failure: OnFailure,
     is_upgrading: bool,
@@ -85,6 +88,8 @@ impl World {
             in_force: OLD.into(),
             candidate: Some(NEW.into()),
             needs_restart,
+            restart_looks: 3,
+            deadline: Duration::from_secs(3600),
             errors: Vec::new(),
             on_failure: OnFailure::Revert,
             is_upgrading: false,
@@ -130,7 +135,7 @@ impl World {
             needs_restart: self.needs_restart,
             policy: Policy {
                 observation_window: Duration::from_secs(120),
-                progress_deadline: Duration::from_secs(3600),
+                progress_deadline: self.deadline,
                 on_failure: self.on_failure,
             },
             overrides: self.overrides.clone(),
@@ -203,7 +208,7 @@ impl World {
             if asked {
                 engine.started_with.clone_from(&engine.file);
                 engine.process += 1;
-                engine.starting = 3;
+                engine.starting = self.restart_looks;
                 self.restarts.push(name);
             } else if engine.starting > 0 {
                 engine.starting -= 1;
@@ -229,8 +234,12 @@ impl World {
     }
 
     /// Until nothing is left to do, at most for two hours of looks.
-    fn run(&mut self, mut each: impl FnMut(&World, &Step)) {
-        for _ in 0..3600 {
+    fn run(&mut self, each: impl FnMut(&World, &Step)) {
+        self.run_for(3600, each);
+    }
+
+    fn run_for(&mut self, looks: usize, mut each: impl FnMut(&World, &Step)) {
+        for _ in 0..looks {
             let result = self.reconcile();
             each(self, &result);
             if self.memo.is_none() && !result.next.is_at_once() && self.down() == 0 {
@@ -241,12 +250,16 @@ impl World {
     }
 
     fn run_to(&mut self, step: super::ConfigStep) {
+        self.run_until(|world| world.memo.as_ref().is_some_and(|memo| memo.step == step));
+    }
+
+    fn run_until(&mut self, is_so: impl Fn(&World) -> bool) {
         for _ in 0..3600 {
-            if self.memo.as_ref().is_some_and(|memo| memo.step == step) {
+            if is_so(self) {
                 return;
             }
             self.reconcile();
         }
-        panic!("never in {step}: {:?}", self.memo);
+        panic!("never: {:?}", self.memo);
     }
 }

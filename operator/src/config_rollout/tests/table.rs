@@ -134,6 +134,36 @@ fn a_rollout_that_takes_too_long_has_failed() {
 }
 
 #[test]
+fn each_of_fifty_pods_that_restart_has_the_whole_deadline() {
+    let mut world = World::new(50, true);
+    // 110 s each: 92 minutes after the canary, where the deadline is an hour.
+    world.restart_looks = 55;
+    world.run_for(10_000, |_, _| ());
+    assert_eq!(world.ends[0].0, "Completed", "{:?}", world.rejected);
+    assert!(world.now > start() + SignedDuration::from_mins(90));
+
+    // One that does not come back is named.
+    let mut world = World::new(50, true);
+    world.run_to(ConfigStep::Rolling);
+    world.run_until(|world| world.told_new().len() == 20);
+    world.engines[30].answers = false;
+    world.run_until(|world| !world.rejected.is_empty());
+    assert!(
+        world.rejected[0].contains("at orders-30 after"),
+        "{:?}",
+        world.rejected
+    );
+}
+
+#[test]
+fn a_window_that_does_not_fit_into_the_deadline_of_an_older_cluster_is_watched_to_its_end() {
+    let mut world = World::new(3, false);
+    world.deadline = Duration::from_secs(60);
+    world.run(|_, _| ());
+    assert_eq!(world.ends[0].0, "Completed", "{:?}", world.rejected);
+}
+
+#[test]
 fn a_canary_that_refuses_appends_is_taken_back_at_once() {
     let mut world = World::new(3, false);
     world.engines[2].refuses = 41.0;

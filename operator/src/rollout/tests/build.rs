@@ -45,6 +45,7 @@ pub fn pod(ordinal: u32, version: &str) -> PodFacts {
             engine_runs: true,
             trouble: None,
             eviction_refused: None,
+            eviction_would_fail: None,
             volume_at_risk: None,
             engine: Some(engine(version)),
         }),

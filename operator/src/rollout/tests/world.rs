@@ -208,6 +208,7 @@ impl World {
                 message: format!("{name} {message}"),
             }),
             eviction_refused: pod.eviction_refused.clone(),
+            eviction_would_fail: None,
             volume_at_risk: None,
             engine: (runs && pod.engine.reachable).then(|| self.observe_engine(pod)),
         }

@@ -4,6 +4,7 @@ mod config;
 mod hostile;
 mod isolation;
 mod precedence;
+mod recreate;
 mod scale;
 mod snapshots;
 mod troubles;
@@ -37,7 +38,9 @@ fn actions(plan: &Plan) -> Vec<String> {
         Action::Apply(Desired::Service(_)) => "Service".to_owned(),
         Action::Apply(Desired::NetworkPolicy(_)) => "NetworkPolicy".to_owned(),
         Action::Apply(Desired::DisruptionBudget(_)) => "DisruptionBudget".to_owned(),
-        Action::Apply(Desired::ConfigMap(map)) => map.metadata.name.clone().unwrap(),
+        Action::Apply(Desired::ConfigMap(map) | Desired::KeptSpec(map)) => {
+            map.metadata.name.clone().unwrap()
+        }
         Action::Apply(Desired::StatefulSet(set)) => {
             format!("StatefulSet of {}", set.spec["replicas"])
         }

@@ -247,3 +247,62 @@ fn a_pod_of_a_lost_node_is_shown_with_the_remedy() {
     );
     assert!(!has(&plan, "remove orders-2"));
 }
+
+#[test]
+fn a_lost_node_is_named_at_once_and_holds_a_rollout() {
+    let mut observed = at_rest();
+    let pod = &mut observed.pods[1];
+    (pod.is_ready, pod.is_on_lost_node) = (false, true);
+    pod.node_trouble = Some("does not exist any more".into());
+    observed.cluster.spec.version = "0.1.1".into();
+    let planned = plan(&observed);
+    let lost = (Gate::OnePodDown, WaitReason::PodOnLostNode, "orders-1");
+    assert!(waits(&planned).contains(&lost), "{:?}", waits(&planned));
+    assert!(
+        planned
+            .status
+            .summary
+            .contains("Node node-1 of orders-1 does not exist"),
+        "{}",
+        planned.status.summary
+    );
+    // One that reports, and is not ready: named, and not lost.
+    let pod = &mut observed.pods[1];
+    pod.is_on_lost_node = false;
+    pod.node_trouble = Some("is not ready (cni not initialized)".into());
+    let planned = plan(&observed);
+    let not_ready = (Gate::OnePodDown, WaitReason::PodNotReady, "orders-1");
+    assert!(
+        waits(&planned).contains(&not_ready),
+        "{:?}",
+        waits(&planned)
+    );
+}
+
+#[test]
+fn an_eviction_is_tried_before_the_drain_of_the_chosen_pod_alone() {
+    let asked = |observed: &Observed| crate::cluster::plan::questions(observed).eviction;
+    let mut observed = at_rest();
+    observed.cluster.spec.version = "0.1.1".into();
+    assert_eq!(asked(&observed), None, "nobody is chosen");
+    for _ in 0..4 {
+        observed = carried_over(observed.clone(), plan(&observed));
+        let rollout = observed.cluster.status.as_ref().unwrap().rollout.clone();
+        if rollout.is_some_and(|rollout| rollout.step == RolloutStep::Preflight) {
+            break;
+        }
+    }
+    assert_eq!(asked(&observed).unwrap().name, "orders-2");
+    observed.answers.eviction_refused = Some("PodDisruptionBudget web, no".into());
+    let held = plan(&observed);
+    assert_eq!(
+        waits(&held),
+        [(Gate::PodRemoved, WaitReason::EvictionRefused, "orders-2")]
+    );
+    assert!(!actions(&held).iter().any(|it| it.starts_with("drain")));
+    // Still asked while it holds, and it goes on once the budget allows it.
+    observed = carried_over(observed, held);
+    assert!(asked(&observed).is_some());
+    observed.answers.eviction_refused = None;
+    assert_eq!(waits(&plan(&observed)), []);
+}

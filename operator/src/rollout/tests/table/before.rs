@@ -259,3 +259,25 @@ fn a_pod_on_a_lost_node_is_never_removed() {
     );
     assert_eq!(result.actions, vec![]);
 }
+
+#[test]
+fn no_admission_is_closed_for_an_eviction_that_would_be_rejected() {
+    let mut facts = facts(3);
+    let why = "PodDisruptionBudgets orders and web, This pod has more than one PodDisruptionBudget";
+    facts.instance(2).eviction_would_fail = Some(why.into());
+    let result = preflight_of(&facts);
+    holds(
+        &result,
+        Gate::PodRemoved,
+        WaitReason::EvictionRefused,
+        "PodDisruptionBudgets orders and web",
+    );
+    assert_eq!(result.actions, vec![]);
+    assert_eq!(result.memo.unwrap().step, UpgradeStep::Preflight);
+
+    // One that does not serve is deleted, which asks no budget.
+    facts.instance(2).engine_runs = false;
+    facts.instance(2).engine = None;
+    facts.instance(2).ready = false;
+    goes_to(&preflight_of(&facts), UpgradeStep::Replacing);
+}
