@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use crate::{
-    engines::EngineClient, kube::Door, pki::Authority, pod_policy::Policy,
+    engines::EngineClient,
+    kube::{Door, scope::Scopes},
+    pki::Authority,
+    pod_policy::Policy,
     runtime::metrics::Metrics,
 };
 
@@ -12,6 +15,8 @@ pub struct Context {
     pub door: Door,
     /// Reads, never writes.
     pub reader: kube::Client,
+    /// Asked before anything is done in a namespace.
+    pub scopes: Scopes,
     pub authority: Arc<Authority>,
     pub engines: EngineClient,
     pub metrics: Arc<Metrics>,

@@ -10,6 +10,7 @@ use aof2_operator::{
     kube::{
         Door,
         lease::{Elector, LeaseSettings},
+        scope::Scopes,
     },
     pki::{self, source::Place},
     pod_policy::Policy,
@@ -124,6 +125,11 @@ async fn lead(
     };
     let context = Arc::new(Context {
         door,
+        scopes: Scopes::new(
+            client.clone(),
+            format!("{}/{}", args.namespace, args.lease_name),
+            &args.scope(),
+        ),
         reader: client,
         engines: EngineClient::new(authority.clone(), settings.client_name(), epoch),
         authority,

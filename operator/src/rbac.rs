@@ -60,6 +60,12 @@ pub const CLUSTERS: &[Rule] = &[
     ),
     rule("", "secrets", &["create", "update"]),
     rule("events.k8s.io", "events", &["create", "patch"]),
+    // Who operates the namespace (`kube::scope`).
+    rule(
+        "coordination.k8s.io",
+        "leases",
+        &["get", "create", "update"],
+    ),
 ];
 
 /// Nodes belong to no namespace: a ClusterRole of its own, which an installation may leave out (`watch.nodes`).

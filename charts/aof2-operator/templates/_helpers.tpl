@@ -102,6 +102,9 @@ Secrets can be created and replaced, and never read: a patch answers with the ob
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [get, create, update]
 {{- end }}
 
 {{/* What it does in its own namespace: its Lease, and the certificate authority. */}}

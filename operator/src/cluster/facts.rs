@@ -113,6 +113,8 @@ pub struct ClaimFacts {
     pub created_at: Timestamp,
     /// Has a deletion timestamp: Kubernetes keeps it only while a pod uses it.
     pub is_terminating: bool,
+    /// The storage class of a claim that is not bound; looked up only while a pod has no node.
+    pub unbound_class: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -123,6 +125,8 @@ pub struct StatefulSetFacts {
     /// Digest of what the user asked for when the template was written.
     pub template: String,
     pub version: String,
+    /// Its claims are made with the annotations of `build::stateful_set`.
+    pub protects_claims: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -201,6 +205,12 @@ pub enum ConfigSource {
     MissingKey {
         name: String,
         key: String,
+    },
+    /// The key is there, and no text.
+    Binary {
+        name: String,
+        key: String,
+        is_utf16: bool,
     },
     /// The API server did not answer.
     Unreadable {

@@ -92,13 +92,11 @@ pub fn state(node: Option<&Node>) -> NodeState {
         .filter(|taint| UNREACHABLE.contains(&taint.key.as_str()))
         .map(|taint| taint.key.as_str())
         .next();
-    let conditions = node
+    let mut conditions = node
         .status
         .iter()
         .flat_map(|status| status.conditions.iter().flatten());
-    let ready = conditions
-        .filter(|condition| condition.type_ == "Ready")
-        .last();
+    let ready = conditions.find(|condition| condition.type_ == "Ready");
     match (unreachable, ready) {
         (_, Some(ready)) if ready.status == "Unknown" => {
             NodeState::Lost("does not report".to_owned())

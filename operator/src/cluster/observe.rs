@@ -9,6 +9,7 @@ use kube::{Resource, ResourceExt};
 
 use crate::{
     cluster::{
+        build::stateful_set::CLAIM_ANNOTATIONS,
         build::template,
         facts::{Answers, ConfigSource, Observed, Read, StatefulSetFacts, Unread},
         isolation, nodes, pod,
@@ -81,7 +82,7 @@ pub async fn observe(
     let mut reads = Reads::default();
     let stateful_set = reads.take(Read::StatefulSet, stateful_set);
     let pods = reads.take(Read::Pods, pods);
-    let claims = reads.take(Read::Claims, claims);
+    let mut claims = reads.take(Read::Claims, claims);
     let revision_texts = reads.take(Read::Revisions, revision_texts);
     let stored_configs = reads.take(Read::StoredConfigs, stored_configs);
     let snapshots = reads.take(Read::Snapshots, snapshots);
@@ -113,6 +114,14 @@ pub async fn observe(
         .collect();
     pods.sort_by_key(|pod| pod.ordinal);
     nodes::look_up(context, &mut pods).await;
+    if pods.iter().any(|pod| pod.node.is_empty()) {
+        let unbound = reader.unbound_classes(name).await.unwrap_or_default();
+        for (claim, class) in unbound {
+            if let Some(claim) = claims.get_mut(&claim) {
+                claim.unbound_class = Some(class);
+            }
+        }
+    }
     let other_claims = match reads.is_blind() {
         true => BTreeMap::new(),
         false => {
@@ -201,5 +210,9 @@ fn stateful_set_facts(stateful_set: &StatefulSet) -> StatefulSetFacts {
         replicas: spec.and_then(|spec| spec.replicas).unwrap_or(1),
         template: annotation(names::TEMPLATE_ANNOTATION),
         version: annotation(names::VERSION_ANNOTATION),
+        protects_claims: spec
+            .iter()
+            .flat_map(|spec| spec.volume_claim_templates.iter().flatten())
+            .any(|claim| claim.annotations().contains_key(CLAIM_ANNOTATIONS[0].0)),
     }
 }

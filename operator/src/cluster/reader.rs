@@ -98,6 +98,22 @@ impl Reader<'_> {
             .items)
     }
 
+    /// Storage classes of the claims that wait for a volume.
+    pub async fn unbound_classes(
+        &self,
+        cluster: &str,
+    ) -> Result<BTreeMap<String, String>, CallError> {
+        let claims = self.list::<PersistentVolumeClaim>(cluster).await?;
+        let class = |claim: &PersistentVolumeClaim| {
+            let phase = claim.status.as_ref()?.phase.as_deref()?;
+            (phase == "Pending").then_some(claim.spec.as_ref()?.storage_class_name.clone()?)
+        };
+        Ok(claims
+            .iter()
+            .filter_map(|claim| Some((claim.name_any(), class(claim)?)))
+            .collect())
+    }
+
     /// By their names, whoever labelled them. A claim that is not there is left out.
     pub async fn named_claims(
         &self,
@@ -142,6 +158,13 @@ impl Reader<'_> {
             }
         };
         let resource_version = map.resource_version().unwrap_or_default();
+        if let Some(bytes) = map.binary_data.as_ref().and_then(|data| data.get(key)) {
+            return ConfigSource::Binary {
+                name,
+                key: key.clone(),
+                is_utf16: matches!(bytes.0.get(..2), Some([0xff, 0xfe] | [0xfe, 0xff])),
+            };
+        }
         match map.data.and_then(|mut data| data.remove(key)) {
             Some(text) => ConfigSource::Found {
                 name,
@@ -270,6 +293,7 @@ fn claim_facts(claim: &PartialObjectMeta<PersistentVolumeClaim>) -> ClaimFacts {
             .cloned()
             .unwrap_or_default(),
         is_terminating: claim.metadata.deletion_timestamp.is_some(),
+        unbound_class: None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! looks read live. What a watch might miss, the poll of every cluster finds within about a minute.
 
 use std::{
+    collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -27,13 +28,14 @@ use kube::{
         watcher,
     },
 };
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
 use crate::{
     args::Scope,
     cluster::{self, error::ReconcileError, memory::Memory},
     context::Context,
-    kube::{CallError, Notice},
+    kube::{CallError, Notice, scope::ScopeError},
     names,
     runtime::{jitter, sighting::Sighting},
 };
@@ -46,9 +48,35 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 /// An object that does not parse is told again, in case somebody missed it.
 const UNREADABLE_AGAIN: Duration = Duration::from_secs(300);
 
+/// A cluster of a namespace that another release operates.
+const REFUSED_AGAIN: Duration = Duration::from_secs(30);
+
 struct Runner {
     context: Arc<Context>,
     memory: Memory,
+    /// What was last said of clusters that another release operates, by uid.
+    refused: Mutex<BTreeMap<String, String>>,
+}
+
+impl Runner {
+    /// An Event, once: nothing else of the cluster is written.
+    async fn tell_refused(&self, cluster: &Guarded, refused: &ScopeError) {
+        let message = match refused {
+            ScopeError::Held { .. } => refused.to_string(),
+            ScopeError::Unknown { .. } => return,
+        };
+        let uid = cluster.meta().uid.clone().unwrap_or_default();
+        let before = self.refused.lock().insert(uid, message.clone());
+        if before.as_ref() == Some(&message) {
+            return;
+        }
+        let notice = Notice {
+            is_warning: true,
+            reason: "OperatedByAnotherRelease".to_owned(),
+            message,
+        };
+        self.context.door.tell(cluster, &notice).await;
+    }
 }
 
 /// Runs until `stop`, then lets looks under way end.
@@ -73,6 +101,7 @@ pub async fn run(
     let runner = Arc::new(Runner {
         context: context.clone(),
         memory: Memory::default(),
+        refused: Mutex::default(),
     });
     let store = Writer::<Guarded>::new(());
     let known = store.as_reader();
@@ -116,7 +145,9 @@ pub async fn run(
 }
 
 async fn reconcile(cluster: Arc<Guarded>, runner: Arc<Runner>) -> Result<Action, ReconcileError> {
-    let Runner { context, memory } = &*runner;
+    let Runner {
+        context, memory, ..
+    } = &*runner;
     let (namespace, name) = (
         cluster.meta().namespace.clone().unwrap_or_default(),
         cluster.name_any(),
@@ -126,6 +157,11 @@ async fn reconcile(cluster: Arc<Guarded>, runner: Arc<Runner>) -> Result<Action,
     let held = memory.backoff.lock().remaining(&namespace, &name, asked);
     if let Some(remaining) = held {
         return Ok(Action::requeue(remaining));
+    }
+    if let Err(refused) = context.scopes.ensure(&namespace).await {
+        context.metrics.reconciled("refused", Duration::ZERO);
+        runner.tell_refused(&cluster, &refused).await;
+        return Ok(Action::requeue(REFUSED_AGAIN));
     }
     let began = std::time::Instant::now();
     let looked = cluster::reconcile(context, memory, &namespace, &name).await;

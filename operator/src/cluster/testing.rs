@@ -85,6 +85,7 @@ pub fn at_rest() -> Observed {
         replicas,
         template: digest,
         version: "0.1.0".into(),
+        protects_claims: true,
     });
     let shares = Shares::even(&names::pods("orders", replicas), |_| {
         revision.cluster_max_bytes()
@@ -121,6 +122,7 @@ pub fn add_pod(observed: &mut Observed, ordinal: i32, quota: u64) {
             cluster_id: CLUSTER_ID.to_owned(),
             created_at: observed.now - jiff::SignedDuration::from_hours(1),
             is_terminating: false,
+            unbound_class: None,
         },
     );
     observed.pods.push(PodFacts {

@@ -107,7 +107,7 @@ impl Elector {
     pub async fn acquire(&mut self) -> u64 {
         let mut said = false;
         loop {
-            match timeout(self.settings.renew_deadline, self.attempt()).await {
+            match timeout(self.settings.renew_deadline, self.attempt(Instant::now())).await {
                 Ok(Ok(Some(epoch))) => return epoch,
                 Ok(Ok(None)) if !said => {
                     said = true;
@@ -136,7 +136,7 @@ impl Elector {
                 .renew_deadline
                 .saturating_sub(renewed.elapsed());
             let began = Instant::now();
-            match timeout(left, self.attempt()).await {
+            match timeout(left, self.attempt(began)).await {
                 Ok(Ok(Some(_))) => renewed = began,
                 Ok(Ok(None)) => {
                     let LeaseSettings {
@@ -189,7 +189,21 @@ impl Elector {
         }
     }
 
-    fn holder(&self) -> &str {
+    /// One try to acquire or renew; `false`: another one holds it.
+    pub async fn try_hold(&mut self, now: Instant) -> Result<bool, ::kube::Error> {
+        Ok(self.attempt(now).await?.is_some())
+    }
+
+    /// How long the holder is respected after its last renewal.
+    pub fn holders_duration(&self) -> Duration {
+        let seconds = self
+            .observed
+            .as_ref()
+            .and_then(|observed| observed.spec.lease_duration_seconds);
+        Duration::from_secs(u64::try_from(seconds.unwrap_or_default()).unwrap_or_default())
+    }
+
+    pub fn holder(&self) -> &str {
         self.observed
             .as_ref()
             .and_then(|observed| observed.spec.holder_identity.as_deref())
@@ -197,20 +211,21 @@ impl Elector {
     }
 
     /// One try to acquire or renew: the epoch if the Lease is ours now.
-    async fn attempt(&mut self) -> Result<Option<u64>, ::kube::Error> {
+    async fn attempt(&mut self, at: Instant) -> Result<Option<u64>, ::kube::Error> {
         let now = Timestamp::now();
         let Some(live) = self.api.get_opt(&self.settings.name).await? else {
             let lease = first(&self.settings, now);
             let created = self.api.create(&PostParams::default(), &lease).await?;
-            return Ok(Some(self.remember(created)));
+            return Ok(Some(self.remember(created, at)));
         };
         let spec = live.spec.clone().unwrap_or_default();
         let changed = match &self.observed {
             Some(observed) if observed.spec == spec => observed.changed,
-            _ => Instant::now(),
+            _ => at,
         };
         self.observed = Some(Observed { spec, changed });
-        match judge(&self.settings, live, changed.elapsed(), now) {
+        let unchanged = at.saturating_duration_since(changed);
+        match judge(&self.settings, live, unchanged, now) {
             Verdict::Held => {
                 self.ours = None;
                 Ok(None)
@@ -220,16 +235,16 @@ impl Elector {
                     .api
                     .replace(&self.settings.name, &PostParams::default(), &lease)
                     .await?;
-                Ok(Some(self.remember(written)))
+                Ok(Some(self.remember(written, at)))
             }
         }
     }
 
-    fn remember(&mut self, lease: Lease) -> u64 {
+    fn remember(&mut self, lease: Lease, at: Instant) -> u64 {
         let epoch = epoch(&lease).unwrap_or_default();
         self.observed = Some(Observed {
             spec: lease.spec.clone().unwrap_or_default(),
-            changed: Instant::now(),
+            changed: at,
         });
         self.ours = Some(lease);
         epoch

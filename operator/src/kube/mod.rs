@@ -13,6 +13,7 @@ mod error;
 mod events;
 pub mod lease;
 mod pods;
+pub mod scope;
 mod secret;
 mod status;
 

@@ -12,8 +12,8 @@ use super::{Wait, is_progress};
 /// How a sentence begins that says what to do.
 const REMEDIES: &[&str] = &[
     "Add ", "Bring ", "Change ", "Check ", "Correct ", "Create ", "Delete ", "Push ", "Rename ",
-    "Restore ", "Run ", "Set ", "Upgrade ", "Choose ", "choose ", "Use ", "use ", "Remove ",
-    "remove ",
+    "Restore ", "Run ", "Save ", "Set ", "Upgrade ", "Choose ", "choose ", "Use ", "use ",
+    "Remove ", "remove ",
 ];
 /// What says that nobody has to do anything, and what is awaited.
 const AWAITED: &[&str] = &[

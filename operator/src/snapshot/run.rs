@@ -23,6 +23,7 @@ type Guarded = DeserializeGuard<Aof2Snapshot>;
 
 const DEBOUNCE: Duration = Duration::from_millis(200);
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
+const AFTER_REFUSAL: Duration = Duration::from_secs(30);
 
 struct Runner {
     context: Arc<Context>,
@@ -70,6 +71,11 @@ async fn reconcile(snapshot: Arc<Guarded>, runner: Arc<Runner>) -> Result<Requeu
     let Runner {
         context, passes, ..
     } = &*runner;
+    let namespace = snapshot.namespace().unwrap_or_default();
+    if context.scopes.ensure(&namespace).await.is_err() {
+        // Another release operates the namespace; the queue of clusters says so.
+        return Ok(Requeue::requeue(AFTER_REFUSAL));
+    }
     Ok(super::reconcile(context, passes, snapshot)
         .await?
         .delay(Timestamp::now(), jitter())

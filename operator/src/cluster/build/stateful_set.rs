@@ -2,6 +2,7 @@
 //! from ever being started.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use aof2_crds::{
     Aof2ClusterSpec,
@@ -56,12 +57,23 @@ impl Resource for StatefulSet {
     }
 }
 
+/// Of claims, which outlive their cluster and carry its name as a label: by it Argo CD takes them for its own, and prunes them.
+pub const CLAIM_ANNOTATIONS: [(&str, &str); 2] = [
+    (
+        "argocd.argoproj.io/sync-options",
+        "Prune=false,Delete=false",
+    ),
+    ("argocd.argoproj.io/compare-options", "IgnoreExtraneous"),
+];
+
+/// `protects_claims`: false for a StatefulSet that has claims without annotations, which are immutable.
 pub fn build(
     owner: &Owner,
     spec: &Aof2ClusterSpec,
     cluster_id: &str,
     replicas: i32,
     default_repository: &str,
+    protects_claims: bool,
 ) -> StatefulSet {
     let mut metadata = owner.metadata(owner.name.clone());
     metadata.annotations.get_or_insert_default().insert(
@@ -75,6 +87,12 @@ pub fn build(
     ]
     .into_iter()
     .filter_map(|(name, volume)| volume.map(|volume| claim(owner, name, volume, cluster_id)))
+    .map(|mut claim| {
+        if protects_claims {
+            claim["metadata"]["annotations"] = json!(BTreeMap::from(CLAIM_ANNOTATIONS));
+        }
+        claim
+    })
     .collect();
     let when_deleted = match storage.pvc_retention.when_deleted {
         WhenDeleted::Retain => "Retain",

@@ -21,6 +21,7 @@ fn the_stateful_set_of_a_cluster_with_a_writer_beside_the_engine() {
         CLUSTER_ID,
         3,
         REPOSITORY,
+        true,
     );
     insta::assert_json_snapshot!(set);
 }

@@ -12,6 +12,8 @@ pub enum ConfigError {
         "the file has {bytes} bytes, the limit is {MAX_FILE_BYTES}; remove comments and keys at their defaults"
     )]
     TooLarge { bytes: usize },
+    #[error("the file holds NUL bytes, as UTF-16 without a mark does; save it as UTF-8")]
+    NotUtf8,
     #[error("line {line}: {message}")]
     Syntax { line: usize, message: String },
     #[error("key {key} belongs to the operator; {instead}")]
@@ -35,6 +37,11 @@ impl UserConfig {
         if text.len() > MAX_FILE_BYTES {
             return Err(ConfigError::TooLarge { bytes: text.len() });
         }
+        if text.contains('\0') {
+            return Err(ConfigError::NotUtf8);
+        }
+        // Editors of Windows put a mark in front.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let table: Table = toml::from_str(text).map_err(|error: toml::de::Error| {
             let start = error.span().map_or(0, |span| span.start);
             let line = text
@@ -148,6 +155,19 @@ mod tests {
         let error = UserConfig::parse("[tier0]\ncluster_max_bytes = 1\n[log\n").unwrap_err();
         assert!(
             matches!(&error, ConfigError::Syntax { line: 3, .. }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn files_of_windows_are_taken_and_utf_16_is_named() {
+        let text = "[log]\r\nlevel = \"debug\"\r\n";
+        let parsed = UserConfig::parse(&format!("\u{feff}{text}")).unwrap();
+        assert_eq!(parsed, UserConfig::parse(text).unwrap());
+        let wide: String = text.chars().flat_map(|it| [it, '\0']).collect();
+        let error = UserConfig::parse(&wide).unwrap_err().to_string();
+        assert!(
+            error.contains("UTF-16") && error.contains("save it as UTF-8"),
             "{error}"
         );
     }

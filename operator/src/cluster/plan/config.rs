@@ -161,6 +161,23 @@ pub fn read_source(observed: &Observed) -> Result<Revision, Problem> {
                 message,
             });
         }
+        ConfigSource::Binary {
+            name,
+            key,
+            is_utf16,
+        } => {
+            let what = match is_utf16 {
+                true => "UTF-16",
+                false => "binary (not UTF-8)",
+            };
+            let message = format!(
+                "Key {key} of ConfigMap {name} is {what}. Save the file as UTF-8 and create the ConfigMap again"
+            );
+            return Err(Problem {
+                reason: WaitReason::ConfigInvalid,
+                message,
+            });
+        }
         ConfigSource::Unreadable { name, message } => {
             return Err(Problem {
                 reason: WaitReason::ReadFailed,
@@ -231,6 +248,7 @@ pub fn source_status(observed: &Observed) -> Option<ConfigSourceStatus> {
         ConfigSource::Unset
         | ConfigSource::MissingMap { .. }
         | ConfigSource::MissingKey { .. }
+        | ConfigSource::Binary { .. }
         | ConfigSource::Unreadable { .. } => None,
     }
 }

@@ -402,6 +402,10 @@ fn write_pods(
         cluster_id,
         replicas,
         &observed.image_repository,
+        observed
+            .stateful_set
+            .as_ref()
+            .is_none_or(|written| written.protects_claims),
     ));
     part
 }

@@ -93,6 +93,7 @@ fn template(observed: &Observed) -> Option<TemplateQuestion> {
         observed.cluster_id(),
         written.map_or(cluster.spec.replicas, |written| written.replicas),
         &observed.image_repository,
+        written.is_none_or(|written| written.protects_claims),
     );
     Some(TemplateQuestion {
         uid: cluster.uid().unwrap_or_default(),
@@ -130,10 +131,13 @@ fn config(observed: &Observed) -> Option<ConfigQuestion> {
         version,
         ip: pod.ip?,
         user_text: match &observed.config_source {
-            ConfigSource::Found { text, .. } => Some(text.clone()),
+            ConfigSource::Found { text, .. } => {
+                Some(text.trim_start_matches('\u{feff}').to_owned())
+            }
             ConfigSource::Unset
             | ConfigSource::MissingMap { .. }
             | ConfigSource::MissingKey { .. }
+            | ConfigSource::Binary { .. }
             | ConfigSource::Unreadable { .. } => None,
         },
         pod_text: rendered(

@@ -55,12 +55,17 @@ impl Snapshots {
         Self {
             status: status.and_then(|status| status.snapshots.clone()),
             health: Health {
-                current: said(Type::SnapshotsCurrent),
+                current: said(Type::SnapshotsCurrent).filter(|_| runs_schedule(observed)),
                 verified: said(Type::SnapshotsVerified),
             },
             schedule_error: None,
         }
     }
+}
+
+fn runs_schedule(observed: &Observed) -> bool {
+    let schedules = &observed.cluster.spec.snapshots.schedules;
+    schedules.iter().any(|schedule| !schedule.suspend)
 }
 
 pub fn plan(observed: &Observed, owner: &Owner, cluster_id: &str) -> (Snapshots, Part) {
@@ -85,6 +90,15 @@ pub fn plan(observed: &Observed, owner: &Owner, cluster_id: &str) -> (Snapshots,
         .iter()
         .filter(|snapshot| snapshot.cluster_id.is_empty() || snapshot.cluster_id == cluster_id)
         .collect();
+    // What a schedule left behind that was removed is no judgement of those that run.
+    let followed: Vec<&SnapshotFacts> = ours
+        .iter()
+        .copied()
+        .filter(|snapshot| {
+            let of = snapshot.schedule.as_ref();
+            of.is_none_or(|of| spec.schedules.iter().any(|schedule| schedule.name == *of))
+        })
+        .collect();
     for schedule in &spec.schedules {
         let known = before
             .schedules
@@ -99,7 +113,7 @@ pub fn plan(observed: &Observed, owner: &Owner, cluster_id: &str) -> (Snapshots,
             }
         };
         if schedule.suspend {
-            // Slots while it is suspended are not missed: it begins anew afterwards.
+            // Slots while it is suspended are not missed: it starts again afterwards.
             continue;
         }
         is_any_running = true;
@@ -147,7 +161,7 @@ pub fn plan(observed: &Observed, owner: &Owner, cluster_id: &str) -> (Snapshots,
             ),
             Some(first) => (false, Reason::SnapshotOverdue, first.clone()),
         }),
-        verified: verified(&ours, observed.now),
+        verified: verified(&followed, observed.now),
     };
     let snapshots = Snapshots {
         status: (status != SnapshotsStatus::default()).then_some(status),

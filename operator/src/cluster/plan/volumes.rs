@@ -96,6 +96,7 @@ pub fn plan(observed: &Observed) -> Part {
     let mut part = Part::default();
     for pod in &observed.pods {
         part.waits.extend(at_risk(observed, pod));
+        part.waits.extend(of_another_class(observed, pod));
     }
     let count = observed
         .stateful_set
@@ -103,6 +104,27 @@ pub fn plan(observed: &Observed) -> Part {
         .map_or(observed.cluster.spec.replicas, |set| set.replicas);
     part.waits.extend(unused(observed, count));
     part
+}
+
+/// A claim that an earlier cluster left behind without a volume: its class is immutable, so the pod waits for a volume that never comes.
+fn of_another_class(observed: &Observed, pod: &PodFacts) -> Option<Wait> {
+    let storage = &observed.cluster.spec.storage;
+    let wanted = [Some(&storage.tier0), storage.tier1.as_ref()];
+    let mut of_templates = names::CLAIM_TEMPLATES.iter().zip(wanted);
+    of_templates.find_map(|(template, volume)| {
+        let wanted = volume?.storage_class_name.as_ref()?;
+        let claim = names::claim(template, &pod.name);
+        let found = observed.claim(&claim)?.unbound_class.as_ref()?;
+        if !pod.node.is_empty() || found == wanted {
+            return None;
+        }
+        let namespace = observed.cluster.namespace().unwrap_or_default();
+        let message = format!(
+            "Claim {claim} waits for a volume of storage class {found}. spec.storage.{template} asks for {wanted}: the claim was created earlier, and holds no data. Run `kubectl -n {namespace} delete pvc {claim}`; the StatefulSet recreates it"
+        );
+        let (gate, reason) = (Gate::PodStarted, WaitReason::PodUnschedulable);
+        Some(Wait::new(gate, reason, &pod.name, message))
+    })
 }
 
 /// Claims that are being deleted and that no pod mounts, of the first `count` pods: a pod that is created now would wait for its claim.

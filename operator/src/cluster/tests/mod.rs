@@ -1,6 +1,7 @@
 //! Whole reconciles against an API server that fails calls: what depends on a call waits for it, and nothing else does; and nothing is
 //! written twice.
 
+mod scope;
 mod server;
 
 use axum::http::Method;

@@ -10,9 +10,10 @@ use kube::Client;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::args::Scope;
 use crate::context::{Context, Settings};
 use crate::engines::EngineClient;
-use crate::kube::Door;
+use crate::kube::{Door, scope::Scopes};
 use crate::pki::Authority;
 use crate::runtime::metrics::Metrics;
 
@@ -147,10 +148,14 @@ async fn answer(State(server): State<Server>, request: Request) -> (StatusCode, 
     (code, Json(answer))
 }
 
+pub fn client(server: &Server) -> Client {
+    let router = Router::new().fallback(answer).with_state(server.clone());
+    Client::new(router, "shop")
+}
+
 /// An operator in front of it.
 pub fn context(server: &Server) -> Context {
-    let router = Router::new().fallback(answer).with_state(server.clone());
-    let client = Client::new(router, "shop");
+    let client = client(server);
     let metrics = Arc::new(Metrics::default());
     let now = jiff::Timestamp::now();
     let authority = Arc::new(Authority::generate("storage", now).expect("an authority"));
@@ -163,6 +168,11 @@ pub fn context(server: &Server) -> Context {
     };
     Context {
         door: Door::new(client.clone(), "test", metrics.clone()),
+        scopes: Scopes::new(
+            client.clone(),
+            "storage/aof2-operator".to_owned(),
+            &Scope::All,
+        ),
         reader: client,
         engines: EngineClient::new(authority.clone(), settings.client_name(), 1),
         authority,

@@ -172,8 +172,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an eviction has no preconditions that the API server reads",
         file: "operator/src/kube/pods.rs",
-        find: "\"deleteOptions\": {\"preconditions\": preconditions},",
-        replace: "\"delete_options\": {\"preconditions\": preconditions},",
+        find: "eviction[\"deleteOptions\"] =",
+        replace: "eviction[\"delete_options\"] =",
         noticed_by: PODS,
     },
     Mutant {
@@ -182,5 +182,40 @@ pub const MUTANTS: &[Mutant] = &[
         find: "            preconditions: Some(preconditions),",
         replace: "            preconditions: Some(preconditions).filter(|_| false),",
         noticed_by: PODS,
+    },
+    Mutant {
+        name: "a StatefulSet is recreated on a template that no pod ran",
+        file: "operator/src/cluster/plan/recreate.rs",
+        find: "if is_rolling || !is_written",
+        replace: "if !is_written",
+        noticed_by: &[units("aof2-operator", "plan::tests::recreate")],
+    },
+    Mutant {
+        name: "one deadline for all pods of a change",
+        file: "operator/src/config_rollout/rolling.rs",
+        find: "return Step::go_on(with_deadline(memo, facts, now));",
+        replace: "return Step::go_on(memo);",
+        noticed_by: &[units("aof2-operator", "config_rollout::tests::table")],
+    },
+    Mutant {
+        name: "a drain begins though the eviction would be rejected",
+        file: "operator/src/rollout/preflight.rs",
+        find: ".and_then(|instance| instance.eviction_would_fail.as_ref());",
+        replace: ".and_then(|_| None::<&String>);",
+        noticed_by: &[units("aof2-operator", "rollout::tests::table::before")],
+    },
+    Mutant {
+        name: "two releases operate one namespace",
+        file: "operator/src/kube/scope.rs",
+        find: "Ok(Ok(true)) => {",
+        replace: "Ok(Ok(_)) => {",
+        noticed_by: &[units("aof2-operator", "cluster::tests::scope")],
+    },
+    Mutant {
+        name: "another spelling of a quantity is another template",
+        file: "operator/src/quantity.rs",
+        find: "quantities.values_mut().for_each(spell);",
+        replace: "quantities.values_mut().for_each(spell_alike);",
+        noticed_by: &[units("aof2-operator", "quantity")],
     },
 ];

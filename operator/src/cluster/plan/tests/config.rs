@@ -507,3 +507,29 @@ fn what_was_never_loaded_everywhere_is_no_way_back_without_a_canary() {
     early.config_source = first_source;
     roll_to(early, RolloutStep::Preflight);
 }
+
+#[test]
+fn a_file_that_is_no_utf_8_is_named_as_such() {
+    for (is_utf16, what) in [(true, "UTF-16"), (false, "binary (not UTF-8)")] {
+        let mut observed = at_rest();
+        observed.config_source = ConfigSource::Binary {
+            name: "win".into(),
+            key: "aof2.toml".into(),
+            is_utf16,
+        };
+        let planned = plan(&observed);
+        assert_eq!(
+            waits(&planned),
+            [(Gate::Config, WaitReason::ConfigInvalid, "")]
+        );
+        let (status, reason, message) = condition(&planned, ConditionType::ConfigApplied);
+        assert_eq!(
+            (status.as_str(), reason.as_str()),
+            ("False", "ConfigInvalid")
+        );
+        assert!(
+            message.contains(&format!("Key aof2.toml of ConfigMap win is {what}")),
+            "{message}"
+        );
+    }
+}

@@ -242,3 +242,42 @@ fn what_is_known_of_schedules_outlives_a_look_that_can_plan_nothing() {
     assert_eq!(waits(&held)[0].1, WaitReason::ClusterIDConflict);
     assert_eq!(held.status.snapshots, known);
 }
+
+#[test]
+fn a_schedule_that_was_removed_leaves_no_condition_behind() {
+    let mut observed = scheduled();
+    observed.now = "2026-09-21T12:01:00Z".parse().unwrap();
+    remembered(&mut observed, "2026-09-21T12:00:00Z");
+    let mut broken = taken(
+        "orders-catalog-20260921t1000z",
+        Some(true),
+        "2026-09-21T10:00:00Z",
+    );
+    broken.verified = Some(false);
+    observed.snapshots = vec![broken];
+    let before = plan(&observed);
+    for kind in [
+        ConditionType::SnapshotsCurrent,
+        ConditionType::SnapshotsVerified,
+    ] {
+        assert_eq!(condition(&before, kind).0, "False", "{kind}");
+    }
+    observed.cluster.status = Some(before.status);
+    observed.cluster.spec.snapshots.schedules.clear();
+    let after = plan(&observed);
+    for kind in [
+        ConditionType::SnapshotsCurrent,
+        ConditionType::SnapshotsVerified,
+    ] {
+        assert_eq!(condition(&after, kind).0, "", "{kind}");
+    }
+    // Nor does one that is removed while the snapshots cannot be read.
+    observed.unread.push(crate::cluster::facts::Unread {
+        what: crate::cluster::facts::Read::Snapshots,
+        message: "no answer".into(),
+    });
+    assert_eq!(
+        condition(&plan(&observed), ConditionType::SnapshotsCurrent).0,
+        ""
+    );
+}

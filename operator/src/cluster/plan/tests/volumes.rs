@@ -3,7 +3,7 @@
 use aof2_crds::labels;
 
 use super::*;
-use crate::cluster::facts::{Deletion, Read, Unread};
+use crate::cluster::facts::{Container, Deletion, Read, Unread};
 
 const RISKS: [&str; 3] = ["being deleted", "deleted", "recreated"];
 
@@ -430,4 +430,37 @@ fn a_claim_that_is_recreated_for_a_pod_without_a_node_holds_nothing_up() {
     let planned = plan(&pending);
     assert!(!is_held(&planned), "{:?}", waits(&planned));
     assert_eq!(planned.status.nodes[1].claim_uid, "corrected");
+}
+
+#[test]
+fn a_claim_of_another_storage_class_without_a_volume_is_named_with_both_classes() {
+    let mut observed = at_rest();
+    let pod = &mut observed.pods[0];
+    (pod.node, pod.is_ready) = (String::new(), false);
+    pod.engine = Container::default();
+    pod.trouble = Some(Trouble {
+        kind: TroubleKind::Unschedulable,
+        message: "orders-0 cannot be scheduled (pod has unbound immediate PersistentVolumeClaims)"
+            .into(),
+    });
+    observed.reports.remove("orders-0");
+    let claim = observed.claims.get_mut("tier0-orders-0").unwrap();
+    claim.unbound_class = Some("fast-sdd".into());
+    let planned = plan(&observed);
+    let unschedulable = (Gate::PodStarted, WaitReason::PodUnschedulable, "orders-0");
+    assert_eq!(waits(&planned), [unschedulable], "one line");
+    let message = &planned.status.waits[0].message;
+    for part in [
+        "tier0-orders-0",
+        "fast-sdd",
+        "asks for local",
+        "kubectl -n shop delete pvc",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    // The right class waits for its volume like any other pod.
+    let claim = observed.claims.get_mut("tier0-orders-0").unwrap();
+    claim.unbound_class = Some("local".into());
+    let message = plan(&observed).status.waits[0].message.clone();
+    assert!(message.contains("cannot be scheduled"), "{message}");
 }

@@ -91,6 +91,7 @@ fn source_text(observed: &Observed) -> Option<(&str, &str)> {
         ConfigSource::Unset
         | ConfigSource::MissingMap { .. }
         | ConfigSource::MissingKey { .. }
+        | ConfigSource::Binary { .. }
         | ConfigSource::Unreadable { .. } => None,
     }
 }
