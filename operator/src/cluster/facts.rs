@@ -125,6 +125,9 @@ pub struct StatefulSetFacts {
     /// Digest of what the user asked for when the template was written.
     pub template: String,
     pub version: String,
+    pub created_at: Timestamp,
+    /// Its controller has seen it.
+    pub is_observed: bool,
     /// Its claims are made with the annotations of `build::stateful_set`.
     pub protects_claims: bool,
 }

@@ -210,6 +210,14 @@ fn stateful_set_facts(stateful_set: &StatefulSet) -> StatefulSetFacts {
         replicas: spec.and_then(|spec| spec.replicas).unwrap_or(1),
         template: annotation(names::TEMPLATE_ANNOTATION),
         version: annotation(names::VERSION_ANNOTATION),
+        created_at: stateful_set
+            .creation_timestamp()
+            .map_or(Timestamp::UNIX_EPOCH, |at| at.0),
+        is_observed: stateful_set
+            .status
+            .as_ref()
+            .and_then(|status| status.observed_generation)
+            .is_some_and(|generation| generation > 0),
         protects_claims: spec
             .iter()
             .flat_map(|spec| spec.volume_claim_templates.iter().flatten())

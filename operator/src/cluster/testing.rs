@@ -85,6 +85,8 @@ pub fn at_rest() -> Observed {
         replicas,
         template: digest,
         version: "0.1.0".into(),
+        created_at: observed.now - jiff::SignedDuration::from_hours(1),
+        is_observed: true,
         protects_claims: true,
     });
     let shares = Shares::even(&names::pods("orders", replicas), |_| {

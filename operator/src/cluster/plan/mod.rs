@@ -333,7 +333,7 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
         let (gate, reason) = (Gate::ObjectsInPlace, WaitReason::ObjectTerminating);
         Wait::new(gate, reason, "", message)
     });
-    if let Some(wait) = deleted.or_else(|| recreate::orphans(observed, written)) {
+    if let Some(wait) = deleted.or_else(|| recreate::not_complete(observed, written)) {
         part.waits.push(wait);
         part.look(NextLook::SOON);
         let snapshots = part.take(snapshots::plan(observed, owner, &cluster_id));

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use aof2_crds::{Aof2ClusterSpec, Gate, WaitReason};
+use jiff::SignedDuration;
 use kube::ResourceExt;
 
 use super::Part;
@@ -18,7 +19,7 @@ use crate::cluster::{
     memo::Memo,
     validate,
 };
-use crate::machine::{Wait, counted};
+use crate::machine::{Wait, counted, later};
 use crate::names;
 use crate::rollout::UpgradeKind;
 
@@ -131,23 +132,40 @@ pub fn deleted(owner: &Owner, spec: &Aof2ClusterSpec) -> Wait {
     Wait::new(gate, reason, "", message)
 }
 
-/// Pods that outlived their StatefulSet (`--cascade=orphan`): the new one adopts them, and until then nothing is decided about them.
-pub fn orphans(observed: &Observed, written: &StatefulSetFacts) -> Option<Wait> {
+/// The StatefulSet's controller creates pods within seconds, where it may.
+const CREATED_WITHIN: SignedDuration = SignedDuration::from_secs(60);
+
+/// A StatefulSet that was just recreated: it adopts pods that outlived the one before (`--cascade=orphan`) and creates the others, and
+/// until then nothing is decided about them. A template that is written in between would reach every pod that is not there yet.
+pub fn not_complete(observed: &Observed, written: &StatefulSetFacts) -> Option<Wait> {
     let cluster = observed.cluster.name_any();
-    let waiting: Vec<&str> = observed
-        .orphans
-        .iter()
-        .map(String::as_str)
-        .filter(|pod| names::ordinal(&cluster, pod).is_some_and(|it| it < written.replicas))
-        .collect();
-    let first = waiting.first()?;
-    let message = format!(
-        "StatefulSet {cluster} has not adopted {} yet. The pods keep running",
-        match waiting.len() {
-            1 => format!("pod {first}"),
-            count => format!("{count} pods"),
-        }
-    );
-    let (gate, reason) = (Gate::ObjectsInPlace, WaitReason::ObjectTerminating);
-    Some(Wait::new(gate, reason, "", message))
+    let is_orphan = |pod: &String| observed.orphans.contains(pod);
+    let pods = names::pods(&cluster, written.replicas.clamp(0, names::MAX_ORDINAL));
+    let waiting = match pods.iter().filter(|pod| is_orphan(pod)).count() {
+        0 if !is_recreated(observed, written) => 0,
+        0 => pods
+            .iter()
+            .filter(|pod| !observed.pods.iter().any(|there| there.name == **pod))
+            .count(),
+        orphans => orphans,
+    };
+    (waiting > 0).then(|| {
+        let message = format!(
+            "StatefulSet {cluster} was recreated and does not have {} yet",
+            counted(waiting as u64, "pod")
+        );
+        let (gate, reason) = (Gate::ObjectsInPlace, WaitReason::ObjectTerminating);
+        Wait::new(gate, reason, "", message)
+    })
+}
+
+/// Lately, or unseen by its controller, and not the first one of this cluster.
+fn is_recreated(observed: &Observed, written: &StatefulSetFacts) -> bool {
+    let had_pods = observed
+        .cluster
+        .status
+        .as_ref()
+        .is_some_and(|status| !status.nodes.is_empty());
+    let is_new = observed.now < later(written.created_at, CREATED_WITHIN);
+    had_pods && (is_new || !written.is_observed)
 }

@@ -27,6 +27,9 @@ enum Fault {
     PodDeleted {
         ordinal: usize,
     },
+    StatefulSetDeleted {
+        with_pods: bool,
+    },
     EngineCrashes {
         ordinal: usize,
     },
@@ -54,6 +57,8 @@ fn faults(replicas: usize) -> Vec<Fault> {
         Fault::Tier2Down { ticks: 30 },
         Fault::GoBack,
         Fault::NewerTarget,
+        Fault::StatefulSetDeleted { with_pods: true },
+        Fault::StatefulSetDeleted { with_pods: false },
     ];
     for ordinal in 0..replicas {
         faults.push(Fault::PodDeleted { ordinal });
@@ -128,6 +133,7 @@ impl Walk {
                 self.world.memo_was_lost = true;
             }
             Fault::PodDeleted { ordinal } => self.world.delete_pod(ordinal),
+            Fault::StatefulSetDeleted { with_pods } => self.world.recreate(with_pods),
             Fault::EngineCrashes { ordinal } => self.world.crash_engine(ordinal),
             Fault::EngineUnreachable { ordinal, ticks } => {
                 self.reachable_at[ordinal] = tick + ticks
@@ -318,6 +324,28 @@ fn a_bad_version_and_any_fault_converge_after_going_back() {
                     continue;
                 }
                 walk(world, vec![(at, fault), (70, Fault::GoBack)]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_stateful_set_deleted_at_any_look_brings_no_second_pod_onto_a_version_that_has_not_soaked() {
+    for with_pods in [true, false] {
+        for replicas in 2..=3u32 {
+            let length = walk(upgrade(replicas), vec![]);
+            for at in 0..=length {
+                let mut walk = Walk::new(upgrade(replicas), vec![]);
+                for tick in 0..at + 200 {
+                    if tick == at {
+                        walk.world.recreate(with_pods);
+                    }
+                    walk.reconcile(&[]);
+                    walk.world.tick();
+                    let moved = walk.world.moved();
+                    assert!(moved <= 1, "deleted at {at}: {moved} pods at {tick}");
+                }
+                assert!(walk.world.has_converged(), "deleted at {at}");
             }
         }
     }

@@ -40,6 +40,8 @@ pub struct World {
     pub history: Vec<HistoryEntry>,
     pub wanted: Revision,
     pub written: Revision,
+    /// On which every pod was last, with no rollout under way (`cluster::plan::recreate`).
+    kept: Revision,
     pub pods: Vec<Option<Pod>>,
     pub tier2_is_up: bool,
     pub overrides: Vec<Override>,
@@ -108,6 +110,7 @@ impl World {
             history: Vec::new(),
             wanted: revision("0.1.0"),
             written: revision("0.1.0"),
+            kept: revision("0.1.0"),
             pods: vec![None; replicas as usize],
             tier2_is_up: true,
             overrides: Vec::new(),
@@ -279,6 +282,9 @@ impl World {
     pub fn record(&mut self, step: &Step) {
         self.memo.clone_from(&step.memo);
         self.history.extend(step.finished.iter().cloned());
+        if self.has_converged() {
+            self.kept.clone_from(&self.written);
+        }
     }
 
     pub fn apply(&mut self, action: &Action) {
@@ -396,6 +402,24 @@ impl World {
         if let Some(pod) = &mut self.pods[ordinal] {
             pod.terminate();
         }
+    }
+
+    /// A person deletes the StatefulSet, with its pods or without, and the operator recreates it.
+    pub fn recreate(&mut self, with_pods: bool) {
+        self.written.clone_from(&self.kept);
+        self.written_at = self.now;
+        if with_pods {
+            self.pods.fill(None);
+            // They come before anything is decided.
+            self.tick();
+        }
+    }
+
+    /// Pods on another revision than the one that every pod ran.
+    pub fn moved(&self) -> usize {
+        let pods = self.pods.iter().flatten();
+        pods.filter(|pod| pod.revision != self.kept && !pod.has_soaked)
+            .count()
     }
 
     pub fn crash_engine(&mut self, ordinal: usize) {

@@ -213,3 +213,39 @@ fn what_was_kept_is_judged_like_a_spec() {
         assert_eq!(set.spec["replicas"], json!(3));
     }
 }
+
+#[test]
+fn no_template_is_written_before_a_recreated_stateful_set_has_its_pods() {
+    let mut observed = at_rest();
+    observed.cluster.spec.version = "0.1.1".into();
+    let preflight = |observed: &Observed| {
+        let rollout = observed.cluster.status.as_ref().unwrap().rollout.as_ref();
+        rollout.is_some_and(|rollout| rollout.step == RolloutStep::Preflight)
+    };
+    while !preflight(&observed) {
+        observed = carried_over(observed.clone(), plan(&observed));
+    }
+    assert!(
+        set(&plan(&observed)).is_some(),
+        "the template would be written now"
+    );
+    // It is recreated as it was, and its pods are still to come.
+    observed.pods.clear();
+    observed.reports.clear();
+    observed.stateful_set.as_mut().unwrap().created_at = observed.now;
+    let planned = plan(&observed);
+    assert!(set(&planned).is_none(), "{:?}", actions(&planned));
+    assert_eq!(
+        waits(&planned)[0],
+        (Gate::ObjectsInPlace, WaitReason::ObjectTerminating, "")
+    );
+    // Nor while its controller is away; pods that it cannot create do not keep a correction from coming.
+    observed.now += SignedDuration::from_secs(61);
+    let is_held = |observed: &Observed| {
+        waits(&plan(observed)).contains(&(Gate::ObjectsInPlace, WaitReason::ObjectTerminating, ""))
+    };
+    observed.stateful_set.as_mut().unwrap().is_observed = false;
+    assert!(is_held(&observed));
+    observed.stateful_set.as_mut().unwrap().is_observed = true;
+    assert!(!is_held(&observed));
+}
