@@ -5,8 +5,10 @@ mod authority;
 mod budget;
 mod calls;
 mod frames;
+mod framing;
 mod intake;
 mod order;
+mod question;
 mod read;
 mod refusal;
 mod service;
@@ -21,6 +23,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tonic::transport::{Endpoint, Server, Uri};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
+use tower::util::MapRequestLayer;
 
 use crate::data_plane::DataPlane;
 use crate::node::Node;
@@ -56,6 +59,7 @@ pub async fn serve(
         .max_concurrent_streams(calls::MAX_CALLS_PER_CONNECTION)
         .http2_max_header_list_size(u32::try_from(aof2_listen::HEADER_BYTES).ok())
         .layer(calls::CallLimit::default())
+        .layer(MapRequestLayer::new(question::limit))
         .layer(intake::Intake::default())
         // What a connection may hold that no call has taken. A socket of this machine fills it again at once.
         .initial_stream_window_size(STREAM_WINDOW_BYTES)

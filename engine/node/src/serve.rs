@@ -371,14 +371,7 @@ async fn leave(node: &Arc<Node>, plane: DataPlane) -> Exit {
     match reason {
         Reason::Poisoned(message) => return Exit::Poisoned(message),
         Reason::RestartVerb => {}
-        Reason::Signal(_) => {
-            let terminating = plane.clone();
-            let told = tokio::task::spawn_blocking(move || terminating.pod_terminates());
-            if let Err(panicked) = told.await {
-                tracing::error!(%panicked, "cannot notify the drain of the shutdown");
-            }
-            way_out::last_words(node, &plane).await;
-        }
+        Reason::Signal(_) => way_out::last_words(node, &plane).await,
     }
     node.enter(Phase::Closed);
     match way_out::close(node, plane).await {

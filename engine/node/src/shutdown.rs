@@ -61,6 +61,14 @@ impl Shutdown {
         *self.is_hastened.borrow()
     }
 
+    pub async fn hastened(&self) {
+        let mut watcher = self.is_hastened.subscribe();
+        if watcher.wait_for(|is_hastened| *is_hastened).await.is_err() {
+            // As below.
+            std::future::pending::<()>().await;
+        }
+    }
+
     pub async fn requested(&self) -> Reason {
         let mut watcher = self.reason.subscribe();
         loop {

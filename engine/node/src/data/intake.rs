@@ -25,6 +25,7 @@ use tonic::{Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower::{Layer, Service};
 
+use super::framing::Framing;
 use crate::proto::{AppendRequest, MAX_MESSAGE_BYTES};
 
 /// Of all requests that are not answered.
@@ -32,11 +33,9 @@ const BUDGET_BYTES: usize = 32 << 20;
 const UNIT_BYTES: usize = 1 << 10;
 /// How long the rest of a request may be waited for.
 const REQUEST_LIMIT: Duration = Duration::from_secs(30);
-const APPEND: &str = "/aof2.v1.Log/Append";
+pub const APPEND: &str = "/aof2.v1.Log/Append";
 /// A message from here on is large: what keeps its size for each of 4,096 calls is 256 MiB at most.
 const LARGE_BYTES: usize = 64 << 10;
-/// Of gRPC: a flag, and the length of what follows.
-const MESSAGE_HEADER_BYTES: usize = 5;
 
 /// The budget of a node. Clones share it.
 #[derive(Clone)]
@@ -216,14 +215,10 @@ impl HttpBody for Source {
     }
 }
 
-/// Where messages end in a body.
+/// Where large messages end in a body.
 #[derive(Default)]
 struct Messages {
-    header: [u8; MESSAGE_HEADER_BYTES],
-    header_bytes: usize,
-    /// Of the message whose header is complete.
-    missing_bytes: usize,
-    is_large: bool,
+    framing: Framing,
     /// The last byte that was handed out ends a large one.
     is_behind_large: bool,
 }
@@ -234,26 +229,11 @@ impl Messages {
         self.is_behind_large = false;
         let mut at = 0;
         while at < bytes.len() {
-            if self.header_bytes < MESSAGE_HEADER_BYTES {
-                self.header[self.header_bytes] = bytes[at];
-                self.header_bytes += 1;
-                at += 1;
-                if self.header_bytes < MESSAGE_HEADER_BYTES {
-                    continue;
-                }
-                let [_, length @ ..] = self.header;
-                self.missing_bytes = u32::from_be_bytes(length) as usize;
-                self.is_large = self.missing_bytes >= LARGE_BYTES;
-            }
-            let part = self.missing_bytes.min(bytes.len() - at);
-            self.missing_bytes -= part;
-            at += part;
-            if self.missing_bytes == 0 {
-                self.header_bytes = 0;
-                if std::mem::take(&mut self.is_large) {
-                    self.is_behind_large = true;
-                    return at;
-                }
+            let part = self.framing.next(&bytes[at..]);
+            at += part.bytes;
+            if part.ends && part.length >= Some(LARGE_BYTES) {
+                self.is_behind_large = true;
+                return at;
             }
         }
         at
@@ -343,6 +323,7 @@ impl Received {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::framing::HEADER_BYTES;
 
     /// As gRPC frames messages of these lengths.
     fn framed(lengths: &[usize]) -> Vec<u8> {
@@ -368,7 +349,7 @@ mod tests {
         let mut ends = Vec::new();
         let mut end = 0;
         for length in lengths {
-            end += MESSAGE_HEADER_BYTES + length;
+            end += HEADER_BYTES + length;
             if length >= LARGE_BYTES {
                 ends.push(end);
             }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use aof2_node::proto::{AppendResponse, DescribeRequest};
+use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -173,6 +175,89 @@ async fn floods_of_streams_cost_little_and_other_clients_are_served() {
         })
         .await;
     assert_eq!(engine.terminate().await, Some(0));
+}
+
+/// Of every verb but Append: a question is small, and one that is not, or that does not end, costs nothing that lasts.
+#[tokio::test]
+async fn questions_that_are_large_and_do_not_end_cost_little() {
+    let home = Home::new();
+    let engine = home.start().await;
+    let before = engine.anonymous_bytes();
+    let question = DescribeRequest {
+        stream: "n".repeat(3 << 20),
+        producer_id: 0,
+    };
+    let mut calls = tokio::task::JoinSet::new();
+    let paths = [
+        "/aof2.v1.Log/Describe",
+        "/aof2.v1.Log/Tail",
+        CHECK,
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    ];
+    for index in 0..60 {
+        let channel = engine.channel().await;
+        let requests = futures::stream::iter([question.clone()]).chain(futures::stream::pending());
+        calls.spawn(ask(channel, paths[index % paths.len()], requests));
+    }
+    let mut refused = 0;
+    let mut most = 0;
+    let deadline = tokio::time::Instant::now() + crate::support::DEADLINE;
+    while let Ok(Some(answer)) = tokio::time::timeout_at(deadline, calls.join_next()).await {
+        match answer.expect("the call") {
+            Err(refusal) => assert!(refusal.message().contains("16384 bytes"), "{refusal}"),
+            // Reflection ends its call without a word.
+            Ok(answer) => assert!(answer.is_none(), "{answer:?}"),
+        }
+        refused += 1;
+        most = most.max(engine.anonymous_bytes().saturating_sub(before));
+    }
+    most = most.max(engine.anonymous_bytes().saturating_sub(before));
+    assert_eq!(refused, 60);
+    assert!(most < MEMORY_BYTES, "{most} bytes more");
+    assert_eq!(engine.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn health_checks_that_do_not_end_have_a_limit_of_their_own() {
+    let home = Home::new();
+    let engine = home.start().await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let channel = engine.channel().await;
+        for _ in 0..350 {
+            calls.spawn(ask(channel.clone(), CHECK, futures::stream::pending()));
+        }
+    }
+    for _ in 2048..2100 {
+        let refused = tokio::time::timeout(crate::support::DEADLINE, calls.join_next()).await;
+        let refused = refused.expect("in time").expect("one").expect("the call");
+        let refused = refused.expect_err("one too many");
+        assert!(refused.message().starts_with("2048 calls"), "{refused}");
+    }
+    let mut client = engine.data().await;
+    append(&mut client, request("a", "x"))
+        .await
+        .expect("served");
+    assert_eq!(get(&engine, "/readyz").await.0, 200);
+    drop(calls);
+    assert_eq!(engine.terminate().await, Some(0));
+}
+
+const CHECK: &str = "/grpc.health.v1.Health/Check";
+
+/// Any verb, with requests that need not be its own.
+async fn ask(
+    channel: tonic::transport::Channel,
+    path: &'static str,
+    requests: impl futures::Stream<Item = DescribeRequest> + Send + 'static,
+) -> Result<Option<AppendResponse>, tonic::Status> {
+    let codec = tonic_prost::ProstCodec::<DescribeRequest, AppendResponse>::default();
+    let mut client = tonic::client::Grpc::new(channel);
+    client.ready().await.expect("connected");
+    let path = http::uri::PathAndQuery::from_static(path);
+    let requests = tonic::Request::new(requests);
+    let answers = client.streaming(requests, path, codec).await;
+    answers?.into_inner().message().await
 }
 
 /// What a client of many calls in good faith does.

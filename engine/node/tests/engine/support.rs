@@ -307,15 +307,18 @@ impl Engine {
 
     /// Takes messages of 4 MiB.
     pub async fn data_with_default_limits(&self) -> LogClient<Channel> {
+        LogClient::new(self.channel().await)
+    }
+
+    pub async fn channel(&self) -> Channel {
         let socket = self.data_socket.clone();
-        let channel = Endpoint::from_static("http://engine.invalid")
+        Endpoint::from_static("http://engine.invalid")
             .connect_with_connector(tower::service_fn(move |_: Uri| {
                 let socket = socket.clone();
                 async move { UnixStream::connect(socket).await.map(TokioIo::new) }
             }))
             .await
-            .expect("the data socket");
-        LogClient::new(channel)
+            .expect("the data socket")
     }
 
     /// Time on a processor since it started, in ticks of 10 ms.
