@@ -77,7 +77,7 @@ impl Poison {
             self.disk_failures.store(disk_failures, Ordering::Relaxed);
             self.flag.store(true, Ordering::Release);
         }
-        tracing::error!(message = %what, "store poisoned, nothing is acknowledged until the engine restarts");
+        tracing::error!(error = %what, "store poisoned, nothing is acknowledged until the engine restarts");
         let callbacks = std::mem::take(&mut *self.callbacks.lock());
         for callback in callbacks {
             callback(what.clone());

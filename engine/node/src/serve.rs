@@ -84,7 +84,7 @@ pub fn main(version: &'static str) -> ExitCode {
                 Exit::Clean => tracing::info!("engine stopped"),
                 Exit::Unclean(message) => {
                     tracing::error!(
-                        message,
+                        error = message,
                         "engine stopped without closing its store; the next start recovers it"
                     )
                 }
@@ -116,7 +116,7 @@ fn end_at_panics() {
         let thread = std::thread::current();
         let thread = thread.name().unwrap_or("without a name").to_owned();
         let message = panic.payload_as_str().unwrap_or_default().to_owned();
-        tracing::error!(thread, message, "thread panicked");
+        tracing::error!(thread, error = message, "thread panicked");
         end_poisoned(&format!("thread {thread} panicked: {message}"));
     }));
 }
@@ -229,10 +229,13 @@ async fn serve(node: Arc<Node>) -> Exit {
 
 /// Tier 2 came back and spoke against the volume: closed, and shown as a volume is that is refused at the start.
 async fn stay_refused(node: &Arc<Node>, plane: DataPlane, refusal: Refusal) -> Exit {
-    tracing::error!(reason = %refusal.reason, message = %refusal.message, "data directory refused");
+    tracing::error!(reason = %refusal.reason, error = %refusal.message, "data directory refused");
     node.enter(Phase::Refused(refusal));
     if let Err(message) = way_out::close(node, plane).await {
-        tracing::error!(message, "store of a refused volume was not closed cleanly");
+        tracing::error!(
+            error = message,
+            "store of a refused volume was not closed cleanly"
+        );
     }
     tokio::select! {
         message = node.shutdown.poisoned() => Exit::Poisoned(message),
@@ -334,7 +337,7 @@ async fn open_data_plane(node: &Arc<Node>, settings: &Settings) -> Opened {
             }
             OpenFailure::Poisoned(message) => return Opened::Failed(Exit::Poisoned(message)),
             OpenFailure::Waits(refusal) => {
-                tracing::warn!(reason = %refusal.reason, message = %refusal.message, "data directory refused");
+                tracing::warn!(reason = %refusal.reason, error = %refusal.message, "data directory refused");
                 node.enter(Phase::Refused(refusal));
                 tokio::select! {
                     _ = node.shutdown.requested() => return Opened::Ended,
@@ -342,7 +345,7 @@ async fn open_data_plane(node: &Arc<Node>, settings: &Settings) -> Opened {
                 }
             }
             OpenFailure::Refused(refusal) => {
-                tracing::error!(reason = %refusal.reason, message = %refusal.message, "data directory refused");
+                tracing::error!(reason = %refusal.reason, error = %refusal.message, "data directory refused");
                 node.enter(Phase::Refused(refusal));
                 node.shutdown.requested().await;
                 return Opened::Ended;

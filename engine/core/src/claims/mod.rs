@@ -344,7 +344,7 @@ impl StreamClaims {
             Err(ClaimError::Unreadable { key, message }) => {
                 let mut unreadable = self.unreadable.lock();
                 if unreadable.insert(key.clone(), message.clone()).as_ref() != Some(message) {
-                    tracing::error!(%stream, message, "cannot read a claim; appends to its stream wait, other streams continue");
+                    tracing::error!(%stream, error = message, "cannot read a claim; appends to its stream wait, other streams continue");
                 }
             }
             Err(_) => {}

@@ -83,7 +83,7 @@ pub(super) fn uploaded(
         etag,
         size_bytes,
     } = uploaded;
-    tracing::debug!(stream = %segment.stream, key, bytes = size_bytes, "uploaded");
+    tracing::info!(stream = %segment.stream, segment_id = segment.segment_id, key, bytes = size_bytes, "segment uploaded");
     commit(port, segment, TierRecord::UploadDone { key, etag })?;
     let segments = &down.counters.uploaded_segments;
     segments.fetch_add(1, Ordering::Relaxed);

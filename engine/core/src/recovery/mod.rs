@@ -77,6 +77,7 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
         next_number,
     } = streams::find(disk, root, volume, &known)?;
     let found_files = replay::find(disk, root, &volume.ids).map_err(in_journal("list"))?;
+    let journal_files = found_files.len();
     let total: u64 = found_files.iter().map(|file| file.length).sum();
     let mut done = 0;
     let mut progress = |bytes: u64| {
@@ -149,6 +150,20 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
         .monotonic()
         .duration_since(started)
         .as_millis() as u64;
+    if !holds_nothing {
+        tracing::info!(
+            directory = %root.display(),
+            streams = recovered.len(),
+            journal_files,
+            journal_file_bytes = total,
+            replayed_bytes = replay.journal_bytes,
+            scanned_bytes = replay.segment_bytes,
+            records = replay.records,
+            torn_bytes = replay.torn_bytes,
+            milliseconds = replay.milliseconds,
+            "recovered from the journal and the segments of this volume"
+        );
+    }
     Ok(Recovered {
         streams: recovered,
         catalog,

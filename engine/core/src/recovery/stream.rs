@@ -456,7 +456,7 @@ impl Found {
         }
         let damage = damage.map(|message| (next_sequence, message));
         if let Some((sequence, message)) = &damage {
-            tracing::error!(stream = %header.stream, sequence, message, "stream damaged; its intact records stay readable");
+            tracing::error!(stream = %header.stream, sequence, error = message, "stream damaged; its intact records stay readable");
         }
         let epoch = state
             .residency

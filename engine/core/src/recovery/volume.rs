@@ -163,7 +163,7 @@ fn check_claims(
         Some(refused) => Err(refused),
         None => {
             tracing::warn!(
-                message = %error,
+                error = %error,
                 "Tier 2 has not confirmed this volume; existing streams open, new streams and uploads wait"
             );
             Ok(None)

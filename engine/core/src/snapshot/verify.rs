@@ -75,6 +75,21 @@ pub fn verify(
     level: Level,
     digest: Option<&str>,
 ) -> Result<Verdict, ObjectError> {
+    let verdict = read_back(tier2, stream, id, level, digest)?;
+    if let Some((fault, what)) = &verdict.fault {
+        let missing = verdict.missing.len();
+        tracing::error!(%stream, snapshot = %id, ?level, ?fault, missing, "snapshot failed verification: {what}");
+    }
+    Ok(verdict)
+}
+
+fn read_back(
+    tier2: &Tier2,
+    stream: &StreamName,
+    id: SnapshotId,
+    level: Level,
+    digest: Option<&str>,
+) -> Result<Verdict, ObjectError> {
     let reader = Reader { tier2 };
     let key = ObjectKey::Snapshot {
         stream: stream.clone(),

@@ -106,7 +106,7 @@ impl Admission {
             return Err(refused);
         }
         tracing::warn!(
-            message,
+            error = message,
             "Tier 2 has not checked this volume yet; new streams and uploads wait"
         );
         state.at_open = self.counts();

@@ -74,9 +74,23 @@ async fn a_snapshot_is_taken_verified_and_found_again_after_a_kill() {
         .expect("a verdict");
     assert!(verdict.verified, "{verdict:?}");
     assert_eq!(verdict.digest, report.digest);
+    assert_eq!(
+        engine.lines_about("recovered from").len(),
+        0,
+        "a new volume"
+    );
     engine.kill_and_wait().await;
 
     let engine = start(&home).await;
+    let recovered = engine.lines_about("recovered from");
+    assert_eq!(recovered.len(), 1, "{recovered:?}");
+    let recovered = &recovered[0];
+    assert_eq!(recovered["streams"], 1);
+    assert!(
+        recovered["journal_file_bytes"].as_u64() > Some(0),
+        "{recovered}"
+    );
+    assert!(recovered["milliseconds"].is_u64(), "{recovered}");
     let again = take(&engine, "orders", "uid-1").await;
     assert_eq!(
         (&again.snapshot_id, &again.digest, &again.started_at),
@@ -126,6 +140,21 @@ async fn an_object_deleted_behind_the_engine_is_named_by_the_verdict_and_counted
     assert_eq!(verdict.reason, Some(VerifyReason::ObjectMissing));
     assert_eq!(verdict.missing, [format!("aof2/segments/orders/{name}")]);
     assert!(verdict.message.expect("a message").contains(&name));
+    let uploads = engine.lines_about("segment uploaded");
+    assert_eq!(uploads.len(), 1, "{uploads:?}");
+    assert_eq!(uploads[0]["stream"], "orders");
+    assert!(uploads[0]["bytes"].as_u64() > Some(0) && uploads[0]["segment_id"].is_u64());
+    assert!(uploads[0]["key"].as_str().expect("a key").ends_with(&name));
+    let failed = engine.lines_about("snapshot failed verification");
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert_eq!(failed[0]["snapshot"], report.snapshot_id);
+    assert_eq!(failed[0]["fault"], "ObjectMissing");
+    assert!(
+        failed[0]["message"]
+            .as_str()
+            .expect("a text")
+            .contains(&name)
+    );
     let (_, metrics) = engine.get("/metrics").await;
     for line in [
         "aof2_snapshots_total{result=\"done\"} 1",

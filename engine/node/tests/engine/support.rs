@@ -233,6 +233,21 @@ impl Engine {
             .collect()
     }
 
+    /// Lines of the log whose text begins like this. Each line of the log has one text.
+    pub fn lines_about(&self, text: &str) -> Vec<serde_json::Value> {
+        let log = self.log();
+        let lines = log.lines().map(|line| {
+            assert_eq!(line.matches("\"message\":").count(), 1, "{line}");
+            serde_json::from_str(line).expect("a line is JSON")
+        });
+        lines
+            .filter(|line: &serde_json::Value| {
+                let message = line["message"].as_str();
+                message.is_some_and(|message| message.starts_with(text))
+            })
+            .collect()
+    }
+
     /// Of the mutual TLS listener.
     pub fn admin_address(&self) -> SocketAddr {
         listener(&self.log, "admin").expect("the admin listener is in the log")
