@@ -349,3 +349,27 @@ async fn a_deleted_stateful_set_is_recreated_as_it_was() {
     let after = set(&operator).expect("a StatefulSet");
     assert_eq!(after["spec"], before["spec"]);
 }
+
+#[tokio::test]
+async fn nodes_are_asked_about_pods_that_do_not_serve_and_without_that_right_pods_have_to_do() {
+    let look_up = async |operator: &Operator, is_ready: bool| {
+        let mut pods = testing::at_rest().pods;
+        pods.truncate(1);
+        pods[0].is_ready = is_ready;
+        super::nodes::look_up(&operator.context, &mut pods).await;
+        (pods[0].is_on_lost_node, pods[0].node_trouble.clone())
+    };
+    let operator = Operator::new(Vec::new());
+    assert_eq!(look_up(&operator, true).await, (false, None));
+    assert_eq!(operator.count(Method::GET, "/nodes/"), 0, "it serves");
+    let (is_lost, what) = look_up(&operator, false).await;
+    assert!(is_lost && what.is_some(), "{what:?}");
+    let ready = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    operator.server.lock().put("/api/v1/nodes/node-1", ready);
+    assert_eq!(look_up(&operator, false).await, (false, None));
+    for code in [403, 500] {
+        operator.server.lock().faults = vec![fault(Method::GET, "/nodes/", code, "no")];
+        assert_eq!(look_up(&operator, false).await, (false, None), "{code}");
+    }
+}
