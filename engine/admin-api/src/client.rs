@@ -16,7 +16,8 @@ use tokio::sync::Semaphore;
 
 use crate::lifecycle::{DrainStatus, PostRestart, PreRestart};
 use crate::report::{
-    ConfigVerdict, Dump, SegmentReport, StreamReport, StreamVerbReport, Tier2Report,
+    ConfigVerdict, Dump, SegmentReport, StreamCutReport, StreamReport, StreamVerbReport,
+    Tier2Report,
 };
 use crate::schema::ConfigSchema;
 use crate::snapshot::{
@@ -225,6 +226,20 @@ impl Client {
     pub async fn seal(&self, stream: Option<&str>) -> Result<StreamVerbReport, ClientError> {
         self.json(Request::post(path::SEAL).with(query("stream", stream)))
             .await
+    }
+
+    /// What a cut of this damaged stream would give up.
+    pub async fn possible_cut(&self, stream: &str) -> Result<StreamCutReport, ClientError> {
+        self.json(Request::get(path::STREAM_CUT).with(query("stream", Some(stream))))
+            .await
+    }
+
+    /// Gives up the end of a damaged stream, from the first lost sequence on, with the next start of the engine.
+    pub async fn cut(&self, stream: &str, at: u64) -> Result<StreamCutReport, ClientError> {
+        let request = Request::post(path::STREAM_CUT)
+            .with(query("stream", Some(stream)))
+            .with(query("at", Some(&at.to_string())));
+        self.json(request).await
     }
 
     /// Makes everything staged durable.

@@ -2,6 +2,9 @@
 
 pub const DUMP: &str = "/aof2/dump";
 pub const STREAMS: &str = "/aof2/streams";
+/// `?stream=<name>`. GET: what a cut of a damaged stream would give up, a [`crate::StreamCutReport`]. POST with `&at=<first lost
+/// sequence>`: gives it up with the next start of the engine.
+pub const STREAM_CUT: &str = "/aof2/streams/cut";
 pub const SEGMENTS: &str = "/aof2/segments";
 /// `?stream=<name>`; all streams without it.
 pub const SEAL: &str = "/aof2/seal";

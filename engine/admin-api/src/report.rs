@@ -233,6 +233,24 @@ pub struct StreamVerbReport {
     pub streams: BTreeMap<String, u64>,
 }
 
+/// Answer of `/aof2/streams/cut`: what a cut of a damaged stream gives up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamCutReport {
+    pub stream: String,
+    /// Why its end is damaged.
+    pub damage: String,
+    /// First sequence that is lost. Records below it stay.
+    pub first_lost: u64,
+    /// Sequence of the next record. What was lost between has fewer records, or as many: no sequence is given twice.
+    pub next_sequence: u64,
+    /// Bytes that are moved to quarantine, as far as they are there.
+    pub lost_bytes: u64,
+    /// Directory on the engine's volume that keeps them.
+    pub quarantine: String,
+    /// It is given up with the next start of the engine.
+    pub is_accepted: bool,
+}
+
 /// What a process that ends before it serves leaves for Kubernetes: one line of JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Termination {

@@ -47,6 +47,7 @@ pub use request::{
     AppendCallback, AppendRequest, Appended, ClaimState, DamagedRange, Durability, Producer,
     ReadRequest, Record, SegmentInfo, SegmentState, StreamInfo,
 };
+pub use store::cut::CutError;
 pub use store::{Busy, DurableWait, MAX_APPEND_RECORDS, OpenOptions, Store};
 pub use stream::read::{RECORD_BYTES, Reader};
 pub use volume::Identity;

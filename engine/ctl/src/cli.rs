@@ -66,8 +66,11 @@ const LOAD_EXAMPLE: &str = "Example:
 pub enum Verb {
     /// Print the state of the engine, tiers, configuration and damage.
     Dump,
-    /// List the streams of this node and how far each is durable, sealed and uploaded.
-    Streams,
+    /// List the streams of this node and how far each is durable, sealed and uploaded; cut a damaged one.
+    Streams {
+        #[command(subcommand)]
+        verb: Option<StreamsVerb>,
+    },
     /// List the segments of one stream, or of all.
     Segments {
         #[arg(long, value_name = "STREAM")]
@@ -114,6 +117,30 @@ pub enum Verb {
     Resume,
     /// Notify the engine that its pod terminates (preStop hook). Never fails.
     Prestop,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StreamsVerb {
+    /// Give up the damaged end of a stream, so that it accepts appends, uploads and drains again.
+    ///
+    /// Without --yes it prints what would be lost and changes nothing. With --yes and --at the engine keeps the lost bytes in quarantine,
+    /// records the gap in the stream and its manifest, and continues at a sequence that no lost record had. The engine restarts to do
+    /// it. Restore the stream's files from a copy of the volume instead where there is one.
+    Cut(CutArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct CutArguments {
+    pub stream: String,
+    /// The first lost sequence, as the command prints it without --yes.
+    #[arg(long, value_name = "SEQUENCE", requires = "yes")]
+    pub at: Option<u64>,
+    /// Give up the records.
+    #[arg(long, requires = "at")]
+    pub yes: bool,
+    /// Do not restart the engine; its next start cuts the stream.
+    #[arg(long, requires = "yes")]
+    pub no_restart: bool,
 }
 
 #[derive(Debug, Args)]

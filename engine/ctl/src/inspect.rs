@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use aof2_format::cut::{self, StreamCut};
 use aof2_format::manifest_chunk::{DATA_OFFSET, ManifestChunkHeader};
 use aof2_format::manifest_record::{HydrationSource, LocalCopy, ManifestEvent, ManifestRecord};
 use aof2_format::names::file;
@@ -362,6 +363,20 @@ fn fields(event: &ManifestEvent) -> Value {
                     "schema_id": schema_id,
                     "start_sequence": start.start_sequence,
                     "reason": format!("{:?}", start.reason),
+                }),
+                Err(damage) => undecodable(*schema_id, &damage, blob),
+            }
+        }
+        ManifestEvent::CustomEvent { schema_id, blob } if *schema_id == cut::SCHEMA_ID => {
+            match StreamCut::decode(blob) {
+                Ok(cut) => json!({
+                    "schema_id": schema_id,
+                    "cut_segment": cut.segment_id,
+                    "cut_offset": cut.offset,
+                    "first_lost": cut.first_lost,
+                    "next_sequence": cut.next_sequence,
+                    "lost_bytes": cut.lost_bytes,
+                    "damage": cut.damage,
                 }),
                 Err(damage) => undecodable(*schema_id, &damage, blob),
             }

@@ -567,3 +567,87 @@ fn the_running_engine_says_what_it_would_make_of_a_configuration() {
     let schema = engine.admin(&["config", "schema"], "").json();
     assert!(schema.to_string().contains("cluster_max_bytes"));
 }
+
+/// Flips a byte of this payload wherever it lies below the directory: in the segment and in the journal.
+fn damage(directory: &std::path::Path, payload: &[u8]) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            damage(&path, payload);
+            continue;
+        }
+        let mut bytes = std::fs::read(&path).unwrap();
+        let found = bytes
+            .windows(payload.len())
+            .position(|part| part == payload);
+        if let Some(at) = found {
+            bytes[at] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_damaged_stream_is_named_by_the_drain_and_cut_and_is_drained_then() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut engine = Engine::start_with_tier2(directory.path());
+    for payload in ["first one", "second one", "third one"] {
+        engine
+            .admin(&["append", "orders", "--payload", payload], "")
+            .ok();
+    }
+    engine.kill();
+    damage(&engine.data(), b"second one");
+    engine.restart();
+    let drain = ["drain", "--wait", "--upload-timeout", "1s", "--ttl", "60s"];
+    let refused = engine.admin(&drain, "");
+    assert_eq!(refused.code, 1, "{refused:?}");
+    let said = format!("{}{}", refused.stdout, refused.stderr);
+    assert!(said.contains("aof2-admin streams cut orders"), "{said}");
+
+    let shown = engine.admin(&["streams", "cut", "orders"], "").ok();
+    assert!(
+        shown.contains("lost: from sequence 1 on, at most "),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("`aof2-admin streams cut orders --at 1 --yes`"),
+        "{shown}"
+    );
+    let report = engine
+        .admin(&["streams", "cut", "orders", "--json"], "")
+        .json();
+    assert_eq!(report["is_accepted"], false);
+    let next = report["next_sequence"].as_u64().unwrap();
+    assert!(next >= 3, "{report}");
+    for (arguments, code) in [
+        (&["streams", "cut", "orders", "--yes"][..], 2),
+        (&["streams", "cut", "orders", "--at", "0", "--yes"], 4),
+        (&["streams", "cut", "other", "--at", "1", "--yes"], 5),
+    ] {
+        assert_eq!(engine.admin(arguments, "").code, code, "{arguments:?}");
+    }
+    let done = engine.admin(&["streams", "cut", "orders", "--at", "1", "--yes"], "");
+    let text = done.ok();
+    assert!(text.contains("the engine restarts"), "{text}");
+    engine.ended();
+    engine.restart();
+
+    let append = ["append", "orders", "--payload", "fourth one", "--json"];
+    engine.admin(&append, "").ok();
+    let read = engine.admin(&["read", "orders", "--raw"], "").ok();
+    assert_eq!(read, "first one\nfourth one\n");
+    let behind = engine
+        .admin(
+            &["read", "orders", "--from", &next.to_string(), "--raw"],
+            "",
+        )
+        .ok();
+    assert_eq!(behind, "fourth one\n");
+    engine.admin(&drain, "").ok();
+    engine.restart();
+    let page = run(INSPECT, &[&engine.data().display().to_string()], "").ok();
+    assert!(page.contains("first_lost=1"), "{page}");
+    let read = engine.admin(&["read", "orders", "--raw"], "").ok();
+    assert_eq!(read, "first one\nfourth one\n");
+}

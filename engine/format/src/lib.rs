@@ -12,6 +12,7 @@
 
 pub mod checksum;
 pub mod claim;
+pub mod cut;
 pub mod damage;
 pub mod field;
 pub mod identity;

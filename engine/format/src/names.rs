@@ -152,6 +152,8 @@ pub mod file {
     pub const SEGMENTS_DIR: &str = "segments";
     pub const MANIFEST_DIR: &str = "manifest";
     pub const QUARANTINE_DIR: &str = "quarantine";
+    /// In a stream's directory: what a person gave up of it.
+    pub const CUT: &str = "cut";
     /// Under the Tier 1 directory (the data directory by default); below it one directory per stream.
     pub const WARM_DIR: &str = "warm";
     /// Suffix of a file that is not finished; removed at recovery.

@@ -33,6 +33,7 @@ pub fn router(node: Arc<Node>) -> Router {
     Router::new()
         .route(path::DUMP, get(dump))
         .route(path::STREAMS, get(store::streams))
+        .route(path::STREAM_CUT, get(store::possible_cut).post(store::cut))
         .route(path::SEGMENTS, get(store::segments))
         .route(path::SEAL, post(store::seal))
         .route(path::FLUSH, post(store::flush))

@@ -46,8 +46,6 @@ pub enum Action {
         pod: String,
         ip: IpAddr,
         bounds: DrainBounds,
-        /// Damaged streams that it does not wait for.
-        without: Vec<String>,
     },
     Resume {
         pod: String,
@@ -110,9 +108,7 @@ impl Action {
             }
             // Neither an address nor a version of the object: they change while the wish stays.
             Self::RemovePod { target, .. } => format!("remove pod {}", target.uid),
-            Self::StartDrain { pod, without, .. } => {
-                format!("drain {pod} without {}", without.join(","))
-            }
+            Self::StartDrain { pod, .. } => format!("drain {pod}"),
             Self::Resume { pod, .. } => format!("resume {pod}"),
             Self::RestartEngine {
                 pod, process_start, ..

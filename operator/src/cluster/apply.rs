@@ -161,12 +161,7 @@ async fn act(
             ip,
             process_start,
         } => {
-            tracing::info!(
-                namespace = owner.namespace,
-                cluster = owner.name,
-                pod,
-                "restarting the engine"
-            );
+            tracing::info!(namespace = owner.namespace, pod, "restarting the engine");
             context
                 .engines
                 .restart(of(whose, &pod)?, ip, &process_start)
@@ -178,23 +173,16 @@ async fn act(
                 })?;
             done.changed = true;
         }
-        Action::StartDrain {
-            pod,
-            ip,
-            bounds,
-            without,
-        } => {
+        Action::StartDrain { pod, ip, bounds } => {
             tracing::info!(
                 namespace = owner.namespace,
-                cluster = owner.name,
                 pod,
                 ?bounds,
-                ?without,
                 "draining the engine"
             );
             context
                 .engines
-                .drain(of(whose, &pod)?, ip, bounds, &without)
+                .drain(of(whose, &pod)?, ip, bounds)
                 .await
                 .map_err(|failure| ActionError::Engine {
                     verb: "drain",
@@ -204,12 +192,7 @@ async fn act(
             done.changed = true;
         }
         Action::Resume { pod, ip } => {
-            tracing::info!(
-                namespace = owner.namespace,
-                cluster = owner.name,
-                pod,
-                "resuming the engine"
-            );
+            tracing::info!(namespace = owner.namespace, pod, "resuming the engine");
             context
                 .engines
                 .resume(of(whose, &pod)?, ip)

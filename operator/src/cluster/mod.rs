@@ -4,7 +4,6 @@
 //! what status holds, so that an operator that is killed anywhere goes on where the next look finds things.
 
 pub mod action;
-pub mod annotations;
 pub mod apply;
 pub mod ask;
 pub mod backoff;
@@ -123,9 +122,6 @@ pub async fn reconcile(
                     is_warning: true,
                     reason: "GateOverridden".to_owned(),
                     message,
-                    gate: Some(gate),
-                    lasts: true,
-                    ..Notice::default()
                 },
             )
             .await;

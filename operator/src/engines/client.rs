@@ -101,11 +101,10 @@ impl EngineClient {
         whose: &Whose,
         ip: IpAddr,
         bounds: DrainBounds,
-        without: &[String],
     ) -> Result<(), Failure> {
         let client = self.client(whose, ip, VERB_TIMEOUT)?;
         client
-            .drain_without(bounds, without)
+            .drain(bounds)
             .await
             .map(drop)
             .map_err(|error| failure(&error))

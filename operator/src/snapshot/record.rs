@@ -29,9 +29,10 @@ pub async fn record(
         let notice = Notice {
             is_warning: condition.status == "False",
             reason: condition.reason.clone(),
-            message: condition.message.clone(),
-            condition: Some((condition.type_.clone(), condition.status.clone())),
-            ..Notice::default()
+            message: format!(
+                "{} ({}={})",
+                condition.message, condition.type_, condition.status
+            ),
         };
         context.door.tell(&written, &notice).await;
     }

@@ -229,7 +229,7 @@ impl Driver {
             let (message, stream) = (it.damaged_end.as_ref()?, &it.stream);
             (it.unsealed_bytes > 0 || it.sealed < it.acked).then(|| {
                 format!(
-                    "stream {stream} is damaged ({message}); restore its files, or run `aof2-admin drain --without {stream}`"
+                    "stream {stream} is damaged ({message}); restore its files, or run `aof2-admin streams cut {stream}` or `aof2-admin drain --without {stream}`"
                 )
             })
         });

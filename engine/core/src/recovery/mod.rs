@@ -7,6 +7,7 @@
 //!    that it was durable; then it is damage, and nothing of it is touched.
 //! 4. Everything is synced before anything is served: from here on the journal is not needed any more.
 
+mod cut;
 mod scan;
 mod sealed;
 pub(crate) mod stream;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 use aof2_format::StreamNumber;
 
-use self::stream::{Found, RecoveredStream};
+use self::stream::{Found, JournalFacts, RecoveredStream};
 use self::volume::at;
 use crate::error::OpenError;
 use crate::io::{Clock, Disk, FileClass};
@@ -121,8 +122,14 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
     for (number, _, _) in image.positions.keys() {
         next_stream_number = next_stream_number.max(number.0 + 1);
     }
+    let journal = JournalFacts {
+        lost: image.lost.as_deref(),
+        // Of files that are gone, too.
+        bytes: total.max(context.journal_file_bytes * context.journal_files as u64),
+        next_commit: image.next_commit,
+    };
     for stream in streams.into_values() {
-        recovered.push(stream.recover(disk, image.lost.as_deref(), &mut replay)?);
+        recovered.push(stream.recover(disk, &journal, &mut replay)?);
     }
     sync_all(&recovered)?;
     let starting = root.join(STARTING);

@@ -34,6 +34,14 @@ pub(super) struct Scan<'a> {
     /// Count of records that something proves were durable.
     pub durable_upto: u64,
     pub damage: Option<String>,
+    /// Segment and offset where the first damage begins.
+    pub bad_from: Option<(u64, u64)>,
+    /// Bytes behind it that were durable or may have been.
+    pub lost_bytes: u64,
+    /// Of the whole journal.
+    pub journal_bytes: u64,
+    /// What of the segment that is looked at counts, where the rest was given up.
+    pub cut_at: Option<u64>,
     pub recovered: Vec<RecoveredSegment>,
     /// Segments and how far they have to verify when this volume is opened again: the journal that said so is written over.
     pub must_reach: Vec<(u64, u64)>,
@@ -45,9 +53,25 @@ pub(super) struct Scan<'a> {
 impl Scan<'_> {
     /// A segment whose file is gone before it was sealed.
     pub fn absent(&mut self, id: u64, reach: u64) {
-        self.damage
-            .get_or_insert_with(|| format!("segment {id} is missing ({reach} durable bytes)"));
+        self.damaged(id, 0, self.lost_at_least(reach, 0), || {
+            format!("segment {id} is missing ({reach} durable bytes)")
+        });
         self.must_reach.push((id, reach));
+    }
+
+    /// One byte more than there is says that a journal lost records of nobody knows whom: as many as it held.
+    fn lost_at_least(&self, must_reach: u64, end: u64) -> u64 {
+        match must_reach.saturating_sub(end) {
+            1 => self.journal_bytes,
+            bytes => bytes,
+        }
+    }
+
+    /// The first damage is the one that is reported; all of them count as lost.
+    fn damaged(&mut self, id: u64, offset: u64, lost_bytes: u64, message: impl FnOnce() -> String) {
+        self.lost_bytes += lost_bytes;
+        self.bad_from.get_or_insert((id, offset));
+        self.damage.get_or_insert_with(message);
     }
 
     pub fn segment(&mut self, id: u64, segment: FoundSegment) -> Result<(), OpenError> {
@@ -117,7 +141,7 @@ impl Scan<'_> {
         self.check_end(id, &segment, &end, length)?;
         let is_cut = self.replay.torn_bytes > torn_before;
         self.allocated_bytes += length;
-        if end.records == 0 && self.damage.is_none() {
+        if end.next_sequence == header.base_sequence && self.damage.is_none() {
             // A header and nothing else: its first record never made it.
             self.allocated_bytes -= length;
             return self
@@ -161,18 +185,22 @@ impl Scan<'_> {
         if segment.must_reach > end.offset {
             let stopped = end.stopped_by.as_deref().unwrap_or("nothing written there");
             let (offset, must) = (end.offset, segment.must_reach);
-            self.damage.get_or_insert_with(|| {
+            let lost_bytes = self
+                .lost_at_least(must, offset)
+                .max(length.max(offset) - offset);
+            self.damaged(id, offset, lost_bytes, || {
                 format!("segment {id} verifies up to byte {offset}, but byte {must} was durable ({stopped})")
             });
             return Ok(());
         }
-        if let Some(seal) = self.seal_block(segment, length)? {
+        let is_given_up = self.cut_at.is_some();
+        if let Some(seal) = self.seal_block(segment, length)?.filter(|_| !is_given_up) {
             if seal.segment_id == id && seal.data_end == end.offset {
                 return Ok(());
             }
             if seal.segment_id == id && seal.data_end > end.offset {
                 let (offset, must) = (end.offset, seal.data_end);
-                self.damage.get_or_insert_with(|| {
+                self.damaged(id, offset, length - offset, || {
                     format!(
                         "segment {id} verifies up to byte {offset}, but its seal is at byte {must}"
                     )
@@ -187,11 +215,11 @@ impl Scan<'_> {
         };
         let behind = durable_upto_behind(&*segment.file, self.identity.seed, end.offset)
             .map_err(disk_error("read"))?;
-        if let Some(durable_upto) = behind {
+        if let Some(durable_upto) = behind.filter(|_| !is_given_up) {
             self.durable_upto = self.durable_upto.max(durable_upto);
             if durable_upto > end.next_sequence {
                 let found = end.next_sequence;
-                self.damage.get_or_insert_with(|| {
+                self.damaged(id, end.offset, written_end - end.offset, || {
                     format!("segment {id} holds {found} records, but {durable_upto} were durable")
                 });
                 return Ok(());
@@ -232,7 +260,12 @@ impl Scan<'_> {
         self.disk
             .create_directory(&directory)
             .map_err(at("create", &directory))?;
-        let length = (to - from).min(QUARANTINE_LIMIT_BYTES) as usize;
+        // What a person gave up is kept as a whole.
+        let limit = match self.cut_at {
+            Some(_) => u64::MAX,
+            None => QUARANTINE_LIMIT_BYTES,
+        };
+        let length = (to - from).min(limit) as usize;
         let mut torn = vec![0; length];
         let read = segment
             .file
@@ -269,8 +302,9 @@ impl Scan<'_> {
         if segment.must_reach > 0
             || behind.is_some_and(|durable_upto| durable_upto > self.next_sequence)
         {
-            self.damage
-                .get_or_insert_with(|| format!("header of durable segment {id} is damaged: {why}"));
+            self.damaged(id, 0, length.max(segment.must_reach), || {
+                format!("header of durable segment {id} is damaged: {why}")
+            });
             self.must_reach.push((id, segment.must_reach));
             self.allocated_bytes += length;
             return Ok(());
@@ -299,26 +333,31 @@ impl Scan<'_> {
         if self.damage.is_some() || segment.must_reach > 0 || self.durable_upto > self.next_sequence
         {
             let (base, expected) = (header.base_sequence, self.next_sequence);
-            self.damage.get_or_insert_with(|| {
+            self.damaged(id, 0, length.max(segment.must_reach), || {
                 format!("segment {id} begins at sequence {base}, expected {expected}")
             });
             self.must_reach.push((id, segment.must_reach));
             self.allocated_bytes += length;
             return Ok(());
         }
+        self.move_aside(id, &segment.path)?;
+        self.replay.torn_bytes += length;
+        Ok(())
+    }
+
+    pub fn move_aside(&self, id: u64, path: &Path) -> Result<(), OpenError> {
         let directory = files::quarantine(self.directory);
         self.disk
             .create_directory(&directory)
             .map_err(at("create", &directory))?;
         let to = directory.join(format!("{id:020}.segment"));
-        self.disk
-            .rename(&segment.path, &to)
-            .map_err(at("rename", &segment.path))?;
+        self.disk.rename(path, &to).map_err(at("rename", path))?;
         let segments = files::segments(self.directory);
-        self.disk
-            .sync_directory(&segments)
-            .map_err(at("sync", &segments))?;
-        self.replay.torn_bytes += length;
+        for synced in [&directory, &segments] {
+            self.disk
+                .sync_directory(synced)
+                .map_err(at("sync", synced))?;
+        }
         Ok(())
     }
 }

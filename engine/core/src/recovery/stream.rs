@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use aof2_format::Seed;
+use aof2_format::cut::StreamCut;
 use aof2_format::journal::FileKind;
 use aof2_format::names::{SegmentRef, file};
 use aof2_format::record_batch;
 use aof2_format::segment::DATA_OFFSET;
 use aof2_format::stream_header::StreamHeader;
 
+use super::cut;
 use super::scan::Scan;
 use super::sealed::{self, SealedSegments};
 use super::volume::at;
@@ -29,6 +31,14 @@ use crate::request::DamagedRange;
 use crate::segment::files;
 use crate::segment::index::SparseIndex;
 use crate::segment::sealed::{Sealed, SealedInfo};
+
+/// What the journal says of every stream.
+pub(crate) struct JournalFacts<'a> {
+    /// It has lost records, nobody knows whose; no more than all of its bytes.
+    pub lost: Option<&'a str>,
+    pub bytes: u64,
+    pub next_commit: u64,
+}
 
 /// A stream's files.
 pub(crate) struct Found {
@@ -104,6 +114,10 @@ pub(crate) struct RecoveredStream {
     pub allocated_bytes: u64,
     /// First sequence that is gone, and why.
     pub damage: Option<(u64, String)>,
+    /// What a cut would give up, where the damage is at the stream's end.
+    pub possible_cut: Option<StreamCut>,
+    /// The last one; its gap may not be sealed yet.
+    pub cut: Option<StreamCut>,
     /// To be synced before the stream serves.
     pub touched: Vec<Arc<dyn DiskFile>>,
 }
@@ -357,11 +371,11 @@ impl Found {
         *known = (*known).max(reach);
     }
 
-    /// After the journal's frames are in the files. `lost`: the journal has lost records, nobody knows whose.
+    /// After the journal's frames are in the files.
     pub fn recover(
         self,
         disk: &dyn Disk,
-        lost: Option<&str>,
+        journal: &JournalFacts<'_>,
         replay: &mut Replay,
     ) -> Result<RecoveredStream, OpenError> {
         let Found {
@@ -392,6 +406,19 @@ impl Found {
             unreachable!("the manifest is replayed first")
         };
         let (producers, table_damage) = producers.finish();
+        let can_be_cut = manifest_damage.is_none() && table_damage.is_none() && refused.is_none();
+        let cut = match can_be_cut {
+            true => cut::read(disk, &directory, identity.uuid)?,
+            false => None,
+        };
+        let given_up_before = cut.as_ref().and_then(|cut| cut.lost_before_commit);
+        let lost = journal
+            .lost
+            .filter(|_| given_up_before != Some(journal.next_commit));
+        // Ids of what was given up are never used again: the journal may still hold frames of them.
+        let given_up = cut.as_ref().map_or(0, |cut| cut.highest_segment_id);
+        let missing = absent.keys().max().copied().unwrap_or(0);
+        let highest_segment_id = highest_segment_id.max(given_up).max(missing);
         let SealedSegments {
             segments: sealed,
             damaged,
@@ -407,6 +434,10 @@ impl Found {
             producers,
             durable_upto: 0,
             damage: manifest_damage.or(table_damage),
+            bad_from: None,
+            lost_bytes: 0,
+            journal_bytes: journal.bytes,
+            cut_at: None,
             recovered: Vec::new(),
             must_reach: Vec::new(),
             touched,
@@ -414,12 +445,28 @@ impl Found {
             replay,
         };
         for (id, reach) in absent {
-            if reach > 0 && !state.residency.is_sealed(id) {
+            let is_given_up = cut.as_ref().is_some_and(|cut| cut.drops(id));
+            if reach > 0 && !state.residency.is_sealed(id) && !is_given_up {
                 scan.absent(id, reach);
             }
         }
-        for (id, segment) in unsealed {
+        for (id, mut segment) in unsealed {
+            if let Some(cut) = &cut {
+                if cut.drops(id) {
+                    scan.move_aside(id, &segment.path)?;
+                    continue;
+                }
+                if cut.segment_id == id && cut.offset > 0 {
+                    segment.must_reach = segment.must_reach.min(cut.offset);
+                    segment.durable_upto = 0;
+                    scan.cut_at = Some(cut.offset);
+                }
+            }
             scan.segment(id, segment)?;
+            scan.cut_at = None;
+        }
+        if let Some(cut) = &cut {
+            cut::write_gap(&mut scan, &header, cut)?;
         }
         if scan.durable_upto > scan.next_sequence {
             let (durable, end) = (scan.durable_upto, scan.next_sequence);
@@ -432,6 +479,9 @@ impl Found {
             epoch,
             producers,
             damage,
+            bad_from,
+            durable_upto,
+            lost_bytes,
             recovered,
             must_reach: segments_must_reach,
             touched,
@@ -454,10 +504,28 @@ impl Found {
         if refused.is_some() {
             segments_must_reach.clear();
         }
+        let lost_bytes = lost_bytes + lost.map_or(0, |_| journal.bytes);
+        let possible_cut = damage.as_ref().filter(|_| can_be_cut).map(|message| {
+            let (segment_id, offset) = bad_from.unwrap_or((highest_segment_id + 1, 0));
+            cut::of(&cut::Facts {
+                uuid: identity.uuid,
+                segment_id,
+                // A header alone holds nothing.
+                offset: if offset > DATA_OFFSET { offset } else { 0 },
+                highest_segment_id,
+                next_sequence,
+                durable_upto,
+                lost_bytes,
+                lost_before_commit: journal.lost.map(|_| journal.next_commit),
+                damage: message,
+            })
+        });
         let damage = damage.map(|message| (next_sequence, message));
         if let Some((sequence, message)) = &damage {
             tracing::error!(stream = %header.stream, sequence, error = message, "stream damaged; its intact records stay readable");
         }
+        let gap = cut.as_ref().map(StreamCut::gap_segment_id);
+        let next_segment_id = (highest_segment_id + 1).max(gap.map_or(1, |id| id + 1));
         let epoch = state
             .residency
             .segments()
@@ -482,10 +550,12 @@ impl Found {
             unsealed: recovered,
             next_sequence,
             chain: chain.unwrap_or(0),
-            next_segment_id: highest_segment_id + 1,
+            next_segment_id,
             producers,
             allocated_bytes,
             damage,
+            possible_cut,
+            cut,
             touched,
         })
     }

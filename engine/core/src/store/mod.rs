@@ -3,6 +3,7 @@
 mod admission;
 mod append;
 mod checkpoint;
+pub mod cut;
 mod open;
 mod opener;
 pub(crate) mod pipeline;

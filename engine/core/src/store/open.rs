@@ -256,6 +256,8 @@ fn add_recovered(pipeline: &Pipeline, recovered: RecoveredStream) {
         producers,
         allocated_bytes,
         damage,
+        possible_cut,
+        cut,
         touched: _,
     } = recovered;
     // The journal that said so is written over, and a stream that rests joins no checkpoint.
@@ -326,6 +328,8 @@ fn add_recovered(pipeline: &Pipeline, recovered: RecoveredStream) {
         tails: Tails::default(),
         damage: DamageLog::default(),
         damaged_end,
+        possible_cut,
+        cut,
         epoch: AtomicU32::new(epoch),
         first: AtomicU64::new(first),
         durable: AtomicU64::new(next_sequence),

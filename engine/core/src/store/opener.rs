@@ -76,6 +76,8 @@ impl Opener {
             tails: Tails::default(),
             damage: DamageLog::default(),
             damaged_end: None,
+            possible_cut: None,
+            cut: None,
             epoch: AtomicU32::new(0),
             first: AtomicU64::new(0),
             durable: AtomicU64::new(0),

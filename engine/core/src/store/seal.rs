@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use aof2_format::checksum::Crc64Nvme;
+use aof2_format::cut;
 use aof2_format::manifest_record::ManifestEvent;
 use aof2_format::segment::SegmentSeal;
 
@@ -157,7 +158,16 @@ impl Sealer {
         let last = parts.pop();
         // Each in a commit of its own: together they may be more than a commit of the journal takes. They count from the seal on.
         let parts = parts.into_iter().map(|part| vec![part]);
-        let events = opened.into_iter().chain(last).chain([sealed]).collect();
+        let cut = stream
+            .cut
+            .as_ref()
+            .filter(|cut| cut.gap_segment_id() == segment.id);
+        let cut = cut.map(|cut| ManifestEvent::CustomEvent {
+            schema_id: cut::SCHEMA_ID,
+            blob: cut.encode(),
+        });
+        let before = opened.into_iter().chain(cut).chain(last);
+        let events = before.chain([sealed]).collect();
         for events in parts.chain([events]) {
             stream
                 .manifest

@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::io::sync::{Mutex, RwLock};
 use aof2_format::StreamName;
+use aof2_format::cut::StreamCut;
 use bytes::{Bytes, BytesMut};
 
 use crate::admit::Refusal;
@@ -54,6 +55,10 @@ pub(crate) struct Stream {
     pub damage: DamageLog,
     /// What recovery found of an end that takes no appends.
     pub damaged_end: Option<String>,
+    /// What of that end may be given up.
+    pub possible_cut: Option<StreamCut>,
+    /// What was given up of it, and is not sealed as a gap yet.
+    pub cut: Option<StreamCut>,
     pub epoch: AtomicU32,
     /// Counts of records.
     pub first: AtomicU64,

@@ -9,7 +9,9 @@ use super::{
     DEADLINE, ensure_refused, found, in_time, open_to_be_poisoned, options_with_faults,
     use_until_poisoned,
 };
-use crate::common::{durable, open, open_with_faults, read_all, small_config};
+use crate::common::{
+    copy_directory, durable, open, open_with_faults, read_all, small_config, try_open,
+};
 
 const EIO: i32 = 5;
 const ENOMEM: i32 = 12;
@@ -128,7 +130,15 @@ fn a_broken_disk_poisons_the_store() {
 #[test]
 fn a_failed_sync_while_the_store_opens_poisons_it() {
     let directory = tempfile::tempdir().unwrap();
-    durable(&open(directory.path()), "s", b"x").unwrap();
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = small_config(folder.path());
+        // A checkpoint would have synced it.
+        config.checkpoint.interval = std::time::Duration::from_secs(3600);
+        let store = try_open(config).unwrap();
+        durable(&store, "s", b"x").unwrap();
+        copy_directory(folder.path(), directory.path());
+    }
     for fault in [
         Fault::of(Call::Sync).class(FileClass::Segment),
         Fault::of(Call::SyncDirectory),

@@ -208,3 +208,117 @@ fn a_drain_names_a_stream_with_a_damaged_end_and_goes_on_without_it_when_told() 
     }
     node.stop();
 }
+
+/// Sequences and payloads.
+fn all_of(store: &Store, stream: &str) -> Vec<(u64, Vec<u8>)> {
+    let request = aof2_core::ReadRequest {
+        stream: stream.to_owned(),
+        from_sequence: 0,
+        limit: 0,
+        include_staged: false,
+    };
+    let mut reader = store.read(request).expect("it exists");
+    let mut records = Vec::new();
+    while let Some(batch) = reader.next_batch(1 << 20).expect("no damage") {
+        records.extend(batch.iter().map(|it| (it.sequence, it.payload.to_vec())));
+    }
+    records
+}
+
+fn segments_of(directory: &Path, stream: &str) -> std::path::PathBuf {
+    directory.join("streams").join(stream).join("segments")
+}
+
+/// A stream whose end is damaged by `damage` is cut, accepts appends, is drained, and reads the same after each start.
+fn is_cut(damage: impl Fn(&Path), kept: Option<u64>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let killed = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    {
+        let node = node(&memory, folder.path(), "orders-0");
+        for record in 0..5 {
+            for stream in ["a", "b"] {
+                let payload = format!("{stream} number {record}");
+                durable(&node.store, stream, payload.as_bytes()).expect("written");
+            }
+        }
+        node.store.flush().expect("flushed");
+        copy_directory(folder.path(), killed.path());
+        node.stop();
+    }
+    damage(killed.path());
+    let (kept, next) = {
+        let node = node(&memory, killed.path(), "orders-0");
+        assert!(durable(&node.store, "a", b"more").is_err(), "damaged");
+        let cut = node.store.possible_cut("a").expect("it can be");
+        let kept = kept.unwrap_or(cut.first_lost);
+        assert_eq!(cut.first_lost, kept, "{cut:?}");
+        assert!(cut.next_sequence >= 5, "given twice otherwise: {cut:?}");
+        let other = node.store.cut("a", kept + 1).expect_err("another place");
+        let text = other.to_string();
+        assert!(
+            text.contains(&format!("from sequence {kept}, not")),
+            "{text}"
+        );
+        node.store.cut("a", kept).expect("accepted");
+        if node.store.possible_cut("b").is_ok() {
+            // The journal's damage is every stream's.
+            let first_lost = node.store.possible_cut("b").expect("so").first_lost;
+            node.store.cut("b", first_lost).expect("accepted");
+        }
+        assert!(durable(&node.store, "a", b"more").is_err(), "not before");
+        node.stop();
+        (kept, cut.next_sequence)
+    };
+    let mut expected: Vec<(u64, Vec<u8>)> = (0..kept)
+        .map(|record| (record, format!("a number {record}").into_bytes()))
+        .collect();
+    for start in 0..3 {
+        let node = node(&memory, killed.path(), "orders-0");
+        let payload = format!("after start {start}").into_bytes();
+        let appended = durable(&node.store, "a", &payload).expect("it accepts appends");
+        assert_eq!(appended.first_sequence, next + start);
+        expected.push((appended.first_sequence, payload));
+        assert_eq!(all_of(&node.store, "a"), expected);
+        let whole = node.store.possible_cut("a").expect_err("it is whole");
+        assert!(whole.to_string().contains("accepts appends"), "{whole}");
+        // A start that was killed does it again.
+        if start == 1 {
+            let again = tempfile::tempdir().expect("a folder");
+            copy_directory(killed.path(), again.path());
+            let store = crate::common::open(again.path());
+            assert_eq!(all_of(&store, "a"), expected);
+            store.close().expect("closes");
+        }
+        if start == 2 {
+            let drain = node.tiers.drain();
+            drain.begin(PATIENT);
+            eventually("the token", || drain.status().phase == DrainPhase::Drained);
+        }
+        node.stop();
+    }
+}
+
+#[test]
+fn a_damaged_end_is_cut_when_asked_and_no_sequence_is_given_twice() {
+    is_cut(|path| damage_everywhere(path, b"a number 3"), Some(3));
+}
+
+#[test]
+fn a_stream_whose_only_segment_is_gone_is_cut_at_its_beginning() {
+    is_cut(
+        |path| {
+            std::fs::remove_dir_all(segments_of(path, "a")).expect("removed");
+            std::fs::create_dir(segments_of(path, "a")).expect("a directory");
+        },
+        Some(0),
+    );
+}
+
+#[test]
+fn streams_that_a_lost_journal_may_have_held_are_cut_where_their_segments_end() {
+    is_cut(
+        |path| std::fs::remove_dir_all(path.join("journal")).expect("removed"),
+        None,
+    );
+}

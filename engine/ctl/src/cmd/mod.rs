@@ -2,6 +2,7 @@
 
 mod append;
 mod config;
+mod cut;
 mod dump;
 mod lifecycle;
 mod load;
@@ -13,14 +14,17 @@ mod verify;
 
 use aof2_admin_api::client::Client;
 
-use crate::cli::{Connection, Verb};
+use crate::cli::{Connection, StreamsVerb, Verb};
 use crate::exit::{Failure, Outcome};
 use crate::tls;
 
 pub async fn run(connection: &Connection, verb: Verb) -> Result<Outcome, Failure> {
     match verb {
         Verb::Dump => dump::run(connection).await,
-        Verb::Streams => streams::streams(connection).await,
+        Verb::Streams { verb: None } => streams::streams(connection).await,
+        Verb::Streams {
+            verb: Some(StreamsVerb::Cut(arguments)),
+        } => cut::run(connection, arguments).await,
         Verb::Segments { stream } => streams::segments(connection, stream.as_deref()).await,
         Verb::Seal { stream } => seal::seal(connection, stream.as_deref()).await,
         Verb::Flush => seal::flush(connection).await,

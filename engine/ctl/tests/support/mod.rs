@@ -161,6 +161,13 @@ impl Engine {
         });
     }
 
+    /// Waits until it ended by itself, with 0.
+    pub fn ended(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        let status = wait_for("its end", || child.try_wait().expect("its state"));
+        assert_eq!(status.code(), Some(0));
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

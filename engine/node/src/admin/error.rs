@@ -2,7 +2,7 @@
 
 use aof2_admin_api::{ErrorBody, ErrorReason};
 use aof2_core::drain::NotDamaged;
-use aof2_core::{ReadError, StoreError};
+use aof2_core::{CutError, ReadError, StoreError};
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -78,6 +78,18 @@ impl From<StoreError> for ApiError {
             StoreError::Poisoned { .. } | StoreError::Damaged { .. } => ErrorReason::Internal,
         };
         ApiError::new(reason, error.to_string())
+    }
+}
+
+impl From<CutError> for ApiError {
+    fn from(error: CutError) -> Self {
+        let message = error.to_string();
+        match error {
+            CutError::Store(error) => error.into(),
+            CutError::NotDamaged { .. }
+            | CutError::NotAtItsEnd { .. }
+            | CutError::OtherSequence { .. } => ApiError::new(ErrorReason::Conflict, message),
+        }
     }
 }
 

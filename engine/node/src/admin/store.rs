@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use aof2_admin_api::ErrorReason;
-use aof2_admin_api::report::{SegmentReport, StreamReport, StreamVerbReport, Tier2Report};
+use aof2_admin_api::report::{
+    SegmentReport, StreamCutReport, StreamReport, StreamVerbReport, Tier2Report,
+};
+use aof2_core::Store;
+use aof2_format::cut::StreamCut;
 use axum::Json;
 use axum::extract::{Query, State};
 use serde::Deserialize;
@@ -31,6 +35,67 @@ pub async fn segments(
     let store = serving(&node)?.store;
     let reading = node.reading(move || report::segments(&store, stream.as_deref()));
     Ok(Json(reading.await.map_err(ApiError::internal)??))
+}
+
+#[derive(Debug, Deserialize)]
+pub struct CutQuery {
+    stream: Option<String>,
+    at: Option<u64>,
+}
+
+fn named(stream: Option<String>) -> Result<String, ApiError> {
+    let missing = "query parameter stream is missing; add ?stream=<name>";
+    stream.ok_or_else(|| ApiError::bad_request(missing))
+}
+
+fn cut_report(store: &Store, stream: &str, cut: StreamCut, is_accepted: bool) -> StreamCutReport {
+    let StreamCut {
+        first_lost,
+        next_sequence,
+        lost_bytes,
+        damage,
+        ..
+    } = cut;
+    StreamCutReport {
+        stream: stream.to_owned(),
+        damage,
+        first_lost,
+        next_sequence,
+        lost_bytes,
+        quarantine: store.quarantine_of(stream),
+        is_accepted,
+    }
+}
+
+pub async fn possible_cut(
+    State(node): State<Arc<Node>>,
+    Query(CutQuery { stream, at: _ }): Query<CutQuery>,
+) -> Result<Json<StreamCutReport>, ApiError> {
+    let stream = named(stream)?;
+    let store = serving(&node)?.store;
+    blocking(move || {
+        let cut = store.possible_cut(&stream)?;
+        Ok::<_, ApiError>(Json(cut_report(&store, &stream, cut, false)))
+    })
+    .await
+}
+
+pub async fn cut(
+    State(node): State<Arc<Node>>,
+    Query(CutQuery { stream, at }): Query<CutQuery>,
+) -> Result<Json<StreamCutReport>, ApiError> {
+    let stream = named(stream)?;
+    let Some(at) = at else {
+        return Err(ApiError::bad_request(
+            "query parameter at is missing; add &at=<first lost sequence>, as a GET of this path answers it",
+        ));
+    };
+    let store = serving(&node)?.store;
+    blocking(move || {
+        let cut = store.cut(&stream, at)?;
+        Ok::<_, ApiError>(Json(cut_report(&store, &stream, cut, true)))
+    })
+    .await
 }
 
 pub async fn seal(

@@ -9,8 +9,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a hole in front of what was durable passes for a torn end",
         file: "engine/core/src/recovery/scan.rs",
-        find: "if let Some(durable_upto) = behind {",
-        replace: "if let Some(durable_upto) = behind.filter(|_| false) {",
+        find: "if let Some(durable_upto) = behind.filter(|_| !is_given_up) {",
+        replace: "if let Some(durable_upto) = behind.filter(|_| is_given_up) {",
         noticed_by: &[tests("aof2-core", "states", "a_hole_below")],
     },
     Mutant {
@@ -37,9 +37,23 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a segment that is gone before it was sealed is not missed",
         file: "engine/core/src/recovery/stream.rs",
-        find: "if reach > 0 && !state.residency.is_sealed(id) {",
-        replace: "if reach == u64::MAX && !is_sealed {",
+        find: "if reach > 0 && !state.residency.is_sealed(id) && !is_given_up {",
+        replace: "if reach == u64::MAX && !is_given_up {",
         noticed_by: &[tests("aof2-core", "faults", "a_lost_segment_is_damage")],
+    },
+    Mutant {
+        name: "a start that was killed before its syncs is forgotten",
+        file: "engine/core/src/recovery/mod.rs",
+        find: "let began_before = !begin(disk, root);",
+        replace: "let began_before = !begin(disk, root) & false;",
+        noticed_by: &[units("aof2-core", "a_start_after_one_that_was_killed")],
+    },
+    Mutant {
+        name: "a cut gives sequences of lost records again",
+        file: "engine/core/src/recovery/cut.rs",
+        find: "next_sequence: most.max(facts.durable_upto),",
+        replace: "next_sequence: most.min(facts.next_sequence + 1),",
+        noticed_by: &[tests("aof2-core", "tiers", "no_sequence_is_given_twice")],
     },
     Mutant {
         name: "a manifest chunk is not held against how far it was durable",
