@@ -19,6 +19,8 @@ const TAKES_TOO_LONG: &[(&str, &str)] = &[
     ("aof2snapshots", "delete"),
     // When a cluster shrinks to its last pod, which streams must have left before.
     ("poddisruptionbudgets", "delete"),
+    // When one operator says the same again a minute later.
+    ("events", "patch"),
 ];
 
 fn main() -> std::process::ExitCode {
