@@ -40,6 +40,8 @@ names! {
         VolumeAtRisk,
         /// A pod runs on another volume than before.
         VolumeReplaced,
+        /// A pod's volume is smaller than the spec says: it was adopted.
+        VolumeTooSmall,
         FlushFailed,
         Tier2Unreachable,
         Tier2Refused,
@@ -68,6 +70,8 @@ names! {
         VerificationFailed,
         // SpecValid
         InvalidSchedule,
+        /// An annotation of a person that cannot be followed.
+        InvalidAnnotation,
         // Reconciling, Stalled
         Creating,
         Scaling,
@@ -180,6 +184,8 @@ names! {
         Uploading,
         UploadTimeout,
         DrainTimeout,
+        /// The volume has no room for what a drain writes.
+        DiskFull,
         DrainTokenExpired,
         /// Somebody else ended the drain.
         Resumed,

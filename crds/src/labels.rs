@@ -6,6 +6,8 @@ pub const CLUSTER: &str = "aof2.dev/cluster";
 pub const CLUSTER_ID: &str = "aof2.dev/cluster-id";
 /// On an `Aof2Cluster`: `<gate>=<until, RFC 3339>` lets that one gate pass until then. A person sets it; the use is recorded.
 pub const OVERRIDE_GATE: &str = "aof2.dev/override-gate";
+/// On an `Aof2Cluster`: `<stream>[,<stream>]=<until, RFC 3339>` lets drains go on without these damaged streams until then.
+pub const DRAIN_WITHOUT: &str = "aof2.dev/drain-without";
 /// On an `Aof2Cluster`: the rejected configuration revision to try again.
 pub const RETRY_CONFIG: &str = "aof2.dev/retry-config";
 /// On an `Aof2Cluster`: the identity to adopt when its Tier 2 prefix or its volume claims already carry one.

@@ -301,6 +301,10 @@ impl Schedule {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SnapshotsStatus {
+    /// What is wrong with the snapshots, or else what is known: `VerificationFailed`, `SnapshotOverdue`, `Verified`, `Current`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub state: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub schedules: Vec<ScheduleStatus>,

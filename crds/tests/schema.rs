@@ -177,7 +177,10 @@ fn kubectl_shows_what_an_on_call_asks_first() {
         .flatten()
         .filter_map(|column| column["name"].as_str())
         .collect();
-    assert_eq!(columns, ["Ready", "Version", "Tier0%", "Status", "Age"]);
+    assert_eq!(
+        columns,
+        ["Ready", "Version", "Tier0%", "Snapshot", "Status", "Age"]
+    );
     assert_eq!(
         crd["spec"]["names"]["shortNames"],
         serde_json::json!(["aof2"])

@@ -79,7 +79,10 @@ async fn ensure_columns(scenario: &Scenario) -> Result<()> {
         .context("kubectl get aof2 printed one line")?;
     let columns: Vec<&str> = header.split_whitespace().collect();
     ensure!(
-        columns == ["NAME", "READY", "VERSION", "TIER0%", "STATUS", "AGE"],
+        columns
+            == [
+                "NAME", "READY", "VERSION", "TIER0%", "SNAPSHOT", "STATUS", "AGE"
+            ],
         "columns are {columns:?}"
     );
     ensure!(

@@ -46,6 +46,8 @@ pub enum Action {
         pod: String,
         ip: IpAddr,
         bounds: DrainBounds,
+        /// Damaged streams that it does not wait for.
+        without: Vec<String>,
     },
     Resume {
         pod: String,
@@ -108,7 +110,9 @@ impl Action {
             }
             // Neither an address nor a version of the object: they change while the wish stays.
             Self::RemovePod { target, .. } => format!("remove pod {}", target.uid),
-            Self::StartDrain { pod, .. } => format!("drain {pod}"),
+            Self::StartDrain { pod, without, .. } => {
+                format!("drain {pod} without {}", without.join(","))
+            }
             Self::Resume { pod, .. } => format!("resume {pod}"),
             Self::RestartEngine {
                 pod, process_start, ..

@@ -161,7 +161,12 @@ async fn act(
             ip,
             process_start,
         } => {
-            tracing::info!(namespace = owner.namespace, pod, "restarting the engine");
+            tracing::info!(
+                namespace = owner.namespace,
+                cluster = owner.name,
+                pod,
+                "restarting the engine"
+            );
             context
                 .engines
                 .restart(of(whose, &pod)?, ip, &process_start)
@@ -173,16 +178,23 @@ async fn act(
                 })?;
             done.changed = true;
         }
-        Action::StartDrain { pod, ip, bounds } => {
+        Action::StartDrain {
+            pod,
+            ip,
+            bounds,
+            without,
+        } => {
             tracing::info!(
                 namespace = owner.namespace,
+                cluster = owner.name,
                 pod,
                 ?bounds,
+                ?without,
                 "draining the engine"
             );
             context
                 .engines
-                .drain(of(whose, &pod)?, ip, bounds)
+                .drain(of(whose, &pod)?, ip, bounds, &without)
                 .await
                 .map_err(|failure| ActionError::Engine {
                     verb: "drain",
@@ -192,7 +204,12 @@ async fn act(
             done.changed = true;
         }
         Action::Resume { pod, ip } => {
-            tracing::info!(namespace = owner.namespace, pod, "resuming the engine");
+            tracing::info!(
+                namespace = owner.namespace,
+                cluster = owner.name,
+                pod,
+                "resuming the engine"
+            );
             context
                 .engines
                 .resume(of(whose, &pod)?, ip)

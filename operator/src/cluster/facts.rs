@@ -115,6 +115,8 @@ pub struct ClaimFacts {
     pub is_terminating: bool,
     /// The storage class of a claim that is not bound; looked up only while a pod has no node.
     pub unbound_class: Option<String>,
+    /// What it has, or asks for; `None`: not known.
+    pub bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -178,6 +180,8 @@ pub struct Container {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exit {
     pub code: i32,
+    /// The kubelet's, where it says more than the code: `OOMKilled`.
+    pub reason: String,
     pub message: String,
 }
 
@@ -185,6 +189,8 @@ pub struct Exit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
     pub kind: TroubleKind,
+    /// Empty: not about one container.
+    pub container: String,
     pub message: String,
 }
 
@@ -192,8 +198,12 @@ pub struct Trouble {
 pub enum TroubleKind {
     ImagePull,
     CrashLoop,
+    /// The kernel ended it again and again, for want of memory.
+    OutOfMemory,
     Unschedulable,
     Waiting,
+    /// It runs, and its readiness probe fails.
+    Unready,
 }
 
 /// The user's `aof2.toml`.

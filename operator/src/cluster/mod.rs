@@ -4,6 +4,7 @@
 //! what status holds, so that an operator that is killed anywhere goes on where the next look finds things.
 
 pub mod action;
+pub mod annotations;
 pub mod apply;
 pub mod ask;
 pub mod backoff;
@@ -122,6 +123,9 @@ pub async fn reconcile(
                     is_warning: true,
                     reason: "GateOverridden".to_owned(),
                     message,
+                    gate: Some(gate),
+                    lasts: true,
+                    ..Notice::default()
                 },
             )
             .await;

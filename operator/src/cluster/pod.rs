@@ -76,17 +76,23 @@ pub fn read(cluster: &str, pod: &Pod, now: Timestamp) -> Option<PodFacts> {
         is_on_lost_node: is_on_lost_node(&status.reason, ready.as_ref(), deletion.as_ref(), now),
         node_trouble: None,
         engine: engine.map(|status| container(status)).unwrap_or_default(),
-        trouble: trouble(&name, &containers, condition("PodScheduled").as_ref(), now).or_else(
-            || {
-                not_mounted(
-                    &name,
-                    pod,
-                    &containers,
-                    condition("PodScheduled").as_ref(),
-                    now,
-                )
-            },
-        ),
+        trouble: trouble(
+            &name,
+            &containers,
+            condition("PodScheduled").as_ref(),
+            deletion.is_some(),
+            now,
+        )
+        .or_else(|| {
+            not_mounted(
+                &name,
+                pod,
+                &containers,
+                condition("PodScheduled").as_ref(),
+                now,
+            )
+        })
+        .or_else(|| unready(&name, &containers, now).filter(|_| deletion.is_none())),
         nudge: annotation(NUDGE_ANNOTATION),
         deletion,
         name,
@@ -118,6 +124,11 @@ fn container(status: &ContainerStatus) -> Container {
         let ended = state.as_ref()?.terminated.as_ref()?;
         Some(Exit {
             code: ended.exit_code,
+            reason: match ended.reason.as_deref() {
+                // Of every end.
+                None | Some("Error" | "Completed") => String::new(),
+                Some(reason) => reason.to_owned(),
+            },
             message: ended.message.clone().unwrap_or_default(),
         })
     };
@@ -141,6 +152,7 @@ fn trouble(
     pod: &str,
     containers: &[&ContainerStatus],
     scheduled: Option<&PodCondition>,
+    is_terminating: bool,
     now: Timestamp,
 ) -> Option<Trouble> {
     if let Some(condition) = scheduled.filter(|condition| condition.status == "False") {
@@ -150,21 +162,22 @@ fn trouble(
             .unwrap_or_else(|| "no node fits".to_owned());
         return Some(Trouble {
             kind: TroubleKind::Unschedulable,
+            container: String::new(),
             message: format!("{pod} cannot be scheduled ({})", quoted(&message)),
         });
     }
-    containers.iter().find_map(|status| {
+    let waiting = containers.iter().find_map(|status| {
         let waiting = status.state.as_ref().and_then(|it| it.waiting.as_ref());
         let reason = waiting.and_then(|it| it.reason.as_deref());
         let reason = reason.unwrap_or_default();
         let kind = match reason {
-            _ if crash_loops(status, now) => TroubleKind::CrashLoop,
+            _ if crash_loops(status, now) => crash_kind(container(status).last_exit.as_ref()),
             "ErrImagePull"
             | "ImagePullBackOff"
             | "InvalidImageName"
             | "ErrImageNeverPull"
             | "RegistryUnavailable" => TroubleKind::ImagePull,
-            "CrashLoopBackOff" => TroubleKind::CrashLoop,
+            "CrashLoopBackOff" => crash_kind(container(status).last_exit.as_ref()),
             // The ordinary course of a start.
             "" | "PodInitializing" | "ContainerCreating" => return None,
             _ => TroubleKind::Waiting,
@@ -173,6 +186,7 @@ fn trouble(
         let detail = detail.unwrap_or_default();
         Some(Trouble {
             kind,
+            container: status.name.clone(),
             message: message(
                 kind,
                 pod,
@@ -182,6 +196,53 @@ fn trouble(
                 container(status).last_exit.as_ref(),
             ),
         })
+    });
+    // The kubelet shows a sidecar that crashes like this until it starts again.
+    let ended = || {
+        containers.iter().find_map(|status| {
+            let ended = status.state.as_ref()?.terminated.as_ref()?;
+            if ended.exit_code == 0 || status.restart_count == 0 {
+                return None;
+            }
+            let exit = container(status).last_exit;
+            let kind = crash_kind(exit.as_ref());
+            Some(Trouble {
+                kind,
+                container: status.name.clone(),
+                message: message(kind, pod, status, "", "", exit.as_ref()),
+            })
+        })
+    };
+    waiting.or_else(|| ended().filter(|_| !is_terminating))
+}
+
+fn crash_kind(exit: Option<&Exit>) -> TroubleKind {
+    match exit.is_some_and(|exit| exit.reason == "OOMKilled") {
+        true => TroubleKind::OutOfMemory,
+        false => TroubleKind::CrashLoop,
+    }
+}
+
+/// A container that became ready within this time is one that starts.
+const READY_WITHIN: SignedDuration = SignedDuration::from_secs(60);
+
+/// A container whose readiness probe fails; the engine says itself why it is not ready.
+fn unready(pod: &str, containers: &[&ContainerStatus], now: Timestamp) -> Option<Trouble> {
+    let status = containers.iter().find(|status| {
+        let running = status.state.as_ref().and_then(|it| it.running.as_ref());
+        let since = running.and_then(|running| running.started_at.as_ref());
+        !status.ready
+            && status.name != ENGINE_CONTAINER
+            && status.started != Some(false)
+            && since.is_some_and(|since| now.duration_since(since.0) >= READY_WITHIN)
+    })?;
+    Some(Trouble {
+        kind: TroubleKind::Unready,
+        container: status.name.clone(),
+        message: format!(
+            "{} of {pod} runs but is not ready (its readiness probe fails)",
+            status.name
+        ),
     })
 }
 
@@ -262,6 +323,7 @@ fn not_mounted(
     }
     Some(Trouble {
         kind: TroubleKind::Waiting,
+        container: String::new(),
         message: format!(
             "{name} does not get its volumes or its image ({})",
             match needed.is_empty() {
@@ -289,16 +351,25 @@ fn message(
             let cause = if cause.is_empty() { reason } else { cause };
             format!("{pod} cannot pull {} ({})", status.image, quoted(cause))
         }
-        (TroubleKind::CrashLoop, Some(exit)) => format!(
-            "{name} of {pod} crashes with exit code {}{}",
-            exit.code,
-            in_parentheses(&config::explain(&exit.message, None))
-        ),
-        (TroubleKind::CrashLoop, None) => format!("{name} of {pod} crashes after every start"),
-        (TroubleKind::Waiting | TroubleKind::Unschedulable, _) if detail.is_empty() => {
+        (TroubleKind::CrashLoop | TroubleKind::OutOfMemory, Some(exit)) => {
+            let words = config::explain(&exit.message, None);
+            let why = [exit.reason.as_str(), quoted(&words)];
+            let why: Vec<&str> = why.into_iter().filter(|why| !why.is_empty()).collect();
+            format!(
+                "{name} of {pod} crashes with exit code {}{}",
+                exit.code,
+                in_parentheses(&why.join(", "))
+            )
+        }
+        (TroubleKind::CrashLoop | TroubleKind::OutOfMemory, None) => {
+            format!("{name} of {pod} crashes after every start")
+        }
+        (TroubleKind::Waiting | TroubleKind::Unschedulable | TroubleKind::Unready, _)
+            if detail.is_empty() =>
+        {
             format!("{name} of {pod} cannot start ({reason})")
         }
-        (TroubleKind::Waiting | TroubleKind::Unschedulable, _) => {
+        (TroubleKind::Waiting | TroubleKind::Unschedulable | TroubleKind::Unready, _) => {
             format!(
                 "{name} of {pod} cannot start ({reason}, {})",
                 quoted(detail)
@@ -431,6 +502,86 @@ mod tests {
             None
         );
         assert!(read("writer", 2, false, running, &clean).is_some());
+    }
+
+    #[test]
+    fn a_sidecar_that_ended_again_is_named_with_its_reason_and_its_code() {
+        let ended = |restarts: i32, end: Value, deleted: Value| {
+            let pod: Pod = serde_json::from_value(json!({
+                "metadata": {"name": "orders-2", "deletionTimestamp": deleted},
+                "status": {"initContainerStatuses": [{"name": "shipper", "image": "s:1", "imageID": "", "ready": false, "restartCount": restarts,
+                    "state": {"terminated": end}}]},
+            }))
+            .unwrap();
+            super::read("orders", &pod, "2026-09-21T10:00:00Z".parse().unwrap())
+                .unwrap()
+                .trouble
+        };
+        let killed = json!({"exitCode": 137, "reason": "OOMKilled"});
+        let trouble = ended(1, killed.clone(), Value::Null).unwrap();
+        assert_eq!(
+            (
+                trouble.kind,
+                trouble.container.as_str(),
+                trouble.message.as_str()
+            ),
+            (
+                TroubleKind::OutOfMemory,
+                "shipper",
+                "shipper of orders-2 crashes with exit code 137 (OOMKilled)"
+            )
+        );
+        let failed = json!({"exitCode": 3, "reason": "Error"});
+        let trouble = ended(4, failed, Value::Null).unwrap();
+        assert_eq!(
+            (trouble.kind, trouble.message.as_str()),
+            (
+                TroubleKind::CrashLoop,
+                "shipper of orders-2 crashes with exit code 3"
+            )
+        );
+        assert_eq!(
+            ended(0, killed.clone(), Value::Null),
+            None,
+            "once is no loop"
+        );
+        assert_eq!(ended(1, json!({"exitCode": 0}), Value::Null), None);
+        assert_eq!(ended(1, killed, json!("2026-09-21T10:00:30Z")), None);
+    }
+
+    #[test]
+    fn a_readiness_probe_that_fails_names_its_container() {
+        let trouble = |name: &str, started_at: &str, started: bool| {
+            pod(json!({"containerStatuses": [
+                {"name": "main", "image": "m:1", "imageID": "", "ready": true, "restartCount": 0,
+                    "state": {"running": {"startedAt": "2026-09-21T09:00:00Z"}}},
+                {"name": name, "image": "w:1", "imageID": "", "ready": false, "restartCount": 0, "started": started,
+                    "state": {"running": {"startedAt": started_at}}},
+            ]}))
+            .trouble
+        };
+        let found = trouble("writer", "2026-09-21T09:59:00Z", true).unwrap();
+        assert_eq!(
+            (found.kind, found.message.as_str()),
+            (
+                TroubleKind::Unready,
+                "writer of orders-2 runs but is not ready (its readiness probe fails)"
+            )
+        );
+        assert_eq!(
+            trouble("writer", "2026-09-21T09:59:01Z", true),
+            None,
+            "it starts"
+        );
+        assert_eq!(
+            trouble("writer", "2026-09-21T09:00:00Z", false),
+            None,
+            "it starts"
+        );
+        assert_eq!(
+            trouble(ENGINE_CONTAINER, "2026-09-21T09:00:00Z", true),
+            None
+        );
     }
 
     #[test]

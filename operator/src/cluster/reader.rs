@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aof2_crds::{Aof2Cluster, Aof2Snapshot, RolloutKind, labels, snapshot::SnapshotCondition};
+use aof2_crds::{
+    Aof2Cluster, Aof2Snapshot, Quantity, RolloutKind, labels, snapshot::SnapshotCondition,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     core::v1::{ConfigMap, PersistentVolumeClaim},
     networking::v1::NetworkPolicy,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ResourceQuantity;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::ListParams,
@@ -79,12 +82,16 @@ impl Reader<'_> {
         Ok(bounded("list", &key, CALL_TIMEOUT, list).await?.items)
     }
 
-    /// Those with the cluster's label, from metadata alone.
+    /// Those with the cluster's label.
     pub async fn claims(&self, cluster: &str) -> Result<BTreeMap<String, ClaimFacts>, CallError> {
-        let claims = self.list_metadata::<PersistentVolumeClaim>(cluster).await?;
+        let claims = self.list::<PersistentVolumeClaim>(cluster).await?;
+        let facts = |claim: &PersistentVolumeClaim| ClaimFacts {
+            bytes: claim_bytes(claim),
+            ..claim_facts(claim)
+        };
         Ok(claims
             .iter()
-            .map(|claim| (claim.name_any(), claim_facts(claim)))
+            .map(|claim| (claim.name_any(), facts(claim)))
             .collect())
     }
 
@@ -283,7 +290,19 @@ fn labelled(cluster: &str) -> ListParams {
     ListParams::default().labels(&names::label_selector(cluster))
 }
 
-fn claim_facts(claim: &PartialObjectMeta<PersistentVolumeClaim>) -> ClaimFacts {
+/// Its volume's, once it has one; a class may give more than was asked for.
+fn claim_bytes(claim: &PersistentVolumeClaim) -> Option<u64> {
+    let has = claim.status.as_ref().and_then(|it| it.capacity.as_ref());
+    let asks = claim.spec.as_ref().and_then(|it| it.resources.as_ref());
+    let asks = asks.and_then(|resources| resources.requests.as_ref());
+    let storage = |list: Option<&BTreeMap<String, ResourceQuantity>>| {
+        let quantity: Quantity = list?.get("storage")?.0.parse().ok()?;
+        Some(quantity.bytes())
+    };
+    storage(has).or_else(|| storage(asks))
+}
+
+fn claim_facts(claim: &impl ResourceExt) -> ClaimFacts {
     ClaimFacts {
         uid: claim.uid().unwrap_or_default(),
         created_at: created_at(claim),
@@ -292,8 +311,9 @@ fn claim_facts(claim: &PartialObjectMeta<PersistentVolumeClaim>) -> ClaimFacts {
             .get(labels::CLUSTER_ID)
             .cloned()
             .unwrap_or_default(),
-        is_terminating: claim.metadata.deletion_timestamp.is_some(),
+        is_terminating: claim.meta().deletion_timestamp.is_some(),
         unbound_class: None,
+        bytes: None,
     }
 }
 

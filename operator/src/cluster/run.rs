@@ -74,6 +74,7 @@ impl Runner {
             is_warning: true,
             reason: "OperatedByAnotherRelease".to_owned(),
             message,
+            ..Notice::default()
         };
         self.context.door.tell(cluster, &notice).await;
     }
@@ -169,7 +170,6 @@ async fn reconcile(cluster: Arc<Guarded>, runner: Arc<Runner>) -> Result<Action,
         let message = format!(
             "Cannot parse the object as an Aof2Cluster ({error}). Correct it; the operator ignores it until then"
         );
-        tracing::error!(namespace, cluster = name, message);
         context
             .door
             .tell(
@@ -178,6 +178,8 @@ async fn reconcile(cluster: Arc<Guarded>, runner: Arc<Runner>) -> Result<Action,
                     is_warning: true,
                     reason: "Unreadable".to_owned(),
                     message,
+                    lasts: true,
+                    ..Notice::default()
                 },
             )
             .await;

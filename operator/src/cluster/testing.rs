@@ -125,6 +125,7 @@ pub fn add_pod(observed: &mut Observed, ordinal: i32, quota: u64) {
             created_at: observed.now - jiff::SignedDuration::from_hours(1),
             is_terminating: false,
             unbound_class: None,
+            bytes: Some(20 << 30),
         },
     );
     observed.pods.push(PodFacts {

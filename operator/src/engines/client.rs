@@ -101,10 +101,11 @@ impl EngineClient {
         whose: &Whose,
         ip: IpAddr,
         bounds: DrainBounds,
+        without: &[String],
     ) -> Result<(), Failure> {
         let client = self.client(whose, ip, VERB_TIMEOUT)?;
         client
-            .drain(bounds)
+            .drain_without(bounds, without)
             .await
             .map(drop)
             .map_err(|error| failure(&error))

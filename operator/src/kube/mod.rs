@@ -19,16 +19,14 @@ mod status;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use ::kube::{
-    Client,
-    runtime::events::{Recorder, Reporter},
-};
+use ::kube::Client;
+use jiff::Timestamp;
 use parking_lot::Mutex;
 
 pub use apply::Object;
 pub use apply::{APPLIED_ANNOTATION, Applied};
 pub use error::{CallError, Refusal, Remedy};
-pub use events::Notice;
+pub use events::{Notice, with};
 pub use pods::{PodTarget, Removed, named_claim};
 pub use secret::Created;
 
@@ -49,7 +47,10 @@ struct Verified {
 
 pub struct Door {
     client: Client,
-    recorder: Recorder,
+    /// Of this process, and when it started.
+    identity: String,
+    started: Timestamp,
+    told: Mutex<events::Told>,
     metrics: Arc<Metrics>,
     /// Objects whose live form does not cover the desired one even right after an apply, because the server spells a field in
     /// another way: without this they would be applied for ever.
@@ -58,13 +59,11 @@ pub struct Door {
 
 impl Door {
     pub fn new(client: Client, identity: &str, metrics: Arc<Metrics>) -> Self {
-        let reporter = Reporter {
-            controller: FIELD_MANAGER.to_owned(),
-            instance: Some(identity.to_owned()),
-        };
         Self {
-            recorder: Recorder::new(client.clone(), reporter),
             client,
+            identity: identity.to_owned(),
+            started: Timestamp::now(),
+            told: Mutex::default(),
             metrics,
             settled: Mutex::default(),
         }

@@ -14,7 +14,7 @@ pub struct Override {
 
 /// A person may let these pass. The others would lose data: a drain that Tier 2 does not allow, a pod that goes with its streams. A
 /// target that cannot read a volume refuses it and changes nothing, and one engine's word does not veto an upgrade for ever.
-const OVERRIDABLE: &[Gate] = &[
+pub const OVERRIDABLE: &[Gate] = &[
     Gate::OnePodDown,
     Gate::EngineReachable,
     Gate::ReplayVersion,
@@ -24,17 +24,6 @@ const OVERRIDABLE: &[Gate] = &[
     Gate::Soaked,
     Gate::HydrationBacklog,
 ];
-
-impl Override {
-    /// `<gate>=<until>`; anything else lets nothing pass.
-    pub fn parse(value: &str) -> Option<Self> {
-        let (gate, until) = value.split_once('=')?;
-        Some(Self {
-            gate: Gate::from_name(gate.trim())?,
-            until: until.trim().parse().ok()?,
-        })
-    }
-}
 
 pub fn is_overridden(overrides: &[Override], gate: Gate, now: Timestamp) -> bool {
     OVERRIDABLE.contains(&gate)
@@ -149,25 +138,5 @@ mod tests {
             Gate::ScaleDown,
             at(0)
         ));
-    }
-
-    #[test]
-    fn an_override_names_a_known_gate_and_an_end() {
-        let until = "2026-09-21T10:00:00Z".parse().unwrap();
-        assert_eq!(
-            Override::parse("Soaked=2026-09-21T10:00:00Z"),
-            Some(Override {
-                gate: Gate::Soaked,
-                until
-            })
-        );
-        for value in [
-            "Soaked",
-            "Everything=2026-09-21T10:00:00Z",
-            "Soaked=tomorrow",
-            "",
-        ] {
-            assert_eq!(Override::parse(value), None, "{value}");
-        }
     }
 }

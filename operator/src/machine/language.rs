@@ -13,7 +13,7 @@ use super::{Wait, is_progress};
 const REMEDIES: &[&str] = &[
     "Add ", "Bring ", "Change ", "Check ", "Correct ", "Create ", "Delete ", "Push ", "Rename ",
     "Restore ", "Run ", "Save ", "Set ", "Upgrade ", "Choose ", "choose ", "Use ", "use ",
-    "Remove ", "remove ",
+    "Remove ", "remove ", "Raise ",
 ];
 /// What says that nobody has to do anything, and what is awaited.
 const AWAITED: &[&str] = &[

@@ -24,4 +24,4 @@ pub use step::Step;
 pub use text::STATUS_LENGTH;
 pub use text::{bounded, clock, counted, date, elapsed, headline, quoted, see_log, shortened};
 pub use time::{earlier, later};
-pub use wait::{Wait, carry_since, is_progress};
+pub use wait::{Wait, carry_since, is_progress, needs_person};

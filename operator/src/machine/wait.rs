@@ -77,6 +77,7 @@ pub fn is_progress(reason: WaitReason) -> bool {
         | WaitReason::NotReported
         | WaitReason::UploadTimeout
         | WaitReason::DrainTimeout
+        | WaitReason::DiskFull
         | WaitReason::DrainTokenExpired
         | WaitReason::Resumed
         | WaitReason::Tier2Unreachable
@@ -90,6 +91,25 @@ pub fn is_progress(reason: WaitReason) -> bool {
         | WaitReason::ApplyFailed
         | WaitReason::Unknown => false,
     }
+}
+
+/// Nothing goes on by itself, or something lasts that should not: what is worth waking somebody for. The others end by themselves, or
+/// were asked for.
+pub fn needs_person(reason: WaitReason) -> bool {
+    let ends_by_itself = matches!(
+        reason,
+        WaitReason::Paused
+            | WaitReason::ObjectTerminating
+            | WaitReason::ReadFailed
+            | WaitReason::HydrationBacklog
+            | WaitReason::ConfigNotLoaded
+            | WaitReason::CertificateMissing
+            | WaitReason::PodNotReady
+            | WaitReason::NotReported
+            | WaitReason::DrainTokenExpired
+            | WaitReason::Resumed
+    );
+    !is_progress(reason) && !ends_by_itself
 }
 
 /// The waits for status: `since` stays as long as gate, reason and pod do. More than status holds are left out from the end.

@@ -12,12 +12,15 @@ use super::preflight::needs_drain;
 use super::step::{Action, Step, check, choose_again, current, go_to};
 use super::{gates, order};
 use crate::machine::drain::{DRAIN_TTL, Drain, Token};
-use crate::machine::{NextLook, Pause, Wait, counted, later, quoted};
+use crate::machine::{NextLook, Pause, Wait, counted, later, quoted, shortened};
 
 /// The engine keeps its own bounds; the operator steps in when it did not.
 const BOUND_GRACE: SignedDuration = SignedDuration::from_secs(15);
 /// Between two drains of a pod.
 const PAUSE: Pause = Pause::new(SignedDuration::from_secs(10), SignedDuration::from_mins(5));
+/// How a drain goes on without what is damaged.
+const DRAIN_WITHOUT: &str =
+    ". Annotation aof2.dev/drain-without=<stream>[,<stream>]=<time> lets drains leave them out";
 /// Bound of a message kept in the memo.
 const HELD_MESSAGE_BYTES: usize = 512;
 
@@ -195,8 +198,7 @@ fn drain_ended(memo: Memo, engine: &EngineFacts, now: Timestamp) -> Step {
         }
         Some(DrainReason::Tier2Unreachable) => (Gate::Uploaded, WaitReason::Tier2Unreachable),
         Some(DrainReason::Tier2Refused) => (Gate::Uploaded, WaitReason::Tier2Refused),
-        // The cause names the volume.
-        Some(DrainReason::DiskFull) => (Gate::Uploaded, WaitReason::UploadTimeout),
+        Some(DrainReason::DiskFull) => (Gate::Uploaded, WaitReason::DiskFull),
         Some(DrainReason::Damaged) => (Gate::Uploaded, WaitReason::DamagedStreams),
         Some(DrainReason::TokenExpired) => (Gate::Drained, WaitReason::DrainTokenExpired),
         Some(DrainReason::Resumed) => (Gate::Drained, WaitReason::Resumed),
@@ -225,11 +227,17 @@ fn drain_ended(memo: Memo, engine: &EngineFacts, now: Timestamp) -> Step {
             Some(DrainReason::Unknown(_)) | None => "engine restarted",
         });
     }
-    let message = format!(
+    let mut message = format!(
         "Drain of {} failed ({}). The pod accepts appends again",
         pod_name(&memo),
-        causes.join(", ")
+        // What follows has to fit too.
+        shortened(&causes.join(", "), HELD_MESSAGE_BYTES / 2)
     );
+    message += match reason {
+        WaitReason::DiskFull => ". Free space on its volume, or enlarge it",
+        WaitReason::DamagedStreams => DRAIN_WITHOUT,
+        _ => "",
+    };
     failed(memo, gate, reason, message, now)
 }
 

@@ -15,6 +15,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+/// Of a condition.
+const STATUSES: [&str; 3] = ["True", "False", "Unknown"];
 /// Content type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -37,6 +39,26 @@ pub struct ScheduleLabels {
     pub namespace: String,
     pub cluster: String,
     pub schedule: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
+pub struct ConditionLabels {
+    pub namespace: String,
+    pub cluster: String,
+    pub r#type: String,
+    pub status: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
+pub struct InfoLabels {
+    pub namespace: String,
+    pub cluster: String,
+    pub cluster_id: String,
+    /// Of the engines that run.
+    pub version: String,
+    pub target_version: String,
+    pub config: String,
+    pub target_config: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -72,9 +94,13 @@ pub struct Metrics {
     snapshot_taken: Family<ScheduleLabels, Gauge<i64, AtomicI64>>,
     snapshot_read_back: Family<ScheduleLabels, Gauge<i64, AtomicI64>>,
     missed_slots: Family<ScheduleLabels, Gauge<i64, AtomicI64>>,
+    conditions: Family<ConditionLabels, Gauge<i64, AtomicI64>>,
+    info: Family<InfoLabels, Gauge<i64, AtomicI64>>,
     /// Series that exist, since a family cannot be listed.
     held: Mutex<BTreeSet<GateLabels>>,
     scheduled: Mutex<BTreeSet<ScheduleLabels>>,
+    stated: Mutex<BTreeSet<ConditionLabels>>,
+    informed: Mutex<BTreeSet<InfoLabels>>,
 }
 
 impl Default for Metrics {
@@ -153,6 +179,18 @@ impl Default for Metrics {
             "Missed slots of the schedule since its creation",
             missed_slots.clone(),
         );
+        let conditions = Family::default();
+        registry.register(
+            "aof2_cluster_condition",
+            "1 for the status that the condition has, 0 for the others; no series without the condition",
+            conditions.clone(),
+        );
+        let info = Family::default();
+        registry.register(
+            "aof2_cluster_info",
+            "Identity, versions and configs of the cluster, always 1",
+            info.clone(),
+        );
         Self {
             registry,
             reconciles,
@@ -168,8 +206,12 @@ impl Default for Metrics {
             snapshot_taken,
             snapshot_read_back,
             missed_slots,
+            conditions,
+            info,
             held: Mutex::default(),
             scheduled: Mutex::default(),
+            stated: Mutex::default(),
+            informed: Mutex::default(),
         }
     }
 }
@@ -287,6 +329,57 @@ impl Metrics {
         });
     }
 
+    /// Replaces the conditions of the cluster: type and status of each.
+    pub fn show_conditions(&self, cluster: &ClusterLabels, conditions: &[(&str, &str)]) {
+        let mut known = self.stated.lock();
+        for (kind, now) in conditions {
+            for status in STATUSES {
+                let labels = ConditionLabels {
+                    namespace: cluster.namespace.clone(),
+                    cluster: cluster.cluster.clone(),
+                    r#type: (*kind).to_owned(),
+                    status: status.to_owned(),
+                };
+                let gauge = self.conditions.get_or_create(&labels);
+                gauge.set(i64::from(status == *now));
+                drop(gauge);
+                known.insert(labels);
+            }
+        }
+        known.retain(|labels| {
+            let is_gone = labels.namespace == cluster.namespace
+                && labels.cluster == cluster.cluster
+                && conditions.iter().all(|(kind, _)| *kind != labels.r#type);
+            if is_gone {
+                self.conditions.remove(labels);
+            }
+            !is_gone
+        });
+    }
+
+    pub fn show_info(&self, info: InfoLabels) {
+        let cluster = ClusterLabels {
+            namespace: info.namespace.clone(),
+            cluster: info.cluster.clone(),
+        };
+        if !self.informed.lock().contains(&info) {
+            self.forget_info(&cluster);
+            self.info.get_or_create(&info).set(1);
+            self.informed.lock().insert(info);
+        }
+    }
+
+    fn forget_info(&self, cluster: &ClusterLabels) {
+        self.informed.lock().retain(|labels| {
+            let is_gone =
+                labels.namespace == cluster.namespace && labels.cluster == cluster.cluster;
+            if is_gone {
+                self.info.remove(labels);
+            }
+            !is_gone
+        });
+    }
+
     fn remove_schedule(&self, labels: &ScheduleLabels) {
         self.snapshot_taken.remove(labels);
         self.snapshot_read_back.remove(labels);
@@ -297,6 +390,8 @@ impl Metrics {
     pub fn forget(&self, cluster: &ClusterLabels) {
         self.ready_replicas.remove(cluster);
         self.certificate_expiry.remove(cluster);
+        self.show_conditions(cluster, &[]);
+        self.forget_info(cluster);
         self.scheduled.lock().retain(|labels| {
             let gone = is_of(labels, cluster);
             if gone {
@@ -385,12 +480,14 @@ mod tests {
         };
         metrics.snapshot_taken(&of, 1);
         metrics.snapshot_read_back(&of, 2);
+        metrics.show_conditions(&orders(), &[("Ready", "True")]);
+        metrics.show_info(InfoLabels::default());
         let text = metrics.encode();
         let helps: Vec<&str> = text
             .lines()
             .filter(|line| line.starts_with("# HELP"))
             .collect();
-        assert_eq!(helps.len(), 12, "{text}");
+        assert_eq!(helps.len(), 14, "{text}");
         for help in helps {
             assert!(help.ends_with('.') && !help.contains(".."), "{help}");
             let words = help.splitn(4, ' ').nth(3).unwrap_or_default();
@@ -405,8 +502,48 @@ mod tests {
     }
 
     #[test]
+    fn a_condition_has_one_status_and_goes_with_its_series() {
+        let metrics = Metrics::default();
+        let series = |kind: &str, status: &str| {
+            format!(
+                r#"aof2_cluster_condition{{namespace="shop",cluster="orders",type="{kind}",status="{status}"}}"#
+            )
+        };
+        metrics.show_conditions(&orders(), &[("Healthy", "True"), ("Stalled", "True")]);
+        metrics.show_conditions(&orders(), &[("Healthy", "False")]);
+        let text = metrics.encode();
+        for (status, value) in [("True", 0), ("False", 1), ("Unknown", 0)] {
+            let line = format!("{} {value}", series("Healthy", status));
+            assert!(text.contains(&line), "{line}\n{text}");
+        }
+        assert!(!text.contains("Stalled"), "{text}");
+    }
+
+    #[test]
+    fn information_about_a_cluster_is_one_series() {
+        let metrics = Metrics::default();
+        for version in ["0.1.0", "0.1.1"] {
+            metrics.show_info(InfoLabels {
+                namespace: "shop".into(),
+                cluster: "orders".into(),
+                version: version.into(),
+                ..InfoLabels::default()
+            });
+        }
+        let text = metrics.encode();
+        assert_eq!(text.matches("aof2_cluster_info{").count(), 1, "{text}");
+        assert!(text.contains(r#"version="0.1.1""#), "{text}");
+    }
+
+    #[test]
     fn a_deleted_cluster_leaves_no_series() {
         let metrics = Metrics::default();
+        metrics.show_conditions(&orders(), &[("Ready", "True")]);
+        metrics.show_info(InfoLabels {
+            namespace: "shop".into(),
+            cluster: "orders".into(),
+            ..InfoLabels::default()
+        });
         metrics.show_schedules(&orders(), &[("catalog", 2)]);
         metrics.show(&orders(), 3, &[("Soaked", 1)], Some(2));
         metrics.forget(&orders());

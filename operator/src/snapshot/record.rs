@@ -29,10 +29,9 @@ pub async fn record(
         let notice = Notice {
             is_warning: condition.status == "False",
             reason: condition.reason.clone(),
-            message: format!(
-                "{} ({}={})",
-                condition.message, condition.type_, condition.status
-            ),
+            message: condition.message.clone(),
+            condition: Some((condition.type_.clone(), condition.status.clone())),
+            ..Notice::default()
         };
         context.door.tell(&written, &notice).await;
     }

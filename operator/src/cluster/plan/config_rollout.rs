@@ -255,7 +255,12 @@ fn pod_facts(observed: &Observed, name: &str, ordinal: i32) -> machine::PodFacts
         is_ready: *is_ready && deletion.is_none() && !is_on_lost_node,
         crashes: trouble
             .as_ref()
-            .filter(|trouble| trouble.kind == TroubleKind::CrashLoop)
+            .filter(|trouble| {
+                matches!(
+                    trouble.kind,
+                    TroubleKind::CrashLoop | TroubleKind::OutOfMemory
+                )
+            })
             // The kubelet pauses after restarts that were asked for, too: those end with 0.
             .filter(|_| {
                 let last = pod.engine.last_exit.as_ref();

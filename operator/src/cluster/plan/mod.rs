@@ -32,14 +32,13 @@ pub(super) use volumes::{at_risk as volume_at_risk, is_accepted as is_volume_acc
 use aof2_crds::{
     Aof2ClusterSpec, Aof2ClusterStatus, Gate, WaitReason,
     cluster::OperationMode,
-    labels,
     status::{ConfigStatus, HistoryEntry},
 };
-use kube::ResourceExt;
 
 use crate::{
     cluster::{
         action::Action,
+        annotations,
         build::{self, Owner, template},
         config::Revision,
         facts::{Observed, Read},
@@ -200,13 +199,24 @@ fn blind(observed: &Observed) -> Plan {
 
 /// What a person lets pass, for every machine.
 fn overrides(observed: &Observed) -> Vec<Override> {
-    observed
-        .cluster
-        .annotations()
-        .get(labels::OVERRIDE_GATE)
-        .and_then(|value| Override::parse(value))
-        .into_iter()
-        .collect()
+    let passes = annotations::gate_override(&observed.cluster);
+    passes.into_iter().collect()
+}
+
+/// Damaged streams of the pod that its drain does not wait for: those that a person named. An engine refuses others.
+fn left_out(observed: &Observed, pod: &str) -> Vec<String> {
+    let answer = observed.answer(pod);
+    let is_damaged = |name: &String| {
+        answer.is_some_and(|answer| {
+            let after = &answer.post_restart;
+            answer.dump.damage.contains_key(name)
+                || after
+                    .as_ref()
+                    .is_some_and(|report| report.damaged_streams.contains(name))
+        })
+    };
+    let named = annotations::drain_without(&observed.cluster, observed.now);
+    named.into_iter().filter(is_damaged).collect()
 }
 
 /// While a person keeps the operator from acting.
@@ -256,6 +266,9 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
     let Some(configs) = part.take(config::plan(observed, owner, decided.memo.as_ref())) else {
         if !decided.cluster_id.is_empty() && observed.stateful_set.is_some() {
             // What an unknown configuration does not touch.
+            part.add(write_surroundings(observed, owner));
+            let live = observed.stateful_set.as_ref().map_or(1, |set| set.replicas);
+            part.add(write_budget(owner, live));
             part.add(certificates::plan(
                 observed,
                 &decided.config,
@@ -279,27 +292,7 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
         part.actions.clear();
         return (decided.configured(configs), part);
     }
-    part.apply(build::service_account::build(owner));
-    part.apply(build::service::build(owner));
-    let policies = observed
-        .unread
-        .iter()
-        .find(|unread| unread.what == Read::NetworkPolicies);
-    match policies {
-        // What was open stays open, and what was closed closed.
-        Some(unread) => {
-            let message = format!(
-                "The operator cannot list the network policies of the namespace ({}). It retries, and leaves its own as it is",
-                quoted(&unread.message)
-            );
-            part.wait(Gate::ObjectsRead, WaitReason::ReadFailed, "", message);
-        }
-        None => part.apply(build::network_policy::build(
-            owner,
-            &observed.operator_namespace,
-            observed.is_isolated,
-        )),
-    }
+    part.add(write_surroundings(observed, owner));
     part.add(certificates::plan(
         observed,
         &configs.status,
@@ -386,6 +379,33 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
         ..decided.configured(configs)
     };
     (decided, part)
+}
+
+/// What pods need around them, whatever they run.
+fn write_surroundings(observed: &Observed, owner: &Owner) -> Part {
+    let mut part = Part::default();
+    part.apply(build::service_account::build(owner));
+    part.apply(build::service::build(owner));
+    let policies = observed
+        .unread
+        .iter()
+        .find(|unread| unread.what == Read::NetworkPolicies);
+    match policies {
+        // What was open stays open, and what was closed closed.
+        Some(unread) => {
+            let message = format!(
+                "The operator cannot list the network policies of the namespace ({}). It retries, and leaves its own as it is",
+                quoted(&unread.message)
+            );
+            part.wait(Gate::ObjectsRead, WaitReason::ReadFailed, "", message);
+        }
+        None => part.apply(build::network_policy::build(
+            owner,
+            &observed.operator_namespace,
+            observed.is_isolated,
+        )),
+    }
+    part
 }
 
 fn write_pods(

@@ -4,8 +4,9 @@ use aof2_admin_api::RefusalReason;
 use aof2_crds::{Gate, WaitReason, labels};
 
 use super::{Part, rollout::reason_of};
-use crate::cluster::facts::{Observed, TroubleKind};
+use crate::cluster::facts::{Observed, Trouble, TroubleKind};
 use crate::machine::{Wait, quoted, see_log};
+use crate::names::ENGINE_CONTAINER;
 
 pub fn refusals(observed: &Observed) -> Part {
     let mut part = Part::default();
@@ -84,7 +85,7 @@ pub fn troubles(observed: &Observed, said: &[Wait]) -> Part {
                 format!(
                     "{}. {}",
                     quoted(&trouble.message),
-                    remedy(trouble.kind, &pod.name)
+                    remedy(trouble, &pod.name)
                 ),
             );
         }
@@ -93,15 +94,22 @@ pub fn troubles(observed: &Observed, said: &[Wait]) -> Part {
 }
 
 /// What a person does about a container that does not come up.
-pub fn remedy(kind: TroubleKind, pod: &str) -> String {
-    match kind {
+pub fn remedy(trouble: &Trouble, pod: &str) -> String {
+    let container = &trouble.container;
+    match trouble.kind {
         TroubleKind::ImagePull => {
             "Push the image, or correct spec.version or spec.image".to_owned()
         }
-        TroubleKind::CrashLoop => see_log(pod),
+        TroubleKind::CrashLoop => format!("Run `kubectl logs {pod} -c {container} --previous`"),
+        TroubleKind::OutOfMemory if container == ENGINE_CONTAINER => {
+            "Raise spec.resources.limits.memory".to_owned()
+        }
+        TroubleKind::OutOfMemory => {
+            format!("Raise the memory limit of {container} in spec.podTemplate")
+        }
         TroubleKind::Unschedulable => {
             "Add a node that fits, or correct spec.resources or spec.storage".to_owned()
         }
-        TroubleKind::Waiting => format!("Run `kubectl describe pod {pod}`"),
+        TroubleKind::Waiting | TroubleKind::Unready => format!("Run `kubectl describe pod {pod}`"),
     }
 }

@@ -11,7 +11,7 @@ use aof2_crds::{Gate, Quantity, WaitReason};
 use jiff::SignedDuration;
 use kube::ResourceExt;
 
-use super::{Part, overrides, shares::Shares, told::is_loaded, volumes};
+use super::{Part, left_out, overrides, shares::Shares, told::is_loaded, volumes};
 use crate::cluster::{
     action::Action,
     config::Revision,
@@ -268,6 +268,7 @@ fn shrink(observed: &Observed, wanted: i32, live: i32, part: &mut Part) -> Repli
             part.actions.push(Action::StartDrain {
                 pod: top.name.clone(),
                 ip,
+                without: left_out(observed, &top.name),
                 bounds: DrainBounds {
                     ttl: Some(DRAIN_TTL.as_std()),
                     upload_timeout: Some(seal.upload_timeout.as_std()),

@@ -5,7 +5,7 @@ use aof2_admin_api::client::DrainBounds;
 use aof2_crds::{Gate, WaitReason};
 use kube::ResourceExt;
 
-use super::{Part, overrides, volumes};
+use super::{Part, left_out, overrides, volumes};
 use crate::{
     cluster::{
         action::Action,
@@ -63,7 +63,13 @@ pub fn step(
                     drain_timeout: Some(drain_timeout.as_std()),
                 };
                 if let Some(ip) = address(observed, &pod) {
-                    part.actions.push(Action::StartDrain { pod, ip, bounds });
+                    let without = left_out(observed, &pod);
+                    part.actions.push(Action::StartDrain {
+                        pod,
+                        ip,
+                        bounds,
+                        without,
+                    });
                 }
             }
             rollout::Action::Resume { pod } => {
@@ -186,9 +192,9 @@ fn trouble(trouble: &Trouble) -> rollout::Trouble {
 pub fn reason_of(trouble: TroubleKind) -> WaitReason {
     match trouble {
         TroubleKind::ImagePull => WaitReason::ImagePull,
-        TroubleKind::CrashLoop => WaitReason::CrashLoop,
+        TroubleKind::CrashLoop | TroubleKind::OutOfMemory => WaitReason::CrashLoop,
         TroubleKind::Unschedulable => WaitReason::PodUnschedulable,
-        TroubleKind::Waiting => WaitReason::ContainerWaiting,
+        TroubleKind::Waiting | TroubleKind::Unready => WaitReason::ContainerWaiting,
     }
 }
 

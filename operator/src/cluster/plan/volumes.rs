@@ -141,6 +141,8 @@ pub fn unused(observed: &Observed, count: i32) -> Vec<Wait> {
                 .pods
                 .iter()
                 .any(|other| other.claims.contains(claim) && !other.node.is_empty());
+            // A pod that outlived its StatefulSet protects it still.
+            let is_used = is_used || observed.orphans.iter().any(|orphan| orphan == pod);
             let is_to_come = names::ordinal(&cluster, pod)? < count;
             (is_to_come && !is_used).then(|| {
                 let message = format!(

@@ -9,7 +9,7 @@ mod tier0;
 use std::collections::BTreeSet;
 
 use aof2_crds::{
-    Aof2ClusterStatus,
+    Aof2ClusterStatus, ConditionType,
     status::{MAX_HISTORY, VersionStatus},
 };
 use kube::ResourceExt;
@@ -20,7 +20,7 @@ use crate::{
     names,
 };
 
-pub use conditions::{apply_failed, blind, carry_apply_failed, condition, held_since};
+pub use conditions::{apply_failed, blind, carry_apply_failed, condition, held_since, is_bad};
 
 /// Name of the engines' certificate in status.
 pub const ENGINE_CERTIFICATE: &str = "engine";
@@ -83,12 +83,34 @@ pub fn publish(observed: &Observed, mut decided: Decided) -> Aof2ClusterStatus {
         conditions: Vec::new(),
     };
     status.conditions = conditions::publish(observed, &decided, &status, &before.conditions);
+    show_snapshots(&mut status);
     status.summary = summary::publish(observed, &decided, &status);
     if status != before {
         // Who wrote last; by itself no reason to write.
         status.operator_epoch = i64::try_from(observed.epoch).unwrap_or_default();
     }
     status
+}
+
+/// For a column: the first of the two conditions that is bad, or else the first that is there, the verification's.
+fn show_snapshots(status: &mut Aof2ClusterStatus) {
+    let kinds = [
+        ConditionType::SnapshotsVerified,
+        ConditionType::SnapshotsCurrent,
+    ];
+    let known: Vec<_> = kinds
+        .into_iter()
+        .filter_map(|kind| condition(status, kind))
+        .collect();
+    let bad = known.iter().find(|condition| is_bad(condition));
+    let state = bad
+        .or(known.first())
+        .map(|condition| condition.reason.clone());
+    match (state, &mut status.snapshots) {
+        (Some(state), snapshots) => snapshots.get_or_insert_default().state = state,
+        (None, Some(snapshots)) => snapshots.state.clear(),
+        (None, None) => {}
+    }
 }
 
 fn version(observed: &Observed, before: &VersionStatus, is_converged: bool) -> VersionStatus {

@@ -1,10 +1,10 @@
 //! STATUS, the one line of `kubectl get`: what the operator does or waits for, in at most 80 characters. It tells the truth, and
 //! nothing in it moves by itself. The rest, with the remedy, is in the conditions.
 
-use aof2_crds::Aof2ClusterStatus;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use aof2_crds::{Aof2ClusterStatus, ConditionReason, ConditionType};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::conditions::is_held;
+use super::conditions::{condition, is_bad, is_held};
 use crate::cluster::{facts::Observed, memo::Memo, plan::Decided};
 use crate::config_rollout::{self, ConfigStep};
 use crate::machine::{clock, headline};
@@ -23,6 +23,17 @@ fn said(observed: &Observed, decided: &Decided, status: &Aof2ClusterStatus) -> S
     if let Some(wait) = status.waits.iter().find(|wait| is_held(wait.reason)) {
         return wait.message.clone();
     }
+    // An engine that does not answer is the course of a rollout.
+    let is_course = |condition: &Condition| {
+        decided.memo.is_some() && condition.reason == ConditionReason::EngineUnreachable.as_str()
+    };
+    let bad = status
+        .conditions
+        .iter()
+        .find(|condition| is_bad(condition) && !is_course(condition));
+    if let Some(bad) = bad.filter(|bad| !bad.message.is_empty()) {
+        return bad.message.clone();
+    }
     match &decided.memo {
         Some(Memo::Config(memo)) => return of_config(memo, status),
         Some(Memo::Upgrade(memo)) => return of_upgrade(memo, status, wanted),
@@ -31,7 +42,10 @@ fn said(observed: &Observed, decided: &Decided, status: &Aof2ClusterStatus) -> S
     match &status.waits.first() {
         Some(wait) => wait.message.clone(),
         None if status.ready_replicas == wanted => format!("{serving} {}", status.version.current),
-        None => format!("Starting: {serving}"),
+        None => match condition(status, ConditionType::Ready) {
+            Some(ready) if ready.reason == ConditionReason::PodsNotReady.as_str() => serving,
+            _ => format!("Starting: {serving}"),
+        },
     }
 }
 

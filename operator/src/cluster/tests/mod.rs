@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{memory::Memory, reconcile, testing};
 use crate::context::Context;
+use crate::runtime::telemetry::testing::Lines;
 use server::{Fault, Server};
 
 const CLUSTER: &str = "/apis/aof2.dev/v1alpha1/namespaces/shop/aof2clusters/orders";
@@ -91,6 +92,105 @@ async fn without_a_fault_everything_is_made_and_then_nothing_is_written() {
         assert!(operator.is_there(path), "{path}");
     }
     operator.ensure_quiet("no fault").await;
+}
+
+impl Operator {
+    /// Another ConfigMap than the one before, which is not there either.
+    fn point_at(&self, config_map: &str) {
+        let mut server = self.server.lock();
+        let mut cluster = server.objects[CLUSTER].clone();
+        cluster["spec"]["configFrom"] = json!({"configMapRef": {"name": config_map}});
+        server.put(CLUSTER, cluster);
+    }
+
+    fn events(&self) -> Vec<serde_json::Value> {
+        let server = self.server.lock();
+        let events = server.objects.iter();
+        events
+            .filter(|(path, _)| path.contains("/events.k8s.io/v1/"))
+            .map(|(_, event)| event.clone())
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn two_messages_of_one_reason_are_two_events_and_each_says_what_it_is_about() {
+    let operator = Operator::new(Vec::new());
+    operator.look(4).await;
+    for map in ["first", "second"] {
+        operator.point_at(map);
+        operator.look(2).await;
+    }
+    let missing: Vec<_> = operator
+        .events()
+        .into_iter()
+        .filter(|event| event["reason"] == "ConfigMapMissing")
+        .collect();
+    for map in ["first", "second"] {
+        let about: Vec<_> = missing
+            .iter()
+            .filter(|event| event["note"].as_str().unwrap().contains(map))
+            .collect();
+        assert_eq!(about.len(), 1, "{missing:?}");
+        let event = about[0];
+        assert_eq!(event["type"], "Warning");
+        assert_eq!(event["regarding"]["name"], "orders");
+        assert!(event["eventTime"].is_string() && event["series"].is_null());
+        assert!(event["reportingController"].is_string() && event["action"].is_string());
+    }
+    for event in operator.events() {
+        let note = event["note"].as_str().unwrap();
+        let is_missing = event["reason"] == "ConfigMapMissing";
+        assert_eq!(event["type"] == "Warning", is_missing, "{note}");
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_that_goes_to_and_fro_writes_few_events() {
+    let operator = Operator::new(Vec::new());
+    operator.look(4).await;
+    for _ in 0..40 {
+        for map in ["first", "second"] {
+            operator.point_at(map);
+            operator.look(1).await;
+        }
+    }
+    let written = operator.events().len() + operator.count(Method::PATCH, "/events/");
+    assert!(written < 15, "{written}");
+}
+
+#[tokio::test]
+async fn every_notice_and_change_of_status_has_one_line_and_rest_has_none() {
+    let lines = Lines::default();
+    let log = lines.capture("info", true);
+    let operator = Operator::new(Vec::new());
+    operator.look(4).await;
+    assert!(lines.take().contains("STATUS: "));
+    operator.look(20).await;
+    assert_eq!(lines.take(), "", "at rest");
+
+    operator.point_at("first");
+    operator.look(4).await;
+    drop(log);
+    let text = lines.take();
+    let lines: Vec<&str> = text.lines().collect();
+    let about = |words: &str| -> Vec<&str> {
+        let found = lines.iter().filter(|line| line.contains(words));
+        found.copied().collect()
+    };
+    let notices = about("\"reason\":\"ConfigMapMissing\"");
+    assert_eq!(notices.len(), 1, "{text}");
+    let notice: serde_json::Value = serde_json::from_str(notices[0]).expect("JSON");
+    let fields = &notice["fields"];
+    assert_eq!(
+        (&fields["namespace"], &fields["cluster"], &fields["gate"]),
+        (&json!("shop"), &json!("orders"), &json!("Config"))
+    );
+    for field in ["namespace", "cluster", "gate", "reason", "message"] {
+        let name = format!("\"{field}\":");
+        assert_eq!(notices[0].matches(&name).count(), 1, "{}", notices[0]);
+    }
+    assert_eq!(about("STATUS: ").len(), 1, "{text}");
 }
 
 #[tokio::test]
@@ -248,4 +348,28 @@ async fn a_deleted_stateful_set_is_recreated_as_it_was() {
     operator.look(1).await;
     let after = set(&operator).expect("a StatefulSet");
     assert_eq!(after["spec"], before["spec"]);
+}
+
+#[tokio::test]
+async fn nodes_are_asked_about_pods_that_do_not_serve_and_without_that_right_pods_have_to_do() {
+    let look_up = async |operator: &Operator, is_ready: bool| {
+        let mut pods = testing::at_rest().pods;
+        pods.truncate(1);
+        pods[0].is_ready = is_ready;
+        super::nodes::look_up(&operator.context, &mut pods).await;
+        (pods[0].is_on_lost_node, pods[0].node_trouble.clone())
+    };
+    let operator = Operator::new(Vec::new());
+    assert_eq!(look_up(&operator, true).await, (false, None));
+    assert_eq!(operator.count(Method::GET, "/nodes/"), 0, "it serves");
+    let (is_lost, what) = look_up(&operator, false).await;
+    assert!(is_lost && what.is_some(), "{what:?}");
+    let ready = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    operator.server.lock().put("/api/v1/nodes/node-1", ready);
+    assert_eq!(look_up(&operator, false).await, (false, None));
+    for code in [403, 500] {
+        operator.server.lock().faults = vec![fault(Method::GET, "/nodes/", code, "no")];
+        assert_eq!(look_up(&operator, false).await, (false, None), "{code}");
+    }
 }

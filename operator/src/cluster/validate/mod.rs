@@ -183,8 +183,17 @@ fn own(observed: &Observed) -> Result<(), SpecError> {
         }
     }
     items(&template.spec, "imagePullSecrets")?;
+    // The operator raises it where it is short, so that the API server does not see what stands here.
+    let grace = template.spec.get("terminationGracePeriodSeconds");
+    if let Some(grace) = grace.filter(|grace| !grace.is_null() && grace.as_u64().is_none()) {
+        return Err(SpecError::new(
+            "spec.terminationGracePeriodSeconds",
+            grace,
+            "Set a whole number of seconds, without quotation marks",
+        ));
+    }
     match template.spec.get("restartPolicy") {
-        None => Ok(()),
+        None | Some(Value::Null) => Ok(()),
         Some(policy) if policy == "Always" => Ok(()),
         Some(policy) => Err(SpecError::new(
             "spec.restartPolicy",

@@ -362,6 +362,7 @@ fn an_engine_that_ends_over_its_configuration_is_quoted() {
     sick.pods[1].engine.is_running = false;
     sick.pods[1].engine.last_exit = Some(Exit {
         code: 2,
+        reason: String::new(),
         message: "{\"reason\":\"UnknownKey\",\"key\":\"tier0.max\",\"message\":\"/etc/aof2/config/orders-1.toml:9:1: unknown key `tier0.max`\"}".into(),
     });
     let (is_applied, reason, message) = condition(&plan(&sick), ConditionType::ConfigApplied);

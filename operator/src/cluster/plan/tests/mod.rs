@@ -6,6 +6,7 @@ mod isolation;
 mod precedence;
 mod recreate;
 mod scale;
+mod shown;
 mod snapshots;
 mod troubles;
 mod volumes;

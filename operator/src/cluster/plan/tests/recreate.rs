@@ -249,3 +249,21 @@ fn no_template_is_written_before_a_recreated_stateful_set_has_its_pods() {
     observed.stateful_set.as_mut().unwrap().is_observed = true;
     assert!(!is_held(&observed));
 }
+
+#[test]
+fn a_claim_that_an_orphaned_pod_protects_is_not_called_unused() {
+    let observed = at_rest();
+    let text = kept(&plan(&observed));
+    let mut observed = deleted(observed, text);
+    let claim = observed.claims.get_mut("tier0-orders-1").unwrap();
+    claim.is_terminating = true;
+    assert!(set(&plan(&observed)).is_none(), "no pod is created for it");
+    observed.orphans = vec!["orders-0".into(), "orders-1".into(), "orders-2".into()];
+    let planned = plan(&observed);
+    assert!(set(&planned).is_some(), "its pod is adopted");
+    assert!(
+        !waits(&planned)
+            .iter()
+            .any(|wait| wait.0 == Gate::VolumeKept)
+    );
+}

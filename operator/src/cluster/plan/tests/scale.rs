@@ -221,6 +221,7 @@ fn a_pod_that_never_ran_owns_nothing_and_goes_when_the_scale_up_is_taken_back() 
     pod.engine = Default::default();
     pod.trouble = Some(Trouble {
         kind: TroubleKind::Unschedulable,
+        container: String::new(),
         message: "orders-2 cannot be scheduled (no node fits)".into(),
     });
     assert!(has(&plan(&shrinking), "StatefulSet of 2"));

@@ -144,6 +144,13 @@ fn engines_that_serve_without_a_certificate_get_it_again() {
             message: "refused".into(),
         }),
     );
+    // Also a pod that somebody deleted a moment ago refuses.
+    let first = plan(&sick);
+    assert!(!has(&first, "issue the certificate") && waits(&first).is_empty());
+    sick = carried_over(sick, first);
+    sick.now += SignedDuration::from_secs(29);
+    assert!(!has(&plan(&sick), "issue the certificate"));
+    sick.now += SignedDuration::from_secs(1);
     let plan_now = plan(&sick);
     assert!(has(&plan_now, "issue the certificate"));
     assert_eq!(
@@ -175,6 +182,10 @@ fn a_pod_that_started_without_the_certificate_written_before_it_gets_another_onc
             message: "refused".into(),
         }),
     );
+    sick.now = now - SignedDuration::from_secs(30);
+    let first = plan(&sick);
+    sick = carried_over(sick, first);
+    sick.now = now;
     sick.pods[1].created_at = now - SignedDuration::from_secs(29);
     assert!(!has(&plan(&sick), "issue the certificate"), "not yet");
     sick.pods[1].created_at = now - SignedDuration::from_secs(31);
@@ -216,6 +227,7 @@ fn a_container_that_does_not_come_up_is_quoted_in_the_summary() {
     sick.pods[1].is_ready = false;
     sick.pods[1].trouble = Some(Trouble {
         kind: TroubleKind::Waiting,
+        container: "writer".into(),
         message: "writer of orders-1 cannot start (CreateContainerConfigError)".into(),
     });
     let plan = plan(&sick);

@@ -391,7 +391,16 @@ fn what_is_not_about_pods_and_cannot_be_read_stops_nothing_else() {
     in_status(&mut observed).certificates[0].renew_at.0 = observed.now;
     let held = plan(&observed);
     assert_eq!(waits(&held)[0].1, WaitReason::ReadFailed);
-    assert_eq!(actions(&held), ["issue the certificate"]);
+    assert_eq!(
+        actions(&held),
+        [
+            "ServiceAccount",
+            "Service",
+            "NetworkPolicy",
+            "DisruptionBudget",
+            "issue the certificate"
+        ]
+    );
 }
 
 #[test]
@@ -440,6 +449,7 @@ fn a_claim_of_another_storage_class_without_a_volume_is_named_with_both_classes(
     pod.engine = Container::default();
     pod.trouble = Some(Trouble {
         kind: TroubleKind::Unschedulable,
+        container: String::new(),
         message: "orders-0 cannot be scheduled (pod has unbound immediate PersistentVolumeClaims)"
             .into(),
     });

@@ -14,6 +14,7 @@ use kube::ResourceExt;
 use super::{MAX_MESSAGE, is_settled};
 use crate::cluster::failures::Failure;
 use crate::cluster::{
+    annotations,
     facts::Observed,
     plan::{Decided, PAUSED},
 };
@@ -34,9 +35,9 @@ pub fn publish(
     before: &[Condition],
 ) -> Vec<Condition> {
     let mut said = vec![
-        (Type::SpecValid, spec_valid(decided)),
+        (Type::SpecValid, spec_valid(observed, decided)),
         (Type::Ready, ready(observed, decided)),
-        (Type::Healthy, healthy(observed)),
+        (Type::Healthy, healthy(observed, decided)),
         (
             Type::ConfigApplied,
             config_applied(observed, decided, status),
@@ -61,8 +62,14 @@ pub fn publish(
             .verified
             .map(|said| (Type::SnapshotsVerified, told(said))),
     );
-    said.extend(reconciling(observed, decided).map(|reconciling| (Type::Reconciling, reconciling)));
-    said.extend(stalled(observed, decided).map(|stalled| (Type::Stalled, stalled)));
+    // Of the two kstatus takes the first that it finds: what waits for a person makes no progress.
+    match stalled(decided).filter(|_| !decided.is_paused) {
+        Some(stalled) => said.push((Type::Stalled, stalled)),
+        None => {
+            let reconciling = reconciling(observed, decided);
+            said.extend(reconciling.map(|reconciling| (Type::Reconciling, reconciling)));
+        }
+    }
     let generation = observed.cluster.metadata.generation;
     said.into_iter()
         .map(|(kind, said)| stamp(kind, said, generation, before, observed.now))
@@ -88,6 +95,23 @@ fn stamp(
         last_transition_time: Time(now),
     };
     condition::stamped(said, before, now)
+}
+
+/// Something is wrong that neither ends by itself nor is said elsewhere.
+pub fn is_bad(condition: &Condition) -> bool {
+    let course = [
+        Reason::Starting,
+        // Its waits say why.
+        Reason::PodsNotReady,
+        Reason::RollingOut,
+        Reason::Held,
+        Reason::Issuing,
+        Reason::RenewalDue,
+    ];
+    if condition.type_ == Type::Stalled.as_str() {
+        return condition.status == TRUE;
+    }
+    condition.status == FALSE && !course.iter().any(|it| it.as_str() == condition.reason)
 }
 
 pub fn condition(status: &Aof2ClusterStatus, kind: Type) -> Option<&Condition> {
@@ -144,7 +168,14 @@ fn put(status: &mut Aof2ClusterStatus, condition: Condition) {
     status
         .conditions
         .retain(|known| known.type_ != condition.type_);
-    status.conditions.push(condition);
+    let reconciling = |known: &Condition| known.type_ == Type::Reconciling.as_str();
+    // Before it, as in `publish`.
+    let place = match condition.type_ == Type::Stalled.as_str() {
+        true => status.conditions.iter().position(reconciling),
+        false => None,
+    };
+    let place = place.unwrap_or(status.conditions.len());
+    status.conditions.insert(place, condition);
 }
 
 /// What the operator cannot see stays as it was last shown, with the reason.
@@ -176,7 +207,16 @@ pub fn blind(observed: &Observed, waits: Vec<crate::machine::Wait>) -> Aof2Clust
     status
 }
 
-fn spec_valid(decided: &Decided) -> Said {
+fn spec_valid(observed: &Observed, decided: &Decided) -> Said {
+    let said = spec_error(decided);
+    match annotations::error(&observed.cluster) {
+        // It stops nothing, so that it is no reason to be stalled.
+        Some(message) if said.0 == TRUE => Said(FALSE, Reason::InvalidAnnotation, message),
+        _ => said,
+    }
+}
+
+fn spec_error(decided: &Decided) -> Said {
     if let Some(message) = &decided.snapshots.schedule_error {
         return Said(FALSE, Reason::InvalidSchedule, message.clone());
     }
@@ -223,14 +263,6 @@ fn reconciling(observed: &Observed, decided: &Decided) -> Option<Said> {
             format!("Scaling from {} to {wanted} pods", stateful_set.replicas),
         ));
     }
-    if let Some(wait) = decided.waits.iter().find(|wait| {
-        matches!(
-            wait.reason,
-            WaitReason::ConfigRefused | WaitReason::ConfigRejected
-        )
-    }) {
-        return Some(Said(TRUE, Reason::Held, wait.message.clone()));
-    }
     let is_first_start = observed
         .cluster
         .status
@@ -248,24 +280,24 @@ fn reconciling(observed: &Observed, decided: &Decided) -> Option<Said> {
     })
 }
 
-fn stalled(observed: &Observed, decided: &Decided) -> Option<Said> {
+/// A person has to act: what is asked for cannot be done, also where the pods serve on with what they have.
+fn stalled(decided: &Decided) -> Option<Said> {
     let by_wait = decided.waits.iter().find_map(|wait| {
         let reason = match wait.reason {
             WaitReason::ClusterIDConflict => Reason::ClusterIDConflict,
             WaitReason::PrefixInUse => Reason::PrefixInUse,
-            WaitReason::ConfigMapMissing if observed.stateful_set.is_none() => {
-                Reason::ConfigMapMissing
-            }
-            WaitReason::ConfigInvalid if observed.stateful_set.is_none() => Reason::ConfigInvalid,
+            WaitReason::ConfigMapMissing => Reason::ConfigMapMissing,
+            WaitReason::ConfigInvalid => Reason::ConfigInvalid,
+            WaitReason::ConfigRefused => Reason::ConfigRefused,
+            WaitReason::ConfigRejected => Reason::ConfigRejected,
+            WaitReason::ConfigHeld => Reason::ConfigHeld,
             _ => return None,
         };
         Some(Said(TRUE, reason, wait.message.clone()))
     });
     let by_spec = || {
-        decided
-            .spec_error
-            .as_ref()
-            .map(|message| Said(TRUE, Reason::InvalidPodTemplate, message.clone()))
+        let said = spec_error(decided);
+        (said.0 == FALSE).then_some(Said(TRUE, said.1, said.2))
     };
     by_wait.or_else(by_spec)
 }

@@ -1,15 +1,16 @@
 //! Whether pods serve, and whether their engines are well.
 
 use aof2_admin_api::Tier2Reason;
-use aof2_crds::{ConditionReason as Reason, ConditionType as Type, WaitReason};
+use aof2_crds::{ConditionReason as Reason, ConditionType as Type, Quantity, WaitReason};
 
 use super::{FALSE, Said, TRUE, UNKNOWN, condition};
 use crate::cluster::{
-    facts::Observed,
+    facts::{Observed, PodFacts},
     memo::Memo,
     plan::{Decided, remedy, restarts_engine, volume_at_risk},
 };
 use crate::machine::{quoted, see_log};
+use crate::names;
 use crate::rollout::UpgradeStep;
 
 pub(super) fn ready(observed: &Observed, decided: &Decided) -> Said {
@@ -58,7 +59,7 @@ pub(super) fn ready(observed: &Observed, decided: &Decided) -> Said {
     }
     let troubles = observed.pods.iter().filter_map(|pod| {
         let trouble = pod.trouble.as_ref()?;
-        let remedy = remedy(trouble.kind, &pod.name);
+        let remedy = remedy(trouble, &pod.name);
         Some(format!("{}. {remedy}", quoted(&trouble.message)))
     });
     let then = troubles
@@ -95,7 +96,7 @@ fn replaced(memo: &Memo) -> Option<&str> {
     }
 }
 
-pub(super) fn healthy(observed: &Observed) -> Said {
+pub(super) fn healthy(observed: &Observed, decided: &Decided) -> Said {
     let mut answered = 0;
     let mut worst: Option<Said> = None;
     let mut worse = |said: Said| {
@@ -116,6 +117,13 @@ pub(super) fn healthy(observed: &Observed) -> Said {
             _ => Reason::VolumeAtRisk,
         };
         worse(Said(FALSE, reason, wait.message));
+    }
+    if let Some(message) = small_volume(observed) {
+        worse(Said(FALSE, Reason::VolumeTooSmall, message));
+    }
+    // Records that cannot be restored.
+    if let Some((false, reason, message)) = &decided.snapshots.health.verified {
+        worse(Said(FALSE, *reason, message.clone()));
     }
     for pod in observed.pods.iter().filter(|pod| pod.deletion.is_none()) {
         if let Some(failure) = observed.failure(&pod.name).filter(|_| pod.is_ready) {
@@ -195,13 +203,37 @@ pub(super) fn healthy(observed: &Observed) -> Said {
     }
 }
 
+/// A volume that was adopted is as large as it was made, whatever the spec says.
+fn small_volume(observed: &Observed) -> Option<String> {
+    let storage = &observed.cluster.spec.storage;
+    let sizes = [Some(&storage.tier0), storage.tier1.as_ref()];
+    let volumes = names::CLAIM_TEMPLATES.iter().zip(sizes);
+    volumes
+        .filter_map(|(template, volume)| Some((template, &volume?.size)))
+        .flat_map(|(template, size)| {
+            let claim = |pod: &PodFacts| names::claim(template, &pod.name);
+            observed.pods.iter().map(move |pod| (claim(pod), template, size))
+        })
+        .find_map(|(claim, template, size)| {
+            let bytes = observed.claim(&claim)?.bytes?;
+            (bytes < size.bytes()).then(|| {
+                format!(
+                    "Claim {claim} has {}, less than spec.storage.{template}.size ({}). Appends stop when it is full. Set a larger size in the claim where its storage class allows it, or replace the volume",
+                    Quantity::from_bytes(bytes).as_str(),
+                    size.as_str()
+                )
+            })
+        })
+}
+
 /// Which of several troubles is shown.
 fn severity(reason: Reason) -> u8 {
     match reason {
-        Reason::VolumeReplaced | Reason::VolumeAtRisk => 5,
-        Reason::EngineRefused => 4,
-        Reason::FlushFailed => 3,
-        Reason::Tier2Refused => 2,
+        Reason::VolumeReplaced | Reason::VolumeAtRisk => 6,
+        Reason::EngineRefused => 5,
+        Reason::FlushFailed => 4,
+        Reason::VerificationFailed => 3,
+        Reason::VolumeTooSmall | Reason::Tier2Refused => 2,
         Reason::Tier2Unreachable => 1,
         _ => 0,
     }

@@ -129,7 +129,20 @@ fn a_drain_that_the_engine_gave_up_is_held_under_its_reason_and_tried_again() {
             WaitReason::Tier2Refused,
         ),
         (DrainReason::Resumed, Gate::Drained, WaitReason::Resumed),
+        (DrainReason::DiskFull, Gate::Uploaded, WaitReason::DiskFull),
+        (
+            DrainReason::Damaged,
+            Gate::Uploaded,
+            WaitReason::DamagedStreams,
+        ),
     ] {
+        let remedy = match reason {
+            WaitReason::DiskFull => ". Free space on its volume, or enlarge it",
+            WaitReason::DamagedStreams => {
+                ". Annotation aof2.dev/drain-without=<stream>[,<stream>]=<time> lets drains leave them out"
+            }
+            _ => "",
+        };
         let mut facts = facts(3);
         facts.engine(2).drain.reason = Some(told);
         facts.engine(2).drain.message = Some("12 of 40 segments".into());
@@ -143,7 +156,9 @@ fn a_drain_that_the_engine_gave_up_is_held_under_its_reason_and_tried_again() {
             &reconcile(memo.clone(), &facts, at(51)),
             gate,
             reason,
-            "Drain of orders-2 failed (12 of 40 segments). The pod accepts appends again. Next try at 00:01:00Z",
+            &format!(
+                "Drain of orders-2 failed (12 of 40 segments). The pod accepts appends again{remedy}. Next try at 00:01:00Z"
+            ),
         );
         goes_to(&reconcile(memo, &facts, at(60)), UpgradeStep::Uploading);
     }
