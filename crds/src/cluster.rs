@@ -348,8 +348,8 @@ impl Default for PostRestart {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self == oldSelf")
-        .message("spec.storage is immutable: volume claims are made from it when a pod is first created; make a new cluster")
+    validation = Rule::new("has(self.tier1) == has(oldSelf.tier1)")
+        .message("spec.storage.tier1 can be neither added nor removed: a StatefulSet keeps the volume claims it was created with; make a new cluster")
 )]
 pub struct Storage {
     pub tier0: Volume,
@@ -362,12 +362,22 @@ pub struct Storage {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)")
+        .message("spec.storage: storageClassName is immutable, since a volume stays in its class; make a new cluster"),
+    validation = Rule::new("self.accessMode == oldSelf.accessMode")
+        .message("spec.storage: accessMode is immutable, since a claim keeps its own; make a new cluster")
+)]
 pub struct Volume {
+    /// May grow: the claims are expanded where their storage class allows it. Pods that are added later start with the size at creation, and
+    /// are expanded at once.
     #[x_kube(
         validation = Rule::new("type(self) == string ? (!isQuantity(self) || quantity(self).compareTo(quantity('64Mi')) >= 0) : self >= 67108864")
             .message("spec.storage: a volume needs at least 64Mi"),
         validation = Rule::new("type(self) != string || !isQuantity(self) || quantity(self).compareTo(quantity('8Ei')) < 0")
-            .message(Message::Expression("'spec.storage: a volume of ' + string(self) + ' is not possible: the size must be below 8Ei'".into()))
+            .message(Message::Expression("'spec.storage: a volume of ' + string(self) + ' is not possible: the size must be below 8Ei'".into())),
+        validation = Rule::new("!isQuantity(string(self)) || !isQuantity(string(oldSelf)) || quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0")
+            .message(Message::Expression("'spec.storage: a volume cannot shrink from ' + string(oldSelf) + ' to ' + string(self) + '; set at least ' + string(oldSelf)".into()))
     )]
     pub size: Quantity,
     /// Storage class. Without it the default class is used.
@@ -395,7 +405,7 @@ impl AccessMode {
     }
 }
 
-/// What happens to volume claims. Claims of scaled-down pods always stay.
+/// What happens to volume claims, at any time until the cluster is deleted. Claims of scaled-down pods always stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PvcRetention {

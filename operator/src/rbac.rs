@@ -36,7 +36,7 @@ pub const CLUSTERS: &[Rule] = &[
     ),
     rule("", "pods", &["get", "list", "watch", "patch", "delete"]),
     rule("", "pods/eviction", &["create"]),
-    rule("", "persistentvolumeclaims", &["list", "watch"]),
+    rule("", "persistentvolumeclaims", &["list", "watch", "patch"]),
     rule(
         "",
         "configmaps",

@@ -199,8 +199,23 @@ fn what_cannot_change_later_is_refused_with_the_reason() -> Result<(), Failure> 
             ),
             case(
                 "/spec/storage/tier0/size",
-                json!("40Gi"),
-                &["spec.storage is immutable"],
+                json!("1Gi"),
+                &["a volume cannot shrink from 2Gi to 1Gi"],
+            ),
+            case(
+                "/spec/storage/tier0/storageClassName",
+                json!("fast"),
+                &["storageClassName is immutable"],
+            ),
+            case(
+                "/spec/storage/tier0/accessMode",
+                json!("ReadWriteOnce"),
+                &["accessMode is immutable"],
+            ),
+            case(
+                "/spec/storage/tier1",
+                json!({"size": "1Gi"}),
+                &["spec.storage.tier1 can be neither added nor removed"],
             ),
         ];
         for Case {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use aof2_crds::WaitReason;
-use aof2_e2e::scenario::{self, Failure};
+use aof2_e2e::scenario::{self, Failure, Scenario};
 use aof2_e2e::wait::{self, Look};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::Api;
@@ -107,10 +107,47 @@ fn pods_give_up_their_share_before_another_comes_and_none_goes_while_it_owns_str
                 status.waits.is_empty().then_some(())
             })
             .await?;
+        refuses_to_expand(scenario, &running).await?;
         ensure!(
             running.ensure_nothing_lost(scenario).await? == 0,
             "the operator removed a pod"
         );
         Ok(())
     })
+}
+
+/// The storage class of the local cluster expands nothing: what the API server says about that is shown, and nothing else changes.
+async fn refuses_to_expand(scenario: &Scenario, running: &setup::Running) -> Result<()> {
+    let storage =
+        json!({"storage": {"tier0": {"size": "3Gi"}, "pvcRetention": {"whenDeleted": "Retain"}}});
+    running.cluster.patch_spec(storage).await?;
+    let said = running
+        .cluster
+        .wait_status("the refused expansion to be shown", LIMIT, |status| {
+            let mut said = status.conditions.iter().map(|condition| &condition.message);
+            said.find(|message| message.contains("must support resize"))
+                .cloned()
+        })
+        .await?;
+    scenario.say(&said);
+    let summary = running
+        .cluster
+        .wait_status("the small volume in STATUS", LIMIT, |status| {
+            let healthy = status
+                .conditions
+                .iter()
+                .find(|condition| condition.type_ == "Healthy")?;
+            (healthy.reason == "VolumeTooSmall").then(|| healthy.message.clone())
+        })
+        .await?;
+    scenario.say(&summary);
+    let sets: Api<StatefulSet> = Api::namespaced(scenario.client.clone(), &scenario.namespace.name);
+    let spec = sets.get("orders").await?.spec.context("no spec")?;
+    let retention = spec.persistent_volume_claim_retention_policy;
+    let kept = retention.and_then(|policy| policy.when_deleted);
+    ensure!(
+        kept.as_deref() == Some("Retain"),
+        "claims are kept: {kept:?}"
+    );
+    Ok(())
 }

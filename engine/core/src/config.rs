@@ -134,7 +134,7 @@ impl Config {
         let Config {
             directory: _,
             tier1_directory: _,
-            capacity_bytes: _,
+            capacity_bytes,
             append,
             segment,
             tier0,
@@ -146,7 +146,7 @@ impl Config {
         Config {
             directory: self.directory.clone(),
             tier1_directory: self.tier1_directory.clone(),
-            capacity_bytes: self.capacity_bytes,
+            capacity_bytes,
             append,
             segment,
             tier0,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use aof2_admin_api::client::DrainBounds;
-use aof2_crds::Aof2Snapshot;
+use aof2_crds::{Aof2Snapshot, Quantity};
 use k8s_openapi::api::{
     core::v1::{ConfigMap, Service, ServiceAccount},
     networking::v1::NetworkPolicy,
@@ -31,6 +31,12 @@ pub enum Action {
         ip: IpAddr,
         /// Of the process that is meant.
         process_start: String,
+    },
+    /// Asks for a larger volume.
+    ExpandClaim {
+        name: String,
+        uid: String,
+        size: Quantity,
     },
     CreateSnapshot(Box<Aof2Snapshot>),
     RemoveSnapshot {
@@ -89,6 +95,7 @@ impl Action {
             Self::CreateSnapshot(_)
             | Self::RemoveSnapshot { .. }
             | Self::RemoveConfigMap { .. }
+            | Self::ExpandClaim { .. }
             | Self::IssueCertificate => 1,
             Self::Nudge { .. } => 2,
             Self::RestartEngine { .. } | Self::Resume { .. } | Self::StartDrain { .. } => 4,
@@ -120,6 +127,7 @@ impl Action {
             Self::Nudge { target, .. } => format!("nudge {}", target.uid),
             Self::RemoveSnapshot { uid, .. } => format!("remove snapshot {uid}"),
             Self::RemoveConfigMap { name } => format!("remove ConfigMap {name}"),
+            Self::ExpandClaim { uid, size, .. } => format!("expand claim {uid} to {size}"),
             Self::RemoveDisruptionBudget => "remove the DisruptionBudget".to_owned(),
             Self::IssueCertificate => "issue the certificate".to_owned(),
         }
@@ -142,6 +150,7 @@ impl Action {
             | Self::RemoveDisruptionBudget
             | Self::IssueCertificate
             | Self::Nudge { .. }
+            | Self::ExpandClaim { .. }
             | Self::CreateSnapshot(_)
             | Self::RemoveSnapshot { .. }
             | Self::RemoveConfigMap { .. }

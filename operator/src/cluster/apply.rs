@@ -145,6 +145,11 @@ async fn act(
             door.annotate_pod(&target, names::NUDGE_ANNOTATION, &value)
                 .await?
         }
+        Action::ExpandClaim { name, uid, size } => {
+            door.expand_claim(&owner.namespace, &name, &uid, &size)
+                .await?;
+            done.changed = true;
+        }
         // A courtesy: what became of it is not read again in this look.
         Action::CreateSnapshot(snapshot) => door.create_snapshot(&snapshot).await?,
         Action::RemoveSnapshot {

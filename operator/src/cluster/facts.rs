@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
 };
 
-use aof2_crds::Aof2Cluster;
+use aof2_crds::{Aof2Cluster, Quantity};
 use jiff::Timestamp;
 
 use crate::config_rollout::{Rates, Verdict};
@@ -117,6 +117,9 @@ pub struct ClaimFacts {
     pub unbound_class: Option<String>,
     /// What it has, or asks for; `None`: not known.
     pub bytes: Option<u64>,
+    pub requested_bytes: Option<u64>,
+    /// What keeps its expansion from completing, as Kubernetes says it.
+    pub resize_trouble: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -124,6 +127,8 @@ pub struct StatefulSetFacts {
     /// Has a deletion timestamp.
     pub is_terminating: bool,
     pub replicas: i32,
+    /// Sizes in the claim templates, by template: they never change.
+    pub sizes: BTreeMap<String, Quantity>,
     /// Digest of what the user asked for when the template was written.
     pub template: String,
     pub version: String,

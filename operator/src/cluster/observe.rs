@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aof2_crds::Aof2Cluster;
+use aof2_crds::{Aof2Cluster, Quantity};
 use jiff::Timestamp;
-use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::Pod};
+use k8s_openapi::api::{
+    apps::v1::{StatefulSet, StatefulSetSpec},
+    core::v1::Pod,
+};
 use kube::{Resource, ResourceExt};
 
 use crate::{
@@ -208,6 +211,7 @@ fn stateful_set_facts(stateful_set: &StatefulSet) -> StatefulSetFacts {
     StatefulSetFacts {
         is_terminating: stateful_set.metadata.deletion_timestamp.is_some(),
         replicas: spec.and_then(|spec| spec.replicas).unwrap_or(1),
+        sizes: spec.map(claim_sizes).unwrap_or_default(),
         template: annotation(names::TEMPLATE_ANNOTATION),
         version: annotation(names::VERSION_ANNOTATION),
         created_at: stateful_set
@@ -223,4 +227,15 @@ fn stateful_set_facts(stateful_set: &StatefulSet) -> StatefulSetFacts {
             .flat_map(|spec| spec.volume_claim_templates.iter().flatten())
             .any(|claim| claim.annotations().contains_key(CLAIM_ANNOTATIONS[0].0)),
     }
+}
+
+fn claim_sizes(spec: &StatefulSetSpec) -> BTreeMap<String, Quantity> {
+    let templates = spec.volume_claim_templates.iter().flatten();
+    templates
+        .filter_map(|claim| {
+            let resources = claim.spec.as_ref()?.resources.as_ref()?;
+            let size = resources.requests.as_ref()?.get("storage")?;
+            Some((claim.metadata.name.clone()?, size.0.parse().ok()?))
+        })
+        .collect()
 }

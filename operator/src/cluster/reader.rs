@@ -86,7 +86,9 @@ impl Reader<'_> {
     pub async fn claims(&self, cluster: &str) -> Result<BTreeMap<String, ClaimFacts>, CallError> {
         let claims = self.list::<PersistentVolumeClaim>(cluster).await?;
         let facts = |claim: &PersistentVolumeClaim| ClaimFacts {
-            bytes: claim_bytes(claim),
+            bytes: capacity_bytes(claim).or_else(|| requested_bytes(claim)),
+            requested_bytes: requested_bytes(claim),
+            resize_trouble: resize_trouble(claim),
             ..claim_facts(claim)
         };
         Ok(claims
@@ -291,15 +293,33 @@ fn labelled(cluster: &str) -> ListParams {
 }
 
 /// Its volume's, once it has one; a class may give more than was asked for.
-fn claim_bytes(claim: &PersistentVolumeClaim) -> Option<u64> {
-    let has = claim.status.as_ref().and_then(|it| it.capacity.as_ref());
-    let asks = claim.spec.as_ref().and_then(|it| it.resources.as_ref());
-    let asks = asks.and_then(|resources| resources.requests.as_ref());
-    let storage = |list: Option<&BTreeMap<String, ResourceQuantity>>| {
-        let quantity: Quantity = list?.get("storage")?.0.parse().ok()?;
-        Some(quantity.bytes())
-    };
-    storage(has).or_else(|| storage(asks))
+fn capacity_bytes(claim: &PersistentVolumeClaim) -> Option<u64> {
+    storage(claim.status.as_ref()?.capacity.as_ref()?)
+}
+
+fn requested_bytes(claim: &PersistentVolumeClaim) -> Option<u64> {
+    let resources = claim.spec.as_ref()?.resources.as_ref()?;
+    storage(resources.requests.as_ref()?)
+}
+
+fn storage(list: &BTreeMap<String, ResourceQuantity>) -> Option<u64> {
+    let quantity: Quantity = list.get("storage")?.0.parse().ok()?;
+    Some(quantity.bytes())
+}
+
+/// Conditions of an expansion that failed, or waits for the pod to start again.
+fn resize_trouble(claim: &PersistentVolumeClaim) -> Option<String> {
+    const TROUBLES: [&str; 3] = [
+        "ControllerResizeError",
+        "NodeResizeError",
+        "FileSystemResizePending",
+    ];
+    let conditions = claim.status.as_ref()?.conditions.as_ref()?;
+    let trouble = conditions.iter().find(|condition| {
+        condition.status == "True" && TROUBLES.contains(&condition.type_.as_str())
+    })?;
+    let message = trouble.message.as_deref().unwrap_or_default();
+    Some(format!("{} {message}", trouble.type_))
 }
 
 fn claim_facts(claim: &impl ResourceExt) -> ClaimFacts {
@@ -314,6 +334,8 @@ fn claim_facts(claim: &impl ResourceExt) -> ClaimFacts {
         is_terminating: claim.meta().deletion_timestamp.is_some(),
         unbound_class: None,
         bytes: None,
+        requested_bytes: None,
+        resize_trouble: None,
     }
 }
 

@@ -83,6 +83,10 @@ pub fn at_rest() -> Observed {
     observed.stateful_set = Some(StatefulSetFacts {
         is_terminating: false,
         replicas,
+        sizes: BTreeMap::from([(
+            "tier0".to_owned(),
+            observed.cluster.spec.storage.tier0.size.clone(),
+        )]),
         template: digest,
         version: "0.1.0".into(),
         created_at: observed.now - jiff::SignedDuration::from_hours(1),
@@ -126,6 +130,8 @@ pub fn add_pod(observed: &mut Observed, ordinal: i32, quota: u64) {
             is_terminating: false,
             unbound_class: None,
             bytes: Some(20 << 30),
+            requested_bytes: Some(20 << 30),
+            resize_trouble: None,
         },
     );
     observed.pods.push(PodFacts {

@@ -8,6 +8,7 @@
 //! - The Lease goes by PUT under the resourceVersion that was read (`lease.rs`).
 
 mod apply;
+mod claims;
 mod covers;
 mod error;
 mod events;

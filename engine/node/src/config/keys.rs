@@ -174,7 +174,7 @@ pub const KEYS: &[KeySpec] = &[
     operator("tls.client_name", text(253), NoDefault, "DNS name that a client certificate must have."),
     operator("storage.directory", Kind::Path, Text("/var/lib/aof2"), "Data directory: journal, Tier 0, manifest."),
     operator("storage.tier1_directory", Kind::Path, NoDefault, "Directory of Tier 1; on the data directory's volume when absent."),
-    operator("storage.capacity_bytes", bytes(0, MAX_BUDGET_BYTES), Integer(0), "Size of the volume; 0 = as the file system reports."),
+    hot(operator("storage.capacity_bytes", bytes(0, MAX_BUDGET_BYTES), Integer(0), "Size of the volume; 0 = as the file system reports.")),
     user("append.max_record_bytes", bytes(1, 7 * MIB), Integer(MIB), Hot, "Maximum size of a record in an append."),
     user("segment.target_bytes", bytes(MIB, 4 * GIB), Integer(256 * MIB), Hot, "Size at which a segment rolls."),
     user("segment.max_age", seconds(0, 366 * 86_400), Text("0s"), Hot, "Age at which a segment rolls; 0s = never by age."),

@@ -22,6 +22,8 @@ pub struct PodFile<'a> {
     /// The name that the operator's client certificate carries.
     pub client_name: &'a str,
     pub instance_quota_bytes: u64,
+    /// Size of its volume.
+    pub capacity_bytes: u64,
 }
 
 pub fn render(revision: &Revision, spec: &Aof2ClusterSpec, file: &PodFile<'_>) -> String {
@@ -61,11 +63,7 @@ pub fn render(revision: &Revision, spec: &Aof2ClusterSpec, file: &PodFile<'_>) -
     set("tls", "directory", text(TLS_DIRECTORY));
     set("tls", "client_name", text(file.client_name));
     set("storage", "directory", text(DATA_DIRECTORY));
-    set(
-        "storage",
-        "capacity_bytes",
-        bytes(spec.storage.tier0.size.bytes()),
-    );
+    set("storage", "capacity_bytes", bytes(file.capacity_bytes));
     if spec.storage.tier1.is_some() {
         set("storage", "tier1_directory", text(TIER1_DIRECTORY));
     }

@@ -7,6 +7,7 @@
 mod certificates;
 mod config;
 mod config_rollout;
+pub(super) mod expansion;
 mod not_serving;
 mod old_revisions;
 mod part;
@@ -230,6 +231,7 @@ fn paused() -> Wait {
 fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Part) {
     let spec = &observed.cluster.spec;
     let mut part = volumes::plan(observed);
+    part.add(expansion::plan(observed));
     part.add(not_serving::refusals(observed));
     let spec_error = validate::validate(observed)
         .err()
@@ -418,7 +420,7 @@ fn write_pods(
     let mut part = write_budget(owner, replicas);
     part.apply(build::stateful_set::build(
         owner,
-        spec,
+        &expansion::as_created(observed, spec),
         cluster_id,
         replicas,
         &observed.image_repository,

@@ -7,7 +7,7 @@ use aof2_admin_api::report::{ConfigVerdict, Reload};
 use aof2_crds::status::{KeyChange, MAX_CHANGES};
 use kube::ResourceExt;
 
-use super::{config::read_source, shares::Shares, told::rendered};
+use super::{config::read_source, expansion, shares::Shares, told::rendered};
 use crate::{
     cluster::{
         build::{self, Owner, stateful_set::StatefulSet, template},
@@ -89,7 +89,7 @@ fn template(observed: &Observed) -> Option<TemplateQuestion> {
     let owner = Owner::of(cluster)?;
     let stateful_set = build::stateful_set::build(
         &owner,
-        &cluster.spec,
+        &expansion::as_created(observed, &cluster.spec),
         observed.cluster_id(),
         written.map_or(cluster.spec.replicas, |written| written.replicas),
         &observed.image_repository,

@@ -154,8 +154,17 @@ pub fn rendered(
         pod,
         client_name: &observed.client_name,
         instance_quota_bytes: share_bytes,
+        capacity_bytes: capacity_bytes(observed, pod),
     };
     render(revision, &observed.cluster.spec, &file)
+}
+
+/// What is asked for, and less while its volume has less: a class gives more at times, which is nobody's plan.
+fn capacity_bytes(observed: &Observed, pod: &str) -> u64 {
+    let wanted_bytes = observed.cluster.spec.storage.tier0.size.bytes();
+    let claim = names::claim(names::CLAIM_TEMPLATES[0], pod);
+    let has_bytes = observed.claims.get(&claim).and_then(|claim| claim.bytes);
+    has_bytes.map_or(wanted_bytes, |bytes| bytes.min(wanted_bytes))
 }
 
 fn is_nudge_due(pod: &PodFacts, digest: &str, now: Timestamp) -> bool {

@@ -1,6 +1,7 @@
 //! The plan, by what it was told and what it asks for.
 
 mod config;
+mod expansion;
 mod hostile;
 mod isolation;
 mod precedence;
@@ -51,6 +52,7 @@ fn actions(plan: &Plan) -> Vec<String> {
         Action::CreateSnapshot(snapshot) => {
             format!("create {}", snapshot.metadata.name.clone().unwrap())
         }
+        Action::ExpandClaim { name, size, .. } => format!("expand {name} to {size}"),
         Action::RemoveSnapshot { name, .. } => format!("remove snapshot {name}"),
         Action::RemoveConfigMap { name } => format!("remove ConfigMap {name}"),
         Action::RestartEngine { pod, .. } => format!("restart the engine of {pod}"),

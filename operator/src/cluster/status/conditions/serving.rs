@@ -7,7 +7,7 @@ use super::{FALSE, Said, TRUE, UNKNOWN, condition};
 use crate::cluster::{
     facts::{Observed, PodFacts},
     memo::Memo,
-    plan::{Decided, remedy, restarts_engine, volume_at_risk},
+    plan::{Decided, expansion, remedy, restarts_engine, volume_at_risk},
 };
 use crate::machine::{quoted, see_log};
 use crate::names;
@@ -205,20 +205,27 @@ pub(super) fn healthy(observed: &Observed, decided: &Decided) -> Said {
 
 /// A volume that was adopted is as large as it was made, whatever the spec says.
 fn small_volume(observed: &Observed) -> Option<String> {
-    let storage = &observed.cluster.spec.storage;
-    let sizes = [Some(&storage.tier0), storage.tier1.as_ref()];
-    let volumes = names::CLAIM_TEMPLATES.iter().zip(sizes);
-    volumes
-        .filter_map(|(template, volume)| Some((template, &volume?.size)))
+    expansion::volumes(&observed.cluster.spec)
+        .map(|(template, volume)| (template, &volume.size))
         .flat_map(|(template, size)| {
             let claim = |pod: &PodFacts| names::claim(template, &pod.name);
             observed.pods.iter().map(move |pod| (claim(pod), template, size))
         })
         .find_map(|(claim, template, size)| {
-            let bytes = observed.claim(&claim)?.bytes?;
+            let facts = observed.claim(&claim)?;
+            let bytes = facts.bytes?;
+            let is_asked = facts.requested_bytes.is_some_and(|bytes| bytes >= size.bytes());
+            let state = match &facts.resize_trouble {
+                Some(trouble) => format!(
+                    "Its expansion does not complete ({}). Correct that; a volume that cannot expand in use does so when its pod restarts",
+                    quoted(trouble)
+                ),
+                None if is_asked => "Wait until its expansion completes".to_owned(),
+                None => "The operator expands it. Set allowVolumeExpansion in its storage class where that fails, or replace the volume".to_owned(),
+            };
             (bytes < size.bytes()).then(|| {
                 format!(
-                    "Claim {claim} has {}, less than spec.storage.{template}.size ({}). Appends stop when it is full. Set a larger size in the claim where its storage class allows it, or replace the volume",
+                    "Claim {claim} has {}, less than spec.storage.{template}.size ({}). {state}",
                     Quantity::from_bytes(bytes).as_str(),
                     size.as_str()
                 )
