@@ -411,12 +411,15 @@ async fn a_client_that_is_faster_than_segments_roll_is_held_back_and_not_refused
 }
 
 #[tokio::test]
-async fn a_full_volume_refuses_by_value_and_what_is_there_is_still_read() {
+async fn a_full_volume_refuses_by_value_and_admits_again_once_it_has_grown() {
     let home = Home::new();
-    home.write_config(&format!(
-        "{}\n[storage]\ncapacity_bytes = 25165824\n",
-        crate::support::SMALL
-    ));
+    let capacity = |bytes: u64| {
+        home.write_config(&format!(
+            "{}\n[storage]\ncapacity_bytes = {bytes}\n",
+            crate::support::SMALL
+        ))
+    };
+    capacity(24 << 20);
     let engine = home.start().await;
     let mut client = engine.data().await;
     let mut admitted = 0;
@@ -437,6 +440,15 @@ async fn a_full_volume_refuses_by_value_and_what_is_there_is_still_read() {
         200,
         "a full disk does not make it unready"
     );
+    capacity(64 << 20);
+    engine
+        .wait_for("admitting again", async || {
+            let mut client = client.clone();
+            append(&mut client, request("orders", payload(0, 1 << 19)))
+                .await
+                .is_ok()
+        })
+        .await;
 }
 
 #[tokio::test]
