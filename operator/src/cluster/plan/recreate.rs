@@ -42,6 +42,12 @@ pub fn keep(
     }
     let mut spec = spec.clone();
     spec.replicas = written.replicas;
+    // What no StatefulSet is made from: its change is no reason to write.
+    spec.config_from = None;
+    spec.operation = Default::default();
+    spec.config_rollout = Default::default();
+    spec.upgrade = Default::default();
+    spec.snapshots = Default::default();
     if spec.image.repository.is_empty() {
         spec.image.repository.clone_from(&observed.image_repository);
     }
