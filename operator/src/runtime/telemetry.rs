@@ -64,6 +64,15 @@ pub mod testing {
         }
     }
 
+    /// Runs an ignored test in a process of its own: which lines a thread logs also depends on what other threads listen to.
+    pub fn alone(test: &str) {
+        let mut command = std::process::Command::new(std::env::current_exe().expect("itself"));
+        let output = command.args(["--exact", test, "--ignored"]).output();
+        let output = output.expect("it runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("test result: ok. 1 passed"), "{text}");
+    }
+
     impl Lines {
         /// The log of this thread, until the guard goes.
         pub fn capture(&self, filter: &str, json: bool) -> tracing::subscriber::DefaultGuard {
@@ -86,7 +95,7 @@ pub mod testing {
 
 #[cfg(test)]
 mod tests {
-    use super::testing::Lines;
+    use super::testing::{Lines, alone};
 
     #[test]
     fn no_body_of_an_answer_is_logged_whatever_the_filter() {
@@ -109,6 +118,12 @@ mod tests {
 
     #[test]
     fn a_line_has_each_field_once_whatever_spans_are_around_it() {
+        alone("runtime::telemetry::tests::a_line_in_a_span");
+    }
+
+    #[test]
+    #[ignore = "in a process of its own"]
+    fn a_line_in_a_span() {
         for json in [false, true] {
             let lines = Lines::default();
             let log = lines.capture("info", json);

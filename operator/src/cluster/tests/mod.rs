@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{memory::Memory, reconcile, testing};
 use crate::context::Context;
-use crate::runtime::telemetry::testing::Lines;
+use crate::runtime::telemetry::testing::{Lines, alone};
 use server::{Fault, Server};
 
 const CLUSTER: &str = "/apis/aof2.dev/v1alpha1/namespaces/shop/aof2clusters/orders";
@@ -159,8 +159,14 @@ async fn a_cluster_that_goes_to_and_fro_writes_few_events() {
     assert!(written < 15, "{written}");
 }
 
+#[test]
+fn every_notice_and_change_of_status_has_one_line_and_rest_has_none() {
+    alone("cluster::tests::the_log_of_a_cluster");
+}
+
 #[tokio::test]
-async fn every_notice_and_change_of_status_has_one_line_and_rest_has_none() {
+#[ignore = "in a process of its own"]
+async fn the_log_of_a_cluster() {
     let lines = Lines::default();
     let log = lines.capture("info", true);
     let operator = Operator::new(Vec::new());
