@@ -34,6 +34,10 @@ pub struct Args {
     )]
     pub image_repository: String,
 
+    /// The platform gives each namespace its users and rejects pods that name their own, as OpenShift does: pods name none.
+    #[arg(long, env = "AOF2_ASSIGNED_USERS")]
+    pub assigned_users: bool,
+
     /// What `spec.podTemplate` may ask for beyond an ordinary application: `hostNetwork`, `serviceAccountName=NAME` and so on, by commas.
     #[arg(long, env = "AOF2_ALLOW_IN_PODS", value_delimiter = ',', value_parser = Allowed::parse)]
     pub allow_in_pods: Vec<Allowed>,

@@ -6,7 +6,7 @@ use crate::{
     engines::EngineClient,
     kube::{Door, scope::Scopes},
     pki::Authority,
-    pod_policy::Policy,
+    pod_policy::{Policy, Users},
     runtime::metrics::Metrics,
 };
 
@@ -29,6 +29,7 @@ pub struct Settings {
     /// Where the operator runs.
     pub operator_namespace: String,
     pub image_repository: String,
+    pub users: Users,
     /// Of the certificate authority.
     pub ca_secret: String,
     /// What pod templates may ask for.

@@ -13,7 +13,7 @@ use aof2_operator::{
         scope::Scopes,
     },
     pki::{self, source::Place},
-    pod_policy::Policy,
+    pod_policy::{Policy, Users},
     runtime::{client, http, metrics::Metrics, telemetry},
     snapshot,
 };
@@ -119,6 +119,10 @@ async fn lead(
     let settings = Settings {
         operator_namespace: args.namespace.clone(),
         image_repository: args.image_repository.clone(),
+        users: match args.assigned_users {
+            true => Users::Assigned,
+            false => Users::Fixed,
+        },
         ca_secret: args.ca_secret.clone(),
         pod_policy: Policy::new(args.allow_in_pods.clone()),
         epoch,

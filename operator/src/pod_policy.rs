@@ -3,6 +3,16 @@
 //! Whoever may create an `Aof2Cluster` makes pods with it. Without this they would be any pods: RBAC for `aof2clusters` would be RBAC for
 //! the nodes. `cluster::validate` judges templates by it.
 
+/// Who gives the user of the engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Users {
+    /// We do, always the same.
+    #[default]
+    Fixed,
+    /// The platform does, one for each namespace, and rejects pods that name another (OpenShift).
+    Assigned,
+}
+
 /// What `--allow-in-pods` and the chart's `podTemplates.allow` open: `field`, or `field=value` for one value of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {

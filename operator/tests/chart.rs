@@ -418,6 +418,12 @@ fn a_platform_that_assigns_users_gets_a_pod_without_any() {
         assert!(context.get(key).is_none(), "{context}");
     }
     assert_eq!(context["runAsNonRoot"], true);
+    for (value, is_said) in [("false", false), ("true", true)] {
+        let setting = format!("engine.assignedUsers={value}");
+        let pod = operator_pod(&[&setting]).expect("a pod");
+        let said = pod.to_string().contains("AOF2_ASSIGNED_USERS");
+        assert_eq!(said, is_said, "{pod}");
+    }
 }
 
 #[test]

@@ -8,10 +8,11 @@ use std::{
 use aof2_crds::{Aof2Cluster, Quantity};
 use jiff::Timestamp;
 
+use crate::cluster::build::template::Platform;
 use crate::config_rollout::{Rates, Verdict};
 use crate::engines::{Answer, Failure, Report};
 use crate::names::StoredKind;
-use crate::pod_policy::Policy;
+use crate::pod_policy::{Policy, Users};
 
 /// Everything that a plan is made from.
 #[derive(Clone, Debug)]
@@ -48,6 +49,7 @@ pub struct Observed {
     pub reports: BTreeMap<String, Report>,
     pub answers: Answers,
     pub image_repository: String,
+    pub users: Users,
     pub operator_namespace: String,
     /// Of the certificate authority, in the operator's namespace.
     pub ca_secret: String,
@@ -297,6 +299,13 @@ impl Observed {
         self.claims
             .get(name)
             .or_else(|| self.other_claims.get(name))
+    }
+
+    pub fn platform(&self) -> Platform<'_> {
+        Platform {
+            repository: &self.image_repository,
+            users: self.users,
+        }
     }
 
     pub fn is_unread(&self, what: Read) -> bool {

@@ -166,6 +166,7 @@ pub async fn observe(
         reports,
         answers: Answers::default(),
         image_repository: context.settings.image_repository.clone(),
+        users: context.settings.users,
         operator_namespace: context.settings.operator_namespace.clone(),
         ca_secret: context.settings.ca_secret.clone(),
         pod_policy: context.settings.pod_policy.clone(),

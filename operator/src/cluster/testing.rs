@@ -14,7 +14,7 @@ use crate::cluster::{
 };
 use crate::engines::{Answer, Report};
 use crate::names;
-use crate::pod_policy::Policy;
+use crate::pod_policy::{Policy, Users};
 
 pub const FRESH_ID: &str = "0192f0aa-0000-7000-8000-000000000001";
 pub const CLUSTER_ID: &str = "0192f0aa-0000-7000-8000-0000000000aa";
@@ -61,6 +61,7 @@ pub fn observed() -> Observed {
         reports: BTreeMap::new(),
         answers: Answers::default(),
         image_repository: "registry.test/aof2-engine".to_owned(),
+        users: Users::Fixed,
         operator_namespace: "storage".to_owned(),
         ca_secret: "aof2-operator-ca".to_owned(),
         pod_policy: Policy::default(),

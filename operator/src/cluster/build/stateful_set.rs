@@ -14,7 +14,10 @@ use kube::{Resource, core::NamespaceResourceScope};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Owner, template};
+use super::{
+    Owner,
+    template::{self, Platform},
+};
 use crate::names::{self, TEMPLATE_ANNOTATION};
 
 /// A StatefulSet whose spec is kept as JSON, since `spec.podTemplate` may hold fields that our types do not know: the API server
@@ -72,13 +75,13 @@ pub fn build(
     spec: &Aof2ClusterSpec,
     cluster_id: &str,
     replicas: i32,
-    default_repository: &str,
+    platform: Platform<'_>,
     protects_claims: bool,
 ) -> StatefulSet {
     let mut metadata = owner.metadata(owner.name.clone());
     metadata.annotations.get_or_insert_default().insert(
         TEMPLATE_ANNOTATION.to_owned(),
-        template::digest(spec, default_repository),
+        template::digest(spec, platform.repository),
     );
     let storage = &spec.storage;
     let claims: Vec<Value> = [
@@ -110,7 +113,7 @@ pub fn build(
             "revisionHistoryLimit": 10,
             "persistentVolumeClaimRetentionPolicy": {"whenDeleted": when_deleted, "whenScaled": "Retain"},
             "selector": {"matchLabels": names::selector(&owner.name)},
-            "template": template::build(&owner.name, spec, default_repository),
+            "template": template::build(&owner.name, spec, platform),
             "volumeClaimTemplates": claims,
         }),
     }

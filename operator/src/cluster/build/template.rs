@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::names::{
     self, ADMIN_PORT, ENGINE_CONTAINER, HTTP_PORT, TEMPLATE_ANNOTATION, VERSION_ANNOTATION,
 };
+use crate::pod_policy::Users;
 use crate::quantity::spell_alike;
 
 const USER_ID: i64 = 65532;
@@ -49,6 +50,14 @@ pub const ENGINE_VOLUMES: [&str; 7] = [
     "aof2-s3-ca",
 ];
 
+/// What the command line says about every pod.
+#[derive(Clone, Copy, Debug)]
+pub struct Platform<'a> {
+    /// Of clusters without `spec.image.repository`.
+    pub repository: &'a str,
+    pub users: Users,
+}
+
 /// `repository:version` of the engine.
 pub fn image(spec: &Aof2ClusterSpec, default_repository: &str) -> String {
     let repository = if spec.image.repository.is_empty() {
@@ -80,13 +89,13 @@ pub fn digest(spec: &Aof2ClusterSpec, default_repository: &str) -> String {
 }
 
 /// The `template` of the StatefulSet. `spec.podTemplate` has passed `validate`.
-pub fn build(cluster: &str, spec: &Aof2ClusterSpec, default_repository: &str) -> Value {
+pub fn build(cluster: &str, spec: &Aof2ClusterSpec, platform: Platform<'_>) -> Value {
     let mut pod = spec.pod_template.spec.clone();
     pod.values_mut().for_each(drop_nulls);
     pod.retain(|_, value| !value.is_null());
     share_with(&mut pod, "containers");
     share_with(&mut pod, "initContainers");
-    place_engine(&mut pod, engine(spec, default_repository));
+    place_engine(&mut pod, engine(spec, platform));
 
     let volumes = list(&mut pod, "volumes");
     volumes.extend(engine_volumes(cluster, spec));
@@ -115,7 +124,9 @@ pub fn build(cluster: &str, spec: &Aof2ClusterSpec, default_repository: &str) ->
     let security = pod.entry("securityContext").or_insert_with(|| json!({}));
     if let Value::Object(security) = security {
         default(security, "runAsNonRoot", true.into());
-        default(security, "fsGroup", USER_ID.into());
+        if platform.users == Users::Fixed {
+            default(security, "fsGroup", USER_ID.into());
+        }
         // Without it the kubelet walks the whole volume at every start.
         default(security, "fsGroupChangePolicy", "OnRootMismatch".into());
         default(
@@ -129,7 +140,7 @@ pub fn build(cluster: &str, spec: &Aof2ClusterSpec, default_repository: &str) ->
     let mut annotations = spec.pod_template.metadata.annotations.clone();
     annotations.insert(
         TEMPLATE_ANNOTATION.to_owned(),
-        digest(spec, default_repository),
+        digest(spec, platform.repository),
     );
     annotations.insert(VERSION_ANNOTATION.to_owned(), spec.version.clone());
     annotations.insert(
@@ -163,7 +174,7 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
-fn engine(spec: &Aof2ClusterSpec, default_repository: &str) -> Value {
+fn engine(spec: &Aof2ClusterSpec, platform: Platform<'_>) -> Value {
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
     let probe = |path: &str, period: i64, failures: i64, timeout: i64| {
         json!({
@@ -189,9 +200,17 @@ fn engine(spec: &Aof2ClusterSpec, default_repository: &str) -> Value {
             );
         }
     }
+    let mut security = json!({
+        "runAsNonRoot": true, "readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false,
+        "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    if platform.users == Users::Fixed {
+        security["runAsUser"] = USER_ID.into();
+        security["runAsGroup"] = USER_ID.into();
+    }
     json!({
         "name": ENGINE_CONTAINER,
-        "image": image(spec, default_repository),
+        "image": image(spec, platform.repository),
         "imagePullPolicy": spec.image.pull_policy.as_str(),
         "args": ["run", "--config", format!("{CONFIG_DIRECTORY}/$(POD_NAME).toml")],
         "env": [field("POD_NAME", "metadata.name"), field("POD_NAMESPACE", "metadata.namespace")],
@@ -204,10 +223,7 @@ fn engine(spec: &Aof2ClusterSpec, default_repository: &str) -> Value {
         "readinessProbe": probe("/readyz", 2, 2, 2),
         "livenessProbe": probe("/livez", 10, 6, 5),
         "lifecycle": {"preStop": {"exec": {"command": ["/usr/bin/aof2-admin", "prestop"]}}},
-        "securityContext": {
-            "runAsUser": USER_ID, "runAsGroup": USER_ID, "runAsNonRoot": true, "readOnlyRootFilesystem": true,
-            "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}, "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": security,
         "terminationMessagePolicy": "File",
         "volumeMounts": mounts,
     })

@@ -3,11 +3,16 @@
 use serde_json::{Value, json};
 
 use super::{
-    Owner, disruption_budget, network_policy, service, service_account, stateful_set, template,
+    Owner, disruption_budget, network_policy, service, service_account, stateful_set,
+    template::{self, Platform},
 };
 use crate::cluster::testing::{self, CLUSTER_ID};
+use crate::pod_policy::Users;
 
-const REPOSITORY: &str = "registry.test/aof2-engine";
+const PLATFORM: Platform<'_> = Platform {
+    repository: "registry.test/aof2-engine",
+    users: Users::Fixed,
+};
 
 fn owner() -> Owner {
     Owner::of(&testing::cluster()).unwrap()
@@ -20,7 +25,7 @@ fn the_stateful_set_of_a_cluster_with_a_writer_beside_the_engine() {
         &testing::cluster().spec,
         CLUSTER_ID,
         3,
-        REPOSITORY,
+        PLATFORM,
         true,
     );
     insta::assert_json_snapshot!(set);
@@ -40,7 +45,7 @@ fn the_other_objects() {
 fn pod(spec: Value) -> Value {
     let mut cluster = testing::cluster();
     cluster.spec.pod_template.spec = spec.as_object().unwrap().clone();
-    template::build("orders", &cluster.spec, REPOSITORY)["spec"].clone()
+    template::build("orders", &cluster.spec, PLATFORM)["spec"].clone()
 }
 
 #[test]
@@ -102,7 +107,7 @@ fn the_digest_follows_what_a_pod_cannot_take_up_and_nothing_else() {
     let digest = |change: &dyn Fn(&mut aof2_crds::Aof2ClusterSpec)| {
         let mut spec = spec.clone();
         change(&mut spec);
-        template::digest(&spec, REPOSITORY)
+        template::digest(&spec, PLATFORM.repository)
     };
     let same = digest(&|_| {});
     assert_eq!(same, digest(&|spec| spec.replicas = 7));
@@ -150,7 +155,7 @@ fn a_node_may_be_scaled_away_under_our_sockets_and_what_the_user_named_stays_nam
     ] {
         let mut cluster = testing::cluster();
         cluster.spec.pod_template.metadata.annotations = serde_json::from_value(given).unwrap();
-        let built = template::build("orders", &cluster.spec, REPOSITORY);
+        let built = template::build("orders", &cluster.spec, PLATFORM);
         assert_eq!(built["metadata"]["annotations"][annotation], expected);
         let empty: Vec<&str> = built["spec"]["volumes"]
             .as_array()
@@ -174,7 +179,23 @@ fn a_field_that_is_null_does_not_stand_in_the_place_of_a_safe_default() {
     let build = |fields: serde_json::Value| {
         let mut cluster = crate::cluster::testing::cluster();
         cluster.spec.pod_template.spec = fields.as_object().expect("fields").clone();
-        template::build("orders", &cluster.spec, REPOSITORY)["spec"].clone()
+        template::build("orders", &cluster.spec, PLATFORM)["spec"].clone()
     };
     assert_eq!(build(nothing), build(absent));
+}
+
+#[test]
+fn where_the_platform_assigns_users_no_pod_names_one() {
+    let platform = Platform {
+        users: Users::Assigned,
+        ..PLATFORM
+    };
+    let spec = testing::cluster().spec;
+    let text = template::build("orders", &spec, platform)["spec"].to_string();
+    for key in ["runAsUser", "runAsGroup", "fsGroup\""] {
+        assert!(!text.contains(key), "{text}");
+        let fixed = template::build("orders", &spec, PLATFORM)["spec"].to_string();
+        assert!(fixed.contains(key), "{fixed}");
+    }
+    assert!(text.contains("\"runAsNonRoot\":true"), "{text}");
 }

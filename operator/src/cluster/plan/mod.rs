@@ -423,7 +423,7 @@ fn write_pods(
         &expansion::as_created(observed, spec),
         cluster_id,
         replicas,
-        &observed.image_repository,
+        observed.platform(),
         observed
             .stateful_set
             .as_ref()

@@ -92,7 +92,7 @@ fn template(observed: &Observed) -> Option<TemplateQuestion> {
         &expansion::as_created(observed, &cluster.spec),
         observed.cluster_id(),
         written.map_or(cluster.spec.replicas, |written| written.replicas),
-        &observed.image_repository,
+        observed.platform(),
         written.is_none_or(|written| written.protects_claims),
     );
     Some(TemplateQuestion {

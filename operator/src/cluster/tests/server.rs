@@ -164,6 +164,7 @@ pub fn context(server: &Server) -> Context {
         pod_policy: Default::default(),
         operator_namespace: "storage".into(),
         image_repository: "registry.test/aof2-engine".into(),
+        users: Default::default(),
         epoch: 1,
     };
     Context {
