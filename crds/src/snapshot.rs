@@ -216,6 +216,8 @@ names! {
         StreamFailed,
         /// The bucket holds the list of another snapshot of this name.
         NameTaken,
+        /// The object came back from a backup, and the bucket has nothing of it.
+        NotInBucket,
         DeadlineExceeded,
         ReadBack,
         Verifying,

@@ -1,9 +1,15 @@
 //! What every reconcile of the acting process shares.
 
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use aof2_crds::{Aof2Cluster, cluster::OperationMode};
+use jiff::SignedDuration;
+use parking_lot::Mutex;
+
 use crate::{
-    engines::EngineClient,
+    engines::{EngineClient, Whose},
     kube::{Door, scope::Scopes},
     pki::Authority,
     pod_policy::{Policy, Users},
@@ -21,6 +27,76 @@ pub struct Context {
     pub engines: EngineClient,
     pub metrics: Arc<Metrics>,
     pub settings: Settings,
+    pub sights: Sights,
+}
+
+/// What snapshots have to know of their cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sight {
+    pub whose: Option<Whose>,
+    /// As recorded; empty before it was minted.
+    pub cluster_id: String,
+    pub has_tier2: bool,
+    /// `spec.operation.mode`: nothing is acted on.
+    pub is_paused: bool,
+    pub verify_interval: SignedDuration,
+    /// Of each schedule.
+    pub starting_deadlines: BTreeMap<String, SignedDuration>,
+    pub replicas: i32,
+    /// Where the pods are, by ordinal.
+    pub pods: BTreeMap<i32, Option<IpAddr>>,
+}
+
+impl Sight {
+    pub fn of(cluster: &Aof2Cluster, pods: BTreeMap<i32, Option<IpAddr>>) -> Self {
+        let spec = &cluster.spec;
+        let interval = spec.snapshots.verify_interval.as_std();
+        let schedules = spec.snapshots.schedules.iter();
+        Self {
+            whose: Whose::of(cluster),
+            cluster_id: cluster
+                .status
+                .as_ref()
+                .map(|status| status.cluster_id.clone())
+                .unwrap_or_default(),
+            has_tier2: spec.tier2.is_some(),
+            is_paused: spec.operation.mode == OperationMode::Paused,
+            verify_interval: SignedDuration::try_from(interval).unwrap_or(SignedDuration::MAX),
+            starting_deadlines: schedules
+                .map(|schedule| {
+                    let deadline = schedule.starting_deadline.as_std();
+                    let deadline = SignedDuration::try_from(deadline);
+                    (
+                        schedule.name.clone(),
+                        deadline.unwrap_or(SignedDuration::MAX),
+                    )
+                })
+                .collect(),
+            replicas: spec.replicas,
+            pods,
+        }
+    }
+}
+
+/// Of each cluster, as it was read last: enough to ask its engines something, and not to change anything.
+#[derive(Default)]
+pub struct Sights(Mutex<HashMap<(String, String), Arc<Sight>>>);
+
+impl Sights {
+    pub fn put(&self, namespace: &str, name: &str, sight: Sight) {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.0.lock().insert(key, Arc::new(sight));
+    }
+
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Sight>> {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.0.lock().get(&key).cloned()
+    }
+
+    pub fn forget(&self, namespace: &str, name: &str) {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.0.lock().remove(&key);
+    }
 }
 
 /// What the command line says about every cluster.

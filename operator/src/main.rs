@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use aof2_operator::{
     args::Args,
     cluster,
-    context::{Context, Settings},
+    context::{Context, Settings, Sights},
     engines::EngineClient,
     kube::{
         Door,
@@ -14,7 +14,7 @@ use aof2_operator::{
     },
     pki::{self, source::Place},
     pod_policy::{Policy, Users},
-    runtime::{client, http, metrics::Metrics, telemetry},
+    runtime::{client, http, memory, metrics::Metrics, telemetry},
     snapshot,
 };
 use clap::Parser;
@@ -27,6 +27,7 @@ use tokio::{
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
+    memory::give_back();
     let args = Args::parse();
     if let Err(error) = telemetry::install(&args.log, args.log_json) {
         eprintln!("--log {}: {error}", args.log);
@@ -139,14 +140,22 @@ async fn lead(
         authority,
         metrics,
         settings,
+        sights: Sights::default(),
     });
+    let snapshots = Arc::new(snapshot::known::Known::default());
     let mut ended_too = ended.clone();
     let scope = args.scope();
     futures::join!(
-        cluster::run::run(context.clone(), &scope, args.concurrency, async move {
-            is_set(&mut ended).await
+        cluster::run::run(
+            context.clone(),
+            snapshots.clone(),
+            &scope,
+            args.concurrency,
+            async move { is_set(&mut ended).await }
+        ),
+        snapshot::run::run(context, snapshots, &scope, args.concurrency, async move {
+            is_set(&mut ended_too).await
         }),
-        snapshot::run::run(context, &scope, async move { is_set(&mut ended_too).await }),
     );
     Ok(())
 }

@@ -1,12 +1,15 @@
 //! What looks at clusters remember in this process alone: losing it costs a question, a pause or a minute of counting.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::{backoff::Backoff, dry_run::DryRuns, failures::Failures, samples::Samples};
-use crate::{config_rollout::Rates, engines::Report};
+use super::{
+    backoff::Backoff, dry_run::DryRuns, failures::Failures, rest::Rests, samples::Samples,
+    touches::Touches,
+};
+use crate::{config_rollout::Rates, engines::Report, snapshot::known::Known};
 
 #[derive(Default)]
 pub struct Memory {
@@ -16,6 +19,11 @@ pub struct Memory {
     pub backoff: Mutex<Backoff>,
     pub dry_runs: DryRuns,
     pub samples: Mutex<Samples>,
+    /// Of all clusters, as the watch saw them last.
+    pub snapshots: Arc<Known>,
+    /// Clusters at rest, as they were read last.
+    pub rests: Rests,
+    pub touches: Touches,
 }
 
 impl Memory {

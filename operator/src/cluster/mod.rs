@@ -25,9 +25,11 @@ pub mod plan;
 pub mod pod;
 pub mod reader;
 pub mod record;
+pub mod rest;
 pub mod run;
 pub mod samples;
 pub mod status;
+pub mod touches;
 pub mod validate;
 
 #[cfg(test)]
@@ -50,6 +52,7 @@ use error::ReconcileError;
 use facts::Observed;
 use memory::Memory;
 use plan::Plan;
+use rest::Looked;
 
 /// A deleted cluster leaves no series and no samples.
 pub fn forget(context: &Context, memory: &Memory, namespace: &str, name: &str) {
@@ -57,6 +60,9 @@ pub fn forget(context: &Context, memory: &Memory, namespace: &str, name: &str) {
         namespace: namespace.to_owned(),
         cluster: name.to_owned(),
     });
+    context.sights.forget(namespace, name);
+    memory.rests.forget(namespace, name);
+    memory.touches.forget(namespace, name);
     let key = samples::key(namespace, name);
     memory.samples.lock().forget(&key);
     memory.backoff.lock().succeeded(namespace, name);
@@ -72,7 +78,11 @@ pub async fn reconcile(
     namespace: &str,
     name: &str,
 ) -> Result<NextLook, ReconcileError> {
-    let Some(mut observed) = observe::observe(context, namespace, name)
+    if let Some(next) = rest::look(context, memory, namespace, name).await {
+        return Ok(next);
+    }
+    let mark = memory.touches.mark(namespace, name);
+    let Some(mut observed) = observe::observe(context, &memory.snapshots, namespace, name)
         .await
         .map_err(ReconcileError::Observe)?
     else {
@@ -86,6 +96,7 @@ pub async fn reconcile(
     );
     let whose = Whose::of(&observed.cluster);
     let questions = plan::questions(&observed);
+    let is_asked = !questions.is_empty();
     observed.answers = ask::ask(context, memory, whose.as_ref(), questions).await;
     // Answers may have been long in coming, and a drain token must not look younger than it is.
     observed.now = jiff::Timestamp::now();
@@ -104,6 +115,7 @@ pub async fn reconcile(
         Err(error) if error.is_conflict() => return Ok(NextLook::AT_ONCE),
         Err(error) => return Err(ReconcileError::Record(error)),
     };
+    let is_overridden = !overridden.is_empty();
     for gate in overridden {
         let annotation = aof2_crds::labels::OVERRIDE_GATE;
         let value = stored
@@ -134,7 +146,13 @@ pub async fn reconcile(
         return Ok(NextLook::AT_POLL);
     };
     let whose = Whose::of(&stored);
+    let keeping = rest::of_keeping(&actions);
     let done = apply::apply(context, memory, &owner, whose.as_ref(), actions).await;
+    let was_quiet = !is_asked
+        && !is_overridden
+        && !done.changed
+        && done.failures.is_empty()
+        && done.waits.is_empty();
     let mut next = next;
     let was_said = stored.metadata.resource_version != observed.cluster.metadata.resource_version;
     if done.changed || was_said {
@@ -144,27 +162,34 @@ pub async fn reconcile(
     for failure in &done.failures {
         next = next.by(failure.retry_at);
     }
-    conclude(context, &observed, &stored, status, done)
+    let was_concluded = conclude(context, &observed, &stored, status, done)
         .await
         .map_err(ReconcileError::Record)?;
-    match observed
+    let blind = observed
         .unread
         .iter()
         .find(|unread| unread.what.is_essential())
-    {
-        Some(unread) => Err(ReconcileError::Blind(unread.message.clone())),
+        .map(|unread| unread.message.clone());
+    let looked = Looked {
+        mark,
+        is_quiet: was_quiet && !was_said && !was_concluded,
+        actions: keeping,
+    };
+    rest::remember(memory, observed, looked);
+    match blind {
+        Some(message) => Err(ReconcileError::Blind(message)),
         None => Ok(next),
     }
 }
 
-/// Status after the actions, also after failed ones.
+/// Status after the actions, also after failed ones. True: it was written.
 async fn conclude(
     context: &Context,
     observed: &Observed,
     stored: &Aof2Cluster,
     planned: Aof2ClusterStatus,
     done: Done,
-) -> Result<(), CallError> {
+) -> Result<bool, CallError> {
     let mut status = planned;
     if let Some(certificate) = done.certificate {
         status
@@ -198,8 +223,8 @@ async fn conclude(
         observed.now,
     );
     match record::record(context, stored, &status).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.is_conflict() => Ok(()),
+        Ok(written) => Ok(written.metadata.resource_version != stored.metadata.resource_version),
+        Err(error) if error.is_conflict() => Ok(true),
         Err(error) => Err(error),
     }
 }

@@ -16,13 +16,14 @@ use crate::{
         build::template,
         facts::{Answers, ConfigSource, Observed, Read, StatefulSetFacts, Unread},
         isolation, nodes, pod,
-        reader::Reader,
+        reader::{self, Reader},
         validate,
     },
-    context::Context,
+    context::{Context, Sight},
     engines::Whose,
     kube::CallError,
     names,
+    snapshot::known::Known,
 };
 
 /// What could not be read, so far.
@@ -49,6 +50,7 @@ impl Reads {
 /// `None`: the cluster was deleted, or is being. An error: the cluster itself cannot be read. What else cannot be is in `unread`.
 pub async fn observe(
     context: &Context,
+    known: &Known,
     namespace: &str,
     name: &str,
 ) -> Result<Option<Observed>, CallError> {
@@ -63,23 +65,13 @@ pub async fn observe(
     else {
         return Ok(None);
     };
-    let (
-        stateful_set,
-        pods,
-        claims,
-        config_source,
-        revision_texts,
-        stored_configs,
-        snapshots,
-        policies,
-    ) = futures::join!(
+    let (stateful_set, pods, claims, config_source, revision_texts, stored_configs, policies) = futures::join!(
         reader.get::<StatefulSet>(name),
         reader.list::<Pod>(name),
         reader.claims(name),
         reader.config_source(&cluster),
         reader.revision_texts(&cluster),
         reader.stored_configs(&cluster),
-        reader.snapshots(&cluster),
         reader.network_policies(),
     );
     let mut reads = Reads::default();
@@ -88,7 +80,11 @@ pub async fn observe(
     let mut claims = reads.take(Read::Claims, claims);
     let revision_texts = reads.take(Read::Revisions, revision_texts);
     let stored_configs = reads.take(Read::StoredConfigs, stored_configs);
-    let snapshots = reads.take(Read::Snapshots, snapshots);
+    let snapshots = reader::snapshots(known, &cluster).unwrap_or_else(|| {
+        let why = "the snapshots have not been listed yet".to_owned();
+        reads.failed(Read::Snapshots, why);
+        Vec::new()
+    });
     let policies = reads.take(Read::NetworkPolicies, policies);
     if let ConfigSource::Unreadable { message, .. } = &config_source {
         reads.failed(Read::ConfigSource, message.clone());
@@ -125,6 +121,9 @@ pub async fn observe(
             }
         }
     }
+    let addresses = pods.iter().map(|pod| (pod.ordinal, pod.ip));
+    let sight = Sight::of(&cluster, addresses.collect());
+    context.sights.put(namespace, name, sight);
     let other_claims = match reads.is_blind() {
         true => BTreeMap::new(),
         false => {

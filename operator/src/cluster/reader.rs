@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aof2_crds::{
-    Aof2Cluster, Aof2Snapshot, Quantity, RolloutKind, labels, snapshot::SnapshotCondition,
-};
+use aof2_crds::{Aof2Cluster, Quantity, RolloutKind, labels};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     core::v1::{ConfigMap, PersistentVolumeClaim},
@@ -14,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ResourceQuantity;
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::ListParams,
-    core::{DeserializeGuard, ObjectList, PartialObjectMeta},
+    core::{ObjectList, PartialObjectMeta},
 };
 use serde::de::DeserializeOwned;
 
@@ -25,9 +23,12 @@ use crate::{
         neighbour::Neighbour,
     },
     kube::{CallError, bounded, named_claim},
-    machine::condition,
     names,
     runtime::client::CALL_TIMEOUT,
+    snapshot::{
+        known::{ClusterKey, Known},
+        seen::Entry,
+    },
 };
 
 pub struct Reader<'a> {
@@ -246,24 +247,6 @@ impl Reader<'_> {
             .collect())
     }
 
-    /// Those of this cluster, by whom they name.
-    pub async fn snapshots(&self, cluster: &Aof2Cluster) -> Result<Vec<SnapshotFacts>, CallError> {
-        if cluster.spec.tier2.is_none() {
-            return Ok(Vec::new());
-        }
-        let name = cluster.name_any();
-        let api: Api<DeserializeGuard<Aof2Snapshot>> =
-            Api::namespaced(self.client.clone(), self.namespace);
-        let all = ListParams::default();
-        let snapshots = self.items::<Aof2Snapshot, _>(&name, api.list(&all)).await?;
-        Ok(snapshots
-            .into_iter()
-            .filter_map(|snapshot| snapshot.0.ok())
-            .filter(|snapshot| snapshot.spec.cluster_ref.name == name)
-            .map(|snapshot| snapshot_facts(&snapshot))
-            .collect())
-    }
-
     /// Secrets that other clusters of the namespace name in `spec.tier2`.
     pub async fn credentials_of_others(
         &self,
@@ -339,33 +322,40 @@ fn claim_facts(claim: &impl ResourceExt) -> ClaimFacts {
     }
 }
 
-fn snapshot_facts(snapshot: &Aof2Snapshot) -> SnapshotFacts {
-    let status = snapshot.status.clone().unwrap_or_default();
-    let found = |kind: SnapshotCondition| condition::find(&status.conditions, kind.as_str());
-    let is_true = |kind| {
-        found(kind).and_then(|condition| match condition.status.as_str() {
-            "True" => Some(true),
-            "False" => Some(false),
-            _ => None,
-        })
-    };
+/// Those of a cluster, by whom they name. `None`: they have not been listed yet.
+pub fn snapshots(known: &Known, cluster: &Aof2Cluster) -> Option<Vec<SnapshotFacts>> {
+    if cluster.spec.tier2.is_none() {
+        return Some(Vec::new());
+    }
+    let namespace = cluster.namespace().unwrap_or_default();
+    let all = known.of(&ClusterKey::new(&namespace, &cluster.name_any()))?;
+    Some(
+        all.into_iter()
+            .map(|(name, entry)| snapshot_facts(&name, &entry))
+            .collect(),
+    )
+}
+
+fn snapshot_facts(name: &str, entry: &Entry) -> SnapshotFacts {
     SnapshotFacts {
-        name: snapshot.name_any(),
-        uid: snapshot.uid().unwrap_or_default(),
-        cluster_id: status.cluster_id.clone(),
+        name: name.to_owned(),
+        uid: entry.uid.to_string(),
+        cluster_id: entry.cluster_id.as_ref().to_owned(),
         // A schedule takes every stream: another one under its label is not its own.
-        schedule: snapshot
-            .labels()
-            .get(labels::SCHEDULE)
-            .filter(|_| snapshot.spec.streams.is_empty())
-            .cloned(),
-        created_at: created_at(snapshot),
-        succeeded: is_true(SnapshotCondition::Succeeded),
-        verified: is_true(SnapshotCondition::Verified),
-        verified_at: status.timing.verified_at.as_ref().map(|at| at.0),
-        level: snapshot.spec.verify.as_str(),
-        message: found(SnapshotCondition::Verified)
-            .map_or_else(String::new, |condition| condition.message.clone()),
+        schedule: entry
+            .schedule
+            .as_deref()
+            .filter(|_| entry.takes_all)
+            .map(str::to_owned),
+        // One that was restored is as old as what it took.
+        created_at: entry
+            .created_at
+            .min(entry.completed_at.unwrap_or(entry.created_at)),
+        succeeded: entry.succeeded,
+        verified: entry.verified,
+        verified_at: entry.verified_at,
+        level: entry.level.as_str(),
+        message: entry.message.to_string(),
     }
 }
 

@@ -21,10 +21,40 @@ pub async fn record(
     observed: &Aof2Cluster,
     status: &Aof2ClusterStatus,
 ) -> Result<Aof2Cluster, CallError> {
-    let labels = ClusterLabels {
+    show_status(context, observed, status);
+    let Some(written) = context.door.write_status(observed, status).await? else {
+        return Ok(observed.clone());
+    };
+    let before = observed.status.clone().unwrap_or_default();
+    for wait in begun(&before.waits, &status.waits) {
+        context
+            .metrics
+            .waits(wait.gate.as_str(), wait.reason.as_str());
+    }
+    for notice in notices(&before, status) {
+        context.door.tell(observed, &notice).await;
+    }
+    let labels = labels_of(observed);
+    log_change(&labels, &before, status);
+    Ok(written)
+}
+
+/// The gauges of a cluster whose status is as it is stored.
+pub fn show(context: &Context, observed: &Aof2Cluster) {
+    if let Some(status) = &observed.status {
+        show_status(context, observed, status);
+    }
+}
+
+fn labels_of(observed: &Aof2Cluster) -> ClusterLabels {
+    ClusterLabels {
         namespace: observed.namespace().unwrap_or_default(),
         cluster: observed.name_any(),
-    };
+    }
+}
+
+fn show_status(context: &Context, observed: &Aof2Cluster, status: &Aof2ClusterStatus) {
+    let labels = labels_of(observed);
     let expiry = status
         .certificates
         .iter()
@@ -58,20 +88,6 @@ pub async fn record(
         config: status.config.current.clone(),
         target_config: status.config.target.clone(),
     });
-    let Some(written) = context.door.write_status(observed, status).await? else {
-        return Ok(observed.clone());
-    };
-    let before = observed.status.clone().unwrap_or_default();
-    for wait in begun(&before.waits, &status.waits) {
-        context
-            .metrics
-            .waits(wait.gate.as_str(), wait.reason.as_str());
-    }
-    for notice in notices(&before, status) {
-        context.door.tell(observed, &notice).await;
-    }
-    log_change(&labels, &before, status);
-    Ok(written)
 }
 
 /// What `kubectl get` shows from now on, and where a rollout is. What else changed has a notice.

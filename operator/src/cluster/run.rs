@@ -1,17 +1,17 @@
 //! The queue: who is looked at, and when. One look at a time per cluster, a bounded number at once.
 //!
-//! Watches only say that something changed; they keep no objects (metadata alone for everything but the clusters themselves), and
-//! looks read live. What a watch might miss, the poll of every cluster finds within about a minute.
+//! Watches only say that something changed; they keep no objects, and looks read live. A cluster of which no watch says anything is polled
+//! for what its engines report, without a read (`rest.rs`).
 
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use aof2_crds::{Aof2Cluster, Aof2Snapshot, labels};
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+use aof2_crds::{Aof2Cluster, labels};
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::StatefulSet,
@@ -21,6 +21,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
+    core::PartialObjectMeta,
     runtime::{
         Controller, PredicateConfig, WatchStreamExt,
         controller::{self, Action, Config},
@@ -37,7 +38,8 @@ use crate::{
     context::Context,
     kube::{CallError, Notice, scope::ScopeError},
     names,
-    runtime::{jitter, sighting::Sighting},
+    runtime::{jitter, sighting::Sighting, turns::Turns},
+    snapshot::known::Known,
 };
 
 /// Clusters that cannot be parsed are seen too, and shown, and cannot stop the watch.
@@ -45,6 +47,8 @@ type Guarded = Sighting<Aof2Cluster>;
 
 /// Changes come in bursts: a StatefulSet, its pods, their status.
 const DEBOUNCE: Duration = Duration::from_millis(200);
+/// So long the first looks wait for the list of snapshots: where it cannot be read, everything else goes on.
+const FIRST_LISTS: Duration = Duration::from_secs(30);
 /// An object that does not parse is told again, in case somebody missed it.
 const UNREADABLE_AGAIN: Duration = Duration::from_secs(300);
 
@@ -53,7 +57,9 @@ const REFUSED_AGAIN: Duration = Duration::from_secs(30);
 
 struct Runner {
     context: Arc<Context>,
-    memory: Memory,
+    memory: Arc<Memory>,
+    turns: Turns,
+    began: Instant,
     /// What was last said of clusters that another release operates, by uid.
     refused: Mutex<BTreeMap<String, String>>,
 }
@@ -83,36 +89,65 @@ impl Runner {
 /// Runs until `stop`, then lets looks under way end.
 pub async fn run(
     context: Arc<Context>,
+    snapshots: Arc<Known>,
     scope: &Scope,
     concurrency: u16,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let client = &context.reader;
+    let memory = Arc::new(Memory {
+        snapshots,
+        ..Memory::default()
+    });
+    let ours = || {
+        let label = format!("{}={}", labels::APP_NAME, names::APP);
+        watcher::Config::default().labels(&label)
+    };
+    // Of which clusters read some that carry no label of ours.
+    let all = watcher::Config::default;
     let triggers = stream::select_all([
-        changes::<StatefulSet>(client, scope),
-        changes::<Pod>(client, scope),
-        changes::<PersistentVolumeClaim>(client, scope),
-        changes::<ConfigMap>(client, scope),
-        changes::<Service>(client, scope),
-        changes::<ServiceAccount>(client, scope),
-        changes::<PodDisruptionBudget>(client, scope),
-        changes::<NetworkPolicy>(client, scope),
-        changes::<Aof2Snapshot>(client, scope),
+        changes::<StatefulSet>(client, scope, ours(), &memory),
+        changes::<Pod>(client, scope, ours(), &memory),
+        changes::<PersistentVolumeClaim>(client, scope, all(), &memory),
+        changes::<ConfigMap>(client, scope, all(), &memory),
+        changes::<Service>(client, scope, ours(), &memory),
+        changes::<ServiceAccount>(client, scope, ours(), &memory),
+        changes::<PodDisruptionBudget>(client, scope, ours(), &memory),
+        changes::<NetworkPolicy>(client, scope, ours(), &memory),
+        of_snapshots(&memory.snapshots),
     ]);
     let runner = Arc::new(Runner {
         context: context.clone(),
-        memory: Memory::default(),
+        memory: memory.clone(),
+        turns: Turns::new(concurrency),
+        began: Instant::now(),
         refused: Mutex::default(),
     });
     let store = Writer::<Guarded>::new(());
     let known = store.as_reader();
     let metrics = context.metrics.clone();
+    let for_clusters = memory;
     let clusters = watcher(api::<Guarded>(client, scope), watcher::Config::default())
         .default_backoff()
         // Not by waiting for the store: of two who wait for it, the controller and us, it wakes only the last.
-        .inspect_ok(move |event| {
-            if matches!(event, watcher::Event::InitDone) {
+        .inspect(move |event| {
+            if matches!(event, Ok(watcher::Event::InitDone)) {
                 metrics.is_synced.store(true, Ordering::Release);
+            }
+            match event {
+                // Also what the operator wrote itself, which wakes nobody.
+                Ok(
+                    watcher::Event::Apply(cluster)
+                    | watcher::Event::Delete(cluster)
+                    | watcher::Event::InitApply(cluster),
+                ) => {
+                    let namespace = cluster.meta().namespace.as_deref().unwrap_or_default();
+                    let touches = &for_clusters.touches;
+                    touches.touch_cluster(namespace, &cluster.name_any());
+                }
+                Ok(watcher::Event::Init | watcher::Event::InitDone) | Err(_) => {
+                    for_clusters.touches.touch_all();
+                }
             }
         })
         .reflect(store)
@@ -120,11 +155,8 @@ pub async fn run(
         // What we write to status ourselves wakes nobody; what somebody else writes there is found by the poll.
         .predicate_filter(asked, PredicateConfig::default());
     Controller::for_stream(clusters, known)
-        .with_config(
-            Config::default()
-                .debounce(DEBOUNCE)
-                .concurrency(concurrency),
-        )
+        // As many looks as there are clusters: turns bound those that work, and not those that wait for an engine.
+        .with_config(Config::default().debounce(DEBOUNCE).concurrency(0))
         .reconcile_on(triggers)
         .graceful_shutdown_on(stop)
         .run(reconcile, after_failure, runner.clone())
@@ -146,9 +178,17 @@ pub async fn run(
 }
 
 async fn reconcile(cluster: Arc<Guarded>, runner: Arc<Runner>) -> Result<Action, ReconcileError> {
+    runner.turns.run(|| look(cluster, &runner)).await
+}
+
+async fn look(cluster: Arc<Guarded>, runner: &Runner) -> Result<Action, ReconcileError> {
     let Runner {
         context, memory, ..
-    } = &*runner;
+    } = runner;
+    // A moment later they are there, and nothing has to be said about it.
+    if !memory.snapshots.is_synced() && runner.began.elapsed() < FIRST_LISTS {
+        return Ok(Action::requeue(DEBOUNCE));
+    }
     let (namespace, name) = (
         cluster.meta().namespace.clone().unwrap_or_default(),
         cluster.name_any(),
@@ -164,7 +204,7 @@ async fn reconcile(cluster: Arc<Guarded>, runner: Arc<Runner>) -> Result<Action,
         runner.tell_refused(&cluster, &refused).await;
         return Ok(Action::requeue(REFUSED_AGAIN));
     }
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let looked = cluster::reconcile(context, memory, &namespace, &name).await;
     if let Some(error) = looked.as_ref().err().and_then(unreadable) {
         let message = format!(
@@ -249,8 +289,22 @@ where
     }
 }
 
-/// The clusters whose objects of this kind changed or went.
-fn changes<K>(client: &Client, scope: &Scope) -> stream::BoxStream<'static, ObjectRef<Guarded>>
+/// The clusters whose snapshots changed.
+fn of_snapshots(snapshots: &Known) -> stream::BoxStream<'static, ObjectRef<Guarded>> {
+    let mut changes = snapshots.changes();
+    stream::poll_fn(move |context| changes.poll_recv(context))
+        .map(|cluster| ObjectRef::<Guarded>::new(&cluster.name).within(&cluster.namespace))
+        .boxed()
+}
+
+/// The clusters whose objects of this kind changed or went: by the label that the operator gives, or since they read the object by its name.
+/// Nothing but metadata is sent.
+fn changes<K>(
+    client: &Client,
+    scope: &Scope,
+    selected: watcher::Config,
+    memory: &Arc<Memory>,
+) -> stream::BoxStream<'static, ObjectRef<Guarded>>
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
         + Clone
@@ -260,20 +314,35 @@ where
         + Sync
         + 'static,
 {
-    let ours = watcher::Config::default().labels(&format!("{}={}", labels::APP_NAME, names::APP));
-    let touched: std::pin::Pin<Box<dyn Stream<Item = _> + Send>> = Box::pin(
-        watcher(api::<Sighting<K>>(client, scope), ours)
-            .default_backoff()
-            .touched_objects(),
-    );
-    touched
+    let memory = memory.clone();
+    watcher(api::<PartialObjectMeta<K>>(client, scope), selected)
+        .default_backoff()
         .inspect_err(
             |error| tracing::warn!(kind = %K::kind(&()), %error, "a watch was interrupted; it is resumed"),
         )
-        .filter_map(|object| async move {
-            let object = object.ok()?;
-            let cluster = object.labels().get(labels::CLUSTER)?;
-            Some(ObjectRef::<Guarded>::new(cluster).within(&object.namespace()?))
+        .flat_map(move |event| {
+            let (object, is_change) = match event {
+                Ok(watcher::Event::Apply(object) | watcher::Event::Delete(object)) => (object, true),
+                Ok(watcher::Event::InitApply(object)) => (object, false),
+                // What went meanwhile nobody knows: what is at rest is read again.
+                Ok(watcher::Event::Init | watcher::Event::InitDone) | Err(_) => {
+                    memory.touches.touch_all();
+                    return stream::iter(Vec::new());
+                }
+            };
+            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+            let mut clusters = memory.touches.readers(&namespace, &name);
+            if object.labels().get(labels::APP_NAME).is_some_and(|app| app == names::APP) {
+                clusters.extend(object.labels().get(labels::CLUSTER).cloned());
+            } else if is_change && K::kind(&()) == NetworkPolicy::kind(&()) {
+                // Somebody else's: it may select the pods of any cluster.
+                clusters = memory.touches.touch_namespace(&namespace);
+            }
+            let touched = clusters.iter().map(|cluster| {
+                memory.touches.touch(&namespace, cluster);
+                ObjectRef::<Guarded>::new(cluster).within(&namespace)
+            });
+            stream::iter(touched.collect::<Vec<_>>())
         })
         .boxed()
 }

@@ -4,6 +4,7 @@ use ::kube::{
     Api,
     api::{DeleteParams, PostParams, Preconditions},
 };
+use aof2_crds::snapshot::SnapshotCondition;
 use aof2_crds::{Aof2Cluster, Aof2ClusterStatus, Aof2Snapshot, Aof2SnapshotStatus};
 use serde::Serialize;
 
@@ -110,9 +111,17 @@ impl Door {
             name.to_owned(),
         );
         let api: Api<Aof2Snapshot> = self.api(&key);
+        // The decision rests on what the watch saw: the object that goes is read first.
+        let live = self.call("get", &key, api.get_opt(name)).await?;
+        let Some(live) = live.filter(|live| live.metadata.uid.as_deref() == Some(uid)) else {
+            return Ok(());
+        };
+        if live.metadata.deletion_timestamp.is_some() || !has_ended(&live) {
+            return Ok(());
+        }
         let params = DeleteParams::default().preconditions(Preconditions {
-            uid: Some(uid.to_owned()),
-            resource_version: None,
+            uid: live.metadata.uid,
+            resource_version: live.metadata.resource_version,
         });
         match self.call("delete", &key, api.delete(name, &params)).await {
             Ok(_) => {
@@ -125,8 +134,15 @@ impl Door {
     }
 }
 
+fn has_ended(snapshot: &Aof2Snapshot) -> bool {
+    let conditions = snapshot.status.iter().flat_map(|status| &status.conditions);
+    conditions
+        .filter(|condition| condition.type_ == SnapshotCondition::Succeeded.as_str())
+        .any(|condition| matches!(&*condition.status, "True" | "False"))
+}
+
 /// As they are stored: a time holds whole seconds there, and more in memory.
-fn is_same<S: Serialize>(stored: Option<&S>, status: &S) -> bool {
+pub fn is_same<S: Serialize>(stored: Option<&S>, status: &S) -> bool {
     let json = |status: &S| serde_json::to_value(status).unwrap_or_default();
     stored.is_some_and(|stored| json(stored) == json(status))
 }

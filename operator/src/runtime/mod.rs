@@ -2,9 +2,12 @@
 
 pub mod client;
 pub mod http;
+pub mod memory;
 pub mod metrics;
+pub mod queue;
 pub mod sighting;
 pub mod telemetry;
+pub mod turns;
 
 /// 0.0..1.0, for spreading things out; not for secrets. The low half of a version 7 UUID is random.
 pub fn jitter() -> f64 {

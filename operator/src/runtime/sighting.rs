@@ -9,6 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
 
+/// kubectl's copy of the whole object: what changes with it is in `generation`.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 pub struct Sighting<K> {
     metadata: ObjectMeta,
     kind: PhantomData<fn() -> K>,
@@ -63,8 +66,11 @@ impl<'de, K> Deserialize<'de> for Sighting<K> {
             generation,
             deletion_timestamp,
             labels,
-            annotations,
+            mut annotations,
         } = Raw::deserialize(deserializer)?.metadata;
+        if let Some(annotations) = &mut annotations {
+            annotations.remove(LAST_APPLIED);
+        }
         Ok(Self {
             metadata: ObjectMeta {
                 name,

@@ -20,6 +20,40 @@ pub struct Facts {
     pub is_verification_due: bool,
     /// Looked for once it has succeeded.
     pub index: Option<IndexFacts>,
+    /// Looked for before it begins.
+    pub earlier: Option<Earlier>,
+    pub origin: Origin,
+}
+
+/// What the bucket holds under the name of a snapshot that has not begun.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Earlier {
+    Nothing,
+    Found(Box<EarlierIndex>),
+    /// Nobody could say, for this reason.
+    Unknown(String),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct EarlierIndex {
+    pub cluster_id: String,
+    /// By this very object.
+    pub is_ours: bool,
+    pub completed_at: Option<Timestamp>,
+    pub total: usize,
+    /// As many as status names.
+    pub streams: Vec<SnapshotReport>,
+}
+
+/// Where the object comes from, as far as it can be told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Origin {
+    /// The slot of a schedule that it is named after.
+    pub slot: Option<Timestamp>,
+    /// Of that schedule; `None`: the cluster has no such schedule.
+    pub starting_deadline: Option<SignedDuration>,
+    /// A backup tool says that it restored it.
+    pub is_restored: bool,
 }
 
 /// What the snapshot took, from the bucket: status holds a few of a thousand streams, and engines forget.

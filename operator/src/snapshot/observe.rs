@@ -4,20 +4,21 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use aof2_admin_api::client::Client as EngineClient;
-use aof2_admin_api::{ErrorReason, SnapshotReport};
-use aof2_crds::cluster::OperationMode;
-use aof2_crds::snapshot::SnapshotCondition as Kind;
+use aof2_admin_api::{ErrorReason, SnapshotIndex, SnapshotReport};
+use aof2_crds::snapshot::MAX_STREAMS;
 use aof2_crds::{Aof2Cluster, Aof2Snapshot, labels};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
-use super::BY_HAND;
-use super::conditions::is;
-use super::facts::{ClusterFacts, Facts, IndexFacts, PodFacts, StreamFacts, Taken};
-use crate::context::Context;
-use crate::engines::{Failure, INDEX_BYTES, Whose, accept_snapshot, accept_streams};
+use super::facts::{
+    ClusterFacts, Earlier, EarlierIndex, Facts, IndexFacts, Origin, PodFacts, StreamFacts, Taken,
+};
+use super::known::{ClusterKey, Key};
+use super::schedule::slot_time;
+use crate::context::{Context, Sight};
+use crate::engines::{Failure, INDEX_BYTES, accept_snapshot, accept_streams};
 use crate::kube::{CallError, bounded};
 use crate::names;
 use crate::runtime::client::CALL_TIMEOUT;
@@ -30,79 +31,51 @@ pub struct Observed {
 }
 
 /// The snapshot as it is stored: what the watch holds may be older than what was written last. `None`: deleted, or about to be.
-pub async fn live(
-    context: &Context,
-    snapshot: &Aof2Snapshot,
-) -> Result<Option<Aof2Snapshot>, CallError> {
-    let namespace = snapshot.namespace().unwrap_or_default();
-    let api: Api<Aof2Snapshot> = Api::namespaced(context.reader.clone(), &namespace);
-    let key = ("Aof2Snapshot".to_owned(), namespace, snapshot.name_any());
+pub async fn live(context: &Context, key: &Key) -> Result<Option<Aof2Snapshot>, CallError> {
+    let namespace = &*key.cluster.namespace;
+    let api: Api<Aof2Snapshot> = Api::namespaced(context.reader.clone(), namespace);
+    let key = (
+        "Aof2Snapshot".to_owned(),
+        namespace.to_owned(),
+        key.name.as_ref().to_owned(),
+    );
     let live = bounded("get", &key, CALL_TIMEOUT, api.get_opt(&key.2)).await?;
     Ok(live.filter(|snapshot| snapshot.metadata.deletion_timestamp.is_none()))
 }
 
-pub async fn verify_interval(
-    context: &Context,
-    snapshot: &Aof2Snapshot,
-) -> Result<SignedDuration, CallError> {
-    let namespace = snapshot.namespace().unwrap_or_default();
-    let name = &snapshot.spec.cluster_ref.name;
-    let clusters: Api<Aof2Cluster> = Api::namespaced(context.reader.clone(), &namespace);
-    let key = ("Aof2Cluster".to_owned(), namespace, name.clone());
-    let cluster = bounded("get", &key, CALL_TIMEOUT, clusters.get_opt(name)).await?;
-    let interval = cluster.map(|cluster| cluster.spec.snapshots.verify_interval.as_std());
-    Ok(interval
-        .and_then(|interval| SignedDuration::try_from(interval).ok())
-        .unwrap_or(SignedDuration::from_hours(1)))
-}
-
-/// The newest of each schedule, and those made by hand in the last days.
-pub async fn is_read_back(context: &Context, snapshot: &Aof2Snapshot) -> Result<bool, CallError> {
-    let Some(schedule) = snapshot.labels().get(labels::SCHEDULE) else {
-        let age = snapshot
-            .creation_timestamp()
-            .map(|at| Timestamp::now().duration_since(at.0));
-        return Ok(age.is_none_or(|age| age < BY_HAND));
-    };
-    let selector = format!(
-        "{}={},{}={schedule}",
-        labels::CLUSTER,
-        snapshot.spec.cluster_ref.name,
-        labels::SCHEDULE
-    );
-    let params = ListParams::default().labels(&selector);
+/// The cluster and its pods, read live. `None`: there is no such cluster.
+pub async fn sight(context: &Context, cluster: &ClusterKey) -> Result<Option<Sight>, CallError> {
+    let (namespace, name) = (&*cluster.namespace, &*cluster.name);
+    let clusters: Api<Aof2Cluster> = Api::namespaced(context.reader.clone(), namespace);
     let key = (
-        "Aof2Snapshot".to_owned(),
-        snapshot.namespace().unwrap_or_default(),
-        schedule.clone(),
+        "Aof2Cluster".to_owned(),
+        namespace.to_owned(),
+        name.to_owned(),
     );
-    let api: Api<Aof2Snapshot> = Api::namespaced(context.reader.clone(), &key.1);
-    let list = bounded("list", &key, CALL_TIMEOUT, api.list(&params)).await?;
-    let newest = list
+    let cluster = bounded("get", &key, CALL_TIMEOUT, clusters.get_opt(name)).await?;
+    let Some(cluster) = cluster else {
+        return Ok(None);
+    };
+    let pods: Api<Pod> = Api::namespaced(context.reader.clone(), namespace);
+    let selected = ListParams::default().labels(&names::label_selector(name));
+    let key = ("Pod".to_owned(), namespace.to_owned(), name.to_owned());
+    let pods = bounded("list", &key, CALL_TIMEOUT, pods.list(&selected)).await?;
+    let pods = pods
         .items
         .iter()
-        .filter(|other| {
-            other
-                .status
-                .as_ref()
-                .is_some_and(|status| is(status, Kind::Succeeded, "True"))
-        })
-        .map(ResourceExt::name_any)
-        .max();
-    Ok(newest.is_none_or(|newest| newest == snapshot.name_any()))
+        .filter_map(|pod| Some((names::ordinal(name, &pod.name_any())?, address(pod))));
+    Ok(Some(Sight::of(&cluster, pods.collect())))
 }
 
+/// Asks the engines. A cluster that is not there has none.
 pub async fn observe(
     context: &Context,
     snapshot: &Aof2Snapshot,
+    sight: Option<&Sight>,
     is_verification_due: bool,
     has_succeeded: bool,
-) -> Result<Observed, CallError> {
-    let namespace = snapshot.namespace().unwrap_or_default();
+) -> Observed {
     let name = &snapshot.spec.cluster_ref.name;
-    let clusters: Api<Aof2Cluster> = Api::namespaced(context.reader.clone(), &namespace);
-    let key = ("Aof2Cluster".to_owned(), namespace.clone(), name.clone());
-    let cluster = bounded("get", &key, CALL_TIMEOUT, clusters.get_opt(name)).await?;
     let mut facts = Facts {
         name: snapshot.name_any(),
         spec: snapshot.spec.clone(),
@@ -114,40 +87,28 @@ pub async fn observe(
         pods: Vec::new(),
         is_verification_due,
         index: None,
+        earlier: None,
+        origin: origin(snapshot, sight),
     };
     let mut engines = BTreeMap::new();
-    let Some(cluster) = cluster else {
+    let Some(sight) = sight else {
         if has_succeeded {
             let why = format!("Aof2Cluster {name} does not exist");
             facts.index = Some(IndexFacts::Unknown(why));
         }
-        return Ok(Observed { facts, engines });
+        return Observed { facts, engines };
     };
-    let cluster_id = cluster
-        .status
-        .as_ref()
-        .map(|status| status.cluster_id.clone())
-        .unwrap_or_default();
-    let whose = Whose::of(&cluster);
-    let verify_interval = cluster.spec.snapshots.verify_interval.as_std();
     facts.cluster = Some(ClusterFacts {
-        cluster_id: cluster_id.clone(),
-        has_tier2: cluster.spec.tier2.is_some(),
-        is_paused: cluster.spec.operation.mode == OperationMode::Paused,
-        verify_interval: SignedDuration::try_from(verify_interval).unwrap_or(SignedDuration::MAX),
+        cluster_id: sight.cluster_id.clone(),
+        has_tier2: sight.has_tier2,
+        is_paused: sight.is_paused,
+        verify_interval: sight.verify_interval,
     });
-    let pods: Api<Pod> = Api::namespaced(context.reader.clone(), &namespace);
-    let selected = ListParams::default().labels(&names::label_selector(name));
-    let key = ("Pod".to_owned(), namespace.clone(), name.clone());
-    let pods = bounded("list", &key, CALL_TIMEOUT, pods.list(&selected)).await?;
-    let addresses: BTreeMap<i32, Option<IpAddr>> = pods
-        .items
-        .iter()
-        .filter_map(|pod| Some((names::ordinal(name, &pod.name_any())?, address(pod))))
-        .collect();
+    let whose = &sight.whose;
+    let addresses = &sight.pods;
     // A pod that is to go and still owns streams belongs to it.
     let there = addresses.keys().map(|ordinal| ordinal + 1).max();
-    let count = there.unwrap_or_default().max(cluster.spec.replicas);
+    let count = there.unwrap_or_default().max(sight.replicas);
     let asked = (0..count).map(async |ordinal| {
         let pod = names::pod(name, ordinal);
         let Some(ip) = addresses.get(&ordinal).copied().flatten() else {
@@ -157,7 +118,7 @@ pub async fn observe(
             };
             return (facts, None);
         };
-        let client = match &whose {
+        let client = match whose {
             Some(whose) => context.engines.client_of(whose, &pod, ip).await,
             None => Err(Failure {
                 may_be_certificate: false,
@@ -182,46 +143,112 @@ pub async fn observe(
         engines.extend(client.map(|client| (pod.name.clone(), client)));
         facts.pods.push(pod);
     }
+    let status = snapshot.status.as_ref();
     if has_succeeded {
         facts.index = Some(index(&engines, &facts.name).await);
+    } else if status.is_none_or(|status| status.cluster_id.is_empty()) {
+        facts.earlier = Some(earlier(&engines, snapshot).await);
     }
-    Ok(Observed { facts, engines })
+    Observed { facts, engines }
 }
 
 fn address(pod: &Pod) -> Option<IpAddr> {
     pod.status.as_ref()?.pod_ip.as_deref()?.parse().ok()
 }
 
-/// From any engine.
+/// Set by the backup tool that most clusters are restored with.
+const RESTORED: &str = "velero.io/restore-name";
+
+fn origin(snapshot: &Aof2Snapshot, sight: Option<&Sight>) -> Origin {
+    let labels = snapshot.labels();
+    let cluster = &snapshot.spec.cluster_ref.name;
+    let of_slot = labels
+        .get(labels::SCHEDULE)
+        .zip(labels.get(labels::SLOT))
+        .filter(|(schedule, slot)| {
+            snapshot.spec.streams.is_empty()
+                && names::snapshot(cluster, schedule, slot) == snapshot.name_any()
+        });
+    let deadlines = sight.map(|sight| &sight.starting_deadlines);
+    Origin {
+        slot: of_slot.and_then(|(_, slot)| slot_time(slot)),
+        starting_deadline: of_slot
+            .and_then(|(schedule, _)| deadlines?.get(schedule))
+            .copied(),
+        is_restored: labels.contains_key(RESTORED),
+    }
+}
+
+/// What the bucket holds under the snapshot's name already.
+async fn earlier(engines: &BTreeMap<String, EngineClient>, snapshot: &Aof2Snapshot) -> Earlier {
+    match read_index(engines, &snapshot.name_any()).await {
+        Ok(index) => {
+            let total = index.streams.len();
+            let reports = index.streams.into_values().take(MAX_STREAMS);
+            match reports.map(accept_snapshot).collect::<Result<Vec<_>, _>>() {
+                Err(why) => Earlier::Unknown(why),
+                Ok(streams) => Earlier::Found(Box::new(EarlierIndex {
+                    cluster_id: index.cluster_id,
+                    is_ours: streams
+                        .first()
+                        .is_some_and(|report| snapshot.uid().as_ref() == Some(&report.request)),
+                    completed_at: index.completed_at.parse().ok(),
+                    total,
+                    streams,
+                })),
+            }
+        }
+        Err(NoIndex::Missing(_)) => Earlier::Nothing,
+        Err(NoIndex::Unknown(why)) => Earlier::Unknown(why),
+    }
+}
+
 async fn index(engines: &BTreeMap<String, EngineClient>, name: &str) -> IndexFacts {
+    match read_index(engines, name).await {
+        Ok(index) => {
+            let taken = index.streams.into_iter().map(|(stream, report)| {
+                let SnapshotReport {
+                    snapshot_id,
+                    digest,
+                    ..
+                } = report;
+                let taken = Taken {
+                    snapshot_id,
+                    digest,
+                };
+                (stream, taken)
+            });
+            IndexFacts::Found(taken.collect())
+        }
+        Err(NoIndex::Missing(why)) => IndexFacts::Missing(why),
+        Err(NoIndex::Unknown(why)) => IndexFacts::Unknown(why),
+    }
+}
+
+enum NoIndex {
+    Missing(String),
+    Unknown(String),
+}
+
+/// From any engine.
+async fn read_index(
+    engines: &BTreeMap<String, EngineClient>,
+    name: &str,
+) -> Result<SnapshotIndex, NoIndex> {
     let mut why = "no engine answers".to_owned();
     for engine in engines.values() {
         let engine = engine.clone().with_answer_limit(INDEX_BYTES);
         match engine.snapshot_index(name).await {
-            Ok(index) => {
-                let taken = index.streams.into_iter().map(|(stream, report)| {
-                    let SnapshotReport {
-                        snapshot_id,
-                        digest,
-                        ..
-                    } = report;
-                    let taken = Taken {
-                        snapshot_id,
-                        digest,
-                    };
-                    (stream, taken)
-                });
-                return IndexFacts::Found(taken.collect());
-            }
+            Ok(index) => return Ok(index),
             Err(error) => match error.refusal() {
                 Some(body) if body.reason == ErrorReason::NotFound => {
-                    return IndexFacts::Missing(body.message.clone());
+                    return Err(NoIndex::Missing(body.message.clone()));
                 }
                 Some(_) | None => why = error.to_string(),
             },
         }
     }
-    IndexFacts::Unknown(why)
+    Err(NoIndex::Unknown(why))
 }
 
 async fn streams(client: &EngineClient, request: &str) -> Result<Vec<StreamFacts>, String> {

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 
+use super::known::Known;
+
 use crate::machine::Pause;
 
 /// After a pass that could not say.
@@ -50,24 +52,30 @@ impl Pass {
 
 /// By uid.
 #[derive(Default)]
-pub struct Passes(Mutex<HashMap<String, Pass>>);
+pub struct Passes(Mutex<Passed>);
+
+#[derive(Default)]
+struct Passed {
+    by_uid: HashMap<String, Pass>,
+    /// How many there may be before what nobody asks for any more is looked for.
+    enough: usize,
+}
 
 impl Passes {
     pub fn get(&self, uid: &str) -> Pass {
-        self.0.lock().get(uid).copied().unwrap_or_default()
+        let passed = self.0.lock();
+        passed.by_uid.get(uid).copied().unwrap_or_default()
     }
 
-    pub fn put(&self, uid: String, pass: Pass) {
-        self.0.lock().insert(uid, pass);
-    }
-
-    pub fn len(&self) -> usize {
-        self.0.lock().len()
-    }
-
-    /// What is deleted goes.
-    pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
-        self.0.lock().retain(|uid, _| is_there(uid));
+    /// What nobody has to look at any more goes, from time to time.
+    pub fn put(&self, uid: String, pass: Pass, known: &Known, now: Timestamp) {
+        let mut passed = self.0.lock();
+        passed.by_uid.insert(uid, pass);
+        if passed.by_uid.len() > passed.enough.max(64) {
+            let wanted = known.wanted(now);
+            passed.by_uid.retain(|uid, _| wanted.contains(uid.as_str()));
+            passed.enough = passed.by_uid.len() * 2;
+        }
     }
 }
 

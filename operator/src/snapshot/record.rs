@@ -1,9 +1,10 @@
 //! Publishes status, and tells people and gauges what came of it.
 
-use aof2_crds::{Aof2Snapshot, Aof2SnapshotStatus, labels};
+use aof2_crds::{Aof2Snapshot, Aof2SnapshotStatus};
 use jiff::Timestamp;
-use kube::ResourceExt;
 
+use super::known::Key;
+use super::seen::Entry;
 use crate::context::Context;
 use crate::kube::{CallError, Notice};
 use crate::machine::condition;
@@ -38,28 +39,28 @@ pub async fn record(
     Ok(written)
 }
 
-fn schedule_labels(snapshot: &Aof2Snapshot) -> ScheduleLabels {
-    let schedule = snapshot.labels().get(labels::SCHEDULE);
+fn schedule_labels(key: &Key, entry: &Entry) -> ScheduleLabels {
     ScheduleLabels {
-        namespace: snapshot.namespace().unwrap_or_default(),
-        cluster: snapshot.spec.cluster_ref.name.clone(),
-        schedule: schedule.cloned().unwrap_or_default(),
+        namespace: key.cluster.namespace.as_ref().to_owned(),
+        cluster: key.cluster.name.as_ref().to_owned(),
+        schedule: entry.schedule.as_deref().unwrap_or_default().to_owned(),
     }
 }
 
-/// Of a snapshot that is complete; `read_back_at` is when every stream was found as it was.
+/// Of a snapshot that was complete at `completed`; `read_back_at` is when every stream was found as it was.
 pub fn show(
     context: &Context,
-    snapshot: &Aof2Snapshot,
-    status: &Aof2SnapshotStatus,
+    key: &Key,
+    entry: &Entry,
+    completed: Option<Timestamp>,
     read_back_at: Option<Timestamp>,
 ) {
-    let Some(completed) = &status.timing.completed_at else {
+    let Some(completed) = completed else {
         return;
     };
-    let labels = schedule_labels(snapshot);
+    let labels = schedule_labels(key, entry);
     let metrics = &context.metrics;
-    metrics.snapshot_taken(&labels, completed.0.as_second());
+    metrics.snapshot_taken(&labels, completed.as_second());
     if let Some(at) = read_back_at {
         metrics.snapshot_read_back(&labels, at.as_second());
     }

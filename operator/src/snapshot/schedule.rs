@@ -257,6 +257,13 @@ pub fn slot_name(slot: Timestamp) -> String {
     slot.strftime("%Y%m%dt%H%Mz").to_string()
 }
 
+/// The slot of a name; `None`: it is none.
+pub fn slot_time(name: &str) -> Option<Timestamp> {
+    let time = jiff::civil::DateTime::strptime("%Y%m%dt%H%Mz", name).ok()?;
+    let slot = time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+    (slot_name(slot) == name).then_some(slot)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -316,6 +323,16 @@ mod tests {
         assert_eq!(later.create, Some(at("2026-09-21T10:30:00Z")));
         assert_eq!(later.last.missed, 0);
         assert_eq!(slot_name(later.create.unwrap()), "20260921t1030z");
+        assert_eq!(slot_time("20260921t1030z"), later.create);
+        for no_slot in [
+            "",
+            "20260921t1030",
+            "20261321t1030z",
+            "2026921t1030z",
+            "latest",
+        ] {
+            assert_eq!(slot_time(no_slot), None, "{no_slot}");
+        }
     }
 
     #[test]

@@ -30,6 +30,12 @@ pub struct Questions {
     pub eviction: Option<PodTarget>,
 }
 
+impl Questions {
+    pub fn is_empty(&self) -> bool {
+        self.template.is_none() && self.config.is_none() && self.eviction.is_none()
+    }
+}
+
 /// Would the API server take this?
 #[derive(Debug)]
 pub struct TemplateQuestion {

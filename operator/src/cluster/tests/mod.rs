@@ -10,6 +10,7 @@ use serde_json::json;
 use super::{memory::Memory, reconcile, testing};
 use crate::context::Context;
 use crate::runtime::telemetry::testing::{Lines, alone};
+use crate::snapshot::known::Known;
 use server::{Fault, Server};
 
 const CLUSTER: &str = "/apis/aof2.dev/v1alpha1/namespaces/shop/aof2clusters/orders";
@@ -32,7 +33,10 @@ impl Operator {
         Self {
             context: server::context(&server),
             server,
-            memory: Memory::default(),
+            memory: Memory {
+                snapshots: std::sync::Arc::new(Known::without_any()),
+                ..Memory::default()
+            },
         }
     }
 
@@ -101,6 +105,8 @@ impl Operator {
         let mut cluster = server.objects[CLUSTER].clone();
         cluster["spec"]["configFrom"] = json!({"configMapRef": {"name": config_map}});
         server.put(CLUSTER, cluster);
+        // As its watch does.
+        self.memory.touches.touch("shop", "orders");
     }
 
     fn events(&self) -> Vec<serde_json::Value> {
@@ -284,6 +290,7 @@ async fn an_object_that_is_being_deleted_is_not_written_to_and_said() {
         account["metadata"]["finalizers"] = json!(["example.com/keep"]);
         server.put(SERVICE_ACCOUNT, account);
     }
+    operator.memory.touches.touch("shop", "orders");
     operator.ensure_quiet("going").await;
     let status = operator.status().to_string();
     assert!(status.contains("is being deleted"), "{status}");
@@ -303,6 +310,7 @@ async fn a_template_that_the_server_cannot_type_is_an_invalid_spec_and_stops_not
         server.put(CLUSTER, cluster);
         server.faults = vec![fault(Method::PATCH, "/statefulsets/", 500, message)];
     }
+    operator.memory.touches.touch("shop", "orders");
     operator.look(4).await;
     let status = operator.status();
     let spec_valid = status["conditions"]
@@ -338,6 +346,7 @@ async fn a_deleted_stateful_set_is_recreated_as_it_was() {
         store.put(CLUSTER, cluster);
         store.objects.remove(SET);
     }
+    operator.memory.touches.touch("shop", "orders");
     operator.look(3).await;
     assert_eq!(set(&operator), None, "paused");
     {
@@ -346,6 +355,7 @@ async fn a_deleted_stateful_set_is_recreated_as_it_was() {
         cluster["spec"]["operation"] = json!({"mode": "Active"});
         store.put(CLUSTER, cluster);
     }
+    operator.memory.touches.touch("shop", "orders");
     // What it was made from cannot be read: nothing is made from the spec of today.
     operator.server.lock().faults = vec![fault(Method::GET, "/orders-kept-spec", 500, "etcd")];
     operator.look(3).await;
@@ -377,5 +387,142 @@ async fn nodes_are_asked_about_pods_that_do_not_serve_and_without_that_right_pod
     for code in [403, 500] {
         operator.server.lock().faults = vec![fault(Method::GET, "/nodes/", code, "no")];
         assert_eq!(look_up(&operator, false).await, (false, None), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_at_rest_is_polled_without_a_read_and_a_change_is_read_at_once() {
+    let operator = Operator::new(Vec::new());
+    operator.look(4).await;
+    operator.server.lock().calls.clear();
+    operator.look(20).await;
+    let calls = operator.server.lock().calls.clone();
+    assert_eq!(calls, [], "at rest");
+    // A watch tells of what belongs to it; of another cluster nothing is read.
+    operator.memory.touches.touch("shop", "carts");
+    operator.look(1).await;
+    assert_eq!(operator.server.lock().calls, [], "of another cluster");
+    operator.server.lock().objects.remove(SERVICE_ACCOUNT);
+    operator.memory.touches.touch("shop", "orders");
+    operator.look(1).await;
+    assert!(operator.is_there(SERVICE_ACCOUNT));
+    // And so does a watch that was interrupted, of everything.
+    operator.look(4).await;
+    operator.server.lock().objects.remove(SERVICE_ACCOUNT);
+    operator.memory.touches.touch_all();
+    operator.look(1).await;
+    assert!(operator.is_there(SERVICE_ACCOUNT));
+}
+
+/// The longest names that the API server takes: 40 for a cluster, 7 more for its schedule, 63 for a namespace.
+#[tokio::test]
+async fn every_object_of_the_longest_names_is_one_that_kubernetes_takes_and_a_failure_stops_no_other()
+ {
+    let (namespace, name, schedule) = ("n".repeat(63), "c".repeat(40), "s".repeat(7));
+    let mut cluster = serde_json::to_value(testing::cluster()).expect("JSON");
+    cluster["metadata"]["name"] = json!(name);
+    cluster["metadata"]["namespace"] = json!(namespace);
+    cluster["spec"]["replicas"] = json!(50);
+    cluster["spec"]["snapshots"] =
+        json!({"schedules": [{"name": schedule, "schedule": "* * * * *"}]});
+    let path = format!("/apis/aof2.dev/v1alpha1/namespaces/{namespace}/aof2clusters/{name}");
+    let operator = Operator::new(vec![fault(Method::POST, "/aof2snapshots", 422, "too long")]);
+    operator.server.lock().put(&path, cluster);
+    let look = async || {
+        for _ in 0..4 {
+            let Operator {
+                context, memory, ..
+            } = &operator;
+            let _ = reconcile(context, memory, &namespace, &name).await;
+        }
+    };
+    look().await;
+    {
+        let mut server = operator.server.lock();
+        let set = format!("/apis/apps/v1/namespaces/{namespace}/statefulsets/{name}");
+        assert!(
+            server.objects.contains_key(&set),
+            "a snapshot that cannot be created holds up no pod"
+        );
+        server.faults.clear();
+        // A slot has passed since.
+        let mut cluster = server.objects[&path].clone();
+        cluster["status"]["snapshots"]["schedules"][0]["lastSlot"] = json!("2026-09-21T10:00:00Z");
+        server.put(&path, cluster);
+    }
+    operator.memory.touches.touch(&namespace, &name);
+    tokio::time::timeout(std::time::Duration::from_secs(60), async {
+        while operator.count(Method::POST, "/aof2snapshots") < 2 {
+            look().await;
+            operator.memory.touches.touch(&namespace, &name);
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("a snapshot is created");
+    let server = operator.server.lock();
+    let ours = server
+        .objects
+        .iter()
+        .filter(|(path, _)| path.contains(&namespace));
+    let mut kinds = std::collections::BTreeSet::new();
+    for (path, object) in ours {
+        let kind = path.rsplit('/').nth(1).unwrap_or_default();
+        kinds.insert(kind.to_owned());
+        ensure_takeable(kind, object);
+    }
+    let expected = [
+        "aof2clusters",
+        "aof2snapshots",
+        "configmaps",
+        "events",
+        "networkpolicies",
+        "poddisruptionbudgets",
+        "secrets",
+        "serviceaccounts",
+        "services",
+        "statefulsets",
+    ];
+    assert_eq!(
+        kinds.iter().map(String::as_str).collect::<Vec<_>>(),
+        expected
+    );
+    // What Kubernetes makes from them: pods, their host names and labels, revisions, claims.
+    let pod = crate::names::pod(&name, crate::names::MAX_ORDINAL);
+    for made in [
+        pod.clone(),
+        format!("{name}-5d4f8c7b9f"),
+        crate::names::claim("tier0", &pod),
+    ] {
+        assert!(made.len() <= 63, "{made}");
+    }
+    let certificate = crate::names::server_name(&uuid::Uuid::nil().to_string(), &namespace);
+    assert!(certificate.len() <= 253 && certificate.split('.').all(|label| label.len() <= 63));
+}
+
+/// Names, label values and names of ports within what the API server takes, in the whole object.
+fn ensure_takeable(kind: &str, object: &serde_json::Value) {
+    let longest = if kind == "events" { 253 } else { 63 };
+    let mut open = vec![(String::new(), object)];
+    while let Some((key, value)) = open.pop() {
+        match value {
+            serde_json::Value::Object(fields) => {
+                let is_labels = key.ends_with("labels") || key.ends_with("matchLabels");
+                for (field, value) in fields {
+                    if let Some(text) = value.as_str().filter(|_| is_labels) {
+                        assert!(text.len() <= 63, "{kind}: label {field}={text}");
+                    }
+                    if let Some(text) = value.as_str().filter(|_| field == "name") {
+                        let longest = if key.ends_with("ports") { 15 } else { longest };
+                        assert!(text.len() <= longest, "{kind}: {key}.{field} {text}");
+                    }
+                    open.push((format!("{key}.{field}"), value));
+                }
+            }
+            serde_json::Value::Array(items) => {
+                open.extend(items.iter().map(|item| (key.clone(), item)));
+            }
+            _ => {}
+        }
     }
 }

@@ -179,5 +179,6 @@ pub fn context(server: &Server) -> Context {
         authority,
         metrics,
         settings,
+        sights: Default::default(),
     }
 }

@@ -1,5 +1,6 @@
 //! The steps of a snapshot: begin each stream, wait for all, write the index, read everything back. Pure.
 
+mod begin;
 mod conclude;
 mod streams;
 mod take;

@@ -144,7 +144,7 @@ impl<'a> Streams<'a> {
     }
 }
 
-fn shown(pod: &str, report: &SnapshotReport) -> SnapshotStream {
+pub(super) fn shown(pod: &str, report: &SnapshotReport) -> SnapshotStream {
     let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     SnapshotStream {
         name: report.stream.clone(),

@@ -6,9 +6,10 @@ use aof2_crds::snapshot::{
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::begin::{Begin, adopted, begin};
 use super::streams::{Streams, failure_of, index};
 use super::{Action, Step, failed, soon, under_way};
-use crate::machine::{counted, gate};
+use crate::machine::{NextLook, counted, gate, quoted};
 use crate::snapshot::conditions::condition;
 use crate::snapshot::facts::{ClusterFacts, Facts};
 
@@ -63,7 +64,10 @@ pub(super) fn running(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timest
         let message = format!(
             "Aof2Cluster {name} is paused; no snapshot starts. Set its spec.operation.mode to Active to resume"
         );
-        return under_way(status, Reason::Paused, message, Vec::new(), now);
+        return Step {
+            next: NextLook::AT_POLL,
+            ..under_way(status, Reason::Paused, message, Vec::new(), now)
+        };
     }
     let started = status.timing.started_at.get_or_insert(Time(now)).0;
     let Some(cluster) = &facts.cluster else {
@@ -85,7 +89,16 @@ pub(super) fn running(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timest
     if let Some((reason, message)) = gate::first(BEFORE, &view) {
         return failed(status, reason, message, now);
     }
-    if status.cluster_id.is_empty() {
+    let unknown = match begin(facts, cluster, &status) {
+        Begin::No(reason, message) => return failed(status, reason, message, now),
+        Begin::Adopt(index) => {
+            return soon(adopted(status, facts, cluster, index, now), Vec::new());
+        }
+        Begin::NotKnown(why) => Some(why),
+        Begin::Yes => None,
+    };
+    // Recorded when it may begin, and not before.
+    if status.cluster_id.is_empty() && unknown.is_none() {
         status.cluster_id.clone_from(&cluster.cluster_id);
     }
     let mut streams = Streams::of(facts);
@@ -101,6 +114,17 @@ pub(super) fn running(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timest
         .unwrap_or(SignedDuration::MAX);
     let is_late = now.duration_since(started) >= deadline;
     let (reason, message) = match (streams.is_complete(), is_late) {
+        _ if let Some(why) = unknown
+            && streams.unreachable.is_empty() =>
+        {
+            let what = "Looking for an earlier snapshot of this name in the bucket";
+            let retries = match is_late {
+                true => "",
+                false => ". The operator retries",
+            };
+            let message = format!("{what} ({}){retries}", quoted(why));
+            (Reason::Tier2Unreachable, message)
+        }
         (true, false) => {
             let count = streams.total();
             let index = vec![Action::PutIndex(index(facts, cluster, &streams))];
@@ -142,6 +166,9 @@ pub(super) fn running(mut status: Aof2SnapshotStatus, facts: &Facts, now: Timest
         );
         return failed(status, Reason::StreamFailed, message, now);
     }
-    let actions = std::mem::take(&mut streams.begin);
+    let actions = match unknown {
+        Some(_) => Vec::new(),
+        None => std::mem::take(&mut streams.begin),
+    };
     under_way(status, Reason::Running, message, actions, now)
 }
