@@ -18,6 +18,11 @@ pub enum Peer {
 }
 
 impl Peer {
+    /// It came through a Unix socket.
+    pub fn is_local(self) -> bool {
+        !matches!(self, Peer::Address(_))
+    }
+
     pub fn of_address(address: SocketAddr) -> Peer {
         // The same host, whichever way it came.
         Peer::Address(address.ip().to_canonical())

@@ -14,7 +14,7 @@ use std::time::Duration;
 use rustls_pki_types::ServerName;
 use tokio::sync::Semaphore;
 
-use crate::lifecycle::{DrainStatus, PostRestart, PreRestart};
+use crate::lifecycle::{DrainStatus, EpochReset, PostRestart, PreRestart};
 use crate::report::{
     ConfigVerdict, Dump, SegmentReport, StreamCutReport, StreamReport, StreamVerbReport,
     Tier2Report,
@@ -316,6 +316,11 @@ impl Client {
     /// Admits again and forgets the drain token.
     pub async fn resume(&self) -> Result<DrainStatus, ClientError> {
         self.json(Request::post(path::RESUME)).await
+    }
+
+    /// Forgets the highest operator epoch that the engine has seen; refused unless it comes over the private socket.
+    pub async fn reset_operator_epoch(&self) -> Result<EpochReset, ClientError> {
+        self.json(Request::post(path::OPERATOR_EPOCH_RESET)).await
     }
 
     /// Says that the pod goes; called by its preStop hook.

@@ -22,7 +22,7 @@ pub mod client;
 pub const EPOCH_AHEAD: std::time::Duration = std::time::Duration::from_secs(86_400);
 
 pub use error::ErrorBody;
-pub use lifecycle::{DrainPhase, DrainStatus, LaggingStream, PostRestart, PreRestart};
+pub use lifecycle::{DrainPhase, DrainStatus, EpochReset, LaggingStream, PostRestart, PreRestart};
 pub use reason::{
     ClaimState, DrainReason, ErrorReason, RefusalReason, SegmentCopy, SegmentState, SnapshotReason,
     TerminationReason, Tier2Reason, VerifyReason, WouldBlockKind,

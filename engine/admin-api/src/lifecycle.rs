@@ -20,6 +20,14 @@ pub enum DrainPhase {
     Unknown,
 }
 
+/// Answer of `POST /aof2/operator-epoch:reset`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochReset {
+    /// The epoch that was forgotten; 0 where there was none.
+    #[serde(default)]
+    pub forgotten: u64,
+}
+
 /// Answer of `POST` and `GET /aof2/lifecycle/drain` and of `resume`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DrainStatus {

@@ -30,6 +30,9 @@ pub const PRE_STOP: &str = "/aof2/lifecycle/pre-stop";
 /// POST: runs the conditional-put probe now; 200 with [`crate::report::Tier2Report`].
 pub const TIER2_PROBE: &str = "/aof2/tier2/probe";
 
+/// POST, on the private socket alone: the highest operator epoch that was seen is forgotten. 200 with [`crate::EpochReset`].
+pub const OPERATOR_EPOCH_RESET: &str = "/aof2/operator-epoch:reset";
+
 /// Probes and metrics, on their own plain listener.
 pub const LIVEZ: &str = "/livez";
 pub const READYZ: &str = "/readyz";

@@ -115,6 +115,9 @@ pub enum Verb {
     Drain(DrainArguments),
     /// Accept appends again after a drain.
     Resume,
+    /// Repair the operator epoch that the engine remembers.
+    #[command(subcommand)]
+    OperatorEpoch(EpochVerb),
     /// Notify the engine that its pod terminates (preStop hook). Never fails.
     Prestop,
 }
@@ -141,6 +144,14 @@ pub struct CutArguments {
     /// Do not restart the engine; its next start cuts the stream.
     #[arg(long, requires = "yes")]
     pub no_restart: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EpochVerb {
+    /// Forget the highest epoch seen, so that an operator with a lower one is obeyed again. Works in the pod alone.
+    ///
+    /// Use it when every operator is rejected with StaleOperatorEpoch though only one runs. The operator's next request sets the epoch again.
+    Reset,
 }
 
 #[derive(Debug, Args)]

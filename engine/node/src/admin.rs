@@ -13,15 +13,15 @@ mod store;
 use std::sync::Arc;
 
 use aof2_admin_api::path::{self, OPERATOR_EPOCH_HEADER};
-use aof2_admin_api::{Dump, ErrorBody, ErrorReason};
+use aof2_admin_api::{Dump, EpochReset, ErrorBody, ErrorReason};
 use aof2_core::objects::bounds::MAX_INDEX_BYTES;
-use aof2_listen::Bodies;
+use aof2_listen::{Bodies, Caller};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 
 use crate::epoch::Inadmissible;
 use crate::node::Node;
@@ -50,6 +50,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(path::RESUME, post(lifecycle::resume))
         .route(path::PRE_STOP, post(lifecycle::pre_stop))
         .route(path::RESTART, post(lifecycle::restart))
+        .route(path::OPERATOR_EPOCH_RESET, post(reset_epoch))
         .route(path::SNAPSHOT, post(snapshot::begin))
         .route(path::SNAPSHOTS, get(snapshot::list))
         .route(&one_snapshot, get(snapshot::status))
@@ -104,6 +105,23 @@ async fn dump(State(node): State<Arc<Node>>) -> Result<Json<Dump>, ApiError> {
         .await
         .map(Json)
         .map_err(ApiError::internal)
+}
+
+/// Who could reset it from outside could bring an old operator back.
+async fn reset_epoch(
+    State(node): State<Arc<Node>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<EpochReset>, ApiError> {
+    if !caller.peer.is_local() {
+        return Err(ApiError::bad_request(
+            "the operator epoch is reset over the engine's admin socket alone; run `aof2-admin operator-epoch reset` in the pod"
+                .to_owned(),
+        ));
+    }
+    let forgotten = tokio::task::spawn_blocking(move || node.epochs.reset())
+        .await
+        .map_err(|error| ApiError::internal(error.to_string()))?;
+    Ok(Json(EpochReset { forgotten }))
 }
 
 async fn no_such_path(request: Request) -> ApiError {

@@ -59,6 +59,14 @@ impl Epochs {
         }
     }
 
+    /// Forgets what was seen, here and in the directory; returns it. The next operator that asks sets it again.
+    pub fn reset(&self) -> u64 {
+        let mut state = self.state.lock();
+        let forgotten = std::mem::take(&mut state.highest);
+        state.store();
+        forgotten
+    }
+
     /// Admits the epoch of a request.
     pub fn admit(&self, epoch: u64) -> Result<(), Inadmissible> {
         if is_ahead(epoch) {
@@ -127,6 +135,21 @@ mod tests {
         assert_eq!(epochs.admit(now), Ok(()));
         assert_eq!(epochs.admit(now + 60), Ok(()), "clocks differ");
         assert_eq!(epochs.highest(), now + 60);
+    }
+
+    #[test]
+    fn an_epoch_that_is_reset_is_forgotten_also_after_a_restart() {
+        let directory = tempfile::tempdir().expect("directory");
+        let epochs = Epochs::default();
+        epochs.remember_in(directory.path());
+        epochs.admit(9).expect("first");
+        assert_eq!(epochs.reset(), 9);
+        let restarted = Epochs::default();
+        restarted.remember_in(directory.path());
+        for epochs in [epochs, restarted] {
+            assert_eq!(epochs.admit(3), Ok(()));
+            assert_eq!(epochs.admit(2), Err(Inadmissible::Older { highest: 3 }));
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `drain`, `resume` and `prestop`.
+//! `drain`, `resume`, `operator-epoch` and `prestop`.
 
 use std::time::Duration;
 
@@ -53,6 +53,19 @@ pub async fn drain(connection: &Connection, arguments: DrainArguments) -> Result
 pub async fn resume(connection: &Connection) -> Result<Outcome, Failure> {
     let status = super::admin(connection)?.resume().await?;
     print(connection, &status)?;
+    Ok(Outcome::Clean)
+}
+
+pub async fn reset_operator_epoch(connection: &Connection) -> Result<Outcome, Failure> {
+    let reset = super::admin(connection)?.reset_operator_epoch().await?;
+    if connection.json {
+        render::json(&reset)?;
+    } else {
+        render::line(&match reset.forgotten {
+            0 => "No operator epoch was stored".to_owned(),
+            epoch => format!("Operator epoch {epoch} forgotten"),
+        })?;
+    }
     Ok(Outcome::Clean)
 }
 

@@ -14,7 +14,7 @@ mod verify;
 
 use aof2_admin_api::client::Client;
 
-use crate::cli::{Connection, StreamsVerb, Verb};
+use crate::cli::{Connection, EpochVerb, StreamsVerb, Verb};
 use crate::exit::{Failure, Outcome};
 use crate::tls;
 
@@ -37,6 +37,7 @@ pub async fn run(connection: &Connection, verb: Verb) -> Result<Outcome, Failure
         Verb::Snapshot(verb) => snapshot::run(connection, verb).await,
         Verb::Drain(arguments) => lifecycle::drain(connection, arguments).await,
         Verb::Resume => lifecycle::resume(connection).await,
+        Verb::OperatorEpoch(EpochVerb::Reset) => lifecycle::reset_operator_epoch(connection).await,
         Verb::Prestop => lifecycle::prestop(connection).await,
     }
 }

@@ -388,3 +388,23 @@ async fn nobody_else_may_read_the_data_directory_whatever_the_umask_was() {
     }
     assert!(files > 5, "{files}");
 }
+
+#[tokio::test]
+async fn an_epoch_that_no_operator_has_is_reset_over_the_private_socket_and_audited() {
+    let home = Home::new();
+    let engine = home.start().await;
+    let with = |epoch| engine.admin().with_operator_epoch(epoch);
+    with(1_900).dump().await.expect("an operator");
+    let refused = with(7).dump().await.expect_err("an older one");
+    let reason = refused.refusal().map(|body| body.reason.clone());
+    assert_eq!(reason, Some(ErrorReason::StaleOperatorEpoch));
+    let reset = engine.admin().reset_operator_epoch().await.expect("reset");
+    assert_eq!(reset.forgotten, 1_900);
+    with(7).dump().await.expect("it is obeyed");
+    assert_eq!(engine.admin().dump().await.expect("dump").operator_epoch, 7);
+    let audit = engine.audit();
+    let line = audit
+        .iter()
+        .find(|line| line["verb"] == "operator-epoch:reset");
+    assert_eq!(line.expect("a line")["outcome"], "done");
+}

@@ -179,6 +179,11 @@ async fn a_verb_is_in_the_log_with_the_name_of_the_certificate_and_the_epoch() {
     let older = client(&engine, &authority, Some(&authority.client(OPERATOR)));
     let refused = older.with_operator_epoch(6).seal(Some("a")).await;
     refused.expect_err("an older operator");
+    // Nobody resets it from outside.
+    let outside = client(&engine, &authority, Some(&authority.client(OPERATOR)));
+    let refused = outside.reset_operator_epoch().await;
+    let message = refused.expect_err("not over the network").to_string();
+    assert!(message.contains("in the pod"), "{message}");
     let audit = engine.audit();
     let shown: Vec<[&str; 5]> = audit
         .iter()
@@ -189,9 +194,10 @@ async fn a_verb_is_in_the_log_with_the_name_of_the_certificate_and_the_epoch() {
         .collect();
     let caller = format!("{OPERATOR} (127.0.0.1)");
     let (done, stale) = ("done", "StaleOperatorEpoch");
-    let expected: [[&str; 5]; 2] = [
+    let expected: [[&str; 5]; 3] = [
         ["flush", &caller, "7", "", done],
         ["seal", &caller, "6", "stream=a", stale],
+        ["operator-epoch:reset", &caller, "", "", "BadRequest"],
     ];
     assert_eq!(shown, expected);
 }
