@@ -186,7 +186,7 @@ fn config_key() -> String {
         .message("spec.configRollout.progressDeadline must lie between 2m and 720h: the canary is watched for 1m at least, and needs time to load the change")
         .field_path(".progressDeadline"),
     validation = Rule::new(outlasts("progressDeadline", "observationWindow", "1m"))
-        .message(Message::Expression("'spec.configRollout.progressDeadline is ' + self.progressDeadline + ', but the canary alone needs ' + string(duration(self.observationWindow) + duration('1m')) + ': observationWindow ' + self.observationWindow + ' and 1m to load the change. Raise progressDeadline or shorten observationWindow'".into()))
+        .message(Message::Expression("'spec.configRollout.progressDeadline ' + self.progressDeadline + ' is shorter than what the canary alone needs: observationWindow ' + self.observationWindow + ' plus 1m to load the change. Raise progressDeadline or shorten observationWindow'".into()))
         .field_path(".progressDeadline")
 )]
 pub struct ConfigRollout {
