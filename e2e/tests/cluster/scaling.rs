@@ -125,8 +125,15 @@ async fn refuses_to_expand(scenario: &Scenario, running: &setup::Running) -> Res
         .cluster
         .wait_status("the refused expansion to be shown", LIMIT, |status| {
             let mut said = status.conditions.iter().map(|condition| &condition.message);
-            said.find(|message| message.contains("must support resize"))
-                .cloned()
+            said.find(|message| {
+                let words = [
+                    "claim tier0-orders-",
+                    "must support resize",
+                    "Set allowVolumeExpansion",
+                ];
+                words.iter().all(|words| message.contains(words))
+            })
+            .cloned()
         })
         .await?;
     scenario.say(&said);

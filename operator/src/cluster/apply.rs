@@ -146,9 +146,19 @@ async fn act(
                 .await?
         }
         Action::ExpandClaim { name, uid, size } => {
-            door.expand_claim(&owner.namespace, &name, &uid, &size)
-                .await?;
-            done.changed = true;
+            match door
+                .expand_claim(&owner.namespace, &name, &uid, &size)
+                .await
+            {
+                Ok(()) => done.changed = true,
+                Err(source) => {
+                    return Err(ActionError::Expand {
+                        claim: name,
+                        size,
+                        source: Box::new(source),
+                    });
+                }
+            }
         }
         // A courtesy: what became of it is not read again in this look.
         Action::CreateSnapshot(snapshot) => door.create_snapshot(&snapshot).await?,

@@ -1,5 +1,7 @@
 //! How a look at a cluster fails.
 
+use aof2_crds::Quantity;
+
 use crate::{
     kube::{CallError, Remedy},
     pki::PkiError,
@@ -12,6 +14,12 @@ pub enum ActionError {
     Call(#[from] CallError),
     #[error(transparent)]
     Pki(#[from] PkiError),
+    #[error("claim {claim} cannot grow to {size} ({})", source.describe())]
+    Expand {
+        claim: String,
+        size: Quantity,
+        source: Box<CallError>,
+    },
     #[error("engine of {pod} rejected {verb}: {message}")]
     Engine {
         verb: &'static str,
@@ -24,7 +32,18 @@ impl ActionError {
     pub fn remedy(&self) -> Remedy {
         match self {
             Self::Call(error) => error.remedy(),
+            Self::Expand { source, .. } => source.remedy(),
             Self::Pki(_) | Self::Engine { .. } => Remedy::Retry,
+        }
+    }
+
+    /// What a person does, where [`Remedy::Fix`] says that one has to.
+    pub fn fix(&self) -> &'static str {
+        match self {
+            Self::Expand { .. } => "Set allowVolumeExpansion in its storage class",
+            Self::Call(_) | Self::Pki(_) | Self::Engine { .. } => {
+                "Correct the spec, or the rights of the operator"
+            }
         }
     }
 
@@ -32,6 +51,7 @@ impl ActionError {
     pub fn is_conflict(&self) -> bool {
         match self {
             Self::Call(error) => error.is_conflict() || matches!(error, CallError::Replaced { .. }),
+            Self::Expand { source, .. } => source.is_conflict(),
             Self::Pki(_) | Self::Engine { .. } => false,
         }
     }
@@ -39,7 +59,7 @@ impl ActionError {
     pub fn describe(&self) -> String {
         match self {
             Self::Call(error) => error.describe(),
-            Self::Pki(_) | Self::Engine { .. } => self.to_string(),
+            Self::Pki(_) | Self::Expand { .. } | Self::Engine { .. } => self.to_string(),
         }
     }
 }

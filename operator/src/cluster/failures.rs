@@ -17,6 +17,8 @@ const PAUSE: Pause = Pause::new(SignedDuration::from_secs(1), SignedDuration::fr
 pub struct Failure {
     /// Otherwise it may work at the next try.
     pub needs_person: bool,
+    /// What a person does then.
+    pub fix: &'static str,
     pub message: String,
     pub retry_at: Timestamp,
     /// In a row, this one included.
@@ -54,6 +56,7 @@ impl Failures {
         let pause = PAUSE.after(count).mul_f64(0.75 + 0.5 * jitter);
         let failure = Failure {
             needs_person: error.remedy() == Remedy::Fix,
+            fix: error.fix(),
             message: error.describe(),
             retry_at: now.checked_add(pause).unwrap_or(Timestamp::MAX),
             count: count.saturating_add(1),

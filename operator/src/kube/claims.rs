@@ -32,7 +32,7 @@ impl Door {
         };
         let api = self.api::<PersistentVolumeClaim>(&key);
         self.call(
-            "expand",
+            "patch",
             &key,
             api.patch(name, &params, &Patch::Merge(&patch)),
         )

@@ -134,10 +134,7 @@ pub fn apply_failed(
         return;
     };
     let (kind, next) = match failure.needs_person {
-        true => (
-            Type::Stalled,
-            "Correct the spec, or the rights of the operator",
-        ),
+        true => (Type::Stalled, failure.fix),
         false => (Type::Reconciling, "The operator retries"),
     };
     let more = match failures.len() {
@@ -317,6 +314,7 @@ mod tests {
     fn failure(needs_person: bool, message: &str) -> Failure {
         Failure {
             needs_person,
+            fix: "Correct the spec, or the rights of the operator",
             message: message.to_owned(),
             retry_at: Timestamp::UNIX_EPOCH,
             count: 1,
