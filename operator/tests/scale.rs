@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -14,7 +15,13 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
+/// Of each wait.
+const LIMIT: Duration = Duration::from_secs(240);
 /// Snapshots that are kept of a schedule.
 const KEPT: usize = 48;
 const AT: &str = "2026-09-21T10:00:00Z";
@@ -26,6 +33,7 @@ struct Server {
     version: Mutex<u64>,
     /// By method and what was asked for, watches and the Lease left out.
     calls: Mutex<BTreeMap<String, usize>>,
+    called: Notify,
 }
 
 fn cluster(n: usize) -> Value {
@@ -167,10 +175,6 @@ impl Server {
             .cloned()
             .unwrap_or_else(|| cluster(n))
     }
-
-    fn total(&self) -> usize {
-        self.calls.lock().values().sum()
-    }
 }
 
 async fn answer(State(server): State<Arc<Server>>, request: Request) -> Response {
@@ -189,6 +193,7 @@ async fn answer(State(server): State<Arc<Server>>, request: Request) -> Response
             .collect::<Vec<_>>();
         let what = format!("{} {}", parts.method, kind.join("/"));
         *server.calls.lock().entry(what).or_default() += 1;
+        server.called.notify_one();
     }
     let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
@@ -198,6 +203,8 @@ async fn answer(State(server): State<Arc<Server>>, request: Request) -> Response
 
 struct Operator {
     child: Child,
+    /// Where its metrics are.
+    http: SocketAddr,
     server: Arc<Server>,
     _directory: tempfile::TempDir,
 }
@@ -216,6 +223,7 @@ impl Operator {
             objects: Mutex::default(),
             version: Mutex::new(1_000_000),
             calls: Mutex::default(),
+            called: Notify::new(),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
@@ -232,14 +240,14 @@ impl Operator {
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
         });
         std::fs::write(&kubeconfig, config.to_string()).expect("written");
+        // The operator takes it at once.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let http = free.local_addr().expect("an address");
+        drop(free);
         let child = Command::new(env!("CARGO_BIN_EXE_aof2-operator"))
-            .args([
-                "--namespace",
-                "aof2",
-                "--all-namespaces",
-                "--http-address",
-                "127.0.0.1:0",
-            ])
+            .args(["--namespace", "aof2", "--all-namespaces"])
+            .arg("--http-address")
+            .arg(http.to_string())
             .arg("--ca-directory")
             .arg(directory.path().join("ca"))
             .args(["--log", "warn"])
@@ -252,6 +260,7 @@ impl Operator {
             .expect("the operator");
         Self {
             child,
+            http,
             server,
             _directory: directory,
         }
@@ -277,62 +286,55 @@ impl Operator {
     }
 
     /// Until nothing was asked for so long.
-    async fn settle(&self, quiet: Duration, limit: Duration) {
-        let began = Instant::now();
-        let (mut total, mut since) = (0, Instant::now());
-        while total == 0 || since.elapsed() < quiet {
-            assert!(
-                began.elapsed() < limit,
-                "it does not come to rest: {:#?}",
-                self.server.calls.lock()
-            );
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            let now = self.server.total();
-            if now != total {
-                (total, since) = (now, Instant::now());
+    async fn settle(&self, quiet: Duration) {
+        let settled = async {
+            self.server.called.notified().await;
+            while timeout(quiet, self.server.called.notified()).await.is_ok() {}
+        };
+        let calls = &self.server.calls;
+        let settled = timeout(LIMIT, settled).await;
+        assert!(settled.is_ok(), "no rest: {:#?}", calls.lock());
+    }
+
+    /// Until so many clusters more were looked at.
+    async fn looks(&self, more: u64) {
+        let wanted = self.reconciles().await + more;
+        let looked = async {
+            let mut pause = tokio::time::interval(Duration::from_millis(500));
+            while self.reconciles().await < wanted {
+                pause.tick().await;
             }
-        }
+        };
+        let looked = timeout(LIMIT, looked).await;
+        assert!(looked.is_ok(), "clusters at rest are not looked at");
+    }
+
+    async fn reconciles(&self) -> u64 {
+        let mut stream = TcpStream::connect(self.http).await.expect("it listens");
+        let request = "GET /metrics HTTP/1.1\r\nhost: operator\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.expect("asked");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("metrics");
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with("aof2_operator_reconciles_total{"));
+        let counts = lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        counts.sum()
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn memory_grows_by_little_for_each_cluster_and_snapshot() {
-    let of = async |clusters| {
-        let operator = Operator::start(clusters).await;
-        operator
-            .settle(Duration::from_secs(4), Duration::from_secs(120))
-            .await;
-        operator.memory()
-    };
-    let (few, many) = (of(1).await, of(81).await);
-    println!(
-        "MiB resident, and at most: {few:?} for 1 cluster, {many:?} for 81 with {KEPT} snapshots each"
-    );
-    // 80 clusters and 3,840 snapshots, of which the lists alone have 50 MB.
-    assert!(many.0 <= few.0 + 14, "{few:?} {many:?}");
-    assert!(many.1 <= few.1 + 30, "{few:?} {many:?}");
-}
-
-/// `cargo test -p aof2-operator --test scale -- --ignored --nocapture`
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes"]
 async fn a_thousand_clusters_with_48_snapshots_each_stay_within_120_mib_and_ask_nothing_at_rest() {
-    let count =
-        std::env::var("AOF2_SCALE_CLUSTERS").map_or(1000, |count| count.parse().expect("a number"));
-    let operator = Operator::start(count).await;
-    operator
-        .settle(Duration::from_secs(80), Duration::from_secs(560))
-        .await;
-    println!(
-        "after the start: {:?} MiB, {:#?}",
-        operator.memory(),
-        operator.server.calls.lock()
-    );
+    const CLUSTERS: usize = 1000;
+    let operator = Operator::start(CLUSTERS).await;
+    operator.settle(Duration::from_secs(5)).await;
+    let started = operator.memory();
     operator.server.calls.lock().clear();
-    tokio::time::sleep(Duration::from_secs(90)).await;
+    // Each is looked at once a minute, or more often while its pods do not come.
+    operator.looks(CLUSTERS as u64).await;
     let asked = operator.server.calls.lock().clone();
     let (now, most) = operator.memory();
-    println!("at rest: {now} MiB, at most {most}, asked in 90 s: {asked:?}");
+    println!("after the start {started:?} MiB; at rest {now} MiB, at most {most}");
     assert_eq!(asked, BTreeMap::new(), "reads at rest");
     assert!(most <= 120, "{most} MiB");
 }

@@ -68,30 +68,26 @@ impl Notice {
         let status = self.condition.as_ref().map(|(_, status)| status.as_str());
         let reason = self.reason.as_str();
         let message = self.message.as_str();
+        // The level of a line is a constant.
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    namespace,
+                    cluster,
+                    snapshot,
+                    pod,
+                    gate,
+                    condition,
+                    status,
+                    reason,
+                    "{message}"
+                )
+            };
+        }
         if self.is_warning {
-            tracing::warn!(
-                namespace,
-                cluster,
-                snapshot,
-                pod,
-                gate,
-                condition,
-                status,
-                reason,
-                "{message}"
-            );
+            line!(warn);
         } else {
-            tracing::info!(
-                namespace,
-                cluster,
-                snapshot,
-                pod,
-                gate,
-                condition,
-                status,
-                reason,
-                "{message}"
-            );
+            line!(info);
         }
     }
 }

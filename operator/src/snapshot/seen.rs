@@ -3,7 +3,6 @@
 //! A namespace has thousands of snapshots with a list of streams each. The watch passes over those lists while it reads, and keeps of an object
 //! what [`Entry`] has. Whoever changes a snapshot reads it live first.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -100,7 +99,8 @@ impl Entry {
 }
 
 /// An object of the watch.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Resource)]
+#[resource(inherit = "Aof2Snapshot")]
 pub struct Seen {
     metadata: ObjectMeta,
     /// That it is of.
@@ -222,34 +222,5 @@ impl<'de> Deserialize<'de> for Seen {
             cluster: spec.cluster_ref.name,
             entry,
         })
-    }
-}
-
-impl Resource for Seen {
-    type DynamicType = ();
-    type Scope = <Aof2Snapshot as Resource>::Scope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        Aof2Snapshot::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        Aof2Snapshot::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        Aof2Snapshot::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        Aof2Snapshot::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
     }
 }

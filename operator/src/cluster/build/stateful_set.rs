@@ -1,7 +1,6 @@
 //! The StatefulSet. `OnDelete`: the operator decides when a pod may go. `Parallel`: in order, the first sick pod would stop the rest
 //! from ever being started.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use aof2_crds::{
@@ -10,7 +9,7 @@ use aof2_crds::{
     labels,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::{Resource, core::NamespaceResourceScope};
+use kube::Resource;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -22,42 +21,14 @@ use crate::names::{self, TEMPLATE_ANNOTATION};
 
 /// A StatefulSet whose spec is kept as JSON, since `spec.podTemplate` may hold fields that our types do not know: the API server
 /// judges them.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, Resource)]
 #[serde(rename_all = "camelCase")]
+#[resource(inherit = "k8s_openapi::api::apps::v1::StatefulSet")]
 pub struct StatefulSet {
     api_version: String,
     kind: String,
     metadata: ObjectMeta,
     pub spec: Value,
-}
-
-impl Resource for StatefulSet {
-    type DynamicType = ();
-    type Scope = NamespaceResourceScope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        "StatefulSet".into()
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        "apps".into()
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        "v1".into()
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        "statefulsets".into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
 }
 
 /// Of claims, which outlive their cluster and carry its name as a label: by it Argo CD takes them for its own, and prunes them.

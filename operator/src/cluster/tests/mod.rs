@@ -167,11 +167,15 @@ async fn a_cluster_that_goes_to_and_fro_writes_few_events() {
 
 #[test]
 fn every_notice_and_change_of_status_has_one_line_and_rest_has_none() {
-    alone("cluster::tests::the_log_of_a_cluster");
+    let test = "cluster::tests::every_notice_and_change_of_status_has_one_line_and_rest_has_none";
+    alone(test, || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.expect("a runtime").block_on(the_log_of_a_cluster());
+    });
 }
 
-#[tokio::test]
-#[ignore = "in a process of its own"]
 async fn the_log_of_a_cluster() {
     let lines = Lines::default();
     let log = lines.capture("info", true);
