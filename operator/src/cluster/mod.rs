@@ -31,6 +31,7 @@ pub mod samples;
 pub mod status;
 pub mod touches;
 pub mod validate;
+pub mod watches;
 
 #[cfg(test)]
 pub(crate) mod testing;

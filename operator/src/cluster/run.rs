@@ -1,7 +1,7 @@
 //! The queue: who is looked at, and when. One look at a time per cluster, a bounded number at once.
 //!
-//! Watches only say that something changed; they keep no objects, and looks read live. A cluster of which no watch says anything is polled
-//! for what its engines report, without a read (`rest.rs`).
+//! Watches only say that something changed (`watches.rs`), and looks read live. A cluster of which no watch says anything is polled for what
+//! its engines report, without a read (`rest.rs`).
 
 use std::{
     collections::BTreeMap,
@@ -10,40 +10,32 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aof2_crds::{Aof2Cluster, labels};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    apps::v1::StatefulSet,
-    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service, ServiceAccount},
-    networking::v1::NetworkPolicy,
-    policy::v1::PodDisruptionBudget,
-};
 use kube::{
-    Api, Client, Resource, ResourceExt,
-    core::PartialObjectMeta,
+    Resource, ResourceExt,
     runtime::{
         Controller, PredicateConfig, WatchStreamExt,
         controller::{self, Action, Config},
-        reflector::{ObjectRef, store::Writer},
+        reflector::store::Writer,
         watcher,
     },
 };
 use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
 
 use crate::{
     args::Scope,
-    cluster::{self, error::ReconcileError, memory::Memory},
+    cluster::{
+        self,
+        error::ReconcileError,
+        memory::Memory,
+        watches::{self, Guarded, api},
+    },
     context::Context,
     kube::{CallError, Notice, scope::ScopeError},
-    names,
-    runtime::{jitter, sighting::Sighting, turns::Turns},
+    runtime::{jitter, turns::Turns},
     snapshot::known::Known,
 };
-
-/// Clusters that cannot be parsed are seen too, and shown, and cannot stop the watch.
-type Guarded = Sighting<Aof2Cluster>;
 
 /// Changes come in bursts: a StatefulSet, its pods, their status.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -99,23 +91,7 @@ pub async fn run(
         snapshots,
         ..Memory::default()
     });
-    let ours = || {
-        let label = format!("{}={}", labels::APP_NAME, names::APP);
-        watcher::Config::default().labels(&label)
-    };
-    // Of which clusters read some that carry no label of ours.
-    let all = watcher::Config::default;
-    let triggers = stream::select_all([
-        changes::<StatefulSet>(client, scope, ours(), &memory),
-        changes::<Pod>(client, scope, ours(), &memory),
-        changes::<PersistentVolumeClaim>(client, scope, all(), &memory),
-        changes::<ConfigMap>(client, scope, all(), &memory),
-        changes::<Service>(client, scope, ours(), &memory),
-        changes::<ServiceAccount>(client, scope, ours(), &memory),
-        changes::<PodDisruptionBudget>(client, scope, ours(), &memory),
-        changes::<NetworkPolicy>(client, scope, ours(), &memory),
-        of_snapshots(&memory.snapshots),
-    ]);
+    let triggers = watches::triggers(client, scope, &memory);
     let runner = Arc::new(Runner {
         context: context.clone(),
         memory: memory.clone(),
@@ -277,72 +253,4 @@ fn after_failure(cluster: Arc<Guarded>, error: &ReconcileError, runner: Arc<Runn
     );
     tracing::warn!(namespace, cluster = name, error = error.describe(), again_in = ?pause, "reconcile failed");
     Action::requeue(pause)
-}
-
-fn api<K>(client: &Client, scope: &Scope) -> Api<K>
-where
-    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
-{
-    match scope {
-        Scope::All => Api::all(client.clone()),
-        Scope::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
-    }
-}
-
-/// The clusters whose snapshots changed.
-fn of_snapshots(snapshots: &Known) -> stream::BoxStream<'static, ObjectRef<Guarded>> {
-    let mut changes = snapshots.changes();
-    stream::poll_fn(move |context| changes.poll_recv(context))
-        .map(|cluster| ObjectRef::<Guarded>::new(&cluster.name).within(&cluster.namespace))
-        .boxed()
-}
-
-/// The clusters whose objects of this kind changed or went: by the label that the operator gives, or since they read the object by its name.
-/// Nothing but metadata is sent.
-fn changes<K>(
-    client: &Client,
-    scope: &Scope,
-    selected: watcher::Config,
-    memory: &Arc<Memory>,
-) -> stream::BoxStream<'static, ObjectRef<Guarded>>
-where
-    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-        + Clone
-        + std::fmt::Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
-    let memory = memory.clone();
-    watcher(api::<PartialObjectMeta<K>>(client, scope), selected)
-        .default_backoff()
-        .inspect_err(
-            |error| tracing::warn!(kind = %K::kind(&()), %error, "a watch was interrupted; it is resumed"),
-        )
-        .flat_map(move |event| {
-            let (object, is_change) = match event {
-                Ok(watcher::Event::Apply(object) | watcher::Event::Delete(object)) => (object, true),
-                Ok(watcher::Event::InitApply(object)) => (object, false),
-                // What went meanwhile nobody knows: what is at rest is read again.
-                Ok(watcher::Event::Init | watcher::Event::InitDone) | Err(_) => {
-                    memory.touches.touch_all();
-                    return stream::iter(Vec::new());
-                }
-            };
-            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
-            let mut clusters = memory.touches.readers(&namespace, &name);
-            if object.labels().get(labels::APP_NAME).is_some_and(|app| app == names::APP) {
-                clusters.extend(object.labels().get(labels::CLUSTER).cloned());
-            } else if is_change && K::kind(&()) == NetworkPolicy::kind(&()) {
-                // Somebody else's: it may select the pods of any cluster.
-                clusters = memory.touches.touch_namespace(&namespace);
-            }
-            let touched = clusters.iter().map(|cluster| {
-                memory.touches.touch(&namespace, cluster);
-                ObjectRef::<Guarded>::new(cluster).within(&namespace)
-            });
-            stream::iter(touched.collect::<Vec<_>>())
-        })
-        .boxed()
 }
