@@ -22,6 +22,8 @@ pub enum Targets {
     /// And all tests. Programs are the same code, with test doubles compiled beside it that nothing calls: features are one set
     /// for a build, and a second build of the engine for the images of tests would cost minutes.
     All,
+    /// One program, and nothing that it does not need.
+    Only(&'static str),
 }
 
 /// A test program that cargo made.
@@ -82,10 +84,11 @@ pub fn build(targets: Targets, engine_version: Option<&str>) -> Result<Built> {
         "--workspace",
         "--message-format=json-render-diagnostics",
     ]);
-    command.arg(match targets {
-        Targets::Programs => "--bins",
-        Targets::All => "--all-targets",
-    });
+    match targets {
+        Targets::Programs => command.arg("--bins"),
+        Targets::All => command.arg("--all-targets"),
+        Targets::Only(program) => command.args(["--bin", program]),
+    };
     if std::env::var_os("CI").is_some() {
         command.arg("--locked");
     }
@@ -93,10 +96,11 @@ pub fn build(targets: Targets, engine_version: Option<&str>) -> Result<Built> {
         command.env("AOF2_ENGINE_VERSION", version);
     }
     let what = match targets {
-        Targets::Programs => "building the programs",
-        Targets::All => "building programs and tests",
+        Targets::Programs => "building the programs".to_owned(),
+        Targets::All => "building programs and tests".to_owned(),
+        Targets::Only(program) => format!("building {program}"),
     };
-    let messages = progress::run(&mut command, what, &log(targets))?;
+    let messages = progress::run(&mut command, &what, &log(targets))?;
     let mut built = Built::default();
     if targets == Targets::Programs {
         return programs_of(&messages);
@@ -186,8 +190,9 @@ pub fn was_built(targets: Targets) -> bool {
 
 fn log(targets: Targets) -> PathBuf {
     target_folder().join(match targets {
-        Targets::Programs => "xtask-programs.log",
-        Targets::All => "xtask-tests.log",
+        Targets::Programs => "xtask-programs.log".to_owned(),
+        Targets::All => "xtask-tests.log".to_owned(),
+        Targets::Only(program) => format!("xtask-{program}.log"),
     })
 }
 

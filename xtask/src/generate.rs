@@ -15,7 +15,7 @@ const PROGRAM: &str = "crdgen";
 const FOLDERS: &[&str] = &["crds/generated", "charts/aof2-operator/crds"];
 
 pub fn run() -> Result<()> {
-    let built = cargo::build(Targets::Programs, None)?;
+    let built = cargo::build(Targets::Only(PROGRAM), None)?;
     command::run(&mut Command::new(built.program(PROGRAM)?))?;
     say(format_args!("made {}", FOLDERS.join(", ")));
     Ok(())
