@@ -115,7 +115,7 @@ pub struct ClaimFacts {
     pub created_at: Timestamp,
     /// Has a deletion timestamp: Kubernetes keeps it only while a pod uses it.
     pub is_terminating: bool,
-    /// The storage class of a claim that is not bound; looked up only while a pod has no node.
+    /// The storage class of a claim that is not bound; empty: it names none.
     pub unbound_class: Option<String>,
     /// What it has, or asks for; `None`: not known.
     pub bytes: Option<u64>,
@@ -208,6 +208,10 @@ pub enum TroubleKind {
     /// The kernel ended it again and again, for want of memory.
     OutOfMemory,
     Unschedulable,
+    /// Its claim waits for a volume of a class that may not exist.
+    NoVolume,
+    /// Its claim names no class, and there is no default one.
+    NoStorageClass,
     Waiting,
     /// It runs, and its readiness probe fails.
     Unready,

@@ -30,6 +30,7 @@ pub mod run;
 pub mod samples;
 pub mod status;
 pub mod touches;
+pub mod unbound;
 pub mod validate;
 pub mod watches;
 

@@ -17,7 +17,7 @@ use crate::{
         facts::{Answers, ConfigSource, Observed, Read, StatefulSetFacts, Unread},
         isolation, nodes, pod,
         reader::{self, Reader},
-        validate,
+        unbound, validate,
     },
     context::{Context, Sight},
     engines::Whose,
@@ -77,7 +77,7 @@ pub async fn observe(
     let mut reads = Reads::default();
     let stateful_set = reads.take(Read::StatefulSet, stateful_set);
     let pods = reads.take(Read::Pods, pods);
-    let mut claims = reads.take(Read::Claims, claims);
+    let claims = reads.take(Read::Claims, claims);
     let revision_texts = reads.take(Read::Revisions, revision_texts);
     let stored_configs = reads.take(Read::StoredConfigs, stored_configs);
     let snapshots = reader::snapshots(known, &cluster).unwrap_or_else(|| {
@@ -113,13 +113,8 @@ pub async fn observe(
         .collect();
     pods.sort_by_key(|pod| pod.ordinal);
     nodes::look_up(context, &mut pods).await;
-    if pods.iter().any(|pod| pod.node.is_empty()) {
-        let unbound = reader.unbound_classes(name).await.unwrap_or_default();
-        for (claim, class) in unbound {
-            if let Some(claim) = claims.get_mut(&claim) {
-                claim.unbound_class = Some(class);
-            }
-        }
+    for pod in &mut pods {
+        unbound::explain(pod, &claims, &cluster.spec);
     }
     let addresses = pods.iter().map(|pod| (pod.ordinal, pod.ip));
     let sight = Sight::of(&cluster, addresses.collect());

@@ -364,12 +364,10 @@ fn message(
         (TroubleKind::CrashLoop | TroubleKind::OutOfMemory, None) => {
             format!("{name} of {pod} crashes after every start")
         }
-        (TroubleKind::Waiting | TroubleKind::Unschedulable | TroubleKind::Unready, _)
-            if detail.is_empty() =>
-        {
+        _ if detail.is_empty() => {
             format!("{name} of {pod} cannot start ({reason})")
         }
-        (TroubleKind::Waiting | TroubleKind::Unschedulable | TroubleKind::Unready, _) => {
+        _ => {
             format!(
                 "{name} of {pod} cannot start ({reason}, {})",
                 quoted(detail)

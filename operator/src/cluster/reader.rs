@@ -90,6 +90,7 @@ impl Reader<'_> {
             bytes: capacity_bytes(claim).or_else(|| requested_bytes(claim)),
             requested_bytes: requested_bytes(claim),
             resize_trouble: resize_trouble(claim),
+            unbound_class: unbound_class(claim),
             ..claim_facts(claim)
         };
         Ok(claims
@@ -106,22 +107,6 @@ impl Reader<'_> {
         Ok(bounded("list", &key, CALL_TIMEOUT, api.list(&all))
             .await?
             .items)
-    }
-
-    /// Storage classes of the claims that wait for a volume.
-    pub async fn unbound_classes(
-        &self,
-        cluster: &str,
-    ) -> Result<BTreeMap<String, String>, CallError> {
-        let claims = self.list::<PersistentVolumeClaim>(cluster).await?;
-        let class = |claim: &PersistentVolumeClaim| {
-            let phase = claim.status.as_ref()?.phase.as_deref()?;
-            (phase == "Pending").then_some(claim.spec.as_ref()?.storage_class_name.clone()?)
-        };
-        Ok(claims
-            .iter()
-            .filter_map(|claim| Some((claim.name_any(), class(claim)?)))
-            .collect())
     }
 
     /// By their names, whoever labelled them. A claim that is not there is left out.
@@ -275,6 +260,12 @@ fn labelled(cluster: &str) -> ListParams {
     ListParams::default().labels(&names::label_selector(cluster))
 }
 
+fn unbound_class(claim: &PersistentVolumeClaim) -> Option<String> {
+    let phase = claim.status.as_ref()?.phase.as_deref()?;
+    let class = claim.spec.as_ref()?.storage_class_name.clone();
+    (phase == "Pending").then(|| class.unwrap_or_default())
+}
+
 /// Its volume's, once it has one; a class may give more than was asked for.
 fn capacity_bytes(claim: &PersistentVolumeClaim) -> Option<u64> {
     storage(claim.status.as_ref()?.capacity.as_ref()?)
@@ -363,4 +354,23 @@ fn created_at(object: &impl ResourceExt) -> Timestamp {
     object
         .creation_timestamp()
         .map_or(Timestamp::UNIX_EPOCH, |at| at.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_claim_without_a_volume_has_its_class_and_one_that_is_bound_needs_none() {
+        let class = |spec: serde_json::Value, phase: &str| {
+            let claim = json!({"spec": spec, "status": {"phase": phase}});
+            unbound_class(&serde_json::from_value(claim).unwrap())
+        };
+        let local = json!({"storageClassName": "local"});
+        assert_eq!(class(local.clone(), "Pending").as_deref(), Some("local"));
+        assert_eq!(class(json!({}), "Pending").as_deref(), Some(""));
+        assert_eq!(class(local, "Bound"), None);
+    }
 }

@@ -110,6 +110,12 @@ pub fn remedy(trouble: &Trouble, pod: &str) -> String {
         TroubleKind::Unschedulable => {
             "Add a node that fits, or correct spec.resources or spec.storage".to_owned()
         }
+        TroubleKind::NoVolume => {
+            "Run `kubectl get storageclass`, and create the class if it is missing, or make a new cluster with another storageClassName".to_owned()
+        }
+        TroubleKind::NoStorageClass => {
+            "Set the annotation storageclass.kubernetes.io/is-default-class of one class to true, or make a new cluster with storageClassName".to_owned()
+        }
         TroubleKind::Waiting | TroubleKind::Unready => format!("Run `kubectl describe pod {pod}`"),
     }
 }

@@ -193,7 +193,9 @@ pub fn reason_of(trouble: TroubleKind) -> WaitReason {
     match trouble {
         TroubleKind::ImagePull => WaitReason::ImagePull,
         TroubleKind::CrashLoop | TroubleKind::OutOfMemory => WaitReason::CrashLoop,
-        TroubleKind::Unschedulable => WaitReason::PodUnschedulable,
+        TroubleKind::Unschedulable | TroubleKind::NoVolume | TroubleKind::NoStorageClass => {
+            WaitReason::PodUnschedulable
+        }
         TroubleKind::Waiting | TroubleKind::Unready => WaitReason::ContainerWaiting,
     }
 }

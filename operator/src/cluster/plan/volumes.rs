@@ -115,7 +115,7 @@ fn of_another_class(observed: &Observed, pod: &PodFacts) -> Option<Wait> {
         let wanted = volume?.storage_class_name.as_ref()?;
         let claim = names::claim(template, &pod.name);
         let found = observed.claim(&claim)?.unbound_class.as_ref()?;
-        if !pod.node.is_empty() || found == wanted {
+        if !pod.node.is_empty() || found.is_empty() || found == wanted {
             return None;
         }
         let namespace = observed.cluster.namespace().unwrap_or_default();

@@ -204,13 +204,21 @@ fn what_protects_the_pods_is_written_also_while_config_or_template_cannot_be() {
     observed.config_source = ConfigSource::MissingMap {
         name: "none".into(),
     };
-    assert!(has(&plan(&observed), "DisruptionBudget"));
+    let is_protected = |observed: &Observed| {
+        let planned = plan(observed);
+        has(&planned, "NetworkPolicy") && has(&planned, "DisruptionBudget")
+    };
+    assert!(is_protected(&observed));
+    // Nor is the revision there that the engines run.
+    observed.revision_texts.clear();
+    assert!(!has(&plan(&observed), "ConfigMap"), "no config is known");
+    assert!(is_protected(&observed));
     let spec = &mut observed.cluster.spec.pod_template.spec;
     spec.insert("restartPolicy".into(), "Never".into());
-    assert!(has(&plan(&observed), "DisruptionBudget"));
+    assert!(is_protected(&observed));
     observed.config_source = ConfigSource::Unset;
+    assert!(is_protected(&observed));
     let refused = plan(&observed);
-    assert!(has(&refused, "DisruptionBudget"));
     assert!(
         !actions(&refused)
             .iter()
