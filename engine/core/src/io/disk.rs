@@ -169,6 +169,10 @@ impl Disk for SystemDisk {
         File::open(path)?.sync_all()
     }
 
+    fn sync_volume(&self, path: &Path) -> io::Result<()> {
+        Ok(rustix::fs::syncfs(File::open(path)?)?)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         std::fs::rename(from, to)
     }

@@ -31,6 +31,7 @@ pub enum Call {
     Close,
     CreateDirectory,
     SyncDirectory,
+    SyncVolume,
     Rename,
     Unlink,
 }
@@ -190,7 +191,12 @@ impl Faults {
     fn on(&self, call: Call, class: Option<FileClass>, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         *state.calls.entry((call, class)).or_default() += 1;
-        if state.failed && matches!(call, Call::Sync | Call::SyncDirectory | Call::Pace) {
+        if state.failed
+            && matches!(
+                call,
+                Call::Sync | Call::SyncDirectory | Call::SyncVolume | Call::Pace
+            )
+        {
             state.syncs_after_failure += 1;
             let is_again = call != Call::Pace && state.failed_path == path;
             state.syncs_of_failed += u64::from(is_again);
@@ -397,6 +403,11 @@ impl Disk for FaultDisk {
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         self.faults.on(Call::SyncDirectory, None, path)?;
         self.inner.sync_directory(path)
+    }
+
+    fn sync_volume(&self, path: &Path) -> io::Result<()> {
+        self.faults.on(Call::SyncVolume, None, path)?;
+        self.inner.sync_volume(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

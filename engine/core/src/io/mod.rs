@@ -103,6 +103,8 @@ pub trait Disk: Send + Sync + Debug {
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     fn create_directory(&self, path: &Path) -> io::Result<()>;
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
+    /// Everything on the file system that holds this directory, whoever wrote it: files, their names and what is of others.
+    fn sync_volume(&self, path: &Path) -> io::Result<()>;
     /// Replaces `to`. The caller syncs the directory.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     fn unlink(&self, path: &Path) -> io::Result<()>;

@@ -417,6 +417,10 @@ impl Disk for RestingDisk {
             .with_descriptor(|| self.inner.sync_directory(path))
     }
 
+    fn sync_volume(&self, path: &Path) -> io::Result<()> {
+        self.pool.with_descriptor(|| self.inner.sync_volume(path))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let _naming = self.pool.naming.write();
         self.inner.rename(from, to)?;

@@ -53,6 +53,17 @@ impl WatchedDisk {
             syncing: Mutex::default(),
         })
     }
+
+    fn sync(&self, path: &Path, sync: impl Fn() -> io::Result<()>) -> io::Result<()> {
+        refuse_after_failure(&*self.failures)?;
+        sync().map_err(|error| {
+            // A directory is opened to be synced: without a descriptor no sync was begun.
+            if is_out_of_descriptors(&error) {
+                return error;
+            }
+            reported(&*self.failures, "sync", path, error)
+        })
+    }
 }
 
 fn refuse_after_failure(failures: &dyn WriteOutFailures) -> io::Result<()> {
@@ -258,14 +269,11 @@ impl Disk for WatchedDisk {
     }
 
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        refuse_after_failure(&*self.failures)?;
-        self.inner.sync_directory(path).map_err(|error| {
-            // A directory is opened to be synced: without a descriptor no sync was begun.
-            if is_out_of_descriptors(&error) {
-                return error;
-            }
-            reported(&*self.failures, "sync", path, error)
-        })
+        self.sync(path, || self.inner.sync_directory(path))
+    }
+
+    fn sync_volume(&self, path: &Path) -> io::Result<()> {
+        self.sync(path, || self.inner.sync_volume(path))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

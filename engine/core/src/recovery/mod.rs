@@ -1,11 +1,12 @@
 //! From what is on the disk to streams that serve: manifests, then segments, then the journal beyond them.
 //!
-//! 1. Manifest frames of the journal are written into their chunks, and every stream's manifest is folded.
+//! 1. The volume is synced as it was found. Then manifest frames of the journal are written into their chunks, and every stream's manifest
+//!    is folded.
 //! 2. Frames of records are written into the segments that are not sealed. Bytes at an offset never change, so doing it again
 //!    after another crash changes nothing.
 //! 3. Each such segment is scanned as far as its batches follow one another. What lies behind is torn, unless something proves
 //!    that it was durable; then it is damage, and nothing of it is touched.
-//! 4. Everything is synced before anything is served: from here on the journal is not needed any more.
+//! 4. Everything that this start wrote is synced before anything is served: from here on the journal is not needed any more.
 
 mod cut;
 mod scan;
@@ -24,7 +25,7 @@ use aof2_format::StreamNumber;
 use self::stream::{Found, JournalFacts, RecoveredStream};
 use self::volume::at;
 use crate::error::OpenError;
-use crate::io::{Clock, Disk, FileClass};
+use crate::io::{Clock, Disk};
 use crate::journal::mark::{Mark, Synced};
 use crate::journal::replay::{self, Image, Reuse};
 use crate::metrics::Replay;
@@ -63,8 +64,12 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
             .map_err(at("create", &directory))?;
     }
     disk.sync_directory(root).map_err(at("sync", root))?;
+    // What is there may be in the cache of the machine alone, names of files among it: a process was killed, or somebody copied the files
+    // to this volume. It has to be durable before anything durable is built on it.
+    disk.sync_volume(root)
+        .map_err(at("sync the volume of", root))?;
+    remove_marker(disk, root)?;
 
-    let began_before = !begin(disk, root);
     let journal_directory = files::journal(root);
     let in_journal = |verb: &'static str| at(verb, &journal_directory);
     let holds_nothing = holds_nothing(disk, root)?;
@@ -105,8 +110,8 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
     }
 
     for stream in streams.values_mut() {
-        stream.replay_manifest(disk, &image, began_before)?;
-        stream.open_segments(disk, &image, began_before)?;
+        stream.replay_manifest(disk, &image)?;
+        stream.open_segments(disk, &image)?;
     }
     let journal_bytes = apply_frames(&image, &mut streams).map_err(in_journal("replay"))?;
     let mut replay = Replay {
@@ -132,12 +137,6 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
         recovered.push(stream.recover(disk, &journal, &mut replay)?);
     }
     sync_all(&recovered)?;
-    let starting = root.join(STARTING);
-    match disk.unlink(&starting) {
-        // It could not be made.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        removed => removed.map_err(at("remove", &starting))?,
-    }
     // What is recovered is acknowledged again from here on.
     mark.note(Synced {
         commit: image.next_commit - 1,
@@ -183,14 +182,15 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
     })
 }
 
-/// There while a start writes to files that it has not synced yet.
-const STARTING: &str = "starting";
+/// An earlier form of 0.1.0 left it while a start had not synced yet. It means nothing any more.
+const OLD_MARKER: &str = "starting";
 
-/// False where a start before this one did not come to its syncs, or where nobody knows: what it wrote may be in the cache of the machine
-/// alone, also below what a checkpoint synced (zeroes over a torn tail). The file is never synced: it outlives a killed process, as
-/// that cache does, and after a power cut there is neither.
-fn begin(disk: &dyn Disk, root: &Path) -> bool {
-    disk.create(&root.join(STARTING), FileClass::Other).is_ok()
+fn remove_marker(disk: &dyn Disk, root: &Path) -> Result<(), OpenError> {
+    let path = root.join(OLD_MARKER);
+    match disk.unlink(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", &path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Neither a journal file nor anything of a stream. The mark is made before either.

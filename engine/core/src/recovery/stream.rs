@@ -198,13 +198,7 @@ impl Found {
         }
     }
 
-    /// `syncs_all`: what the process before synced is not told from what it did not.
-    pub fn replay_manifest(
-        &mut self,
-        disk: &dyn Disk,
-        image: &Image,
-        syncs_all: bool,
-    ) -> Result<(), OpenError> {
+    pub fn replay_manifest(&mut self, disk: &dyn Disk, image: &Image) -> Result<(), OpenError> {
         if let Some(why) = &self.refused {
             self.replayed = Some(Replayed::refused(why.clone()));
             return Ok(());
@@ -240,7 +234,7 @@ impl Found {
                     epoch,
                     path,
                     must_reach: synced_upto(number).unwrap_or(0),
-                    synced_upto: synced_upto(number).filter(|_| !syncs_all).unwrap_or(0),
+                    synced_upto: synced_upto(number).unwrap_or(0),
                     is_synced: newest_synced.is_some_and(|newest| number < newest),
                 },
             );
@@ -287,12 +281,7 @@ impl Found {
     }
 
     /// Sorts the segment files into sealed ones and others.
-    pub fn open_segments(
-        &mut self,
-        disk: &dyn Disk,
-        image: &Image,
-        syncs_all: bool,
-    ) -> Result<(), OpenError> {
+    pub fn open_segments(&mut self, disk: &dyn Disk, image: &Image) -> Result<(), OpenError> {
         if self.refused.is_some() {
             return Ok(());
         }
@@ -350,7 +339,7 @@ impl Found {
                     is_spare,
                     must_reach,
                     durable_upto: 0,
-                    synced_upto: if syncs_all { 0 } else { must_reach },
+                    synced_upto: must_reach,
                     is_written: false,
                 },
             );

@@ -146,6 +146,11 @@ impl Disk for TraceDisk {
         self.trace.around(&what, || SystemDisk.sync_directory(path))
     }
 
+    fn sync_volume(&self, path: &Path) -> io::Result<()> {
+        let what = format!("syncfs {}", path.display());
+        self.trace.around(&what, || SystemDisk.sync_volume(path))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let what = format!("rename {} {}", from.display(), to.display());
         self.trace.around(&what, || SystemDisk.rename(from, to))

@@ -40,6 +40,10 @@ impl Disk for BadSector {
         SystemDisk.sync_directory(path)
     }
 
+    fn sync_volume(&self, path: &Path) -> io::Result<()> {
+        SystemDisk.sync_volume(path)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         SystemDisk.rename(from, to)
     }

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use crate::content::{Content, is_zero};
 use crate::dice::Dice;
 use crate::model::Note;
+use crate::volume::{Fate, Volume};
 
 /// Where the store is. Nothing of it is on a real disk.
 pub const ROOT: &str = "/store";
@@ -115,6 +116,10 @@ pub enum Op {
         begun: usize,
         covers_length: bool,
     },
+    /// Of all files and directories.
+    SyncVolume {
+        begun: usize,
+    },
 }
 
 impl std::fmt::Display for Op {
@@ -161,6 +166,7 @@ impl std::fmt::Display for Op {
                 let what = if *covers_length { "all" } else { "data" };
                 write!(f, "sync {what} of #{inode} as it was before {begun}")
             }
+            Op::SyncVolume { begun } => write!(f, "sync the volume as it was before {begun}"),
         }
     }
 }
@@ -173,11 +179,86 @@ pub struct Recording {
     pub notes: Vec<(usize, Note)>,
 }
 
+impl Recording {
+    /// As if the process had been killed after so many changes.
+    pub fn killed(&self, changes: usize) -> Recording {
+        let notes = self.notes.iter().filter(|(at, _)| *at <= changes);
+        Recording {
+            base: self.base.clone(),
+            ops: self.ops[..changes].to_vec(),
+            notes: notes.cloned().collect(),
+        }
+    }
+
+    /// As if what is there after so many changes had been copied file by file to another volume, and not synced there.
+    pub fn copied(&self, changes: usize) -> Recording {
+        let killed = self.killed(changes);
+        let mut volume = Volume::new(&killed.base);
+        killed.ops.iter().for_each(|op| volume.step(op));
+        let items = volume.items();
+        let image = volume.cut(&items, &vec![Fate::Kept; items.len()]);
+        // Inodes are numbered in the order in which the copy makes them.
+        let mut ops = Vec::new();
+        let mut next = ROOT_INODE + 1;
+        copy(&image, ROOT_INODE, ROOT_INODE, &mut next, &mut ops);
+        let notes = killed.notes.into_iter();
+        Recording {
+            base: Image::empty(),
+            notes: notes.map(|(_, note)| (ops.len(), note)).collect(),
+            ops,
+        }
+    }
+}
+
+/// Of a copy.
+const PIECE_BYTES: usize = 32 << 10;
+
+fn copy(image: &Image, from: Inode, to: Inode, next: &mut Inode, ops: &mut Vec<Op>) {
+    let Node::Directory(entries) = &image.nodes[from] else {
+        return;
+    };
+    // What is not finished is removed in any case.
+    for (name, entry) in entries.iter().filter(|(name, _)| !name.ends_with(".tmp")) {
+        let (parent, name, inode) = (to, name.clone(), *next);
+        *next += 1;
+        match &image.nodes[*entry] {
+            Node::Directory(_) => {
+                ops.push(Op::MakeDirectory {
+                    parent,
+                    name,
+                    inode,
+                });
+                copy(image, *entry, inode, next, ops);
+            }
+            Node::File(content) => {
+                ops.push(Op::Create {
+                    parent,
+                    name,
+                    inode,
+                });
+                let length = content.length();
+                ops.push(Op::Allocate { inode, length });
+                let mut bytes = vec![0; length as usize];
+                content.read(&mut bytes, 0);
+                let pieces = bytes.chunks(PIECE_BYTES).enumerate();
+                for (index, piece) in pieces.filter(|(_, piece)| !is_zero(piece)) {
+                    ops.push(Op::Write {
+                        inode,
+                        offset: (index * PIECE_BYTES) as u64,
+                        data: Data::Bytes(piece.into()),
+                    });
+                }
+            }
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncKind {
     Data,
     All,
     Directory,
+    Volume,
 }
 
 /// What a seeded fault is asked about.
@@ -268,6 +349,21 @@ impl RecordingDisk {
         }
     }
 
+    /// Goes on where a recording ends, as after the end of a process: what was not synced is there, and still not synced.
+    pub fn resumed(recording: Recording, faults: Faults) -> RecordingDisk {
+        let Recording { base, ops, notes } = recording;
+        let mut volume = Volume::new(&base);
+        ops.iter().for_each(|op| volume.step(op));
+        let disk = RecordingDisk::new(base, faults);
+        {
+            let mut state = disk.inner.state.lock();
+            state.image = volume.cached();
+            state.ops = ops;
+            state.notes = notes;
+        }
+        disk
+    }
+
     /// Called within every sync, after it began and before it ends.
     pub fn on_sync(&self, hook: SyncHook) {
         *self.inner.hook.lock() = Some(hook);
@@ -344,10 +440,13 @@ impl Inner {
             state.unsynced.push(inode);
             return;
         }
-        state.ops.push(Op::Sync {
-            inode,
-            begun,
-            covers_length: kind != SyncKind::Data,
+        state.ops.push(match kind {
+            SyncKind::Volume => Op::SyncVolume { begun },
+            SyncKind::Data | SyncKind::All | SyncKind::Directory => Op::Sync {
+                inode,
+                begun,
+                covers_length: kind != SyncKind::Data,
+            },
         });
     }
 }
@@ -589,6 +688,13 @@ impl Disk for RecordingDisk {
         let inode = self.inner.state.lock().find(path)?;
         self.inner
             .sync(inode, SyncKind::Directory, path, FileClass::Other);
+        Ok(())
+    }
+
+    fn sync_volume(&self, path: &Path) -> io::Result<()> {
+        let inode = self.inner.state.lock().find(path)?;
+        self.inner
+            .sync(inode, SyncKind::Volume, path, FileClass::Other);
         Ok(())
     }
 

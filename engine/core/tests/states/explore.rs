@@ -18,6 +18,8 @@ use crate::workloads::Workload;
 
 /// Power cuts one after another, without a quiet start in between.
 const DEPTH: u64 = 3;
+/// Of the records of a session behind a kill; those behind power cuts have numbers below.
+const KILLED: u64 = 8;
 /// Then the workloads are recorded anew: the store's threads never run twice alike.
 const PER_RECORDING: u64 = 2_500;
 
@@ -157,6 +159,11 @@ impl Explorer<'_> {
             let mut dice = Dice::new(self.seed ^ Dice::new(number).next());
             // Every other one: each promise, with nothing but what was synced. The rest is drawn.
             let source = self.source(number / 2);
+            // Every tenth: no power is cut until the process was killed and started again.
+            if number % 10 == 9 {
+                self.killed(source, number, &mut dice);
+                continue;
+            }
             let promise = match number.is_multiple_of(2) {
                 true => self.promise(source),
                 false => None,
@@ -181,6 +188,62 @@ impl Explorer<'_> {
             let depth = if promise.is_some() { DEPTH } else { 1 };
             self.chain(image, model, &what, depth, &mut dice);
         }
+    }
+
+    /// The process is killed and started again, once or twice, or its files are copied; then the power is cut. A start finds what was
+    /// never synced, and what it serves of that has to be durable.
+    fn killed(&self, source: &Source<'_>, number: u64, dice: &mut Dice) {
+        let mut what = format!("workload {}, draw {number}", source.name);
+        let mut recording = source.recording.clone();
+        // What was done before the last start.
+        let mut before = 0;
+        // It promises nothing until a start serves it.
+        let mut is_copy = false;
+        for start in 0..1 + dice.below(2) {
+            let at = pick_kill(&recording, before, dice);
+            let is_copied = dice.one_in(4);
+            recording = match is_copied {
+                true => recording.copied(at),
+                false => recording.killed(at),
+            };
+            before = recording.ops.len();
+            is_copy |= is_copied;
+            let how = if is_copied { "copied" } else { "killed" };
+            what += &format!(", {how} after {at} changes");
+            let model = Model::default().after(&recording.notes, before);
+            let kept = recording.clone();
+            let disk = RecordingDisk::resumed(recording, self.faults);
+            recording = match recover_on(&disk, &model, KILLED + start, dice) {
+                Ok(recording) => recording,
+                Err(error) => return self.failed(format!("{error}\n  {what}"), &kept, model),
+            };
+        }
+        let changes = match is_copy {
+            true => pick_kill(&recording, before, dice).max(served_at(&recording)),
+            false => pick_kill(&recording, before, dice),
+        };
+        let mut volume = crate::volume::Volume::new(&recording.base);
+        let ops = &recording.ops[..changes];
+        ops.iter().for_each(|op| volume.step(op));
+        let items = volume.items();
+        // What is not synced is lost, or not.
+        let fates = match dice.one_in(2) {
+            true => vec![Fate::Lost; items.len()],
+            false => fates::draw(&items, dice),
+        };
+        let image = volume.cut(&items, &fates);
+        let model = Model::default().after(&recording.notes, changes);
+        let what = || format!("{what}\n  then {}", told(&recording, changes, &fates));
+        self.chain(image, model, &what, DEPTH, dice);
+    }
+
+    fn failed(&self, what: String, recording: &Recording, model: Model) {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut volume = crate::volume::Volume::new(&recording.base);
+        recording.ops.iter().for_each(|op| volume.step(op));
+        let image = volume.cached();
+        let failure = Failure { what, image, model };
+        self.failure.lock().get_or_insert(failure);
     }
 
     /// The next one that was not tried.
@@ -325,7 +388,7 @@ fn pick_cut(recording: &Recording, dice: &mut Dice) -> usize {
         }
         _ => {
             let places: Vec<usize> = (0..ops.len())
-                .filter(|at| matches!(ops[*at], Op::Sync { .. }))
+                .filter(|at| matches!(ops[*at], Op::Sync { .. } | Op::SyncVolume { .. }))
                 .collect();
             places
                 .get(dice.below(places.len() as u64) as usize)
@@ -333,6 +396,27 @@ fn pick_cut(recording: &Recording, dice: &mut Dice) -> usize {
         }
     };
     picked.unwrap_or_else(|| dice.below(ops.len() as u64 + 1) as usize)
+}
+
+/// Within what the last process did; often before it serves.
+fn pick_kill(recording: &Recording, before: usize, dice: &mut Dice) -> usize {
+    let at = pick_cut(recording, dice);
+    match (dice.one_in(2), at >= before) {
+        (false, true) => at,
+        (false, false) => before + dice.below((recording.ops.len() - before) as u64 + 1) as usize,
+        (true, _) => {
+            let served = served_at(recording).max(before);
+            before + dice.below((served - before) as u64 + 1) as usize
+        }
+    }
+}
+
+/// When the last start served.
+fn served_at(recording: &Recording) -> usize {
+    let mut notes = recording.notes.iter().rev();
+    notes
+        .find(|(_, note)| matches!(note, Note::Served(_)))
+        .map_or(recording.ops.len(), |(at, _)| *at)
 }
 
 /// Behind changes that are few among all the writes: of entries and lengths, and where a file is begun anew, also behind its sync.
@@ -357,7 +441,7 @@ fn turning_points(ops: &[Op]) -> Vec<usize> {
                 is_anew
             }
             Op::Sync { inode, .. } => anew == Some(*inode),
-            Op::Write { .. } | Op::Allocate { .. } => false,
+            Op::Write { .. } | Op::Allocate { .. } | Op::SyncVolume { .. } => false,
         };
         if matches!(op, Op::Sync { .. }) && is_one {
             anew = None;
@@ -425,6 +509,7 @@ fn torn_bytes_are_zeroed(ops: &[Op]) -> Result<(), String> {
         let is_done = zeroed.is_some_and(|(zeroed, when)| {
             ops.iter().any(|op| match op {
                 Op::Sync { inode, begun, .. } => *inode == zeroed && *begun > when,
+                Op::SyncVolume { begun } => *begun > when,
                 // Nothing else was in it.
                 Op::Unlink { inode, .. } => *inode == zeroed,
                 _ => false,
@@ -445,7 +530,15 @@ pub fn recover(
     depth: u64,
     dice: &mut Dice,
 ) -> Result<Recording, String> {
-    let disk = RecordingDisk::new(image, faults);
+    recover_on(&RecordingDisk::new(image, faults), model, depth, dice)
+}
+
+fn recover_on(
+    disk: &RecordingDisk,
+    model: &Model,
+    depth: u64,
+    dice: &mut Dice,
+) -> Result<Recording, String> {
     let mut session = Session::open(disk.clone(), some_config(dice), depth << 32, dice)?;
     torn_bytes_are_zeroed(&disk.recording().ops)?;
     let served = session.served()?;

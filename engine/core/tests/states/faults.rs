@@ -137,8 +137,19 @@ fn a_missing_sync_at_the_end_of_recovery_is_found() {
         omits(|call| {
             let is_recovered = matches!(call.class, FileClass::Segment | FileClass::Manifest)
                 && !call.path.ends_with(".tmp");
-            call.kind == SyncKind::All && is_recovered && call.thread != "aof2-seal"
+            let is_of_a_file =
+                call.kind == SyncKind::All && is_recovered && call.thread != "aof2-seal";
+            is_of_a_file || call.kind == SyncKind::Volume
         }),
+    );
+}
+
+/// Files and names that a killed process left in the cache, and files that were copied.
+#[test]
+fn a_start_that_syncs_only_what_it_wrote_is_found() {
+    is_found(
+        "no sync of the volume at the end of recovery",
+        omits(|call| call.kind == SyncKind::Volume),
     );
 }
 

@@ -314,7 +314,8 @@ fn named_too_early(recording: &Recording) -> Vec<String> {
             Op::Rename { .. }
             | Op::MakeDirectory { .. }
             | Op::Create { .. }
-            | Op::Unlink { .. } => {}
+            | Op::Unlink { .. }
+            | Op::SyncVolume { .. } => {}
         }
     }
     early

@@ -197,6 +197,9 @@ impl Volume {
                 begun,
                 covers_length,
             } => self.sync(*inode, *begun, *covers_length),
+            Op::SyncVolume { begun } => {
+                (0..self.kept.len()).for_each(|inode| self.sync(inode, *begun, true));
+            }
         }
     }
 
@@ -242,6 +245,29 @@ impl Volume {
                 );
                 *pending = left;
             }
+        }
+    }
+
+    /// What a process finds that is started without a power cut: all that was done, by the same inodes.
+    pub fn cached(&self) -> Image {
+        let nodes = self.kept.iter().map(|kept| match kept {
+            Kept::File { durable, pending } => {
+                let mut content = durable.clone();
+                pending
+                    .iter()
+                    .for_each(|item| apply(&mut content, &item.change));
+                Node::File(content)
+            }
+            Kept::Directory { durable, pending } => {
+                let mut entries = durable.clone();
+                pending
+                    .iter()
+                    .for_each(|(_, change)| apply_entry(&mut entries, change));
+                Node::Directory(entries)
+            }
+        });
+        Image {
+            nodes: nodes.collect(),
         }
     }
 

@@ -41,8 +41,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "directories are synced after a sync failed",
         file: "engine/core/src/io/watched.rs",
-        find: "        refuse_after_failure(&*self.failures)?;\n        self.inner.sync_directory",
-        replace: "        self.inner.sync_directory",
+        find: "        refuse_after_failure(&*self.failures)?;\n        sync().map_err",
+        replace: "        sync().map_err",
         noticed_by: &[units("aof2-core", "io::watched")],
     },
     Mutant {

@@ -42,11 +42,14 @@ pub const MUTANTS: &[Mutant] = &[
         noticed_by: &[tests("aof2-core", "faults", "a_lost_segment_is_damage")],
     },
     Mutant {
-        name: "a start that was killed before its syncs is forgotten",
+        name: "what a killed process left in the cache is not synced",
         file: "engine/core/src/recovery/mod.rs",
-        find: "let began_before = !begin(disk, root);",
-        replace: "let began_before = !begin(disk, root) & false;",
-        noticed_by: &[units("aof2-core", "a_start_after_one_that_was_killed")],
+        find: "    disk.sync_volume(root)\n        .map_err(at(\"sync the volume of\", root))?;\n",
+        replace: "",
+        noticed_by: &[
+            units("aof2-core", "a_start_whose_volume_cannot_be_synced"),
+            tests("aof2-core", "states", "every_state"),
+        ],
     },
     Mutant {
         name: "a cut gives sequences of lost records again",

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{durable, options};
-use crate::io::fault::{Call, FaultDisk, Faults};
+use crate::error::OpenError;
+use crate::io::fault::{Call, Fault, FaultDisk, Faults, How};
 use crate::io::{Disk, FileClass, SystemDisk};
 use crate::recovery::{self, volume};
 use crate::store::Store;
@@ -48,15 +49,11 @@ fn writes(faults: &Faults) -> u64 {
         .sum()
 }
 
-/// Calls of a start on the volume as a killed process leaves it, up to the point where streams serve. `is_repeated`: a start before it was
-/// killed, too.
-fn calls_of_start(store: &Store, faults: &Faults, is_repeated: bool) -> (u64, u64) {
+/// Syncs and writes of a start on the volume as a killed process leaves it, up to the point where streams serve.
+fn calls_of_start(store: &Store, faults: &Faults) -> (u64, u64) {
     let copy = tempfile::tempdir().expect("a folder");
     let root = store.config().directory.clone();
     faults.at_one_moment(|| testing::copy_directory(&root, copy.path()));
-    if is_repeated {
-        std::fs::write(copy.path().join("starting"), "").expect("a file");
-    }
     let (disk, counted) = FaultDisk::new(Arc::new(SystemDisk));
     let options = options(copy.path());
     let env = &options.environment;
@@ -74,7 +71,6 @@ fn calls_of_start(store: &Store, faults: &Faults, is_repeated: bool) -> (u64, u6
     let recovered = recovery::recover(&context).expect("recovered");
     assert_eq!(recovered.streams.len() as u64, STREAMS);
     assert!(recovered.streams.iter().all(|it| it.damage.is_none()));
-    assert!(!copy.path().join("starting").exists());
     (syncs(&counted), writes(&counted))
 }
 
@@ -84,17 +80,8 @@ fn a_stream_that_a_checkpoint_settled_costs_a_start_no_sync_and_no_write() {
     let (store, faults) = settled(folder.path());
     // The journal says so with its next commit, which is of one stream.
     store.append(durable(&name(0))).expect("acknowledged");
-    let (syncs, writes) = calls_of_start(&store, &faults, false);
+    let (syncs, writes) = calls_of_start(&store, &faults);
     assert!(syncs <= 2 && writes <= 2, "{syncs} syncs, {writes} writes");
-}
-
-#[test]
-fn a_start_after_one_that_was_killed_syncs_what_that_one_may_have_written() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (store, faults) = settled(folder.path());
-    store.append(durable(&name(0))).expect("acknowledged");
-    let (syncs, _) = calls_of_start(&store, &faults, true);
-    assert!(syncs >= 2 * STREAMS, "{syncs}");
 }
 
 #[test]
@@ -104,6 +91,35 @@ fn what_no_checkpoint_settled_is_synced_before_it_serves() {
     for number in 0..STREAMS {
         store.append(durable(&name(number))).expect("acknowledged");
     }
-    let (syncs, _) = calls_of_start(&store, &faults, false);
+    let (syncs, _) = calls_of_start(&store, &faults);
     assert!(syncs >= STREAMS, "{syncs}");
+}
+
+#[test]
+fn a_start_whose_volume_cannot_be_synced_serves_nothing_and_ends_the_process() {
+    for number in [libc::EIO, libc::ENOSPC] {
+        let folder = tempfile::tempdir().expect("a folder");
+        drop(settled(folder.path()));
+        let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
+        faults.add(Fault::of(Call::SyncVolume).how(How::Fails(number)));
+        let mut options = options(folder.path());
+        options.environment.disk = disk as Arc<dyn Disk>;
+        let opened = Store::open(options).map(drop);
+        assert!(
+            matches!(opened, Err(OpenError::Poisoned { .. })),
+            "{opened:?}"
+        );
+        assert_eq!(faults.syncs_after_failure(), 0);
+    }
+}
+
+#[test]
+fn a_marker_that_an_earlier_start_left_is_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(settled(folder.path()));
+    let marker = folder.path().join("starting");
+    std::fs::write(&marker, "").expect("written");
+    let (store, _) = open(folder.path());
+    assert!(!marker.exists());
+    store.append(durable(&name(0))).expect("acknowledged");
 }
