@@ -50,6 +50,8 @@ names! {
         Applying,
         ConfigMapMissing,
         ConfigInvalid,
+        /// An engine got a file that the operator did not write.
+        ConfigAltered,
         /// The engines keep what they have.
         ConfigRefused,
         ConfigRejected,

@@ -11,6 +11,7 @@ pub mod lifecycle;
 pub mod path;
 pub mod reason;
 pub mod report;
+pub mod revision;
 pub mod schema;
 pub mod snapshot;
 

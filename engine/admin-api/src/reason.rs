@@ -283,6 +283,8 @@ words! {
         ConfigUnreadable,
         ConfigTooLarge,
         ConfigSyntax,
+        /// The file is not what the operator wrote.
+        ConfigAltered,
         UnknownKey,
         OperatorOwnedKey,
         WrongType,

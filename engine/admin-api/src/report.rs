@@ -77,7 +77,7 @@ pub struct ConfigReport {
     /// Why the newest file on disk was refused; the one before stays in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Revision of the file that was refused.
+    /// Revision of the file that was refused; [`crate::revision::ALTERED`] where it is not what an operator wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_revision: Option<String>,
     /// Reloads that took effect since `process_start`.

@@ -24,7 +24,7 @@ pub async fn watch(node: Arc<Node>, source: Source, level: Level, mut in_force: 
             Ok(text) => {
                 last_failure = None;
                 in_force = Some(text.clone());
-                let revision = revision_of(&text);
+                let revision = source.revision_of(&text);
                 let parsed = source.parse(Some(Ok(text)));
                 node.config.offer(parsed, revision, |settings| {
                     level.set(&settings.log.level);
@@ -42,31 +42,5 @@ pub async fn watch(node: Arc<Node>, source: Source, level: Level, mut in_force: 
                 }
             }
         }
-    }
-}
-
-/// The operator's revision in a file that is perhaps not valid otherwise.
-fn revision_of(text: &str) -> Option<String> {
-    let table: toml::Table = text.parse().ok()?;
-    Some(
-        table
-            .get("operator")?
-            .get("revision")?
-            .as_str()?
-            .to_string(),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_revision_of_a_bad_file_is_found_where_it_is_toml() {
-        assert_eq!(
-            revision_of("[operator]\nrevision = \"x1\"\n[log]\nlevl = 1\n").as_deref(),
-            Some("x1")
-        );
-        assert_eq!(revision_of("[operator\n"), None);
     }
 }

@@ -90,6 +90,11 @@ impl Source {
         self.file.as_ref().map(read)
     }
 
+    /// Of which revision a file is that is perhaps not valid; see [`config::revision_of`].
+    pub fn revision_of(&self, text: &str) -> Option<String> {
+        config::revision_of(text, self.mode)
+    }
+
     /// Settings out of what [`Source::read`] brought.
     pub fn parse(&self, text: Option<std::io::Result<String>>) -> Result<Settings, ConfigErrors> {
         let name = self

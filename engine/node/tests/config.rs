@@ -7,7 +7,7 @@ use aof2_node::config::{self, Mode, Settings, Tier2Place, Tls};
 
 const POD: &str = r#"
 [operator]
-revision = "9f31c2aa"
+revision = "860510c1"
 [cluster]
 id = "0192f0aa-0000-7000-8000-000000000001"
 name = "orders"
@@ -43,7 +43,7 @@ fn message(text: &str) -> String {
 #[test]
 fn a_pods_file_reads_into_typed_settings_with_defaults_for_the_rest() {
     let settings = parse(POD, Mode::Pod).expect("valid");
-    assert_eq!(settings.revision, "9f31c2aa");
+    assert_eq!(settings.revision, "860510c1");
     assert_eq!(settings.cluster.name, "orders");
     assert_eq!(settings.node_name, "orders-0");
     assert_eq!(settings.tier0.instance_quota_bytes, 4 << 30);
@@ -182,6 +182,55 @@ fn a_pods_file_without_its_identity_is_refused() {
 }
 
 #[test]
+fn a_pods_file_that_somebody_changed_is_refused_before_its_keys_are_looked_at() {
+    let other_bucket = POD.replace("bucket = \"aof2\"", "bucket = \"mine\"");
+    let errors = config::parse("aof2.toml", &other_bucket, Mode::Pod).expect_err("another bucket");
+    let hash = "860510c1";
+    assert_eq!(
+        errors.messages(),
+        [format!(
+            "aof2.toml: `operator.revision` = {hash} is not the config in this file, which is fc5cdd60; \
+             restore the file that the operator wrote"
+        )]
+    );
+    let termination = serde_json::to_value(errors.termination()).expect("JSON");
+    assert_eq!(
+        (&termination["reason"], &termination["key"]),
+        (&"ConfigAltered".into(), &"operator.revision".into())
+    );
+    // With a value that no engine takes: what is wrong is still that the file is another one.
+    let messages = parse(&POD.replace("\"3s\"", "\"3 weeks\""), Mode::Pod).expect_err("changed");
+    assert!(messages[0].contains("operator.revision"), "{messages:?}");
+    let torn = &POD[..POD.len() - 20];
+    assert!(parse(torn, Mode::Pod).is_err());
+    assert!(parse(&other_bucket, Mode::StandAlone).is_ok());
+}
+
+#[test]
+fn the_first_line_of_a_pods_file_binds_the_pods_own_keys_too() {
+    let written = aof2_admin_api::revision::with_sum(POD);
+    assert!(parse(&written, Mode::Pod).is_ok());
+    let other = written.replace("operator.aof2.dev", "somebody.test");
+    assert_eq!(
+        parse(&other, Mode::Pod).expect_err("another operator"),
+        [
+            "aof2.toml: differs from the sum in its first line; restore the file that the operator wrote"
+        ]
+    );
+}
+
+#[test]
+fn a_pods_file_without_a_revision_is_refused() {
+    let text = POD.replace("revision = ", "# revision = ");
+    let messages = parse(&text, Mode::Pod).expect_err("no revision");
+    assert!(
+        messages[0]
+            .starts_with("aof2.toml: `operator.revision` is missing: the operator writes it"),
+        "{messages:?}"
+    );
+}
+
+#[test]
 fn every_error_is_reported_in_the_order_of_the_lines() {
     let messages = parse(
         "[log]\nlevel = 1\nlevl = 2\n[append]\nmax_record_bytes = 0\n",
@@ -243,13 +292,13 @@ fn rules_between_keys_name_both_values() {
     );
     let no_region = POD.replace("region = \"us-east-1\"\n", "");
     assert_eq!(
-        parse(&no_region, Mode::Pod).expect_err("no region"),
+        parse(&no_region, Mode::StandAlone).expect_err("no region"),
         [
             "aof2.toml:17:12: `tier2.endpoint` is set without `tier2.region`; Tier 2 needs region, bucket and prefix"
         ]
     );
     let no_slash = POD.replace("prod/orders/", "prod/orders");
-    let messages = parse(&no_slash, Mode::Pod).expect_err("no slash");
+    let messages = parse(&no_slash, Mode::StandAlone).expect_err("no slash");
     assert!(
         messages[0].starts_with(
             "aof2.toml:20:10: `tier2.prefix`: Tier 2 prefix \"prod/orders\" is invalid"
@@ -269,13 +318,13 @@ fn rules_between_keys_name_both_values() {
 fn changes_carry_key_both_values_and_reload_class_but_not_the_revision() {
     let from = parse(POD, Mode::Pod).expect("valid");
     let text = POD
-        .replace("9f31c2aa", "77ab10de")
+        .replace("860510c1", "77ab10de")
         .replace(
             "instance_quota_bytes = 4294967296",
             "instance_quota_bytes = 3221225472",
         )
         .replace("\"3s\"", "\"3s\"\nmax_attempts = 7");
-    let to = parse(&text, Mode::Pod).expect("valid");
+    let to = parse(&text, Mode::StandAlone).expect("valid");
     let changes: Vec<(String, String, String, Reload)> = config::changes(&from, &to)
         .into_iter()
         .map(|c| (c.key, c.from, c.to, c.reload))
@@ -304,8 +353,8 @@ fn changes_carry_key_both_values_and_reload_class_but_not_the_revision() {
 fn the_effective_file_reads_back_to_the_same_values() {
     let settings = parse(POD, Mode::Pod).expect("valid");
     let effective = settings.to_toml();
-    let again =
-        config::parse("effective", &effective, Mode::Pod).expect("the effective file is valid");
+    let again = config::parse("effective", &effective, Mode::StandAlone)
+        .expect("the effective file is valid");
     assert_eq!(config::changes(&settings, &again), []);
     assert_eq!(again.revision, settings.revision);
     assert!(

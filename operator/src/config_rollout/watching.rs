@@ -119,11 +119,11 @@ pub(super) fn refused(pod: &PodFacts, revision: &str) -> Option<GateFailure> {
         .engine
         .as_ref()
         .filter(|engine| engine.revision != revision)?;
-    // What it says of an earlier file is no word about this one.
+    // What it says of an earlier file is no word about this one, and of one that the operator did not write neither.
     let is_about_it = engine
         .error_revision
         .as_ref()
-        .is_none_or(|refused| refused == revision);
+        .is_some_and(|refused| refused == revision);
     let error = engine.error.as_ref().filter(|_| is_about_it);
     error.map(|error| GateFailure {
         gate: Gate::ConfigLoaded,

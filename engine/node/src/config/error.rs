@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aof2_admin_api::revision::Altered;
 use aof2_admin_api::schema::Instead;
 use aof2_admin_api::{Termination, TerminationReason};
 
@@ -23,6 +24,7 @@ pub enum Problem {
     Unreadable { cause: String },
     TooLarge { bytes: usize },
     Syntax { message: String },
+    Altered(Altered),
     UnknownKey { nearest: Option<&'static str> },
     UnknownTable { nearest: Option<&'static str> },
     OperatorOwned { instead: Instead },
@@ -39,6 +41,7 @@ impl Problem {
             Problem::Unreadable { .. } => TerminationReason::ConfigUnreadable,
             Problem::TooLarge { .. } => TerminationReason::ConfigTooLarge,
             Problem::Syntax { .. } => TerminationReason::ConfigSyntax,
+            Problem::Altered(_) => TerminationReason::ConfigAltered,
             Problem::UnknownKey { .. } | Problem::UnknownTable { .. } => {
                 TerminationReason::UnknownKey
             }
@@ -72,6 +75,13 @@ impl fmt::Display for ConfigError {
                 "has {bytes} bytes, limit {MAX_FILE_BYTES}; remove comments"
             ),
             Problem::Syntax { message } => write!(f, "is not valid TOML: {message}"),
+            Problem::Altered(Altered::Text) => f.write_str(
+                "differs from the sum in its first line; restore the file that the operator wrote",
+            ),
+            Problem::Altered(Altered::Keys { said, found }) => write!(
+                f,
+                "`{key}` = {said} is not the config in this file, which is {found}; restore the file that the operator wrote"
+            ),
             Problem::UnknownKey {
                 nearest: Some(nearest),
             } => {

@@ -161,7 +161,7 @@ use Reload::{Hot, Restart};
 /// Ordered by table, as the effective file prints them.
 #[rustfmt::skip]
 pub const KEYS: &[KeySpec] = &[
-    hot(operator("operator.revision", text(64), NoDefault, "Revision of the configuration, set by the operator.")),
+    required(hot(operator("operator.revision", text(64), NoDefault, "Revision of the configuration, set by the operator."))),
     required(operator("cluster.id", Kind::Uuid, NoDefault, "UUID of the cluster, minted by the operator.")),
     required(operator("cluster.name", text(63), NoDefault, "Name of the cluster.")),
     required(operator("cluster.namespace", text(63), NoDefault, "Namespace of the cluster.")),

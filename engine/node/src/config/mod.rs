@@ -8,6 +8,7 @@ mod diff;
 mod document;
 pub mod environment;
 mod error;
+mod intact;
 pub mod keys;
 mod nearest;
 mod render;
@@ -17,6 +18,7 @@ mod value;
 
 pub use diff::changes;
 pub use error::{ConfigError, ConfigErrors, Problem};
+pub use intact::revision_of;
 pub use keys::{KeySpec, Owner};
 pub use schema::schema;
 pub use settings::{
@@ -32,7 +34,8 @@ pub use aof2_admin_api::schema::MAX_FILE_BYTES;
 pub enum Mode {
     /// The one that a user writes (`spec.configFrom`): keys of the operator are refused, naming the field to set instead.
     User,
-    /// The one that the operator renders for a pod: keys of both, and those that identify the node are required.
+    /// The one that the operator renders for a pod: keys of both, those that identify the node are required, and it has to be what the
+    /// operator wrote.
     Pod,
     /// For an engine outside Kubernetes: keys of both, all optional.
     StandAlone,
@@ -40,6 +43,9 @@ pub enum Mode {
 
 /// Reads a file. `file` is its name in messages.
 pub fn parse(file: &str, text: &str, mode: Mode) -> Result<Settings, ConfigErrors> {
+    if mode == Mode::Pod {
+        intact::check(file, text)?;
+    }
     let values = document::read(file, text, mode)?;
     Settings::from_values(values)
 }

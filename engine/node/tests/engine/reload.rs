@@ -130,6 +130,148 @@ async fn a_bad_file_stays_out_of_force_and_is_reported_with_line_key_and_revisio
         .await;
 }
 
+/// As an operator writes it for a pod, in its two parts: what all pods have in common, and the pod's own.
+fn pod_file(home: &Home, keys: &str, quota_bytes: u64) -> String {
+    let revision = aof2_admin_api::revision::hash(&keys.parse().expect("TOML"));
+    let [data, data_socket, admin_socket] =
+        ["data", "data.sock", "admin.sock"].map(|name| home.path(name).display().to_string());
+    let text = format!(
+        r#"{keys}
+[operator]
+revision = "{revision}"
+[cluster]
+id = "0192f0aa-0000-7000-8000-000000000001"
+name = "orders"
+namespace = "prod"
+[node]
+name = "orders-0"
+[listen]
+data_socket = "{data_socket}"
+admin_socket = "{admin_socket}"
+http_address = "127.0.0.1:0"
+[storage]
+directory = "{data}"
+[tier0]
+instance_quota_bytes = {quota_bytes}
+"#
+    );
+    aof2_admin_api::revision::with_sum(&text)
+}
+
+/// Without its sum, as an operator writes that knows of none, and as somebody leaves it who wants a change to be taken.
+fn unsummed(text: &str) -> &str {
+    text.split_once('\n').expect("a line").1
+}
+
+#[tokio::test]
+async fn an_engine_of_an_operator_takes_no_file_that_the_operator_did_not_write() {
+    let home = Home::new();
+    let written = pod_file(&home, SMALL, 64 << 20);
+    home.write_config(&written);
+    let engine = home.launch_in_pod().await;
+    let revision = engine.admin().dump().await.expect("dump").config.revision;
+    let changed = written.replace("target_bytes = 1048576", "target_bytes = 2097152");
+    assert_ne!(changed, written);
+    let torn = &written[..written.len() / 2];
+    let other_quota = written.replace("67108864", "33554432");
+    let half = format!("{torn}{}", &other_quota[torn.len()..]);
+    let altered = [
+        (changed.as_str(), "differs from the sum in its first line"),
+        (
+            unsummed(&changed),
+            "is not the config in this file, which is",
+        ),
+        (torn, "differs from the sum in its first line"),
+        (half.as_str(), "differs from the sum in its first line"),
+    ];
+    for (text, why) in altered {
+        home.write_config(text);
+        engine
+            .wait_for(why, async || {
+                let config = engine.admin().dump().await.expect("dump").config;
+                config.error.is_some_and(|error| error.contains(why))
+            })
+            .await;
+        let dump = engine.admin().dump().await.expect("dump");
+        assert_eq!(dump.config.revision, revision, "{why}");
+        assert_eq!(dump.config.error_revision.as_deref(), Some("altered"));
+        let error = dump.config.error.expect("an error");
+        assert!(
+            error.contains(&home.config_file().display().to_string())
+                && error.ends_with("restore the file that the operator wrote"),
+            "{error}"
+        );
+        assert_eq!(dump.tier0.instance_quota_bytes, 64 << 20);
+        let effective = engine.admin().config().await.expect("config");
+        assert!(effective.contains("target_bytes = 1048576"), "{effective}");
+        append(&mut engine.data().await, request("orders", payload(0, 10)))
+            .await
+            .expect("appends go on");
+        // What the operator puts right is taken again.
+        home.write_config(&written);
+        engine
+            .wait_for("as written", async || {
+                engine
+                    .admin()
+                    .dump()
+                    .await
+                    .expect("dump")
+                    .config
+                    .error
+                    .is_none()
+            })
+            .await;
+    }
+    assert_eq!(engine.terminate().await, Some(0));
+    for (text, why) in altered {
+        home.write_config(text);
+        let (code, said) = home.run_in_pod_to_end().await;
+        assert_eq!(code, Some(2), "{said}");
+        assert!(
+            said.contains("\"reason\":\"ConfigAltered\"") && said.contains(why),
+            "{said}"
+        );
+    }
+    home.write_config(&written);
+    assert_eq!(home.launch_in_pod().await.terminate().await, Some(0));
+}
+
+/// During a rollout: an older operator writes no sum, and a change of the operator's version changes no key.
+#[tokio::test]
+async fn an_engine_follows_operators_of_both_sides_of_an_upgrade() {
+    let home = Home::new();
+    let newer = pod_file(&home, SMALL, 64 << 20);
+    home.write_config(unsummed(&newer));
+    let engine = home.launch_in_pod().await;
+    let first = engine.admin().dump().await.expect("dump").config;
+    let quota = |wanted: u64| {
+        let engine = &engine;
+        async move || {
+            let dump = engine.admin().dump().await.expect("dump");
+            dump.tier0.instance_quota_bytes == wanted && dump.config.error.is_none()
+        }
+    };
+    // The newer one, which shares the budget out in another way so that the reload shows; then the older one again.
+    home.write_config(&pod_file(&home, SMALL, 32 << 20));
+    engine.wait_for("on the newer one's", quota(32 << 20)).await;
+    let dump = engine.admin().dump().await.expect("dump");
+    assert_eq!(dump.config.revision, first.revision);
+    assert!(!dump.config.restart_pending);
+    home.write_config(unsummed(&pod_file(&home, SMALL, 16 << 20)));
+    engine.wait_for("on the older one's", quota(16 << 20)).await;
+    // Another configuration.
+    let keys = SMALL.replace("target_bytes = 1048576", "target_bytes = 2097152");
+    home.write_config(&pod_file(&home, &keys, 16 << 20));
+    engine
+        .wait_for("on another revision", async || {
+            engine.admin().dump().await.expect("dump").config.revision != first.revision
+        })
+        .await;
+    let effective = engine.admin().config().await.expect("config");
+    assert!(effective.contains("target_bytes = 2097152"), "{effective}");
+    assert_eq!(engine.terminate().await, Some(0));
+}
+
 /// Changes of the file, each seen in force before the next is written.
 const RELOADS: u64 = 1000;
 

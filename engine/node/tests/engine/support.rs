@@ -168,6 +168,36 @@ impl Home {
         (status.code(), read(&log))
     }
 
+    /// As an operator starts it: the file alone says where everything is.
+    pub async fn launch_in_pod(&self) -> Engine {
+        let (command, log) = self.command_in_pod("engine.log");
+        let engine = self.spawned(command, log).await;
+        engine.wait_ready().await;
+        engine
+    }
+
+    /// The same for one that is expected to end by itself.
+    pub async fn run_in_pod_to_end(&self) -> (Option<i32>, String) {
+        let (command, log) = self.command_in_pod("short.log");
+        Self::end_of(command, log).await
+    }
+
+    fn command_in_pod(&self, log: &str) -> (Command, PathBuf) {
+        let log = self.path(log);
+        let stderr = std::fs::File::create(&log).expect("a log file");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aof2-engine"));
+        command
+            .arg("run")
+            .args(["--config-poll", "20ms"])
+            .arg("--config")
+            .arg(self.config_file())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .kill_on_drop(true);
+        (command, log)
+    }
+
     fn command(&self, arguments: &[&str], log: &str) -> (Command, PathBuf) {
         let log = self.path(log);
         let stderr = std::fs::File::create(&log).expect("a log file");

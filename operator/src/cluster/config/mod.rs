@@ -9,7 +9,7 @@ mod render;
 mod revision;
 mod user;
 
-pub use refusal::explain;
+pub use refusal::{explain, is_altered};
 pub use render::{PodFile, render};
 pub use revision::Revision;
 pub use user::{ConfigError, MAX_FILE_BYTES, UserConfig};

@@ -2,7 +2,13 @@
 //!
 //! The engine reads the file that the operator rendered for its pod; places in it mean nothing to a user, who wrote another one.
 
-use aof2_admin_api::Termination;
+use aof2_admin_api::{Termination, TerminationReason};
+
+/// Whether an engine ended because its file is not the one that the operator wrote: no verdict on what the user wrote.
+pub fn is_altered(termination: &str) -> bool {
+    serde_json::from_str::<Termination>(termination.trim())
+        .is_ok_and(|said| said.reason == TerminationReason::ConfigAltered)
+}
 
 /// `termination` in words; with the line of the user's file `text` where the key stands in it. What is not the engine's JSON is
 /// quoted as it is.

@@ -1,7 +1,8 @@
-//! The file of one pod: the revision, and the keys of the operator.
+//! The file of one pod: the revision, the keys of the operator, and the sum of both.
 
 use std::collections::BTreeMap;
 
+use aof2_admin_api::revision::with_sum;
 use aof2_crds::Aof2ClusterSpec;
 use toml::{Table, Value};
 
@@ -88,5 +89,65 @@ pub fn render(revision: &Revision, spec: &Aof2ClusterSpec, file: &PodFile<'_>) -
     }
     // Sorted, whatever the map of the toml crate does.
     let ordered: BTreeMap<String, Value> = table.into_iter().collect();
-    toml::to_string(&ordered).unwrap_or_default()
+    with_sum(&toml::to_string(&ordered).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use aof2_admin_api::revision::{Altered, check};
+
+    use super::*;
+    use crate::cluster::config::UserConfig;
+
+    fn file(user: &str, spec: serde_json::Value) -> String {
+        let spec: Aof2ClusterSpec = serde_json::from_value(spec).unwrap();
+        let revision = Revision::new(&UserConfig::parse(user).unwrap(), spec.tier2.as_ref());
+        let pod = PodFile {
+            namespace: "prod",
+            cluster: "orders",
+            cluster_id: "0192f0aa-0000-7000-8000-000000000001",
+            pod: "orders-0",
+            client_name: "operator.aof2.dev",
+            instance_quota_bytes: 4 << 30,
+            capacity_bytes: 8 << 30,
+        };
+        render(&revision, &spec, &pod)
+    }
+
+    fn spec(tier2: serde_json::Value) -> serde_json::Value {
+        serde_json::json!({
+            "replicas": 1, "version": "0.1.0",
+            "storage": {"tier0": {"size": "8Gi"}, "tier1": {"size": "8Gi"}},
+            "tier2": tier2,
+            "podTemplate": {"spec": {"containers": []}},
+        })
+    }
+
+    /// With every key that a pod gets, and with tables that the user left empty.
+    #[test]
+    fn an_engine_finds_each_file_as_it_was_written_and_every_line_is_bound() {
+        let bucket = serde_json::json!({
+            "endpoint": "https://s3.test", "region": "eu", "bucket": "acme", "prefix": "prod/orders/",
+            "addressing": "Path", "checksum": "MD5", "credentials": {"secretRef": {"name": "orders-s3"}},
+            "caBundle": {"configMapRef": {"name": "ca", "key": "ca.crt"}},
+        });
+        for user in [
+            "",
+            "[tier0]\n[tier2]\n[log]\n",
+            "[tier0]\ncluster_max_bytes = 17179869184\n[tier2]\nclaim_check = \"5s\"\n",
+        ] {
+            for tier2 in [serde_json::Value::Null, bucket.clone()] {
+                let text = file(user, spec(tier2));
+                assert_eq!(check(&text), Ok(()), "{text}");
+                // As an engine reads it that knows of no sum, or an older operator writes it.
+                let (_, unsummed) = text.split_once('\n').unwrap();
+                assert_eq!(check(unsummed), Ok(()), "{unsummed}");
+                for (line, _) in text.match_indices('\n') {
+                    assert_eq!(check(&text[..line]), Err(Altered::Text), "torn at {line}");
+                }
+                let other = text.replace("operator.aof2.dev", "somebody.test");
+                assert_eq!(check(&other), Err(Altered::Text));
+            }
+        }
+    }
 }

@@ -1,8 +1,7 @@
 //! A revision: what all pods have in common. Its name is a digest of the parsed keys, so that comments, order and spelling do not
-//! matter, and neither does the version of the operator.
+//! matter, and neither does the version of the operator. An engine computes it again of the file that it gets (`aof2_admin_api::revision`).
 
 use aof2_crds::tier2::{Addressing, Checksum, Tier2};
-use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
 use super::{
@@ -58,10 +57,8 @@ impl Revision {
     }
 
     fn of(table: Table) -> Self {
-        let mut canonical = String::new();
-        write_table(&mut canonical, &table);
         Self {
-            hash: hex::encode(&Sha256::digest(canonical)[..4]),
+            hash: aof2_admin_api::revision::hash(&table),
             table,
         }
     }
@@ -88,38 +85,6 @@ impl Revision {
     fn number(&self, table: &str, key: &str) -> Option<u64> {
         let value = self.table.get(table)?.get(key)?.as_integer()?;
         u64::try_from(value).ok()
-    }
-}
-
-/// Sorted keys, one form per value, types told apart. This form is part of every revision's name: it must not change.
-fn write_table(out: &mut String, table: &Table) {
-    let mut keys: Vec<_> = table.iter().collect();
-    keys.sort_by_key(|(key, _)| *key);
-    out.push('{');
-    for (key, value) in keys {
-        out.push_str(&format!("{key:?}:"));
-        write_value(out, value);
-        out.push(',');
-    }
-    out.push('}');
-}
-
-fn write_value(out: &mut String, value: &Value) {
-    match value {
-        Value::String(text) => out.push_str(&format!("{text:?}")),
-        Value::Integer(number) => out.push_str(&number.to_string()),
-        Value::Float(number) => out.push_str(&format!("f{number:?}")),
-        Value::Boolean(flag) => out.push_str(&flag.to_string()),
-        Value::Datetime(time) => out.push_str(&format!("t{time}")),
-        Value::Array(items) => {
-            out.push('[');
-            for item in items {
-                write_value(out, item);
-                out.push(',');
-            }
-            out.push(']');
-        }
-        Value::Table(table) => write_table(out, table),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
         self,
         action::Action,
         build::{self, Owner, template},
+        config::is_altered,
         facts::{Observed, PodFacts, StatefulSetFacts, TroubleKind},
     },
     config_rollout::{self as machine, ConfigStep, EngineFacts, Facts, Memo, News, Policy, Step},
@@ -264,7 +265,8 @@ fn pod_facts(observed: &Observed, name: &str, ordinal: i32) -> machine::PodFacts
             // The kubelet pauses after restarts that were asked for, too: those end with 0.
             .filter(|_| {
                 let last = pod.engine.last_exit.as_ref();
-                last.is_none_or(|exit| exit.code != 0)
+                // Nor is a file that somebody else changed the revision's fault.
+                last.is_none_or(|exit| exit.code != 0 && !is_altered(&exit.message))
             })
             .map(|trouble| trouble.message.clone()),
         volume_at_risk: volumes::at_risk(observed, pod),

@@ -354,16 +354,19 @@ fn a_canary_that_crashes_before_it_was_observed_is_taken_back() {
 fn what_an_engine_said_of_an_earlier_file_rejects_no_later_one() {
     let mut world = World::new(3, false);
     world.run_to(ConfigStep::Canary);
-    let failed = |refused: &str| {
+    let failed = |refused: Option<&str>| {
         let mut facts = world.facts();
         let engine = facts.pods[2].engine.as_mut().unwrap();
         engine.revision = OLD.into();
         engine.error = Some("no such key".into());
-        engine.error_revision = Some(refused.into());
+        engine.error_revision = refused.map(Into::into);
         step(world.memo.clone(), &facts, world.now).news.rejected
     };
-    assert_eq!(failed("cccccccc"), None);
-    assert!(failed(NEW).is_some());
+    assert_eq!(failed(Some("cccccccc")), None);
+    // Nor does what it said of a file that somebody else wrote, or of one that it could not read.
+    assert_eq!(failed(Some(aof2_admin_api::revision::ALTERED)), None);
+    assert_eq!(failed(None), None);
+    assert!(failed(Some(NEW)).is_some());
 }
 
 #[test]

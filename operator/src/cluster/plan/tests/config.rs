@@ -376,6 +376,67 @@ fn an_engine_that_ends_over_its_configuration_is_quoted() {
     );
 }
 
+/// Somebody edited the ConfigMap or the file: the user's own is not to blame, and the revision is not rejected for it.
+#[test]
+fn a_file_that_the_operator_did_not_write_is_told_with_its_remedy() {
+    let text = "/etc/aof2/config/orders-2.toml: differs from the sum in its first line; restore the file that the operator wrote";
+    let mut running = at_rest();
+    let report = testing::answer(&mut running, "orders-2");
+    report.dump.config.error = Some(text.into());
+    report.dump.config.error_revision = Some(aof2_admin_api::revision::ALTERED.into());
+    let mut ended = at_rest();
+    ended.reports.remove("orders-2");
+    ended.pods[2].is_ready = false;
+    ended.pods[2].engine.is_running = false;
+    ended.pods[2].engine.last_exit = Some(Exit {
+        code: 2,
+        reason: String::new(),
+        message: json!({"reason": "ConfigAltered", "key": "", "message": text}).to_string(),
+    });
+    for sick in [running, ended] {
+        let (is_applied, reason, message) = condition(&plan(&sick), ConditionType::ConfigApplied);
+        assert_eq!(
+            (is_applied.as_str(), reason.as_str()),
+            ("False", "ConfigAltered")
+        );
+        for part in [
+            "orders-2 got a config file that the operator did not write",
+            "The operator restores ConfigMap orders-active-config",
+            "Check who changes it",
+        ] {
+            assert!(message.contains(part), "{message}");
+        }
+        assert!(!message.contains("spec.configFrom"), "{message}");
+    }
+}
+
+#[test]
+fn a_canary_that_ends_over_a_file_that_somebody_changed_rejects_no_revision() {
+    let canary = |reason: &str| {
+        let mut canary = roll_to(changed(), RolloutStep::Canary);
+        canary.reports.remove("orders-2");
+        let pod = &mut canary.pods[2];
+        pod.is_ready = false;
+        pod.engine.is_running = false;
+        pod.engine.last_exit = Some(Exit {
+            code: 2,
+            reason: String::new(),
+            message: json!({"reason": reason, "key": "log.level", "message": "as quoted"})
+                .to_string(),
+        });
+        pod.trouble = Some(Trouble {
+            kind: TroubleKind::CrashLoop,
+            container: "aof2-engine".into(),
+            message: "aof2-engine of orders-2 crashes with exit code 2".into(),
+        });
+        plan(&canary).status
+    };
+    let altered = canary("ConfigAltered");
+    assert_eq!(altered.rollout.unwrap().step, RolloutStep::Canary);
+    assert!(altered.config.rejected.is_empty());
+    assert_eq!(canary("OutOfRange").config.rejected.len(), 1);
+}
+
 #[test]
 fn a_change_before_the_first_was_loaded_everywhere_is_proved_too() {
     let mut early = changed();

@@ -1,5 +1,6 @@
 //! Whether what was asked for is what runs: configuration, version, certificates.
 
+use aof2_admin_api::revision::ALTERED;
 use aof2_crds::{Aof2ClusterStatus, ConditionReason as Reason, ConditionType as Type, WaitReason};
 
 use super::{FALSE, Said, TRUE, UNKNOWN, condition, is_held};
@@ -11,6 +12,8 @@ use crate::cluster::{
     status::{ENGINE_CERTIFICATE, is_settled},
 };
 use crate::machine::{date, quoted};
+use crate::names;
+use kube::ResourceExt;
 
 pub(super) fn config_applied(
     observed: &Observed,
@@ -39,6 +42,10 @@ pub(super) fn config_applied(
             .as_ref()
             .filter(|exit| exit.code == 2 && !pod.engine.is_running)
         {
+            if config::is_altered(&exit.message) {
+                let why = config::explain(&exit.message, None);
+                return altered(observed, &pod.name, &why);
+            }
             return Said(
                 FALSE,
                 Reason::ConfigInvalid,
@@ -49,10 +56,13 @@ pub(super) fn config_applied(
                 ),
             );
         }
-        if let Some(error) = observed
-            .answer(&pod.name)
-            .and_then(|answer| answer.dump.config.error.as_ref())
-        {
+        let Some(config) = observed.answer(&pod.name).map(|answer| &answer.dump.config) else {
+            continue;
+        };
+        if let Some(error) = &config.error {
+            if config.error_revision.as_deref() == Some(ALTERED) {
+                return altered(observed, &pod.name, error);
+            }
             return Said(
                 FALSE,
                 Reason::ConfigInvalid,
@@ -82,6 +92,19 @@ pub(super) fn config_applied(
         UNKNOWN,
         Reason::Applying,
         "Waiting for every engine to load its config".to_owned(),
+    )
+}
+
+/// The user's file is not to blame. The operator writes its own again as soon as it sees another one.
+fn altered(observed: &Observed, pod: &str, why: &str) -> Said {
+    let map = names::active_config(&observed.cluster.name_any());
+    Said(
+        FALSE,
+        Reason::ConfigAltered,
+        format!(
+            "{pod} got a config file that the operator did not write ({}). The operator restores ConfigMap {map}. Check who changes it, and how the pod mounts it",
+            quoted(why)
+        ),
     )
 }
 
