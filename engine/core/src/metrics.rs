@@ -55,6 +55,25 @@ pub struct Replay {
     pub milliseconds: u64,
 }
 
+impl Replay {
+    pub(crate) fn plus(self, other: &Replay) -> Replay {
+        let Replay {
+            journal_bytes,
+            segment_bytes,
+            records,
+            torn_bytes,
+            milliseconds,
+        } = *other;
+        Replay {
+            journal_bytes: self.journal_bytes + journal_bytes,
+            segment_bytes: self.segment_bytes + segment_bytes,
+            records: self.records + records,
+            torn_bytes: self.torn_bytes + torn_bytes,
+            milliseconds: self.milliseconds + milliseconds,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub journal_bytes: AtomicU64,

@@ -34,8 +34,8 @@ pub use map::Map;
 pub use memory::return_large_blocks;
 pub(crate) use resting::RestingDisk;
 pub use rng::{Rng, SystemRng};
-pub(crate) use threads::in_parallel;
 pub use threads::{SystemThreads, ThreadBody, ThreadHandle, Threads};
+pub(crate) use threads::{each_in_parallel, in_parallel};
 pub use watched::{WatchedDisk, WriteOutFailures};
 
 /// An open file. Syncs go through the handle that wrote.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{Builder, JoinHandle};
 
-use super::sync::{self, Scheduler, ThreadIndex};
+use super::sync::{self, Mutex, Scheduler, ThreadIndex};
 
 pub type ThreadBody = Box<dyn FnOnce() + Send>;
 
@@ -123,6 +123,26 @@ pub(crate) fn in_parallel<E: Send>(
     in_parallel_by(Builder::new, threads, count, work)
 }
 
+/// The same for values that are taken; answers in their order.
+pub(crate) fn each_in_parallel<T: Send, U: Send, E: Send>(
+    threads: usize,
+    items: impl IntoIterator<Item = T>,
+    work: impl Fn(T) -> Result<U, E> + Sync,
+) -> Result<Vec<U>, E> {
+    let items: Vec<Mutex<Option<T>>> = items
+        .into_iter()
+        .map(|item| Mutex::new(Some(item)))
+        .collect();
+    let done: Vec<Mutex<Option<U>>> = items.iter().map(|_| Mutex::new(None)).collect();
+    in_parallel(threads, items.len(), |index| {
+        let item = items[index].lock().take();
+        let answer = item.map(&work).transpose()?;
+        *done[index].lock() = answer;
+        Ok(())
+    })?;
+    Ok(done.into_iter().filter_map(Mutex::into_inner).collect())
+}
+
 fn in_parallel_by<E: Send>(
     builder: impl Fn() -> Builder,
     threads: usize,
@@ -195,6 +215,12 @@ mod tests {
         assert_eq!(count_done(Builder::new), 100);
         // A stack that no system gives: not one more thread starts.
         assert_eq!(count_done(|| Builder::new().stack_size(1 << 60)), 100);
+    }
+
+    #[test]
+    fn answers_stand_in_the_order_of_what_they_were_made_of() {
+        let doubled = each_in_parallel(4, 0..1000, |item: u64| Ok::<_, ()>(2 * item));
+        assert_eq!(doubled, Ok((0..1000).map(|item| 2 * item).collect()));
     }
 
     #[test]

@@ -22,10 +22,6 @@ pub(crate) struct FoundChunk {
     pub epoch: u32,
     pub path: PathBuf,
     pub must_reach: u64,
-    /// Offset up to which a checkpoint has synced it.
-    pub synced_upto: u64,
-    /// Every byte that it holds was synced by the process before.
-    pub is_synced: bool,
 }
 
 pub(crate) struct Replayed {
@@ -77,8 +73,8 @@ struct Folded {
     end: u64,
     /// Behind that, up to the last one that is not zero.
     torn_bytes: usize,
-    /// All of it up to `end` is on stable storage.
-    is_synced: bool,
+    /// By this start: the rest was synced with the volume.
+    is_written: bool,
 }
 
 /// Chunks come in the order of their numbers, and are opened one after the other: their number has no limit. `in_journal` holds what
@@ -99,21 +95,21 @@ pub(crate) fn replay(
     let mut in_use = 0;
     for (index, found) in chunks.iter().enumerate() {
         let frames = in_journal.get(&found.number);
-        let file = match frames {
-            Some(_) => disk.open_write(&found.path, FileClass::Manifest)?,
-            None => disk.open_read(&found.path)?,
+        // The last one is in use, as a rule.
+        let is_kept_open = frames.is_some() || index + 1 == chunks.len();
+        let file = match is_kept_open {
+            true => disk.open_write(&found.path, FileClass::Manifest)?,
+            false => disk.open_read(&found.path)?,
         };
         file.forget_cache()?;
         let mut is_written = false;
         for frame in frames.into_iter().flatten() {
             let bytes = frame.bytes()?;
             let position = frame.frame.position;
-            // What a checkpoint synced, and what reads back the same, is there already.
-            let is_there = position + bytes.len() as u64 <= found.synced_upto
-                && holds(&*file, position, &bytes);
+            // What reads back the same is on the device: the volume was synced, and the cache forgotten.
             let is_right =
                 || frame.frame.is_proven || manifest_chunk::is_whole(position, &bytes, seed);
-            if !is_there && is_right() {
+            if !holds(&*file, position, &bytes) && is_right() {
                 file.write_all_at(&bytes, position)?;
                 is_written = true;
             }
@@ -121,7 +117,7 @@ pub(crate) fn replay(
         let mut bytes = vec![0; file.len()? as usize];
         let read = file.read_at(&mut bytes, 0)?;
         bytes.truncate(read);
-        opened.push(frames.is_some().then_some(file));
+        opened.push(is_kept_open.then_some(file));
         replayed.substance = 0;
         let end = fold_chunk(&mut replayed, found, &bytes, seed);
         if end < found.must_reach {
@@ -136,9 +132,7 @@ pub(crate) fn replay(
         folded.push(Folded {
             end,
             torn_bytes: torn.map_or(0, |last| last + 1),
-            // One that no checkpoint knew may have been made just before the process ended.
-            is_synced: !is_written
-                && (found.is_synced || (found.synced_upto > 0 && end <= found.synced_upto)),
+            is_written,
         });
         if end > 0 || found.must_reach > 0 {
             in_use = (index + 1).min(chunks.len() - 1);
@@ -162,10 +156,10 @@ pub(crate) fn replay(
         let Folded {
             end,
             torn_bytes,
-            is_synced,
+            is_written,
         } = folded;
         let is_cut = *torn_bytes > 0 && replayed.damage.is_none();
-        let has_to_be_synced = is_cut || !is_synced;
+        let has_to_be_synced = is_cut || *is_written;
         let file = match opened[index].take() {
             Some(file) => Some(file),
             None if index >= in_use || has_to_be_synced => {
@@ -306,8 +300,6 @@ mod tests {
                 epoch: 1,
                 path,
                 must_reach: must_reach as u64,
-                synced_upto: 0,
-                is_synced: false,
             }
         }
     }

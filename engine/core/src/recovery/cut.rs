@@ -136,7 +136,6 @@ pub(super) fn write_gap(
             is_spare: false,
             must_reach: 0,
             durable_upto: 0,
-            synced_upto: 0,
             is_written: true,
         },
     )

@@ -25,13 +25,16 @@ use aof2_format::StreamNumber;
 use self::stream::{Found, JournalFacts, RecoveredStream};
 use self::volume::at;
 use crate::error::OpenError;
-use crate::io::{Clock, Disk};
+use crate::io::{Clock, Disk, each_in_parallel, in_parallel};
 use crate::journal::mark::{Mark, Synced};
 use crate::journal::replay::{self, Image, Reuse};
 use crate::metrics::Replay;
 use crate::segment::files;
 use crate::stream::catalog::{self, Catalog};
 use crate::volume::Volume;
+
+/// Streams that are looked at at a time: a start waits for the disk most of its time. Each may hold some of the largest batches in memory.
+const THREADS: usize = 4;
 
 pub(crate) struct Recovered {
     pub streams: Vec<RecoveredStream>,
@@ -78,7 +81,7 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
     let known = catalog::read(disk, root, volume.ids.volume_id)
         .map_err(at("read the stream catalog in", root))?;
     let streams::FoundStreams {
-        mut streams,
+        streams,
         catalog,
         next_number,
     } = streams::find(disk, root, volume, &known)?;
@@ -109,16 +112,13 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
         );
     }
 
-    for stream in streams.values_mut() {
+    let opened = each_in_parallel(THREADS, streams, |(number, mut stream)| {
         stream.replay_manifest(disk, &image)?;
         stream.open_segments(disk, &image)?;
-    }
+        Ok::<_, OpenError>((number, stream))
+    })?;
+    let mut streams: BTreeMap<StreamNumber, Found> = opened.into_iter().collect();
     let journal_bytes = apply_frames(&image, &mut streams).map_err(in_journal("replay"))?;
-    let mut replay = Replay {
-        journal_bytes,
-        ..Replay::default()
-    };
-    let mut recovered = Vec::with_capacity(streams.len());
     let newest = image.manifests.last_key_value();
     let mut next_stream_number = newest
         .map_or(1, |(number, _)| number.0 + 1)
@@ -133,9 +133,14 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
         bytes: total.max(context.journal_file_bytes * context.journal_files as u64),
         next_commit: image.next_commit,
     };
-    for stream in streams.into_values() {
-        recovered.push(stream.recover(disk, &journal, &mut replay)?);
-    }
+    let recovered = each_in_parallel(THREADS, streams.into_values(), |stream| {
+        let mut replay = Replay::default();
+        let recovered = stream.recover(disk, &journal, &mut replay)?;
+        Ok::<_, OpenError>((recovered, replay))
+    })?;
+    let (recovered, replays): (Vec<RecoveredStream>, Vec<Replay>) = recovered.into_iter().unzip();
+    let mut replay = replays.iter().fold(Replay::default(), Replay::plus);
+    replay.journal_bytes = journal_bytes;
     sync_all(&recovered)?;
     // What is recovered is acknowledged again from here on.
     mark.note(Synced {
@@ -227,14 +232,12 @@ fn apply_frames(image: &Image, streams: &mut BTreeMap<StreamNumber, Found>) -> i
     Ok(applied)
 }
 
-const SYNC_THREADS: usize = 4;
-
 /// Recovered bytes are acknowledged again from here on, and the journal that holds them is written over: they have to be on
 /// stable storage first.
 fn sync_all(streams: &[RecoveredStream]) -> Result<(), OpenError> {
     let files: Vec<&Arc<dyn crate::io::DiskFile>> =
         streams.iter().flat_map(|stream| &stream.touched).collect();
-    crate::io::in_parallel(SYNC_THREADS, files.len(), |index| {
+    in_parallel(THREADS, files.len(), |index| {
         let file = files[index];
         file.sync_all().map_err(at("sync", file.path()))
     })

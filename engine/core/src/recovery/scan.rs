@@ -1,5 +1,7 @@
 //! Goes over a stream's segments that are not sealed, oldest first, and tells torn from damaged.
 
+use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use super::stream::{FoundSegment, RecoveredSegment};
 use super::volume::at;
 use crate::error::OpenError;
 use crate::identity::StreamIdentity;
-use crate::io::{Disk, DiskFile, FileClass, replace_file};
+use crate::io::{Disk, DiskFile, FileClass, create_whole};
 use crate::metrics::Replay;
 use crate::port::RecordTimes;
 use crate::producers::Producers;
@@ -20,6 +22,32 @@ use crate::segment::scan::{ScanEnd, ScanStart, durable_upto_behind, end_of_writt
 
 /// Torn bytes kept for inspection, per segment.
 const QUARANTINE_LIMIT_BYTES: u64 = 64 << 20;
+
+/// Copied or zeroed at once.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// To the beginning of another file, as far as there is something.
+fn copy(
+    from: &dyn DiskFile,
+    range: Range<u64>,
+    to: &dyn DiskFile,
+) -> Result<(), (&'static str, io::Error)> {
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut offset = range.start;
+    while offset < range.end {
+        let wanted = PIECE_BYTES.min((range.end - offset) as usize);
+        let read = from
+            .read_at(&mut piece[..wanted], offset)
+            .map_err(|error| ("copy to", error))?;
+        if read == 0 {
+            break;
+        }
+        to.write_all_at(&piece[..read], offset - range.start)
+            .map_err(|error| ("write", error))?;
+        offset += read as u64;
+    }
+    Ok(())
+}
 
 /// Goes over the segments that are not sealed, in order.
 pub(super) struct Scan<'a> {
@@ -152,7 +180,7 @@ impl Scan<'_> {
         // What is recovered is acknowledged again from here on.
         self.must_reach
             .push((id, segment.must_reach.max(end.offset)));
-        if is_cut || !segment.is_synced(end.offset) {
+        if is_cut || segment.is_written {
             self.touched.push(segment.file.clone());
         }
         self.recovered.push(RecoveredSegment {
@@ -265,16 +293,13 @@ impl Scan<'_> {
             Some(_) => u64::MAX,
             None => QUARANTINE_LIMIT_BYTES,
         };
-        let length = (to - from).min(limit) as usize;
-        let mut torn = vec![0; length];
-        let read = segment
-            .file
-            .read_at(&mut torn, from)
-            .map_err(at("read", &segment.path))?;
-        torn.truncate(read);
         let path = directory.join(format!("{id:020}-{from:020}.torn"));
-        replace_file(self.disk, &path, &torn, FileClass::Other).map_err(at("write", &path))?;
-        let zeroes = vec![0; 1 << 20];
+        let kept = from..from + (to - from).min(limit);
+        create_whole(self.disk, &path, FileClass::Other, |file| {
+            copy(&*segment.file, kept, file)
+        })
+        .map_err(|failed| at(failed.verb, &failed.path)(failed.source))?;
+        let zeroes = vec![0; PIECE_BYTES];
         let mut offset = from;
         while offset < to {
             let part = zeroes.len().min((to - offset) as usize);

@@ -65,9 +65,7 @@ pub(crate) struct FoundSegment {
     /// Offset and sequence that were durable, as the journal proves.
     pub must_reach: u64,
     pub durable_upto: u64,
-    /// Offset up to which a checkpoint has synced it.
-    pub synced_upto: u64,
-    /// This start wrote to it.
+    /// By this start: the rest was synced with the volume.
     pub is_written: bool,
 }
 
@@ -136,16 +134,11 @@ impl RecoveredStream {
 }
 
 impl FoundSegment {
-    /// Nothing up to `end` is written that is not on stable storage: a checkpoint synced it before it said so in the journal, and the
-    /// bytes were read from there. Without this a start would sync every stream, however long it rested.
-    pub fn is_synced(&self, end: u64) -> bool {
-        !self.is_written && end <= self.synced_upto
-    }
-
-    /// Writes a frame of the journal to its place. One that is there already, in bytes that were synced, is not written again.
+    /// Writes a frame of the journal to its place, unless it is there: the volume was synced and what the cache held of the file forgotten,
+    /// so that what reads back is on the device. Without this a start would write and sync every stream.
     pub fn apply(&mut self, position: u64, bytes: &[u8], seed: Seed) -> io::Result<()> {
         let reach = position + bytes.len() as u64;
-        if reach > self.synced_upto || !holds(&*self.file, position, bytes) {
+        if !holds(&*self.file, position, bytes) {
             self.file.write_all_at(bytes, position)?;
             self.is_written = true;
         }
@@ -209,14 +202,6 @@ impl Found {
             let key = (number, FileKind::ManifestChunk, chunk);
             image.positions.get(&key).copied()
         };
-        // A checkpoint syncs every chunk up to the one in use before it says how far that one is.
-        let all =
-            (number, FileKind::ManifestChunk, 0)..=(number, FileKind::ManifestChunk, u64::MAX);
-        let newest_synced = image
-            .positions
-            .range(all)
-            .map(|((_, _, chunk), _)| *chunk)
-            .max();
         let mut chunks: BTreeMap<u64, FoundChunk> = BTreeMap::new();
         for entry in files::list_or_empty(disk, &directory).map_err(at("list", &directory))? {
             let path = directory.join(&entry.name);
@@ -234,8 +219,6 @@ impl Found {
                     epoch,
                     path,
                     must_reach: synced_upto(number).unwrap_or(0),
-                    synced_upto: synced_upto(number).unwrap_or(0),
-                    is_synced: newest_synced.is_some_and(|newest| number < newest),
                 },
             );
         }
@@ -339,7 +322,6 @@ impl Found {
                     is_spare,
                     must_reach,
                     durable_upto: 0,
-                    synced_upto: must_reach,
                     is_written: false,
                 },
             );

@@ -11,10 +11,11 @@ use std::path::Path;
 use aof2_format::stream_header::StreamHeader;
 use aof2_format::{BLOCK_BYTES, Damage, Salt, StreamName, StreamNumber, StreamUuid};
 
+use super::THREADS;
 use super::stream::Found;
 use super::volume::at;
 use crate::error::OpenError;
-use crate::io::{Disk, FileClass, replace_file};
+use crate::io::{Disk, FileClass, in_parallel, replace_file};
 use crate::segment::files;
 use crate::stream::catalog::{Catalog, FoundCatalog};
 use crate::volume::Volume;
@@ -57,13 +58,18 @@ pub(super) fn find(
         .collect();
     let mut streams: BTreeMap<StreamNumber, Found> = BTreeMap::new();
     let mut headers = Vec::new();
-    for header in in_catalog.values().copied() {
+    let in_order: Vec<&StreamHeader> = in_catalog.values().copied().collect();
+    in_parallel(THREADS, in_order.len(), |index| {
+        let header = in_order[index];
         let stream_directory = directory.join(header.stream.as_str());
         if directories.contains(header.stream.as_str()) {
-            heal_header(disk, &stream_directory, header)?;
-        } else {
-            tracing::error!(stream = %header.stream, path = %stream_directory.display(), "stream directory is missing");
+            return heal_header(disk, &stream_directory, header);
         }
+        tracing::error!(stream = %header.stream, path = %stream_directory.display(), "stream directory is missing");
+        Ok(())
+    })?;
+    for header in in_order {
+        let stream_directory = directory.join(header.stream.as_str());
         headers.push(header.clone());
         streams.insert(
             header.stream_number,

@@ -137,9 +137,7 @@ fn a_missing_sync_at_the_end_of_recovery_is_found() {
         omits(|call| {
             let is_recovered = matches!(call.class, FileClass::Segment | FileClass::Manifest)
                 && !call.path.ends_with(".tmp");
-            let is_of_a_file =
-                call.kind == SyncKind::All && is_recovered && call.thread != "aof2-seal";
-            is_of_a_file || call.kind == SyncKind::Volume
+            call.kind == SyncKind::All && is_recovered && call.thread != "aof2-seal"
         }),
     );
 }
