@@ -4,6 +4,7 @@
 //! request has a time limit, which covers connecting, the TLS handshake and the whole answer.
 
 mod connect;
+mod pages;
 mod request;
 
 use std::net::SocketAddr;
@@ -52,6 +53,7 @@ pub struct Client {
     timeout: Duration,
     operator_epoch: Option<u64>,
     max_answer_bytes: u32,
+    page_bytes: Option<u32>,
     budget: Option<Arc<Semaphore>>,
 }
 
@@ -180,6 +182,7 @@ impl Client {
             timeout: DEFAULT_TIMEOUT,
             operator_epoch: None,
             max_answer_bytes: MAX_ANSWER_BYTES,
+            page_bytes: None,
             budget: None,
         }
     }
@@ -187,6 +190,13 @@ impl Client {
     /// Largest answer that is read from now on.
     pub fn with_answer_limit(mut self, bytes: u32) -> Self {
         self.max_answer_bytes = bytes;
+        self
+    }
+
+    /// Asks lists in pages of at most so many bytes from now on. All pages of a list together have the limits of one answer, in bytes and in time,
+    /// and an engine that knows no pages answers within these.
+    pub fn with_pages(mut self, bytes: u32) -> Self {
+        self.page_bytes = Some(bytes);
         self
     }
 
@@ -214,7 +224,7 @@ impl Client {
     }
 
     pub async fn streams(&self) -> Result<Vec<StreamReport>, ClientError> {
-        self.json(Request::get(path::STREAMS)).await
+        self.list(Request::get(path::STREAMS)).await
     }
 
     pub async fn segments(&self, stream: Option<&str>) -> Result<Vec<SegmentReport>, ClientError> {
@@ -357,7 +367,8 @@ impl Client {
         self.json(request).await
     }
 
-    /// Newest first; of every stream, and by every request, where none is named. A node keeps 32 for each stream.
+    /// Newest first, and in pages by the names of streams first; of every stream, and by every request, where none is named. A node keeps 32 for
+    /// each stream.
     pub async fn snapshots(
         &self,
         stream: Option<&str>,
@@ -366,7 +377,7 @@ impl Client {
         let asked = Request::get(path::SNAPSHOTS)
             .with(query("stream", stream))
             .with(query("request", request));
-        self.json(asked).await
+        self.list(asked).await
     }
 
     pub async fn snapshot_status(
@@ -400,7 +411,7 @@ impl Client {
     /// The list of everything that one snapshot took, from the bucket. Refused with `NotFound` where it is not there.
     pub async fn snapshot_index(&self, name: &str) -> Result<SnapshotIndex, ClientError> {
         let path = format!("{}/{name}", path::SNAPSHOT_INDEX);
-        self.json(Request::get(&path)).await
+        self.index(Request::get(&path)).await
     }
 
     /// Writes the list of everything that one snapshot took.

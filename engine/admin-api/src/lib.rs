@@ -6,6 +6,7 @@
 //!
 //! Bytes are `u64`, times are RFC 3339 strings in UTC, durations end in `_ms` or `_seconds`.
 
+mod bounded;
 pub mod error;
 pub mod lifecycle;
 pub mod path;

@@ -38,6 +38,14 @@ pub const LIVEZ: &str = "/livez";
 pub const READYZ: &str = "/readyz";
 pub const METRICS: &str = "/metrics";
 
+/// Query parameters of a list (streams, snapshots, a snapshot's index): how many bytes an answer may have, and where it begins, the name of the
+/// last stream of the page before (of an index, the number of bytes). A page is in the order of the streams' names and ends with a stream, and it
+/// has at least one.
+pub const PAGE_BYTES: &str = "page_bytes";
+pub const AFTER: &str = "after";
+/// Header of a page: what the next one is asked with; empty at the end of the list. An engine that knows no pages does not send it.
+pub const NEXT_HEADER: &str = "aof2-next";
+
 /// Header of every verb that an operator sends: its epoch (decimal). An engine refuses one older than it has seen.
 pub const OPERATOR_EPOCH_HEADER: &str = "aof2-operator-epoch";
 /// POST `?stream=<name>&request=<uid>&seal=IfDirty` answers 202 with [`crate::SnapshotReport`]; idempotent per request.

@@ -124,6 +124,7 @@ pub struct SnapshotIndex {
     #[serde(default)]
     pub completed_at: String,
     /// By stream.
+    #[serde(deserialize_with = "crate::bounded::index")]
     pub streams: BTreeMap<String, SnapshotReport>,
 }
 

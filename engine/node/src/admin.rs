@@ -7,6 +7,7 @@ mod audit;
 mod config;
 mod error;
 mod lifecycle;
+mod pages;
 mod snapshot;
 mod store;
 

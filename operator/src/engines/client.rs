@@ -32,7 +32,8 @@ const VERB_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Largest answer to one request. A dump of an honest engine has at most a tenth.
 const ANSWER_BYTES: u32 = 256 * 1024;
-/// Of the lists of streams and of one snapshot's, which grow with the streams of a node (5,000: 3.5 MB with the longest names).
+/// Of the lists of streams and of one snapshot's in all their pages, which grow with the streams of a node (5,000: 3.5 MB with the longest
+/// names). Engines that know no pages answer with the whole list.
 const LIST_BYTES: u32 = 8 * 1024 * 1024;
 /// Of the list of everything that a snapshot took, which grows with the streams of a cluster: what engines store at most.
 pub const INDEX_BYTES: u32 = 16 * 1024 * 1024;
@@ -168,6 +169,7 @@ impl EngineClient {
         })?;
         Ok(client
             .with_answer_limit(LIST_BYTES)
+            .with_pages(ANSWER_BYTES)
             .with_answer_budget(self.lists.clone()))
     }
 

@@ -14,6 +14,7 @@ use super::connect::connect;
 use super::{Client, ClientError};
 use crate::{ErrorBody, ErrorReason, path};
 
+#[derive(Clone)]
 pub(super) struct Request {
     method: Method,
     path_and_query: String,
@@ -59,7 +60,7 @@ impl Request {
         self
     }
 
-    fn verb(&self) -> String {
+    pub(super) fn verb(&self) -> String {
         format!("{} {}", self.method, self.path_and_query)
     }
 }
@@ -77,24 +78,35 @@ pub(super) fn query(name: &str, value: Option<&str>) -> Option<String> {
     Some(parameter)
 }
 
+/// A good answer.
+pub(super) struct Exchanged {
+    pub body: Bytes,
+    /// Of a page.
+    pub next: Option<String>,
+    /// Of the engine's time.
+    pub spent: Duration,
+    /// Its part of the budget, until it was decoded.
+    pub _room: Option<OwnedSemaphorePermit>,
+}
+
 impl Client {
     pub(super) async fn json<T: DeserializeOwned>(
         &self,
         request: Request,
     ) -> Result<T, ClientError> {
         let verb = request.verb();
-        let (answer, _room) = self.exchange(request).await?;
-        serde_json::from_slice(&answer).map_err(|error| self.decode(verb, error.to_string()))
+        let answer = self.exchange(request, None, self.timeout).await?;
+        serde_json::from_slice(&answer.body).map_err(|error| self.decode(verb, error.to_string()))
     }
 
     pub(super) async fn text(&self, request: Request) -> Result<String, ClientError> {
         let verb = request.verb();
-        let (answer, _room) = self.exchange(request).await?;
-        String::from_utf8(answer.into()).map_err(|error| self.decode(verb, error.to_string()))
+        let answer = self.exchange(request, None, self.timeout).await?;
+        String::from_utf8(answer.body.into()).map_err(|error| self.decode(verb, error.to_string()))
     }
 
     /// Of the budget, for an answer of this many bytes.
-    async fn room(&self, bytes: u32) -> Option<OwnedSemaphorePermit> {
+    pub(super) async fn room(&self, bytes: u32) -> Option<OwnedSemaphorePermit> {
         let budget = self.budget.clone()?;
         budget.acquire_many_owned(bytes).await.ok()
     }
@@ -115,15 +127,15 @@ impl Client {
         })
     }
 
-    fn too_large(&self, verb: &str) -> ClientError {
+    pub(super) fn too_large(&self, verb: &str, limit: u32) -> ClientError {
         ClientError::TooLarge {
             target: self.target.to_string(),
             verb: verb.to_owned(),
-            limit: self.max_answer_bytes,
+            limit,
         }
     }
 
-    fn decode(&self, verb: String, message: String) -> ClientError {
+    pub(super) fn decode(&self, verb: String, message: String) -> ClientError {
         ClientError::Decode {
             target: self.target.to_string(),
             verb,
@@ -131,12 +143,14 @@ impl Client {
         }
     }
 
-    /// The answer, and its part of the budget. An engine that is slow to answer holds none of it, and waiting for it does not count as the
-    /// engine's time.
-    async fn exchange(
+    /// An engine that is slow to answer holds nothing of the budget, and waiting for room does not count as the engine's time. An answer that says
+    /// that it is a page has at most `page_bytes`.
+    pub(super) async fn exchange(
         &self,
         request: Request,
-    ) -> Result<(Bytes, Option<OwnedSemaphorePermit>), ClientError> {
+        page_bytes: Option<u32>,
+        time: Duration,
+    ) -> Result<Exchanged, ClientError> {
         let verb = request.verb();
         let began = Instant::now();
         let broken = |error: &dyn std::error::Error| ClientError::Broken {
@@ -156,43 +170,51 @@ impl Client {
             .body(Full::new(Bytes::from(request.body)))
             .map_err(|error| self.decode(verb.clone(), error.to_string()))?;
 
-        let io = self
-            .in_time(&verb, self.timeout, connect(&self.target))
-            .await?;
+        let io = self.in_time(&verb, time, connect(&self.target)).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io)
             .await
             .map_err(|error| broken(&error))?;
         // Driven in this task: the connection cannot outlive the request.
         let exchange = async {
-            let left = self.timeout.saturating_sub(began.elapsed());
+            let left = time.saturating_sub(began.elapsed());
             let answered = async {
                 let answered = sender.send_request(http).await;
                 answered.map_err(|error| self.interrupted(&verb, error))
             };
             let answer = self.in_time(&verb, left, answered).await?;
-            let left = self.timeout.saturating_sub(began.elapsed());
+            let left = time.saturating_sub(began.elapsed());
             let status = answer.status();
+            let next = answer.headers().get(path::NEXT_HEADER);
+            let next = next.map(|next| String::from_utf8_lossy(next.as_bytes()).into_owned());
+            let limit = page_bytes
+                .filter(|_| next.is_some())
+                .map_or(self.max_answer_bytes, |page| {
+                    page.min(self.max_answer_bytes)
+                });
             // An answer without a length may be as long as it wants.
             let bytes = match answer.body().size_hint().exact() {
-                None => self.max_answer_bytes,
+                None => limit,
                 Some(bytes) => u32::try_from(bytes)
                     .ok()
-                    .filter(|bytes| *bytes <= self.max_answer_bytes)
-                    .ok_or_else(|| self.too_large(&verb))?,
+                    .filter(|bytes| *bytes <= limit)
+                    .ok_or_else(|| self.too_large(&verb, limit))?,
             };
+            let asked = Instant::now();
             let room = self.room(bytes).await;
-            let limit = self.max_answer_bytes as usize;
+            let waited = asked.elapsed();
             let read = async {
-                let body = Limited::new(answer.into_body(), limit).collect().await;
+                let body = Limited::new(answer.into_body(), limit as usize)
+                    .collect()
+                    .await;
                 body.map_err(|error| match error.is::<LengthLimitError>() {
-                    true => self.too_large(&verb),
+                    true => self.too_large(&verb, limit),
                     false => broken(error.as_ref()),
                 })
             };
             let body = self.in_time(&verb, left, read).await?.to_bytes();
-            Ok::<_, ClientError>((status, body, room))
+            Ok::<_, ClientError>((status, body, next, room, waited))
         };
-        let (status, body, room) = {
+        let (status, body, next, room, waited) = {
             tokio::pin!(exchange, connection);
             let mut is_connected = true;
             loop {
@@ -204,7 +226,12 @@ impl Client {
             }
         };
         if status.is_success() {
-            Ok((body, room))
+            Ok(Exchanged {
+                body,
+                next,
+                spent: began.elapsed().saturating_sub(waited),
+                _room: room,
+            })
         } else {
             Err(self.refused(verb, status, &body))
         }

@@ -46,6 +46,31 @@ pub fn read_index(tier2: &Tier2, name: &IndexName) -> Result<Bytes, IndexError> 
     }
 }
 
+/// At most `length` of its bytes from `from`, and how many it has. The beginning is read with the rest, so that its checksum covers all.
+pub fn read_index_part(
+    tier2: &Tier2,
+    name: &IndexName,
+    from: u64,
+    length: u64,
+) -> Result<(Bytes, u64), IndexError> {
+    if from == 0 {
+        let whole = read_index(tier2, name)?;
+        let end = whole
+            .len()
+            .min(usize::try_from(length).unwrap_or(usize::MAX));
+        return Ok((whole.slice(..end), whole.len() as u64));
+    }
+    let key = ObjectKey::SnapshotIndex { name: name.clone() }.to_key(tier2.prefix());
+    let missing = |key: &str| IndexError::Missing { key: key.into() };
+    let meta = tier2.store().head(&key)?.ok_or_else(|| missing(&key))?;
+    let length = meta.size_bytes.saturating_sub(from).min(length);
+    if length == 0 {
+        return Ok((Bytes::new(), meta.size_bytes));
+    }
+    let part = tier2.store().get_range(&key, from, length)?;
+    Ok((part.ok_or_else(|| missing(&key))?, meta.size_bytes))
+}
+
 /// Creates it; the same bytes again are the same index.
 pub fn put_index(tier2: &Tier2, name: &IndexName, bytes: Bytes) -> Result<StoredIndex, IndexError> {
     let key = ObjectKey::SnapshotIndex { name: name.clone() }.to_key(tier2.prefix());

@@ -183,7 +183,7 @@ mod tests {
             assert!(resumed.as_mut().poll(context).is_pending());
             assert!(told.as_mut().poll(context).is_pending());
             let of_all = || Query(store::OfStream { stream: None });
-            let mut streams = pin!(store::streams(State(node.clone())));
+            let mut streams = pin!(store::streams(State(node.clone()), Query::default()));
             let mut segments = pin!(store::segments(State(node.clone()), of_all()));
             let mut scraped = pin!(crate::probes::scrape(State(node.clone())));
             assert!(streams.as_mut().poll(context).is_pending());

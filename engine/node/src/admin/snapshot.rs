@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use aof2_admin_api::path::NEXT_HEADER;
 use aof2_admin_api::{
     ErrorReason, SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotReport, SnapshotVerdict,
 };
 use aof2_core::objects::{ObjectError, Tier2};
-use aof2_core::snapshot::index::{IndexError, read_index};
+use aof2_core::snapshot::index::{IndexError, read_index, read_index_part};
 use aof2_core::snapshot::{LookupError, SnapshotRequest};
 use aof2_format::StreamName;
 use aof2_format::names::IndexName;
@@ -16,9 +17,11 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
 use super::error::{ApiError, blocking, serving};
+use super::pages::{IndexPart, PageQuery};
 use crate::data_plane::DataPlane;
 use crate::node::Node;
 
@@ -88,11 +91,11 @@ pub async fn begin(
 pub async fn list(
     State(node): State<Arc<Node>>,
     Query(ListQuery { stream, request }): Query<ListQuery>,
-) -> Result<Json<Vec<SnapshotReport>>, ApiError> {
+    Query(page): Query<PageQuery>,
+) -> Result<Response, ApiError> {
     let plane = serving(&node)?;
-    blocking(move || plane.snapshots(stream.as_deref(), request.as_deref()))
-        .await
-        .map(Json)
+    let listed = blocking(move || plane.snapshots(stream.as_deref(), request.as_deref())).await?;
+    Ok(page.of(listed))
 }
 
 pub async fn status(
@@ -132,13 +135,30 @@ pub async fn verify(
 pub async fn index(
     State(node): State<Arc<Node>>,
     Path(name): Path<String>,
-) -> Result<([(HeaderName, &'static str); 1], Bytes), ApiError> {
+    Query(page): Query<PageQuery>,
+) -> Result<Response, ApiError> {
     let name =
         IndexName::new(&name).map_err(|refused| ApiError::bad_request(refused.to_string()))?;
     let plane = serving(&node)?;
     let tier2 = tier2_of(&plane)?;
-    let bytes = blocking(move || read_index(&tier2, &name)).await?;
-    Ok(([(CONTENT_TYPE, "application/json")], bytes))
+    let part = page.part()?;
+    let Some(IndexPart { from, bytes }) = part else {
+        let bytes = blocking(move || read_index(&tier2, &name)).await?;
+        return Ok(([(CONTENT_TYPE, "application/json")], bytes).into_response());
+    };
+    let (part, whole) =
+        blocking(move || read_index_part(&tier2, &name, from, bytes as u64)).await?;
+    let end = from + part.len() as u64;
+    let next = if end < whole {
+        end.to_string()
+    } else {
+        String::new()
+    };
+    let headers = [
+        (CONTENT_TYPE, "application/json".to_owned()),
+        (HeaderName::from_static(NEXT_HEADER), next),
+    ];
+    Ok((headers, part).into_response())
 }
 
 /// The list is kept byte for byte as it came.

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use aof2_admin_api::ErrorReason;
-use aof2_admin_api::report::{
-    SegmentReport, StreamCutReport, StreamReport, StreamVerbReport, Tier2Report,
-};
+use aof2_admin_api::report::{SegmentReport, StreamCutReport, StreamVerbReport, Tier2Report};
 use aof2_core::Store;
 use aof2_format::cut::StreamCut;
 use axum::Json;
 use axum::extract::{Query, State};
+use axum::response::Response;
 use serde::Deserialize;
 
 use super::error::{ApiError, blocking, serving};
+use super::pages::PageQuery;
 use crate::data_plane::tier2_reason;
 use crate::node::Node;
 use crate::report;
@@ -22,10 +22,14 @@ pub struct OfStream {
     pub stream: Option<String>,
 }
 
-pub async fn streams(State(node): State<Arc<Node>>) -> Result<Json<Vec<StreamReport>>, ApiError> {
+pub async fn streams(
+    State(node): State<Arc<Node>>,
+    Query(page): Query<PageQuery>,
+) -> Result<Response, ApiError> {
     let store = serving(&node)?.store;
     let reading = node.reading(move || report::streams(&store)).await;
-    reading.map(Json).map_err(ApiError::internal)
+    let streams = reading.map_err(ApiError::internal)?;
+    Ok(page.of(streams))
 }
 
 pub async fn segments(

@@ -279,3 +279,60 @@ async fn what_cannot_be_is_refused_with_its_reason() {
         (404, ErrorReason::NotFound)
     );
 }
+
+/// As an operator reads them, with a page as small as that the lists of a few streams need several.
+#[tokio::test]
+async fn lists_come_in_pages_that_together_are_the_whole_and_the_index_in_parts() {
+    const PAGE_BYTES: u32 = 1800;
+    let home = Home::new();
+    let engine = start(&home).await;
+    let mut reports = std::collections::BTreeMap::new();
+    for number in 0..12 {
+        let stream = format!("stream-{number}");
+        append_some(&engine, &stream, 1).await;
+        // Two of one stream stay together, the newest first.
+        take(&engine, &stream, "uid-1").await;
+        reports.insert(stream.clone(), take(&engine, &stream, "uid-2").await);
+    }
+    let paged = engine.admin().with_pages(PAGE_BYTES);
+    let whole = engine.admin().streams().await.expect("streams");
+    assert_eq!(whole.len(), 12);
+    assert!(serde_json::to_string(&whole).expect("JSON").len() > PAGE_BYTES as usize);
+    assert_eq!(paged.streams().await.expect("streams"), whole);
+    // The newest are of the last streams: pages are by the streams' names.
+    let mut whole = engine.admin().snapshots(None, None).await.expect("a list");
+    assert_eq!(whole.len(), 24);
+    whole.sort_by(|one, other| one.stream.cmp(&other.stream));
+    assert_eq!(paged.snapshots(None, None).await.expect("a list"), whole);
+    let of_request = paged.snapshots(None, Some("uid-2")).await.expect("a list");
+    assert_eq!(of_request, reports.values().cloned().collect::<Vec<_>>());
+    let of_stream = paged
+        .snapshots(Some("stream-7"), None)
+        .await
+        .expect("a list");
+    assert_eq!(of_stream.len(), 2);
+
+    let index = SnapshotIndex {
+        name: "nightly".to_owned(),
+        cluster_id: engine.admin().dump().await.expect("dump").cluster_id,
+        completed_at: String::new(),
+        streams: reports,
+    };
+    let stored = paged.put_snapshot_index(&index).await.expect("stored");
+    assert!(stored.bytes > 2 * u64::from(PAGE_BYTES));
+    assert_eq!(
+        paged.snapshot_index("nightly").await.expect("an index"),
+        index
+    );
+    let missing = paged.snapshot_index("weekly").await;
+    assert_eq!(refused(missing), (404, ErrorReason::NotFound));
+    // Not larger than was asked for, also where the end of a page is the end of the list.
+    for bytes in [700, u32::try_from(stored.bytes).expect("small")] {
+        let paged = engine.admin().with_pages(bytes);
+        assert_eq!(
+            paged.snapshot_index("nightly").await.expect("an index"),
+            index
+        );
+    }
+    assert_eq!(engine.terminate().await, Some(0));
+}
