@@ -55,7 +55,11 @@ pub const MAX_NAME_LENGTH: usize = 40;
         .field_path(".tier2"),
     validation = Rule::new("has(self.tier2) || !has(self.snapshots) || !has(self.snapshots.schedules) || size(self.snapshots.schedules) == 0")
         .message("spec.snapshots.schedules needs spec.tier2: a snapshot lies in the bucket")
-        .field_path(".snapshots")
+        .field_path(".snapshots"),
+    // With a file of its own the journal may be smaller: the operator adds that up.
+    validation = Rule::new("has(self.configFrom) || !isQuantity(string(self.storage.tier0.size)) || quantity(string(self.storage.tier0.size)).compareTo(quantity('546Mi')) >= 0")
+        .message("spec.storage.tier0.size is too small for the journal: 512Mi of journal, 16Mi of a first segment and a reserve of a 32nd need 546Mi. Set a larger size, or a smaller journal.files in a ConfigMap of spec.configFrom")
+        .field_path(".storage.tier0.size")
 )]
 pub struct Aof2ClusterSpec {
     /// Number of pods. The operator removes no pod that owns streams.

@@ -8,8 +8,12 @@ use anyhow::{Context, Result, ensure};
 use crate::environment::Environment;
 use crate::kubectl::Output;
 
-/// The namespace that the pages use.
-const NAMESPACE: &str = "-n aof2";
+/// How the pages name their namespace; that of the operator, `aof2-system`, follows it. A test has made its own already.
+const NAMESPACE: [(&str, &str); 3] = [
+    ("-n aof2", "-n "),
+    ("watch.namespace=aof2", "watch.namespace="),
+    ("create namespace aof2", "get namespace "),
+];
 
 /// Commands of one page, block by block, in their order.
 pub struct Page {
@@ -36,7 +40,11 @@ pub async fn run(
     namespace: &str,
     block: &str,
 ) -> Result<Output> {
-    let script = block.replace(NAMESPACE, &format!("-n {namespace}"));
+    let script = NAMESPACE
+        .iter()
+        .fold(block.to_owned(), |script, (page, here)| {
+            script.replace(page, &format!("{here}{namespace}"))
+        });
     let path = std::env::var("PATH").unwrap_or_default();
     let output = tokio::process::Command::new("bash")
         .args(["-euo", "pipefail", "-c", &script])

@@ -26,6 +26,10 @@ pub struct Args {
     #[arg(long, env = "AOF2_ALL_NAMESPACES")]
     pub all_namespaces: bool,
 
+    /// Clusters in the operator's own namespace are meant: no warning is given.
+    #[arg(long, env = "AOF2_ALLOW_OWN_NAMESPACE")]
+    pub allow_own_namespace: bool,
+
     /// Engine image, without tag, for clusters without `spec.image.repository`; the tag is `spec.version`.
     #[arg(
         long,

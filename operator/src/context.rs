@@ -104,6 +104,8 @@ impl Sights {
 pub struct Settings {
     /// Where the operator runs.
     pub operator_namespace: String,
+    /// Clusters may be there too, without a warning.
+    pub allows_own_namespace: bool,
     pub image_repository: String,
     pub users: Users,
     /// Of the certificate authority.
@@ -115,8 +117,49 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Who may create pods next to the operator can read its keys. `None`: the cluster is elsewhere, or somebody accepted that.
+    pub fn shared_namespace(&self, namespace: &str, cluster: &str) -> Option<String> {
+        let is_shared = namespace == self.operator_namespace && !self.allows_own_namespace;
+        is_shared.then(|| {
+            format!(
+                "{cluster} is in namespace {namespace} of the operator. Who may create pods or read Secrets there becomes the authority of every cluster. Create clusters in another namespace (chart value watch.namespace), or set watch.ownNamespace to accept this"
+            )
+        })
+    }
+
     /// The name that the operator's client certificate carries and engines insist on.
     pub fn client_name(&self) -> String {
         format!("operator.{}.aof2.dev", self.operator_namespace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod_policy::{Policy, Users};
+
+    #[test]
+    fn a_cluster_beside_the_operator_is_warned_about_unless_that_is_accepted() {
+        let mut settings = Settings {
+            operator_namespace: "aof2-system".into(),
+            allows_own_namespace: false,
+            image_repository: String::new(),
+            users: Users::Fixed,
+            ca_secret: String::new(),
+            pod_policy: Policy::default(),
+            epoch: 1,
+        };
+        assert_eq!(settings.shared_namespace("aof2", "orders"), None);
+        let warning = settings.shared_namespace("aof2-system", "orders").unwrap();
+        for part in [
+            "orders",
+            "aof2-system",
+            "watch.namespace",
+            "watch.ownNamespace",
+        ] {
+            assert!(warning.contains(part), "{warning}");
+        }
+        settings.allows_own_namespace = true;
+        assert_eq!(settings.shared_namespace("aof2-system", "orders"), None);
     }
 }

@@ -119,6 +119,7 @@ async fn lead(
     };
     let settings = Settings {
         operator_namespace: args.namespace.clone(),
+        allows_own_namespace: args.allow_own_namespace,
         image_repository: args.image_repository.clone(),
         users: match args.assigned_users {
             true => Users::Assigned,

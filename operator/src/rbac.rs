@@ -59,7 +59,8 @@ pub const CLUSTERS: &[Rule] = &[
         &["get", "list", "watch", "create", "patch"],
     ),
     rule("", "secrets", &["create", "update"]),
-    rule("events.k8s.io", "events", &["create", "patch"]),
+    // Read to say why a pod does not come up (`cluster::heard`).
+    rule("events.k8s.io", "events", &["list", "create", "patch"]),
     // Who operates the namespace (`kube::scope`).
     rule(
         "coordination.k8s.io",

@@ -217,6 +217,46 @@ fn it_stays_within_its_namespace_unless_told_otherwise() {
     }
 }
 
+/// What `helm install` says at its end.
+fn notes(settings: &[&str]) -> Option<String> {
+    let chart = chart();
+    let mut arguments = vec!["install", "aof2", &chart, "--namespace", NAMESPACE];
+    arguments.push("--dry-run=client");
+    for setting in settings {
+        arguments.extend(["--set", setting]);
+    }
+    let output = helm(&arguments)?;
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.split_once("NOTES:").map(|(_, notes)| notes.to_owned())
+}
+
+#[test]
+fn clusters_in_the_namespace_of_the_operator_are_warned_about_and_can_be_accepted() {
+    let Some(shared) = notes(&[]) else {
+        return;
+    };
+    for part in [
+        "WARNING",
+        "certificate authority",
+        "watch.namespace=",
+        "watch.ownNamespace",
+    ] {
+        assert!(shared.contains(part), "{part} is missing in {shared}");
+    }
+    let accepted = "watch.ownNamespace=true";
+    for settings in [
+        accepted,
+        "watch.namespace=orders",
+        "watch.allNamespaces=true",
+    ] {
+        let said = notes(&[settings]).unwrap_or_default();
+        assert!(!said.contains("WARNING"), "{settings}: {said}");
+    }
+    let objects = objects("aof2", NAMESPACE, &[accepted]).unwrap_or_default();
+    assert_eq!(environment(&objects)["AOF2_ALLOW_OWN_NAMESPACE"], "true");
+}
+
 #[test]
 fn another_namespace_gets_the_role_and_nothing_else() {
     let Some(objects) = objects("aof2", NAMESPACE, &["watch.namespace=orders"]) else {

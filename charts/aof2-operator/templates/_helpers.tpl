@@ -101,7 +101,7 @@ Secrets can be created and replaced, and never read: a patch answers with the ob
   verbs: [create, update]
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [list, create, patch]
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   verbs: [get, create, update]

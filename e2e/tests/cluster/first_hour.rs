@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use aof2_e2e::environment::Environment;
 use aof2_e2e::guide::{self, Page};
+use aof2_e2e::kubectl::Program;
 use aof2_e2e::scenario::{self, Failure};
 use aof2_e2e::wait::{self, Look};
 
@@ -40,6 +41,11 @@ fn the_first_hour_works_as_its_pages_say() -> Result<(), Failure> {
                 scenario.say(format!("{page}:\n{block}\n{}", output.stdout));
             }
         }
+        let operators = format!("{}-system", scenario.namespace.name);
+        let uninstall = ["uninstall", "aof2", "--namespace", operators.as_str()];
+        Program::helm(&scenario.environment).run(&uninstall).await?;
+        let delete = ["delete", "namespace", operators.as_str(), "--wait=false"];
+        scenario.kubectl.run(&delete).await?;
         Ok(())
     })
 }

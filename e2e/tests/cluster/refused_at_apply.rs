@@ -98,6 +98,11 @@ fn an_invalid_field_is_refused_in_words_that_name_it() -> Result<(), Failure> {
                 &["spec.storage", "at least 64Mi"],
             ),
             case(
+                "/spec/storage/tier0/size",
+                json!("545Mi"),
+                &["spec.storage.tier0.size", "512Mi of journal", "546Mi"],
+            ),
+            case(
                 "/spec/tier2",
                 tier2_with("endpoint", json!("s3.example.com")),
                 &["spec.tier2.endpoint", "s3.example.com"],

@@ -67,13 +67,16 @@ pub async fn apply(
                 Err(error) if error.is_conflict() => done.changed = true,
                 Err(error) => {
                     let failure = memory.failures.failed(&cluster, &id, &error, now, jitter());
-                    tracing::warn!(
-                        namespace = owner.namespace,
-                        cluster = owner.name,
-                        error = failure.message,
-                        again_at = %failure.retry_at,
-                        "an action failed"
-                    );
+                    if failure.is_news {
+                        tracing::warn!(
+                            namespace = owner.namespace,
+                            cluster = owner.name,
+                            error = failure.message,
+                            again_at = %failure.retry_at,
+                            failures = failure.count,
+                            "an action failed"
+                        );
+                    }
                     done.failures.push(failure);
                 }
             }

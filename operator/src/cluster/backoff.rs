@@ -44,6 +44,12 @@ impl Backoff {
         pause
     }
 
+    /// In a row.
+    pub fn failures(&self, namespace: &str, name: &str) -> u32 {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.0.get(&key).map_or(0, |failing| failing.count)
+    }
+
     /// Of the pause after the last look that failed; `None`: it is over, or something else is asked.
     pub fn remaining(&self, namespace: &str, name: &str, asked: u64) -> Option<Duration> {
         let failing = self.0.get(&(namespace.to_owned(), name.to_owned()))?;
@@ -74,7 +80,9 @@ mod tests {
             ],
             [1, 2, 4, 8, 16, 32, 60, 60]
         );
+        assert_eq!(backoff.failures("shop", "orders"), 8);
         backoff.succeeded("shop", "orders");
+        assert_eq!(backoff.failures("shop", "orders"), 0);
         assert_eq!(
             backoff.failed("shop", "orders", 7, 0.0),
             Duration::from_millis(750)

@@ -26,6 +26,8 @@ pub struct Observed {
     pub kept_spec: Option<String>,
     /// Names of pods with the cluster's label that no controller owns.
     pub orphans: Vec<String>,
+    /// Why the StatefulSet's controller does not create a pod that is missing, by its name.
+    pub not_created: BTreeMap<String, String>,
     /// Ordered by ordinal; strangers are left out.
     pub pods: Vec<PodFacts>,
     /// The volume claims with the cluster's label, by name.
@@ -162,6 +164,8 @@ pub struct PodFacts {
     /// What the Node object says, where it is not ready; read only for pods that are not ready or terminate.
     pub node_trouble: Option<String>,
     pub engine: Container,
+    /// Since when its node has been preparing it, while no container has begun.
+    pub creating_since: Option<Timestamp>,
     pub trouble: Option<Trouble>,
     /// Value of `aof2.dev/config-nudge`.
     pub nudge: Option<String>,
@@ -208,6 +212,8 @@ pub enum TroubleKind {
     /// The kernel ended it again and again, for want of memory.
     OutOfMemory,
     Unschedulable,
+    /// A Secret, a ConfigMap or a key that its volumes need does not exist.
+    Missing,
     /// Its claim waits for a volume of a class that may not exist.
     NoVolume,
     /// Its claim names no class, and there is no default one.

@@ -8,7 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 
 use super::error::ActionError;
-use crate::{kube::Remedy, machine::Pause};
+use crate::{
+    kube::Remedy,
+    machine::{Pause, is_logged},
+};
 
 const PAUSE: Pause = Pause::new(SignedDuration::from_secs(1), SignedDuration::from_mins(1));
 
@@ -23,6 +26,8 @@ pub struct Failure {
     pub retry_at: Timestamp,
     /// In a row, this one included.
     pub count: u32,
+    /// Worth a line of the log: it says something else than before, or lasts.
+    pub is_news: bool,
 }
 
 /// By namespace and name of the cluster, then by what was to be done.
@@ -52,14 +57,18 @@ impl Failures {
     ) -> Failure {
         let mut all = self.0.lock();
         let of_cluster = all.entry(cluster.clone()).or_default();
-        let count = of_cluster.get(action).map_or(0, |before| before.count);
+        let before = of_cluster.get(action);
+        let count = before.map_or(0, |before| before.count);
+        let message = error.describe();
+        let is_other = before.is_none_or(|before| before.message != message);
         let pause = PAUSE.after(count).mul_f64(0.75 + 0.5 * jitter);
         let failure = Failure {
             needs_person: error.remedy() == Remedy::Fix,
             fix: error.fix(),
-            message: error.describe(),
+            message,
             retry_at: now.checked_add(pause).unwrap_or(Timestamp::MAX),
             count: count.saturating_add(1),
+            is_news: is_other || is_logged(count.saturating_add(1)),
         };
         of_cluster.insert(action.to_owned(), failure.clone());
         failure
@@ -115,6 +124,15 @@ mod tests {
             now = failure.retry_at;
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        let failed = |now| failures.failed(&cluster, "drain", &error, now, 0.5).is_news;
+        let lines = (9..=1449).filter(|_| failed(now)).count();
+        assert!(lines < 36, "{lines} lines in a day");
+        let other = ActionError::Engine {
+            verb: "drain",
+            pod: "orders-1".into(),
+            message: "refused".into(),
+        };
+        assert!(failures.failed(&cluster, "drain", &other, now, 0.5).is_news);
         failures.succeeded(&cluster, "drain");
         let failure = failures.failed(&cluster, "drain", &error, now, 0.5);
         assert_eq!(failure.count, 1);

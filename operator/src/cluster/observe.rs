@@ -15,7 +15,7 @@ use crate::{
         build::stateful_set::CLAIM_ANNOTATIONS,
         build::template,
         facts::{Answers, ConfigSource, Observed, Read, StatefulSetFacts, Unread},
-        isolation, nodes, pod,
+        heard, isolation, nodes, pod,
         reader::{self, Reader},
         unbound, validate,
     },
@@ -106,7 +106,8 @@ pub async fn observe(
         .map(ResourceExt::name_any)
         .collect();
     let now = Timestamp::now();
-    let mut pods: Vec<_> = pods
+    let found = pods;
+    let mut pods: Vec<_> = found
         .iter()
         .filter(|pod| is_ours(pod, stateful_set.as_ref()))
         .filter_map(|pod| pod::read(name, pod, now))
@@ -116,6 +117,14 @@ pub async fn observe(
     for pod in &mut pods {
         unbound::explain(pod, &claims, &cluster.spec);
     }
+    heard::explain_mounts(&reader, &found, &mut pods, now).await;
+    let not_created = match stateful_set.as_ref().filter(|_| !reads.is_blind()) {
+        Some(set) => {
+            let missing = missing(name, set, &found);
+            heard::explain_missing(&reader, &set.uid().unwrap_or_default(), &missing).await
+        }
+        None => BTreeMap::new(),
+    };
     let addresses = pods.iter().map(|pod| (pod.ordinal, pod.ip));
     let sight = Sight::of(&cluster, addresses.collect());
     context.sights.put(namespace, name, sight);
@@ -147,6 +156,7 @@ pub async fn observe(
         stateful_set,
         kept_spec,
         orphans,
+        not_created,
         pods,
         claims,
         other_claims,
@@ -181,6 +191,18 @@ fn is_ours(pod: &Pod, stateful_set: Option<&StatefulSet>) -> bool {
         return false;
     };
     pod.owner_references().iter().any(|owner| owner.uid == uid)
+}
+
+/// Names of its pods that are not there.
+fn missing(cluster: &str, set: &StatefulSet, found: &[Pod]) -> Vec<String> {
+    let replicas = set
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.replicas)
+        .unwrap_or(1);
+    let mut pods = names::pods(cluster, replicas.clamp(0, names::MAX_ORDINAL));
+    pods.retain(|name| !found.iter().any(|pod| pod.name_any() == *name));
+    pods
 }
 
 /// Its StatefulSet was deleted without it.

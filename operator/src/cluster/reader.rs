@@ -6,6 +6,7 @@ use aof2_crds::{Aof2Cluster, Quantity, RolloutKind, labels};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     core::v1::{ConfigMap, PersistentVolumeClaim},
+    events::v1::Event,
     networking::v1::NetworkPolicy,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as ResourceQuantity;
@@ -107,6 +108,15 @@ impl Reader<'_> {
         Ok(bounded("list", &key, CALL_TIMEOUT, api.list(&all))
             .await?
             .items)
+    }
+
+    /// What was said about an object in the last hour.
+    pub async fn events_about(&self, uid: &str) -> Result<Vec<Event>, CallError> {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), self.namespace);
+        let about = ListParams::default()
+            .fields(&format!("regarding.uid={uid}"))
+            .limit(200);
+        self.items::<Event, _>(uid, api.list(&about)).await
     }
 
     /// By their names, whoever labelled them. A claim that is not there is left out.

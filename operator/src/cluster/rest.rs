@@ -105,12 +105,13 @@ pub fn remember(memory: &Memory, mut observed: Observed, looked: Looked) {
     memory.rests.0.lock().insert((namespace, name), rest);
 }
 
-/// What else was read no watch tells of: nodes and storage classes of pods that do not serve, the spec that a missing StatefulSet comes back from.
+/// What else was read no watch tells of: nodes and Events of pods that do not serve or may not be created, the spec that a missing StatefulSet comes back from.
 fn is_seen_by_watches(observed: &Observed) -> bool {
     let serves = |pod: &PodFacts| pod.is_ready && pod.deletion.is_none() && !pod.node.is_empty();
     observed.unread.is_empty()
         && observed.orphans.is_empty()
         && observed.kept_spec.is_none()
+        && observed.not_created.is_empty()
         && observed.pods.iter().all(serves)
 }
 

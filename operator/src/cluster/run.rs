@@ -33,6 +33,7 @@ use crate::{
     },
     context::Context,
     kube::{CallError, Notice, scope::ScopeError},
+    machine::is_logged,
     runtime::{jitter, turns::Turns},
     snapshot::known::Known,
 };
@@ -52,25 +53,31 @@ struct Runner {
     memory: Arc<Memory>,
     turns: Turns,
     began: Instant,
-    /// What was last said of clusters that another release operates, by uid.
-    refused: Mutex<BTreeMap<String, String>>,
+    /// What was last said of clusters that another release operates, or that share the operator's namespace, by uid.
+    told: Mutex<BTreeMap<String, String>>,
 }
 
 impl Runner {
     /// An Event, once: nothing else of the cluster is written.
     async fn tell_refused(&self, cluster: &Guarded, refused: &ScopeError) {
-        let message = match refused {
-            ScopeError::Held { .. } => refused.to_string(),
-            ScopeError::Unknown { .. } => return,
-        };
+        match refused {
+            ScopeError::Held { .. } => {
+                let reason = "OperatedByAnotherRelease";
+                self.tell_once(cluster, reason, refused.to_string()).await;
+            }
+            ScopeError::Unknown { .. } => {}
+        }
+    }
+
+    async fn tell_once(&self, cluster: &Guarded, reason: &str, message: String) {
         let uid = cluster.meta().uid.clone().unwrap_or_default();
-        let before = self.refused.lock().insert(uid, message.clone());
+        let before = self.told.lock().insert(uid, message.clone());
         if before.as_ref() == Some(&message) {
             return;
         }
         let notice = Notice {
             is_warning: true,
-            reason: "OperatedByAnotherRelease".to_owned(),
+            reason: reason.to_owned(),
             message,
             ..Notice::default()
         };
@@ -97,7 +104,7 @@ pub async fn run(
         memory: memory.clone(),
         turns: Turns::new(concurrency),
         began: Instant::now(),
-        refused: Mutex::default(),
+        told: Mutex::default(),
     });
     let store = Writer::<Guarded>::new(());
     let known = store.as_reader();
@@ -180,6 +187,9 @@ async fn look(cluster: Arc<Guarded>, runner: &Runner) -> Result<Action, Reconcil
         runner.tell_refused(&cluster, &refused).await;
         return Ok(Action::requeue(REFUSED_AGAIN));
     }
+    if let Some(message) = context.settings.shared_namespace(&namespace, &name) {
+        runner.tell_once(&cluster, "SharedNamespace", message).await;
+    }
     let began = Instant::now();
     let looked = cluster::reconcile(context, memory, &namespace, &name).await;
     if let Some(error) = looked.as_ref().err().and_then(unreadable) {
@@ -245,12 +255,14 @@ fn after_failure(cluster: Arc<Guarded>, error: &ReconcileError, runner: Arc<Runn
         cluster.meta().namespace.clone().unwrap_or_default(),
         cluster.name_any(),
     );
-    let pause = runner.memory.backoff.lock().failed(
-        &namespace,
-        &name,
-        asked(&cluster).unwrap_or_default(),
-        jitter(),
-    );
-    tracing::warn!(namespace, cluster = name, error = error.describe(), again_in = ?pause, "reconcile failed");
+    let (pause, failures) = {
+        let mut backoff = runner.memory.backoff.lock();
+        let asked = asked(&cluster).unwrap_or_default();
+        let pause = backoff.failed(&namespace, &name, asked, jitter());
+        (pause, backoff.failures(&namespace, &name))
+    };
+    if is_logged(failures) {
+        tracing::warn!(namespace, cluster = name, error = error.describe(), failures, again_in = ?pause, "reconcile failed");
+    }
     Action::requeue(pause)
 }

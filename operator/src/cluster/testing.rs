@@ -48,6 +48,7 @@ pub fn observed() -> Observed {
         stateful_set: None,
         kept_spec: None,
         orphans: Vec::new(),
+        not_created: BTreeMap::new(),
         pods: Vec::new(),
         claims: BTreeMap::new(),
         other_claims: BTreeMap::new(),
@@ -155,6 +156,7 @@ pub fn add_pod(observed: &mut Observed, ordinal: i32, quota: u64) {
             has_started: true,
             ..Container::default()
         },
+        creating_since: None,
         trouble: None,
         nudge: None,
     });

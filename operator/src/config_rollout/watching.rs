@@ -89,6 +89,22 @@ pub(super) fn observing(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
         let wait = Wait::new(Gate::Observed, WaitReason::Observing, &name, message);
         return Step::hold(memo, wait, None);
     }
+    // For so long its readiness may flicker; then the gate has failed, and nobody else has the change.
+    let unready = memo
+        .canary
+        .as_ref()
+        .filter(|canary| canary.unready_since.is_some());
+    if let Some(name) = unready
+        .map(|canary| canary.name.clone())
+        .filter(|_| !is_alone)
+    {
+        let message = format!(
+            "Canary {name} is not ready. Waiting until it is; the config is rolled back after {} s",
+            gates::UNREADY_LIMIT.as_secs()
+        );
+        let wait = Wait::new(Gate::Ready, WaitReason::Observing, &name, message);
+        return Step::hold(memo, wait, None);
+    }
     if !facts.needs_restart {
         memo.done = facts.pods.iter().map(|pod| pod.name.clone()).collect();
     }

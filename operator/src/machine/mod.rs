@@ -18,7 +18,7 @@ mod wait;
 
 pub use gate::Override;
 pub use look::NextLook;
-pub use pause::Pause;
+pub use pause::{Pause, is_logged};
 pub use step::Step;
 #[cfg(test)]
 pub use text::STATUS_LENGTH;

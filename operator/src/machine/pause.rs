@@ -23,9 +23,22 @@ impl Pause {
     }
 }
 
+/// Is a failure in a row a line of the log? Those of which the count doubles, and one an hour where each comes a minute after the other:
+/// what lasts is in status.
+pub fn is_logged(count: u32) -> bool {
+    count.is_power_of_two() || count.is_multiple_of(60)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_fails_for_a_day_is_logged_a_few_times_and_then_once_an_hour() {
+        let logged: Vec<u32> = (1..=1440).filter(|count| is_logged(*count)).collect();
+        assert_eq!(logged[..9], [1, 2, 4, 8, 16, 32, 60, 64, 120]);
+        assert!(logged.len() < 36, "{}", logged.len());
+    }
 
     #[test]
     fn a_pause_doubles_with_every_failure_up_to_its_bound() {

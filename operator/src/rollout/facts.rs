@@ -45,6 +45,8 @@ pub struct PodFacts {
     pub ordinal: u32,
     /// `None`: there is no such pod now.
     pub instance: Option<PodInstance>,
+    /// Why the StatefulSet's controller does not create it, where that is known.
+    pub not_created: Option<String>,
 }
 
 #[derive(Clone, Debug)]

@@ -28,6 +28,7 @@ mod version;
 pub use facts::{
     EngineFacts, Facts, PodFacts, PodInstance, Policy, Recovery, Revision, Tier2Trouble, Trouble,
 };
+pub use gates::{CREATED_WITHIN, not_created};
 pub use memo::{DrainMemo, Memo, MovingPod, UpgradeKind, UpgradeStep};
 pub use removal::eviction_refused;
 pub use step::{Action, RemoveBy, Step, step};

@@ -17,7 +17,7 @@ use super::passes::Passes;
 use super::seen::Seen;
 use crate::args::Scope;
 use crate::context::Context;
-use crate::machine::Pause;
+use crate::machine::{Pause, is_logged};
 use crate::runtime::{jitter, queue, turns::Turns};
 
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -131,7 +131,7 @@ impl Runner {
                     true => PAUSE.after(0),
                     false => PAUSE.after(count - 1),
                 };
-                if !error.is_conflict() {
+                if !error.is_conflict() && is_logged(count) {
                     tracing::warn!(
                         namespace = &*key.cluster.namespace,
                         snapshot = &*key.name,

@@ -107,7 +107,7 @@ pub fn run(options: &Options) -> Result<()> {
         section("push");
         release.push()?;
         say(format_args!(
-            "install it: helm install aof2 oci://{prefix}/charts/{} --version {} --namespace aof2 --create-namespace",
+            "install it: helm install aof2 oci://{prefix}/charts/{} --version {} --namespace aof2-system --create-namespace --set watch.namespace=aof2",
             chart::NAME,
             image::VERSION
         ));

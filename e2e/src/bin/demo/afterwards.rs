@@ -12,7 +12,7 @@ use aof2_e2e::{pods, wait};
 use k8s_openapi::api::core::v1::Namespace as NamespaceObject;
 use kube::Api;
 
-use crate::{CLUSTER, NAMESPACE, PACE_AFTERWARDS, Progress};
+use crate::{CLUSTER, NAMESPACE, OPERATOR_NAMESPACE, PACE_AFTERWARDS, Progress};
 
 /// The scenario begins anew: its namespace goes, and the collector that a demo before left running.
 pub async fn end_an_earlier_demo(
@@ -27,24 +27,27 @@ pub async fn end_an_earlier_demo(
             .context("cannot run kill")?;
     }
     let namespaces: Api<NamespaceObject> = Api::all(client.clone());
-    if namespaces.get_opt(NAMESPACE).await?.is_none() {
-        return Ok(());
-    }
-    progress.say("an earlier demo is cleared away");
-    namespaces
-        .delete(NAMESPACE, &kube::api::DeleteParams::background())
+    for name in [NAMESPACE, OPERATOR_NAMESPACE] {
+        if namespaces.get_opt(name).await?.is_none() {
+            continue;
+        }
+        progress.say(format!("namespace {name} of an earlier demo is removed"));
+        namespaces
+            .delete(name, &kube::api::DeleteParams::background())
+            .await?;
+        wait::until_none(
+            "the earlier demo to be gone",
+            Duration::from_secs(180),
+            async || {
+                Ok(namespaces
+                    .get_opt(name)
+                    .await?
+                    .map(|_| "its namespace is still there".to_owned()))
+            },
+        )
         .await?;
-    wait::until_none(
-        "the earlier demo to be gone",
-        Duration::from_secs(180),
-        async || {
-            Ok(namespaces
-                .get_opt(NAMESPACE)
-                .await?
-                .map(|_| "its namespace is still there".to_owned()))
-        },
-    )
-    .await
+    }
+    Ok(())
 }
 
 /// Leaves a collector behind, or the writers would wait for ever. It only counts, and slowly.

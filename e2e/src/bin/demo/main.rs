@@ -25,6 +25,8 @@ use kube::api::ListParams;
 use serde_json::json;
 
 const NAMESPACE: &str = "aof2-demo";
+/// Who may create pods there has the keys of every cluster: no cluster is in it.
+const OPERATOR_NAMESPACE: &str = "aof2-demo-system";
 const CLUSTER: &str = "orders";
 const REPLICAS: u32 = 3;
 /// Records a second and stream while it runs.
@@ -99,9 +101,11 @@ async fn play(progress: &Progress, scenario: &Scenario) -> Result<()> {
         "an S3 server in it: versitygw at {}, bucket {BUCKET}",
         s3.endpoint()
     ));
-    let operator = Operator::install(environment, client, &namespace.name, &[]).await?;
+    Namespace::ensure(client, OPERATOR_NAMESPACE).await?;
+    let watched = format!("watch.namespace={NAMESPACE}");
+    let operator = Operator::install(environment, client, OPERATOR_NAMESPACE, &[&watched]).await?;
     progress.say(format!(
-        "the operator, by `helm install {} charts/aof2-operator --namespace {NAMESPACE}`",
+        "the operator, by `helm install {} charts/aof2-operator --namespace {OPERATOR_NAMESPACE} --set {watched}`",
         operator.release
     ));
 

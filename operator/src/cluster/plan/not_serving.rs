@@ -1,12 +1,16 @@
 //! Pods that do not serve, and why: engines that refuse their data, nodes that are lost, containers that do not come up.
 
 use aof2_admin_api::RefusalReason;
-use aof2_crds::{Gate, WaitReason, labels};
+use aof2_crds::{ConditionType, Gate, WaitReason, labels};
+use kube::ResourceExt;
 
 use super::{Part, rollout::reason_of};
 use crate::cluster::facts::{Observed, Trouble, TroubleKind};
-use crate::machine::{Wait, quoted, see_log};
-use crate::names::ENGINE_CONTAINER;
+use crate::cluster::status;
+use crate::machine::condition::FALSE;
+use crate::machine::{Wait, later, quoted, see_log};
+use crate::names::{self, ENGINE_CONTAINER};
+use crate::rollout::{CREATED_WITHIN, not_created};
 
 pub fn refusals(observed: &Observed) -> Part {
     let mut part = Part::default();
@@ -90,7 +94,31 @@ pub fn troubles(observed: &Observed, said: &[Wait]) -> Part {
             );
         }
     }
+    let is_long = observed
+        .cluster
+        .status
+        .as_ref()
+        .and_then(|status| status::condition(status, ConditionType::Ready))
+        .is_some_and(|ready| {
+            ready.status == FALSE
+                && observed.now >= later(ready.last_transition_time.0, CREATED_WITHIN)
+        });
+    for pod in missing(observed) {
+        let why = observed.not_created.get(&pod).map(String::as_str);
+        if (why.is_some() || is_long) && !said.iter().any(|wait| wait.pod == pod) {
+            part.waits.push(not_created(&pod, why));
+        }
+    }
     part
+}
+
+/// Pods that the StatefulSet should have.
+fn missing(observed: &Observed) -> Vec<String> {
+    let cluster = observed.cluster.name_any();
+    let replicas = observed.stateful_set.as_ref().map_or(0, |set| set.replicas);
+    let mut pods = names::pods(&cluster, replicas.clamp(0, names::MAX_ORDINAL));
+    pods.retain(|name| !observed.pods.iter().any(|pod| pod.name == *name));
+    pods
 }
 
 /// What a person does about a container that does not come up.
@@ -116,6 +144,7 @@ pub fn remedy(trouble: &Trouble, pod: &str) -> String {
         TroubleKind::NoStorageClass => {
             "Set the annotation storageclass.kubernetes.io/is-default-class of one class to true, or make a new cluster with storageClassName".to_owned()
         }
+        TroubleKind::Missing => "Create it, or correct the spec that names it".to_owned(),
         TroubleKind::Waiting | TroubleKind::Unready => format!("Run `kubectl describe pod {pod}`"),
     }
 }

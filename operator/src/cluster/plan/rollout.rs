@@ -2,7 +2,7 @@
 
 use aof2_admin_api::Tier2Reason;
 use aof2_admin_api::client::DrainBounds;
-use aof2_crds::{Gate, WaitReason};
+use aof2_crds::{Gate, WaitReason, tier2::Tier2};
 use kube::ResourceExt;
 
 use super::{Part, left_out, overrides, volumes};
@@ -11,6 +11,7 @@ use crate::{
         action::Action,
         build::template,
         facts::{Observed, PodFacts, StatefulSetFacts, Trouble, TroubleKind},
+        tier2,
     },
     engines::Answer,
     kube::PodTarget,
@@ -127,6 +128,10 @@ fn facts(observed: &Observed, written: &StatefulSetFacts, spec_error: Option<&st
                 name: names::pod(&name, ordinal),
                 ordinal: u32::try_from(ordinal).unwrap_or_default(),
                 instance: observed.pod(ordinal).map(|pod| instance(observed, pod)),
+                not_created: observed
+                    .not_created
+                    .get(&names::pod(&name, ordinal))
+                    .cloned(),
             })
             .collect(),
         overrides: overrides(observed),
@@ -166,7 +171,9 @@ fn instance(observed: &Observed, pod: &PodFacts) -> PodInstance {
             reason: wait.reason,
             message: wait.message,
         }),
-        engine: observed.answer(&pod.name).map(engine),
+        engine: observed
+            .answer(&pod.name)
+            .map(|answer| engine(answer, observed.cluster.spec.tier2.as_ref())),
     }
 }
 
@@ -196,11 +203,13 @@ pub fn reason_of(trouble: TroubleKind) -> WaitReason {
         TroubleKind::Unschedulable | TroubleKind::NoVolume | TroubleKind::NoStorageClass => {
             WaitReason::PodUnschedulable
         }
-        TroubleKind::Waiting | TroubleKind::Unready => WaitReason::ContainerWaiting,
+        TroubleKind::Missing | TroubleKind::Waiting | TroubleKind::Unready => {
+            WaitReason::ContainerWaiting
+        }
     }
 }
 
-fn engine(answer: &Answer) -> EngineFacts {
+fn engine(answer: &Answer, spec: Option<&Tier2>) -> EngineFacts {
     let dump = &answer.dump;
     let tier2_trouble = dump
         .tier2
@@ -215,7 +224,9 @@ fn engine(answer: &Answer) -> EngineFacts {
             let message = tier2
                 .message
                 .as_deref()
-                .map_or("the object store does not answer", quoted);
+                .map_or("the object store does not answer", |message| {
+                    quoted(tier2::words(spec, message))
+                });
             Tier2Trouble {
                 unreachable,
                 message: match unreachable {

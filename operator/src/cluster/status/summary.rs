@@ -82,7 +82,7 @@ fn of_config(memo: &config_rollout::Memo, status: &Aof2ClusterStatus) -> String 
         let count = status
             .nodes
             .iter()
-            .filter(|node| node.config_revision == revision)
+            .filter(|node| node.ready && node.config_revision == revision)
             .count();
         format!("{count} of {} pods done", status.nodes.len())
     };

@@ -46,6 +46,25 @@ impl Operator {
         }
     }
 
+    /// As the StatefulSet's controller does, and a kubelet that runs them.
+    fn create_pods(&self) {
+        let mut server = self.server.lock();
+        let mut set = server.objects[SET].clone();
+        let uid = set["metadata"]["uid"].clone();
+        set["status"] = json!({"replicas": 3, "observedGeneration": 1});
+        server.put(SET, set);
+        for ordinal in 0..3 {
+            let name = format!("orders-{ordinal}");
+            let owner = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "orders", "uid": uid, "controller": true});
+            let pod = json!({"metadata": {"name": name, "namespace": "shop", "ownerReferences": [owner]},
+                "spec": {"containers": [], "nodeName": "node-1"},
+                "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+            server.put(&format!("/api/v1/namespaces/shop/pods/{name}"), pod);
+        }
+        drop(server);
+        self.memory.touches.touch("shop", "orders");
+    }
+
     fn count(&self, method: Method, part: &str) -> usize {
         self.server.lock().count(&method, part)
     }
@@ -392,6 +411,40 @@ async fn nodes_are_asked_about_pods_that_do_not_serve_and_without_that_right_pod
         operator.server.lock().faults = vec![fault(Method::GET, "/nodes/", code, "no")];
         assert_eq!(look_up(&operator, false).await, (false, None), "{code}");
     }
+}
+
+#[tokio::test]
+async fn what_the_controller_was_answered_about_a_missing_pod_is_read_from_its_event() {
+    let operator = Operator::new(Vec::new());
+    operator.look(4).await;
+    let note = "create Pod orders-1 in StatefulSet orders failed error: pods \"orders-1\" is forbidden: exceeded quota: tight, requested: pods=1, used: pods=2, limited: pods=2";
+    let event = json!({"metadata": {"name": "e", "namespace": "shop"}, "reason": "FailedCreate", "note": note, "eventTime": null});
+    operator.create_pods();
+    {
+        let mut server = operator.server.lock();
+        server
+            .objects
+            .remove("/api/v1/namespaces/shop/pods/orders-1");
+        server.put("/apis/events.k8s.io/v1/namespaces/shop/events/e", event);
+    }
+    operator.look(2).await;
+    let status = operator.status();
+    let summary = status["summary"].as_str().unwrap_or_default();
+    assert!(
+        summary.contains("does not create orders-1 (exceeded quota: tight"),
+        "{summary}"
+    );
+    operator.look(4).await;
+    operator.server.lock().calls.clear();
+    operator.look(1).await;
+    assert!(
+        operator.count(Method::GET, "/events") > 0,
+        "no watch tells of Events"
+    );
+    // Without the right to read Events, pods that are missing have to do.
+    let operator = Operator::new(vec![fault(Method::GET, "/events", 403, "no")]);
+    operator.look(4).await;
+    assert!(operator.is_there(SET));
 }
 
 #[tokio::test]

@@ -163,6 +163,7 @@ pub fn context(server: &Server) -> Context {
         ca_secret: "aof2-operator-ca".to_owned(),
         pod_policy: Default::default(),
         operator_namespace: "storage".into(),
+        allows_own_namespace: false,
         image_repository: "registry.test/aof2-engine".into(),
         users: Default::default(),
         epoch: 1,

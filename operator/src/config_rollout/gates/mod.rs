@@ -4,7 +4,7 @@ mod before;
 mod watched;
 
 pub(super) use before::{BEFORE, View};
-pub(super) use watched::{RATE_WINDOW, Verdict, check, crashed};
+pub(super) use watched::{RATE_WINDOW, UNREADY_LIMIT, Verdict, check, crashed};
 
 /// `0.5/s`
 pub(super) fn rate_text(rate: f64) -> String {

@@ -14,7 +14,7 @@ use crate::config_rollout::memo::{Canary, Memo};
 use crate::machine::{Wait, counted, gate, see_log};
 
 /// A kubelet's readiness may flicker.
-const UNREADY_LIMIT: SignedDuration = SignedDuration::from_secs(60);
+pub(in crate::config_rollout) const UNREADY_LIMIT: SignedDuration = SignedDuration::from_secs(60);
 /// Refused appends a second below which nothing is judged (design, config rollout).
 const RATE_FLOOR: f64 = 0.5;
 /// Rates are over this time, and so is what a beginning one is given (design, config rollout).

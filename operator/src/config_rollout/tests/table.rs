@@ -276,6 +276,36 @@ fn a_canary_is_taken_back_for_failed_flushes_crashes_and_a_minute_unready() {
 }
 
 #[test]
+fn a_canary_that_is_unready_when_its_window_ends_is_no_reason_to_tell_the_others() {
+    let mut world = World::new(3, false);
+    world.run_to(ConfigStep::Observing);
+    let until = world.memo.as_ref().unwrap().until.clone().unwrap().0;
+    while world.now + SignedDuration::from_secs(20) < until {
+        world.reconcile();
+    }
+    // Its engine answers, and the application beside it is not ready.
+    let look = |memo: Memo, is_ready: bool, now: Timestamp| {
+        let mut facts = world.facts();
+        facts.pods[2].is_ready = is_ready;
+        step(Some(memo), &facts, now)
+    };
+    let memo = look(world.memo.clone().unwrap(), false, world.now)
+        .memo
+        .unwrap();
+    let late = until + SignedDuration::from_secs(1);
+    let held = look(memo.clone(), false, late);
+    assert_eq!(only_wait(&held).0, WaitReason::Observing);
+    assert!(only_wait(&held).1.contains("is not ready"), "{held:?}");
+    let memo = held.memo.unwrap();
+    assert_eq!((memo.step, memo.done.len()), (ConfigStep::Observing, 0));
+    let ready = look(memo.clone(), true, late);
+    assert_eq!(ready.memo.unwrap().step, ConfigStep::Rolling);
+    let failed = look(memo, false, world.now + SignedDuration::from_secs(60));
+    let rejected = failed.news.rejected.unwrap();
+    assert!(rejected.observed.contains("not ready for 60 s"));
+}
+
+#[test]
 fn with_pause_a_failed_canary_stays_until_a_person_changes_something() {
     let mut world = World::new(3, false);
     world.on_failure = OnFailure::Pause;

@@ -10,19 +10,15 @@ use crate::rollout::memo::UpgradeKind;
 use crate::rollout::version::EngineVersion;
 
 /// The StatefulSet's controller creates a pod within seconds, where it may.
-const CREATED_WITHIN: SignedDuration = SignedDuration::from_secs(60);
+pub const CREATED_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 
 pub(super) fn pod_started(view: &View<'_>) -> Result<(), Wait> {
     let name = &view.pod.name;
     let hold = |reason, message: String| Err(Wait::new(Gate::PodStarted, reason, name, message));
     let Some(instance) = &view.pod.instance else {
-        if view.now.duration_since(view.memo.since.0) >= CREATED_WITHIN {
-            return hold(
-                WaitReason::PodNotCreated,
-                format!(
-                    "The StatefulSet does not create {name}. A quota or an admission policy may reject it. Run `kubectl describe statefulset`, or correct spec"
-                ),
-            );
+        let why = view.pod.not_created.as_deref();
+        if why.is_some() || view.now.duration_since(view.memo.since.0) >= CREATED_WITHIN {
+            return Err(not_created(name, why));
         }
         return hold(
             WaitReason::PodMissing,
@@ -63,6 +59,23 @@ pub(super) fn pod_started(view: &View<'_>) -> Result<(), Wait> {
         );
     }
     hold(WaitReason::Starting, format!("{name} is starting"))
+}
+
+/// By a quota or an admission policy, which its correction, or the quota's, ends.
+pub fn not_created(pod: &str, why: Option<&str>) -> Wait {
+    let message = match why {
+        Some(why) => format!(
+            "The StatefulSet does not create {pod} ({}). Raise the quota or change the policy that rejects it, or correct spec",
+            quoted(why)
+        ),
+        None => {
+            let set = pod.rsplit_once('-').map_or(pod, |(set, _)| set);
+            format!(
+                "The StatefulSet does not create {pod}. A quota or an admission policy may reject it. Run `kubectl describe statefulset {set}`, or correct spec"
+            )
+        }
+    };
+    Wait::new(Gate::PodStarted, WaitReason::PodNotCreated, pod, message)
 }
 
 /// It came up on the volume of its predecessor: on another one nothing more may go.

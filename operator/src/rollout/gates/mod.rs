@@ -3,6 +3,8 @@
 mod after;
 mod before;
 
+pub use after::{CREATED_WITHIN, not_created};
+
 use aof2_crds::{Gate, WaitReason, labels};
 use jiff::Timestamp;
 

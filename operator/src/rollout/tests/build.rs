@@ -35,6 +35,7 @@ pub fn pod(ordinal: u32, version: &str) -> PodFacts {
     PodFacts {
         name: pod_name(ordinal as usize),
         ordinal,
+        not_created: None,
         instance: Some(PodInstance {
             uid: format!("uid-{ordinal}"),
             resource_version: "7".to_owned(),

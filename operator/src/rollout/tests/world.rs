@@ -178,6 +178,7 @@ impl World {
                 .map(|(ordinal, pod)| PodFacts {
                     name: pod_name(ordinal as usize),
                     ordinal,
+                    not_created: None,
                     instance: pod
                         .as_ref()
                         .map(|pod| self.observe_pod(&pod_name(ordinal as usize), pod)),

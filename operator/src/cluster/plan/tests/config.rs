@@ -489,6 +489,17 @@ fn a_volume_that_its_journal_fills_is_refused_with_the_sum_before_anything_is_ma
         assert!(!has(&held, "StatefulSet of 3"));
     }
     assert!(has(&begun("1Gi", ConfigSource::Unset), "StatefulSet of 3"));
+    // The API server refuses the same sizes, where no file changes the journal.
+    let crd = include_str!("../../../../../crds/generated/aof2clusters.yaml");
+    assert!(crd.contains("compareTo(quantity('546Mi')) >= 0"));
+    assert!(has(
+        &begun("546Mi", ConfigSource::Unset),
+        "StatefulSet of 3"
+    ));
+    assert!(!has(
+        &begun("545Mi", ConfigSource::Unset),
+        "StatefulSet of 3"
+    ));
     let small = "[journal]\nfiles = 2\nfile_bytes = 16777216\n";
     assert!(has(&begun("64Mi", user(small)), "StatefulSet of 3"));
     let large = "[journal]\nfiles = 64\n";

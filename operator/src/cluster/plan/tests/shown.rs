@@ -147,6 +147,29 @@ fn a_grace_period_in_quotation_marks_is_named() {
 }
 
 #[test]
+fn a_rollout_that_replaces_a_broken_pod_is_not_called_held_by_it() {
+    let mut observed = at_rest();
+    let pod = observed.pods.last_mut().unwrap();
+    pod.is_ready = false;
+    pod.trouble = Some(Trouble {
+        kind: TroubleKind::CrashLoop,
+        container: "writer".into(),
+        message: "writer of orders-2 crashes with exit code 1".into(),
+    });
+    observed.cluster.spec.version = "0.1.1".into();
+    let plan = plan(&observed);
+    assert!(plan.status.rollout.is_some());
+    assert!(
+        plan.status.summary.contains("crashes"),
+        "{}",
+        plan.status.summary
+    );
+    for kind in [ConditionType::VersionConverged, ConditionType::Reconciling] {
+        assert_eq!(condition(&plan, kind).1, "RollingOut");
+    }
+}
+
+#[test]
 fn an_override_that_names_no_gate_is_refused_by_name_and_stops_nothing() {
     let mut observed = at_rest();
     let annotations = observed.cluster.annotations_mut();

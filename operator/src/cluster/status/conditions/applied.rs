@@ -1,9 +1,12 @@
 //! Whether what was asked for is what runs: configuration, version, certificates.
 
 use aof2_admin_api::revision::ALTERED;
-use aof2_crds::{Aof2ClusterStatus, ConditionReason as Reason, ConditionType as Type, WaitReason};
+use aof2_crds::{
+    Aof2ClusterStatus, ConditionReason as Reason, ConditionType as Type, Gate, WaitReason,
+};
 
 use super::{FALSE, Said, TRUE, UNKNOWN, condition, is_held};
+use crate::cluster::memo::Memo;
 use crate::cluster::{
     build::template,
     config,
@@ -11,8 +14,9 @@ use crate::cluster::{
     plan::Decided,
     status::{ENGINE_CERTIFICATE, is_settled},
 };
-use crate::machine::{date, quoted};
+use crate::machine::{Wait, date, quoted};
 use crate::names;
+use crate::rollout::UpgradeStep;
 use kube::ResourceExt;
 
 pub(super) fn config_applied(
@@ -147,7 +151,7 @@ pub(super) fn version_converged(observed: &Observed, decided: &Decided) -> Said 
         .as_ref()
         .and_then(|status| condition(status, Type::VersionConverged));
     match &decided.memo {
-        Some(memo) => match decided.waits.iter().find(|wait| is_held(wait.reason)) {
+        Some(memo) => match decided.waits.iter().find(|wait| holds(memo, wait)) {
             Some(wait) => Said(FALSE, Reason::Held, wait.message.clone()),
             None => {
                 let [from, to] = memo.ends();
@@ -172,6 +176,28 @@ pub(super) fn version_converged(observed: &Observed, decided: &Decided) -> Said 
                 Reason::Starting,
                 format!("Waiting for every engine to run version {version}"),
             ),
+        },
+    }
+}
+
+/// A container of another pod that does not come up is no reason why the rollout does not go on: where it is one, a gate says so.
+pub(super) fn holds(memo: &Memo, wait: &Wait) -> bool {
+    let is_elsewhere = wait.gate == Gate::PodStarted
+        && memo.pod().is_none_or(|pod| pod != wait.pod || leaves(memo));
+    is_held(wait.reason) && !is_elsewhere
+}
+
+/// The pod is about to be replaced: what does not come up of it goes with it.
+fn leaves(memo: &Memo) -> bool {
+    match memo {
+        Memo::Config(_) => false,
+        Memo::Upgrade(upgrade) => match upgrade.step {
+            UpgradeStep::Planned
+            | UpgradeStep::Preflight
+            | UpgradeStep::Uploading
+            | UpgradeStep::Draining
+            | UpgradeStep::Replacing => true,
+            UpgradeStep::Recovering | UpgradeStep::Soaking => false,
         },
     }
 }

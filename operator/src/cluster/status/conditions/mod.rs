@@ -20,7 +20,7 @@ use crate::cluster::{
 };
 use crate::machine::condition::{self, FALSE, TRUE, UNKNOWN};
 use crate::machine::{carry_since, counted, headline, is_progress, quoted, shortened};
-use applied::{certificates_valid, config_applied, version_converged};
+use applied::{certificates_valid, config_applied, holds, version_converged};
 use serving::{healthy, ready};
 
 pub use applied::is_converged;
@@ -241,16 +241,14 @@ fn reconciling(observed: &Observed, decided: &Decided) -> Option<Said> {
     };
     if let Some(memo) = &decided.memo {
         let [from, to] = memo.ends();
-        return Some(
-            match decided.waits.iter().find(|wait| is_held(wait.reason)) {
-                Some(wait) => Said(TRUE, Reason::Held, wait.message.clone()),
-                None => Said(
-                    TRUE,
-                    Reason::RollingOut,
-                    format!("Rollout from {from} to {to} in progress"),
-                ),
-            },
-        );
+        return Some(match decided.waits.iter().find(|wait| holds(memo, wait)) {
+            Some(wait) => Said(TRUE, Reason::Held, wait.message.clone()),
+            None => Said(
+                TRUE,
+                Reason::RollingOut,
+                format!("Rollout from {from} to {to} in progress"),
+            ),
+        });
     }
     let wanted = observed.cluster.spec.replicas;
     if stateful_set.replicas != wanted {
@@ -317,6 +315,7 @@ mod tests {
             fix: "Correct the spec, or the rights of the operator",
             message: message.to_owned(),
             retry_at: Timestamp::UNIX_EPOCH,
+            is_news: true,
             count: 1,
         }
     }

@@ -8,6 +8,7 @@ use crate::cluster::{
     facts::{Observed, PodFacts},
     memo::Memo,
     plan::{Decided, expansion, remedy, restarts_engine, volume_at_risk},
+    tier2,
 };
 use crate::machine::{quoted, see_log};
 use crate::names;
@@ -184,10 +185,11 @@ pub(super) fn healthy(observed: &Observed, decided: &Decided) -> Said {
             worse(Said(
                 FALSE,
                 reason,
-                format!(
-                    "{} cannot use Tier 2 ({detail}, {}). Check spec.tier2 and the object store",
-                    pod.name,
-                    quoted(message)
+                tier2::said(
+                    observed.cluster.spec.tier2.as_ref(),
+                    &pod.name,
+                    detail,
+                    message,
                 ),
             ));
         }
