@@ -7,6 +7,7 @@ use aof2_crds::{Aof2ClusterStatus, ConditionType, WaitReason};
 use aof2_e2e::cluster::{Cluster, Draft};
 use aof2_e2e::s3::{BUCKET, S3Server, WRONG_CREDENTIALS};
 use aof2_e2e::scenario::{self, Failure, Scenario};
+use aof2_e2e::wait;
 use serde_json::{Value, json};
 
 use crate::setup;
@@ -51,11 +52,40 @@ fn a_bucket_that_cannot_be_used_is_named_with_the_reason() -> Result<(), Failure
                 .apply(&one_pod(scenario, name).with("/spec/tier2", tier2.clone()))
                 .await?;
         }
+        // What only a kubelet and a quota can say, meanwhile.
+        let waiting: [(&str, Value, &[&str]); 2] = [
+            (
+                "no-secret",
+                tier2("d/", "credentials", json!({"secretRef": {"name": "typo"}})),
+                &["no-secret-0 waits for Secret typo (not found)"],
+            ),
+            (
+                "no-key",
+                without_key(scenario, &s3).await?,
+                &["holds no secret_access_key", "Secret half"],
+            ),
+        ];
+        for (name, tier2, _) in &waiting {
+            scenario
+                .apply(&one_pod(scenario, name).with("/spec/tier2", tier2.clone()))
+                .await?;
+        }
         for (name, _, says) in &cases {
             let message =
                 wait_for_condition(&scenario.cluster(name), ConditionType::Healthy, says).await?;
             scenario.say(format!("{name}: {message}"));
         }
+        for (name, _, says) in &waiting {
+            wait_for_summary(&scenario.cluster(name), says).await?;
+        }
+        forbid_pods(scenario).await?;
+        let refused = "no-quota";
+        scenario.apply(&one_pod(scenario, refused)).await?;
+        wait_for_summary(
+            &scenario.cluster(refused),
+            &["does not create no-quota-0 (exceeded quota: none"],
+        )
+        .await?;
         scenario.ensure_safe(&observer)?;
         Ok(())
     })
@@ -156,6 +186,66 @@ fn a_configuration_that_cannot_be_read_is_refused_with_line_and_nearest_key() ->
     })
 }
 
+/// Keys of which one is missing.
+async fn without_key(scenario: &Scenario, s3: &S3Server) -> Result<Value> {
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "half", "namespace": scenario.namespace.name},
+        "stringData": {"access_key_id": "half"},
+    });
+    apply(scenario, &secret).await?;
+    let mut tier2 = s3.tier2("e/");
+    tier2["credentials"] = json!({"secretRef": {"name": "half"}});
+    Ok(tier2)
+}
+
+/// Pods that are there stay; no other one is created.
+async fn forbid_pods(scenario: &Scenario) -> Result<()> {
+    let quota = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": scenario.namespace.name},
+        "spec": {"hard": {"pods": "1"}},
+    });
+    apply(scenario, &quota).await?;
+    let get = [
+        "-n",
+        &scenario.namespace.name,
+        "get",
+        "quota",
+        "none",
+        "-o",
+        "jsonpath={.status.used.pods}",
+    ];
+    wait::until_none("the quota to count", LIMIT, async || {
+        let used = scenario.kubectl.run(&get).await?;
+        Ok(used
+            .trim()
+            .is_empty()
+            .then_some("it counts nothing yet".to_owned()))
+    })
+    .await
+}
+
+async fn apply(scenario: &Scenario, object: &Value) -> Result<()> {
+    let arguments = ["apply", "--server-side", "-f", "-"];
+    let text = object.to_string();
+    scenario
+        .kubectl
+        .run_with(&arguments, Some(text.as_bytes()))
+        .await?;
+    Ok(())
+}
+
+/// Until STATUS says all of this.
+async fn wait_for_summary(cluster: &Cluster, says: &[&str]) -> Result<()> {
+    let is_said = |status: &Aof2ClusterStatus| {
+        says.iter()
+            .all(|words| status.summary.contains(words))
+            .then_some(())
+    };
+    cluster
+        .wait_status(&format!("STATUS to say {says:?}"), LIMIT, is_said)
+        .await
+}
+
 fn one_pod(scenario: &Scenario, name: &str) -> Draft {
     scenario.draft(name).with("/spec/replicas", json!(1))
 }
@@ -171,14 +261,7 @@ async fn apply_config(scenario: &Scenario, name: &str, toml: &str) -> Result<()>
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": scenario.namespace.name},
         "data": {"aof2.toml": toml},
     });
-    scenario
-        .kubectl
-        .run_with(
-            &["apply", "--server-side", "-f", "-"],
-            Some(map.to_string().as_bytes()),
-        )
-        .await?;
-    Ok(())
+    apply(scenario, &map).await
 }
 
 /// Until the condition is False with a message that says all of this; returns the message.

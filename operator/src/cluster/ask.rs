@@ -93,13 +93,21 @@ async fn refusal(
         Ok(()) => None,
         // 500 is the answer to a template that has no type, such as two variables of one name.
         Err(CallError::Refused { refusal, .. }) if matches!(refusal.code, 400 | 422 | 500) => {
-            Some(refusal.message)
+            Some(cause(&refusal.message).to_owned())
         }
         Err(error) if error.remedy() == Remedy::Fix => Some(error.describe()),
         Err(error) => return Err(error),
     };
     memory.dry_runs.put(key, answer.clone());
     Ok(answer)
+}
+
+/// Field and fault, without the name of the StatefulSet that nobody wrote: STATUS is short.
+fn cause(message: &str) -> &str {
+    let after = |mark| message.split_once(mark).map(|(_, cause)| cause);
+    let cause = after("Kind=StatefulSet): ").or_else(|| after("\" is invalid: "));
+    let cause = cause.unwrap_or(message).trim_start_matches('.');
+    cause.strip_prefix("spec.template.").unwrap_or(cause)
 }
 
 /// `None`: the engine did not answer, and the next look asks again.
@@ -151,6 +159,23 @@ mod tests {
             "code": 422, "reason": "Invalid", "message": "spec.template.spec.containers[0].image: Required value",
         });
         (StatusCode::UNPROCESSABLE_ENTITY, Json(status))
+    }
+
+    #[test]
+    fn a_refusal_names_the_field_first() {
+        for (said, cause) in [
+            (
+                "failed to create typed patch object (aof2/orders; apps/v1, Kind=StatefulSet): .spec.template.spec.containers[name=\"app\"].env: duplicate entries",
+                "spec.containers[name=\"app\"].env: duplicate entries",
+            ),
+            (
+                "StatefulSet.apps \"orders\" is invalid: spec.template.spec.containers[0].image: Required value",
+                "spec.containers[0].image: Required value",
+            ),
+            ("denied by a webhook", "denied by a webhook"),
+        ] {
+            assert_eq!(super::cause(said), cause);
+        }
     }
 
     #[tokio::test]

@@ -15,20 +15,24 @@ pub fn said(spec: Option<&Tier2>, pod: &str, reason: &Tier2Reason, message: &str
         }
         _ => "Check spec.tier2 and the object store".to_owned(),
     };
-    let message = words(spec, message);
-    let cause = cause(message, secret);
+    let message = words(message);
+    let cause = cause(&message, secret);
     format!(
         "{pod} cannot use Tier 2 ({}). {remedy}. Reason {reason}, in the engine's words ({})",
         quoted(&cause),
-        quoted(message)
+        quoted(&message)
     )
 }
 
-/// Of an engine's message what stays the same from try to try: the key of a probe does not, and status must stand still.
-pub fn words<'a>(spec: Option<&Tier2>, message: &'a str) -> &'a str {
-    let place = spec.map(|spec| format!(" bucket {}: ", spec.bucket));
-    let parts = place.and_then(|place| message.split_once(&place));
-    parts.map_or(message, |(_, words)| words)
+/// An engine's message without the key: that of a probe is another one at each try, and status must stand still.
+pub fn words(message: &str) -> String {
+    let key = message
+        .split_once(" \"")
+        .and_then(|(verb, rest)| Some((verb, rest.split_once("\" at ")?.1)));
+    key.map_or_else(
+        || message.to_owned(),
+        |(verb, place)| format!("{verb} a key at {place}"),
+    )
 }
 
 /// What went wrong, without what was tried: the innermost of the message.
@@ -75,6 +79,10 @@ mod tests {
                 ),
             );
             assert!(!message.contains("probe/x"), "it moves: {message}");
+            assert!(
+                message.contains("http://s3.test:7070 bucket acme-aof2"),
+                "{message}"
+            );
             (headline(&message), message)
         };
         let denied = "the credentials are rejected (403 SignatureDoesNotMatch); correct the credentials Secret";

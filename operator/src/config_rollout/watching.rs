@@ -99,7 +99,8 @@ pub(super) fn observing(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
         .filter(|_| !is_alone)
     {
         let message = format!(
-            "Canary {name} is not ready. Waiting until it is; the config is rolled back after {} s",
+            "Canary {name} is not ready (config {}). Waiting until it is; after {} s the change has failed",
+            memo.to,
             gates::UNREADY_LIMIT.as_secs()
         );
         let wait = Wait::new(Gate::Ready, WaitReason::Observing, &name, message);

@@ -2,7 +2,7 @@
 
 use aof2_admin_api::Tier2Reason;
 use aof2_admin_api::client::DrainBounds;
-use aof2_crds::{Gate, WaitReason, tier2::Tier2};
+use aof2_crds::{Gate, WaitReason};
 use kube::ResourceExt;
 
 use super::{Part, left_out, overrides, volumes};
@@ -171,9 +171,7 @@ fn instance(observed: &Observed, pod: &PodFacts) -> PodInstance {
             reason: wait.reason,
             message: wait.message,
         }),
-        engine: observed
-            .answer(&pod.name)
-            .map(|answer| engine(answer, observed.cluster.spec.tier2.as_ref())),
+        engine: observed.answer(&pod.name).map(engine),
     }
 }
 
@@ -209,7 +207,7 @@ pub fn reason_of(trouble: TroubleKind) -> WaitReason {
     }
 }
 
-fn engine(answer: &Answer, spec: Option<&Tier2>) -> EngineFacts {
+fn engine(answer: &Answer) -> EngineFacts {
     let dump = &answer.dump;
     let tier2_trouble = dump
         .tier2
@@ -221,16 +219,14 @@ fn engine(answer: &Answer, spec: Option<&Tier2>) -> EngineFacts {
                 .as_ref()
                 .unwrap_or(&Tier2Reason::Tier2Unreachable);
             let unreachable = *reason == Tier2Reason::Tier2Unreachable;
-            let message = tier2
-                .message
-                .as_deref()
-                .map_or("the object store does not answer", |message| {
-                    quoted(tier2::words(spec, message))
-                });
+            let message = tier2.message.as_deref().map_or_else(
+                || "the object store does not answer".to_owned(),
+                |message| quoted(&tier2::words(message)).to_owned(),
+            );
             Tier2Trouble {
                 unreachable,
                 message: match unreachable {
-                    true => message.to_owned(),
+                    true => message,
                     false => format!("{reason}, {message}"),
                 },
             }

@@ -76,6 +76,10 @@ fn of_config(memo: &config_rollout::Memo, status: &Aof2ClusterStatus) -> String 
         .canary
         .as_ref()
         .map_or("", |canary| canary.name.as_str());
+    let is_unready = memo
+        .canary
+        .as_ref()
+        .is_some_and(|canary| canary.unready_since.is_some());
     let until = until(memo.until.as_ref());
     let to = &memo.to;
     let on = |revision: &str| {
@@ -90,6 +94,9 @@ fn of_config(memo: &config_rollout::Memo, status: &Aof2ClusterStatus) -> String 
         ConfigStep::Validating => format!("Validating config {to}"),
         ConfigStep::Preflight => format!("Checking the pods before config {to}"),
         ConfigStep::Canary => format!("Loading config {to} on canary {canary}"),
+        ConfigStep::Observing if is_unready => {
+            format!("Canary {canary} is not ready (config {to})")
+        }
         ConfigStep::Observing => format!("Watching canary {canary}{until} (config {to})"),
         ConfigStep::Rolling => format!("Rolling out config {to}: {}", on(to)),
         ConfigStep::Reverting => {
@@ -162,6 +169,32 @@ mod tests {
             };
             ensure_short(&of_upgrade(&memo, &status(), 50));
         }
+    }
+
+    #[test]
+    fn a_window_that_is_over_is_no_time_to_wait_for() {
+        let memo = config_rollout::Memo {
+            from: "aaaaaaaa".into(),
+            to: "bbbbbbbb".into(),
+            step: ConfigStep::Observing,
+            started_at: time(),
+            since: time(),
+            until: Some(time()),
+            deadline: None,
+            evidence: None,
+            failure: None,
+            done: Vec::new(),
+            canary: Some(config_rollout::Canary {
+                name: "orders-12".into(),
+                uid: String::new(),
+                unready_since: Some(time()),
+                baseline: Baseline::default(),
+            }),
+        };
+        assert_eq!(
+            of_config(&memo, &status()),
+            "Canary orders-12 is not ready (config bbbbbbbb)"
+        );
     }
 
     #[test]
