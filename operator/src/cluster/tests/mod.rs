@@ -1,6 +1,8 @@
 //! Whole reconciles against an API server that fails calls: what depends on a call waits for it, and nothing else does; and nothing is
 //! written twice.
 
+mod operator;
+mod rest;
 mod scope;
 mod server;
 
@@ -11,101 +13,13 @@ use super::{memory::Memory, reconcile, testing};
 use crate::context::Context;
 use crate::runtime::telemetry::testing::{Lines, alone};
 use crate::snapshot::known::Known;
+use operator::{Operator, fault};
 use server::{Fault, Server};
 
 const CLUSTER: &str = "/apis/aof2.dev/v1alpha1/namespaces/shop/aof2clusters/orders";
 const SERVICE_ACCOUNT: &str = "/api/v1/namespaces/shop/serviceaccounts/orders-aof2";
 const SET: &str = "/apis/apps/v1/namespaces/shop/statefulsets/orders";
 const SECRET: &str = "/api/v1/namespaces/shop/secrets/orders-engine-tls";
-
-struct Operator {
-    server: Server,
-    context: Context,
-    memory: Memory,
-}
-
-impl Operator {
-    fn new(faults: Vec<Fault>) -> Self {
-        let server = Server::default();
-        let cluster = serde_json::to_value(testing::cluster()).expect("JSON");
-        server.lock().put(CLUSTER, cluster);
-        server.lock().faults = faults;
-        Self {
-            context: server::context(&server),
-            server,
-            memory: Memory {
-                snapshots: std::sync::Arc::new(Known::without_any()),
-                ..Memory::default()
-            },
-        }
-    }
-
-    async fn look(&self, times: usize) {
-        for _ in 0..times {
-            let _ = reconcile(&self.context, &self.memory, "shop", "orders").await;
-        }
-    }
-
-    /// As the StatefulSet's controller does, and a kubelet that runs them.
-    fn create_pods(&self) {
-        let mut server = self.server.lock();
-        let mut set = server.objects[SET].clone();
-        let uid = set["metadata"]["uid"].clone();
-        set["status"] = json!({"replicas": 3, "observedGeneration": 1});
-        server.put(SET, set);
-        for ordinal in 0..3 {
-            let name = format!("orders-{ordinal}");
-            let owner = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "orders", "uid": uid, "controller": true});
-            let pod = json!({"metadata": {"name": name, "namespace": "shop", "ownerReferences": [owner]},
-                "spec": {"containers": [], "nodeName": "node-1"},
-                "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
-            server.put(&format!("/api/v1/namespaces/shop/pods/{name}"), pod);
-        }
-        drop(server);
-        self.memory.touches.touch("shop", "orders");
-    }
-
-    fn count(&self, method: Method, part: &str) -> usize {
-        self.server.lock().count(&method, part)
-    }
-
-    fn is_there(&self, path: &str) -> bool {
-        self.server.lock().objects.contains_key(path)
-    }
-
-    fn status(&self) -> serde_json::Value {
-        self.server.lock().objects[CLUSTER]["status"].clone()
-    }
-
-    /// What is written in 20 looks once everything was said: nothing but tries of what fails, and those with pauses.
-    async fn ensure_quiet(&self, what: &str) {
-        self.look(8).await;
-        self.server.lock().calls.clear();
-        let before = self.status();
-        self.look(20).await;
-        assert_eq!(self.count(Method::PUT, "/status"), 0, "{what}: status");
-        assert_eq!(self.count(Method::POST, "/events"), 0, "{what}: events");
-        assert_eq!(self.status(), before, "{what}");
-        let writes: Vec<_> = self
-            .server
-            .lock()
-            .calls
-            .iter()
-            .filter(|(method, path)| *method != Method::GET && !path.ends_with("/events"))
-            .cloned()
-            .collect();
-        assert!(writes.len() <= 8, "{what}: {writes:?}");
-    }
-}
-
-fn fault(method: Method, path: &'static str, code: u16, message: &'static str) -> Fault {
-    Fault {
-        method,
-        path,
-        code,
-        message,
-    }
-}
 
 #[tokio::test]
 async fn without_a_fault_everything_is_made_and_then_nothing_is_written() {
@@ -387,88 +301,6 @@ async fn a_deleted_stateful_set_is_recreated_as_it_was() {
     operator.look(1).await;
     let after = set(&operator).expect("a StatefulSet");
     assert_eq!(after["spec"], before["spec"]);
-}
-
-#[tokio::test]
-async fn nodes_are_asked_about_pods_that_do_not_serve_and_without_that_right_pods_have_to_do() {
-    let look_up = async |operator: &Operator, is_ready: bool| {
-        let mut pods = testing::at_rest().pods;
-        pods.truncate(1);
-        pods[0].is_ready = is_ready;
-        super::nodes::look_up(&operator.context, &mut pods).await;
-        (pods[0].is_on_lost_node, pods[0].node_trouble.clone())
-    };
-    let operator = Operator::new(Vec::new());
-    assert_eq!(look_up(&operator, true).await, (false, None));
-    assert_eq!(operator.count(Method::GET, "/nodes/"), 0, "it serves");
-    let (is_lost, what) = look_up(&operator, false).await;
-    assert!(is_lost && what.is_some(), "{what:?}");
-    let ready = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
-        "status": {"conditions": [{"type": "Ready", "status": "True"}]}});
-    operator.server.lock().put("/api/v1/nodes/node-1", ready);
-    assert_eq!(look_up(&operator, false).await, (false, None));
-    for code in [403, 500] {
-        operator.server.lock().faults = vec![fault(Method::GET, "/nodes/", code, "no")];
-        assert_eq!(look_up(&operator, false).await, (false, None), "{code}");
-    }
-}
-
-#[tokio::test]
-async fn what_the_controller_was_answered_about_a_missing_pod_is_read_from_its_event() {
-    let operator = Operator::new(Vec::new());
-    operator.look(4).await;
-    let note = "create Pod orders-1 in StatefulSet orders failed error: pods \"orders-1\" is forbidden: exceeded quota: tight, requested: pods=1, used: pods=2, limited: pods=2";
-    let event = json!({"metadata": {"name": "e", "namespace": "shop"}, "reason": "FailedCreate", "note": note, "eventTime": null});
-    operator.create_pods();
-    {
-        let mut server = operator.server.lock();
-        server
-            .objects
-            .remove("/api/v1/namespaces/shop/pods/orders-1");
-        server.put("/apis/events.k8s.io/v1/namespaces/shop/events/e", event);
-    }
-    operator.look(2).await;
-    let status = operator.status();
-    let summary = status["summary"].as_str().unwrap_or_default();
-    assert!(
-        summary.contains("does not create orders-1 (exceeded quota: tight"),
-        "{summary}"
-    );
-    operator.look(4).await;
-    operator.server.lock().calls.clear();
-    operator.look(1).await;
-    assert!(
-        operator.count(Method::GET, "/events") > 0,
-        "no watch tells of Events"
-    );
-    // Without the right to read Events, pods that are missing have to do.
-    let operator = Operator::new(vec![fault(Method::GET, "/events", 403, "no")]);
-    operator.look(4).await;
-    assert!(operator.is_there(SET));
-}
-
-#[tokio::test]
-async fn a_cluster_at_rest_is_polled_without_a_read_and_a_change_is_read_at_once() {
-    let operator = Operator::new(Vec::new());
-    operator.look(4).await;
-    operator.server.lock().calls.clear();
-    operator.look(20).await;
-    let calls = operator.server.lock().calls.clone();
-    assert_eq!(calls, [], "at rest");
-    // A watch tells of what belongs to it; of another cluster nothing is read.
-    operator.memory.touches.touch("shop", "carts");
-    operator.look(1).await;
-    assert_eq!(operator.server.lock().calls, [], "of another cluster");
-    operator.server.lock().objects.remove(SERVICE_ACCOUNT);
-    operator.memory.touches.touch("shop", "orders");
-    operator.look(1).await;
-    assert!(operator.is_there(SERVICE_ACCOUNT));
-    // And so does a watch that was interrupted, of everything.
-    operator.look(4).await;
-    operator.server.lock().objects.remove(SERVICE_ACCOUNT);
-    operator.memory.touches.touch_all();
-    operator.look(1).await;
-    assert!(operator.is_there(SERVICE_ACCOUNT));
 }
 
 /// The longest names that the API server takes: 40 for a cluster, 7 more for its schedule, 63 for a namespace.

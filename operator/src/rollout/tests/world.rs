@@ -15,6 +15,11 @@ use crate::rollout::{
 };
 
 /// Of one tick, and of the operator's poll.
+mod pods;
+
+pub use pods::Pod;
+use pods::{Engine, REPLAY_TICKS};
+
 pub const TICK: SignedDuration = SignedDuration::from_secs(2);
 
 /// How an engine of some version fares.
@@ -55,40 +60,6 @@ pub struct World {
     next_token: u32,
     policy: Policy,
 }
-
-#[derive(Clone, Debug)]
-pub struct Pod {
-    pub uid: String,
-    resource_version: u32,
-    pub revision: Revision,
-    pub terminating_ticks: Option<u32>,
-    pub ready: bool,
-    created_at: Timestamp,
-    ready_since: Timestamp,
-    has_soaked: bool,
-    eviction_refused: Option<String>,
-    engine: Engine,
-}
-
-#[derive(Clone, Debug)]
-struct Engine {
-    /// Until it runs, then until it is ready.
-    starting_ticks: u32,
-    replaying_ticks: u32,
-    process_start: Timestamp,
-    reachable: bool,
-    restarts: u32,
-    flush_failures: u64,
-    phase: DrainPhase,
-    reason: Option<DrainReason>,
-    phase_ticks: u32,
-    bounds_ticks: [u32; 2],
-    token: Option<(String, Timestamp)>,
-    acked: u64,
-    sealed_uploaded: u64,
-}
-
-const REPLAY_TICKS: u32 = 3;
 
 pub fn revision(version: &str) -> Revision {
     Revision {
@@ -488,125 +459,6 @@ impl World {
         pod.set_ready(ready, self.now);
         pod.has_soaked |=
             ready && self.now.duration_since(pod.ready_since) >= self.policy.soak.as_signed();
-    }
-}
-
-impl Pod {
-    fn new(uid: String, revision: Revision, now: Timestamp) -> Self {
-        let engine = Engine {
-            starting_ticks: 2,
-            replaying_ticks: REPLAY_TICKS,
-            process_start: now,
-            reachable: true,
-            restarts: 0,
-            flush_failures: 0,
-            phase: DrainPhase::Open,
-            reason: None,
-            phase_ticks: 0,
-            bounds_ticks: [10, 5],
-            token: None,
-            acked: 0,
-            sealed_uploaded: 0,
-        };
-        Self {
-            uid,
-            resource_version: 1,
-            revision,
-            terminating_ticks: None,
-            ready: false,
-            created_at: now,
-            ready_since: now,
-            has_soaked: false,
-            eviction_refused: None,
-            engine,
-        }
-    }
-
-    fn runs(&self, behaviour: Behaviour) -> bool {
-        self.engine.starting_ticks == 0 && behaviour != Behaviour::ImagePull
-    }
-
-    fn set_ready(&mut self, ready: bool, now: Timestamp) {
-        if self.ready != ready {
-            self.ready = ready;
-            self.ready_since = now;
-            self.resource_version += 1;
-        }
-    }
-
-    fn terminate(&mut self) {
-        if self.terminating_ticks.is_none() {
-            self.terminating_ticks = Some(2);
-            self.resource_version += 1;
-        }
-    }
-}
-
-impl Engine {
-    fn is_ready(&self) -> bool {
-        self.starting_ticks == 0 && self.replaying_ticks == 0
-    }
-
-    fn holds_token(&self, now: Timestamp) -> bool {
-        self.phase == DrainPhase::Drained
-            && self
-                .token
-                .as_ref()
-                .is_some_and(|(_, expires_at)| now < *expires_at)
-    }
-
-    fn restart(&mut self, now: Timestamp) {
-        self.restarts += 1;
-        self.starting_ticks = 2;
-        self.replaying_ticks = REPLAY_TICKS;
-        self.process_start = now;
-        self.flush_failures = 0;
-        self.enter(DrainPhase::Open, None);
-    }
-
-    fn enter(&mut self, phase: DrainPhase, reason: Option<DrainReason>) {
-        self.phase = phase;
-        self.reason = reason;
-        self.phase_ticks = 0;
-        self.token = None;
-    }
-
-    fn tick_drain(&mut self, tier2_is_up: bool, now: Timestamp, token: u32, is_terminating: bool) {
-        self.phase_ticks += 1;
-        match self.phase {
-            DrainPhase::Open | DrainPhase::Unknown => {}
-            DrainPhase::Uploading if tier2_is_up && self.phase_ticks >= 2 => {
-                // What came in after the seal stays behind.
-                self.sealed_uploaded = self.acked - 1;
-                self.enter(DrainPhase::Closing, None);
-            }
-            DrainPhase::Uploading if self.phase_ticks >= self.bounds_ticks[0] => {
-                self.enter(DrainPhase::Open, Some(DrainReason::UploadTimeout));
-            }
-            DrainPhase::Uploading => {}
-            DrainPhase::Closing if tier2_is_up && self.phase_ticks >= 2 => {
-                self.sealed_uploaded = self.acked;
-                self.enter(DrainPhase::Drained, None);
-                self.token = Some((
-                    format!("token-{token}"),
-                    now + SignedDuration::from_secs(60),
-                ));
-            }
-            DrainPhase::Closing if self.phase_ticks >= self.bounds_ticks[1] => {
-                self.enter(DrainPhase::Open, Some(DrainReason::DrainTimeout));
-            }
-            DrainPhase::Closing => {}
-            DrainPhase::Drained => {
-                if !is_terminating
-                    && self
-                        .token
-                        .as_ref()
-                        .is_some_and(|(_, expires_at)| *expires_at <= now)
-                {
-                    self.enter(DrainPhase::Open, Some(DrainReason::TokenExpired));
-                }
-            }
-        }
     }
 }
 

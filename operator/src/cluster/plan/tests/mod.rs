@@ -1,6 +1,7 @@
 //! The plan, by what it was told and what it asks for.
 
 mod config;
+mod config_refused;
 mod expansion;
 mod hostile;
 mod isolation;
