@@ -7,6 +7,39 @@ use super::config::{changed, roll_to};
 use super::*;
 
 #[test]
+fn what_an_old_version_rejected_is_asked_again_by_the_new_one() {
+    let mut refused = changed();
+    refused.cluster.status = Some(plan(&refused).status);
+    refused.answers.verdict = Some(Verdict {
+        pod: "orders-2".into(),
+        version: "0.1.0".into(),
+        errors: vec!["log.level: `loud` is not a level".into()],
+        changes: Vec::new(),
+    });
+    refused.cluster.status = Some(plan(&refused).status);
+    refused.answers.verdict = None;
+    assert!(plan(&refused).status.rollout.is_none(), "rejected");
+    refused.cluster.spec.version = "0.1.1".into();
+    let digest =
+        crate::cluster::build::template::digest(&refused.cluster.spec, &refused.image_repository);
+    let set = refused.stateful_set.as_mut().unwrap();
+    (set.template, set.version) = (digest.clone(), "0.1.1".into());
+    for pod in &mut refused.pods {
+        (pod.template, pod.version) = (digest.clone(), "0.1.1".into());
+    }
+    let begun = |observed: &Observed| {
+        let rollout = plan(observed).status.rollout;
+        rollout.is_some_and(|rollout| rollout.step == RolloutStep::Validating)
+    };
+    assert!(
+        !begun(&refused),
+        "orders-0 runs the version that rejected it"
+    );
+    answer(&mut refused, "orders-0").dump.version = "0.1.1".into();
+    assert!(begun(&refused));
+}
+
+#[test]
 fn a_refused_configuration_is_told_with_the_key_and_asked_about_once() {
     let mut refused = changed();
     let validating = plan(&refused);
