@@ -5,14 +5,14 @@
 //! refused already.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
-use crate::io::sync::{RwLock, RwLockReadGuard};
-use arc_swap::ArcSwap;
+use crate::io::sync::{Mutex, RwLock, RwLockReadGuard};
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::config::{Config, MIB};
-use crate::io::{Disk, Lack, lack_of};
+use crate::io::{Disk, Lack, Map, lack_of};
 
 /// Why blocks were not given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,15 @@ pub(crate) struct Space {
     closed: RwLock<Option<String>>,
     /// The store closes: admission is never opened again.
     closing: AtomicBool,
+    /// Evicted segments that somebody still reads: their blocks are free when the map is gone.
+    pinned: Mutex<Vec<(Weak<Map>, u64)>>,
+    /// Called where Tier 0 passes its high mark, and where it refuses.
+    on_pressure: ArcSwapOption<Pressed>,
+    /// What holds the bytes of a Tier 0 that is full, in words.
+    held: ArcSwapOption<String>,
 }
+
+pub(crate) struct Pressed(pub Box<dyn Fn() + Send + Sync>);
 
 impl Space {
     pub fn new(disk: Arc<dyn Disk>, config: Arc<ArcSwap<Config>>) -> Space {
@@ -54,11 +62,60 @@ impl Space {
             other_bytes: AtomicU64::new(0),
             closed: RwLock::new(None),
             closing: AtomicBool::new(false),
+            pinned: Mutex::default(),
+            on_pressure: ArcSwapOption::empty(),
+            held: ArcSwapOption::empty(),
         }
+    }
+
+    /// `pressed` must not block.
+    pub fn on_pressure(&self, pressed: Pressed) {
+        self.on_pressure.store(Some(Arc::new(pressed)));
+    }
+
+    fn press(&self) {
+        if let Some(pressed) = &*self.on_pressure.load() {
+            (pressed.0)();
+        }
+    }
+
+    pub fn note_held(&self, held: Option<String>) {
+        self.held.store(held.map(Arc::new));
+    }
+
+    /// Why Tier 0 is full, as far as anybody knows.
+    pub fn held(&self) -> Option<Arc<String>> {
+        self.held.load_full()
+    }
+
+    /// The file of a segment was removed. Its blocks count for as long as somebody reads it.
+    pub fn release_segment(&self, map: Option<Weak<Map>>, bytes: u64) {
+        match map {
+            Some(map) => self.pinned.lock().push((map, bytes)),
+            None => self.remove_segment(bytes),
+        }
+        self.pinned_bytes();
+    }
+
+    /// Of segments that were evicted and are still read.
+    pub fn pinned_bytes(&self) -> u64 {
+        let mut pinned = self.pinned.lock();
+        pinned.retain(|(map, bytes)| {
+            let is_read = map.strong_count() > 0;
+            if !is_read {
+                self.remove_segment(*bytes);
+            }
+            is_read
+        });
+        pinned.iter().map(|(_, bytes)| bytes).sum()
     }
 
     pub fn tier0_bytes(&self) -> u64 {
         self.tier0_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn other_bytes(&self) -> u64 {
+        self.other_bytes.load(Ordering::Relaxed)
     }
 
     pub fn note_other(&self, bytes: u64) {
@@ -88,9 +145,18 @@ impl Space {
             self.lacks(bytes, total_bytes, config.capacity_bytes)
         };
         match refused {
-            None => Ok(()),
+            None => {
+                let high = high_mark(quota_bytes);
+                if quota_bytes > 0 && total_bytes > high && total_bytes - bytes <= high {
+                    self.press();
+                }
+                Ok(())
+            }
             Some(refusal) => {
                 self.remove_segment(bytes);
+                if !matches!(refusal, Refusal::Lack(_)) {
+                    self.press();
+                }
                 Err(refusal)
             }
         }
@@ -180,6 +246,16 @@ impl Space {
     pub fn admission_closed(&self) -> Option<String> {
         self.closed.read().clone()
     }
+}
+
+/// Of a budget: above it something goes, so that what comes next need not wait.
+pub(crate) fn high_mark(budget_bytes: u64) -> u64 {
+    budget_bytes / 10 * 9
+}
+
+/// Of a budget: enough has gone.
+pub(crate) fn low_mark(budget_bytes: u64) -> u64 {
+    budget_bytes / 10 * 8
 }
 
 /// 1/32 of the volume, at least 4 MiB and at most 64 MiB.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::admit::Space;
+use crate::below::LowerTiers;
 use crate::config::Config;
 use crate::io::Environment;
 use crate::metrics::Counters;
@@ -23,4 +24,8 @@ pub(crate) struct Common {
     pub staging: Staging,
     pub pacer: Pacer,
     pub maps: Maps,
+    /// Who reads what Tier 0 does not have. `None` before the tiers are started.
+    pub lower_tiers: ArcSwapOption<Lower>,
 }
+
+pub(crate) struct Lower(pub Arc<dyn LowerTiers>);

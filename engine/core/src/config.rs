@@ -7,6 +7,9 @@ pub const KIB: u64 = 1024;
 pub const MIB: u64 = 1024 * KIB;
 pub const GIB: u64 = 1024 * MIB;
 
+/// A full open segment is at most this part of Tier 0: between the marks of eviction there is room for it.
+const SEGMENTS_IN_TIER0: u64 = 8;
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Root of Tier 0 on this volume. Restart.
@@ -54,6 +57,8 @@ pub struct Tier1Config {
     pub compression_level: i32,
     /// Uncompressed bytes per independent frame. Restart.
     pub block_bytes: u64,
+    /// Memory for blocks that were read from Tier 1 and Tier 2. Restart.
+    pub cache_bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +69,10 @@ pub struct Tier2Config {
     pub claim_check: Duration,
     /// Hot.
     pub upload_concurrency: usize,
+    /// Reads at a time. Restart.
+    pub read_concurrency: usize,
+    /// What these may bring at a time. Restart.
+    pub read_bytes: u64,
     /// Restart.
     pub request_timeout: Duration,
     /// Restart.
@@ -108,11 +117,14 @@ impl Config {
                 max_bytes: 0,
                 compression_level: 3,
                 block_bytes: 64 * KIB,
+                cache_bytes: 32 * MIB,
             },
             tier2: Tier2Config {
                 prefix: String::new(),
                 claim_check: Duration::from_secs(10),
                 upload_concurrency: 2,
+                read_concurrency: 8,
+                read_bytes: 16 * MIB,
                 request_timeout: Duration::from_secs(30),
                 max_attempts: 5,
             },
@@ -129,6 +141,16 @@ impl Config {
 }
 
 impl Config {
+    /// Where a segment rolls: so early that a small Tier 0 holds several, since only sealed ones can leave it.
+    pub fn segment_target_bytes(&self) -> u64 {
+        let quota_bytes = self.tier0.instance_quota_bytes;
+        let most = match quota_bytes {
+            0 => u64::MAX,
+            _ => (quota_bytes / SEGMENTS_IN_TIER0).max(MIB),
+        };
+        self.segment.target_bytes.min(most)
+    }
+
     /// This configuration with the hot keys of another one.
     pub fn with_hot_keys_of(&self, other: Config) -> Config {
         let Config {
@@ -152,10 +174,13 @@ impl Config {
             tier0,
             tier1: Tier1Config {
                 block_bytes: self.tier1.block_bytes,
+                cache_bytes: self.tier1.cache_bytes,
                 ..tier1
             },
             tier2: Tier2Config {
                 prefix: self.tier2.prefix.clone(),
+                read_concurrency: self.tier2.read_concurrency,
+                read_bytes: self.tier2.read_bytes,
                 request_timeout: self.tier2.request_timeout,
                 max_attempts: self.tier2.max_attempts,
                 ..tier2

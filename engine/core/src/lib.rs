@@ -8,12 +8,14 @@
 
 mod admit;
 pub mod backoff;
+pub mod below;
 pub mod claims;
 mod common;
 pub mod config;
 pub mod coordinator;
 pub mod drain;
 pub mod error;
+pub mod fetch;
 mod identity;
 pub mod io;
 pub mod jobs;
@@ -39,6 +41,7 @@ mod threads;
 pub mod tier;
 mod volume;
 
+pub use below::{Arriving, Pending};
 pub use config::Config;
 pub use error::{AppendError, OpenError, ReadError, Remedy, StoreError, WouldBlockKind};
 pub use metrics::Metrics;
@@ -49,5 +52,5 @@ pub use request::{
 };
 pub use store::cut::CutError;
 pub use store::{Busy, DurableWait, MAX_APPEND_RECORDS, OpenOptions, Store};
-pub use stream::read::{RECORD_BYTES, Reader};
+pub use stream::read::{Progress, RECORD_BYTES, Reader};
 pub use volume::Identity;

@@ -8,8 +8,9 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use aof2_format::manifest_record::ManifestEvent;
+use aof2_format::manifest_record::{LocalCopy, ManifestEvent};
 
+use crate::below::LowerTiers;
 use crate::error::{ClaimError, ReadError, StoreError};
 use crate::io::{Environment, Map};
 pub use crate::residency::{
@@ -118,6 +119,54 @@ pub enum TierRecord {
         key: String,
         reason: FailureReason,
     },
+    /// The copy in Tier 1 is dropped.
+    WarmEvicted {
+        bytes: u64,
+    },
+}
+
+/// How full Tier 0 is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tier0Usage {
+    /// Allocated by segments, evicted ones included that somebody still reads.
+    pub used_bytes: u64,
+    /// Of these, the evicted ones.
+    pub pinned_bytes: u64,
+    /// 0 = no limit.
+    pub quota_bytes: u64,
+    /// Of the volume, as it is configured; 0 = as its file system says.
+    pub capacity_bytes: u64,
+    /// What is not segments: the journal.
+    pub other_bytes: u64,
+}
+
+/// A copy in Tier 0 that may be dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HotCopy {
+    pub stream: Arc<str>,
+    pub segment_id: u64,
+    pub bytes: u64,
+    /// Grows with every read of any segment; 0 = not read since the start.
+    pub used: u64,
+}
+
+/// A copy in Tier 1 that may be dropped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WarmCopy {
+    pub stream: Arc<str>,
+    pub segment_id: u64,
+    pub bytes: u64,
+    /// As of a hot copy.
+    pub used: u64,
+}
+
+/// What the segments of a stream that take records hold of Tier 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenBytes {
+    pub stream: Arc<str>,
+    pub bytes: u64,
+    /// There is a record in them, and nothing keeps them from being sealed.
+    pub can_be_sealed: bool,
 }
 
 /// `SealedSegment::bytes` of a sealed segment file. Derefs to a slice.
@@ -155,6 +204,10 @@ impl From<TierRecord> for ManifestEvent {
                 key,
                 reason: reason.into(),
             },
+            TierRecord::WarmEvicted { bytes } => ManifestEvent::LocalEvicted {
+                copy: LocalCopy::Warm,
+                bytes,
+            },
         }
     }
 }
@@ -166,17 +219,40 @@ pub trait Port: Send + Sync {
     fn volume(&self) -> VolumeIdentity;
     /// A thread that cannot be started, or panics, poisons the store.
     fn environment(&self) -> &Environment;
+    /// Of Tier 0.
+    fn directory(&self) -> PathBuf;
     /// Warm files lie below.
     fn tier1_directory(&self) -> PathBuf;
+    /// Tier 1 was given a directory of its own.
+    fn has_tier1_volume(&self) -> bool;
 
     /// Sealed segments that are not uploaded, oldest first within a stream.
     fn pending(&self) -> Vec<SealedSegment>;
+    /// With its copies now.
+    fn sealed_segment(&self, stream: &str, segment_id: u64) -> Option<SealedSegment>;
     fn segment_bytes(&self, stream: &str, segment_id: u64) -> Result<SealedBytes, ReadError>;
     /// The segment's bytes are not those that were sealed. Answers what is known of it, with sequences and remedy.
     fn note_damage(&self, stream: &str, segment_id: u64, problem: &str) -> String;
     /// Blocks until the record is durable in the stream's manifest.
     fn commit(&self, stream: &str, segment_id: u64, record: TierRecord) -> Result<(), StoreError>;
     fn on_sealed(&self, hook: SealHook);
+
+    fn tier0_usage(&self) -> Tier0Usage;
+    /// Those in Tier 0 whose segment has a verified copy in Tier 2. Looks at every segment.
+    fn hot_copies(&self) -> Vec<HotCopy>;
+    /// Sealed segments that were uploaded and have no copy in Tier 1.
+    fn without_warm_copy(&self) -> Vec<SealedSegment>;
+    /// Those in Tier 1, likewise.
+    fn warm_copies(&self) -> Vec<WarmCopy>;
+    fn open_bytes(&self) -> Vec<OpenBytes>;
+    /// Drops a copy in Tier 0, where there is one in Tier 2. Answers its bytes. Blocks until that is durable.
+    fn evict_hot(&self, stream: &str, segment_id: u64) -> Result<u64, StoreError>;
+    /// Called where Tier 0 becomes full: must not block.
+    fn on_pressure(&self, pressed: Box<dyn Fn() + Send + Sync>);
+    /// What holds the bytes of a full Tier 0, for those whom it refuses.
+    fn note_held(&self, held: Option<String>);
+    /// Who reads what Tier 0 does not have.
+    fn read_below_with(&self, lower: Arc<dyn LowerTiers>);
     /// Makes the check of this volume that is owed to Tier 2, if it is; nothing is published before. Blocks on Tier 2.
     fn settle_volume_check(&self) -> Result<(), ClaimError>;
     /// The same, and the next mark of this volume if it is due.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use aof2_core::fetch::FetchStatus;
 use aof2_core::objects::Tier2;
 use aof2_core::snapshot::Snapshots;
 use aof2_core::tier::{Tier2Status, Tiers};
@@ -53,6 +54,12 @@ impl DataPlane {
     /// Answers the count of sealed records per stream. Blocking.
     pub fn seal(&self, stream: Option<&str>) -> Result<BTreeMap<String, u64>, StoreError> {
         self.store.seal(stream)
+    }
+
+    /// `None` without Tier 2: then everything is in Tier 0.
+    pub fn fetch_status(&self) -> Option<FetchStatus> {
+        self.tiers.tier2_status()?;
+        Some(self.tiers.fetch_status())
     }
 
     /// `None` without Tier 2.

@@ -5,6 +5,7 @@
 use std::sync::atomic::AtomicU64;
 
 use aof2_core::Metrics;
+use aof2_core::fetch::FetchStatus;
 use aof2_core::snapshot::SnapshotCounts;
 use aof2_core::tier::Tier2Status;
 use prometheus_client::metrics::counter::Counter;
@@ -241,6 +242,9 @@ fn serving(page: &mut Page, plane: &DataPlane) {
         "result",
         plane.verifications.by_result(),
     );
+    if let Some(fetched) = plane.fetch_status() {
+        of_fetches(page, &fetched);
+    }
     if let Some(Tier2Status {
         health,
         moves,
@@ -268,6 +272,21 @@ fn serving(page: &mut Page, plane: &DataPlane) {
             "tier1_total_bytes",
             "Bytes of compressed segments in Tier 1",
             moves.tier1_bytes,
+        );
+        page.counters(
+            "evicted_segments",
+            "Segment copies evicted since start, by tier",
+            "tier",
+            [
+                ("0", moves.evicted_segments),
+                ("1", moves.evicted_warm_segments),
+            ],
+        );
+        page.counters(
+            "evicted_bytes",
+            "Bytes of segment copies evicted since start, by tier",
+            "tier",
+            [("0", moves.evicted_bytes), ("1", moves.evicted_warm_bytes)],
         );
         page.gauge(
             "tier2_pending_uploads",
@@ -303,6 +322,75 @@ fn serving(page: &mut Page, plane: &DataPlane) {
             "tier2_volume_check_owed",
             "1 while Tier 2 has not confirmed this volume and new streams and uploads wait",
             u64::from(owes_volume_check),
+        );
+    }
+}
+
+fn of_fetches(page: &mut Page, fetched: &FetchStatus) {
+    let FetchStatus {
+        waiting,
+        under_way,
+        cache_bytes,
+        cache_hits,
+        warm_blocks,
+        cold_blocks,
+        cold_bytes,
+        failed,
+        refused,
+        fetched,
+        fetch_time,
+        p99,
+    } = fetched;
+    page.gauge(
+        "activation_queue_depth",
+        "Reads from Tier 2 waiting for their turn",
+        *waiting,
+    );
+    page.gauge(
+        "tier2_reads_running",
+        "Reads from Tier 2 in progress",
+        *under_way,
+    );
+    page.gauge(
+        "block_cache_bytes",
+        "Bytes of blocks read from Tier 1 and Tier 2 in memory",
+        *cache_bytes,
+    );
+    page.counters(
+        "blocks_read",
+        "Blocks of segments outside Tier 0 read since start, by source",
+        "source",
+        [
+            ("cache", *cache_hits),
+            ("tier1", *warm_blocks),
+            ("tier2", *cold_blocks),
+        ],
+    );
+    page.counter(
+        "tier2_read_bytes",
+        "Compressed bytes read from Tier 2 since start",
+        *cold_bytes,
+    );
+    page.counters(
+        "tier2_reads",
+        "Reads from Tier 2 since start, by result",
+        "result",
+        [
+            ("done", *fetched),
+            ("failed", *failed),
+            ("refused", *refused),
+        ],
+    );
+    page.counter(
+        "hydration_milliseconds",
+        "Time of completed reads from Tier 2 since start, from the request of a reader on",
+        u64::try_from(fetch_time.as_millis()).unwrap_or(u64::MAX),
+    );
+    if let Some(p99) = p99 {
+        page.gauge(
+            "hydration_latency_p99_milliseconds",
+            "99th percentile of reads from Tier 2 in the last 5 to 10 minutes",
+            u64::try_from(p99.as_millis()).unwrap_or(u64::MAX),
         );
     }
 }

@@ -73,6 +73,10 @@ fn fill(dump: &mut Dump, plane: &DataPlane) {
     dump.tier1.total_bytes = plane
         .tier2_status()
         .map_or(0, |tier2| tier2.moves.tier1_bytes);
+    if let Some(fetched) = plane.fetch_status() {
+        dump.tier0.activation_queue_depth = Some(fetched.waiting);
+        dump.tier1.hydration_latency_p99_ms = fetched.p99.map(|p99| p99.as_secs_f64() * 1e3);
+    }
     dump.tier2 = tier2(plane);
     dump.manifest = ManifestReport {
         replay_version: metrics.manifest_replay_version,

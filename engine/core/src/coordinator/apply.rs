@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use super::memo::{FailureKind, SegmentKey, Step};
-use super::observe::Tier2Facts;
-use super::plan::Task;
+use super::memo::{FailureKind, Memo, SegmentKey, Step, Upkeep};
+use super::observe::{Rooms, Tier2Facts};
+use super::plan::{Copy, Task};
 use super::record::{self, MoveError};
 use super::{Down, Node, State, file_bytes};
+use crate::error::{StoreError, with_causes};
 use crate::jobs::check_claims::check_claims;
 use crate::jobs::compress::{self, CompressOptions};
 use crate::jobs::streamed::Streamed;
 use crate::jobs::upload::{self, UploadError, Warm};
 use crate::port::{Port, SealedSegment, TierRecord};
+
+/// Before an eviction that failed is tried again.
+const REST_AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 type Job = Box<dyn FnOnce(&Down, &dyn Port) + Send>;
 
@@ -22,6 +27,22 @@ impl Node {
             Task::CheckClaims => {
                 state.memo.claims.is_under_way = true;
                 ("claims", Box::new(|down, port| down.check_claims(port)))
+            }
+            Task::Evict(copies) => {
+                state.memo.evict.is_under_way = true;
+                let copies = copies.clone();
+                (
+                    "evict",
+                    Box::new(move |down, port| down.evict(port, &copies)),
+                )
+            }
+            Task::Seal(streams) => {
+                state.memo.seal.is_under_way = true;
+                let streams = streams.clone();
+                (
+                    "seal-full",
+                    Box::new(move |down, port| down.seal(port, &streams)),
+                )
             }
             Task::Move(key, step) => {
                 let Some(segment) = facts.pending.get(key).cloned() else {
@@ -66,6 +87,8 @@ impl Node {
                 state.memo.claims.is_under_way = false;
                 state.memo.claims.ended_at = Some(self.port.environment().clock.monotonic());
             }
+            Task::Evict(_) => state.memo.evict.is_under_way = false,
+            Task::Seal(_) => state.memo.seal.is_under_way = false,
         }
     }
 }
@@ -90,6 +113,7 @@ impl Down {
     /// The requests of a check are the first to notice that an outage is over, or that credentials were renewed: what waits for that
     /// goes on at once.
     fn check_claims(&self, port: &dyn Port) {
+        self.measure(port);
         let tier2 = self.claims.tier2();
         let had_failed = tier2.health().reason.is_some();
         check_claims(port, &self.claims);
@@ -97,6 +121,100 @@ impl Down {
             let failed = &mut self.state.lock().memo.failed;
             failed.retain(|_, failed| failed.kind != FailureKind::Outage);
         }
+    }
+
+    /// Before and after what changes it. The loop does not wait for a disk.
+    fn measure(&self, port: &dyn Port) {
+        let disk = &port.environment().disk;
+        let has_own = port.has_tier1_volume();
+        let rooms = Rooms {
+            tier0: disk.space(&port.directory()).ok(),
+            tier1: has_own
+                .then(|| disk.space(&port.tier1_directory()).ok())
+                .flatten(),
+        };
+        self.state.lock().rooms = rooms;
+    }
+
+    /// What fails is left where it is, and looked at again after a pause.
+    fn evict(&self, port: &dyn Port, copies: &[(SegmentKey, Copy)]) {
+        self.evict_all(port, copies);
+        self.measure(port);
+    }
+
+    fn evict_all(&self, port: &dyn Port, copies: &[(SegmentKey, Copy)]) {
+        let is_stopped = || self.claims.tier2().is_stopping();
+        for ((stream, segment_id), copy) in copies {
+            if is_stopped() {
+                return;
+            }
+            let evicted = match copy {
+                Copy::Hot => port.evict_hot(stream, *segment_id),
+                Copy::Warm { bytes } => self.evict_warm(port, stream, *segment_id, *bytes),
+            };
+            match evicted {
+                Ok(bytes) => record::evicted(self, stream, *segment_id, *copy, bytes),
+                Err(error) => {
+                    let message = with_causes(&error);
+                    tracing::warn!(%stream, segment_id, "segment not evicted: {message}");
+                    self.rest(port, |memo| &mut memo.evict);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn evict_warm(
+        &self,
+        port: &dyn Port,
+        stream: &str,
+        segment_id: u64,
+        bytes: u64,
+    ) -> Result<u64, StoreError> {
+        let dropped = TierRecord::WarmEvicted { bytes };
+        port.commit(stream, segment_id, dropped)?;
+        let path = port
+            .sealed_segment(stream, segment_id)
+            .and_then(|segment| compress::warm_path(&port.tier1_directory(), &segment));
+        let Some(path) = path else { return Ok(0) };
+        let disk = &port.environment().disk;
+        let found_bytes = file_bytes(&**disk, &path);
+        match disk.unlink(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => {
+                // The next start removes it.
+                tracing::warn!(
+                    stream,
+                    segment_id,
+                    "cannot remove evicted {}: {error}",
+                    path.display()
+                );
+                return Ok(0);
+            }
+        }
+        let counted = &self.counters.tier1_bytes;
+        counted.fetch_sub(found_bytes, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    fn seal(&self, port: &dyn Port, streams: &[Arc<str>]) {
+        for stream in streams {
+            if self.claims.tier2().is_stopping() {
+                return;
+            }
+            if let Err(error) = port.seal(Some(stream)) {
+                let message = with_causes(&error);
+                tracing::warn!(%stream, "cannot seal what fills Tier 0: {message}");
+                self.rest(port, |memo| &mut memo.seal);
+                return;
+            }
+        }
+    }
+
+    fn rest(&self, port: &dyn Port, of: impl Fn(&mut Memo) -> &mut Upkeep) {
+        let now = port.environment().clock.monotonic();
+        of(&mut self.state.lock().memo).rests_until = Some(now + REST_AFTER_FAILURE);
     }
 
     fn do_move(&self, port: &dyn Port, key: &SegmentKey, step: Step, segment: &SealedSegment) {
@@ -119,6 +237,7 @@ impl Down {
             },
         };
         record::note(self, port, key, segment, outcome);
+        self.measure(port);
     }
 
     fn compress(

@@ -17,6 +17,23 @@ pub struct Memo {
     pub under_way: BTreeMap<SegmentKey, Step>,
     pub failed: BTreeMap<SegmentKey, Failed>,
     pub claims: ClaimCheck,
+    pub evict: Upkeep,
+    pub seal: Upkeep,
+}
+
+/// A job about many segments, one at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Upkeep {
+    pub is_under_way: bool,
+    /// After one that failed, or did nothing.
+    pub rests_until: Option<Instant>,
+}
+
+impl Upkeep {
+    /// When one may begin; `None`: when the one that is under way has ended.
+    pub fn may_begin(&self, now: Instant) -> Option<Instant> {
+        (!self.is_under_way).then(|| self.rests_until.filter(|at| *at > now).unwrap_or(now))
+    }
 }
 
 /// The check of this node's claims: one at a time.
@@ -71,7 +88,10 @@ impl Memo {
     }
 
     pub fn is_idle(&self) -> bool {
-        self.under_way.is_empty() && !self.claims.is_under_way
+        self.under_way.is_empty()
+            && !self.claims.is_under_way
+            && !self.evict.is_under_way
+            && !self.seal.is_under_way
     }
 }
 

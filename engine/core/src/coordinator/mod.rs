@@ -11,16 +11,16 @@ pub mod plan;
 mod record;
 #[cfg(test)]
 mod tests;
+mod warm_files;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use aof2_format::names::file;
-
 use bell::Bell;
 pub(crate) use observe::{Facts, Tier2Facts};
+use observe::{Rooms, Tier1Known};
 
 use crate::claims::StreamClaims;
 use crate::io::sync::{Mutex, RwLock};
@@ -45,6 +45,8 @@ pub struct Settings {
     pub upload_concurrency: usize,
     /// A claim seen longer ago than this is read again before an upload, and all of them are at this interval.
     pub claim_check: Duration,
+    /// 0 = no limit.
+    pub tier1_max_bytes: u64,
 }
 
 /// Since the process started, where it is not said otherwise.
@@ -60,6 +62,12 @@ pub struct MovesStatus {
     pub uploaded_bytes: u64,
     /// Of the warm files on this node, now.
     pub tier1_bytes: u64,
+    /// Copies that left Tier 0, and their bytes.
+    pub evicted_segments: u64,
+    pub evicted_bytes: u64,
+    /// Copies that left Tier 1, and their bytes.
+    pub evicted_warm_segments: u64,
+    pub evicted_warm_bytes: u64,
     /// Steps that were begun again after they had failed.
     pub repeated_steps: u64,
     /// Of the segment that has failed most often in a row.
@@ -106,6 +114,7 @@ struct State {
     memo: Memo,
     /// Warm files that this process verified itself.
     verified: std::collections::BTreeMap<SegmentKey, WarmFacts>,
+    rooms: Rooms,
 }
 
 #[derive(Default)]
@@ -115,6 +124,10 @@ struct Counters {
     uploaded_bytes: AtomicU64,
     repeated_steps: AtomicU64,
     tier1_bytes: AtomicU64,
+    evicted_segments: AtomicU64,
+    evicted_bytes: AtomicU64,
+    evicted_warm_segments: AtomicU64,
+    evicted_warm_bytes: AtomicU64,
 }
 
 impl Coordinator {
@@ -139,6 +152,8 @@ impl Coordinator {
         });
         let bell = node.bell.clone();
         port.on_sealed(Arc::new(move |_| bell.ring()));
+        let bell = node.bell.clone();
+        port.on_pressure(Box::new(move || bell.ring()));
         let run = node.clone();
         let thread = port.environment().spawn("coordinator", move || run.run())?;
         Ok(Coordinator {
@@ -202,6 +217,10 @@ impl Coordinator {
             uploaded_bytes,
             repeated_steps,
             tier1_bytes,
+            evicted_segments,
+            evicted_bytes,
+            evicted_warm_segments,
+            evicted_warm_bytes,
         } = &down.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         MovesStatus {
@@ -212,6 +231,10 @@ impl Coordinator {
             uploaded_bytes: read(uploaded_bytes),
             tier1_bytes: read(tier1_bytes),
             repeated_steps: read(repeated_steps),
+            evicted_segments: read(evicted_segments),
+            evicted_bytes: read(evicted_bytes),
+            evicted_warm_segments: read(evicted_warm_segments),
+            evicted_warm_bytes: read(evicted_warm_bytes),
             failure: self.failure(),
         }
     }
@@ -264,10 +287,7 @@ impl Node {
     fn run(self: Arc<Self>) {
         if let Some(down) = &self.down {
             // Before the first step, so that none is counted twice.
-            let found = warm_bytes(
-                self.port.environment().disk.as_ref(),
-                &self.port.tier1_directory(),
-            );
+            let found = warm_files::look(&*self.port);
             let counted = &down.counters.tier1_bytes;
             counted.fetch_add(found, Ordering::Relaxed);
         }
@@ -291,7 +311,13 @@ impl Node {
         let tier2 = self.down.as_ref().map(|down| {
             // Asked first: a step that ends while `pending` is read is planned again only from a newer reading.
             let before = down.state.lock().memo.clone();
-            let facts = observe::tier2(&*self.port, &down.claims, &before);
+            let tier1 = Tier1Known {
+                used_bytes: down.counters.tier1_bytes.load(Ordering::Relaxed),
+                max_bytes: down.settings.read().tier1_max_bytes,
+                rooms: down.state.lock().rooms,
+            };
+            let facts = observe::tier2(&*self.port, &down.claims, &before, tier1);
+            self.port.note_held(observe::held(&facts));
             let mut state = down.state.lock();
             let is_pending = |key: &SegmentKey| facts.pending.contains_key(key);
             state.memo.failed.retain(|key, _| is_pending(key));
@@ -300,7 +326,8 @@ impl Node {
                 failed: state.memo.failed.clone(),
                 ..before
             };
-            let plan = plan(now, facts.pending.values(), &memo, limits(down, &facts));
+            let limits = limits(down, &facts);
+            let plan = plan(now, facts.pending.values(), &memo, limits, &facts.tiers);
             next = plan.next;
             for task in plan.start {
                 self.start(task, &facts, &mut state);
@@ -343,21 +370,6 @@ fn limits(down: &Down, facts: &Tier2Facts) -> Limits {
         tier2_not_before: facts.rests_until,
         claim_check: settings.claim_check.max(Duration::from_millis(10)),
     }
-}
-
-/// What lies in Tier 1. Only reported, so that what cannot be read counts as nothing.
-fn warm_bytes(disk: &dyn Disk, tier1_directory: &Path) -> u64 {
-    let root = tier1_directory.join(file::WARM_DIR);
-    let mut total = 0;
-    for stream in disk.list(&root).unwrap_or_default() {
-        let directory = root.join(&stream.name);
-        for entry in disk.list(&directory).unwrap_or_default() {
-            if file::parse_warm(&entry.name).is_some() {
-                total += file_bytes(disk, &directory.join(&entry.name));
-            }
-        }
-    }
-    total
 }
 
 fn file_bytes(disk: &dyn Disk, path: &Path) -> u64 {

@@ -2,8 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Down;
 use super::memo::{Failed, FailureKind, SegmentKey, pause_after};
+use super::plan::Copy;
+use super::{Counters, Down};
 use crate::error::{ClaimError, ReadError, StoreError, with_causes};
 use crate::io::is_device_error;
 use crate::jobs::compress::CompressError;
@@ -109,6 +110,26 @@ pub(super) fn upload_failed(
     MoveError::Upload(error)
 }
 
+pub(super) fn evicted(down: &Down, stream: &str, segment_id: u64, copy: Copy, bytes: u64) {
+    if bytes == 0 {
+        return;
+    }
+    let Counters {
+        evicted_segments,
+        evicted_bytes,
+        evicted_warm_segments,
+        evicted_warm_bytes,
+        ..
+    } = &down.counters;
+    let (segments, total, tier) = match copy {
+        Copy::Hot => (evicted_segments, evicted_bytes, 0),
+        Copy::Warm { .. } => (evicted_warm_segments, evicted_warm_bytes, 1),
+    };
+    segments.fetch_add(1, Ordering::Relaxed);
+    total.fetch_add(bytes, Ordering::Relaxed);
+    tracing::info!(stream, segment_id, tier, bytes, "segment evicted");
+}
+
 pub(super) fn note(
     down: &Down,
     port: &dyn Port,
@@ -174,9 +195,11 @@ impl MoveError {
             MoveError::Segment(error) => match error {
                 ReadError::Damaged { .. } => FailureKind::Damage,
                 ReadError::Disk { source, .. } if is_device_error(source) => FailureKind::Damage,
-                ReadError::Disk { .. } | ReadError::NotResident { .. } | ReadError::Closed => {
-                    FailureKind::Refused
-                }
+                ReadError::Disk { .. }
+                | ReadError::NotResident { .. }
+                | ReadError::WouldBlock { .. }
+                | ReadError::Unavailable { .. }
+                | ReadError::Closed => FailureKind::Refused,
                 ReadError::UnknownStream { .. }
                 | ReadError::Trimmed { .. }
                 | ReadError::Superseded { .. }

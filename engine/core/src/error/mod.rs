@@ -220,9 +220,24 @@ pub enum ReadError {
         message: String,
     },
     #[error(
-        "segment {segment_id} of stream {stream} is not in Tier 0, and no tool brings it back yet; `aof2-admin segments --stream {stream}` shows its copies"
+        "segment {segment_id} of stream {stream} has no copy in Tier 0, and a copy of it was asked for; `aof2-admin segments --stream {stream}` shows its copies"
     )]
     NotResident { stream: String, segment_id: u64 },
+    /// Backpressure.
+    #[error("read of stream {stream} would block ({kind}): {message}")]
+    WouldBlock {
+        stream: String,
+        kind: WouldBlockKind,
+        message: String,
+    },
+    #[error(
+        "segment {segment_id} of stream {stream} cannot be read from a lower tier now: {message}"
+    )]
+    Unavailable {
+        stream: String,
+        segment_id: u64,
+        message: String,
+    },
     #[error("cannot read {path}")]
     Disk {
         path: PathBuf,
@@ -251,7 +266,10 @@ impl ReadError {
     pub fn remedy(&self) -> Remedy {
         match self {
             ReadError::UnknownStream { .. } | ReadError::Trimmed { .. } => Remedy::Fix,
-            ReadError::NotResident { .. } | ReadError::Closed => Remedy::Retry,
+            ReadError::NotResident { .. }
+            | ReadError::WouldBlock { .. }
+            | ReadError::Unavailable { .. }
+            | ReadError::Closed => Remedy::Retry,
             ReadError::Damaged { .. }
             | ReadError::Disk { .. }
             | ReadError::Superseded { .. }

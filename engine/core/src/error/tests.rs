@@ -148,7 +148,18 @@ fn reads() -> Vec<ReadError> {
                 stream,
                 segment_id: 3,
             },
-            ReadError::NotResident { .. } => ReadError::Disk {
+            ReadError::NotResident { .. } => ReadError::WouldBlock {
+                stream,
+                kind: WouldBlockKind::Hydration,
+                message: "1024 reads of lower tiers wait already; retry later".into(),
+            },
+            ReadError::WouldBlock { .. } => ReadError::Unavailable {
+                stream,
+                segment_id: 3,
+                message: "cannot GET segments/a of bucket b (no connection); the engine retries"
+                    .into(),
+            },
+            ReadError::Unavailable { .. } => ReadError::Disk {
                 path: path(),
                 source: Arc::new(std::io::ErrorKind::Other.into()),
             },

@@ -1,5 +1,6 @@
 //! A warm file as bytes that can be read anywhere: the local file, or its object in Tier 2. Both are verified by the same walk.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 
@@ -145,6 +146,40 @@ pub fn read_index(source: &dyn Source, name: &str) -> Result<WarmIndex, WarmErro
     WarmIndex::decode(&tail, &footer).map_err(damaged)
 }
 
+/// The same, held against what the manifest knows of the segment.
+pub fn read_index_of(
+    source: &dyn Source,
+    name: &str,
+    segment: &SealedSegment,
+) -> Result<WarmIndex, WarmError> {
+    let index = read_index(source, name)?;
+    same_footer(name, &index.footer, segment)?;
+    Ok(index)
+}
+
+/// One block, verified. An error says what is wrong with it.
+pub fn block_of(index: &WarmIndex, number: usize, compressed: &[u8]) -> Result<Vec<u8>, String> {
+    thread_local! {
+        // Its tables are more memory than most blocks.
+        static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    DECOMPRESSOR.with_borrow_mut(|kept| {
+        let mut decompressor = match kept.take() {
+            Some(decompressor) => decompressor,
+            None => zstd::bulk::Decompressor::new().map_err(|error| error.to_string())?,
+        };
+        let entry = &index.blocks[number];
+        let block = decompress(
+            &mut decompressor,
+            compressed,
+            entry,
+            index.uncompressed_bytes(number),
+        );
+        *kept = Some(decompressor);
+        block
+    })
+}
+
 fn decompress(
     decompressor: &mut zstd::bulk::Decompressor<'_>,
     compressed: &[u8],
@@ -172,13 +207,26 @@ fn same_segment(
     footer: &WarmFooter,
     segment: &SealedSegment,
 ) -> Result<(), WarmError> {
+    same_footer(name, footer, segment)?;
+    let ids = [header.segment_id, segment.segment_id];
+    if ids[0] != ids[1] {
+        let [found, expected] = ids.map(|id| id.to_string());
+        return Err(another(name, "segment id in the header", found, expected));
+    }
+    if header.stream.as_str() != &*segment.stream {
+        return Err(another(
+            name,
+            "stream",
+            header.stream.to_string(),
+            segment.stream.to_string(),
+        ));
+    }
+    Ok(())
+}
+
+fn same_footer(name: &str, footer: &WarmFooter, segment: &SealedSegment) -> Result<(), WarmError> {
     let numbers = [
         ("segment id", footer.segment_id, segment.segment_id),
-        (
-            "segment id in the header",
-            header.segment_id,
-            segment.segment_id,
-        ),
         ("base sequence", footer.base_sequence, segment.base_sequence),
         ("end sequence", footer.end_sequence, segment.end_sequence()),
         ("epoch", footer.epoch.into(), segment.epoch),
@@ -193,14 +241,6 @@ fn same_segment(
                 expected.to_string(),
             ));
         }
-    }
-    if header.stream.as_str() != &*segment.stream {
-        return Err(another(
-            name,
-            "stream",
-            header.stream.to_string(),
-            segment.stream.to_string(),
-        ));
     }
     if footer.crc64 != segment.crc64 {
         return Err(another(

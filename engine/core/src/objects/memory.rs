@@ -109,6 +109,17 @@ impl MemoryStore {
         MemoryStore::default()
     }
 
+    /// A bucket with the objects of this one at this moment, and no faults.
+    pub fn copy(&self) -> MemoryStore {
+        let copy = MemoryStore::new();
+        {
+            let (from, mut to) = (self.state.lock(), copy.state.lock());
+            to.objects = from.objects.clone();
+            to.writes = from.writes;
+        }
+        copy
+    }
+
     /// The next `times` calls of `verb` meet `fault`, after those injected before.
     pub fn inject(&self, verb: Verb, fault: Fault, times: usize) {
         self.state

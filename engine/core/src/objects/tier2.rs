@@ -173,6 +173,10 @@ impl Tier2 {
         self.guarded.breakers.lock().rests_until()
     }
 
+    pub fn is_stopping(&self) -> bool {
+        self.guarded.stopping.load(Ordering::Acquire)
+    }
+
     /// Running requests end at once, and there are no later ones: `Stopping`.
     pub fn stop(&self) {
         self.guarded.stopping.store(true, Ordering::Release);

@@ -230,6 +230,16 @@ impl Residency {
             .collect()
     }
 
+    /// Sealed segments that were uploaded and have no copy in Tier 1, readable or not.
+    pub fn without_warm_copy(&self, stream: &Arc<str>) -> Vec<SealedSegment> {
+        self.sealed
+            .values()
+            .filter_map(|id| self.of(*id))
+            .filter(|(_, segment, _)| segment.moves.was_uploaded && segment.copies.warm.is_none())
+            .map(|(id, segment, seal)| shared(stream, id, segment, seal))
+            .collect()
+    }
+
     /// Readable segments with an object, without a hole from the start on.
     pub fn cold_from_start(&self, stream: &Arc<str>) -> Vec<SealedSegment> {
         let mut upto = self.start_sequence;

@@ -5,8 +5,8 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use crate::io::sync::Mutex;
 use aof2_format::segment::{DATA_OFFSET, SegmentHeader, SegmentSeal};
@@ -101,7 +101,7 @@ pub(crate) struct Sealed {
     pub info: SealedInfo,
     pub path: PathBuf,
     /// By the manifest, whatever lies at `path`.
-    is_hot: bool,
+    is_hot: AtomicBool,
     /// While it is one of those that were read last, see `maps`.
     mapped: Mutex<Option<Arc<Mapped>>>,
     used: AtomicU64,
@@ -131,7 +131,7 @@ impl Sealed {
         Sealed {
             info,
             path,
-            is_hot: true,
+            is_hot: AtomicBool::new(true),
             mapped: Mutex::new(None),
             used: AtomicU64::new(0),
             index: Mutex::new(index.map(Arc::new)),
@@ -141,13 +141,25 @@ impl Sealed {
     /// Its copies are in other tiers, or nowhere. `path` is where its file would be.
     pub fn elsewhere(info: SealedInfo, path: PathBuf) -> Sealed {
         Sealed {
-            is_hot: false,
+            is_hot: AtomicBool::new(false),
             ..Sealed::new(info, path, None)
         }
     }
 
     pub fn is_hot(&self) -> bool {
-        self.is_hot
+        self.is_hot.load(Ordering::Acquire)
+    }
+
+    /// The manifest has dropped its copy in Tier 0: nothing more is served from it. Answers the map that readers may hold on to.
+    pub fn retire(&self) -> Option<Weak<Map>> {
+        let mut mapped = self.mapped.lock();
+        self.is_hot.store(false, Ordering::Release);
+        mapped.take().map(|mapped| Arc::downgrade(&mapped.map))
+    }
+
+    /// Somebody reads it, wherever it lies.
+    pub fn note_used(&self, maps: &Maps) {
+        self.used.store(maps.next_turn(), Ordering::Relaxed);
     }
 
     pub fn used(&self) -> u64 {
@@ -165,21 +177,37 @@ impl Sealed {
         maps: &Maps,
         stream: StreamUuid,
     ) -> Result<Arc<Mapped>, Fault> {
-        if !self.is_hot {
+        if !self.is_hot() {
             return Err(Fault::NotHot);
         }
-        self.used.store(maps.next_turn(), Ordering::Relaxed);
+        self.note_used(maps);
         if let Some(mapped) = &*self.mapped.lock() {
             return Ok(mapped.clone());
         }
+        let mapped = match self.map(disk, stream) {
+            Ok(mapped) => Arc::new(mapped),
+            // Its file went in the meantime.
+            Err(_) if !self.is_hot() => return Err(Fault::NotHot),
+            Err(fault) => return Err(fault),
+        };
+        {
+            let mut kept = self.mapped.lock();
+            // One that was retired is not kept from going.
+            if !self.is_hot() {
+                return Ok(mapped);
+            }
+            *kept = Some(mapped.clone());
+        }
+        maps.add(self);
+        Ok(mapped)
+    }
+
+    fn map(&self, disk: &dyn Disk, stream: StreamUuid) -> Result<Mapped, Fault> {
         let file = self.info.look_at(disk.open_read(&self.path))?;
         let flaw = self.identify(&*file, stream)?;
         let map = Arc::new(file.map(self.info.file_bytes()).map_err(Fault::of)?);
         let bytes = Bytes::from_owner(Owner(map.clone())).slice(..self.info.data_end as usize);
-        let mapped = Arc::new(Mapped { map, bytes, flaw });
-        *self.mapped.lock() = Some(mapped.clone());
-        maps.add(self);
-        Ok(mapped)
+        Ok(Mapped { map, bytes, flaw })
     }
 
     /// Holds both blocks against the manifest. Answers what is unreadable of the two.

@@ -4,6 +4,7 @@ mod admission;
 mod append;
 mod checkpoint;
 pub mod cut;
+mod evict;
 mod open;
 mod opener;
 pub(crate) mod pipeline;
@@ -364,12 +365,10 @@ impl Store {
 
     pub fn segment_bytes(&self, stream: &str, segment_id: u64) -> Result<SegmentBytes, ReadError> {
         let stream = self.stream(stream)?;
-        let missing = || ReadError::NotResident {
-            stream: stream.name.to_string(),
-            segment_id,
-        };
+        let missing = || stream.not_resident(segment_id);
         let sealed = stream.sealed_entry(segment_id).ok_or_else(missing)?;
         let mapped = stream.mapped(&self.pipeline().common, &sealed)?;
+        let mapped = mapped.ok_or_else(missing)?;
         Ok(SegmentBytes {
             map: mapped.map.clone(),
             bytes: sealed.info.data_end as usize,

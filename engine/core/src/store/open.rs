@@ -7,7 +7,7 @@ use crate::io::ThreadHandle;
 use crate::io::sync::{Mutex, RwLock};
 use aof2_format::journal::{FileKind, Position};
 use aof2_format::segment::DATA_OFFSET;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::OpenOptions;
 use super::admission::Admission;
@@ -53,6 +53,8 @@ pub(super) struct Parts {
     pub pipeline: Arc<Pipeline>,
     /// What this start read of the journal.
     pub replay: Replay,
+    /// Held by whoever drops a copy in Tier 0: the next one looks after.
+    pub evicting: Mutex<()>,
 }
 
 /// What keeps an open store alive.
@@ -153,6 +155,7 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
         staging: Staging::default(),
         pacer: Pacer::default(),
         maps: Maps::default(),
+        lower_tiers: ArcSwapOption::empty(),
     };
     let common = Arc::new(common);
     let all_streams = Arc::new(Streams::default());
@@ -191,6 +194,7 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
         opener: Arc::new(opener),
         sealer,
         replay,
+        evicting: Mutex::default(),
     };
     let threads = start(&parts)?;
     Ok(Running {

@@ -1,13 +1,17 @@
 //! What the coordinator and the drain need of the store, by the store.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::Store;
+use crate::admit::Pressed;
+use crate::below::LowerTiers;
 use crate::error::ClaimError;
 use crate::error::{ReadError, StoreError};
 use crate::io::Environment;
 use crate::port::{
-    Port, SealHook, SealedBytes, SealedSegment, TierRecord, VolumeIdentity, Watermark,
+    HotCopy, OpenBytes, Port, SealHook, SealedBytes, SealedSegment, Tier0Usage, TierRecord,
+    VolumeIdentity, WarmCopy, Watermark,
 };
 
 impl Port for Store {
@@ -19,12 +23,26 @@ impl Port for Store {
         Store::environment(self)
     }
 
+    fn directory(&self) -> PathBuf {
+        self.pipeline().common.config.load().directory.clone()
+    }
+
+    fn has_tier1_volume(&self) -> bool {
+        let config = self.pipeline().common.config.load();
+        config.tier1_directory.is_some()
+    }
+
     fn tier1_directory(&self) -> PathBuf {
         Store::tier1_directory(self)
     }
 
     fn pending(&self) -> Vec<SealedSegment> {
         self.sealed_segments_pending()
+    }
+
+    fn sealed_segment(&self, stream: &str, segment_id: u64) -> Option<SealedSegment> {
+        let streams = &self.pipeline().streams;
+        streams.existing_named(stream)?.sealed_segment(segment_id)
     }
 
     fn segment_bytes(&self, stream: &str, segment_id: u64) -> Result<SealedBytes, ReadError> {
@@ -41,6 +59,42 @@ impl Port for Store {
 
     fn on_sealed(&self, hook: SealHook) {
         Store::on_sealed(self, hook);
+    }
+
+    fn tier0_usage(&self) -> Tier0Usage {
+        Store::tier0_usage(self)
+    }
+
+    fn hot_copies(&self) -> Vec<HotCopy> {
+        Store::hot_copies(self)
+    }
+
+    fn warm_copies(&self) -> Vec<WarmCopy> {
+        Store::warm_copies(self)
+    }
+
+    fn without_warm_copy(&self) -> Vec<SealedSegment> {
+        Store::without_warm_copy(self)
+    }
+
+    fn open_bytes(&self) -> Vec<OpenBytes> {
+        Store::open_bytes(self)
+    }
+
+    fn evict_hot(&self, stream: &str, segment_id: u64) -> Result<u64, StoreError> {
+        Store::evict_hot(self, stream, segment_id)
+    }
+
+    fn on_pressure(&self, pressed: Box<dyn Fn() + Send + Sync>) {
+        self.pipeline().common.space.on_pressure(Pressed(pressed));
+    }
+
+    fn read_below_with(&self, lower: Arc<dyn LowerTiers>) {
+        Store::read_below_with(self, lower);
+    }
+
+    fn note_held(&self, held: Option<String>) {
+        self.pipeline().common.space.note_held(held);
     }
 
     fn settle_volume_check(&self) -> Result<(), ClaimError> {

@@ -193,7 +193,7 @@ impl Stream {
             quota_bytes,
         }) = host.common().space.over_quota(&config)
         {
-            return Err((self.at_quota(total_bytes, quota_bytes), callback));
+            return Err((self.at_quota(host, total_bytes, quota_bytes), callback));
         }
         if staged.active.is_none() {
             staged.active = staged.next.take();
@@ -293,12 +293,16 @@ impl Stream {
         Ok(())
     }
 
-    fn at_quota(&self, total_bytes: u64, quota_bytes: u64) -> AppendError {
+    fn at_quota(&self, host: &dyn Host, total_bytes: u64, quota_bytes: u64) -> AppendError {
+        let held = host.common().space.held();
+        let held = held
+            .as_deref()
+            .map_or("nothing frees Tier 0 without Tier 2", String::as_str);
         AppendError::WouldBlock {
             stream: self.name.to_string(),
             kind: WouldBlockKind::Admission,
             message: format!(
-                "Tier 0 would hold {total_bytes} bytes (tier0.instance_quota_bytes is {quota_bytes}); raise tier0.cluster_max_bytes, nothing frees Tier 0 yet"
+                "Tier 0 would hold {total_bytes} bytes (tier0.instance_quota_bytes is {quota_bytes}), and {held}; retry, or raise tier0.cluster_max_bytes"
             ),
         }
     }
@@ -313,7 +317,7 @@ impl Stream {
         config: &Config,
         pace: Pace,
     ) -> Result<Place, AppendError> {
-        let target_bytes = config.segment.target_bytes;
+        let target_bytes = config.segment_target_bytes();
         let mut active = active;
         let end = staged.tail.max(BLOCK_BYTES as u64) + batch_bytes;
         if end > target_bytes && staged.tail > 0 {
@@ -358,7 +362,7 @@ impl Stream {
             GrowError::Refused(Refusal::Quota {
                 total_bytes,
                 quota_bytes,
-            }) => self.at_quota(total_bytes, quota_bytes),
+            }) => self.at_quota(host, total_bytes, quota_bytes),
             GrowError::Refused(Refusal::Full {
                 free_bytes,
                 reserve_bytes,

@@ -12,8 +12,9 @@ use crate::io::sync::Mutex;
 use aof2_format::segment::DATA_OFFSET;
 
 use super::{Entry, Stream};
+use crate::below::{BlockReader, FetchError};
 use crate::common::Common;
-use crate::error::ReadError;
+use crate::error::{ReadError, WouldBlockKind};
 use crate::request::DamagedRange;
 use crate::segment::sealed::{Fault, Mapped, Sealed, SealedInfo};
 use crate::segment::survey::{Hole, holes};
@@ -151,30 +152,73 @@ impl Stream {
         }
     }
 
-    /// Of a sealed segment without a file in Tier 0.
-    fn not_hot(&self, sealed: &Sealed) -> ReadError {
+    /// A reader of a sealed segment without a file in Tier 0.
+    pub fn open_below(
+        &self,
+        common: &Common,
+        sealed: &Sealed,
+    ) -> Result<Box<dyn BlockReader>, ReadError> {
         let segment_id = sealed.info.segment_id;
-        let is_gone = self.manifest.read(|state| {
-            let segment = state.residency.segment(segment_id);
-            segment.is_none_or(|segment| segment.copies.is_empty())
+        let segment = self.manifest.read(|state| {
+            state
+                .residency
+                .sealed_segment(&self.shared_name, segment_id)
         });
-        if is_gone {
+        let Some(segment) = segment.filter(|segment| !segment.copies.is_empty()) else {
             // A file at its place would not be served: the manifest dropped it.
             let what = "no copy of it in the manifest".to_owned();
-            return self.damaged(DamagedRange {
+            return Err(self.damaged(DamagedRange {
                 remedy: "restore the volume from a copy that has it; no tool brings it back"
                     .to_owned(),
                 ..whole(&sealed.info, &sealed.path, None, what)
-            });
+            }));
+        };
+        match &*common.lower_tiers.load() {
+            Some(lower) => Ok(lower.0.open(segment)),
+            None => Err(self.not_resident(segment_id)),
         }
+    }
+
+    /// For callers that need the file itself.
+    pub fn not_resident(&self, segment_id: u64) -> ReadError {
         ReadError::NotResident {
             stream: self.name.to_string(),
             segment_id,
         }
     }
 
-    /// Notes what is wrong with a sealed segment's file as a whole.
-    pub fn mapped(&self, common: &Common, sealed: &Arc<Sealed>) -> Result<Arc<Mapped>, ReadError> {
+    /// What a reader is told where a block of a lower tier is not to be had.
+    pub fn not_fetched(&self, sealed: &Sealed, error: FetchError) -> ReadError {
+        let info = &sealed.info;
+        let stream = self.name.to_string();
+        let segment_id = info.segment_id;
+        match error {
+            FetchError::Busy { waiting } => ReadError::WouldBlock {
+                stream,
+                kind: WouldBlockKind::Hydration,
+                message: format!("{waiting} reads of lower tiers wait already; retry later"),
+            },
+            FetchError::Unavailable(message) => ReadError::Unavailable {
+                stream,
+                segment_id,
+                message,
+            },
+            FetchError::Damaged { place, what } => self.damaged(DamagedRange {
+                segment_id,
+                from_sequence: info.base_sequence,
+                to_sequence: info.end_sequence,
+                what,
+                remedy: format!("restore {place} from a copy"),
+            }),
+        }
+    }
+
+    /// Notes what is wrong with a sealed segment's file as a whole. `None`: it is not in Tier 0.
+    pub fn mapped(
+        &self,
+        common: &Common,
+        sealed: &Arc<Sealed>,
+    ) -> Result<Option<Arc<Mapped>>, ReadError> {
         let info = &sealed.info;
         let object = || self.object_of(info.segment_id);
         let fault = match sealed.mapped(&*common.env.disk, &common.maps, self.identity.uuid) {
@@ -182,9 +226,9 @@ impl Stream {
                 if let Some(flaw) = &mapped.flaw {
                     self.note_flaw(sealed, flaw.clone());
                 }
-                return Ok(mapped);
+                return Ok(Some(mapped));
             }
-            Err(Fault::NotHot) => return Err(self.not_hot(sealed)),
+            Err(Fault::NotHot) => return Ok(None),
             Err(fault) => fault,
         };
         let range = fault
@@ -232,7 +276,7 @@ impl Stream {
     /// Goes through a sealed segment whose bytes are not those that were sealed, notes every hole, and answers all that is known
     /// of it. `problem` is reported where every batch verifies.
     pub fn survey(&self, common: &Common, sealed: &Arc<Sealed>, problem: &str) -> String {
-        if let Ok(mapped) = self.mapped(common, sealed) {
+        if let Ok(Some(mapped)) = self.mapped(common, sealed) {
             let sequences = sealed.info.base_sequence..sealed.info.end_sequence;
             let found = holes(&mapped.bytes, self.identity.seed, DATA_OFFSET, sequences);
             let entry = Entry::Sealed(sealed.clone());

@@ -1,5 +1,5 @@
-//! Reading: a range in bounded batches, from memory, from the active segment's file, or from the map of a sealed segment. Every
-//! batch is verified on every read.
+//! Reading: a range in bounded batches, from memory, from the active segment's file, from the map of a sealed segment, or in blocks from
+//! the tiers below. Every batch is verified on every read.
 
 use std::io;
 use std::sync::Arc;
@@ -11,11 +11,13 @@ use aof2_format::segment::DATA_OFFSET;
 use bytes::{Bytes, BytesMut};
 
 use super::{Entry, Quarantined, Stream};
+use crate::below::{Block, BlockReader, FetchError, Fetched, Pending, Place};
 use crate::common::Common;
-use crate::error::ReadError;
+use crate::error::{ReadError, WouldBlockKind};
 use crate::metrics::add;
 use crate::request::Record;
 use crate::segment::active::ActiveSegment;
+use crate::segment::sealed::Sealed;
 use crate::segment::survey::{hole, next_batch, out_of_line};
 
 const READ_BYTES: usize = 256 << 10;
@@ -34,6 +36,31 @@ pub struct Reader {
     include_staged: bool,
     /// Where the batch that holds `next` is, if the last read ended there.
     cursor: Option<Cursor>,
+    /// The segment that is read out of a lower tier.
+    below: Option<(u64, Box<dyn BlockReader>)>,
+}
+
+/// What a reader has at the moment.
+#[derive(Debug)]
+pub enum Progress {
+    /// Not empty.
+    Records(Vec<Record>),
+    /// At the limit, or at the end of what may be read now.
+    End,
+    /// The next records are on their way from a lower tier; ask again after.
+    Waits(Pending),
+}
+
+/// Why a step of reading goes no further.
+enum Stop {
+    Error(ReadError),
+    Waits(Pending),
+}
+
+impl From<ReadError> for Stop {
+    fn from(error: ReadError) -> Stop {
+        Stop::Error(error)
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -69,6 +96,7 @@ impl Reader {
             left,
             include_staged,
             cursor: None,
+            below: None,
         }
     }
 
@@ -78,9 +106,21 @@ impl Reader {
     }
 
     /// The next records: one, or as many as are at most `max_bytes` where each counts its payload and [`RECORD_BYTES`], so that they
-    /// are bounded in number too. What they hold of memory is bounded likewise, but for maps of sealed segments. `None` at the limit or at the end of what may be read now (call again
-    /// later to go on from there).
+    /// are bounded in number too. What they hold of memory is bounded likewise, but for maps of sealed segments and blocks of lower tiers.
+    /// `None` at the limit or at the end of what may be read now (call again later to go on from there). Blocks until lower tiers have
+    /// answered.
     pub fn next_batch(&mut self, max_bytes: usize) -> Result<Option<Vec<Record>>, ReadError> {
+        loop {
+            match self.poll_batch(max_bytes)? {
+                Progress::Records(records) => return Ok(Some(records)),
+                Progress::End => return Ok(None),
+                Progress::Waits(pending) => pending.wait(),
+            }
+        }
+    }
+
+    /// The same, without a wait for Tier 2.
+    pub fn poll_batch(&mut self, max_bytes: usize) -> Result<Progress, ReadError> {
         let first = self.stream.first.load(Ordering::Acquire);
         if self.next < first {
             return Err(ReadError::Trimmed {
@@ -114,9 +154,10 @@ impl Reader {
             }
             match self.read_some(end, max_bytes, &mut bytes, &mut records) {
                 Ok(()) => {}
-                Err(error) if records.is_empty() => return Err(error),
                 // What was read before it comes first; the next call meets it again.
-                Err(_) => break,
+                Err(_) if !records.is_empty() => break,
+                Err(Stop::Error(error)) => return Err(error),
+                Err(Stop::Waits(pending)) => return Ok(Progress::Waits(pending)),
             }
         }
         if records.is_empty() {
@@ -132,11 +173,14 @@ impl Reader {
                         message,
                     })
                 }
-                _ => Ok(None),
+                _ => {
+                    self.below = None;
+                    Ok(Progress::End)
+                }
             };
         }
         add(&self.common.counters.records_read, records.len() as u64);
-        Ok(Some(records))
+        Ok(Progress::Records(records))
     }
 
     fn end(&self) -> u64 {
@@ -154,8 +198,11 @@ impl Reader {
         max_bytes: usize,
         bytes: &mut usize,
         records: &mut Vec<Record>,
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), Stop> {
         let entry = self.stream.entry_that_holds(self.next, end)?;
+        if self.below.as_ref().is_some_and(|(id, _)| *id != entry.id()) {
+            self.below = None;
+        }
         // What may lie behind its last record is not looked at.
         let end = match &entry {
             Entry::Sealed(sealed) => end.min(sealed.info.end_sequence),
@@ -235,11 +282,12 @@ impl Reader {
         expected: u64,
         end: u64,
         what: String,
-    ) -> Result<(), ReadError> {
+    ) -> Result<(), Stop> {
         let sequences = expected..self.stream.end_of(entry, end);
+        let seed = self.stream.identity.seed;
         let next = next_batch(
             |at, least| self.whole_block(entry, at, least),
-            self.stream.identity.seed,
+            seed,
             offset,
             &sequences,
         )?;
@@ -255,7 +303,7 @@ impl Reader {
                 });
                 Ok(())
             }
-            _ => Err(self.stream.damaged(range)),
+            _ => Err(self.stream.damaged(range).into()),
         }
     }
 
@@ -304,16 +352,19 @@ impl Reader {
         }
     }
 
-    fn find(&self, entry: &Entry) -> Result<Cursor, ReadError> {
+    fn find(&mut self, entry: &Entry) -> Result<Cursor, Stop> {
         let (sequence, offset) = match entry {
             Entry::Open(segment) => {
                 let found = segment.index.lock().find(self.next);
                 found.unwrap_or((segment.base_sequence(), DATA_OFFSET))
             }
-            Entry::Sealed(segment) => {
-                let mapped = self.stream.mapped(&self.common, segment)?;
-                segment.find(&mapped, self.stream.identity.seed, self.next)
-            }
+            Entry::Sealed(segment) => match self.stream.mapped(&self.common, segment)? {
+                Some(mapped) => segment.find(&mapped, self.stream.identity.seed, self.next),
+                None => {
+                    let block = self.block_below(segment, Place::Sequence(self.next))?;
+                    (block.first_sequence, block.offset.max(DATA_OFFSET))
+                }
+            },
         };
         Ok(Cursor {
             segment_id: entry.id(),
@@ -322,29 +373,61 @@ impl Reader {
         })
     }
 
-    fn block(&self, entry: &Entry, offset: u64, length: usize) -> Result<Bytes, ReadError> {
+    fn block(&mut self, entry: &Entry, offset: u64, length: usize) -> Result<Bytes, Stop> {
         match entry {
-            Entry::Open(segment) => {
-                self.stream
-                    .read_open(segment, offset, length)
-                    .map_err(|source| ReadError::Disk {
-                        path: segment.file.path().to_owned(),
-                        source: Arc::new(source),
-                    })
-            }
+            Entry::Open(segment) => self
+                .stream
+                .read_open(segment, offset, length)
+                .map_err(|source| ReadError::Disk {
+                    path: segment.file.path().to_owned(),
+                    source: Arc::new(source),
+                })
+                .map_err(Stop::Error),
             Entry::Sealed(segment) => {
-                let mapped = self.stream.mapped(&self.common, segment)?;
-                let bytes = &mapped.bytes;
-                let from = (offset as usize).min(bytes.len());
+                let (bytes, from) = match self.stream.mapped(&self.common, segment)? {
+                    Some(mapped) => (mapped.bytes.clone(), offset),
+                    None if offset >= segment.info.data_end => return Ok(Bytes::new()),
+                    None => {
+                        let block = self.block_below(segment, Place::Offset(offset))?;
+                        (block.bytes, offset - block.offset)
+                    }
+                };
+                let from = (from as usize).min(bytes.len());
                 Ok(bytes.slice(from..))
             }
         }
     }
 
-    /// Shorter than `length` only at the segment's end: what is read of a segment that is not sealed may lie in pieces.
-    fn whole_block(&self, entry: &Entry, offset: u64, length: usize) -> Result<Bytes, ReadError> {
+    /// Of a segment that is not in Tier 0.
+    fn block_below(&mut self, segment: &Sealed, place: Place) -> Result<Block, Stop> {
+        segment.note_used(&self.common.maps);
+        let below = match &mut self.below {
+            Some((_, below)) => below,
+            None => {
+                let below = self.stream.open_below(&self.common, segment)?;
+                &mut self.below.insert((segment.info.segment_id, below)).1
+            }
+        };
+        match below.block(place) {
+            Ok(Fetched::Block(block)) => Ok(block),
+            Ok(Fetched::Later(pending)) => Err(Stop::Waits(pending)),
+            Err(error) => {
+                self.below = None;
+                if matches!(error, FetchError::Busy { .. }) {
+                    let counters = &self.common.counters;
+                    counters.count_would_block(WouldBlockKind::Hydration);
+                }
+                Err(Stop::Error(self.stream.not_fetched(segment, error)))
+            }
+        }
+    }
+
+    /// Shorter than `length` only at the segment's end: what is read of a segment that is not sealed may lie in pieces, and so may what
+    /// lies in lower tiers.
+    fn whole_block(&mut self, entry: &Entry, offset: u64, length: usize) -> Result<Bytes, Stop> {
         let first = self.block(entry, offset, length)?;
-        if first.len() >= length || matches!(entry, Entry::Sealed(_)) {
+        let is_hot = matches!(entry, Entry::Sealed(sealed) if sealed.is_hot());
+        if first.len() >= length || is_hot {
             return Ok(first);
         }
         let mut block = first.to_vec();

@@ -1,7 +1,8 @@
 //! Everything that runs between the store and its lower tiers: the coordinator, and the drain, which needs no lower tier.
 //!
 //! Sealed bytes go down: Tier 0 -> compressed in Tier 1 -> uploaded to Tier 2. Without Tier 2 nothing is compressed: a warm file
-//! beside a segment that is never evicted would only cost space. Eviction and hydration come later; every arrow here only adds a copy.
+//! beside a segment that is never evicted would only cost space. Copies that Tier 2 has leave Tier 0 and Tier 1 again where a budget is
+//! full, and `fetch` reads what is not in Tier 0.
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -15,6 +16,7 @@ use crate::claims::StreamClaims;
 use crate::config::Config;
 use crate::coordinator::{Coordinator, MovesStatus, Settings};
 use crate::drain::Drain;
+use crate::fetch::{self, Fetch, FetchStatus};
 use crate::jobs::check_claims;
 use crate::objects::Tier2Health;
 use crate::port::Port;
@@ -36,6 +38,7 @@ pub struct Tiers {
     port: Arc<dyn Port>,
     coordinator: Arc<Coordinator>,
     drain: Drain,
+    fetch: Arc<Fetch>,
 }
 
 impl Tiers {
@@ -45,6 +48,15 @@ impl Tiers {
         claims: Option<Arc<StreamClaims>>,
         config: &Config,
     ) -> std::io::Result<Tiers> {
+        let tier2 = claims.as_ref().map(|claims| claims.tier2().clone());
+        let settings = fetch::Settings {
+            cache_bytes: config.tier1.cache_bytes,
+            concurrency: config.tier2.read_concurrency,
+            bytes_in_flight: config.tier2.read_bytes,
+        };
+        let environment = port.environment();
+        let fetch = Fetch::start(environment, tier2, port.tier1_directory(), settings)?;
+        port.read_below_with(fetch.clone());
         let coordinator = Coordinator::start(port.clone(), claims, settings_of(config))?;
         let coordinator = Arc::new(coordinator);
         let drain = Drain::start(port.clone(), coordinator.clone());
@@ -52,7 +64,13 @@ impl Tiers {
             port,
             coordinator,
             drain,
+            fetch,
         })
+    }
+
+    /// What is read of the tiers below Tier 0.
+    pub fn fetch_status(&self) -> FetchStatus {
+        self.fetch.status()
     }
 
     pub fn drain(&self) -> &Drain {
@@ -85,6 +103,7 @@ impl Tiers {
     /// Ends what runs; before the store is closed. Admission stays as it is.
     pub fn stop(&self) {
         self.coordinator.stop();
+        self.fetch.stop();
     }
 }
 
@@ -100,5 +119,6 @@ fn settings_of(config: &Config) -> Settings {
         block_bytes: config.tier1.block_bytes,
         upload_concurrency: config.tier2.upload_concurrency,
         claim_check: config.tier2.claim_check,
+        tier1_max_bytes: config.tier1.max_bytes,
     }
 }

@@ -12,14 +12,15 @@ use aof2_format::record_batch;
 use aof2_format::segment::{DATA_OFFSET, SegmentHeader};
 use aof2_format::{ClusterId, StreamName, StreamUuid};
 
+use crate::below::LowerTiers;
 use crate::claims::suite as claims_suite;
 use crate::coordinator::Settings;
 use crate::error::ClaimError;
 use crate::error::{ReadError, StoreError};
 use crate::io::Environment;
 use crate::port::{
-    ColdCopy, Copies, FailedStep, Moves, RecordTimes, SealHook, SealedSegment, TierRecord,
-    VolumeIdentity, Watermark,
+    ColdCopy, Copies, FailedStep, HotCopy, Moves, OpenBytes, RecordTimes, SealHook, SealedSegment,
+    Tier0Usage, TierRecord, VolumeIdentity, WarmCopy, Watermark,
 };
 use crate::port::{Port, SealedBytes};
 
@@ -215,6 +216,14 @@ impl Port for ModelPort {
         &self.environment
     }
 
+    fn directory(&self) -> PathBuf {
+        self.directory.clone()
+    }
+
+    fn has_tier1_volume(&self) -> bool {
+        false
+    }
+
     fn tier1_directory(&self) -> PathBuf {
         self.directory.clone()
     }
@@ -226,6 +235,40 @@ impl Port for ModelPort {
             .map(|(segment, _)| segment.clone())
             .collect()
     }
+
+    fn sealed_segment(&self, stream: &str, segment_id: u64) -> Option<SealedSegment> {
+        Some(self.segment(stream, segment_id).0)
+    }
+
+    fn tier0_usage(&self) -> Tier0Usage {
+        Tier0Usage::default()
+    }
+
+    fn hot_copies(&self) -> Vec<HotCopy> {
+        Vec::new()
+    }
+
+    fn without_warm_copy(&self) -> Vec<SealedSegment> {
+        Vec::new()
+    }
+
+    fn warm_copies(&self) -> Vec<WarmCopy> {
+        Vec::new()
+    }
+
+    fn open_bytes(&self) -> Vec<OpenBytes> {
+        Vec::new()
+    }
+
+    fn evict_hot(&self, _stream: &str, _segment_id: u64) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    fn on_pressure(&self, _pressed: Box<dyn Fn() + Send + Sync>) {}
+
+    fn note_held(&self, _held: Option<String>) {}
+
+    fn read_below_with(&self, _lower: Arc<dyn LowerTiers>) {}
 
     fn segment_bytes(&self, stream: &str, segment_id: u64) -> Result<SealedBytes, ReadError> {
         Ok(Box::new(self.segment(stream, segment_id).1))
@@ -262,6 +305,7 @@ impl Port for ModelPort {
                     etag: etag.clone(),
                 });
             }
+            TierRecord::WarmEvicted { .. } => copies.warm = None,
             TierRecord::CompressionFailed { reason } => {
                 moves.note_failure(FailedStep::Compression, *reason);
             }
@@ -359,6 +403,7 @@ pub fn settings() -> Settings {
         block_bytes: 4096,
         upload_concurrency: 2,
         claim_check: Duration::from_secs(10),
+        tier1_max_bytes: 0,
     }
 }
 

@@ -98,7 +98,10 @@ impl From<ReadError> for ApiError {
         let reason = match &error {
             ReadError::UnknownStream { .. } => ErrorReason::NotFound,
             ReadError::Trimmed { .. } => ErrorReason::BadRequest,
-            ReadError::NotResident { .. } | ReadError::Closed => ErrorReason::NotServing,
+            ReadError::NotResident { .. }
+            | ReadError::WouldBlock { .. }
+            | ReadError::Unavailable { .. }
+            | ReadError::Closed => ErrorReason::NotServing,
             ReadError::Damaged { .. }
             | ReadError::Disk { .. }
             | ReadError::Superseded { .. }

@@ -90,6 +90,7 @@ pub struct Tier1 {
     pub max_bytes: u64,
     pub compression_level: u32,
     pub block_bytes: u64,
+    pub cache_bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +98,8 @@ pub struct Tier2 {
     pub place: Tier2Place,
     pub claim_check: Duration,
     pub upload_concurrency: u32,
+    pub read_concurrency: u32,
+    pub read_bytes: u64,
     pub request_timeout: Duration,
     pub max_attempts: u32,
 }
@@ -196,6 +199,7 @@ impl Settings {
                 max_bytes: integer(&values, "tier1.max_bytes"),
                 compression_level: count(&values, "tier1.compression_level"),
                 block_bytes: integer(&values, "tier1.block_bytes"),
+                cache_bytes: integer(&values, "tier1.cache_bytes"),
             },
             tier2: s3_place(&values).map(|place| Self::tier2_at(&values, place)),
             journal: Journal {
@@ -273,6 +277,8 @@ impl Settings {
             place,
             claim_check: duration(values, "tier2.claim_check"),
             upload_concurrency: count(values, "tier2.upload_concurrency"),
+            read_concurrency: count(values, "tier2.read_concurrency"),
+            read_bytes: integer(values, "tier2.read_bytes"),
             request_timeout: duration(values, "tier2.request_timeout"),
             max_attempts: count(values, "tier2.max_attempts"),
         }

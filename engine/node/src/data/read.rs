@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use aof2_core::{RECORD_BYTES, ReadError, ReadRequest, Reader, Record, Store};
+use aof2_core::{Progress, RECORD_BYTES, ReadError, ReadRequest, Reader, Record, Store};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::Stream;
 use tonic::Status;
@@ -127,7 +127,7 @@ async fn copy(
         let step = budget.step().await?;
         let max_bytes = share.bytes();
         let reading = tokio::task::spawn_blocking(move || {
-            let batch = reader.next_batch(max_bytes);
+            let batch = reader.poll_batch(max_bytes);
             drop(step);
             (reader, batch)
         });
@@ -142,8 +142,21 @@ async fn copy(
             }
         };
         match batch {
-            Ok(None) => return Some(reader),
-            Ok(Some(records)) => {
+            Ok(Progress::End) => return Some(reader),
+            Ok(Progress::Waits(pending)) => {
+                // No thread and no share of the memory waits for Tier 2.
+                drop((place, share));
+                let (wake, woken) = oneshot::channel();
+                let _waits = pending.on_arrival(Box::new(move || {
+                    // The client may have gone in the meantime.
+                    let _ = wake.send(());
+                }));
+                tokio::select! {
+                    _ = woken => {}
+                    () = batches.closed() => return None,
+                }
+            }
+            Ok(Progress::Records(records)) => {
                 let bytes = records
                     .iter()
                     .map(|record| record.payload.len() + RECORD_BYTES);

@@ -62,7 +62,10 @@ pub fn of_read(error: &ReadError) -> Status {
         ReadError::UnknownStream { .. } => Code::NotFound,
         ReadError::Trimmed { .. } => Code::OutOfRange,
         ReadError::Damaged { .. } => Code::DataLoss,
-        ReadError::NotResident { .. } | ReadError::Closed => Code::Unavailable,
+        ReadError::WouldBlock { .. } => Code::ResourceExhausted,
+        ReadError::NotResident { .. } | ReadError::Unavailable { .. } | ReadError::Closed => {
+            Code::Unavailable
+        }
         ReadError::Disk { .. } => Code::Internal,
         ReadError::Superseded { .. } | ReadError::VolumeRefused { .. } => Code::FailedPrecondition,
     };

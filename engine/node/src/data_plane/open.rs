@@ -195,6 +195,7 @@ pub fn core_config(settings: &Settings) -> Config {
             max_bytes: settings.tier1.max_bytes,
             compression_level: i32::try_from(settings.tier1.compression_level).unwrap_or(i32::MAX),
             block_bytes: settings.tier1.block_bytes,
+            cache_bytes: settings.tier1.cache_bytes,
         },
         tier2: settings
             .tier2
@@ -207,6 +208,8 @@ pub fn core_config(settings: &Settings) -> Config {
                 },
                 claim_check: tier2.claim_check,
                 upload_concurrency: usize::try_from(tier2.upload_concurrency).unwrap_or(usize::MAX),
+                read_concurrency: usize::try_from(tier2.read_concurrency).unwrap_or(usize::MAX),
+                read_bytes: tier2.read_bytes,
                 request_timeout: tier2.request_timeout,
                 max_attempts: tier2.max_attempts,
             }),

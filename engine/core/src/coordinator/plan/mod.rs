@@ -5,15 +5,19 @@
 
 mod claims;
 mod compress;
+mod evict;
 #[cfg(test)]
 mod tests;
 mod upload;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::memo::{Memo, SegmentKey, Step};
-use crate::port::SealedSegment;
+use crate::admit::{high_mark, low_mark};
+use crate::config::GIB;
+use crate::port::{HotCopy, OpenBytes, SealedSegment, Tier0Usage, WarmCopy};
 
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -30,6 +34,87 @@ pub struct Limits {
 pub enum Task {
     Move(SegmentKey, Step),
     CheckClaims,
+    /// Drops copies, in this order.
+    Evict(Vec<(SegmentKey, Copy)>),
+    /// Seals what these streams hold, so that it can go down.
+    Seal(Vec<Arc<str>>),
+}
+
+/// A copy on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copy {
+    Hot,
+    Warm { bytes: u64 },
+}
+
+/// How full the tiers of this node are. Copies are listed where some have to go.
+#[derive(Clone, Debug, Default)]
+pub struct Tiers {
+    pub tier0: Tier0,
+    pub tier1: Tier1,
+}
+
+/// Of a volume, when it was last measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    pub free_bytes: u64,
+    pub total_bytes: u64,
+}
+
+impl Room {
+    /// What has to go from a volume that is nearly full.
+    pub fn lacking_bytes(&self) -> u64 {
+        let is_short = self.free_bytes < LOW_ROOM.of(self.total_bytes);
+        let wanted = ENOUGH_ROOM.of(self.total_bytes);
+        if is_short {
+            wanted - self.free_bytes
+        } else {
+            0
+        }
+    }
+}
+
+/// Of a volume.
+struct Share {
+    percent: u64,
+    most_bytes: u64,
+}
+
+impl Share {
+    fn of(&self, total_bytes: u64) -> u64 {
+        (total_bytes / 100 * self.percent).min(self.most_bytes)
+    }
+}
+
+/// With less, copies leave the volume whatever their budgets are. Appends are refused later, at 1/32. A few of the largest segments that
+/// are usual and their warm files have room in it.
+const LOW_ROOM: Share = Share {
+    percent: 10,
+    most_bytes: 2 * GIB,
+};
+const ENOUGH_ROOM: Share = Share {
+    percent: 15,
+    most_bytes: 3 * GIB,
+};
+
+#[derive(Clone, Debug, Default)]
+pub struct Tier0 {
+    pub usage: Tier0Usage,
+    pub hot: Vec<HotCopy>,
+    pub open: Vec<OpenBytes>,
+    /// `None`: not measured yet.
+    pub room: Option<Room>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Tier1 {
+    pub used_bytes: u64,
+    /// 0 = no limit.
+    pub max_bytes: u64,
+    pub warm: Vec<WarmCopy>,
+    /// Of its own volume; `None`: it lies on that of Tier 0, or was not measured yet.
+    pub room: Option<Room>,
+    pub is_beside_tier0: bool,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -37,6 +122,47 @@ pub struct Plan {
     pub start: Vec<Task>,
     /// When something that is not started now may be, unless something else happens before.
     pub next: Option<Instant>,
+}
+
+impl Tier0 {
+    fn is_over_budget(&self) -> bool {
+        over_low_mark(self.usage.used_bytes, self.usage.quota_bytes) > 0
+    }
+
+    /// What has to go, and is not going.
+    pub fn lacking_bytes(&self) -> u64 {
+        let Tier0Usage {
+            used_bytes,
+            pinned_bytes,
+            quota_bytes,
+            ..
+        } = self.usage;
+        let budget = over_low_mark(used_bytes, quota_bytes).saturating_sub(pinned_bytes);
+        let room = self.room.map_or(0, |room| room.lacking_bytes());
+        budget.max(room.saturating_sub(pinned_bytes))
+    }
+}
+
+impl Tier1 {
+    pub fn lacking_bytes(&self, tier0: &Tier0) -> u64 {
+        let volume = if self.is_beside_tier0 {
+            tier0.room
+        } else {
+            self.room
+        };
+        let room = volume.map_or(0, |room| room.lacking_bytes());
+        over_low_mark(self.used_bytes, self.max_bytes).max(room)
+    }
+}
+
+/// What has to go of a budget that is over its high mark.
+fn over_low_mark(used_bytes: u64, budget_bytes: u64) -> u64 {
+    let is_over = budget_bytes > 0 && used_bytes > high_mark(budget_bytes);
+    if is_over {
+        used_bytes - low_mark(budget_bytes)
+    } else {
+        0
+    }
 }
 
 impl Plan {
@@ -52,6 +178,7 @@ struct Turn<'a> {
     pending: Vec<&'a SealedSegment>,
     memo: &'a Memo,
     limits: Limits,
+    tiers: &'a Tiers,
 }
 
 pub fn plan<'a>(
@@ -59,17 +186,20 @@ pub fn plan<'a>(
     pending: impl IntoIterator<Item = &'a SealedSegment>,
     memo: &'a Memo,
     limits: Limits,
+    tiers: &'a Tiers,
 ) -> Plan {
     let turn = Turn {
         now,
         pending: in_order(pending),
         memo,
         limits,
+        tiers,
     };
     let mut plan = Plan::default();
     compress::plan(&turn, &mut plan);
     upload::plan(&turn, &mut plan);
     claims::plan(&turn, &mut plan);
+    evict::plan(&turn, &mut plan);
     plan
 }
 

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use super::plan as plan_of;
 use super::*;
 use crate::coordinator::memo::{ClaimCheck, Failed, FailureKind, pause_after};
 use crate::port::{Copies, Moves, RecordTimes};
@@ -33,6 +34,17 @@ fn limits(uploads: usize) -> Limits {
     }
 }
 
+/// Of a node whose budgets are not used up.
+fn plan<'p>(
+    now: Instant,
+    pending: impl IntoIterator<Item = &'p SealedSegment>,
+    memo: &Memo,
+    limits: Limits,
+) -> Plan {
+    let pending: Vec<SealedSegment> = pending.into_iter().cloned().collect();
+    plan_of(now, &pending, memo, limits, &Tiers::default())
+}
+
 /// Its claims were checked just now.
 fn memo() -> Memo {
     Memo {
@@ -47,7 +59,7 @@ fn memo() -> Memo {
 fn started(plan: &Plan) -> Vec<(&str, u64, Step)> {
     let moves = plan.start.iter().map(|task| match task {
         Task::Move((stream, id), step) => (&**stream, *id, *step),
-        Task::CheckClaims => panic!("{plan:?}"),
+        Task::CheckClaims | Task::Evict(_) | Task::Seal(_) => panic!("{plan:?}"),
     });
     moves.collect()
 }
@@ -196,4 +208,168 @@ fn claims_are_checked_one_check_after_the_other_at_their_interval() {
         }),
         Plan::default()
     );
+}
+
+fn hot(segment_id: u64, used: u64) -> HotCopy {
+    HotCopy {
+        stream: "a".into(),
+        segment_id,
+        bytes: 10,
+        used,
+    }
+}
+
+fn open(stream: &str, bytes: u64) -> OpenBytes {
+    OpenBytes {
+        stream: stream.into(),
+        bytes,
+        can_be_sealed: true,
+    }
+}
+
+fn full(used_bytes: u64) -> Tiers {
+    Tiers {
+        tier0: Tier0 {
+            usage: Tier0Usage {
+                used_bytes,
+                pinned_bytes: 0,
+                quota_bytes: 100,
+                ..Tier0Usage::default()
+            },
+            hot: vec![hot(1, 7), hot(2, 0), hot(3, 0), hot(4, 9)],
+            open: vec![open("b", 5), open("c", 20)],
+            room: None,
+        },
+        tier1: Tier1::default(),
+    }
+}
+
+fn upkeep(plan: &Plan) -> (Vec<u64>, Vec<&str>) {
+    let (mut evicted, mut sealed) = (Vec::new(), Vec::new());
+    for task in &plan.start {
+        match task {
+            Task::Evict(copies) => evicted.extend(copies.iter().map(|((_, id), _)| *id)),
+            Task::Seal(streams) => sealed.extend(streams.iter().map(|stream| &**stream)),
+            Task::Move(..) | Task::CheckClaims => panic!("{plan:?}"),
+        }
+    }
+    (evicted, sealed)
+}
+
+#[test]
+fn what_was_read_longest_ago_leaves_a_full_tier_0_down_to_its_low_mark() {
+    let now = Instant::now();
+    let planned = |tiers: &Tiers| upkeep_owned(&plan_of(now, [], &memo(), limits(1), tiers));
+    assert_eq!(planned(&full(90)), (vec![], vec![]), "at the high mark");
+    assert_eq!(planned(&full(95)).0, [2, 3], "15 of 100 have to go");
+    assert_eq!(planned(&full(101)).0, [2, 3, 1]);
+    let mut read = full(101);
+    read.tier0.usage.pinned_bytes = 10;
+    assert_eq!(planned(&read).0, [2, 3], "ten go when their readers do");
+    let mut unlimited = full(95);
+    unlimited.tier0.usage.quota_bytes = 0;
+    assert_eq!(planned(&unlimited).0, [] as [u64; 0]);
+}
+
+fn upkeep_owned(plan: &Plan) -> (Vec<u64>, Vec<String>) {
+    let (evicted, sealed) = upkeep(plan);
+    (evicted, sealed.into_iter().map(str::to_owned).collect())
+}
+
+#[test]
+fn the_largest_open_segments_are_sealed_where_nothing_else_fills_tier_0() {
+    let now = Instant::now();
+    let mut tiers = full(100);
+    tiers.tier0.hot.truncate(1);
+    let (evicted, sealed) = upkeep_owned(&plan_of(now, [], &memo(), limits(1), &tiers));
+    assert_eq!((evicted, sealed), (vec![1], vec!["c".to_owned()]));
+    // What waits for its upload leaves as it is.
+    let pending = [segment("a", 9, true)];
+    let mut busy = memo();
+    busy.under_way.insert(("a".into(), 9), Step::Upload);
+    let (_, sealed) = upkeep_owned(&plan_of(now, &pending, &busy, limits(1), &tiers));
+    assert_eq!(sealed, [] as [String; 0]);
+    for open in &mut tiers.tier0.open {
+        open.can_be_sealed = false;
+    }
+    let (_, sealed) = upkeep_owned(&plan_of(now, [], &memo(), limits(1), &tiers));
+    assert_eq!(sealed, [] as [String; 0]);
+}
+
+#[test]
+fn one_eviction_runs_at_a_time_and_one_that_failed_rests() {
+    let now = Instant::now();
+    let mut memo = memo();
+    memo.evict.is_under_way = true;
+    let busy = plan_of(now, [], &memo, limits(1), &full(95));
+    assert_eq!(upkeep(&busy).0, [] as [u64; 0]);
+    memo.evict.is_under_way = false;
+    let until = now + Duration::from_secs(5);
+    memo.evict.rests_until = Some(until);
+    let rests = plan_of(now, [], &memo, limits(1), &full(95));
+    assert_eq!((upkeep(&rests).0, rests.next), (vec![], Some(until)));
+    let again = plan_of(until, [], &memo, limits(1), &full(95));
+    assert_eq!(upkeep(&again).0, [2, 3]);
+}
+
+#[test]
+fn a_full_tier_1_gives_up_what_tier_2_has() {
+    let warm = |segment_id, used| WarmCopy {
+        stream: "a".into(),
+        segment_id,
+        bytes: 10,
+        used,
+    };
+    let mut tiers = Tiers {
+        tier1: Tier1 {
+            used_bytes: 95,
+            max_bytes: 100,
+            warm: vec![warm(1, 3), warm(2, 1), warm(3, 2)],
+            ..Tier1::default()
+        },
+        ..Tiers::default()
+    };
+    let now = Instant::now();
+    let planned = plan_of(now, [], &memo(), limits(1), &tiers);
+    assert_eq!(upkeep(&planned).0, [2, 3]);
+    tiers.tier1.max_bytes = 0;
+    let unlimited = plan_of(now, [], &memo(), limits(1), &tiers);
+    assert_eq!(unlimited.start, []);
+}
+
+#[test]
+fn a_volume_that_is_nearly_full_gives_up_tier_1_first_whatever_the_budgets_are() {
+    let warm = |segment_id| WarmCopy {
+        stream: "a".into(),
+        segment_id,
+        bytes: 40,
+        used: 0,
+    };
+    let mut tiers = full(10);
+    tiers.tier0.usage.quota_bytes = 0;
+    tiers.tier0.room = Some(Room {
+        free_bytes: 90,
+        total_bytes: 1000,
+    });
+    tiers.tier1 = Tier1 {
+        used_bytes: 80,
+        warm: vec![warm(8), warm(9)],
+        is_beside_tier0: true,
+        ..Tier1::default()
+    };
+    let now = Instant::now();
+    let evicted = |tiers: &Tiers| {
+        let plan = plan_of(now, [], &memo(), limits(1), tiers);
+        upkeep_owned(&plan).0
+    };
+    assert_eq!(evicted(&tiers), [8, 9], "60 of 1000 have to go");
+    tiers.tier1.warm.truncate(1);
+    assert_eq!(evicted(&tiers), [8, 2, 3]);
+    tiers.tier1.is_beside_tier0 = false;
+    assert_eq!(evicted(&tiers), [2, 3, 1, 4], "Tier 1 has room of its own");
+    tiers.tier0.room = Some(Room {
+        free_bytes: 100,
+        total_bytes: 1000,
+    });
+    assert_eq!(evicted(&tiers), [] as [u64; 0]);
 }

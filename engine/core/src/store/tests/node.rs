@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::options;
 use crate::claims::suite as claims_suite;
-use crate::config::MIB;
+use crate::config::{Config, MIB};
 use crate::error::ReadError;
 use crate::io::SystemDisk;
 use crate::io::fault::{FaultDisk, Faults};
@@ -30,11 +30,20 @@ pub(super) struct Node {
 }
 
 pub(super) fn node(memory: &Arc<MemoryStore>, directory: &Path) -> Node {
+    node_with(memory, directory, |_| {})
+}
+
+pub(super) fn node_with(
+    memory: &Arc<MemoryStore>,
+    directory: &Path,
+    change: impl FnOnce(&mut Config),
+) -> Node {
     let objects: Arc<dyn ObjectStore> = memory.clone();
     let claims = Arc::new(claims_suite::claims_of(&objects, "p/", "orders-0"));
     let tier2 = claims.tier2().clone();
     let mut options = options(directory);
     options.config.tier2.claim_check = Duration::from_millis(50);
+    change(&mut options.config);
     let config = options.config.clone();
     let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
     options.environment.disk = disk;

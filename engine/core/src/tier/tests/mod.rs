@@ -95,6 +95,7 @@ fn names(records: &[TierRecord]) -> Vec<&'static str> {
         TierRecord::UploadStarted { .. } => "UploadStarted",
         TierRecord::UploadDone { .. } => "UploadDone",
         TierRecord::UploadFailed { .. } => "UploadFailed",
+        TierRecord::WarmEvicted { .. } => "WarmEvicted",
     };
     records.iter().map(name).collect()
 }

@@ -1,0 +1,375 @@
+//! Fetches that wait or are under way: one per piece, in the order in which they were asked for, within a budget of bytes.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use aof2_format::warm::WarmIndex;
+use bytes::Bytes;
+
+use super::FetchStatus;
+use super::cache::{Cache, Content, Piece};
+use super::latency::Latencies;
+use crate::below::{Arrival, FetchError, Pending};
+use crate::io::sync::{Condvar, Mutex};
+use crate::residency::SealedSegment;
+
+/// Fetches that wait at most; more are refused.
+const MOST_WAITING: usize = 1_024;
+/// An index is fetched with as much of the object's end as this.
+pub(super) const INDEX_BYTES: u64 = 64 << 10;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(super) enum Wish {
+    Index,
+    Blocks(Arc<WarmIndex>, Range<usize>),
+}
+
+impl Wish {
+    fn pieces(&self) -> Vec<Piece> {
+        match self {
+            Wish::Index => vec![Piece::Index],
+            Wish::Blocks(_, blocks) => blocks.clone().map(Piece::Block).collect(),
+        }
+    }
+
+    /// What it holds of memory while it is under way, compressed and not.
+    fn bytes(&self) -> u64 {
+        match self {
+            Wish::Index => INDEX_BYTES,
+            Wish::Blocks(index, blocks) => blocks
+                .clone()
+                .map(|number| {
+                    let compressed = u64::from(index.blocks[number].compressed_bytes);
+                    compressed + index.uncompressed_bytes(number) as u64
+                })
+                .sum(),
+        }
+    }
+}
+
+/// What a fetch brought.
+#[derive(Clone, Debug)]
+pub(super) enum Brought {
+    Index(Arc<WarmIndex>),
+    Blocks(Arc<BTreeMap<usize, Bytes>>),
+}
+
+pub(super) struct Flight {
+    pub segment: SealedSegment,
+    pub wish: Wish,
+    asked_at: Instant,
+    outcome: Mutex<Option<Result<Brought, FetchError>>>,
+    /// Held by everybody who waits, and by this.
+    arrival: Arc<Arrival>,
+    /// Fetched though nobody waits for it.
+    is_ahead: AtomicBool,
+}
+
+/// A flight that somebody waits for.
+pub(super) struct Wanted {
+    pub flight: Arc<Flight>,
+    arrival: Arc<Arrival>,
+}
+
+impl Wanted {
+    /// The caller holds the lock of the flights: a flight that is wanted is not left out.
+    fn of(flight: Arc<Flight>) -> Wanted {
+        Wanted {
+            arrival: flight.arrival.clone(),
+            flight,
+        }
+    }
+
+    pub fn pending(&self) -> Pending {
+        Pending(self.arrival.clone())
+    }
+}
+
+impl Flight {
+    /// `None`: not yet.
+    pub fn outcome(&self) -> Option<Result<Brought, FetchError>> {
+        self.outcome.lock().clone()
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.is_ahead.load(Ordering::Relaxed) || Arc::strong_count(&self.arrival) > 1
+    }
+
+    fn end(&self, outcome: Result<Brought, FetchError>) {
+        *self.outcome.lock() = Some(outcome);
+        self.arrival.arrive();
+    }
+}
+
+#[derive(Default)]
+struct State {
+    /// By every piece that they bring.
+    of: HashMap<(Content, Piece), Arc<Flight>>,
+    waiting: VecDeque<Arc<Flight>>,
+    under_way: u64,
+    bytes: u64,
+    is_stopped: bool,
+    counts: Counts,
+    latencies: Latencies,
+}
+
+#[derive(Default)]
+struct Counts {
+    hits: u64,
+    warm_blocks: u64,
+    cold_blocks: u64,
+    cold_bytes: u64,
+    failed: u64,
+    refused: u64,
+}
+
+/// Who fetches a piece.
+pub(super) enum Claim {
+    /// Somebody does already.
+    Theirs(Wanted),
+    /// The caller, who has to end it.
+    Ours(Arc<Flight>),
+}
+
+pub(super) struct Flights {
+    state: Mutex<State>,
+    changed: Condvar,
+    most_bytes: u64,
+}
+
+impl Flights {
+    pub fn new(most_bytes: u64) -> Flights {
+        Flights {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            most_bytes,
+        }
+    }
+
+    /// For a piece that the caller fetches where nobody else does.
+    pub fn claim(&self, segment: &SealedSegment, wish: Wish, now: Instant) -> Claim {
+        let mut state = self.state.lock();
+        if let Some(flight) = state.first_of(segment, &wish) {
+            return Claim::Theirs(Wanted::of(flight));
+        }
+        Claim::Ours(state.begin(segment, wish, now))
+    }
+
+    /// For pieces out of Tier 2. Those that somebody fetches already are left to them; the first one's flight is the answer.
+    pub fn ask(
+        &self,
+        segment: &SealedSegment,
+        wish: Wish,
+        now: Instant,
+    ) -> Result<Wanted, FetchError> {
+        let mut state = self.state.lock();
+        if let Some(flight) = state.first_of(segment, &wish) {
+            return Ok(Wanted::of(flight));
+        }
+        if state.is_stopped {
+            return Err(stopped());
+        }
+        if state.waiting.len() >= MOST_WAITING {
+            state.counts.refused += 1;
+            return Err(FetchError::Busy {
+                waiting: state.waiting.len(),
+            });
+        }
+        let wish = state.unclaimed(segment, wish);
+        let flight = state.begin(segment, wish, now);
+        state.waiting.push_back(flight.clone());
+        self.changed.notify_one();
+        Ok(Wanted::of(flight))
+    }
+
+    /// The same ahead of a reader: only while nobody else waits, and for half of the bytes.
+    pub fn ask_ahead(&self, segment: &SealedSegment, wish: Wish, now: Instant) -> bool {
+        let mut state = self.state.lock();
+        let is_theirs = state.first_of(segment, &wish).is_some();
+        let bytes = wish.bytes();
+        if is_theirs || state.is_stopped {
+            return is_theirs;
+        }
+        if !state.waiting.is_empty() || 2 * (state.bytes + bytes) > self.most_bytes {
+            return false;
+        }
+        let wish = state.unclaimed(segment, wish);
+        let flight = state.begin(segment, wish, now);
+        flight.is_ahead.store(true, Ordering::Relaxed);
+        state.waiting.push_back(flight);
+        self.changed.notify_one();
+        true
+    }
+
+    /// What to fetch next, once there is room for it. `None`: it is over. Flights that nobody waits for any more are left out.
+    pub fn next(&self) -> Option<Arc<Flight>> {
+        let mut state = self.state.lock();
+        loop {
+            if state.is_stopped {
+                return None;
+            }
+            let room = self.most_bytes.saturating_sub(state.bytes);
+            let fits = |flight: &Arc<Flight>| flight.wish.bytes() <= room;
+            let is_next = state.waiting.front().is_some_and(fits) || state.under_way == 0;
+            if is_next && let Some(flight) = state.waiting.pop_front() {
+                if flight.is_wanted() {
+                    state.bytes += flight.wish.bytes();
+                    state.under_way += 1;
+                    return Some(flight);
+                }
+                state.forget(&flight);
+                continue;
+            }
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// The end of a flight that `next` gave out.
+    pub fn landed(&self, flight: &Flight, outcome: Result<Brought, FetchError>, now: Instant) {
+        {
+            let mut state = self.state.lock();
+            state.forget(flight);
+            state.bytes -= flight.wish.bytes();
+            state.under_way -= 1;
+            match &outcome {
+                Ok(brought) => {
+                    if let (Brought::Blocks(_), Wish::Blocks(index, blocks)) =
+                        (brought, &flight.wish)
+                    {
+                        state.counts.cold_blocks += blocks.len() as u64;
+                        let bytes = index.blocks[blocks.clone()].iter();
+                        state.counts.cold_bytes += bytes
+                            .map(|block| u64::from(block.compressed_bytes))
+                            .sum::<u64>();
+                    }
+                    let took = now.saturating_duration_since(flight.asked_at);
+                    state.latencies.note(took, now);
+                }
+                Err(_) => state.counts.failed += 1,
+            }
+            self.changed.notify_all();
+        }
+        flight.end(outcome);
+    }
+
+    /// The end of a flight that the caller claimed.
+    pub fn ended(&self, flight: &Flight, outcome: Result<Brought, FetchError>) {
+        {
+            let mut state = self.state.lock();
+            state.forget(flight);
+            if let (Ok(Brought::Blocks(blocks)), counts) = (&outcome, &mut state.counts) {
+                counts.warm_blocks += blocks.len() as u64;
+            }
+        }
+        flight.end(outcome);
+    }
+
+    pub fn note_hit(&self) {
+        self.state.lock().counts.hits += 1;
+    }
+
+    pub fn stop(&self) {
+        let waiting = {
+            let mut state = self.state.lock();
+            state.is_stopped = true;
+            let waiting = std::mem::take(&mut state.waiting);
+            for flight in &waiting {
+                state.forget(flight);
+            }
+            waiting
+        };
+        self.changed.notify_all();
+        for flight in waiting {
+            flight.end(Err(stopped()));
+        }
+    }
+
+    pub fn status(&self, now: Instant, cache: &Cache) -> FetchStatus {
+        let mut state = self.state.lock();
+        let p99 = state.latencies.p99(now);
+        let State {
+            waiting,
+            under_way,
+            counts,
+            latencies,
+            ..
+        } = &*state;
+        let Counts {
+            hits,
+            warm_blocks,
+            cold_blocks,
+            cold_bytes,
+            failed,
+            refused,
+        } = *counts;
+        FetchStatus {
+            waiting: waiting.len() as u64,
+            under_way: *under_way,
+            cache_bytes: cache.bytes(),
+            cache_hits: hits,
+            warm_blocks,
+            cold_blocks,
+            cold_bytes,
+            failed,
+            refused,
+            fetched: latencies.count,
+            fetch_time: latencies.sum,
+            p99,
+        }
+    }
+}
+
+impl State {
+    fn first_of(&self, segment: &SealedSegment, wish: &Wish) -> Option<Arc<Flight>> {
+        let first = match wish {
+            Wish::Index => Piece::Index,
+            Wish::Blocks(_, blocks) => Piece::Block(blocks.start),
+        };
+        self.of.get(&(Content::of(segment), first)).cloned()
+    }
+
+    /// Up to the first piece that somebody fetches.
+    fn unclaimed(&self, segment: &SealedSegment, wish: Wish) -> Wish {
+        let Wish::Blocks(index, blocks) = wish else {
+            return wish;
+        };
+        let content = Content::of(segment);
+        let is_theirs = |number: &usize| {
+            self.of
+                .contains_key(&(content.clone(), Piece::Block(*number)))
+        };
+        let end = blocks.clone().find(is_theirs).unwrap_or(blocks.end);
+        Wish::Blocks(index, blocks.start..end)
+    }
+
+    fn begin(&mut self, segment: &SealedSegment, wish: Wish, now: Instant) -> Arc<Flight> {
+        let flight = Arc::new(Flight {
+            segment: segment.clone(),
+            wish,
+            asked_at: now,
+            outcome: Mutex::default(),
+            arrival: Arc::default(),
+            is_ahead: AtomicBool::new(false),
+        });
+        let content = Content::of(segment);
+        for piece in flight.wish.pieces() {
+            self.of.insert((content.clone(), piece), flight.clone());
+        }
+        flight
+    }
+
+    fn forget(&mut self, flight: &Flight) {
+        let content = Content::of(&flight.segment);
+        for piece in flight.wish.pieces() {
+            self.of.remove(&(content.clone(), piece));
+        }
+    }
+}
+
+fn stopped() -> FetchError {
+    FetchError::Unavailable("the engine is shutting down".to_owned())
+}

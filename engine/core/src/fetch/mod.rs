@@ -1,0 +1,126 @@
+//! Reads blocks of sealed segments out of Tier 1 and Tier 2, without the whole segment.
+//!
+//! - A block is verified before anybody gets it, and its place in the cache is named by what it is: stream, segment, checksum, number.
+//! - One fetch at a time per block, whoever waits for it. Requests to Tier 2 and the bytes that they bring are bounded; what is asked
+//!   for beyond the queue is refused.
+//! - Tier 1 is read by the thread that asks, like Tier 0. Tier 2 is read by threads of this module alone.
+
+mod cache;
+mod flight;
+mod latency;
+mod session;
+mod source;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::below::{BlockReader, LowerTiers};
+use crate::io::sync::Mutex;
+use crate::io::{Environment, ThreadHandle};
+use crate::objects::Tier2;
+use crate::residency::SealedSegment;
+use cache::Cache;
+use flight::Flights;
+use session::Session;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Of blocks and indexes that are kept.
+    pub cache_bytes: u64,
+    /// Requests to Tier 2 at a time.
+    pub concurrency: usize,
+    /// What requests that are under way may bring.
+    pub bytes_in_flight: u64,
+}
+
+/// Since the process started, where it is not said otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FetchStatus {
+    /// Now: fetches that wait for their turn.
+    pub waiting: u64,
+    /// Now.
+    pub under_way: u64,
+    /// Now.
+    pub cache_bytes: u64,
+    pub cache_hits: u64,
+    pub warm_blocks: u64,
+    pub cold_blocks: u64,
+    /// Compressed.
+    pub cold_bytes: u64,
+    pub failed: u64,
+    pub refused: u64,
+    /// Fetches from Tier 2 that brought something, and how long they took from the wish on.
+    pub fetched: u64,
+    pub fetch_time: Duration,
+    /// Of the last five to ten minutes; `None`: nothing was fetched.
+    pub p99: Option<Duration>,
+}
+
+pub struct Fetch {
+    parts: Arc<Parts>,
+    threads: Mutex<Vec<ThreadHandle>>,
+}
+
+/// What sessions and threads use.
+struct Parts {
+    environment: Environment,
+    tier2: Option<Arc<Tier2>>,
+    tier1_directory: PathBuf,
+    cache: Cache,
+    flights: Flights,
+}
+
+impl Fetch {
+    pub fn start(
+        environment: &Environment,
+        tier2: Option<Arc<Tier2>>,
+        tier1_directory: PathBuf,
+        settings: Settings,
+    ) -> std::io::Result<Arc<Fetch>> {
+        let parts = Arc::new(Parts {
+            environment: environment.clone(),
+            tier2,
+            tier1_directory,
+            cache: Cache::new(settings.cache_bytes),
+            flights: Flights::new(settings.bytes_in_flight),
+        });
+        let mut threads = Vec::new();
+        if parts.tier2.is_some() {
+            for _ in 0..settings.concurrency.max(1) {
+                let run = parts.clone();
+                threads.push(environment.spawn("fetch", move || run.work())?);
+            }
+        }
+        Ok(Arc::new(Fetch {
+            parts,
+            threads: Mutex::new(threads),
+        }))
+    }
+
+    pub fn status(&self) -> FetchStatus {
+        let now = self.parts.environment.clock.monotonic();
+        self.parts.flights.status(now, &self.parts.cache)
+    }
+
+    /// Whoever waits is answered, and nothing is fetched after.
+    pub fn stop(&self) {
+        self.parts.flights.stop();
+        for thread in self.threads.lock().drain(..) {
+            // A panic was reported by the thread itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl LowerTiers for Fetch {
+    fn open(&self, segment: SealedSegment) -> Box<dyn BlockReader> {
+        Box::new(Session::new(self.parts.clone(), segment))
+    }
+}

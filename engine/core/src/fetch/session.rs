@@ -1,0 +1,290 @@
+//! One reader in one segment: where its next block is, and what is fetched ahead of it.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aof2_format::warm::WarmIndex;
+use bytes::Bytes;
+
+use super::Parts;
+use super::cache::Content;
+use super::flight::{Brought, Claim, Wanted, Wish};
+use super::source::{bytes_of, nowhere, of_warm};
+use crate::below::{Block, BlockReader, FetchError, Fetched, Place};
+use crate::jobs::compress::warm_path;
+use crate::jobs::warm::{FileSource, WarmError};
+use crate::objects::Source;
+use crate::residency::SealedSegment;
+
+/// Uncompressed bytes that are fetched ahead of a reader that goes on from block to block, at most.
+const MOST_AHEAD_BYTES: u64 = 8 << 20;
+/// Uncompressed bytes of one request.
+const REQUEST_BYTES: u64 = 1 << 20;
+
+pub(super) struct Session {
+    parts: Arc<Parts>,
+    segment: SealedSegment,
+    content: Content,
+    warm: Warm,
+    index: Option<Arc<WarmIndex>>,
+    /// The one that was served last.
+    current: Option<(usize, Bytes)>,
+    waits_for: Option<Wanted>,
+    /// Blocks before this one were asked for.
+    ahead_upto: usize,
+    /// What is fetched ahead; doubles with every block that follows the one before.
+    ahead_bytes: u64,
+}
+
+/// The warm file.
+enum Warm {
+    NotTried(PathBuf),
+    /// It is read by its open file: it may be dropped while it is read.
+    Open(FileSource, String),
+    /// There is none, or it cannot be read.
+    None,
+}
+
+impl Session {
+    pub fn new(parts: Arc<Parts>, segment: SealedSegment) -> Session {
+        let path = segment
+            .copies
+            .warm
+            .and_then(|_| warm_path(&parts.tier1_directory, &segment));
+        Session {
+            content: Content::of(&segment),
+            warm: path.map_or(Warm::None, Warm::NotTried),
+            parts,
+            segment,
+            index: None,
+            current: None,
+            waits_for: None,
+            ahead_upto: 0,
+            ahead_bytes: 0,
+        }
+    }
+}
+
+impl BlockReader for Session {
+    fn block(&mut self, place: Place) -> Result<Fetched, FetchError> {
+        let mut arrived = None;
+        if let Some(wanted) = &self.waits_for {
+            let Some(outcome) = wanted.flight.outcome() else {
+                return Ok(Fetched::Later(wanted.pending()));
+            };
+            self.waits_for = None;
+            match outcome? {
+                Brought::Index(index) => self.index = Some(index),
+                Brought::Blocks(blocks) => arrived = Some(blocks),
+            }
+        }
+        let Some(index) = self.index()? else {
+            return self.wait_for(Wish::Index);
+        };
+        let number = locate(&index, place);
+        if let Some((current, bytes)) = &self.current
+            && *current == number
+        {
+            return Ok(Fetched::Block(block(&index, number, bytes.clone())));
+        }
+        let arrived = arrived.and_then(|blocks| blocks.get(&number).cloned());
+        let bytes = match arrived {
+            Some(bytes) => bytes,
+            None => match self.parts.cache.block(&self.content, number) {
+                Some(bytes) => {
+                    self.parts.flights.note_hit();
+                    bytes
+                }
+                None => match self.load(&index, number)? {
+                    Some(bytes) => bytes,
+                    None => {
+                        let end = number + 1;
+                        return self.wait_for(Wish::Blocks(index, number..end));
+                    }
+                },
+            },
+        };
+        let follows = self
+            .current
+            .as_ref()
+            .is_some_and(|(last, _)| last + 1 == number);
+        self.current = Some((number, bytes.clone()));
+        if matches!(self.warm, Warm::None) {
+            self.read_ahead(&index, number, follows);
+        }
+        Ok(Fetched::Block(block(&index, number, bytes)))
+    }
+}
+
+impl Session {
+    /// `None`: it has to be fetched.
+    fn index(&mut self) -> Result<Option<Arc<WarmIndex>>, FetchError> {
+        if self.index.is_none() {
+            self.index = self.parts.cache.index(&self.content);
+        }
+        if self.index.is_none() {
+            self.open_warm();
+            if let Warm::Open(source, place) = &self.warm {
+                match self.parts.index_of(source, place, &self.segment) {
+                    Ok(index) => self.index = Some(index),
+                    Err(error) => self.give_up_warm(error)?,
+                }
+            }
+        }
+        Ok(self.index.clone())
+    }
+
+    /// Out of the warm file. `None`: it has to be fetched.
+    fn load(&mut self, index: &Arc<WarmIndex>, number: usize) -> Result<Option<Bytes>, FetchError> {
+        self.open_warm();
+        if matches!(self.warm, Warm::None) {
+            return Ok(None);
+        }
+        let now = self.parts.environment.clock.monotonic();
+        let wish = Wish::Blocks(index.clone(), number..number + 1);
+        let flight = match self.parts.flights.claim(&self.segment, wish, now) {
+            Claim::Ours(flight) => flight,
+            // It is read by another thread, or comes from Tier 2.
+            Claim::Theirs(wanted) => {
+                self.waits_for = Some(wanted);
+                return Ok(None);
+            }
+        };
+        let outcome = self.read_warm(index, number);
+        let brought = outcome.clone().map(Brought::Blocks);
+        self.parts.flights.ended(&flight, brought);
+        match outcome {
+            Ok(blocks) => Ok(blocks.get(&number).cloned()),
+            Err(error) => self.give_up_warm(error).map(|()| None),
+        }
+    }
+
+    fn read_warm(
+        &self,
+        index: &WarmIndex,
+        number: usize,
+    ) -> Result<Arc<std::collections::BTreeMap<usize, Bytes>>, FetchError> {
+        let Warm::Open(source, place) = &self.warm else {
+            return Err(nowhere(&self.segment));
+        };
+        let blocks = number..number + 1;
+        let Range { start, end } = bytes_of(index, &blocks);
+        let mut bytes = vec![0; (end - start) as usize];
+        source.read_at(start, &mut bytes).map_err(|source| {
+            let name = place.clone();
+            of_warm(place, &WarmError::Read { name, source })
+        })?;
+        self.parts
+            .blocks_of(index, blocks, &bytes, place, &self.segment)
+    }
+
+    fn open_warm(&mut self) {
+        if let Warm::NotTried(path) = &self.warm {
+            let disk = &self.parts.environment.disk;
+            let opened = disk.open_read(path).and_then(FileSource::new);
+            self.warm = match opened {
+                Ok(source) => Warm::Open(source, path.display().to_string()),
+                Err(error) => {
+                    let place = path.display();
+                    if error.kind() != std::io::ErrorKind::NotFound {
+                        tracing::warn!(stream = %self.segment.stream, segment_id = self.segment.segment_id, "cannot read {place}: {error}");
+                    }
+                    Warm::None
+                }
+            };
+        }
+    }
+
+    /// Tier 2 has the same bytes, where it has them.
+    fn give_up_warm(&mut self, error: FetchError) -> Result<(), FetchError> {
+        if self.segment.copies.cold.is_none() {
+            return Err(error);
+        }
+        tracing::warn!(stream = %self.segment.stream, segment_id = self.segment.segment_id, "Tier 1 copy unreadable, reading Tier 2: {error:?}");
+        self.warm = Warm::None;
+        Ok(())
+    }
+
+    fn wait_for(&mut self, wish: Wish) -> Result<Fetched, FetchError> {
+        if let Some(wanted) = &self.waits_for {
+            return Ok(Fetched::Later(wanted.pending()));
+        }
+        if self.segment.copies.cold.is_none() || self.parts.tier2.is_none() {
+            return Err(nowhere(&self.segment));
+        }
+        let now = self.parts.environment.clock.monotonic();
+        if let Wish::Blocks(_, blocks) = &wish {
+            self.ahead_upto = self.ahead_upto.max(blocks.end);
+        }
+        let wanted = self.parts.flights.ask(&self.segment, wish, now)?;
+        let pending = wanted.pending();
+        self.waits_for = Some(wanted);
+        Ok(Fetched::Later(pending))
+    }
+
+    /// Asks for what a reader that goes on from block to block comes to next.
+    fn read_ahead(&mut self, index: &Arc<WarmIndex>, number: usize, follows: bool) {
+        if !follows {
+            self.ahead_bytes = 0;
+            self.ahead_upto = number + 1;
+            return;
+        }
+        let one = index.uncompressed_bytes(number) as u64;
+        self.ahead_bytes = (self.ahead_bytes * 2).clamp(2 * one, MOST_AHEAD_BYTES.max(one));
+        let mut from = self.ahead_upto.max(number + 1);
+        let ahead: u64 = (number + 1..from)
+            .map(|at| index.uncompressed_bytes(at) as u64)
+            .sum();
+        // Few large requests instead of many small ones.
+        if ahead > self.ahead_bytes / 2 {
+            return;
+        }
+        let mut left = self.ahead_bytes - ahead;
+        let now = self.parts.environment.clock.monotonic();
+        while left > 0 && from < index.blocks.len() {
+            if self.parts.cache.has_block(&self.content, from) {
+                left = left.saturating_sub(index.uncompressed_bytes(from) as u64);
+                from += 1;
+                continue;
+            }
+            let mut end = from;
+            let mut bytes = 0;
+            while end < index.blocks.len()
+                && bytes < REQUEST_BYTES.min(left)
+                && !self.parts.cache.has_block(&self.content, end)
+            {
+                bytes += index.uncompressed_bytes(end) as u64;
+                end += 1;
+            }
+            let wish = Wish::Blocks(index.clone(), from..end);
+            if !self.parts.flights.ask_ahead(&self.segment, wish, now) {
+                break;
+            }
+            left = left.saturating_sub(bytes);
+            from = end;
+        }
+        self.ahead_upto = from;
+    }
+}
+
+fn block(index: &WarmIndex, number: usize, bytes: Bytes) -> Block {
+    Block {
+        first_sequence: index.blocks[number].first_sequence,
+        offset: index.blocks[number].uncompressed_offset,
+        bytes,
+    }
+}
+
+/// The last block that begins at or before a place.
+fn locate(index: &WarmIndex, place: Place) -> usize {
+    let after = match place {
+        Place::Sequence(sequence) => index
+            .blocks
+            .partition_point(|block| block.first_sequence <= sequence),
+        Place::Offset(offset) => index
+            .blocks
+            .partition_point(|block| block.uncompressed_offset <= offset),
+    };
+    after.saturating_sub(1)
+}

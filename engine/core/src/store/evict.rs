@@ -1,0 +1,141 @@
+//! Copies that leave Tier 0: the record first, then the file. A start removes what the record dropped.
+
+use std::sync::Arc;
+
+use aof2_format::manifest_record::{LocalCopy, ManifestEvent};
+use aof2_format::segment::DATA_OFFSET;
+
+use super::Store;
+use crate::error::StoreError;
+use crate::io::sync::MutexGuard;
+use crate::port::{Copies, HotCopy, OpenBytes, SealedSegment, Tier0Usage, WarmCopy};
+use crate::segment::sealed::Sealed;
+use crate::stream::{Entry, Stream};
+
+impl Store {
+    pub fn tier0_usage(&self) -> Tier0Usage {
+        let common = &self.pipeline().common;
+        let pinned_bytes = common.space.pinned_bytes();
+        let config = common.config.load();
+        Tier0Usage {
+            used_bytes: common.space.tier0_bytes(),
+            pinned_bytes,
+            quota_bytes: config.tier0.instance_quota_bytes,
+            capacity_bytes: config.capacity_bytes,
+            other_bytes: common.space.other_bytes(),
+        }
+    }
+
+    /// Those that may be dropped: Tier 2 has a verified copy of each.
+    pub fn hot_copies(&self) -> Vec<HotCopy> {
+        self.with_copies(|stream, sealed, copies| {
+            (copies.hot && copies.cold.is_some() && sealed.is_hot()).then(|| HotCopy {
+                stream: stream.shared_name.clone(),
+                segment_id: sealed.info.segment_id,
+                bytes: sealed.info.file_bytes(),
+                used: sealed.used(),
+            })
+        })
+    }
+
+    /// Those that may be dropped, as above.
+    pub fn warm_copies(&self) -> Vec<WarmCopy> {
+        self.with_copies(|stream, sealed, copies| {
+            let bytes = copies.warm.filter(|_| copies.cold.is_some())?;
+            Some(WarmCopy {
+                stream: stream.shared_name.clone(),
+                segment_id: sealed.info.segment_id,
+                bytes,
+                used: sealed.used(),
+            })
+        })
+    }
+
+    /// Sealed segments that were uploaded and have no copy in Tier 1.
+    pub fn without_warm_copy(&self) -> Vec<SealedSegment> {
+        let streams = self.pipeline().streams.existing();
+        let dropped = streams.iter().flat_map(|stream| {
+            stream
+                .manifest
+                .read(|state| state.residency.without_warm_copy(&stream.shared_name))
+        });
+        dropped.collect()
+    }
+
+    /// What segments that take records hold of Tier 0.
+    pub fn open_bytes(&self) -> Vec<OpenBytes> {
+        let streams = self.pipeline().streams.existing();
+        let open = streams.iter().filter_map(|stream| {
+            let (mut bytes, mut is_empty) = (0, true);
+            for segment in stream.open_segments() {
+                bytes += segment.allocated();
+                is_empty &= segment.staged_end() <= DATA_OFFSET;
+            }
+            (bytes > 0).then(|| OpenBytes {
+                stream: stream.shared_name.clone(),
+                bytes,
+                can_be_sealed: !is_empty && stream.damaged_end.is_none(),
+            })
+        });
+        open.collect()
+    }
+
+    /// Drops the copy of a segment in Tier 0, where Tier 2 has one. Answers the bytes of its file; 0 = there was nothing to drop.
+    /// Blocks on the manifest.
+    pub fn evict_hot(&self, stream: &str, segment_id: u64) -> Result<u64, StoreError> {
+        let stream = self.known(stream)?;
+        let Some(sealed) = stream.sealed_entry(segment_id) else {
+            return Ok(0);
+        };
+        let bytes = sealed.info.file_bytes();
+        let _evicting: MutexGuard<'_, ()> = self.parts().evicting.lock();
+        let has_both = stream.manifest.read(|state| {
+            let segment = state.residency.segment(segment_id);
+            segment.is_some_and(|segment| segment.copies.hot && segment.copies.cold.is_some())
+        });
+        if !has_both {
+            return Ok(0);
+        }
+        let dropped = ManifestEvent::LocalEvicted {
+            copy: LocalCopy::Hot,
+            bytes,
+        };
+        let owned = stream.owned(self.pipeline());
+        stream.manifest.commit(&owned, segment_id, vec![dropped])?;
+        let map = sealed.retire();
+        let common = &self.pipeline().common;
+        if let Err(error) = common.env.disk.unlink(&sealed.path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            // Its blocks are not free. The next start removes it.
+            let path = sealed.path.display();
+            tracing::warn!(stream = %stream.name, segment_id, "cannot remove evicted {path}: {error}");
+            return Ok(0);
+        }
+        common.space.release_segment(map, bytes);
+        Ok(bytes)
+    }
+
+    fn with_copies<T>(&self, of: impl Fn(&Stream, &Sealed, &Copies) -> Option<T>) -> Vec<T> {
+        let mut found = Vec::new();
+        for stream in self.pipeline().streams.existing() {
+            let segments = stream.segments.read().clone();
+            stream.manifest.read(|state| {
+                for entry in &segments {
+                    let Entry::Sealed(sealed) = entry else {
+                        continue;
+                    };
+                    let segment = state.residency.segment(sealed.info.segment_id);
+                    found.extend(segment.and_then(|it| of(&stream, sealed, &it.copies)));
+                }
+            });
+        }
+        found
+    }
+
+    /// Who reads what Tier 0 does not have.
+    pub(crate) fn read_below_with(&self, lower: Arc<dyn crate::below::LowerTiers>) {
+        let lower = Some(Arc::new(crate::common::Lower(lower)));
+        self.pipeline().common.lower_tiers.store(lower);
+    }
+}

@@ -1,0 +1,400 @@
+//! A log that is many times as long as Tier 0 and Tier 1, on the real volume, over a Tier 2 in memory.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use aof2_format::names::file;
+use bytes::Bytes;
+
+use super::node::{Node, node_with};
+use crate::config::{Config, KIB, MIB};
+use crate::error::{AppendError, ReadError, WouldBlockKind};
+use crate::objects::memory::MemoryStore;
+use crate::request::{AppendRequest, Durability, ReadRequest};
+use crate::store::Store;
+use crate::stream::read::{Progress, Reader};
+use crate::testing::copy_directory;
+use crate::tier::testing::until;
+
+const TIER0_BYTES: u64 = 12 * MIB;
+const TIER1_BYTES: u64 = 4 * MIB;
+const RECORD_BYTES: usize = 64 << 10;
+
+fn small(config: &mut Config) {
+    config.tier0.instance_quota_bytes = TIER0_BYTES;
+    config.tier1.max_bytes = TIER1_BYTES;
+    config.tier1.compression_level = 1;
+    config.capacity_bytes = 0;
+    config.tier1.cache_bytes = 2 * MIB;
+}
+
+/// Bytes that zstd makes no smaller, and that no two records have.
+fn payload(sequence: u64) -> Bytes {
+    let mut state = sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(RECORD_BYTES);
+    while bytes.len() < RECORD_BYTES {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.into()
+}
+
+fn append(store: &Store, sequence: u64) -> Result<(), AppendError> {
+    let request = AppendRequest {
+        stream: "a".to_owned(),
+        payloads: vec![payload(sequence)],
+        durability: Durability::Durable,
+        producer: None,
+    };
+    store.append(request).map(drop)
+}
+
+/// As a writer that waits where it is refused.
+fn write(node: &Node, sequences: std::ops::Range<u64>) {
+    for sequence in sequences {
+        until("an append", || match append(&node.store, sequence) {
+            Ok(()) => true,
+            Err(AppendError::WouldBlock { .. } | AppendError::DiskFull { .. }) => false,
+            Err(error) => panic!("{error}"),
+        });
+    }
+}
+
+fn reader(store: &Store, from_sequence: u64) -> Reader {
+    let request = ReadRequest {
+        stream: "a".to_owned(),
+        from_sequence,
+        limit: 0,
+        include_staged: false,
+    };
+    store.read(request).expect("a stream")
+}
+
+fn read_all(store: &Store, from: u64, to: u64) {
+    let mut reader = reader(store, from);
+    let mut next = from;
+    while let Some(records) = reader.next_batch(MIB as usize).expect("readable") {
+        for record in records {
+            assert_eq!((record.sequence, &record.payload), (next, &payload(next)));
+            next += 1;
+        }
+    }
+    assert_eq!(next, to);
+}
+
+fn copies(node: &Node) -> (usize, usize, usize) {
+    let segments = node.store.segments("a").expect("a stream");
+    let count = |of: &dyn Fn(&crate::port::Copies) -> bool| {
+        segments
+            .iter()
+            .filter(|segment| of(&segment.copies))
+            .count()
+    };
+    (
+        count(&|copies| copies.hot),
+        count(&|copies| copies.warm.is_some()),
+        count(&|copies| copies.cold.is_some()),
+    )
+}
+
+fn files(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let names = entries.map(|entry| entry.expect("an entry").file_name());
+    names
+        .filter(|name| {
+            let name = name.to_string_lossy();
+            file::parse_segment(&name).is_some() || file::parse_warm(&name).is_some()
+        })
+        .count()
+}
+
+fn warm_files(node: &Node) -> PathBuf {
+    node.store.tier1_directory().join(file::WARM_DIR).join("a")
+}
+
+fn within_budgets(node: &Node) -> bool {
+    let moves = node.tiers.tier2_status().expect("a Tier 2").moves;
+    moves.pending_uploads == 0
+        && node.store.metrics().tier0_total_bytes <= TIER0_BYTES
+        && moves.tier1_bytes <= TIER1_BYTES
+}
+
+const RECORDS: u64 = 20 * TIER0_BYTES / RECORD_BYTES as u64;
+
+#[test]
+fn a_log_of_twenty_times_its_tier_0_is_kept_within_the_budgets_and_read_from_all_tiers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    {
+        let node = node_with(&memory, folder.path(), small);
+        write(&node, 0..RECORDS);
+        until("the budgets", || within_budgets(&node));
+        let (hot, warm, cold) = copies(&node);
+        assert!(hot < 14 && warm < 6 && cold > 100, "{hot} {warm} {cold}");
+        read_all(&node.store, 0, RECORDS);
+        read_all(&node.store, RECORDS / 2 + 3, RECORDS);
+        let status = node.tiers.fetch_status();
+        assert!(
+            status.cold_blocks > 1_000 && status.p99.is_some(),
+            "{status:?}"
+        );
+        assert_eq!((status.failed, status.refused), (0, 0));
+        let moves = node.tiers.tier2_status().expect("a Tier 2").moves;
+        assert!(moves.evicted_segments > 100 && moves.evicted_warm_segments > 100);
+        node.stop();
+    }
+    // Started with nearly everything cold.
+    let node = node_with(&memory, folder.path(), small);
+    let (hot, _, _) = copies(&node);
+    // What does not wait for the check of the claims reads at once.
+    read_all(&node.store, 0, RECORDS);
+    // The one that takes records has a file, and the one that was made ahead may have.
+    let segment_files = files(&folder.path().join("streams/a/segments"));
+    assert!(
+        (hot..=hot + 2).contains(&segment_files),
+        "{segment_files} {hot}"
+    );
+    until("no other files", || {
+        files(&warm_files(&node)) == copies(&node).1
+    });
+    write(&node, RECORDS..RECORDS + 10);
+    read_all(&node.store, RECORDS - 5, RECORDS + 10);
+    node.stop();
+}
+
+#[test]
+fn tier_0_is_full_while_tier_2_is_down_and_goes_on_by_itself() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node_with(&memory, folder.path(), small);
+    write(&node, 0..10);
+    memory.set_unreachable(true);
+    let mut next = 10;
+    let refusal = loop {
+        match append(&node.store, next) {
+            Ok(()) => next += 1,
+            Err(error) => break error,
+        }
+        assert!(next < RECORDS, "never full");
+    };
+    assert!(next > 100, "{next}");
+    let mut message = refusal.to_string();
+    until("what holds the bytes", || {
+        let error = append(&node.store, next).expect_err("still full");
+        assert!(
+            matches!(
+                error,
+                AppendError::WouldBlock {
+                    kind: WouldBlockKind::Admission,
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+        message = error.to_string();
+        message.contains("wait for their upload") && message.contains("Tier 2 does not take them")
+    });
+    read_all(&node.store, 0, next);
+    memory.heal();
+    write(&node, next..next + 300);
+    read_all(&node.store, 0, next + 300);
+    node.stop();
+}
+
+#[test]
+fn reads_of_cold_data_wait_for_tier_2_and_say_why_where_it_is_down() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node_with(&memory, folder.path(), |config| {
+        small(config);
+        config.tier1.max_bytes = MIB;
+    });
+    write(&node, 0..400);
+    until("the budgets", || {
+        node.tiers
+            .tier2_status()
+            .expect("a Tier 2")
+            .moves
+            .pending_uploads
+            == 0
+    });
+    let mut cold = reader(&node.store, 0);
+    let progress = cold.poll_batch(MIB as usize).expect("no error");
+    let Progress::Waits(pending) = progress else {
+        panic!("{progress:?}");
+    };
+    pending.wait();
+    memory.set_unreachable(true);
+    let error = loop {
+        match reader(&node.store, 100).next_batch(MIB as usize) {
+            Err(error) => break error,
+            // What was fetched ahead.
+            Ok(_) => memory.set_unreachable(true),
+        }
+    };
+    let ReadError::Unavailable { message, .. } = &error else {
+        panic!("{error:?}");
+    };
+    assert!(message.contains("no connection"), "{message}");
+    assert_eq!(error.remedy(), crate::error::Remedy::Retry);
+    // What is here is read all the same.
+    let hot = reader(&node.store, 395).next_batch(KIB as usize);
+    assert!(hot.expect("hot").is_some());
+    memory.heal();
+    until("an answer", || {
+        reader(&node.store, 100).next_batch(MIB as usize).is_ok()
+    });
+    node.stop();
+}
+
+#[test]
+fn an_object_that_is_gone_or_damaged_is_damage_and_the_rest_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node_with(&memory, folder.path(), |config| {
+        small(config);
+        config.tier1.max_bytes = MIB;
+    });
+    write(&node, 0..400);
+    until("the budgets", || {
+        node.tiers
+            .tier2_status()
+            .expect("a Tier 2")
+            .moves
+            .pending_uploads
+            == 0
+    });
+    let segments = node.store.segments("a").expect("a stream");
+    let (gone, damaged) = (&segments[0], &segments[2]);
+    let key = |segment: &crate::SegmentInfo| segment.key.clone().expect("an object");
+    crate::objects::ObjectStore::delete(&*memory, &key(gone)).expect("deleted");
+    memory.damage(&key(damaged), 4_000);
+    for (segment, what) in [(gone, "missing"), (damaged, "")] {
+        let error = reader(&node.store, segment.base_sequence)
+            .next_batch(MIB as usize)
+            .expect_err("not there");
+        let ReadError::Damaged {
+            message,
+            to_sequence,
+            ..
+        } = &error
+        else {
+            panic!("{error:?}");
+        };
+        let end = segment.base_sequence + segment.records;
+        assert_eq!(*to_sequence, Some(end), "{error}");
+        assert!(
+            message.contains(what) && message.contains(&key(segment)),
+            "{message}"
+        );
+    }
+    read_all(&node.store, segments[3].base_sequence, 400);
+    let listed = node.store.streams().remove(0).damaged_ranges;
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    node.stop();
+}
+
+#[test]
+fn a_warm_copy_that_is_damaged_is_replaced_by_the_object() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node_with(&memory, folder.path(), |config| {
+        small(config);
+        config.tier1.max_bytes = 0;
+    });
+    write(&node, 0..400);
+    until("the uploads", || {
+        node.tiers
+            .tier2_status()
+            .expect("a Tier 2")
+            .moves
+            .pending_uploads
+            == 0
+    });
+    let before = node.tiers.fetch_status();
+    read_all(&node.store, 0, 400);
+    let warm = node.tiers.fetch_status();
+    assert!(
+        warm.warm_blocks > before.warm_blocks && warm.cold_blocks == 0,
+        "{warm:?}"
+    );
+    let warm_files = warm_files(&node);
+    node.stop();
+    for entry in std::fs::read_dir(warm_files).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let mut bytes = std::fs::read(&path).expect("a file");
+        bytes[5_000] ^= 1;
+        std::fs::write(&path, bytes).expect("written");
+    }
+    let node = node_with(&memory, folder.path(), small);
+    read_all(&node.store, 0, 400);
+    assert!(node.tiers.fetch_status().cold_blocks > 0);
+    node.stop();
+}
+
+#[test]
+fn a_power_cut_at_any_moment_of_evictions_loses_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node_with(&memory, folder.path(), small);
+    let over = AtomicBool::new(false);
+    let cuts = std::thread::scope(|scope| {
+        let cuts = scope.spawn(|| {
+            let mut cuts = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                let cut = tempfile::tempdir().expect("a folder");
+                let stream = node.store.describe("a");
+                let durable = stream.map_or(0, |stream| stream.durable_sequence);
+                let mut objects = MemoryStore::new();
+                node.faults.at_one_moment(|| {
+                    // First: what is recorded of an object is recorded before or after it is there.
+                    objects = memory.copy();
+                    copy_directory(folder.path(), cut.path());
+                });
+                cuts.push((cut, Arc::new(objects), durable));
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            cuts
+        });
+        write(&node, 0..RECORDS / 3);
+        over.store(true, Ordering::Relaxed);
+        cuts.join().expect("cuts")
+    });
+    node.stop();
+    assert!(cuts.len() > 5, "{}", cuts.len());
+    for (cut, memory, durable) in cuts {
+        if durable == 0 {
+            continue;
+        }
+        let node = node_with(&memory, cut.path(), small);
+        let end = node.store.describe("a").expect("a stream").durable_sequence;
+        assert!(end >= durable, "{end} of {durable}");
+        read_all(&node.store, 0, end);
+        node.stop();
+    }
+}
+
+#[test]
+fn a_volume_that_fills_before_the_budgets_do_is_emptied_all_the_same() {
+    const VOLUME_BYTES: u64 = 128 * MIB;
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node_with(&memory, folder.path(), |config| {
+        small(config);
+        config.capacity_bytes = VOLUME_BYTES;
+        config.tier0.instance_quota_bytes = 0;
+        config.tier1.max_bytes = 0;
+        config.segment.target_bytes = 4 * MIB;
+    });
+    write(&node, 0..4 * VOLUME_BYTES / RECORD_BYTES as u64);
+    let moves = || node.tiers.tier2_status().expect("a Tier 2").moves;
+    until("the uploads", || moves().pending_uploads == 0);
+    assert!(moves().evicted_warm_segments > 10, "{:?}", moves());
+    assert!(moves().evicted_segments > 10, "{:?}", moves());
+    read_all(&node.store, 0, 4 * VOLUME_BYTES / RECORD_BYTES as u64);
+    node.stop();
+}
