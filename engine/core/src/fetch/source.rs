@@ -21,13 +21,13 @@ impl Parts {
     pub(super) fn work(&self) {
         let Some(tier2) = &self.tier2 else { return };
         while let Some(flight) = self.flights.next() {
-            let outcome = self.from_tier2(tier2, &flight);
+            let outcome = self.read_tier2(tier2, &flight);
             let now = self.environment.clock.monotonic();
             self.flights.landed(&flight, outcome, now);
         }
     }
 
-    fn from_tier2(&self, tier2: &Tier2, flight: &Flight) -> Result<Brought, FetchError> {
+    fn read_tier2(&self, tier2: &Tier2, flight: &Flight) -> Result<Brought, FetchError> {
         let segment = &flight.segment;
         let Some(cold) = &segment.copies.cold else {
             return Err(nowhere(segment));

@@ -5,6 +5,7 @@ mod coordinator;
 mod damage;
 mod drain;
 mod durability;
+mod evictions;
 mod failures;
 mod journal;
 mod operator;
@@ -84,6 +85,7 @@ pub fn all() -> impl Iterator<Item = &'static Mutant> {
         damage::MUTANTS,
         drain::MUTANTS,
         durability::MUTANTS,
+        evictions::MUTANTS,
         failures::MUTANTS,
         journal::MUTANTS,
         operator::MUTANTS,

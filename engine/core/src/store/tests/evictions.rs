@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use aof2_format::manifest_record::LocalCopy;
 use aof2_format::names::file;
 use bytes::Bytes;
 
@@ -13,6 +14,7 @@ use crate::config::{Config, KIB, MIB};
 use crate::error::{AppendError, ReadError, WouldBlockKind};
 use crate::objects::memory::MemoryStore;
 use crate::request::{AppendRequest, Durability, ReadRequest};
+use crate::residency::tests::evicted;
 use crate::store::Store;
 use crate::stream::read::{Progress, Reader};
 use crate::testing::copy_directory;
@@ -396,5 +398,37 @@ fn a_volume_that_fills_before_the_budgets_do_is_emptied_all_the_same() {
     assert!(moves().evicted_warm_segments > 10, "{:?}", moves());
     assert!(moves().evicted_segments > 10, "{:?}", moves());
     read_all(&node.store, 0, 4 * VOLUME_BYTES / RECORD_BYTES as u64);
+    node.stop();
+}
+
+#[test]
+fn nothing_leaves_that_tier_2_does_not_have_and_a_start_removes_what_the_manifest_dropped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node_with(&memory, folder.path(), |_| {});
+    node.segment(b"uploaded");
+    node.append(b"kept");
+    memory.set_unreachable(true);
+    node.store.seal(Some("a")).expect("sealed");
+    until("a warm copy of each", || copies(&node).1 == 2);
+    assert_eq!(copies(&node), (2, 2, 1));
+    let hot = node.store.hot_copies();
+    assert_eq!(
+        hot.iter().map(|hot| hot.segment_id).collect::<Vec<_>>(),
+        [1]
+    );
+    assert_eq!(node.store.evict_hot("a", 2).expect("looked at"), 0);
+    assert!(node.store.evict_hot("a", 1).expect("evicted") > 0);
+    assert_eq!(node.store.evict_hot("a", 1).expect("looked at"), 0, "once");
+    assert_eq!(copies(&node), (1, 2, 1));
+    // Killed between the record and the removal of a file.
+    node.commit(1, evicted(LocalCopy::Warm));
+    let warm = warm_files(&node);
+    assert_eq!(files(&warm), 2);
+    node.stop();
+    memory.heal();
+    let node = node_with(&memory, folder.path(), |_| {});
+    until("the removal", || files(&warm) == 1);
+    assert_eq!(node.read(0).expect("read"), [&b"uploaded"[..], b"kept"]);
     node.stop();
 }

@@ -1,0 +1,72 @@
+//! Copies that leave a tier, and reads out of the tiers below.
+
+use super::{Mutant, Selection, units};
+
+const STORE: &[Selection] = &[units("aof2-core", "store::tests::evictions")];
+const PLAN: &[Selection] = &[units("aof2-core", "coordinator::plan::tests")];
+
+pub const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "what Tier 2 does not have leaves Tier 0",
+        file: "engine/core/src/store/evict.rs",
+        find: "segment.is_some_and(|segment| segment.copies.hot && segment.copies.cold.is_some())",
+        replace: "segment.is_some_and(|segment| segment.copies.hot)",
+        noticed_by: STORE,
+    },
+    Mutant {
+        name: "what Tier 2 does not have is listed as what may leave",
+        file: "engine/core/src/store/evict.rs",
+        find: "(copies.hot && copies.cold.is_some() && sealed.is_hot())",
+        replace: "(copies.hot && sealed.is_hot())",
+        noticed_by: STORE,
+    },
+    Mutant {
+        name: "an evicted file goes before its record",
+        file: "engine/core/src/store/evict.rs",
+        find: "stream.manifest.commit(&owned, segment_id, vec![dropped])?;",
+        replace: "drop((owned, dropped));",
+        noticed_by: STORE,
+    },
+    Mutant {
+        name: "a warm file whose copy was dropped stays over a start",
+        file: "engine/core/src/coordinator/warm_files.rs",
+        find: "if dropped.contains(&path) {",
+        replace: "if dropped.contains(&root) {",
+        noticed_by: STORE,
+    },
+    Mutant {
+        name: "a damaged block is served",
+        file: "engine/core/src/jobs/warm.rs",
+        find: "if crc32c(&block) != entry.crc32c {",
+        replace: "if crc32c(&block) != entry.crc32c && block.is_empty() {",
+        noticed_by: STORE,
+    },
+    Mutant {
+        name: "an evicted segment is served from where its file was",
+        file: "engine/core/src/segment/sealed.rs",
+        find: "self.is_hot.store(false, Ordering::Release);",
+        replace: "",
+        noticed_by: STORE,
+    },
+    Mutant {
+        name: "a damaged warm file ends the read though the object is there",
+        file: "engine/core/src/fetch/session.rs",
+        find: "if self.segment.copies.cold.is_none() {\n            return Err(error);",
+        replace: "if self.segment.copies.warm.is_some() {\n            return Err(error);",
+        noticed_by: STORE,
+    },
+    Mutant {
+        name: "open segments keep Tier 0 full",
+        file: "engine/core/src/coordinator/plan/evict.rs",
+        find: "left.saturating_sub(on_the_way)",
+        replace: "left.saturating_sub(left.max(on_the_way))",
+        noticed_by: PLAN,
+    },
+    Mutant {
+        name: "what was read last leaves first",
+        file: "engine/core/src/coordinator/plan/evict.rs",
+        find: "copies.sort_by_key(|copy| age(copy));",
+        replace: "copies.sort_by_key(|copy| std::cmp::Reverse(age(copy)));",
+        noticed_by: PLAN,
+    },
+];
