@@ -140,7 +140,7 @@ fn a_failed_sync_while_the_store_opens_poisons_it() {
         copy_directory(folder.path(), directory.path());
     }
     for fault in [
-        Fault::of(Call::Sync).class(FileClass::Segment),
+        Fault::of(Call::SyncVolume),
         Fault::of(Call::SyncDirectory),
     ] {
         for errno in [EIO, ENOSPC] {
