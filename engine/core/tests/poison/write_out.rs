@@ -139,10 +139,7 @@ fn a_failed_sync_while_the_store_opens_poisons_it() {
         durable(&store, "s", b"x").unwrap();
         copy_directory(folder.path(), directory.path());
     }
-    for fault in [
-        Fault::of(Call::SyncVolume),
-        Fault::of(Call::SyncDirectory),
-    ] {
+    for fault in [Fault::of(Call::SyncVolume), Fault::of(Call::SyncDirectory)] {
         for errno in [EIO, ENOSPC] {
             let (options, faults) = options_with_faults(directory.path());
             faults.add(fault.clone().how(How::Fails(errno)));
