@@ -47,13 +47,15 @@ pub enum FetchError {
 }
 
 pub trait LowerTiers: Send + Sync {
-    /// A session of one reader in one segment.
-    fn open(&self, segment: SealedSegment) -> Box<dyn BlockReader>;
+    /// A session of one reader in one segment. `ahead_bytes`: what was fetched ahead of it in the segment before, 0 where it begins here.
+    fn open(&self, segment: SealedSegment, ahead_bytes: u64) -> Box<dyn BlockReader>;
 }
 
 pub trait BlockReader: Send {
     /// Waits for the local disk, and for no other tier.
     fn block(&mut self, place: Place) -> Result<Fetched, FetchError>;
+    /// What is fetched ahead of its reader.
+    fn ahead_bytes(&self) -> u64;
 }
 
 type Callback = Box<dyn FnOnce() + Send>;

@@ -1,5 +1,6 @@
 //! The data API's client over its Unix socket.
 
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 
 use aof2_node::proto::log_client::LogClient;
@@ -30,6 +31,8 @@ pub fn client(socket: &Path) -> Client {
 /// A status of the data socket as a failure; names the socket where nobody answers.
 pub fn failure(socket: &Path, verb: &str, status: &tonic::Status) -> Failure {
     match of_status(verb, status) {
+        // What the engine answered came over the socket. Only a failed transport has a cause.
+        Failure::Unavailable(message) if status.source().is_none() => Failure::Unavailable(message),
         Failure::Unavailable(message) => Failure::Unavailable(format!(
             "{message}; data socket {} exists only while the engine serves",
             socket.display()
@@ -104,5 +107,21 @@ mod tests {
             "WouldBlockAdmission"
         );
         assert_eq!(reason_name(Reason::NotOwner), "NotOwner");
+    }
+
+    #[tokio::test]
+    async fn only_a_socket_that_does_not_answer_is_named() {
+        let socket = Path::new("/nowhere/data.sock");
+        let answered = tonic::Status::unavailable("segment 1 of stream a cannot be read");
+        assert!(!text(failure(socket, "read a", &answered)).contains("data.sock"));
+        let described = client(socket)
+            .describe(proto::DescribeRequest::default())
+            .await;
+        let status = described.expect_err("no socket");
+        assert!(text(failure(socket, "describe", &status)).contains("data.sock"));
+    }
+
+    fn text(failure: Failure) -> String {
+        format!("{failure:?}")
     }
 }

@@ -120,7 +120,7 @@ impl Drop for Fetch {
 }
 
 impl LowerTiers for Fetch {
-    fn open(&self, segment: SealedSegment) -> Box<dyn BlockReader> {
-        Box::new(Session::new(self.parts.clone(), segment))
+    fn open(&self, segment: SealedSegment, ahead_bytes: u64) -> Box<dyn BlockReader> {
+        Box::new(Session::new(self.parts.clone(), segment, ahead_bytes))
     }
 }

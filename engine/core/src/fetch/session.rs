@@ -47,7 +47,7 @@ enum Warm {
 }
 
 impl Session {
-    pub fn new(parts: Arc<Parts>, segment: SealedSegment) -> Session {
+    pub fn new(parts: Arc<Parts>, segment: SealedSegment, ahead_bytes: u64) -> Session {
         let path = segment
             .copies
             .warm
@@ -61,7 +61,7 @@ impl Session {
             current: None,
             waits_for: None,
             ahead_upto: 0,
-            ahead_bytes: 0,
+            ahead_bytes,
         }
     }
 }
@@ -105,15 +105,20 @@ impl BlockReader for Session {
                 },
             },
         };
-        let follows = self
-            .current
-            .as_ref()
-            .is_some_and(|(last, _)| last + 1 == number);
+        let follows = match &self.current {
+            Some((last, _)) => last + 1 == number,
+            // The reader comes from the end of the segment before.
+            None => number == 0 && self.ahead_bytes > 0,
+        };
         self.current = Some((number, bytes.clone()));
         if matches!(self.warm, Warm::None) {
             self.read_ahead(&index, number, follows);
         }
         Ok(Fetched::Block(block(&index, number, bytes)))
+    }
+
+    fn ahead_bytes(&self) -> u64 {
+        self.ahead_bytes
     }
 }
 

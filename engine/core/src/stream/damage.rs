@@ -157,6 +157,7 @@ impl Stream {
         &self,
         common: &Common,
         sealed: &Sealed,
+        ahead_bytes: u64,
     ) -> Result<Box<dyn BlockReader>, ReadError> {
         let segment_id = sealed.info.segment_id;
         let segment = self.manifest.read(|state| {
@@ -174,7 +175,7 @@ impl Stream {
             }));
         };
         match &*common.lower_tiers.load() {
-            Some(lower) => Ok(lower.0.open(segment)),
+            Some(lower) => Ok(lower.0.open(segment, ahead_bytes)),
             None => Err(self.not_resident(segment_id)),
         }
     }

@@ -38,6 +38,8 @@ pub struct Reader {
     cursor: Option<Cursor>,
     /// The segment that is read out of a lower tier.
     below: Option<(u64, Box<dyn BlockReader>)>,
+    /// What was fetched ahead at the end of the one before.
+    ahead_bytes: u64,
 }
 
 /// What a reader has at the moment.
@@ -97,6 +99,7 @@ impl Reader {
             include_staged,
             cursor: None,
             below: None,
+            ahead_bytes: 0,
         }
     }
 
@@ -200,8 +203,9 @@ impl Reader {
         records: &mut Vec<Record>,
     ) -> Result<(), Stop> {
         let entry = self.stream.entry_that_holds(self.next, end)?;
-        if self.below.as_ref().is_some_and(|(id, _)| *id != entry.id()) {
-            self.below = None;
+        if let Some((_, below)) = self.below.take_if(|(id, _)| *id != entry.id()) {
+            let carries_on = self.next == entry.base_sequence();
+            self.ahead_bytes = if carries_on { below.ahead_bytes() } else { 0 };
         }
         // What may lie behind its last record is not looked at.
         let end = match &entry {
@@ -404,7 +408,8 @@ impl Reader {
         let below = match &mut self.below {
             Some((_, below)) => below,
             None => {
-                let below = self.stream.open_below(&self.common, segment)?;
+                let ahead_bytes = std::mem::take(&mut self.ahead_bytes);
+                let below = self.stream.open_below(&self.common, segment, ahead_bytes)?;
                 &mut self.below.insert((segment.info.segment_id, below)).1
             }
         };
