@@ -92,5 +92,5 @@ fn the_samples_of_the_page_are_those_that_are_run() {
         assert_eq!(file, code, "{path} is not what the page shows");
         compared += 1;
     }
-    assert_eq!(compared, 2);
+    assert_eq!(compared, 3);
 }
