@@ -45,8 +45,10 @@ pub(crate) struct Space {
     pinned: Mutex<Vec<(Weak<Map>, u64)>>,
     /// Called where Tier 0 passes its high mark, and where it refuses.
     on_pressure: ArcSwapOption<Pressed>,
-    /// What holds the bytes of a Tier 0 that is full, in words.
+    /// What holds the bytes of a Tier 0 that is full, in words. `None`: nothing ever leaves it.
     held: ArcSwapOption<String>,
+    /// Most bytes that were refused at once since somebody asked.
+    refused_bytes: AtomicU64,
 }
 
 pub(crate) struct Pressed(pub Box<dyn Fn() + Send + Sync>);
@@ -65,7 +67,13 @@ impl Space {
             pinned: Mutex::default(),
             on_pressure: ArcSwapOption::empty(),
             held: ArcSwapOption::empty(),
+            refused_bytes: AtomicU64::new(0),
         }
+    }
+
+    /// What the quota refused since the last call: that much has to be free, however far below its high mark Tier 0 is.
+    pub fn take_refused_bytes(&self) -> u64 {
+        self.refused_bytes.swap(0, Ordering::Relaxed)
     }
 
     /// `pressed` must not block.
@@ -79,8 +87,8 @@ impl Space {
         }
     }
 
-    pub fn note_held(&self, held: Option<String>) {
-        self.held.store(held.map(Arc::new));
+    pub fn note_held(&self, held: String) {
+        self.held.store(Some(Arc::new(held)));
     }
 
     /// Why Tier 0 is full, as far as anybody knows.
@@ -154,9 +162,10 @@ impl Space {
             }
             Some(refusal) => {
                 self.remove_segment(bytes);
-                if !matches!(refusal, Refusal::Lack(_)) {
-                    self.press();
+                if matches!(refusal, Refusal::Quota { .. }) {
+                    self.refused_bytes.fetch_max(bytes, Ordering::Relaxed);
                 }
+                self.press();
                 Err(refusal)
             }
         }

@@ -2,6 +2,8 @@
 //! nothing of warm files and objects.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -43,7 +45,24 @@ pub enum FetchError {
     /// The tier does not give it now.
     Unavailable(String),
     /// What lies there is not the segment. Says where.
-    Damaged { place: String, what: String },
+    Damaged {
+        place: String,
+        what: String,
+        /// That are lost with it; `None` = all of the segment.
+        sequences: Option<Range<u64>>,
+    },
+}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FetchError::Busy { waiting } => {
+                write!(f, "{waiting} reads of lower tiers wait already")
+            }
+            FetchError::Unavailable(message) => f.write_str(message),
+            FetchError::Damaged { place, what, .. } => write!(f, "{place} is damaged ({what})"),
+        }
+    }
 }
 
 pub trait LowerTiers: Send + Sync {
@@ -98,8 +117,8 @@ impl Arrival {
 /// A wait for bytes of a tier below. What was asked for is not fetched once everybody who waits for it has dropped this.
 pub struct Pending(pub Arc<Arrival>);
 
-impl std::fmt::Debug for Pending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Pending")
     }
 }

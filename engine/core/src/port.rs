@@ -134,6 +134,8 @@ pub struct Tier0Usage {
     pub pinned_bytes: u64,
     /// 0 = no limit.
     pub quota_bytes: u64,
+    /// What the quota refused at once since the last reading.
+    pub refused_bytes: u64,
     /// Of the volume, as it is configured; 0 = as its file system says.
     pub capacity_bytes: u64,
     /// What is not segments: the journal.
@@ -250,7 +252,7 @@ pub trait Port: Send + Sync {
     /// Called where Tier 0 becomes full: must not block.
     fn on_pressure(&self, pressed: Box<dyn Fn() + Send + Sync>);
     /// What holds the bytes of a full Tier 0, for those whom it refuses.
-    fn note_held(&self, held: Option<String>);
+    fn note_held(&self, held: String);
     /// Who reads what Tier 0 does not have.
     fn read_below_with(&self, lower: Arc<dyn LowerTiers>);
     /// Makes the check of this volume that is owed to Tier 2, if it is; nothing is published before. Blocks on Tier 2.

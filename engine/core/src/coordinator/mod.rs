@@ -38,6 +38,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// the loop at most, and the jobs go on.
 const REST: u32 = 4;
 
+/// Between two looks at a Tier 0 that refuses.
+const PRESSURE_PAUSE: Duration = Duration::from_millis(50);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub compression_level: i32,
@@ -152,8 +155,7 @@ impl Coordinator {
         });
         let bell = node.bell.clone();
         port.on_sealed(Arc::new(move |_| bell.ring()));
-        let bell = node.bell.clone();
-        port.on_pressure(Box::new(move || bell.ring()));
+        port.on_pressure(now_and_then(&node));
         let run = node.clone();
         let thread = port.environment().spawn("coordinator", move || run.run())?;
         Ok(Coordinator {
@@ -281,6 +283,21 @@ impl Drop for Coordinator {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Rings, and not for each of many appends that are refused: a turn looks at every segment then.
+fn now_and_then(node: &Arc<Node>) -> Box<dyn Fn() + Send + Sync> {
+    let bell = node.bell.clone();
+    let clock = node.port.environment().clock.clone();
+    let rung: Mutex<Option<Instant>> = Mutex::default();
+    Box::new(move || {
+        let now = clock.monotonic();
+        let mut rung = rung.lock();
+        if rung.is_none_or(|at| now.saturating_duration_since(at) >= PRESSURE_PAUSE) {
+            *rung = Some(now);
+            bell.ring();
+        }
+    })
 }
 
 impl Node {

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use super::memo::{Failures, Memo, SegmentKey};
 use super::plan::{Room, Tier0, Tier1, Tiers};
-use crate::admit::high_mark;
 use crate::claims::StreamClaims;
 use crate::io::VolumeSpace;
 use crate::objects::Tier2Health;
@@ -117,14 +116,11 @@ fn room_of(space: VolumeSpace, usage: &Tier0Usage, warm_bytes: u64) -> Room {
     }
 }
 
-/// What holds the bytes of a Tier 0 that is over its high mark, in words.
-pub(super) fn held(facts: &Tier2Facts) -> Option<String> {
+/// What holds the bytes of Tier 0, in words, for those whom it refuses.
+pub(super) fn held(facts: &Tier2Facts) -> String {
     let Tier0 {
         usage, hot, open, ..
     } = &facts.tiers.tier0;
-    if usage.quota_bytes == 0 || usage.used_bytes <= high_mark(usage.quota_bytes) {
-        return None;
-    }
     let pending = facts.pending.values();
     let pending_bytes: u64 = pending.map(|segment| segment.bytes).sum();
     let hot_bytes: u64 = hot.iter().map(|hot| hot.bytes).sum();
@@ -141,7 +137,10 @@ pub(super) fn held(facts: &Tier2Facts) -> Option<String> {
         .collect();
     let trouble = facts.health.message.as_ref();
     told.extend(trouble.map(|why| format!("Tier 2 does not take them ({why})")));
-    Some(format!("of these {}", told.join(", ")))
+    match told.is_empty() {
+        true => "uploaded segments are evicted to make room".to_owned(),
+        false => format!("of these {}", told.join(", ")),
+    }
 }
 
 pub(super) fn key_of(segment: &SealedSegment) -> SegmentKey {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::FetchStatus;
 use super::cache::{Cache, Content, Piece};
 use super::latency::Latencies;
+use super::source::bytes_of;
 use crate::below::{Arrival, FetchError, Pending};
 use crate::io::sync::{Condvar, Mutex};
 use crate::residency::SealedSegment;
@@ -55,8 +56,11 @@ impl Wish {
 #[derive(Clone, Debug)]
 pub(super) enum Brought {
     Index(Arc<WarmIndex>),
-    Blocks(Arc<BTreeMap<usize, Bytes>>),
+    Blocks(Arc<Blocks>),
 }
+
+/// By their numbers. One that is damaged takes none of the others with it.
+pub(super) type Blocks = BTreeMap<usize, Result<Bytes, FetchError>>;
 
 pub(super) struct Flight {
     pub segment: SealedSegment,
@@ -237,14 +241,14 @@ impl Flights {
             state.under_way -= 1;
             match &outcome {
                 Ok(brought) => {
-                    if let (Brought::Blocks(_), Wish::Blocks(index, blocks)) =
+                    if let (Brought::Blocks(blocks), Wish::Blocks(index, wanted)) =
                         (brought, &flight.wish)
                     {
-                        state.counts.cold_blocks += blocks.len() as u64;
-                        let bytes = index.blocks[blocks.clone()].iter();
-                        state.counts.cold_bytes += bytes
-                            .map(|block| u64::from(block.compressed_bytes))
-                            .sum::<u64>();
+                        let good = blocks.values().filter(|block| block.is_ok()).count();
+                        state.counts.cold_blocks += good as u64;
+                        state.counts.failed += u64::from(good < blocks.len());
+                        let Range { start, end } = bytes_of(index, wanted);
+                        state.counts.cold_bytes += end - start;
                     }
                     let took = now.saturating_duration_since(flight.asked_at);
                     state.latencies.note(took, now);
@@ -261,8 +265,9 @@ impl Flights {
         {
             let mut state = self.state.lock();
             state.forget(flight);
-            if let (Ok(Brought::Blocks(blocks)), counts) = (&outcome, &mut state.counts) {
-                counts.warm_blocks += blocks.len() as u64;
+            if let Ok(Brought::Blocks(blocks)) = &outcome {
+                let good = blocks.values().filter(|block| block.is_ok());
+                state.counts.warm_blocks += good.count() as u64;
             }
         }
         flight.end(outcome);

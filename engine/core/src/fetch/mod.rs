@@ -10,7 +10,10 @@ mod flight;
 mod latency;
 mod session;
 mod source;
+#[cfg(test)]
+mod tests;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +23,7 @@ use crate::io::sync::Mutex;
 use crate::io::{Environment, ThreadHandle};
 use crate::objects::Tier2;
 use crate::residency::SealedSegment;
-use cache::Cache;
+use cache::{Cache, Content};
 use flight::Flights;
 use session::Session;
 
@@ -69,6 +72,8 @@ struct Parts {
     tier1_directory: PathBuf,
     cache: Cache,
     flights: Flights,
+    /// Whose warm file was found damaged. Only where Tier 2 has the same bytes.
+    unreadable: Mutex<HashSet<Content>>,
 }
 
 impl Fetch {
@@ -84,6 +89,7 @@ impl Fetch {
             tier1_directory,
             cache: Cache::new(settings.cache_bytes),
             flights: Flights::new(settings.bytes_in_flight),
+            unreadable: Mutex::default(),
         });
         let mut threads = Vec::new();
         if parts.tier2.is_some() {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::Parts;
 use super::cache::Content;
-use super::flight::{Brought, Claim, Wanted, Wish};
+use super::flight::{Blocks, Brought, Claim, Wanted, Wish};
 use super::source::{bytes_of, nowhere, of_warm};
 use crate::below::{Block, BlockReader, FetchError, Fetched, Place};
 use crate::jobs::compress::warm_path;
@@ -48,12 +48,14 @@ enum Warm {
 
 impl Session {
     pub fn new(parts: Arc<Parts>, segment: SealedSegment, ahead_bytes: u64) -> Session {
+        let content = Content::of(&segment);
         let path = segment
             .copies
             .warm
+            .filter(|_| !parts.unreadable.lock().contains(&content))
             .and_then(|_| warm_path(&parts.tier1_directory, &segment));
         Session {
-            content: Content::of(&segment),
+            content,
             warm: path.map_or(Warm::None, Warm::NotTried),
             parts,
             segment,
@@ -74,9 +76,10 @@ impl BlockReader for Session {
                 return Ok(Fetched::Later(wanted.pending()));
             };
             self.waits_for = None;
-            match outcome? {
-                Brought::Index(index) => self.index = Some(index),
-                Brought::Blocks(blocks) => arrived = Some(blocks),
+            match outcome {
+                Ok(Brought::Index(index)) => self.index = Some(index),
+                Ok(Brought::Blocks(blocks)) => arrived = Some(blocks),
+                Err(error) => self.give_up_warm(error)?,
             }
         }
         let Some(index) = self.index()? else {
@@ -88,7 +91,13 @@ impl BlockReader for Session {
         {
             return Ok(Fetched::Block(block(&index, number, bytes.clone())));
         }
-        let arrived = arrived.and_then(|blocks| blocks.get(&number).cloned());
+        let arrived = match arrived.and_then(|blocks| blocks.get(&number).cloned()) {
+            Some(Err(error)) => {
+                self.give_up_warm(error)?;
+                None
+            }
+            arrived => arrived.and_then(Result::ok),
+        };
         let bytes = match arrived {
             Some(bytes) => bytes,
             None => match self.parts.cache.block(&self.content, number) {
@@ -159,17 +168,14 @@ impl Session {
         let outcome = self.read_warm(index, number);
         let brought = outcome.clone().map(Brought::Blocks);
         self.parts.flights.ended(&flight, brought);
-        match outcome {
-            Ok(blocks) => Ok(blocks.get(&number).cloned()),
-            Err(error) => self.give_up_warm(error).map(|()| None),
+        match outcome.map(|blocks| blocks.get(&number).cloned()) {
+            Ok(Some(Ok(block))) => Ok(Some(block)),
+            Ok(Some(Err(error))) | Err(error) => self.give_up_warm(error).map(|()| None),
+            Ok(None) => Ok(None),
         }
     }
 
-    fn read_warm(
-        &self,
-        index: &WarmIndex,
-        number: usize,
-    ) -> Result<Arc<std::collections::BTreeMap<usize, Bytes>>, FetchError> {
+    fn read_warm(&self, index: &WarmIndex, number: usize) -> Result<Arc<Blocks>, FetchError> {
         let Warm::Open(source, place) = &self.warm else {
             return Err(nowhere(&self.segment));
         };
@@ -180,8 +186,9 @@ impl Session {
             let name = place.clone();
             of_warm(place, &WarmError::Read { name, source })
         })?;
-        self.parts
-            .blocks_of(index, blocks, &bytes, place, &self.segment)
+        Ok(self
+            .parts
+            .blocks_of(index, blocks, &bytes, place, &self.segment))
     }
 
     fn open_warm(&mut self) {
@@ -201,13 +208,19 @@ impl Session {
         }
     }
 
-    /// Tier 2 has the same bytes, where it has them.
+    /// Tier 2 has the same bytes, where it has them: what the warm file does not give is read there.
     fn give_up_warm(&mut self, error: FetchError) -> Result<(), FetchError> {
-        if self.segment.copies.cold.is_none() {
+        if matches!(self.warm, Warm::None) || self.segment.copies.cold.is_none() {
             return Err(error);
         }
-        tracing::warn!(stream = %self.segment.stream, segment_id = self.segment.segment_id, "Tier 1 copy unreadable, reading Tier 2: {error:?}");
         self.warm = Warm::None;
+        // Once, however many readers meet it.
+        if self.parts.unreadable.lock().insert(self.content.clone()) {
+            let SealedSegment {
+                stream, segment_id, ..
+            } = &self.segment;
+            tracing::warn!(%stream, segment_id, "Tier 1 copy unreadable, reading Tier 2: {error}");
+        }
         Ok(())
     }
 

@@ -1,6 +1,5 @@
 //! Indexes and blocks out of a warm file, wherever it lies. Nothing is handed on that does not verify.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,7 +8,8 @@ use aof2_format::warm::WarmIndex;
 use bytes::Bytes;
 
 use super::Parts;
-use super::flight::{Brought, Flight, INDEX_BYTES, Wish};
+use super::cache::Content;
+use super::flight::{Blocks, Brought, Flight, INDEX_BYTES, Wish};
 use crate::below::FetchError;
 use crate::error::with_causes;
 use crate::jobs::warm::{self, WarmError};
@@ -41,8 +41,8 @@ impl Parts {
             }
             Wish::Blocks(index, blocks) => {
                 let bytes = get_range(tier2, key, bytes_of(index, blocks))?;
-                self.blocks_of(index, blocks.clone(), &bytes, key, segment)
-                    .map(Brought::Blocks)
+                let blocks = self.blocks_of(index, blocks.clone(), &bytes, key, segment);
+                Ok(Brought::Blocks(blocks))
             }
         }
     }
@@ -56,8 +56,7 @@ impl Parts {
         let index =
             warm::read_index_of(source, place, segment).map_err(|error| of_warm(place, &error))?;
         let index = Arc::new(index);
-        let content = super::cache::Content::of(segment);
-        self.cache.keep_index(&content, index.clone());
+        self.cache.keep_index(&Content::of(segment), index.clone());
         Ok(index)
     }
 
@@ -69,24 +68,29 @@ impl Parts {
         bytes: &[u8],
         place: &str,
         segment: &SealedSegment,
-    ) -> Result<Arc<BTreeMap<usize, Bytes>>, FetchError> {
-        let content = super::cache::Content::of(segment);
-        let mut found = BTreeMap::new();
+    ) -> Arc<Blocks> {
+        let content = Content::of(segment);
+        let mut found = Blocks::new();
         let mut rest = bytes;
         for number in blocks {
             let (compressed, behind) =
                 rest.split_at(index.blocks[number].compressed_bytes as usize);
             rest = behind;
-            let block =
-                warm::block_of(index, number, compressed).map_err(|what| FetchError::Damaged {
+            let block = match warm::block_of(index, number, compressed) {
+                Ok(block) => {
+                    let block = Bytes::from(block);
+                    self.cache.keep_block(&content, number, block.clone());
+                    Ok(block)
+                }
+                Err(what) => Err(FetchError::Damaged {
                     place: place.to_owned(),
                     what: format!("block {number}: {what}"),
-                })?;
-            let block = Bytes::from(block);
-            self.cache.keep_block(&content, number, block.clone());
+                    sequences: Some(sequences_of(index, number)),
+                }),
+            };
             found.insert(number, block);
         }
-        Ok(Arc::new(found))
+        Arc::new(found)
     }
 }
 
@@ -99,6 +103,13 @@ pub(super) fn nowhere(segment: &SealedSegment) -> FetchError {
     ))
 }
 
+/// Of the batches that begin in a block.
+fn sequences_of(index: &WarmIndex, number: usize) -> Range<u64> {
+    let next = index.blocks.get(number + 1);
+    let end = next.map_or(index.footer.end_sequence, |next| next.first_sequence);
+    index.blocks[number].first_sequence..end
+}
+
 /// Where the compressed bytes of these blocks lie in the file.
 pub(super) fn bytes_of(index: &WarmIndex, blocks: &Range<usize>) -> Range<u64> {
     let all = &index.blocks[blocks.clone()];
@@ -109,31 +120,19 @@ pub(super) fn bytes_of(index: &WarmIndex, blocks: &Range<usize>) -> Range<u64> {
 
 pub(super) fn of_warm(place: &str, error: &WarmError) -> FetchError {
     match error {
-        WarmError::Read { source, .. } => match source.get_ref().and_then(object_error) {
+        WarmError::Read { source, .. } => match source.get_ref().and_then(|it| it.downcast_ref()) {
             Some(error) => of_object(place, error),
             None => FetchError::Unavailable(with_causes(error)),
         },
         WarmError::Damaged { .. } | WarmError::Block { .. } | WarmError::AnotherSegment { .. } => {
-            FetchError::Damaged {
-                place: place.to_owned(),
-                what: with_causes(error),
-            }
+            damaged(place, with_causes(error))
         }
     }
 }
 
-fn object_error<'e>(
-    error: &'e (dyn std::error::Error + Send + Sync + 'static),
-) -> Option<&'e ObjectError> {
-    error.downcast_ref()
-}
-
 fn of_object(key: &str, error: &ObjectError) -> FetchError {
     match error.reason() {
-        Tier2Reason::Corrupt => FetchError::Damaged {
-            place: key.to_owned(),
-            what: error.to_string(),
-        },
+        Tier2Reason::Corrupt => damaged(key, error.to_string()),
         _ => FetchError::Unavailable(error.to_string()),
     }
 }
@@ -142,19 +141,21 @@ fn get_range(tier2: &Tier2, key: &str, range: Range<u64>) -> Result<Bytes, Fetch
     let length = range.end - range.start;
     match tier2.store().get_range(key, range.start, length) {
         Ok(Some(bytes)) if bytes.len() as u64 == length => Ok(bytes),
-        Ok(Some(bytes)) => Err(FetchError::Damaged {
-            place: key.to_owned(),
-            what: format!("{} of {length} bytes", bytes.len()),
-        }),
+        Ok(Some(bytes)) => Err(damaged(key, format!("{} of {length} bytes", bytes.len()))),
         Ok(None) => Err(missing(key)),
         Err(error) => Err(of_object(key, &error)),
     }
 }
 
 fn missing(key: &str) -> FetchError {
+    damaged(key, "the object is missing".to_owned())
+}
+
+fn damaged(place: &str, what: String) -> FetchError {
     FetchError::Damaged {
-        place: key.to_owned(),
-        what: "the object is missing".to_owned(),
+        place: place.to_owned(),
+        what,
+        sequences: None,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::segment::sealed::Sealed;
 use crate::stream::{Entry, Stream};
 
 impl Store {
+    /// What was refused counts in one reading.
     pub fn tier0_usage(&self) -> Tier0Usage {
         let common = &self.pipeline().common;
         let pinned_bytes = common.space.pinned_bytes();
@@ -21,6 +22,7 @@ impl Store {
             used_bytes: common.space.tier0_bytes(),
             pinned_bytes,
             quota_bytes: config.tier0.instance_quota_bytes,
+            refused_bytes: common.space.take_refused_bytes(),
             capacity_bytes: config.capacity_bytes,
             other_bytes: common.space.other_bytes(),
         }

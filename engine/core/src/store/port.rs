@@ -93,7 +93,7 @@ impl Port for Store {
         Store::read_below_with(self, lower);
     }
 
-    fn note_held(&self, held: Option<String>) {
+    fn note_held(&self, held: String) {
         self.pipeline().common.space.note_held(held);
     }
 

@@ -194,23 +194,30 @@ impl Stream {
         let stream = self.name.to_string();
         let segment_id = info.segment_id;
         match error {
-            FetchError::Busy { waiting } => ReadError::WouldBlock {
+            FetchError::Busy { .. } => ReadError::WouldBlock {
                 stream,
                 kind: WouldBlockKind::Hydration,
-                message: format!("{waiting} reads of lower tiers wait already; retry later"),
+                message: format!("{error}; retry later"),
             },
             FetchError::Unavailable(message) => ReadError::Unavailable {
                 stream,
                 segment_id,
                 message,
             },
-            FetchError::Damaged { place, what } => self.damaged(DamagedRange {
-                segment_id,
-                from_sequence: info.base_sequence,
-                to_sequence: info.end_sequence,
+            FetchError::Damaged {
+                place,
                 what,
-                remedy: format!("restore {place} from a copy"),
-            }),
+                sequences,
+            } => {
+                let lost = sequences.unwrap_or(info.base_sequence..info.end_sequence);
+                self.damaged(DamagedRange {
+                    segment_id,
+                    from_sequence: lost.start,
+                    to_sequence: lost.end,
+                    what,
+                    remedy: format!("restore {place} from a copy"),
+                })
+            }
         }
     }
 

@@ -266,7 +266,7 @@ impl Port for ModelPort {
 
     fn on_pressure(&self, _pressed: Box<dyn Fn() + Send + Sync>) {}
 
-    fn note_held(&self, _held: Option<String>) {}
+    fn note_held(&self, _held: String) {}
 
     fn read_below_with(&self, _lower: Arc<dyn LowerTiers>) {}
 

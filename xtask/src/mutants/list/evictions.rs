@@ -5,6 +5,8 @@ use super::{Mutant, Selection, units};
 const STORE: &[Selection] = &[units("aof2-core", "store::tests::evictions")];
 const PLAN: &[Selection] = &[units("aof2-core", "coordinator::plan::tests")];
 
+const FETCH: &[Selection] = &[units("aof2-core", "fetch::tests")];
+
 pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "what Tier 2 does not have leaves Tier 0",
@@ -56,10 +58,38 @@ pub const MUTANTS: &[Mutant] = &[
         noticed_by: STORE,
     },
     Mutant {
+        name: "a warm file that another reader found damaged is damage for all",
+        file: "engine/core/src/fetch/session.rs",
+        find: "Err(error) => self.give_up_warm(error)?,\n            }\n        }\n        let Some(index)",
+        replace: "Err(error) => return Err(error),\n            }\n        }\n        let Some(index)",
+        noticed_by: FETCH,
+    },
+    Mutant {
+        name: "a damaged block takes the whole segment along",
+        file: "engine/core/src/fetch/source.rs",
+        find: "sequences: Some(sequences_of(index, number)),",
+        replace: "sequences: Some(sequences_of(index, number)).filter(Range::is_empty),",
+        noticed_by: STORE,
+    },
+    Mutant {
+        name: "a large append waits for room that nobody makes",
+        file: "engine/core/src/admit.rs",
+        find: "self.refused_bytes.swap(0, Ordering::Relaxed)",
+        replace: "self.refused_bytes.swap(0, Ordering::Relaxed) / u64::MAX",
+        noticed_by: STORE,
+    },
+    Mutant {
+        name: "a volume that others fill is a reason to make small segments",
+        file: "engine/core/src/coordinator/plan/evict.rs",
+        find: "over_budget.saturating_sub(evicted + on_the_way)",
+        replace: "tier0.lacking_bytes().saturating_sub(evicted + on_the_way)",
+        noticed_by: PLAN,
+    },
+    Mutant {
         name: "open segments keep Tier 0 full",
         file: "engine/core/src/coordinator/plan/evict.rs",
-        find: "left.saturating_sub(on_the_way)",
-        replace: "left.saturating_sub(left.max(on_the_way))",
+        find: "over_budget.saturating_sub(evicted + on_the_way)",
+        replace: "over_budget.min(evicted * on_the_way)",
         noticed_by: PLAN,
     },
     Mutant {

@@ -21,21 +21,24 @@ pub(super) fn plan(turn: &Turn<'_>, plan: &mut Plan) {
         let copy = Copy::Warm { bytes: warm.bytes };
         victims.push((key(&warm.stream, warm.segment_id), copy));
     }
+    let over_budget = tier0.over_budget_bytes();
     let mut left = tier0.lacking_bytes();
-    if tier1.is_beside_tier0 && !tier0.is_over_budget() {
+    if tier1.is_beside_tier0 && over_budget == 0 {
         // It is the volume that is full, and what leaves Tier 1 leaves it too.
         left = left.saturating_sub(lacking_warm - left_warm);
     }
+    let mut evicted = 0;
     for hot in least_read(&tier0.hot, |hot| (hot.used, hot.segment_id)) {
         if left == 0 {
             break;
         }
         left = left.saturating_sub(hot.bytes);
+        evicted += hot.bytes;
         victims.push((key(&hot.stream, hot.segment_id), Copy::Hot));
     }
-    // What is on its way down leaves without being sealed first.
+    // What is on its way down leaves without being sealed first. A volume that others fill is no reason to make small segments.
     let on_the_way: u64 = turn.pending.iter().map(|segment| segment.bytes).sum();
-    let streams = to_seal(turn, left.saturating_sub(on_the_way));
+    let streams = to_seal(turn, over_budget.saturating_sub(evicted + on_the_way));
     begin(
         turn,
         plan,

@@ -125,21 +125,29 @@ pub struct Plan {
 }
 
 impl Tier0 {
-    fn is_over_budget(&self) -> bool {
-        over_low_mark(self.usage.used_bytes, self.usage.quota_bytes) > 0
-    }
-
-    /// What has to go, and is not going.
-    pub fn lacking_bytes(&self) -> u64 {
+    /// What has to go for the budget, and is not going: down to the low mark from the high one on, and what an append was refused for below
+    /// it. One that no budget of this size takes frees nothing.
+    fn over_budget_bytes(&self) -> u64 {
         let Tier0Usage {
             used_bytes,
             pinned_bytes,
             quota_bytes,
+            refused_bytes,
             ..
         } = self.usage;
-        let budget = over_low_mark(used_bytes, quota_bytes).saturating_sub(pinned_bytes);
+        let refused = match quota_bytes > 0 && refused_bytes <= quota_bytes {
+            true => (used_bytes + refused_bytes).saturating_sub(quota_bytes),
+            false => 0,
+        };
+        let lacking = over_low_mark(used_bytes, quota_bytes).max(refused);
+        lacking.saturating_sub(pinned_bytes)
+    }
+
+    /// The same, or what the volume lacks.
+    pub fn lacking_bytes(&self) -> u64 {
         let room = self.room.map_or(0, |room| room.lacking_bytes());
-        budget.max(room.saturating_sub(pinned_bytes))
+        let room = room.saturating_sub(self.usage.pinned_bytes);
+        self.over_budget_bytes().max(room)
     }
 }
 

@@ -266,6 +266,11 @@ fn what_was_read_longest_ago_leaves_a_full_tier_0_down_to_its_low_mark() {
     let mut read = full(101);
     read.tier0.usage.pinned_bytes = 10;
     assert_eq!(planned(&read).0, [2, 3], "ten go when their readers do");
+    let mut refused = full(85);
+    refused.tier0.usage.refused_bytes = 25;
+    assert_eq!(planned(&refused).0, [2], "10 more than there is room for");
+    refused.tier0.usage.refused_bytes = 101;
+    assert_eq!(planned(&refused), (vec![], vec![]), "no budget takes it");
     let mut unlimited = full(95);
     unlimited.tier0.usage.quota_bytes = 0;
     assert_eq!(planned(&unlimited).0, [] as [u64; 0]);
@@ -367,6 +372,8 @@ fn a_volume_that_is_nearly_full_gives_up_tier_1_first_whatever_the_budgets_are()
     assert_eq!(evicted(&tiers), [8, 2, 3]);
     tiers.tier1.is_beside_tier0 = false;
     assert_eq!(evicted(&tiers), [2, 3, 1, 4], "Tier 1 has room of its own");
+    let plan = plan_of(now, [], &memo(), limits(1), &tiers);
+    assert_eq!(upkeep(&plan).1, [""; 0], "others fill the volume");
     tiers.tier0.room = Some(Room {
         free_bytes: 100,
         total_bytes: 1000,

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::node::{Node, node_with};
 use crate::config::{Config, KIB, MIB};
 use crate::error::{AppendError, ReadError, WouldBlockKind};
+use crate::objects::ObjectStore;
 use crate::objects::memory::MemoryStore;
 use crate::request::{AppendRequest, Durability, ReadRequest};
 use crate::residency::tests::evicted;
@@ -120,11 +121,30 @@ fn warm_files(node: &Node) -> PathBuf {
 
 fn within_budgets(node: &Node) -> bool {
     let moves = node.tiers.tier2_status().expect("a Tier 2").moves;
-    moves.pending_uploads == 0
+    is_uploaded(node)
         && node.store.metrics().tier0_total_bytes <= TIER0_BYTES
         && moves.tier1_bytes <= TIER1_BYTES
 }
 
+fn is_uploaded(node: &Node) -> bool {
+    let moves = node.tiers.tier2_status().expect("a Tier 2").moves;
+    moves.pending_uploads == 0
+}
+
+/// Records that are uploaded; all but the last are in Tier 2 alone, or also in Tier 1 with a budget of `tier1_bytes`, 0 = all.
+fn uploaded(memory: &Arc<MemoryStore>, folder: &Path, tier1_bytes: u64) -> Node {
+    let node = node_with(memory, folder, |config| {
+        small(config);
+        config.tier1.max_bytes = tier1_bytes;
+    });
+    write(&node, 0..UPLOADED);
+    until("the uploads", || is_uploaded(&node));
+    node
+}
+
+const UPLOADED: u64 = 400;
+/// At the latest, while Tier 0 is full.
+const CUT_EVERY: Duration = Duration::from_millis(100);
 const RECORDS: u64 = 20 * TIER0_BYTES / RECORD_BYTES as u64;
 
 #[test]
@@ -211,19 +231,7 @@ fn tier_0_is_full_while_tier_2_is_down_and_goes_on_by_itself() {
 fn reads_of_cold_data_wait_for_tier_2_and_say_why_where_it_is_down() {
     let folder = tempfile::tempdir().expect("a folder");
     let memory = Arc::new(MemoryStore::new());
-    let node = node_with(&memory, folder.path(), |config| {
-        small(config);
-        config.tier1.max_bytes = MIB;
-    });
-    write(&node, 0..400);
-    until("the budgets", || {
-        node.tiers
-            .tier2_status()
-            .expect("a Tier 2")
-            .moves
-            .pending_uploads
-            == 0
-    });
+    let node = uploaded(&memory, folder.path(), MIB);
     let mut cold = reader(&node.store, 0);
     let progress = cold.poll_batch(MIB as usize).expect("no error");
     let Progress::Waits(pending) = progress else {
@@ -253,48 +261,51 @@ fn reads_of_cold_data_wait_for_tier_2_and_say_why_where_it_is_down() {
     node.stop();
 }
 
+/// Where a read from `from` on ends, and where it may go on.
+fn damage_behind(store: &Store, from: u64) -> (u64, u64, String) {
+    let mut reader = reader(store, from);
+    loop {
+        match reader.next_batch(MIB as usize) {
+            Ok(records) => assert!(records.is_some(), "no damage"),
+            Err(ReadError::Damaged {
+                sequence,
+                to_sequence: Some(to),
+                message,
+                ..
+            }) => {
+                assert!(reader.position() >= sequence, "{message}");
+                return (sequence, to, message);
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
 #[test]
-fn an_object_that_is_gone_or_damaged_is_damage_and_the_rest_is_read() {
+fn an_object_that_is_gone_is_lost_whole_and_a_damaged_block_takes_its_own_records_alone() {
     let folder = tempfile::tempdir().expect("a folder");
     let memory = Arc::new(MemoryStore::new());
-    let node = node_with(&memory, folder.path(), |config| {
-        small(config);
-        config.tier1.max_bytes = MIB;
-    });
-    write(&node, 0..400);
-    until("the budgets", || {
-        node.tiers
-            .tier2_status()
-            .expect("a Tier 2")
-            .moves
-            .pending_uploads
-            == 0
-    });
+    let node = uploaded(&memory, folder.path(), MIB);
     let segments = node.store.segments("a").expect("a stream");
     let (gone, damaged) = (&segments[0], &segments[2]);
-    let key = |segment: &crate::SegmentInfo| segment.key.clone().expect("an object");
-    crate::objects::ObjectStore::delete(&*memory, &key(gone)).expect("deleted");
-    memory.damage(&key(damaged), 4_000);
-    for (segment, what) in [(gone, "missing"), (damaged, "")] {
-        let error = reader(&node.store, segment.base_sequence)
-            .next_batch(MIB as usize)
-            .expect_err("not there");
-        let ReadError::Damaged {
-            message,
-            to_sequence,
-            ..
-        } = &error
-        else {
-            panic!("{error:?}");
-        };
-        let end = segment.base_sequence + segment.records;
-        assert_eq!(*to_sequence, Some(end), "{error}");
-        assert!(
-            message.contains(what) && message.contains(&key(segment)),
-            "{message}"
-        );
-    }
-    read_all(&node.store, segments[3].base_sequence, 400);
+    let [gone_key, damaged_key] =
+        [gone, damaged].map(|segment| segment.key.clone().expect("an object"));
+    memory.delete(&gone_key).expect("deleted");
+    let bytes = memory.bytes_of(&damaged_key).expect("an object").len();
+    memory.damage(&damaged_key, bytes / 2);
+
+    let (from, to, message) = damage_behind(&node.store, 0);
+    assert_eq!((from, to), (0, gone.records));
+    assert!(
+        message.contains("missing") && message.contains(&gone_key),
+        "{message}"
+    );
+    let (from, to, message) = damage_behind(&node.store, segments[1].base_sequence);
+    let end = damaged.base_sequence + damaged.records;
+    assert!(from > damaged.base_sequence && to < end, "{message}");
+    assert_eq!(to, from + 1, "a record of this size is a block");
+    assert!(message.contains(&damaged_key), "{message}");
+    read_all(&node.store, to, UPLOADED);
     let listed = node.store.streams().remove(0).damaged_ranges;
     assert_eq!(listed.len(), 2, "{listed:?}");
     node.stop();
@@ -304,21 +315,9 @@ fn an_object_that_is_gone_or_damaged_is_damage_and_the_rest_is_read() {
 fn a_warm_copy_that_is_damaged_is_replaced_by_the_object() {
     let folder = tempfile::tempdir().expect("a folder");
     let memory = Arc::new(MemoryStore::new());
-    let node = node_with(&memory, folder.path(), |config| {
-        small(config);
-        config.tier1.max_bytes = 0;
-    });
-    write(&node, 0..400);
-    until("the uploads", || {
-        node.tiers
-            .tier2_status()
-            .expect("a Tier 2")
-            .moves
-            .pending_uploads
-            == 0
-    });
+    let node = uploaded(&memory, folder.path(), 0);
     let before = node.tiers.fetch_status();
-    read_all(&node.store, 0, 400);
+    read_all(&node.store, 0, UPLOADED);
     let warm = node.tiers.fetch_status();
     assert!(
         warm.warm_blocks > before.warm_blocks && warm.cold_blocks == 0,
@@ -333,7 +332,7 @@ fn a_warm_copy_that_is_damaged_is_replaced_by_the_object() {
         std::fs::write(&path, bytes).expect("written");
     }
     let node = node_with(&memory, folder.path(), small);
-    read_all(&node.store, 0, 400);
+    read_all(&node.store, 0, UPLOADED);
     assert!(node.tiers.fetch_status().cold_blocks > 0);
     node.stop();
 }
@@ -343,14 +342,15 @@ fn a_power_cut_at_any_moment_of_evictions_loses_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let memory = Arc::new(MemoryStore::new());
     let node = node_with(&memory, folder.path(), small);
+    write(&node, 0..1);
     let over = AtomicBool::new(false);
     let cuts = std::thread::scope(|scope| {
         let cuts = scope.spawn(|| {
             let mut cuts = Vec::new();
             while !over.load(Ordering::Relaxed) {
                 let cut = tempfile::tempdir().expect("a folder");
-                let stream = node.store.describe("a");
-                let durable = stream.map_or(0, |stream| stream.durable_sequence);
+                let stream = node.store.describe("a").expect("it exists");
+                let durable = stream.durable_sequence;
                 let mut objects = MemoryStore::new();
                 node.faults.at_one_moment(|| {
                     // First: what is recorded of an object is recorded before or after it is there.
@@ -358,20 +358,18 @@ fn a_power_cut_at_any_moment_of_evictions_loses_nothing() {
                     copy_directory(folder.path(), cut.path());
                 });
                 cuts.push((cut, Arc::new(objects), durable));
-                std::thread::sleep(Duration::from_millis(20));
+                // Some records later.
+                let _ = node.store.wait_durable_beyond("a", durable + 40, CUT_EVERY);
             }
             cuts
         });
-        write(&node, 0..RECORDS / 3);
+        write(&node, 1..RECORDS / 3);
         over.store(true, Ordering::Relaxed);
         cuts.join().expect("cuts")
     });
     node.stop();
     assert!(cuts.len() > 5, "{}", cuts.len());
     for (cut, memory, durable) in cuts {
-        if durable == 0 {
-            continue;
-        }
         let node = node_with(&memory, cut.path(), small);
         let end = node.store.describe("a").expect("a stream").durable_sequence;
         assert!(end >= durable, "{end} of {durable}");
@@ -430,5 +428,33 @@ fn nothing_leaves_that_tier_2_does_not_have_and_a_start_removes_what_the_manifes
     let node = node_with(&memory, folder.path(), |_| {});
     until("the removal", || files(&warm) == 1);
     assert_eq!(node.read(0).expect("read"), [&b"uploaded"[..], b"kept"]);
+    node.stop();
+}
+
+#[test]
+fn an_append_that_needs_more_than_eviction_leaves_free_is_made_room_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node_with(&memory, folder.path(), |config| {
+        small(config);
+        config.append.max_record_bytes = 7 * MIB;
+    });
+    write(&node, 0..UPLOADED);
+    until("the budgets", || {
+        is_uploaded(&node) && node.store.metrics().tier0_total_bytes <= TIER0_BYTES / 10 * 9
+    });
+    assert!(node.store.metrics().tier0_total_bytes > TIER0_BYTES - 7 * MIB);
+    let large = || AppendRequest {
+        stream: "b".to_owned(),
+        payloads: vec![vec![7; 6 * MIB as usize + 512 * KIB as usize].into()],
+        durability: Durability::Durable,
+        producer: None,
+    };
+    until("the large record", || match node.store.append(large()) {
+        Ok(_) => true,
+        Err(AppendError::WouldBlock { .. }) => false,
+        Err(error) => panic!("{error}"),
+    });
+    read_all(&node.store, 0, UPLOADED);
     node.stop();
 }
