@@ -108,6 +108,13 @@ pub fn pods(cluster: &str, count: i32) -> Vec<String> {
     (0..count).map(|ordinal| pod(cluster, ordinal)).collect()
 }
 
+/// Those that a StatefulSet with so many replicas should have, and that are not there.
+pub fn missing_pods(cluster: &str, replicas: i32, is_there: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut names = pods(cluster, replicas.clamp(0, MAX_ORDINAL));
+    names.retain(|name| !is_there(name));
+    names
+}
+
 /// The file in the active configuration from which a pod reads.
 pub fn config_file(pod: &str) -> String {
     format!("{pod}.toml")

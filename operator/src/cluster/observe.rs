@@ -200,9 +200,9 @@ fn missing(cluster: &str, set: &StatefulSet, found: &[Pod]) -> Vec<String> {
         .as_ref()
         .and_then(|spec| spec.replicas)
         .unwrap_or(1);
-    let mut pods = names::pods(cluster, replicas.clamp(0, names::MAX_ORDINAL));
-    pods.retain(|name| !found.iter().any(|pod| pod.name_any() == *name));
-    pods
+    names::missing_pods(cluster, replicas, |name| {
+        found.iter().any(|pod| pod.name_any() == name)
+    })
 }
 
 /// Its StatefulSet was deleted without it.

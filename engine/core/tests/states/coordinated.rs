@@ -17,9 +17,10 @@ use parking_lot::Mutex;
 
 use crate::baton::Baton;
 use crate::dice::Dice;
-use crate::disk::{Faults, Image, RecordingDisk};
+use crate::disk::{Faults, RecordingDisk};
 use crate::fates;
 use crate::model::Model;
+use crate::recording::Image;
 use crate::scheduled::{append, describe, same_twice, seeds};
 use crate::session::{How, SeededRng, Session, config, options};
 use crate::volume::Volume;

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use crate::content::Content;
 use crate::dice::Dice;
-use crate::disk::{Faults, Image, Inode, Node, ROOT_INODE};
+use crate::disk::Faults;
 use crate::explore::{Failure, recover};
 use crate::model::Model;
+use crate::recording::{Image, Inode, Node, ROOT_INODE};
 
 const FILES: &str = "files";
 const MODEL: &str = "model.txt";

@@ -11,8 +11,9 @@ use aof2_format::journal_mark::JournalMark;
 
 use crate::content::Content;
 use crate::dice::Dice;
-use crate::disk::{Data, Faults, Image, Inode, Node, Op, ROOT_INODE, Recording, RecordingDisk};
+use crate::disk::{Faults, RecordingDisk};
 use crate::model::Note;
+use crate::recording::{Data, Image, Inode, Node, Op, ROOT_INODE, Recording};
 use crate::session::{How, Session, config};
 use crate::volume::{Fate, Timeline};
 use crate::workloads;

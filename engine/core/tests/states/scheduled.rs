@@ -9,9 +9,10 @@ use aof2_core::io::{FileClass, SystemThreads, Threads};
 
 use crate::baton::Baton;
 use crate::dice::Dice;
-use crate::disk::{Data, Faults, Image, Op, RecordingDisk};
+use crate::disk::{Faults, RecordingDisk};
 use crate::fates;
 use crate::model::{Model, Note};
+use crate::recording::{Data, Image, Op};
 use crate::session::{How, Session, config, options};
 use crate::volume::Volume;
 

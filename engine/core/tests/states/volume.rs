@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::content::{Content, SECTOR_BYTES};
-use crate::disk::{Data, Image, Inode, Node, Op, ROOT_INODE, Recording};
+use crate::recording::{Data, Image, Inode, Node, Op, ROOT_INODE, Recording};
 
 #[derive(Clone, Debug)]
 struct Pending {

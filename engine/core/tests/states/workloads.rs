@@ -13,7 +13,8 @@ use aof2_core::tier::Tiers;
 use aof2_core::{Claims, Config, Store};
 
 use crate::dice::Dice;
-use crate::disk::{Faults, Image, Recording, RecordingDisk};
+use crate::disk::{Faults, RecordingDisk};
+use crate::recording::{Image, Recording};
 use crate::session::{How, Session, config, options};
 
 pub struct Workload {

@@ -116,9 +116,9 @@ pub fn troubles(observed: &Observed, said: &[Wait]) -> Part {
 fn missing(observed: &Observed) -> Vec<String> {
     let cluster = observed.cluster.name_any();
     let replicas = observed.stateful_set.as_ref().map_or(0, |set| set.replicas);
-    let mut pods = names::pods(&cluster, replicas.clamp(0, names::MAX_ORDINAL));
-    pods.retain(|name| !observed.pods.iter().any(|pod| pod.name == *name));
-    pods
+    names::missing_pods(&cluster, replicas, |name| {
+        observed.pods.iter().any(|pod| pod.name == name)
+    })
 }
 
 /// What a person does about a container that does not come up.

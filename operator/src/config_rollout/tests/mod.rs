@@ -1,6 +1,7 @@
 //! The machine against a small model of engines (told by files, loading and restarting in their own time), tables, and golden
 //! transcripts.
 
+mod not_serving;
 mod table;
 mod transcript;
 mod world;

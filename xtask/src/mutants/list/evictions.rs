@@ -53,8 +53,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a damaged warm file ends the read though the object is there",
         file: "engine/core/src/fetch/session.rs",
-        find: "if self.segment.copies.cold.is_none() {\n            return Err(error);",
-        replace: "if self.segment.copies.warm.is_some() {\n            return Err(error);",
+        find: "if matches!(self.warm, Warm::None) || self.segment.copies.cold.is_none() {",
+        replace: "if matches!(self.warm, Warm::None) || self.segment.copies.cold.is_some() {",
         noticed_by: STORE,
     },
     Mutant {
