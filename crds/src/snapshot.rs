@@ -83,12 +83,14 @@ pub enum Seal {
     Never,
 }
 
-/// L0 checks that every object exists with its size and checksum. L1 also replays the manifest and compares it with the catalogue.
+/// L0 checks that every object exists with its size and checksum. L1 also replays the manifest and compares it with the catalogue. L2 also
+/// reads every byte of every segment, once: what was verified so is verified again at L1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Level {
     L0,
     #[default]
     L1,
+    L2,
 }
 
 impl Level {
@@ -96,6 +98,7 @@ impl Level {
         match self {
             Self::L0 => "L0",
             Self::L1 => "L1",
+            Self::L2 => "L2",
         }
     }
 }

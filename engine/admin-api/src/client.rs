@@ -389,22 +389,26 @@ impl Client {
         self.json(Request::get(&path)).await
     }
 
-    /// Reads the snapshot back from Tier 2, whichever engine made it. `digest`: what its catalogue has to be, `sha256:<hex>`.
+    /// Reads the snapshot back from Tier 2, whichever engine made it. `digest`: what its catalogue has to be, `sha256:<hex>`. `asked_by`: who
+    /// wants L2, which goes on between two questions; the answer says whether it is `running`.
     pub async fn verify_snapshot(
         &self,
         stream: &str,
         snapshot_id: &str,
         level: SnapshotLevel,
         digest: Option<&str>,
+        asked_by: Option<&str>,
     ) -> Result<SnapshotVerdict, ClientError> {
         let level = match level {
             SnapshotLevel::L0 | SnapshotLevel::Unknown => "L0",
             SnapshotLevel::L1 => "L1",
+            SnapshotLevel::L2 => "L2",
         };
         let path = format!("{}/{stream}/{snapshot_id}/verify", path::SNAPSHOTS);
         let request = Request::post(&path)
             .with(query("level", Some(level)))
-            .with(query("digest", digest));
+            .with(query("digest", digest))
+            .with(query("request", asked_by));
         self.json(request).await
     }
 

@@ -32,5 +32,5 @@ pub use reason::{
 pub use report::{Dump, Refusal, StreamReport, Termination};
 pub use snapshot::{
     SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotPhase, SnapshotReport, SnapshotSeal,
-    SnapshotVerdict,
+    SnapshotVerdict, VerifyProgress,
 };

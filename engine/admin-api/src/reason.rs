@@ -208,6 +208,26 @@ words! {
     }
 }
 
+impl Tier2Reason {
+    /// Tier 2 answers, and the answer is no.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Tier2Reason::Tier2Unreachable | Tier2Reason::Corrupt | Tier2Reason::Unknown(_) => false,
+            Tier2Reason::BucketMissing
+            | Tier2Reason::AccessDenied
+            | Tier2Reason::Tier2IgnoresPreconditions
+            | Tier2Reason::CredentialsExpired
+            | Tier2Reason::ClockSkew
+            | Tier2Reason::ObjectArchived
+            | Tier2Reason::QuotaExceeded
+            | Tier2Reason::EncryptionKey
+            | Tier2Reason::ChecksumRejected
+            | Tier2Reason::WrongRegion
+            | Tier2Reason::Tier2Refused => true,
+        }
+    }
+}
+
 impl From<Tier2Reason> for SnapshotReason {
     fn from(reason: Tier2Reason) -> Self {
         match reason {

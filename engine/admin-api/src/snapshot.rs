@@ -26,6 +26,8 @@ pub enum SnapshotLevel {
     L0,
     /// Replaying the manifest's chunks up to `chunk_index`/`chunk_offset` gives the catalogue.
     L1,
+    /// Every byte of every segment is read: it decompresses to the batches that were sealed. Takes as long as reading the bucket does.
+    L2,
     #[serde(other)]
     Unknown,
 }
@@ -91,7 +93,8 @@ pub struct SnapshotReport {
     pub message: Option<String>,
 }
 
-/// Answer of `POST /aof2/snapshots/<stream>/<id>/verify?level=`. Any engine of the cluster answers it: only Tier 2 is read.
+/// Answer of `POST /aof2/snapshots/<stream>/<id>/verify?level=&request=`. Any engine of the cluster answers it: only Tier 2 is read. 202
+/// while it runs, see `running`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotVerdict {
     pub stream: String,
@@ -113,6 +116,25 @@ pub struct SnapshotVerdict {
     pub objects_checked: u64,
     #[serde(default)]
     pub records_replayed: u64,
+    /// Compressed bytes of segments that L2 has read.
+    #[serde(default)]
+    pub bytes_read: u64,
+    /// While L2 runs: there is no verdict yet. The same request again answers how far it is, then the verdict, once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<VerifyProgress>,
+}
+
+/// How far a verification is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyProgress {
+    /// What to ask with: `?request=`.
+    pub request: String,
+    /// Of all segments, compressed; 0 before the first is read.
+    #[serde(default)]
+    pub total_bytes: u64,
+    /// What it waits for, where it has not begun: an engine runs one at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
 }
 
 /// Body of `PUT /aof2/snapshots/_index/<name>`: everything that one `Aof2Snapshot` took.

@@ -247,9 +247,12 @@ pub enum SnapshotVerb {
     Verify {
         stream: String,
         id: String,
-        /// L0 checks every object with size and checksum. L1 also replays the manifest.
+        /// L0 checks every object with size and checksum. L1 also replays the manifest. L2 also reads every byte of every segment.
         #[arg(long, value_enum, ignore_case = true, default_value_t = VerifyLevel::L0)]
         level: VerifyLevel,
+        /// Maximum wait for L2. The engine gives up 15 minutes after the last request.
+        #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+        deadline: Duration,
     },
 }
 
@@ -259,6 +262,8 @@ pub enum VerifyLevel {
     L0,
     #[value(name = "L1")]
     L1,
+    #[value(name = "L2")]
+    L2,
 }
 
 #[derive(Debug, Args)]

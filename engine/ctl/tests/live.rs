@@ -493,6 +493,10 @@ fn a_snapshot_is_taken_listed_shown_verified_and_seen_in_the_manifest() {
     let verify = ["snapshot", "verify", "orders", id, "--level", "L1"];
     let page = engine.admin(&verify, "").ok();
     assert!(page.contains("verified          yes"), "{page}");
+    let read_all = ["snapshot", "verify", "orders", id, "--level", "L2"];
+    let page = engine.admin(&read_all, "").ok();
+    assert!(page.contains("verified          yes"), "{page}");
+    assert!(page.contains("segments read"), "{page}");
 
     let data = engine.data().display().to_string();
     let inspected = run(INSPECT, &[&data, "--stream", "orders"], "").ok();

@@ -184,6 +184,19 @@ pub struct BlockEntry {
     pub crc32c: u32,
 }
 
+impl BlockEntry {
+    /// Of one row of the index. What it says is held against the index as a whole, or against the block.
+    pub fn decode(row: &[u8; ENTRY_BYTES]) -> Self {
+        Self {
+            first_sequence: entry::FIRST_SEQUENCE.read(row),
+            uncompressed_offset: entry::UNCOMPRESSED_OFFSET.read(row),
+            compressed_offset: entry::COMPRESSED_OFFSET.read(row),
+            compressed_bytes: entry::COMPRESSED_BYTES.read(row),
+            crc32c: entry::CRC32C.read(row),
+        }
+    }
+}
+
 /// Last bytes of a warm file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WarmFooter {
@@ -209,6 +222,11 @@ impl WarmFooter {
     /// Bytes of the whole tail: skippable header, index, footer.
     pub fn tail_bytes(&self) -> usize {
         tail_bytes(self.blocks as usize)
+    }
+
+    /// CRC-32C of the tail up to the footer, for who reads it in pieces.
+    pub fn index_crc(&self) -> u32 {
+        self.index_crc
     }
 
     /// From the last [`FOOTER_BYTES`] of a file of `file_bytes`.
@@ -371,15 +389,8 @@ impl WarmIndex {
         )?;
         check_skippable(WHAT_INDEX, index, total - SKIPPABLE_HEADER_BYTES)?;
         let mut blocks: Vec<BlockEntry> = Vec::with_capacity(footer.blocks as usize);
-        for row in index[SKIPPABLE_HEADER_BYTES..].chunks_exact(ENTRY_BYTES) {
-            blocks.push(BlockEntry {
-                first_sequence: entry::FIRST_SEQUENCE.read(row),
-                uncompressed_offset: entry::UNCOMPRESSED_OFFSET.read(row),
-                compressed_offset: entry::COMPRESSED_OFFSET.read(row),
-                compressed_bytes: entry::COMPRESSED_BYTES.read(row),
-                crc32c: entry::CRC32C.read(row),
-            });
-        }
+        let (rows, _) = index[SKIPPABLE_HEADER_BYTES..].as_chunks::<ENTRY_BYTES>();
+        blocks.extend(rows.iter().map(BlockEntry::decode));
         let index = Self {
             blocks,
             footer: *footer,

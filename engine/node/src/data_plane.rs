@@ -5,6 +5,7 @@ mod open;
 mod patience;
 mod private;
 mod progress;
+mod reading;
 mod snapshot;
 mod tier2;
 
@@ -24,7 +25,8 @@ use crate::config::Settings;
 pub use open::{OpenFailure, open, refusal_of};
 use patience::Patience;
 pub use progress::Progress;
-pub use snapshot::Verifications;
+use reading::Readings;
+pub use snapshot::{Asked, Verifications};
 pub use tier2::tier2_reason;
 
 /// How long requests to Tier 2 may hold up the way out.
@@ -41,6 +43,7 @@ pub struct DataPlane {
     pub tier2: Option<Arc<Tier2>>,
     snapshots: Arc<Snapshots>,
     pub verifications: Arc<Verifications>,
+    readings: Arc<Readings>,
 }
 
 impl DataPlane {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use aof2_admin_api::client::Client as EngineClient;
-use aof2_admin_api::{ErrorReason, SnapshotLevel, SnapshotSeal};
+use aof2_admin_api::{ErrorReason, SnapshotLevel, SnapshotSeal, SnapshotVerdict};
 use aof2_crds::snapshot::{Level, Seal};
 use futures::{StreamExt, stream};
 
@@ -12,6 +12,20 @@ use super::plan::{Action, Done, IndexFailure, Target};
 
 /// Verbs on their way at once.
 const AT_ONCE: usize = 16;
+
+/// One that runs says nothing yet.
+fn judged(verdict: SnapshotVerdict) -> Result<SnapshotVerdict, String> {
+    let Some(running) = &verdict.running else {
+        return Ok(verdict);
+    };
+    Err(match &running.waits_for {
+        Some(other) => format!("waits for {other}"),
+        None => format!(
+            "{} of {} bytes read",
+            verdict.bytes_read, running.total_bytes
+        ),
+    })
+}
 
 pub async fn apply(
     facts: &Facts,
@@ -23,10 +37,6 @@ pub async fn apply(
     let seal = match facts.spec.seal {
         Seal::IfDirty => SnapshotSeal::IfDirty,
         Seal::Never => SnapshotSeal::Never,
-    };
-    let level = match facts.spec.verify {
-        Level::L0 => SnapshotLevel::L0,
-        Level::L1 => SnapshotLevel::L1,
     };
     let mut begin = Vec::new();
     for action in actions {
@@ -49,7 +59,12 @@ pub async fn apply(
                     }
                 }));
             }
-            Action::Verify(targets) => {
+            Action::Verify(level, targets) => {
+                let level = match level {
+                    Level::L0 => SnapshotLevel::L0,
+                    Level::L1 => SnapshotLevel::L1,
+                    Level::L2 => SnapshotLevel::L2,
+                };
                 let verdicts = stream::iter(targets)
                     .map(async |target: Target| {
                         let Target {
@@ -66,9 +81,16 @@ pub async fn apply(
                             .or_else(|| engines.iter().next());
                         let verdict = match engine {
                             Some((_, engine)) => engine
-                                .verify_snapshot(&stream, &snapshot_id, level, digest)
+                                .verify_snapshot(
+                                    &stream,
+                                    &snapshot_id,
+                                    level,
+                                    digest,
+                                    Some(request),
+                                )
                                 .await
-                                .map_err(|error| error.to_string()),
+                                .map_err(|error| error.to_string())
+                                .and_then(judged),
                             None => Err("no engine answers".to_owned()),
                         };
                         (stream, verdict)
@@ -91,4 +113,35 @@ pub async fn apply(
         })
         .await;
     done
+}
+
+#[cfg(test)]
+mod tests {
+    use aof2_admin_api::VerifyProgress;
+
+    use super::*;
+
+    #[test]
+    fn a_verification_that_runs_is_no_verdict() {
+        let mut verdict = SnapshotVerdict {
+            bytes_read: 7,
+            running: Some(VerifyProgress {
+                total_bytes: 12,
+                ..VerifyProgress::default()
+            }),
+            ..SnapshotVerdict::default()
+        };
+        assert_eq!(
+            judged(verdict.clone()),
+            Err("7 of 12 bytes read".to_owned())
+        );
+        verdict.running = Some(VerifyProgress {
+            waits_for: Some("snapshot 7 of stream a".to_owned()),
+            ..VerifyProgress::default()
+        });
+        let waits = Err("waits for snapshot 7 of stream a".to_owned());
+        assert_eq!(judged(verdict.clone()), waits);
+        verdict.running = None;
+        assert_eq!(judged(verdict.clone()), Ok(verdict));
+    }
 }

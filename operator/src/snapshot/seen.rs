@@ -201,6 +201,7 @@ impl<'de> Deserialize<'de> for Seen {
             takes_all: spec.streams.is_empty(),
             level: match spec.verify.as_str() {
                 "L0" => Level::L0,
+                "L2" => Level::L2,
                 _ => Level::L1,
             },
             succeeded: is_true(found(Kind::Succeeded)),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::memo::{FailureKind, Memo, SegmentKey, Step, Upkeep};
 use super::observe::{Rooms, Tier2Facts};
@@ -118,8 +118,7 @@ impl Down {
         let had_failed = tier2.health().reason.is_some();
         check_claims(port, &self.claims);
         if had_failed && tier2.health().reason.is_none() {
-            let failed = &mut self.state.lock().memo.failed;
-            failed.retain(|_, failed| failed.kind != FailureKind::Outage);
+            self.state.lock().memo.forget(FailureKind::Outage);
         }
     }
 
@@ -221,7 +220,9 @@ impl Down {
         let outcome = match step {
             Step::Compress => match self.compress(port, key, segment) {
                 // The way down must not need what only the way down gives back.
-                Err(MoveError::Compress(error)) if error.lacks_space() => {
+                Err(MoveError::Compress(error))
+                    if error.lacks_space() && !self.rests(port.environment().clock.monotonic()) =>
+                {
                     tracing::debug!(stream = %segment.stream, segment_id = segment.segment_id, "uploading without a Tier 1 file: {error}");
                     self.upload_streamed(port, segment)
                 }
@@ -238,6 +239,12 @@ impl Down {
         };
         record::note(self, port, key, segment, outcome);
         self.measure(port);
+    }
+
+    /// What is sent now is not tried: compressing it is a waste.
+    fn rests(&self, now: Instant) -> bool {
+        let rests_until = self.claims.tier2().rests_until();
+        rests_until.is_some_and(|until| until > now)
     }
 
     fn compress(
@@ -276,9 +283,9 @@ impl Down {
             return Err(no_key(segment));
         };
         // Taken out: a second upload of the same file verifies it again, unless it was only Tier 2 that did not take it.
-        let known = self.state.lock().verified.remove(key);
+        let mut known = self.state.lock().verified.remove(key);
         let claim_age = self.settings.read().claim_check;
-        let warm = Warm::File(&path, known);
+        let warm = Warm::File(&path, &mut known);
         match upload::upload(port, &self.claims, segment, warm, claim_age) {
             Ok(uploaded) => record::uploaded(self, port, segment, uploaded),
             Err(error) => {

@@ -56,6 +56,8 @@ pub struct Failed {
 pub enum FailureKind {
     /// Tier 2 did not answer: over with the first success of anybody.
     Outage,
+    /// The bucket is full: over with the first upload that it takes, of whichever segment.
+    BucketFull,
     /// The volume has no room for what a step writes.
     DiskFull,
     /// Somebody has to act, or the local disk did not do it.
@@ -82,6 +84,16 @@ impl Memo {
         failures
     }
 
+    pub fn forget(&mut self, kind: FailureKind) {
+        self.failed.retain(|_, failed| failed.kind != kind);
+    }
+
+    /// The bucket was full when it was last tried.
+    pub fn found_bucket_full(&self) -> bool {
+        let mut failed = self.failed.values();
+        failed.any(|failed| failed.kind == FailureKind::BucketFull)
+    }
+
     /// Of the segment that has failed most often in a row.
     pub fn worst(&self) -> Option<&Failed> {
         self.failed.values().max_by_key(|failed| failed.times)
@@ -98,11 +110,12 @@ impl Memo {
 /// Doubles from a second to a minute; damage is looked at again more rarely.
 pub fn pause_after(times: u32, kind: FailureKind) -> Duration {
     match kind {
-        FailureKind::Outage | FailureKind::DiskFull | FailureKind::Refused => {
-            Duration::from_secs(1)
-                .saturating_mul(1 << times.saturating_sub(1).min(10))
-                .min(Duration::from_secs(60))
-        }
+        FailureKind::Outage
+        | FailureKind::BucketFull
+        | FailureKind::DiskFull
+        | FailureKind::Refused => Duration::from_secs(1)
+            .saturating_mul(1 << times.saturating_sub(1).min(10))
+            .min(Duration::from_secs(60)),
         FailureKind::Final | FailureKind::Damage => Duration::from_secs(600),
     }
 }

@@ -197,6 +197,7 @@ impl Coordinator {
     /// Forgets how long failed steps were to wait: a drain wants them now.
     pub fn retry_now(&self) {
         if let Some(down) = &self.node.down {
+            down.claims.tier2().end_rests();
             down.state.lock().memo.failed.clear();
         }
         self.node.bell.ring();

@@ -85,6 +85,8 @@ pub(super) fn uploaded(
         size_bytes,
     } = uploaded;
     tracing::info!(stream = %segment.stream, segment_id = segment.segment_id, key, bytes = size_bytes, "segment uploaded");
+    // The others go on at once.
+    down.state.lock().memo.forget(FailureKind::BucketFull);
     commit(port, segment, TierRecord::UploadDone { key, etag })?;
     let segments = &down.counters.uploaded_segments;
     segments.fetch_add(1, Ordering::Relaxed);
@@ -214,6 +216,7 @@ impl MoveError {
                 CompressError::Disk { .. } | CompressError::NoRoom { .. } => FailureKind::Refused,
             },
             MoveError::Upload(error) => match error {
+                UploadError::Store(error) if error.is_bucket_full() => FailureKind::BucketFull,
                 UploadError::Store(error)
                     if error.is_outage()
                         || error.concerns_every_request()

@@ -120,8 +120,8 @@ pub struct Uploaded {
 /// Uploads one compressed segment. `known` is what this process's own verification found; without it the file is verified first.
 /// What becomes the object.
 pub enum Warm<'a> {
-    /// With what is known of it, where it was verified in this process.
-    File(&'a Path, Option<WarmFacts>),
+    /// With what is known of it, where it was verified in this process; afterwards it is, unless it is damaged.
+    File(&'a Path, &'a mut Option<WarmFacts>),
     Streamed(Streamed, WarmFacts),
 }
 
@@ -162,7 +162,8 @@ pub fn upload(
 
     let (source, facts): (Arc<dyn Source>, _) = match warm {
         Warm::File(path, known) => {
-            let (file, facts) = open_warm(port, segment, path, known)?;
+            let (file, facts) = open_warm(port, segment, path, *known)?;
+            *known = Some(facts);
             (Arc::new(file), facts)
         }
         Warm::Streamed(streamed, facts) => (Arc::new(streamed), facts),

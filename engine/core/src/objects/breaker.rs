@@ -1,6 +1,9 @@
 //! Circuit breakers of Tier 2, one per kind of request: after repeated outages callers get an error at once instead of waiting for
 //! another time-out, until a trial passes. A store that throttles writes goes on to be read. What the breakers saw last is what `dump`
 //! reports as reachable.
+//!
+//! A bucket that is full opens the breaker of what it refuses at once: each trial sends a whole segment for nothing. One caller makes the
+//! trial, and the others are refused until it ends.
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +14,8 @@ use crate::backoff;
 const OPENS_AFTER: u32 = 3;
 const FIRST_REST: Duration = Duration::from_secs(1);
 const LONGEST_REST: Duration = Duration::from_secs(15);
+/// Of uploads to a bucket that is full.
+const LONGEST_REST_OF_UPLOADS: Duration = Duration::from_secs(60);
 /// A failure that nobody has tried again for so long is no news, where other requests succeed: longer than any pause of a retry
 /// but that of damage.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
@@ -59,15 +64,34 @@ struct Breaker {
     outages: u32,
     rests_until: Option<Instant>,
     last_failure: Option<(Instant, ObjectError)>,
+    /// Somebody tries whether the bucket is still full.
+    is_tried: bool,
 }
 
 impl Breakers {
-    /// The failure to answer with instead of asking, while the kind rests. After the rest one caller gets through as the trial; a
-    /// second one meanwhile does no harm, since nothing is decided by being alone.
-    pub fn refusal(&self, kind: Kind, now: Instant) -> Option<ObjectError> {
-        let breaker = &self.kinds[kind as usize];
+    /// The failure to answer with instead of asking, while the kind rests. After the rest a caller gets through as the trial; a second
+    /// one meanwhile does no harm, since nothing is decided by being alone. Only a full bucket is tried by one alone. Who is let
+    /// through tells of its end.
+    pub fn refusal(&mut self, kind: Kind, now: Instant) -> Option<ObjectError> {
+        let breaker = &mut self.kinds[kind as usize];
         let (_, error) = breaker.last_failure.as_ref()?;
-        (now < breaker.rests_until?).then(|| error.clone())
+        if now < breaker.rests_until? || breaker.is_tried {
+            return Some(error.clone());
+        }
+        breaker.is_tried = error.is_bucket_full();
+        None
+    }
+
+    /// However a request ended that was let through.
+    pub fn ended(&mut self, kind: Kind) {
+        self.kinds[kind as usize].is_tried = false;
+    }
+
+    /// The next request of each kind is let through as a trial.
+    pub fn end_rests(&mut self, now: Instant) {
+        for breaker in &mut self.kinds {
+            breaker.rests_until = breaker.rests_until.map(|at| at.min(now));
+        }
     }
 
     /// When an attempt that needs requests of every kind makes sense.
@@ -95,15 +119,18 @@ impl Breakers {
         }
         let breaker = &mut self.kinds[kind as usize];
         breaker.last_failure = Some((now, error.clone()));
-        // A refusal is an answer: asking again soon is cheap and is how a corrected policy is noticed.
-        if !error.is_outage() {
-            self.answered = true;
-            return;
-        }
+        self.answered |= !error.is_outage();
+        let (opens_after, longest_rest) = match (error.is_bucket_full(), kind) {
+            (true, Kind::Upload) => (1, LONGEST_REST_OF_UPLOADS),
+            (true, _) => (1, LONGEST_REST),
+            (false, _) if error.is_outage() => (OPENS_AFTER, LONGEST_REST),
+            // An answer: asking again soon is cheap and is how a corrected policy is noticed.
+            (false, _) => return,
+        };
         breaker.outages = breaker.outages.saturating_add(1);
-        if breaker.outages >= OPENS_AFTER {
-            let failures = breaker.outages - OPENS_AFTER + 1;
-            let rest = backoff::pause_after(failures, FIRST_REST, LONGEST_REST);
+        if breaker.outages >= opens_after {
+            let failures = breaker.outages - opens_after + 1;
+            let rest = backoff::pause_after(failures, FIRST_REST, longest_rest);
             breaker.rests_until = Some(now + rest);
         }
     }
@@ -165,7 +192,7 @@ mod tests {
     fn opens_after_three_outages_and_lets_a_trial_through_after_its_rest() {
         let start = Instant::now();
         assert_eq!(failed(2, start).refusal(Kind::Put, start), None);
-        let open = failed(3, start);
+        let mut open = failed(3, start);
         assert_eq!(open.refusal(Kind::Put, start), Some(throttled(Kind::Put)));
         assert_eq!(open.refusal(Kind::Put, start + FIRST_REST), None);
     }
@@ -249,6 +276,40 @@ mod tests {
         // It says what to do, so that a later time-out does not hide it.
         breakers.failed(Kind::Get, &throttled(Kind::Get), start);
         assert_eq!(breakers.last_failure(), Some(&refusal));
+    }
+
+    #[test]
+    fn a_full_bucket_is_tried_by_one_request_at_a_time_and_ever_more_rarely() {
+        let start = Instant::now();
+        let full = refused(Kind::Upload, Refusal::QuotaExceeded);
+        let mut breakers = Breakers::default();
+        breakers.failed(Kind::Upload, &full, start);
+        assert_eq!(breakers.refusal(Kind::Upload, start), Some(full.clone()));
+        assert_eq!(breakers.refusal(Kind::Put, start), None, "claims go on");
+        let mut now = start;
+        let mut rests = Vec::new();
+        for _ in 0..8 {
+            let until = breakers.rests_until().expect("it rests");
+            rests.push(until.saturating_duration_since(now).as_secs());
+            now = until;
+            assert_eq!(breakers.refusal(Kind::Upload, now), None, "the trial");
+            let other = breakers.refusal(Kind::Upload, now);
+            assert_eq!(other, Some(full.clone()), "one alone");
+            breakers.failed(Kind::Upload, &full, now);
+            breakers.ended(Kind::Upload);
+        }
+        assert_eq!(rests, [1, 2, 4, 8, 16, 32, 60, 60]);
+        breakers.end_rests(now);
+        assert_eq!(breakers.refusal(Kind::Upload, now), None, "asked for");
+        breakers.ended(Kind::Upload);
+        assert_eq!(breakers.refusal(Kind::Upload, now), None, "it ended");
+        breakers.succeeded(Kind::Upload, now);
+        breakers.ended(Kind::Upload);
+        for _ in 0..2 {
+            assert_eq!(breakers.refusal(Kind::Upload, now), None);
+        }
+        assert_eq!(breakers.rests_until(), None);
+        assert!(breakers.is_reachable());
     }
 
     #[test]

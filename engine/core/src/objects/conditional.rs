@@ -4,7 +4,7 @@
 //! | answer                     | what it proves                         | what follows                                            |
 //! | -------------------------- | -------------------------------------- | ------------------------------------------------------- |
 //! | 200                        | ours landed                            | done                                                    |
-//! | 412                        | something is there                     | look: our put-id or our bytes = our own lost response, done; else taken |
+//! | 412                        | something is there                     | look: our bytes, or our put-id where no checksum is kept = our own lost response, done; else taken |
 //! | 409                        | a rival write was in flight            | the whole PUT again                                     |
 //! | no connection              | nothing was sent                       | the whole PUT again                                     |
 //! | bytes damaged on the way   | nothing landed                         | the whole PUT again                                     |
@@ -87,6 +87,7 @@ pub fn create(
             Verdict::Repeat(error) => error,
             Verdict::ReadBack(why) => match read_back(store, key, upload, retries, max_attempts)? {
                 Some(Creation::Ours { etag }) => {
+                    store.note_landed(key);
                     return match prove(store, key, upload, retries, max_attempts)? {
                         true => Ok(Creation::Ours { etag }),
                         false => Err(differs(store, key)),
@@ -104,6 +105,28 @@ pub fn create(
             return Err(error);
         }
         attempt += 1;
+    }
+}
+
+/// Replaces what has this etag. A lost answer is looked up, as for `create`.
+pub fn replace(
+    store: &dyn ObjectStore,
+    key: &str,
+    upload: &Upload,
+    etag: &str,
+    retries: &Retries,
+    max_attempts: u32,
+) -> Result<PutOutcome, ObjectError> {
+    let error = match store.put_if_match(key, upload, etag) {
+        Err(error @ (ObjectError::Unknown { .. } | ObjectError::Throttled { .. })) => error,
+        answer => return answer,
+    };
+    match read_back(store, key, upload, retries, max_attempts)? {
+        Some(Creation::Ours { etag }) => {
+            store.note_landed(key);
+            Ok(PutOutcome::Created { etag })
+        }
+        Some(Creation::Taken(_)) | None => Err(error),
     }
 }
 
@@ -176,11 +199,14 @@ fn compare(
     };
     let same_size = meta.size_bytes == upload.size_bytes();
     let is_ours = same_size
-        && (meta.put_id.as_deref() == Some(upload.put_id.as_str())
-            || match meta.crc64nvme {
-                Some(crc) => crc == upload.crc64nvme,
-                None => checksum_of_object(store, key, meta.size_bytes)? == Some(upload.crc64nvme),
-            });
+        && match meta.crc64nvme {
+            // The name of the write does not speak for bytes that are others.
+            Some(crc) => crc == upload.crc64nvme,
+            None => {
+                meta.put_id.as_deref() == Some(upload.put_id.as_str())
+                    || checksum_of_object(store, key, meta.size_bytes)? == Some(upload.crc64nvme)
+            }
+        };
     Ok(Some(if is_ours {
         Creation::Ours { etag: meta.etag }
     } else {
@@ -288,6 +314,13 @@ mod tests {
     }
 
     #[test]
+    fn the_name_of_our_write_does_not_make_other_bytes_ours() {
+        let store = MemoryStore::new();
+        assert_ours(create_in(&store, "k", &upload(b"mine", "a")));
+        assert_taken(create_in(&store, "k", &upload(b"mind", "a")));
+    }
+
+    #[test]
     fn bytes_are_read_back_where_the_store_keeps_no_checksum() {
         let store = MemoryStore::new();
         store.forget_checksums();
@@ -310,6 +343,27 @@ mod tests {
         let reads = store.calls(Verb::GetRange);
         assert_ours(create_in(&store, "lost", &upload(b"mine", "a")));
         assert!(store.calls(Verb::GetRange) > reads);
+    }
+
+    #[test]
+    fn a_replaced_object_whose_answer_was_lost_is_ours_and_a_rivals_is_not() {
+        let store = MemoryStore::new();
+        let etag = |outcome| match outcome {
+            Ok(PutOutcome::Created { etag }) => etag,
+            other => panic!("{other:?}"),
+        };
+        let first = etag(store.put_if_absent("k", &upload(b"old", "a")));
+        let replace =
+            |with: &Upload, etag: &str| replace(&store, "k", with, etag, &test_retries(), 4);
+        store.inject(Verb::PutIfMatch, Fault::LostResponse, 1);
+        let second = etag(replace(&upload(b"mine", "b"), &first));
+        assert_eq!(store.calls(Verb::PutIfMatch), 1);
+        store.inject(Verb::PutIfMatch, Fault::ServerError, 1);
+        let error = replace(&upload(b"next", "c"), &second).expect_err("nothing landed");
+        assert!(matches!(error, ObjectError::Unknown { .. }), "{error}");
+        assert_eq!(store.bytes_of("k").as_deref(), Some(&b"mine"[..]));
+        let stale = replace(&upload(b"next", "c"), &first);
+        assert_eq!(stale, Ok(PutOutcome::PreconditionFailed));
     }
 
     #[test]

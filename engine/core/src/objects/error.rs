@@ -136,6 +136,17 @@ impl ObjectError {
         }
     }
 
+    /// The store takes no more bytes until somebody makes room.
+    pub fn is_bucket_full(&self) -> bool {
+        matches!(
+            self,
+            ObjectError::Refused {
+                refusal: Refusal::QuotaExceeded,
+                ..
+            }
+        )
+    }
+
     /// What is wrong is that one object, and Tier 2 answered.
     pub fn concerns_one_object(&self) -> bool {
         matches!(

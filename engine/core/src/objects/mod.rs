@@ -183,6 +183,9 @@ pub trait ObjectStore: Send + Sync {
         true
     }
 
+    /// A put of this key that failed for all that its caller knew has landed. For whoever counts failures.
+    fn note_landed(&self, _key: &str) {}
+
     /// The process goes down: requests that are under way end at once, as `Stopping`.
     fn stop(&self) {}
 }

@@ -113,6 +113,17 @@ impl Tier2 {
         conditional::create(&self.guarded, key, upload, &self.retries, max_attempts)
     }
 
+    /// Replaces what has this etag, as `conditional` says.
+    pub fn replace(
+        &self,
+        key: &str,
+        upload: &Upload,
+        etag: &str,
+    ) -> Result<PutOutcome, ObjectError> {
+        let (store, attempts) = (&self.guarded, self.max_attempts);
+        conditional::replace(store, key, upload, etag, &self.retries, attempts)
+    }
+
     /// The verdict of this process's probe; probes where there is none yet.
     pub fn ensure_probed(&self) -> Result<(), ObjectError> {
         let mut probed = self.probed.lock();
@@ -173,6 +184,12 @@ impl Tier2 {
         self.guarded.breakers.lock().rests_until()
     }
 
+    /// Somebody wants to know now: the next request of each kind is a trial.
+    pub fn end_rests(&self) {
+        let now = self.guarded.clock.monotonic();
+        self.guarded.breakers.lock().end_rests(now);
+    }
+
     pub fn is_stopping(&self) -> bool {
         self.guarded.stopping.load(Ordering::Acquire)
     }
@@ -192,6 +209,18 @@ struct Guarded {
     breakers: Mutex<Breakers>,
     clock: Arc<dyn Clock>,
     stopping: AtomicBool,
+}
+
+/// A request that a breaker has let through.
+struct UnderWay<'a> {
+    breakers: &'a Mutex<Breakers>,
+    kind: Kind,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.breakers.lock().ended(self.kind);
+    }
 }
 
 impl Guarded {
@@ -226,6 +255,11 @@ impl Guarded {
                 cause: error.to_string(),
             });
         }
+        // Also behind a panic: nobody else is let through before.
+        let _under_way = UnderWay {
+            breakers: &self.breakers,
+            kind,
+        };
         let answer = call(self.store.as_ref());
         let now = self.clock.monotonic();
         let mut breakers = self.breakers.lock();
@@ -293,6 +327,11 @@ impl ObjectStore for Guarded {
 
     fn checks_what_it_receives(&self) -> bool {
         self.store.checks_what_it_receives()
+    }
+
+    fn note_landed(&self, key: &str) {
+        let now = self.clock.monotonic();
+        self.breakers.lock().succeeded(self.put_kind(key), now);
     }
 
     fn delete(&self, key: &str) -> Result<(), ObjectError> {
@@ -410,6 +449,49 @@ mod tests {
             .create("claims/s/00000000000000000001", &upload(b"x"), 1)
             .expect("created");
         assert_eq!(tier2.health().reason, Some(Tier2Reason::QuotaExceeded));
+        tier2.end_rests();
+        tier2.create(segment, &upload(b"x"), 1).expect("room again");
+        assert_eq!(tier2.health().reason, None);
+    }
+
+    #[test]
+    fn puts_that_landed_without_an_answer_are_no_outage() {
+        let memory = Arc::new(MemoryStore::new());
+        let tier2 = test_tier2(memory.clone());
+        tier2.ensure_probed().expect("probed");
+        let puts = memory.calls(Verb::PutIfAbsent);
+        memory.inject(Verb::PutIfAbsent, Fault::LostResponse, 10);
+        for key in 0..10 {
+            let created = tier2.create(&format!("claims/s/{key:020}"), &upload(b"x"), 2);
+            assert!(matches!(created, Ok(Creation::Ours { .. })), "{created:?}");
+            let health = tier2.health();
+            assert_eq!((health.reachable, health.reason), (true, None));
+        }
+        assert_eq!(
+            memory.calls(Verb::PutIfAbsent),
+            puts + 10,
+            "each is sent once"
+        );
+    }
+
+    #[test]
+    fn a_full_bucket_is_asked_again_only_after_its_rest_or_when_somebody_wants_to_know() {
+        let memory = Arc::new(MemoryStore::new());
+        let tier2 = test_tier2(memory.clone());
+        tier2.ensure_probed().expect("probed");
+        memory.inject(Verb::PutIfAbsent, Fault::Refused(Refusal::QuotaExceeded), 2);
+        let segment = "segments/s/00000000000000000000-0000000001-00000000000000000001.aofz";
+        tier2.create(segment, &upload(b"x"), 1).expect_err("full");
+        let puts = memory.calls(Verb::PutIfAbsent);
+        let error = tier2.create(segment, &upload(b"x"), 1).expect_err("rests");
+        for told in ["the bucket is full", "raise the quota"] {
+            assert!(error.to_string().contains(told), "{error}");
+        }
+        assert_eq!(memory.calls(Verb::PutIfAbsent), puts);
+        assert_eq!(tier2.health().reason, Some(Tier2Reason::QuotaExceeded));
+        tier2.end_rests();
+        tier2.create(segment, &upload(b"x"), 1).expect_err("full");
+        tier2.end_rests();
         tier2.create(segment, &upload(b"x"), 1).expect("room again");
         assert_eq!(tier2.health().reason, None);
     }

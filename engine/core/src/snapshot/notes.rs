@@ -76,7 +76,7 @@ pub(super) fn write_notes(
     {
         return Ok(());
     }
-    match tier2.store().put_if_match(&key, &upload, &etag)? {
+    match tier2.replace(&key, &upload, &etag)? {
         PutOutcome::Created { etag: _ } => Ok(()),
         PutOutcome::PreconditionFailed => Err(rival(tier2, &key)),
     }

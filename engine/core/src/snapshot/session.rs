@@ -164,6 +164,10 @@ fn wait_for_uploads(target: u64, facts: &StreamFacts, outlook: &Outlook) -> Next
             SnapshotReason::Tier2(Tier2Reason::Unreachable),
             message,
         )),
+        (None, Some((FailureKind::BucketFull, message))) => Some(Why::new(
+            SnapshotReason::Tier2(Tier2Reason::QuotaExceeded),
+            message,
+        )),
         (None, Some((FailureKind::DiskFull, message))) => {
             Some(Why::new(SnapshotReason::DiskFull, message))
         }

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use aof2_core::io::fault::{FaultDisk, Faults};
 use aof2_core::io::{FileClass, SystemDisk};
 use aof2_core::objects::directory::DirectoryStore;
-use aof2_core::objects::memory::MemoryStore;
+use aof2_core::objects::memory::{Fault, MemoryStore, Verb};
 use aof2_core::objects::{ObjectStore, Upload};
+use aof2_core::snapshot::index::put_index;
 use aof2_core::snapshot::verify::Level;
 use aof2_core::snapshot::{SnapshotPhase, SnapshotReason};
 use aof2_format::claim::Claim;
+use aof2_format::names::IndexName;
 use aof2_format::snapshot::{RecoveryNotes, SnapshotId};
 
 use crate::common::{durable, eventually};
@@ -180,6 +182,42 @@ fn a_catalogue_that_cannot_be_read_is_left_alone_and_its_id_passed_over() {
     let status = node.take("orders", "r1");
     assert_eq!(status.snapshot_id, SnapshotId::new(1, 2));
     assert_eq!(memory.bytes_of(&key), there);
+    node.stop();
+}
+
+#[test]
+fn every_put_that_lands_without_an_answer_counts_and_is_sent_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node(memory.clone(), folder.path());
+    node.tier2.ensure_probed().expect("probed");
+    for verb in [Verb::PutIfAbsent, Verb::PutIfMatch] {
+        memory.inject(verb, Fault::LostResponse, 10_000);
+    }
+    // Claims and marks, segments, manifest chunks, catalogues, recovery notes (made, then replaced) and the index.
+    let before = memory.keys().len() as u64;
+    let puts = memory.calls(Verb::PutIfAbsent);
+    let replaced = memory.calls(Verb::PutIfMatch);
+    for (round, stream) in ["orders", "payments", "orders"].into_iter().enumerate() {
+        durable(&node.store, stream, b"records").expect("acknowledged");
+        let status = node.take(stream, &format!("r{round}"));
+        assert_eq!(status.why, None);
+        let verdict = node.verify(stream, status.snapshot_id, Level::L1);
+        assert_eq!(verdict.fault, None);
+    }
+    let name = IndexName::new("nightly").expect("a name");
+    put_index(&node.tier2, &name, "{}".into()).expect("ours");
+    let health = node.tier2.health();
+    assert_eq!((health.reachable, health.message), (true, None));
+    assert_eq!(
+        memory.calls(Verb::PutIfMatch) - replaced,
+        1,
+        "the notes of a stream's second"
+    );
+    let made = memory.keys().len() as u64 - before;
+    // Claims 2, segments 3, chunks 3, catalogues 3, notes 2, index 1.
+    assert!(made >= 14, "{:?}", memory.keys());
+    assert_eq!(memory.calls(Verb::PutIfAbsent) - puts, made, "each once");
     node.stop();
 }
 

@@ -10,10 +10,10 @@ use aof2_core::objects::memory::MemoryStore;
 use aof2_core::objects::{
     Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Tier2, Upload,
 };
-use aof2_core::snapshot::verify::{Level, Verdict, verify};
+use aof2_core::snapshot::verify::{Level, Unwatched, Verdict, verify};
 use aof2_core::snapshot::{SnapshotPhase, SnapshotRequest, SnapshotStatus, Snapshots};
 use aof2_core::tier::Tiers;
-use aof2_core::{Claims, Identity, OpenOptions, Store};
+use aof2_core::{Claims, Config, Identity, OpenOptions, Store};
 use aof2_format::StreamName;
 use aof2_format::snapshot::SnapshotId;
 use bytes::Bytes;
@@ -41,9 +41,17 @@ pub fn node_on(
     directory: &Path,
     name: &str,
 ) -> Node {
+    configured_node(disk, objects, small_config(directory), name)
+}
+
+pub fn configured_node(
+    disk: Arc<dyn Disk>,
+    objects: Arc<dyn ObjectStore>,
+    mut config: Config,
+    name: &str,
+) -> Node {
     let claims = Arc::new(claims_suite::claims_of(&objects, "p/", name));
     let tier2 = claims.tier2().clone();
-    let mut config = small_config(directory);
     config.tier2.claim_check = Duration::from_millis(50);
     let identity = Identity {
         cluster_id: CLUSTER.to_owned(),
@@ -97,7 +105,7 @@ impl Node {
 
     pub fn verify(&self, stream: &str, id: SnapshotId, level: Level) -> Verdict {
         let stream = StreamName::new(stream).expect("a name");
-        verify(&self.tier2, &stream, id, level, None).expect("Tier 2 answers")
+        verify(&self.tier2, &stream, id, level, None, &Unwatched).expect("Tier 2 answers")
     }
 
     pub fn stop(self) {

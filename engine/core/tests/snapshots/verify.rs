@@ -5,7 +5,7 @@ use std::sync::Arc;
 use aof2_core::objects::memory::{Fault as Fail, MemoryStore, Verb};
 use aof2_core::objects::{ObjectStore, Upload};
 use aof2_core::objects::{Refusal, Tier2Reason};
-use aof2_core::snapshot::verify::{Fault, Level, verify};
+use aof2_core::snapshot::verify::{Fault, Level, Unwatched, VerifyError, verify};
 use aof2_format::StreamName;
 use aof2_format::snapshot::{Catalogue, SnapshotId};
 
@@ -18,6 +18,13 @@ struct Taken {
     id: SnapshotId,
     key: String,
     _folder: tempfile::TempDir,
+}
+
+fn reason(error: VerifyError) -> Tier2Reason {
+    match error {
+        VerifyError::Tier2(error) => error.reason(),
+        VerifyError::Ended { .. } => panic!("{error}"),
+    }
 }
 
 fn taken() -> Taken {
@@ -111,7 +118,14 @@ fn another_size_other_bytes_and_a_foreign_catalogue_are_told_apart() {
     let stream = StreamName::new("orders").expect("a name");
     let expected = Some("sha256:00");
     taken.replace(&taken.key, sound.to_vec());
-    let verdict = verify(&taken.node.tier2, &stream, taken.id, Level::L0, expected);
+    let verdict = verify(
+        &taken.node.tier2,
+        &stream,
+        taken.id,
+        Level::L0,
+        expected,
+        &Unwatched,
+    );
     let (fault, _) = verdict.expect("answered").fault.expect("a fault");
     assert_eq!(fault, Fault::DigestMismatch);
     taken.node.stop();
@@ -198,8 +212,16 @@ fn objects_that_nobody_can_read_are_not_verified() {
     // Nobody may read them: nothing is learned, and that is no success.
     taken.memory.inject(Verb::GetRange, Fail::AccessDenied, 100);
     let stream = StreamName::new("orders").expect("a name");
-    let error = verify(&taken.node.tier2, &stream, taken.id, Level::L0, None).expect_err("denied");
-    assert_eq!(error.reason(), Tier2Reason::AccessDenied);
+    let error = verify(
+        &taken.node.tier2,
+        &stream,
+        taken.id,
+        Level::L0,
+        None,
+        &Unwatched,
+    )
+    .expect_err("denied");
+    assert_eq!(reason(error), Tier2Reason::AccessDenied);
     taken.memory.heal();
     taken.node.stop();
 }
@@ -209,8 +231,16 @@ fn a_tier_2_that_does_not_answer_is_no_verdict() {
     let taken = taken();
     taken.memory.set_unreachable(true);
     let stream = StreamName::new("orders").expect("a name");
-    let error = verify(&taken.node.tier2, &stream, taken.id, Level::L1, None).expect_err("down");
-    assert_eq!(error.reason(), Tier2Reason::Unreachable);
+    let error = verify(
+        &taken.node.tier2,
+        &stream,
+        taken.id,
+        Level::L1,
+        None,
+        &Unwatched,
+    )
+    .expect_err("down");
+    assert_eq!(reason(error), Tier2Reason::Unreachable);
     taken.memory.heal();
     taken.node.stop();
 }

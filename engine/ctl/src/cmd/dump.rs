@@ -188,11 +188,19 @@ fn tier2_rows(tier2: &Tier2Report) -> Vec<(&'static str, String)> {
     } else {
         ", conditional writes not verified yet"
     };
-    let state = match (reachable, reason, message) {
-        (true, _, _) => format!("reachable{probe}"),
-        (false, Some(reason), Some(message)) => format!("NOT REACHABLE, {reason}: {message}"),
-        (false, Some(reason), None) => format!("NOT REACHABLE, {reason}"),
-        (false, None, _) => "NOT REACHABLE".into(),
+    let why = match (reason, message) {
+        (Some(reason), Some(message)) => format!(", {reason}: {message}"),
+        (Some(reason), None) => format!(", {reason}"),
+        (None, Some(message)) => format!(", {message}"),
+        (None, None) => String::new(),
+    };
+    let state = match reason {
+        // It answers, and the answer is no.
+        Some(reason) if reason.is_refusal() => format!("REFUSES{why}"),
+        _ if !reachable => format!("NOT REACHABLE{why}"),
+        _ if why.is_empty() => format!("reachable{probe}"),
+        // One object, or what lies before it on this node.
+        _ => format!("reachable{probe}, but not everything succeeds{why}"),
     };
     vec![
         ("tier 2", state),
@@ -261,7 +269,7 @@ mod tests {
             "{page}"
         );
         assert!(
-            page.contains("NOT REACHABLE, AccessDenied: bucket orders"),
+            page.contains("REFUSES, AccessDenied: bucket orders"),
             "{page}"
         );
         assert!(
@@ -269,6 +277,39 @@ mod tests {
             "kinds that never refused are left out: {page}"
         );
         assert!(page.contains("orders: segment 3\n"), "{page}");
+    }
+
+    #[test]
+    fn tier_2_that_refuses_is_told_from_one_that_does_not_answer_and_from_one_that_is_well() {
+        let line = |reachable, reason: Option<Tier2Reason>, message: Option<&str>| {
+            let report = Tier2Report {
+                reachable,
+                probed: true,
+                reason,
+                message: message.map(str::to_owned),
+                ..Tier2Report::default()
+            };
+            tier2_rows(&report).swap_remove(0).1
+        };
+        let full = "the bucket is full; raise the quota";
+        assert_eq!(
+            line(false, Some(Tier2Reason::QuotaExceeded), Some(full)),
+            format!("REFUSES, QuotaExceeded: {full}")
+        );
+        assert_eq!(
+            line(false, Some(Tier2Reason::Tier2Unreachable), Some("timeout")),
+            "NOT REACHABLE, Tier2Unreachable: timeout"
+        );
+        assert_eq!(line(false, None, None), "NOT REACHABLE");
+        assert_eq!(line(true, None, None), "reachable");
+        assert_eq!(
+            line(true, None, Some("claim archived")),
+            "reachable, but not everything succeeds, claim archived"
+        );
+        for reason in Tier2Reason::KNOWN {
+            let is_told = line(false, Some(reason.clone()), Some("why")).contains(reason.as_str());
+            assert!(is_told, "{reason}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use aof2_admin_api::client::{Client, ClientError};
 use aof2_admin_api::{
     ErrorReason, SnapshotLevel, SnapshotPhase, SnapshotReport, SnapshotSeal, SnapshotVerdict,
+    VerifyProgress,
 };
 
 use crate::cli::{Connection, SnapshotVerb, TakeArguments, VerifyLevel};
@@ -35,14 +36,19 @@ pub async fn run(connection: &Connection, verb: SnapshotVerb) -> Result<Outcome,
             }
             Ok(Outcome::Clean)
         }
-        SnapshotVerb::Verify { stream, id, level } => {
+        SnapshotVerb::Verify {
+            stream,
+            id,
+            level,
+            deadline,
+        } => {
             let level = match level {
                 VerifyLevel::L0 => SnapshotLevel::L0,
                 VerifyLevel::L1 => SnapshotLevel::L1,
+                VerifyLevel::L2 => SnapshotLevel::L2,
             };
-            let verdict = super::admin(connection)?
-                .verify_snapshot(&stream, &id, level, None)
-                .await?;
+            let client = super::admin(connection)?;
+            let verdict = verify(&client, &stream, &id, level, deadline).await?;
             if connection.json {
                 render::json(&verdict)?;
             } else {
@@ -101,6 +107,44 @@ async fn take(connection: &Connection, arguments: TakeArguments) -> Result<Outco
     })
 }
 
+/// What takes long is asked for again until there is a verdict.
+async fn verify(
+    client: &Client,
+    stream: &str,
+    id: &str,
+    level: SnapshotLevel,
+    deadline: Duration,
+) -> Result<SnapshotVerdict, Failure> {
+    let until = Instant::now() + deadline;
+    let mut request: Option<String> = None;
+    loop {
+        let asked = client.verify_snapshot(stream, id, level, None, request.as_deref());
+        let verdict = asked.await?;
+        let Some(running) = &verdict.running else {
+            end_progress();
+            return Ok(verdict);
+        };
+        if Instant::now() >= until {
+            end_progress();
+            return Ok(verdict);
+        }
+        show(&how_far(&verdict, running));
+        request = Some(running.request.clone());
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+fn how_far(verdict: &SnapshotVerdict, running: &VerifyProgress) -> String {
+    match &running.waits_for {
+        Some(other) => format!("waits for {other}"),
+        None => format!(
+            "{} of {} read",
+            render::bytes(verdict.bytes_read),
+            render::bytes(running.total_bytes)
+        ),
+    }
+}
+
 /// An engine that was started again meanwhile does not know a session that was not over: its request is repeated.
 async fn follow(
     client: &Client,
@@ -128,26 +172,28 @@ fn is_over(report: &SnapshotReport) -> bool {
 
 /// One line that rewrites itself, for a person who waits.
 fn show_progress(reports: &[SnapshotReport]) {
-    if !std::io::stderr().is_terminal() {
-        return;
-    }
     let count = |phase| reports.iter().filter(|it| it.phase == phase).count();
     let why = reports
         .iter()
         .filter(|report| !is_over(report))
         .find_map(|report| report.reason.as_ref());
     let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
-    // Nobody reads standard error: the result is on standard output.
-    let _ = write!(
-        std::io::stderr(),
-        "\r\x1b[K{} of {} done; {} pending, {} uploading, {} publishing, {} failed{why}",
+    show(&format!(
+        "{} of {} done; {} pending, {} uploading, {} publishing, {} failed{why}",
         count(SnapshotPhase::Done),
         reports.len(),
         count(SnapshotPhase::Pending),
         count(SnapshotPhase::Uploading),
         count(SnapshotPhase::Publishing),
         count(SnapshotPhase::Failed),
-    );
+    ));
+}
+
+fn show(line: &str) {
+    if std::io::stderr().is_terminal() {
+        // Nobody reads standard error: the result is on standard output.
+        let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
+    }
 }
 
 fn end_progress() {
@@ -280,13 +326,22 @@ fn verdict_page(verdict: &SnapshotVerdict) -> String {
         missing,
         objects_checked,
         records_replayed,
+        bytes_read,
+        running,
     } = verdict;
+    let is_verified = match running {
+        None => render::yes_no(*verified),
+        Some(running) => format!("not yet, {}", how_far(verdict, running)),
+    };
     let mut rows = vec![
         ("stream", stream.clone()),
         ("snapshot", snapshot_id.clone()),
-        ("verified", render::yes_no(*verified)),
+        ("verified", is_verified),
         ("level", format!("{level:?}")),
     ];
+    if running.is_some() {
+        return render::pairs(rows);
+    }
     if let Some(reason) = reason {
         rows.push(("reason", reason.to_string()));
     }
@@ -295,8 +350,11 @@ fn verdict_page(verdict: &SnapshotVerdict) -> String {
     }
     rows.extend(missing.iter().map(|key| ("missing", key.clone())));
     rows.push(("objects checked", objects_checked.to_string()));
-    if *level == SnapshotLevel::L1 {
+    if matches!(level, SnapshotLevel::L1 | SnapshotLevel::L2) {
         rows.push(("records replayed", records_replayed.to_string()));
+    }
+    if *level == SnapshotLevel::L2 {
+        rows.push(("segments read", render::bytes(*bytes_read)));
     }
     if !digest.is_empty() {
         rows.push(("digest", digest.clone()));
@@ -339,6 +397,42 @@ mod tests {
              orders: no connection"
         );
         assert_eq!(list(&[], now), "no snapshots");
+    }
+
+    #[test]
+    fn a_verification_that_runs_says_how_far_it_is_and_judges_nothing() {
+        let mut verdict = SnapshotVerdict {
+            stream: "orders".into(),
+            snapshot_id: "4294967297".into(),
+            level: SnapshotLevel::L2,
+            bytes_read: 3 << 20,
+            running: Some(VerifyProgress {
+                total_bytes: 12 << 20,
+                ..VerifyProgress::default()
+            }),
+            ..SnapshotVerdict::default()
+        };
+        let page = |verdict: &SnapshotVerdict| {
+            let page = verdict_page(verdict);
+            page.lines().nth(2).map(str::to_owned).unwrap_or_default()
+        };
+        assert_eq!(
+            page(&verdict),
+            "verified  not yet, 3.0 MiB of 12.0 MiB read"
+        );
+        verdict.running = Some(VerifyProgress {
+            waits_for: Some("snapshot 7 of stream a".into()),
+            ..VerifyProgress::default()
+        });
+        assert_eq!(
+            page(&verdict),
+            "verified  not yet, waits for snapshot 7 of stream a"
+        );
+        verdict.running = None;
+        verdict.verified = true;
+        let page = verdict_page(&verdict);
+        assert!(page.contains("verified          yes\n"), "{page}");
+        assert!(page.ends_with("segments read     3.0 MiB"), "{page}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use aof2_admin_api::{
 };
 use aof2_core::objects::{ObjectError, Tier2};
 use aof2_core::snapshot::index::{IndexError, read_index, read_index_part};
+use aof2_core::snapshot::verify::VerifyError;
 use aof2_core::snapshot::{LookupError, SnapshotRequest};
 use aof2_format::StreamName;
 use aof2_format::names::IndexName;
@@ -22,7 +23,7 @@ use serde::Deserialize;
 
 use super::error::{ApiError, blocking, serving};
 use super::pages::{IndexPart, PageQuery};
-use crate::data_plane::DataPlane;
+use crate::data_plane::{Asked, DataPlane};
 use crate::node::Node;
 
 #[derive(Debug, Deserialize)]
@@ -44,6 +45,8 @@ pub struct VerifyQuery {
     level: Option<String>,
     /// What the catalogue's bytes should give.
     digest: Option<String>,
+    /// Who asks for L2, which goes on between two questions.
+    request: Option<String>,
 }
 
 pub async fn begin(
@@ -59,16 +62,7 @@ pub async fn begin(
             "query parameter stream is missing; add ?stream=<name>",
         ));
     };
-    // Who does not say who asks wants a new one each time.
-    let request = request
-        .filter(|request| !request.is_empty())
-        .unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-    if request.len() > MAX_REQUEST_BYTES {
-        return Err(ApiError::bad_request(format!(
-            "request name of {} bytes exceeds the limit of {MAX_REQUEST_BYTES}; use a shorter one",
-            request.len()
-        )));
-    }
+    let request = request_name(request)?;
     let seals = match seal.as_deref() {
         None | Some("IfDirty") => true,
         Some("Never") => false,
@@ -112,23 +106,42 @@ pub async fn status(
 pub async fn verify(
     State(node): State<Arc<Node>>,
     Path((stream, id)): Path<(String, String)>,
-    Query(VerifyQuery { level, digest }): Query<VerifyQuery>,
-) -> Result<Json<SnapshotVerdict>, ApiError> {
+    Query(VerifyQuery {
+        level,
+        digest,
+        request,
+    }): Query<VerifyQuery>,
+) -> Result<(StatusCode, Json<SnapshotVerdict>), ApiError> {
     let (stream, id) = named(&stream, &id)?;
     let level = match level.as_deref() {
         None | Some("L0") => SnapshotLevel::L0,
         Some("L1") => SnapshotLevel::L1,
+        Some("L2") => SnapshotLevel::L2,
         Some(other) => {
             return Err(ApiError::bad_request(format!(
-                "level {other:?} is invalid; use \"L0\" or \"L1\""
+                "level {other:?} is invalid; use \"L0\", \"L1\" or \"L2\""
             )));
         }
     };
+    let request = request_name(request)?;
     let plane = serving(&node)?;
     let tier2 = tier2_of(&plane)?;
-    blocking(move || plane.verify_snapshot(&tier2, &stream, id, level, digest.as_deref()))
-        .await
-        .map(Json)
+    if level == SnapshotLevel::L2 {
+        let asked = Asked {
+            stream,
+            id,
+            request,
+        };
+        let verdict = plane.read_snapshot(&tier2, asked, digest)?;
+        let status = match &verdict.running {
+            Some(_) => StatusCode::ACCEPTED,
+            None => StatusCode::OK,
+        };
+        return Ok((status, Json(verdict)));
+    }
+    let verdict =
+        blocking(move || plane.verify_snapshot(&tier2, (&stream, id), level, digest.as_deref()));
+    Ok((StatusCode::OK, Json(verdict.await?)))
 }
 
 /// The list that one snapshot's operator wrote, byte for byte; 404 where the bucket has none.
@@ -191,6 +204,20 @@ pub async fn put_index(
         .map(Json)
 }
 
+/// Who does not say who asks wants a new one each time.
+fn request_name(request: Option<String>) -> Result<String, ApiError> {
+    let request = request
+        .filter(|request| !request.is_empty())
+        .unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    if request.len() > MAX_REQUEST_BYTES {
+        return Err(ApiError::bad_request(format!(
+            "request name of {} bytes exceeds the limit of {MAX_REQUEST_BYTES}; use a shorter one",
+            request.len()
+        )));
+    }
+    Ok(request)
+}
+
 fn named(stream: &str, id: &str) -> Result<(StreamName, SnapshotId), ApiError> {
     let stream =
         StreamName::new(stream).map_err(|refused| ApiError::bad_request(refused.to_string()))?;
@@ -213,6 +240,17 @@ fn tier2_of(plane: &DataPlane) -> Result<Arc<Tier2>, ApiError> {
 impl From<ObjectError> for ApiError {
     fn from(error: ObjectError) -> Self {
         ApiError::new(ErrorReason::Tier2Unreachable, error.to_string())
+    }
+}
+
+impl From<VerifyError> for ApiError {
+    fn from(error: VerifyError) -> Self {
+        match error {
+            VerifyError::Tier2(error) => error.into(),
+            VerifyError::Ended { .. } => {
+                ApiError::new(ErrorReason::Tier2Unreachable, error.to_string())
+            }
+        }
     }
 }
 

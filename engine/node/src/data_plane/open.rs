@@ -76,6 +76,7 @@ pub fn open(settings: &Settings, progress: Arc<Progress>) -> Result<DataPlane, O
         tier2,
         snapshots: Arc::new(snapshots),
         verifications: Arc::default(),
+        readings: Arc::default(),
     })
 }
 

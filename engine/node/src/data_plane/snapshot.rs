@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use aof2_admin_api::{
     SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotPhase as ApiPhase,
-    SnapshotReason as ApiReason, SnapshotReport, SnapshotVerdict, VerifyReason,
+    SnapshotReason as ApiReason, SnapshotReport, SnapshotVerdict, VerifyProgress, VerifyReason,
 };
-use aof2_core::objects::{ObjectError, Tier2};
+use aof2_core::objects::Tier2;
 use aof2_core::snapshot::index::{IndexError, StoredIndex, put_index, read_index};
-use aof2_core::snapshot::verify::{Fault, Level, Verdict, verify};
+use aof2_core::snapshot::verify::{Fault, Level, Unwatched, Verdict, VerifyError, verify};
 use aof2_core::snapshot::{
     LookupError, SnapshotCounts, SnapshotPhase, SnapshotReason, SnapshotRequest, SnapshotStatus,
 };
@@ -19,6 +20,8 @@ use aof2_format::names::IndexName;
 use aof2_format::snapshot::SnapshotId;
 use bytes::Bytes;
 
+pub use super::reading::Asked;
+use super::reading::{self, Answer, Readings};
 use super::{DataPlane, tier2_reason};
 
 /// Verifications since the process started, by what they came to.
@@ -31,6 +34,15 @@ pub struct Verifications {
 }
 
 impl Verifications {
+    fn count(&self, verdict: &Result<Verdict, VerifyError>) {
+        let counted = match verdict {
+            Ok(verdict) if verdict.fault.is_none() => &self.verified,
+            Ok(_) => &self.not_verified,
+            Err(_) => &self.errors,
+        };
+        counted.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub fn by_result(&self) -> [(&'static str, u64); 3] {
         let Self {
             verified,
@@ -43,6 +55,18 @@ impl Verifications {
             ("error", errors),
         ]
         .map(|(result, count)| (result, count.load(Ordering::Relaxed)))
+    }
+}
+
+/// Of the thread that reads.
+struct EndOfReading {
+    readings: Arc<Readings>,
+    outcome: reading::Outcome,
+}
+
+impl Drop for EndOfReading {
+    fn drop(&mut self) {
+        self.readings.ended(self.outcome.clone(), Instant::now());
     }
 }
 
@@ -77,46 +101,95 @@ impl DataPlane {
         self.snapshots.counts()
     }
 
-    /// Reads the bucket. Blocking.
+    /// Reads the bucket. Blocking, for as long as some requests take: L2 is for `read_snapshot`.
     pub fn verify_snapshot(
         &self,
         tier2: &Tier2,
-        stream: &StreamName,
-        id: SnapshotId,
+        (stream, id): (&StreamName, SnapshotId),
         level: SnapshotLevel,
         digest: Option<&str>,
-    ) -> Result<SnapshotVerdict, ObjectError> {
+    ) -> Result<SnapshotVerdict, VerifyError> {
         let (asked, level) = match level {
             SnapshotLevel::L0 | SnapshotLevel::Unknown => (Level::L0, SnapshotLevel::L0),
-            SnapshotLevel::L1 => (Level::L1, SnapshotLevel::L1),
+            SnapshotLevel::L1 | SnapshotLevel::L2 => (Level::L1, SnapshotLevel::L1),
         };
-        let verdict = verify(tier2, stream, id, asked, digest);
-        let counted = match &verdict {
-            Ok(verdict) if verdict.fault.is_none() => &self.verifications.verified,
-            Ok(_) => &self.verifications.not_verified,
-            Err(_) => &self.verifications.errors,
-        };
-        counted.fetch_add(1, Ordering::Relaxed);
-        let Verdict {
-            fault,
-            digest,
-            missing,
-            objects_checked,
-            records_replayed,
-        } = verdict?;
-        let (reason, message) = fault.unzip();
-        Ok(SnapshotVerdict {
-            stream: stream.to_string(),
-            snapshot_id: id.to_string(),
+        let verdict = verify(tier2, stream, id, asked, digest, &Unwatched);
+        self.verifications.count(&verdict);
+        Ok(verdict_of((stream, id), level, verdict?))
+    }
+
+    /// Verifies at L2, or says how far that is. Waits for nothing.
+    pub fn read_snapshot(
+        &self,
+        tier2: &Arc<Tier2>,
+        asked: Asked,
+        digest: Option<String>,
+    ) -> Result<SnapshotVerdict, VerifyError> {
+        let level = SnapshotLevel::L2;
+        let snapshot = (&asked.stream, asked.id);
+        let mut verdict = SnapshotVerdict {
+            stream: asked.stream.to_string(),
+            snapshot_id: asked.id.to_string(),
             level,
-            verified: reason.is_none(),
-            digest,
-            reason: reason.map(verify_reason),
-            message,
-            missing,
-            objects_checked,
-            records_replayed,
-        })
+            running: Some(VerifyProgress {
+                request: asked.request.clone(),
+                ..VerifyProgress::default()
+            }),
+            ..SnapshotVerdict::default()
+        };
+        let mut waits_for = None;
+        let progress = match self.readings.ask(&asked, Instant::now()) {
+            Answer::Ended(outcome) => return Ok(verdict_of(snapshot, level, outcome?)),
+            Answer::Running(progress) => Some(progress),
+            Answer::Waits(Asked { stream, id, .. }) => {
+                waits_for = Some(format!("snapshot {id} of stream {stream}"));
+                None
+            }
+            Answer::Begin(progress) => {
+                self.begin_reading(tier2.clone(), asked, digest, progress.clone());
+                Some(progress)
+            }
+        };
+        if let Some(running) = &mut verdict.running {
+            let (read_bytes, total_bytes) = progress.map_or((0, 0), |it| it.bytes());
+            verdict.bytes_read = read_bytes;
+            running.total_bytes = total_bytes;
+            running.waits_for = waits_for;
+        }
+        Ok(verdict)
+    }
+
+    fn begin_reading(
+        &self,
+        tier2: Arc<Tier2>,
+        asked: Asked,
+        digest: Option<String>,
+        progress: Arc<reading::Progress>,
+    ) {
+        let ended = |why: String| VerifyError::Ended {
+            stream: asked.stream.clone(),
+            id: asked.id,
+            why,
+        };
+        // Whatever becomes of the thread, the next one begins.
+        let end = EndOfReading {
+            readings: self.readings.clone(),
+            outcome: Err(ended("the thread is lost; read the log".to_owned())),
+        };
+        let refused = ended("no thread to read with; retry later".to_owned());
+        let (verifications, readings) = (self.verifications.clone(), self.readings.clone());
+        let thread = std::thread::Builder::new().name("aof2-verify".to_string());
+        let started = thread.spawn(move || {
+            let mut end = end;
+            let (stream, id) = (&asked.stream, asked.id);
+            let digest = digest.as_deref();
+            end.outcome = verify(&tier2, stream, id, Level::L2, digest, &*progress);
+            verifications.count(&end.outcome);
+        });
+        if let Err(error) = started {
+            tracing::warn!("cannot start a thread to verify a snapshot: {error}");
+            readings.ended(Err(refused), Instant::now());
+        }
     }
 
     /// Blocking. A list that names the same catalogues is the same list: engines that restarted since tell other times.
@@ -205,6 +278,36 @@ fn snapshot_reason(reason: SnapshotReason) -> ApiReason {
         SnapshotReason::TooLarge => ApiReason::TooLarge,
         SnapshotReason::UploadRefused => ApiReason::UploadRefused,
         SnapshotReason::Displaced => ApiReason::Displaced,
+    }
+}
+
+fn verdict_of(
+    (stream, id): (&StreamName, SnapshotId),
+    level: SnapshotLevel,
+    verdict: Verdict,
+) -> SnapshotVerdict {
+    let Verdict {
+        fault,
+        digest,
+        missing,
+        objects_checked,
+        records_replayed,
+        bytes_read,
+    } = verdict;
+    let (reason, message) = fault.unzip();
+    SnapshotVerdict {
+        stream: stream.to_string(),
+        snapshot_id: id.to_string(),
+        level,
+        verified: reason.is_none(),
+        digest,
+        reason: reason.map(verify_reason),
+        message,
+        missing,
+        objects_checked,
+        records_replayed,
+        bytes_read,
+        running: None,
     }
 }
 

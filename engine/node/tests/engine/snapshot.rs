@@ -3,7 +3,7 @@
 use aof2_admin_api::client::ClientError;
 use aof2_admin_api::{
     ErrorReason, SnapshotIndex, SnapshotLevel, SnapshotPhase, SnapshotReport, SnapshotSeal,
-    VerifyReason,
+    SnapshotVerdict, VerifyReason,
 };
 
 use crate::support::{Engine, Home, append, payload, request};
@@ -69,7 +69,7 @@ async fn a_snapshot_is_taken_verified_and_found_again_after_a_kill() {
     assert!(report.digest.starts_with("sha256:"), "{report:?}");
     let verdict = engine
         .admin()
-        .verify_snapshot("orders", &report.snapshot_id, SnapshotLevel::L1, None)
+        .verify_snapshot("orders", &report.snapshot_id, SnapshotLevel::L1, None, None)
         .await
         .expect("a verdict");
     assert!(verdict.verified, "{verdict:?}");
@@ -117,6 +117,60 @@ async fn a_snapshot_is_taken_verified_and_found_again_after_a_kill() {
     assert_eq!(engine.terminate().await, Some(0));
 }
 
+/// As the operator asks, until there is a verdict.
+async fn read_back(engine: &Engine, id: &str, request: &str) -> SnapshotVerdict {
+    let ask = async || {
+        let (admin, level) = (engine.admin(), SnapshotLevel::L2);
+        let asked = admin.verify_snapshot("orders", id, level, None, Some(request));
+        asked.await.expect("an answer")
+    };
+    let verdict = std::cell::RefCell::new(ask().await);
+    engine
+        .wait_for("a verdict", async || {
+            let running = verdict.borrow().running.clone();
+            if let Some(running) = running {
+                assert_eq!(running.request, request);
+                let next = ask().await;
+                verdict.replace(next);
+            }
+            verdict.borrow().running.is_none()
+        })
+        .await;
+    verdict.into_inner()
+}
+
+#[tokio::test]
+async fn every_byte_is_read_while_the_engine_serves_and_a_changed_one_is_found() {
+    let home = Home::new();
+    let engine = start(&home).await;
+    append_some(&engine, "orders", 50).await;
+    let report = take(&engine, "orders", "uid-1").await;
+    let id = &report.snapshot_id;
+    let verdict = read_back(&engine, id, "first").await;
+    assert!(verdict.verified, "{verdict:?}");
+    assert_eq!(verdict.level, SnapshotLevel::L2);
+    assert!(verdict.bytes_read > 0 && verdict.records_replayed > 0);
+    let folder = home.path("tier2").join("aof2/segments/orders");
+    let entry = std::fs::read_dir(&folder)
+        .expect("segments in the bucket")
+        .filter_map(Result::ok)
+        .find(|entry| entry.file_name().to_string_lossy().ends_with(".aofz"))
+        .expect("a segment");
+    let mut bytes = std::fs::read(entry.path()).expect("there");
+    bytes[300] ^= 1;
+    std::fs::write(entry.path(), &bytes).expect("written");
+    let verdict = read_back(&engine, id, "second").await;
+    assert!(!verdict.verified);
+    let message = verdict.message.expect("a message");
+    let name = entry.file_name().to_string_lossy().into_owned();
+    assert!(message.contains(&name), "{message}");
+    // One that runs does not keep the process.
+    let admin = engine.admin();
+    let begun = admin.verify_snapshot("orders", id, SnapshotLevel::L2, None, Some("third"));
+    begun.await.expect("begun");
+    assert_eq!(engine.terminate().await, Some(0));
+}
+
 #[tokio::test]
 async fn an_object_deleted_behind_the_engine_is_named_by_the_verdict_and_counted() {
     let home = Home::new();
@@ -133,7 +187,7 @@ async fn an_object_deleted_behind_the_engine_is_named_by_the_verdict_and_counted
     std::fs::remove_file(entry.path()).expect("deleted");
     let verdict = engine
         .admin()
-        .verify_snapshot("orders", &report.snapshot_id, SnapshotLevel::L0, None)
+        .verify_snapshot("orders", &report.snapshot_id, SnapshotLevel::L0, None, None)
         .await
         .expect("a verdict");
     assert!(!verdict.verified);
@@ -243,7 +297,7 @@ async fn what_cannot_be_is_refused_with_its_reason() {
     );
     // A verdict about what does not exist: the catalogue is the missing object.
     let verdict = admin
-        .verify_snapshot("orders", "4294967399", SnapshotLevel::L0, None)
+        .verify_snapshot("orders", "4294967399", SnapshotLevel::L0, None, None)
         .await
         .expect("a verdict");
     assert_eq!(verdict.missing, ["aof2/snapshots/orders/4294967399.json"]);
@@ -273,7 +327,7 @@ async fn what_cannot_be_is_refused_with_its_reason() {
         refused(
             alone
                 .admin()
-                .verify_snapshot("orders", "4294967297", SnapshotLevel::L0, None)
+                .verify_snapshot("orders", "4294967297", SnapshotLevel::L0, None, None)
                 .await
         ),
         (404, ErrorReason::NotFound)

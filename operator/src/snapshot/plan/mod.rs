@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use aof2_admin_api::{SnapshotIndex, SnapshotVerdict};
 use aof2_crds::snapshot::{
-    Aof2SnapshotStatus, SnapshotCondition as Kind, SnapshotReason as Reason,
+    Aof2SnapshotStatus, Level, SnapshotCondition as Kind, SnapshotReason as Reason,
 };
 use jiff::Timestamp;
 
@@ -31,7 +31,7 @@ pub struct Step {
 pub enum Action {
     Begin { pod: String, stream: String },
     PutIndex(SnapshotIndex),
-    Verify(Vec<Target>),
+    Verify(Level, Vec<Target>),
 }
 
 /// A stream's snapshot to be read back.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aof2_admin_api::{SnapshotVerdict, VerifyReason};
 use aof2_crds::snapshot::{
-    Aof2SnapshotStatus, SnapshotCondition as Kind, SnapshotReason as Reason,
+    Aof2SnapshotStatus, Level, SnapshotCondition as Kind, SnapshotReason as Reason,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -59,6 +59,11 @@ pub(super) fn verified(mut status: Aof2SnapshotStatus, facts: &Facts, now: Times
         let (kind, reason) = (Kind::Verified, Reason::Verifying);
         say(&mut status, kind, "Unknown", reason, message, at);
     }
+    // Every byte is read once: a bucket that holds what it held is not read as a whole every hour.
+    let level = match facts.spec.verify {
+        Level::L2 if known.as_deref() == Some("True") => Level::L1,
+        level => level,
+    };
     let targets = streams
         .iter()
         .map(|(stream, taken)| Target {
@@ -69,7 +74,7 @@ pub(super) fn verified(mut status: Aof2SnapshotStatus, facts: &Facts, now: Times
         })
         .collect();
     Step {
-        actions: vec![Action::Verify(targets)],
+        actions: vec![Action::Verify(level, targets)],
         ..at_rest(status)
     }
 }

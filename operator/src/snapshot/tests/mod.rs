@@ -6,7 +6,7 @@ mod world;
 use std::collections::BTreeMap;
 
 use aof2_admin_api::{SnapshotPhase, SnapshotReason, SnapshotReport, VerifyReason};
-use aof2_crds::snapshot::SnapshotCondition as Kind;
+use aof2_crds::snapshot::{Level, SnapshotCondition as Kind};
 use jiff::SignedDuration;
 
 use super::facts::{Earlier, EarlierIndex, Origin, Taken};
@@ -40,6 +40,31 @@ fn a_thousand_streams_are_begun_in_batches_and_told_in_few_writes() {
     assert_eq!(world.begun, 1000);
     assert_eq!(world.largest, 32);
     assert!(world.writes < 40, "{} writes", world.writes);
+}
+
+#[test]
+fn every_byte_is_read_until_it_was_found_whole_and_then_no_more() {
+    let mut world = World::new(1, 1);
+    world.facts.spec.verify = Level::L2;
+    world.lost = vec!["orders-0-0".into()];
+    world.run();
+    world.reconcile();
+    world.lost.clear();
+    world.reconcile();
+    ends_with(&world, Kind::Verified, "True", "ReadBack", "level L2");
+    world.reconcile();
+    assert!(world.levels.starts_with(&[Level::L2]), "{:?}", world.levels);
+    let (last, before) = world.levels.split_last().expect("asked");
+    assert_eq!(*last, Level::L1);
+    assert!(before.iter().all(|level| *level == Level::L2), "{before:?}");
+    world.lost = vec!["orders-0-0".into()];
+    world.reconcile();
+    world.lost.clear();
+    world.reconcile();
+    assert!(
+        world.levels.ends_with(&[Level::L1, Level::L2]),
+        "a bad one is read again"
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use aof2_admin_api::{
     SnapshotPhase, SnapshotReason, SnapshotReport, SnapshotVerdict, VerifyReason,
 };
 use aof2_crds::Aof2SnapshotStatus;
-use aof2_crds::snapshot::SnapshotCondition as Kind;
+use aof2_crds::snapshot::{Level, SnapshotCondition as Kind};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
@@ -45,6 +45,8 @@ pub struct World {
     pub tier2_down: bool,
     pub lost: Vec<String>,
     pub lost_as: VerifyReason,
+    /// That were asked for.
+    pub levels: Vec<Level>,
     pub status: Aof2SnapshotStatus,
     pub facts: Facts,
     pub now: Timestamp,
@@ -73,6 +75,7 @@ impl World {
             tier2_down: false,
             lost: Vec::new(),
             lost_as: VerifyReason::ObjectMissing,
+            levels: Vec::new(),
             status: Aof2SnapshotStatus::default(),
             facts: Facts {
                 name: "first".into(),
@@ -179,7 +182,8 @@ impl World {
                     self.index = Some(taken.collect());
                     done.index = Some(Ok("prod/snapshots/_index/first.json".into()));
                 }
-                Action::Verify(targets) => {
+                Action::Verify(level, targets) => {
+                    self.levels.push(*level);
                     let verdict = |stream: &str| SnapshotVerdict {
                         stream: stream.into(),
                         verified: !self.lost.iter().any(|lost| lost == stream),

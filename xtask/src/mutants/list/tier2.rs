@@ -7,7 +7,56 @@ const CONDITIONAL: &[Selection] = &[units("aof2-core", "objects::conditional")];
 const MARKS: &[Selection] = &[units("aof2-core", "marks_keep_their_contract")];
 const COMPARED: &[Selection] = &[units("aof2-core", "claims::compare")];
 
+const BREAKER: &[Selection] = &[units("aof2-core", "objects::breaker")];
+const TRIALS: &[Selection] = &[units("aof2-core", "coordinator::plan::tests")];
+const CONTENT: &[Selection] = &[
+    units("aof2-core", "snapshot::verify"),
+    tests("aof2-core", "snapshots", "content"),
+];
+
 pub const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "everybody tries a full bucket at once",
+        file: "engine/core/src/objects/breaker.rs",
+        find: "breaker.is_tried = error.is_bucket_full();",
+        replace: "breaker.is_tried = false;",
+        noticed_by: BREAKER,
+    },
+    Mutant {
+        name: "one segment makes all trials of a full bucket",
+        file: "engine/core/src/coordinator/plan/upload.rs",
+        find: "map_or(0, |failed| failed.times)",
+        replace: "map_or(0, |_| 0)",
+        noticed_by: TRIALS,
+    },
+    Mutant {
+        name: "a put that landed without an answer is an outage",
+        file: "engine/core/src/objects/tier2.rs",
+        find: "self.breakers.lock().succeeded(self.put_kind(key), now);",
+        replace: "drop((self.put_kind(key), now));",
+        noticed_by: &[units("aof2-core", "objects::tier2")],
+    },
+    Mutant {
+        name: "the name of a write speaks for other bytes",
+        file: "engine/core/src/objects/conditional.rs",
+        find: "Some(crc) => crc == upload.crc64nvme,",
+        replace: "Some(crc) => crc == upload.crc64nvme || meta.put_id.as_deref() == Some(upload.put_id.as_str()),",
+        noticed_by: CONDITIONAL,
+    },
+    Mutant {
+        name: "L2 does not look at the whole object",
+        file: "engine/core/src/snapshot/verify/content.rs",
+        find: "if crc.finish() != footer.index_crc() {",
+        replace: "if false {",
+        noticed_by: CONTENT,
+    },
+    Mutant {
+        name: "L2 takes a batch that does not follow",
+        file: "engine/core/src/snapshot/verify/walk.rs",
+        find: "if fields.prev_chain != end.chain || fields.base_sequence != end.next_sequence {",
+        replace: "if fields.base_sequence != end.next_sequence {",
+        noticed_by: CONTENT,
+    },
     Mutant {
         name: "the claim of another volume is taken for ours",
         file: "engine/core/src/claims/mod.rs",

@@ -167,6 +167,69 @@ fn a_tier_2_that_does_not_answer_is_tried_with_one_upload() {
 }
 
 #[test]
+fn segments_take_turns_with_the_one_trial_of_a_full_bucket_and_its_rest_is_all_that_they_wait_for()
+{
+    let now = Instant::now();
+    let pending = [
+        segment("a", 1, true),
+        segment("a", 2, true),
+        segment("b", 7, true),
+        segment("c", 9, true),
+    ];
+    let mut memo = memo();
+    let fail = |memo: &mut Memo, key: (&str, u64), kind| {
+        let failed = memo.failed.entry((key.0.into(), key.1));
+        let failed = failed.or_insert(Failed {
+            times: 0,
+            retry_at: now + Duration::from_secs(3600),
+            kind,
+            message: String::new(),
+        });
+        failed.times += 1;
+    };
+    // It waits for somebody to repair it.
+    fail(&mut memo, ("c", 9), FailureKind::Damage);
+    let mut tried = Vec::new();
+    for trial in 0..6 {
+        let limits = Limits {
+            // What was refused keeps the others to one, whatever Tier 2 said to other requests since.
+            tier2_answers: trial % 2 == 1,
+            ..limits(4)
+        };
+        let plan = plan(now, &pending, &memo, limits);
+        let started: Vec<_> = started(&plan)
+            .into_iter()
+            .map(|(s, id, _)| (s.to_owned(), id))
+            .collect();
+        let [(stream, id)] = &started[..] else {
+            panic!("{started:?}")
+        };
+        fail(&mut memo, (stream, *id), FailureKind::BucketFull);
+        tried.push((stream.clone(), *id));
+    }
+    let once = [("a", 1), ("b", 7), ("a", 2)].map(|(stream, id)| (stream.to_owned(), id));
+    assert_eq!(tried, [once.clone(), once].concat());
+    let under_way = ((Arc::from("b"), 7), Step::Upload);
+    memo.under_way.extend([under_way]);
+    assert_eq!(
+        started(&plan(now, &pending, &memo, limits(4))),
+        [],
+        "one alone"
+    );
+    memo.under_way.clear();
+    let until = now + Duration::from_secs(30);
+    let resting = Limits {
+        tier2_not_before: Some(until),
+        ..limits(4)
+    };
+    let rests = plan(now, &pending, &memo, resting);
+    assert_eq!((started(&rests), rests.next), (vec![], Some(until)));
+    memo.forget(FailureKind::BucketFull);
+    let released = plan(now, &pending, &memo, limits(4));
+    assert_eq!(started(&released).len(), 3, "all but the damaged one");
+}
+
+#[test]
 fn pauses_double_up_to_a_minute_and_damage_waits_longer() {
     let seconds: Vec<u64> = (1..=8)
         .map(|times| pause_after(times, FailureKind::Outage).as_secs())

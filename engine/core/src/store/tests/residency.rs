@@ -14,7 +14,7 @@ use crate::error::ReadError;
 use crate::objects::ObjectStore;
 use crate::objects::memory::MemoryStore;
 use crate::residency::tests::{deleted, evicted, sealed, start};
-use crate::snapshot::verify::{Level, verify};
+use crate::snapshot::verify::{Level, Unwatched, verify};
 use crate::snapshot::{SnapshotPhase, SnapshotRequest, Snapshots};
 use crate::testing::copy_directory;
 use crate::tier::testing::until;
@@ -147,7 +147,7 @@ fn a_trimmed_stream_keeps_its_watermark_when_its_objects_are_deleted() {
         status.phase == SnapshotPhase::Done
     });
     let stream = StreamName::new("a").expect("a name");
-    let verdict = verify(&node.tier2, &stream, id, Level::L1, None).expect("read");
+    let verdict = verify(&node.tier2, &stream, id, Level::L1, None, &Unwatched).expect("read");
     assert_eq!(verdict.fault, None);
     assert!(
         !memory.keys().contains(&first.to_owned()),

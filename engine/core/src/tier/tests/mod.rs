@@ -17,7 +17,7 @@ use crate::drain::{DrainPhase, DrainReason, DrainRequest};
 use crate::jobs::warm::verify;
 use crate::objects::Tier2Reason;
 use crate::objects::memory::{Fault, MemoryStore, Verb};
-use crate::objects::{ObjectStore, Source};
+use crate::objects::{ObjectStore, Refusal, Source};
 use crate::port::{FailureReason, TierRecord};
 
 struct World {

@@ -169,6 +169,56 @@ fn denied_access_is_told_and_tried_again_after_it_was_corrected() {
 }
 
 #[test]
+fn a_full_bucket_is_tried_by_one_segment_at_a_time_and_recorded_once_per_segment() {
+    let world = World::new();
+    let coordinator = world.coordinator();
+    for stream in ["a", "b", "c"] {
+        world.sealed(stream, 3);
+    }
+    world.until_uploaded();
+    let full = Fault::Refused(Refusal::QuotaExceeded);
+    world.memory.inject(Verb::PutIfAbsent, full, 1000);
+    let puts = world.memory.calls(Verb::PutIfAbsent);
+    for _ in 0..4 {
+        for stream in ["a", "b", "c"] {
+            world.sealed(stream, 3);
+        }
+    }
+    until("all are compressed", || {
+        let pending = world.port.pending();
+        pending.len() == 12 && pending.iter().all(|it| it.copies.warm.is_some())
+    });
+    for trial in 1..=5 {
+        until("it was tried", || {
+            let tried = world.memory.calls(Verb::PutIfAbsent) - puts >= trial;
+            let told = coordinator.failure();
+            tried && told.is_some_and(|it| it.contains("raise the quota of the bucket"))
+        });
+        let told = world.claims.tier2().health();
+        assert_eq!(told.reason, Some(Tier2Reason::QuotaExceeded));
+        // A turn that has time to do wrong.
+        coordinator.ring();
+        std::thread::park_timeout(Duration::from_millis(20));
+        assert_eq!(world.memory.calls(Verb::PutIfAbsent) - puts, trial);
+        coordinator.retry_now();
+    }
+    world.memory.heal();
+    coordinator.retry_now();
+    world.until_uploaded();
+    drop(coordinator);
+    for stream in ["a", "b", "c"] {
+        let records = world.port.records(stream);
+        let failed = names(&records)
+            .into_iter()
+            .filter(|name| *name == "UploadFailed");
+        assert!(failed.count() <= 4, "{records:?}");
+        for segment in 1..=5 {
+            world.assert_object_holds(stream, segment);
+        }
+    }
+}
+
+#[test]
 fn an_object_that_the_store_cut_short_is_never_recorded_as_uploaded() {
     let world = World::new();
     let coordinator = world.coordinator();
