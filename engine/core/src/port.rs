@@ -150,6 +150,8 @@ pub struct HotCopy {
     pub bytes: u64,
     /// Grows with every read of any segment; 0 = not read since the start.
     pub used: u64,
+    /// Tier 1 has it too.
+    pub is_warm: bool,
 }
 
 /// A copy in Tier 1 that may be dropped.
@@ -160,6 +162,8 @@ pub struct WarmCopy {
     pub bytes: u64,
     /// As of a hot copy.
     pub used: u64,
+    /// Tier 0 has it too: no read comes to this one.
+    pub is_hot: bool,
 }
 
 /// What the segments of a stream that take records hold of Tier 0.

@@ -148,7 +148,12 @@ impl Down {
                 return;
             }
             let evicted = match copy {
-                Copy::Hot => port.evict_hot(stream, *segment_id),
+                Copy::Hot { is_kept } => {
+                    if *is_kept {
+                        self.keep_warm(port, stream, *segment_id);
+                    }
+                    port.evict_hot(stream, *segment_id)
+                }
                 Copy::Warm { bytes } => self.evict_warm(port, stream, *segment_id, *bytes),
             };
             match evicted {
@@ -160,6 +165,21 @@ impl Down {
                     return;
                 }
             }
+        }
+    }
+
+    /// Makes the copy in Tier 1 again. Where that fails its blocks come from Tier 2.
+    fn keep_warm(&self, port: &dyn Port, stream: &Arc<str>, segment_id: u64) {
+        let Some(segment) = port.sealed_segment(stream, segment_id) else {
+            return;
+        };
+        if segment.copies.warm.is_some() || !segment.copies.hot {
+            return;
+        }
+        let key = (stream.clone(), segment_id);
+        if let Err(error) = self.compress(port, &key, &segment) {
+            let message = with_causes(&error);
+            tracing::debug!(%stream, segment_id, "segment leaves Tier 0 without a copy in Tier 1: {message}");
         }
     }
 

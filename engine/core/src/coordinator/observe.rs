@@ -90,7 +90,7 @@ fn tiers(port: &dyn Port, known: Tier1Known) -> Tiers {
         tier0.hot = port.hot_copies();
         tier0.open = port.open_bytes();
     }
-    if tier1.lacking_bytes(&tier0) > 0 {
+    if tier1.lacking_bytes(&tier0) > 0 || tier1.has_budget() && !tier0.hot.is_empty() {
         tier1.warm = port.warm_copies();
     }
     Tiers { tier0, tier1 }

@@ -124,7 +124,7 @@ pub(super) fn evicted(down: &Down, stream: &str, segment_id: u64, copy: Copy, by
         ..
     } = &down.counters;
     let (segments, total, tier) = match copy {
-        Copy::Hot => (evicted_segments, evicted_bytes, 0),
+        Copy::Hot { .. } => (evicted_segments, evicted_bytes, 0),
         Copy::Warm { .. } => (evicted_warm_segments, evicted_warm_bytes, 1),
     };
     segments.fetch_add(1, Ordering::Relaxed);

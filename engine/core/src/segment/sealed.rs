@@ -166,6 +166,15 @@ impl Sealed {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// What it does with the segment is no read: a copy of it is made, and that keeps it in no tier. A read at the same moment may go
+    /// unnoticed.
+    pub fn unread<T>(&self, work: impl FnOnce() -> T) -> T {
+        let used = self.used();
+        let done = work();
+        self.used.store(used, Ordering::Relaxed);
+        done
+    }
+
     pub fn unmap(&self) {
         *self.mapped.lock() = None;
     }

@@ -36,6 +36,7 @@ impl Store {
                 segment_id: sealed.info.segment_id,
                 bytes: sealed.info.file_bytes(),
                 used: sealed.used(),
+                is_warm: copies.warm.is_some(),
             })
         })
     }
@@ -49,6 +50,7 @@ impl Store {
                 segment_id: sealed.info.segment_id,
                 bytes,
                 used: sealed.used(),
+                is_hot: copies.hot,
             })
         })
     }

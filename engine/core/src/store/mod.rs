@@ -367,7 +367,7 @@ impl Store {
         let stream = self.stream(stream)?;
         let missing = || stream.not_resident(segment_id);
         let sealed = stream.sealed_entry(segment_id).ok_or_else(missing)?;
-        let mapped = stream.mapped(&self.pipeline().common, &sealed)?;
+        let mapped = sealed.unread(|| stream.mapped(&self.pipeline().common, &sealed))?;
         let mapped = mapped.ok_or_else(missing)?;
         Ok(SegmentBytes {
             map: mapped.map.clone(),

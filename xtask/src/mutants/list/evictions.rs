@@ -9,6 +9,41 @@ const FETCH: &[Selection] = &[units("aof2-core", "fetch::tests")];
 
 pub const MUTANTS: &[Mutant] = &[
     Mutant {
+        name: "warm copies that no read comes to leave last",
+        file: "engine/core/src/coordinator/plan/evict.rs",
+        find: "true => (false, u64::MAX - warm.used, u64::MAX - warm.segment_id),",
+        replace: "true => (true, warm.used, warm.segment_id),",
+        noticed_by: PLAN,
+    },
+    Mutant {
+        name: "what leaves Tier 0 takes the place of what was read after it",
+        file: "engine/core/src/coordinator/plan/evict.rs",
+        find: "if is_going || !warm.is_hot && warm.used > hot.used {",
+        replace: "if is_going {",
+        noticed_by: PLAN,
+    },
+    Mutant {
+        name: "the copy in Tier 1 of what leaves Tier 0 leaves with it",
+        file: "engine/core/src/coordinator/plan/evict.rs",
+        find: "warm.is_hot && !going.contains(&(&*warm.stream, warm.segment_id))",
+        replace: "warm.is_hot && (!going.contains(&(&*warm.stream, warm.segment_id)) || warm.bytes > 0)",
+        noticed_by: PLAN,
+    },
+    Mutant {
+        name: "appends that are refused wait for compressions",
+        file: "engine/core/src/coordinator/plan/evict.rs",
+        find: "&& tier0.usage.refused_bytes == 0",
+        replace: "",
+        noticed_by: PLAN,
+    },
+    Mutant {
+        name: "Tier 1 does not keep what Tier 0 gives up",
+        file: "engine/core/src/coordinator/apply.rs",
+        find: "self.keep_warm(port, stream, *segment_id);",
+        replace: "",
+        noticed_by: STORE,
+    },
+    Mutant {
         name: "what Tier 2 does not have leaves Tier 0",
         file: "engine/core/src/store/evict.rs",
         find: "segment.is_some_and(|segment| segment.copies.hot && segment.copies.cold.is_some())",

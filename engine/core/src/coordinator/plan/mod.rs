@@ -43,8 +43,13 @@ pub enum Task {
 /// A copy on this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Copy {
-    Hot,
-    Warm { bytes: u64 },
+    Hot {
+        /// Tier 1 gets a copy first.
+        is_kept: bool,
+    },
+    Warm {
+        bytes: u64,
+    },
 }
 
 /// How full the tiers of this node are. Copies are listed where some have to go.
@@ -153,13 +158,22 @@ impl Tier0 {
 
 impl Tier1 {
     pub fn lacking_bytes(&self, tier0: &Tier0) -> u64 {
+        let room = self.volume_lacks_bytes(tier0);
+        over_low_mark(self.used_bytes, self.max_bytes).max(room)
+    }
+
+    fn volume_lacks_bytes(&self, tier0: &Tier0) -> u64 {
         let volume = if self.is_beside_tier0 {
             tier0.room
         } else {
             self.room
         };
-        let room = volume.map_or(0, |room| room.lacking_bytes());
-        over_low_mark(self.used_bytes, self.max_bytes).max(room)
+        volume.map_or(0, |room| room.lacking_bytes())
+    }
+
+    /// Without one nothing leaves it but for a full volume.
+    pub fn has_budget(&self) -> bool {
+        self.max_bytes > 0
     }
 }
 

@@ -279,6 +279,7 @@ fn hot(segment_id: u64, used: u64) -> HotCopy {
         segment_id,
         bytes: 10,
         used,
+        is_warm: true,
     }
 }
 
@@ -387,6 +388,7 @@ fn a_full_tier_1_gives_up_what_tier_2_has() {
         segment_id,
         bytes: 10,
         used,
+        is_hot: false,
     };
     let mut tiers = Tiers {
         tier1: Tier1 {
@@ -412,6 +414,7 @@ fn a_volume_that_is_nearly_full_gives_up_tier_1_first_whatever_the_budgets_are()
         segment_id,
         bytes: 40,
         used: 0,
+        is_hot: false,
     };
     let mut tiers = full(10);
     tiers.tier0.usage.quota_bytes = 0;
@@ -442,4 +445,95 @@ fn a_volume_that_is_nearly_full_gives_up_tier_1_first_whatever_the_budgets_are()
         total_bytes: 1000,
     });
     assert_eq!(evicted(&tiers), [] as [u64; 0]);
+}
+
+/// Copies that leave, as (id, tier, kept).
+fn leaving(tiers: &Tiers) -> Vec<(u64, u8, bool)> {
+    let plan = plan_of(Instant::now(), [], &memo(), limits(1), tiers);
+    let copies = plan.start.into_iter().flat_map(|task| match task {
+        Task::Evict(copies) => copies,
+        other => panic!("{other:?}"),
+    });
+    let told = copies.map(|((_, id), copy)| match copy {
+        Copy::Hot { is_kept } => (id, 0, is_kept),
+        Copy::Warm { bytes: _ } => (id, 1, false),
+    });
+    told.collect()
+}
+
+fn warm(segment_id: u64, used: u64, is_hot: bool) -> WarmCopy {
+    WarmCopy {
+        stream: "a".into(),
+        segment_id,
+        bytes: 10,
+        used,
+        is_hot,
+    }
+}
+
+#[test]
+fn warm_copies_that_no_read_comes_to_leave_first_and_of_these_what_stays_hot_longest() {
+    let tiers = |used_bytes| Tiers {
+        tier1: Tier1 {
+            used_bytes,
+            max_bytes: 100,
+            warm: vec![
+                warm(1, 0, false),
+                warm(2, 5, false),
+                warm(3, 0, true),
+                warm(4, 9, true),
+                warm(5, 0, true),
+            ],
+            ..Tier1::default()
+        },
+        ..Tiers::default()
+    };
+    let ids = |used| -> Vec<u64> { leaving(&tiers(used)).iter().map(|it| it.0).collect() };
+    assert_eq!(ids(91), [4, 5]);
+    assert_eq!(ids(110), [4, 5, 3]);
+    assert_eq!(ids(125), [4, 5, 3, 1, 2]);
+}
+
+#[test]
+fn tier_1_takes_what_tier_0_gives_up_in_the_place_of_what_was_read_before_it() {
+    let mut tiers = full(95);
+    tiers.tier0.open.clear();
+    // 2 and 3 leave, and have no copy in Tier 1 any more.
+    for hot in &mut tiers.tier0.hot {
+        hot.is_warm = false;
+    }
+    tiers.tier1 = Tier1 {
+        used_bytes: 85,
+        max_bytes: 100,
+        warm: vec![warm(8, 0, false), warm(9, 3, false)],
+        ..Tier1::default()
+    };
+    // The first takes the place of 8. For the second one would have to go that was read later.
+    assert_eq!(
+        leaving(&tiers),
+        [(8, 1, false), (2, 0, true), (3, 0, false)]
+    );
+    tiers.tier1.used_bytes = 60;
+    assert_eq!(
+        leaving(&tiers),
+        [(2, 0, true), (3, 0, true)],
+        "there is room"
+    );
+    // Those of segments that stay hot go before.
+    tiers.tier1.used_bytes = 85;
+    tiers.tier1.warm = vec![warm(8, 0, false), warm(4, 9, true), warm(1, 7, true)];
+    let expected = [(4, 1, false), (1, 1, false), (2, 0, true), (3, 0, true)];
+    assert_eq!(leaving(&tiers), expected);
+    // What Tier 1 has of a segment that leaves Tier 0 now stays.
+    tiers.tier0.hot[1].is_warm = true;
+    tiers.tier1.warm = vec![warm(2, 0, true)];
+    assert_eq!(leaving(&tiers)[0], (2, 0, false));
+    // Whoever is refused does not wait for a compression.
+    tiers.tier0.hot[1].is_warm = false;
+    tiers.tier1.used_bytes = 60;
+    tiers.tier0.usage.refused_bytes = 1;
+    assert_eq!(leaving(&tiers), [(2, 0, false), (3, 0, false)]);
+    tiers.tier0.usage.refused_bytes = 0;
+    tiers.tier1.max_bytes = 0;
+    assert_eq!(leaving(&tiers), [(2, 0, false), (3, 0, false)], "no budget");
 }

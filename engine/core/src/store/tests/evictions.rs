@@ -458,3 +458,67 @@ fn an_append_that_needs_more_than_eviction_leaves_free_is_made_room_for() {
     read_all(&node.store, 0, UPLOADED);
     node.stop();
 }
+
+#[test]
+fn a_tier_1_smaller_than_tier_0_serves_what_left_tier_0_last() {
+    const HOT_BYTES: u64 = 48 * MIB;
+    const WARM_BYTES: u64 = 24 * MIB;
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node_with(&memory, folder.path(), |config| {
+        small(config);
+        config.tier0.instance_quota_bytes = HOT_BYTES;
+        config.tier1.max_bytes = WARM_BYTES;
+    });
+    let records = 4 * HOT_BYTES / RECORD_BYTES as u64;
+    for from in (0..records).step_by(16) {
+        write(&node, from..(from + 16).min(records));
+        // A writer that is not refused: whoever is refused waits for no compression.
+        until("room", || {
+            is_uploaded(&node) && node.store.metrics().tier0_total_bytes < HOT_BYTES * 15 / 16
+        });
+    }
+    until("the budgets", || {
+        let moves = node.tiers.tier2_status().expect("a Tier 2").moves;
+        node.store.metrics().tier0_total_bytes <= HOT_BYTES && moves.tier1_bytes <= WARM_BYTES
+    });
+    let segments = node.store.segments("a").expect("a stream");
+    let first_hot = segments.iter().position(|it| it.copies.hot).expect("hot");
+    let told = segments
+        .iter()
+        .map(|it| match (it.copies.hot, it.copies.warm) {
+            (true, _) => 'h',
+            (false, Some(_)) => 'w',
+            (false, None) => '.',
+        });
+    let told: String = told.collect();
+    // What serves reads from Tier 1: without a hole up to where Tier 0 begins.
+    let below = segments[..first_hot].iter().rev();
+    let served: Vec<_> = below.take_while(|it| it.copies.warm.is_some()).collect();
+    let served_bytes: u64 = served.iter().map(|it| it.bytes).sum();
+    assert!(
+        served_bytes >= WARM_BYTES / 2,
+        "{served_bytes} of {WARM_BYTES}: {told}"
+    );
+    let from = served.last().expect("some").base_sequence;
+    let before = node.tiers.fetch_status();
+    let mut reader = reader(&node.store, from);
+    while reader.position() < segments[first_hot].base_sequence {
+        reader.next_batch(RECORD_BYTES).expect("readable");
+    }
+    let after = node.tiers.fetch_status();
+    assert_eq!(
+        after.cold_blocks, before.cold_blocks,
+        "no request for what Tier 1 has"
+    );
+    assert!(after.warm_blocks > before.warm_blocks);
+    // Each enters Tier 1 twice at most.
+    let moves = node.tiers.tier2_status().expect("a Tier 2").moves;
+    let sealed = segments
+        .iter()
+        .filter(|it| it.copies.cold.is_some())
+        .count() as u64;
+    assert!(moves.compressed_segments <= 2 * sealed, "{moves:?}");
+    read_all(&node.store, 0, records);
+    node.stop();
+}
