@@ -24,6 +24,8 @@ pub(crate) struct Common {
     pub staging: Staging,
     pub pacer: Pacer,
     pub maps: Maps,
+    /// Chunks of manifests go there with snapshots.
+    pub has_tier2: bool,
     /// Who reads what Tier 0 does not have. `None` before the tiers are started.
     pub lower_tiers: ArcSwapOption<Lower>,
 }

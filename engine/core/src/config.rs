@@ -25,6 +25,7 @@ pub struct Config {
     pub tier2: Tier2Config,
     pub journal: JournalConfig,
     pub checkpoint: CheckpointConfig,
+    pub manifest: ManifestConfig,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -95,6 +96,20 @@ pub struct CheckpointConfig {
     pub interval: Duration,
 }
 
+#[derive(Clone, Debug, PartialEq)]
+pub struct ManifestConfig {
+    /// Closed chunks behind the base of a stream's manifest after which the next base is written, at least 1. Not in the engine's file. Restart.
+    pub base_after_chunks: u64,
+}
+
+impl Default for ManifestConfig {
+    fn default() -> ManifestConfig {
+        ManifestConfig {
+            base_after_chunks: 64,
+        }
+    }
+}
+
 impl Config {
     /// The engine's defaults for a store in `directory`.
     pub fn new(directory: impl Into<PathBuf>) -> Config {
@@ -136,6 +151,7 @@ impl Config {
                 journal_bytes: 256 * MIB,
                 interval: Duration::from_secs(5),
             },
+            manifest: ManifestConfig::default(),
         }
     }
 }
@@ -164,6 +180,7 @@ impl Config {
             tier2,
             journal: _,
             checkpoint,
+            manifest: _,
         } = other;
         Config {
             directory: self.directory.clone(),
@@ -187,6 +204,7 @@ impl Config {
             },
             journal: self.journal.clone(),
             checkpoint,
+            manifest: self.manifest.clone(),
         }
     }
 }

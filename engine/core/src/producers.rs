@@ -285,7 +285,7 @@ fn runs_limit(producers: usize) -> usize {
 }
 
 /// The changes of a stream's segments, put together again.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fold {
     sent: HashMap<u64, Runs>,
     forgotten_before: u64,
@@ -293,6 +293,35 @@ pub(crate) struct Fold {
 }
 
 impl Fold {
+    /// What [`Fold::table`] gave.
+    pub fn of_table(
+        rows: impl Iterator<Item = (u64, Runs)>,
+        forgotten_before: u64,
+        recent_from: u64,
+    ) -> Fold {
+        Fold {
+            sent: rows.collect(),
+            forgotten_before,
+            recent_from,
+        }
+    }
+
+    /// All of it, by id.
+    pub fn table(&self) -> Changes {
+        let mut recent: Vec<(u64, Runs)> = self
+            .sent
+            .iter()
+            .map(|(producer_id, runs)| (*producer_id, runs.clone()))
+            .collect();
+        recent.sort_unstable_by_key(|(producer_id, _)| *producer_id);
+        Changes {
+            forgotten_before: self.forgotten_before,
+            recent_from: self.recent_from,
+            older: Vec::new(),
+            recent,
+        }
+    }
+
     /// Those of a segment, in the order of the segments.
     pub fn apply(&mut self, changes: Changes) {
         let Changes {

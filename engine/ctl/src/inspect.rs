@@ -19,8 +19,11 @@ use clap::Parser;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use self::base::Base;
 use crate::exit::{Failure, Outcome};
 use crate::render::{self, Column};
+
+mod base;
 
 /// Chunks are rolled far below this.
 const MAX_CHUNK_BYTES: u64 = 256 << 20;
@@ -38,7 +41,7 @@ pub struct Arguments {
     /// Print the version and exit.
     #[arg(long, short = 'V')]
     pub version: bool,
-    /// A data directory, a stream's directory, or a chunk file (.mlog).
+    /// A data directory, a stream's directory, a chunk file (.mlog), or a stream's manifest/base.
     #[arg(value_name = "DIR|FILE", required_unless_present = "version")]
     pub place: Option<PathBuf>,
     /// Print only this stream of a data directory.
@@ -62,6 +65,9 @@ pub struct Chunk {
     pub unfinished_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
+    /// Of a base: what it stands for. Its records are those that no chunk file in its directory holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,19 +87,9 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
             "give a data directory or a chunk file".into(),
         ));
     };
-    let files = chunk_files(place, arguments.stream.as_deref())?;
-    if files.is_empty() {
-        return Err(Failure::Usage(format!(
-            "{}: no manifest chunk (*.mlog) found",
-            place.display()
-        )));
-    }
-    let mut chunks = Vec::new();
-    for files in files.values() {
-        for (index, file) in files.iter().enumerate() {
-            chunks.push(read_chunk(file, index + 1 == files.len())?);
-        }
-    }
+    let only = arguments.stream.as_deref();
+    // Once more: a running engine may have pruned a chunk since the directory was listed.
+    let chunks = read_all(place, only).or_else(|_| read_all(place, only))?;
     if arguments.json {
         render::json(&chunks)?;
     } else {
@@ -105,6 +101,27 @@ pub fn run(arguments: &Arguments) -> Result<Outcome, Failure> {
     } else {
         Outcome::Clean
     })
+}
+
+fn read_all(place: &Path, only: Option<&str>) -> Result<Vec<Chunk>, Failure> {
+    let files = chunk_files(place, only)?;
+    if files.is_empty() {
+        return Err(Failure::Usage(format!(
+            "{}: no manifest chunk (*.mlog) and no manifest base found",
+            place.display()
+        )));
+    }
+    let mut chunks = Vec::new();
+    for files in files.values() {
+        for (index, file) in files.iter().enumerate() {
+            let is_newest = index + 1 == files.len();
+            chunks.push(match base::is_one(file) {
+                true => base::read(file, files)?,
+                false => read_chunk(file, is_newest)?,
+            });
+        }
+    }
+    Ok(chunks)
 }
 
 /// Chunk files by the directory that they lie in, oldest first.
@@ -142,16 +159,15 @@ fn chunk_files(
         let mut chunks = Vec::new();
         for entry in fs::read_dir(&directory).map_err(|error| unreadable(&directory, error))? {
             let entry = entry.map_err(|error| unreadable(&directory, error))?;
-            if entry
-                .file_name()
-                .to_str()
-                .and_then(file::parse_manifest_chunk)
-                .is_some()
-            {
-                chunks.push(entry.path());
+            let name = entry.file_name();
+            let number = name.to_str().and_then(file::parse_manifest_chunk);
+            if number.is_some() || name == file::MANIFEST_BASE {
+                // The base first: what it stands for comes before the chunks.
+                chunks.push((number, entry.path()));
             }
         }
         chunks.sort();
+        let chunks: Vec<PathBuf> = chunks.into_iter().map(|(_, path)| path).collect();
         if !chunks.is_empty() {
             found.insert(directory, chunks);
         }
@@ -183,6 +199,7 @@ fn decode_chunk(file: &str, bytes: &[u8], is_newest: bool) -> Chunk {
         records: Vec::new(),
         unfinished_bytes: 0,
         damage: None,
+        base: None,
     };
     let header = match ManifestChunkHeader::decode(bytes) {
         Ok(header) => header,
@@ -420,11 +437,15 @@ fn page(chunks: &[Chunk]) -> String {
             records,
             unfinished_bytes,
             damage,
+            base,
         } = chunk;
-        let mut part = format!(
-            "{file}\nstream {stream}, epoch {epoch}, chunk {number}: {} records in {commits} commits\n",
-            records.len()
-        );
+        let mut part = match base {
+            Some(base) => format!("{file}\nstream {stream}, epoch {epoch}, {}\n", base.line()),
+            None => format!(
+                "{file}\nstream {stream}, epoch {epoch}, chunk {number}: {} records in {commits} commits\n",
+                records.len()
+            ),
+        };
         if let Some(damage) = damage {
             part += &format!("DAMAGED: {damage}\n");
         } else if *unfinished_bytes > 0 {

@@ -144,6 +144,14 @@ PRODUCERS = le((8, 0x5566778899AABBCC), (4, 2), (4, 0), (8, 41), (8, 100), (8, 3
 PRODUCER_HEAD = le(b"PC2A", (2, 0), (2, 1), (8, 50), (8, 90), (4, 2))
 PRODUCER_CHANGES = PRODUCER_HEAD + le((4, crc32c(PRODUCER_HEAD + PRODUCERS))) + PRODUCERS
 
+BASE_BODY = (le((8, 0), (4, 7), (4, 0x0BADCAFE), (8, 1100000), (8, 0xABC0), (8, 0), (8, 30),
+                (8, 1), (4, 7), (4, 0x0DEFACED), (8, 5000), (8, 0xABC1), (8, 30), (8, 50))
+             + b"".join(manifest_record(EVENTS[at][0], 30 + at, EVENTS[at][1]) for at in (1, 14, 16))
+             + le((4, len(PRODUCER_CHANGES)), (4, 0)) + PRODUCER_CHANGES)
+MANIFEST_BASE = block(b"AOF2BASE", (2, 0), (2, 0), (4, 7), CLUSTER, STREAM, SALT, (8, 2), (8, 50), (8, NANOS), (4, 0x0DEFACED),
+                      stream_name(NAME), (4, 1), (8, 3), (8, sum(56 + len(EVENTS[at][1]) for at in (1, 14, 16))),
+                      (8, 8 + len(PRODUCER_CHANGES)), (8, 50), (8, 90), (8, crc64nvme(BASE_BODY)), size=256) + BASE_BODY
+
 START = le(b"SS2A", (2, 0), (2, 1), (8, 160))
 START_SEQUENCE = START + le((4, crc32c(START)))
 
@@ -242,6 +250,7 @@ def main():
         "segment_seal": SEGMENT_SEAL,
         "stream_header": STREAM_HEADER,
         "manifest_commit": MANIFEST_COMMIT,
+        "manifest_base": MANIFEST_BASE,
         "manifest_chunk_header": MANIFEST_CHUNK_HEADER,
         "producer_changes": PRODUCER_CHANGES,
         "start_sequence": START_SEQUENCE,

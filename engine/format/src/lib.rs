@@ -19,6 +19,7 @@ pub mod identity;
 pub mod journal;
 pub mod journal_frame;
 pub mod journal_mark;
+pub mod manifest_base;
 pub mod manifest_chunk;
 pub mod manifest_record;
 pub mod mark;

@@ -151,6 +151,8 @@ pub mod file {
     pub const STREAM_HEADER: &str = "stream.header";
     pub const SEGMENTS_DIR: &str = "segments";
     pub const MANIFEST_DIR: &str = "manifest";
+    /// In it: what the closed chunks say up to one of them.
+    pub const MANIFEST_BASE: &str = "base";
     pub const QUARANTINE_DIR: &str = "quarantine";
     /// In a stream's directory: what a person gave up of it.
     pub const CUT: &str = "cut";

@@ -42,6 +42,7 @@ targets! {
     fuzz_manifest_commit: "manifest_commit",
     fuzz_producer_changes: "producer_changes",
     fuzz_start_sequence: "start_sequence",
+    fuzz_manifest_base: "manifest_base",
     fuzz_manifest_chunk_header: "manifest_chunk_header",
     fuzz_journal_header: "journal_header",
     fuzz_journal_commit: "journal_commit",

@@ -7,6 +7,7 @@ use aof2_format::journal::{
     self, CommitFields, FileKind, Frame, FrameHeader, JournalHeader, Position,
 };
 use aof2_format::journal_mark::JournalMark;
+use aof2_format::manifest_base::{BaseChunk, ManifestBase};
 use aof2_format::manifest_chunk::{self, ManifestChunkHeader};
 use aof2_format::manifest_record::ManifestEvent;
 use aof2_format::mark::VolumeMark;
@@ -239,6 +240,42 @@ fn a_manifest_chunk_header_is_stable() {
         value
     );
     assert_eq!(value.encode()[..], golden("manifest_chunk_header"));
+}
+
+#[test]
+fn a_manifest_base_is_stable() {
+    let records = manifest_records();
+    let chunk = |chain, bytes, crc64, first_manifest_sequence, next_manifest_sequence| BaseChunk {
+        epoch: 7,
+        chain,
+        bytes,
+        crc64,
+        first_manifest_sequence,
+        next_manifest_sequence,
+    };
+    let value = ManifestBase {
+        cluster_id: cluster_id(),
+        stream: stream(),
+        stream_uuid: stream_uuid(),
+        stream_salt: STREAM_SALT,
+        epoch: 7,
+        created_unix_nanos: NANOS,
+        chunks: vec![
+            chunk(0x0BAD_CAFE, 1_100_000, 0xABC0, 0, 30),
+            chunk(0x0DEF_ACED, 5_000, 0xABC1, 30, 50),
+        ],
+        records: [1, 14, 16].map(|index| records[index].clone()).to_vec(),
+        producers: vec![ProducerChanges::decode(&golden("producer_changes")).unwrap()],
+        forgotten_before: 50,
+        recent_from: 90,
+    };
+    let bytes = golden("manifest_base");
+    assert_eq!(ManifestBase::decode(&bytes).unwrap(), value);
+    assert_eq!(value.encode(), bytes);
+    assert_eq!(
+        (value.next_manifest_sequence(), value.chain()),
+        (50, 0x0DEF_ACED)
+    );
 }
 
 #[test]

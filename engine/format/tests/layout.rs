@@ -2,8 +2,8 @@
 
 use aof2_format::field::Row;
 use aof2_format::{
-    journal, journal_frame, journal_mark, manifest_chunk, manifest_record, producer_changes,
-    record_batch, segment, start_sequence, stream_catalog, stream_header, warm,
+    journal, journal_frame, journal_mark, manifest_base, manifest_chunk, manifest_record,
+    producer_changes, record_batch, segment, start_sequence, stream_catalog, stream_header, warm,
 };
 
 type Layouts = &'static [(&'static str, &'static [Row], usize)];
@@ -83,6 +83,27 @@ const DOCUMENTS: &[(&str, &str, Layouts)] = &[
                 "commit",
                 manifest_chunk::commit::ROWS,
                 manifest_chunk::commit::BYTES,
+            ),
+        ],
+    ),
+    (
+        "manifest_base.md",
+        include_str!("../src/manifest_base.md"),
+        &[
+            (
+                "header",
+                manifest_base::header::ROWS,
+                manifest_base::header::BYTES,
+            ),
+            (
+                "chunk",
+                manifest_base::chunk::ROWS,
+                manifest_base::chunk::BYTES,
+            ),
+            (
+                "part",
+                manifest_base::part::ROWS,
+                manifest_base::part::BYTES,
             ),
         ],
     ),

@@ -178,10 +178,10 @@ impl Faults {
         self.state.lock().syncs_after_failure
     }
 
-    /// Calls of this kind so far, on files of this class.
-    pub fn calls(&self, call: Call, class: FileClass) -> u64 {
+    /// Calls of this kind so far, on files of this class; `None`: of no class.
+    pub fn calls(&self, call: Call, class: impl Into<Option<FileClass>>) -> u64 {
         let state = self.state.lock();
-        state.calls.get(&(call, Some(class))).copied().unwrap_or(0)
+        state.calls.get(&(call, class.into())).copied().unwrap_or(0)
     }
 
     pub fn syncs(&self) -> u64 {

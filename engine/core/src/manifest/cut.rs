@@ -91,18 +91,15 @@ impl ManifestLog {
         alive(owner)
     }
 
-    /// Bytes of a closed chunk, every commit verified.
-    pub fn closed_bytes(
+    /// Bytes of a closed chunk as they are in its file.
+    pub(super) fn chunk_bytes(
         &self,
         owner: &dyn Owner,
         chunk: ClosedChunk,
     ) -> Result<Vec<u8>, StoreError> {
         let path = files::manifest(owner.directory())
             .join(file::manifest_chunk(chunk.epoch, chunk.number));
-        let damaged = |message: String| StoreError::Damaged {
-            stream: owner.name().to_string(),
-            message: format!("manifest chunk {}: {message}", chunk.number),
-        };
+        let damaged = |message: String| damaged(owner, chunk, message);
         let mut bytes = read_file(&*owner.common().env.disk, &path, u64::MAX)
             .map_err(|error| damaged(error.to_string()))?;
         if (bytes.len() as u64) < chunk.bytes {
@@ -113,6 +110,17 @@ impl ManifestLog {
             )));
         }
         bytes.truncate(chunk.bytes as usize);
+        Ok(bytes)
+    }
+
+    /// Bytes of a closed chunk, every commit verified.
+    pub fn closed_bytes(
+        &self,
+        owner: &dyn Owner,
+        chunk: ClosedChunk,
+    ) -> Result<Vec<u8>, StoreError> {
+        let bytes = self.chunk_bytes(owner, chunk)?;
+        let damaged = |message: String| damaged(owner, chunk, message);
         ManifestChunkHeader::decode(&bytes).map_err(|error| damaged(error.to_string()))?;
         let mut offset = DATA_OFFSET as usize;
         for commit in manifest_chunk::commits(&bytes, offset, owner.identity().seed) {
@@ -123,7 +131,14 @@ impl ManifestLog {
     }
 }
 
-fn alive(owner: &dyn Owner) -> Result<(), StoreError> {
+fn damaged(owner: &dyn Owner, chunk: ClosedChunk, message: String) -> StoreError {
+    StoreError::Damaged {
+        stream: owner.name().to_string(),
+        message: format!("manifest chunk {}: {message}", chunk.number),
+    }
+}
+
+pub(super) fn alive(owner: &dyn Owner) -> Result<(), StoreError> {
     match owner.common().poison.message() {
         None => Ok(()),
         Some(message) => Err(StoreError::Poisoned { message }),

@@ -3,6 +3,7 @@
 //!
 //! `stage_*` waits for nothing and may be called under the stream's lock; `commit` blocks until the round is done and may not.
 
+pub(crate) mod base;
 pub(crate) mod cut;
 pub(crate) mod owner;
 pub(crate) mod producer_table;
@@ -46,6 +47,8 @@ pub(crate) struct ManifestLog {
     rolling: Mutex<()>,
     /// Held while the chunk file is written and synced.
     settling: Mutex<()>,
+    /// Held while a base is written, or chunks go that it stands for.
+    basing: Mutex<()>,
 }
 
 struct Inner {
@@ -84,6 +87,22 @@ pub(crate) struct ClosedChunk {
     /// In its name.
     pub epoch: u32,
     pub bytes: u64,
+    /// CRC-64/NVME of these, where the base on the volume stands for the chunk.
+    pub crc64: Option<u64>,
+    /// Its file is on the volume.
+    pub is_local: bool,
+}
+
+impl ClosedChunk {
+    pub fn new(number: u64, epoch: u32, bytes: u64) -> ClosedChunk {
+        ClosedChunk {
+            number,
+            epoch,
+            bytes,
+            crc64: None,
+            is_local: true,
+        }
+    }
 }
 
 impl Inner {
@@ -138,11 +157,8 @@ impl Inner {
 
     fn go_on_in(&mut self, next: Chunk) {
         if let Some(chunk) = self.chunk.replace(next) {
-            self.closed.push(ClosedChunk {
-                number: chunk.number,
-                epoch: chunk.epoch,
-                bytes: chunk.tail,
-            });
+            let closed = ClosedChunk::new(chunk.number, chunk.epoch, chunk.tail);
+            self.closed.push(closed);
         }
         self.substance = 0;
     }
@@ -169,6 +185,7 @@ impl ManifestLog {
             }),
             rolling: Mutex::new(()),
             settling: Mutex::new(()),
+            basing: Mutex::new(()),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::common::Common;
 use crate::identity::StreamIdentity;
 use crate::journal::ManifestFrame;
 use crate::journal::round::Ended;
+use crate::manifest::base::BaseOwner;
 
 pub(crate) trait Owner {
     fn common(&self) -> &Common;
@@ -22,4 +23,14 @@ pub(crate) trait Owner {
     fn wait_for_round(&self, round: u64) -> Result<(), Ended>;
     /// The next checkpoint settles this manifest.
     fn mark_dirty(&self);
+
+    /// Whose base it has to be.
+    fn of_base(&self) -> BaseOwner<'_> {
+        BaseOwner {
+            cluster_id: self.common().ids.cluster_id,
+            stream: self.name(),
+            uuid: self.identity().uuid,
+            salt: self.identity().salt,
+        }
+    }
 }

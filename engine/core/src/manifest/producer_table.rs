@@ -1,6 +1,7 @@
 //! The producers of a stream in its manifest: each seal records what its segment changed, in parts that are manifest records of a
 //! bounded size, and the fold over all of them is the table as of the end of the last sealed segment.
 
+use aof2_format::manifest_base::ManifestBase;
 use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
 use aof2_format::producer_changes::{
     PART_TARGET_BYTES, ProducerChanges, ProducerRun, SCHEMA_ID, producer, run,
@@ -10,6 +11,16 @@ use crate::producers::{Changes, Fold, Producers, Runs};
 
 /// The parts, in order; none where nothing changed.
 pub(crate) fn encode(changes: &Changes) -> Vec<ManifestEvent> {
+    let events = parts_of(changes)
+        .into_iter()
+        .map(|part| ManifestEvent::CustomEvent {
+            schema_id: SCHEMA_ID,
+            blob: part.encode(),
+        });
+    events.collect()
+}
+
+pub(crate) fn parts_of(changes: &Changes) -> Vec<ProducerChanges> {
     let Changes {
         forgotten_before,
         recent_from,
@@ -20,15 +31,11 @@ pub(crate) fn encode(changes: &Changes) -> Vec<ManifestEvent> {
     let mut producers: Vec<(u64, Vec<ProducerRun>)> = Vec::new();
     let mut bytes = 0;
     let mut end_part = |producers: Vec<(u64, Vec<ProducerRun>)>| {
-        let part = ProducerChanges {
+        parts.push(ProducerChanges {
             part: u16::try_from(parts.len()).unwrap_or(u16::MAX),
             forgotten_before: *forgotten_before,
             recent_from: *recent_from,
             producers,
-        };
-        parts.push(ManifestEvent::CustomEvent {
-            schema_id: SCHEMA_ID,
-            blob: part.encode(),
         });
     };
     for (id, runs) in older.iter().chain(recent) {
@@ -47,7 +54,7 @@ pub(crate) fn encode(changes: &Changes) -> Vec<ManifestEvent> {
 }
 
 /// The table as the records say, in their order.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct TableFold {
     fold: Fold,
     /// Of a segment whose seal has not come yet.
@@ -55,7 +62,7 @@ pub(crate) struct TableFold {
     damage: Option<String>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Pending {
     segment_id: u64,
     parts: u16,
@@ -63,6 +70,25 @@ struct Pending {
 }
 
 impl TableFold {
+    /// As of the last seal in the chunks that a base stands for.
+    pub fn of_base(base: &ManifestBase) -> TableFold {
+        let rows = base.producers.iter().flat_map(|part| &part.producers);
+        let rows = rows.filter_map(|(id, runs)| Some((*id, Runs::from_ascending(runs.clone())?)));
+        TableFold {
+            fold: Fold::of_table(rows, base.forgotten_before, base.recent_from),
+            pending: None,
+            damage: None,
+        }
+    }
+
+    /// For a base. Parts of a segment whose seal has not come yet are not in it: their records are. What is damaged has none.
+    pub fn table(&self) -> Result<Changes, String> {
+        match &self.damage {
+            None => Ok(self.fold.table()),
+            Some(damage) => Err(damage.clone()),
+        }
+    }
+
     pub fn apply(&mut self, record: &ManifestRecord) {
         match &record.event {
             ManifestEvent::CustomEvent { schema_id, blob } if *schema_id == SCHEMA_ID => {

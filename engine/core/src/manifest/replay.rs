@@ -5,9 +5,11 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use aof2_format::manifest_base::ManifestBase;
 use aof2_format::manifest_chunk::{self, DATA_OFFSET, ManifestChunkHeader};
 use aof2_format::{BLOCK_BYTES, Seed};
 
+use super::base;
 use super::producer_table::TableFold;
 use super::state::{ManifestState, is_about_snapshots};
 use super::{Chunk, ClosedChunk};
@@ -43,7 +45,8 @@ pub(crate) struct Replayed {
 }
 
 impl Replayed {
-    fn new() -> Replayed {
+    /// Of no chunk.
+    pub fn new() -> Replayed {
         Replayed {
             state: ManifestState::default(),
             producers: TableFold::default(),
@@ -55,6 +58,25 @@ impl Replayed {
             must_reach: Vec::new(),
             touched: Vec::new(),
             damage: None,
+        }
+    }
+
+    /// Of the chunks that a base stands for; `is_local` says of which a file is there, by number and epoch.
+    pub fn of_base(base: &ManifestBase, is_local: impl Fn(u64, u32) -> bool) -> Replayed {
+        let (state, producers) = base::fold(base);
+        let chunks = (0..).zip(&base.chunks);
+        let closed = chunks.map(|(number, chunk)| ClosedChunk {
+            crc64: Some(chunk.crc64),
+            is_local: is_local(number, chunk.epoch),
+            ..ClosedChunk::new(number, chunk.epoch, chunk.bytes)
+        });
+        Replayed {
+            closed: closed.collect(),
+            state,
+            producers,
+            chain: base.chain(),
+            records: base.records.len() as u64,
+            ..Replayed::new()
         }
     }
 
@@ -78,7 +100,7 @@ struct Folded {
 }
 
 /// Chunks come in the order of their numbers, and are opened one after the other: their number has no limit. `in_journal` holds what
-/// the journal has of them. Torn bytes behind the last commit are zeroed; the caller syncs the files.
+/// the journal has of them, `replayed` what is known before them. Torn bytes behind the last commit are zeroed; the caller syncs the files.
 ///
 /// A chunk is made before the commits of the one before it are synced, so that a power cut may leave a torn tail in the one and nothing in
 /// the other. The other is then the one in use, and the tail was never durable. Only so: where anything verifies or was durable in a later
@@ -88,16 +110,15 @@ pub(crate) fn replay(
     chunks: &[FoundChunk],
     in_journal: &BTreeMap<u64, Vec<&FoundManifest>>,
     seed: Seed,
+    mut replayed: Replayed,
 ) -> io::Result<Replayed> {
-    let mut replayed = Replayed::new();
     let mut folded = Vec::with_capacity(chunks.len());
     let mut opened: Vec<Option<Arc<dyn DiskFile>>> = Vec::with_capacity(chunks.len());
     let mut in_use = 0;
     for (index, found) in chunks.iter().enumerate() {
         let frames = in_journal.get(&found.number);
-        // The last one is in use, as a rule.
-        let is_kept_open = frames.is_some() || index + 1 == chunks.len();
-        let file = match is_kept_open {
+        let is_last = index + 1 == chunks.len();
+        let file = match frames.is_some() || is_last {
             true => disk.open_write(&found.path, FileClass::Manifest)?,
             false => disk.open_read(&found.path)?,
         };
@@ -117,7 +138,8 @@ pub(crate) fn replay(
         let mut bytes = vec![0; file.len()? as usize];
         let read = file.read_at(&mut bytes, 0)?;
         bytes.truncate(read);
-        opened.push(is_kept_open.then_some(file));
+        // One at a time stays open: what is written has to be synced by whoever wrote it, and the last one is in use, as a rule.
+        opened.push((is_written || is_last).then_some(file));
         replayed.substance = 0;
         let end = fold_chunk(&mut replayed, found, &bytes, seed);
         if end < found.must_reach {
@@ -174,11 +196,8 @@ pub(crate) fn replay(
             replayed.touched.push(file.clone());
         }
         if index < in_use {
-            replayed.closed.push(ClosedChunk {
-                number: found.number,
-                epoch: found.epoch,
-                bytes: *end,
-            });
+            let closed = ClosedChunk::new(found.number, found.epoch, *end);
+            replayed.closed.push(closed);
         }
         if let Some(file) = file.filter(|_| index == in_use) {
             replayed.chunk = Some(Chunk {
@@ -315,7 +334,15 @@ mod tests {
     }
 
     fn again(chunks: &[FoundChunk]) -> Replayed {
-        replay(&SystemDisk, chunks, &BTreeMap::new(), Seed::new(SALT)).expect("read")
+        let nothing = Replayed::new();
+        replay(
+            &SystemDisk,
+            chunks,
+            &BTreeMap::new(),
+            Seed::new(SALT),
+            nothing,
+        )
+        .expect("read")
     }
 
     /// Chunk 0 with three commits, the last one torn, and what a following chunk would be.
@@ -339,14 +366,7 @@ mod tests {
             let replayed = again(&chunks);
             assert_eq!(replayed.damage, None);
             assert_eq!(replayed.records, 2);
-            assert_eq!(
-                replayed.closed,
-                [ClosedChunk {
-                    number: 0,
-                    epoch: 1,
-                    bytes: end as u64
-                }]
-            );
+            assert_eq!(replayed.closed, [ClosedChunk::new(0, 1, end as u64)]);
             let in_use = replayed.chunk.expect("a chunk");
             assert_eq!((in_use.number, in_use.tail), (1, 0));
             assert_eq!(replayed.must_reach, [(0, end as u64), (1, 0)]);

@@ -9,6 +9,7 @@
 //! 4. Everything that this start wrote is synced before anything is served: from here on the journal is not needed any more.
 
 mod cut;
+mod manifest;
 mod scan;
 mod sealed;
 pub(crate) mod stream;

@@ -14,14 +14,15 @@ use aof2_format::segment::DATA_OFFSET;
 use aof2_format::stream_header::StreamHeader;
 
 use super::cut;
+use super::manifest;
 use super::scan::Scan;
 use super::sealed::{self, SealedSegments};
 use super::volume::at;
 use crate::error::OpenError;
 use crate::identity::StreamIdentity;
 use crate::io::{Disk, DiskFile, FileClass, holds};
-use crate::journal::replay::{FoundManifest, Image};
-use crate::manifest::replay::{FoundChunk, Replayed, replay};
+use crate::journal::replay::Image;
+use crate::manifest::replay::Replayed;
 use crate::manifest::state::ManifestState;
 use crate::manifest::{Chunk, ClosedChunk};
 use crate::metrics::Replay;
@@ -192,72 +193,10 @@ impl Found {
     }
 
     pub fn replay_manifest(&mut self, disk: &dyn Disk, image: &Image) -> Result<(), OpenError> {
-        if let Some(why) = &self.refused {
-            self.replayed = Some(Replayed::refused(why.clone()));
-            return Ok(());
-        }
-        let directory = files::manifest(&self.directory);
-        let number = self.identity.number;
-        let synced_upto = |chunk| {
-            let key = (number, FileKind::ManifestChunk, chunk);
-            image.positions.get(&key).copied()
+        let mut replayed = match &self.refused {
+            Some(why) => Replayed::refused(why.clone()),
+            None => manifest::replay(disk, &self.header, &self.directory, image)?,
         };
-        let mut chunks: BTreeMap<u64, FoundChunk> = BTreeMap::new();
-        for entry in files::list_or_empty(disk, &directory).map_err(at("list", &directory))? {
-            let path = directory.join(&entry.name);
-            if entry.name.ends_with(file::TMP_SUFFIX) {
-                disk.unlink(&path).map_err(at("remove", &path))?;
-                continue;
-            }
-            let Some((epoch, number)) = file::parse_manifest_chunk(&entry.name) else {
-                continue;
-            };
-            chunks.insert(
-                number,
-                FoundChunk {
-                    number,
-                    epoch,
-                    path,
-                    must_reach: synced_upto(number).unwrap_or(0),
-                },
-            );
-        }
-        let mut missing = None;
-        let mut in_journal: BTreeMap<u64, Vec<&FoundManifest>> = BTreeMap::new();
-        for found in image
-            .manifests
-            .get(&self.identity.number)
-            .into_iter()
-            .flatten()
-        {
-            let frame = &found.frame;
-            let Some(chunk) = chunks.get_mut(&frame.chunk) else {
-                missing = Some(frame.chunk);
-                continue;
-            };
-            chunk.must_reach = chunk.must_reach.max(frame.position + frame.length as u64);
-            in_journal.entry(frame.chunk).or_default().push(found);
-        }
-        let chunks: Vec<FoundChunk> = chunks.into_values().collect();
-        let mut replayed = replay(disk, &chunks, &in_journal, self.identity.seed)
-            .map_err(at("replay", &directory))?;
-        if let Some(chunk) = missing {
-            replayed
-                .damage
-                .get_or_insert_with(|| format!("manifest chunk {chunk} is missing"));
-        }
-        if chunks.is_empty() {
-            replayed
-                .damage
-                .get_or_insert_with(|| "manifest is missing".to_owned());
-        }
-        if let (Some(in_use), None) = (&replayed.chunk, &replayed.damage) {
-            for empty in chunks.iter().filter(|chunk| chunk.number > in_use.number) {
-                disk.unlink(&empty.path)
-                    .map_err(at("remove", &empty.path))?;
-                replayed.touched.retain(|file| file.path() != empty.path);
-            }
-        }
         self.touched.append(&mut replayed.touched);
         self.replayed = Some(replayed);
         Ok(())

@@ -35,6 +35,10 @@ pub(crate) fn manifest(stream_directory: &Path) -> PathBuf {
     stream_directory.join(file::MANIFEST_DIR)
 }
 
+pub(crate) fn manifest_base(stream_directory: &Path) -> PathBuf {
+    manifest(stream_directory).join(file::MANIFEST_BASE)
+}
+
 /// Of a directory that may be gone: then nothing is in it, and what should be is missed one by one.
 pub(crate) fn list_or_empty(
     disk: &dyn Disk,

@@ -7,6 +7,7 @@
 //! Observe (`Store::snapshot_facts_at_once`, the coordinator's facts), plan (`session::plan`, pure), apply (`take`), record (the manifest).
 //! `verify` shares no code with `take`: it reads the bucket and nothing else.
 
+mod chunks;
 mod driver;
 pub mod index;
 mod lookup;

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use aof2_format::snapshot::RecoveryNotes;
 
 use super::SnapshotPhase;
+use super::chunks;
 use super::driver::Taker;
 use super::notes;
 use super::session::{Session, pause_after};
@@ -63,7 +64,11 @@ impl Step {
                 take::take(&taker.store, &parts.claims, &taking, &report).map(Outcome::Taken)
             }
         };
+        let is_done = matches!(&outcome, Ok(Outcome::Noted));
         self.note(outcome);
+        if is_done {
+            chunks::bound(&taker.store, parts.claims.tier2(), &self.stream);
+        }
     }
 
     fn report(&self, progress: Progress) {

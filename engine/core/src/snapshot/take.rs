@@ -297,6 +297,8 @@ fn upload_chunks(
             number,
             epoch,
             bytes,
+            crc64,
+            is_local,
         } = *chunk;
         let key = ObjectKey::ManifestChunk {
             stream: names.name.clone(),
@@ -311,7 +313,33 @@ fn upload_chunks(
             chunks.push(found.clone());
             continue;
         }
-        let content = store.closed_chunk_bytes(names.name.as_str(), *chunk)?;
+        // Read back before its file went. Only its verification reads it again.
+        let of_tier2 = |crc64: Option<u64>| {
+            let crc64 = crc64.filter(|_| present.contains(&key));
+            let crc64 = crc64.ok_or_else(|| TakeError::Missing { key: key.clone() })?;
+            Ok::<_, TakeError>(CatalogueChunk {
+                index: number,
+                epoch,
+                key: key.clone(),
+                bytes,
+                crc64: Crc64(crc64),
+            })
+        };
+        if !is_local {
+            chunks.push(of_tier2(crc64)?);
+            continue;
+        }
+        let content = match store.closed_chunk_bytes(names.name.as_str(), *chunk) {
+            Ok(content) => content,
+            // The end of the snapshot before may have pruned it just now.
+            Err(error) => match store.pruned_chunk(names.name.as_str(), number)? {
+                Some(pruned) => {
+                    chunks.push(of_tier2(pruned.crc64)?);
+                    continue;
+                }
+                None => return Err(error.into()),
+            },
+        };
         let crc64 = Crc64(crc64nvme(&content));
         let upload = Upload::of_bytes(content.into(), tier2.put_id());
         match tier2.create(&key, &upload, tier2.max_attempts())? {

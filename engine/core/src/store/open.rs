@@ -155,6 +155,7 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
         staging: Staging::default(),
         pacer: Pacer::default(),
         maps: Maps::default(),
+        has_tier2: claims.is_some(),
         lower_tiers: ArcSwapOption::empty(),
     };
     let common = Arc::new(common);

@@ -11,7 +11,7 @@ use super::{Store, settle};
 use crate::error::StoreError;
 use crate::manifest::ClosedChunk;
 use crate::manifest::cut::Cut;
-use crate::manifest::state::Marked;
+use crate::manifest::state::{ManifestState, Marked};
 use crate::stream::{Quarantined, Stream};
 
 /// Where a stream stands, for the planner of snapshots.
@@ -130,9 +130,53 @@ impl Store {
         stream.manifest.settle_now(&stream.owned(self.pipeline()))
     }
 
+    /// Writes the base of the stream's manifest where one is due. It stands for chunks that a snapshot names. Blocks on the disk.
+    pub(crate) fn write_manifest_base(&self, stream: &str) -> Result<bool, StoreError> {
+        let stream = self.known(stream)?;
+        let below = stream.manifest.read(named_by_snapshots);
+        stream
+            .manifest
+            .write_base(&stream.owned(self.pipeline()), below)
+    }
+
+    /// The oldest chunks that the base on the volume stands for and a snapshot names, at most `limit`.
+    pub(crate) fn prunable_chunks(
+        &self,
+        stream: &str,
+        limit: usize,
+    ) -> Result<Vec<ClosedChunk>, StoreError> {
+        let stream = self.known(stream)?;
+        let below = stream.manifest.read(named_by_snapshots);
+        stream
+            .manifest
+            .prunable(&stream.owned(self.pipeline()), below, limit)
+    }
+
+    /// A closed chunk, where its file is not on the volume any more.
+    pub(crate) fn pruned_chunk(
+        &self,
+        stream: &str,
+        number: u64,
+    ) -> Result<Option<ClosedChunk>, StoreError> {
+        let stream = self.known(stream)?;
+        Ok(stream.manifest.pruned(number))
+    }
+
+    /// Removes the file of one of these, whose object was read back. Answers whether it did.
+    pub(crate) fn prune_chunk(&self, stream: &str, chunk: ClosedChunk) -> Result<bool, StoreError> {
+        let stream = self.known(stream)?;
+        stream.manifest.prune(&stream.owned(self.pipeline()), chunk)
+    }
+
     pub(crate) fn unix_nanos(&self) -> i64 {
         self.pipeline().common.env.clock.unix_nanos()
     }
+}
+
+/// Chunks below the answer are in the catalogue of a snapshot whose marker is in the manifest.
+fn named_by_snapshots(state: &ManifestState) -> u64 {
+    let newest = state.snapshots.back();
+    newest.map_or(0, |marked| marked.chunk_index + 1)
 }
 
 fn facts_of(stream: &Stream, quarantined: Option<Quarantined>) -> StreamFacts {

@@ -1,5 +1,6 @@
 //! What only the inside of a store shows.
 
+mod bases;
 mod evictions;
 mod node;
 mod rejections;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // no part of the store
 
+mod bases;
 #[path = "../common/mod.rs"]
 mod common;
 mod content;

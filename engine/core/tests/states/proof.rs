@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use aof2_core::io::FileClass;
 use aof2_format::journal::JournalHeader;
 use aof2_format::journal_mark::JournalMark;
+use aof2_format::manifest_base::ManifestBase;
+use aof2_format::names::file::{MANIFEST_BASE, parse_manifest_chunk};
 
 use crate::content::Content;
 use crate::dice::Dice;
@@ -340,4 +342,105 @@ fn a_file_gets_its_name_when_all_of_it_is_synced() {
     for file in ["stream.header", "journal.mark", "streams.catalog"] {
         assert!(noticed.contains(file), "{file} is not among {noticed:?}");
     }
+}
+
+/// A start reads none of the chunks that a base stands for: they are on the device before it has its name, and the header of the chunk
+/// behind them, without which it does not count. No chunk goes before that name is on the device.
+#[test]
+fn a_base_gets_its_name_behind_its_chunks_and_a_chunk_goes_behind_a_durable_base() {
+    let of = |name: &str| {
+        let workload = workloads::ALL.iter().find(|it| it.name == name);
+        let workload = workload.expect("it is there");
+        workload
+            .record(Faults::NONE, &mut Dice::new(8))
+            .expect("it runs")
+    };
+    let (_, bases, pruned) = look_at_bases(&of("chunks"));
+    assert!(bases > 0 && pruned == 0, "{bases} bases, {pruned} pruned");
+    let (left, bases, pruned) = look_at_bases(&of("snapshots"));
+    assert!(bases >= 2 && pruned >= 2, "{bases} bases, {pruned} pruned");
+    assert!(left <= 2, "{left} chunks are left");
+}
+
+/// Answers how many chunks are left, how many bases got their name and how many chunks went.
+fn look_at_bases(recording: &Recording) -> (usize, usize, usize) {
+    let mut chunks: BTreeMap<u64, Inode> = BTreeMap::new();
+    let mut writes: BTreeMap<Inode, Vec<(usize, u64)>> = BTreeMap::new();
+    let mut bytes: BTreeMap<Inode, Vec<u8>> = BTreeMap::new();
+    let mut synced: BTreeMap<Inode, usize> = BTreeMap::new();
+    // Chunks that a base stands for, and those that a durable one does.
+    let mut named: Option<(usize, Inode, u64)> = None;
+    let (mut durable, mut bases, mut pruned) = (0, 0, 0);
+    for (at, op) in recording.ops.iter().enumerate() {
+        match op {
+            Op::Write {
+                inode,
+                offset,
+                data,
+            } => {
+                writes.entry(*inode).or_default().push((at, *offset));
+                if let Data::Bytes(written) = data {
+                    let bytes = bytes.entry(*inode).or_default();
+                    bytes.resize(bytes.len().max(*offset as usize + written.len()), 0);
+                    bytes[*offset as usize..][..written.len()].copy_from_slice(written);
+                }
+            }
+            Op::Sync { inode, begun, .. } => {
+                let known = synced.entry(*inode).or_default();
+                *known = (*known).max(*begun);
+                if let Some((when, directory, stands_for)) = named
+                    && directory == *inode
+                    && *begun > when
+                {
+                    durable = stands_for;
+                }
+            }
+            Op::Rename { to, inode, .. } => {
+                if let Some((_, number)) = parse_manifest_chunk(&to.1) {
+                    chunks.insert(number, *inode);
+                }
+                if to.1 == MANIFEST_BASE {
+                    let base = ManifestBase::decode(&bytes[inode]).expect("a base");
+                    let stands_for = base.chunks.len() as u64;
+                    let is_synced = |number: u64, upto: u64| {
+                        let Some(inode) = chunks.get(&number) else {
+                            return number < durable;
+                        };
+                        let covered = synced.get(inode).copied().unwrap_or(0);
+                        let mut writes = writes.get(inode).into_iter().flatten();
+                        writes.all(|(when, offset)| *offset >= upto || *when < covered)
+                            && covered > 0
+                    };
+                    for number in 0..stands_for {
+                        assert!(
+                            is_synced(number, u64::MAX),
+                            "chunk {number} of {stands_for}"
+                        );
+                    }
+                    assert!(
+                        is_synced(stands_for, 4096),
+                        "the header behind {stands_for}"
+                    );
+                    named = Some((at, to.0, stands_for));
+                    bases += 1;
+                }
+            }
+            Op::Unlink { name, .. } => {
+                if let Some((_, number)) = parse_manifest_chunk(name) {
+                    assert!(
+                        number < durable,
+                        "chunk {number} goes, {durable} are in a base"
+                    );
+                    chunks.remove(&number);
+                    pruned += 1;
+                }
+            }
+            Op::MakeDirectory { .. }
+            | Op::Create { .. }
+            | Op::Allocate { .. }
+            | Op::Truncate { .. }
+            | Op::SyncVolume { .. } => {}
+        }
+    }
+    (chunks.len(), bases, pruned)
 }

@@ -23,6 +23,7 @@ pub fn config() -> Config {
     config.journal.files = 2;
     config.segment.target_bytes = MIB;
     config.checkpoint.journal_bytes = 256 * KIB;
+    config.manifest.base_after_chunks = 1;
     config
 }
 

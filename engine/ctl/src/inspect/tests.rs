@@ -130,3 +130,86 @@ fn a_data_directory_is_searched_stream_by_stream() {
     };
     assert_eq!(run(&arguments), Ok(Outcome::Clean));
 }
+
+/// Two chunks, of which one is gone, and a base that stands for both.
+fn with_base(records: Vec<ManifestRecord>) -> tempfile::TempDir {
+    use aof2_format::manifest_base::{BaseChunk, ManifestBase};
+    let directory = tempfile::tempdir().unwrap();
+    let chunk = |first_manifest_sequence, next_manifest_sequence| BaseChunk {
+        epoch: 1,
+        chain: 5,
+        bytes: 5000,
+        crc64: 6,
+        first_manifest_sequence,
+        next_manifest_sequence,
+    };
+    let base = ManifestBase {
+        cluster_id: ClusterId([1; 16]),
+        stream: StreamName::new("orders").unwrap(),
+        stream_uuid: StreamUuid([2; 16]),
+        stream_salt: SALT,
+        epoch: 1,
+        created_unix_nanos: 1_764_043_200_000_000_000,
+        chunks: vec![chunk(0, 1), chunk(1, 3)],
+        records,
+        producers: Vec::new(),
+        forgotten_before: 0,
+        recent_from: 0,
+    };
+    fs::write(directory.path().join(file::MANIFEST_BASE), base.encode()).unwrap();
+    let kept = directory.path().join(file::manifest_chunk(1, 1));
+    fs::write(kept, chunk_bytes(&[&[opened()]])).unwrap();
+    directory
+}
+
+fn records() -> Vec<ManifestRecord> {
+    let events = [opened(), ManifestEvent::CompressionStarted, later()];
+    let records = (0..).zip(events);
+    let records = records.map(|(manifest_sequence, event)| ManifestRecord {
+        stream_uuid: StreamUuid([2; 16]),
+        segment_id: 3,
+        manifest_sequence,
+        wall_unix_nanos: 0,
+        epoch: 1,
+        event,
+    });
+    records.collect()
+}
+
+#[test]
+fn a_base_shows_the_records_of_chunks_that_are_gone_and_what_it_stands_for() {
+    let directory = with_base(records());
+    let files = chunk_files(directory.path(), None).unwrap();
+    let files = files.values().next().unwrap();
+    assert_eq!(files.len(), 2);
+    assert!(base::is_one(&files[0]));
+    let beside = base::read(&files[0], files).unwrap();
+    assert_eq!((beside.records.len(), beside.damage.as_deref()), (1, None));
+    let text = page(&[beside]);
+    assert!(
+        text.contains("stream orders, epoch 1, base of chunks 0 to 1 (1 of them on the volume): 3 of 3 records, 0 parts of producers"),
+        "{text}"
+    );
+    // By itself all of it is shown.
+    let alone = chunk_files(&files[0], None).unwrap();
+    let alone = alone.values().next().unwrap();
+    assert_eq!(base::read(&alone[0], alone).unwrap().records.len(), 3);
+}
+
+#[test]
+fn a_damaged_base_is_a_finding() {
+    let directory = with_base(records());
+    let path = directory.path().join(file::MANIFEST_BASE);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[300] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let shown = base::read(&path, std::slice::from_ref(&path)).unwrap();
+    assert!(shown.damage.unwrap().contains("manifest base: checksum"));
+    let arguments = Arguments {
+        version: false,
+        place: Some(directory.path().into()),
+        stream: None,
+        json: true,
+    };
+    assert_eq!(run(&arguments), Ok(Outcome::Negative));
+}

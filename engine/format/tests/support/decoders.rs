@@ -4,6 +4,7 @@ use aof2_format::claim::{Claim, ClusterMarker};
 use aof2_format::damage::Damage;
 use aof2_format::journal::{self, Frame, JournalHeader};
 use aof2_format::journal_mark::JournalMark;
+use aof2_format::manifest_base::ManifestBase;
 use aof2_format::manifest_chunk::{self, ManifestChunkHeader};
 use aof2_format::mark::VolumeMark;
 use aof2_format::producer_changes::ProducerChanges;
@@ -38,6 +39,7 @@ pub const DECODERS: &[(&str, Decoder)] = &[
     ("start_sequence", |bytes| {
         debug(StartSequence::decode(bytes))
     }),
+    ("manifest_base", |bytes| debug(ManifestBase::decode(bytes))),
     ("manifest_chunk_header", |bytes| {
         debug(ManifestChunkHeader::decode(bytes))
     }),

@@ -43,6 +43,10 @@ pub const GOLDEN: &[(&str, &str)] = &[
         include_str!("../../golden/v0/manifest_commit.hex"),
     ),
     (
+        "manifest_base",
+        include_str!("../../golden/v0/manifest_base.hex"),
+    ),
+    (
         "manifest_chunk_header",
         include_str!("../../golden/v0/manifest_chunk_header.hex"),
     ),

@@ -7,8 +7,8 @@ use aof2_admin_api::{Refusal, RefusalReason};
 use aof2_core::claims;
 use aof2_core::claims::StreamClaims;
 use aof2_core::config::{
-    AppendConfig, CheckpointConfig, JournalConfig, SegmentConfig, Tier0Config, Tier1Config,
-    Tier2Config,
+    AppendConfig, CheckpointConfig, JournalConfig, ManifestConfig, SegmentConfig, Tier0Config,
+    Tier1Config, Tier2Config,
 };
 use aof2_core::error::with_causes;
 use aof2_core::snapshot::Snapshots;
@@ -218,6 +218,7 @@ pub fn core_config(settings: &Settings) -> Config {
             file_bytes: settings.journal.file_bytes,
             files: usize::try_from(settings.journal.files).unwrap_or(usize::MAX),
         },
+        manifest: ManifestConfig::default(),
         checkpoint: CheckpointConfig {
             journal_bytes: settings.checkpoint.journal_bytes,
             interval: settings.checkpoint.interval,

@@ -1,5 +1,6 @@
 //! The list. A file per part of the product; the tests of this module keep every entry true to the code.
 
+mod bases;
 mod checksums;
 mod coordinator;
 mod damage;
@@ -80,6 +81,7 @@ impl Mutant {
 
 pub fn all() -> impl Iterator<Item = &'static Mutant> {
     [
+        bases::MUTANTS,
         checksums::MUTANTS,
         coordinator::MUTANTS,
         damage::MUTANTS,
