@@ -7,7 +7,16 @@ const PLAN: &[Selection] = &[units("aof2-core", "coordinator::plan::tests")];
 
 const FETCH: &[Selection] = &[units("aof2-core", "fetch::tests")];
 
+const CLIENTS: &[Selection] = &[units("aof2-node", "data::read")];
+
 pub const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "a client that stands still keeps its segment",
+        file: "engine/node/src/data/read.rs",
+        find: "record.payload = Bytes::copy_from_slice(&record.payload);",
+        replace: "record.payload = record.payload.clone();",
+        noticed_by: CLIENTS,
+    },
     Mutant {
         name: "warm copies that no read comes to leave last",
         file: "engine/core/src/coordinator/plan/evict.rs",
