@@ -37,7 +37,7 @@ pub const MAX_NAME_LENGTH: usize = 40;
     ),
     printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyReplicas", description = "Pods that serve"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version.current", description = "Engine version of every pod, or of the pods that are not upgraded yet"),
-    printcolumn(name = "Tier0%", type_ = "integer", json_path = ".status.tier0.usedPercent", description = "Use of the Tier 0 budget in percent, in steps of 5"),
+    printcolumn(name = "Tier0%", type_ = "integer", json_path = ".status.tier0.fullestNode.usedPercent", description = "Use of its Tier 0 share by the fullest pod, in percent, in steps of 5"),
     printcolumn(name = "Snapshot", type_ = "string", json_path = ".status.snapshots.state", description = "What is wrong with the snapshots, or else what is known of them"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.summary", description = "What the operator does or waits for; the conditions hold the remedy"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -91,6 +91,9 @@ pub struct Aof2ClusterSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier2: Option<Tier2>,
     pub storage: Storage,
+    /// How the Tier 0 budget of the config (`tier0.cluster_max_bytes`) is divided among the pods.
+    #[serde(default)]
+    pub tier0_budget: Tier0Budget,
     #[serde(default, skip_serializing_if = "Resources::is_empty")]
     pub resources: Resources,
     #[serde(default, skip_serializing_if = "PodTemplate::is_empty")]
@@ -143,6 +146,22 @@ impl PullPolicy {
 pub struct PullSecret {
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Tier0Budget {
+    #[serde(default)]
+    pub policy: BudgetPolicy,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum BudgetPolicy {
+    /// Every pod has the same share.
+    Equal,
+    /// Shares are equal until a pod refuses appends, or its readers wait for Tier 2. Then it gets more, and pods that need less give it. Each
+    /// keeps at least a quarter of an equal share.
+    #[default]
+    Demand,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

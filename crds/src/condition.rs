@@ -136,6 +136,12 @@ names! {
         ConfigLoaded,
         /// Refused appends, against the other pods and the canary's past.
         WouldBlock,
+        /// Use of the Tier 0 share, against the other pods and the canary's past.
+        Tier0Use,
+        /// Repeated uploads, likewise.
+        UploadRetries,
+        /// Readers do not wait for Tier 2 while a change gives the bytes to Tier 0.
+        RaiseTier1First,
         /// The observation window is over.
         Observed,
         /// Done within `progressDeadline`.
@@ -216,6 +222,8 @@ names! {
         EngineRestarting,
         Observing,
         HydrationBacklog,
+        /// Readers wait for Tier 2, and the change raises Tier 0 alone.
+        RaiseTier1First,
         ApplyFailed,
     }
 }

@@ -164,6 +164,10 @@ pub struct Baseline {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16), with = "BTreeMap<String, RateText>")]
     pub would_block: BTreeMap<String, String>,
+    /// Figures of the tiers before the change, such as `activation_queue_depth: "3.0"`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16), with = "BTreeMap<String, RateText>")]
+    pub figures: BTreeMap<String, String>,
 }
 
 /// `0.5/s`

@@ -60,6 +60,8 @@ pub struct Aof2ClusterStatus {
     pub waits: Vec<Wait>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier0: Option<Tier0Status>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier1: Option<Tier1Status>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub nodes: Vec<NodeStatus>,
@@ -205,7 +207,51 @@ pub struct Wait {
 #[serde(rename_all = "camelCase")]
 pub struct Tier0Status {
     pub cluster_max_bytes: Quantity,
-    /// Percent in steps of 5, with hysteresis. 100 means full.
+    /// Of all pods: percent in steps of 5, with hysteresis. 100 means full.
+    #[schemars(range(min = 0, max = 100))]
+    pub used_percent: i32,
+    /// The pod that uses most of its share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fullest_node: Option<FullestNode>,
+    /// Shares of the budget that are not equal. Absent while all are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub shares: Vec<Tier0Share>,
+    /// When shares moved last because of demand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub shares_moved_at: Option<Time>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FullestNode {
+    #[schemars(length(max = 63))]
+    pub pod: String,
+    /// Percent of its share in steps of 5, with hysteresis.
+    #[schemars(range(min = 0, max = 100))]
+    pub used_percent: i32,
+}
+
+/// A pod's share of the Tier 0 budget, in hundredths of a percent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tier0Share {
+    #[schemars(length(max = 63))]
+    pub pod: String,
+    #[schemars(range(min = 0, max = 10000))]
+    pub basis_points: i32,
+    /// The larger share that its engine may still use, until it reports the new one. Nobody else gets that part before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10000))]
+    pub in_force_basis_points: Option<i32>,
+}
+
+/// Absent where `tier1.max_bytes` sets no budget.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tier1Status {
+    /// Of the budgets of all pods: percent in steps of 5, with hysteresis.
     #[schemars(range(min = 0, max = 100))]
     pub used_percent: i32,
 }

@@ -25,3 +25,4 @@ pub mod snapshots;
 pub mod turns;
 pub mod wait;
 pub mod writer;
+pub mod year;

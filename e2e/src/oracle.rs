@@ -84,11 +84,15 @@ pub async fn verify(engines: &[(Engine, Vec<Acknowledgement>)]) -> Result<Verdic
 }
 
 pub async fn verify_one(engine: &Engine, list: &[Acknowledgement]) -> Result<Verdict> {
-    let input = to_lines(list);
+    verify_lines(engine, &to_lines(list)).await
+}
+
+/// The same with a list as `aof2-admin load` writes it.
+pub async fn verify_lines(engine: &Engine, list: &str) -> Result<Verdict> {
     let output = engine
         .admin(
             &["verify", "--socket", DATA_SOCKET, "--json"],
-            Some(input.as_bytes()),
+            Some(list.as_bytes()),
         )
         .await?;
     // Exit code 1 is a finding, which the verdict holds; anything else is no verdict at all.

@@ -18,6 +18,7 @@ fn the_commands_of_the_guide_do_what_the_pages_say() -> Result<(), Failure> {
             "prove-nothing-is-lost.md",
             "change-configuration.md",
             "snapshots.md",
+            "tiers-and-budgets.md",
         ];
         for page in pages {
             for block in Page::read(page)?.blocks {

@@ -18,5 +18,6 @@ mod releases;
 mod scaling;
 mod setup;
 mod snapshots;
+mod tiers;
 mod upgrade;
 mod whole_cluster;

@@ -43,7 +43,7 @@ pub async fn orders_by_pipeline(
     let mut overlay = json!({
         "replicas": replicas,
         "tier2": s3.tier2("prod/orders/"),
-        "storage": {"tier0": {"size": "2Gi"}, "pvcRetention": {"whenDeleted": "Delete"}},
+        "storage": {"tier0": {"size": "24Gi"}, "pvcRetention": {"whenDeleted": "Delete"}},
         "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": null},
         "podTemplate": writer::pod_template(&scenario.environment, collector.address(), rate),
     });

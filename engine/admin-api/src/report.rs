@@ -39,6 +39,9 @@ pub struct Dump {
     pub journal: JournalReport,
     /// Failed syncs and failed seals since `process_start`.
     pub flush_failures: u64,
+    /// What readers got since `process_start`; absent in reports of engines that do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reads: Option<ReadsReport>,
     /// Refused appends since `process_start`, by kind.
     pub would_block: BTreeMap<WouldBlockKind, u64>,
     /// Appends refused since `process_start` because the volume is full.
@@ -113,14 +116,27 @@ pub enum Reload {
     Unknown,
 }
 
+/// Bytes of payloads, by what they cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadsReport {
+    pub tier0_bytes: u64,
+    /// Out of Tier 1, or out of blocks in memory: without a wait.
+    pub lower_bytes: u64,
+    /// After a wait for Tier 2.
+    pub waited_bytes: u64,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tier0Report {
     /// Allocated bytes of segments on local disk.
     pub total_bytes: u64,
+    /// Of these, bytes of segments that Tier 2 has too; absent in reports of engines that do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evictable_bytes: Option<u64>,
     pub cluster_max_bytes: u64,
     /// This node's share, in force.
     pub instance_quota_bytes: u64,
-    /// Hydrations that wait for room; absent where nothing hydrates.
+    /// Reads from Tier 2 that wait for their turn; absent without Tier 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation_queue_depth: Option<u64>,
     /// Size of the volume as configured by the operator; 0 = not configured.
@@ -132,7 +148,7 @@ pub struct Tier0Report {
 pub struct Tier1Report {
     pub total_bytes: u64,
     pub max_bytes: u64,
-    /// Absent where nothing hydrates.
+    /// Of reads from Tier 2 in the last 5 to 10 minutes; absent where there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hydration_latency_p99_ms: Option<f64>,
 }

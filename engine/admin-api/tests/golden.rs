@@ -7,8 +7,8 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 
 use aof2_admin_api::report::{
-    ConfigChange, ConfigReport, ConfigVerdict, DamagedRange, JournalReport, ManifestReport, Reload,
-    SegmentReport, StreamVerbReport, Tier0Report, Tier1Report, Tier2Report,
+    ConfigChange, ConfigReport, ConfigVerdict, DamagedRange, JournalReport, ManifestReport,
+    ReadsReport, Reload, SegmentReport, StreamVerbReport, Tier0Report, Tier1Report, Tier2Report,
 };
 use aof2_admin_api::{
     ClaimState, DrainPhase, DrainReason, DrainStatus, Dump, ErrorBody, ErrorReason, LaggingStream,
@@ -69,6 +69,7 @@ fn dump() -> Dump {
         },
         tier0: Tier0Report {
             total_bytes: 1,
+            evictable_bytes: Some(24),
             cluster_max_bytes: 2,
             instance_quota_bytes: 3,
             activation_queue_depth: Some(4),
@@ -103,6 +104,11 @@ fn dump() -> Dump {
             checkpoints: 19,
         },
         flush_failures: 20,
+        reads: Some(ReadsReport {
+            tier0_bytes: 25,
+            lower_bytes: 26,
+            waited_bytes: 27,
+        }),
         would_block: BTreeMap::from([(WouldBlockKind::Admission, 21), (WouldBlockKind::Tail, 0)]),
         disk_full_refusals: 23,
         drain: drained(),

@@ -27,6 +27,10 @@ pub struct Metrics {
     pub records_appended: u64,
     pub bytes_appended: u64,
     pub records_read: u64,
+    /// What readers got.
+    pub served: Served,
+    /// Of sealed segments that Tier 0 may give up, now.
+    pub tier0_evictable_bytes: u64,
     pub duplicates: u64,
     pub segments_sealed: u64,
     /// Failed writes and syncs; the first one ends the process.
@@ -43,6 +47,24 @@ pub struct Metrics {
     /// Tier 2 has not confirmed yet that this volume may be used.
     pub owes_volume_check: bool,
     pub replay: Replay,
+}
+
+/// Bytes of payloads that readers got, by what they cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    pub tier0_bytes: u64,
+    /// Out of Tier 1, or out of blocks in memory: without a wait.
+    pub lower_bytes: u64,
+    /// After a wait for Tier 2.
+    pub waited_bytes: u64,
+}
+
+/// Where a reader found what it got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    Tier0,
+    Lower,
+    Waited,
 }
 
 /// What recovery did at open.
@@ -83,6 +105,7 @@ pub(crate) struct Counters {
     pub records_appended: AtomicU64,
     pub bytes_appended: AtomicU64,
     pub records_read: AtomicU64,
+    pub served: [AtomicU64; 3],
     pub duplicates: AtomicU64,
     pub segments_sealed: AtomicU64,
     pub disk_full_refusals: AtomicU64,
@@ -92,6 +115,19 @@ pub(crate) struct Counters {
 impl Counters {
     pub fn count_would_block(&self, kind: WouldBlockKind) {
         self.would_block[kind as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn count_served(&self, from: From, bytes: u64) {
+        add(&self.served[from as usize], bytes);
+    }
+
+    pub fn served(&self) -> Served {
+        let bytes = |from: From| self.served[from as usize].load(Ordering::Relaxed);
+        Served {
+            tier0_bytes: bytes(From::Tier0),
+            lower_bytes: bytes(From::Lower),
+            waited_bytes: bytes(From::Waited),
+        }
     }
 
     pub fn would_block(&self) -> BTreeMap<WouldBlockKind, u64> {

@@ -106,6 +106,8 @@ fn serving(page: &mut Page, plane: &DataPlane) {
         records_appended,
         bytes_appended,
         records_read,
+        served,
+        tier0_evictable_bytes,
         duplicates,
         segments_sealed,
         flush_failures,
@@ -175,6 +177,21 @@ fn serving(page: &mut Page, plane: &DataPlane) {
         bytes_appended,
     );
     page.counter("read_records", "Records read since start", records_read);
+    page.counters(
+        "read_bytes",
+        "Bytes of payloads read since start, by source: Tier 0, lower tiers without a wait, Tier 2 after a wait",
+        "source",
+        [
+            ("tier0", served.tier0_bytes),
+            ("lower", served.lower_bytes),
+            ("waited", served.waited_bytes),
+        ],
+    );
+    page.gauge(
+        "tier0_evictable_bytes",
+        "Bytes of segments in Tier 0 that Tier 2 has too",
+        tier0_evictable_bytes,
+    );
     page.counter(
         "duplicate_records",
         "Duplicate records that producers resent since start",

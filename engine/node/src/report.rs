@@ -1,8 +1,8 @@
 //! What this node says about itself: the answers of `dump`, `streams`, `segments` and the verbs around a restart.
 
 use aof2_admin_api::report::{
-    DamagedRange, JournalReport, ManifestReport, SegmentReport, Tier0Report, Tier1Report,
-    Tier2Report,
+    DamagedRange, JournalReport, ManifestReport, ReadsReport, SegmentReport, Tier0Report,
+    Tier1Report, Tier2Report,
 };
 use aof2_admin_api::{
     ClaimState, Dump, PostRestart, PreRestart, SegmentCopy, SegmentState, StreamReport,
@@ -68,6 +68,7 @@ fn fill(dump: &mut Dump, plane: &DataPlane) {
     dump.node_id = identity.node_id.clone();
     dump.volume_id = identity.volume_id.clone();
     dump.tier0.total_bytes = metrics.tier0_total_bytes;
+    dump.tier0.evictable_bytes = Some(metrics.tier0_evictable_bytes);
     dump.tier0.instance_quota_bytes = metrics.tier0_instance_quota_bytes;
     dump.tier0.cluster_max_bytes = metrics.tier0_cluster_max_bytes;
     dump.tier1.total_bytes = plane
@@ -90,6 +91,11 @@ fn fill(dump: &mut Dump, plane: &DataPlane) {
         checkpoints: metrics.checkpoints,
     };
     dump.flush_failures = metrics.flush_failures;
+    dump.reads = Some(ReadsReport {
+        tier0_bytes: metrics.served.tier0_bytes,
+        lower_bytes: metrics.served.lower_bytes,
+        waited_bytes: metrics.served.waited_bytes,
+    });
     dump.would_block = metrics
         .would_block
         .iter()

@@ -95,14 +95,12 @@ pub fn at_rest() -> Observed {
         is_observed: true,
         protects_claims: true,
     });
-    let shares = Shares::even(&names::pods("orders", replicas), |_| {
-        revision.cluster_max_bytes()
-    });
+    let shares = Shares::even(&names::pods("orders", replicas));
     for ordinal in 0..replicas {
         add_pod(
             &mut observed,
             ordinal,
-            shares.of(&names::pod("orders", ordinal)),
+            shares.of(&names::pod("orders", ordinal), revision.cluster_max_bytes()),
         );
     }
     observed.revision_texts = BTreeMap::from([(revision.hash.clone(), revision.text())]);

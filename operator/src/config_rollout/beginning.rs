@@ -173,6 +173,11 @@ pub(super) fn preflight(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
                 .iter()
                 .map(|(kind, rate)| (kind.clone(), rate_text(*rate)))
                 .collect(),
+            figures: rates
+                .mean
+                .iter()
+                .map(|(figure, value)| (figure.as_str().to_owned(), format!("{value:.1}")))
+                .collect(),
             ..Baseline::default()
         },
     });

@@ -26,12 +26,38 @@ pub struct Facts {
     pub is_upgrading: bool,
     /// The change needs engines to restart, as the engine that validated it said.
     pub needs_restart: bool,
+    /// The change gives Tier 0 more bytes and Tier 1 none.
+    pub tier0_raise: Option<Tier0Raise>,
     pub policy: Policy,
     pub overrides: Vec<Override>,
     /// By ordinal.
     pub pods: Vec<PodFacts>,
     /// Name of the ConfigMap for the evidence.
     pub evidence: String,
+}
+
+/// Of `tier0.cluster_max_bytes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tier0Raise {
+    pub from_bytes: u64,
+    pub to_bytes: u64,
+}
+
+impl Tier0Raise {
+    pub fn of(changes: &[KeyChange]) -> Option<Self> {
+        let ends = |key: &str| {
+            let change = changes.iter().find(|change| change.key == key)?;
+            let parsed = |text: &str| text.parse::<u64>().ok();
+            Some((parsed(&change.from)?, parsed(&change.to)?))
+        };
+        let (from_bytes, to_bytes) = ends("tier0.cluster_max_bytes")?;
+        // 0 = no limit.
+        let raises_tier1 = ends("tier1.max_bytes").is_some_and(|(from, to)| to == 0 || to > from);
+        (to_bytes > from_bytes && !raises_tier1).then_some(Self {
+            from_bytes,
+            to_bytes,
+        })
+    }
 }
 
 /// `spec.configRollout`.
@@ -82,16 +108,62 @@ pub struct EngineFacts {
     /// `None`: not reported.
     pub is_caught_up: Option<bool>,
     pub flush_failures: u64,
-    pub activation_queue_depth: u64,
+    /// `None`: not reported.
+    pub activation_queue_depth: Option<u64>,
+    /// Of reads from Tier 2; 0 where there were none of late.
+    pub hydration_p99_ms: f64,
 }
 
-/// Refused appends a second by kind.
+/// What an engine did lately.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rates {
-    /// Over the last minute.
+    /// Refused appends a second by kind, over the last minute.
     pub minute: BTreeMap<String, f64>,
-    /// Over what is known of the last five minutes, at least one.
+    /// The same over what is known of the last five minutes, at least one.
     pub past: BTreeMap<String, f64>,
+    /// What it kept up for the last minute, of figures of its tiers.
+    pub kept_up: BTreeMap<Figure, f64>,
+    /// Their mean over what is known of the last five minutes.
+    pub mean: BTreeMap<Figure, f64>,
+    /// Over the last minute; `None`: not reported.
+    pub reads: Option<ReadRates>,
+    /// Over what is known of the last ten minutes, at least one.
+    pub reads_before: Option<ReadRates>,
+}
+
+/// What is watched of the tiers, by the handbook's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Figure {
+    ActivationQueueDepth,
+    HydrationP99Ms,
+    UploadRetries,
+    Tier0Use,
+}
+
+/// Bytes of payloads a second that readers got.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ReadRates {
+    pub bytes: f64,
+    /// Of these, after a wait for Tier 2.
+    pub waited_bytes: f64,
+}
+
+impl Figure {
+    pub const ALL: [Self; 4] = [
+        Self::ActivationQueueDepth,
+        Self::HydrationP99Ms,
+        Self::UploadRetries,
+        Self::Tier0Use,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ActivationQueueDepth => "activation_queue_depth",
+            Self::HydrationP99Ms => "hydration_latency_p99_ms",
+            Self::UploadRetries => "upload_retry_attempts",
+            Self::Tier0Use => "total_bytes",
+        }
+    }
 }
 
 impl Facts {

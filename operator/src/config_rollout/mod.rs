@@ -21,6 +21,8 @@ mod taking_back;
 mod tests;
 mod watching;
 
-pub use facts::{EngineFacts, Facts, PodFacts, Policy, Rates, Verdict};
+pub use facts::{
+    EngineFacts, Facts, Figure, PodFacts, Policy, Rates, ReadRates, Tier0Raise, Verdict,
+};
 pub use memo::{Canary, ConfigStep, Memo};
 pub use step::{Action, News, Step, step, told};

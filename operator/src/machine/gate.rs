@@ -23,6 +23,9 @@ pub const OVERRIDABLE: &[Gate] = &[
     Gate::FlushFailures,
     Gate::Soaked,
     Gate::HydrationBacklog,
+    Gate::UploadRetries,
+    Gate::Tier0Use,
+    Gate::RaiseTier1First,
 ];
 
 pub fn is_overridden(overrides: &[Override], gate: Gate, now: Timestamp) -> bool {

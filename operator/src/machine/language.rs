@@ -153,7 +153,7 @@ fn every_reason_has_a_message_that_was_checked() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("messages");
     let output = std::process::Command::new(std::env::current_exe().expect("this program"))
-        .args(["tests::table", "plan::tests"])
+        .args(["tests::table", "tests::figures", "plan::tests"])
         .env("AOF2_MESSAGES", &path)
         .output()
         .expect("the tests run");

@@ -56,6 +56,7 @@ pub fn is_progress(reason: WaitReason) -> bool {
         | WaitReason::ConfigRefused
         | WaitReason::ConfigRejected
         | WaitReason::ConfigHeld
+        | WaitReason::RaiseTier1First
         | WaitReason::HydrationBacklog
         | WaitReason::ConfigNotLoaded
         | WaitReason::CertificateMissing

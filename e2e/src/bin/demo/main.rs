@@ -4,6 +4,7 @@ mod afterwards;
 mod config;
 mod snapshots;
 mod upgrade;
+mod year;
 
 use std::time::{Duration, Instant};
 
@@ -149,9 +150,11 @@ async fn play(progress: &Progress, scenario: &Scenario) -> Result<()> {
         "only {} records",
         verdict.acknowledged
     );
+    let year = year::play(progress, scenario, &s3).await?;
     show(progress, scenario, &["get", "aof2,pods"]).await?;
     afterwards::hand_over(progress, environment, collector)?;
     afterwards::say_how_to_play(environment);
+    println!("{year}");
     Ok(())
 }
 

@@ -31,7 +31,7 @@ impl Store {
     /// Those that may be dropped: Tier 2 has a verified copy of each.
     pub fn hot_copies(&self) -> Vec<HotCopy> {
         self.with_copies(|stream, sealed, copies| {
-            (copies.hot && copies.cold.is_some() && sealed.is_hot()).then(|| HotCopy {
+            may_be_dropped(sealed, copies).then(|| HotCopy {
                 stream: stream.shared_name.clone(),
                 segment_id: sealed.info.segment_id,
                 bytes: sealed.info.file_bytes(),
@@ -121,20 +121,7 @@ impl Store {
     }
 
     fn with_copies<T>(&self, of: impl Fn(&Stream, &Sealed, &Copies) -> Option<T>) -> Vec<T> {
-        let mut found = Vec::new();
-        for stream in self.pipeline().streams.existing() {
-            let segments = stream.segments.read().clone();
-            stream.manifest.read(|state| {
-                for entry in &segments {
-                    let Entry::Sealed(sealed) = entry else {
-                        continue;
-                    };
-                    let segment = state.residency.segment(sealed.info.segment_id);
-                    found.extend(segment.and_then(|it| of(&stream, sealed, &it.copies)));
-                }
-            });
-        }
-        found
+        with_copies(&self.pipeline().streams.existing(), of)
     }
 
     /// Who reads what Tier 0 does not have.
@@ -142,4 +129,36 @@ impl Store {
         let lower = Some(Arc::new(crate::common::Lower(lower)));
         self.pipeline().common.lower_tiers.store(lower);
     }
+}
+
+/// Of segments that Tier 0 may give up.
+pub(super) fn evictable_bytes(streams: &[Arc<Stream>]) -> u64 {
+    let bytes = with_copies(streams, |_, sealed, copies| {
+        may_be_dropped(sealed, copies).then(|| sealed.info.file_bytes())
+    });
+    bytes.into_iter().sum()
+}
+
+fn may_be_dropped(sealed: &Sealed, copies: &Copies) -> bool {
+    copies.hot && copies.cold.is_some() && sealed.is_hot()
+}
+
+fn with_copies<T>(
+    streams: &[Arc<Stream>],
+    of: impl Fn(&Stream, &Sealed, &Copies) -> Option<T>,
+) -> Vec<T> {
+    let mut found = Vec::new();
+    for stream in streams {
+        let segments = stream.segments.read().clone();
+        stream.manifest.read(|state| {
+            for entry in &segments {
+                let Entry::Sealed(sealed) = entry else {
+                    continue;
+                };
+                let segment = state.residency.segment(sealed.info.segment_id);
+                found.extend(segment.and_then(|it| of(stream, sealed, &it.copies)));
+            }
+        });
+    }
+    found
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::admission::Admission;
+use super::evict::evictable_bytes;
 use super::pipeline::Pipeline;
 use crate::error::ReadError;
 use crate::metrics::{Counters, Metrics, Replay};
@@ -194,6 +195,7 @@ pub(super) fn metrics(pipeline: &Pipeline, admission: &Admission, replay: Replay
         duplicates,
         segments_sealed,
         disk_full_refusals,
+        served: _,
         would_block: _,
     } = &*pipeline.common.counters;
     let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
@@ -220,6 +222,8 @@ pub(super) fn metrics(pipeline: &Pipeline, admission: &Admission, replay: Replay
         records_appended: read(records_appended),
         bytes_appended: read(bytes_appended),
         records_read: read(records_read),
+        served: pipeline.common.counters.served(),
+        tier0_evictable_bytes: evictable_bytes(&streams),
         duplicates: read(duplicates),
         segments_sealed: read(segments_sealed),
         flush_failures: pipeline.common.poison.disk_failures(),

@@ -14,7 +14,7 @@ use super::{Entry, Quarantined, Stream};
 use crate::below::{BlockReader, Pending};
 use crate::common::Common;
 use crate::error::ReadError;
-use crate::metrics::add;
+use crate::metrics::{self, add};
 use crate::request::Record;
 use crate::segment::survey::{hole, next_batch, out_of_line};
 
@@ -38,6 +38,8 @@ pub struct Reader {
     below: Option<(u64, Box<dyn BlockReader>)>,
     /// What was fetched ahead at the end of the one before.
     ahead_bytes: u64,
+    /// Since something was read.
+    has_waited: bool,
 }
 
 /// What a reader has at the moment.
@@ -98,6 +100,7 @@ impl Reader {
             cursor: None,
             below: None,
             ahead_bytes: 0,
+            has_waited: false,
         }
     }
 
@@ -158,7 +161,10 @@ impl Reader {
                 // What was read before it comes first; the next call meets it again.
                 Err(_) if !records.is_empty() => break,
                 Err(Stop::Error(error)) => return Err(error),
-                Err(Stop::Waits(pending)) => return Ok(Progress::Waits(pending)),
+                Err(Stop::Waits(pending)) => {
+                    self.has_waited = true;
+                    return Ok(Progress::Waits(pending));
+                }
             }
         }
         if records.is_empty() {
@@ -265,6 +271,7 @@ impl Reader {
             expected = expected.max(batch_end);
             at += length;
         }
+        self.count_served(&records[taken..]);
         if let Entry::Open(_) = &entry {
             detach(&mut records[taken..], block.len());
         }
@@ -274,6 +281,20 @@ impl Reader {
             sequence: expected,
         });
         Ok(())
+    }
+
+    fn count_served(&mut self, records: &[Record]) {
+        if records.is_empty() {
+            return;
+        }
+        let from = match (&self.below, self.has_waited) {
+            (None, _) => metrics::From::Tier0,
+            (Some(_), false) => metrics::From::Lower,
+            (Some(_), true) => metrics::From::Waited,
+        };
+        self.has_waited = false;
+        let bytes = records.iter().map(|record| record.payload.len() as u64);
+        self.common.counters.count_served(from, bytes.sum());
     }
 
     /// The batch at `offset`, of sequence `expected`, is not to be had. Goes on behind the hole where what is wanted lies there.

@@ -34,6 +34,7 @@ fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
         manifest,
         journal,
         flush_failures,
+        reads,
         would_block,
         disk_full_refusals,
         drain,
@@ -68,6 +69,8 @@ fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
             ),
         ),
     ]);
+    let evictable = tier0.evictable_bytes.map(render::bytes);
+    rows.extend(evictable.map(|bytes| ("", format!("{bytes} can be evicted"))));
     let queued = tier0.activation_queue_depth;
     rows.extend(queued.map(|queued| ("", format!("{queued} hydrations queued"))));
     rows.push(("tier 1", render::share(tier1.total_bytes, tier1.max_bytes)));
@@ -79,6 +82,15 @@ fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
         None => rows.push(("tier 2", "not configured".into())),
         Some(tier2) => rows.extend(tier2_rows(tier2)),
     }
+    let read = reads.as_ref().map(|reads| {
+        format!(
+            "{} from tier 0, {} from lower tiers, {} after a wait for tier 2; since start",
+            render::bytes(reads.tier0_bytes),
+            render::bytes(reads.lower_bytes),
+            render::bytes(reads.waited_bytes)
+        )
+    });
+    rows.extend(read.map(|read| ("read", read)));
     let refused: Vec<String> = would_block
         .iter()
         .filter(|(_, count)| **count > 0)

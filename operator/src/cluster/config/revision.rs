@@ -69,8 +69,19 @@ impl Revision {
 
     /// Shared over the pods.
     pub fn cluster_max_bytes(&self) -> u64 {
-        self.number("tier0", "cluster_max_bytes")
+        self.set_cluster_max_bytes()
             .unwrap_or(DEFAULT_CLUSTER_MAX_BYTES)
+    }
+
+    /// `None`: the engine's default, left out or written out.
+    pub fn set_cluster_max_bytes(&self) -> Option<u64> {
+        let set = self.number("tier0", "cluster_max_bytes");
+        set.filter(|bytes| *bytes != DEFAULT_CLUSTER_MAX_BYTES)
+    }
+
+    /// `None`: not set, or no limit.
+    pub fn set_tier1_max_bytes(&self) -> Option<u64> {
+        self.number("tier1", "max_bytes").filter(|bytes| *bytes > 0)
     }
 
     /// Bytes that each node's journal takes whole at its start.

@@ -8,7 +8,7 @@ use aof2_crds::{
     status::{ConfigSourceStatus, ConfigStatus},
 };
 
-use super::Part;
+use super::{Part, volume_sum};
 use crate::{
     cluster::{
         build::{self, Owner},
@@ -195,36 +195,23 @@ pub fn read_source(observed: &Observed) -> Result<Revision, Problem> {
         }
     };
     let revision = Revision::new(&user, tier2);
-    fits(&revision, observed.cluster.spec.storage.tier0.size.bytes())?;
+    let storage = &observed.cluster.spec.storage;
+    let is_known = revision.hash == known_hash(observed);
+    let budgets = volume_sum::budgets(&revision, storage, observed.cluster.spec.replicas);
+    volume_sum::journal(&revision, storage)
+        // A revision in force stays: what its volumes hold was seen.
+        .and(if is_known { Ok(()) } else { budgets })
+        .map_err(|message| Problem {
+            reason: WaitReason::ConfigInvalid,
+            message,
+        })?;
     Ok(revision)
 }
 
-/// What a node needs beside its journal before it takes one append: blocks of a segment, and what the engine keeps free (a 32nd of the
-/// volume, 4 to 64 MiB).
-const FIRST_SEGMENT_BYTES: u64 = 16 << 20;
-
-/// The journal is allocated whole: on a volume that it fills, no record could ever be appended.
-fn fits(revision: &Revision, size_bytes: u64) -> Result<(), Problem> {
-    let journal_bytes = revision.journal_bytes();
-    let reserve_bytes = (size_bytes / 32).clamp(4 << 20, 64 << 20);
-    let needed_bytes = journal_bytes
-        .saturating_add(reserve_bytes)
-        .saturating_add(FIRST_SEGMENT_BYTES);
-    if needed_bytes <= size_bytes {
-        return Ok(());
-    }
-    let mib = |bytes: u64| format!("{}Mi", bytes.div_ceil(1 << 20));
-    Err(Problem {
-        reason: WaitReason::ConfigInvalid,
-        message: format!(
-            "spec.storage.tier0.size {} is too small for the journal. {} of journal, {} of reserve and {} of a first segment make {}. Set a larger size in a new cluster, or lower journal.files in the ConfigMap of spec.configFrom",
-            mib(size_bytes),
-            mib(journal_bytes),
-            mib(reserve_bytes),
-            mib(FIRST_SEGMENT_BYTES),
-            mib(needed_bytes)
-        ),
-    })
+/// Of the revision that every engine loaded last.
+fn known_hash(observed: &Observed) -> &str {
+    let status = observed.cluster.status.as_ref();
+    status.map_or("", |status| &status.config.last_good)
 }
 
 fn was_never_loaded(observed: &Observed, config: &ConfigStatus) -> bool {

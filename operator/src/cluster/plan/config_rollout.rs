@@ -217,6 +217,7 @@ fn facts(observed: &Observed, written: &StatefulSetFacts, turn: Turn, configs: &
         verdict: observed.answers.verdict.clone(),
         is_upgrading: turn.is_upgrading,
         needs_restart: needs_restart(&configs.status),
+        tier0_raise: machine::Tier0Raise::of(&configs.status.changes),
         policy: Policy {
             observation_window: spec.config_rollout.observation_window,
             progress_deadline: spec.config_rollout.progress_deadline,
@@ -286,7 +287,12 @@ fn engine(answer: &Answer) -> EngineFacts {
         is_ready: dump.ready && dump.refusal.is_none(),
         is_caught_up: answer.post_restart.as_ref().map(|report| report.caught_up),
         flush_failures: dump.flush_failures,
-        activation_queue_depth: dump.tier0.activation_queue_depth.unwrap_or(0),
+        // Nothing waits for a tier that is not there.
+        activation_queue_depth: match dump.tier2 {
+            Some(_) => dump.tier0.activation_queue_depth,
+            None => Some(0),
+        },
+        hydration_p99_ms: dump.tier1.hydration_latency_p99_ms.unwrap_or_default(),
     }
 }
 

@@ -4,6 +4,7 @@
 //! certificates they are reached, who of the machines moves (`precedence.rs`), and what each pod is told. Each concern takes what the
 //! ones before it decided, and adds its part. What cannot go on becomes a wait, and what does not depend on it goes on.
 
+mod arbiter;
 mod certificates;
 mod config;
 mod config_rollout;
@@ -21,12 +22,12 @@ pub(super) mod snapshots;
 #[cfg(test)]
 mod tests;
 mod told;
+mod volume_sum;
 mod volumes;
 
 pub(super) use config_rollout::restarts_engine;
 pub(super) use not_serving::remedy;
 pub(super) use questions::{ConfigQuestion, Questions, TemplateQuestion, questions, verdict};
-#[cfg(test)]
 pub(super) use shares::Shares;
 pub(super) use volumes::{at_risk as volume_at_risk, is_accepted as is_volume_accepted};
 
@@ -78,6 +79,8 @@ pub struct Decided {
     pub snapshots: Snapshots,
     pub waits: Vec<Wait>,
     pub finished: Vec<HistoryEntry>,
+    /// `None`: what status says stays.
+    pub shares: Option<Shares>,
 }
 
 impl Decided {
@@ -94,6 +97,7 @@ impl Decided {
             snapshots: Snapshots::before(observed),
             waits: Vec::new(),
             finished: Vec::new(),
+            shares: None,
         }
     }
 
@@ -142,6 +146,7 @@ pub fn plan(observed: &Observed) -> Plan {
                 status: nothing.snapshots.status,
                 ..decided.snapshots
             },
+            shares: None,
             ..decided
         };
     } else if !status::is_settled(observed) {
@@ -308,7 +313,8 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
         let count = missing.spec.replicas;
         let is_unchecked = unchecked.is_some() && !missing.is_kept;
         if !is_unchecked && volumes::unused(observed, count).is_empty() {
-            let told = Told::plan(observed, &configs, decided.memo.as_ref(), count);
+            let shares = Shares::plan(observed, &configs.in_force, count, false);
+            let told = Told::plan(observed, &configs, decided.memo.as_ref(), count, &shares);
             part.add(told.write(observed, owner, &cluster_id));
             part.add(write_pods(
                 observed,
@@ -354,7 +360,8 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
         configs,
     ));
     part.add(old_revisions::plan(observed, &configs, memo.as_ref()));
-    let told = Told::plan(observed, &configs, memo.as_ref(), replicas.told);
+    let shares = Shares::plan(observed, &configs.in_force, replicas.told, memo.is_some());
+    let told = Told::plan(observed, &configs, memo.as_ref(), replicas.told, &shares);
     let is_rolling = memo.as_ref().and_then(Memo::config).is_some();
     part.add(told.write(observed, owner, &cluster_id));
     part.add(told.check(observed, owner, &cluster_id, is_rolling));
@@ -378,6 +385,7 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
     let decided = Decided {
         memo,
         snapshots,
+        shares: Some(shares),
         ..decided.configured(configs)
     };
     (decided, part)

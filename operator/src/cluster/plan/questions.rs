@@ -18,7 +18,6 @@ use crate::{
     config_rollout::{ConfigStep, Verdict},
     kube::PodTarget,
     machine::bounded,
-    names,
     rollout::UpgradeStep,
 };
 
@@ -129,9 +128,7 @@ fn config(observed: &Observed) -> Option<ConfigQuestion> {
         .as_ref()
         .map_or(observed.cluster.spec.replicas, |set| set.replicas);
     let owner = Owner::of(&observed.cluster)?;
-    let shares = Shares::even(&names::pods(&owner.name, replicas), |_| {
-        candidate.cluster_max_bytes()
-    });
+    let shares = Shares::plan(observed, &candidate, replicas, true);
     Some(ConfigQuestion {
         pod: pod.name.clone(),
         version,
@@ -152,7 +149,7 @@ fn config(observed: &Observed) -> Option<ConfigQuestion> {
             &candidate,
             &pod.name,
             &status.cluster_id,
-            shares.of(&pod.name),
+            shares.of(&pod.name, candidate.cluster_max_bytes()),
         ),
     })
 }

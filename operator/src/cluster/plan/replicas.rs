@@ -83,14 +83,15 @@ fn grow(
     in_force: &Revision,
     part: &mut Part,
 ) -> Replicas {
-    let pods = names::pods(&observed.cluster.name_any(), wanted);
-    let shares = Shares::even(&pods, |_| in_force.cluster_max_bytes());
+    let budget_bytes = in_force.cluster_max_bytes();
+    let shares = Shares::plan(observed, in_force, wanted, false);
+    let share_of = |pod: &str| shares.of(pod, budget_bytes);
     let late: Vec<&PodFacts> = (0..live)
         .filter_map(|ordinal| observed.pod(ordinal))
         .filter(|pod| {
             !observed
                 .answer(&pod.name)
-                .is_some_and(|answer| is_loaded(&answer.dump, in_force, shares.of(&pod.name)))
+                .is_some_and(|answer| is_loaded(&answer.dump, in_force, share_of(&pod.name)))
         })
         .collect();
     let missing = (0..live)
@@ -123,7 +124,7 @@ fn grow(
     for pod in silent {
         let message = format!(
             "Scaling to {wanted} pods waits for {pod} to report its Tier 0 share ({}). {}",
-            Quantity::from_bytes(shares.of(&pod)),
+            Quantity::from_bytes(share_of(&pod)),
             see_log(&pod)
         );
         part.wait(

@@ -30,20 +30,23 @@ pub struct Told(BTreeMap<String, (Revision, u64)>);
 
 impl Told {
     /// The first `count` pods.
-    pub fn plan(observed: &Observed, configs: &Configs, memo: Option<&Memo>, count: i32) -> Self {
+    pub fn plan(
+        observed: &Observed,
+        configs: &Configs,
+        memo: Option<&Memo>,
+        count: i32,
+        shares: &Shares,
+    ) -> Self {
         let pods = names::pods(&observed.cluster.name_any(), count);
         let revisions: BTreeMap<String, Revision> = pods
             .iter()
             .filter_map(|pod| Some((pod.clone(), configs.told_to(observed, memo, pod)?)))
             .collect();
-        let shares = Shares::even(&pods, |pod| {
-            revisions.get(pod).map_or(0, Revision::cluster_max_bytes)
-        });
         Self(
             revisions
                 .into_iter()
                 .map(|(pod, revision)| {
-                    let share_bytes = shares.of(&pod);
+                    let share_bytes = shares.of(&pod, revision.cluster_max_bytes());
                     (pod, (revision, share_bytes))
                 })
                 .collect(),
@@ -160,7 +163,7 @@ pub fn rendered(
 }
 
 /// What is asked for, and less while its volume has less: a class gives more at times, which is nobody's plan.
-fn capacity_bytes(observed: &Observed, pod: &str) -> u64 {
+pub fn capacity_bytes(observed: &Observed, pod: &str) -> u64 {
     let wanted_bytes = observed.cluster.spec.storage.tier0.size.bytes();
     let claim = names::claim(names::CLAIM_TEMPLATES[0], pod);
     let has_bytes = observed.claims.get(&claim).and_then(|claim| claim.bytes);

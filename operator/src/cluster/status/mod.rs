@@ -4,7 +4,7 @@
 mod conditions;
 mod nodes;
 mod summary;
-mod tier0;
+mod tiers;
 
 use std::collections::BTreeSet;
 
@@ -75,7 +75,13 @@ pub fn publish(observed: &Observed, mut decided: Decided) -> Aof2ClusterStatus {
             false => decided.memo.as_ref().map(Memo::stored),
         },
         waits: carry_since(&before.waits, decided.waits.clone(), observed.now),
-        tier0: tier0::publish(observed, decided.in_force.as_ref(), before.tier0.as_ref()),
+        tier0: tiers::tier0(
+            observed,
+            decided.in_force.as_ref(),
+            decided.shares.as_ref(),
+            &before,
+        ),
+        tier1: tiers::tier1(observed, before.tier1.as_ref()),
         nodes,
         snapshots: decided.snapshots.status.clone(),
         certificates: before.certificates.clone(),

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{parse_rate, rate_text};
 use crate::config_rollout::converge::serves;
-use crate::config_rollout::facts::{EngineFacts, Facts, PodFacts};
+use crate::config_rollout::facts::{EngineFacts, Facts, Figure, PodFacts, Rates};
 use crate::config_rollout::memo::{Canary, Memo};
 use crate::machine::{Wait, counted, gate, see_log};
 
@@ -51,6 +51,7 @@ const WATCHED: &[CanaryGate] = &[
     is_the_same_process,
     no_failed_flush,
     few_refused_appends,
+    tiers_keep_up,
 ];
 
 /// `unready_since` of the memo is kept current here, since a gate is measured by it.
@@ -218,4 +219,80 @@ fn few_refused_appends(view: &View<'_>) -> Result<(), Verdict> {
     );
     let (gate, reason) = (Gate::WouldBlock, WaitReason::Observing);
     Err(Verdict::Rising(Wait::new(gate, reason, name, message)))
+}
+
+/// How a figure of a canary is judged.
+struct Bound {
+    gate: Gate,
+    /// Up to which nothing is judged.
+    floor: f64,
+    /// How many times the control's and its own past figure a canary may have.
+    factor: f64,
+    unit: &'static str,
+}
+
+fn bound(figure: Figure) -> Bound {
+    let bound = |gate, floor, factor, unit| Bound {
+        gate,
+        floor,
+        factor,
+        unit,
+    };
+    match figure {
+        Figure::ActivationQueueDepth => bound(Gate::HydrationBacklog, 16.0, RATE_FACTOR, ""),
+        Figure::HydrationP99Ms => bound(Gate::HydrationBacklog, 1_000.0, RATE_FACTOR, " ms"),
+        Figure::UploadRetries => bound(Gate::UploadRetries, 0.2, RATE_FACTOR, "/s"),
+        // Above it nothing is left of what eviction keeps free.
+        Figure::Tier0Use => bound(Gate::Tier0Use, 95.0, 1.0, " % of its share"),
+    }
+}
+
+/// What the canary kept up for a whole minute, and no other pod and not itself before.
+fn tiers_keep_up(view: &View<'_>) -> Result<(), Verdict> {
+    let name = &view.pod.name;
+    // What is not counted yet is held for by the gate before.
+    let Some(rates) = &view.pod.rates else {
+        return Ok(());
+    };
+    let others = view.facts.pods.iter().filter(|other| other.name != *name);
+    let controls: Vec<&Rates> = others.filter_map(|other| other.rates.as_ref()).collect();
+    if controls.is_empty() && !view.has_controls {
+        return Ok(());
+    }
+    for figure in Figure::ALL {
+        let Bound {
+            gate,
+            floor,
+            factor,
+            unit,
+        } = bound(figure);
+        if gate::is_overridden(&view.facts.overrides, gate, view.now) {
+            continue;
+        }
+        let figure_name = figure.as_str();
+        let Some(value) = rates.kept_up.get(&figure) else {
+            let message = format!(
+                "{name} does not report {figure_name}; the canary cannot be judged. The rollout waits. {}",
+                see_log(name)
+            );
+            return Err(unknown(view, WaitReason::NotReported, message));
+        };
+        let of_controls = controls
+            .iter()
+            .filter_map(|rates| rates.kept_up.get(&figure));
+        let control = median(of_controls.copied().collect());
+        let past = view.canary.baseline.figures.get(figure_name);
+        let past = past.and_then(|text| text.parse().ok()).unwrap_or(0.0);
+        let limit = floor.max(factor * control).max(factor * past);
+        if *value > limit {
+            return Err(Verdict::Failed(GateFailure {
+                gate,
+                observed: format!(
+                    "{figure_name} of the canary was at least {value:.1}{unit} for 60 s"
+                ),
+                limit: format!("{limit:.1}{unit}"),
+            }));
+        }
+    }
+    Ok(())
 }

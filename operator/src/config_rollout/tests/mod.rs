@@ -1,6 +1,7 @@
 //! The machine against a small model of engines (told by files, loading and restarting in their own time), tables, and golden
 //! transcripts.
 
+mod figures;
 mod not_serving;
 mod table;
 mod transcript;
@@ -16,7 +17,10 @@ use jiff::{SignedDuration, Timestamp};
 use crate::config_rollout::Memo;
 use crate::machine::Override;
 
-use super::{Action, EngineFacts, Facts, PodFacts, Policy, Rates, Step, Verdict, step, told};
+use super::{
+    Action, EngineFacts, Facts, Figure, PodFacts, Policy, Rates, ReadRates, Step, Verdict, step,
+    told,
+};
 
 const OLD: &str = "aaaaaaaa";
 const NEW: &str = "bbbbbbbb";
@@ -134,6 +138,7 @@ impl World {
                 }),
             is_upgrading: self.is_upgrading,
             needs_restart: self.needs_restart,
+            tier0_raise: None,
             policy: Policy {
                 observation_window: Duration::from_secs(120),
                 progress_deadline: self.deadline,
@@ -173,11 +178,16 @@ impl World {
                 is_ready: true,
                 is_caught_up: Some(true),
                 flush_failures: 0,
-                activation_queue_depth: 0,
+                activation_queue_depth: Some(0),
+                hydration_p99_ms: 0.0,
             }),
             rates: (serves && engine.answers && self.counted_for >= MINUTE).then(|| Rates {
                 minute: rates.clone(),
                 past: BTreeMap::from([("Admission".to_owned(), 0.0)]),
+                kept_up: Figure::ALL.map(|figure| (figure, 0.0)).into(),
+                mean: Figure::ALL.map(|figure| (figure, 0.0)).into(),
+                reads: Some(ReadRates::default()),
+                reads_before: Some(ReadRates::default()),
             }),
         }
     }

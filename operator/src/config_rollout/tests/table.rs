@@ -8,7 +8,7 @@ use crate::machine::NextLook;
 
 use super::*;
 
-fn only_wait(result: &Step) -> (WaitReason, String) {
+pub(super) fn only_wait(result: &Step) -> (WaitReason, String) {
     assert_eq!(result.waits.len(), 1, "{result:?}");
     (result.waits[0].reason, result.waits[0].message.clone())
 }
@@ -65,7 +65,7 @@ fn a_change_begins_only_while_everybody_serves_and_few_hydrations_wait() {
         .engine
         .as_mut()
         .unwrap()
-        .activation_queue_depth = 17;
+        .activation_queue_depth = Some(17);
     let (reason, message) = only_wait(&step(world.memo.clone(), &facts, world.now));
     assert_eq!(reason, WaitReason::HydrationBacklog);
     assert!(message.contains("17 hydrations"), "{message}");
@@ -73,7 +73,7 @@ fn a_change_begins_only_while_everybody_serves_and_few_hydrations_wait() {
         .engine
         .as_mut()
         .unwrap()
-        .activation_queue_depth = 16;
+        .activation_queue_depth = Some(16);
     let passed = step(world.memo.clone(), &facts, world.now);
     assert_eq!(passed.actions, [Action::KeepEvidence]);
 }

@@ -165,6 +165,18 @@ fn a_log_of_twenty_times_its_tier_0_is_kept_within_the_budgets_and_read_from_all
             "{status:?}"
         );
         assert_eq!((status.failed, status.refused), (0, 0));
+        let served = node.store.metrics().served;
+        let read = (RECORDS + RECORDS - (RECORDS / 2 + 3)) * RECORD_BYTES as u64;
+        let sum = served.tier0_bytes + served.lower_bytes + served.waited_bytes;
+        assert_eq!(sum, read, "{served:?}");
+        assert!(served.tier0_bytes > 0 && served.tier0_bytes <= 2 * TIER0_BYTES);
+        assert!(
+            served.waited_bytes > 0 && served.lower_bytes > 0,
+            "{served:?}"
+        );
+        let evictable = node.store.metrics().tier0_evictable_bytes;
+        let hot = node.store.hot_copies();
+        assert_eq!(evictable, hot.iter().map(|hot| hot.bytes).sum::<u64>());
         let moves = node.tiers.tier2_status().expect("a Tier 2").moves;
         assert!(moves.evicted_segments > 100 && moves.evicted_warm_segments > 100);
         node.stop();

@@ -8,6 +8,7 @@ mod isolation;
 mod precedence;
 mod recreate;
 mod scale;
+mod shares;
 mod shown;
 mod snapshots;
 mod troubles;
