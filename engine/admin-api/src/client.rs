@@ -17,8 +17,8 @@ use tokio::sync::Semaphore;
 
 use crate::lifecycle::{DrainStatus, EpochReset, PostRestart, PreRestart};
 use crate::report::{
-    ConfigVerdict, Dump, SegmentReport, StreamCutReport, StreamReport, StreamVerbReport,
-    Tier2Report,
+    ConfigVerdict, Dump, HydrationReport, SegmentReport, StreamCutReport, StreamReport,
+    StreamVerbReport, Tier2Report,
 };
 use crate::schema::ConfigSchema;
 use crate::snapshot::{
@@ -250,6 +250,28 @@ impl Client {
             .with(query("stream", Some(stream)))
             .with(query("at", Some(&at.to_string())));
         self.json(request).await
+    }
+
+    /// Begins to bring the segments of a range back to Tier 0 or Tier 1. `to` is exclusive.
+    pub async fn hydrate(
+        &self,
+        stream: &str,
+        from: Option<u64>,
+        to: Option<u64>,
+        tier: u8,
+    ) -> Result<HydrationReport, ClientError> {
+        let number = |number: Option<u64>| number.map(|number| number.to_string());
+        let request = Request::post(path::HYDRATE)
+            .with(query("stream", Some(stream)))
+            .with(query("from", number(from).as_deref()))
+            .with(query("to", number(to).as_deref()))
+            .with(query("tier", Some(&tier.to_string())));
+        self.json(request).await
+    }
+
+    pub async fn hydration(&self, id: u64) -> Result<HydrationReport, ClientError> {
+        self.json(Request::get(path::HYDRATE).with(query("id", Some(&id.to_string()))))
+            .await
     }
 
     /// Makes everything staged durable.

@@ -249,6 +249,29 @@ pub struct StreamVerbReport {
     pub streams: BTreeMap<String, u64>,
 }
 
+/// How far a request of `POST /aof2/hydrate` has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HydrationReport {
+    /// In this process of the engine; 0 = there was nothing to bring back.
+    pub id: u64,
+    pub segments: u64,
+    /// That these take at most.
+    pub bytes: u64,
+    pub done_segments: u64,
+    pub done_bytes: u64,
+    pub failed_segments: u64,
+    /// Why the last of those failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+impl HydrationReport {
+    /// Each segment is there, or has failed.
+    pub fn has_ended(&self) -> bool {
+        self.done_segments + self.failed_segments >= self.segments
+    }
+}
+
 /// Answer of `/aof2/streams/cut`: what a cut of a damaged stream gives up.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamCutReport {

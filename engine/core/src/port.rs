@@ -8,11 +8,12 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use aof2_format::manifest_record::HydrationSource;
 use aof2_format::manifest_record::{LocalCopy, ManifestEvent};
 
 use crate::below::LowerTiers;
 use crate::error::{ClaimError, ReadError, StoreError};
-use crate::io::{Environment, Map};
+use crate::io::{Environment, Map, WriteError};
 pub use crate::residency::{
     ColdCopy, Copies, FailedStep, FailureReason, Moves, RecordTimes, SealedSegment,
 };
@@ -123,6 +124,44 @@ pub enum TierRecord {
     WarmEvicted {
         bytes: u64,
     },
+    HydrationStarted {
+        source: HydrationSource,
+    },
+    /// There is a copy in Tier 1 again. One in Tier 0 is recorded by the store itself.
+    WarmHydrated {
+        bytes: u64,
+    },
+    HydrationFailed {
+        reason: FailureReason,
+    },
+}
+
+impl From<WriteError> for RestoreError {
+    fn from(error: WriteError) -> RestoreError {
+        let WriteError { verb, path, source } = error;
+        RestoreError::Disk { verb, path, source }
+    }
+}
+
+/// Calls its argument with the bytes of a segment, in order.
+pub type Fill<'a> =
+    &'a mut dyn FnMut(&mut dyn FnMut(&[u8]) -> std::io::Result<()>) -> std::io::Result<()>;
+
+/// Why a copy did not come back to Tier 0.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    #[error("Tier 0 has no room for {bytes} bytes")]
+    NoRoom { bytes: u64 },
+    #[error("cannot {verb} {}", path.display())]
+    Disk {
+        verb: &'static str,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("copy of segment {segment_id} of stream {stream} is not what was sealed")]
+    Differs { stream: String, segment_id: u64 },
+    #[error("cannot write to the manifest")]
+    Store(#[source] StoreError),
 }
 
 /// How full Tier 0 is.
@@ -152,6 +191,8 @@ pub struct HotCopy {
     pub used: u64,
     /// Tier 1 has it too.
     pub is_warm: bool,
+    /// It came back by a hydration: appends go before it.
+    pub is_hydrated: bool,
 }
 
 /// A copy in Tier 1 that may be dropped.
@@ -214,6 +255,14 @@ impl From<TierRecord> for ManifestEvent {
                 copy: LocalCopy::Warm,
                 bytes,
             },
+            TierRecord::HydrationStarted { source } => ManifestEvent::HydrationStarted { source },
+            TierRecord::WarmHydrated { bytes } => ManifestEvent::HydrationDone {
+                copy: LocalCopy::Warm,
+                bytes,
+            },
+            TierRecord::HydrationFailed { reason } => ManifestEvent::HydrationFailed {
+                reason: reason.into(),
+            },
         }
     }
 }
@@ -244,6 +293,8 @@ pub trait Port: Send + Sync {
     fn on_sealed(&self, hook: SealHook);
 
     fn tier0_usage(&self) -> Tier0Usage;
+    /// Bytes of segments, and the quota; 0 = no limit.
+    fn tier0_budget(&self) -> (u64, u64);
     /// Those in Tier 0 whose segment has a verified copy in Tier 2. Looks at every segment.
     fn hot_copies(&self) -> Vec<HotCopy>;
     /// Sealed segments that were uploaded and have no copy in Tier 1.
@@ -253,6 +304,15 @@ pub trait Port: Send + Sync {
     fn open_bytes(&self) -> Vec<OpenBytes>;
     /// Drops a copy in Tier 0, where there is one in Tier 2. Answers its bytes. Blocks until that is durable.
     fn evict_hot(&self, stream: &str, segment_id: u64) -> Result<u64, StoreError>;
+    /// Makes a copy in Tier 0 again, of the bytes that `fill` brings. Answers its bytes; 0 = there was one. Blocks until it is durable.
+    fn restore_hot(
+        &self,
+        stream: &str,
+        segment_id: u64,
+        fill: Fill<'_>,
+    ) -> Result<u64, RestoreError>;
+    /// Readable sealed segments, ascending by sequence; `None`: there is no such stream.
+    fn readable_segments(&self, stream: &str) -> Option<Vec<SealedSegment>>;
     /// Called where Tier 0 becomes full: must not block.
     fn on_pressure(&self, pressed: Box<dyn Fn() + Send + Sync>);
     /// What holds the bytes of a full Tier 0, for those whom it refuses.

@@ -81,6 +81,11 @@ pub enum Verb {
         #[arg(long, value_name = "STREAM")]
         stream: Option<String>,
     },
+    /// Bring the segments of a stream back to Tier 1 or Tier 0, before a scan for example.
+    ///
+    /// Copies that were read longest ago make room; appends go before copies that came back. What does not fit is rejected with the bytes that
+    /// would. With --wait it shows the progress and ends with exit code 1 when a segment could not be brought back.
+    Hydrate(HydrateArguments),
     /// Sync all staged records.
     Flush,
     /// Append records from --payload, or from the lines of standard input.
@@ -152,6 +157,23 @@ pub enum EpochVerb {
     ///
     /// Use it when every operator is rejected with StaleOperatorEpoch though only one runs. The operator's next request sets the epoch again.
     Reset,
+}
+
+#[derive(Debug, Args)]
+pub struct HydrateArguments {
+    pub stream: String,
+    /// First sequence; by default the first of the stream.
+    #[arg(long, value_name = "SEQUENCE")]
+    pub from: Option<u64>,
+    /// First sequence behind the range; by default the end of what is sealed.
+    #[arg(long, value_name = "SEQUENCE")]
+    pub to: Option<u64>,
+    /// 1 keeps compressed copies, 0 whole segment files.
+    #[arg(long, value_name = "TIER", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=1))]
+    pub tier: u8,
+    /// Wait until every segment is there, or has failed.
+    #[arg(long)]
+    pub wait: bool,
 }
 
 #[derive(Debug, Args)]

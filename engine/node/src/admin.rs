@@ -6,6 +6,7 @@
 mod audit;
 mod config;
 mod error;
+mod hydrate;
 mod lifecycle;
 mod pages;
 mod snapshot;
@@ -37,6 +38,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(path::STREAM_CUT, get(store::possible_cut).post(store::cut))
         .route(path::SEGMENTS, get(store::segments))
         .route(path::SEAL, post(store::seal))
+        .route(path::HYDRATE, get(hydrate::status).post(hydrate::begin))
         .route(path::FLUSH, post(store::flush))
         .route(path::TIER2_PROBE, post(store::tier2_probe))
         .route(path::CONFIG, get(config::effective))

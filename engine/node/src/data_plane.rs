@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use aof2_core::fetch::FetchStatus;
 use aof2_core::objects::Tier2;
 use aof2_core::snapshot::Snapshots;
-use aof2_core::tier::{Tier2Status, Tiers};
+use aof2_core::tier::{HydrateRefusal, Hydration, LocalTier, Tier2Status, Tiers};
 use aof2_core::{Store, StoreError};
 
 use crate::config::Settings;
@@ -57,6 +57,21 @@ impl DataPlane {
     /// Answers the count of sealed records per stream. Blocking.
     pub fn seal(&self, stream: Option<&str>) -> Result<BTreeMap<String, u64>, StoreError> {
         self.store.seal(stream)
+    }
+
+    /// Blocking.
+    pub fn hydrate(
+        &self,
+        stream: &str,
+        from: u64,
+        to: Option<u64>,
+        tier: LocalTier,
+    ) -> Result<Hydration, HydrateRefusal> {
+        self.tiers.hydrate(stream, from, to, tier)
+    }
+
+    pub fn hydration(&self, id: u64) -> Option<Hydration> {
+        self.tiers.hydration(id)
     }
 
     /// `None` without Tier 2: then everything is in Tier 0.

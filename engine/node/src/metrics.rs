@@ -305,6 +305,25 @@ fn serving(page: &mut Page, plane: &DataPlane) {
             "tier",
             [("0", moves.evicted_bytes), ("1", moves.evicted_warm_bytes)],
         );
+        page.counters(
+            "hydrated_segments",
+            "Segments hydrated since start, by result",
+            "result",
+            [
+                ("done", moves.hydrated_segments),
+                ("failed", moves.failed_hydrations),
+            ],
+        );
+        page.counter(
+            "hydrated_bytes",
+            "Bytes of segments hydrated since start",
+            moves.hydrated_bytes,
+        );
+        page.gauge(
+            "hydrations_waiting",
+            "Segments waiting to be hydrated",
+            moves.waiting_hydrations,
+        );
         page.gauge(
             "tier2_pending_uploads",
             "Sealed segments waiting for upload",

@@ -44,6 +44,12 @@ impl Node {
                     Box::new(move |down, port| down.seal(port, &streams)),
                 )
             }
+            Task::Hydrate(wish, victims) => {
+                state.memo.hydrate.is_under_way = true;
+                let (wish, victims) = (wish.clone(), victims.clone());
+                let job = move |down: &Down, port: &dyn Port| down.hydrate(port, &wish, victims);
+                ("hydrate", Box::new(job))
+            }
             Task::Move(key, step) => {
                 let Some(segment) = facts.pending.get(key).cloned() else {
                     return;
@@ -89,6 +95,7 @@ impl Node {
             }
             Task::Evict(_) => state.memo.evict.is_under_way = false,
             Task::Seal(_) => state.memo.seal.is_under_way = false,
+            Task::Hydrate(..) => state.memo.hydrate.is_under_way = false,
         }
     }
 }
@@ -123,7 +130,7 @@ impl Down {
     }
 
     /// Before and after what changes it. The loop does not wait for a disk.
-    fn measure(&self, port: &dyn Port) {
+    pub(super) fn measure(&self, port: &dyn Port) {
         let disk = &port.environment().disk;
         let has_own = port.has_tier1_volume();
         let rooms = Rooms {
@@ -141,7 +148,7 @@ impl Down {
         self.measure(port);
     }
 
-    fn evict_all(&self, port: &dyn Port, copies: &[(SegmentKey, Copy)]) {
+    pub(super) fn evict_all(&self, port: &dyn Port, copies: &[(SegmentKey, Copy)]) {
         let is_stopped = || self.claims.tier2().is_stopping();
         for ((stream, segment_id), copy) in copies {
             if is_stopped() {
@@ -231,7 +238,7 @@ impl Down {
         }
     }
 
-    fn rest(&self, port: &dyn Port, of: impl Fn(&mut Memo) -> &mut Upkeep) {
+    pub(super) fn rest(&self, port: &dyn Port, of: impl Fn(&mut Memo) -> &mut Upkeep) {
         let now = port.environment().clock.monotonic();
         of(&mut self.state.lock().memo).rests_until = Some(now + REST_AFTER_FAILURE);
     }

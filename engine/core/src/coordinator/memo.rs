@@ -19,6 +19,7 @@ pub struct Memo {
     pub claims: ClaimCheck,
     pub evict: Upkeep,
     pub seal: Upkeep,
+    pub hydrate: Upkeep,
 }
 
 /// A job about many segments, one at a time.
@@ -104,6 +105,7 @@ impl Memo {
             && !self.claims.is_under_way
             && !self.evict.is_under_way
             && !self.seal.is_under_way
+            && !self.hydrate.is_under_way
     }
 }
 

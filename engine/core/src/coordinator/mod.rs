@@ -5,6 +5,8 @@
 
 mod apply;
 mod bell;
+mod hydrate;
+pub mod hydrations;
 pub mod memo;
 mod observe;
 pub mod plan;
@@ -22,14 +24,16 @@ use bell::Bell;
 pub(crate) use observe::{Facts, Tier2Facts};
 use observe::{Rooms, Tier1Known};
 
+use crate::admit::high_mark;
 use crate::claims::StreamClaims;
 use crate::io::sync::{Mutex, RwLock};
 use crate::io::{Disk, ThreadHandle};
 use crate::jobs::warm::WarmFacts;
 use crate::objects::Tier2Health;
 use crate::port::Port;
+use hydrations::{Hydration, Hydrations, LocalTier};
 use memo::{FailureKind, Memo, SegmentKey};
-use plan::{Limits, plan};
+use plan::{Limits, Task, plan};
 
 /// Without news the loop looks again after this, against a forgotten ring.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -71,6 +75,12 @@ pub struct MovesStatus {
     /// Copies that left Tier 1, and their bytes.
     pub evicted_warm_segments: u64,
     pub evicted_warm_bytes: u64,
+    /// Copies that came back to Tier 0 or Tier 1, their bytes, and those that did not.
+    pub hydrated_segments: u64,
+    pub hydrated_bytes: u64,
+    pub failed_hydrations: u64,
+    /// Segments that wait for it, now.
+    pub waiting_hydrations: u64,
     /// Steps that were begun again after they had failed.
     pub repeated_steps: u64,
     /// Of the segment that has failed most often in a row.
@@ -118,10 +128,14 @@ struct State {
     /// Warm files that this process verified itself.
     verified: std::collections::BTreeMap<SegmentKey, WarmFacts>,
     rooms: Rooms,
+    hydrations: Hydrations,
 }
 
 #[derive(Default)]
 struct Counters {
+    hydrated_segments: AtomicU64,
+    hydrated_bytes: AtomicU64,
+    failed_hydrations: AtomicU64,
     compressed_segments: AtomicU64,
     uploaded_segments: AtomicU64,
     uploaded_bytes: AtomicU64,
@@ -214,7 +228,11 @@ impl Coordinator {
             return MovesStatus::default();
         };
         let pending = self.node.port.pending();
+        let waiting_hydrations = down.state.lock().hydrations.waiting();
         let Counters {
+            hydrated_segments,
+            hydrated_bytes,
+            failed_hydrations,
             compressed_segments,
             uploaded_segments,
             uploaded_bytes,
@@ -238,8 +256,48 @@ impl Coordinator {
             evicted_bytes: read(evicted_bytes),
             evicted_warm_segments: read(evicted_warm_segments),
             evicted_warm_bytes: read(evicted_warm_bytes),
+            hydrated_segments: read(hydrated_segments),
+            hydrated_bytes: read(hydrated_bytes),
+            failed_hydrations: read(failed_hydrations),
+            waiting_hydrations,
             failure: self.failure(),
         }
+    }
+
+    /// Brings copies of these segments back, in this order; each with the bytes that it takes there at most. `None`: too many wait, or there
+    /// is no Tier 2 where they could be.
+    pub fn hydrate(&self, tier: LocalTier, segments: Vec<(SegmentKey, u64)>) -> Option<Hydration> {
+        let down = self.node.down.as_ref()?;
+        let asked = down.state.lock().hydrations.ask(tier, segments);
+        self.node.bell.ring();
+        asked
+    }
+
+    /// `None`: not known, or forgotten since.
+    pub fn hydration(&self, id: u64) -> Option<Hydration> {
+        let down = self.node.down.as_ref()?;
+        down.state.lock().hydrations.status(id)
+    }
+
+    /// Bytes that may come back to a tier, if everything goes that may; `None`: no budget limits them.
+    pub fn room_to_hydrate(&self, tier: LocalTier) -> Option<u64> {
+        let down = self.node.down.as_ref()?;
+        let (used_bytes, budget_bytes, evictable_bytes) = match tier {
+            LocalTier::Tier0 => {
+                let (used, quota) = self.node.port.tier0_budget();
+                let hot = self.node.port.hot_copies();
+                let going = hot.iter().filter(|hot| !hot.is_hydrated);
+                (used, quota, going.map(|hot| hot.bytes).sum::<u64>())
+            }
+            LocalTier::Tier1 => (
+                down.counters.tier1_bytes.load(Ordering::Relaxed),
+                down.settings.read().tier1_max_bytes,
+                self.node.port.warm_copies().iter().map(|it| it.bytes).sum(),
+            ),
+        };
+        (budget_bytes > 0).then(|| {
+            high_mark(budget_bytes).saturating_sub(used_bytes.saturating_sub(evictable_bytes))
+        })
     }
 
     /// Of the segment that has failed most often in a row.
@@ -328,11 +386,16 @@ impl Node {
         let mut next = None;
         let tier2 = self.down.as_ref().map(|down| {
             // Asked first: a step that ends while `pending` is read is planned again only from a newer reading.
-            let before = down.state.lock().memo.clone();
+            let (before, rooms, is_hydrating) = {
+                let state = down.state.lock();
+                let is_hydrating = state.hydrations.front().is_some();
+                (state.memo.clone(), state.rooms, is_hydrating)
+            };
             let tier1 = Tier1Known {
                 used_bytes: down.counters.tier1_bytes.load(Ordering::Relaxed),
                 max_bytes: down.settings.read().tier1_max_bytes,
-                rooms: down.state.lock().rooms,
+                rooms,
+                is_hydrating,
             };
             let facts = observe::tier2(&*self.port, &down.claims, &before, tier1);
             self.port.note_held(observe::held(&facts));
@@ -348,6 +411,11 @@ impl Node {
             let plan = plan(now, facts.pending.values(), &memo, limits, &facts.tiers);
             next = plan.next;
             for task in plan.start {
+                self.start(task, &facts, &mut state);
+            }
+            let (task, later) = next_hydration(now, &state, &facts);
+            next = later.into_iter().chain(next).min();
+            if let Some(task) = task {
                 self.start(task, &facts, &mut state);
             }
             drop(state);
@@ -378,6 +446,24 @@ impl Node {
         let down = self.down.as_ref();
         down.is_none_or(|down| down.state.lock().memo.is_idle())
     }
+}
+
+/// One at a time, the way down first: it has jobs of its own.
+fn next_hydration(
+    now: Instant,
+    state: &State,
+    facts: &Tier2Facts,
+) -> (Option<Task>, Option<Instant>) {
+    let (Some(wish), Some(at)) = (state.hydrations.front(), state.memo.hydrate.may_begin(now))
+    else {
+        return (None, None);
+    };
+    if at > now {
+        return (None, Some(at));
+    }
+    let is_wanted = |key: &SegmentKey| state.hydrations.is_wanted(key);
+    let victims = plan::hydrate::victims(wish, &facts.tiers, is_wanted);
+    (Some(Task::Hydrate(wish.clone(), victims)), None)
 }
 
 fn limits(down: &Down, facts: &Tier2Facts) -> Limits {

@@ -34,6 +34,8 @@ pub(super) struct Tier1Known {
     /// 0 = no limit.
     pub max_bytes: u64,
     pub rooms: Rooms,
+    /// A copy waits to come back.
+    pub is_hydrating: bool,
 }
 
 /// Of the volumes, as a job last measured them.
@@ -66,6 +68,7 @@ fn tiers(port: &dyn Port, known: Tier1Known) -> Tiers {
         used_bytes,
         max_bytes,
         rooms,
+        is_hydrating,
     } = known;
     let usage = port.tier0_usage();
     let is_beside_tier0 = !port.has_tier1_volume();
@@ -86,11 +89,12 @@ fn tiers(port: &dyn Port, known: Tier1Known) -> Tiers {
         is_beside_tier0,
     };
     // Every segment is looked at: only where something has to go.
-    if tier0.lacking_bytes() > 0 {
+    if tier0.lacking_bytes() > 0 || is_hydrating {
         tier0.hot = port.hot_copies();
         tier0.open = port.open_bytes();
     }
-    if tier1.lacking_bytes(&tier0) > 0 || tier1.has_budget() && !tier0.hot.is_empty() {
+    let is_leaving = tier1.has_budget() && !tier0.hot.is_empty();
+    if tier1.lacking_bytes(&tier0) > 0 || is_hydrating || is_leaving {
         tier1.warm = port.warm_copies();
     }
     Tiers { tier0, tier1 }

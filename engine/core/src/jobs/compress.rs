@@ -176,7 +176,7 @@ fn write(
 }
 
 /// The directory of `path`, its ancestors made durable up to the first one that was there.
-fn make_directories(disk: &dyn Disk, path: &Path) -> Result<PathBuf, CompressError> {
+pub(super) fn make_directories(disk: &dyn Disk, path: &Path) -> Result<PathBuf, CompressError> {
     let failed = |verb, path: &Path, source| CompressError::Disk {
         verb,
         path: path.to_owned(),

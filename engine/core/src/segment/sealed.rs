@@ -102,6 +102,8 @@ pub(crate) struct Sealed {
     pub path: PathBuf,
     /// By the manifest, whatever lies at `path`.
     is_hot: AtomicBool,
+    /// Its copy in Tier 0 came back in this process.
+    is_hydrated: AtomicBool,
     /// While it is one of those that were read last, see `maps`.
     mapped: Mutex<Option<Arc<Mapped>>>,
     used: AtomicU64,
@@ -132,6 +134,7 @@ impl Sealed {
             info,
             path,
             is_hot: AtomicBool::new(true),
+            is_hydrated: AtomicBool::new(false),
             mapped: Mutex::new(None),
             used: AtomicU64::new(0),
             index: Mutex::new(index.map(Arc::new)),
@@ -148,6 +151,17 @@ impl Sealed {
 
     pub fn is_hot(&self) -> bool {
         self.is_hot.load(Ordering::Acquire)
+    }
+
+    /// The manifest has a copy in Tier 0 again.
+    pub fn restore(&self, maps: &Maps) {
+        self.note_used(maps);
+        self.is_hydrated.store(true, Ordering::Relaxed);
+        self.is_hot.store(true, Ordering::Release);
+    }
+
+    pub fn is_hydrated(&self) -> bool {
+        self.is_hydrated.load(Ordering::Relaxed)
     }
 
     /// The manifest has dropped its copy in Tier 0: nothing more is served from it. Answers the map that readers may hold on to.

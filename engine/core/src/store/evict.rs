@@ -37,6 +37,7 @@ impl Store {
                 bytes: sealed.info.file_bytes(),
                 used: sealed.used(),
                 is_warm: copies.warm.is_some(),
+                is_hydrated: sealed.is_hydrated(),
             })
         })
     }

@@ -10,6 +10,7 @@ mod opener;
 pub(crate) mod pipeline;
 mod port;
 mod report;
+mod restore;
 mod seal;
 mod settle;
 mod snapshot;

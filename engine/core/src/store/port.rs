@@ -10,8 +10,8 @@ use crate::error::ClaimError;
 use crate::error::{ReadError, StoreError};
 use crate::io::Environment;
 use crate::port::{
-    HotCopy, OpenBytes, Port, SealHook, SealedBytes, SealedSegment, Tier0Usage, TierRecord,
-    VolumeIdentity, WarmCopy, Watermark,
+    Fill, HotCopy, OpenBytes, Port, RestoreError, SealHook, SealedBytes, SealedSegment, Tier0Usage,
+    TierRecord, VolumeIdentity, WarmCopy, Watermark,
 };
 
 impl Port for Store {
@@ -65,6 +65,12 @@ impl Port for Store {
         Store::tier0_usage(self)
     }
 
+    fn tier0_budget(&self) -> (u64, u64) {
+        let common = &self.pipeline().common;
+        let quota_bytes = common.config.load().tier0.instance_quota_bytes;
+        (common.space.tier0_bytes(), quota_bytes)
+    }
+
     fn hot_copies(&self) -> Vec<HotCopy> {
         Store::hot_copies(self)
     }
@@ -83,6 +89,19 @@ impl Port for Store {
 
     fn evict_hot(&self, stream: &str, segment_id: u64) -> Result<u64, StoreError> {
         Store::evict_hot(self, stream, segment_id)
+    }
+
+    fn restore_hot(
+        &self,
+        stream: &str,
+        segment_id: u64,
+        fill: Fill<'_>,
+    ) -> Result<u64, RestoreError> {
+        Store::restore_hot(self, stream, segment_id, fill)
+    }
+
+    fn readable_segments(&self, stream: &str) -> Option<Vec<SealedSegment>> {
+        Store::readable_segments(self, stream)
     }
 
     fn on_pressure(&self, pressed: Box<dyn Fn() + Send + Sync>) {

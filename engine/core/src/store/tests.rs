@@ -2,6 +2,7 @@
 
 mod bases;
 mod evictions;
+mod hydrations;
 mod node;
 mod rejections;
 mod residency;

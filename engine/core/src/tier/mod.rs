@@ -4,6 +4,7 @@
 //! beside a segment that is never evicted would only cost space. Copies that Tier 2 has leave Tier 0 and Tier 1 again where a budget is
 //! full, and `fetch` reads what is not in Tier 0.
 
+mod hydrate;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -20,6 +21,8 @@ use crate::fetch::{self, Fetch, FetchStatus};
 use crate::jobs::check_claims;
 use crate::objects::Tier2Health;
 use crate::port::Port;
+
+pub use hydrate::{HydrateRefusal, Hydration, LocalTier};
 
 /// What is known about Tier 2 and the way there, for reports; asks nobody.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,8 +19,8 @@ use crate::error::ClaimError;
 use crate::error::{ReadError, StoreError};
 use crate::io::Environment;
 use crate::port::{
-    ColdCopy, Copies, FailedStep, HotCopy, Moves, OpenBytes, RecordTimes, SealHook, SealedSegment,
-    Tier0Usage, TierRecord, VolumeIdentity, WarmCopy, Watermark,
+    ColdCopy, Copies, FailedStep, Fill, HotCopy, Moves, OpenBytes, RecordTimes, RestoreError,
+    SealHook, SealedSegment, Tier0Usage, TierRecord, VolumeIdentity, WarmCopy, Watermark,
 };
 use crate::port::{Port, SealedBytes};
 
@@ -244,6 +244,10 @@ impl Port for ModelPort {
         Tier0Usage::default()
     }
 
+    fn tier0_budget(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
     fn hot_copies(&self) -> Vec<HotCopy> {
         Vec::new()
     }
@@ -262,6 +266,17 @@ impl Port for ModelPort {
 
     fn evict_hot(&self, _stream: &str, _segment_id: u64) -> Result<u64, StoreError> {
         Ok(0)
+    }
+
+    fn restore_hot(&self, _: &str, _: u64, _: Fill<'_>) -> Result<u64, RestoreError> {
+        Ok(0)
+    }
+
+    fn readable_segments(&self, stream: &str) -> Option<Vec<SealedSegment>> {
+        let state = self.state.lock();
+        let found = state.streams.get(stream)?;
+        let segments = found.segments.iter();
+        Some(segments.map(|(segment, _)| segment.clone()).collect())
     }
 
     fn on_pressure(&self, _pressed: Box<dyn Fn() + Send + Sync>) {}
@@ -306,6 +321,8 @@ impl Port for ModelPort {
                 });
             }
             TierRecord::WarmEvicted { .. } => copies.warm = None,
+            TierRecord::WarmHydrated { bytes } => copies.warm = Some(*bytes),
+            TierRecord::HydrationStarted { .. } | TierRecord::HydrationFailed { .. } => {}
             TierRecord::CompressionFailed { reason } => {
                 moves.note_failure(FailedStep::Compression, *reason);
             }

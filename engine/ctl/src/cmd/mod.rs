@@ -4,6 +4,7 @@ mod append;
 mod config;
 mod cut;
 mod dump;
+mod hydrate;
 mod lifecycle;
 mod load;
 mod read;
@@ -27,6 +28,7 @@ pub async fn run(connection: &Connection, verb: Verb) -> Result<Outcome, Failure
         } => cut::run(connection, arguments).await,
         Verb::Segments { stream } => streams::segments(connection, stream.as_deref()).await,
         Verb::Seal { stream } => seal::seal(connection, stream.as_deref()).await,
+        Verb::Hydrate(arguments) => hydrate::run(connection, arguments).await,
         Verb::Flush => seal::flush(connection).await,
         Verb::Append(arguments) => append::run(connection, arguments).await,
         Verb::Read(arguments) => read::read(connection, arguments).await,

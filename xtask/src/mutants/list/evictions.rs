@@ -62,8 +62,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "what Tier 2 does not have is listed as what may leave",
         file: "engine/core/src/store/evict.rs",
-        find: "(copies.hot && copies.cold.is_some() && sealed.is_hot())",
-        replace: "(copies.hot && sealed.is_hot())",
+        find: "    copies.hot && copies.cold.is_some() && sealed.is_hot()\n",
+        replace: "    copies.hot && sealed.is_hot()\n",
         noticed_by: STORE,
     },
     Mutant {

@@ -27,7 +27,9 @@ pub(super) fn plan(turn: &Turn<'_>, plan: &mut Plan) {
     }
     let mut evicted = 0;
     let mut hot_victims = Vec::new();
-    for hot in least_read(&tier0.hot, |hot| (hot.used, hot.segment_id)) {
+    for hot in least_read(&tier0.hot, |hot| {
+        (!hot.is_hydrated, hot.used, hot.segment_id)
+    }) {
         if left == 0 {
             break;
         }
@@ -144,7 +146,7 @@ fn serves_nobody(warm: &WarmCopy, going: &BTreeSet<(&str, u64)>) -> bool {
     warm.is_hot && !going.contains(&(&*warm.stream, warm.segment_id))
 }
 
-fn least_read<T, K: Ord>(copies: &[T], age: impl Fn(&T) -> K) -> Vec<&T> {
+pub(super) fn least_read<T, K: Ord>(copies: &[T], age: impl Fn(&T) -> K) -> Vec<&T> {
     let mut copies: Vec<&T> = copies.iter().collect();
     copies.sort_by_key(|copy| age(copy));
     copies

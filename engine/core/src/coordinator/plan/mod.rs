@@ -6,6 +6,7 @@
 mod claims;
 mod compress;
 mod evict;
+pub(super) mod hydrate;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::hydrations::Wish;
 use super::memo::{Memo, SegmentKey, Step};
 use crate::admit::{high_mark, low_mark};
 use crate::config::GIB;
@@ -38,6 +40,8 @@ pub enum Task {
     Evict(Vec<(SegmentKey, Copy)>),
     /// Seals what these streams hold, so that it can go down.
     Seal(Vec<Arc<str>>),
+    /// Brings a copy back, once these have made room; `None`: nothing can.
+    Hydrate(Wish, Option<Vec<(SegmentKey, Copy)>>),
 }
 
 /// A copy on this node.

@@ -59,7 +59,9 @@ fn memo() -> Memo {
 fn started(plan: &Plan) -> Vec<(&str, u64, Step)> {
     let moves = plan.start.iter().map(|task| match task {
         Task::Move((stream, id), step) => (&**stream, *id, *step),
-        Task::CheckClaims | Task::Evict(_) | Task::Seal(_) => panic!("{plan:?}"),
+        Task::CheckClaims | Task::Evict(_) | Task::Seal(_) | Task::Hydrate(..) => {
+            panic!("{plan:?}")
+        }
     });
     moves.collect()
 }
@@ -275,6 +277,7 @@ fn claims_are_checked_one_check_after_the_other_at_their_interval() {
 
 fn hot(segment_id: u64, used: u64) -> HotCopy {
     HotCopy {
+        is_hydrated: false,
         stream: "a".into(),
         segment_id,
         bytes: 10,
@@ -314,7 +317,7 @@ fn upkeep(plan: &Plan) -> (Vec<u64>, Vec<&str>) {
         match task {
             Task::Evict(copies) => evicted.extend(copies.iter().map(|((_, id), _)| *id)),
             Task::Seal(streams) => sealed.extend(streams.iter().map(|stream| &**stream)),
-            Task::Move(..) | Task::CheckClaims => panic!("{plan:?}"),
+            Task::Move(..) | Task::CheckClaims | Task::Hydrate(..) => panic!("{plan:?}"),
         }
     }
     (evicted, sealed)

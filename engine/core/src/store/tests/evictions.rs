@@ -21,11 +21,11 @@ use crate::stream::read::{Progress, Reader};
 use crate::testing::copy_directory;
 use crate::tier::testing::until;
 
-const TIER0_BYTES: u64 = 12 * MIB;
+pub(super) const TIER0_BYTES: u64 = 12 * MIB;
 const TIER1_BYTES: u64 = 4 * MIB;
-const RECORD_BYTES: usize = 64 << 10;
+pub(super) const RECORD_BYTES: usize = 64 << 10;
 
-fn small(config: &mut Config) {
+pub(super) fn small(config: &mut Config) {
     config.tier0.instance_quota_bytes = TIER0_BYTES;
     config.tier1.max_bytes = TIER1_BYTES;
     config.tier1.compression_level = 1;
@@ -46,7 +46,7 @@ fn payload(sequence: u64) -> Bytes {
     bytes.into()
 }
 
-fn append(store: &Store, sequence: u64) -> Result<(), AppendError> {
+pub(super) fn append(store: &Store, sequence: u64) -> Result<(), AppendError> {
     let request = AppendRequest {
         stream: "a".to_owned(),
         payloads: vec![payload(sequence)],
@@ -57,7 +57,7 @@ fn append(store: &Store, sequence: u64) -> Result<(), AppendError> {
 }
 
 /// As a writer that waits where it is refused.
-fn write(node: &Node, sequences: std::ops::Range<u64>) {
+pub(super) fn write(node: &Node, sequences: std::ops::Range<u64>) {
     for sequence in sequences {
         until("an append", || match append(&node.store, sequence) {
             Ok(()) => true,
@@ -67,7 +67,7 @@ fn write(node: &Node, sequences: std::ops::Range<u64>) {
     }
 }
 
-fn reader(store: &Store, from_sequence: u64) -> Reader {
+pub(super) fn reader(store: &Store, from_sequence: u64) -> Reader {
     let request = ReadRequest {
         stream: "a".to_owned(),
         from_sequence,
@@ -77,7 +77,7 @@ fn reader(store: &Store, from_sequence: u64) -> Reader {
     store.read(request).expect("a stream")
 }
 
-fn read_all(store: &Store, from: u64, to: u64) {
+pub(super) fn read_all(store: &Store, from: u64, to: u64) {
     let mut reader = reader(store, from);
     let mut next = from;
     while let Some(records) = reader.next_batch(MIB as usize).expect("readable") {
@@ -89,7 +89,7 @@ fn read_all(store: &Store, from: u64, to: u64) {
     assert_eq!(next, to);
 }
 
-fn copies(node: &Node) -> (usize, usize, usize) {
+pub(super) fn copies(node: &Node) -> (usize, usize, usize) {
     let segments = node.store.segments("a").expect("a stream");
     let count = |of: &dyn Fn(&crate::port::Copies) -> bool| {
         segments
@@ -126,13 +126,13 @@ fn within_budgets(node: &Node) -> bool {
         && moves.tier1_bytes <= TIER1_BYTES
 }
 
-fn is_uploaded(node: &Node) -> bool {
+pub(super) fn is_uploaded(node: &Node) -> bool {
     let moves = node.tiers.tier2_status().expect("a Tier 2").moves;
     moves.pending_uploads == 0
 }
 
 /// Records that are uploaded; all but the last are in Tier 2 alone, or also in Tier 1 with a budget of `tier1_bytes`, 0 = all.
-fn uploaded(memory: &Arc<MemoryStore>, folder: &Path, tier1_bytes: u64) -> Node {
+pub(super) fn uploaded(memory: &Arc<MemoryStore>, folder: &Path, tier1_bytes: u64) -> Node {
     let node = node_with(memory, folder, |config| {
         small(config);
         config.tier1.max_bytes = tier1_bytes;
@@ -142,7 +142,7 @@ fn uploaded(memory: &Arc<MemoryStore>, folder: &Path, tier1_bytes: u64) -> Node 
     node
 }
 
-const UPLOADED: u64 = 400;
+pub(super) const UPLOADED: u64 = 400;
 /// At the latest, while Tier 0 is full.
 const CUT_EVERY: Duration = Duration::from_millis(100);
 const RECORDS: u64 = 20 * TIER0_BYTES / RECORD_BYTES as u64;

@@ -96,6 +96,9 @@ fn names(records: &[TierRecord]) -> Vec<&'static str> {
         TierRecord::UploadDone { .. } => "UploadDone",
         TierRecord::UploadFailed { .. } => "UploadFailed",
         TierRecord::WarmEvicted { .. } => "WarmEvicted",
+        TierRecord::HydrationStarted { .. } => "HydrationStarted",
+        TierRecord::WarmHydrated { .. } => "WarmHydrated",
+        TierRecord::HydrationFailed { .. } => "HydrationFailed",
     };
     records.iter().map(name).collect()
 }

@@ -1,0 +1,119 @@
+//! What has to leave a tier so that a copy may come back to it: those that were read longest ago, and none that came back itself or is
+//! wanted. A copy comes back only below the high mark, so that nothing is evicted for it right after.
+
+use std::sync::Arc;
+
+use super::evict::least_read;
+use super::{Copy, Tiers};
+use crate::admit::high_mark;
+use crate::coordinator::hydrations::{LocalTier, Wish};
+use crate::coordinator::memo::SegmentKey;
+
+/// `None`: there is no room for it, whatever goes.
+pub fn victims(
+    wish: &Wish,
+    tiers: &Tiers,
+    is_wanted: impl Fn(&SegmentKey) -> bool,
+) -> Option<Vec<(SegmentKey, Copy)>> {
+    let key = |stream: &Arc<str>, id: u64| (stream.clone(), id);
+    let (used_bytes, budget_bytes) = match wish.tier {
+        LocalTier::Tier0 => (tiers.tier0.usage.used_bytes, tiers.tier0.usage.quota_bytes),
+        LocalTier::Tier1 => (tiers.tier1.used_bytes, tiers.tier1.max_bytes),
+    };
+    if budget_bytes == 0 {
+        return Some(Vec::new());
+    }
+    let mut lacking = (used_bytes + wish.bytes).saturating_sub(high_mark(budget_bytes));
+    let candidates: Vec<(SegmentKey, Copy, u64)> = match wish.tier {
+        LocalTier::Tier0 => least_read(&tiers.tier0.hot, |hot| (hot.used, hot.segment_id))
+            .into_iter()
+            .filter(|hot| !hot.is_hydrated)
+            .map(|hot| {
+                let copy = Copy::Hot { is_kept: false };
+                (key(&hot.stream, hot.segment_id), copy, hot.bytes)
+            })
+            .collect(),
+        LocalTier::Tier1 => least_read(&tiers.tier1.warm, |warm| (warm.used, warm.segment_id))
+            .into_iter()
+            .map(|warm| {
+                let copy = Copy::Warm { bytes: warm.bytes };
+                (key(&warm.stream, warm.segment_id), copy, warm.bytes)
+            })
+            .collect(),
+    };
+    let mut victims = Vec::new();
+    for (key, copy, bytes) in candidates {
+        if lacking == 0 {
+            break;
+        }
+        if is_wanted(&key) {
+            continue;
+        }
+        lacking = lacking.saturating_sub(bytes);
+        victims.push((key, copy));
+    }
+    (lacking == 0).then_some(victims)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::HotCopy;
+
+    fn wish(bytes: u64) -> Wish {
+        Wish {
+            request: 1,
+            key: ("a".into(), 9),
+            tier: LocalTier::Tier0,
+            bytes,
+            tries: 0,
+        }
+    }
+
+    fn hot(segment_id: u64, used: u64, is_hydrated: bool) -> HotCopy {
+        HotCopy {
+            stream: "a".into(),
+            segment_id,
+            bytes: 100,
+            used,
+            is_hydrated,
+            is_warm: false,
+        }
+    }
+
+    fn tiers(used_bytes: u64, hot: Vec<HotCopy>) -> Tiers {
+        let mut tiers = Tiers::default();
+        tiers.tier0.usage.used_bytes = used_bytes;
+        tiers.tier0.usage.quota_bytes = 1_000;
+        tiers.tier0.hot = hot;
+        tiers
+    }
+
+    #[test]
+    fn what_was_read_longest_ago_makes_room_and_what_came_back_stays() {
+        let copies = vec![hot(1, 5, false), hot(2, 0, true), hot(3, 1, false)];
+        let of = |bytes, used| {
+            let victims = victims(&wish(bytes), &tiers(used, copies.clone()), |_| false)?;
+            Some(
+                victims
+                    .into_iter()
+                    .map(|((_, id), _)| id)
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert_eq!(of(100, 800), Some(vec![]));
+        assert_eq!(of(100, 850), Some(vec![3]));
+        assert_eq!(of(200, 850), Some(vec![3, 1]));
+        assert_eq!(of(300, 850), None);
+    }
+
+    #[test]
+    fn what_is_wanted_itself_does_not_go() {
+        let copies = vec![hot(1, 0, false), hot(2, 1, false)];
+        let found = victims(&wish(100), &tiers(850, copies), |(_, id)| *id == 1);
+        assert_eq!(
+            found,
+            Some(vec![(("a".into(), 2), Copy::Hot { is_kept: false })])
+        );
+    }
+}

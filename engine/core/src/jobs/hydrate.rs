@@ -1,0 +1,228 @@
+//! A segment comes back up: from its object into Tier 1, or from Tier 1 or its object into Tier 0.
+//!
+//! The bytes are durable and verified at the new place first; the caller records the copy after. What a kill leaves is removed by the
+//! next start, since no record names it.
+
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aof2_format::warm::WarmIndex;
+use thiserror::Error;
+
+use super::compress::make_directories;
+use super::warm::{self, FileSource, ObjectSource, WarmError};
+use crate::error::StoreError;
+use crate::io::{Disk, FileClass, WriteError, create_whole};
+use crate::objects::{ObjectError, Source, Tier2};
+use crate::port::{Port, RestoreError, SealedSegment};
+
+/// Compressed bytes of one read: few requests, and little memory.
+const READ_BYTES: u64 = 4 << 20;
+
+#[derive(Debug, Error)]
+pub enum HydrateError {
+    #[error("segment {segment_id} of stream {stream} has no copy in a lower tier")]
+    NoCopy { stream: String, segment_id: u64 },
+    #[error("object {key} is missing")]
+    Missing { key: String },
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    #[error("copy in a lower tier cannot be used")]
+    Copy(#[from] WarmError),
+    #[error("cannot {verb} {}", path.display())]
+    Disk {
+        verb: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("{0}")]
+    NoRoom(String),
+    #[error("engine stops")]
+    Stopping,
+    #[error(transparent)]
+    Restore(RestoreError),
+    #[error("cannot write to the manifest")]
+    Manifest(#[source] StoreError),
+}
+
+/// Where the compressed bytes of a segment are.
+enum Lower<'a> {
+    Warm(FileSource),
+    Cold(ObjectSource<'a>),
+}
+
+impl Lower<'_> {
+    fn source(&self) -> &dyn Source {
+        match self {
+            Lower::Warm(file) => file,
+            Lower::Cold(object) => object,
+        }
+    }
+}
+
+fn object<'a>(
+    tier2: &'a Tier2,
+    segment: &'a SealedSegment,
+) -> Result<ObjectSource<'a>, HydrateError> {
+    let Some(cold) = &segment.copies.cold else {
+        return Err(HydrateError::NoCopy {
+            stream: segment.stream.to_string(),
+            segment_id: segment.segment_id,
+        });
+    };
+    let meta = tier2.store().head(&cold.key)?;
+    let meta = meta.ok_or_else(|| HydrateError::Missing {
+        key: cold.key.clone(),
+    })?;
+    Ok(ObjectSource {
+        tier2,
+        key: &cold.key,
+        size_bytes: meta.size_bytes,
+    })
+}
+
+/// The object into a warm file at `path`. Answers its bytes.
+pub fn to_warm(
+    disk: &dyn Disk,
+    tier2: &Tier2,
+    path: &Path,
+    segment: &SealedSegment,
+) -> Result<u64, HydrateError> {
+    let object = object(tier2, segment)?;
+    make_directories(disk, path).map_err(|error| HydrateError::Disk {
+        verb: "make the directory of",
+        path: path.to_owned(),
+        source: io::Error::other(error),
+    })?;
+    let file = create_whole(disk, path, FileClass::Other, |file| {
+        let mut at = 0;
+        while at < object.size_bytes {
+            if tier2.is_stopping() {
+                return Err(("write", io::ErrorKind::Interrupted.into()));
+            }
+            let mut part = vec![0; READ_BYTES.min(object.size_bytes - at) as usize];
+            object
+                .read_at(at, &mut part)
+                .map_err(|error| ("fetch", error))?;
+            file.write_all_at(&part, at)
+                .map_err(|error| ("write", error))?;
+            at += part.len() as u64;
+        }
+        Ok(())
+    })
+    .map_err(|error| {
+        let WriteError { verb, path, source } = error;
+        HydrateError::Disk { verb, path, source }
+    })?;
+    let name = path.display().to_string();
+    let verified = FileSource::new(file)
+        .map_err(|source| WarmError::Read {
+            name: name.clone(),
+            source,
+        })
+        .and_then(|source| warm::verify(&source, &name, segment));
+    match verified {
+        Ok(facts) => Ok(facts.size_bytes),
+        Err(error) => {
+            let _ = disk.unlink(path);
+            Err(error.into())
+        }
+    }
+}
+
+/// Into Tier 0, out of the warm file where there is one. Answers the bytes of the file.
+pub fn to_hot(
+    port: &dyn Port,
+    tier2: &Tier2,
+    warm_file: Option<&PathBuf>,
+    segment: &SealedSegment,
+) -> Result<u64, HydrateError> {
+    let lower = match warm_file.filter(|_| segment.copies.warm.is_some()) {
+        Some(path) => {
+            let opened = port.environment().disk.open_read(path);
+            let file = opened.and_then(FileSource::new);
+            match file {
+                Ok(file) => Lower::Warm(file),
+                Err(_) => Lower::Cold(object(tier2, segment)?),
+            }
+        }
+        None => Lower::Cold(object(tier2, segment)?),
+    };
+    let source = lower.source();
+    let name = format!("the copy of segment {}", segment.segment_id);
+    let index = Arc::new(warm::read_index_of(source, &name, segment)?);
+    let mut failed = None;
+    let restored = port.restore_hot(&segment.stream, segment.segment_id, &mut |sink| {
+        let filled = fill(tier2, source, &index, &name, sink);
+        filled.map_err(|error| {
+            let told = io::Error::other(error.to_string());
+            failed = Some(error);
+            told
+        })
+    });
+    match (restored, failed) {
+        (_, Some(error)) => Err(error),
+        (Ok(bytes), None) => Ok(bytes),
+        (Err(error), None) => Err(HydrateError::Restore(error)),
+    }
+}
+
+fn fill(
+    tier2: &Tier2,
+    source: &dyn Source,
+    index: &WarmIndex,
+    name: &str,
+    sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), HydrateError> {
+    let read = |source| WarmError::Read {
+        name: name.to_owned(),
+        source,
+    };
+    for blocks in groups(index) {
+        if tier2.is_stopping() {
+            return Err(HydrateError::Stopping);
+        }
+        let from = index.blocks[blocks.start].compressed_offset;
+        let bytes: u64 = index.blocks[blocks.clone()]
+            .iter()
+            .map(|block| u64::from(block.compressed_bytes))
+            .sum();
+        let mut part = vec![0; bytes as usize];
+        source.read_at(from, &mut part).map_err(read)?;
+        let mut rest = &part[..];
+        for block in blocks {
+            let (compressed, behind) = rest.split_at(index.blocks[block].compressed_bytes as usize);
+            rest = behind;
+            let bytes =
+                warm::block_of(index, block, compressed).map_err(|problem| WarmError::Block {
+                    name: name.to_owned(),
+                    block,
+                    problem,
+                })?;
+            sink(&bytes).map_err(read)?;
+        }
+    }
+    Ok(())
+}
+
+/// Blocks that are read at once.
+fn groups(index: &WarmIndex) -> Vec<Range<usize>> {
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    let mut bytes = 0;
+    for (number, block) in index.blocks.iter().enumerate() {
+        let more = u64::from(block.compressed_bytes);
+        match groups.last_mut() {
+            Some(group) if bytes + more <= READ_BYTES => {
+                group.end = number + 1;
+                bytes += more;
+            }
+            _ => {
+                groups.push(number..number + 1);
+                bytes = more;
+            }
+        }
+    }
+    groups
+}
