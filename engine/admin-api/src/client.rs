@@ -17,8 +17,8 @@ use tokio::sync::Semaphore;
 
 use crate::lifecycle::{DrainStatus, EpochReset, PostRestart, PreRestart};
 use crate::report::{
-    ConfigVerdict, Dump, HydrationReport, SegmentReport, StreamCutReport, StreamReport,
-    StreamVerbReport, Tier2Report,
+    ConfigVerdict, Dump, HydrationReport, SegmentDeleteReport, SegmentReport, StreamCutReport,
+    StreamReport, StreamTrimReport, StreamVerbReport, Tier2Report,
 };
 use crate::schema::ConfigSchema;
 use crate::snapshot::{
@@ -269,8 +269,38 @@ impl Client {
         self.json(request).await
     }
 
+    /// A copy in Tier 1 or Tier 2 that nobody needs goes, as far as it may go now.
+    pub async fn delete_segment(
+        &self,
+        stream: &str,
+        segment_id: u64,
+        tier: u8,
+    ) -> Result<SegmentDeleteReport, ClientError> {
+        let request = Request::post(path::SEGMENT_DELETE)
+            .with(query("stream", Some(stream)))
+            .with(query("segment", Some(&segment_id.to_string())))
+            .with(query("tier", Some(&tier.to_string())));
+        self.json(request).await
+    }
+
     pub async fn hydration(&self, id: u64) -> Result<HydrationReport, ClientError> {
         self.json(Request::get(path::HYDRATE).with(query("id", Some(&id.to_string()))))
+            .await
+    }
+
+    /// What a trim of this stream would take.
+    pub async fn possible_trim(
+        &self,
+        stream: &str,
+        before: u64,
+    ) -> Result<StreamTrimReport, ClientError> {
+        self.json(trim(Request::get(path::STREAM_TRIM), stream, before))
+            .await
+    }
+
+    /// Records of a stream below `before` cannot be read any more.
+    pub async fn trim(&self, stream: &str, before: u64) -> Result<StreamTrimReport, ClientError> {
+        self.json(trim(Request::post(path::STREAM_TRIM), stream, before))
             .await
     }
 
@@ -449,4 +479,10 @@ impl Client {
         let path = format!("{}/{}", path::SNAPSHOT_INDEX, index.name);
         self.json(Request::put(&path).body(&body)).await
     }
+}
+
+fn trim(request: Request, stream: &str, before: u64) -> Request {
+    request
+        .with(query("stream", Some(stream)))
+        .with(query("before", Some(&before.to_string())))
 }

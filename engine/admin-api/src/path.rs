@@ -5,7 +5,12 @@ pub const STREAMS: &str = "/aof2/streams";
 /// `?stream=<name>`. GET: what a cut of a damaged stream would give up, a [`crate::StreamCutReport`]. POST with `&at=<first lost
 /// sequence>`: gives it up with the next start of the engine.
 pub const STREAM_CUT: &str = "/aof2/streams/cut";
+/// `?stream=<name>&before=<first sequence that is kept>`. GET: what a trim would take, a [`crate::report::StreamTrimReport`]. POST: takes it.
+pub const STREAM_TRIM: &str = "/aof2/streams/trim";
+/// `?stream=<name>`: its trimmed segments too, with what keeps their objects; all streams without it.
 pub const SEGMENTS: &str = "/aof2/segments";
+/// POST `?stream=<name>&segment=<id>&tier=<1|2>`; 200 with [`crate::report::SegmentDeleteReport`], 409 where the copy is needed.
+pub const SEGMENT_DELETE: &str = "/aof2/segments/delete";
 /// `?stream=<name>`; all streams without it.
 pub const SEAL: &str = "/aof2/seal";
 pub const FLUSH: &str = "/aof2/flush";

@@ -282,6 +282,8 @@ words! {
         /// Compressed next to the sealed file.
         Warm,
         Uploaded,
+        /// Below the start of its stream; only its object is left.
+        Trimmed,
     }
 }
 

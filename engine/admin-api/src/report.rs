@@ -53,9 +53,35 @@ pub struct Dump {
     /// Those in which damage was found, with what it is.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub damage: BTreeMap<String, String>,
+    /// Absent while the engine does not serve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionReport>,
     /// Highest operator epoch seen.
     #[serde(default)]
     pub operator_epoch: u64,
+}
+
+/// What of streams is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetentionReport {
+    /// Why nothing goes by age, with the remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<String>,
+    /// In their order: the first that fits a stream counts for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RetentionRuleReport>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetentionRuleReport {
+    pub streams: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age_seconds: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u64>,
+    /// Streams of this node for which it counts; absent before the first pass, and without a limit in any rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fitting_streams: Option<u64>,
 }
 
 /// Why an engine does not serve, though its process is up.
@@ -171,6 +197,31 @@ pub struct Tier2Report {
     /// Streams whose claim waits for Tier 2.
     #[serde(default)]
     pub pending_claims: u64,
+    /// Absent in reports of engines that delete nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<DeletionReport>,
+}
+
+/// Objects of trimmed segments. Counts since `process_start`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletionReport {
+    pub deleted_objects: u64,
+    pub deleted_bytes: u64,
+    /// Those that are still there, by what keeps them: `Snapshot` a catalogue in the bucket names them, `SnapshotRunning` one that is being
+    /// taken may, `Queued` on their way, `Grace` the time after it, `Clock` a clock that is not trusted, `Foreign` another object under
+    /// the key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub waiting: BTreeMap<String, WaitingObjects>,
+    /// Why the last pass did not come to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingObjects {
+    pub objects: u64,
+    /// Compressed; uncompressed where that is not known.
+    pub bytes: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -240,6 +291,30 @@ pub struct SegmentReport {
     pub copies: Vec<SegmentCopy>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// Compressed, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compressed_bytes: Option<u64>,
+    /// When its first and its last record were appended, RFC 3339; of a sealed one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_at: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_at: Option<String>,
+    /// Of a trimmed one: what keeps its object, by the last pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_by: Option<String>,
+}
+
+/// Answer of `POST /aof2/segments/delete`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentDeleteReport {
+    pub stream: String,
+    pub segment_id: u64,
+    pub tier: u8,
+    /// That are free now; 0 while it waits.
+    pub bytes: u64,
+    /// What it waits for; absent where the copy is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
 }
 
 /// Answer of `POST /aof2/seal` and `/aof2/flush`.
@@ -288,6 +363,23 @@ pub struct StreamCutReport {
     pub quarantine: String,
     /// It is given up with the next start of the engine.
     pub is_accepted: bool,
+}
+
+/// Answer of `/aof2/streams/trim`: what a trim takes, or took.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamTrimReport {
+    pub stream: String,
+    /// Of the first record that can be read, once it is done.
+    pub first_sequence: u64,
+    /// Sequences that cannot be read any more; 0 where the stream begins there already.
+    pub records: u64,
+    /// Segments that lie wholly below.
+    pub segments: u64,
+    /// What they hold on this node, in Tier 0 and Tier 1.
+    pub node_bytes: u64,
+    /// The last sequence that a trim can name now.
+    pub sealed_sequence: u64,
+    pub is_done: bool,
 }
 
 /// What a process that ends before it serves leaves for Kubernetes: one line of JSON.

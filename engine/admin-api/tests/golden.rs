@@ -91,6 +91,7 @@ fn dump() -> Dump {
             uploaded_segments: 12,
             uploaded_bytes: 13,
             pending_claims: 14,
+            deletion: None,
         }),
         manifest: ManifestReport {
             replay_version: 1,
@@ -114,6 +115,7 @@ fn dump() -> Dump {
         drain: drained(),
         streams: 22,
         damage: BTreeMap::new(),
+        retention: None,
         operator_epoch: 1_795_400_003,
     }
 }
@@ -236,6 +238,10 @@ fn streams_segments_and_verbs_are_as_released() {
         state: SegmentState::Uploaded,
         copies: Vec::new(),
         key: Some("prod/orders/segments/orders-0-a/1.aofz".to_string()),
+        compressed_bytes: None,
+        first_at: None,
+        last_at: None,
+        kept_by: None,
     };
     let copied = SegmentReport {
         copies: vec![SegmentCopy::Hot, SegmentCopy::Warm, SegmentCopy::Cold],

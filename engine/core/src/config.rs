@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::pattern;
+
 pub const KIB: u64 = 1024;
 pub const MIB: u64 = 1024 * KIB;
 pub const GIB: u64 = 1024 * MIB;
@@ -23,9 +25,22 @@ pub struct Config {
     pub tier0: Tier0Config,
     pub tier1: Tier1Config,
     pub tier2: Tier2Config,
+    /// The first whose pattern fits a stream counts for it; without one everything is kept. Hot.
+    pub retention: Vec<RetentionRule>,
     pub journal: JournalConfig,
     pub checkpoint: CheckpointConfig,
     pub manifest: ManifestConfig,
+}
+
+/// What of a stream is kept. Without both limits everything is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetentionRule {
+    /// Names of streams, where `*` stands for any characters.
+    pub streams: String,
+    /// Sealed records that are older go.
+    pub max_age: Option<Duration>,
+    /// Uncompressed; the oldest sealed records go while the stream has more.
+    pub max_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +85,8 @@ pub struct Tier2Config {
     pub claim_check: Duration,
     /// Hot.
     pub upload_concurrency: usize,
+    /// How long an object of trimmed records stays once the bucket has the manifest that gives it up. Hot.
+    pub delete_grace: Duration,
     /// Reads at a time. Restart.
     pub read_concurrency: usize,
     /// What these may bring at a time. Restart.
@@ -110,6 +127,17 @@ impl Default for ManifestConfig {
     }
 }
 
+impl RetentionRule {
+    /// Its streams keep everything.
+    pub fn keeps_all(&self) -> bool {
+        self.max_age.is_none() && self.max_bytes.is_none()
+    }
+
+    pub fn fits(&self, stream: &str) -> bool {
+        pattern::fits(&self.streams, stream)
+    }
+}
+
 impl Config {
     /// The engine's defaults for a store in `directory`.
     pub fn new(directory: impl Into<PathBuf>) -> Config {
@@ -138,11 +166,13 @@ impl Config {
                 prefix: String::new(),
                 claim_check: Duration::from_secs(10),
                 upload_concurrency: 2,
+                delete_grace: Duration::from_secs(24 * 3600),
                 read_concurrency: 8,
                 read_bytes: 16 * MIB,
                 request_timeout: Duration::from_secs(30),
                 max_attempts: 5,
             },
+            retention: Vec::new(),
             journal: JournalConfig {
                 file_bytes: 64 * MIB,
                 files: 8,
@@ -178,6 +208,7 @@ impl Config {
             tier0,
             tier1,
             tier2,
+            retention,
             journal: _,
             checkpoint,
             manifest: _,
@@ -202,6 +233,7 @@ impl Config {
                 max_attempts: self.tier2.max_attempts,
                 ..tier2
             },
+            retention,
             journal: self.journal.clone(),
             checkpoint,
             manifest: self.manifest.clone(),

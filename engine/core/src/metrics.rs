@@ -37,6 +37,10 @@ pub struct Metrics {
     pub flush_failures: u64,
     pub would_block: BTreeMap<WouldBlockKind, u64>,
     pub disk_full_refusals: u64,
+    /// That a trim made unreadable.
+    pub trimmed_records: u64,
+    /// The same by retention.
+    pub expired_records: u64,
     pub pending_claims: u64,
     pub pending_upload_segments: u64,
     pub pending_upload_bytes: u64,
@@ -109,6 +113,8 @@ pub(crate) struct Counters {
     pub duplicates: AtomicU64,
     pub segments_sealed: AtomicU64,
     pub disk_full_refusals: AtomicU64,
+    pub trimmed_records: AtomicU64,
+    pub expired_records: AtomicU64,
     pub would_block: [AtomicU64; WouldBlockKind::ALL.len()],
 }
 

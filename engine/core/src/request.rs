@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::AppendError;
-use crate::port::Copies;
+use crate::port::{Copies, RecordTimes};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -143,6 +143,10 @@ pub struct SegmentInfo {
     pub copies: Copies,
     /// Key of the object, while there is one.
     pub key: Option<String>,
+    /// Of a sealed one.
+    pub times: Option<RecordTimes>,
+    /// Of its warm file, and so of the object, where that is known.
+    pub compressed_bytes: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,4 +158,6 @@ pub enum SegmentState {
     /// Compressed and verified in Tier 1.
     Warm,
     Uploaded,
+    /// Below the start of its stream: nobody may read it.
+    Trimmed,
 }

@@ -71,11 +71,18 @@ pub enum Verb {
         #[command(subcommand)]
         verb: Option<StreamsVerb>,
     },
-    /// List the segments of one stream, or of all.
+    /// List the segments of one stream, or of all; delete copies that are not needed.
+    #[command(args_conflicts_with_subcommands = true)]
     Segments {
         #[arg(long, value_name = "STREAM")]
         stream: Option<String>,
+        #[command(subcommand)]
+        verb: Option<SegmentsVerb>,
     },
+    /// Move the start of a stream: records before it can no longer be read, and their space becomes free.
+    ///
+    /// Without --yes it prints what would go and changes nothing. Only sealed records can be trimmed. Objects in Tier 2 stay.
+    Trim(TrimArguments),
     /// Seal the active segment of one stream, or of all.
     Seal {
         #[arg(long, value_name = "STREAM")]
@@ -106,7 +113,8 @@ pub enum Verb {
     ///
     /// Each line names a record by stream, sequence and hash, as `load` writes it. A stream lives on one pod; ask the engine that
     /// owns it. Prints each problem and then one line with the sums. `unacknowledged` counts records that the streams hold and
-    /// the list does not; they are not an error, since a writer may end before it receives the acknowledgement. Exit code 1 when
+    /// the list does not; they are not an error, since a writer may end before it receives the acknowledgement. `trimmed` counts acknowledged
+    /// records below the start of their stream, where there are any. Exit code 1 when
     /// records are lost, reordered or duplicated.
     #[command(after_help = LOAD_EXAMPLE)]
     Verify,
@@ -149,6 +157,34 @@ pub struct CutArguments {
     /// Do not restart the engine; its next start cuts the stream.
     #[arg(long, requires = "yes")]
     pub no_restart: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SegmentsVerb {
+    /// List the segments of a stream with times, sizes and copies, and what keeps the objects of trimmed ones.
+    List { stream: String },
+    /// Delete the copy of a segment in Tier 1 or Tier 2.
+    ///
+    /// A copy in Tier 1 goes where Tier 2 has the segment. An object goes where its records are trimmed and no snapshot names it, in the steps
+    /// and after the grace of every deletion: the command takes it as far as it may go now. Exit code 4 where it is needed, with who needs it.
+    Delete {
+        stream: String,
+        /// Number of the segment, as `segments list` shows it.
+        segment: u64,
+        #[arg(long, value_name = "1|2", value_parser = clap::value_parser!(u8).range(1..=2))]
+        tier: u8,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct TrimArguments {
+    pub stream: String,
+    /// First sequence that is kept.
+    #[arg(long, value_name = "SEQUENCE")]
+    pub before: u64,
+    /// Trim. There is no way back.
+    #[arg(long)]
+    pub yes: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -76,7 +76,7 @@ pub async fn read(
     Ok(())
 }
 
-/// Of a read that ended at damage: the first sequence behind it that is served again.
+/// Of a read that ended at damage, or below the start of its stream: the first sequence behind that is served.
 pub fn read_on_from(status: &tonic::Status) -> Option<u64> {
     let told = status.metadata().get(READ_ON_FROM)?;
     told.to_str().ok()?.parse().ok()

@@ -48,7 +48,7 @@ pub fn sha256(payload: &[u8]) -> Hash {
     Sha256::digest(payload).into()
 }
 
-/// What was found. `read + lost + reordered` of acknowledgements is `acknowledged`, unless records are out of order among
+/// What was found. `read + lost + reordered + trimmed` of acknowledgements is `acknowledged`, unless records are out of order among
 /// themselves, which `reordered` counts too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Verdict {
@@ -58,6 +58,13 @@ pub struct Verdict {
     pub reordered: u64,
     pub duplicated: u64,
     pub unacknowledged: u64,
+    /// Acknowledged, and below the start of the stream now.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub trimmed: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Verdict {
@@ -69,8 +76,9 @@ impl Verdict {
             reordered,
             duplicated,
             unacknowledged: _,
+            trimmed,
         } = *self;
-        acknowledged == read && lost == 0 && reordered == 0 && duplicated == 0
+        acknowledged == read + trimmed && lost == 0 && reordered == 0 && duplicated == 0
     }
 }
 
@@ -83,6 +91,7 @@ impl std::ops::AddAssign for Verdict {
             reordered,
             duplicated,
             unacknowledged,
+            trimmed,
         } = other;
         self.acknowledged += acknowledged;
         self.read += read;
@@ -90,6 +99,7 @@ impl std::ops::AddAssign for Verdict {
         self.reordered += reordered;
         self.duplicated += duplicated;
         self.unacknowledged += unacknowledged;
+        self.trimmed += trimmed;
     }
 }
 
@@ -102,12 +112,17 @@ impl fmt::Display for Verdict {
             reordered,
             duplicated,
             unacknowledged,
+            trimmed,
         } = self;
         write!(
             f,
             "acknowledged {acknowledged}, read {read}, lost {lost}, reordered {reordered}, duplicated {duplicated}, \
              unacknowledged {unacknowledged}"
-        )
+        )?;
+        match trimmed {
+            0 => Ok(()),
+            _ => write!(f, ", trimmed {trimmed}"),
+        }
     }
 }
 
@@ -137,6 +152,8 @@ pub struct Audit {
     last_sequence: Option<u64>,
     /// Of a promised (producer_seq, hash): found at a sequence that was not promised.
     elsewhere: HashMap<(u64, Hash), u64>,
+    /// What lies below was trimmed.
+    first_sequence: u64,
     verdict: Verdict,
     findings: Findings,
 }
@@ -169,9 +186,15 @@ impl Audit {
             newest: BTreeMap::new(),
             last_sequence: None,
             elsewhere: HashMap::new(),
+            first_sequence: 0,
             verdict: Verdict::default(),
             findings: Findings::default(),
         }
+    }
+
+    /// The stream begins here, or later.
+    pub fn begins_at(&mut self, first_sequence: u64) {
+        self.first_sequence = self.first_sequence.max(first_sequence);
     }
 
     pub fn observe(&mut self, sequence: u64, producer_id: u64, producer_seq: u64, hash: Hash) {
@@ -239,6 +262,7 @@ impl Audit {
                         format!("{stream}: producer_seq {producer_seq}, acknowledged at sequence {sequence}, is at sequence {found}")
                     });
                 }
+                None if sequence < self.first_sequence => self.verdict.trimmed += 1,
                 None => {
                     self.verdict.lost += 1;
                     self.findings.add(|| {
@@ -303,6 +327,24 @@ mod tests {
         let (verdict, _) = verdict(&WHOLE[..2], &WHOLE);
         assert!(verdict.is_clean());
         assert_eq!((verdict.read, verdict.unacknowledged), (2, 2));
+    }
+
+    #[test]
+    fn what_was_trimmed_is_counted_and_is_not_lost() {
+        let mut audit = Audit::new("s", acknowledged(&WHOLE));
+        // The first was read before the stream was trimmed, the third is lost.
+        for (sequence, producer_seq, payload) in [WHOLE[0], WHOLE[3]] {
+            audit.observe(sequence, PRODUCER, producer_seq, sha256(payload.as_bytes()));
+        }
+        audit.begins_at(2);
+        let (mut verdict, findings) = audit.finish();
+        assert_eq!((verdict.read, verdict.trimmed, verdict.lost), (2, 1, 1));
+        assert!(!verdict.is_clean() && findings.0.len() == 1, "{findings:?}");
+        assert!(verdict.to_string().ends_with(", trimmed 1"), "{verdict}");
+        verdict += Verdict::default();
+        assert_eq!(verdict.trimmed, 1);
+        (verdict.lost, verdict.acknowledged) = (0, 3);
+        assert!(verdict.is_clean());
     }
 
     #[test]

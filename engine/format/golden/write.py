@@ -213,6 +213,7 @@ VOLUME_IDENTITY = compact({"format": "aof2-volume", "format_version": 0, "cluste
                            "volume_id": uuid(VOLUME), "is_admitted": True, "mark": 5})
 MARK = compact({"format": "aof2-mark", "format_version": 0, "cluster_id": uuid(CLUSTER), "node_id": uuid(NODE), "volume_id": uuid(VOLUME), "mark": 5,
                 "node": "orders-0", "process": "4be1d2f0"})
+CLOCK_READING = compact({"format": "aof2-clock", "format_version": 0, "wall_unix_nanos": NANOS})
 
 SNAPSHOT_ID = str(7 << 32 | 3)
 PREFIX = "prod/orders/"
@@ -264,6 +265,7 @@ def main():
         "cluster": CLUSTER_MARKER,
         "volume": VOLUME_IDENTITY,
         "mark": MARK,
+        "clock_reading": CLOCK_READING,
         "snapshot": SNAPSHOT,
         "recovery": RECOVERY,
         "snapshot_note": SNAPSHOT_NOTE,

@@ -12,6 +12,7 @@
 
 pub mod checksum;
 pub mod claim;
+pub mod clock_reading;
 pub mod cut;
 pub mod damage;
 pub mod field;

@@ -142,6 +142,8 @@ pub mod file {
     /// Space kept for sealing and the manifest when the disk is full.
     pub const RESERVE: &str = "reserve";
     pub const JOURNAL_DIR: &str = "journal";
+    /// What the clock said when retention last trusted it.
+    pub const CLOCK: &str = "clock.json";
     /// How far the journal was synced.
     pub const JOURNAL_MARK: &str = "journal.mark";
     /// Every stream of the volume.

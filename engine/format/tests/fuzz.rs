@@ -54,6 +54,7 @@ targets! {
     fuzz_cluster: "cluster",
     fuzz_volume: "volume",
     fuzz_mark: "mark",
+    fuzz_clock_reading: "clock_reading",
     fuzz_snapshot: "snapshot",
     fuzz_recovery: "recovery",
     fuzz_snapshot_note: "snapshot_note",

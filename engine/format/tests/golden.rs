@@ -3,6 +3,7 @@
 mod support;
 
 use aof2_format::claim::{Claim, ClusterMarker};
+use aof2_format::clock_reading::ClockReading;
 use aof2_format::journal::{
     self, CommitFields, FileKind, Frame, FrameHeader, JournalHeader, Position,
 };
@@ -614,6 +615,14 @@ fn the_json_things_are_stable() {
     };
     assert_eq!(VolumeMark::decode(&golden("mark")).unwrap(), mark);
     assert_eq!(mark.encode(), golden("mark"));
+
+    let reading = ClockReading {
+        format_version: 0,
+        wall_unix_nanos: NANOS,
+    };
+    let stored = golden("clock_reading");
+    assert_eq!(ClockReading::decode(&stored).unwrap(), reading);
+    assert_eq!(reading.encode(), stored);
 }
 
 #[test]

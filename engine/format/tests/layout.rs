@@ -246,6 +246,11 @@ fn the_json_tables_are_the_fields_that_are_written() {
             "`VolumeMark`: `marks/<volume id>/<20-digit mark>`",
         ),
         (
+            "clock_reading",
+            include_str!("../src/clock_reading.md"),
+            "`ClockReading`: `clock.json`",
+        ),
+        (
             "recovery",
             include_str!("../src/snapshot.md"),
             "`RecoveryNotes`: `recovery/<stream>.json`",

@@ -36,7 +36,12 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(path::DUMP, get(dump))
         .route(path::STREAMS, get(store::streams))
         .route(path::STREAM_CUT, get(store::possible_cut).post(store::cut))
+        .route(
+            path::STREAM_TRIM,
+            get(store::possible_trim).post(store::trim),
+        )
         .route(path::SEGMENTS, get(store::segments))
+        .route(path::SEGMENT_DELETE, post(store::delete_segment))
         .route(path::SEAL, post(store::seal))
         .route(path::HYDRATE, get(hydrate::status).post(hydrate::begin))
         .route(path::FLUSH, post(store::flush))

@@ -14,8 +14,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use aof2_core::deletion::{CopyDeletion, CopyError, Deletion, DeletionStatus};
 use aof2_core::fetch::FetchStatus;
 use aof2_core::objects::Tier2;
+use aof2_core::retention::{Retention, RetentionStatus};
 use aof2_core::snapshot::Snapshots;
 use aof2_core::tier::{HydrateRefusal, Hydration, LocalTier, Tier2Status, Tiers};
 use aof2_core::{Store, StoreError};
@@ -42,6 +44,8 @@ pub struct DataPlane {
     /// `None` without Tier 2.
     pub tier2: Option<Arc<Tier2>>,
     snapshots: Arc<Snapshots>,
+    retention: Arc<Retention>,
+    deletion: Arc<Deletion>,
     pub verifications: Arc<Verifications>,
     readings: Arc<Readings>,
 }
@@ -78,6 +82,33 @@ impl DataPlane {
     pub fn fetch_status(&self) -> Option<FetchStatus> {
         self.tiers.tier2_status()?;
         Some(self.tiers.fetch_status())
+    }
+
+    /// Of a sealed segment, in Tier 1 or Tier 2, where nobody needs it. Blocking.
+    pub fn delete_copy(
+        &self,
+        stream: &str,
+        segment_id: u64,
+        tier: u8,
+    ) -> Result<CopyDeletion, CopyError> {
+        match tier {
+            1 => Deletion::delete_warm(&self.tiers, &self.store, stream, segment_id),
+            _ => self.deletion.delete_object(&self.store, stream, segment_id),
+        }
+    }
+
+    /// What keeps the object of a trimmed segment.
+    pub fn keeper(&self, stream: &str, segment_id: u64) -> Option<String> {
+        self.deletion.keeper(stream, segment_id)
+    }
+
+    /// `None` without Tier 2.
+    pub fn deletion_status(&self) -> Option<DeletionStatus> {
+        self.deletion.status()
+    }
+
+    pub fn retention_status(&self) -> RetentionStatus {
+        self.retention.status()
     }
 
     /// `None` without Tier 2.
@@ -119,12 +150,15 @@ impl DataPlane {
 
     fn stop_tiers(&self, is_hastened: impl Fn() -> bool) {
         let (tiers, snapshots) = (self.tiers.clone(), self.snapshots.clone());
+        let (retention, deletion) = (self.retention.clone(), self.deletion.clone());
         let (done, stopped) = mpsc::channel::<()>();
         let stopping = std::thread::Builder::new()
             .name("aof2-stop".to_string())
             .spawn(move || {
                 tiers.stop();
                 snapshots.stop();
+                deletion.stop();
+                retention.stop();
                 drop(done);
             });
         if let Err(error) = stopping {

@@ -42,6 +42,6 @@ pub mod proto {
     /// Largest gRPC message in either direction.
     pub const MAX_MESSAGE_BYTES: usize = 8 * 1024 * 1024;
 
-    /// Trailing metadata of a DATA_LOSS: first sequence behind the damage that is served again.
+    /// Trailing metadata of a DATA_LOSS, or of an OUT_OF_RANGE below the start of a stream: first sequence behind that is served.
     pub const READ_ON_FROM: &str = "aof2-read-on-from";
 }

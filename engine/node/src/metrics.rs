@@ -5,6 +5,7 @@
 use std::sync::atomic::AtomicU64;
 
 use aof2_core::Metrics;
+use aof2_core::deletion::DeletionStatus;
 use aof2_core::fetch::FetchStatus;
 use aof2_core::snapshot::SnapshotCounts;
 use aof2_core::tier::Tier2Status;
@@ -113,6 +114,8 @@ fn serving(page: &mut Page, plane: &DataPlane) {
         flush_failures,
         would_block,
         disk_full_refusals,
+        trimmed_records,
+        expired_records,
         pending_claims: _,
         pending_upload_segments: _,
         pending_upload_bytes: _,
@@ -220,6 +223,17 @@ fn serving(page: &mut Page, plane: &DataPlane) {
             .into_iter()
             .map(|(kind, count)| (kind.as_str(), count)),
     );
+    page.counters(
+        "trimmed_records",
+        "Records that became unreadable since start because the start of their stream moved",
+        "reason",
+        [("trim", trimmed_records), ("retention", expired_records)],
+    );
+    page.gauge(
+        "retention_suspended",
+        "1 while nothing leaves by age because the clock is not trusted",
+        u64::from(plane.retention_status().suspended.is_some()),
+    );
     page.gauge("damaged_streams", "Damaged streams", damaged_streams);
     page.gauge(
         "damaged_ranges",
@@ -270,6 +284,9 @@ fn serving(page: &mut Page, plane: &DataPlane) {
         unreadable_claims,
     }) = plane.tier2_status()
     {
+        if let Some(deletion) = plane.deletion_status() {
+            of_deletions(page, &deletion);
+        }
         page.gauge(
             "tier2_reachable",
             "1 while Tier 2 answers",
@@ -360,6 +377,33 @@ fn serving(page: &mut Page, plane: &DataPlane) {
             u64::from(owes_volume_check),
         );
     }
+}
+
+fn of_deletions(page: &mut Page, deletion: &DeletionStatus) {
+    page.counter(
+        "tier2_deleted_objects",
+        "Objects of trimmed segments deleted since start",
+        deletion.deleted_objects,
+    );
+    page.counter(
+        "tier2_deleted_bytes",
+        "Bytes of objects of trimmed segments deleted since start",
+        deletion.deleted_bytes,
+    );
+    page.gauges(
+        "tier2_undeleted_bytes",
+        "Bytes of objects of trimmed segments that are still in Tier 2, by what keeps them",
+        "reason",
+        deletion
+            .waiting
+            .iter()
+            .map(|(reason, waiting)| (*reason, waiting.bytes)),
+    );
+    page.gauge(
+        "tier2_deletion_failed",
+        "1 while objects of trimmed segments cannot be deleted",
+        u64::from(deletion.failure.is_some()),
+    );
 }
 
 fn of_fetches(page: &mut Page, fetched: &FetchStatus) {

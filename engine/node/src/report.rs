@@ -1,13 +1,16 @@
 //! What this node says about itself: the answers of `dump`, `streams`, `segments` and the verbs around a restart.
 
 use aof2_admin_api::report::{
-    DamagedRange, JournalReport, ManifestReport, ReadsReport, SegmentReport, Tier0Report,
-    Tier1Report, Tier2Report,
+    DamagedRange, DeletionReport, JournalReport, ManifestReport, ReadsReport, RetentionReport,
+    RetentionRuleReport, SegmentReport, Tier0Report, Tier1Report, Tier2Report, WaitingObjects,
 };
 use aof2_admin_api::{
     ClaimState, Dump, PostRestart, PreRestart, SegmentCopy, SegmentState, StreamReport,
     WouldBlockKind,
 };
+use aof2_core::config::RetentionRule;
+use aof2_core::deletion::{DeletionStatus, Waiting};
+use aof2_core::retention::RetentionStatus;
 use aof2_core::tier::Tier2Status;
 use aof2_core::{ReadError, SegmentInfo, Store, StreamInfo};
 
@@ -90,6 +93,7 @@ fn fill(dump: &mut Dump, plane: &DataPlane) {
         rounds: metrics.journal_rounds,
         checkpoints: metrics.checkpoints,
     };
+    dump.retention = Some(retention(plane.retention_status()));
     dump.flush_failures = metrics.flush_failures;
     dump.reads = Some(ReadsReport {
         tier0_bytes: metrics.served.tier0_bytes,
@@ -109,6 +113,27 @@ fn fill(dump: &mut Dump, plane: &DataPlane) {
         .filter_map(|stream| Some((stream.name.to_string(), stream.damage?)))
         .take(MAX_DAMAGE)
         .collect();
+}
+
+fn retention(status: RetentionStatus) -> RetentionReport {
+    let RetentionStatus { suspended, rules } = status;
+    let rule = |(rule, fitting_streams): (RetentionRule, Option<u64>)| {
+        let RetentionRule {
+            streams,
+            max_age,
+            max_bytes,
+        } = rule;
+        RetentionRuleReport {
+            streams,
+            max_age_seconds: max_age.map(|age| age.as_secs()),
+            max_bytes,
+            fitting_streams,
+        }
+    };
+    RetentionReport {
+        suspended,
+        rules: rules.into_iter().map(rule).collect(),
+    }
 }
 
 /// `None` without Tier 2.
@@ -134,7 +159,27 @@ pub fn tier2(plane: &DataPlane) -> Option<Tier2Report> {
         uploaded_segments: moves.uploaded_segments,
         uploaded_bytes: moves.uploaded_bytes,
         pending_claims: unconfirmed_claims,
+        deletion: plane.deletion_status().map(deletion),
     })
+}
+
+fn deletion(status: DeletionStatus) -> DeletionReport {
+    let DeletionStatus {
+        deleted_objects,
+        deleted_bytes,
+        waiting,
+        failure,
+    } = status;
+    let waiting = waiting.into_iter().map(|(reason, waiting)| {
+        let Waiting { objects, bytes } = waiting;
+        (reason.to_owned(), WaitingObjects { objects, bytes })
+    });
+    DeletionReport {
+        deleted_objects,
+        deleted_bytes,
+        waiting: waiting.collect(),
+        failure,
+    }
 }
 
 fn would_block_kind(kind: aof2_core::WouldBlockKind) -> WouldBlockKind {
@@ -264,7 +309,8 @@ fn damaged_range(range: aof2_core::DamagedRange) -> DamagedRange {
 }
 
 /// Of one stream, or of all.
-pub fn segments(store: &Store, stream: Option<&str>) -> Result<Vec<SegmentReport>, ReadError> {
+pub fn segments(plane: &DataPlane, stream: Option<&str>) -> Result<Vec<SegmentReport>, ReadError> {
+    let store = &plane.store;
     let names = match stream {
         Some(stream) => vec![stream.to_string()],
         None => store
@@ -275,6 +321,13 @@ pub fn segments(store: &Store, stream: Option<&str>) -> Result<Vec<SegmentReport
     };
     let mut reports = Vec::new();
     for name in names {
+        for info in store.trimmed_segments(&name)? {
+            let kept_by = plane.keeper(&name, info.segment_id);
+            reports.push(SegmentReport {
+                kept_by,
+                ..segment(info)
+            });
+        }
         reports.extend(store.segments(&name)?.into_iter().map(segment));
     }
     Ok(reports)
@@ -290,6 +343,8 @@ fn segment(info: SegmentInfo) -> SegmentReport {
         state,
         copies,
         key,
+        times,
+        compressed_bytes,
     } = info;
     let state = match state {
         // A segment that rolled is active to readers until its seal is committed.
@@ -297,6 +352,7 @@ fn segment(info: SegmentInfo) -> SegmentReport {
         aof2_core::SegmentState::Sealed => SegmentState::Sealed,
         aof2_core::SegmentState::Warm => SegmentState::Warm,
         aof2_core::SegmentState::Uploaded => SegmentState::Uploaded,
+        aof2_core::SegmentState::Trimmed => SegmentState::Trimmed,
     };
     SegmentReport {
         stream: stream.to_string(),
@@ -314,5 +370,16 @@ fn segment(info: SegmentInfo) -> SegmentReport {
         .filter_map(|(is_there, copy)| is_there.then_some(copy))
         .collect(),
         key,
+        compressed_bytes,
+        first_at: times.map(|times| time(times.first_unix_nanos)),
+        last_at: times.map(|times| time(times.last_unix_nanos)),
+        kept_by: None,
+    }
+}
+
+fn time(unix_nanos: i64) -> String {
+    match jiff::Timestamp::from_nanosecond(unix_nanos.into()) {
+        Ok(timestamp) => format!("{timestamp:.3}"),
+        Err(_) => format!("{unix_nanos} ns"),
     }
 }

@@ -12,7 +12,11 @@ fn user_keys() -> impl Iterator<Item = &'static KeySpec> {
 
 /// The line of a key, by its table and name.
 fn line_of(key: &str) -> Option<&'static str> {
-    let (table, name) = key.split_once('.')?;
+    let Some((table, name)) = key.split_once('.') else {
+        // Tables that may stand there several times have no default: an example is commented out.
+        let example = format!("# [[{key}]]");
+        return BASE.lines().find(|line| line.starts_with(&example));
+    };
     let mut current = "";
     BASE.lines().find(|line| {
         if let Some(table) = line

@@ -12,6 +12,7 @@ use super::{Down, Node, State, file_bytes};
 use crate::error::{StoreError, with_causes};
 use crate::jobs::check_claims::check_claims;
 use crate::jobs::compress::{self, CompressOptions};
+use crate::jobs::drop_warm::{DroppedWarm, drop_warm};
 use crate::jobs::streamed::Streamed;
 use crate::jobs::upload::{self, UploadError, Warm};
 use crate::port::{Port, SealedSegment, TierRecord};
@@ -190,37 +191,22 @@ impl Down {
         }
     }
 
-    fn evict_warm(
+    pub(super) fn evict_warm(
         &self,
         port: &dyn Port,
         stream: &str,
         segment_id: u64,
         bytes: u64,
     ) -> Result<u64, StoreError> {
-        let dropped = TierRecord::WarmEvicted { bytes };
-        port.commit(stream, segment_id, dropped)?;
-        let path = port
-            .sealed_segment(stream, segment_id)
-            .and_then(|segment| compress::warm_path(&port.tier1_directory(), &segment));
-        let Some(path) = path else { return Ok(0) };
-        let disk = &port.environment().disk;
-        let found_bytes = file_bytes(&**disk, &path);
-        match disk.unlink(&path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => {
-                // The next start removes it.
-                tracing::warn!(
-                    stream,
-                    segment_id,
-                    "cannot remove evicted {}: {error}",
-                    path.display()
-                );
-                return Ok(0);
-            }
+        let DroppedWarm {
+            is_removed,
+            file_bytes,
+        } = drop_warm(port, stream, segment_id, bytes)?;
+        if !is_removed {
+            return Ok(0);
         }
         let counted = &self.counters.tier1_bytes;
-        counted.fetch_sub(found_bytes, Ordering::Relaxed);
+        counted.fetch_sub(file_bytes, Ordering::Relaxed);
         Ok(bytes)
     }
 

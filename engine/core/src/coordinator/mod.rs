@@ -26,8 +26,10 @@ use observe::{Rooms, Tier1Known};
 
 use crate::admit::high_mark;
 use crate::claims::StreamClaims;
+use crate::error::StoreError;
 use crate::io::sync::{Mutex, RwLock};
 use crate::io::{Disk, ThreadHandle};
+use crate::jobs::drop_warm::drop_warm;
 use crate::jobs::warm::WarmFacts;
 use crate::objects::Tier2Health;
 use crate::port::Port;
@@ -220,6 +222,21 @@ impl Coordinator {
     /// `None` without Tier 2.
     pub fn health(&self) -> Option<Tier2Health> {
         Some(self.node.down.as_ref()?.claims.tier2().health())
+    }
+
+    /// A copy in Tier 1 of a segment that nobody reads any more. Answers its bytes; 0 where its file stays for the next start.
+    pub(crate) fn drop_warm(
+        &self,
+        stream: &str,
+        segment_id: u64,
+        bytes: u64,
+    ) -> Result<u64, StoreError> {
+        let port = &*self.node.port;
+        match &self.node.down {
+            Some(down) => down.evict_warm(port, stream, segment_id, bytes),
+            // Tier 2 was taken away, and its warm files were left.
+            None => drop_warm(port, stream, segment_id, bytes).map(|dropped| dropped.file_bytes),
+        }
     }
 
     /// All zero without Tier 2.

@@ -3,6 +3,7 @@
 
 pub mod check_claims;
 pub mod compress;
+pub mod drop_warm;
 pub mod hydrate;
 pub mod streamed;
 pub mod upload;

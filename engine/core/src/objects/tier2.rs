@@ -270,6 +270,14 @@ impl Guarded {
             {
                 breakers.succeeded(kind, now);
             }
+            // Whoever deletes says why it cannot. Nobody else is kept waiting by it.
+            Err(error)
+                if kind == Kind::Delete
+                    && !error.is_outage()
+                    && !error.concerns_every_request() =>
+            {
+                breakers.succeeded(kind, now);
+            }
             Err(error) => breakers.failed(kind, error, now),
         }
         answer

@@ -125,8 +125,10 @@ impl RecoveredStream {
     /// The newest time that its records and seals name.
     pub fn newest_unix_nanos(&self) -> i64 {
         let open = self.unsealed.iter().map(|it| it.times.last_unix_nanos);
-        let readable = self.state.residency.readable();
-        let sealed = readable.map(|(_, _, seal)| seal.times.last_unix_nanos);
+        // Trimmed ones too: a time that was stored once stays.
+        let segments = self.state.residency.segments();
+        let seals = segments.filter_map(|(_, segment)| segment.seal);
+        let sealed = seals.map(|seal| seal.times.last_unix_nanos);
         let created = self.header.created_unix_nanos;
         open.chain(sealed)
             .max()

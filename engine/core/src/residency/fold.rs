@@ -1,12 +1,14 @@
 //! The fold itself. No I/O, no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aof2_format::manifest_record::{LocalCopy, ManifestEvent, ManifestRecord};
 use aof2_format::start_sequence::{self, StartSequence};
 
-use super::segment::{ColdCopy, FailedStep, RecordTimes, Seal, SealedSegment, Segment};
+use super::segment::{
+    ColdCopy, DeletionStage, FailedStep, RecordTimes, Seal, SealedSegment, Segment,
+};
 
 /// All segments of a stream, and what may be read of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub(crate) struct Residency {
     /// Ids of sealed segments by their first sequence.
     sealed: BTreeMap<u64, u64>,
     start_sequence: u64,
+    /// Ids of those that lie wholly below the start sequence and still have a copy.
+    leaving: BTreeSet<u64>,
     /// Everything from `start_sequence` to here was uploaded.
     uploaded_upto: u64,
 }
@@ -58,12 +62,18 @@ impl Residency {
                 });
                 let base = segment.base_sequence;
                 self.sealed.insert(base, id);
+                self.note_leaving(id);
             }
             ManifestEvent::CompressionStarted => self.entry(id).moves.compression_started = true,
             ManifestEvent::CompressionDone {
                 compressed_bytes,
                 dictionary_id: _,
-            } => self.entry(id).copies.warm = Some(*compressed_bytes),
+            } => {
+                let segment = self.entry(id);
+                segment.copies.warm = Some(*compressed_bytes);
+                segment.compressed_bytes = Some(*compressed_bytes);
+                self.note_leaving(id);
+            }
             ManifestEvent::CompressionFailed { reason } => {
                 let moves = &mut self.entry(id).moves;
                 moves.note_failure(FailedStep::Compression, (*reason).into());
@@ -77,10 +87,12 @@ impl Residency {
                 let segment = self.entry(id);
                 segment.moves.upload_started = None;
                 segment.moves.was_uploaded = true;
+                segment.deletion = DeletionStage::NotQueued;
                 segment.copies.cold = Some(ColdCopy {
                     key: key.clone(),
                     etag: etag.clone(),
                 });
+                self.note_leaving(id);
                 self.advance();
             }
             ManifestEvent::UploadFailed { key: _, reason } => {
@@ -88,12 +100,26 @@ impl Residency {
                 moves.upload_started = None;
                 moves.note_failure(FailedStep::Upload, (*reason).into());
             }
+            ManifestEvent::Tier2DeleteQueued { key } => {
+                let segment = self.entry(id);
+                if segment.has_object(key) {
+                    segment.deletion = match segment.deletion {
+                        DeletionStage::NotQueued => DeletionStage::Queued,
+                        DeletionStage::Queued => DeletionStage::Published {
+                            at_unix_nanos: record.wall_unix_nanos,
+                        },
+                        published @ DeletionStage::Published { .. } => published,
+                    };
+                }
+            }
             ManifestEvent::Tier2Deleted { key } => {
                 // An older object of the segment may go while a newer one stays.
-                let cold = &mut self.entry(id).copies.cold;
-                if cold.as_ref().is_some_and(|cold| cold.key == *key) {
-                    *cold = None;
+                let segment = self.entry(id);
+                if segment.has_object(key) {
+                    segment.copies.cold = None;
+                    segment.deletion = DeletionStage::NotQueued;
                 }
+                self.note_leaving(id);
             }
             ManifestEvent::LocalEvicted { copy, bytes: _ } => {
                 let copies = &mut self.entry(id).copies;
@@ -101,6 +127,7 @@ impl Residency {
                     LocalCopy::Hot => copies.hot = false,
                     LocalCopy::Warm => copies.warm = None,
                 }
+                self.note_leaving(id);
             }
             ManifestEvent::HydrationDone { copy, bytes } => {
                 let copies = &mut self.entry(id).copies;
@@ -108,18 +135,17 @@ impl Residency {
                     LocalCopy::Hot => copies.hot = true,
                     LocalCopy::Warm => copies.warm = Some(*bytes),
                 }
+                self.note_leaving(id);
             }
             ManifestEvent::CustomEvent { schema_id, blob }
                 if *schema_id == start_sequence::SCHEMA_ID =>
             {
                 // A blob of a later version: a start that is too low serves records that are gone elsewhere, and loses none.
                 if let Ok(start) = StartSequence::decode(blob) {
-                    self.start_sequence = self.start_sequence.max(start.start_sequence);
-                    self.advance();
+                    self.begin_at(start.start_sequence);
                 }
             }
-            ManifestEvent::Tier2DeleteQueued { key: _ }
-            | ManifestEvent::HydrationStarted { source: _ }
+            ManifestEvent::HydrationStarted { source: _ }
             | ManifestEvent::HydrationFailed { reason: _ }
             | ManifestEvent::SnapshotMarker { .. }
             | ManifestEvent::CustomEvent { .. }
@@ -129,6 +155,62 @@ impl Residency {
 
     fn entry(&mut self, id: u64) -> &mut Segment {
         self.segments.entry(id).or_default()
+    }
+
+    fn begin_at(&mut self, start_sequence: u64) {
+        if start_sequence <= self.start_sequence {
+            return;
+        }
+        let passed: Vec<u64> = self
+            .sealed_from(self.start_sequence)
+            .map(|(id, _, _)| id)
+            .take_while(|id| self.segments[id].base_sequence < start_sequence)
+            .collect();
+        self.start_sequence = start_sequence;
+        for id in passed {
+            self.note_leaving(id);
+        }
+        self.advance();
+    }
+
+    fn note_leaving(&mut self, id: u64) {
+        let has_copies = |segment: &Segment| !segment.copies.is_empty();
+        let is_leaving = self.is_trimmed(id) && self.segments.get(&id).is_some_and(has_copies);
+        match is_leaving {
+            true => self.leaving.insert(id),
+            false => self.leaving.remove(&id),
+        };
+    }
+
+    /// Sealed, and wholly below the start sequence.
+    pub fn is_trimmed(&self, id: u64) -> bool {
+        self.of(id)
+            .is_some_and(|(_, _, seal)| seal.end_sequence <= self.start_sequence)
+    }
+
+    /// Trimmed segments that still have a copy on this node, ascending by id.
+    pub fn trimmed_on_node(&self, stream: &Arc<str>) -> Vec<SealedSegment> {
+        self.leaving
+            .iter()
+            .filter_map(|id| self.of(*id))
+            .filter(|(_, segment, _)| segment.copies.is_on_node())
+            .map(|(id, segment, seal)| shared(stream, id, segment, seal))
+            .collect()
+    }
+
+    /// Trimmed segments that still have an object, ascending by id.
+    pub fn trimmed_objects(&self) -> impl Iterator<Item = (u64, &Segment, &Seal, &ColdCopy)> {
+        let leaving = self.leaving.iter().filter_map(|id| self.of(*id));
+        leaving.filter_map(|(id, segment, seal)| {
+            let cold = segment.copies.cold.as_ref()?;
+            Some((id, segment, seal, cold))
+        })
+    }
+
+    pub fn has_trimmed_on_node(&self) -> bool {
+        let of = |id: &u64| self.segments.get(id);
+        let mut leaving = self.leaving.iter().filter_map(of);
+        leaving.any(|segment| segment.copies.is_on_node())
     }
 
     fn advance(&mut self) {
@@ -204,7 +286,7 @@ impl Residency {
     pub fn is_dropped(&self, id: u64) -> bool {
         self.of(id).is_some_and(|(_, segment, seal)| {
             let is_needed = seal.end_sequence > self.start_sequence;
-            !segment.copies.hot && (!is_needed || !segment.copies.is_empty())
+            !is_needed || (!segment.copies.hot && !segment.copies.is_empty())
         })
     }
 
@@ -230,12 +312,13 @@ impl Residency {
             .collect()
     }
 
-    /// Sealed segments that were uploaded and have no copy in Tier 1, readable or not.
+    /// Sealed segments that were uploaded or trimmed and have no copy in Tier 1.
     pub fn without_warm_copy(&self, stream: &Arc<str>) -> Vec<SealedSegment> {
         self.sealed
             .values()
             .filter_map(|id| self.of(*id))
-            .filter(|(_, segment, _)| segment.moves.was_uploaded && segment.copies.warm.is_none())
+            .filter(|(id, segment, _)| segment.moves.was_uploaded || self.is_trimmed(*id))
+            .filter(|(_, segment, _)| segment.copies.warm.is_none())
             .map(|(id, segment, seal)| shared(stream, id, segment, seal))
             .collect()
     }
@@ -261,6 +344,8 @@ fn shared(stream: &Arc<str>, segment_id: u64, segment: &Segment, seal: &Seal) ->
         seal: _,
         copies,
         moves,
+        deletion: _,
+        compressed_bytes: _,
     } = segment;
     let Seal {
         data_end,

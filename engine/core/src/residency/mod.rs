@@ -13,3 +13,4 @@ pub(crate) mod tests;
 
 pub(crate) use fold::Residency;
 pub use segment::{ColdCopy, Copies, FailedStep, FailureReason, Moves, RecordTimes, SealedSegment};
+pub(crate) use segment::{DeletionStage, SealedExtent};

@@ -17,6 +17,11 @@ pub struct Copies {
 }
 
 impl Copies {
+    /// In Tier 0 or Tier 1.
+    pub fn is_on_node(&self) -> bool {
+        self.hot || self.warm.is_some()
+    }
+
     /// No place holds the bytes any more.
     pub fn is_empty(&self) -> bool {
         !self.hot && self.warm.is_none() && self.cold.is_none()
@@ -151,6 +156,28 @@ pub(crate) struct Segment {
     pub seal: Option<Seal>,
     pub copies: Copies,
     pub moves: Moves,
+    pub deletion: DeletionStage,
+    /// Of the warm file, and so of the object, where it was made from one.
+    pub compressed_bytes: Option<u64>,
+}
+
+impl Segment {
+    /// In Tier 2, under this key.
+    pub fn has_object(&self, key: &str) -> bool {
+        let cold = self.copies.cold.as_ref();
+        cold.is_some_and(|cold| cold.key == key)
+    }
+}
+
+/// How far the way of an object out of Tier 2 is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum DeletionStage {
+    #[default]
+    NotQueued,
+    /// The manifest says that it is to go.
+    Queued,
+    /// It said so again, once the chunk with the first was in Tier 2.
+    Published { at_unix_nanos: i64 },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,4 +190,13 @@ pub(crate) struct Seal {
     pub chain: u32,
     pub times: RecordTimes,
     pub sealed_unix_nanos: i64,
+}
+
+/// A sealed segment that holds a readable record, for whoever moves the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SealedExtent {
+    pub end_sequence: u64,
+    /// Uncompressed.
+    pub bytes: u64,
+    pub newest_unix_nanos: i64,
 }

@@ -109,6 +109,13 @@ impl Snapshots {
         }
     }
 
+    /// A snapshot of this stream has begun and is not over.
+    pub(crate) fn is_running(&self, stream: &str) -> bool {
+        let state = self.taker.state.lock();
+        let mut sessions = state.sessions.get(stream).into_iter().flatten();
+        sessions.any(|session| !session.is_over())
+    }
+
     pub fn counts(&self) -> SnapshotCounts {
         let state = self.taker.state.lock();
         let running = state.sessions.values().flatten();

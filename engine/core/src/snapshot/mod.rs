@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 
 pub use driver::Snapshots;
 pub use lookup::LookupError;
+pub(crate) use take::{TakeError, publish_manifest, rfc3339};
 
 use crate::manifest::state::Marked;
 use crate::objects::Tier2Reason;

@@ -55,7 +55,7 @@ pub(super) enum Progress {
 }
 
 #[derive(Debug, Error)]
-pub(super) enum TakeError {
+pub(crate) enum TakeError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -274,6 +274,24 @@ impl Known {
     }
 }
 
+/// Puts the manifest chunks of a stream into Tier 2, up to now; those up to `known` are there. Answers the number of the last one.
+pub(crate) fn publish_manifest(
+    store: &Store,
+    tier2: &Tier2,
+    stream: &str,
+    known: Option<u64>,
+) -> Result<u64, TakeError> {
+    let names = store.stream_names(stream)?;
+    let mut cut = store.cut_manifest(stream)?;
+    let Some(last) = cut.chunks.last().map(|chunk| chunk.number) else {
+        unreachable!("a cut closes a chunk")
+    };
+    cut.chunks.retain(|chunk| Some(chunk.number) > known);
+    let named = Known::of_newest(store, tier2, stream)?;
+    upload_chunks(store, tier2, &names, &cut, &named, &|_| {})?;
+    Ok(last)
+}
+
 fn listed(tier2: &Tier2, prefix: &str) -> Result<BTreeSet<String>, ObjectError> {
     Ok(tier2.store().list(prefix, None)?.into_iter().collect())
 }
@@ -471,7 +489,7 @@ fn publish(
 }
 
 /// UTC. A time that no calendar holds reads as the epoch's.
-pub(super) fn rfc3339(unix_nanos: i64) -> String {
+pub(crate) fn rfc3339(unix_nanos: i64) -> String {
     jiff::Timestamp::from_nanosecond(i128::from(unix_nanos))
         .unwrap_or_default()
         .to_string()

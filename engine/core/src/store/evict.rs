@@ -107,18 +107,24 @@ impl Store {
         };
         let owned = stream.owned(self.pipeline());
         stream.manifest.commit(&owned, segment_id, vec![dropped])?;
+        Ok(self.remove_dropped(&stream, &sealed))
+    }
+
+    /// The file of a copy that the manifest has dropped. Answers what that frees, once nobody reads it.
+    pub(super) fn remove_dropped(&self, stream: &Stream, sealed: &Sealed) -> u64 {
+        let bytes = sealed.info.file_bytes();
         let map = sealed.retire();
         let common = &self.pipeline().common;
         if let Err(error) = common.env.disk.unlink(&sealed.path)
             && error.kind() != std::io::ErrorKind::NotFound
         {
             // Its blocks are not free. The next start removes it.
-            let path = sealed.path.display();
+            let (path, segment_id) = (sealed.path.display(), sealed.info.segment_id);
             tracing::warn!(stream = %stream.name, segment_id, "cannot remove evicted {path}: {error}");
-            return Ok(0);
+            return 0;
         }
         common.space.release_segment(map, bytes);
-        Ok(bytes)
+        bytes
     }
 
     fn with_copies<T>(&self, of: impl Fn(&Stream, &Sealed, &Copies) -> Option<T>) -> Vec<T> {

@@ -4,6 +4,7 @@ mod admission;
 mod append;
 mod checkpoint;
 pub mod cut;
+pub(crate) mod delete;
 mod evict;
 mod open;
 mod opener;
@@ -16,6 +17,7 @@ mod settle;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+pub mod trim;
 mod work;
 
 use std::collections::BTreeMap;
@@ -267,6 +269,11 @@ impl Store {
     /// Ordered by sequence.
     pub fn segments(&self, stream: &str) -> Result<Vec<SegmentInfo>, ReadError> {
         Ok(self.stream(stream)?.segment_infos())
+    }
+
+    /// Segments below the start of a stream whose objects are not deleted yet. Ordered by sequence.
+    pub fn trimmed_segments(&self, stream: &str) -> Result<Vec<SegmentInfo>, ReadError> {
+        Ok(self.stream(stream)?.trimmed_infos())
     }
 
     /// Seals what one stream (or every stream) holds now. Answers the count of sealed records per stream.

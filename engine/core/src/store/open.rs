@@ -55,6 +55,8 @@ pub(super) struct Parts {
     pub replay: Replay,
     /// Held by whoever drops a copy in Tier 0: the next one looks after.
     pub evicting: Mutex<()>,
+    /// Told where the start of a stream moved.
+    pub on_trimmed: RwLock<Option<super::trim::TrimHook>>,
 }
 
 /// What keeps an open store alive.
@@ -196,6 +198,7 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
         sealer,
         replay,
         evicting: Mutex::default(),
+        on_trimmed: RwLock::default(),
     };
     let threads = start(&parts)?;
     Ok(Running {

@@ -75,12 +75,11 @@ impl Stream {
         let segments = self.segments.read().clone();
         let mut infos = Vec::with_capacity(segments.len());
         for (index, entry) in segments.iter().enumerate() {
-            let (mut copies, was_uploaded) = self.manifest.read(|state| {
+            let segment = self.manifest.read(|state| {
                 let segment = state.residency.segment(entry.id());
-                segment.map_or_else(Default::default, |segment| {
-                    (segment.copies.clone(), segment.moves.was_uploaded)
-                })
+                segment.cloned().unwrap_or_default()
             });
+            let (mut copies, was_uploaded) = (segment.copies, segment.moves.was_uploaded);
             copies.hot |= matches!(entry, Entry::Open(_));
             let state = match entry {
                 Entry::Open(open) if Some(open.id) == active => SegmentState::Active,
@@ -107,8 +106,33 @@ impl Stream {
                 state,
                 key: copies.cold.as_ref().map(|cold| cold.key.clone()),
                 copies,
+                times: segment.seal.map(|seal| seal.times),
+                compressed_bytes: segment.compressed_bytes,
             });
         }
+        infos
+    }
+
+    /// Those below the start of the stream that still have an object, ascending by sequence.
+    pub(crate) fn trimmed_infos(&self) -> Vec<SegmentInfo> {
+        let mut infos: Vec<SegmentInfo> = self.manifest.read(|state| {
+            let objects = state.residency.trimmed_objects();
+            objects
+                .map(|(segment_id, segment, seal, cold)| SegmentInfo {
+                    stream: self.shared_name.clone(),
+                    segment_id,
+                    base_sequence: segment.base_sequence,
+                    records: seal.end_sequence - segment.base_sequence,
+                    bytes: seal.data_end,
+                    state: SegmentState::Trimmed,
+                    copies: segment.copies.clone(),
+                    key: Some(cold.key.clone()),
+                    times: Some(seal.times),
+                    compressed_bytes: segment.compressed_bytes,
+                })
+                .collect()
+        });
+        infos.sort_by_key(|info| info.base_sequence);
         infos
     }
 
@@ -196,6 +220,8 @@ pub(super) fn metrics(pipeline: &Pipeline, admission: &Admission, replay: Replay
         segments_sealed,
         disk_full_refusals,
         served: _,
+        trimmed_records,
+        expired_records,
         would_block: _,
     } = &*pipeline.common.counters;
     let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
@@ -229,6 +255,8 @@ pub(super) fn metrics(pipeline: &Pipeline, admission: &Admission, replay: Replay
         flush_failures: pipeline.common.poison.disk_failures(),
         would_block: pipeline.common.counters.would_block(),
         disk_full_refusals: read(disk_full_refusals),
+        trimmed_records: read(trimmed_records),
+        expired_records: read(expired_records),
         pending_claims: pipeline
             .streams
             .everything()

@@ -1,12 +1,15 @@
 //! What only the inside of a store shows.
 
 mod bases;
+mod deletion;
 mod evictions;
 mod hydrations;
 mod node;
 mod rejections;
 mod residency;
+mod retention;
 mod start;
+mod trim;
 mod turns;
 
 use std::sync::mpsc;

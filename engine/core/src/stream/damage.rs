@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::io::sync::Mutex;
 use aof2_format::segment::DATA_OFFSET;
@@ -73,6 +74,12 @@ impl DamageLog {
         self.ranges.lock().len() as u64
     }
 
+    /// What lies wholly below is read by nobody any more.
+    pub fn forget_below(&self, sequence: u64) {
+        let mut ranges = self.ranges.lock();
+        ranges.retain(|range| range.to_sequence > sequence);
+    }
+
     fn of_segment(&self, segment_id: u64) -> Vec<DamagedRange> {
         let mut ranges = self.ranges();
         ranges.retain(|range| range.segment_id == segment_id);
@@ -130,6 +137,16 @@ impl Stream {
         self.damage.note(&self.shared_name, range);
     }
 
+    /// Where the stream begins behind this sequence.
+    pub fn trimmed(&self, sequence: u64) -> Option<ReadError> {
+        let first = self.first.load(Ordering::Acquire);
+        (sequence < first).then(|| ReadError::Trimmed {
+            stream: self.name.to_string(),
+            from: sequence,
+            first,
+        })
+    }
+
     pub fn damaged(&self, range: DamagedRange) -> ReadError {
         self.note_damage(range.clone());
         ReadError::Damaged {
@@ -165,6 +182,9 @@ impl Stream {
                 .residency
                 .sealed_segment(&self.shared_name, segment_id)
         });
+        if let Some(trimmed) = self.trimmed(sealed.info.end_sequence - 1) {
+            return Err(trimmed);
+        }
         let Some(segment) = segment.filter(|segment| !segment.copies.is_empty()) else {
             // A file at its place would not be served: the manifest dropped it.
             let what = "no copy of it in the manifest".to_owned();

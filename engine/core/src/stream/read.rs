@@ -2,7 +2,6 @@
 //! the tiers below. Every batch is verified on every read.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use aof2_format::Damage;
 use aof2_format::record_batch::{self, HEADER_BYTES, MAX_BATCH_BYTES, RecordBatch};
@@ -125,13 +124,8 @@ impl Reader {
 
     /// The same, without a wait for Tier 2.
     pub fn poll_batch(&mut self, max_bytes: usize) -> Result<Progress, ReadError> {
-        let first = self.stream.first.load(Ordering::Acquire);
-        if self.next < first {
-            return Err(ReadError::Trimmed {
-                stream: self.stream.name.to_string(),
-                from: self.next,
-                first,
-            });
+        if let Some(trimmed) = self.stream.trimmed(self.next) {
+            return Err(trimmed);
         }
         let quarantined = self.stream.staged.lock().quarantined.clone();
         if let Some(Quarantined::Superseded { to }) = quarantined {
@@ -160,7 +154,10 @@ impl Reader {
                 Ok(()) => {}
                 // What was read before it comes first; the next call meets it again.
                 Err(_) if !records.is_empty() => break,
-                Err(Stop::Error(error)) => return Err(error),
+                // What was in its way may be that the segment went.
+                Err(Stop::Error(error)) => {
+                    return Err(self.stream.trimmed(self.next).unwrap_or(error));
+                }
                 Err(Stop::Waits(pending)) => {
                     self.has_waited = true;
                     return Ok(Progress::Waits(pending));

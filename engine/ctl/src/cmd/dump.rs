@@ -1,6 +1,6 @@
 //! `dump`: the engine in one page.
 
-use aof2_admin_api::report::Tier2Report;
+use aof2_admin_api::report::{DeletionReport, RetentionReport, RetentionRuleReport, Tier2Report};
 use aof2_admin_api::{Dump, Refusal};
 
 use crate::cli::Connection;
@@ -40,6 +40,7 @@ fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
         drain,
         streams,
         damage,
+        retention,
         operator_epoch,
     } = dump;
     let mut rows = vec![
@@ -91,6 +92,7 @@ fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
         )
     });
     rows.extend(read.map(|read| ("read", read)));
+    rows.extend(retention.iter().flat_map(retention_rows));
     let refused: Vec<String> = would_block
         .iter()
         .filter(|(_, count)| **count > 0)
@@ -161,6 +163,35 @@ fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
     rows
 }
 
+fn retention_rows(report: &RetentionReport) -> Vec<(&'static str, String)> {
+    let RetentionReport { suspended, rules } = report;
+    let mut rows = vec![];
+    for (index, rule) in rules.iter().enumerate() {
+        let RetentionRuleReport {
+            streams,
+            max_age_seconds,
+            max_bytes,
+            fitting_streams,
+        } = rule;
+        let age = max_age_seconds.map(|seconds| {
+            let age = std::time::Duration::from_secs(seconds);
+            format!("at most {}", aof2_node::config::format_duration(age))
+        });
+        let bytes = max_bytes.map(|bytes| format!("at most {}", render::bytes(bytes)));
+        let limits: Vec<String> = age.into_iter().chain(bytes).collect();
+        let limits = match limits.is_empty() {
+            true => "everything".to_owned(),
+            false => limits.join(" and "),
+        };
+        let fitting =
+            fitting_streams.map_or_else(String::new, |count| format!(", {count} streams"));
+        let name = if index == 0 { "retention" } else { "" };
+        rows.push((name, format!("{streams} keeps {limits}{fitting}")));
+    }
+    rows.extend(suspended.iter().map(|why| ("SUSPENDED", why.clone())));
+    rows
+}
+
 fn ready_line(ready: bool, refusal: Option<&Refusal>) -> String {
     match refusal {
         None => render::yes_no(ready),
@@ -194,6 +225,7 @@ fn tier2_rows(tier2: &Tier2Report) -> Vec<(&'static str, String)> {
         uploaded_segments,
         uploaded_bytes,
         pending_claims,
+        deletion,
     } = tier2;
     let probe = if *probed {
         ""
@@ -214,7 +246,7 @@ fn tier2_rows(tier2: &Tier2Report) -> Vec<(&'static str, String)> {
         // One object, or what lies before it on this node.
         _ => format!("reachable{probe}, but not everything succeeds{why}"),
     };
-    vec![
+    let mut rows = vec![
         ("tier 2", state),
         (
             "",
@@ -230,7 +262,39 @@ fn tier2_rows(tier2: &Tier2Report) -> Vec<(&'static str, String)> {
                 render::bytes(*pending_upload_bytes)
             ),
         ),
-    ]
+    ];
+    rows.extend(deletion.iter().flat_map(deletion_rows));
+    rows
+}
+
+fn deletion_rows(deletion: &DeletionReport) -> Vec<(&'static str, String)> {
+    let DeletionReport {
+        deleted_objects,
+        deleted_bytes,
+        waiting,
+        failure,
+    } = deletion;
+    let mut rows = vec![];
+    if *deleted_objects > 0 {
+        let bytes = render::bytes(*deleted_bytes);
+        rows.push((
+            "",
+            format!("{deleted_objects} objects deleted since start, {bytes}"),
+        ));
+    }
+    let waiting: Vec<String> = waiting
+        .iter()
+        .map(|(reason, waiting)| {
+            let bytes = render::bytes(waiting.bytes);
+            format!("{} for {reason} ({bytes})", waiting.objects)
+        })
+        .collect();
+    if !waiting.is_empty() {
+        let waiting = waiting.join(", ");
+        rows.push(("", format!("trimmed objects that wait: {waiting}")));
+    }
+    rows.extend(failure.iter().map(|why| ("NOT DELETED", why.clone())));
+    rows
 }
 
 fn limit(bytes: u64) -> String {
@@ -251,6 +315,7 @@ fn known(id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use aof2_admin_api::report::WaitingObjects;
     use aof2_admin_api::{RefusalReason, Tier2Reason, WouldBlockKind};
 
     use super::*;
@@ -321,6 +386,65 @@ mod tests {
         for reason in Tier2Reason::KNOWN {
             let is_told = line(false, Some(reason.clone()), Some("why")).contains(reason.as_str());
             assert!(is_told, "{reason}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_told_and_why_nothing_goes() {
+        let rule = |streams: &str| RetentionRuleReport {
+            streams: streams.into(),
+            ..RetentionRuleReport::default()
+        };
+        let dump = Dump {
+            retention: Some(RetentionReport {
+                suspended: Some("clock is 9 h 0 min ahead".into()),
+                rules: vec![
+                    rule("audit-*"),
+                    RetentionRuleReport {
+                        max_age_seconds: Some(720 * 3600),
+                        max_bytes: Some(1 << 30),
+                        fitting_streams: Some(4),
+                        ..rule("*")
+                    },
+                ],
+            }),
+            ..Dump::default()
+        };
+        let page = render::pairs(rows(&dump));
+        assert!(page.contains("audit-* keeps everything\n"), "{page}");
+        assert!(
+            page.contains("* keeps at most 720h and at most 1.0 GiB, 4 streams\n"),
+            "{page}"
+        );
+        assert!(page.contains("clock is 9 h 0 min ahead\n"), "{page}");
+    }
+
+    #[test]
+    fn objects_that_wait_are_told_with_what_keeps_them() {
+        let waiting = |objects, bytes| WaitingObjects { objects, bytes };
+        let dump = Dump {
+            tier2: Some(Tier2Report {
+                deletion: Some(DeletionReport {
+                    deleted_objects: 3,
+                    deleted_bytes: 1 << 20,
+                    waiting: [
+                        ("Grace".to_owned(), waiting(2, 1 << 20)),
+                        ("Snapshot".to_owned(), waiting(1, 2048)),
+                    ]
+                    .into(),
+                    failure: Some("stream a: access is denied".into()),
+                }),
+                ..Tier2Report::default()
+            }),
+            ..Dump::default()
+        };
+        let page = render::pairs(rows(&dump));
+        for told in [
+            "3 objects deleted since start, 1.0 MiB\n",
+            "trimmed objects that wait: 2 for Grace (1.0 MiB), 1 for Snapshot (2.0 KiB)\n",
+            "stream a: access is denied\n",
+        ] {
+            assert!(page.contains(told), "{told}: {page}");
         }
     }
 

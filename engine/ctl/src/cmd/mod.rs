@@ -9,8 +9,10 @@ mod lifecycle;
 mod load;
 mod read;
 mod seal;
+mod segments;
 mod snapshot;
 mod streams;
+mod trim;
 mod verify;
 
 use aof2_admin_api::client::Client;
@@ -26,7 +28,14 @@ pub async fn run(connection: &Connection, verb: Verb) -> Result<Outcome, Failure
         Verb::Streams {
             verb: Some(StreamsVerb::Cut(arguments)),
         } => cut::run(connection, arguments).await,
-        Verb::Segments { stream } => streams::segments(connection, stream.as_deref()).await,
+        Verb::Segments { stream, verb: None } => {
+            streams::segments(connection, stream.as_deref()).await
+        }
+        Verb::Segments {
+            stream: _,
+            verb: Some(verb),
+        } => segments::run(connection, verb).await,
+        Verb::Trim(arguments) => trim::run(connection, arguments).await,
         Verb::Seal { stream } => seal::seal(connection, stream.as_deref()).await,
         Verb::Hydrate(arguments) => hydrate::run(connection, arguments).await,
         Verb::Flush => seal::flush(connection).await,

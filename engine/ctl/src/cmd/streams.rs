@@ -100,6 +100,10 @@ fn segment_table(segments: &[SegmentReport]) -> String {
             state,
             copies,
             key,
+            compressed_bytes: _,
+            first_at: _,
+            last_at: _,
+            kept_by: _,
         } = segment;
         let copies: Vec<&str> = copies.iter().map(SegmentCopy::as_str).collect();
         vec![
@@ -156,7 +160,7 @@ mod tests {
             bytes: 100,
             state: SegmentState::Active,
             copies: vec![SegmentCopy::Hot],
-            key: None,
+            ..SegmentReport::default()
         }];
         assert_eq!(
             segment_table(&segments),

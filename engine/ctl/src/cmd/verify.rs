@@ -88,7 +88,8 @@ fn read_lists(mut input: impl BufRead) -> Result<BTreeMap<String, Vec<Acknowledg
     }
 }
 
-/// Reads on behind damage: what is not served counts as lost, the rest is held against the list.
+/// Reads on behind damage: what is not served counts as lost, the rest is held against the list. So it does behind what is trimmed while it
+/// reads.
 async fn verify_stream(
     connection: &Connection,
     client: &mut Client,
@@ -103,6 +104,10 @@ async fn verify_stream(
         match read {
             Err(ReadFailure::Engine(status)) if data::read_on_from(&status) > from => {
                 from = data::read_on_from(&status);
+                if status.code() == Code::OutOfRange {
+                    audit.begins_at(from.unwrap_or_default());
+                    continue;
+                }
                 damage.push(format!("{stream}: {}", status.message()));
             }
             read => break read,
@@ -145,6 +150,7 @@ async fn read_stream(
         .into_inner()
         .info
         .unwrap_or_default();
+    audit.begins_at(info.first_sequence);
     let request = ReadRequest {
         stream: stream.to_owned(),
         from_sequence: from.unwrap_or(info.first_sequence),

@@ -1,6 +1,7 @@
 //! Every decoder behind one signature: the debug form of what it decodes.
 
 use aof2_format::claim::{Claim, ClusterMarker};
+use aof2_format::clock_reading::ClockReading;
 use aof2_format::damage::Damage;
 use aof2_format::journal::{self, Frame, JournalHeader};
 use aof2_format::journal_mark::JournalMark;
@@ -57,6 +58,7 @@ pub const DECODERS: &[(&str, Decoder)] = &[
     ("cluster", |bytes| debug(ClusterMarker::decode(bytes))),
     ("volume", |bytes| debug(VolumeIdentity::decode(bytes))),
     ("mark", |bytes| debug(VolumeMark::decode(bytes))),
+    ("clock_reading", |bytes| debug(ClockReading::decode(bytes))),
     ("snapshot", |bytes| debug(Catalogue::decode(bytes))),
     ("recovery", |bytes| debug(RecoveryNotes::decode(bytes))),
     ("snapshot_note", |bytes| debug(SnapshotNote::decode(bytes))),

@@ -75,6 +75,10 @@ pub const GOLDEN: &[(&str, &str)] = &[
     ("cluster", include_str!("../../golden/v0/cluster.hex")),
     ("volume", include_str!("../../golden/v0/volume.hex")),
     ("mark", include_str!("../../golden/v0/mark.hex")),
+    (
+        "clock_reading",
+        include_str!("../../golden/v0/clock_reading.hex"),
+    ),
     ("snapshot", include_str!("../../golden/v0/snapshot.hex")),
     ("recovery", include_str!("../../golden/v0/recovery.hex")),
     (

@@ -1,8 +1,9 @@
 //! How the admin API says no: a status and one JSON body with a stable reason.
 
 use aof2_admin_api::{ErrorBody, ErrorReason};
+use aof2_core::deletion::CopyError;
 use aof2_core::drain::NotDamaged;
-use aof2_core::{CutError, ReadError, StoreError};
+use aof2_core::{CutError, ReadError, StoreError, TrimError};
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -89,6 +90,31 @@ impl From<CutError> for ApiError {
             CutError::NotDamaged { .. }
             | CutError::NotAtItsEnd { .. }
             | CutError::OtherSequence { .. } => ApiError::new(ErrorReason::Conflict, message),
+        }
+    }
+}
+
+impl From<TrimError> for ApiError {
+    fn from(error: TrimError) -> Self {
+        let message = error.to_string();
+        match error {
+            TrimError::Store(error) => error.into(),
+            TrimError::NotServed(error) => error.into(),
+            TrimError::NotSealed { .. } | TrimError::BeyondEnd { .. } => {
+                ApiError::new(ErrorReason::Conflict, message)
+            }
+        }
+    }
+}
+
+impl From<CopyError> for ApiError {
+    fn from(error: CopyError) -> Self {
+        let message = error.to_string();
+        match error {
+            CopyError::Store(error) => error.into(),
+            CopyError::NoCopy { .. } => ApiError::new(ErrorReason::NotFound, message),
+            CopyError::Needed { .. } => ApiError::new(ErrorReason::Conflict, message),
+            CopyError::Failed { .. } => ApiError::new(ErrorReason::Tier2Unreachable, message),
         }
     }
 }

@@ -3,9 +3,14 @@
 use std::sync::Arc;
 
 use aof2_admin_api::ErrorReason;
-use aof2_admin_api::report::{SegmentReport, StreamCutReport, StreamVerbReport, Tier2Report};
-use aof2_core::Store;
+use aof2_admin_api::report::{
+    SegmentDeleteReport, SegmentReport, StreamCutReport, StreamTrimReport, StreamVerbReport,
+    Tier2Report,
+};
+use aof2_core::deletion::CopyDeletion;
+use aof2_core::{Store, Trim};
 use aof2_format::cut::StreamCut;
+use aof2_format::start_sequence::StartReason;
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::response::Response;
@@ -36,8 +41,8 @@ pub async fn segments(
     State(node): State<Arc<Node>>,
     Query(OfStream { stream }): Query<OfStream>,
 ) -> Result<Json<Vec<SegmentReport>>, ApiError> {
-    let store = serving(&node)?.store;
-    let reading = node.reading(move || report::segments(&store, stream.as_deref()));
+    let plane = serving(&node)?;
+    let reading = node.reading(move || report::segments(&plane, stream.as_deref()));
     Ok(Json(reading.await.map_err(ApiError::internal)??))
 }
 
@@ -98,6 +103,109 @@ pub async fn cut(
     blocking(move || {
         let cut = store.cut(&stream, at)?;
         Ok::<_, ApiError>(Json(cut_report(&store, &stream, cut, true)))
+    })
+    .await
+}
+
+#[derive(Debug, Deserialize)]
+pub struct TrimQuery {
+    stream: Option<String>,
+    before: Option<u64>,
+}
+
+impl TrimQuery {
+    fn checked(self) -> Result<(String, u64), ApiError> {
+        let stream = named(self.stream)?;
+        let missing =
+            "query parameter before is missing; add &before=<first sequence that is kept>";
+        let before = self.before.ok_or_else(|| ApiError::bad_request(missing))?;
+        Ok((stream, before))
+    }
+}
+
+fn trim_report(trim: Trim, is_done: bool) -> StreamTrimReport {
+    let Trim {
+        stream,
+        first_sequence,
+        records,
+        segments,
+        node_bytes,
+        sealed_sequence,
+    } = trim;
+    StreamTrimReport {
+        stream,
+        first_sequence,
+        records,
+        segments,
+        node_bytes,
+        sealed_sequence,
+        is_done,
+    }
+}
+
+pub async fn possible_trim(
+    State(node): State<Arc<Node>>,
+    Query(query): Query<TrimQuery>,
+) -> Result<Json<StreamTrimReport>, ApiError> {
+    let (stream, before) = query.checked()?;
+    let store = serving(&node)?.store;
+    blocking(move || {
+        let trim = store.possible_trim(&stream, before)?;
+        Ok::<_, ApiError>(Json(trim_report(trim, false)))
+    })
+    .await
+}
+
+pub async fn trim(
+    State(node): State<Arc<Node>>,
+    Query(query): Query<TrimQuery>,
+) -> Result<Json<StreamTrimReport>, ApiError> {
+    let (stream, before) = query.checked()?;
+    let store = serving(&node)?.store;
+    blocking(move || {
+        let trim = store.trim(&stream, before, StartReason::Trim)?;
+        Ok::<_, ApiError>(Json(trim_report(trim, true)))
+    })
+    .await
+}
+
+#[derive(Debug, Deserialize)]
+pub struct DeleteQuery {
+    stream: Option<String>,
+    segment: Option<u64>,
+    tier: Option<u8>,
+}
+
+pub async fn delete_segment(
+    State(node): State<Arc<Node>>,
+    Query(DeleteQuery {
+        stream,
+        segment,
+        tier,
+    }): Query<DeleteQuery>,
+) -> Result<Json<SegmentDeleteReport>, ApiError> {
+    let stream = named(stream)?;
+    let missing = "query parameter segment is missing; add &segment=<id>";
+    let segment_id = segment.ok_or_else(|| ApiError::bad_request(missing))?;
+    let Some(tier @ 1..=2) = tier else {
+        return Err(ApiError::bad_request(
+            "query parameter tier names no tier with a copy that can be deleted; use &tier=1 or &tier=2",
+        ));
+    };
+    let plane = serving(&node)?;
+    blocking(move || {
+        let deleted = plane.delete_copy(&stream, segment_id, tier)?;
+        let (bytes, waits_for) = match deleted {
+            CopyDeletion::Deleted { bytes } => (bytes, None),
+            CopyDeletion::Waits { why } => (0, Some(why)),
+        };
+        Ok::<_, ApiError>(Json(SegmentDeleteReport {
+            stream,
+            segment_id,
+            tier,
+            bytes,
+            waits_for,
+        }))
     })
     .await
 }

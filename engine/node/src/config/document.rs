@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::error::{ConfigError, ConfigErrors, Problem};
 use super::keys::{self, KEYS, KeySpec, Owner};
 use super::value::{Kind, Value, parse_duration};
-use super::{MAX_FILE_BYTES, Mode, nearest};
+use super::{MAX_FILE_BYTES, Mode, nearest, retention};
 
 /// Checked values of a file, by key. Every value is of its key's type and range.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +122,9 @@ impl Reader<'_> {
     fn table(&mut self, name: &Spanned<std::borrow::Cow<'_, str>>, value: &Spanned<DeValue<'_>>) {
         let table = name.get_ref().as_ref();
         let at = name.span().start;
+        if table == retention::KEY {
+            return self.rules(at, value);
+        }
         let is_known = KEYS.iter().any(|spec| spec.table() == table);
         match value.get_ref() {
             DeValue::Table(entries) if is_known => {
@@ -160,6 +163,23 @@ impl Reader<'_> {
                     nearest: nearest::nearest_key(table),
                 },
             ),
+        }
+    }
+
+    fn rules(&mut self, at: usize, value: &Spanned<DeValue<'_>>) {
+        match retention::read(at, value.get_ref()) {
+            Ok(rules) => {
+                if let Some(spec) = keys::find(retention::KEY) {
+                    let place = place_of(self.text, at);
+                    let given = (Value::Rules(rules), place);
+                    self.values.given.insert(spec.key, given);
+                }
+            }
+            Err(problems) => {
+                for (at, key, problem) in problems {
+                    self.refuse(Some(at), &key, problem);
+                }
+            }
         }
     }
 
@@ -226,7 +246,7 @@ impl Reader<'_> {
     }
 }
 
-fn check(kind: Kind, found: &DeValue<'_>) -> Result<Value, Problem> {
+pub(super) fn check(kind: Kind, found: &DeValue<'_>) -> Result<Value, Problem> {
     let wrong_type = |found: String| Problem::WrongType {
         expected: kind.expectation(),
         found,
@@ -260,7 +280,7 @@ fn check(kind: Kind, found: &DeValue<'_>) -> Result<Value, Problem> {
     }
     Err(out_of_range(match value {
         Value::Text(text) => format!("\"{text}\""),
-        Value::Integer(_) | Value::Duration(_) => value.to_string(),
+        Value::Integer(_) | Value::Duration(_) | Value::Rules(_) => value.to_string(),
     }))
 }
 

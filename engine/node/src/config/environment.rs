@@ -18,7 +18,10 @@ pub fn overrides(
 ) -> Result<Vec<(&'static str, Value)>, ConfigErrors> {
     let mut values = Vec::new();
     let mut errors = Vec::new();
-    for spec in KEYS.iter().filter(|spec| spec.owner == Owner::User) {
+    for spec in KEYS
+        .iter()
+        .filter(|spec| spec.owner == Owner::User && spec.kind != Kind::Rules)
+    {
         let name = variable(spec);
         let Some((_, text)) = variables.iter().find(|(found, _)| *found == name) else {
             continue;
@@ -51,6 +54,8 @@ fn check(kind: Kind, text: &str) -> Result<Value, Problem> {
         Kind::Text { .. } | Kind::Uuid | Kind::Path | Kind::Address | Kind::OneOf(_) => {
             Some(Value::Text(text.to_string()))
         }
+        // Tables have no form in a variable.
+        Kind::Rules => None,
     };
     match value {
         None => Err(Problem::WrongType {

@@ -65,7 +65,8 @@ impl KeySpec {
             | Kind::Uuid
             | Kind::Path
             | Kind::Address
-            | Kind::OneOf(_) => None,
+            | Kind::OneOf(_)
+            | Kind::Rules => None,
         }
     }
 
@@ -194,10 +195,12 @@ pub const KEYS: &[KeySpec] = &[
     operator("tier2.ca_file", Kind::Path, NoDefault, "CA bundle of the endpoint; the system's when absent."),
     user("tier2.claim_check", seconds(1, 3_600), Text("10s"), Hot, "Interval between checks of stream ownership."),
     user("tier2.upload_concurrency", count(1, 64), Integer(2), Hot, "Maximum number of concurrent uploads."),
+    user("tier2.delete_grace", seconds(0, 8_784 * 3_600), Text("24h"), Hot, "Time that an object of trimmed records stays once the bucket has the manifest that gives it up; 0s is for tests."),
     user("tier2.read_concurrency", count(1, 64), Integer(8), Restart, "Maximum number of concurrent reads from Tier 2."),
     user("tier2.read_bytes", bytes(MIB, GIB), Integer(16 * MIB), Restart, "Bytes that concurrent reads from Tier 2 may bring at a time."),
     user("tier2.request_timeout", seconds(1, 3_600), Text("30s"), Restart, "Timeout of one request to Tier 2."),
     user("tier2.max_attempts", count(1, 100), Integer(5), Restart, "Attempts of an upload before it counts as failed."),
+    user("retention", Kind::Rules, NoDefault, Hot, "Rules of retention: tables with streams, max_age and max_bytes; the first whose pattern fits a stream counts."),
     user("journal.file_bytes", bytes(4 * MIB, 4 * GIB), Integer(64 * MIB), Restart, "Size of a prezeroed journal file; a multiple of 4096."),
     user("journal.files", count(2, 1_024), Integer(8), Restart, "Number of journal files."),
     user("checkpoint.journal_bytes", bytes(MIB, 1_024 * GIB), Integer(256 * MIB), Hot, "Journal bytes after which a checkpoint runs."),

@@ -12,6 +12,7 @@ mod intact;
 pub mod keys;
 mod nearest;
 mod render;
+mod retention;
 mod schema;
 mod settings;
 mod value;

@@ -26,6 +26,11 @@ pub fn nearest_table(unknown: &str) -> Option<&'static str> {
     (distance <= (unknown.chars().count() / 3).max(2)).then_some(table)
 }
 
+/// Whether a person who wrote one probably meant the other.
+pub fn is_near(unknown: &str, known: &str) -> bool {
+    edit_distance(unknown, known) <= (unknown.chars().count() / 3).max(2)
+}
+
 fn leaf_of(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or(key)
 }

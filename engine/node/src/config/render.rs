@@ -1,6 +1,7 @@
 //! The effective configuration as a file that reads back to the same settings.
 
 use super::keys::KEYS;
+use super::retention::pairs;
 use super::settings::Settings;
 use super::value::Value;
 
@@ -13,6 +14,13 @@ impl Settings {
             let Some(value) = self.value(spec.key) else {
                 continue;
             };
+            if let Value::Rules(rules) = &value {
+                for rule in rules {
+                    out.push_str(&format!("\n[[{}]]\n{}\n", spec.key, pairs(rule).join("\n")));
+                }
+                table = spec.key;
+                continue;
+            }
             if spec.table() != table {
                 table = spec.table();
                 if !out.is_empty() {
@@ -22,7 +30,7 @@ impl Settings {
             }
             let literal = match value {
                 Value::Integer(number) => number.to_string(),
-                Value::Duration(_) | Value::Text(_) => {
+                Value::Duration(_) | Value::Text(_) | Value::Rules(_) => {
                     toml::Value::String(value.to_string()).to_string()
                 }
             };

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aof2_admin_api::report::Reload;
+use aof2_core::config::RetentionRule;
 use aof2_format::names::KeyPrefix;
 
 use super::document::Values;
@@ -30,6 +31,7 @@ pub struct Settings {
     pub tier0: Tier0,
     pub tier1: Tier1,
     pub tier2: Option<Tier2>,
+    pub retention: Vec<RetentionRule>,
     pub journal: Journal,
     pub checkpoint: Checkpoint,
     pub log: Log,
@@ -98,6 +100,7 @@ pub struct Tier2 {
     pub place: Tier2Place,
     pub claim_check: Duration,
     pub upload_concurrency: u32,
+    pub delete_grace: Duration,
     pub read_concurrency: u32,
     pub read_bytes: u64,
     pub request_timeout: Duration,
@@ -190,7 +193,7 @@ impl Settings {
                 cluster_max_bytes: integer(&values, "tier0.cluster_max_bytes"),
                 instance_quota_bytes: match values.get("tier0.instance_quota_bytes") {
                     Some(Value::Integer(quota)) => quota,
-                    Some(Value::Duration(_) | Value::Text(_)) | None => {
+                    Some(Value::Duration(_) | Value::Text(_) | Value::Rules(_)) | None => {
                         integer(&values, "tier0.cluster_max_bytes")
                     }
                 },
@@ -202,6 +205,10 @@ impl Settings {
                 cache_bytes: integer(&values, "tier1.cache_bytes"),
             },
             tier2: s3_place(&values).map(|place| Self::tier2_at(&values, place)),
+            retention: match values.get("retention") {
+                Some(Value::Rules(rules)) => rules,
+                Some(Value::Integer(_) | Value::Duration(_) | Value::Text(_)) | None => Vec::new(),
+            },
             journal: Journal {
                 file_bytes: integer(&values, "journal.file_bytes"),
                 files: count(&values, "journal.files"),
@@ -277,6 +284,7 @@ impl Settings {
             place,
             claim_check: duration(values, "tier2.claim_check"),
             upload_concurrency: count(values, "tier2.upload_concurrency"),
+            delete_grace: duration(values, "tier2.delete_grace"),
             read_concurrency: count(values, "tier2.read_concurrency"),
             read_bytes: integer(values, "tier2.read_bytes"),
             request_timeout: duration(values, "tier2.request_timeout"),
@@ -387,7 +395,7 @@ fn conflicts(values: &Values) -> Vec<ConfigError> {
 fn text(values: &Values, key: &str) -> Option<String> {
     match values.get(key) {
         Some(Value::Text(text)) => Some(text),
-        Some(Value::Integer(_) | Value::Duration(_)) | None => None,
+        Some(Value::Integer(_) | Value::Duration(_) | Value::Rules(_)) | None => None,
     }
 }
 
@@ -403,7 +411,7 @@ fn address(values: &Values, key: &str) -> SocketAddr {
 fn integer(values: &Values, key: &str) -> u64 {
     match values.get(key) {
         Some(Value::Integer(value)) => value,
-        Some(Value::Duration(_) | Value::Text(_)) | None => {
+        Some(Value::Duration(_) | Value::Text(_) | Value::Rules(_)) | None => {
             unreachable!("{key} is an integer with a default")
         }
     }
@@ -417,7 +425,7 @@ fn count(values: &Values, key: &str) -> u32 {
 fn duration(values: &Values, key: &str) -> Duration {
     match values.get(key) {
         Some(Value::Duration(value)) => value,
-        Some(Value::Integer(_) | Value::Text(_)) | None => {
+        Some(Value::Integer(_) | Value::Text(_) | Value::Rules(_)) | None => {
             unreachable!("{key} is a duration with a default")
         }
     }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use aof2_core::config::RetentionRule;
+
 /// What a key accepts. Bounds are inclusive.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
@@ -32,6 +34,8 @@ pub enum Kind {
     /// `address:port`.
     Address,
     OneOf(&'static [&'static str]),
+    /// Tables of their own, see `retention`.
+    Rules,
 }
 
 impl Kind {
@@ -46,6 +50,7 @@ impl Kind {
             Kind::Path => "path",
             Kind::Address => "address",
             Kind::OneOf(_) => "enum",
+            Kind::Rules => "tables",
         }
     }
 
@@ -62,6 +67,7 @@ impl Kind {
             Kind::Path => "an absolute path as a string".to_string(),
             Kind::Address => "an \"address:port\" string".to_string(),
             Kind::OneOf(choices) => format!("one of {}", quoted(choices)),
+            Kind::Rules => "tables, each `[[retention]]`".to_string(),
         }
     }
 
@@ -78,6 +84,7 @@ impl Kind {
             Kind::Path => "a path that begins with `/`".to_string(),
             Kind::Address => "a numeric address and a port".to_string(),
             Kind::OneOf(choices) => quoted(choices),
+            Kind::Rules => "rules with `streams` and limits".to_string(),
         }
     }
 
@@ -93,6 +100,7 @@ impl Kind {
             (Kind::Path, Value::Text(v)) => v.starts_with('/'),
             (Kind::Address, Value::Text(v)) => v.parse::<std::net::SocketAddr>().is_ok(),
             (Kind::OneOf(choices), Value::Text(v)) => choices.contains(&v.as_str()),
+            (Kind::Rules, Value::Rules(_)) => true,
             (
                 Kind::Bytes { .. }
                 | Kind::Count { .. }
@@ -101,8 +109,9 @@ impl Kind {
                 | Kind::Uuid
                 | Kind::Path
                 | Kind::Address
-                | Kind::OneOf(_),
-                Value::Integer(_) | Value::Duration(_) | Value::Text(_),
+                | Kind::OneOf(_)
+                | Kind::Rules,
+                Value::Integer(_) | Value::Duration(_) | Value::Text(_) | Value::Rules(_),
             ) => false,
         }
     }
@@ -122,6 +131,7 @@ pub enum Value {
     Integer(u64),
     Duration(Duration),
     Text(String),
+    Rules(Vec<RetentionRule>),
 }
 
 /// As a person writes it, without TOML's quotes.
@@ -131,6 +141,13 @@ impl fmt::Display for Value {
             Value::Integer(v) => write!(f, "{v}"),
             Value::Duration(v) => f.write_str(&format_duration(*v)),
             Value::Text(v) => f.write_str(v),
+            Value::Rules(rules) => {
+                let rules: Vec<String> = rules
+                    .iter()
+                    .map(|rule| format!("{{{}}}", super::retention::pairs(rule).join(", ")))
+                    .collect();
+                write!(f, "[{}]", rules.join(", "))
+            }
         }
     }
 }

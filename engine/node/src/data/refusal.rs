@@ -1,6 +1,6 @@
 //! How the data API says no.
 
-use aof2_core::{AppendError, ReadError, Remedy, WouldBlockKind};
+use aof2_core::{AppendError, ReadError, Remedy, StoreError, TrimError, WouldBlockKind};
 use tonic::{Code, Status};
 
 use crate::proto::{READ_ON_FROM, Reason, Refused};
@@ -76,11 +76,27 @@ pub fn of_read(error: &ReadError) -> Status {
     if let ReadError::Damaged {
         to_sequence: Some(to),
         ..
-    } = error
+    }
+    | ReadError::Trimmed { first: to, .. } = error
     {
         status.metadata_mut().insert(READ_ON_FROM, (*to).into());
     }
     status
+}
+
+pub fn of_trim(error: &TrimError) -> Status {
+    let code = match error {
+        TrimError::NotServed(error) => return of_read(error),
+        TrimError::NotSealed { .. } => Code::FailedPrecondition,
+        TrimError::BeyondEnd { .. } => Code::OutOfRange,
+        TrimError::Store(error) => match error {
+            StoreError::UnknownStream { .. } | StoreError::UnknownSegment { .. } => Code::NotFound,
+            StoreError::DiskFull { .. } | StoreError::OutOf { .. } => Code::ResourceExhausted,
+            StoreError::Damaged { .. } => Code::DataLoss,
+            StoreError::Poisoned { .. } | StoreError::Closed => Code::Unavailable,
+        },
+    };
+    Status::new(code, error.to_string())
 }
 
 /// A request that could not be received. One over the limit names value and limit; what to do is added here.

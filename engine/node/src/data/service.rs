@@ -4,6 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use aof2_core::{ReadError, StreamInfo};
+use aof2_format::start_sequence::StartReason;
+use aof2_listen::Peer;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -13,6 +15,7 @@ use super::{append, read, refusal};
 use crate::data_plane::DataPlane;
 use crate::node::Node;
 use crate::proto;
+use crate::telemetry::AUDIT;
 
 /// An answer stays at about 1 MiB.
 const STREAMS_PER_ANSWER: usize = 8192;
@@ -118,6 +121,32 @@ impl proto::log_server::Log for DataService {
             info: Some(to_proto(info)),
             last_producer_seq,
             producers_forgotten_before,
+        }))
+    }
+
+    async fn trim(
+        &self,
+        request: Request<proto::TrimRequest>,
+    ) -> Result<Response<proto::TrimResponse>, Status> {
+        let peer = request.extensions().get::<Peer>().copied();
+        let caller = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+        let proto::TrimRequest { stream, before } = request.into_inner();
+        let store = self.plane.store.clone();
+        // Also where the client goes before it has its answer: it is done all the same.
+        let trimming = tokio::task::spawn_blocking(move || {
+            let trimmed = store.trim(&stream, before, StartReason::Trim);
+            let why = trimmed.as_ref().err().map(ToString::to_string);
+            let outcome = if why.is_none() { "done" } else { "refused" };
+            let arguments = format!("stream={stream}&before={before}");
+            tracing::info!(target: AUDIT, verb = "trim", caller, arguments, outcome, why, "data verb");
+            trimmed
+        });
+        let trim = trimming
+            .await
+            .map_err(|panicked| Status::internal(panicked.to_string()))?
+            .map_err(|error| refusal::of_trim(&error))?;
+        Ok(Response::new(proto::TrimResponse {
+            first_sequence: trim.first_sequence,
         }))
     }
 }

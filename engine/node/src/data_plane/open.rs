@@ -10,7 +10,9 @@ use aof2_core::config::{
     AppendConfig, CheckpointConfig, JournalConfig, ManifestConfig, SegmentConfig, Tier0Config,
     Tier1Config, Tier2Config,
 };
+use aof2_core::deletion::Deletion;
 use aof2_core::error::with_causes;
+use aof2_core::retention::Retention;
 use aof2_core::snapshot::Snapshots;
 use aof2_core::tier::Tiers;
 use aof2_core::{Claims, Config, Identity, OpenError, OpenOptions, Remedy, Store};
@@ -68,13 +70,17 @@ pub fn open(settings: &Settings, progress: Arc<Progress>) -> Result<DataPlane, O
         OpenFailure::Poisoned(format!("cannot start the tier threads: {error}"))
     };
     let tiers = Tiers::start(Arc::new(store.clone()), claims, &config).map_err(threads)?;
-    let snapshots = Snapshots::start(store.clone(), &tiers);
+    let snapshots = Arc::new(Snapshots::start(store.clone(), &tiers));
+    let retention = Retention::start(store.clone(), &tiers);
+    let deletion = Deletion::start(store.clone(), &tiers, snapshots.clone(), &retention);
     Ok(DataPlane {
         store,
         tiers: Arc::new(tiers),
         patience,
         tier2,
-        snapshots: Arc::new(snapshots),
+        snapshots,
+        retention: Arc::new(retention),
+        deletion: Arc::new(deletion),
         verifications: Arc::default(),
         readings: Arc::default(),
     })
@@ -209,11 +215,13 @@ pub fn core_config(settings: &Settings) -> Config {
                 },
                 claim_check: tier2.claim_check,
                 upload_concurrency: usize::try_from(tier2.upload_concurrency).unwrap_or(usize::MAX),
+                delete_grace: tier2.delete_grace,
                 read_concurrency: usize::try_from(tier2.read_concurrency).unwrap_or(usize::MAX),
                 read_bytes: tier2.read_bytes,
                 request_timeout: tier2.request_timeout,
                 max_attempts: tier2.max_attempts,
             }),
+        retention: settings.retention.clone(),
         journal: JournalConfig {
             file_bytes: settings.journal.file_bytes,
             files: usize::try_from(settings.journal.files).unwrap_or(usize::MAX),

@@ -14,3 +14,4 @@ mod refusal;
 mod reload;
 mod snapshot;
 mod support;
+mod trim;

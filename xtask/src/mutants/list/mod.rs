@@ -12,6 +12,7 @@ mod journal;
 mod operator;
 mod recovery;
 mod residency;
+mod retention;
 mod streams;
 mod tier2;
 
@@ -93,6 +94,7 @@ pub fn all() -> impl Iterator<Item = &'static Mutant> {
         operator::MUTANTS,
         recovery::MUTANTS,
         residency::MUTANTS,
+        retention::MUTANTS,
         streams::MUTANTS,
         tier2::MUTANTS,
     ]

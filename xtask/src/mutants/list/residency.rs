@@ -31,8 +31,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a file goes of which no other copy is named",
         file: FILE,
-        find: "!segment.copies.hot && (!is_needed || !segment.copies.is_empty())",
-        replace: "!segment.copies.hot && (!is_needed || segment.copies.is_empty() || segment.seal.is_some())",
+        find: "!is_needed || (!segment.copies.hot && !segment.copies.is_empty())",
+        replace: "!is_needed || (!segment.copies.hot && segment.seal.is_some())",
         noticed_by: FOLD,
     },
     Mutant {
@@ -52,8 +52,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an older object of a segment takes the newer one along",
         file: FILE,
-        find: "if cold.as_ref().is_some_and(|cold| cold.key == *key) {",
-        replace: "if cold.is_some() {",
+        find: "if segment.has_object(key) {\n                    segment.copies.cold = None;",
+        replace: "if segment.copies.cold.is_some() {\n                    segment.copies.cold = None;",
         noticed_by: FOLD,
     },
     Mutant {

@@ -5,8 +5,10 @@
 
 mod claims;
 mod compress;
+pub(crate) mod delete;
 mod evict;
 pub(super) mod hydrate;
+pub(crate) mod retain;
 #[cfg(test)]
 mod tests;
 mod upload;

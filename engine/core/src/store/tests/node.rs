@@ -11,12 +11,13 @@ use super::options;
 use crate::claims::suite as claims_suite;
 use crate::config::{Config, MIB};
 use crate::error::ReadError;
-use crate::io::SystemDisk;
 use crate::io::fault::{FaultDisk, Faults};
+use crate::io::{Clock, SystemClock, SystemDisk};
 use crate::objects::memory::MemoryStore;
 use crate::objects::{ObjectStore, Tier2};
 use crate::port::Claims;
 use crate::request::{AppendRequest, Durability, ReadRequest};
+use crate::retention::Retention;
 use crate::store::Store;
 use crate::tier::Tiers;
 use crate::tier::testing::until;
@@ -27,6 +28,7 @@ pub(super) struct Node {
     pub tiers: Tiers,
     pub tier2: Arc<Tier2>,
     pub faults: Arc<Faults>,
+    pub retention: Retention,
 }
 
 pub(super) fn node(memory: &Arc<MemoryStore>, directory: &Path) -> Node {
@@ -38,10 +40,21 @@ pub(super) fn node_with(
     directory: &Path,
     change: impl FnOnce(&mut Config),
 ) -> Node {
+    node_at(memory, directory, Arc::new(SystemClock), change)
+}
+
+/// By a clock of the test's own.
+pub(super) fn node_at(
+    memory: &Arc<MemoryStore>,
+    directory: &Path,
+    clock: Arc<dyn Clock>,
+    change: impl FnOnce(&mut Config),
+) -> Node {
     let objects: Arc<dyn ObjectStore> = memory.clone();
     let claims = Arc::new(claims_suite::claims_of(&objects, "p/", "orders-0"));
     let tier2 = claims.tier2().clone();
     let mut options = options(directory);
+    options.environment.clock = clock;
     options.config.tier2.claim_check = Duration::from_millis(50);
     change(&mut options.config);
     let config = options.config.clone();
@@ -50,11 +63,13 @@ pub(super) fn node_with(
     options.claims = Some(claims.clone() as Arc<dyn Claims>);
     let store = Store::open(options).expect("the directory opens");
     let tiers = Tiers::start(Arc::new(store.clone()), Some(claims), &config).expect("threads");
+    let retention = Retention::start(store.clone(), &tiers);
     Node {
         store,
         tiers,
         tier2,
         faults,
+        retention,
     }
 }
 
@@ -101,6 +116,7 @@ impl Node {
 
     pub fn stop(self) {
         self.tiers.stop();
+        self.retention.stop();
         self.store.close().expect("closes");
     }
 }

@@ -1,0 +1,195 @@
+//! Where a stream begins by its rule of retention: at a border of sealed segments, so that whole segments go.
+//!
+//! Age is that of the newest record of a segment, by the times that were stored with the records. One pass takes at most a tenth of a
+//! stream, so that a wrong clock or a wrong rule does not empty it before somebody looks; one of less than a GiB is taken at once.
+
+use std::time::Duration;
+
+use crate::config::GIB;
+use crate::residency::SealedExtent;
+
+/// Below this a pass has no limit.
+const SMALL_BYTES: u64 = GIB;
+const PARTS_PER_PASS: u64 = 10;
+/// Passes by size alone.
+const SIZE_PASS: Duration = Duration::from_secs(60);
+const MOST_FREQUENT_PASS: Duration = Duration::from_secs(1);
+const RAREST_PASS: Duration = Duration::from_secs(600);
+/// What goes by age between two passes is a twentieth of what is kept, where a stream grows evenly: a pass may take twice that.
+const PASSES_PER_AGE: u32 = 20;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub max_age: Option<Duration>,
+    pub max_bytes: Option<u64>,
+}
+
+/// The first sequence that stays; `None` = nothing goes. `sealed` is ascending and begins with the stream. Without a clock that can be
+/// trusted, `now_unix_nanos` is `None` and nothing goes by age.
+pub(crate) fn start(
+    sealed: &[SealedExtent],
+    unsealed_bytes: u64,
+    limits: Limits,
+    now_unix_nanos: Option<i64>,
+) -> Option<u64> {
+    let total: u64 = sealed.iter().map(|it| it.bytes).sum::<u64>() + unsealed_bytes;
+    let most = match total < SMALL_BYTES {
+        true => total,
+        false => total / PARTS_PER_PASS,
+    };
+    let mut taken = 0;
+    let mut start = None;
+    for segment in sealed {
+        let is_old = is_older(segment, limits.max_age, now_unix_nanos);
+        let is_too_much = limits.max_bytes.is_some_and(|max| total - taken > max);
+        // One at least: a segment may be larger than a tenth.
+        let is_within = start.is_none() || taken + segment.bytes <= most;
+        if !(is_old || is_too_much) || !is_within {
+            break;
+        }
+        taken += segment.bytes;
+        start = Some(segment.end_sequence);
+    }
+    start
+}
+
+fn is_older(
+    segment: &SealedExtent,
+    max_age: Option<Duration>,
+    now_unix_nanos: Option<i64>,
+) -> bool {
+    let (Some(max_age), Some(now)) = (max_age, now_unix_nanos) else {
+        return false;
+    };
+    let age = i128::from(now) - i128::from(segment.newest_unix_nanos);
+    age > i128::try_from(max_age.as_nanos()).unwrap_or(i128::MAX)
+}
+
+/// How long after a pass the next one is due.
+pub(crate) fn pause(limits: Limits) -> Duration {
+    let by_age = limits.max_age.map(|age| age / PASSES_PER_AGE);
+    let by_age = by_age.map(|it| it.clamp(MOST_FREQUENT_PASS, RAREST_PASS));
+    let by_size = limits.max_bytes.map(|_| SIZE_PASS);
+    let pauses = by_age.into_iter().chain(by_size);
+    pauses.min().unwrap_or(RAREST_PASS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::MIB;
+
+    const HOUR: i64 = 3600 * 1_000_000_000;
+
+    /// Ten records each; the first is as many hours old as there are, the last one hour.
+    fn hourly(count: u64, bytes: u64) -> Vec<SealedExtent> {
+        (1..=count)
+            .map(|number| SealedExtent {
+                end_sequence: number * 10,
+                bytes,
+                newest_unix_nanos: -((count - number + 1) as i64) * HOUR,
+            })
+            .collect()
+    }
+
+    fn by_age(hours: u64) -> Limits {
+        Limits {
+            max_age: Some(Duration::from_secs(3600 * hours)),
+            max_bytes: None,
+        }
+    }
+
+    fn by_size(max_bytes: u64) -> Limits {
+        Limits {
+            max_age: None,
+            max_bytes: Some(max_bytes),
+        }
+    }
+
+    #[test]
+    fn whole_segments_go_whose_newest_record_is_too_old() {
+        let sealed = hourly(5, MIB);
+        for (hours, first) in [
+            (10, None),
+            (5, None),
+            (4, Some(10)),
+            (2, Some(30)),
+            (0, Some(50)),
+        ] {
+            assert_eq!(
+                start(&sealed, 0, by_age(hours), Some(0)),
+                first,
+                "{hours} h"
+            );
+        }
+        // A nanosecond decides.
+        assert_eq!(start(&sealed, 0, by_age(5), Some(1)), Some(10));
+        // Behind one that is young nothing goes, however old it says that it is.
+        let mut odd = sealed.clone();
+        odd[0].newest_unix_nanos = 0;
+        assert_eq!(start(&odd, 0, by_age(2), Some(0)), None);
+        assert_eq!(start(&[], MIB, by_age(1), Some(0)), None);
+        assert_eq!(start(&sealed, 0, Limits::default(), Some(0)), None);
+        // Times that nobody can have.
+        odd[0].newest_unix_nanos = i64::MIN;
+        assert_eq!(start(&odd, 0, by_age(10), Some(i64::MAX)), Some(50));
+    }
+
+    #[test]
+    fn without_a_clock_nothing_goes_by_age_and_all_the_same_by_size() {
+        let sealed = hourly(5, MIB);
+        assert_eq!(start(&sealed, 0, by_age(1), None), None);
+        assert_eq!(start(&sealed, 0, by_size(3 * MIB), None), Some(20));
+    }
+
+    #[test]
+    fn the_oldest_go_until_the_stream_has_no_more_than_it_may() {
+        let sealed = hourly(5, MIB);
+        for (max, first) in [
+            (5 * MIB, None),
+            (5 * MIB - 1, Some(10)),
+            (2 * MIB, Some(30)),
+            (0, Some(50)),
+        ] {
+            assert_eq!(start(&sealed, 0, by_size(max), Some(0)), first, "{max}");
+        }
+        // What is not sealed counts, and stays.
+        assert_eq!(start(&sealed, 4 * MIB, by_size(5 * MIB), Some(0)), Some(40));
+        assert_eq!(start(&sealed, 9 * MIB, by_size(5 * MIB), Some(0)), Some(50));
+        // The stricter of two limits.
+        let both = Limits {
+            max_bytes: Some(MIB),
+            ..by_age(4)
+        };
+        assert_eq!(start(&sealed, 0, both, Some(0)), Some(40));
+    }
+
+    #[test]
+    fn a_pass_takes_a_tenth_of_a_stream_that_is_not_small() {
+        let sealed = hourly(100, 20 * MIB);
+        for limits in [by_age(0), by_size(0)] {
+            assert_eq!(start(&sealed, 0, limits, Some(i64::MAX)), Some(100));
+        }
+        // Just below a GiB all of it.
+        let small = hourly(51, 20 * MIB);
+        assert_eq!(start(&small, 0, by_age(0), Some(i64::MAX)), Some(510));
+        let large = hourly(52, 20 * MIB);
+        assert_eq!(start(&large, 0, by_age(0), Some(i64::MAX)), Some(50));
+        // One that is more than a tenth goes alone.
+        let few = hourly(4, GIB);
+        assert_eq!(start(&few, 0, by_age(0), Some(i64::MAX)), Some(10));
+    }
+
+    #[test]
+    fn passes_keep_up_with_what_grows_evenly() {
+        let seconds = |limits| pause(limits).as_secs();
+        assert_eq!(seconds(by_age(1)), 180);
+        assert_eq!(seconds(by_age(24 * 365)), 600);
+        assert_eq!(seconds(by_size(MIB)), 60);
+        let short = Limits {
+            max_age: Some(Duration::from_secs(2)),
+            max_bytes: Some(MIB),
+        };
+        assert_eq!(seconds(short), 1);
+    }
+}

@@ -1,0 +1,255 @@
+//! Objects of trimmed segments leave Tier 2. In its turn in the coordinator's loop the machine starts one pass at a time; what may go,
+//! and when, is `coordinator::plan::delete`'s.
+//!
+//! Order: queued in the manifest -> the manifest chunks up to there in Tier 2 -> the claim read again -> the manifest says so -> the
+//! grace -> catalogues listed and the claim read again -> DELETE -> the manifest says so. Killed anywhere between, the next pass goes on
+//! from what the manifest says. Claims, `cluster.json`, catalogues and chunks are never deleted.
+
+mod catalogues;
+mod pass;
+mod verb;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use crate::claims::StreamClaims;
+use crate::coordinator::memo::{FailureKind, pause_after};
+use crate::coordinator::plan::delete::{Why, pause};
+use crate::coordinator::{Coordinator, Facts, Machine};
+use crate::io::sync::{Condvar, Mutex};
+use crate::retention::{Retention, TrustedClock};
+use crate::snapshot::Snapshots;
+use crate::store::Store;
+use crate::tier::Tiers;
+use catalogues::Catalogues;
+
+pub use verb::{CopyDeletion, CopyError};
+
+/// Deletes objects of this node's streams. Does nothing without a Tier 2.
+pub struct Deletion {
+    runner: Option<Arc<Runner>>,
+}
+
+/// For reports. Counters since the process started.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeletionStatus {
+    pub deleted_objects: u64,
+    pub deleted_bytes: u64,
+    /// Objects of trimmed segments that are still there, by what keeps them, as the last pass found it.
+    pub waiting: BTreeMap<&'static str, Waiting>,
+    /// Why the last pass did not come to its end.
+    pub failure: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    pub objects: u64,
+    pub bytes: u64,
+}
+
+/// An object of a trimmed segment that stays for now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub segment_id: u64,
+    pub bytes: u64,
+    pub why: Keeper,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeper {
+    Plan(Why),
+    /// On its way.
+    Step,
+    /// Under its key lies an object that is not the one of the manifest.
+    Foreign,
+}
+
+impl Keeper {
+    pub fn reason(self) -> &'static str {
+        match self {
+            Keeper::Plan(Why::Readable) => "Readable",
+            Keeper::Plan(Why::Snapshot { .. }) => "Snapshot",
+            Keeper::Plan(Why::SnapshotRunning) => "SnapshotRunning",
+            Keeper::Plan(Why::Grace { .. }) => "Grace",
+            Keeper::Plan(Why::Clock) => "Clock",
+            Keeper::Step => "Queued",
+            Keeper::Foreign => "Foreign",
+        }
+    }
+}
+
+struct Runner {
+    store: Store,
+    claims: Arc<StreamClaims>,
+    coordinator: Arc<Coordinator>,
+    snapshots: Arc<Snapshots>,
+    clock: TrustedClock,
+    catalogues: Catalogues,
+    /// Held by whoever works on the objects of a stream: a pass, or somebody who asks.
+    working: Mutex<()>,
+    /// Last manifest chunk of each stream that this process knows to be in Tier 2, with all before it.
+    published: Mutex<BTreeMap<Arc<str>, u64>>,
+    /// For the threads of its passes.
+    own: Weak<Runner>,
+    state: Mutex<State>,
+    /// A pass is over.
+    changed: Condvar,
+    stopping: AtomicBool,
+    deleted_objects: AtomicU64,
+    deleted_bytes: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    is_under_way: bool,
+    /// When the last pass ended; `None` = there was none.
+    ended_at: Option<Instant>,
+    /// In a row.
+    failures: u32,
+    failure: Option<String>,
+    kept: BTreeMap<Arc<str>, Vec<Kept>>,
+}
+
+impl Deletion {
+    /// Takes its turns in the coordinator's loop.
+    pub fn start(
+        store: Store,
+        tiers: &Tiers,
+        snapshots: Arc<Snapshots>,
+        retention: &Retention,
+    ) -> Deletion {
+        let coordinator = tiers.coordinator().clone();
+        let runner = coordinator.claims().map(|claims| {
+            let clock = retention.clock();
+            Arc::new_cyclic(|own: &Weak<Runner>| Runner {
+                store,
+                claims,
+                coordinator: coordinator.clone(),
+                snapshots,
+                clock,
+                catalogues: Catalogues::default(),
+                working: Mutex::default(),
+                published: Mutex::default(),
+                own: own.clone(),
+                state: Mutex::default(),
+                changed: Condvar::new(),
+                stopping: AtomicBool::new(false),
+                deleted_objects: AtomicU64::new(0),
+                deleted_bytes: AtomicU64::new(0),
+            })
+        });
+        if let Some(runner) = &runner {
+            coordinator.plug(runner.own.clone());
+        }
+        Deletion { runner }
+    }
+
+    /// No pass is under way.
+    #[cfg(test)]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let runner = self.runner.as_ref();
+        runner.is_none_or(|runner| !runner.state.lock().is_under_way)
+    }
+
+    /// `None` without Tier 2.
+    pub fn status(&self) -> Option<DeletionStatus> {
+        let runner = self.runner.as_ref()?;
+        let state = runner.state.lock();
+        let mut waiting: BTreeMap<&'static str, Waiting> = BTreeMap::new();
+        for kept in state.kept.values().flatten() {
+            let waiting = waiting.entry(kept.why.reason()).or_default();
+            waiting.objects += 1;
+            waiting.bytes += kept.bytes;
+        }
+        Some(DeletionStatus {
+            deleted_objects: runner.deleted_objects.load(Ordering::Relaxed),
+            deleted_bytes: runner.deleted_bytes.load(Ordering::Relaxed),
+            waiting,
+            failure: state.failure.clone(),
+        })
+    }
+
+    /// Starts nothing more and waits for what runs. Stop Tier 2 first, so that no retry is waited for.
+    pub fn stop(&self) {
+        let Some(runner) = &self.runner else { return };
+        runner.stopping.store(true, Ordering::Release);
+        let mut state = runner.state.lock();
+        while state.is_under_way {
+            runner.changed.wait(&mut state);
+        }
+    }
+}
+
+impl Drop for Deletion {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Machine for Runner {
+    fn turn(&self, facts: &Facts) -> Option<Instant> {
+        let tier2 = facts.tier2.as_ref()?;
+        let mut state = self.state.lock();
+        // Under the lock: whoever stops it waits for what is under way.
+        if self.stopping.load(Ordering::Acquire) || state.is_under_way {
+            return None;
+        }
+        let streams = self.store.streams_with_trimmed_objects();
+        state.kept.retain(|stream, _| streams.contains(stream));
+        self.clock.note_needed(!streams.is_empty());
+        if streams.is_empty() {
+            state.failure = None;
+            return None;
+        }
+        let due = state.ended_at.map(|at| at + self.rest(&state));
+        let rests = tier2.rests_until.into_iter().chain(due).max();
+        if let Some(until) = rests.filter(|until| *until > facts.now) {
+            return Some(until);
+        }
+        let own = self.own.upgrade()?;
+        state.is_under_way = true;
+        let environment = self.store.environment();
+        let started = environment.spawn("delete", move || {
+            let finish = FinishOnDrop(own);
+            finish.0.pass(&streams);
+        });
+        if let Err(error) = started {
+            tracing::warn!("cannot start a thread to delete objects: {error}");
+            state.is_under_way = false;
+            state.ended_at = Some(facts.now);
+        }
+        None
+    }
+}
+
+impl Runner {
+    /// Behind a pass.
+    fn rest(&self, state: &State) -> std::time::Duration {
+        match state.failures {
+            0 => pause(self.store.config().tier2.delete_grace),
+            times => pause_after(times, FailureKind::Refused),
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+}
+
+/// One thread's pass; one that panics is over, too.
+struct FinishOnDrop(Arc<Runner>);
+
+impl Drop for FinishOnDrop {
+    fn drop(&mut self) {
+        let now = self.0.store.environment().clock.monotonic();
+        {
+            let mut state = self.0.state.lock();
+            state.is_under_way = false;
+            state.ended_at = Some(now);
+        }
+        self.0.changed.notify_all();
+        self.0.coordinator.ring();
+    }
+}

@@ -1,0 +1,105 @@
+//! What the deletion of objects needs of the store: which objects of trimmed segments there are, and what the manifest says of them.
+
+use std::sync::Arc;
+
+use aof2_format::manifest_record::ManifestEvent;
+
+use super::Store;
+use crate::error::StoreError;
+use crate::port::SealedSegment;
+use crate::residency::DeletionStage;
+use crate::stream::Stream;
+
+/// The object of a segment that lies wholly below the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TrimmedObject {
+    pub segment_id: u64,
+    pub base_sequence: u64,
+    pub end_sequence: u64,
+    /// Of the object, or uncompressed where that is not known.
+    pub bytes: u64,
+    pub key: String,
+    pub etag: String,
+    pub stage: DeletionStage,
+}
+
+impl Store {
+    /// Names of streams with trimmed segments that still have an object.
+    pub(crate) fn streams_with_trimmed_objects(&self) -> Vec<Arc<str>> {
+        let streams = self.pipeline().streams.existing();
+        let has_objects = |stream: &&Arc<Stream>| {
+            let manifest = &stream.manifest;
+            manifest.read(|state| state.residency.trimmed_objects().next().is_some())
+        };
+        let found = streams.iter().filter(has_objects);
+        found.map(|stream| stream.shared_name.clone()).collect()
+    }
+
+    pub(crate) fn sealed(
+        &self,
+        stream: &str,
+        segment_id: u64,
+    ) -> Result<SealedSegment, StoreError> {
+        let found = self.known(stream)?;
+        found
+            .sealed_segment(segment_id)
+            .ok_or_else(|| StoreError::UnknownSegment {
+                stream: stream.to_owned(),
+                segment_id,
+            })
+    }
+
+    /// With the start of the stream.
+    pub(crate) fn trimmed_objects(
+        &self,
+        stream: &str,
+    ) -> Result<(u64, Vec<TrimmedObject>), StoreError> {
+        let stream = self.known(stream)?;
+        Ok(stream.manifest.read(|state| {
+            let residency = &state.residency;
+            let objects = residency.trimmed_objects();
+            let objects = objects.map(|(segment_id, segment, seal, cold)| TrimmedObject {
+                segment_id,
+                base_sequence: segment.base_sequence,
+                end_sequence: seal.end_sequence,
+                bytes: segment.compressed_bytes.unwrap_or(seal.data_end),
+                key: cold.key.clone(),
+                etag: cold.etag.clone(),
+                stage: segment.deletion,
+            });
+            (residency.start_sequence(), objects.collect())
+        }))
+    }
+
+    /// Says that objects are to go; the second time, that the bucket has the manifest chunk that says so. Blocks until it is durable.
+    pub(crate) fn queue_deletion(
+        &self,
+        stream: &str,
+        objects: &[TrimmedObject],
+    ) -> Result<(), StoreError> {
+        let stream = self.known(stream)?;
+        let owned = stream.owned(self.pipeline());
+        for object in objects {
+            let key = object.key.clone();
+            let queued = ManifestEvent::Tier2DeleteQueued { key };
+            stream
+                .manifest
+                .commit(&owned, object.segment_id, vec![queued])?;
+        }
+        Ok(())
+    }
+
+    /// The object is gone. Blocks until it is durable.
+    pub(crate) fn note_deleted(
+        &self,
+        stream: &str,
+        segment_id: u64,
+        key: &str,
+    ) -> Result<(), StoreError> {
+        let stream = self.known(stream)?;
+        let owned = stream.owned(self.pipeline());
+        let key = key.to_owned();
+        let deleted = ManifestEvent::Tier2Deleted { key };
+        stream.manifest.commit(&owned, segment_id, vec![deleted])
+    }
+}

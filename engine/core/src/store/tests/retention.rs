@@ -1,0 +1,285 @@
+//! Rules of retention on a store without a Tier 2, by a clock that the test sets.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use aof2_format::names::file;
+use bytes::Bytes;
+
+use super::options;
+use crate::config::{MIB, RetentionRule};
+use crate::error::ReadError;
+use crate::io::Clock;
+use crate::request::{AppendRequest, Durability, ReadRequest};
+use crate::retention::{Retention, RetentionStatus};
+use crate::store::Store;
+use crate::tier::Tiers;
+use crate::tier::testing::until;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Begins in 2026 and goes as fast as the real one.
+pub(super) struct SetClock {
+    begun: Instant,
+    passed_nanos: AtomicU64,
+    stepped_nanos: AtomicI64,
+}
+
+impl SetClock {
+    pub fn new() -> Arc<SetClock> {
+        Arc::new(SetClock {
+            begun: Instant::now(),
+            passed_nanos: AtomicU64::new(0),
+            stepped_nanos: AtomicI64::new(1_796_000_000 * 1_000_000_000),
+        })
+    }
+
+    pub fn pass(&self, time: Duration) {
+        self.passed_nanos
+            .fetch_add(time.as_nanos() as u64, Ordering::SeqCst);
+    }
+
+    /// The wall clock alone.
+    pub fn step(&self, time: Duration) {
+        self.stepped_nanos
+            .fetch_add(time.as_nanos() as i64, Ordering::SeqCst);
+    }
+
+    pub fn set_back(&self, time: Duration) {
+        self.stepped_nanos
+            .fetch_sub(time.as_nanos() as i64, Ordering::SeqCst);
+    }
+}
+
+impl Clock for SetClock {
+    fn monotonic(&self) -> Instant {
+        Instant::now() + Duration::from_nanos(self.passed_nanos.load(Ordering::SeqCst))
+    }
+
+    fn unix_nanos(&self) -> i64 {
+        let passed = (self.monotonic() - self.begun).as_nanos() as i64;
+        self.stepped_nanos.load(Ordering::SeqCst) + passed
+    }
+
+    fn sleep(&self, duration: Duration) {
+        std::thread::park_timeout(duration);
+    }
+}
+
+struct Node {
+    store: Store,
+    tiers: Tiers,
+    retention: Retention,
+}
+
+fn by_age(streams: &str, max_age: Duration) -> RetentionRule {
+    RetentionRule {
+        streams: streams.to_owned(),
+        max_age: Some(max_age),
+        max_bytes: None,
+    }
+}
+
+impl Node {
+    fn start(directory: &Path, clock: &Arc<SetClock>, rules: Vec<RetentionRule>) -> Node {
+        let mut options = options(directory);
+        options.environment.clock = clock.clone();
+        options.config.retention = rules;
+        let store = Store::open(options).expect("opens");
+        let config = store.config();
+        let tiers = Tiers::start(Arc::new(store.clone()), None, &config).expect("threads");
+        let retention = Retention::start(store.clone(), &tiers);
+        Node {
+            store,
+            tiers,
+            retention,
+        }
+    }
+
+    /// A sealed segment of one record.
+    fn segment(&self, stream: &str, bytes: usize) {
+        let request = AppendRequest {
+            stream: stream.to_owned(),
+            payloads: vec![Bytes::from(vec![7; bytes])],
+            durability: Durability::Durable,
+            producer: None,
+        };
+        self.store.append(request).expect("acknowledged");
+        self.store.seal(Some(stream)).expect("sealed");
+    }
+
+    fn first(&self, stream: &str) -> u64 {
+        self.tiers.coordinator().ring();
+        self.store
+            .describe(stream)
+            .expect("a stream")
+            .first_sequence
+    }
+
+    fn status(&self) -> RetentionStatus {
+        self.tiers.coordinator().ring();
+        self.retention.status()
+    }
+
+    /// Several passes, by what the rules count.
+    fn passes(&self, clock: &SetClock) {
+        for _ in 0..3 {
+            clock.pass(Duration::from_secs(601));
+            self.store.reconfigure((*self.store.config()).clone());
+            let before = Instant::now();
+            // A pass ends by storing when the next one is due, which nothing else shows: two turns and the job between.
+            while before.elapsed() < Duration::from_millis(50) {
+                self.tiers.coordinator().ring();
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+        }
+    }
+
+    fn stop(self) {
+        self.tiers.stop();
+        self.retention.stop();
+        self.store.close().expect("closes");
+    }
+}
+
+#[test]
+fn records_that_are_too_old_cannot_be_read_and_leave_the_volume() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = SetClock::new();
+    let rules = vec![
+        RetentionRule {
+            streams: "audit-*".to_owned(),
+            max_age: None,
+            max_bytes: None,
+        },
+        by_age("*", HOUR),
+    ];
+    let node = Node::start(folder.path(), &clock, rules.clone());
+    for stream in ["a", "audit-a"] {
+        node.segment(stream, 100);
+    }
+    clock.pass(HOUR / 2);
+    node.segment("a", 100);
+    let used = node.store.metrics().tier0_total_bytes;
+    until("a pass", || node.status().rules[0].1.is_some());
+    assert_eq!(node.first("a"), 0);
+    clock.pass(HOUR / 2 + Duration::from_secs(1));
+    until("the first goes", || node.first("a") == 1);
+    until("its space is free", || {
+        node.store.metrics().tier0_total_bytes < used
+    });
+    let read = node.store.read(ReadRequest {
+        stream: "a".to_owned(),
+        from_sequence: 0,
+        limit: 0,
+        include_staged: false,
+    });
+    let error = read.expect("a stream").next_batch(1).expect_err("trimmed");
+    assert!(
+        matches!(error, ReadError::Trimmed { first: 1, .. }),
+        "{error:?}"
+    );
+    clock.pass(HOUR);
+    until("the second goes", || node.first("a") == 2);
+    assert_eq!(node.first("audit-a"), 0, "another rule counts");
+    assert_eq!(node.store.metrics().expired_records, 2);
+    let status = node.status();
+    assert_eq!(status.suspended, None);
+    let counts: Vec<_> = status.rules.iter().map(|(_, streams)| *streams).collect();
+    assert_eq!(counts, [Some(1), Some(1)]);
+    // A record that is not sealed stays, however old it is.
+    let request = AppendRequest {
+        stream: "a".to_owned(),
+        payloads: vec![Bytes::from_static(b"open")],
+        durability: Durability::Durable,
+        producer: None,
+    };
+    node.store.append(request).expect("acknowledged");
+    clock.pass(HOUR * 3);
+    node.passes(&clock);
+    assert_eq!(node.first("a"), 2);
+    node.stop();
+}
+
+#[test]
+fn the_oldest_records_leave_a_stream_that_has_more_than_it_may_and_rules_are_hot() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = SetClock::new();
+    let node = Node::start(folder.path(), &clock, Vec::new());
+    for _ in 0..5 {
+        node.segment("a", MIB as usize / 2);
+    }
+    node.passes(&clock);
+    assert_eq!(node.first("a"), 0, "without a rule everything is kept");
+    let mut config = (*node.store.config()).clone();
+    config.retention = vec![RetentionRule {
+        streams: "a".to_owned(),
+        max_age: None,
+        max_bytes: Some(MIB + MIB / 4),
+    }];
+    node.store.reconfigure(config);
+    until("the oldest go", || node.first("a") == 3);
+    node.passes(&clock);
+    assert_eq!(node.first("a"), 3);
+    node.segment("a", MIB as usize / 2);
+    clock.pass(Duration::from_secs(61));
+    until("the next one", || node.first("a") == 4);
+    node.stop();
+}
+
+#[test]
+fn a_clock_that_steps_takes_nothing_and_says_so_until_it_is_set_back() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = SetClock::new();
+    let node = Node::start(folder.path(), &clock, vec![by_age("*", 24 * HOUR)]);
+    node.segment("a", 100);
+    until("a pass", || node.status().rules[0].1.is_some());
+    clock.step(YEAR);
+    node.passes(&clock);
+    let why = node.status().suspended.expect("suspended");
+    assert!(why.starts_with("clock is 8760 h 0 min ahead"), "{why}");
+    assert_eq!(node.first("a"), 0);
+    clock.set_back(YEAR);
+    until("it is trusted", || node.status().suspended.is_none());
+    clock.pass(24 * HOUR);
+    until("the record goes", || node.first("a") == 1);
+    node.stop();
+}
+
+#[test]
+fn a_start_with_a_wrong_clock_takes_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = SetClock::new();
+    let rules = vec![by_age("*", 24 * HOUR)];
+    let start = || Node::start(folder.path(), &clock, rules.clone());
+    let node = start();
+    node.segment("a", 100);
+    until("a pass", || node.status().rules[0].1.is_some());
+    let stored = folder.path().join(file::CLOCK);
+    until("the reading is stored", || stored.exists());
+    node.stop();
+    clock.step(YEAR);
+    let node = start();
+    node.passes(&clock);
+    assert!(node.status().suspended.is_some());
+    assert_eq!(node.first("a"), 0);
+    node.stop();
+    // As it stands it has run for long enough.
+    let node = start();
+    until("it looks", || node.status().suspended.is_some());
+    clock.pass(25 * HOUR);
+    until("the record goes", || node.first("a") == 1);
+    node.segment("a", 100);
+    node.stop();
+    // The reading is damaged.
+    std::fs::write(&stored, b"{}").expect("written");
+    let node = start();
+    until("it says so", || {
+        let suspended = node.status().suspended;
+        suspended.is_some_and(|why| why.contains("unreadable"))
+    });
+    node.stop();
+}
