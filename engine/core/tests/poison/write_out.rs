@@ -20,6 +20,8 @@ const EDQUOT: i32 = 122;
 
 fn a_fault_poisons(fault: Fault) {
     let case = format!("{fault:?}");
+    // One sync of the file may have begun before a paced call beside it fails: it waits for that call, and fails with it.
+    let most_beside = u64::from(fault.call == Call::Pace);
     let directory = tempfile::tempdir().unwrap();
     let (store, faults, told) = open_to_be_poisoned(directory.path());
     durable(&store, "other", b"before").unwrap();
@@ -43,7 +45,8 @@ fn a_fault_poisons(fault: Fault) {
         "{case}: {closed:?}"
     );
     drop(store);
-    assert_eq!(faults.syncs_of_failed(), 0, "{case}: synced again");
+    let again = faults.syncs_of_failed();
+    assert!(again <= most_beside, "{case}: synced again {again} times");
 
     let store = open(directory.path());
     let found = found(&store);
