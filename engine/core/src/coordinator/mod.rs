@@ -41,7 +41,8 @@ use plan::{Limits, Task, plan};
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// After a turn a machine rests this many times as long as the turn took: one that has to look at a thousand things takes a fifth of
-/// the loop at most, and the jobs go on.
+/// the loop at most, and the jobs go on. Never longer than the loop waits without news: a process that was stopped for an hour in the
+/// middle of a turn goes on at once.
 const REST: u32 = 4;
 
 /// Between two looks at a Tier 0 that refuses.
@@ -455,7 +456,8 @@ impl Node {
         let begun = self.port.environment().clock.monotonic();
         let next = machine.turn(facts);
         let ended = self.port.environment().clock.monotonic();
-        *rests_until = Some(ended + ended.saturating_duration_since(begun) * REST);
+        let took = ended.saturating_duration_since(begun);
+        *rests_until = Some(ended + (took * REST).min(LONGEST_WAIT));
         next
     }
 

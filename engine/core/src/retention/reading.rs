@@ -1,5 +1,7 @@
 //! Readings of the clock: now, and the one that was stored last.
 
+use std::time::Duration;
+
 use aof2_format::FORMAT_VERSION;
 use aof2_format::clock_reading::ClockReading;
 use aof2_format::names::file;
@@ -13,11 +15,23 @@ const MAX_BYTES: u64 = 16 << 10;
 /// The wall clock as it is: the times that are stored stay where it steps back.
 pub(super) fn now(store: &Store) -> Reading {
     let clock = &store.environment().clock;
-    Reading {
-        wall_unix_nanos: clock.wall_unix_nanos(),
-        monotonic: clock.monotonic(),
+    let mut monotonic = clock.monotonic();
+    loop {
+        let wall_unix_nanos = clock.wall_unix_nanos();
+        let after = clock.monotonic();
+        // A process that was stopped in between would take its pause for a step of the clock.
+        if after.saturating_duration_since(monotonic) < AT_ONCE {
+            return Reading {
+                wall_unix_nanos,
+                monotonic,
+            };
+        }
+        monotonic = after;
     }
 }
+
+/// Two clocks that are read within so short a time are read together.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 pub(super) fn stored(store: &Store) -> Stored {
     let path = store.config().directory.join(file::CLOCK);

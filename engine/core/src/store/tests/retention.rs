@@ -19,6 +19,8 @@ use crate::tier::Tiers;
 use crate::tier::testing::until;
 
 const HOUR: Duration = Duration::from_secs(3600);
+/// More than the pause after a pass by an age of an hour.
+const BETWEEN_PASSES: Duration = Duration::from_secs(200);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Begins in 2026 and goes as fast as the real one.
@@ -138,6 +140,22 @@ impl Node {
         }
     }
 
+    /// No pass that began before is under way after it, and the next one is due.
+    fn jump(&self, clock: &SetClock, time: Duration) {
+        self.quiet();
+        clock.pass(time);
+        self.quiet();
+        clock.pass(BETWEEN_PASSES);
+    }
+
+    fn quiet(&self) {
+        let before = Instant::now();
+        while before.elapsed() < Duration::from_millis(100) {
+            self.tiers.coordinator().ring();
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
     fn stop(self) {
         self.tiers.stop();
         self.retention.stop();
@@ -166,7 +184,7 @@ fn records_that_are_too_old_cannot_be_read_and_leave_the_volume() {
     let used = node.store.metrics().tier0_total_bytes;
     until("a pass", || node.status().rules[0].1.is_some());
     assert_eq!(node.first("a"), 0);
-    clock.pass(HOUR / 2 + Duration::from_secs(1));
+    node.jump(&clock, HOUR / 2 + Duration::from_secs(1));
     until("the first goes", || node.first("a") == 1);
     until("its space is free", || {
         node.store.metrics().tier0_total_bytes < used
@@ -182,7 +200,7 @@ fn records_that_are_too_old_cannot_be_read_and_leave_the_volume() {
         matches!(error, ReadError::Trimmed { first: 1, .. }),
         "{error:?}"
     );
-    clock.pass(HOUR);
+    node.jump(&clock, HOUR);
     until("the second goes", || node.first("a") == 2);
     assert_eq!(node.first("audit-a"), 0, "another rule counts");
     assert_eq!(node.store.metrics().expired_records, 2);
@@ -225,7 +243,7 @@ fn the_oldest_records_leave_a_stream_that_has_more_than_it_may_and_rules_are_hot
     node.passes(&clock);
     assert_eq!(node.first("a"), 3);
     node.segment("a", MIB as usize / 2);
-    clock.pass(Duration::from_secs(61));
+    node.jump(&clock, Duration::from_secs(61));
     until("the next one", || node.first("a") == 4);
     node.stop();
 }
@@ -240,11 +258,15 @@ fn a_clock_that_steps_takes_nothing_and_says_so_until_it_is_set_back() {
     clock.step(YEAR);
     node.passes(&clock);
     let why = node.status().suspended.expect("suspended");
-    assert!(why.starts_with("clock is 8760 h 0 min ahead"), "{why}");
+    // Two clocks are not read at once.
+    let is_a_year = ["8760 h 0 min", "8759 h 59 min"]
+        .iter()
+        .any(|it| why.contains(it));
+    assert!(is_a_year, "{why}");
     assert_eq!(node.first("a"), 0);
     clock.set_back(YEAR);
     until("it is trusted", || node.status().suspended.is_none());
-    clock.pass(24 * HOUR);
+    node.jump(&clock, 24 * HOUR);
     until("the record goes", || node.first("a") == 1);
     node.stop();
 }
@@ -270,7 +292,7 @@ fn a_start_with_a_wrong_clock_takes_nothing() {
     // As it stands it has run for long enough.
     let node = start();
     until("it looks", || node.status().suspended.is_some());
-    clock.pass(25 * HOUR);
+    node.jump(&clock, 25 * HOUR);
     until("the record goes", || node.first("a") == 1);
     node.segment("a", 100);
     node.stop();
