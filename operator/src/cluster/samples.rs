@@ -136,7 +136,12 @@ impl Samples {
                 Some(values.iter().sum::<f64>() / values.len() as f64)
             }),
             reads: reads(minute, last),
-            reads_before: reads(samples.front()?, last),
+            // While an engine recovers it reports none.
+            reads_before: samples
+                .iter()
+                .find(|sample| sample.reads.is_some())
+                .filter(|first| last.at.duration_since(first.at) >= MINUTE)
+                .and_then(|first| reads(first, last)),
         })
     }
 
@@ -260,6 +265,15 @@ mod tests {
         let reads = rates.reads.unwrap();
         assert_eq!((reads.bytes, reads.waited_bytes), (40.0, 30.0));
         assert_eq!(rates.reads_before, rates.reads);
+        // What was not reported at the start of the process is passed over, until a minute is counted.
+        let mut samples_of_start = Samples::default();
+        for (second, used) in [(0, None), (10, Some(100)), (70, Some(160))] {
+            let mut dump = tiers(Some(0), 0, used.unwrap_or(100));
+            dump.reads = dump.reads.filter(|_| used.is_some());
+            samples_of_start.take("c", [("orders-0", &dump)].into_iter(), at(second));
+        }
+        let rates = samples_of_start.rates("c", "orders-0", at(70)).unwrap();
+        assert_eq!(rates.reads_before.unwrap().bytes, 40.0);
         let blind = tiers(None, 6, 160);
         samples.take("c", [("orders-0", &blind)].into_iter(), at(70));
         let rates = samples.rates("c", "orders-0", at(70)).unwrap();
