@@ -45,8 +45,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a machine whose turn took long does not rest",
         file: "engine/core/src/coordinator/mod.rs",
-        find: "saturating_duration_since(begun) * REST);",
-        replace: "saturating_duration_since(begun) * 0);",
+        find: "ended + (took * REST)",
+        replace: "ended + (took * 0)",
         noticed_by: &[units("aof2-core", "coordinator::tests")],
     },
 ];
