@@ -494,6 +494,17 @@ fn a_tier_1_smaller_than_tier_0_serves_what_left_tier_0_last() {
         let moves = node.tiers.tier2_status().expect("a Tier 2").moves;
         node.store.metrics().tier0_total_bytes <= HOT_BYTES && moves.tier1_bytes <= WARM_BYTES
     });
+    // What is on its way out may still be listed.
+    let moved = || {
+        let moves = node.tiers.tier2_status().expect("a Tier 2").moves;
+        let evicted = [moves.evicted_segments, moves.evicted_warm_segments];
+        (evicted, moves.compressed_segments)
+    };
+    until("nothing to move", || {
+        let before = moved();
+        std::thread::park_timeout(Duration::from_millis(300));
+        is_uploaded(&node) && before == moved()
+    });
     let segments = node.store.segments("a").expect("a stream");
     let first_hot = segments.iter().position(|it| it.copies.hot).expect("hot");
     let told = segments
