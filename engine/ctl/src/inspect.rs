@@ -176,17 +176,22 @@ fn chunk_files(
 }
 
 fn read_chunk(path: &Path, is_newest: bool) -> Result<Chunk, Failure> {
+    let bytes = read_file(path, "chunk", MAX_CHUNK_BYTES)?;
+    Ok(decode_chunk(&path.display().to_string(), &bytes, is_newest))
+}
+
+/// Of a `what`, which is never larger than `limit_bytes`.
+fn read_file(path: &Path, what: &str, limit_bytes: u64) -> Result<Vec<u8>, Failure> {
     let unreadable = |problem: String| Failure::Usage(format!("{}: {problem}", path.display()));
     let length = fs::metadata(path)
         .map_err(|error| unreadable(error.to_string()))?
         .len();
-    if length > MAX_CHUNK_BYTES {
+    if length > limit_bytes {
         return Err(unreadable(format!(
-            "{length} bytes exceed the limit of a chunk, {MAX_CHUNK_BYTES}"
+            "{length} bytes exceed the limit of a {what}, {limit_bytes}"
         )));
     }
-    let bytes = fs::read(path).map_err(|error| unreadable(error.to_string()))?;
-    Ok(decode_chunk(&path.display().to_string(), &bytes, is_newest))
+    fs::read(path).map_err(|error| unreadable(error.to_string()))
 }
 
 fn decode_chunk(file: &str, bytes: &[u8], is_newest: bool) -> Chunk {

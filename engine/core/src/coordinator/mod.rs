@@ -195,6 +195,12 @@ impl Coordinator {
         self.node.bell.ring();
     }
 
+    /// No job of the tiers is under way.
+    #[cfg(test)]
+    pub fn is_idle(&self) -> bool {
+        self.node.is_idle()
+    }
+
     pub fn has_tier2(&self) -> bool {
         self.node.down.is_some()
     }

@@ -49,7 +49,7 @@ pub struct Waiting {
     pub bytes: u64,
 }
 
-/// An object of a trimmed segment that stays for now.
+/// An object of a trimmed segment that is kept, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Kept {
     pub segment_id: u64,

@@ -68,7 +68,7 @@ impl Runner {
         state.failure = failure;
     }
 
-    /// Answers what stays for now.
+    /// Answers which objects are kept, and why.
     pub(super) fn one_stream(&self, stream: &Arc<str>) -> Result<Vec<Kept>, DeleteError> {
         let _working: MutexGuard<'_, ()> = self.working.lock();
         let kept = self.of_stream(stream)?;

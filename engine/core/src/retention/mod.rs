@@ -125,6 +125,18 @@ impl Retention {
         Retention { runner }
     }
 
+    /// The rules in force have had their pass, and the next one is not due.
+    #[cfg(test)]
+    pub(crate) fn is_settled(&self) -> bool {
+        let store = &self.runner.store;
+        let now = store.environment().clock.monotonic();
+        let state = self.runner.state.lock();
+        let is_limited = state.rules.iter().any(|rule| !rule.keeps_all());
+        state.rules == store.config().retention
+            && !state.is_under_way
+            && (!is_limited || state.next_pass.is_some_and(|at| at > now))
+    }
+
     pub(crate) fn clock(&self) -> TrustedClock {
         TrustedClock(self.runner.clone())
     }

@@ -1,13 +1,12 @@
 //! A manifest's base beside its chunks.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use aof2_format::manifest_base::{BaseChunk, ManifestBase};
 use aof2_format::names::file;
 use serde::Serialize;
 
-use super::{Chunk, to_record};
+use super::{Chunk, read_file, to_record};
 use crate::exit::Failure;
 use crate::render;
 
@@ -65,16 +64,7 @@ pub fn is_one(path: &Path) -> bool {
 
 /// Records that a chunk file of `beside` holds are left to that one.
 pub fn read(path: &Path, beside: &[PathBuf]) -> Result<Chunk, Failure> {
-    let unreadable = |problem: String| Failure::Usage(format!("{}: {problem}", path.display()));
-    let length = fs::metadata(path)
-        .map_err(|error| unreadable(error.to_string()))?
-        .len();
-    if length > MAX_BASE_BYTES {
-        return Err(unreadable(format!(
-            "{length} bytes exceed the limit of a base, {MAX_BASE_BYTES}"
-        )));
-    }
-    let bytes = fs::read(path).map_err(|error| unreadable(error.to_string()))?;
+    let bytes = read_file(path, "base", MAX_BASE_BYTES)?;
     let mut shown = Chunk {
         file: path.display().to_string(),
         stream: String::new(),

@@ -63,7 +63,7 @@ fn a_canary_whose_tiers_do_worse_than_the_others_and_than_before_has_failed() {
             step(memo, &facts, world.now)
         };
         let failed = judged(value, 0.0, 0.0);
-        let memo = failed.memo.expect("taken back");
+        let memo = failed.memo.expect("the rollout reverts");
         assert_eq!(memo.step, ConfigStep::Reverting, "{figure:?}");
         let failure = memo.failure.expect("why");
         assert_eq!(failure.gate, gate);

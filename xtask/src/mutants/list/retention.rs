@@ -31,7 +31,7 @@ pub const MUTANTS: &[Mutant] = &[
         noticed_by: TRIM,
     },
     Mutant {
-        name: "what is not sealed is trimmed",
+        name: "a trim passes the end of what is sealed",
         file: TRIM_FILE,
         find: "if before > sealed {",
         replace: "if before > next {",

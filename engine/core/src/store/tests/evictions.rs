@@ -10,6 +10,7 @@ use aof2_format::names::file;
 use bytes::Bytes;
 
 use super::node::{Node, node_with};
+use crate::admit::high_mark;
 use crate::config::{Config, KIB, MIB};
 use crate::error::{AppendError, ReadError, WouldBlockKind};
 use crate::objects::ObjectStore;
@@ -495,15 +496,12 @@ fn a_tier_1_smaller_than_tier_0_serves_what_left_tier_0_last() {
         node.store.metrics().tier0_total_bytes <= HOT_BYTES && moves.tier1_bytes <= WARM_BYTES
     });
     // What is on its way out may still be listed.
-    let moved = || {
+    until("nothing to evict", || {
         let moves = node.tiers.tier2_status().expect("a Tier 2").moves;
-        let evicted = [moves.evicted_segments, moves.evicted_warm_segments];
-        (evicted, moves.compressed_segments)
-    };
-    until("nothing to move", || {
-        let before = moved();
-        std::thread::park_timeout(Duration::from_millis(300));
-        is_uploaded(&node) && before == moved()
+        node.store.metrics().tier0_total_bytes <= high_mark(HOT_BYTES)
+            && moves.tier1_bytes <= high_mark(WARM_BYTES)
+            && is_uploaded(&node)
+            && node.tiers.coordinator().is_idle()
     });
     let segments = node.store.segments("a").expect("a stream");
     let first_hot = segments.iter().position(|it| it.copies.hot).expect("hot");

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aof2_format::StreamName;
 use aof2_format::manifest_record::ManifestEvent;
 use bytes::Bytes;
 
@@ -18,6 +19,8 @@ use crate::objects::{ObjectStore, Tier2};
 use crate::port::Claims;
 use crate::request::{AppendRequest, Durability, ReadRequest};
 use crate::retention::Retention;
+use crate::snapshot::verify::{Level, Unwatched, verify};
+use crate::snapshot::{SnapshotPhase, SnapshotRequest, Snapshots};
 use crate::store::Store;
 use crate::tier::Tiers;
 use crate::tier::testing::until;
@@ -112,6 +115,26 @@ impl Node {
             found.extend(records.into_iter().map(|record| record.payload.to_vec()));
         }
         Ok(found)
+    }
+
+    /// A snapshot of what can be read, verified by a second reader.
+    pub fn verified_snapshot(&self) {
+        let snapshots = Snapshots::start(self.store.clone(), &self.tiers);
+        let request = SnapshotRequest {
+            stream: "a".into(),
+            request: "r".into(),
+            seals: true,
+        };
+        let id = snapshots.begin(request).expect("begun").snapshot_id;
+        until("the snapshot", || {
+            let status = snapshots.status("a", id).expect("known");
+            assert_ne!(status.phase, SnapshotPhase::Failed, "{status:?}");
+            status.phase == SnapshotPhase::Done
+        });
+        let stream = StreamName::new("a").expect("a name");
+        let verdict = verify(&self.tier2, &stream, id, Level::L1, None, &Unwatched).expect("read");
+        assert_eq!(verdict.fault, None);
+        snapshots.stop();
     }
 
     pub fn stop(self) {

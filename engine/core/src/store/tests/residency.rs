@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aof2_format::StreamName;
 use aof2_format::manifest_record::{LocalCopy, ManifestEvent};
 use aof2_format::names::{KeyPrefix, ObjectKey, file};
 
@@ -14,8 +13,6 @@ use crate::error::ReadError;
 use crate::objects::ObjectStore;
 use crate::objects::memory::MemoryStore;
 use crate::residency::tests::{deleted, evicted, sealed, start};
-use crate::snapshot::verify::{Level, Unwatched, verify};
-use crate::snapshot::{SnapshotPhase, SnapshotRequest, Snapshots};
 use crate::testing::copy_directory;
 use crate::tier::testing::until;
 
@@ -134,26 +131,11 @@ fn a_trimmed_stream_keeps_its_watermark_when_its_objects_are_deleted() {
     assert_eq!(node.store.sealed_segments_pending(), []);
 
     // A snapshot of it names what is left, and the second reader agrees.
-    let snapshots = Snapshots::start(node.store.clone(), &node.tiers);
-    let request = SnapshotRequest {
-        stream: "a".into(),
-        request: "r".into(),
-        seals: true,
-    };
-    let id = snapshots.begin(request).expect("begun").snapshot_id;
-    until("the snapshot", || {
-        let status = snapshots.status("a", id).expect("known");
-        assert_ne!(status.phase, SnapshotPhase::Failed, "{status:?}");
-        status.phase == SnapshotPhase::Done
-    });
-    let stream = StreamName::new("a").expect("a name");
-    let verdict = verify(&node.tier2, &stream, id, Level::L1, None, &Unwatched).expect("read");
-    assert_eq!(verdict.fault, None);
+    node.verified_snapshot();
     assert!(
         !memory.keys().contains(&first.to_owned()),
         "it is not put again"
     );
-    snapshots.stop();
     node.stop();
 }
 

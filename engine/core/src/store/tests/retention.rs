@@ -19,8 +19,6 @@ use crate::tier::Tiers;
 use crate::tier::testing::until;
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// More than the pause after a pass by an age of an hour.
-const BETWEEN_PASSES: Duration = Duration::from_secs(200);
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Begins in 2026 and goes as fast as the real one.
@@ -126,34 +124,25 @@ impl Node {
         self.retention.status()
     }
 
+    fn settle(&self) {
+        until("the passes that are due", || {
+            self.tiers.coordinator().ring();
+            self.retention.is_settled()
+        });
+    }
+
     /// Several passes, by what the rules count.
     fn passes(&self, clock: &SetClock) {
         for _ in 0..3 {
-            clock.pass(Duration::from_secs(601));
-            self.store.reconfigure((*self.store.config()).clone());
-            let before = Instant::now();
-            // A pass ends by storing when the next one is due, which nothing else shows: two turns and the job between.
-            while before.elapsed() < Duration::from_millis(50) {
-                self.tiers.coordinator().ring();
-                std::thread::park_timeout(Duration::from_millis(5));
-            }
+            self.jump(clock, Duration::from_secs(601));
+            self.settle();
         }
     }
 
-    /// No pass that began before is under way after it, and the next one is due.
+    /// Between two passes: one that is under way would count by the time before, and its next one by the time after.
     fn jump(&self, clock: &SetClock, time: Duration) {
-        self.quiet();
+        self.settle();
         clock.pass(time);
-        self.quiet();
-        clock.pass(BETWEEN_PASSES);
-    }
-
-    fn quiet(&self) {
-        let before = Instant::now();
-        while before.elapsed() < Duration::from_millis(100) {
-            self.tiers.coordinator().ring();
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
     }
 
     fn stop(self) {

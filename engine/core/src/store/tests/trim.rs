@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aof2_format::StreamName;
 use aof2_format::manifest_record::LocalCopy;
 use aof2_format::names::file;
 use aof2_format::start_sequence::StartReason;
@@ -19,8 +18,6 @@ use crate::objects::memory::MemoryStore;
 use crate::request::{AppendRequest, Durability, ReadRequest};
 use crate::residency::tests::start;
 use crate::retention::Retention;
-use crate::snapshot::verify::{Level, Unwatched, verify};
-use crate::snapshot::{SnapshotPhase, SnapshotRequest, Snapshots};
 use crate::store::Store;
 use crate::store::trim::{Trim, TrimError};
 use crate::testing::copy_directory;
@@ -199,22 +196,7 @@ fn a_segment_that_holds_the_start_stays_whole_and_a_snapshot_of_it_verifies() {
     assert_eq!((trimmed.records, trimmed.segments), (2, 1));
     is_trimmed_to(node.read(1), 1, 2);
     assert_eq!(node.read(2).expect("read"), [b"2", b"3", b"4"]);
-    let snapshots = Snapshots::start(node.store.clone(), &node.tiers);
-    let request = SnapshotRequest {
-        stream: "a".into(),
-        request: "r".into(),
-        seals: true,
-    };
-    let id = snapshots.begin(request).expect("begun").snapshot_id;
-    until("the snapshot", || {
-        let status = snapshots.status("a", id).expect("known");
-        assert_ne!(status.phase, SnapshotPhase::Failed, "{status:?}");
-        status.phase == SnapshotPhase::Done
-    });
-    let stream = StreamName::new("a").expect("a name");
-    let verdict = verify(&node.tier2, &stream, id, Level::L1, None, &Unwatched).expect("read");
-    assert_eq!(verdict.fault, None);
-    snapshots.stop();
+    node.verified_snapshot();
     node.stop();
 }
 
