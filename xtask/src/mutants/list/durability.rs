@@ -31,15 +31,15 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a small file is renamed before it is synced",
         file: "engine/core/src/io/mod.rs",
-        find: "    file.sync_all().map_err(at(\"sync\"))?;\n    disk.rename(&temporary, path).map_err(at(\"rename\"))?;",
-        replace: "    disk.rename(&temporary, path).map_err(at(\"rename\"))?;\n    file.sync_all().map_err(at(\"sync\"))?;",
+        find: "file.sync_all().map_err(at(\"sync\"))?;\n        disk.rename(&temporary, path).map_err(at(\"rename\"))",
+        replace: "disk.rename(&temporary, path).map_err(at(\"rename\"))?;\n        file.sync_all().map_err(at(\"sync\"))",
         noticed_by: REPLACED,
     },
     Mutant {
         name: "a small file is removed before the new one has its name",
         file: "engine/core/src/io/mod.rs",
-        find: "    disk.rename(&temporary, path).map_err(at(\"rename\"))?;",
-        replace: "    if disk.exists(path).map_err(at(\"look for\"))? {\n        disk.unlink(path).map_err(at(\"remove\"))?;\n    }\n    disk.rename(&temporary, path).map_err(at(\"rename\"))?;",
+        find: "disk.rename(&temporary, path).map_err(at(\"rename\"))",
+        replace: "if disk.exists(path).map_err(at(\"look for\"))? {\n            disk.unlink(path).map_err(at(\"remove\"))?;\n        }\n        disk.rename(&temporary, path).map_err(at(\"rename\"))",
         noticed_by: REPLACED,
     },
     Mutant {

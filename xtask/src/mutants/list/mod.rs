@@ -8,6 +8,7 @@ mod drain;
 mod durability;
 mod evictions;
 mod failures;
+mod hydrations;
 mod journal;
 mod operator;
 mod recovery;
@@ -90,6 +91,7 @@ pub fn all() -> impl Iterator<Item = &'static Mutant> {
         durability::MUTANTS,
         evictions::MUTANTS,
         failures::MUTANTS,
+        hydrations::MUTANTS,
         journal::MUTANTS,
         operator::MUTANTS,
         recovery::MUTANTS,

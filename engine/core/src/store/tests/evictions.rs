@@ -116,7 +116,7 @@ fn files(folder: &Path) -> usize {
         .count()
 }
 
-fn warm_files(node: &Node) -> PathBuf {
+pub(super) fn warm_files(node: &Node) -> PathBuf {
     node.store.tier1_directory().join(file::WARM_DIR).join("a")
 }
 

@@ -16,7 +16,7 @@ use crate::residency::tests::{deleted, evicted, sealed, start};
 use crate::testing::copy_directory;
 use crate::tier::testing::until;
 
-fn segment_files(directory: &Path) -> Vec<PathBuf> {
+pub(super) fn segment_files(directory: &Path) -> Vec<PathBuf> {
     let folder = directory.join("streams/a/segments");
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .expect("a folder")

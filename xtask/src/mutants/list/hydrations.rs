@@ -1,0 +1,70 @@
+//! Copies that come back.
+
+use super::{Mutant, Selection, units};
+
+const STORE: &[Selection] = &[units("aof2-core", "store::tests::hydrations")];
+const PLAN: &[Selection] = &[units("aof2-core", "plan::hydrate::tests")];
+const QUEUE: &[Selection] = &[units("aof2-core", "coordinator::hydrations::tests")];
+
+const RESTORE_FILE: &str = "engine/core/src/store/restore.rs";
+const QUEUE_FILE: &str = "engine/core/src/coordinator/hydrations.rs";
+const PLAN_FILE: &str = "engine/core/src/coordinator/plan/hydrate.rs";
+
+pub const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "a segment trimmed while it came back to Tier 0 is kept",
+        file: RESTORE_FILE,
+        find: "let trimmed = || RestoreError::Trimmed {",
+        replace: "let is_trimmed = || false;\n        let trimmed = || RestoreError::Trimmed {",
+        noticed_by: STORE,
+    },
+    Mutant {
+        name: "a copy that came back to Tier 0 has no record",
+        file: RESTORE_FILE,
+        find: "commit(ManifestEvent::HydrationDone { copy, bytes })?;",
+        replace: "",
+        noticed_by: STORE,
+    },
+    Mutant {
+        name: "a copy that came back to Tier 1 has no record",
+        file: "engine/core/src/coordinator/hydrate.rs",
+        find: "let there = TierRecord::WarmHydrated { bytes };",
+        replace: "let there = TierRecord::HydrationStarted { source: HydrationSource::Tier2 };",
+        noticed_by: STORE,
+    },
+    Mutant {
+        name: "a segment trimmed while it came back to Tier 1 is recorded",
+        file: "engine/core/src/coordinator/hydrate.rs",
+        find: "if readable(port, &key).is_none() {",
+        replace: "if readable(port, &key).is_none() && false {",
+        noticed_by: STORE,
+    },
+    Mutant {
+        name: "what is there already leaves for the rest of its range",
+        file: QUEUE_FILE,
+        find: "self.wanted.extend(there);",
+        replace: "drop(there);",
+        noticed_by: STORE,
+    },
+    Mutant {
+        name: "what is wanted leaves for what is wanted",
+        file: PLAN_FILE,
+        find: "if is_wanted(&key) {",
+        replace: "if false {",
+        noticed_by: PLAN,
+    },
+    Mutant {
+        name: "an outage costs a hydration one of its tries",
+        file: QUEUE_FILE,
+        find: "wish.tries = 0;",
+        replace: "",
+        noticed_by: QUEUE,
+    },
+    Mutant {
+        name: "a half written copy of a killed process stays in Tier 1",
+        file: "engine/core/src/coordinator/warm_files.rs",
+        find: "let _ = disk.unlink(&path);",
+        replace: "",
+        noticed_by: STORE,
+    },
+];
