@@ -56,6 +56,9 @@ pub const MAX_NAME_LENGTH: usize = 40;
     validation = Rule::new("has(self.tier2) || !has(self.snapshots) || !has(self.snapshots.schedules) || size(self.snapshots.schedules) == 0")
         .message("spec.snapshots.schedules needs spec.tier2: a snapshot lies in the bucket")
         .field_path(".snapshots"),
+    validation = Rule::new(between("retentionNotice", "0s", "8760h"))
+        .message("spec.retentionNotice must lie between 0s and 8760h")
+        .field_path(".retentionNotice"),
     // With a file of its own the journal may be smaller: the operator adds that up.
     validation = Rule::new("has(self.configFrom) || !isQuantity(string(self.storage.tier0.size)) || quantity(string(self.storage.tier0.size)).compareTo(quantity('546Mi')) >= 0")
         .message("spec.storage.tier0.size is too small for the journal: 512Mi of journal, 16Mi of a first segment and a reserve of a 32nd need 546Mi. Set a larger size, or a smaller journal.files in a ConfigMap of spec.configFrom")
@@ -94,6 +97,9 @@ pub struct Aof2ClusterSpec {
     /// How the Tier 0 budget of the config (`tier0.cluster_max_bytes`) is divided among the pods.
     #[serde(default)]
     pub tier0_budget: Tier0Budget,
+    /// How long a config that keeps records for less is announced before it takes effect. 0s = at once.
+    #[serde(default = "retention_notice")]
+    pub retention_notice: Duration,
     #[serde(default, skip_serializing_if = "Resources::is_empty")]
     pub resources: Resources,
     #[serde(default, skip_serializing_if = "PodTemplate::is_empty")]
@@ -192,6 +198,10 @@ pub struct ConfigMapKey {
     #[serde(default = "config_key")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
+}
+
+fn retention_notice() -> Duration {
+    Duration::from_mins(24 * 60)
 }
 
 fn config_key() -> String {

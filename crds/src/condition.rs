@@ -3,7 +3,7 @@
 use crate::names::names;
 
 names! {
-    /// `Reconciling` and `Stalled` are kstatus' and are present only while True; the others are always present and good when True.
+    /// `Reconciling` and `Stalled` are kstatus' and are present only while True, and so is `RetentionChangePending`; the others are always present and good when True.
     pub enum ConditionType {
         SpecValid,
         /// Every pod serves. A held rollout leaves this True.
@@ -16,6 +16,8 @@ names! {
         SnapshotsCurrent,
         /// Present once there is one: the newest read back as they were taken.
         SnapshotsVerified,
+        /// A config that keeps records for less is announced (`status.announcements`).
+        RetentionChangePending,
         Reconciling,
         Stalled,
     }
@@ -74,6 +76,8 @@ names! {
         InvalidSchedule,
         /// An annotation of a person that cannot be followed.
         InvalidAnnotation,
+        // RetentionChangePending
+        RetentionShortened,
         // Reconciling, Stalled
         Creating,
         Scaling,
@@ -130,6 +134,8 @@ names! {
         FlushFailures,
         Soaked,
         // Of a configuration.
+        /// Records that are kept for less were announced for `spec.retentionNotice`.
+        RetentionNotice,
         /// Few hydrations wait, as the handbook asks before a change.
         HydrationBacklog,
         /// The engine runs the config that it was given.
@@ -222,6 +228,8 @@ names! {
         EngineRestarting,
         Observing,
         HydrationBacklog,
+        /// A change that keeps records for less is announced first.
+        RetentionNotice,
         /// Readers wait for Tier 2, and the change raises Tier 0 alone.
         RaiseTier1First,
         ApplyFailed,

@@ -17,6 +17,7 @@ pub const MAX_NODES: usize = 50;
 pub const MAX_HISTORY: usize = 20;
 pub const MAX_CHANGES: usize = 32;
 pub const MAX_REJECTED: usize = 10;
+pub const MAX_ANNOUNCEMENTS: usize = 8;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -65,6 +66,10 @@ pub struct Aof2ClusterStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub nodes: Vec<NodeStatus>,
+    /// Changes that take effect later.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub announcements: Vec<Announcement>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<SnapshotsStatus>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -176,6 +181,33 @@ names! {
         ValidationFailed,
         /// It was in force on the canary, and a gate failed.
         GateFailed,
+    }
+}
+
+/// A change of the config that takes effect at a known time, unless it is withdrawn before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Announcement {
+    pub kind: AnnouncementKind,
+    /// Pattern of the names of streams.
+    #[schemars(length(max = 128))]
+    pub streams: String,
+    /// What is kept until then: an age, a size, or everything.
+    #[schemars(length(max = 128))]
+    pub from: String,
+    #[schemars(length(max = 128))]
+    pub to: String,
+    #[schemars(schema_with = "schema::time")]
+    pub announced_at: Time,
+    /// At the earliest: the canary gets the change then.
+    #[schemars(schema_with = "schema::time")]
+    pub effective_at: Time,
+}
+
+names! {
+    pub enum AnnouncementKind {
+        /// Records of the streams are kept for less.
+        RetentionShortened,
     }
 }
 

@@ -56,6 +56,15 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Replaces the rules of retention, which stand at the end of the file; empty: there are none.
+    pub fn set_retention(&self, rules: &str) -> Result<()> {
+        let path = self.folder.join("base/aof2.toml");
+        let text = std::fs::read_to_string(&path)?;
+        let rest = text.split("\n[[retention]]").next().unwrap_or_default();
+        std::fs::write(&path, format!("{}\n\n{rules}", rest.trim_end()))?;
+        Ok(())
+    }
+
     /// Sets fields of the cluster's spec in the overlay, as a commit does.
     pub fn set_spec(&self, fields: &Value) -> Result<()> {
         let path = self.folder.join("overlays/e2e/cluster.yaml");

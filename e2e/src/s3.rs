@@ -180,7 +180,7 @@ impl S3Server {
         };
         let pods: Api<k8s_openapi::api::core::v1::Pod> =
             Api::namespaced(self.client.clone(), &self.namespace);
-        wait::until_none(what, Duration::from_secs(60), async || {
+        wait::until_none(what, Duration::from_secs(180), async || {
             let status = self
                 .deployments()
                 .get(NAME)

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use aof2_e2e::json::{refusal, text};
 use aof2_e2e::scenario::{self, Failure, Scenario};
 use aof2_e2e::writer;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, ListParams, PostParams};
 use kube::{Resource, ResourceExt};
@@ -31,7 +32,12 @@ fn a_change_by_the_pipeline_goes_to_a_canary_is_observed_and_then_to_the_others(
         let begun = Instant::now();
         pipeline.set("tier0.cluster_max_bytes", "17179869184")?;
         pipeline.set("tier1.block_bytes", "131072")?;
+        pipeline.set_retention(RULE)?;
+        pipeline.set_spec(&json!({"retentionNotice": "20s"}))?;
         pipeline.apply().await?;
+        let (effective_at, object) = announced(&running).await?;
+        let is_told = |(_, revision): &(&str, &str)| *revision != before.revision;
+        ensure!(!nodes(&object).iter().any(is_told), "told at once");
         let observing = |object: &Value| {
             (object["status"]["rollout"]["step"] == "Observing").then(|| object.clone())
         };
@@ -44,6 +50,7 @@ fn a_change_by_the_pipeline_goes_to_a_canary_is_observed_and_then_to_the_others(
             begun.elapsed().as_secs(),
             text(&seen["status"]["summary"])
         ));
+        ensure!(Timestamp::now() >= effective_at, "before {effective_at}");
         let told: Vec<&str> = nodes(&seen)
             .into_iter()
             .filter(|(_, revision)| *revision != before.revision)
@@ -71,6 +78,10 @@ fn a_change_by_the_pipeline_goes_to_a_canary_is_observed_and_then_to_the_others(
         let wanted = BTreeMap::from([
             ("tier0.cluster_max_bytes", ("17179869184", "Hot")),
             ("tier1.block_bytes", ("131072", "Restart")),
+            (
+                "retention",
+                ("[{streams = \"audit-*\", max_age = \"8760h\"}]", "Hot"),
+            ),
         ]);
         ensure!(changes == wanted, "status.config.changes says {changes:?}");
         ensure!(
@@ -78,6 +89,7 @@ fn a_change_by_the_pipeline_goes_to_a_canary_is_observed_and_then_to_the_others(
             "no engine validated it: {config}"
         );
         ensure!(config["current"] == config["lastGood"], "{config}");
+        ensure_nothing_announced(&done)?;
         let entry = &done["status"]["history"][0];
         ensure!(
             entry["kind"] == "Config" && entry["outcome"] == "Completed",
@@ -134,6 +146,27 @@ fn a_refused_value_is_named_and_a_harmful_one_undoes_itself() -> Result<(), Fail
             nodes(&object)
         );
         pipeline.set("tier1.compression_level", "3")?;
+
+        // A day passes before it may take effect.
+        pipeline.set_retention(RULE)?;
+        pipeline.apply().await?;
+        let (effective_at, _) = announced(&running).await?;
+        let wait = effective_at.duration_since(Timestamp::now());
+        ensure!(wait.as_hours() >= 23, "in force at {effective_at}");
+        pipeline.set_retention("")?;
+        pipeline.apply().await?;
+        let withdrawn = |object: &Value| {
+            let is_at_rest = object["status"]["rollout"].is_null();
+            (is_at_rest && ensure_nothing_announced(object).is_ok()).then_some(())
+        };
+        running
+            .cluster
+            .wait_json(
+                "nothing to be announced",
+                Duration::from_secs(60),
+                withdrawn,
+            )
+            .await?;
 
         // Just above what the canary uses: it begins to refuse appends within seconds.
         let used = running
@@ -234,6 +267,41 @@ fn an_operator_killed_at_each_step_of_a_change_goes_on_to_the_same_end() -> Resu
         before.ensure_restarts(&running, 1).await?;
         ensure_clean_end(scenario, &running).await
     })
+}
+
+const RULE: &str = "[[retention]]\nstreams = \"audit-*\"\nmax_age = \"8760h\"\n";
+
+const PENDING: &str = "RetentionChangePending";
+
+/// When the rule takes effect, and the cluster as it was then.
+async fn announced(running: &Running) -> Result<(Timestamp, Value)> {
+    let seen = running
+        .cluster
+        .wait_json("the announcement", Duration::from_secs(60), |object| {
+            let announced = &object["status"]["announcements"][0];
+            let is_rule = announced["streams"] == "audit-*"
+                && announced["from"] == "everything"
+                && announced["to"] == "8760h";
+            let is_shown = object["status"]["conditions"]
+                .as_array()?
+                .iter()
+                .any(|it| it["type"] == PENDING && text(&it["message"]).contains("audit-*"));
+            let at = text(&announced["effectiveAt"]).parse().ok()?;
+            (is_rule && is_shown).then(|| (at, object.clone()))
+        })
+        .await?;
+    Ok(seen)
+}
+
+fn ensure_nothing_announced(object: &Value) -> Result<()> {
+    let status = &object["status"];
+    let conditions = status["conditions"].as_array().context("no conditions")?;
+    ensure!(status["announcements"].is_null(), "{status}");
+    ensure!(
+        conditions.iter().all(|it| it["type"] != PENDING),
+        "{status}"
+    );
+    Ok(())
 }
 
 /// More revisions than are kept, as a year of changes leaves them.

@@ -123,6 +123,28 @@ pub struct ConfigVerdict {
     /// Against the configuration in force.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<ConfigChange>,
+    /// Streams that are kept for less; absent in verdicts of engines that do not compare rules of retention.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shortened_retention: Option<Vec<ShortenedRetention>>,
+}
+
+/// What of some streams is kept, before a change and after it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShortenedRetention {
+    /// Pattern of names.
+    pub streams: String,
+    pub from: RetentionLimits,
+    pub to: RetentionLimits,
+}
+
+/// Without both limits everything is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetentionLimits {
+    /// As in the configuration, such as `720h`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use aof2_admin_api::report::{
     ConfigChange, ConfigReport, ConfigVerdict, DamagedRange, JournalReport, ManifestReport,
-    ReadsReport, Reload, SegmentReport, StreamVerbReport, Tier0Report, Tier1Report, Tier2Report,
+    ReadsReport, Reload, RetentionLimits, SegmentReport, ShortenedRetention, StreamVerbReport,
+    Tier0Report, Tier1Report, Tier2Report,
 };
 use aof2_admin_api::{
     ClaimState, DrainPhase, DrainReason, DrainStatus, Dump, ErrorBody, ErrorReason, LaggingStream,
@@ -271,12 +272,19 @@ fn verdicts_and_refusals_are_as_released() {
             valid: true,
             errors: Vec::new(),
             changes: vec![change],
+            shortened_retention: Some(vec![ShortenedRetention {
+                streams: "orders-*".to_string(),
+                from: RetentionLimits::default(),
+                to: RetentionLimits {
+                    max_age: Some("720h".to_string()),
+                    max_bytes: Some(1 << 30),
+                },
+            }]),
         },
     );
     let invalid = ConfigVerdict {
-        valid: false,
         errors: vec!["aof2.toml:1:1: bad".to_string()],
-        changes: Vec::new(),
+        ..ConfigVerdict::default()
     };
     check("config-verdict-invalid", &invalid);
     check(

@@ -49,6 +49,34 @@ pub fn fits(pattern: &str, name: &str) -> bool {
     pattern[at..].iter().all(|byte| *byte == b'*')
 }
 
+/// Every name that fits `inner` fits `outer`. `false` may also mean that this is not seen: a star of `inner` has to meet one of `outer`.
+pub fn contains(outer: &str, inner: &str) -> bool {
+    fits(outer, inner)
+}
+
+/// Some string fits both.
+pub fn overlap(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    // Of what is left of both, from the end on: row by row.
+    let mut behind = vec![false; other.len() + 1];
+    for at in (0..=one.len()).rev() {
+        let mut row = vec![false; other.len() + 1];
+        for to in (0..=other.len()).rev() {
+            row[to] = match (one.get(at), other.get(to)) {
+                (None, None) => true,
+                (Some(b'*'), None) => behind[to],
+                (Some(b'*'), Some(_)) => behind[to] || row[to + 1],
+                (None, Some(b'*')) => row[to + 1],
+                (Some(_), Some(b'*')) => row[to + 1] || behind[to],
+                (Some(a), Some(b)) => a == b && behind[to + 1],
+                (None, Some(_)) | (Some(_), None) => false,
+            };
+        }
+        behind = row;
+    }
+    behind[0]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,6 +108,39 @@ mod tests {
         }
         for pattern in ["*", "a", "a-*", "*-a", &"a".repeat(63)] {
             assert_eq!(problem(pattern), None, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn patterns_overlap_where_a_name_can_fit_both() {
+        for (one, other, is_overlap) in [
+            ("*", "a", true),
+            ("a-*", "*-b", true),
+            ("a-*", "b-*", false),
+            ("a*b", "ab", true),
+            ("a*b", "a", false),
+            ("*a*", "bbb", false),
+            ("*a*", "*b", true),
+            ("ab", "ab", true),
+            ("ab", "abc", false),
+            ("a*c", "*b*", true),
+        ] {
+            assert_eq!(overlap(one, other), is_overlap, "{one} {other}");
+            assert_eq!(overlap(other, one), is_overlap, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_contains_another_where_its_stars_take_the_others() {
+        for (outer, inner, is_inside) in [
+            ("*", "a-*", true),
+            ("a*", "a-*", true),
+            ("a-*", "a*", false),
+            ("a*b", "a*x*b", true),
+            ("a", "*", false),
+            ("*b", "a-b", true),
+        ] {
+            assert_eq!(contains(outer, inner), is_inside, "{outer} {inner}");
         }
     }
 }

@@ -1,9 +1,13 @@
 //! The memo of the one machine that moves a cluster's pods or tells them something: flat in status, read once into the kind that it is
 //! of. A new kind is a variant here and a module of its own.
 
-use aof2_crds::Rollout;
+use aof2_crds::{Rollout, status::Announcement};
+use jiff::Timestamp;
 
-use crate::{config_rollout, rollout};
+use crate::{
+    config_rollout::{self, ConfigStep},
+    rollout,
+};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Memo {
@@ -30,6 +34,13 @@ impl Memo {
             Self::Config(memo) => Some(memo),
             Self::Upgrade(_) => None,
         }
+    }
+
+    /// Nothing has moved yet, and the next step may be days away: the number of pods and their shares do not wait so long.
+    pub fn is_only_announced(&self, announcements: &[Announcement], now: Timestamp) -> bool {
+        let is_waiting = |memo: &config_rollout::Memo| memo.step == ConfigStep::Preflight;
+        self.config().is_some_and(is_waiting)
+            && announcements.iter().any(|it| now < it.effective_at.0)
     }
 
     /// What the pods had, and what they get.

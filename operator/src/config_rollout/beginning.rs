@@ -2,13 +2,14 @@
 
 use aof2_crds::rollout::{Baseline, Evidence, EvidenceMap};
 use aof2_crds::status::{RejectReason, Rejected};
-use aof2_crds::{Gate, WaitReason};
+use aof2_crds::{Gate, WaitReason, labels};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::{Facts, PodFacts};
 use super::gates::{self, View, rate_text};
 use super::memo::{Canary, ConfigStep, Memo};
+use super::retention;
 use super::step::{Action, News, Step, go_to};
 use crate::machine::{Wait, bounded, gate, later};
 
@@ -66,6 +67,18 @@ pub(super) fn validating(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
         };
         let is_lasting = now.duration_since(memo.since.0) >= NOBODY_SERVES_AFTER;
         if facts.pods.iter().all(serves_nobody) && is_lasting {
+            if facts.changes_retention
+                && !gate::is_overridden(&facts.overrides, Gate::RetentionNotice, now)
+            {
+                let message = format!(
+                    "Config {} changes [[retention]] and no engine can say what it keeps. Restore those rules to let the rest of it pass, or set annotation {}={}=<until, RFC 3339>",
+                    memo.to,
+                    labels::OVERRIDE_GATE,
+                    Gate::RetentionNotice
+                );
+                let (gate, reason) = (Gate::RetentionNotice, WaitReason::NotReported);
+                return Step::hold(memo, Wait::new(gate, reason, "", message), None);
+            }
             // Nobody can be asked and nobody serves, by the kubelet's word too, and for longer than a restart takes: it can only get
             // better. An engine that merely does not answer may serve all the same.
             return tell(memo, facts, now);
@@ -78,21 +91,17 @@ pub(super) fn validating(memo: Memo, facts: &Facts, now: Timestamp) -> Step {
         return Step::hold(memo, wait, None);
     };
     if verdict.errors.is_empty() {
-        if facts.is_return {
-            return Step {
-                news: News {
-                    validated: Some(verdict.clone()),
-                    ..News::default()
-                },
-                ..tell(memo, facts, now)
-            };
-        }
+        let is_told_at_once = facts.is_return && verdict.shortened.is_empty();
+        let step = match is_told_at_once {
+            true => tell(memo, facts, now),
+            false => go_to(memo, ConfigStep::Preflight, now),
+        };
         return Step {
             news: News {
                 validated: Some(verdict.clone()),
                 ..News::default()
             },
-            ..go_to(memo, ConfigStep::Preflight, now)
+            ..step
         };
     }
     let rejected = Rejected {
@@ -145,11 +154,22 @@ pub(super) fn preflight(mut memo: Memo, facts: &Facts, now: Timestamp) -> Step {
         facts,
         revision: &memo.to,
     };
-    let verdict = gate::check(gates::BEFORE, &view, &facts.overrides, now);
+    let gates = match facts.is_return {
+        true => gates::BEFORE_RETURN,
+        false => gates::BEFORE,
+    };
+    let verdict = gate::check(gates, &view, &facts.overrides, now);
     if let Some(wait) = verdict.wait {
+        let until = retention::held(&facts.announcements, now).map(|(_, until)| until);
         return Step {
             overridden: verdict.overridden,
-            ..Step::hold(memo, wait, None)
+            ..Step::hold(memo, wait, until)
+        };
+    }
+    if facts.is_return {
+        return Step {
+            overridden: verdict.overridden,
+            ..tell(memo, facts, now)
         };
     }
     let Some(canary) = facts.pods.last() else {

@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use aof2_crds::{Duration, cluster::OnFailure, status::KeyChange};
+use aof2_crds::{
+    Duration,
+    cluster::OnFailure,
+    status::{Announcement, KeyChange},
+};
 
+use super::retention::Shortened;
 use crate::machine::{Override, Wait};
 
 #[derive(Clone, Debug)]
@@ -28,6 +33,10 @@ pub struct Facts {
     pub needs_restart: bool,
     /// The change gives Tier 0 more bytes and Tier 1 none.
     pub tier0_raise: Option<Tier0Raise>,
+    /// What the change keeps for less, and from when on it may.
+    pub announcements: Vec<Announcement>,
+    /// The rules of retention differ, whatever they say.
+    pub changes_retention: bool,
     pub policy: Policy,
     pub overrides: Vec<Override>,
     /// By ordinal.
@@ -75,6 +84,8 @@ pub struct Verdict {
     /// Empty: it is valid.
     pub errors: Vec<String>,
     pub changes: Vec<KeyChange>,
+    /// What it keeps for less.
+    pub shortened: Vec<Shortened>,
 }
 
 #[derive(Clone, Debug)]

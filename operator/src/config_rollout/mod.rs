@@ -14,6 +14,7 @@ mod converge;
 mod facts;
 mod gates;
 mod memo;
+pub mod retention;
 mod rolling;
 mod step;
 mod taking_back;

@@ -26,6 +26,7 @@ pub const OVERRIDABLE: &[Gate] = &[
     Gate::UploadRetries,
     Gate::Tier0Use,
     Gate::RaiseTier1First,
+    Gate::RetentionNotice,
 ];
 
 pub fn is_overridden(overrides: &[Override], gate: Gate, now: Timestamp) -> bool {

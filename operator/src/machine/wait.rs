@@ -46,6 +46,7 @@ pub fn is_progress(reason: WaitReason) -> bool {
         | WaitReason::ConfigLoading
         | WaitReason::EngineRestarting
         | WaitReason::Observing
+        | WaitReason::RetentionNotice
         | WaitReason::RolloutInProgress => true,
         WaitReason::Paused
         | WaitReason::InvalidPodTemplate

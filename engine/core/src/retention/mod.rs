@@ -4,6 +4,7 @@
 pub(crate) mod clock;
 mod job;
 mod reading;
+pub mod shortened;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};

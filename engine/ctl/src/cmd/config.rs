@@ -1,10 +1,11 @@
 //! `config check`, which asks nobody, and `config validate`, `schema` and `show`, which ask the engine.
 
+use std::fmt::Write;
 use std::path::Path;
 
 use aof2_admin_api::TerminationReason;
 use aof2_admin_api::client::ConfigMode;
-use aof2_admin_api::report::{ConfigVerdict, Reload};
+use aof2_admin_api::report::{ConfigVerdict, Reload, RetentionLimits};
 use aof2_node::config::{self, ConfigErrors, Mode};
 use serde::Serialize;
 
@@ -83,6 +84,7 @@ fn verdict_page(name: &str, verdict: &ConfigVerdict) -> String {
         valid,
         errors,
         changes,
+        shortened_retention,
     } = verdict;
     if !valid {
         return errors.join("\n");
@@ -109,7 +111,34 @@ fn verdict_page(name: &str, verdict: &ConfigVerdict) -> String {
             takes_effect.to_owned(),
         ]
     });
-    format!("{name}: valid\n\n{}", render::table(&columns, rows))
+    let mut page = format!("{name}: valid\n\n{}", render::table(&columns, rows));
+    let shortened = shortened_retention.as_deref().unwrap_or_default();
+    if !shortened.is_empty() {
+        let columns = [
+            Column::Text("STREAMS"),
+            Column::Text("KEPT"),
+            Column::Text("THEN"),
+        ];
+        let rows = shortened
+            .iter()
+            .map(|it| vec![it.streams.clone(), kept(&it.from), kept(&it.to)]);
+        let _ = write!(
+            page,
+            "\nThese streams are kept for less. What is older or more is deleted:\n\n{}",
+            render::table(&columns, rows)
+        );
+    }
+    page
+}
+
+fn kept(limits: &RetentionLimits) -> String {
+    let bytes = limits.max_bytes.map(render::bytes);
+    match (&limits.max_age, bytes) {
+        (None, None) => "everything".to_owned(),
+        (Some(age), None) => age.clone(),
+        (None, Some(bytes)) => bytes,
+        (Some(age), Some(bytes)) => format!("{age}, {bytes} at most"),
+    }
 }
 
 fn check(connection: &Connection, file: &Path, owner: ConfigOwner) -> Result<Outcome, Failure> {

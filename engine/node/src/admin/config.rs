@@ -49,7 +49,8 @@ pub async fn validate(
     };
     let verdict = match config::parse("aof2.toml", &text, mode) {
         Ok(settings) => {
-            let mut changes = config::changes(&node.config.settings(), &settings);
+            let in_force = node.config.settings();
+            let mut changes = config::changes(&in_force, &settings);
             if mode == Mode::User {
                 // A user's file does not speak of the operator's keys: their absence is no change.
                 changes.retain(|change| {
@@ -60,12 +61,13 @@ pub async fn validate(
                 valid: true,
                 errors: Vec::new(),
                 changes,
+                shortened_retention: Some(config::shortened_retention(&in_force, &settings)),
             }
         }
         Err(errors) => ConfigVerdict {
             valid: false,
             errors: errors.messages(),
-            changes: Vec::new(),
+            ..ConfigVerdict::default()
         },
     };
     Ok(Json(verdict))

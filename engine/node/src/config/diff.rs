@@ -1,9 +1,12 @@
 //! What changes between two configurations, and which of it takes effect without a restart.
 
-use aof2_admin_api::report::ConfigChange;
+use aof2_admin_api::report::{ConfigChange, RetentionLimits, ShortenedRetention};
+use aof2_core::config::RetentionRule;
+use aof2_core::retention::shortened;
 
 use super::keys::KEYS;
 use super::settings::Settings;
+use super::value::format_duration;
 
 /// How a value that is absent reads.
 const ABSENT: &str = "";
@@ -20,6 +23,22 @@ pub fn changes(from: &Settings, to: &Settings) -> Vec<ConfigChange> {
                 to: new.map_or_else(|| ABSENT.to_string(), |value| value.to_string()),
                 reload: spec.reload,
             })
+        })
+        .collect()
+}
+
+/// Streams that are kept for less.
+pub fn shortened_retention(from: &Settings, to: &Settings) -> Vec<ShortenedRetention> {
+    let limits = |rule: &RetentionRule| RetentionLimits {
+        max_age: rule.max_age.map(format_duration),
+        max_bytes: rule.max_bytes,
+    };
+    shortened::shortened(&from.retention, &to.retention)
+        .iter()
+        .map(|it| ShortenedRetention {
+            streams: it.streams.clone(),
+            from: it.from.as_ref().map(limits).unwrap_or_default(),
+            to: limits(&it.to),
         })
         .collect()
 }

@@ -17,7 +17,7 @@ mod schema;
 mod settings;
 mod value;
 
-pub use diff::changes;
+pub use diff::{changes, shortened_retention};
 pub use error::{ConfigError, ConfigErrors, Problem};
 pub use intact::revision_of;
 pub use keys::{KeySpec, Owner};

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use aof2_admin_api::client::{Client, ClientError, ConfigMode, DrainBounds};
-use aof2_admin_api::report::Reload;
+use aof2_admin_api::report::{Reload, RetentionLimits};
 use aof2_admin_api::{ClaimState, DrainPhase, ErrorReason, SegmentState};
 
 use crate::support::{Home, SMALL, append, buffered, payload, request};
@@ -161,6 +161,18 @@ async fn a_configuration_is_validated_with_its_changes_and_the_effective_one_is_
             ("journal.files", "3", "6", Reload::Restart)
         ]
     );
+    assert_eq!(verdict.shortened_retention, Some(Vec::new()));
+    let verdict = admin
+        .config_validate(
+            "[[retention]]\nstreams = \"a-*\"\nmax_age = \"36h\"\n",
+            ConfigMode::User,
+        )
+        .await
+        .expect("a verdict");
+    let shortened = verdict.shortened_retention.expect("compared");
+    assert_eq!(shortened[0].streams, "a-*");
+    assert_eq!(shortened[0].from, RetentionLimits::default());
+    assert_eq!(shortened[0].to.max_age.as_deref(), Some("36h"));
     let verdict = admin
         .config_validate("[tier2]\nbucket = \"b\"\n", ConfigMode::User)
         .await

@@ -93,6 +93,11 @@ impl Revision {
             .saturating_mul(files.unwrap_or(DEFAULT_JOURNAL_FILES))
     }
 
+    /// The rules of retention as they are written; `None`: there are none.
+    pub fn retention(&self) -> Option<&Value> {
+        self.table.get("retention")
+    }
+
     fn number(&self, table: &str, key: &str) -> Option<u64> {
         let value = self.table.get(table)?.get(key)?.as_integer()?;
         u64::try_from(value).ok()

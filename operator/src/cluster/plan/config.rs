@@ -5,7 +5,7 @@
 
 use aof2_crds::{
     Gate, WaitReason,
-    status::{ConfigSourceStatus, ConfigStatus},
+    status::{Announcement, ConfigSourceStatus, ConfigStatus},
 };
 
 use super::{Part, volume_sum};
@@ -16,7 +16,7 @@ use crate::{
         facts::{ConfigSource, Observed, Read},
         memo::Memo,
     },
-    config_rollout,
+    config_rollout::{self, retention},
     machine::quoted,
     names,
 };
@@ -29,6 +29,8 @@ pub struct Configs {
     pub in_force: Revision,
     /// What the source makes; `None`: it cannot be read.
     pub candidate: Option<Revision>,
+    /// What the candidate keeps for less.
+    pub announcements: Vec<Announcement>,
 }
 
 impl Configs {
@@ -108,10 +110,16 @@ pub fn plan(observed: &Observed, owner: &Owner, memo: Option<&Memo>) -> (Option<
         return (None, part);
     };
     part.apply(build::config_map::revision(owner, &in_force));
+    let announced = observed.cluster.status.as_ref();
+    let announced = announced.map(|status| status.announcements.clone());
     let configs = Configs {
         status,
         in_force,
         candidate: read.ok(),
+        announcements: retention::effective(
+            announced.unwrap_or_default(),
+            observed.cluster.spec.retention_notice,
+        ),
     };
     (Some(configs), part)
 }

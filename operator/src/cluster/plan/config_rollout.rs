@@ -21,7 +21,9 @@ use crate::{
         config::is_altered,
         facts::{Observed, PodFacts, StatefulSetFacts, TroubleKind},
     },
-    config_rollout::{self as machine, ConfigStep, EngineFacts, Facts, Memo, News, Policy, Step},
+    config_rollout::{
+        self as machine, ConfigStep, EngineFacts, Facts, Memo, News, Policy, Step, retention,
+    },
     engines::Answer,
     machine::quoted,
     names,
@@ -54,12 +56,19 @@ pub fn step(
         next,
         finished,
         overridden,
-        news: News {
-            rejected,
-            validated,
-            completed,
-        },
+        news,
     } = machine::step(memo, &facts, observed.now);
+    configs.announcements = retention::after(
+        configs.announcements,
+        &news,
+        &facts,
+        observed.cluster.spec.retention_notice,
+    );
+    let News {
+        rejected,
+        validated,
+        completed,
+    } = news;
     let mut part = Part {
         waits,
         finished,
@@ -218,6 +227,11 @@ fn facts(observed: &Observed, written: &StatefulSetFacts, turn: Turn, configs: &
         is_upgrading: turn.is_upgrading,
         needs_restart: needs_restart(&configs.status),
         tier0_raise: machine::Tier0Raise::of(&configs.status.changes),
+        announcements: configs.announcements.clone(),
+        changes_retention: configs
+            .candidate
+            .as_ref()
+            .is_some_and(|candidate| candidate.retention() != configs.in_force.retention()),
         policy: Policy {
             observation_window: spec.config_rollout.observation_window,
             progress_deadline: spec.config_rollout.progress_deadline,

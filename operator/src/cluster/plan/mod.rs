@@ -34,7 +34,7 @@ pub(super) use volumes::{at_risk as volume_at_risk, is_accepted as is_volume_acc
 use aof2_crds::{
     Aof2ClusterSpec, Aof2ClusterStatus, Gate, WaitReason,
     cluster::OperationMode,
-    status::{ConfigStatus, HistoryEntry},
+    status::{Announcement, ConfigStatus, HistoryEntry},
 };
 
 use crate::{
@@ -73,6 +73,7 @@ pub struct Decided {
     pub spec_error: Option<String>,
     pub is_paused: bool,
     pub config: ConfigStatus,
+    pub announcements: Vec<Announcement>,
     /// The configuration in force; `None`: there is none, or it is not known.
     pub in_force: Option<Revision>,
     pub memo: Option<Memo>,
@@ -93,6 +94,7 @@ impl Decided {
             spec_error: None,
             is_paused: observed.cluster.spec.operation.mode == OperationMode::Paused,
             config: status.config,
+            announcements: status.announcements,
             in_force: None,
             snapshots: Snapshots::before(observed),
             waits: Vec::new(),
@@ -104,6 +106,7 @@ impl Decided {
     fn configured(self, configs: Configs) -> Self {
         Self {
             config: configs.status,
+            announcements: configs.announcements,
             in_force: Some(configs.in_force),
             ..self
         }
@@ -142,6 +145,7 @@ pub fn plan(observed: &Observed) -> Plan {
         decided = Decided {
             memo: nothing.memo,
             config: nothing.config,
+            announcements: nothing.announcements,
             snapshots: Snapshots {
                 status: nothing.snapshots.status,
                 ..decided.snapshots
@@ -350,6 +354,7 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
         memo,
         configs,
         replicas,
+        is_rolling,
         writes_template,
     } = part.take(precedence::step(
         observed,
@@ -360,11 +365,11 @@ fn work(observed: &Observed, owner: &Owner, cluster_id: String) -> (Decided, Par
         configs,
     ));
     part.add(old_revisions::plan(observed, &configs, memo.as_ref()));
-    let shares = Shares::plan(observed, &configs.in_force, replicas.told, memo.is_some());
+    let shares = Shares::plan(observed, &configs.in_force, replicas.told, is_rolling);
     let told = Told::plan(observed, &configs, memo.as_ref(), replicas.told, &shares);
-    let is_rolling = memo.as_ref().and_then(Memo::config).is_some();
+    let is_config = memo.as_ref().and_then(Memo::config).is_some();
     part.add(told.write(observed, owner, &cluster_id));
-    part.add(told.check(observed, owner, &cluster_id, is_rolling));
+    part.add(told.check(observed, owner, &cluster_id, is_config));
     part.add(not_serving::troubles(observed, &part.waits));
     let snapshots = part.take(snapshots::plan(observed, owner, &cluster_id));
     let digest = template::digest(spec, &observed.image_repository);

@@ -5,6 +5,8 @@
 //! 3. A configuration: validated by the version that is to run it.
 //! 4. The number of pods.
 //!
+//! A configuration that waits before its canary (for its notice of retention: a day) keeps nobody from the number of pods.
+//!
 //! One machine moves pods or tells them something at a time: it has the memo. The others say what they wait for.
 
 use super::{Part, config::Configs, config_rollout, replicas, replicas::Replicas, rollout};
@@ -19,6 +21,8 @@ pub struct Moved {
     pub memo: Option<Memo>,
     pub configs: Configs,
     pub replicas: Replicas,
+    /// The number of pods and their shares stay as they are.
+    pub is_rolling: bool,
     /// The wanted template is to be written now.
     pub writes_template: bool,
 }
@@ -53,16 +57,20 @@ pub fn step(
     let memo = upgrade
         .map(Memo::Upgrade)
         .or_else(|| config.map(Memo::Config));
+    let is_rolling = memo
+        .as_ref()
+        .is_some_and(|memo| !memo.is_only_announced(&configs.announcements, observed.now));
     let replicas = part.take(replicas::plan(
         observed,
         written,
-        memo.is_some(),
+        is_rolling,
         &configs.in_force,
     ));
     let moved = Moved {
         memo,
         configs,
         replicas,
+        is_rolling,
         writes_template,
     };
     (moved, part)

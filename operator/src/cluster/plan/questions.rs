@@ -3,7 +3,10 @@
 
 use std::net::IpAddr;
 
-use aof2_admin_api::report::{ConfigVerdict, Reload};
+use aof2_admin_api::report::{
+    ConfigChange, ConfigVerdict, Reload, RetentionLimits, ShortenedRetention,
+};
+use aof2_crds::Quantity;
 use aof2_crds::status::{KeyChange, MAX_CHANGES};
 use kube::ResourceExt;
 
@@ -15,7 +18,7 @@ use crate::{
         memo::Memo,
         validate,
     },
-    config_rollout::{ConfigStep, Verdict},
+    config_rollout::{ConfigStep, Verdict, retention::Shortened},
     kube::PodTarget,
     machine::bounded,
     rollout::UpgradeStep,
@@ -185,6 +188,41 @@ pub fn verdict(pod: String, version: String, answer: ConfigVerdict) -> Verdict {
                 .to_owned(),
             })
             .collect(),
+        shortened: shortened(answer.shortened_retention, &answer.changes),
+    }
+}
+
+/// What is kept for less. An engine that does not compare the rules says only that they differ, which may mean anything.
+fn shortened(told: Option<Vec<ShortenedRetention>>, changes: &[ConfigChange]) -> Vec<Shortened> {
+    let short = |text: &str| bounded(text, 128);
+    match told {
+        Some(told) => told
+            .iter()
+            .map(|it| Shortened {
+                streams: short(&it.streams),
+                from: short(&kept(&it.from)),
+                to: short(&kept(&it.to)),
+            })
+            .collect(),
+        None => changes
+            .iter()
+            .filter(|change| change.key == "retention")
+            .map(|change| Shortened {
+                streams: "*".to_owned(),
+                from: short(&change.from),
+                to: short(&change.to),
+            })
+            .collect(),
+    }
+}
+
+fn kept(limits: &RetentionLimits) -> String {
+    let bytes = limits.max_bytes.map(Quantity::from_bytes);
+    match (&limits.max_age, bytes) {
+        (None, None) => "everything".to_owned(),
+        (Some(age), None) => age.clone(),
+        (None, Some(bytes)) => bytes.to_string(),
+        (Some(age), Some(bytes)) => format!("{age} and at most {bytes}"),
     }
 }
 

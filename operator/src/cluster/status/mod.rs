@@ -83,6 +83,7 @@ pub fn publish(observed: &Observed, mut decided: Decided) -> Aof2ClusterStatus {
         ),
         tier1: tiers::tier1(observed, before.tier1.as_ref()),
         nodes,
+        announcements: decided.announcements.clone(),
         snapshots: decided.snapshots.status.clone(),
         certificates: before.certificates.clone(),
         history,

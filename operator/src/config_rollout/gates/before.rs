@@ -4,6 +4,7 @@ use aof2_crds::{Gate, Quantity, WaitReason, labels};
 
 use crate::config_rollout::converge::serves;
 use crate::config_rollout::facts::{Facts, PodFacts, ReadRates, Tier0Raise};
+use crate::config_rollout::retention;
 use crate::machine::Wait;
 
 /// Hydrations that may wait when a change begins: a few are the ordinary course of reading cold data.
@@ -25,11 +26,22 @@ pub(in crate::config_rollout) struct View<'a> {
 pub(in crate::config_rollout) type ChangeGate = fn(&View<'_>) -> Result<(), Wait>;
 
 pub(in crate::config_rollout) const BEFORE: &[ChangeGate] = &[
+    retention_was_announced,
     volumes_stay,
     every_pod_serves,
     few_hydrations_wait,
     tier_1_goes_first,
 ];
+
+/// Of one that every pod ran before nothing else is asked.
+pub(in crate::config_rollout) const BEFORE_RETURN: &[ChangeGate] = &[retention_was_announced];
+
+fn retention_was_announced(view: &View<'_>) -> Result<(), Wait> {
+    match retention::held(&view.facts.announcements, view.facts.now) {
+        Some((wait, _)) => Err(wait),
+        None => Ok(()),
+    }
+}
 
 /// No change that restarts engines begins while a pod's volume would go with it.
 fn volumes_stay(view: &View<'_>) -> Result<(), Wait> {

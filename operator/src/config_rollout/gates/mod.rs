@@ -3,7 +3,7 @@
 mod before;
 mod watched;
 
-pub(super) use before::{BEFORE, View};
+pub(super) use before::{BEFORE, BEFORE_RETURN, View};
 pub(super) use watched::{RATE_WINDOW, UNREADY_LIMIT, Verdict, check, crashed};
 
 /// `0.5/s`

@@ -3,6 +3,7 @@
 
 mod figures;
 mod not_serving;
+mod retention_notice;
 mod table;
 mod transcript;
 mod world;
@@ -11,10 +12,13 @@ use std::collections::BTreeMap;
 
 use aof2_crds::Duration;
 use aof2_crds::cluster::OnFailure;
-use aof2_crds::status::KeyChange;
+use aof2_crds::status::{Announcement, KeyChange};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::config_rollout::Memo;
+use crate::config_rollout::{
+    Memo,
+    retention::{self, Shortened},
+};
 use crate::machine::Override;
 
 use super::{
@@ -61,6 +65,11 @@ struct World {
     is_upgrading: bool,
     is_barred: bool,
     is_return: bool,
+    /// Of the candidate.
+    shortened: Vec<Shortened>,
+    changes_retention: bool,
+    announcements: Vec<Announcement>,
+    notice: Duration,
     overrides: Vec<Override>,
     engines: Vec<Engine>,
     memo: Option<Memo>,
@@ -100,6 +109,10 @@ impl World {
             is_upgrading: false,
             is_barred: false,
             is_return: false,
+            shortened: Vec::new(),
+            changes_retention: false,
+            announcements: Vec::new(),
+            notice: Duration::from_secs(600),
             overrides: Vec::new(),
             engines: vec![engine; pods],
             memo: None,
@@ -135,10 +148,13 @@ impl World {
                         to: "2".into(),
                         reload: if self.needs_restart { "Restart" } else { "Hot" }.into(),
                     }],
+                    shortened: self.shortened.clone(),
                 }),
             is_upgrading: self.is_upgrading,
             needs_restart: self.needs_restart,
             tier0_raise: None,
+            announcements: self.announcements.clone(),
+            changes_retention: self.changes_retention,
             policy: Policy {
                 observation_window: Duration::from_secs(120),
                 progress_deadline: self.deadline,
@@ -194,8 +210,12 @@ impl World {
 
     /// One look, and what it does to the engines.
     fn reconcile(&mut self) -> Step {
-        let result = step(self.memo.clone(), &self.facts(), self.now);
+        self.announcements = retention::effective(self.announcements.clone(), self.notice);
+        let facts = self.facts();
+        let result = step(self.memo.clone(), &facts, self.now);
         self.memo.clone_from(&result.memo);
+        let announced = std::mem::take(&mut self.announcements);
+        self.announcements = retention::after(announced, &result.news, &facts, self.notice);
         for entry in &result.finished {
             self.ends
                 .push((entry.outcome.to_string(), entry.message.clone()));

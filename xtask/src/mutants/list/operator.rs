@@ -3,6 +3,7 @@
 use super::{Mutant, Selection, units};
 
 const PODS: &[Selection] = &[units("aof2-operator", "kube::pods")];
+const RETENTION: &[Selection] = &[units("aof2-operator", "tests::retention_notice")];
 
 pub const MUTANTS: &[Mutant] = &[
     Mutant {
@@ -217,5 +218,33 @@ pub const MUTANTS: &[Mutant] = &[
         find: "quantities.values_mut().for_each(spell);",
         replace: "quantities.values_mut().for_each(spell_alike);",
         noticed_by: &[units("aof2-operator", "quantity")],
+    },
+    Mutant {
+        name: "going back to rules that keep less is not announced",
+        file: "operator/src/config_rollout/beginning.rs",
+        find: "let is_told_at_once = facts.is_return && verdict.shortened.is_empty();",
+        replace: "let is_told_at_once = facts.is_return;",
+        noticed_by: RETENTION,
+    },
+    Mutant {
+        name: "where nobody can be asked rules of retention change unannounced",
+        file: "operator/src/config_rollout/beginning.rs",
+        find: "if facts.changes_retention",
+        replace: "if facts.changes_retention && false",
+        noticed_by: RETENTION,
+    },
+    Mutant {
+        name: "a shorter retention that is withdrawn keeps its time for later",
+        file: "operator/src/config_rollout/retention.rs",
+        find: "_ if is_withdrawn || news.rejected.is_some() => Vec::new(),",
+        replace: "_ if is_withdrawn && news.completed.is_some() => Vec::new(),",
+        noticed_by: RETENTION,
+    },
+    Mutant {
+        name: "of many announcements the newest are forgotten",
+        file: "operator/src/config_rollout/retention.rs",
+        find: "announced.sort_by_key(|it| std::cmp::Reverse(it.announced_at.0));",
+        replace: "announced.sort_by_key(|it| it.announced_at.0);",
+        noticed_by: RETENTION,
     },
 ];

@@ -184,4 +184,11 @@ pub const MUTANTS: &[Mutant] = &[
         replace: "if kind == Kind::Get\n",
         noticed_by: DELETE,
     },
+    Mutant {
+        name: "a stream that falls under a stricter rule is not told",
+        file: "engine/core/src/retention/shortened.rs",
+        find: "is_covered = pattern::contains(&from.streams, &to.streams);",
+        replace: "is_covered = true;",
+        noticed_by: &[units("aof2-core", "retention::shortened::tests")],
+    },
 ];

@@ -3,6 +3,7 @@
 use aof2_crds::status::RolloutOutcome;
 
 use super::*;
+use crate::config_rollout::retention::Shortened;
 
 #[test]
 fn old_revisions_go_and_what_is_in_use_or_was_rejected_stays() {
@@ -155,6 +156,7 @@ pub(super) fn roll_to(mut observed: Observed, step: RolloutStep) -> Observed {
         version: "0.1.0".into(),
         errors: Vec::new(),
         changes: Vec::new(),
+        shortened: Vec::new(),
     });
     for _ in 0..10 {
         let planned = plan(&observed);
@@ -325,4 +327,52 @@ fn what_was_never_loaded_everywhere_is_no_way_back_without_a_canary() {
     early = carried_over(early, done);
     early.config_source = first_source;
     roll_to(early, RolloutStep::Preflight);
+}
+
+/// Days may pass: the cluster is scaled all the same, and who looks sees what goes and when.
+#[test]
+fn a_shorter_retention_is_in_status_until_it_is_in_force_and_holds_up_nothing_else() {
+    let mut waiting = roll_to(changed(), RolloutStep::Validating);
+    let verdict = waiting.answers.verdict.as_mut().unwrap();
+    verdict.shortened = vec![Shortened {
+        streams: "orders-*".into(),
+        from: "720h".into(),
+        to: "168h".into(),
+    }];
+    for _ in 0..3 {
+        let planned = plan(&waiting);
+        waiting = carried_over(waiting, planned);
+    }
+    waiting.answers.verdict = None;
+    let held = plan(&waiting);
+    let announced = &held.status.announcements[0];
+    let until = announced.effective_at.0;
+    assert_eq!(until.duration_since(waiting.now).as_hours(), 24);
+    assert_eq!(
+        (announced.from.as_str(), announced.to.as_str()),
+        ("720h", "168h")
+    );
+    assert_eq!(waits(&held)[0].1, WaitReason::RetentionNotice);
+    let (state, _, message) = condition(&held, ConditionType::RetentionChangePending);
+    assert_eq!(state, "True");
+    assert!(message.contains("orders-*") && message.contains(&until.to_string()));
+    assert_eq!(file(&held, "orders-2"), file(&plan(&at_rest()), "orders-2"));
+    // Nothing moves while it waits.
+    let mut later = carried_over(waiting.clone(), held);
+    later.now = until - jiff::SignedDuration::from_secs(5);
+    let again = plan(&later);
+    assert_eq!(Some(&again.status), later.cluster.status.as_ref());
+    let mut larger = later.clone();
+    larger.cluster.spec.replicas = 4;
+    let larger = plan(&larger);
+    let reasons: Vec<WaitReason> = waits(&larger).iter().map(|wait| wait.1).collect();
+    assert!(
+        !reasons.contains(&WaitReason::RolloutInProgress),
+        "{reasons:?}"
+    );
+    // A person who cannot wait.
+    later.cluster.spec.retention_notice = aof2_crds::Duration::from_secs(0);
+    let passed = plan(&later);
+    let rollout = passed.status.rollout.unwrap();
+    assert_eq!(rollout.step, RolloutStep::Canary);
 }

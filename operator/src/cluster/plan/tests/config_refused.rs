@@ -15,6 +15,7 @@ fn what_an_old_version_rejected_is_asked_again_by_the_new_one() {
         version: "0.1.0".into(),
         errors: vec!["log.level: `loud` is not a level".into()],
         changes: Vec::new(),
+        shortened: Vec::new(),
     });
     refused.cluster.status = Some(plan(&refused).status);
     refused.answers.verdict = None;
@@ -49,6 +50,7 @@ fn a_refused_configuration_is_told_with_the_key_and_asked_about_once() {
         version: "0.1.0".into(),
         errors: vec!["log.level: `loud` is not a level".into()],
         changes: Vec::new(),
+        shortened: Vec::new(),
     });
     let told = plan(&refused);
     assert_eq!(
@@ -91,6 +93,7 @@ fn a_refused_configuration_is_told_with_the_key_and_asked_about_once() {
         version: "0.1.0".into(),
         errors: vec!["still not".into()],
         changes: Vec::new(),
+        shortened: Vec::new(),
     });
     let told = plan(&refused);
     assert!(told.status.config.rejected[0].retried);
@@ -281,6 +284,7 @@ fn going_back_to_what_the_engine_rejects_now_is_rejected_once_and_shown() {
         version: "0.1.0".into(),
         errors: vec!["log.level: `debug` is not a level".into()],
         changes: Vec::new(),
+        shortened: Vec::new(),
     });
     let rejected = plan(&back);
     let shown = [(Gate::Config, WaitReason::ConfigRefused, "")];

@@ -1,5 +1,5 @@
-//! Conditions. All but the last two are always present and good when True. `Reconciling` and `Stalled` are kstatus': present only
-//! while True. A held rollout is Ready and Reconciling: a cluster that serves never looks broken.
+//! Conditions. All but the last three are always present and good when True. `Reconciling` and `Stalled` are kstatus': present only
+//! while True, as `RetentionChangePending` is. A held rollout is Ready and Reconciling: a cluster that serves never looks broken.
 
 mod applied;
 mod serving;
@@ -18,6 +18,7 @@ use crate::cluster::{
     facts::Observed,
     plan::{Decided, PAUSED},
 };
+use crate::config_rollout::retention;
 use crate::machine::condition::{self, FALSE, TRUE, UNKNOWN};
 use crate::machine::{carry_since, counted, headline, is_progress, quoted, shortened};
 use applied::{certificates_valid, config_applied, holds, version_converged};
@@ -62,6 +63,13 @@ pub fn publish(
             .verified
             .map(|said| (Type::SnapshotsVerified, told(said))),
     );
+    if !status.announcements.is_empty() {
+        let text = retention::text(&status.announcements, observed.now);
+        said.push((
+            Type::RetentionChangePending,
+            Said(TRUE, Reason::RetentionShortened, text),
+        ));
+    }
     // Of the two kstatus takes the first that it finds: what waits for a person makes no progress.
     match stalled(decided).filter(|_| !decided.is_paused) {
         Some(stalled) => said.push((Type::Stalled, stalled)),
