@@ -22,6 +22,7 @@ pub enum Call {
     Create,
     OpenWrite,
     OpenRead,
+    Read,
     Write,
     Allocate,
     Truncate,
@@ -336,6 +337,7 @@ impl DiskFile for FaultFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.on(Call::Read)?;
         self.inner.read_at(buffer, offset)
     }
 

@@ -184,6 +184,21 @@ pub fn read_file(disk: &dyn Disk, path: &Path, limit_bytes: u64) -> io::Result<V
     Ok(bytes)
 }
 
+/// Reads of what a device does not give back, before that is believed: one path of several may have failed just now.
+const READS: u32 = 3;
+
+/// Repeats a read that the device fails.
+pub(crate) fn again<T>(read: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let mut answer = read();
+    for _ in 1..READS {
+        match &answer {
+            Err(error) if is_device_error(error) => answer = read(),
+            Ok(_) | Err(_) => break,
+        }
+    }
+    answer
+}
+
 /// Whether a file reads back as these bytes there. One that cannot be read does not.
 pub(crate) fn holds(file: &dyn DiskFile, offset: u64, bytes: &[u8]) -> bool {
     let mut found = vec![0; bytes.len()];

@@ -312,10 +312,7 @@ impl ManifestLog {
         events: Vec<ManifestEvent>,
     ) -> Result<(), StoreError> {
         if self.inner.lock().chunk.is_none() {
-            return Err(StoreError::Damaged {
-                stream: owner.name().to_string(),
-                message: "no writable manifest".to_owned(),
-            });
+            return Err(cut::not_writable(owner));
         }
         let round = {
             let _rolling = self.rolling.lock();

@@ -2,12 +2,12 @@
 
 use aof2_format::Seed;
 use aof2_format::checksum::crc64nvme;
-use aof2_format::manifest_base::{BaseChunk, ManifestBase};
+use aof2_format::manifest_base::{BaseChunk, MAX_BYTES, ManifestBase};
 use aof2_format::manifest_chunk::{self, DATA_OFFSET, ManifestChunkHeader};
 
 use super::BaseOwner;
 use super::keep::Kept;
-use super::read::{self, MAX_BYTES, Unreadable, fold};
+use super::read::{self, Unreadable, fold};
 use crate::error::StoreError;
 use crate::io::{FileClass, create_whole};
 use crate::manifest::cut::{alive, rejected};
@@ -218,7 +218,7 @@ impl ManifestLog {
             match self.read_base(owner, based) {
                 Ok(base) => before = Some(base),
                 // All of it again, from the chunks.
-                Err(_) if closed.iter().all(|chunk| chunk.is_local) => {}
+                Err(StoreError::Damaged { .. }) if closed.iter().all(|chunk| chunk.is_local) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -257,7 +257,7 @@ impl ManifestLog {
             ))),
             Ok(None) => Err(damaged("file is missing".to_owned())),
             Err(Unreadable::Damaged(why)) => Err(damaged(why)),
-            Err(Unreadable::Disk(error)) => {
+            Err(Unreadable::Disk(error) | Unreadable::Device(error)) => {
                 Err(StoreError::of_lack(&error, path.display().to_string())
                     .unwrap_or_else(|| damaged(error.to_string())))
             }

@@ -327,6 +327,53 @@ fn a_stream_whose_base_and_chunks_are_gone_is_damaged_with_file_and_remedy_until
     assert!(told.contains("manifest chunk 3 is missing"), "{told}");
 }
 
+/// Of the chunk in use nothing but the journal says that it was there.
+#[test]
+fn a_stream_whose_newest_chunk_is_gone_is_damaged_until_it_is_back() {
+    for after in [AFTER, u64::MAX] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let start = || {
+            let mut options = options(folder.path());
+            options.config.manifest.base_after_chunks = after;
+            Store::open(options).expect("the directory opens")
+        };
+        let store = start();
+        store.append(durable("a")).expect("acknowledged");
+        for _ in 0..=AFTER {
+            commit(&store, failed(ReasonCode::Codec));
+            close_chunk(&store);
+        }
+        commit(&store, failed(ReasonCode::Transient));
+        let known = state(&store);
+        store.close().expect("closes");
+        // The next process knows of the chunk only what was carried over.
+        start().close().expect("closes");
+        assert_eq!(base_file(folder.path()).exists(), after == AFTER);
+        let newest = chunk_file(folder.path(), AFTER + 1);
+        let aside = folder.path().join("aside");
+        std::fs::rename(&newest, &aside).expect("moved");
+        for _ in 0..3 {
+            let store = start();
+            let told = damage(&store).expect("the journal knows of it");
+            for part in [
+                "manifest chunk 4 is missing",
+                "EPOCH-00000000000000000004.mlog from a backup",
+            ] {
+                assert!(told.contains(part), "{part} is not in: {told}");
+            }
+            store.append(durable("a")).expect_err("refused");
+            store.append(durable("other")).expect("acknowledged");
+            store.close().expect("closes");
+        }
+        std::fs::rename(&aside, &newest).expect("put back");
+        let store = start();
+        assert_eq!(damage(&store), None);
+        assert_eq!(state(&store), known);
+        store.append(durable("a")).expect("acknowledged");
+        store.close().expect("closes");
+    }
+}
+
 /// A chunk that was full is closed with its last commits in the journal alone.
 #[test]
 fn a_base_is_written_of_commits_that_are_synced_where_their_chunks_were_not_yet() {
