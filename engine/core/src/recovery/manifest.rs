@@ -61,8 +61,9 @@ impl<'a> Journaled<'a> {
         let positions = image
             .positions
             .range((number, kind, 0)..=(number, kind, u64::MAX));
-        let mut reach: BTreeMap<u64, u64> =
-            positions.map(|((_, _, chunk), reach)| (*chunk, *reach)).collect();
+        let mut reach: BTreeMap<u64, u64> = positions
+            .map(|((_, _, chunk), reach)| (*chunk, *reach))
+            .collect();
         let frames = image.manifests.get(&number);
         let frames: Vec<&FoundManifest> = frames.into_iter().flatten().collect();
         for found in &frames {
@@ -131,7 +132,14 @@ pub(super) fn replay(
     // Before anything is written: nothing is cut off, or added to, where something is missing.
     let mut behind_a_hole = Vec::new();
     if onto.damage.is_none() {
-        onto.damage = missing::chunk(disk, owner.stream, &directory, first, &tail, &journaled.reach)?;
+        onto.damage = missing::chunk(
+            disk,
+            owner.stream,
+            &directory,
+            first,
+            &tail,
+            &journaled.reach,
+        )?;
     }
     if onto.damage.is_none() {
         behind_a_hole = split_at_hole(first, &mut tail);
@@ -224,7 +232,11 @@ fn plan(
         Ok(Some(base)) => {
             let next = base.chunks.len() as u64;
             let Some(behind) = chunks.get(&next) else {
-                return Ok(Plan::Damaged(missing::behind_base(path, next, owner.stream)));
+                return Ok(Plan::Damaged(missing::behind_base(
+                    path,
+                    next,
+                    owner.stream,
+                )));
             };
             match goes_on(disk, owner, &base, behind, journaled)? {
                 Ok(()) => return Ok(Plan::Behind(base)),
@@ -339,7 +351,9 @@ fn make_again(
     tail: &mut BTreeMap<u64, FoundChunk>,
     journaled: &Journaled<'_>,
 ) -> Result<(), OpenError> {
-    let Some((number, epoch)) = tail.last_key_value().map(|(number, it)| (number + 1, it.epoch))
+    let Some((number, epoch)) = tail
+        .last_key_value()
+        .map(|(number, it)| (number + 1, it.epoch))
     else {
         return Ok(());
     };

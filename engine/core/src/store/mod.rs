@@ -2,6 +2,7 @@
 
 mod admission;
 mod append;
+mod bases;
 mod checkpoint;
 pub mod cut;
 pub(crate) mod delete;

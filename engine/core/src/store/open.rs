@@ -11,6 +11,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::OpenOptions;
 use super::admission::Admission;
+use super::bases::BaseWriter;
 use super::opener::Opener;
 use super::pipeline::Pipeline;
 use super::seal::Sealer;
@@ -170,6 +171,7 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
         journal: Journal::new(journal_parts, files, mark, next_commit),
         checkpoint: Checkpoint::default(),
         segment_writer: SegmentWriter::default(),
+        bases: BaseWriter::default(),
         work: WorkQueue::default(),
     });
     let sealer = Arc::new(Sealer::new(pipeline.clone()));
@@ -386,6 +388,7 @@ fn start(parts: &Parts) -> Result<Vec<ThreadHandle>, OpenError> {
         ("segments", of_pipeline(|all| all.segment_writer.run(all))),
         ("pace", of_pipeline(|all| all.common.pacer.run())),
         ("checkpoint", of_pipeline(|all| all.checkpoint.run(all))),
+        ("bases", of_pipeline(|all| all.bases.run(all))),
         (
             "prepare",
             Box::new(move || {
@@ -422,6 +425,7 @@ pub(super) fn stop(pipeline: &Pipeline, threads: Vec<ThreadHandle>) {
     pipeline.work.seal.stop();
     pipeline.segment_writer.stop();
     pipeline.checkpoint.stop();
+    pipeline.bases.stop();
     pipeline.common.pacer.stop();
     pipeline.journal.stop();
     for thread in threads {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use aof2_format::journal::Position;
 
+use super::bases::BaseWriter;
 use super::work::{SegmentWriter, WorkQueue};
 use crate::common::Common;
 use crate::journal::member::Driver;
@@ -23,6 +24,7 @@ pub(crate) struct Pipeline {
     pub journal: Journal<Pipeline>,
     pub checkpoint: Checkpoint,
     pub segment_writer: SegmentWriter,
+    pub bases: BaseWriter,
     pub work: WorkQueue,
 }
 

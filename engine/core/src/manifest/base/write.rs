@@ -166,6 +166,12 @@ impl Inner {
 }
 
 impl ManifestLog {
+    /// Whether `write_base` has something to do. Waits for nothing.
+    pub fn is_base_due(&self, owner: &dyn Owner, below: u64) -> bool {
+        let after = owner.common().config.load().manifest.base_after_chunks;
+        self.inner.lock().base_due(below, after).is_some()
+    }
+
     /// Writes a base where enough chunks were closed behind the last one. It stands for chunks below `below`. Blocks on the disk.
     pub fn write_base(&self, owner: &dyn Owner, below: u64) -> Result<bool, StoreError> {
         let _basing = self.basing.lock();
@@ -201,6 +207,12 @@ impl ManifestLog {
         drop(inner);
         tracing::debug!(stream = %owner.name(), chunks = chunks.len(), bytes = bytes.len(), "manifest base written");
         Ok(true)
+    }
+
+    /// Nothing is written to or pruned behind the base meanwhile.
+    #[cfg(test)]
+    pub fn hold_base(&self) -> crate::io::sync::MutexGuard<'_, ()> {
+        self.basing.lock()
     }
 
     fn build(

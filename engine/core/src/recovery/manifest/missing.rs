@@ -44,7 +44,12 @@ pub(super) fn chunk(
     let mut known = reach.range(first..);
     let known = known.find(|(number, reach)| **reach > 0 && !chunks.contains_key(number));
     let hole = hole(disk, first, chunks)?;
-    let Some(number) = known.map(|(number, _)| *number).into_iter().chain(hole).min() else {
+    let Some(number) = known
+        .map(|(number, _)| *number)
+        .into_iter()
+        .chain(hole)
+        .min()
+    else {
         return Ok(None);
     };
     let was = match reach.get(&number) {
@@ -52,14 +57,19 @@ pub(super) fn chunk(
         Some(0) | None => "a later one is there".to_owned(),
     };
     let to_do = remedy(directory, number, stream);
-    Ok(Some(format!("manifest chunk {number} is missing, but {was}; {to_do}")))
+    Ok(Some(format!(
+        "manifest chunk {number} is missing, but {was}; {to_do}"
+    )))
 }
 
 /// The base at `path` was written when chunk `number` was there.
 pub(super) fn behind_base(path: &Path, number: u64, stream: &StreamName) -> String {
     let directory = path.parent().unwrap_or(path);
     let to_do = remedy(directory, number, stream);
-    format!("manifest chunk {number} is missing, which was there when manifest base {} was written; {to_do}", path.display())
+    format!(
+        "manifest chunk {number} is missing, which was there when manifest base {} was written; {to_do}",
+        path.display()
+    )
 }
 
 fn remedy(directory: &Path, number: u64, stream: &StreamName) -> String {
