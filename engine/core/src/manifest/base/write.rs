@@ -155,7 +155,7 @@ impl Inner {
         if in_use.number == upto && in_use.tail == 0 {
             upto = upto.checked_sub(1)?;
         }
-        (upto >= self.based() + after.max(1)).then_some(upto)
+        (upto >= self.based().saturating_add(after.max(1))).then_some(upto)
     }
 
     /// Chunks that the base on the volume stands for.

@@ -40,21 +40,25 @@ fn a_base_that_cannot_be_opened_for_want_of_descriptors_refuses_the_start_and_st
 }
 
 #[test]
-fn a_chunk_that_cannot_be_opened_for_want_of_descriptors_refuses_the_start() {
+fn a_chunk_that_cannot_be_opened_or_read_for_want_of_something_refuses_the_start() {
     let volume = volume();
-    let copy = volume.copy();
-    std::fs::remove_file(base_file(copy.path())).expect("removed");
     for (call, number) in [
+        // The chunk behind the base, to see whether it is the one.
         (Call::OpenRead, libc::EMFILE),
-        (Call::OpenRead, libc::ENFILE),
         (Call::OpenRead, libc::ENOMEM),
+        // One of which the journal has something.
+        (Call::OpenWrite, libc::ENFILE),
+        (Call::OpenWrite, libc::ENOMEM),
         (Call::Read, libc::ENOMEM),
     ] {
+        let copy = volume.copy();
         let lack = Fault::of(call).path(".mlog").how(How::Fails(number));
-        let refused = try_open(copy.path(), [lack]).err().expect("refused");
+        // More than what the journal has is compared with the chunk.
+        let refused = try_open(copy.path(), vec![lack; 64]).err();
+        let refused = refused.unwrap_or_else(|| panic!("{call:?} {number}: it opens"));
         assert_eq!(refused.remedy(), Remedy::Retry, "{refused}");
+        volume.starts(copy.path(), "once there are some", true);
     }
-    volume.starts(copy.path(), "once there are some", false);
 }
 
 /// One path of several failed just now.
