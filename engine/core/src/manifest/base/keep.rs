@@ -192,11 +192,12 @@ impl Kept {
         }
     }
 
-    /// The greatest says where the stream begins, and the last one when it was looked at.
+    /// The greatest says where the stream begins, and the last one when that was looked at.
     fn start(&mut self, value: u64, sequence: u64) {
         let before = self.start.replace(sequence);
         let highest = self.highest_start;
-        let is_highest = highest.is_none_or(|(known, _)| value >= known);
+        // Of equal ones the first: the others changed nothing.
+        let is_highest = highest.is_none_or(|(known, _)| value > known);
         if is_highest {
             self.highest_start = Some((value, sequence));
         }
