@@ -218,6 +218,11 @@ impl Residency {
         leaving.filter_map(|(id, segment, seal)| Some((id, segment, seal, segment.object()?)))
     }
 
+    /// Trimmed segments from this id on that still have a copy somewhere, ascending by id.
+    pub fn leaving_from(&self, id: u64) -> impl Iterator<Item = (u64, &Segment, &Seal)> {
+        self.leaving.range(id..).filter_map(|id| self.of(*id))
+    }
+
     pub fn has_trimmed_on_node(&self) -> bool {
         !self.leaving_node.is_empty()
     }
@@ -287,7 +292,7 @@ impl Residency {
     }
 
     /// Sealed segments from the one that holds `sequence` on, ascending.
-    fn sealed_from(&self, sequence: u64) -> impl Iterator<Item = (u64, &Segment, &Seal)> {
+    pub fn sealed_from(&self, sequence: u64) -> impl Iterator<Item = (u64, &Segment, &Seal)> {
         let first = self.sealed.range(..=sequence).next_back();
         let first = first.map_or(sequence, |(base, _)| *base);
         self.sealed

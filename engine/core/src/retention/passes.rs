@@ -46,13 +46,6 @@ pub(super) struct Turn {
     pub left_bytes: Option<u64>,
 }
 
-fn limits_of(rule: &RetentionRule) -> Limits {
-    Limits {
-        max_age: rule.max_age,
-        max_bytes: rule.max_bytes,
-    }
-}
-
 impl Passes {
     /// Other rules have their pass at once.
     pub fn set_rules(&mut self, rules: &[RetentionRule]) {
@@ -114,8 +107,7 @@ impl Passes {
     pub fn turn(&mut self) -> Option<Turn> {
         let running = self.running.as_mut()?;
         while let Some(Waiting { stream, left_bytes }) = running.waiting.pop_front() {
-            let fits = |rule: &RetentionRule| rule.fits(&stream);
-            let rule = self.rules.iter().position(fits);
+            let rule = retain::rule_of(&self.rules, &stream);
             self.last = Some(stream.clone());
             let Some(index) = rule else { continue };
             running.fitting[index] += u64::from(left_bytes.is_none());
@@ -125,7 +117,7 @@ impl Passes {
             }
             return Some(Turn {
                 stream,
-                limits: limits_of(rule),
+                limits: rule.into(),
                 left_bytes,
             });
         }
@@ -152,7 +144,7 @@ impl Passes {
         let unused = unused.map(|(rule, _)| rule.streams.clone()).collect();
         self.fitting = Some(fitting);
         let limited = self.rules.iter().filter(|rule| !rule.keeps_all());
-        let pause = limited.map(|rule| retain::pause(limits_of(rule))).min();
+        let pause = limited.map(|rule| retain::pause(rule.into())).min();
         self.next = pause.map(|pause| now + pause);
         unused
     }

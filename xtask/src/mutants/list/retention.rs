@@ -105,10 +105,10 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the last rule that fits counts",
-        file: "engine/core/src/retention/passes.rs",
-        find: "self.rules.iter().position(fits)",
-        replace: "self.rules.iter().rposition(fits)",
-        noticed_by: STORE,
+        file: PLAN_FILE,
+        find: "rules.iter().position(",
+        replace: "rules.iter().rposition(",
+        noticed_by: PLAN,
     },
     Mutant {
         name: "a reading of the clock is not kept over a restart",
