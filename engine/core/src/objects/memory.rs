@@ -76,6 +76,7 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct State {
     objects: BTreeMap<String, Object>,
+    classes: BTreeMap<String, String>,
     writes: u64,
     is_unreachable: bool,
     ignores_preconditions: bool,
@@ -164,6 +165,12 @@ impl MemoryStore {
     /// A deleted object stays as an old version.
     pub fn keep_versions(&self) {
         self.state.lock().keeps_versions = true;
+    }
+
+    /// From now on this object has this storage class. The others have none.
+    pub fn set_class(&self, key: &str, class: &str) {
+        let mut state = self.state.lock();
+        state.classes.insert(key.to_owned(), class.to_owned());
     }
 
     pub fn calls(&self, verb: Verb) -> u64 {
@@ -400,6 +407,12 @@ impl ObjectStore for MemoryStore {
     fn head(&self, key: &str) -> Result<Option<ObjectMeta>, ObjectError> {
         self.call(Verb::Head, key, |state, _| {
             Ok(state.objects.get(key).map(|object| object.meta.clone()))
+        })
+    }
+
+    fn class(&self, key: &str) -> Result<Option<String>, ObjectError> {
+        self.call(Verb::Head, key, |state, _| {
+            Ok(state.classes.get(key).cloned())
         })
     }
 

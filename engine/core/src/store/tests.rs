@@ -14,6 +14,7 @@ mod start;
 mod trim;
 mod trimmed_uploads;
 mod turns;
+mod usage;
 mod whole;
 
 use std::sync::mpsc;
