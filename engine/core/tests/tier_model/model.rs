@@ -47,7 +47,11 @@ pub fn payload(stream: &str, record: &Record) -> Bytes {
     let mut state = record.id.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(stream.as_bytes()[0]);
     let mut bytes = Vec::with_capacity(record.length as usize + 8);
     // Some that zstd makes smaller, some that it does not.
-    let step = if record.id % 3 == 0 { 0 } else { 0x2545_f491_4f6c_dd1d };
+    let step = if record.id % 3 == 0 {
+        0
+    } else {
+        0x2545_f491_4f6c_dd1d
+    };
     while bytes.len() < record.length as usize {
         bytes.extend_from_slice(&state.to_le_bytes());
         state = state.rotate_left(23).wrapping_add(step);

@@ -6,8 +6,14 @@ use crate::dice::Dice;
 
 #[derive(Clone, Debug)]
 pub enum Op {
-    Append { stream: usize, sizes: Vec<u32>, is_durable: bool },
-    Seal { stream: usize },
+    Append {
+        stream: usize,
+        sizes: Vec<u32>,
+        is_durable: bool,
+    },
+    Seal {
+        stream: usize,
+    },
     Flush,
     /// Lets time pass.
     Wait(Duration),
@@ -15,26 +21,71 @@ pub enum Op {
     Skip(Duration),
     /// With everything healed, until nothing is left to do.
     Settle,
-    Read { stream: usize, from: Share, limit: u64 },
-    ReadBelow { stream: usize },
-    ReadBeyond { stream: usize },
-    Tail { stream: usize },
+    Read {
+        stream: usize,
+        from: Share,
+        limit: u64,
+    },
+    ReadBelow {
+        stream: usize,
+    },
+    ReadBeyond {
+        stream: usize,
+    },
+    Tail {
+        stream: usize,
+    },
     /// A reader that stays, and goes on later.
-    OpenReader { stream: usize, from: Share },
-    ReadOn { bytes: usize },
-    Trim { stream: usize, before: Share },
-    Retain { stream: usize, max_age: Option<Duration>, max_bytes: Option<u64> },
+    OpenReader {
+        stream: usize,
+        from: Share,
+    },
+    ReadOn {
+        bytes: usize,
+    },
+    Trim {
+        stream: usize,
+        before: Share,
+    },
+    Retain {
+        stream: usize,
+        max_age: Option<Duration>,
+        max_bytes: Option<u64>,
+    },
     /// The wall clock steps, or is set back where it should be.
-    Step { seconds: i64 },
-    Hydrate { stream: usize, from: Share, to: Share, is_hot: bool },
-    Evict { stream: usize, segment: Share },
-    DeleteWarm { stream: usize, segment: Share },
-    DeleteObject { stream: usize, segment: Share },
-    Snapshot { stream: usize },
+    Step {
+        seconds: i64,
+    },
+    Hydrate {
+        stream: usize,
+        from: Share,
+        to: Share,
+        is_hot: bool,
+    },
+    Evict {
+        stream: usize,
+        segment: Share,
+    },
+    DeleteWarm {
+        stream: usize,
+        segment: Share,
+    },
+    DeleteObject {
+        stream: usize,
+        segment: Share,
+    },
+    Snapshot {
+        stream: usize,
+    },
     Outage,
-    Fault { kind: u64, times: u64 },
+    Fault {
+        kind: u64,
+        times: u64,
+    },
     Slow(Duration),
-    Full { left_bytes: u64 },
+    Full {
+        left_bytes: u64,
+    },
     NoDescriptors,
     Heal,
     Drain,
@@ -42,7 +93,9 @@ pub enum Op {
     /// The process ends; what it wrote stays.
     Kill,
     /// The power goes after so many steps, and what is not durable with it, by chance.
-    Cut { after: u64 },
+    Cut {
+        after: u64,
+    },
 }
 
 /// Of 65,536.

@@ -44,7 +44,11 @@ fn perform(seed: u64, operations: &[Op], tells: bool) -> Result<(), String> {
 fn within(baton: &Arc<Baton>, seed: u64, operations: &[Op], tells: bool) -> Result<(), String> {
     let mut world = World::new(seed, baton, streams(seed), tells)?;
     let mut outcome = Ok(());
-    for (number, op) in operations.iter().chain(&[Op::Settle, Op::Restart, Op::Settle]).enumerate() {
+    for (number, op) in operations
+        .iter()
+        .chain(&[Op::Settle, Op::Restart, Op::Settle])
+        .enumerate()
+    {
         outcome = world
             .apply(op)
             .map_err(|error| format!("operation {number}, {op:?}: {error}"));
@@ -53,6 +57,9 @@ fn within(baton: &Arc<Baton>, seed: u64, operations: &[Op], tells: bool) -> Resu
         }
     }
     let outcome = outcome.and_then(|()| world.check_leaks());
+    if outcome.is_err() && tells {
+        world.tell_all();
+    }
     // Also behind a failure: its threads would stay for ever.
     let _ = world.node.stop();
     outcome
@@ -71,7 +78,11 @@ pub fn replay(seed: u64) {
 pub fn explain(seed: u64, error: &str) -> ! {
     let operations = operations(seed);
     let mut kept: Vec<usize> = (0..operations.len()).collect();
-    let of = |kept: &[usize]| kept.iter().map(|step| operations[*step].clone()).collect::<Vec<_>>();
+    let of = |kept: &[usize]| {
+        kept.iter()
+            .map(|step| operations[*step].clone())
+            .collect::<Vec<_>>()
+    };
     let mut last = error.to_owned();
     let mut at = kept.len();
     while at > 0 {

@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aof2_core::config::KIB;
+use aof2_core::config::RetentionRule;
 use aof2_core::deletion::Deletion;
 use aof2_core::drain::{DrainPhase, DrainRequest};
 use aof2_core::io::Clock;
-use aof2_core::objects::memory::{Fault, MemoryStore, Verb};
 use aof2_core::objects::Refusal;
+use aof2_core::objects::memory::{Fault, MemoryStore, Verb};
 use aof2_core::snapshot::SnapshotRequest;
 use aof2_core::tier::LocalTier;
 use aof2_core::{
     AppendError, AppendRequest, Config, Durability, ReadError, ReadRequest, Reader, StreamInfo,
     TrimError,
 };
-use aof2_core::config::RetentionRule;
 use aof2_format::start_sequence::StartReason;
 use bytes::Bytes;
 
@@ -51,6 +51,7 @@ pub struct World {
     lack: Option<Lack>,
     /// Since when the wall clock does not stand where it should.
     stepped: Option<Duration>,
+    pub was_stepped: bool,
     /// A wrong clock may have been believed: nothing is said of ages any more.
     pub is_lost_in_time: bool,
     /// What was done, for whoever reads a failure.
@@ -76,7 +77,12 @@ fn config_of(dice: &mut Dice) -> Config {
 }
 
 impl World {
-    pub fn new(seed: u64, baton: &Arc<Baton>, streams: usize, tells: bool) -> Result<World, String> {
+    pub fn new(
+        seed: u64,
+        baton: &Arc<Baton>,
+        streams: usize,
+        tells: bool,
+    ) -> Result<World, String> {
         let mut dice = Dice::new(seed);
         let config = config_of(&mut dice);
         let clock = WorldClock::new(baton.clone());
@@ -90,7 +96,10 @@ impl World {
             config,
             dice,
             node,
-            streams: NAMES[..streams].iter().map(|name| model::Stream::new(name)).collect(),
+            streams: NAMES[..streams]
+                .iter()
+                .map(|name| model::Stream::new(name))
+                .collect(),
             checks: Checks::default(),
             next_id: 1,
             requests: 0,
@@ -98,6 +107,7 @@ impl World {
             is_out: false,
             lack: None,
             stepped: None,
+            was_stepped: false,
             is_lost_in_time: false,
             told: tells.then(Vec::new),
         })
@@ -136,7 +146,10 @@ impl World {
     }
 
     fn behind(&mut self, op: &Op) -> Result<(), String> {
-        if self.stepped.is_some_and(|since| self.now() - since > BELIEVED) {
+        if self
+            .stepped
+            .is_some_and(|since| self.now() - since > BELIEVED)
+        {
             self.is_lost_in_time = true;
         }
         if self.is_powerless() {
@@ -242,7 +255,9 @@ impl World {
             }
             Op::DeleteObject { stream, segment } => {
                 if let Some(id) = self.segment(*stream, *segment) {
-                    let Node { deletion, store, .. } = &self.node;
+                    let Node {
+                        deletion, store, ..
+                    } = &self.node;
                     let deleted = deletion.delete_object(store, NAMES[*stream], id);
                     self.tell(|| format!("  segment {id}: {deleted:?}"));
                 }
@@ -571,6 +586,7 @@ impl World {
             0 => None,
             _ => self.stepped.or(Some(self.now())),
         };
+        self.was_stepped |= seconds != 0;
         self.clock.set_step(seconds * 1_000_000_000);
     }
 
