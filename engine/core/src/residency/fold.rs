@@ -220,7 +220,16 @@ impl Residency {
 
     /// Trimmed segments from this id on that still have a copy somewhere, ascending by id.
     pub fn leaving_from(&self, id: u64) -> impl Iterator<Item = (u64, &Segment, &Seal)> {
-        self.leaving.range(id..).filter_map(|id| self.of(*id))
+        let mut on_node = self.leaving_node.range(id..).peekable();
+        let mut in_bucket = self.leaving_bucket.range(id..).peekable();
+        let ids = std::iter::from_fn(move || {
+            let next = [on_node.peek(), in_bucket.peek()];
+            let id = next.into_iter().flatten().copied().min()?;
+            on_node.next_if(|it| *it == id);
+            in_bucket.next_if(|it| *it == id);
+            Some(*id)
+        });
+        ids.filter_map(|id| self.of(id))
     }
 
     pub fn has_trimmed_on_node(&self) -> bool {

@@ -176,7 +176,11 @@ fn an_upload_counts_when_its_record_is_durable_whoever_commits_beside_it() {
         let first = commit(TierRecord::CompressionStarted);
         until("the round with the first record", || writes() > before);
         let second = commit(uploaded);
-        let staged = || stream.manifest.read(|state| state.residency.uploaded_upto());
+        let staged = || {
+            stream
+                .manifest
+                .read(|state| state.residency.uploaded_upto())
+        };
         until("the second record is staged", || staged() == 1);
         // That of the round with the first is let through.
         faults.add(Fault::of(Call::Sync).class(FileClass::Journal).after(1));

@@ -40,7 +40,9 @@ pub struct Checks {
 
 impl Checks {
     pub fn begun(&mut self, stream: usize, snapshot_id: u64, durable: u64) {
-        self.snapshots.entry((stream, snapshot_id)).or_insert(durable);
+        self.snapshots
+            .entry((stream, snapshot_id))
+            .or_insert(durable);
     }
 
     pub fn process_ended(&mut self) {
@@ -54,7 +56,10 @@ impl Checks {
         for (key, _) in node.bucket.take_deleted() {
             match key.starts_with("p/segments/") {
                 true => _ = self.gone.insert(key),
-                false if ["p/marks/", "p/probe/"].iter().any(|it| key.starts_with(it)) => {}
+                false
+                    if ["p/marks/", "p/probe/"]
+                        .iter()
+                        .any(|it| key.starts_with(it)) => {}
                 false => return Err(format!("{key} was deleted")),
             }
         }
@@ -69,7 +74,9 @@ pub fn step(world: &mut World) -> Result<(), String> {
     // A segment that a start found is sealed whatever the quota is.
     let seals = world.streams.len() as u64 * SEAL_BYTES;
     if quota > 0 && most > quota + seals {
-        return Err(format!("{most} bytes were in Tier 0, which may have {quota}"));
+        return Err(format!(
+            "{most} bytes were in Tier 0, which may have {quota}"
+        ));
     }
     let deleted = world.node.bucket.peek_deleted();
     world.checks.deletions(&world.node)?;
@@ -113,7 +120,10 @@ fn of_stream(
             copies(world, stream, files, ledger, (id, segment, seal))?;
         }
     }
-    let first = ledger.readable().first().map(|(_, segment, _)| segment.base);
+    let first = ledger
+        .readable()
+        .first()
+        .map(|(_, segment, _)| segment.base);
     if first.is_some_and(|first| first > ledger.start) {
         return Err(format!(
             "{name}: begins at {}, and the first segment at {first:?}",
@@ -224,7 +234,9 @@ fn may_be_deleted(
     let grace = world.config.tier2.delete_grace.as_nanos() as i64;
     let is_early = grace > 0 && at < since + grace && world.is_clock_right();
     if queued < 2 || is_early {
-        return told(&format!("it was queued {queued} times, at last at {since}, now is {at}"));
+        return told(&format!(
+            "it was queued {queued} times, at last at {since}, now is {at}"
+        ));
     }
     if !is_published(world, name, key, ledger.seed) {
         return told("no manifest in the bucket says so");
@@ -270,7 +282,10 @@ fn catalogues(world: &World) -> Result<Vec<(String, Catalogue)>, String> {
 /// Every snapshot in the bucket gives the records that it says it has, by itself.
 fn restores(world: &mut World) -> Result<(), String> {
     for (key, catalogue) in catalogues(world)? {
-        let Some(stream) = NAMES.iter().position(|name| *name == catalogue.stream.as_str()) else {
+        let Some(stream) = NAMES
+            .iter()
+            .position(|name| *name == catalogue.stream.as_str())
+        else {
             continue;
         };
         let seed = seed_of(world, stream)?;
@@ -514,4 +529,3 @@ impl World {
         }
     }
 }
-

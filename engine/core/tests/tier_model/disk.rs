@@ -24,7 +24,9 @@ const TOTAL_BYTES: u64 = 256 << 20;
 /// Why calls fail that need blocks, or anything else that runs out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lack {
-    Space { left_bytes: u64 },
+    Space {
+        left_bytes: u64,
+    },
     /// Others have taken all but those that the process has now.
     Descriptors,
 }

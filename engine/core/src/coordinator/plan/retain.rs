@@ -69,7 +69,12 @@ pub(crate) fn leaving(
     let total_bytes = sum.saturating_add(unsealed_bytes);
     let mut taken = 0;
     let leaves = |segment: &&SealedExtent| {
-        let goes = goes(segment, total_bytes.saturating_sub(taken), limits, now_unix_nanos);
+        let goes = goes(
+            segment,
+            total_bytes.saturating_sub(taken),
+            limits,
+            now_unix_nanos,
+        );
         taken += segment.bytes;
         goes
     };

@@ -147,7 +147,9 @@ fn a_segment_that_lost_its_length_counts_in_tier_0_as_long_as_it_is() {
         for entry in std::fs::read_dir(segments(number)).expect("listed") {
             let path = entry.expect("an entry").path();
             let file = std::fs::OpenOptions::new().write(true).open(path);
-            file.expect("it is there").set_len(DATA_OFFSET).expect("cut");
+            file.expect("it is there")
+                .set_len(DATA_OFFSET)
+                .expect("cut");
         }
     }
     let (store, _) = open(volume.path());
