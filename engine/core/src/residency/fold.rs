@@ -94,6 +94,10 @@ impl Residency {
                 segment.moves.upload_started = Some(key.clone());
                 segment.moves.upload_begun = true;
                 segment.begun_key = Some(key.clone());
+                // What was queued was what an earlier upload may have left.
+                if segment.copies.cold.is_none() {
+                    segment.deletion = DeletionStage::NotQueued;
+                }
                 self.note_leaving(id);
             }
             ManifestEvent::UploadDone { key, etag } => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aof2_core::io::{Clock, sync};
 use aof2_core::objects::memory::MemoryStore;
 use aof2_core::objects::{
-    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Upload,
+    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Removal, Upload,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -165,7 +165,7 @@ impl ObjectStore for Bucket {
         self.memory.checks_what_it_receives()
     }
 
-    fn delete(&self, key: &str) -> Result<(), ObjectError> {
+    fn delete(&self, key: &str) -> Result<Removal, ObjectError> {
         self.call("delete", key, |memory| {
             let now = self.clock.wall_unix_nanos();
             self.deleted.lock().push((key.to_owned(), now));

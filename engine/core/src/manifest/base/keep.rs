@@ -18,6 +18,7 @@ enum Last {
     Compressed,
     HydrationStarted,
     HydrationFailed,
+    UploadStarted,
     /// Of the records of an upload, where nothing else keeps it: it says whether one is under way.
     Upload,
 }
@@ -27,7 +28,6 @@ enum Last {
 enum First {
     CompressionStarted,
     CompressionFailed(ReasonCode),
-    UploadStarted,
     UploadFailed(ReasonCode),
 }
 
@@ -79,8 +79,9 @@ impl Kept {
                 self.first.insert((id, First::CompressionFailed(*reason)))
             }
             ManifestEvent::UploadStarted { .. } => {
-                let is_first = self.first.insert((id, First::UploadStarted));
-                self.of_upload(id, sequence, is_first)
+                self.of_upload(id, sequence, true);
+                // Under its key an object may be, however the upload ended.
+                self.supersede(id, Last::UploadStarted, sequence)
             }
             ManifestEvent::UploadDone { .. } => self.of_upload(id, sequence, true),
             ManifestEvent::UploadFailed { key: _, reason } => {

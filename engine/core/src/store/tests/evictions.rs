@@ -140,6 +140,7 @@ pub(super) fn uploaded(memory: &Arc<MemoryStore>, folder: &Path, tier1_bytes: u6
     });
     write(&node, 0..UPLOADED);
     until("the uploads", || is_uploaded(&node));
+    until("nothing to evict", || node.tiers.coordinator().is_idle());
     node
 }
 
