@@ -7,6 +7,7 @@ mod evictions;
 mod hydrations;
 mod kills;
 mod node;
+mod recompress;
 mod rejections;
 mod residency;
 mod retention;
