@@ -16,6 +16,7 @@ pub mod revision;
 pub mod schema;
 pub mod snapshot;
 pub mod storage;
+pub mod tier1;
 
 #[cfg(feature = "client")]
 pub mod client;

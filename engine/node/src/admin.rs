@@ -12,6 +12,7 @@ mod pages;
 mod snapshot;
 mod storage_report;
 mod store;
+mod tier1;
 
 use std::sync::Arc;
 
@@ -48,6 +49,12 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(
             path::REPORT,
             get(storage_report::report).post(storage_report::report_with),
+        )
+        .route(path::TIER1, get(tier1::stats))
+        .route(path::TIER1_VERIFY, get(tier1::status).post(tier1::verify))
+        .route(
+            path::TIER1_RECOMPRESS,
+            get(tier1::status).post(tier1::recompress),
         )
         .route(path::FLUSH, post(store::flush))
         .route(path::TIER2_PROBE, post(store::tier2_probe))
