@@ -15,6 +15,7 @@ mod recovery;
 mod residency;
 mod retention;
 mod streams;
+mod tier1;
 mod tier2;
 
 use std::fmt;
@@ -98,6 +99,7 @@ pub fn all() -> impl Iterator<Item = &'static Mutant> {
         residency::MUTANTS,
         retention::MUTANTS,
         streams::MUTANTS,
+        tier1::MUTANTS,
         tier2::MUTANTS,
     ]
     .into_iter()
