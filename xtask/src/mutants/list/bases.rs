@@ -124,7 +124,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "an empty chunk behind a gap is gone on in",
         file: "engine/core/src/recovery/manifest.rs",
         find: "let behind = hole.map(|hole| tail.split_off(&hole)).unwrap_or_default();",
-        replace: "let behind = hole.map(|_| BTreeMap::new()).unwrap_or_default();",
+        replace: "let behind: BTreeMap<u64, FoundChunk> = BTreeMap::new();\n    let _ = hole;",
         noticed_by: STARTS,
     },
     Mutant {
@@ -189,5 +189,12 @@ pub const MUTANTS: &[Mutant] = &[
         find: "rest.get(PRUNED_AT_ONCE).map",
         replace: "rest.get(usize::MAX).map",
         noticed_by: TURNS,
+    },
+    Mutant {
+        name: "a damaged manifest takes commits",
+        file: "engine/core/src/manifest/replay.rs",
+        find: "is_whole && index == in_use",
+        replace: "index == in_use",
+        noticed_by: STARTS,
     },
 ];

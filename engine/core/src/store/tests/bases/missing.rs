@@ -129,8 +129,13 @@ fn a_chunk_that_is_gone_before_others_is_damage_and_nothing_behind_it_is_touched
     commit(&store, failed(ReasonCode::BucketOrNetwork));
     let known = state(&store);
     store.close().expect("closes");
+    // Each begins another file of the journal: what the old ones said of the chunks is written over.
+    for _ in 0..=crate::testing::small_config(folder.path()).journal.files {
+        let store = start();
+        store.append(durable("other")).expect("acknowledged");
+        store.close().expect("closes");
+    }
     for gone in [4, 5] {
-        start().close().expect("closes");
         let aside = folder.path().join("aside");
         std::fs::rename(chunk_file(folder.path(), gone), &aside).expect("moved");
         let behind = gone + 1..=6;
@@ -166,7 +171,7 @@ fn a_chunk_that_is_gone_before_others_is_damage_and_nothing_behind_it_is_touched
             assert!(cut.to_string().contains("no writable manifest"), "{cut}");
             store.close().expect("closes");
         }
-        assert_eq!(bytes_behind(), before);
+        assert!(bytes_behind() == before, "they are as they were");
         std::fs::rename(&aside, chunk_file(folder.path(), gone)).expect("put back");
         let store = start();
         assert_eq!(damage(&store), None, "with {gone}");
@@ -192,10 +197,8 @@ fn an_empty_chunk_in_use_that_is_gone_is_made_again_and_the_closed_one_stays_as_
     commit(&store, failed(ReasonCode::Codec));
     let known = state(&store);
     store.close().expect("closes");
-    assert_eq!(
-        std::fs::read(chunk_file(folder.path(), 0)).expect("a chunk"),
-        closed
-    );
+    let found = std::fs::read(chunk_file(folder.path(), 0)).expect("a chunk");
+    assert!(found == closed, "it is as it was");
     let (store, _) = open(folder.path());
     assert_eq!(damage(&store), None);
     assert_eq!(state(&store), known);
