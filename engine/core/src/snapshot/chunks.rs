@@ -151,7 +151,10 @@ fn prune_some(taker: &Taker, tier2: &Tier2, stream: &Arc<str>) -> bool {
                 continue;
             }
             Err(Stays::Stopping) => break,
-            Err(Stays::Alone(why)) => why,
+            Err(Stays::Alone(why)) => {
+                answers = false;
+                why
+            }
             Err(Stays::All(why)) => {
                 answers = false;
                 why

@@ -12,6 +12,7 @@ mod hydrations;
 mod journal;
 mod operator;
 mod recovery;
+mod report;
 mod residency;
 mod retention;
 mod streams;
@@ -96,6 +97,7 @@ pub fn all() -> impl Iterator<Item = &'static Mutant> {
         journal::MUTANTS,
         operator::MUTANTS,
         recovery::MUTANTS,
+        report::MUTANTS,
         residency::MUTANTS,
         retention::MUTANTS,
         streams::MUTANTS,
