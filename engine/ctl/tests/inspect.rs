@@ -402,7 +402,8 @@ impl Manifest {
             prev_chain: self.chain,
             created_unix_nanos: 0,
         };
-        self.ends.push((self.chain, self.next, header.encode().to_vec()));
+        self.ends
+            .push((self.chain, self.next, header.encode().to_vec()));
         self.write(None);
     }
 
@@ -504,8 +505,12 @@ fn a_follower_shows_each_record_once_across_torn_commits_new_chunks_and_pruned_o
     manifest.prune();
     manifest.begin();
     manifest.commit();
-    follower.until("all of it", |lines| numbers(lines) == [0, 1, 2, 3, 4, 5, 6, 7]);
-    quiet.until("what came later", |lines| numbers(lines) == [2, 3, 4, 5, 6, 7]);
+    follower.until("all of it", |lines| {
+        numbers(lines) == [0, 1, 2, 3, 4, 5, 6, 7]
+    });
+    quiet.until("what came later", |lines| {
+        numbers(lines) == [2, 3, 4, 5, 6, 7]
+    });
     assert_eq!(quiet.interrupt(), 0);
     // A chunk that goes on behind what is there: something in between is lost.
     manifest.next += 3;

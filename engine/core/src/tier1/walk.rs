@@ -112,6 +112,9 @@ pub enum Again {
     Busy,
 }
 
+/// Puts the new copy in the place of the old one.
+type Swap<'a> = &'a mut dyn FnMut() -> Result<Again, RecompressError>;
+
 /// Compresses one copy again. `swap` calls its argument while nobody else drops or makes the copy, and answers what it answered.
 pub fn again(
     port: &dyn Port,
@@ -119,9 +122,7 @@ pub fn again(
     segment: &SealedSegment,
     level: i32,
     is_stopping: &dyn Fn() -> bool,
-    swap: &mut dyn FnMut(
-        &mut dyn FnMut() -> Result<Again, RecompressError>,
-    ) -> Result<Again, RecompressError>,
+    swap: &mut dyn FnMut(Swap<'_>) -> Result<Again, RecompressError>,
 ) -> Result<Again, RecompressError> {
     let disk = &*port.environment().disk;
     match recompress::prepare(disk, path, segment, level, is_stopping)? {
