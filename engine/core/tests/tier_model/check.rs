@@ -81,8 +81,8 @@ pub fn step(world: &mut World) -> Result<(), String> {
     let deleted = world.node.bucket.peek_deleted();
     world.checks.deletions(&world.node)?;
     let files = world.node.disk.files();
-    for stream in 0..world.streams.len() {
-        if let Some(ledger) = Ledger::read(&files, NAMES[stream])? {
+    for (stream, name) in NAMES.iter().enumerate().take(world.streams.len()) {
+        if let Some(ledger) = Ledger::read(&files, name)? {
             of_stream(world, stream, &files, &ledger)?;
             for (key, at) in &deleted {
                 may_be_deleted(world, stream, &ledger, key, *at)?;
@@ -392,11 +392,11 @@ impl World {
             return Ok(Some(format!("{counts:?}")));
         }
         let files = self.node.disk.files();
-        for stream in 0..self.streams.len() {
-            let Some(ledger) = Ledger::read(&files, NAMES[stream])? else {
+        for (stream, name) in NAMES.iter().enumerate().take(self.streams.len()) {
+            let Some(ledger) = Ledger::read(&files, name)? else {
                 continue;
             };
-            let of = |what: &str| Ok(Some(format!("{}: {what}", NAMES[stream])));
+            let of = |what: &str| Ok(Some(format!("{name}: {what}")));
             if let Some(what) = self.stays(stream, &ledger) {
                 return of(&what);
             }

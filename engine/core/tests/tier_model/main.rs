@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // no part of the store
 
 #[path = "../states/baton.rs"]
+#[allow(dead_code)] // what other test programs use
 mod baton;
 mod bucket;
 mod check;
@@ -28,6 +29,7 @@ mod ops;
 mod power;
 mod run;
 #[path = "../states/volume.rs"]
+#[allow(dead_code)] // what other test programs use
 mod volume;
 mod world;
 

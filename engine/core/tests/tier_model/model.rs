@@ -52,7 +52,7 @@ pub fn payload(stream: &str, record: &Record) -> Bytes {
     let mut state = record.id.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(stream.as_bytes()[0]);
     let mut bytes = Vec::with_capacity(record.length as usize + 8);
     // Some that zstd makes smaller, some that it does not.
-    let step = if record.id % 3 == 0 {
+    let step = if record.id.is_multiple_of(3) {
         0
     } else {
         0x2545_f491_4f6c_dd1d
@@ -161,7 +161,8 @@ impl Stream {
             let is_old = |max: Duration| now.saturating_sub(record.at) >= max || !record.is_dated;
             let may_go = |rule: &Rule| rule.max_age.is_some_and(is_old) || rule.max_bytes.is_some();
             let (last_rule, until) = &self.last_rule;
-            if !may_go(&self.rule) && !(now <= *until + PASS && may_go(last_rule)) {
+            let may = may_go(&self.rule) || now <= *until + PASS && may_go(last_rule);
+            if !may {
                 return Err(format!(
                     "{}: begins at {first}, and record {sequence} of {:?} may not go at {now:?} by {:?}",
                     self.name, record.at, self.rule
@@ -170,11 +171,6 @@ impl Stream {
         }
         self.start = first;
         Ok(())
-    }
-
-    pub fn bytes_from(&self, sequence: u64) -> u64 {
-        let records = &self.records[sequence as usize..];
-        records.iter().map(|it| u64::from(it.length)).sum()
     }
 
     /// Whether these are the records from `from` on.

@@ -38,10 +38,6 @@ impl Power {
         self.steps_left.store(steps, Ordering::SeqCst);
     }
 
-    pub fn is_cut_coming(&self) -> bool {
-        self.steps_left.load(Ordering::SeqCst) > 0
-    }
-
     pub fn is_out(&self) -> bool {
         self.is_out.load(Ordering::SeqCst)
     }

@@ -27,7 +27,11 @@ fn operations(seed: u64) -> Vec<Op> {
 }
 
 fn streams(seed: u64) -> usize {
-    if seed % TWO_STREAMS == 0 { 2 } else { 1 }
+    if seed.is_multiple_of(TWO_STREAMS) {
+        2
+    } else {
+        1
+    }
 }
 
 /// How many operations it had, or what did not hold.

@@ -134,10 +134,6 @@ impl World {
         self.node.power.is_out()
     }
 
-    pub fn is_whole(&self) -> bool {
-        !self.is_out && self.lack.is_none()
-    }
-
     pub fn is_clock_right(&self) -> bool {
         self.stepped.is_none() && !self.is_lost_in_time
     }
@@ -645,10 +641,10 @@ impl World {
         if let Some(failure) = self.node.store.failure() {
             return Err(format!("the store serves nobody: {failure}"));
         }
-        for stream in 0..self.streams.len() {
+        for (stream, name) in NAMES.iter().enumerate().take(self.streams.len()) {
             let Some(info) = self.info(stream) else {
                 if self.streams[stream].durable > 0 {
-                    return Err(format!("stream {} is gone", NAMES[stream]));
+                    return Err(format!("stream {name} is gone"));
                 }
                 continue;
             };

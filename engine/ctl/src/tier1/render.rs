@@ -253,7 +253,7 @@ mod tests {
             stream: name.to_owned(),
             files,
             bytes: files << 20,
-            raw_bytes: files * 7 << 19,
+            raw_bytes: (files * 7) << 19,
             records: 100,
             hot_files: 1,
             cold_files: files - 1,

@@ -18,6 +18,7 @@ mod retention;
 mod streams;
 mod tier1;
 mod tier2;
+mod tiers;
 
 use std::fmt;
 
@@ -103,6 +104,7 @@ pub fn all() -> impl Iterator<Item = &'static Mutant> {
         streams::MUTANTS,
         tier1::MUTANTS,
         tier2::MUTANTS,
+        tiers::MUTANTS,
     ]
     .into_iter()
     .flatten()
