@@ -212,7 +212,7 @@ pub(crate) fn replay(
             let closed = ClosedChunk::new(found.number, found.epoch, *end);
             replayed.closed.push(closed);
         }
-        if let Some(file) = file.filter(|_| index == in_use) {
+        if let Some(file) = file.filter(|_| is_whole && index == in_use) {
             replayed.chunk = Some(Chunk {
                 number: found.number,
                 epoch: found.epoch,

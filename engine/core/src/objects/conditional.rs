@@ -76,7 +76,7 @@ pub fn create(
 ) -> Result<Creation, ObjectError> {
     match create_while(store, key, upload, retries, max_attempts, &|| true)? {
         Some(creation) => Ok(creation),
-        None => unreachable!("it is always wanted"),
+        None => unreachable!("the object is always wanted"),
     }
 }
 

@@ -340,8 +340,7 @@ fn goes_on(
 /// Chunks that nothing was durable in may be gone in any order. Those behind the first that is are not gone on in.
 fn split_at_hole(first: u64, tail: &mut BTreeMap<u64, FoundChunk>) -> Vec<FoundChunk> {
     let hole = (first..).find(|number| !tail.contains_key(number));
-    let behind: BTreeMap<u64, FoundChunk> = BTreeMap::new();
-    let _ = hole;
+    let behind = hole.map(|hole| tail.split_off(&hole)).unwrap_or_default();
     behind.into_values().collect()
 }
 

@@ -151,10 +151,7 @@ fn prune_some(taker: &Taker, tier2: &Tier2, stream: &Arc<str>) -> bool {
                 continue;
             }
             Err(Stays::Stopping) => break,
-            Err(Stays::Alone(why)) => {
-                answers = false;
-                why
-            }
+            Err(Stays::Alone(why)) => why,
             Err(Stays::All(why)) => {
                 answers = false;
                 why
@@ -202,7 +199,7 @@ fn prune(
     let why = match tier2.store().get_within(&key, chunk.bytes)? {
         Some(object) if object.bytes == bytes => match store.prune_chunk(stream, chunk)? {
             true => return Ok(()),
-            false => "its file cannot be removed".to_owned(),
+            false => "the chunk's file cannot be removed".to_owned(),
         },
         Some(_) => format!("object {key} has other content; move it away"),
         None => format!("object {key} is missing; restore it"),

@@ -209,7 +209,7 @@ fn failed_rows(
     let named = named
         .iter()
         .map(|(stream, why)| format!("stream {stream}: {why}"));
-    let more = (more > 0).then(|| format!("streams beside these: {more}"));
+    let more = (more > 0).then(|| format!("more streams: {more}"));
     named.chain(more).map(move |line| (what, line))
 }
 

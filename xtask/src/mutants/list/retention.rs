@@ -22,15 +22,15 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a trim is answered before it is durable",
         file: TRIM_FILE,
-        find: "stream.manifest.commit(&owned, 0, vec![event])?;",
-        replace: "drop((owned, event));",
+        find: "let before_it = publish(&stream, before, committed?);",
+        replace: "drop(committed);\n            let before_it = publish(&stream, before, 0);",
         noticed_by: TRIM,
     },
     Mutant {
         name: "a trimmed file goes without its record",
         file: TRIM_FILE,
-        find: "stream.manifest.commit(&owned, segment_id, vec![dropped])?;",
-        replace: "drop((owned, dropped));",
+        find: ".commit_and_read(&owned, segment_id, vec![dropped], uploaded_upto);",
+        replace: ".commit_and_read(&owned, segment_id, Vec::new(), uploaded_upto);\n        drop(dropped);",
         noticed_by: TRIM,
     },
     Mutant {
@@ -57,22 +57,22 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a pass takes all of a large stream",
         file: PLAN_FILE,
-        find: "false => total / PARTS_PER_PASS,",
-        replace: "false => total,",
+        find: "false => total_bytes / PARTS_PER_PASS,",
+        replace: "false => total_bytes,",
         noticed_by: PLAN,
     },
     Mutant {
         name: "a segment that is larger than a tenth never goes",
         file: PLAN_FILE,
-        find: "start.is_none() || taken + segment.bytes <= most",
-        replace: "taken + segment.bytes <= most",
+        find: "is_first || taken + segment.bytes <= most",
+        replace: "(is_first && taken > 0) || taken + segment.bytes <= most",
         noticed_by: PLAN,
     },
     Mutant {
         name: "a stream keeps less than it may",
         file: PLAN_FILE,
-        find: "total - taken > max",
-        replace: "total - taken >= max",
+        find: "limits.max_bytes.is_some_and(|max| kept_bytes > max)",
+        replace: "limits.max_bytes.is_some_and(|max| kept_bytes >= max)",
         noticed_by: PLAN,
     },
     Mutant {

@@ -9,15 +9,15 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "T1: a copy that was dropped counts as long as another one is there",
         file: "engine/core/src/residency/fold.rs",
-        find: "LocalCopy::Hot => copies.hot = false,",
-        replace: "LocalCopy::Hot => copies.hot &= copies.cold.is_some(),",
+        find: "LocalCopy::Hot => segment.copies.hot = false,",
+        replace: "LocalCopy::Hot => segment.copies.hot &= segment.copies.cold.is_some(),",
         noticed_by: MODEL,
     },
     Mutant {
         name: "T1: a file is removed before the manifest drops its copy",
         file: "engine/core/src/store/evict.rs",
-        find: "        stream.manifest.commit(&owned, segment_id, vec![dropped])?;\n        Ok(self.remove_dropped(&stream, &sealed))",
-        replace: "        let bytes = self.remove_dropped(&stream, &sealed);\n        stream.manifest.commit(&owned, segment_id, vec![dropped])?;\n        Ok(bytes)",
+        find: "        stream.manifest.commit(&owned, segment_id, vec![dropped])?;\n        Ok(self.remove_dropped(&stream, &sealed).bytes())",
+        replace: "        let bytes = self.remove_dropped(&stream, &sealed).bytes();\n        stream.manifest.commit(&owned, segment_id, vec![dropped])?;\n        Ok(bytes)",
         noticed_by: MODEL,
     },
     Mutant {
@@ -71,16 +71,6 @@ pub const MUTANTS: &[Mutant] = &[
         find: "            state.bytes -= flight.wish.bytes();\n            state.under_way -= 1;\n            match &outcome {",
         replace: "            state.bytes -= flight.wish.bytes();\n            state.under_way -= usize::from(outcome.is_ok());\n            match &outcome {",
         noticed_by: MODEL,
-    },
-    Mutant {
-        name: "T7: a stop keeps the reading of a clock that stepped",
-        file: "engine/core/src/retention/mod.rs",
-        find: "if !was_stopping && state.stored_at.is_some() && trust == Trust::Trusted {",
-        replace: "if !was_stopping && state.stored_at.is_some() && (trust == Trust::Trusted || state.suspended.is_none()) {",
-        noticed_by: &[
-            tests("aof2-core", "tier_model", "a_log_over_three_tiers"),
-            units("aof2-core", "a_stop_keeps_no_reading"),
-        ],
     },
     Mutant {
         name: "T7: retention goes by a clock that a step has moved",
