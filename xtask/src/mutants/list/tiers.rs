@@ -89,8 +89,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "T9: an object goes before the bucket has the manifest that gives it up",
         file: "engine/core/src/deletion/pass.rs",
-        find: "            self.publish(stream)?;\n            if !self.is_owner",
-        replace: "            if !self.is_owner",
+        find: "            self.publish(stream)?;\n            // Read again",
+        replace: "            // Read again",
         noticed_by: MODEL,
     },
     Mutant {
@@ -130,8 +130,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an upload is recorded and nothing was put",
         file: "engine/core/src/jobs/upload.rs",
-        find: "let etag = put_and_compare(tier2, &key, segment, source, facts)?;",
-        replace: "let etag = put_and_compare(tier2, &key, segment, source, facts).unwrap_or_default();",
+        find: "let etag = put_and_compare(tier2, &key, segment, source, facts, &is_needed)?;",
+        replace: "let etag = put_and_compare(tier2, &key, segment, source, facts, &is_needed).unwrap_or_default();",
         noticed_by: MODEL,
     },
 ];
