@@ -269,7 +269,7 @@ fn a_tier_2_in_a_directory_has_chunks_and_catalogues() {
     engine.admin(&["snapshot", "take", "orders"], "").ok();
     let both = inspect(&["--tier2-directory", &tier2, "--json"]).json();
     assert!(
-        events(&both["chunks"]).contains(&"SnapshotMarker".to_owned()),
+        events(&both["chunks"]).contains(&"UploadDone".to_owned()),
         "{both}"
     );
     let catalogue = &both["catalogues"][0];
@@ -311,7 +311,7 @@ fn a_bucket_is_read_and_followed() {
     assert_eq!(streams(&by_config["catalogues"]), ["orders", "payments"]);
     let (endpoint, keys) = (server.endpoint(), server.credentials());
     let by_url = [
-        "s3://b/p",
+        "s3://aof2-test/p",
         "--endpoint",
         &endpoint,
         "--region",
@@ -328,19 +328,19 @@ fn a_bucket_is_read_and_followed() {
     let one = inspect(
         &[
             &by_url[..],
-            &["--json", "--stream", "orders", "--event", "SnapshotMarker"],
+            &["--json", "--stream", "orders", "--event", "SealSegment"],
         ]
         .concat(),
     );
     let one = one.json();
-    assert_eq!(events(&one["chunks"]), ["SnapshotMarker"]);
+    assert_eq!(events(&one["chunks"]), ["SealSegment"]);
     assert_eq!(one["catalogues"], Value::Array(Vec::new()));
-    let elsewhere = inspect(&["s3://b/p/", "--endpoint", &endpoint]);
+    let elsewhere = inspect(&["s3://aof2-test/p/", "--endpoint", &endpoint]);
     assert!(
         elsewhere.code == 2 && elsewhere.stderr.contains("--region is missing"),
         "{elsewhere:?}"
     );
-    let no_prefix = inspect(&["s3://b", "--region", "x"]);
+    let no_prefix = inspect(&["s3://aof2-test", "--region", "x"]);
     assert!(
         no_prefix.code == 2 && no_prefix.stderr.contains("names no prefix"),
         "{no_prefix:?}"
@@ -351,7 +351,7 @@ fn a_bucket_is_read_and_followed() {
     engine.admin(&["snapshot", "take", "orders"], "").ok();
     follower.until("the chunk and the catalogue", |lines| {
         let has = |text: &str| lines.iter().any(|line| line.contains(text));
-        has(" orders ") && has(" SnapshotMarker ") && has(" catalogue ")
+        has(" orders ") && has(" SealSegment ") && has(" catalogue ")
     });
     assert_eq!(follower.interrupt(), 0);
     server.stop();
