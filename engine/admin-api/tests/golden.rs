@@ -19,10 +19,6 @@ use aof2_admin_api::tier1::{
     Tier1Finding, Tier1FindingKind, Tier1Leftover, Tier1LeftoverKind, Tier1Stats, Tier1StreamStats,
     Tier1Verb, Tier1Work,
 };
-use aof2_admin_api::tier1::{
-    Tier1Finding, Tier1FindingKind, Tier1Leftover, Tier1LeftoverKind, Tier1Stats, Tier1StreamStats,
-    Tier1Verb, Tier1Work,
-};
 use aof2_admin_api::{
     ClaimState, DrainPhase, DrainReason, DrainStatus, Dump, ErrorBody, ErrorReason, LaggingStream,
     PostRestart, PreRestart, Refusal, RefusalReason, SegmentCopy, SegmentState, StreamReport,
