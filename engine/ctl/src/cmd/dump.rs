@@ -499,7 +499,7 @@ mod tests {
             "NOT DELETED",
             "stream a: access is denied\n",
             "stream b: no room\n",
-            "streams beside these: 1\n",
+            "more streams: 1\n",
         ] {
             assert!(page.contains(told), "{told}: {page}");
         }
