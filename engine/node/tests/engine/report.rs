@@ -83,16 +83,16 @@ async fn prices_are_those_of_the_file_and_rules_of_a_request_take_nothing() {
 async fn a_report_about_many_streams_has_its_bound() {
     let home = Home::new();
     let engine = home.start().await;
-    filled(&engine, 500).await;
+    filled(&engine, 700).await;
     let report = engine.admin().storage_report(None, Some(1000), None).await;
     let report = report.expect("a report");
     let bytes = serde_json::to_vec(&report).expect("JSON").len();
     assert!(bytes <= MAX_REPORT_BYTES, "{bytes} bytes");
     let described = report.streams.len() as u64;
     let rest = report.rest.expect("a rest").streams;
-    assert_eq!(described + rest, 500);
-    assert!(described > 100, "{described} of 500");
-    assert_eq!(report.total.records, 1000);
+    assert_eq!(described + rest, 700);
+    assert!(described > 100, "{described} of 700");
+    assert_eq!(report.total.records, 1400);
     // Several at once wait for each other, and nothing else does.
     let admin = engine.admin();
     let (one, other, dump) = tokio::join!(
