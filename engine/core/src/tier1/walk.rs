@@ -131,6 +131,10 @@ pub enum Again {
     Busy,
 }
 
+/// Compresses one copy again; it is told how many bytes of it were read.
+pub type One<'a> =
+    &'a mut dyn FnMut(&SealedSegment, &Path, &dyn Fn(u64)) -> Result<Again, RecompressError>;
+
 /// Puts the new copy in the place of the old one.
 type Swap<'a> = &'a mut dyn FnMut() -> Result<Again, RecompressError>;
 
@@ -171,11 +175,7 @@ pub fn again(
 
 /// Compresses every copy again, by `one`. What cannot be read is a finding; what the volume or the manifest refuses ends the walk, and
 /// keeps what was done.
-pub fn recompress_all(
-    inventory: &Inventory,
-    walk: &dyn Walk,
-    one: &mut dyn FnMut(&SealedSegment, &Path, &dyn Fn(u64)) -> Result<Again, RecompressError>,
-) -> Report {
+pub fn recompress_all(inventory: &Inventory, walk: &dyn Walk, one: One<'_>) -> Report {
     let mut report = Report::of(inventory);
     walk.note(&report);
     for (segment, path) in &inventory.named {
