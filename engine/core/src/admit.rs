@@ -171,6 +171,20 @@ impl Space {
         }
     }
 
+    /// The same for a copy that comes back: only below the high mark, and a refusal is nothing that an append waits for.
+    pub fn take_for_hydration(&self, bytes: u64) -> bool {
+        let config = self.config.load();
+        let quota_bytes = config.tier0.instance_quota_bytes;
+        let total_bytes = self.tier0_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let is_over = quota_bytes > 0 && total_bytes > high_mark(quota_bytes);
+        let is_refused =
+            is_over || self.lacks(bytes, total_bytes, config.capacity_bytes).is_some();
+        if is_refused {
+            self.remove_segment(bytes);
+        }
+        !is_refused
+    }
+
     /// Whether the quota, perhaps lowered since, is used up.
     pub fn over_quota(&self, config: &Config) -> Option<Refusal> {
         let quota_bytes = config.tier0.instance_quota_bytes;

@@ -158,6 +158,8 @@ pub enum RestoreError {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error("segment {segment_id} of stream {stream} was trimmed meanwhile")]
+    Trimmed { stream: String, segment_id: u64 },
     #[error("copy of segment {segment_id} of stream {stream} is not what was sealed")]
     Differs { stream: String, segment_id: u64 },
     #[error("cannot write to the manifest")]

@@ -142,8 +142,14 @@ pub(crate) fn create_whole(
         let _ = disk.unlink(&temporary);
         return Err(at(verb)(source));
     }
-    file.sync_all().map_err(at("sync"))?;
-    disk.rename(&temporary, path).map_err(at("rename"))?;
+    let named = file
+        .sync_all()
+        .map_err(at("sync"))
+        .and_then(|()| disk.rename(&temporary, path).map_err(at("rename")));
+    if let Err(error) = named {
+        let _ = disk.unlink(&temporary);
+        return Err(error);
+    }
     let directory = path.parent().unwrap_or(Path::new("."));
     disk.sync_directory(directory)
         .map_err(at("sync the directory of"))?;

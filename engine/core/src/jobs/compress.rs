@@ -75,17 +75,31 @@ pub fn compress(
     bytes: &[u8],
     options: CompressOptions,
 ) -> Result<WarmFacts, CompressError> {
+    publish(disk, path, segment, |temporary| {
+        write(disk, temporary, segment, bytes, options)
+    })
+}
+
+/// Gives what `make` writes its name once it is durable and stands for the segment.
+pub(super) fn publish<E: From<CompressError>>(
+    disk: &dyn Disk,
+    path: &Path,
+    segment: &SealedSegment,
+    make: impl FnOnce(&Path) -> Result<Arc<dyn DiskFile>, E>,
+) -> Result<WarmFacts, E> {
     let failed = |verb, path: &Path| {
         let path = path.to_owned();
         move |source| CompressError::Disk { verb, path, source }
     };
     let directory = make_directories(disk, path)?;
     let temporary = temporary_path(path);
-    let written = write(disk, &temporary, segment, bytes, options).and_then(|file| {
+    let made = make(&temporary).and_then(|file| {
+        file.sync_all().map_err(failed("sync", &temporary))?;
         let source = FileSource::new(file).map_err(failed("measure", &temporary))?;
-        Ok(verify(&source, &temporary.display().to_string(), segment)?)
+        let name = temporary.display().to_string();
+        Ok(verify(&source, &name, segment).map_err(CompressError::Verify)?)
     });
-    let facts = match written {
+    let facts = match made {
         Ok(facts) => facts,
         Err(error) => {
             let _ = disk.unlink(&temporary);
@@ -97,6 +111,25 @@ pub fn compress(
     disk.sync_directory(&directory)
         .map_err(failed("sync", &directory))?;
     Ok(facts)
+}
+
+/// A new file, in place of what an earlier try left.
+pub(super) fn fresh_file(
+    disk: &dyn Disk,
+    temporary: &Path,
+) -> Result<Arc<dyn DiskFile>, CompressError> {
+    let failed = |verb| {
+        move |source| CompressError::Disk {
+            verb,
+            path: temporary.to_owned(),
+            source,
+        }
+    };
+    if disk.exists(temporary).map_err(failed("look for"))? {
+        disk.unlink(temporary).map_err(failed("remove"))?;
+    }
+    disk.create(temporary, FileClass::Other)
+        .map_err(failed("create"))
 }
 
 /// Whether Tier 1 has room for the file and a bit more. Asked before anything is recorded: where it has not, the segment goes to
@@ -158,12 +191,7 @@ fn write(
             source,
         }
     };
-    if disk.exists(temporary).map_err(failed("look for"))? {
-        disk.unlink(temporary).map_err(failed("remove"))?;
-    }
-    let file = disk
-        .create(temporary, FileClass::Other)
-        .map_err(failed("create"))?;
+    let file = fresh_file(disk, temporary)?;
     let mut offset = 0;
     encode(segment, bytes, options, &mut |part| {
         let part = part.bytes();
@@ -171,12 +199,11 @@ fn write(
         offset += part.len() as u64;
         Ok(())
     })?;
-    file.sync_all().map_err(failed("sync"))?;
     Ok(file)
 }
 
 /// The directory of `path`, its ancestors made durable up to the first one that was there.
-pub(super) fn make_directories(disk: &dyn Disk, path: &Path) -> Result<PathBuf, CompressError> {
+fn make_directories(disk: &dyn Disk, path: &Path) -> Result<PathBuf, CompressError> {
     let failed = |verb, path: &Path, source| CompressError::Disk {
         verb,
         path: path.to_owned(),

@@ -12,6 +12,7 @@ pub struct DroppedWarm {
     pub file_bytes: u64,
 }
 
+/// One at a time: of two that drop the same copy the second one finds none.
 pub fn drop_warm(
     port: &dyn Port,
     stream: &str,
@@ -22,6 +23,10 @@ pub fn drop_warm(
         is_removed: false,
         file_bytes: 0,
     };
+    let segment = port.sealed_segment(stream, segment_id);
+    if segment.is_none_or(|segment| segment.copies.warm.is_none()) {
+        return Ok(dropped);
+    }
     port.commit(stream, segment_id, TierRecord::WarmEvicted { bytes })?;
     let path = port
         .sealed_segment(stream, segment_id)

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use aof2_format::warm::WarmIndex;
 use thiserror::Error;
 
-use super::compress::make_directories;
+use super::compress::{self, CompressError};
 use super::warm::{self, FileSource, ObjectSource, WarmError};
 use crate::error::StoreError;
-use crate::io::{Disk, FileClass, WriteError, create_whole};
+use crate::io::{Disk, DiskFile};
 use crate::objects::{ObjectError, Source, Tier2};
 use crate::port::{Port, RestoreError, SealedSegment};
 
@@ -31,14 +31,8 @@ pub enum HydrateError {
     Object(#[from] ObjectError),
     #[error("copy in a lower tier cannot be used")]
     Copy(#[from] WarmError),
-    #[error("cannot {verb} {}", path.display())]
-    Disk {
-        verb: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
-    #[error("{0}")]
-    NoRoom(String),
+    #[error(transparent)]
+    Tier1(CompressError),
     #[error("engine stops")]
     Stopping,
     #[error(transparent)]
@@ -47,17 +41,11 @@ pub enum HydrateError {
     Manifest(#[source] StoreError),
 }
 
-/// Where the compressed bytes of a segment are.
-enum Lower<'a> {
-    Warm(FileSource),
-    Cold(ObjectSource<'a>),
-}
-
-impl Lower<'_> {
-    fn source(&self) -> &dyn Source {
-        match self {
-            Lower::Warm(file) => file,
-            Lower::Cold(object) => object,
+impl From<CompressError> for HydrateError {
+    fn from(error: CompressError) -> HydrateError {
+        match error {
+            CompressError::Verify(error) => HydrateError::Copy(error),
+            other => HydrateError::Tier1(other),
         }
     }
 }
@@ -91,68 +79,73 @@ pub fn to_warm(
     segment: &SealedSegment,
 ) -> Result<u64, HydrateError> {
     let object = object(tier2, segment)?;
-    make_directories(disk, path).map_err(|error| HydrateError::Disk {
-        verb: "make the directory of",
-        path: path.to_owned(),
-        source: io::Error::other(error),
+    let facts = compress::publish(disk, path, segment, |temporary| {
+        fetch(disk, tier2, temporary, &object)
     })?;
-    let file = create_whole(disk, path, FileClass::Other, |file| {
-        let mut at = 0;
-        while at < object.size_bytes {
-            if tier2.is_stopping() {
-                return Err(("write", io::ErrorKind::Interrupted.into()));
-            }
-            let mut part = vec![0; READ_BYTES.min(object.size_bytes - at) as usize];
-            object
-                .read_at(at, &mut part)
-                .map_err(|error| ("fetch", error))?;
-            file.write_all_at(&part, at)
-                .map_err(|error| ("write", error))?;
-            at += part.len() as u64;
-        }
-        Ok(())
-    })
-    .map_err(|error| {
-        let WriteError { verb, path, source } = error;
-        HydrateError::Disk { verb, path, source }
-    })?;
-    let name = path.display().to_string();
-    let verified = FileSource::new(file)
-        .map_err(|source| WarmError::Read {
-            name: name.clone(),
-            source,
-        })
-        .and_then(|source| warm::verify(&source, &name, segment));
-    match verified {
-        Ok(facts) => Ok(facts.size_bytes),
-        Err(error) => {
-            let _ = disk.unlink(path);
-            Err(error.into())
-        }
-    }
+    Ok(facts.size_bytes)
 }
 
-/// Into Tier 0, out of the warm file where there is one. Answers the bytes of the file.
+fn fetch(
+    disk: &dyn Disk,
+    tier2: &Tier2,
+    temporary: &Path,
+    object: &ObjectSource<'_>,
+) -> Result<Arc<dyn DiskFile>, HydrateError> {
+    let file = compress::fresh_file(disk, temporary)?;
+    let mut at = 0;
+    while at < object.size_bytes {
+        if tier2.is_stopping() {
+            return Err(HydrateError::Stopping);
+        }
+        let mut part = vec![0; READ_BYTES.min(object.size_bytes - at) as usize];
+        let read = |source| WarmError::Read {
+            name: object.key.to_owned(),
+            source,
+        };
+        object.read_at(at, &mut part).map_err(read)?;
+        file.write_all_at(&part, at)
+            .map_err(|source| CompressError::Disk {
+                verb: "write",
+                path: temporary.to_owned(),
+                source,
+            })?;
+        at += part.len() as u64;
+    }
+    Ok(file)
+}
+
+/// Into Tier 0, out of the warm file where there is one that can be used. Answers the bytes of the file.
 pub fn to_hot(
     port: &dyn Port,
     tier2: &Tier2,
     warm_file: Option<&PathBuf>,
     segment: &SealedSegment,
 ) -> Result<u64, HydrateError> {
-    let lower = match warm_file.filter(|_| segment.copies.warm.is_some()) {
-        Some(path) => {
-            let opened = port.environment().disk.open_read(path);
-            let file = opened.and_then(FileSource::new);
-            match file {
-                Ok(file) => Lower::Warm(file),
-                Err(_) => Lower::Cold(object(tier2, segment)?),
+    let warm_file = warm_file.filter(|_| segment.copies.warm.is_some());
+    let opened = warm_file.and_then(|path| {
+        let opened = port.environment().disk.open_read(path);
+        opened.and_then(FileSource::new).ok()
+    });
+    if let Some(file) = opened {
+        match restore_from(port, tier2, &file, segment) {
+            Err(HydrateError::Copy(error)) if segment.copies.cold.is_some() => {
+                let stream = &segment.stream;
+                tracing::warn!(%stream, segment_id = segment.segment_id, "Tier 1 copy unreadable, reading Tier 2: {error}");
             }
+            other => return other,
         }
-        None => Lower::Cold(object(tier2, segment)?),
-    };
-    let source = lower.source();
+    }
+    restore_from(port, tier2, &object(tier2, segment)?, segment)
+}
+
+fn restore_from(
+    port: &dyn Port,
+    tier2: &Tier2,
+    source: &dyn Source,
+    segment: &SealedSegment,
+) -> Result<u64, HydrateError> {
     let name = format!("the copy of segment {}", segment.segment_id);
-    let index = Arc::new(warm::read_index_of(source, &name, segment)?);
+    let index = warm::read_index_of(source, &name, segment)?;
     let mut failed = None;
     let restored = port.restore_hot(&segment.stream, segment.segment_id, &mut |sink| {
         let filled = fill(tier2, source, &index, &name, sink);

@@ -47,10 +47,9 @@ impl Store {
         let bytes = sealed.info.file_bytes();
         let common = &self.pipeline().common;
         // Reserved before the first byte is fetched.
-        common
-            .space
-            .take(bytes)
-            .map_err(|_| RestoreError::NoRoom { bytes })?;
+        if !common.space.take_for_hydration(bytes) {
+            return Err(RestoreError::NoRoom { bytes });
+        }
         let restored = self
             .make_file(&stream, &sealed, fill)
             .and_then(|()| self.restored(&stream, &sealed, bytes));
@@ -131,16 +130,32 @@ impl Store {
         bytes: u64,
     ) -> Result<(), RestoreError> {
         let _evicting: MutexGuard<'_, ()> = self.parts().evicting.lock();
-        let done = ManifestEvent::HydrationDone {
-            copy: LocalCopy::Hot,
-            bytes,
-        };
-        let owned = stream.owned(self.pipeline());
         let segment_id = sealed.info.segment_id;
-        stream
-            .manifest
-            .commit(&owned, segment_id, vec![done])
-            .map_err(RestoreError::Store)?;
+        let is_trimmed = || {
+            let trimmed = stream
+                .manifest
+                .read(|state| state.residency.is_trimmed(segment_id));
+            trimmed || stream.sealed_entry(segment_id).is_none()
+        };
+        let trimmed = || RestoreError::Trimmed {
+            stream: stream.name.to_string(),
+            segment_id,
+        };
+        if is_trimmed() {
+            return Err(trimmed());
+        }
+        let copy = LocalCopy::Hot;
+        let owned = stream.owned(self.pipeline());
+        let commit = |event| {
+            let committed = stream.manifest.commit(&owned, segment_id, vec![event]);
+            committed.map_err(RestoreError::Store)
+        };
+        commit(ManifestEvent::HydrationDone { copy, bytes })?;
+        // Trimmed meanwhile: whoever drops trimmed copies may have passed it already.
+        if is_trimmed() {
+            commit(ManifestEvent::LocalEvicted { copy, bytes })?;
+            return Err(trimmed());
+        }
         sealed.restore(&self.pipeline().common.maps);
         Ok(())
     }
