@@ -177,8 +177,10 @@ impl Space {
         let quota_bytes = config.tier0.instance_quota_bytes;
         let total_bytes = self.tier0_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         let is_over = quota_bytes > 0 && total_bytes > high_mark(quota_bytes);
-        let is_refused =
-            is_over || self.lacks(bytes, total_bytes, config.capacity_bytes).is_some();
+        let is_refused = is_over
+            || self
+                .lacks(bytes, total_bytes, config.capacity_bytes)
+                .is_some();
         if is_refused {
             self.remove_segment(bytes);
         }

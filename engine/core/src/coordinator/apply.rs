@@ -176,8 +176,11 @@ impl Down {
         }
     }
 
-    /// Makes the copy in Tier 1 again. Where that fails its blocks come from Tier 2.
+    /// Makes the copy in Tier 1 again, unless appends wait for the room. Where that fails its blocks come from Tier 2.
     fn keep_warm(&self, port: &dyn Port, stream: &Arc<str>, segment_id: u64) {
+        if is_nearly_full(port) {
+            return;
+        }
         let Some(segment) = port.sealed_segment(stream, segment_id) else {
             return;
         };
@@ -198,6 +201,7 @@ impl Down {
         segment_id: u64,
         bytes: u64,
     ) -> Result<u64, StoreError> {
+        let _one_at_a_time = self.dropping.lock();
         let DroppedWarm {
             is_removed,
             file_bytes,
@@ -331,6 +335,12 @@ impl Down {
             block_bytes: settings.block_bytes,
         }
     }
+}
+
+/// Above the middle between the high mark and the quota of Tier 0: compressing a copy takes longer than unlinking it.
+fn is_nearly_full(port: &dyn Port) -> bool {
+    let (used_bytes, quota_bytes) = port.tier0_budget();
+    quota_bytes > 0 && used_bytes > quota_bytes / 20 * 19
 }
 
 fn no_key(segment: &SealedSegment) -> MoveError {

@@ -7,10 +7,10 @@ use super::memo::SegmentKey;
 use super::plan::Copy;
 use super::{Down, file_bytes};
 use crate::error::with_causes;
-use crate::jobs::compress::{self, CompressError};
+use crate::jobs::compress;
 use crate::jobs::hydrate::{self, HydrateError};
 use crate::jobs::warm::WarmError;
-use crate::objects::Tier2Reason;
+use crate::objects::{ObjectError, Tier2Reason};
 use crate::port::{FailureReason, HydrationSource, Port, RestoreError, SealedSegment, TierRecord};
 
 impl Down {
@@ -23,7 +23,7 @@ impl Down {
     ) {
         let outcome = match victims {
             None => Outcome::Again(format!(
-                "no room for {} bytes: what is there waits for its upload or came back itself",
+                "no room for {} bytes: what is there waits for its upload, is read or is wanted too",
                 wish.bytes
             )),
             Some(victims) => {
@@ -32,6 +32,7 @@ impl Down {
             }
         };
         let (stream, segment_id) = &wish.key;
+        let is_failure = !matches!(outcome, Outcome::Done { .. });
         match &outcome {
             Outcome::Done { bytes: 0 } => {}
             Outcome::Done { bytes } => {
@@ -42,11 +43,14 @@ impl Down {
                 let tier = tier_number(wish.tier);
                 tracing::info!(%stream, segment_id, tier, bytes, "segment hydrated");
             }
+            // Tier 2 says so itself, and once.
+            Outcome::Wait(message) => {
+                tracing::debug!(%stream, segment_id, "segment waits to be hydrated: {message}");
+            }
             Outcome::Again(message) | Outcome::Failed(message) => {
                 tracing::warn!(%stream, segment_id, "segment not hydrated: {message}");
             }
         }
-        let is_failure = !matches!(outcome, Outcome::Done { .. });
         let is_again = self.state.lock().hydrations.ended(outcome);
         if is_again {
             self.rest(port, |memo| &mut memo.hydrate);
@@ -59,14 +63,12 @@ impl Down {
 
     fn bring_back(&self, port: &dyn Port, wish: &Wish) -> Outcome {
         let (stream, segment_id) = &wish.key;
-        let Some(segment) = port.sealed_segment(stream, *segment_id) else {
-            return Outcome::Failed("the segment does not exist any longer".to_owned());
+        let readable = port.readable_segments(stream).unwrap_or_default();
+        let wanted = |segment: &SealedSegment| segment.segment_id == *segment_id;
+        let Some(segment) = readable.into_iter().find(wanted) else {
+            return Outcome::Failed("the segment was trimmed".to_owned());
         };
-        let is_there = match wish.tier {
-            LocalTier::Tier0 => segment.copies.hot,
-            LocalTier::Tier1 => segment.copies.warm.is_some(),
-        };
-        if is_there {
+        if is_there(&segment, wish.tier) {
             return Outcome::Done { bytes: 0 };
         }
         let source = match (wish.tier, segment.copies.warm) {
@@ -74,11 +76,12 @@ impl Down {
             (LocalTier::Tier0, None) | (LocalTier::Tier1, _) => HydrationSource::Tier2,
         };
         // Once, however often it is tried.
-        if wish.tries == 0
-            && let Err(error) =
-                port.commit(stream, *segment_id, TierRecord::HydrationStarted { source })
-        {
-            return Outcome::Again(with_causes(&error));
+        if !wish.is_recorded {
+            let begun = TierRecord::HydrationStarted { source };
+            if let Err(error) = port.commit(stream, *segment_id, begun) {
+                return Outcome::Again(with_causes(&error));
+            }
+            self.state.lock().hydrations.note_recorded();
         }
         let made = match wish.tier {
             LocalTier::Tier0 => self.to_hot(port, &segment),
@@ -88,15 +91,17 @@ impl Down {
             Ok(bytes) => Outcome::Done { bytes },
             Err(error) => {
                 let message = with_causes(&error);
-                match reason(&error) {
-                    None => Outcome::Again(message),
-                    Some(reason) => {
-                        let failed = TierRecord::HydrationFailed { reason };
-                        if let Err(error) = port.commit(stream, *segment_id, failed) {
-                            tracing::warn!(%stream, segment_id, "{}", with_causes(&error));
-                        }
-                        Outcome::Failed(message)
+                let verdict = verdict(&error);
+                if let Verdict::Final(reason) = verdict {
+                    let failed = TierRecord::HydrationFailed { reason };
+                    if let Err(error) = port.commit(stream, *segment_id, failed) {
+                        tracing::warn!(%stream, segment_id, "{}", with_causes(&error));
                     }
+                }
+                match verdict {
+                    Verdict::Wait => Outcome::Wait(message),
+                    Verdict::Again => Outcome::Again(message),
+                    Verdict::Final(_) | Verdict::Gone => Outcome::Failed(message),
                 }
             }
         }
@@ -114,8 +119,7 @@ impl Down {
         };
         let path = compress::warm_path(&port.tier1_directory(), segment).ok_or_else(no_copy)?;
         let disk = &*port.environment().disk;
-        compress::look_for_room(disk, &path, segment)
-            .map_err(|error: CompressError| HydrateError::NoRoom(error.to_string()))?;
+        compress::look_for_room(disk, &path, segment)?;
         let replaced_bytes = file_bytes(disk, &path);
         let bytes = hydrate::to_warm(disk, self.claims.tier2(), &path, segment)?;
         let counted = &self.counters.tier1_bytes;
@@ -140,24 +144,50 @@ fn tier_number(tier: LocalTier) -> u8 {
     }
 }
 
-/// `None`: it may go better later.
-fn reason(error: &HydrateError) -> Option<FailureReason> {
+/// Tier 1 is for what Tier 0 does not have: a copy of a hot segment would serve no read.
+pub(crate) fn is_there(segment: &SealedSegment, tier: LocalTier) -> bool {
+    match tier {
+        LocalTier::Tier0 => segment.copies.hot,
+        LocalTier::Tier1 => segment.copies.hot || segment.copies.warm.is_some(),
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Verdict {
+    Wait,
+    Again,
+    /// There is nothing more to bring back.
+    Gone,
+    Final(FailureReason),
+}
+
+fn verdict(error: &HydrateError) -> Verdict {
     match error {
         HydrateError::NoCopy { .. } | HydrateError::Missing { .. } => {
-            Some(FailureReason::ObjectMissing)
+            Verdict::Final(FailureReason::ObjectMissing)
         }
-        HydrateError::Object(error) => match error.reason() {
-            Tier2Reason::Corrupt => Some(FailureReason::Codec),
-            _ if error.is_outage() => None,
-            _ => Some(FailureReason::BucketOrNetwork),
-        },
-        HydrateError::Copy(WarmError::Read { .. }) => None,
-        HydrateError::Copy(_) => Some(FailureReason::Codec),
-        HydrateError::Restore(RestoreError::Differs { .. }) => Some(FailureReason::Codec),
-        HydrateError::Disk { .. }
-        | HydrateError::NoRoom(_)
-        | HydrateError::Stopping
-        | HydrateError::Restore(_)
-        | HydrateError::Manifest(_) => None,
+        HydrateError::Object(error) => of_object(error),
+        HydrateError::Copy(WarmError::Read { source, .. }) => {
+            let object = source.get_ref().and_then(|it| it.downcast_ref());
+            object.map_or(Verdict::Again, of_object)
+        }
+        HydrateError::Copy(_) => Verdict::Final(FailureReason::Codec),
+        HydrateError::Restore(RestoreError::Differs { .. }) => Verdict::Final(FailureReason::Codec),
+        HydrateError::Restore(RestoreError::Trimmed { .. }) => Verdict::Gone,
+        HydrateError::Stopping => Verdict::Wait,
+        HydrateError::Tier1(_) | HydrateError::Restore(_) | HydrateError::Manifest(_) => {
+            Verdict::Again
+        }
+    }
+}
+
+fn of_object(error: &ObjectError) -> Verdict {
+    let serves_nobody = error.is_outage()
+        || error.concerns_every_request()
+        || matches!(error, ObjectError::Stopping { .. });
+    match error.reason() {
+        _ if serves_nobody => Verdict::Wait,
+        Tier2Reason::Corrupt => Verdict::Final(FailureReason::Codec),
+        _ => Verdict::Final(FailureReason::BucketOrNetwork),
     }
 }

@@ -1,7 +1,7 @@
 //! What somebody asked to have back in Tier 0 or Tier 1: a queue of segments, and how far each request has come. Lost with the process:
 //! a copy that came back is in the manifest, and who still wants the others asks again.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
 use super::memo::SegmentKey;
 
@@ -27,7 +27,10 @@ pub struct Wish {
     pub tier: LocalTier,
     /// That it takes there, at most.
     pub bytes: u64,
+    /// Begun so far, one that ended in a panic included.
     pub tries: u32,
+    /// The manifest says that it was begun.
+    pub is_recorded: bool,
 }
 
 /// How far a request has come.
@@ -54,8 +57,8 @@ pub(super) struct Hydrations {
     last_id: u64,
     queue: VecDeque<Wish>,
     requests: VecDeque<Hydration>,
-    /// Since the queue was empty: these make no room for the rest of it.
-    came_back: BTreeSet<SegmentKey>,
+    /// Those that wait, came back since the queue was empty, or were there already: these make no room for the rest of it.
+    wanted: HashSet<SegmentKey>,
 }
 
 /// What came of one try.
@@ -63,14 +66,21 @@ pub(super) enum Outcome {
     Done {
         bytes: u64,
     },
+    /// Tier 2 serves nobody now: that costs no try.
+    Wait(String),
     /// It may go better later.
     Again(String),
     Failed(String),
 }
 
 impl Hydrations {
-    /// `None`: too many wait.
-    pub fn ask(&mut self, tier: LocalTier, segments: Vec<(SegmentKey, u64)>) -> Option<Hydration> {
+    /// `there` are those of the same range that have their copy. `None`: too many wait.
+    pub fn ask(
+        &mut self,
+        tier: LocalTier,
+        segments: Vec<(SegmentKey, u64)>,
+        there: Vec<SegmentKey>,
+    ) -> Option<Hydration> {
         if self.queue.len() + segments.len() > MAX_QUEUE {
             return None;
         }
@@ -85,14 +95,20 @@ impl Hydrations {
             failure: None,
         };
         let id = self.last_id;
-        self.queue
-            .extend(segments.into_iter().map(|(key, bytes)| Wish {
+        if !segments.is_empty() {
+            self.wanted.extend(there);
+        }
+        for (key, bytes) in segments {
+            self.wanted.insert(key.clone());
+            self.queue.push_back(Wish {
                 request: id,
                 key,
                 tier,
                 bytes,
                 tries: 0,
-            }));
+                is_recorded: false,
+            });
+        }
         while self.requests.len() >= KEPT_REQUESTS
             && let Some(ended) = self.requests.iter().position(Hydration::has_ended)
         {
@@ -115,7 +131,27 @@ impl Hydrations {
     }
 
     pub fn is_wanted(&self, key: &SegmentKey) -> bool {
-        self.came_back.contains(key) || self.queue.iter().any(|wish| wish.key == *key)
+        self.wanted.contains(key)
+    }
+
+    /// A try of the one in front begins. `false`: it had all of its tries, and has failed.
+    pub fn begin(&mut self) -> bool {
+        let Some(wish) = self.queue.front_mut() else {
+            return false;
+        };
+        if wish.tries >= TRIES {
+            self.ended(Outcome::Failed("the job ended without a word".to_owned()));
+            return false;
+        }
+        wish.tries += 1;
+        true
+    }
+
+    /// The manifest says that the one in front was begun.
+    pub fn note_recorded(&mut self) {
+        if let Some(wish) = self.queue.front_mut() {
+            wish.is_recorded = true;
+        }
     }
 
     /// Of the one in front. Answers whether it is tried again.
@@ -123,35 +159,40 @@ impl Hydrations {
         let Some(mut wish) = self.queue.pop_front() else {
             return false;
         };
-        let outcome = match outcome {
-            Outcome::Again(_) if wish.tries + 1 < TRIES => {
-                wish.tries += 1;
+        let failure = match outcome {
+            Outcome::Again(_) if wish.tries < TRIES => {
                 self.queue.push_front(wish);
                 return true;
             }
-            Outcome::Again(message) => Outcome::Failed(message),
-            other => other,
-        };
-        if matches!(outcome, Outcome::Done { .. }) {
-            self.came_back.insert(wish.key.clone());
-        }
-        if self.queue.is_empty() {
-            self.came_back.clear();
-        }
-        let request = self.requests.iter_mut().find(|it| it.id == wish.request);
-        if let Some(request) = request {
-            match outcome {
-                Outcome::Done { bytes } => {
+            Outcome::Wait(_) => {
+                wish.tries = 0;
+                self.queue.push_front(wish);
+                return true;
+            }
+            Outcome::Done { bytes } => {
+                if let Some(request) = self.request_of(&wish) {
                     request.done_segments += 1;
                     request.done_bytes += bytes;
                 }
-                Outcome::Failed(message) | Outcome::Again(message) => {
-                    request.failed_segments += 1;
-                    request.failure = Some(message);
-                }
+                None
+            }
+            Outcome::Again(message) | Outcome::Failed(message) => Some(message),
+        };
+        if let Some(message) = failure {
+            self.wanted.remove(&wish.key);
+            if let Some(request) = self.request_of(&wish) {
+                request.failed_segments += 1;
+                request.failure = Some(message);
             }
         }
+        if self.queue.is_empty() {
+            self.wanted.clear();
+        }
         false
+    }
+
+    fn request_of(&mut self, wish: &Wish) -> Option<&mut Hydration> {
+        self.requests.iter_mut().find(|it| it.id == wish.request)
     }
 }
 
@@ -161,7 +202,7 @@ mod tests {
 
     fn asked(hydrations: &mut Hydrations, count: u64) -> Option<Hydration> {
         let segments = (0..count).map(|id| (("a".into(), id), 10)).collect();
-        hydrations.ask(LocalTier::Tier1, segments)
+        hydrations.ask(LocalTier::Tier1, segments, Vec::new())
     }
 
     #[test]
@@ -169,19 +210,30 @@ mod tests {
         let mut hydrations = Hydrations::default();
         let id = asked(&mut hydrations, 3).expect("taken").id;
         assert!(hydrations.is_wanted(&("a".into(), 2)));
+        assert!(hydrations.begin());
         assert!(!hydrations.ended(Outcome::Done { bytes: 7 }));
-        for _ in 1..TRIES {
-            assert!(hydrations.ended(Outcome::Again("slow".into())));
+        assert!(hydrations.is_wanted(&("a".into(), 0)), "it makes no room");
+        // An outage costs no try, and one that never says how it went costs one.
+        for _ in 0..3 * TRIES {
+            assert!(hydrations.begin());
+            assert!(hydrations.ended(Outcome::Wait("down".into())));
         }
-        assert!(!hydrations.ended(Outcome::Again("slow".into())));
+        for number in 1..=TRIES {
+            assert!(hydrations.begin());
+            let is_again = hydrations.ended(Outcome::Again("slow".into()));
+            assert_eq!(is_again, number < TRIES);
+        }
         let status = hydrations.status(id).expect("kept");
         assert_eq!((status.done_bytes, status.failed_segments), (7, 1));
         assert!(!status.has_ended());
-        assert!(!hydrations.ended(Outcome::Failed("gone".into())));
+        for _ in 0..TRIES {
+            assert!(hydrations.begin());
+        }
+        assert!(!hydrations.begin(), "five panics");
         let status = hydrations.status(id).expect("kept");
         assert!(status.has_ended());
-        assert_eq!(status.failure.as_deref(), Some("gone"));
         assert_eq!(hydrations.front(), None);
+        assert!(!hydrations.is_wanted(&("a".into(), 0)));
     }
 
     #[test]

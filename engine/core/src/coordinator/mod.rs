@@ -5,7 +5,7 @@
 
 mod apply;
 mod bell;
-mod hydrate;
+pub(crate) mod hydrate;
 pub mod hydrations;
 pub mod memo;
 mod observe;
@@ -15,6 +15,7 @@ mod record;
 mod tests;
 mod warm_files;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -122,6 +123,8 @@ struct Down {
     claims: Arc<StreamClaims>,
     settings: RwLock<Settings>,
     state: Mutex<State>,
+    /// Copies leave Tier 1 one after the other: two that drop the same one would count it twice.
+    dropping: Mutex<()>,
     counters: Counters,
 }
 
@@ -161,6 +164,7 @@ impl Coordinator {
             claims,
             settings: RwLock::new(settings),
             state: Mutex::default(),
+            dropping: Mutex::default(),
             counters: Counters::default(),
         });
         let node = Arc::new(Node {
@@ -288,11 +292,16 @@ impl Coordinator {
         }
     }
 
-    /// Brings copies of these segments back, in this order; each with the bytes that it takes there at most. `None`: too many wait, or there
-    /// is no Tier 2 where they could be.
-    pub fn hydrate(&self, tier: LocalTier, segments: Vec<(SegmentKey, u64)>) -> Option<Hydration> {
+    /// Brings copies of these segments back, in this order; each with the bytes that it takes there at most. `there` are those
+    /// that stay meanwhile. `None`: too many wait, or there is no Tier 2 where they could be.
+    pub fn hydrate(
+        &self,
+        tier: LocalTier,
+        segments: Vec<(SegmentKey, u64)>,
+        there: Vec<SegmentKey>,
+    ) -> Option<Hydration> {
         let down = self.node.down.as_ref()?;
-        let asked = down.state.lock().hydrations.ask(tier, segments);
+        let asked = down.state.lock().hydrations.ask(tier, segments, there);
         self.node.bell.ring();
         asked
     }
@@ -303,21 +312,26 @@ impl Coordinator {
         down.state.lock().hydrations.status(id)
     }
 
-    /// Bytes that may come back to a tier, if everything goes that may; `None`: no budget limits them.
-    pub fn room_to_hydrate(&self, tier: LocalTier) -> Option<u64> {
+    /// Bytes that may come back to a tier, if everything goes that may and is not among `there`; `None`: no budget limits them.
+    pub fn room_to_hydrate(&self, tier: LocalTier, there: &BTreeSet<SegmentKey>) -> Option<u64> {
         let down = self.node.down.as_ref()?;
+        let goes = |stream: &Arc<str>, id: u64| !there.contains(&(stream.clone(), id));
         let (used_bytes, budget_bytes, evictable_bytes) = match tier {
             LocalTier::Tier0 => {
                 let (used, quota) = self.node.port.tier0_budget();
                 let hot = self.node.port.hot_copies();
-                let going = hot.iter().filter(|hot| !hot.is_hydrated);
+                let going = hot.iter().filter(|it| goes(&it.stream, it.segment_id));
                 (used, quota, going.map(|hot| hot.bytes).sum::<u64>())
             }
-            LocalTier::Tier1 => (
-                down.counters.tier1_bytes.load(Ordering::Relaxed),
-                down.settings.read().tier1_max_bytes,
-                self.node.port.warm_copies().iter().map(|it| it.bytes).sum(),
-            ),
+            LocalTier::Tier1 => {
+                let warm = self.node.port.warm_copies();
+                let going = warm.iter().filter(|it| goes(&it.stream, it.segment_id));
+                (
+                    down.counters.tier1_bytes.load(Ordering::Relaxed),
+                    down.settings.read().tier1_max_bytes,
+                    going.map(|warm| warm.bytes).sum(),
+                )
+            }
         };
         (budget_bytes > 0).then(|| {
             high_mark(budget_bytes).saturating_sub(used_bytes.saturating_sub(evictable_bytes))
@@ -412,7 +426,7 @@ impl Node {
             // Asked first: a step that ends while `pending` is read is planned again only from a newer reading.
             let (before, rooms, is_hydrating) = {
                 let state = down.state.lock();
-                let is_hydrating = state.hydrations.front().is_some();
+                let is_hydrating = may_hydrate(now, &state).is_some_and(|at| at <= now);
                 (state.memo.clone(), state.rooms, is_hydrating)
             };
             let tier1 = Tier1Known {
@@ -437,7 +451,7 @@ impl Node {
             for task in plan.start {
                 self.start(task, &facts, &mut state);
             }
-            let (task, later) = next_hydration(now, &state, &facts);
+            let (task, later) = next_hydration(now, &mut state, &facts);
             next = later.into_iter().chain(next).min();
             if let Some(task) = task {
                 self.start(task, &facts, &mut state);
@@ -473,19 +487,33 @@ impl Node {
     }
 }
 
+/// When the copy in front may come back; `None`: none waits, or one is under way, or its room is being made.
+fn may_hydrate(now: Instant, state: &State) -> Option<Instant> {
+    state.hydrations.front()?;
+    state.memo.evict.may_begin(now)?;
+    state.memo.hydrate.may_begin(now)
+}
+
 /// One at a time, the way down first: it has jobs of its own.
 fn next_hydration(
     now: Instant,
-    state: &State,
+    state: &mut State,
     facts: &Tier2Facts,
 ) -> (Option<Task>, Option<Instant>) {
-    let (Some(wish), Some(at)) = (state.hydrations.front(), state.memo.hydrate.may_begin(now))
-    else {
+    let Some(at) = may_hydrate(now, state) else {
         return (None, None);
     };
+    // Not before Tier 2 is asked again: every request is refused until then.
+    let at = facts.rests_until.map_or(at, |until| until.max(at));
     if at > now {
         return (None, Some(at));
     }
+    if !state.hydrations.begin() {
+        return (None, Some(now));
+    }
+    let Some(wish) = state.hydrations.front() else {
+        return (None, None);
+    };
     let is_wanted = |key: &SegmentKey| state.hydrations.is_wanted(key);
     let victims = plan::hydrate::victims(wish, &facts.tiers, is_wanted);
     (Some(Task::Hydrate(wish.clone(), victims)), None)

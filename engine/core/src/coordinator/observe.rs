@@ -127,7 +127,10 @@ pub(super) fn held(facts: &Tier2Facts) -> String {
     } = &facts.tiers.tier0;
     let pending = facts.pending.values();
     let pending_bytes: u64 = pending.map(|segment| segment.bytes).sum();
-    let hot_bytes: u64 = hot.iter().map(|hot| hot.bytes).sum();
+    // They are looked at for a hydration, too.
+    let is_evicting = facts.tiers.tier0.lacking_bytes() > 0;
+    let leaving = hot.iter().filter(|_| is_evicting);
+    let hot_bytes: u64 = leaving.map(|hot| hot.bytes).sum();
     let open_bytes: u64 = open.iter().map(|open| open.bytes).sum();
     let parts = [
         (pending_bytes, "wait for their upload"),

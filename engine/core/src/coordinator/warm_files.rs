@@ -1,4 +1,4 @@
-//! What lies in Tier 1 at a start: files of copies that the manifest dropped are removed.
+//! What lies in Tier 1 at a start: files of copies that the manifest dropped are removed, and what a process left half written.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -24,6 +24,11 @@ pub(super) fn look(port: &dyn Port) -> u64 {
         let directory = root.join(&stream.name);
         for entry in disk.list(&directory).unwrap_or_default() {
             let path = directory.join(&entry.name);
+            if entry.name.ends_with(file::TMP_SUFFIX) {
+                // What fails is tried by the next start; no copy's name ends so.
+                let _ = disk.unlink(&path);
+                continue;
+            }
             if file::parse_warm(&entry.name).is_none() {
                 continue;
             }

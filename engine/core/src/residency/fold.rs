@@ -345,7 +345,7 @@ fn shared(stream: &Arc<str>, segment_id: u64, segment: &Segment, seal: &Seal) ->
         copies,
         moves,
         deletion: _,
-        compressed_bytes: _,
+        compressed_bytes,
     } = segment;
     let Seal {
         data_end,
@@ -367,5 +367,6 @@ fn shared(stream: &Arc<str>, segment_id: u64, segment: &Segment, seal: &Seal) ->
         sealed_unix_nanos,
         copies: copies.clone(),
         moves: moves.clone(),
+        compressed_bytes: *compressed_bytes,
     }
 }

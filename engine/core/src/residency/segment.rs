@@ -139,6 +139,8 @@ pub struct SealedSegment {
     pub sealed_unix_nanos: i64,
     pub copies: Copies,
     pub moves: Moves,
+    /// Of the warm file, and so of the object, where it was made from one.
+    pub compressed_bytes: Option<u64>,
 }
 
 impl SealedSegment {

@@ -402,6 +402,7 @@ fn named_segments(
             sealed_unix_nanos: _,
             copies,
             moves: _,
+            compressed_bytes: _,
         } = segment;
         let Some(ColdCopy { key, etag }) = copies.cold.clone() else {
             unreachable!("a cut holds segments with an object")

@@ -1,12 +1,16 @@
 //! The verb: which segments of a range come back, and whether they have room.
 
+use std::collections::BTreeSet;
+
 use aof2_format::BLOCK_BYTES;
 use aof2_format::segment::SegmentSeal;
 use thiserror::Error;
 
 use super::Tiers;
+use crate::coordinator::hydrate::is_there;
 use crate::coordinator::hydrations::MAX_QUEUE;
 pub use crate::coordinator::hydrations::{Hydration, LocalTier};
+use crate::coordinator::memo::SegmentKey;
 use crate::port::SealedSegment;
 
 /// Why nothing is brought back.
@@ -74,13 +78,18 @@ impl Tiers {
                 end,
             });
         }
-        let missing = within.into_iter().filter_map(|segment| {
-            let bytes = missing_bytes(segment, tier)?;
-            Some(((segment.stream.clone(), segment.segment_id), bytes))
-        });
-        let missing: Vec<_> = missing.collect();
+        let mut there = BTreeSet::new();
+        let mut missing = Vec::new();
+        for segment in within {
+            let key: SegmentKey = (segment.stream.clone(), segment.segment_id);
+            if is_there(segment, tier) {
+                there.insert(key);
+            } else if let Some(bytes) = missing_bytes(segment, tier) {
+                missing.push((key, bytes));
+            }
+        }
         let wanted_bytes = missing.iter().map(|(_, bytes)| bytes).sum();
-        if let Some(fit_bytes) = self.coordinator.room_to_hydrate(tier)
+        if let Some(fit_bytes) = self.coordinator.room_to_hydrate(tier, &there)
             && fit_bytes < wanted_bytes
         {
             let (tier, key) = match tier {
@@ -95,7 +104,8 @@ impl Tiers {
                 fit_bytes,
             });
         }
-        let asked = self.coordinator.hydrate(tier, missing);
+        let there = there.into_iter().collect();
+        let asked = self.coordinator.hydrate(tier, missing, there);
         asked.ok_or(HydrateRefusal::Busy)
     }
 
@@ -105,15 +115,16 @@ impl Tiers {
     }
 }
 
-/// That a copy takes at most; `None`: it is there, or there is nothing to make it from.
+/// That a copy takes at most; `None`: there is nothing to make it from.
 fn missing_bytes(segment: &SealedSegment, tier: LocalTier) -> Option<u64> {
     let copies = &segment.copies;
     match tier {
-        LocalTier::Tier0 if copies.hot => None,
         LocalTier::Tier0 => (copies.warm.is_some() || copies.cold.is_some())
             .then(|| SegmentSeal::offset(segment.bytes) + BLOCK_BYTES as u64),
-        LocalTier::Tier1 if copies.warm.is_some() => None,
-        // How small it is when compressed is known once it is there.
-        LocalTier::Tier1 => copies.cold.is_some().then_some(segment.bytes),
+        // Without a warm file of this node's own its compressed size is known once it is there.
+        LocalTier::Tier1 => {
+            let bytes = segment.compressed_bytes.unwrap_or(segment.bytes);
+            copies.cold.is_some().then_some(bytes)
+        }
     }
 }

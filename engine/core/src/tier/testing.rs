@@ -201,6 +201,7 @@ impl Stream {
                 ..Copies::default()
             },
             moves: Moves::default(),
+            compressed_bytes: None,
         };
         self.segments.push((segment.clone(), bytes));
         Some(segment)

@@ -1,5 +1,5 @@
-//! What has to leave a tier so that a copy may come back to it: those that were read longest ago, and none that came back itself or is
-//! wanted. A copy comes back only below the high mark, so that nothing is evicted for it right after.
+//! What has to leave a tier so that a copy may come back to it: those that were read longest ago, and none that is wanted. Those of
+//! Tier 1 whose segment is in Tier 0 go first: no read needs them. A copy comes back only below the high mark, so that nothing is evicted for it right after.
 
 use std::sync::Arc;
 
@@ -27,19 +27,20 @@ pub fn victims(
     let candidates: Vec<(SegmentKey, Copy, u64)> = match wish.tier {
         LocalTier::Tier0 => least_read(&tiers.tier0.hot, |hot| (hot.used, hot.segment_id))
             .into_iter()
-            .filter(|hot| !hot.is_hydrated)
             .map(|hot| {
                 let copy = Copy::Hot { is_kept: false };
                 (key(&hot.stream, hot.segment_id), copy, hot.bytes)
             })
             .collect(),
-        LocalTier::Tier1 => least_read(&tiers.tier1.warm, |warm| (warm.used, warm.segment_id))
-            .into_iter()
-            .map(|warm| {
-                let copy = Copy::Warm { bytes: warm.bytes };
-                (key(&warm.stream, warm.segment_id), copy, warm.bytes)
-            })
-            .collect(),
+        LocalTier::Tier1 => least_read(&tiers.tier1.warm, |warm| {
+            (!warm.is_hot, warm.used, warm.segment_id)
+        })
+        .into_iter()
+        .map(|warm| {
+            let copy = Copy::Warm { bytes: warm.bytes };
+            (key(&warm.stream, warm.segment_id), copy, warm.bytes)
+        })
+        .collect(),
     };
     let mut victims = Vec::new();
     for (key, copy, bytes) in candidates {
@@ -67,6 +68,7 @@ mod tests {
             tier: LocalTier::Tier0,
             bytes,
             tries: 0,
+            is_recorded: false,
         }
     }
 
@@ -90,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_longest_ago_makes_room_and_what_came_back_stays() {
+    fn what_was_read_longest_ago_makes_room_and_what_came_back_before_too() {
         let copies = vec![hot(1, 5, false), hot(2, 0, true), hot(3, 1, false)];
         let of = |bytes, used| {
             let victims = victims(&wish(bytes), &tiers(used, copies.clone()), |_| false)?;
@@ -102,9 +104,10 @@ mod tests {
             )
         };
         assert_eq!(of(100, 800), Some(vec![]));
-        assert_eq!(of(100, 850), Some(vec![3]));
-        assert_eq!(of(200, 850), Some(vec![3, 1]));
-        assert_eq!(of(300, 850), None);
+        assert_eq!(of(100, 850), Some(vec![2]));
+        assert_eq!(of(200, 850), Some(vec![2, 3]));
+        assert_eq!(of(300, 850), Some(vec![2, 3, 1]));
+        assert_eq!(of(400, 850), None);
     }
 
     #[test]

@@ -26,6 +26,7 @@ fn segment(stream: &str, segment_id: u64, compressed: bool) -> SealedSegment {
             cold: None,
         },
         moves: Moves::default(),
+        compressed_bytes: None,
     }
 }
 
