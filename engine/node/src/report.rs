@@ -353,6 +353,7 @@ fn segment(info: SegmentInfo) -> SegmentReport {
         aof2_core::SegmentState::Warm => SegmentState::Warm,
         aof2_core::SegmentState::Uploaded => SegmentState::Uploaded,
         aof2_core::SegmentState::Trimmed => SegmentState::Trimmed,
+        aof2_core::SegmentState::Replaced => SegmentState::Replaced,
     };
     SegmentReport {
         stream: stream.to_string(),

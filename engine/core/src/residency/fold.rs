@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use aof2_format::compaction;
 use aof2_format::manifest_record::{LocalCopy, ManifestEvent, ManifestRecord};
 use aof2_format::start_sequence::{self, StartSequence};
 
+use super::merge::Unfinished;
 use super::segment::{
     ColdCopy, DeletionStage, FailedStep, RecordTimes, Seal, SealedSegment, Segment,
 };
@@ -13,14 +15,16 @@ use super::segment::{
 /// All segments of a stream, and what may be read of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Residency {
-    segments: BTreeMap<u64, Segment>,
-    /// Ids of sealed segments by their first sequence.
-    sealed: BTreeMap<u64, u64>,
-    start_sequence: u64,
-    /// Ids of those that lie wholly below the start sequence and still have a copy.
-    leaving: BTreeSet<u64>,
+    pub(super) segments: BTreeMap<u64, Segment>,
+    /// Ids of sealed segments by their first sequence; of those that were merged the output's alone.
+    pub(super) sealed: BTreeMap<u64, u64>,
+    pub(super) start_sequence: u64,
+    /// Ids of those that nobody needs any more and that still have a copy.
+    pub(super) leaving: BTreeSet<u64>,
     /// Everything from `start_sequence` to here was uploaded.
     uploaded_upto: u64,
+    /// What others are being merged into.
+    pub(super) unfinished: Option<Unfinished>,
 }
 
 impl Residency {
@@ -145,6 +149,14 @@ impl Residency {
                     self.begin_at(start.start_sequence);
                 }
             }
+            ManifestEvent::CustomEvent { schema_id, blob }
+                if *schema_id == compaction::SCHEMA_ID =>
+            {
+                // One of a later version: its inputs count on, and are missed if their files are gone.
+                if let Ok(event) = compaction::Compaction::decode(blob) {
+                    self.compact(id, event);
+                }
+            }
             ManifestEvent::HydrationStarted { source: _ }
             | ManifestEvent::HydrationFailed { reason: _ }
             | ManifestEvent::SnapshotMarker { .. }
@@ -153,7 +165,7 @@ impl Residency {
         }
     }
 
-    fn entry(&mut self, id: u64) -> &mut Segment {
+    pub(super) fn entry(&mut self, id: u64) -> &mut Segment {
         self.segments.entry(id).or_default()
     }
 
@@ -173,47 +185,7 @@ impl Residency {
         self.advance();
     }
 
-    fn note_leaving(&mut self, id: u64) {
-        let has_copies = |segment: &Segment| !segment.copies.is_empty();
-        let is_leaving = self.is_trimmed(id) && self.segments.get(&id).is_some_and(has_copies);
-        match is_leaving {
-            true => self.leaving.insert(id),
-            false => self.leaving.remove(&id),
-        };
-    }
-
-    /// Sealed, and wholly below the start sequence.
-    pub fn is_trimmed(&self, id: u64) -> bool {
-        self.of(id)
-            .is_some_and(|(_, _, seal)| seal.end_sequence <= self.start_sequence)
-    }
-
-    /// Trimmed segments that still have a copy on this node, ascending by id.
-    pub fn trimmed_on_node(&self, stream: &Arc<str>) -> Vec<SealedSegment> {
-        self.leaving
-            .iter()
-            .filter_map(|id| self.of(*id))
-            .filter(|(_, segment, _)| segment.copies.is_on_node())
-            .map(|(id, segment, seal)| shared(stream, id, segment, seal))
-            .collect()
-    }
-
-    /// Trimmed segments that still have an object, ascending by id.
-    pub fn trimmed_objects(&self) -> impl Iterator<Item = (u64, &Segment, &Seal, &ColdCopy)> {
-        let leaving = self.leaving.iter().filter_map(|id| self.of(*id));
-        leaving.filter_map(|(id, segment, seal)| {
-            let cold = segment.copies.cold.as_ref()?;
-            Some((id, segment, seal, cold))
-        })
-    }
-
-    pub fn has_trimmed_on_node(&self) -> bool {
-        let of = |id: &u64| self.segments.get(id);
-        let mut leaving = self.leaving.iter().filter_map(of);
-        leaving.any(|segment| segment.copies.is_on_node())
-    }
-
-    fn advance(&mut self) {
+    pub(super) fn advance(&mut self) {
         self.uploaded_upto = self.uploaded_upto.max(self.start_sequence);
         while let Some((_, segment, seal)) = self.holding(self.uploaded_upto)
             && segment.moves.was_uploaded
@@ -247,7 +219,7 @@ impl Residency {
         self.of(*self.sealed.last_key_value()?.1)
     }
 
-    fn of(&self, id: u64) -> Option<(u64, &Segment, &Seal)> {
+    pub(super) fn of(&self, id: u64) -> Option<(u64, &Segment, &Seal)> {
         let segment = self.segments.get(&id)?;
         Some((id, segment, segment.seal.as_ref()?))
     }
@@ -285,7 +257,8 @@ impl Residency {
     /// The manifest dropped the segment file, and the bytes are somewhere else, or nobody may read them any more.
     pub fn is_dropped(&self, id: u64) -> bool {
         self.of(id).is_some_and(|(_, segment, seal)| {
-            let is_needed = seal.end_sequence > self.start_sequence;
+            let is_needed =
+                seal.end_sequence > self.start_sequence && segment.replaced_by.is_none();
             !is_needed || (!segment.copies.hot && !segment.copies.is_empty())
         })
     }
@@ -312,12 +285,12 @@ impl Residency {
             .collect()
     }
 
-    /// Sealed segments that were uploaded or trimmed and have no copy in Tier 1.
+    /// Sealed segments that were uploaded, trimmed or merged and have no copy in Tier 1.
     pub fn without_warm_copy(&self, stream: &Arc<str>) -> Vec<SealedSegment> {
-        self.sealed
-            .values()
+        self.segments
+            .keys()
             .filter_map(|id| self.of(*id))
-            .filter(|(id, segment, _)| segment.moves.was_uploaded || self.is_trimmed(*id))
+            .filter(|(id, segment, _)| segment.moves.was_uploaded || !self.is_needed(*id))
             .filter(|(_, segment, _)| segment.copies.warm.is_none())
             .map(|(id, segment, seal)| shared(stream, id, segment, seal))
             .collect()
@@ -337,7 +310,12 @@ impl Residency {
     }
 }
 
-fn shared(stream: &Arc<str>, segment_id: u64, segment: &Segment, seal: &Seal) -> SealedSegment {
+pub(super) fn shared(
+    stream: &Arc<str>,
+    segment_id: u64,
+    segment: &Segment,
+    seal: &Seal,
+) -> SealedSegment {
     let Segment {
         base_sequence,
         epoch,
@@ -346,6 +324,8 @@ fn shared(stream: &Arc<str>, segment_id: u64, segment: &Segment, seal: &Seal) ->
         moves,
         deletion: _,
         compressed_bytes,
+        merge: _,
+        replaced_by: _,
     } = segment;
     let Seal {
         data_end,

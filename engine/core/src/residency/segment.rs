@@ -161,6 +161,10 @@ pub(crate) struct Segment {
     pub deletion: DeletionStage,
     /// Of the warm file, and so of the object, where it was made from one.
     pub compressed_bytes: Option<u64>,
+    /// It was begun as what others are merged into.
+    pub merge: Option<Merge>,
+    /// The one that it was merged into: nobody needs it any more.
+    pub replaced_by: Option<u64>,
 }
 
 impl Segment {
@@ -169,6 +173,22 @@ impl Segment {
         let cold = self.copies.cold.as_ref();
         cold.is_some_and(|cold| cold.key == key)
     }
+}
+
+/// Of a segment that others are merged into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Merge {
+    /// Behind the last record of the last input.
+    pub end_sequence: u64,
+    pub stage: MergeStage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MergeStage {
+    /// It has its id and does not count.
+    Unfinished,
+    Done,
+    GivenUp,
 }
 
 /// How far the way of an object out of Tier 2 is.

@@ -10,7 +10,7 @@ use crate::port::SealedSegment;
 use crate::residency::DeletionStage;
 use crate::stream::Stream;
 
-/// The object of a segment that lies wholly below the start.
+/// The object of a segment that nobody needs: it lies wholly below the start, was merged into another one, or never counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TrimmedObject {
     pub segment_id: u64,
@@ -21,15 +21,17 @@ pub(crate) struct TrimmedObject {
     pub key: String,
     pub etag: String,
     pub stage: DeletionStage,
+    /// Another segment holds its records.
+    pub is_superseded: bool,
 }
 
 impl Store {
-    /// Names of streams with trimmed segments that still have an object.
+    /// Names of streams with segments that nobody needs and that still have an object.
     pub(crate) fn streams_with_trimmed_objects(&self) -> Vec<Arc<str>> {
         let streams = self.pipeline().streams.existing();
         let has_objects = |stream: &&Arc<Stream>| {
             let manifest = &stream.manifest;
-            manifest.read(|state| state.residency.trimmed_objects().next().is_some())
+            manifest.read(|state| state.residency.leaving_objects().next().is_some())
         };
         let found = streams.iter().filter(has_objects);
         found.map(|stream| stream.shared_name.clone()).collect()
@@ -57,15 +59,16 @@ impl Store {
         let stream = self.known(stream)?;
         Ok(stream.manifest.read(|state| {
             let residency = &state.residency;
-            let objects = residency.trimmed_objects();
-            let objects = objects.map(|(segment_id, segment, seal, cold)| TrimmedObject {
-                segment_id,
-                base_sequence: segment.base_sequence,
-                end_sequence: seal.end_sequence,
-                bytes: segment.compressed_bytes.unwrap_or(seal.data_end),
-                key: cold.key.clone(),
-                etag: cold.etag.clone(),
-                stage: segment.deletion,
+            let objects = residency.leaving_objects();
+            let objects = objects.map(|leaving| TrimmedObject {
+                segment_id: leaving.id,
+                base_sequence: leaving.segment.base_sequence,
+                end_sequence: leaving.end_sequence,
+                bytes: leaving.bytes(),
+                key: leaving.cold.key.clone(),
+                etag: leaving.cold.etag.clone(),
+                stage: leaving.segment.deletion,
+                is_superseded: leaving.is_superseded,
             });
             (residency.start_sequence(), objects.collect())
         }))

@@ -111,12 +111,12 @@ impl Store {
         *self.parts().on_trimmed.write() = Some(hook);
     }
 
-    /// Names of streams with trimmed segments that still have a copy on this node.
+    /// Names of streams with segments that nobody needs and that still have a copy on this node.
     pub(crate) fn streams_with_trimmed_copies(&self) -> Vec<Arc<str>> {
         let streams = self.pipeline().streams.existing();
         let has_copies = |stream: &&Arc<Stream>| {
             let manifest = &stream.manifest;
-            manifest.read(|state| state.residency.has_trimmed_on_node())
+            manifest.read(|state| state.residency.has_leaving_on_node())
         };
         let found = streams.iter().filter(has_copies);
         found.map(|stream| stream.shared_name.clone()).collect()
@@ -127,7 +127,7 @@ impl Store {
         let name = &stream.shared_name;
         Ok(stream
             .manifest
-            .read(|state| state.residency.trimmed_on_node(name)))
+            .read(|state| state.residency.leaving_on_node(name)))
     }
 
     /// Drops the copy of a trimmed segment in Tier 0. Answers the bytes of its file; 0 = there was none. Blocks on the manifest.
