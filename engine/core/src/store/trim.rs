@@ -86,6 +86,7 @@ impl Store {
                 blob: start.encode().to_vec(),
             };
             let owned = stream.owned(self.pipeline());
+            let _start = stream.start.lock();
             // Of no segment.
             stream.manifest.commit(&owned, 0, vec![event])?;
             let before_it = publish(&stream, before);

@@ -72,6 +72,9 @@ impl Reader {
         let below = match &mut self.below {
             Some((_, below)) => below,
             None => {
+                if !self.stream.is_reached(segment) {
+                    return Err(Stop::Again);
+                }
                 let ahead_bytes = std::mem::take(&mut self.ahead_bytes);
                 let below = self.stream.open_below(&self.common, segment, ahead_bytes)?;
                 &mut self.below.insert((segment.info.segment_id, below)).1

@@ -1,0 +1,100 @@
+//! What whoever plans merges has to know of the segments of a stream.
+
+use std::sync::Arc;
+
+use super::Store;
+use crate::error::StoreError;
+use crate::port::RecordTimes;
+use crate::residency::{DeletionStage, Residency};
+use crate::segment::sealed::Sealed;
+use crate::stream::{Entry, Stream};
+
+/// A readable sealed segment, as far as it may be merged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub segment_id: u64,
+    pub epoch: u32,
+    pub base_sequence: u64,
+    pub end_sequence: u64,
+    /// Header and batches.
+    pub bytes: u64,
+    pub times: RecordTimes,
+    /// In Tier 0 and whole, as far as anybody knows, and with Tier 2 uploaded: nothing is on its way.
+    pub is_settled: bool,
+}
+
+/// The segments of one stream, ascending by sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pieces {
+    pub stream: Arc<str>,
+    pub pieces: Vec<Piece>,
+    /// Of an output that was begun, with its inputs.
+    pub unfinished: Option<(u64, Vec<u64>)>,
+}
+
+impl Store {
+    /// Of every stream whose segments may be merged.
+    pub(crate) fn pieces(&self) -> Vec<Pieces> {
+        let streams = self.pipeline().streams.existing();
+        let found = streams.iter().filter_map(|stream| self.pieces_of(stream));
+        found.collect()
+    }
+
+    /// `None`: the stream takes no part in anything.
+    pub(crate) fn pieces_of_stream(&self, stream: &str) -> Result<Option<Pieces>, StoreError> {
+        Ok(self.pieces_of(&*self.known(stream)?))
+    }
+
+    fn pieces_of(&self, stream: &Stream) -> Option<Pieces> {
+        let is_quarantined = stream.staged.lock().quarantined.is_some();
+        if is_quarantined || stream.damaged_end.is_some() {
+            return None;
+        }
+        let has_tier2 = self.pipeline().common.has_tier2;
+        let entries = stream.segments.read().clone();
+        Some(stream.manifest.read(|state| {
+            let residency = &state.residency;
+            let pieces = entries.iter().filter_map(|entry| match entry {
+                Entry::Sealed(sealed) => piece_of(stream, residency, sealed, has_tier2),
+                Entry::Open(_) => None,
+            });
+            let unfinished = residency.unfinished();
+            Pieces {
+                stream: stream.shared_name.clone(),
+                pieces: pieces.collect(),
+                unfinished: unfinished.map(|it| (it.output_id, it.inputs.segment_ids.clone())),
+            }
+        }))
+    }
+}
+
+fn piece_of(
+    stream: &Stream,
+    residency: &Residency,
+    sealed: &Sealed,
+    has_tier2: bool,
+) -> Option<Piece> {
+    let id = sealed.info.segment_id;
+    let segment = residency.segment(id)?;
+    let seal = segment.seal?;
+    let copies = &segment.copies;
+    let is_safe = match has_tier2 {
+        true => copies.cold.is_some() && segment.moves.was_uploaded,
+        // An object that this node does not reach is a copy all the same.
+        false => copies.cold.is_none() && !segment.moves.upload_begun,
+    };
+    let is_going = residency.is_trimmed(id) || segment.deletion != DeletionStage::NotQueued;
+    Some(Piece {
+        segment_id: id,
+        epoch: segment.epoch,
+        base_sequence: segment.base_sequence,
+        end_sequence: seal.end_sequence,
+        bytes: seal.data_end,
+        times: seal.times,
+        is_settled: is_safe
+            && !is_going
+            && copies.hot
+            && sealed.is_hot()
+            && !stream.damage.is_damaged(id),
+    })
+}
