@@ -1,6 +1,7 @@
 //! What the manifest says of segments that are merged into one.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use aof2_format::compaction::{Compaction, Inputs, Output};
 
@@ -14,6 +15,29 @@ pub(crate) struct Unfinished {
     pub inputs: Inputs,
     /// What the manifest says once, however often it was tried.
     pub failures: BTreeSet<FailureReason>,
+}
+
+/// A readable sealed segment, for whoever plans merges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    pub segment_id: u64,
+    pub epoch: u32,
+    pub base_sequence: u64,
+    pub end_sequence: u64,
+    /// Header and batches.
+    pub bytes: u64,
+    pub times: RecordTimes,
+    /// In Tier 0 and whole, as far as anybody knows, and with Tier 2 uploaded: nothing is on its way.
+    pub is_settled: bool,
+}
+
+/// The segments of one stream, ascending by sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pieces {
+    pub stream: Arc<str>,
+    pub pieces: Vec<Piece>,
+    /// Of an output that was begun, with its inputs.
+    pub unfinished: Option<(u64, Vec<u64>)>,
 }
 
 impl Residency {

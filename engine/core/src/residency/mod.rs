@@ -16,5 +16,6 @@ pub(crate) mod segment;
 pub(crate) mod tests;
 
 pub(crate) use fold::Residency;
+pub(crate) use merge::{Piece, Pieces};
 pub use segment::{ColdCopy, Copies, FailedStep, FailureReason, Moves, RecordTimes, SealedSegment};
 pub(crate) use segment::{DeletionStage, SealedExtent};

@@ -1,36 +1,10 @@
 //! What whoever plans merges has to know of the segments of a stream.
 
-use std::sync::Arc;
-
 use super::Store;
 use crate::error::StoreError;
-use crate::port::RecordTimes;
-use crate::residency::{DeletionStage, Residency};
+use crate::residency::{DeletionStage, Piece, Pieces, Residency};
 use crate::segment::sealed::Sealed;
 use crate::stream::{Entry, Stream};
-
-/// A readable sealed segment, as far as it may be merged.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Piece {
-    pub segment_id: u64,
-    pub epoch: u32,
-    pub base_sequence: u64,
-    pub end_sequence: u64,
-    /// Header and batches.
-    pub bytes: u64,
-    pub times: RecordTimes,
-    /// In Tier 0 and whole, as far as anybody knows, and with Tier 2 uploaded: nothing is on its way.
-    pub is_settled: bool,
-}
-
-/// The segments of one stream, ascending by sequence.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pieces {
-    pub stream: Arc<str>,
-    pub pieces: Vec<Piece>,
-    /// Of an output that was begun, with its inputs.
-    pub unfinished: Option<(u64, Vec<u64>)>,
-}
 
 impl Store {
     /// Of every stream whose segments may be merged.
