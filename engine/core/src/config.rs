@@ -27,6 +27,7 @@ pub struct Config {
     pub tier2: Tier2Config,
     /// The first whose pattern fits a stream counts for it; without one everything is kept. Hot.
     pub retention: Vec<RetentionRule>,
+    pub compaction: CompactionConfig,
     pub journal: JournalConfig,
     pub checkpoint: CheckpointConfig,
     pub manifest: ManifestConfig,
@@ -41,6 +42,23 @@ pub struct RetentionRule {
     pub max_age: Option<Duration>,
     /// Uncompressed; the oldest sealed records go while the stream has more.
     pub max_bytes: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompactionConfig {
+    /// Small sealed segments are merged without being asked for. Hot.
+    pub enabled: bool,
+    /// Adjacent segments below half of the target that make a merge worth its while; at least 2. Hot.
+    pub min_inputs: usize,
+}
+
+impl Default for CompactionConfig {
+    fn default() -> CompactionConfig {
+        CompactionConfig {
+            enabled: false,
+            min_inputs: 4,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -173,6 +191,7 @@ impl Config {
                 max_attempts: 5,
             },
             retention: Vec::new(),
+            compaction: CompactionConfig::default(),
             journal: JournalConfig {
                 file_bytes: 64 * MIB,
                 files: 8,
@@ -209,6 +228,7 @@ impl Config {
             tier1,
             tier2,
             retention,
+            compaction,
             journal: _,
             checkpoint,
             manifest: _,
@@ -234,6 +254,7 @@ impl Config {
                 ..tier2
             },
             retention,
+            compaction,
             journal: self.journal.clone(),
             checkpoint,
             manifest: self.manifest.clone(),

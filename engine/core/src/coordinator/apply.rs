@@ -328,7 +328,7 @@ impl Down {
         }
     }
 
-    fn compress_options(&self) -> CompressOptions {
+    pub(super) fn compress_options(&self) -> CompressOptions {
         let settings = *self.settings.read();
         CompressOptions {
             level: settings.compression_level,

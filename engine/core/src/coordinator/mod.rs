@@ -30,10 +30,11 @@ use crate::claims::StreamClaims;
 use crate::error::StoreError;
 use crate::io::sync::{Mutex, RwLock};
 use crate::io::{Disk, ThreadHandle};
+use crate::jobs::compress::{CompressOptions, warm_path};
 use crate::jobs::drop_warm::drop_warm;
 use crate::jobs::warm::WarmFacts;
 use crate::objects::Tier2Health;
-use crate::port::Port;
+use crate::port::{Port, SealedSegment};
 use hydrations::{Hydration, Hydrations, LocalTier};
 use memo::{FailureKind, Memo, SegmentKey};
 use plan::{Limits, Task, plan};
@@ -248,6 +249,33 @@ impl Coordinator {
             // Tier 2 was taken away, and its warm files were left.
             None => drop_warm(port, stream, segment_id, bytes).map(|dropped| dropped.file_bytes),
         }
+    }
+
+    /// The file of a copy in Tier 1 that the manifest has dropped together with its segment. What fails is left to the next start.
+    pub(crate) fn remove_warm_file(&self, segment: &SealedSegment) {
+        let port = &*self.node.port;
+        let Some(path) = warm_path(&port.tier1_directory(), segment) else {
+            return;
+        };
+        let disk = &port.environment().disk;
+        let down = self.node.down.as_ref();
+        let _one_at_a_time = down.map(|down| down.dropping.lock());
+        let bytes = file_bytes(&**disk, &path);
+        match disk.unlink(&path) {
+            Ok(()) => {
+                if let Some(down) = down {
+                    let counted = &down.counters.tier1_bytes;
+                    counted.fetch_sub(bytes, Ordering::Relaxed);
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!("cannot remove {}: {error}", path.display()),
+        }
+    }
+
+    /// As the settings are now.
+    pub(crate) fn compress_options(&self) -> Option<CompressOptions> {
+        Some(self.node.down.as_ref()?.compress_options())
     }
 
     /// All zero without Tier 2.
