@@ -67,6 +67,7 @@ struct Runner {
     claims: Option<Arc<StreamClaims>>,
     /// For the threads of its passes.
     own: Weak<Runner>,
+    pass_every: Duration,
     state: Mutex<State>,
     /// A pass is over.
     changed: Condvar,
@@ -76,7 +77,6 @@ struct Runner {
 #[derive(Default)]
 struct State {
     is_under_way: bool,
-    /// `None`: now.
     next_pass: Option<Instant>,
     requests: Requests,
     /// Streams whose merges fail: how often in a row, and when one is tried again.
@@ -89,14 +89,25 @@ struct State {
 impl Compaction {
     /// Takes its turns in the coordinator's loop.
     pub fn start(store: Store, tiers: &Tiers) -> Compaction {
+        Self::start_with(store, tiers, PASS_EVERY)
+    }
+
+    pub(crate) fn start_with(store: Store, tiers: &Tiers, pass_every: Duration) -> Compaction {
         let coordinator = tiers.coordinator().clone();
         let claims = coordinator.claims();
+        // A start has other things to do first.
+        let now = store.environment().clock.monotonic();
+        let state = State {
+            next_pass: Some(now + pass_every),
+            ..State::default()
+        };
         let runner = Arc::new_cyclic(|own: &Weak<Runner>| Runner {
             store,
             coordinator: coordinator.clone(),
             claims,
             own: own.clone(),
-            state: Mutex::default(),
+            pass_every,
+            state: Mutex::new(state),
             changed: Condvar::new(),
             stopping: AtomicBool::new(false),
         });
@@ -178,7 +189,7 @@ impl Machine for Runner {
         if let Err(error) = started {
             tracing::warn!("cannot start a thread to merge segments: {error}");
             state.is_under_way = false;
-            state.next_pass = Some(facts.now + PASS_EVERY);
+            state.next_pass = Some(facts.now + self.pass_every);
         }
         None
     }
@@ -200,7 +211,7 @@ impl Drop for FinishOnDrop {
         {
             let mut state = self.0.state.lock();
             state.is_under_way = false;
-            state.next_pass = Some(now + PASS_EVERY);
+            state.next_pass = Some(now + self.0.pass_every);
         }
         self.0.changed.notify_all();
         self.0.coordinator.ring();

@@ -71,9 +71,11 @@ impl Runner {
         let now = self.store.environment().clock.monotonic();
         let room = room_bytes(facts.room).min(self.tier0_room());
         let limits = |stream: &Pieces| is_wanted.then(|| limits_of(&config, stream, room));
-        match self.choose(&streams, now, limits) {
+        match self.choose(&streams, now, &limits) {
             Some(step) => self.apply(&step, pass),
-            None if is_wanted => Err(nothing(&config, &streams, room)),
+            None if is_wanted => Err(self
+                .waiting(&streams, limits)
+                .unwrap_or_else(|| nothing(&config, &streams, room))),
             None => Err("compaction.enabled is false".to_owned()),
         }
         .map(|()| self.coordinator.ring())
@@ -151,6 +153,21 @@ impl Runner {
                 next: next(stream, limits(stream).as_ref())?,
             })
         })
+    }
+
+    /// A stream whose merge failed, and is tried again later.
+    fn waiting(
+        &self,
+        streams: &[Pieces],
+        limits: impl Fn(&Pieces) -> Option<Limits>,
+    ) -> Option<String> {
+        let state = self.state.lock();
+        let mut failed = streams
+            .iter()
+            .filter(|it| state.failed.contains_key(&it.stream));
+        let waiting = failed.find(|it| next(it, limits(it).as_ref()).is_some())?;
+        let stream = &waiting.stream;
+        Some(format!("a merge of stream {stream} is tried again later"))
     }
 
     fn apply(&self, step: &Step, pass: &Pass) -> Result<(), String> {
@@ -254,7 +271,13 @@ impl Runner {
             return Ok(());
         }
         tracing::warn!(%stream, "segments not merged: {message}");
-        self.rest(stream);
+        // One that is known to be damaged is none of the next inputs.
+        let is_left_out = error
+            .damaged_input()
+            .is_some_and(|id| self.store.is_damaged(stream, id));
+        if !is_left_out {
+            self.rest(stream);
+        }
         let mut state = self.state.lock();
         state.status.failures += 1;
         state.status.last = Some(self.last(stream, inputs as u64, Some(message.clone())));

@@ -64,7 +64,13 @@ impl Down {
     fn bring_back(&self, port: &dyn Port, wish: &Wish) -> Outcome {
         let (stream, segment_id) = &wish.key;
         let readable = port.readable_segments(stream).unwrap_or_default();
-        let wanted = |segment: &SealedSegment| segment.segment_id == *segment_id;
+        // Merged meanwhile: what holds its records now is wanted.
+        let known = port.sealed_segment(stream, *segment_id);
+        let first = known.map(|segment| segment.base_sequence);
+        let wanted = |segment: &SealedSegment| {
+            let holds = |first| segment.base_sequence <= first && first < segment.end_sequence();
+            segment.segment_id == *segment_id || first.is_some_and(holds)
+        };
         let Some(segment) = readable.into_iter().find(wanted) else {
             return Outcome::Failed("the segment was trimmed".to_owned());
         };

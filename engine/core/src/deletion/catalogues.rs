@@ -54,7 +54,7 @@ impl Catalogues {
             };
             found.extend(named.map(|named| (id, named)));
         }
-        let all = found.values().copied().collect();
+        let all = found.values().cloned().collect();
         self.known.lock().insert(shared_name.clone(), found);
         Ok(all)
     }
@@ -84,5 +84,6 @@ fn read(
         // Segments follow each other without a hole.
         from_sequence: first.map_or(catalogue.start_sequence, |first| first.base_sequence),
         to_sequence: catalogue.uploaded_sequence,
+        segments: Arc::new(catalogue.segments.iter().map(|it| it.segment_id).collect()),
     }))
 }

@@ -82,6 +82,15 @@ impl MergeJobError {
         }
     }
 
+    /// Its bytes are not those that were sealed.
+    pub fn damaged_input(&self) -> Option<u64> {
+        let MergeJobError::Merge(MergeError::File(MergeFileError::Input { segment_id, .. })) = self
+        else {
+            return None;
+        };
+        Some(*segment_id)
+    }
+
     /// The whole node waits for the same.
     pub fn is_outage(&self) -> bool {
         match self {
@@ -109,12 +118,8 @@ pub(crate) fn merge(
     let output_id = merging.output_id;
     let merged = make(store, way, merging, may_go_on);
     if let Err(error) = &merged {
-        if let MergeJobError::Merge(MergeError::File(MergeFileError::Input {
-            segment_id,
-            problem,
-        })) = error
-        {
-            store.note_damage(stream, *segment_id, problem);
+        if let Some(segment_id) = error.damaged_input() {
+            store.note_damage(stream, segment_id, &error.to_string());
         }
         if let MergeJobError::Upload(UploadError::Superseded { to, .. }) = error {
             store.supersede(stream, *to);

@@ -19,6 +19,12 @@ impl Store {
         Ok(self.pieces_of(&*self.known(stream)?))
     }
 
+    /// Damage of this segment is known.
+    pub(crate) fn is_damaged(&self, stream: &str, segment_id: u64) -> bool {
+        let stream = self.known(stream);
+        stream.is_ok_and(|stream| stream.damage.is_damaged(segment_id))
+    }
+
     fn pieces_of(&self, stream: &Stream) -> Option<Pieces> {
         let is_quarantined = stream.staged.lock().quarantined.is_some();
         if is_quarantined || stream.damaged_end.is_some() {
