@@ -143,12 +143,6 @@ impl Compaction {
         }
     }
 
-    /// No pass is under way.
-    #[cfg(test)]
-    pub(crate) fn is_at_rest(&self) -> bool {
-        !self.runner.state.lock().is_under_way
-    }
-
     /// Starts nothing more and waits for what runs, which ends between two parts of a file. Stop Tier 2 first, so that no retry is waited for.
     pub fn stop(&self) {
         self.runner.stopping.store(true, Ordering::Release);

@@ -376,7 +376,8 @@ fn without_tier_2_the_volume_alone_is_merged_and_without_being_asked_where_that_
         it.stop();
     }
     let it = local_with(folder.path(), true, AT_ONCE);
-    until("the merge", || it.count() == 1);
+    until("the merge", || it.compaction.status().merges == 1);
+    assert_eq!(it.count(), 1);
     let status = it.compaction.status();
     assert_eq!((status.merges, status.inputs, status.failures), (1, 4, 0));
     assert!(

@@ -258,7 +258,7 @@ fn damage_of_an_input_is_reported_and_the_rest_goes_on() {
         .collect();
     names.sort();
     let mut bytes = std::fs::read(&names[2]).expect("there");
-    bytes[4096 + 80] ^= 1;
+    bytes[4096 + 75] ^= 1;
     std::fs::write(&names[2], bytes).expect("written");
     let run = merge(&it.compaction);
     assert_eq!(
