@@ -94,6 +94,8 @@ fn behind_a_power_cut_at_any_step_everything_is_read_and_the_merge_ends() {
         let of_segments = it.node.store.segments("a").expect("a stream");
         let mut named: Vec<u64> = of_segments.iter().map(|it| it.segment_id).collect();
         named.sort_unstable();
+        let quarantine = cut.path().join("streams/a").join(file::QUARANTINE_DIR);
+        assert!(!quarantine.exists(), "{step}");
         let ours = hot.iter().filter(|id| !named.contains(id));
         assert_eq!(ours.count(), 0, "{step}: {hot:?}");
         until("the upload of the last one", || {
@@ -231,7 +233,12 @@ fn an_outage_of_tier_2_leaves_the_inputs_as_they_are_and_is_recorded_once() {
     it.read_all();
     it.is_uploaded();
     // While it lasts nothing is tried, and whoever asks is told.
-    let told = it.merge().end.expect("a reason");
+    memory.set_unreachable(true);
+    let health = || it.node.tiers.tier2_status().expect("a Tier 2").health;
+    until("it is noticed", || health().reason.is_some());
+    let run = it.merge();
+    assert_eq!(run.failures, 0, "{run:?}");
+    let told = run.end.expect("a reason");
     assert!(
         told.starts_with("Tier 2 does not take the output ("),
         "{told}"
