@@ -17,6 +17,9 @@ pub const FLUSH: &str = "/aof2/flush";
 /// POST `?stream=<name>&from=<sequence>&to=<sequence>&tier=0|1`: brings copies back to Tier 0 or Tier 1, `to` exclusive and both optional;
 /// 202 with [`crate::HydrationReport`]. GET `?id=<id>`: how far that request has come.
 pub const HYDRATE: &str = "/aof2/hydrate";
+/// POST `?stream=<name>`, all streams without it: merges small segments now; 202 with [`crate::report::CompactionRunReport`]. GET `?id=<id>`: how far
+/// that pass has come.
+pub const COMPACT: &str = "/aof2/compact";
 /// GET: the effective configuration as TOML.
 pub const CONFIG: &str = "/aof2/config";
 /// POST: a whole `aof2.toml` as text; 200 with [`crate::report::ConfigVerdict`], valid or not. `?mode=user` (default): a user's

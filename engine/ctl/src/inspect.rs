@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use aof2_format::compaction::{self, Compaction, Inputs};
 use aof2_format::cut::{self, StreamCut};
 use aof2_format::manifest_chunk::{DATA_OFFSET, ManifestChunkHeader};
 use aof2_format::manifest_record::{HydrationSource, LocalCopy, ManifestEvent, ManifestRecord};
@@ -389,6 +390,12 @@ fn fields(event: &ManifestEvent) -> Value {
                 Err(damage) => undecodable(*schema_id, &damage, blob),
             }
         }
+        ManifestEvent::CustomEvent { schema_id, blob } if *schema_id == compaction::SCHEMA_ID => {
+            match Compaction::decode(blob) {
+                Ok(event) => compacted(*schema_id, &event),
+                Err(damage) => undecodable(*schema_id, &damage, blob),
+            }
+        }
         ManifestEvent::CustomEvent { schema_id, blob } if *schema_id == cut::SCHEMA_ID => {
             match StreamCut::decode(blob) {
                 Ok(cut) => json!({
@@ -420,6 +427,49 @@ fn fields(event: &ManifestEvent) -> Value {
             payload,
         } => json!({"payload": hex::encode(payload)}),
     }
+}
+
+fn compacted(schema_id: u32, event: &Compaction) -> Value {
+    let of = |inputs: &Inputs| {
+        let Inputs {
+            base_sequence,
+            end_sequence,
+            epoch: _,
+            segment_ids,
+        } = inputs;
+        json!({
+            "schema_id": schema_id,
+            "base_sequence": base_sequence,
+            "end_sequence": end_sequence,
+            "inputs": segment_ids,
+        })
+    };
+    let mut fields = match event {
+        Compaction::Begun(inputs) | Compaction::Merged(inputs, _) => of(inputs),
+        Compaction::Failed { reason } => json!({
+            "schema_id": schema_id,
+            "reason": format!("{reason:?}"),
+            "reason_code": reason.code(),
+        }),
+        Compaction::GivenUp => json!({"schema_id": schema_id}),
+    };
+    let (what, output) = match event {
+        Compaction::Begun(_) => ("begun", None),
+        Compaction::Merged(_, output) => ("merged", Some(output)),
+        Compaction::Failed { .. } => ("failed", None),
+        Compaction::GivenUp => ("given up", None),
+    };
+    fields["merge"] = json!(what);
+    if let Some(output) = output {
+        fields["durable_bytes"] = json!(output.durable_bytes);
+        fields["segment_crc64"] = json!(format!("{:016x}", output.segment_crc64));
+        fields["object_bytes"] = json!(output.object_bytes);
+        fields["chain"] = json!(format!("{:08x}", output.chain));
+        fields["first_record_at"] = json!(render::time(output.first_unix_nanos));
+        fields["last_record_at"] = json!(render::time(output.last_unix_nanos));
+        fields["sealed_at"] = json!(render::time(output.sealed_unix_nanos));
+    }
+    fields
 }
 
 fn page(chunks: &[Chunk]) -> String {

@@ -2,6 +2,7 @@
 //!
 //! Each scrape takes one reading and builds the text from it: no number is kept twice.
 
+mod compaction;
 mod page;
 mod tiers;
 
@@ -230,6 +231,7 @@ fn serving(page: &mut Page, plane: &DataPlane) {
         "1 while nothing leaves by age because the clock is not trusted",
         u64::from(plane.retention_status().suspended.is_some()),
     );
+    compaction::of(page, &plane.compaction_status());
     page.gauge("damaged_streams", "Damaged streams", damaged_streams);
     page.gauge(
         "damaged_ranges",

@@ -32,6 +32,7 @@ pub struct Settings {
     pub tier1: Tier1,
     pub tier2: Option<Tier2>,
     pub retention: Vec<RetentionRule>,
+    pub compaction: Compaction,
     pub journal: Journal,
     pub checkpoint: Checkpoint,
     pub log: Log,
@@ -126,6 +127,12 @@ pub enum Tier2Place {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compaction {
+    pub is_enabled: bool,
+    pub min_inputs: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Journal {
     pub file_bytes: u64,
     pub files: u32,
@@ -193,9 +200,10 @@ impl Settings {
                 cluster_max_bytes: integer(&values, "tier0.cluster_max_bytes"),
                 instance_quota_bytes: match values.get("tier0.instance_quota_bytes") {
                     Some(Value::Integer(quota)) => quota,
-                    Some(Value::Duration(_) | Value::Text(_) | Value::Rules(_)) | None => {
-                        integer(&values, "tier0.cluster_max_bytes")
-                    }
+                    Some(
+                        Value::Duration(_) | Value::Text(_) | Value::Switch(_) | Value::Rules(_),
+                    )
+                    | None => integer(&values, "tier0.cluster_max_bytes"),
                 },
             },
             tier1: Tier1 {
@@ -207,7 +215,14 @@ impl Settings {
             tier2: s3_place(&values).map(|place| Self::tier2_at(&values, place)),
             retention: match values.get("retention") {
                 Some(Value::Rules(rules)) => rules,
-                Some(Value::Integer(_) | Value::Duration(_) | Value::Text(_)) | None => Vec::new(),
+                Some(
+                    Value::Integer(_) | Value::Duration(_) | Value::Text(_) | Value::Switch(_),
+                )
+                | None => Vec::new(),
+            },
+            compaction: Compaction {
+                is_enabled: switch(&values, "compaction.enabled"),
+                min_inputs: count(&values, "compaction.min_inputs"),
             },
             journal: Journal {
                 file_bytes: integer(&values, "journal.file_bytes"),
@@ -395,7 +410,8 @@ fn conflicts(values: &Values) -> Vec<ConfigError> {
 fn text(values: &Values, key: &str) -> Option<String> {
     match values.get(key) {
         Some(Value::Text(text)) => Some(text),
-        Some(Value::Integer(_) | Value::Duration(_) | Value::Rules(_)) | None => None,
+        Some(Value::Integer(_) | Value::Duration(_) | Value::Switch(_) | Value::Rules(_))
+        | None => None,
     }
 }
 
@@ -408,10 +424,19 @@ fn address(values: &Values, key: &str) -> SocketAddr {
     checked.unwrap_or_else(|| unreachable!("{key} has a checked address or a default that parses"))
 }
 
+fn switch(values: &Values, key: &str) -> bool {
+    match values.get(key) {
+        Some(Value::Switch(value)) => value,
+        Some(Value::Integer(_) | Value::Duration(_) | Value::Text(_) | Value::Rules(_)) | None => {
+            unreachable!("{key} is a switch with a default")
+        }
+    }
+}
+
 fn integer(values: &Values, key: &str) -> u64 {
     match values.get(key) {
         Some(Value::Integer(value)) => value,
-        Some(Value::Duration(_) | Value::Text(_) | Value::Rules(_)) | None => {
+        Some(Value::Duration(_) | Value::Text(_) | Value::Switch(_) | Value::Rules(_)) | None => {
             unreachable!("{key} is an integer with a default")
         }
     }
@@ -425,7 +450,7 @@ fn count(values: &Values, key: &str) -> u32 {
 fn duration(values: &Values, key: &str) -> Duration {
     match values.get(key) {
         Some(Value::Duration(value)) => value,
-        Some(Value::Integer(_) | Value::Text(_) | Value::Rules(_)) | None => {
+        Some(Value::Integer(_) | Value::Text(_) | Value::Switch(_) | Value::Rules(_)) | None => {
             unreachable!("{key} is a duration with a default")
         }
     }

@@ -34,6 +34,8 @@ pub enum Kind {
     /// `address:port`.
     Address,
     OneOf(&'static [&'static str]),
+    /// `true` or `false`.
+    Switch,
     /// Tables of their own, see `retention`.
     Rules,
 }
@@ -50,6 +52,7 @@ impl Kind {
             Kind::Path => "path",
             Kind::Address => "address",
             Kind::OneOf(_) => "enum",
+            Kind::Switch => "boolean",
             Kind::Rules => "tables",
         }
     }
@@ -67,6 +70,7 @@ impl Kind {
             Kind::Path => "an absolute path as a string".to_string(),
             Kind::Address => "an \"address:port\" string".to_string(),
             Kind::OneOf(choices) => format!("one of {}", quoted(choices)),
+            Kind::Switch => "true or false, without quotes".to_string(),
             Kind::Rules => "tables, each `[[retention]]`".to_string(),
         }
     }
@@ -84,6 +88,7 @@ impl Kind {
             Kind::Path => "a path that begins with `/`".to_string(),
             Kind::Address => "a numeric address and a port".to_string(),
             Kind::OneOf(choices) => quoted(choices),
+            Kind::Switch => "true or false".to_string(),
             Kind::Rules => "rules with `streams` and limits".to_string(),
         }
     }
@@ -100,7 +105,7 @@ impl Kind {
             (Kind::Path, Value::Text(v)) => v.starts_with('/'),
             (Kind::Address, Value::Text(v)) => v.parse::<std::net::SocketAddr>().is_ok(),
             (Kind::OneOf(choices), Value::Text(v)) => choices.contains(&v.as_str()),
-            (Kind::Rules, Value::Rules(_)) => true,
+            (Kind::Switch, Value::Switch(_)) | (Kind::Rules, Value::Rules(_)) => true,
             (
                 Kind::Bytes { .. }
                 | Kind::Count { .. }
@@ -110,8 +115,13 @@ impl Kind {
                 | Kind::Path
                 | Kind::Address
                 | Kind::OneOf(_)
+                | Kind::Switch
                 | Kind::Rules,
-                Value::Integer(_) | Value::Duration(_) | Value::Text(_) | Value::Rules(_),
+                Value::Integer(_)
+                | Value::Duration(_)
+                | Value::Text(_)
+                | Value::Switch(_)
+                | Value::Rules(_),
             ) => false,
         }
     }
@@ -131,6 +141,7 @@ pub enum Value {
     Integer(u64),
     Duration(Duration),
     Text(String),
+    Switch(bool),
     Rules(Vec<RetentionRule>),
 }
 
@@ -141,6 +152,7 @@ impl fmt::Display for Value {
             Value::Integer(v) => write!(f, "{v}"),
             Value::Duration(v) => f.write_str(&format_duration(*v)),
             Value::Text(v) => f.write_str(v),
+            Value::Switch(v) => write!(f, "{v}"),
             Value::Rules(rules) => {
                 let rules: Vec<String> = rules
                     .iter()
