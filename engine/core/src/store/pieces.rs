@@ -63,6 +63,8 @@ fn piece_of(
         // An object that this node does not reach is a copy all the same.
         false => copies.cold.is_none() && !segment.moves.upload_begun,
     };
+    // The output's claim is that of the epoch in which its records were written.
+    let is_ours = segment.epoch == stream.epoch();
     let is_going = residency.is_trimmed(id) || segment.deletion != DeletionStage::NotQueued;
     Some(Piece {
         segment_id: id,
@@ -72,6 +74,7 @@ fn piece_of(
         bytes: seal.data_end,
         times: seal.times,
         is_settled: is_safe
+            && is_ours
             && !is_going
             && copies.hot
             && sealed.is_hot()

@@ -85,6 +85,10 @@ impl Reader {
             Ok(Fetched::Later(pending)) => Err(Stop::Waits(pending)),
             Err(error) => {
                 self.below = None;
+                // Its object may be gone by now.
+                if !self.stream.is_reached(segment) {
+                    return Err(Stop::Again);
+                }
                 if matches!(error, FetchError::Busy { .. }) {
                     let counters = &self.common.counters;
                     counters.count_would_block(WouldBlockKind::Hydration);
