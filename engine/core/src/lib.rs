@@ -24,6 +24,7 @@ mod journal;
 mod manifest;
 pub mod metrics;
 pub mod objects;
+pub mod offline;
 mod pace;
 pub mod pattern;
 mod poison;

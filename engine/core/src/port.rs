@@ -301,6 +301,10 @@ pub trait Port: Send + Sync {
     fn hot_copies(&self) -> Vec<HotCopy>;
     /// Sealed segments that were uploaded and have no copy in Tier 1.
     fn without_warm_copy(&self) -> Vec<SealedSegment>;
+    /// All that were ever sealed, trimmed ones among them. Looks at every segment.
+    fn ever_sealed(&self) -> Vec<SealedSegment>;
+    /// Those whose file in Tier 1 is as long as the manifest says, or as long as the one that was to take its place.
+    fn compressing_again(&self) -> Vec<SealedSegment>;
     /// Those in Tier 1, likewise.
     fn warm_copies(&self) -> Vec<WarmCopy>;
     fn open_bytes(&self) -> Vec<OpenBytes>;

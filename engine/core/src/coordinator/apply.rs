@@ -55,6 +55,10 @@ impl Node {
                 let Some(segment) = facts.pending.get(key).cloned() else {
                     return;
                 };
+                // Taken since the plan was made.
+                if state.memo.under_way.contains_key(key) {
+                    return;
+                }
                 if state.memo.failed.contains_key(key)
                     && let Some(down) = &self.down
                 {
@@ -279,8 +283,9 @@ impl Down {
         let bytes = port
             .segment_bytes(&segment.stream, segment.segment_id)
             .map_err(MoveError::Segment)?;
-        // Once, however often it is tried.
-        if !segment.moves.compression_started {
+        // Once, however often it is tried, and again where another file is to take the place of one.
+        let is_replaced = segment.copies.warm.is_some() && !segment.moves.is_compressing_again;
+        if !segment.moves.compression_started || is_replaced {
             record::commit(port, segment, TierRecord::CompressionStarted)?;
         }
         let replaced_bytes = file_bytes(&**disk, &path);

@@ -64,14 +64,22 @@ impl Residency {
                 self.sealed.insert(base, id);
                 self.note_leaving(id);
             }
-            ManifestEvent::CompressionStarted => self.entry(id).moves.compression_started = true,
+            ManifestEvent::CompressionStarted => {
+                let segment = self.entry(id);
+                segment.moves.compression_started = true;
+                segment.moves.is_compressing_again = segment.copies.warm.is_some();
+            }
             ManifestEvent::CompressionDone {
                 compressed_bytes,
                 dictionary_id: _,
             } => {
                 let segment = self.entry(id);
                 segment.copies.warm = Some(*compressed_bytes);
-                segment.compressed_bytes = Some(*compressed_bytes);
+                segment.moves.is_compressing_again = false;
+                // An object stays as it is, whatever becomes of the file.
+                if !segment.moves.was_uploaded {
+                    segment.compressed_bytes = Some(*compressed_bytes);
+                }
                 self.note_leaving(id);
             }
             ManifestEvent::CompressionFailed { reason } => {
@@ -122,18 +130,24 @@ impl Residency {
                 self.note_leaving(id);
             }
             ManifestEvent::LocalEvicted { copy, bytes: _ } => {
-                let copies = &mut self.entry(id).copies;
+                let segment = self.entry(id);
                 match copy {
-                    LocalCopy::Hot => copies.hot = false,
-                    LocalCopy::Warm => copies.warm = None,
+                    LocalCopy::Hot => segment.copies.hot = false,
+                    LocalCopy::Warm => {
+                        segment.copies.warm = None;
+                        segment.moves.is_compressing_again = false;
+                    }
                 }
                 self.note_leaving(id);
             }
             ManifestEvent::HydrationDone { copy, bytes } => {
-                let copies = &mut self.entry(id).copies;
+                let segment = self.entry(id);
                 match copy {
-                    LocalCopy::Hot => copies.hot = true,
-                    LocalCopy::Warm => copies.warm = Some(*bytes),
+                    LocalCopy::Hot => segment.copies.hot = true,
+                    LocalCopy::Warm => {
+                        segment.copies.warm = Some(*bytes);
+                        segment.moves.is_compressing_again = false;
+                    }
                 }
                 self.note_leaving(id);
             }
@@ -319,6 +333,20 @@ impl Residency {
             .filter_map(|id| self.of(*id))
             .filter(|(id, segment, _)| segment.moves.was_uploaded || self.is_trimmed(*id))
             .filter(|(_, segment, _)| segment.copies.warm.is_none())
+            .map(|(id, segment, seal)| shared(stream, id, segment, seal))
+            .collect()
+    }
+
+    /// All that were ever sealed, those among them that are wanted, ascending by sequence.
+    pub fn sealed_segments(
+        &self,
+        stream: &Arc<str>,
+        wanted: impl Fn(&Segment) -> bool,
+    ) -> Vec<SealedSegment> {
+        self.sealed
+            .values()
+            .filter_map(|id| self.of(*id))
+            .filter(|(_, segment, _)| wanted(segment))
             .map(|(id, segment, seal)| shared(stream, id, segment, seal))
             .collect()
     }

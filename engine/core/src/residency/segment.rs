@@ -41,6 +41,8 @@ pub struct ColdCopy {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Moves {
     pub compression_started: bool,
+    /// The file in Tier 1 is being made again: it is as long as the manifest says, or as the new one is.
+    pub is_compressing_again: bool,
     /// Key of an upload that was begun and neither done nor failed.
     pub upload_started: Option<String>,
     /// An upload was begun at some time: there may be an object, whatever became of it.
@@ -139,7 +141,7 @@ pub struct SealedSegment {
     pub sealed_unix_nanos: i64,
     pub copies: Copies,
     pub moves: Moves,
-    /// Of the warm file, and so of the object, where it was made from one.
+    /// Of the object where it was made from a warm file, else of the last warm file.
     pub compressed_bytes: Option<u64>,
 }
 
@@ -159,7 +161,7 @@ pub(crate) struct Segment {
     pub copies: Copies,
     pub moves: Moves,
     pub deletion: DeletionStage,
-    /// Of the warm file, and so of the object, where it was made from one.
+    /// Of the object where it was made from a warm file, else of the last warm file.
     pub compressed_bytes: Option<u64>,
 }
 

@@ -9,6 +9,7 @@ use super::Store;
 use crate::error::StoreError;
 use crate::io::sync::MutexGuard;
 use crate::port::{Copies, HotCopy, OpenBytes, SealedSegment, Tier0Usage, WarmCopy};
+use crate::residency::segment::Segment;
 use crate::segment::sealed::Sealed;
 use crate::stream::{Entry, Stream};
 
@@ -65,6 +66,26 @@ impl Store {
                 .read(|state| state.residency.without_warm_copy(&stream.shared_name))
         });
         dropped.collect()
+    }
+
+    /// All that were ever sealed, trimmed ones among them.
+    pub fn ever_sealed(&self) -> Vec<SealedSegment> {
+        self.sealed_where(|_| true)
+    }
+
+    /// Those whose file in Tier 1 is as long as the manifest says, or as long as the one that was to take its place.
+    pub fn compressing_again(&self) -> Vec<SealedSegment> {
+        self.sealed_where(|segment| segment.moves.is_compressing_again)
+    }
+
+    fn sealed_where(&self, wanted: impl Fn(&Segment) -> bool) -> Vec<SealedSegment> {
+        let streams = self.pipeline().streams.existing();
+        let found = streams.iter().flat_map(|stream| {
+            let name = &stream.shared_name;
+            let manifest = &stream.manifest;
+            manifest.read(|state| state.residency.sealed_segments(name, &wanted))
+        });
+        found.collect()
     }
 
     /// What segments that take records hold of Tier 0.

@@ -83,6 +83,14 @@ impl Port for Store {
         Store::without_warm_copy(self)
     }
 
+    fn ever_sealed(&self) -> Vec<SealedSegment> {
+        Store::ever_sealed(self)
+    }
+
+    fn compressing_again(&self) -> Vec<SealedSegment> {
+        Store::compressing_again(self)
+    }
+
     fn open_bytes(&self) -> Vec<OpenBytes> {
         Store::open_bytes(self)
     }
