@@ -43,6 +43,7 @@ mod stream;
 pub mod testing;
 mod threads;
 pub mod tier;
+pub mod tier1;
 mod volume;
 
 pub use below::{Arriving, Pending};

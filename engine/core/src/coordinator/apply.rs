@@ -56,7 +56,7 @@ impl Node {
                     return;
                 };
                 // Taken since the plan was made.
-                if state.memo.under_way.contains_key(key) {
+                if state.memo.is_busy(key) {
                     return;
                 }
                 if state.memo.failed.contains_key(key)

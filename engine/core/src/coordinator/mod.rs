@@ -10,6 +10,7 @@ pub mod hydrations;
 pub mod memo;
 mod observe;
 pub mod plan;
+mod recompress;
 mod record;
 #[cfg(test)]
 mod tests;

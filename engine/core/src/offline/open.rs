@@ -9,6 +9,7 @@ use super::{OfflineError, identity_of};
 use crate::config::{Config, JournalConfig, MIB};
 use crate::error::ClaimError;
 use crate::io::{Disk, Environment};
+use crate::jobs::recompress;
 use crate::port::{Claims, LocalStream, Standing, VolumeIdentity};
 use crate::recovery::volume::at;
 use crate::segment::files;
@@ -33,7 +34,10 @@ pub fn open(
         claims: Some(Arc::new(NotAsked)),
         on_progress: None,
     };
-    Ok(Store::open(options)?)
+    let store = Store::open(options)?;
+    // As an engine does before anything else touches these files.
+    recompress::settle(&store);
+    Ok(store)
 }
 
 /// Other sizes would make the store replace its files. `None`: there are none.

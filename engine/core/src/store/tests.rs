@@ -5,6 +5,7 @@ mod deletion;
 mod evictions;
 mod hydrations;
 mod node;
+mod recompress;
 mod rejections;
 mod residency;
 mod retention;
