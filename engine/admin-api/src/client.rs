@@ -25,6 +25,7 @@ use crate::snapshot::{
     SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotReport, SnapshotSeal,
     SnapshotVerdict,
 };
+use crate::tier1::{Tier1Stats, Tier1Work};
 use crate::{ErrorBody, path};
 use request::{Request, query};
 
@@ -281,6 +282,38 @@ impl Client {
             .with(query("segment", Some(&segment_id.to_string())))
             .with(query("tier", Some(&tier.to_string())));
         self.json(request).await
+    }
+
+    /// What lies in Tier 1. `streams` is a pattern.
+    pub async fn tier1(&self, streams: Option<&str>) -> Result<Tier1Stats, ClientError> {
+        self.json(Request::get(path::TIER1).with(query("stream", streams)))
+            .await
+    }
+
+    /// Begins to read and verify the files in Tier 1.
+    pub async fn verify_tier1(&self, streams: Option<&str>) -> Result<Tier1Work, ClientError> {
+        self.json(Request::post(path::TIER1_VERIFY).with(query("stream", streams)))
+            .await
+    }
+
+    /// Begins to compress the files in Tier 1 again; without a level at the one of the configuration.
+    pub async fn recompress_tier1(
+        &self,
+        streams: Option<&str>,
+        level: Option<i32>,
+    ) -> Result<Tier1Work, ClientError> {
+        let level = level.map(|level| level.to_string());
+        let request = Request::post(path::TIER1_RECOMPRESS)
+            .with(query("stream", streams))
+            .with(query("level", level.as_deref()));
+        self.json(request).await
+    }
+
+    /// How far either has come.
+    pub async fn tier1_work(&self, id: u64) -> Result<Tier1Work, ClientError> {
+        let id = id.to_string();
+        self.json(Request::get(path::TIER1_VERIFY).with(query("id", Some(&id))))
+            .await
     }
 
     pub async fn hydration(&self, id: u64) -> Result<HydrationReport, ClientError> {

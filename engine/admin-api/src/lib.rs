@@ -15,6 +15,7 @@ pub mod report;
 pub mod revision;
 pub mod schema;
 pub mod snapshot;
+pub mod tier1;
 
 #[cfg(feature = "client")]
 pub mod client;

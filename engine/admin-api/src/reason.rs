@@ -321,6 +321,42 @@ words! {
     }
 }
 
+words! {
+    /// What is wrong with a file in Tier 1.
+    Tier1FindingKind {
+        /// The manifest names the copy, and its file is not there.
+        Missing,
+        /// The disk does not give it.
+        Unreadable,
+        /// What is there does not decompress to the segment.
+        Damaged,
+        /// It stands for the segment, and the manifest has another length.
+        OtherLength,
+        /// A file that belongs to no segment of this node.
+        Foreign,
+    }
+}
+
+words! {
+    /// What becomes of a file in Tier 1 that no manifest names.
+    Tier1LeftoverKind {
+        /// Half written: the next start removes it.
+        Unfinished,
+        /// The manifest gave the copy up: the next start removes it.
+        Dropped,
+        /// Written, and not recorded: the engine makes it again before the upload.
+        Unrecorded,
+    }
+}
+
+words! {
+    /// What was asked of the files in Tier 1.
+    Tier1Verb {
+        Verify,
+        Recompress,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
 //! The command line of `aof2-admin`.
 
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,6 +34,21 @@ pub struct Connection {
         default_value = "/run/aof2/data.sock"
     )]
     pub socket: PathBuf,
+    #[command(flatten)]
+    pub admin: AdminConnection,
+}
+
+impl Deref for Connection {
+    type Target = AdminConnection;
+
+    fn deref(&self) -> &AdminConnection {
+        &self.admin
+    }
+}
+
+/// Connection to the admin API, and output format.
+#[derive(Clone, Debug, Args)]
+pub struct AdminConnection {
     /// Unix socket of the admin API.
     #[arg(
         long,

@@ -11,6 +11,7 @@ mod lifecycle;
 mod pages;
 mod snapshot;
 mod store;
+mod tier1;
 
 use std::sync::Arc;
 
@@ -44,6 +45,12 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(path::SEGMENT_DELETE, post(store::delete_segment))
         .route(path::SEAL, post(store::seal))
         .route(path::HYDRATE, get(hydrate::status).post(hydrate::begin))
+        .route(path::TIER1, get(tier1::stats))
+        .route(path::TIER1_VERIFY, get(tier1::status).post(tier1::verify))
+        .route(
+            path::TIER1_RECOMPRESS,
+            get(tier1::status).post(tier1::recompress),
+        )
         .route(path::FLUSH, post(store::flush))
         .route(path::TIER2_PROBE, post(store::tier2_probe))
         .route(path::CONFIG, get(config::effective))

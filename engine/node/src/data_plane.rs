@@ -19,7 +19,7 @@ use aof2_core::fetch::FetchStatus;
 use aof2_core::objects::Tier2;
 use aof2_core::retention::{Retention, RetentionStatus};
 use aof2_core::snapshot::Snapshots;
-use aof2_core::tier::{HydrateRefusal, Hydration, LocalTier, Tier2Status, Tiers};
+use aof2_core::tier::{HydrateRefusal, Hydration, LocalTier, LocalWork, Tier2Status, Tiers};
 use aof2_core::{Store, StoreError};
 
 use crate::config::Settings;
@@ -29,7 +29,7 @@ use patience::Patience;
 pub use progress::Progress;
 use reading::Readings;
 pub use snapshot::{Asked, Verifications};
-pub use tier2::tier2_reason;
+pub use tier2::{connect, tier2_reason};
 
 /// How long requests to Tier 2 may hold up the way out.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
@@ -76,6 +76,11 @@ impl DataPlane {
 
     pub fn hydration(&self, id: u64) -> Option<Hydration> {
         self.tiers.hydration(id)
+    }
+
+    /// What is asked of the files in Tier 1.
+    pub fn local(&self) -> &Arc<LocalWork> {
+        self.tiers.local()
     }
 
     /// `None` without Tier 2: then everything is in Tier 0.

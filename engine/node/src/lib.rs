@@ -10,6 +10,7 @@
 
 mod admin;
 mod args;
+pub mod bucket;
 mod clients;
 pub mod config;
 mod data;
@@ -26,6 +27,7 @@ mod serve;
 mod shutdown;
 mod source;
 mod telemetry;
+pub mod tier1;
 mod tls;
 mod way_out;
 

@@ -30,8 +30,6 @@ use super::{
 const MAGIC: &[u8; 8] = b"AOF2OBJ1";
 const TRAILER_BYTES: usize = 64;
 const PUT_ID_BYTES: usize = 48;
-/// Beside the objects, and no key: keys do not begin with a dot.
-const PRIVATE: &str = ".aof2";
 
 pub struct DirectoryStore {
     root: PathBuf,
@@ -39,10 +37,13 @@ pub struct DirectoryStore {
 }
 
 impl DirectoryStore {
+    /// A folder beside the objects, and no key: keys do not begin with a dot.
+    pub const PRIVATE: &str = ".aof2";
+
     /// Makes the folder if it is not there; its parent must be.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<DirectoryStore> {
         let root = root.into();
-        fs::create_dir_all(root.join(PRIVATE))?;
+        fs::create_dir_all(root.join(DirectoryStore::PRIVATE))?;
         Ok(DirectoryStore {
             root,
             next_temporary: AtomicU64::new(0),
@@ -79,7 +80,7 @@ impl DirectoryStore {
                 .create(true)
                 .truncate(false)
                 .write(true)
-                .open(self.root.join(PRIVATE).join("lock"))?;
+                .open(self.root.join(DirectoryStore::PRIVATE).join("lock"))?;
             file.lock()?;
             Ok(file)
         };
@@ -92,7 +93,10 @@ impl DirectoryStore {
         // engine is process 1.
         let (path, file) = loop {
             let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
-            let path = self.root.join(PRIVATE).join(format!("{number}.tmp"));
+            let path = self
+                .root
+                .join(DirectoryStore::PRIVATE)
+                .join(format!("{number}.tmp"));
             match File::create_new(&path) {
                 Ok(file) => break (path, file),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -505,7 +509,7 @@ mod tests {
         let error = store.put_if_absent("a", &wrong).expect_err("refused");
         assert!(matches!(error, ObjectError::Corrupt { .. }), "{error}");
         assert_eq!(store.list("", None).expect("lists"), Vec::<String>::new());
-        let staged = fs::read_dir(folder.path().join(PRIVATE))
+        let staged = fs::read_dir(folder.path().join(DirectoryStore::PRIVATE))
             .expect("there")
             .count();
         assert_eq!(staged, 0, "no temporary file stays");

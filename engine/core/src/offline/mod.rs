@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use aof2_format::names::file;
 use thiserror::Error;
 
+use crate::config::Config;
 use crate::error::OpenError;
 use crate::io::Disk;
 use crate::recovery::volume;
@@ -43,6 +44,11 @@ impl From<OpenError> for OfflineError {
             other => OfflineError::Open(other),
         }
     }
+}
+
+/// Where the files of Tier 1 are, unless the configuration names another directory.
+pub fn tier1_in(root: &Path) -> PathBuf {
+    Config::new(root).tier1_root()
 }
 
 /// Whose directory it says it is.

@@ -429,8 +429,5 @@ pub(super) fn stop(pipeline: &Pipeline, threads: Vec<ThreadHandle>) {
 
 /// Paths that callers ask for.
 pub(super) fn tier1_directory(config: &Config) -> std::path::PathBuf {
-    config
-        .tier1_directory
-        .clone()
-        .unwrap_or_else(|| config.directory.join(aof2_format::names::file::WARM_DIR))
+    config.tier1_root()
 }

@@ -43,7 +43,7 @@ pub struct FoundSegment {
 }
 
 impl Finding {
-    pub(super) fn of_foreign(path: &Path, bytes: u64) -> Finding {
+    pub fn of_foreign(path: &Path, bytes: u64) -> Finding {
         Finding {
             kind: FindingKind::Foreign,
             path: path.to_owned(),

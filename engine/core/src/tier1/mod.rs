@@ -3,10 +3,12 @@
 
 mod check;
 mod inventory;
+mod measure;
 mod stats;
 mod walk;
 
 pub use check::{Finding, FindingKind, FoundSegment, check};
 pub use inventory::{Inventory, Leftover, LeftoverKind};
+pub use measure::{Measure, MeasureError, measure};
 pub use stats::{StreamStats, stats};
 pub use walk::{Again, Report, Walk, again, recompress_all, verify_all};

@@ -17,7 +17,7 @@ mod verify;
 
 use aof2_admin_api::client::Client;
 
-use crate::cli::{Connection, EpochVerb, StreamsVerb, Verb};
+use crate::cli::{AdminConnection, Connection, EpochVerb, StreamsVerb, Verb};
 use crate::exit::{Failure, Outcome};
 use crate::tls;
 
@@ -54,7 +54,7 @@ pub async fn run(connection: &Connection, verb: Verb) -> Result<Outcome, Failure
 }
 
 /// The admin API, over the Unix socket or over mutual TLS.
-fn admin(connection: &Connection) -> Result<Client, Failure> {
+pub(crate) fn admin(connection: &AdminConnection) -> Result<Client, Failure> {
     let client = match (
         &connection.url,
         &connection.tls_directory,

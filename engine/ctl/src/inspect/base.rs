@@ -6,7 +6,8 @@ use aof2_format::manifest_base::{BaseChunk, ManifestBase};
 use aof2_format::names::file;
 use serde::Serialize;
 
-use super::{Chunk, read_file, to_record};
+use super::chunk::{Chunk, to_record};
+use super::files::read_file;
 use crate::exit::Failure;
 use crate::render;
 
@@ -75,6 +76,7 @@ pub fn read(path: &Path, beside: &[PathBuf]) -> Result<Chunk, Failure> {
         unfinished_bytes: 0,
         damage: None,
         base: None,
+        total_records: 0,
     };
     let base = match ManifestBase::decode(&bytes) {
         Ok(base) => base,
@@ -101,6 +103,7 @@ pub fn read(path: &Path, beside: &[PathBuf]) -> Result<Chunk, Failure> {
         .filter(|record| !is_elsewhere(record.manifest_sequence))
         .map(to_record)
         .collect();
+    shown.total_records = shown.records.len() as u64;
     shown.stream = base.stream.to_string();
     shown.epoch = base.epoch;
     // The last one that it stands for.

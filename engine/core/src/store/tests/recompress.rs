@@ -30,7 +30,7 @@ fn written(folder: &Path) {
         config.tier1.block_bytes = 16 * KIB;
     });
     for segment in 0..SEGMENTS {
-        let payloads = (0..600_u64).map(|number| {
+        let payloads = (0..1_200_u64).map(|number| {
             let text = format!(
                 r#"{{"order":{},"customer":"c-{}","state":"paid"}}"#,
                 segment * 1_000 + number * 7,
@@ -38,13 +38,17 @@ fn written(folder: &Path) {
             );
             Bytes::from(text)
         });
-        let request = AppendRequest {
-            stream: "a".to_owned(),
-            payloads: payloads.collect(),
-            durability: Durability::Durable,
-            producer: None,
-        };
-        node.store.append(request).expect("acknowledged");
+        let payloads: Vec<Bytes> = payloads.collect();
+        // A block is a whole number of appends.
+        for some in payloads.chunks(100) {
+            let request = AppendRequest {
+                stream: "a".to_owned(),
+                payloads: some.to_vec(),
+                durability: Durability::Durable,
+                producer: None,
+            };
+            node.store.append(request).expect("acknowledged");
+        }
         node.store.seal(Some("a")).expect("sealed");
     }
     until("the uploads", || {
@@ -297,7 +301,7 @@ fn files_that_no_manifest_names_are_told_apart() {
     let folder = tempfile::tempdir().expect("a folder");
     written(folder.path());
     let warm = folder.path().join("warm/warm/a");
-    let name = |id: u64| format!("{:020}-{:010}-{id:020}.aofz", id * 600, 1);
+    let name = |id: u64| format!("{:020}-{:010}-{id:020}.aofz", id * 1_200, 1);
     std::fs::write(warm.join(name(9)), b"1234567").expect("written");
     std::fs::write(warm.join("notes"), b"12").expect("written");
     std::fs::write(warm.join("x.aofz.tmp"), b"123").expect("written");
