@@ -14,6 +14,7 @@ mod recovery;
 mod residency;
 mod retention;
 mod streams;
+mod tier1;
 mod tier2;
 
 use std::fmt;
@@ -96,6 +97,7 @@ pub fn all() -> impl Iterator<Item = &'static Mutant> {
         residency::MUTANTS,
         retention::MUTANTS,
         streams::MUTANTS,
+        tier1::MUTANTS,
         tier2::MUTANTS,
     ]
     .into_iter()
