@@ -100,7 +100,7 @@ pub struct Tier1Work {
     /// Files that are the same at this level.
     #[serde(default)]
     pub same_files: u64,
-    /// Left alone, since they were being uploaded.
+    /// Left alone, since they are about to be uploaded.
     #[serde(default)]
     pub busy_files: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -10,6 +10,10 @@ use aof2_admin_api::report::{
     ConfigChange, ConfigReport, ConfigVerdict, DamagedRange, JournalReport, ManifestReport,
     ReadsReport, Reload, SegmentReport, StreamVerbReport, Tier0Report, Tier1Report, Tier2Report,
 };
+use aof2_admin_api::tier1::{
+    Tier1Finding, Tier1FindingKind, Tier1Leftover, Tier1LeftoverKind, Tier1Stats, Tier1StreamStats,
+    Tier1Verb, Tier1Work,
+};
 use aof2_admin_api::{
     ClaimState, DrainPhase, DrainReason, DrainStatus, Dump, ErrorBody, ErrorReason, LaggingStream,
     PostRestart, PreRestart, Refusal, RefusalReason, SegmentCopy, SegmentState, StreamReport,
@@ -253,6 +257,78 @@ fn streams_segments_and_verbs_are_as_released() {
         "seal",
         &StreamVerbReport {
             streams: BTreeMap::from([("orders-0-a".to_string(), 5)]),
+        },
+    );
+}
+
+#[test]
+fn files_of_tier_1_are_as_released() {
+    let finding = Tier1Finding {
+        kind: Tier1FindingKind::Missing,
+        path: "/var/lib/aof2/warm/warm/orders/x.aofz".to_string(),
+        stream: Some("orders".to_string()),
+        segment_id: Some(3),
+        first_sequence: Some(200),
+        end_sequence: Some(300),
+        what: "cannot read x: no such file".to_string(),
+        remedy: "do this".to_string(),
+    };
+    let leftover = Tier1Leftover {
+        kind: Tier1LeftoverKind::Unfinished,
+        path: "/var/lib/aof2/warm/warm/orders/x.aofz.tmp".to_string(),
+        bytes: 7,
+    };
+    let stream = Tier1StreamStats {
+        stream: "orders".to_string(),
+        files: 12,
+        bytes: 1_200,
+        raw_bytes: 4_800,
+        records: 300,
+        hot_files: 1,
+        cold_files: 10,
+        cold_bytes: 1_000,
+        last_files: 1,
+        last_bytes: 100,
+        blocks: 24,
+        block_bytes: BTreeMap::from([(65_536, 12)]),
+        dictionary_files: 0,
+    };
+    check(
+        "tier1-stats",
+        &Tier1Stats {
+            streams: vec![stream],
+            findings: vec![finding.clone()],
+            leftovers: vec![leftover.clone()],
+        },
+    );
+    let work = Tier1Work {
+        id: 1,
+        verb: Tier1Verb::Verify,
+        files: 12,
+        bytes: 1_200,
+        has_ended: false,
+        ..Tier1Work::default()
+    };
+    check("tier1-verify-begun", &work);
+    check(
+        "tier1-recompress-ended",
+        &Tier1Work {
+            verb: Tier1Verb::Recompress,
+            level: Some(19),
+            done_files: 12,
+            done_bytes: 1_200,
+            gone_files: 1,
+            replaced_files: 8,
+            replaced_bytes: 800,
+            new_bytes: 600,
+            same_files: 2,
+            busy_files: 1,
+            findings: vec![finding],
+            more_findings: 2,
+            leftovers: vec![leftover],
+            failure: Some("no room".to_string()),
+            has_ended: true,
+            ..work
         },
     );
 }

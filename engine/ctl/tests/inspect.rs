@@ -5,8 +5,15 @@ mod s3;
 mod support;
 
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+
+use aof2_format::manifest_base::{BaseChunk, ManifestBase};
+use aof2_format::manifest_chunk::{self, ManifestChunkHeader};
+use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
+use aof2_format::names::file;
+use aof2_format::{ClusterId, Salt, Seed, StreamName, StreamUuid};
 
 use s3::S3;
 use serde_json::Value;
@@ -262,7 +269,7 @@ fn a_tier_2_in_a_directory_has_chunks_and_catalogues() {
     engine.admin(&["snapshot", "take", "orders"], "").ok();
     let both = inspect(&["--tier2-directory", &tier2, "--json"]).json();
     assert!(
-        events(&both["chunks"]).contains(&"SnapshotMarker".to_owned()),
+        events(&both["chunks"]).contains(&"UploadDone".to_owned()),
         "{both}"
     );
     let catalogue = &both["catalogues"][0];
@@ -304,7 +311,7 @@ fn a_bucket_is_read_and_followed() {
     assert_eq!(streams(&by_config["catalogues"]), ["orders", "payments"]);
     let (endpoint, keys) = (server.endpoint(), server.credentials());
     let by_url = [
-        "s3://b/p",
+        "s3://aof2-test/p",
         "--endpoint",
         &endpoint,
         "--region",
@@ -321,19 +328,19 @@ fn a_bucket_is_read_and_followed() {
     let one = inspect(
         &[
             &by_url[..],
-            &["--json", "--stream", "orders", "--event", "SnapshotMarker"],
+            &["--json", "--stream", "orders", "--event", "SealSegment"],
         ]
         .concat(),
     );
     let one = one.json();
-    assert_eq!(events(&one["chunks"]), ["SnapshotMarker"]);
+    assert_eq!(events(&one["chunks"]), ["SealSegment"]);
     assert_eq!(one["catalogues"], Value::Array(Vec::new()));
-    let elsewhere = inspect(&["s3://b/p/", "--endpoint", &endpoint]);
+    let elsewhere = inspect(&["s3://aof2-test/p/", "--endpoint", &endpoint]);
     assert!(
         elsewhere.code == 2 && elsewhere.stderr.contains("--region is missing"),
         "{elsewhere:?}"
     );
-    let no_prefix = inspect(&["s3://b", "--region", "x"]);
+    let no_prefix = inspect(&["s3://aof2-test", "--region", "x"]);
     assert!(
         no_prefix.code == 2 && no_prefix.stderr.contains("names no prefix"),
         "{no_prefix:?}"
@@ -344,11 +351,171 @@ fn a_bucket_is_read_and_followed() {
     engine.admin(&["snapshot", "take", "orders"], "").ok();
     follower.until("the chunk and the catalogue", |lines| {
         let has = |text: &str| lines.iter().any(|line| line.contains(text));
-        has(" orders ") && has(" SnapshotMarker ") && has(" catalogue ")
+        has(" orders ") && has(" SealSegment ") && has(" catalogue ")
     });
     assert_eq!(follower.interrupt(), 0);
     server.stop();
     let gone = inspect(&["--config", &name]);
     assert_eq!(gone.code, 3, "{gone:?}");
     assert!(gone.stderr.contains(&endpoint), "{gone:?}");
+}
+
+/// Chunks of one manifest, written as an engine does.
+struct Manifest {
+    folder: PathBuf,
+    chain: u32,
+    next: u64,
+    /// Of each closed chunk and the one in use: chain and next record behind it.
+    ends: Vec<(u32, u64, Vec<u8>)>,
+    records: Vec<ManifestRecord>,
+}
+
+const SALT: Salt = Salt(7);
+
+impl Manifest {
+    fn new(folder: &Path) -> Manifest {
+        std::fs::create_dir_all(folder).unwrap();
+        let mut manifest = Manifest {
+            folder: folder.to_owned(),
+            chain: 0,
+            next: 0,
+            ends: Vec::new(),
+            records: Vec::new(),
+        };
+        manifest.begin();
+        manifest
+    }
+
+    fn path(&self, chunk: usize) -> PathBuf {
+        self.folder.join(file::manifest_chunk(1, chunk as u64))
+    }
+
+    fn begin(&mut self) {
+        let header = ManifestChunkHeader {
+            cluster_id: ClusterId([1; 16]),
+            stream: StreamName::new("orders").unwrap(),
+            stream_uuid: StreamUuid([2; 16]),
+            stream_salt: SALT,
+            epoch: 1,
+            chunk: self.ends.len() as u64,
+            base_manifest_sequence: self.next,
+            prev_chain: self.chain,
+            created_unix_nanos: 0,
+        };
+        self.ends
+            .push((self.chain, self.next, header.encode().to_vec()));
+        self.write(None);
+    }
+
+    fn commit(&mut self) {
+        self.stage();
+        self.write(None);
+    }
+
+    fn stage(&mut self) {
+        let record = ManifestRecord {
+            stream_uuid: StreamUuid([2; 16]),
+            segment_id: 3,
+            manifest_sequence: self.next,
+            wall_unix_nanos: 1_764_043_200_000_000_000,
+            epoch: 1,
+            event: ManifestEvent::SegmentOpened {
+                base_sequence: self.next,
+                epoch: 1,
+            },
+        };
+        self.next += 1;
+        self.records.push(record.clone());
+        let (chain, next, bytes) = self.ends.last_mut().unwrap();
+        *chain = manifest_chunk::encode_commit(bytes, &[record], *chain, Seed::new(SALT));
+        *next += 1;
+        self.chain = *chain;
+    }
+
+    /// The chunk in use, in blocks that were taken ahead; of the bytes only so many.
+    fn write(&self, only: Option<usize>) {
+        let (_, _, bytes) = self.ends.last().unwrap();
+        let mut blocks = bytes[..only.unwrap_or(bytes.len())].to_vec();
+        blocks.resize(bytes.len().next_multiple_of(4_096) + 4_096, 0);
+        std::fs::write(self.path(self.ends.len() - 1), blocks).unwrap();
+    }
+
+    /// A base stands for all chunks so far, and none of them is left.
+    fn prune(&self) {
+        let mut first = 0;
+        let chunks = self.ends.iter().map(|(chain, next, bytes)| BaseChunk {
+            epoch: 1,
+            chain: *chain,
+            bytes: bytes.len() as u64,
+            crc64: 0,
+            first_manifest_sequence: std::mem::replace(&mut first, *next),
+            next_manifest_sequence: *next,
+        });
+        let base = ManifestBase {
+            cluster_id: ClusterId([1; 16]),
+            stream: StreamName::new("orders").unwrap(),
+            stream_uuid: StreamUuid([2; 16]),
+            stream_salt: SALT,
+            epoch: 1,
+            created_unix_nanos: 0,
+            chunks: chunks.collect(),
+            records: self.records.clone(),
+            producers: Vec::new(),
+            forgotten_before: 0,
+            recent_from: 0,
+        };
+        std::fs::write(self.folder.join(file::MANIFEST_BASE), base.encode()).unwrap();
+        for chunk in 0..self.ends.len() {
+            std::fs::remove_file(self.path(chunk)).unwrap();
+        }
+    }
+}
+
+/// Numbers of the records that were printed.
+fn numbers(lines: &[String]) -> Vec<u64> {
+    let number = |line: &String| line.split(' ').nth(2).expect("a number").parse().unwrap();
+    lines.iter().map(number).collect()
+}
+
+#[test]
+fn a_follower_shows_each_record_once_across_torn_commits_new_chunks_and_pruned_ones() {
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path().join("manifest");
+    let mut manifest = Manifest::new(&folder);
+    manifest.commit();
+    manifest.commit();
+    let place = folder.display().to_string();
+    let follower = Follower::start(&[&place, "--since", "2020-01-01T00:00:00Z"]);
+    follower.until("what was there", |lines| numbers(lines) == [0, 1]);
+    // Half of a commit is on its way, and all of the next one stands behind it some time later.
+    manifest.stage();
+    let whole = manifest.ends.last().unwrap().2.len();
+    manifest.write(Some(whole - 5));
+    let quiet = Follower::start(&[&place]);
+    manifest.commit();
+    follower.until("both", |lines| numbers(lines) == [0, 1, 2, 3]);
+    manifest.begin();
+    manifest.commit();
+    follower.until("the next chunk", |lines| numbers(lines) == [0, 1, 2, 3, 4]);
+    // Two chunks come and go between two looks; the base has what still counts of them.
+    manifest.begin();
+    manifest.commit();
+    manifest.begin();
+    manifest.commit();
+    manifest.prune();
+    manifest.begin();
+    manifest.commit();
+    follower.until("all of it", |lines| {
+        numbers(lines) == [0, 1, 2, 3, 4, 5, 6, 7]
+    });
+    quiet.until("what came later", |lines| {
+        numbers(lines) == [2, 3, 4, 5, 6, 7]
+    });
+    assert_eq!(quiet.interrupt(), 0);
+    // A chunk that goes on behind what is there: something in between is lost.
+    manifest.next += 3;
+    manifest.begin();
+    manifest.commit();
+    follower.until("what goes on", |lines| numbers(lines).last() == Some(&11));
+    assert_eq!(follower.interrupt(), 1);
 }

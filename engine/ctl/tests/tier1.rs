@@ -183,14 +183,21 @@ fn a_directory_without_an_engine_is_measured_verified_and_compressed_again() {
     let mut engine = written(directory.path());
     let before = everything(&engine);
     let data = engine.data();
+    engine
+        .admin(&["append", "telemetry"], &lines("telemetry", 20_000))
+        .ok();
+    engine.admin(&["seal", "--stream", "telemetry"], "").ok();
+    wait_for("copies in all tiers", || {
+        is_everywhere(&engine).then_some(())
+    });
     // Next to the running engine: it takes no lock.
-    let measured = offline(&data, &["train", "orders", "--measure", "--json"]).json();
+    let measured = offline(&data, &["train", "telemetry", "--measure", "--json"]).json();
     assert_eq!(measured["is_stored"], false);
     let number = |value: &Value| value.as_u64().expect("a number");
     assert!(
         number(&measured["with_dictionary_bytes"]) > 0 && number(&measured["tried_blocks"]) > 1
     );
-    let said = offline(&data, &["train", "orders", "--measure"]).ok();
+    let said = offline(&data, &["train", "telemetry", "--measure"]).ok();
     assert!(said.contains("% saved): a dictionary would"), "{said}");
     let unknown = offline(&data, &["train", "nobody", "--measure"]);
     assert_eq!(unknown.code, 5, "{unknown:?}");

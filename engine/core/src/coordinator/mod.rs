@@ -126,6 +126,8 @@ struct Down {
     state: Mutex<State>,
     /// Copies leave Tier 1 one after the other: two that drop the same one would count it twice.
     dropping: Mutex<()>,
+    /// How often uploads were wanted at once.
+    hurries: AtomicU64,
     counters: Counters,
 }
 
@@ -166,6 +168,7 @@ impl Coordinator {
             settings: RwLock::new(settings),
             state: Mutex::default(),
             dropping: Mutex::default(),
+            hurries: AtomicU64::new(0),
             counters: Counters::default(),
         });
         let node = Arc::new(Node {
@@ -225,6 +228,7 @@ impl Coordinator {
     /// Forgets how long failed steps were to wait: a drain wants them now.
     pub fn retry_now(&self) {
         if let Some(down) = &self.node.down {
+            down.hurries.fetch_add(1, Ordering::AcqRel);
             down.claims.tier2().end_rests();
             down.state.lock().memo.failed.clear();
         }

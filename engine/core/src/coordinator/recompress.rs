@@ -27,7 +27,8 @@ impl Drop for Taken {
 }
 
 impl Coordinator {
-    /// Blocks for as long as zstd takes. The copy may be read meanwhile, and may be evicted until its file is replaced.
+    /// Blocks for as long as zstd takes. The copy may be read meanwhile, and may be evicted until its file is replaced. One that waits for its
+    /// upload is left alone while Tier 2 takes uploads, and given up for a drain: a high level takes a minute for a segment.
     pub(crate) fn recompress(
         &self,
         segment: &SealedSegment,
@@ -39,9 +40,12 @@ impl Coordinator {
             return Err(RecompressError::Gone);
         };
         let key = key_of(segment);
+        let is_pending = !segment.moves.was_uploaded;
+        let hurries = down.hurries.load(Ordering::Acquire);
         {
+            let tier2_answers = down.claims.tier2().health().reason.is_none();
             let mut state = down.state.lock();
-            if state.memo.is_busy(&key) {
+            if state.memo.is_busy(&key) || (is_pending && tier2_answers) {
                 return Ok(Again::Busy);
             }
             state.memo.taken.insert(key.clone());
@@ -53,7 +57,9 @@ impl Coordinator {
         let port = &*self.node.port;
         let disk = &*port.environment().disk;
         let counted = &down.counters.tier1_bytes;
-        let done = tier1::again(port, path, segment, level, is_stopping, &mut |swap| {
+        let gives_way = || is_pending && down.hurries.load(Ordering::Acquire) != hurries;
+        let ends = || is_stopping() || gives_way();
+        let done = tier1::again(port, path, segment, level, &ends, &mut |swap| {
             let _one_at_a_time = down.dropping.lock();
             let before = file_bytes(disk, path);
             let swapped = swap();
@@ -72,6 +78,9 @@ impl Coordinator {
                 state.verified.remove(&taken.key);
             }
         }
-        done
+        match done {
+            Err(RecompressError::Stopping) if !is_stopping() => Ok(Again::Busy),
+            other => other,
+        }
     }
 }

@@ -263,7 +263,7 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         self.end(|status| {
-            let failure = "its thread ended without a result".to_owned();
+            let failure = "thread ended without a result".to_owned();
             status.report.failure = Some(failure);
         });
     }

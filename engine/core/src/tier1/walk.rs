@@ -30,7 +30,7 @@ pub struct Report {
     pub new_bytes: u64,
     /// Whose new file would have been the same one.
     pub same_files: u64,
-    /// Left alone, since they were being uploaded.
+    /// Left alone, since they are about to be uploaded.
     pub busy_files: u64,
     /// The first thousand.
     pub findings: Vec<Finding>,
@@ -108,7 +108,7 @@ pub enum Again {
         after: WarmFacts,
     },
     Same,
-    /// It is on its way to Tier 2.
+    /// It is on its way to Tier 2, or about to be.
     Busy,
 }
 

@@ -184,7 +184,7 @@ fn recompressed(work: &Tier1Work) -> String {
     }
     if work.busy_files > 0 {
         line += &format!(
-            "; {} left alone while being uploaded, run the command again for them",
+            "; {} left alone before the upload, run the command again for them",
             files(work.busy_files)
         );
     }
@@ -338,7 +338,7 @@ mod tests {
         };
         assert_eq!(
             work(&again),
-            "1 of 3 files compressed again at level 19: 2.0 MiB before, 1.0 MiB now (-50.0 %); 1 file the same at this level; 1 file left alone while being uploaded, run the command again for them; 1 file left Tier 1 meanwhile"
+            "1 of 3 files compressed again at level 19: 2.0 MiB before, 1.0 MiB now (-50.0 %); 1 file the same at this level; 1 file left alone before the upload, run the command again for them; 1 file left Tier 1 meanwhile"
         );
         assert_eq!(
             so_far(&again),

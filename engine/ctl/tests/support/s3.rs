@@ -17,9 +17,9 @@ pub struct S3 {
 }
 
 impl S3 {
-    /// Below a folder of the test, with the bucket `b`.
+    /// Below a folder of the test, with the bucket `aof2-test`.
     pub fn start(folder: &Path) -> S3 {
-        std::fs::create_dir_all(folder.join("buckets/b")).expect("a bucket");
+        std::fs::create_dir_all(folder.join("buckets/aof2-test")).expect("a bucket");
         let keys = folder.join("keys");
         std::fs::create_dir_all(&keys).expect("a folder");
         std::fs::write(keys.join("access_key_id"), ACCESS_KEY).expect("a key");
@@ -72,7 +72,7 @@ impl S3 {
     pub fn config(&self) -> PathBuf {
         let path = self.folder.join("aof2.toml");
         let text = format!(
-            "[tier2]\nendpoint = {:?}\nregion = \"us-east-1\"\nbucket = \"b\"\nprefix = \"p/\"\naddressing = \"Path\"\ncredentials_directory = {:?}\n",
+            "[tier2]\nendpoint = {:?}\nregion = \"us-east-1\"\nbucket = \"aof2-test\"\nprefix = \"p/\"\naddressing = \"Path\"\ncredentials_directory = {:?}\n",
             self.endpoint(),
             self.credentials()
         );

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::*;
 use crate::jobs::compress::warm_path;
 use crate::jobs::recompress::RecompressError;
-use crate::port::SealedSegment;
+use crate::port::{Moves, SealedSegment};
 use crate::tier::{LocalKind, LocalRefusal, LocalStatus, LocalWork};
 use crate::tier1::{Again, FindingKind};
 
@@ -101,7 +101,7 @@ fn nothing_is_begun_with_a_segment_whose_file_is_being_replaced() {
     let hook = || {
         if !looked.swap(true, Ordering::SeqCst) {
             world.memory.heal();
-            coordinator.retry_now();
+            coordinator.ring();
             until("the other one is uploaded", || {
                 world.port.segment("b", 1).0.copies.cold.is_some()
             });
@@ -121,6 +121,40 @@ fn nothing_is_begun_with_a_segment_whose_file_is_being_replaced() {
     let file = world.file_bytes("a", 2);
     world.until_uploaded();
     assert_eq!(world.object_bytes("a", 2), file);
+    coordinator.stop();
+}
+
+#[test]
+fn what_waits_for_its_upload_is_left_to_it_and_given_up_for_a_drain() {
+    let world = World::new();
+    let coordinator = world.coordinator();
+    with_an_outage(&world, &coordinator);
+    let (segment, path) = world.copy("a", 2);
+    let file = world.file_bytes("a", 2);
+    let looked = AtomicBool::new(false);
+    // As a drain does when it begins.
+    let hook = || {
+        looked.store(true, Ordering::SeqCst);
+        coordinator.retry_now();
+        false
+    };
+    until("it was begun and given up", || {
+        let done = coordinator.recompress(&segment, &path, 19, &hook);
+        assert!(matches!(done, Ok(Again::Busy)), "{done:?}");
+        looked.load(Ordering::SeqCst)
+    });
+    world.memory.heal();
+    coordinator.retry_now();
+    world.until_uploaded();
+    assert_eq!(world.file_bytes("a", 2), file);
+    // With Tier 2 there, a new one is not even begun with.
+    let pending = SealedSegment {
+        moves: Moves::default(),
+        ..world.copy("a", 2).0
+    };
+    until("no claim is checked", || coordinator.is_idle());
+    let left = coordinator.recompress(&pending, &path, 19, &|| panic!("it was begun"));
+    assert!(matches!(left, Ok(Again::Busy)), "{left:?}");
     coordinator.stop();
 }
 
