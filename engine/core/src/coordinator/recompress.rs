@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::memo::SegmentKey;
 use super::observe::key_of;
 use super::{Coordinator, Node, file_bytes};
-use crate::jobs::recompress::RecompressError;
+use crate::jobs::recompress::{RecompressError, Watch};
 use crate::port::SealedSegment;
 use crate::tier1::{self, Again};
 
@@ -34,7 +34,7 @@ impl Coordinator {
         segment: &SealedSegment,
         path: &Path,
         level: i32,
-        is_stopping: &dyn Fn() -> bool,
+        watch: Watch<'_>,
     ) -> Result<Again, RecompressError> {
         let Some(down) = &self.node.down else {
             return Err(RecompressError::Gone);
@@ -58,8 +58,12 @@ impl Coordinator {
         let disk = &*port.environment().disk;
         let counted = &down.counters.tier1_bytes;
         let gives_way = || is_pending && down.hurries.load(Ordering::Acquire) != hurries;
-        let ends = || is_stopping() || gives_way();
-        let done = tier1::again(port, path, segment, level, &ends, &mut |swap| {
+        let ends = || (watch.is_stopping)() || gives_way();
+        let ending = Watch {
+            is_stopping: &ends,
+            ..watch
+        };
+        let done = tier1::again(port, path, segment, level, ending, &mut |swap| {
             let _one_at_a_time = down.dropping.lock();
             let before = file_bytes(disk, path);
             let swapped = swap();
@@ -79,7 +83,7 @@ impl Coordinator {
             }
         }
         match done {
-            Err(RecompressError::Stopping) if !is_stopping() => Ok(Again::Busy),
+            Err(RecompressError::Stopping) if !(watch.is_stopping)() => Ok(Again::Busy),
             other => other,
         }
     }

@@ -53,6 +53,15 @@ pub struct Prepared {
     ready: Ready,
 }
 
+/// What goes on while a file is compressed.
+#[derive(Clone, Copy)]
+pub struct Watch<'a> {
+    /// Asked before each block.
+    pub is_stopping: &'a dyn Fn() -> bool,
+    /// Told of the bytes of each.
+    pub on_read: &'a dyn Fn(u64),
+}
+
 /// What came of compressing again.
 pub enum Made {
     /// The same file, byte for byte.
@@ -66,7 +75,7 @@ pub fn prepare(
     path: &Path,
     segment: &SealedSegment,
     level: i32,
-    is_stopping: &dyn Fn() -> bool,
+    watch: Watch<'_>,
 ) -> Result<Made, RecompressError> {
     let name = path.display().to_string();
     let opened = disk.open_read(path).and_then(FileSource::new);
@@ -84,7 +93,7 @@ pub fn prepare(
             name: &name,
             segment,
             level,
-            is_stopping,
+            watch,
         };
         let (file, found) = copied.write(disk, temporary)?;
         before = Some(found);
@@ -204,7 +213,7 @@ struct Copy<'a> {
     name: &'a str,
     segment: &'a SealedSegment,
     level: i32,
-    is_stopping: &'a dyn Fn() -> bool,
+    watch: Watch<'a>,
 }
 
 impl Copy<'_> {
@@ -219,7 +228,7 @@ impl Copy<'_> {
             name,
             segment,
             level,
-            is_stopping,
+            watch,
         } = *self;
         let read = |offset, bytes: &mut [u8]| {
             source.read_at(offset, bytes).map_err(|source| {
@@ -273,12 +282,13 @@ impl Copy<'_> {
         let mut entries = Vec::with_capacity(index.blocks.len());
         let mut compressed = Vec::new();
         for (number, entry) in index.blocks.iter().enumerate() {
-            if is_stopping() {
+            if (watch.is_stopping)() {
                 return Err(RecompressError::Stopping);
             }
             compressed.resize(entry.compressed_bytes as usize, 0);
             read(entry.compressed_offset, &mut compressed)?;
             whole.update(&compressed);
+            (watch.on_read)(compressed.len() as u64);
             let length = index.uncompressed_bytes(number);
             let block = warm::decompress(&mut decompressor, &compressed, entry, length)
                 .map_err(|problem| bad_block(number, problem))?;

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::coordinator::Coordinator;
 use crate::io::sync::{Condvar, Mutex};
-use crate::jobs::recompress::LEVELS;
+use crate::jobs::recompress::{LEVELS, Watch};
 use crate::pattern;
 use crate::port::{Port, SealedSegment};
 use crate::tier1::{self, Inventory, LeftoverKind, Report, StreamStats, Walk};
@@ -231,9 +231,12 @@ impl Run {
             LocalKind::Verify => tier1::verify_all(&*port.environment().disk, inventory, &self),
             LocalKind::Recompress { level } => {
                 let is_stopping = || work.stopping.load(Ordering::Acquire);
-                tier1::recompress_all(inventory, &self, &mut |segment, path| {
-                    let coordinator = &work.coordinator;
-                    coordinator.recompress(segment, path, level, &is_stopping)
+                tier1::recompress_all(inventory, &self, &mut |segment, path, on_read| {
+                    let watch = Watch {
+                        is_stopping: &is_stopping,
+                        on_read,
+                    };
+                    work.coordinator.recompress(segment, path, level, watch)
                 })
             }
         };

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::error::with_causes;
 use crate::io::Disk;
 use crate::jobs::warm::{FileSource, WarmError, WarmFacts, verify};
+use crate::objects::Source;
 use crate::port::SealedSegment;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,10 +67,13 @@ impl FoundSegment {
 
 /// Reads all of a file: every block is decompressed and held against its checksum, the whole against the checksum and the length in the
 /// manifest.
+///
+/// `on_read` is told of the bytes of each read.
 pub fn check(
     disk: &dyn Disk,
     path: &Path,
     segment: &SealedSegment,
+    on_read: &(dyn Fn(u64) + Sync),
 ) -> Result<WarmFacts, Box<Finding>> {
     let name = path.display().to_string();
     let opened = disk.open_read(path).and_then(FileSource::new);
@@ -78,7 +82,7 @@ pub fn check(
             name: name.clone(),
             source,
         })
-        .and_then(|source| verify(&source, &name, segment));
+        .and_then(|source| verify(&Counted { source, on_read }, &name, segment));
     let facts = found.map_err(|error| Box::new(finding_of(path, segment, &error)))?;
     let recorded = segment.copies.warm;
     if recorded != Some(facts.size_bytes) && !segment.moves.is_compressing_again {
@@ -96,6 +100,23 @@ pub fn check(
         }));
     }
     Ok(facts)
+}
+
+/// A file whose reads are counted.
+struct Counted<'a> {
+    source: FileSource,
+    on_read: &'a (dyn Fn(u64) + Sync),
+}
+
+impl Source for Counted<'_> {
+    fn size_bytes(&self) -> u64 {
+        self.source.size_bytes()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        (self.on_read)(buffer.len() as u64);
+        self.source.read_at(offset, buffer)
+    }
 }
 
 /// Of a copy that cannot be used.
@@ -132,10 +153,16 @@ fn remedy(segment: &SealedSegment) -> String {
     } = segment;
     let last = segment.end_sequence().saturating_sub(1);
     if copies.cold.is_some() {
-        let end = segment.end_sequence();
-        return format!(
-            "readers get these records from Tier 2; with the engine running, `aof2-admin segments delete {stream} {segment_id} --tier 1`, then `aof2-admin hydrate {stream} --from {base_sequence} --to {end}`"
+        let delete = format!(
+            "with the engine running, `aof2-admin segments delete {stream} {segment_id} --tier 1`"
         );
+        let end = segment.end_sequence();
+        return match copies.hot {
+            true => format!("Tier 0 and Tier 2 have these records; {delete}"),
+            false => format!(
+                "readers get these records from Tier 2; {delete}, then `aof2-admin hydrate {stream} --from {base_sequence} --to {end}`"
+            ),
+        };
     }
     if copies.hot {
         return "the engine makes the file again from Tier 0 before it uploads the segment"

@@ -1,17 +1,20 @@
 //! From file to file: all of them verified, or all of them compressed again. Whoever waits is told after each.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::check::{Finding, check, finding_of};
 use super::inventory::{Inventory, Leftover};
 use crate::error::with_causes;
 use crate::io::Disk;
-use crate::jobs::recompress::{self, Made, RecompressError};
+use crate::jobs::recompress::{self, Made, RecompressError, Watch};
 use crate::jobs::warm::WarmFacts;
 use crate::port::{Port, SealedSegment};
 
 /// That a report lists: a volume that is gone as a whole would fill the memory of the engine.
 const MOST_FINDINGS: usize = 1_000;
+/// Of a file, between two words about the progress.
+const NOTED_BYTES: u64 = 1 << 20;
 
 /// How far a walk is, and what it found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,7 +44,7 @@ pub struct Report {
 }
 
 /// What a walk asks of whoever has it done.
-pub trait Walk {
+pub trait Walk: Sync {
     /// A segment as the manifest has it now; `None`: it is gone.
     fn now(&self, segment: &SealedSegment) -> Option<SealedSegment>;
     fn is_stopping(&self) -> bool;
@@ -71,6 +74,22 @@ impl Report {
     }
 }
 
+/// For whoever looks at the progress while a large file is read.
+fn within<'a>(walk: &'a dyn Walk, report: &'a Report) -> impl Fn(u64) + Sync + 'a {
+    let read = AtomicU64::new(0);
+    move |bytes| {
+        let before = read.fetch_add(bytes, Ordering::Relaxed);
+        let now = before + bytes;
+        if before / NOTED_BYTES != now / NOTED_BYTES {
+            let done_bytes = (report.done_bytes + now).min(report.bytes);
+            walk.note(&Report {
+                done_bytes,
+                ..report.clone()
+            });
+        }
+    }
+}
+
 /// Reads every file. A finding counts where the manifest still names the copy after it was made.
 pub fn verify_all(disk: &dyn Disk, inventory: &Inventory, walk: &dyn Walk) -> Report {
     let mut report = Report::of(inventory);
@@ -83,12 +102,12 @@ pub fn verify_all(disk: &dyn Disk, inventory: &Inventory, walk: &dyn Walk) -> Re
             report.failure = Some(with_causes(&RecompressError::Stopping));
             break;
         }
-        if check(disk, path, segment).is_err() {
+        if check(disk, path, segment, &within(walk, &report)).is_err() {
             let now = walk.now(segment);
             match now.filter(|now| now.copies.warm.is_some()) {
                 None => report.gone_files += 1,
                 Some(now) => {
-                    if let Err(finding) = check(disk, path, &now) {
+                    if let Err(finding) = check(disk, path, &now, &|_| ()) {
                         report.find(*finding);
                     }
                 }
@@ -118,13 +137,13 @@ pub fn again(
     path: &Path,
     segment: &SealedSegment,
     level: i32,
-    is_stopping: &dyn Fn() -> bool,
+    watch: Watch<'_>,
     swap: &mut dyn FnMut(
         &mut dyn FnMut() -> Result<Again, RecompressError>,
     ) -> Result<Again, RecompressError>,
 ) -> Result<Again, RecompressError> {
     let disk = &*port.environment().disk;
-    match recompress::prepare(disk, path, segment, level, is_stopping)? {
+    match recompress::prepare(disk, path, segment, level, watch)? {
         Made::Same(facts) => swap(&mut || {
             let now = port.sealed_segment(&segment.stream, segment.segment_id);
             let now = now.filter(|now| now.copies.warm.is_some());
@@ -154,7 +173,7 @@ pub fn again(
 pub fn recompress_all(
     inventory: &Inventory,
     walk: &dyn Walk,
-    one: &mut dyn FnMut(&SealedSegment, &Path) -> Result<Again, RecompressError>,
+    one: &mut dyn FnMut(&SealedSegment, &Path, &dyn Fn(u64)) -> Result<Again, RecompressError>,
 ) -> Report {
     let mut report = Report::of(inventory);
     walk.note(&report);
@@ -165,7 +184,8 @@ pub fn recompress_all(
             report.note_done(segment);
             continue;
         };
-        match one(&now, path) {
+        let made = one(&now, path, &within(walk, &report));
+        match made {
             Ok(Again::Replaced { before, after }) => {
                 report.replaced_files += 1;
                 report.replaced_bytes += before.size_bytes;
@@ -199,4 +219,43 @@ pub fn recompress_all(
         walk.note(&report);
     }
     report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::sync::Mutex;
+
+    #[derive(Default)]
+    struct Noted(Mutex<Vec<u64>>);
+
+    impl Walk for Noted {
+        fn now(&self, segment: &SealedSegment) -> Option<SealedSegment> {
+            Some(segment.clone())
+        }
+
+        fn is_stopping(&self) -> bool {
+            false
+        }
+
+        fn note(&self, report: &Report) {
+            self.0.lock().push(report.done_bytes);
+        }
+    }
+
+    #[test]
+    fn a_large_file_is_noted_while_it_is_read_and_never_beyond_the_whole() {
+        let noted = Noted::default();
+        let report = Report {
+            done_bytes: 5,
+            bytes: 2 * NOTED_BYTES,
+            ..Report::default()
+        };
+        let within = within(&noted, &report);
+        for bytes in [NOTED_BYTES - 1, 1, 10, 3 * NOTED_BYTES] {
+            within(bytes);
+        }
+        let expected = [NOTED_BYTES + 5, 2 * NOTED_BYTES];
+        assert_eq!(*noted.0.lock(), expected);
+    }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use aof2_admin_api::tier1::{Tier1Stats, Tier1Work};
 use aof2_core::error::{OpenError, with_causes};
 use aof2_core::io::Environment;
-use aof2_core::jobs::recompress::RecompressError;
+use aof2_core::jobs::recompress::Watch;
 use aof2_core::offline::{self, Ledger, OfflineError};
 use aof2_core::pattern;
 use aof2_core::port::{Port, SealedSegment};
@@ -66,8 +66,12 @@ pub fn recompress(
         progress,
         kind,
     };
-    let mut one = |segment: &SealedSegment, path: &Path| -> Result<_, RecompressError> {
-        tier1::again(&store, path, segment, level, &|| false, &mut |swap| swap())
+    let mut one = |segment: &SealedSegment, path: &Path, on_read: &dyn Fn(u64)| {
+        let watch = Watch {
+            is_stopping: &|| false,
+            on_read,
+        };
+        tier1::again(&store, path, segment, level, watch, &mut |swap| swap())
     };
     let report = tier1::recompress_all(&inventory, &alone, &mut one);
     progress.clear();

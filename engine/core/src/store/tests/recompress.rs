@@ -10,7 +10,7 @@ use super::node::{Node, node_with};
 use crate::config::KIB;
 use crate::io::fault::{Call, Fault, FaultDisk, Faults, How};
 use crate::io::{Environment, FileClass, SystemDisk};
-use crate::jobs::recompress::RecompressError;
+use crate::jobs::recompress::Watch;
 use crate::objects::memory::MemoryStore;
 use crate::offline::{self, Ledger, OfflineError};
 use crate::port::{Port, SealedSegment};
@@ -18,7 +18,7 @@ use crate::request::{AppendRequest, Durability};
 use crate::store::Store;
 use crate::testing::copy_directory;
 use crate::tier::testing::until;
-use crate::tier1::{self, Again, FindingKind, Inventory, LeftoverKind, Report, Walk};
+use crate::tier1::{self, FindingKind, Inventory, LeftoverKind, Report, Walk};
 
 const SEGMENTS: u64 = 2;
 
@@ -85,8 +85,12 @@ fn inventory(store: &Store) -> Inventory {
 }
 
 fn recompress(store: &Store, level: i32) -> Report {
-    let mut one = |segment: &SealedSegment, path: &Path| -> Result<Again, RecompressError> {
-        tier1::again(store, path, segment, level, &|| false, &mut |swap| swap())
+    let mut one = |segment: &SealedSegment, path: &Path, on_read: &dyn Fn(u64)| {
+        let watch = Watch {
+            is_stopping: &|| false,
+            on_read,
+        };
+        tier1::again(store, path, segment, level, watch, &mut |swap| swap())
     };
     tier1::recompress_all(&inventory(store), &Alone(store), &mut one)
 }
@@ -105,7 +109,7 @@ fn is_consistent(folder: &Path) -> Vec<u64> {
     assert_eq!(found.named.len() as u64, SEGMENTS);
     assert_eq!(found.foreign, []);
     for (segment, path) in &found.named {
-        let checked = tier1::check(&SystemDisk, path, segment);
+        let checked = tier1::check(&SystemDisk, path, segment, &|_| ());
         assert!(checked.is_ok(), "{checked:?}");
         // What the manifest says of its length is true, or it says that it may be another one.
         assert!(
@@ -119,7 +123,7 @@ fn is_consistent(folder: &Path) -> Vec<u64> {
     let lengths = inventory(&store).named.into_iter().map(|(segment, path)| {
         assert!(!segment.moves.is_compressing_again);
         assert_eq!(segment.copies.warm, Some(length(&path)));
-        assert!(tier1::check(&SystemDisk, &path, &segment).is_ok());
+        assert!(tier1::check(&SystemDisk, &path, &segment, &|_| ()).is_ok());
         // The object is as long as it was.
         let (hot, cold) = (segment.copies.hot, segment.copies.cold.is_some());
         assert!(hot && cold);

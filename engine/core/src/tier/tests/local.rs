@@ -4,12 +4,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::jobs::compress::warm_path;
-use crate::jobs::recompress::RecompressError;
+use crate::jobs::recompress::{RecompressError, Watch};
 use crate::port::{Moves, SealedSegment};
 use crate::tier::{LocalKind, LocalRefusal, LocalStatus, LocalWork};
 use crate::tier1::{Again, FindingKind};
 
 const HARD: LocalKind = LocalKind::Recompress { level: 19 };
+
+fn watch(is_stopping: &dyn Fn() -> bool) -> Watch<'_> {
+    Watch {
+        is_stopping,
+        on_read: &|_| (),
+    }
+}
 
 fn ended(local: &Arc<LocalWork>, kind: LocalKind, streams: Option<&str>) -> LocalStatus {
     let id = local.begin(kind, streams).expect("begun").id;
@@ -110,7 +117,7 @@ fn nothing_is_begun_with_a_segment_whose_file_is_being_replaced() {
         false
     };
     until("no upload of it is under way", || {
-        let done = coordinator.recompress(&segment, &path, 19, &hook);
+        let done = coordinator.recompress(&segment, &path, 19, watch(&hook));
         match done.expect("compressed") {
             Again::Busy => false,
             Again::Same => panic!("it is another level"),
@@ -139,7 +146,7 @@ fn what_waits_for_its_upload_is_left_to_it_and_given_up_for_a_drain() {
         false
     };
     until("it was begun and given up", || {
-        let done = coordinator.recompress(&segment, &path, 19, &hook);
+        let done = coordinator.recompress(&segment, &path, 19, watch(&hook));
         assert!(matches!(done, Ok(Again::Busy)), "{done:?}");
         looked.load(Ordering::SeqCst)
     });
@@ -153,7 +160,7 @@ fn what_waits_for_its_upload_is_left_to_it_and_given_up_for_a_drain() {
         ..world.copy("a", 2).0
     };
     until("no claim is checked", || coordinator.is_idle());
-    let left = coordinator.recompress(&pending, &path, 19, &|| panic!("it was begun"));
+    let left = coordinator.recompress(&pending, &path, 19, watch(&|| panic!("it was begun")));
     assert!(matches!(left, Ok(Again::Busy)), "{left:?}");
     coordinator.stop();
 }
@@ -170,7 +177,7 @@ fn a_copy_that_leaves_meanwhile_does_not_come_back() {
         coordinator.drop_warm("a", 1, bytes).expect("dropped");
         false
     };
-    let gone = coordinator.recompress(&segment, &path, 19, &evict);
+    let gone = coordinator.recompress(&segment, &path, 19, watch(&evict));
     assert!(matches!(gone, Err(RecompressError::Gone)), "{gone:?}");
     let folder = path.parent().expect("a folder");
     assert_eq!(std::fs::read_dir(folder).expect("listed").count(), 0);
@@ -189,7 +196,7 @@ fn what_is_missing_or_damaged_is_found_and_a_stop_ends_requests() {
     let (segment, path) = world.copy("a", 1);
     let stopped = tiers
         .coordinator()
-        .recompress(&segment, &path, 19, &|| true);
+        .recompress(&segment, &path, 19, watch(&|| true));
     assert!(
         matches!(stopped, Err(RecompressError::Stopping)),
         "{stopped:?}"
