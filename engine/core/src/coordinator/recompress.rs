@@ -71,16 +71,17 @@ impl Coordinator {
             counted.fetch_sub(before, Ordering::Relaxed);
             swapped
         });
-        let mut state = down.state.lock();
         // An upload is of the file that is there now.
-        match &done {
-            Ok(Again::Replaced { before: _, after }) => {
-                state.verified.insert(taken.key.clone(), *after);
-            }
-            Ok(Again::Same | Again::Busy) => {}
-            Err(_) => {
-                state.verified.remove(&taken.key);
-            }
+        let known = match &done {
+            Ok(Again::Replaced { before: _, after }) => Some(*after),
+            Ok(Again::Same | Again::Busy) | Err(_) => None,
+        };
+        {
+            let mut state = down.state.lock();
+            match known {
+                Some(facts) => state.verified.insert(taken.key.clone(), facts),
+                None => state.verified.remove(&taken.key),
+            };
         }
         match done {
             Err(RecompressError::Stopping) if !(watch.is_stopping)() => Ok(Again::Busy),
