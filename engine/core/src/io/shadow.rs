@@ -1,6 +1,7 @@
 //! A disk that is looked at and not changed: what is written stays in memory and ends with it. A recovery over it finds what the next
 //! start would find, and leaves the volume as it is.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -127,12 +128,9 @@ impl Content {
         let mut written = self.written.lock();
         let end = offset + bytes.len() as u64;
         for page in offset / PAGE_BYTES..end.div_ceil(PAGE_BYTES) {
-            if !written.pages.contains_key(&page) {
-                let below = self.page_below(page)?;
-                written.pages.insert(page, below);
-            }
-            let Some(kept) = written.pages.get_mut(&page) else {
-                continue;
+            let kept = match written.pages.entry(page) {
+                Entry::Occupied(kept) => kept.into_mut(),
+                Entry::Vacant(none) => none.insert(self.page_below(page)?),
             };
             let start = page * PAGE_BYTES;
             let from = start.max(offset);

@@ -328,7 +328,6 @@ impl Copy<'_> {
             chain: footer.chain,
         };
         write(&encode_tail(&entries, &summary, compressed_offset))?;
-        drop(write);
         let facts = WarmFacts {
             size_bytes: source.size_bytes(),
             crc64nvme: whole.finish(),

@@ -381,7 +381,7 @@ impl Place {
             return Ok(false);
         };
         if header.base_manifest_sequence > self.next {
-            self.from_base(&listed, header.base_manifest_sequence, printer)?;
+            self.show_base(&listed, header.base_manifest_sequence, printer)?;
         }
         self.chunk = Some(InChunk {
             number,
@@ -395,7 +395,7 @@ impl Place {
     }
 
     /// Records that the chunks before held, as far as they still count.
-    fn from_base(
+    fn show_base(
         &mut self,
         listed: &[PathBuf],
         upto: u64,
