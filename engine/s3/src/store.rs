@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use aof2_core::objects::bounds::too_large;
 use aof2_core::objects::{
-    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Upload,
+    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Removal, Upload,
 };
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
@@ -424,7 +424,7 @@ impl ObjectStore for S3Store {
         }
     }
 
-    fn delete(&self, key: &str) -> Result<(), ObjectError> {
+    fn delete(&self, key: &str) -> Result<Removal, ObjectError> {
         let attempt = self.requests.attempt("delete", key);
         let answered = self.requests.call(&attempt, 0, |client, _| {
             client
@@ -434,8 +434,10 @@ impl ObjectStore for S3Store {
                 .send()
         })?;
         match answered {
-            Ok(_) => Ok(()),
-            Err(no) if no.is_missing_key() => Ok(()),
+            // A delete marker lies before the bytes, which stay until a rule of the bucket removes them.
+            Ok(answer) if answer.delete_marker() == Some(true) => Ok(Removal::KeptAsVersion),
+            Ok(_) => Ok(Removal::Removed),
+            Err(no) if no.is_missing_key() => Ok(Removal::Missing),
             Err(no) => Err(no.into_error(attempt, None)),
         }
     }

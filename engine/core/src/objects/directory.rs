@@ -24,7 +24,7 @@ use bytes::Bytes;
 
 use super::bounds::too_large;
 use super::{
-    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Upload,
+    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Removal, Upload,
 };
 
 const MAGIC: &[u8; 8] = b"AOF2OBJ1";
@@ -379,13 +379,12 @@ impl ObjectStore for DirectoryStore {
         Ok(page_of(self.list(prefix, start_after)?))
     }
 
-    fn delete(&self, key: &str) -> Result<(), ObjectError> {
+    fn delete(&self, key: &str) -> Result<Removal, ObjectError> {
         let path = self.path("delete", key)?;
         match fs::remove_file(&path).and_then(|()| Self::sync_parent(&path)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(failed(&self.attempt("delete", key), error))
-            }
-            Ok(()) | Err(_) => Ok(()),
+            Ok(()) => Ok(Removal::Removed),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Removal::Missing),
+            Err(error) => Err(failed(&self.attempt("delete", key), error)),
         }
     }
 }

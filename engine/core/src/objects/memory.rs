@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use super::directory::{PAGE_KEYS, page_of};
 use super::{
-    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Upload,
-    read_all,
+    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Removal,
+    Upload, read_all,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,6 +79,7 @@ struct State {
     ignores_preconditions: bool,
     forgets_checksums: bool,
     takes_damaged_bodies: bool,
+    keeps_versions: bool,
     faults: BTreeMap<Verb, VecDeque<Fault>>,
     calls: BTreeMap<Verb, u64>,
 }
@@ -156,6 +157,11 @@ impl MemoryStore {
         let mut state = self.state.lock();
         state.forgets_checksums = true;
         state.takes_damaged_bodies = true;
+    }
+
+    /// A deleted object stays as an old version.
+    pub fn keep_versions(&self) {
+        self.state.lock().keeps_versions = true;
     }
 
     pub fn calls(&self, verb: Verb) -> u64 {
@@ -413,10 +419,14 @@ impl ObjectStore for MemoryStore {
         !self.state.lock().takes_damaged_bodies
     }
 
-    fn delete(&self, key: &str) -> Result<(), ObjectError> {
+    fn delete(&self, key: &str) -> Result<Removal, ObjectError> {
         self.call(Verb::Delete, key, |state, _| {
-            state.objects.remove(key);
-            Ok(())
+            let is_kept = state.keeps_versions;
+            Ok(match state.objects.remove(key) {
+                None => Removal::Missing,
+                Some(_) if is_kept => Removal::KeptAsVersion,
+                Some(_) => Removal::Removed,
+            })
         })
     }
 }

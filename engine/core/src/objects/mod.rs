@@ -127,6 +127,16 @@ pub struct Object {
     pub bytes: Bytes,
 }
 
+/// What a DELETE that was answered came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It was not there, as far as the store says.
+    Missing,
+    Removed,
+    /// It is there no longer under its key, and the bucket keeps its bytes as an old version.
+    KeptAsVersion,
+}
+
 /// A part of a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
@@ -175,8 +185,8 @@ pub trait ObjectStore: Send + Sync {
     /// As `list`, by one request: as many keys as one answer holds, at most 1,000.
     fn list_page(&self, prefix: &str, start_after: Option<&str>) -> Result<Page, ObjectError>;
 
-    /// A missing key is no error.
-    fn delete(&self, key: &str) -> Result<(), ObjectError>;
+    /// A missing key is no error. Most stores answer for one as for an object that was there: `Removed`.
+    fn delete(&self, key: &str) -> Result<Removal, ObjectError>;
 
     /// A put that succeeded had its bytes compared with a checksum on their way in. False: whoever needs to know reads them back.
     fn checks_what_it_receives(&self) -> bool {

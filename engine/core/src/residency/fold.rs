@@ -7,7 +7,7 @@ use aof2_format::manifest_record::{LocalCopy, ManifestEvent, ManifestRecord};
 use aof2_format::start_sequence::{self, StartSequence};
 
 use super::segment::{
-    ColdCopy, DeletionStage, FailedStep, RecordTimes, Seal, SealedSegment, Segment,
+    ColdCopy, DeletionStage, FailedStep, Object, RecordTimes, Seal, SealedSegment, Segment,
 };
 
 /// All segments of a stream, and what may be read of them.
@@ -17,8 +17,12 @@ pub(crate) struct Residency {
     /// Ids of sealed segments by their first sequence.
     sealed: BTreeMap<u64, u64>,
     start_sequence: u64,
-    /// Ids of those that lie wholly below the start sequence and still have a copy.
-    leaving: BTreeSet<u64>,
+    /// Bytes of sealed segments that hold a readable record.
+    readable_bytes: u64,
+    /// Ids of those that lie wholly below the start sequence and still have a copy on this node.
+    leaving_node: BTreeSet<u64>,
+    /// Ids of those that lie wholly below it and have an object, or may have one.
+    leaving_bucket: BTreeSet<u64>,
     /// Everything from `start_sequence` to here was uploaded.
     uploaded_upto: u64,
 }
@@ -47,9 +51,10 @@ impl Residency {
                 last_unix_nanos,
                 sealed_unix_nanos,
             } => {
+                let start = self.start_sequence;
                 let segment = self.entry(id);
                 segment.copies.hot = true;
-                segment.seal = Some(Seal {
+                let before = segment.seal.replace(Seal {
                     data_end: *durable_bytes,
                     crc64: *segment_crc64,
                     end_sequence: *watermark,
@@ -62,6 +67,12 @@ impl Residency {
                 });
                 let base = segment.base_sequence;
                 self.sealed.insert(base, id);
+                if let Some(before) = before.filter(|seal| seal.end_sequence > start) {
+                    self.readable_bytes -= before.data_end;
+                }
+                if *watermark > start {
+                    self.readable_bytes += *durable_bytes;
+                }
                 self.note_leaving(id);
             }
             ManifestEvent::CompressionStarted => self.entry(id).moves.compression_started = true,
@@ -79,13 +90,16 @@ impl Residency {
                 moves.note_failure(FailedStep::Compression, (*reason).into());
             }
             ManifestEvent::UploadStarted { key } => {
-                let moves = &mut self.entry(id).moves;
-                moves.upload_started = Some(key.clone());
-                moves.upload_begun = true;
+                let segment = self.entry(id);
+                segment.moves.upload_started = Some(key.clone());
+                segment.moves.upload_begun = true;
+                segment.begun_key = Some(key.clone());
+                self.note_leaving(id);
             }
             ManifestEvent::UploadDone { key, etag } => {
                 let segment = self.entry(id);
                 segment.moves.upload_started = None;
+                segment.begun_key = None;
                 segment.moves.was_uploaded = true;
                 segment.deletion = DeletionStage::NotQueued;
                 segment.copies.cold = Some(ColdCopy {
@@ -102,7 +116,7 @@ impl Residency {
             }
             ManifestEvent::Tier2DeleteQueued { key } => {
                 let segment = self.entry(id);
-                if segment.has_object(key) {
+                if segment.may_have_object(key) {
                     segment.deletion = match segment.deletion {
                         DeletionStage::NotQueued => DeletionStage::Queued,
                         DeletionStage::Queued => DeletionStage::Published {
@@ -115,8 +129,9 @@ impl Residency {
             ManifestEvent::Tier2Deleted { key } => {
                 // An older object of the segment may go while a newer one stays.
                 let segment = self.entry(id);
-                if segment.has_object(key) {
+                if segment.may_have_object(key) {
                     segment.copies.cold = None;
+                    segment.begun_key = None;
                     segment.deletion = DeletionStage::NotQueued;
                 }
                 self.note_leaving(id);
@@ -161,25 +176,25 @@ impl Residency {
         if start_sequence <= self.start_sequence {
             return;
         }
-        let passed: Vec<u64> = self
+        let passed: Vec<(u64, u64)> = self
             .sealed_from(self.start_sequence)
-            .map(|(id, _, _)| id)
-            .take_while(|id| self.segments[id].base_sequence < start_sequence)
+            .take_while(|(_, _, seal)| seal.end_sequence <= start_sequence)
+            .map(|(id, _, seal)| (id, seal.data_end))
             .collect();
         self.start_sequence = start_sequence;
-        for id in passed {
+        for (id, bytes) in passed {
+            self.readable_bytes -= bytes;
             self.note_leaving(id);
         }
         self.advance();
     }
 
     fn note_leaving(&mut self, id: u64) {
-        let has_copies = |segment: &Segment| !segment.copies.is_empty();
-        let is_leaving = self.is_trimmed(id) && self.segments.get(&id).is_some_and(has_copies);
-        match is_leaving {
-            true => self.leaving.insert(id),
-            false => self.leaving.remove(&id),
-        };
+        let trimmed = self.segments.get(&id).filter(|_| self.is_trimmed(id));
+        let leaves_node = trimmed.is_some_and(|segment| segment.copies.is_on_node());
+        let leaves_bucket = trimmed.is_some_and(|segment| segment.object().is_some());
+        note(&mut self.leaving_node, id, leaves_node);
+        note(&mut self.leaving_bucket, id, leaves_bucket);
     }
 
     /// Sealed, and wholly below the start sequence.
@@ -188,29 +203,35 @@ impl Residency {
             .is_some_and(|(_, _, seal)| seal.end_sequence <= self.start_sequence)
     }
 
-    /// Trimmed segments that still have a copy on this node, ascending by id.
-    pub fn trimmed_on_node(&self, stream: &Arc<str>) -> Vec<SealedSegment> {
-        self.leaving
-            .iter()
-            .filter_map(|id| self.of(*id))
-            .filter(|(_, segment, _)| segment.copies.is_on_node())
+    /// Trimmed segments that still have a copy on this node, ascending by id: the first ones, `most` at most.
+    pub fn trimmed_on_node(&self, stream: &Arc<str>, most: usize) -> Vec<SealedSegment> {
+        let leaving = self.leaving_node.iter().filter_map(|id| self.of(*id));
+        leaving
+            .take(most)
             .map(|(id, segment, seal)| shared(stream, id, segment, seal))
             .collect()
     }
 
-    /// Trimmed segments that still have an object, ascending by id.
-    pub fn trimmed_objects(&self) -> impl Iterator<Item = (u64, &Segment, &Seal, &ColdCopy)> {
-        let leaving = self.leaving.iter().filter_map(|id| self.of(*id));
-        leaving.filter_map(|(id, segment, seal)| {
-            let cold = segment.copies.cold.as_ref()?;
-            Some((id, segment, seal, cold))
-        })
+    /// Trimmed segments that have an object, or may have one, ascending by id.
+    pub fn trimmed_objects(&self) -> impl Iterator<Item = (u64, &Segment, &Seal, Object<'_>)> {
+        let leaving = self.leaving_bucket.iter().filter_map(|id| self.of(*id));
+        leaving.filter_map(|(id, segment, seal)| Some((id, segment, seal, segment.object()?)))
     }
 
     pub fn has_trimmed_on_node(&self) -> bool {
-        let of = |id: &u64| self.segments.get(id);
-        let mut leaving = self.leaving.iter().filter_map(of);
-        leaving.any(|segment| segment.copies.is_on_node())
+        !self.leaving_node.is_empty()
+    }
+
+    pub fn has_trimmed_objects(&self) -> bool {
+        !self.leaving_bucket.is_empty()
+    }
+
+    /// Bytes of sealed segments that hold a readable record and end at or before `sequence`.
+    pub fn readable_bytes_upto(&self, sequence: u64) -> u64 {
+        let behind = self.sealed.iter().rev().filter_map(|(_, id)| self.of(*id));
+        let behind = behind.take_while(|(_, _, seal)| seal.end_sequence > sequence);
+        let behind: u64 = behind.map(|(_, _, seal)| seal.data_end).sum();
+        self.readable_bytes - behind
     }
 
     fn advance(&mut self) {
@@ -337,6 +358,13 @@ impl Residency {
     }
 }
 
+fn note(ids: &mut BTreeSet<u64>, id: u64, belongs: bool) {
+    match belongs {
+        true => ids.insert(id),
+        false => ids.remove(&id),
+    };
+}
+
 fn shared(stream: &Arc<str>, segment_id: u64, segment: &Segment, seal: &Seal) -> SealedSegment {
     let Segment {
         base_sequence,
@@ -346,6 +374,7 @@ fn shared(stream: &Arc<str>, segment_id: u64, segment: &Segment, seal: &Seal) ->
         moves,
         deletion: _,
         compressed_bytes,
+        begun_key: _,
     } = segment;
     let Seal {
         data_end,

@@ -161,13 +161,35 @@ pub(crate) struct Segment {
     pub deletion: DeletionStage,
     /// Of the warm file, and so of the object, where it was made from one.
     pub compressed_bytes: Option<u64>,
+    /// Key of an upload that was begun and never done, however it failed: what it sent may be in Tier 2, or still come there.
+    pub begun_key: Option<String>,
+}
+
+/// What a segment has in Tier 2, or may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Object<'a> {
+    pub key: &'a str,
+    /// `None`: of an upload that was begun and never done. Perhaps there is nothing.
+    pub etag: Option<&'a str>,
 }
 
 impl Segment {
-    /// In Tier 2, under this key.
-    pub fn has_object(&self, key: &str) -> bool {
+    pub fn object(&self) -> Option<Object<'_>> {
+        let begun = || {
+            let key = self.begun_key.as_deref()?;
+            Some(Object { key, etag: None })
+        };
         let cold = self.copies.cold.as_ref();
-        cold.is_some_and(|cold| cold.key == key)
+        let cold = cold.map(|ColdCopy { key, etag }| Object {
+            key,
+            etag: Some(etag),
+        });
+        cold.or_else(begun)
+    }
+
+    /// In Tier 2, under this key.
+    pub fn may_have_object(&self, key: &str) -> bool {
+        self.object().is_some_and(|object| object.key == key)
     }
 }
 

@@ -6,6 +6,7 @@ use aof2_format::manifest_record::{LocalCopy, ManifestEvent};
 use aof2_format::segment::DATA_OFFSET;
 
 use super::Store;
+use crate::dropped::{Dropped, LeftFile};
 use crate::error::StoreError;
 use crate::io::sync::MutexGuard;
 use crate::port::{Copies, HotCopy, OpenBytes, SealedSegment, Tier0Usage, WarmCopy};
@@ -107,24 +108,33 @@ impl Store {
         };
         let owned = stream.owned(self.pipeline());
         stream.manifest.commit(&owned, segment_id, vec![dropped])?;
-        Ok(self.remove_dropped(&stream, &sealed))
+        Ok(self.remove_dropped(&stream, &sealed).bytes())
     }
 
-    /// The file of a copy that the manifest has dropped. Answers what that frees, once nobody reads it.
-    pub(super) fn remove_dropped(&self, stream: &Stream, sealed: &Sealed) -> u64 {
-        let bytes = sealed.info.file_bytes();
-        let map = sealed.retire();
+    /// The file of a copy that the manifest has dropped.
+    pub(super) fn remove_dropped(&self, stream: &Stream, sealed: &Sealed) -> Dropped {
+        let dropped = self.remove_left_hot(LeftFile {
+            path: sealed.path.clone(),
+            bytes: sealed.info.file_bytes(),
+            map: sealed.retire(),
+        });
+        dropped.warn(&stream.shared_name, sealed.info.segment_id);
+        dropped
+    }
+
+    /// Its blocks are free once nobody reads it.
+    pub(crate) fn remove_left_hot(&self, file: LeftFile) -> Dropped {
         let common = &self.pipeline().common;
-        if let Err(error) = common.env.disk.unlink(&sealed.path)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            // Its blocks are not free. The next start removes it.
-            let (path, segment_id) = (sealed.path.display(), sealed.info.segment_id);
-            tracing::warn!(stream = %stream.name, segment_id, "cannot remove evicted {path}: {error}");
-            return 0;
+        match common.env.disk.unlink(&file.path) {
+            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+                Dropped::Left { file, cause }
+            }
+            Ok(()) | Err(_) => {
+                let file_bytes = file.bytes;
+                common.space.release_segment(file.map, file_bytes);
+                Dropped::Removed { file_bytes }
+            }
         }
-        common.space.release_segment(map, bytes);
-        bytes
     }
 
     fn with_copies<T>(&self, of: impl Fn(&Stream, &Sealed, &Copies) -> Option<T>) -> Vec<T> {

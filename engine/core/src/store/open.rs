@@ -57,6 +57,8 @@ pub(super) struct Parts {
     pub evicting: Mutex<()>,
     /// Told where the start of a stream moved.
     pub on_trimmed: RwLock<Option<super::trim::TrimHook>>,
+    /// The newest time that this start found stored with the streams; `None` = there were none.
+    pub newest_record_unix_nanos: Option<i64>,
 }
 
 /// What keeps an open store alive.
@@ -178,8 +180,11 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
             sealer.changed.notify_all();
         }
     }));
+    let newest_record_unix_nanos = streams.iter().map(|it| it.newest_unix_nanos()).max();
+    if let Some(newest) = newest_record_unix_nanos {
+        clock.note(newest);
+    }
     for stream in streams {
-        clock.note(stream.newest_unix_nanos());
         add_recovered(&pipeline, stream);
     }
     let admission = Arc::new(Admission::new(common, all_streams, claims, volume, &root));
@@ -199,6 +204,7 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
         replay,
         evicting: Mutex::default(),
         on_trimmed: RwLock::default(),
+        newest_record_unix_nanos,
     };
     let threads = start(&parts)?;
     Ok(Running {

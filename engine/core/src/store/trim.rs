@@ -10,6 +10,7 @@ use aof2_format::start_sequence::{self, StartReason, StartSequence};
 use thiserror::Error;
 
 use super::Store;
+use crate::dropped::Dropped;
 use crate::error::{ReadError, StoreError};
 use crate::io::sync::MutexGuard;
 use crate::metrics::add;
@@ -89,6 +90,7 @@ impl Store {
             // Of no segment.
             stream.manifest.commit(&owned, 0, vec![event])?;
             let before_it = publish(&stream, before);
+            forget_trimmed(&stream, before);
             let counters = &self.pipeline().common.counters;
             let counter = match reason {
                 StartReason::Trim => &counters.trimmed_records,
@@ -122,16 +124,25 @@ impl Store {
         found.map(|stream| stream.shared_name.clone()).collect()
     }
 
-    pub(crate) fn trimmed_on_node(&self, stream: &str) -> Result<Vec<SealedSegment>, StoreError> {
+    /// The first ones, `most` at most.
+    pub(crate) fn trimmed_on_node(
+        &self,
+        stream: &str,
+        most: usize,
+    ) -> Result<Vec<SealedSegment>, StoreError> {
         let stream = self.known(stream)?;
         let name = &stream.shared_name;
         Ok(stream
             .manifest
-            .read(|state| state.residency.trimmed_on_node(name)))
+            .read(|state| state.residency.trimmed_on_node(name, most)))
     }
 
-    /// Drops the copy of a trimmed segment in Tier 0. Answers the bytes of its file; 0 = there was none. Blocks on the manifest.
-    pub(crate) fn drop_trimmed(&self, stream: &str, segment_id: u64) -> Result<u64, StoreError> {
+    /// Drops the copy of a trimmed segment in Tier 0. Blocks on the manifest.
+    pub(crate) fn drop_trimmed(
+        &self,
+        stream: &str,
+        segment_id: u64,
+    ) -> Result<Dropped, StoreError> {
         let stream = self.known(stream)?;
         let _evicting: MutexGuard<'_, ()> = self.parts().evicting.lock();
         let found = stream.manifest.read(|state| {
@@ -141,7 +152,7 @@ impl Store {
             is_there.then_some((segment, residency.start_sequence()))
         });
         let Some((segment, start)) = found else {
-            return Ok(0);
+            return Ok(Dropped::Nothing);
         };
         let dropped = ManifestEvent::LocalEvicted {
             copy: LocalCopy::Hot,
@@ -153,32 +164,46 @@ impl Store {
         publish(&stream, start);
         // Where there is none, the start of this process removed the file.
         let Some(sealed) = stream.sealed_entry(segment_id) else {
-            return Ok(0);
+            return Ok(Dropped::Nothing);
         };
-        let bytes = self.remove_dropped(&stream, &sealed);
-        forget_trimmed(&stream, start);
-        Ok(bytes)
+        Ok(self.remove_dropped(&stream, &sealed))
     }
 
-    /// Sealed segments that hold a readable record, ascending, and the bytes that no sealed segment holds yet.
+    /// The first sealed segments that hold a readable record, `most` at most, ascending, and the bytes of all that can be read.
     pub(crate) fn sealed_from_start(
         &self,
         stream: &str,
+        most: usize,
     ) -> Result<(Vec<SealedExtent>, u64), StoreError> {
         let stream = self.known(stream)?;
         let sealed_upto = stream.sealed.load(Ordering::Acquire);
-        let sealed = stream.manifest.read(|state| {
-            let readable = state.residency.readable();
-            readable
-                .take_while(|(_, _, seal)| seal.end_sequence <= sealed_upto)
-                .map(|(_, _, seal)| SealedExtent {
-                    end_sequence: seal.end_sequence,
-                    bytes: seal.data_end,
-                    newest_unix_nanos: seal.times.last_unix_nanos,
-                })
-                .collect()
+        let (sealed, sealed_bytes) = stream.manifest.read(|state| {
+            let residency = &state.residency;
+            let readable = residency
+                .readable()
+                .take_while(|(_, _, seal)| seal.end_sequence <= sealed_upto);
+            let extents = readable.take(most).map(|(_, _, seal)| SealedExtent {
+                end_sequence: seal.end_sequence,
+                bytes: seal.data_end,
+                newest_unix_nanos: seal.times.last_unix_nanos,
+            });
+            (extents.collect(), residency.readable_bytes_upto(sealed_upto))
         });
-        Ok((sealed, stream.unsealed_bytes()))
+        Ok((sealed, sealed_bytes + stream.unsealed_bytes()))
+    }
+
+    /// Names of all streams, in their order.
+    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+        let streams = self.pipeline().streams.existing();
+        let names = streams.iter().map(|stream| stream.shared_name.clone());
+        let mut names: Vec<Arc<str>> = names.collect();
+        names.sort();
+        names
+    }
+
+    /// The newest time that the start of this process found stored with the streams; `None` = there were none.
+    pub(crate) fn newest_record_unix_nanos(&self) -> Option<i64> {
+        self.parts().newest_record_unix_nanos
     }
 
     /// Entries of trimmed segments without a file leave the list of what readers can reach.

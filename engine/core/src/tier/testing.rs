@@ -241,6 +241,10 @@ impl Port for ModelPort {
         Some(self.segment(stream, segment_id).0)
     }
 
+    fn is_trimmed(&self, _stream: &str, _segment_id: u64) -> bool {
+        false
+    }
+
     fn tier0_usage(&self) -> Tier0Usage {
         Tier0Usage::default()
     }

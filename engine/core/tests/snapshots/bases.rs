@@ -113,7 +113,7 @@ fn chunks_that_are_in_tier_2_leave_the_volume_and_snapshots_starts_and_drains_go
 fn a_chunk_whose_object_is_gone_or_is_another_stays_on_the_volume() {
     type Loss = fn(&MemoryStore, &str);
     let losses: [Loss; 2] = [
-        |memory, key| memory.delete(key).expect("deleted"),
+        |memory, key| drop(memory.delete(key).expect("deleted")),
         |memory, key| memory.damage(key, 4200),
     ];
     for loss in losses {

@@ -318,7 +318,7 @@ fn a_start_removes_what_a_kill_left_of_trimmed_segments() {
     assert!(used < 3 * MIB, "{used}");
     until("the manifest says so", || {
         node.store
-            .trimmed_on_node("a")
+            .trimmed_on_node("a", 1)
             .expect("a stream")
             .is_empty()
     });
@@ -420,7 +420,7 @@ fn a_power_cut_at_any_moment_of_trims_keeps_what_was_answered() {
         }
         until("nothing is left below", || {
             node.store
-                .trimmed_on_node("a")
+                .trimmed_on_node("a", 1)
                 .expect("a stream")
                 .is_empty()
         });
