@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use aof2_core::objects::bounds::too_large;
 use aof2_core::objects::{
-    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Removal, Upload,
+    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Removal,
+    Upload,
 };
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;

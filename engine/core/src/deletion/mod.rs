@@ -31,6 +31,7 @@ use schedule::Schedule;
 
 pub use verb::{CopyDeletion, CopyError};
 
+const STEPS_OF_TURN: usize = 512;
 /// Before a thread that could not be started is tried again.
 const REST_AFTER_FAILURE: Duration = Duration::from_secs(5);
 
@@ -112,6 +113,8 @@ struct Runner {
     changed: Condvar,
     stopping: AtomicBool,
     counters: Counters,
+    /// Of one stream in one turn, each with a commit to its manifest: then the others have theirs.
+    steps_of_turn: usize,
 }
 
 #[derive(Default)]
@@ -139,6 +142,16 @@ impl Deletion {
         snapshots: Arc<Snapshots>,
         retention: &Retention,
     ) -> Deletion {
+        Deletion::start_with(store, tiers, snapshots, retention, STEPS_OF_TURN)
+    }
+
+    pub(crate) fn start_with(
+        store: Store,
+        tiers: &Tiers,
+        snapshots: Arc<Snapshots>,
+        retention: &Retention,
+        steps_of_turn: usize,
+    ) -> Deletion {
         let coordinator = tiers.coordinator().clone();
         let runner = coordinator.claims().map(|claims| {
             let clock = retention.clock();
@@ -156,6 +169,7 @@ impl Deletion {
                 changed: Condvar::new(),
                 stopping: AtomicBool::new(false),
                 counters: Counters::default(),
+                steps_of_turn,
             })
         });
         if let Some(runner) = &runner {
@@ -231,7 +245,11 @@ impl Machine for Runner {
         self.clock.note_needed(!streams.is_empty());
         state.schedule.see(&streams, facts.now);
         let rests = [tier2.rests_until, state.rests_until];
-        let until = rests.into_iter().flatten().chain(state.schedule.next()).max();
+        let until = rests
+            .into_iter()
+            .flatten()
+            .chain(state.schedule.next())
+            .max();
         if let Some(until) = until.filter(|until| *until > facts.now) {
             return (!streams.is_empty()).then_some(until);
         }

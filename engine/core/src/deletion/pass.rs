@@ -20,8 +20,6 @@ use crate::store::delete::TrimmedObject;
 
 /// Time that a pass takes, but for the request that it is in. Streams that it did not get to are due in the next one.
 const LONGEST_PASS: Duration = Duration::from_secs(10);
-/// Steps of one stream in one turn, each with a commit to its manifest: then the others have theirs.
-const STEPS_OF_TURN: usize = 512;
 
 #[derive(Debug, Error)]
 pub(super) enum DeleteError {
@@ -35,7 +33,9 @@ pub(super) enum DeleteError {
     Claim(#[from] ClaimError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("{owner} owns stream {stream} now (epoch {to} supersedes {from}) and deletes its objects")]
+    #[error(
+        "{owner} owns stream {stream} now (epoch {to} supersedes {from}) and deletes its objects"
+    )]
     Superseded {
         stream: String,
         owner: String,
@@ -208,7 +208,7 @@ impl Runner {
         let grace = self.store.config().tier2.delete_grace;
         let now = self.clock.now_unix_nanos();
         let mut steps = Steps::default();
-        let mut left = STEPS_OF_TURN;
+        let mut left = self.steps_of_turn;
         let is_meant = |object: &TrimmedObject| {
             let meant = limit.segment_id;
             meant.is_none_or(|meant| meant == object.segment_id)
@@ -309,7 +309,12 @@ impl Runner {
                 tracing::info!(stream, segment_id, key, bytes, "object deleted");
             }
             Gone::KeptAsVersion => {
-                tracing::info!(stream, segment_id, key, "object deleted; the bucket keeps its bytes as an old version");
+                tracing::info!(
+                    stream,
+                    segment_id,
+                    key,
+                    "object deleted; the bucket keeps its bytes as an old version"
+                );
             }
             Gone::Missing => tracing::info!(stream, segment_id, key, "object is not there"),
         }

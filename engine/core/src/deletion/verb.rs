@@ -163,7 +163,8 @@ impl Deletion {
             segment_id: Some(segment_id),
         };
         let turned = runner.turn_of(&name, limit);
-        let Turned { gone, kept, .. } = turned.map_err(|error| failed(stream, segment_id, &error))?;
+        let Turned { gone, kept, .. } =
+            turned.map_err(|error| failed(stream, segment_id, &error))?;
         match gone.get(&segment_id) {
             Some(Gone::Deleted { bytes }) => Ok(CopyDeletion::Deleted { bytes: *bytes }),
             Some(Gone::KeptAsVersion) => Ok(CopyDeletion::KeptAsVersion),

@@ -24,7 +24,8 @@ use bytes::Bytes;
 
 use super::bounds::too_large;
 use super::{
-    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Removal, Upload,
+    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Removal,
+    Upload,
 };
 
 const MAGIC: &[u8; 8] = b"AOF2OBJ1";

@@ -50,6 +50,8 @@ pub enum Fault {
     Unreachable,
     /// The write happens, its answer is lost.
     LostResponse,
+    /// The answer is a success, and nothing happens.
+    Ignored,
     /// 500, nothing happened.
     ServerError,
     Throttled,
@@ -229,7 +231,9 @@ impl MemoryStore {
             cause: cause.to_owned(),
         };
         match fault {
-            None | Some(Fault::TruncatedBody | Fault::PreconditionFailed) => act(&mut state, fault),
+            None | Some(Fault::TruncatedBody | Fault::PreconditionFailed | Fault::Ignored) => {
+                act(&mut state, fault)
+            }
             Some(Fault::LostResponse) => {
                 if verb.writes() {
                     act(&mut state, None)?;
@@ -420,7 +424,10 @@ impl ObjectStore for MemoryStore {
     }
 
     fn delete(&self, key: &str) -> Result<Removal, ObjectError> {
-        self.call(Verb::Delete, key, |state, _| {
+        self.call(Verb::Delete, key, |state, fault| {
+            if fault == Some(Fault::Ignored) {
+                return Ok(Removal::Removed);
+            }
             let is_kept = state.keeps_versions;
             Ok(match state.objects.remove(key) {
                 None => Removal::Missing,

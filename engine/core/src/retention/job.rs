@@ -14,9 +14,6 @@ use crate::dropped::Dropped;
 use crate::error::{StoreError, with_causes};
 use crate::store::trim::TrimError;
 
-/// So many segments of a stream are looked at, or dropped, in one turn of it.
-const SEGMENTS_OF_TURN: usize = 256;
-
 /// What a job has to do.
 #[derive(Debug, Default)]
 pub(super) struct Job {
@@ -98,7 +95,8 @@ impl Runner {
             limits,
             left_bytes,
         } = turn;
-        let (sealed, total_bytes) = self.store.sealed_from_start(stream, SEGMENTS_OF_TURN)?;
+        let most = self.segments_of_turn;
+        let (sealed, total_bytes) = self.store.sealed_from_start(stream, most)?;
         let beginning = Beginning {
             sealed: &sealed,
             total_bytes,
@@ -157,7 +155,11 @@ impl Runner {
             match error.or(left) {
                 None => state.drops.failures.clear(stream),
                 Some(message) => {
-                    if state.drops.failures.note(stream, message.clone(), self.now()) {
+                    if state
+                        .drops
+                        .failures
+                        .note(stream, message.clone(), self.now())
+                    {
                         tracing::warn!(%stream, "trimmed segments not dropped: {message}");
                     }
                 }
@@ -173,7 +175,7 @@ impl Runner {
         gone: &mut Gone,
     ) -> Result<(), StoreError> {
         self.remove_left(stream, gone);
-        let segments = self.store.trimmed_on_node(stream, SEGMENTS_OF_TURN)?;
+        let segments = self.store.trimmed_on_node(stream, self.segments_of_turn)?;
         let dropped = segments.iter().try_for_each(|segment| {
             if self.is_stopping() || !budget.take(self.now()) {
                 return Ok(());

@@ -25,6 +25,7 @@ use passes::Passes;
 
 /// Before a thread that could not be started is tried again.
 const REST_AFTER_FAILURE: Duration = Duration::from_secs(5);
+const SEGMENTS_OF_TURN: usize = 256;
 /// How often a reading of the clock is stored.
 const STORE_EVERY: Duration = Duration::from_secs(600);
 
@@ -53,6 +54,8 @@ struct Runner {
     /// A job is over.
     changed: Condvar,
     stopping: AtomicBool,
+    /// So many of a stream are looked at, or dropped, in one turn of it: then the others have theirs.
+    segments_of_turn: usize,
 }
 
 struct State {
@@ -102,6 +105,10 @@ impl State {
 impl Retention {
     /// Takes its turns in the coordinator's loop.
     pub fn start(store: Store, tiers: &Tiers) -> Retention {
+        Retention::start_with(store, tiers, SEGMENTS_OF_TURN)
+    }
+
+    pub(crate) fn start_with(store: Store, tiers: &Tiers, segments_of_turn: usize) -> Retention {
         let coordinator = tiers.coordinator().clone();
         let state = State {
             is_under_way: false,
@@ -120,6 +127,7 @@ impl Retention {
             state: Mutex::new(state),
             changed: Condvar::new(),
             stopping: AtomicBool::new(false),
+            segments_of_turn,
         });
         let ring = Arc::downgrade(&coordinator);
         store.on_trimmed(Box::new(move || {
@@ -150,7 +158,9 @@ impl Retention {
         let rules = state.passes.rules();
         RetentionStatus {
             suspended: state.suspended.clone(),
-            rules: rules.map(|(rule, streams)| (rule.clone(), streams)).collect(),
+            rules: rules
+                .map(|(rule, streams)| (rule.clone(), streams))
+                .collect(),
             failed: FailedStreams::of(&[&state.passes.failures, &state.drops.failures]),
         }
     }
@@ -205,7 +215,12 @@ impl Machine for Runner {
             self.start(&mut state, job, facts.now);
             return None;
         }
-        state.passes.next(facts.now).into_iter().chain(drops_again).min()
+        state
+            .passes
+            .next(facts.now)
+            .into_iter()
+            .chain(drops_again)
+            .min()
     }
 }
 

@@ -178,7 +178,10 @@ mod tests {
 
     fn turns(passes: &mut Passes, most: usize) -> Vec<String> {
         let turns = std::iter::from_fn(|| passes.turn());
-        turns.take(most).map(|turn| turn.stream.to_string()).collect()
+        turns
+            .take(most)
+            .map(|turn| turn.stream.to_string())
+            .collect()
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod bases;
 mod deletion;
+mod deletion_answers;
 mod evictions;
 mod hydrations;
 mod node;
@@ -10,7 +11,9 @@ mod residency;
 mod retention;
 mod start;
 mod trim;
+mod trimmed_uploads;
 mod turns;
+mod whole;
 
 use std::sync::mpsc;
 use std::time::Duration;

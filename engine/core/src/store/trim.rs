@@ -187,7 +187,10 @@ impl Store {
                 bytes: seal.data_end,
                 newest_unix_nanos: seal.times.last_unix_nanos,
             });
-            (extents.collect(), residency.readable_bytes_upto(sealed_upto))
+            (
+                extents.collect(),
+                residency.readable_bytes_upto(sealed_upto),
+            )
         });
         Ok((sealed, sealed_bytes + stream.unsealed_bytes()))
     }

@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use aof2_core::objects::directory::DirectoryStore;
-use aof2_core::objects::{Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Removal, Upload};
+use aof2_core::objects::{
+    Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Removal, Upload,
+};
 use aof2_core::snapshot::SnapshotPhase;
 use aof2_core::snapshot::verify::Level;
 use aof2_format::snapshot::RecoveryNotes;

@@ -256,7 +256,11 @@ mod tests {
                 }
             }
             assert!(looks <= count / piece as u64 + 2, "{looks}");
-            assert_eq!(first, start(&whole, 0, limits, Some(0)), "{count} by {piece}");
+            assert_eq!(
+                first,
+                start(&whole, 0, limits, Some(0)),
+                "{count} by {piece}"
+            );
         }
     }
 
