@@ -26,8 +26,8 @@ pub const EPOCH_AHEAD: std::time::Duration = std::time::Duration::from_secs(86_4
 pub use error::ErrorBody;
 pub use lifecycle::{DrainPhase, DrainStatus, EpochReset, LaggingStream, PostRestart, PreRestart};
 pub use reason::{
-    ClaimState, DrainReason, ErrorReason, RefusalReason, SegmentCopy, SegmentState, SnapshotReason,
-    TerminationReason, Tier2Reason, VerifyReason, WouldBlockKind,
+    ClaimState, DrainReason, ErrorReason, RefusalReason, SegmentCopy, SegmentDeleteNote,
+    SegmentState, SnapshotReason, TerminationReason, Tier2Reason, VerifyReason, WouldBlockKind,
 };
 pub use report::{Dump, Refusal, StreamReport, Termination};
 pub use snapshot::{

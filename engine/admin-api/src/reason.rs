@@ -300,6 +300,16 @@ words! {
 }
 
 words! {
+    /// What is known of a copy that is gone, beyond that.
+    SegmentDeleteNote {
+        /// The bucket keeps the bytes of the object as an old version, until a rule of the bucket removes it.
+        KeptAsVersion,
+        /// It was not there when it was looked at: somebody removed it before, or it never came there.
+        Missing,
+    }
+}
+
+words! {
     /// Why a process ended before it served, in its [termination message](crate::report::Termination).
     TerminationReason {
         ConfigUnreadable,

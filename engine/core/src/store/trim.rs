@@ -59,6 +59,8 @@ pub struct Trim {
     /// Segments that lie wholly below, and what they hold on this node.
     pub segments: u64,
     pub node_bytes: u64,
+    /// Of these segments, those with an object in Tier 2. It goes after its grace, unless a snapshot names it.
+    pub objects: u64,
     /// The last sequence that a trim can name now.
     pub sealed_sequence: u64,
 }
@@ -265,13 +267,14 @@ fn check(stream: &Stream, before: u64) -> Result<(), TrimError> {
 
 fn trim_of(stream: &Stream, before: u64) -> Trim {
     let first = stream.first.load(Ordering::Acquire);
-    let (mut segments, mut node_bytes) = (0, 0);
+    let (mut segments, mut node_bytes, mut objects) = (0, 0, 0);
     stream.manifest.read(|state| {
         let readable = state.residency.readable();
         for (_, segment, seal) in readable.take_while(|(_, _, seal)| seal.end_sequence <= before) {
             segments += 1;
             node_bytes += if segment.copies.hot { seal.data_end } else { 0 };
             node_bytes += segment.copies.warm.unwrap_or(0);
+            objects += u64::from(segment.copies.cold.is_some());
         }
     });
     Trim {
@@ -280,6 +283,7 @@ fn trim_of(stream: &Stream, before: u64) -> Trim {
         records: before.saturating_sub(first),
         segments,
         node_bytes,
+        objects,
         sealed_sequence: stream.sealed.load(Ordering::Acquire),
     }
 }
