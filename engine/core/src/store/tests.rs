@@ -5,6 +5,7 @@ mod deletion;
 mod deletion_answers;
 mod evictions;
 mod hydrations;
+mod kills;
 mod node;
 mod rejections;
 mod residency;

@@ -7,6 +7,9 @@ const PLAN: &[Selection] = &[units("aof2-core", "plan::retain::tests")];
 const CLOCK: &[Selection] = &[units("aof2-core", "retention::clock::tests")];
 const STORE: &[Selection] = &[units("aof2-core", "store::tests::retention")];
 
+const PASSES: &[Selection] = &[units("aof2-core", "retention::passes::tests")];
+const UPLOADS: &[Selection] = &[units("aof2-core", "store::tests::trimmed_uploads")];
+
 const DELETE_PLAN: &[Selection] = &[units("aof2-core", "plan::delete::tests")];
 const DELETE: &[Selection] = &[units("aof2-core", "store::tests::deletion")];
 
@@ -95,24 +98,59 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "retention goes by a clock that is not trusted",
-        file: "engine/core/src/retention/mod.rs",
-        find: "is_trusted.then(|| reading::now(&self.store).wall_unix_nanos)",
-        replace: "Some(reading::now(&self.store).wall_unix_nanos)",
+        file: "engine/core/src/retention/job.rs",
+        find: "clock.map(Trusted::wall_unix_nanos)",
+        replace: "clock.map(Trusted::wall_unix_nanos).or(Some(reading::now(&self.store).wall_unix_nanos))",
         noticed_by: STORE,
     },
     Mutant {
         name: "the last rule that fits counts",
-        file: "engine/core/src/retention/job.rs",
-        find: "pass.rules.iter().position(fits)",
-        replace: "pass.rules.iter().rposition(fits)",
+        file: "engine/core/src/retention/passes.rs",
+        find: "self.rules.iter().position(fits)",
+        replace: "self.rules.iter().rposition(fits)",
         noticed_by: STORE,
     },
     Mutant {
         name: "a reading of the clock is not kept over a restart",
         file: "engine/core/src/retention/job.rs",
-        find: "            reading::store(&self.store);",
-        replace: "",
+        find: "        reading::store(&self.store, trusted);",
+        replace: "        drop(trusted);",
         noticed_by: STORE,
+    },
+    Mutant {
+        name: "the first reading of the clock is held against nothing",
+        file: "engine/core/src/retention/reading.rs",
+        find: "newest_record_unix_nanos: store.newest_record_unix_nanos(),",
+        replace: "newest_record_unix_nanos: None,",
+        noticed_by: STORE,
+    },
+    Mutant {
+        name: "a pass over the rules takes all of one stream first",
+        file: "engine/core/src/retention/passes.rs",
+        find: "running.waiting.push_back(Waiting { stream, left_bytes });",
+        replace: "running.waiting.push_front(Waiting { stream, left_bytes });",
+        noticed_by: PASSES,
+    },
+    Mutant {
+        name: "a file that could not be removed is forgotten",
+        file: "engine/core/src/retention/job.rs",
+        find: "        self.state.lock().drops.leave(stream, left);",
+        replace: "        drop(left);",
+        noticed_by: TRIM,
+    },
+    Mutant {
+        name: "an upload of a trimmed segment goes on",
+        file: "engine/core/src/objects/conditional.rs",
+        find: "if !is_wanted() {",
+        replace: "if attempt > max_attempts && !is_wanted() {",
+        noticed_by: UPLOADS,
+    },
+    Mutant {
+        name: "what an upload left of a trimmed segment is looked for by nobody",
+        file: "engine/core/src/residency/fold.rs",
+        find: "segment.begun_key = Some(key.clone());",
+        replace: "segment.begun_key = None;",
+        noticed_by: UPLOADS,
     },
     Mutant {
         name: "the object of a segment with readable records goes",
@@ -159,15 +197,43 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an object of a stream that another volume owns goes",
         file: "engine/core/src/deletion/pass.rs",
-        find: "if !to_delete.is_empty() && self.is_owner(stream, names.epoch)? {",
-        replace: "if !to_delete.is_empty() {",
+        find: "        self.ensure_owner(stream, names.epoch)?;\n        for object in delete {",
+        replace: "        for object in delete {",
+        noticed_by: DELETE,
+    },
+    Mutant {
+        name: "an object of a stream that another volume owns is queued",
+        file: "engine/core/src/deletion/pass.rs",
+        find: "            self.ensure_owner(stream, names.epoch)?;\n            self.store.queue_deletion(stream, &queue)?;",
+        replace: "            self.store.queue_deletion(stream, &queue)?;",
+        noticed_by: DELETE,
+    },
+    Mutant {
+        name: "an object counts as deleted that is still there",
+        file: "engine/core/src/deletion/pass.rs",
+        find: "if store.head(key)?.is_some() {",
+        replace: "if store.head(key)?.is_some_and(|meta| meta.etag.is_empty()) {",
+        noticed_by: DELETE,
+    },
+    Mutant {
+        name: "a stream whose objects cannot be deleted keeps the others waiting",
+        file: "engine/core/src/deletion/pass.rs",
+        find: "if is_outage && tier2.rests_until().is_some() {",
+        replace: "if !is_outage || tier2.rests_until().is_some() {",
+        noticed_by: DELETE,
+    },
+    Mutant {
+        name: "a turn of a stream deletes all that it has",
+        file: "engine/core/src/deletion/pass.rs",
+        find: "let mut left = self.steps_of_turn;",
+        replace: "let mut left = usize::MAX;",
         noticed_by: DELETE,
     },
     Mutant {
         name: "an object goes that is not the one of the manifest",
         file: "engine/core/src/deletion/pass.rs",
-        find: "Some(meta) if meta.etag != *etag => {",
-        replace: "Some(meta) if meta.etag.is_empty() => {",
+        find: "Some(etag) if meta.etag == *etag => Ok(None),",
+        replace: "Some(etag) if !etag.is_empty() => Ok(None),",
         noticed_by: DELETE,
     },
     Mutant {

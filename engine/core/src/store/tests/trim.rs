@@ -76,7 +76,7 @@ fn files(directory: &Path) -> (usize, usize) {
     )
 }
 
-fn has_warm_file_below(directory: &Path, sequence: u64) -> bool {
+pub(super) fn has_warm_file_below(directory: &Path, sequence: u64) -> bool {
     let folder = format!("{0}/{0}/a", file::WARM_DIR);
     let entries = std::fs::read_dir(directory.join(folder)).expect("a folder");
     entries
