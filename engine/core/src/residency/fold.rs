@@ -229,7 +229,8 @@ impl Residency {
     /// Bytes of sealed segments that hold a readable record and end at or before `sequence`.
     pub fn readable_bytes_upto(&self, sequence: u64) -> u64 {
         let behind = self.sealed.iter().rev().filter_map(|(_, id)| self.of(*id));
-        let behind = behind.take_while(|(_, _, seal)| seal.end_sequence > sequence);
+        let from = sequence.max(self.start_sequence);
+        let behind = behind.take_while(|(_, _, seal)| seal.end_sequence > from);
         let behind: u64 = behind.map(|(_, _, seal)| seal.data_end).sum();
         self.readable_bytes - behind
     }
