@@ -198,8 +198,20 @@ impl Runner {
         let names = self.store.stream_names(stream)?;
         // Asked before the catalogues are listed: a snapshot that is over then is among these.
         let is_snapshot_running = self.snapshots.is_running(stream);
-        let catalogues = self.catalogues.of_stream(tier2, stream, &names.name)?;
-        let (start_sequence, objects) = self.store.trimmed_objects(stream)?;
+        let is_late = || self.is_stopping() || self.now() >= limit.until;
+        let listed = self
+            .catalogues
+            .of_stream(tier2, stream, &names.name, is_late)?;
+        let (start_sequence, mut objects) = self.store.trimmed_objects(stream)?;
+        let meant = limit.segment_id;
+        objects.retain(|object| meant.is_none_or(|meant| meant == object.segment_id));
+        // As long as one of them is unread, nobody knows what they name.
+        let Some(catalogues) = listed else {
+            let kept = objects.iter().map(|object| kept_of(object, Keeper::Step));
+            turned.kept.extend(kept);
+            turned.is_cut = true;
+            return Ok(Steps::default());
+        };
         let holders = Holders {
             start_sequence,
             catalogues: &catalogues,
@@ -209,11 +221,7 @@ impl Runner {
         let now = self.clock.now_unix_nanos();
         let mut steps = Steps::default();
         let mut left = self.steps_of_turn;
-        let is_meant = |object: &TrimmedObject| {
-            let meant = limit.segment_id;
-            meant.is_none_or(|meant| meant == object.segment_id)
-        };
-        for object in objects.into_iter().filter(is_meant) {
+        for object in objects {
             let candidate = Candidate {
                 base_sequence: object.base_sequence,
                 end_sequence: object.end_sequence,
