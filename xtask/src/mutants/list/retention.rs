@@ -8,6 +8,8 @@ const CLOCK: &[Selection] = &[units("aof2-core", "retention::clock::tests")];
 const STORE: &[Selection] = &[units("aof2-core", "store::tests::retention")];
 
 const PASSES: &[Selection] = &[units("aof2-core", "retention::passes::tests")];
+const SCHEDULE: &[Selection] = &[units("aof2-core", "deletion::schedule::tests")];
+const KILLS: &[Selection] = &[units("aof2-core", "store::tests::kills")];
 const UPLOADS: &[Selection] = &[units("aof2-core", "store::tests::trimmed_uploads")];
 
 const DELETE_PLAN: &[Selection] = &[units("aof2-core", "plan::delete::tests")];
@@ -209,6 +211,13 @@ pub const MUTANTS: &[Mutant] = &[
         noticed_by: DELETE,
     },
     Mutant {
+        name: "an object counts as deleted before it is",
+        file: "engine/core/src/deletion/pass.rs",
+        find: "                remove(tier2, key, meta.size_bytes)?\n",
+        replace: "                self.store.note_deleted(stream, *segment_id, key)?;\n                remove(tier2, key, meta.size_bytes)?\n",
+        noticed_by: KILLS,
+    },
+    Mutant {
         name: "an object counts as deleted that is still there",
         file: "engine/core/src/deletion/pass.rs",
         find: "if store.head(key)?.is_some() {",
@@ -216,11 +225,11 @@ pub const MUTANTS: &[Mutant] = &[
         noticed_by: DELETE,
     },
     Mutant {
-        name: "a stream whose objects cannot be deleted keeps the others waiting",
-        file: "engine/core/src/deletion/pass.rs",
-        find: "if is_outage && tier2.rests_until().is_some() {",
-        replace: "if !is_outage || tier2.rests_until().is_some() {",
-        noticed_by: DELETE,
+        name: "streams with objects to delete have their turns by name",
+        file: "engine/core/src/deletion/schedule.rs",
+        find: "        due.sort();\n",
+        replace: "",
+        noticed_by: SCHEDULE,
     },
     Mutant {
         name: "a turn of a stream deletes all that it has",
