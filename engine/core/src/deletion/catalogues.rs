@@ -128,7 +128,7 @@ mod tests {
             chunk_offset: 0,
             durable_sequence: 9,
             start_sequence: 3,
-            uploaded_sequence: 9,
+            uploaded_sequence: 3,
             created_at: "2026-11-30T09:00:00.000Z".to_owned(),
             segments: Vec::new(),
             chunks: Vec::new(),
@@ -160,7 +160,7 @@ mod tests {
         }
         let all = look(2).expect("the fifth was the last");
         assert_eq!(all.len(), 5);
-        assert_eq!((all[4].from_sequence, all[4].to_sequence), (3, 9));
+        assert_eq!((all[4].from_sequence, all[4].to_sequence), (3, 3));
         assert_eq!(memory.calls(Verb::Get), 5);
         put(&memory, 6);
         assert_eq!(look(0), None);
