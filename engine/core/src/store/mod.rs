@@ -410,14 +410,13 @@ impl Store {
                 segment_id,
             });
         }
-        stream.manifest.commit(
-            &stream.owned(self.pipeline()),
+        let owned = stream.owned(self.pipeline());
+        let uploaded = stream.manifest.commit_and_read(
+            &owned,
             segment_id,
             vec![record.into()],
+            |state| state.residency.uploaded_upto(),
         )?;
-        let uploaded = stream
-            .manifest
-            .read(|state| state.residency.uploaded_upto());
         stream.uploaded.fetch_max(uploaded, Ordering::AcqRel);
         Ok(())
     }

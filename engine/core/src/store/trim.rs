@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::Store;
 use crate::error::{ReadError, StoreError};
 use crate::io::sync::MutexGuard;
+use crate::manifest::state::ManifestState;
 use crate::metrics::add;
 use crate::port::SealedSegment;
 use crate::residency::SealedExtent;
@@ -87,8 +88,10 @@ impl Store {
             };
             let owned = stream.owned(self.pipeline());
             // Of no segment.
-            stream.manifest.commit(&owned, 0, vec![event])?;
-            let before_it = publish(&stream, before);
+            let committed = stream
+                .manifest
+                .commit_and_read(&owned, 0, vec![event], uploaded_upto);
+            let before_it = publish(&stream, before, committed?);
             let counters = &self.pipeline().common.counters;
             let counter = match reason {
                 StartReason::Trim => &counters.trimmed_records,
@@ -148,9 +151,12 @@ impl Store {
             bytes: segment.bytes,
         };
         let owned = stream.owned(self.pipeline());
-        stream.manifest.commit(&owned, segment_id, vec![dropped])?;
+        let committed =
+            stream
+                .manifest
+                .commit_and_read(&owned, segment_id, vec![dropped], uploaded_upto);
         // Durable before that, though whoever committed it may not have said so yet.
-        publish(&stream, start);
+        publish(&stream, start, committed?);
         // Where there is none, the start of this process removed the file.
         let Some(sealed) = stream.sealed_entry(segment_id) else {
             return Ok(0);
@@ -256,12 +262,13 @@ fn trim_of(stream: &Stream, before: u64) -> Trim {
     }
 }
 
-/// Readers are told from here on. Answers where the stream began before.
-fn publish(stream: &Stream, start: u64) -> u64 {
+fn uploaded_upto(state: &ManifestState) -> u64 {
+    state.residency.uploaded_upto()
+}
+
+/// Readers are told from here on. Both are durable. Answers where the stream began before.
+fn publish(stream: &Stream, start: u64, uploaded: u64) -> u64 {
     let before = stream.first.fetch_max(start, Ordering::AcqRel);
-    let uploaded = stream
-        .manifest
-        .read(|state| state.residency.uploaded_upto());
     stream.uploaded.fetch_max(uploaded, Ordering::AcqRel);
     stream.damage.forget_below(start);
     before

@@ -217,7 +217,8 @@ fn may_be_deleted(
     }
     let (queued, since) = segment.queued;
     let grace = world.config.tier2.delete_grace.as_nanos() as i64;
-    if queued < 2 || (at < since + grace && world.is_clock_right()) {
+    let is_early = grace > 0 && at < since + grace && world.is_clock_right();
+    if queued < 2 || is_early {
         return told(&format!("it was queued {queued} times, at last at {since}, now is {at}"));
     }
     if !is_published(world, name, key, ledger.seed) {
@@ -423,14 +424,39 @@ impl World {
         if let Some(failure) = status.failure {
             return Some(failure);
         }
-        // A snapshot keeps what it names, and nobody knows when a wrong clock is right again.
+        // A snapshot keeps what it names, and nobody knows when a wrong clock is right again, nor when it is where it was.
         let mut waiting = status.waiting.keys();
-        let waits = waiting.find(|why| !["Snapshot", "Clock"].contains(*why));
+        let waits = waiting.find(|why| match **why {
+            "Snapshot" | "Clock" => false,
+            "Grace" => !self.was_stepped,
+            _ => true,
+        });
         waits.map(|why| format!("objects are kept by {why}"))
+    }
+
+    /// What is where, for whoever reads a failure.
+    pub fn tell_all(&self) {
+        let files = self.node.disk.files();
+        for name in NAMES.iter().take(self.streams.len()) {
+            if let Ok(Some(ledger)) = Ledger::read(&files, name) {
+                eprintln!("{name} begins at {}", ledger.start);
+                for (id, segment) in &ledger.segments {
+                    eprintln!("{name} {id}: {segment:?}");
+                }
+            }
+        }
+        for (path, content) in &files {
+            eprintln!("{} bytes: {path}", content.length());
+        }
+        for key in self.memory.keys() {
+            eprintln!("object: {key}");
+        }
     }
 
     /// Behind a restart at rest: no file and no object is there that no record names.
     pub fn check_leaks(&mut self) -> Result<(), String> {
+        // What is being written now is done then.
+        self.clock.sleep(Duration::from_secs(10));
         let files = self.node.disk.files();
         let mut named = BTreeSet::new();
         let mut objects = BTreeSet::new();
@@ -456,7 +482,9 @@ impl World {
         for path in files.keys() {
             let is_copy = path.ends_with(".seg") || path.ends_with(".aofz");
             let is_left = is_copy && !named.contains(path);
-            if is_left || path.ends_with(".tmp") || path.contains("quarantine") {
+            // What a torn write left is kept for whoever looks into it.
+            let is_aside = path.contains("quarantine") && !path.ends_with(".torn");
+            if is_left || is_aside || path.ends_with(".tmp") {
                 return Err(format!("{path} is left, and no record names it"));
             }
         }

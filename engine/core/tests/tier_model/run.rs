@@ -53,6 +53,9 @@ fn within(baton: &Arc<Baton>, seed: u64, operations: &[Op], tells: bool) -> Resu
         }
     }
     let outcome = outcome.and_then(|()| world.check_leaks());
+    if outcome.is_err() && tells {
+        world.tell_all();
+    }
     // Also behind a failure: its threads would stay for ever.
     let _ = world.node.stop();
     outcome

@@ -51,6 +51,7 @@ pub struct World {
     lack: Option<Lack>,
     /// Since when the wall clock does not stand where it should.
     stepped: Option<Duration>,
+    pub was_stepped: bool,
     /// A wrong clock may have been believed: nothing is said of ages any more.
     pub is_lost_in_time: bool,
     /// What was done, for whoever reads a failure.
@@ -98,6 +99,7 @@ impl World {
             is_out: false,
             lack: None,
             stepped: None,
+            was_stepped: false,
             is_lost_in_time: false,
             told: tells.then(Vec::new),
         })
@@ -571,6 +573,7 @@ impl World {
             0 => None,
             _ => self.stepped.or(Some(self.now())),
         };
+        self.was_stepped |= seconds != 0;
         self.clock.set_step(seconds * 1_000_000_000);
     }
 
