@@ -25,6 +25,7 @@ const TOTAL_BYTES: u64 = 256 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lack {
     Space { left_bytes: u64 },
+    /// Others have taken all but those that the process has now.
     Descriptors,
 }
 
@@ -37,8 +38,10 @@ struct State {
     most_segment_bytes: u64,
     /// By inode.
     is_segment: Vec<bool>,
-    /// What others use of the volume.
     lack: Option<Lack>,
+    /// Files that are open, and how many may be.
+    open: u64,
+    most_open: u64,
     is_locked: bool,
 }
 
@@ -80,6 +83,8 @@ impl MemoryDisk {
             segment_bytes: 0,
             most_segment_bytes: 0,
             lack: None,
+            open: 0,
+            most_open: u64::MAX,
             is_locked: false,
         };
         state.count(ROOT_INODE, false);
@@ -93,7 +98,12 @@ impl MemoryDisk {
     }
 
     pub fn set_lack(&self, lack: Option<Lack>) {
-        self.inner.state.lock().lack = lack;
+        let mut state = self.inner.state.lock();
+        state.lack = lack;
+        state.most_open = match lack {
+            Some(Lack::Descriptors) => state.open,
+            Some(Lack::Space { .. }) | None => u64::MAX,
+        };
     }
 
     /// What is durable, and what may be.
@@ -119,12 +129,12 @@ impl MemoryDisk {
         files
     }
 
-    fn file(&self, path: &Path, inode: Inode, class: FileClass) -> Arc<dyn DiskFile> {
+    /// Of one that counts as open already.
+    fn file(&self, path: &Path, inode: Inode) -> Arc<dyn DiskFile> {
         Arc::new(File {
             inner: self.inner.clone(),
             path: path.to_owned(),
             inode,
-            _class: class,
         })
     }
 }
@@ -239,6 +249,13 @@ impl State {
         }
     }
 
+    fn look_for_descriptor(&self) -> io::Result<()> {
+        match self.open < self.most_open {
+            true => Ok(()),
+            false => Err(raw(EMFILE)),
+        }
+    }
+
     /// Blocks up to there.
     fn take(&mut self, inode: Inode, length: u64) -> io::Result<()> {
         let more = length.saturating_sub(self.content(inode).length());
@@ -281,7 +298,12 @@ struct File {
     inner: Arc<Inner>,
     path: PathBuf,
     inode: Inode,
-    _class: FileClass,
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        self.inner.state.lock().open -= 1;
+    }
 }
 
 impl std::fmt::Debug for File {
@@ -302,8 +324,12 @@ impl DiskFile for File {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut state = self.inner.state.lock();
-        Ok(state.content(self.inode).read(buffer, offset))
+        Ok(self
+            .inner
+            .state
+            .lock()
+            .content(self.inode)
+            .read(buffer, offset))
     }
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
@@ -388,11 +414,9 @@ impl Drop for Held {
 }
 
 impl Disk for MemoryDisk {
-    fn create(&self, path: &Path, class: FileClass) -> io::Result<Arc<dyn DiskFile>> {
+    fn create(&self, path: &Path, _class: FileClass) -> io::Result<Arc<dyn DiskFile>> {
         let inode = self.inner.change(|state| {
-            if state.lack == Some(Lack::Descriptors) {
-                return Err(raw(EMFILE));
-            }
+            state.look_for_descriptor()?;
             let (parent, name) = state.place(path)?;
             if state.entries(parent).contains_key(&name) {
                 return Err(error(io::ErrorKind::AlreadyExists, path));
@@ -405,21 +429,24 @@ impl Disk for MemoryDisk {
                 name,
                 inode,
             });
+            state.open += 1;
             Ok(inode)
         })?;
-        Ok(self.file(path, inode, class))
+        Ok(self.file(path, inode))
     }
 
-    fn open_write(&self, path: &Path, class: FileClass) -> io::Result<Arc<dyn DiskFile>> {
-        let state = self.inner.state.lock();
-        if state.lack == Some(Lack::Descriptors) {
-            return Err(raw(EMFILE));
-        }
-        let inode = state.find(path)?;
-        match &state.image.nodes[inode] {
-            Node::File(_) => Ok(self.file(path, inode, class)),
-            Node::Directory(_) => Err(error(io::ErrorKind::IsADirectory, path)),
-        }
+    fn open_write(&self, path: &Path, _class: FileClass) -> io::Result<Arc<dyn DiskFile>> {
+        let inode = {
+            let mut state = self.inner.state.lock();
+            state.look_for_descriptor()?;
+            let inode = state.find(path)?;
+            if matches!(state.image.nodes[inode], Node::Directory(_)) {
+                return Err(error(io::ErrorKind::IsADirectory, path));
+            }
+            state.open += 1;
+            inode
+        };
+        Ok(self.file(path, inode))
     }
 
     fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {

@@ -8,13 +8,13 @@ use crate::ops::{self, Op};
 use crate::world::World;
 
 /// Of one sequence, at most.
-const MOST_OPERATIONS: u64 = 24;
+const MOST_OPERATIONS: u64 = 17;
 /// Every so many sequences has two streams.
 const TWO_STREAMS: u64 = 4;
 
 fn operations(seed: u64) -> Vec<Op> {
     let mut dice = Dice::new(seed ^ 0x6f70_7300);
-    let count = 4 + dice.below(MOST_OPERATIONS - 3);
+    let count = 3 + dice.below(MOST_OPERATIONS - 2);
     let streams = streams(seed) as u64;
     let first = (0..streams as usize).map(|stream| Op::Append {
         stream,
