@@ -160,8 +160,9 @@ impl Retention {
         while state.is_under_way {
             self.runner.changed.wait(&mut state);
         }
-        // So that the next start sees how long it was away.
-        if !was_stopping && state.stored_at.is_some() && state.suspended.is_none() {
+        // So that the next start sees how long it was away. The clock may have stepped since the last turn looked at it.
+        let trust = state.guard.look(reading::now(&self.runner.store));
+        if !was_stopping && state.stored_at.is_some() && trust == Trust::Trusted {
             reading::store(&self.runner.store);
         }
     }

@@ -41,7 +41,12 @@ pub struct Stream {
     pub uploaded: u64,
     pub sealed: u64,
     pub rule: Rule,
+    /// A pass that is under way goes on by the rule that it began with; when that was replaced.
+    pub last_rule: (Rule, Duration),
 }
+
+/// A pass takes less.
+const PASS: Duration = Duration::from_secs(10);
 
 pub fn payload(stream: &str, record: &Record) -> Bytes {
     let mut state = record.id.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(stream.as_bytes()[0]);
@@ -68,6 +73,7 @@ impl Stream {
             uploaded: 0,
             sealed: 0,
             rule: Rule::default(),
+            last_rule: (Rule::default(), Duration::ZERO),
         }
     }
 
@@ -149,8 +155,9 @@ impl Stream {
             let record = &self.records[sequence as usize];
             // As long as it is younger, by the time that has really passed.
             let is_old = |max: Duration| now.saturating_sub(record.at) >= max || !record.is_dated;
-            let may_go = self.rule.max_age.is_some_and(is_old) || self.rule.max_bytes.is_some();
-            if !may_go {
+            let may_go = |rule: &Rule| rule.max_age.is_some_and(is_old) || rule.max_bytes.is_some();
+            let (last_rule, until) = &self.last_rule;
+            if !may_go(&self.rule) && !(now <= *until + PASS && may_go(last_rule)) {
                 return Err(format!(
                     "{}: begins at {first}, and record {sequence} of {:?} may not go at {now:?} by {:?}",
                     self.name, record.at, self.rule

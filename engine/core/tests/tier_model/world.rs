@@ -555,7 +555,10 @@ impl World {
     }
 
     fn retain(&mut self, stream: usize, max_age: Option<Duration>, max_bytes: Option<u64>) {
-        self.streams[stream].rule = Rule { max_age, max_bytes };
+        let now = self.now();
+        let known = &mut self.streams[stream];
+        known.last_rule = (known.rule, now);
+        known.rule = Rule { max_age, max_bytes };
         self.config.retention = self
             .streams
             .iter()

@@ -294,3 +294,27 @@ fn a_start_with_a_wrong_clock_takes_nothing() {
     });
     node.stop();
 }
+
+/// Nothing asks for the clock when it steps, so that nothing is suspended; the next start has to miss it all the same.
+#[test]
+fn a_stop_keeps_no_reading_of_a_clock_that_stepped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = SetClock::new();
+    let rules = vec![by_age("*", 24 * HOUR)];
+    let node = Node::start(folder.path(), &clock, rules.clone());
+    node.segment("a", 100);
+    until("a pass", || node.status().rules[0].1.is_some());
+    let stored = folder.path().join(file::CLOCK);
+    until("the reading is stored", || stored.exists());
+    let mut config = (*node.store.config()).clone();
+    config.retention = Vec::new();
+    node.store.reconfigure(config);
+    until("no rules", || node.status().rules.is_empty());
+    clock.step(YEAR);
+    node.stop();
+    let node = Node::start(folder.path(), &clock, rules);
+    node.passes(&clock);
+    assert!(node.status().suspended.is_some());
+    assert_eq!(node.first("a"), 0);
+    node.stop();
+}
