@@ -59,6 +59,10 @@ impl Driver for Pipeline {
         self.work.push(Work::JournalFile);
     }
 
+    fn is_closing(&self) -> bool {
+        self.common.space.is_closing()
+    }
+
     fn ask_to_remove_outdated(&self) {
         self.work.push(Work::OutdatedJournal);
     }

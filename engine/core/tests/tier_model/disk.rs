@@ -88,7 +88,6 @@ impl MemoryDisk {
             is_locked: false,
         };
         state.count(ROOT_INODE, false);
-        state.most_segment_bytes = state.segment_bytes;
         MemoryDisk {
             inner: Arc::new(Inner {
                 power,
@@ -111,7 +110,13 @@ impl MemoryDisk {
         self.inner.state.lock().volume.clone()
     }
 
-    /// Allocated bytes of files in Tier 0: now, and at most since the process started.
+    /// A start has removed what was dropped.
+    pub fn is_started(&self) {
+        let mut state = self.inner.state.lock();
+        state.most_segment_bytes = state.segment_bytes;
+    }
+
+    /// Allocated bytes of files in Tier 0: now, and at most since the store was open.
     pub fn segment_bytes(&self) -> (u64, u64) {
         let state = self.inner.state.lock();
         (state.segment_bytes, state.most_segment_bytes)

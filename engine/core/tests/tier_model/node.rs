@@ -147,6 +147,7 @@ impl Node {
         options.claims = Some(claims.clone() as Arc<dyn Claims>);
         let store =
             Store::open(options).map_err(|error| format!("the volume does not open: {error:?}"))?;
+        disk.is_started();
         let tiers = Tiers::start(Arc::new(store.clone()), Some(claims), &config)
             .map_err(|error| error.to_string())?;
         let retention = Retention::start(store.clone(), &tiers);
