@@ -24,6 +24,21 @@ pub struct Bucket {
     latency: Mutex<Duration>,
     /// Keys that this process deleted, and when.
     deleted: Mutex<Vec<(String, i64)>>,
+    /// Sent when the power went: they arrive later, or never.
+    late: Mutex<Vec<Late>>,
+}
+
+/// A put that is on its way.
+pub struct Late {
+    key: String,
+    upload: Upload,
+}
+
+impl Late {
+    /// What the bucket makes of it is told to nobody.
+    pub fn arrive(&self, memory: &MemoryStore) {
+        let _ = memory.put_if_absent(&self.key, &self.upload);
+    }
 }
 
 impl Bucket {
@@ -40,7 +55,12 @@ impl Bucket {
             clock,
             latency: Mutex::default(),
             deleted: Mutex::default(),
+            late: Mutex::default(),
         }
+    }
+
+    pub fn take_late(&self) -> Vec<Late> {
+        std::mem::take(&mut *self.late.lock())
     }
 
     pub fn set_latency(&self, latency: Duration) {
@@ -97,7 +117,13 @@ impl ObjectStore for Bucket {
     }
 
     fn put_if_absent(&self, key: &str, upload: &Upload) -> Result<PutOutcome, ObjectError> {
-        self.call("put", key, |memory| memory.put_if_absent(key, upload))
+        let was_out = self.power.is_out();
+        let put = self.call("put", key, |memory| memory.put_if_absent(key, upload));
+        if !was_out && self.power.is_out() {
+            let (key, upload) = (key.to_owned(), upload.clone());
+            self.late.lock().push(Late { key, upload });
+        }
+        put
     }
 
     fn put_if_match(

@@ -365,6 +365,13 @@ impl World {
         if moves.pending_uploads > 0 || moves.waiting_hydrations > 0 {
             return Ok(Some(format!("{moves:?}")));
         }
+        for info in self.node.store.streams() {
+            let (sealed, uploaded) = (info.sealed_sequence, info.uploaded_sequence);
+            if uploaded != sealed {
+                let name = info.name;
+                return Ok(Some(format!("{name}: uploaded {uploaded} of {sealed}")));
+            }
+        }
         let counts = self.node.snapshots.counts();
         if counts.running > 0 {
             return Ok(Some(format!("{counts:?}")));

@@ -20,6 +20,7 @@ use aof2_format::start_sequence::StartReason;
 use bytes::Bytes;
 
 use crate::baton::Baton;
+use crate::bucket::Late;
 use crate::check::Checks;
 use crate::dice::Dice;
 use crate::disk::Lack;
@@ -47,6 +48,8 @@ pub struct World {
     next_id: u64,
     requests: u64,
     reader: Option<(usize, Reader)>,
+    /// Of a process before.
+    late: Vec<Late>,
     is_out: bool,
     lack: Option<Lack>,
     /// Since when the wall clock does not stand where it should.
@@ -96,6 +99,7 @@ impl World {
             next_id: 1,
             requests: 0,
             reader: None,
+            late: Vec::new(),
             is_out: false,
             lack: None,
             stepped: None,
@@ -133,6 +137,9 @@ impl World {
     /// The operation, and what must hold behind it.
     pub fn apply(&mut self, op: &Op) -> Result<(), String> {
         self.tell(|| format!("{op:?}"));
+        if self.dice.one_in(3) {
+            self.late_arrive();
+        }
         self.perform(op)?;
         self.behind(op)
     }
@@ -303,6 +310,13 @@ impl World {
                 self.node.power.cut_after(*after);
                 Ok(())
             }
+        }
+    }
+
+    /// What was sent before the power went.
+    fn late_arrive(&mut self) {
+        for late in std::mem::take(&mut self.late) {
+            late.arrive(&self.memory);
         }
     }
 
@@ -705,6 +719,10 @@ impl World {
         };
         let image = self.left_of(&cut.volume, fate);
         self.memory = cut.bucket;
+        self.late.extend(self.node.bucket.take_late());
+        if self.dice.one_in(2) {
+            self.late_arrive();
+        }
         self.memory.set_unreachable(self.is_out);
         self.checks.process_ended();
         if self.lack == Some(Lack::Descriptors) {
