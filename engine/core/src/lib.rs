@@ -36,6 +36,7 @@ mod residency;
 pub mod retention;
 mod segment;
 pub mod snapshot;
+pub mod storage_report;
 mod store;
 mod stream;
 #[cfg(feature = "testing")]

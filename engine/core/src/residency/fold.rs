@@ -207,6 +207,11 @@ impl Residency {
         })
     }
 
+    /// Trimmed segments from this id on that still have a copy somewhere, ascending by id.
+    pub fn leaving_from(&self, id: u64) -> impl Iterator<Item = (u64, &Segment, &Seal)> {
+        self.leaving.range(id..).filter_map(|id| self.of(*id))
+    }
+
     pub fn has_trimmed_on_node(&self) -> bool {
         let of = |id: &u64| self.segments.get(id);
         let mut leaving = self.leaving.iter().filter_map(of);
@@ -265,7 +270,7 @@ impl Residency {
     }
 
     /// Sealed segments from the one that holds `sequence` on, ascending.
-    fn sealed_from(&self, sequence: u64) -> impl Iterator<Item = (u64, &Segment, &Seal)> {
+    pub fn sealed_from(&self, sequence: u64) -> impl Iterator<Item = (u64, &Segment, &Seal)> {
         let first = self.sealed.range(..=sequence).next_back();
         let first = first.map_or(sequence, |(base, _)| *base);
         self.sealed

@@ -9,7 +9,7 @@ use aof2_format::start_sequence::{self, StartReason, StartSequence};
 use super::Residency;
 use crate::port::{ColdCopy, Copies, FailedStep, FailureReason};
 
-fn fold(events: &[(u64, ManifestEvent)]) -> Residency {
+pub(crate) fn fold(events: &[(u64, ManifestEvent)]) -> Residency {
     let mut residency = Residency::default();
     for (manifest_sequence, (segment_id, event)) in (0..).zip(events) {
         residency.apply(&ManifestRecord {
@@ -24,7 +24,7 @@ fn fold(events: &[(u64, ManifestEvent)]) -> Residency {
     residency
 }
 
-fn opened(base_sequence: u64) -> ManifestEvent {
+pub(crate) fn opened(base_sequence: u64) -> ManifestEvent {
     ManifestEvent::SegmentOpened {
         base_sequence,
         epoch: 1,
@@ -45,14 +45,14 @@ pub(crate) fn sealed(end_sequence: u64) -> ManifestEvent {
     }
 }
 
-fn compressed(compressed_bytes: u64) -> ManifestEvent {
+pub(crate) fn compressed(compressed_bytes: u64) -> ManifestEvent {
     ManifestEvent::CompressionDone {
         compressed_bytes,
         dictionary_id: 0,
     }
 }
 
-fn uploaded(key: &str) -> ManifestEvent {
+pub(crate) fn uploaded(key: &str) -> ManifestEvent {
     ManifestEvent::UploadDone {
         key: key.into(),
         etag: "e".into(),

@@ -28,13 +28,6 @@ struct Dropped {
     tier1_bytes: u64,
 }
 
-fn limits_of(rule: &RetentionRule) -> Limits {
-    Limits {
-        max_age: rule.max_age,
-        max_bytes: rule.max_bytes,
-    }
-}
-
 impl Runner {
     pub(super) fn run(&self, pass: Option<Pass>) {
         if let Some(pass) = pass {
@@ -46,12 +39,11 @@ impl Runner {
     fn pass(&self, pass: &Pass) {
         let mut fitting = vec![0; pass.rules.len()];
         for info in self.store.streams() {
-            let fits = |rule: &RetentionRule| rule.fits(&info.name);
-            let Some(index) = pass.rules.iter().position(fits) else {
+            let Some(index) = retain::rule_of(&pass.rules, &info.name) else {
                 continue;
             };
             fitting[index] += 1;
-            let limits = limits_of(&pass.rules[index]);
+            let limits = Limits::from(&pass.rules[index]);
             if self.is_stopping() {
                 return;
             }
@@ -98,7 +90,7 @@ impl Runner {
         }
         state.fitting = Some(fitting);
         let limited = pass.rules.iter().filter(|rule| !rule.keeps_all());
-        let pause = limited.map(|rule| retain::pause(limits_of(rule))).min();
+        let pause = limited.map(|rule| retain::pause(rule.into())).min();
         state.next_pass = pause.map(|pause| now + pause);
         drop(state);
         self.store_reading_if_due();

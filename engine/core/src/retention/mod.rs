@@ -67,7 +67,27 @@ struct State {
 #[derive(Clone)]
 pub(crate) struct TrustedClock(Arc<Runner>);
 
+/// The wall clock as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClockLook {
+    pub wall_unix_nanos: i64,
+    /// Why it is not trusted, with the remedy.
+    pub suspended: Option<String>,
+}
+
 impl TrustedClock {
+    pub fn look(&self) -> ClockLook {
+        let now = reading::now(&self.0.store);
+        let suspended = match self.0.state.lock().guard.look(now) {
+            Trust::Trusted => None,
+            Trust::Suspended { step_nanos, .. } => Some(reading::why(step_nanos)),
+        };
+        ClockLook {
+            wall_unix_nanos: now.wall_unix_nanos,
+            suspended,
+        }
+    }
+
     /// `None` while it is not.
     pub fn now_unix_nanos(&self) -> Option<i64> {
         let now = reading::now(&self.0.store);

@@ -18,6 +18,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 pub mod trim;
+pub(crate) mod usage;
 mod work;
 
 use std::collections::BTreeMap;

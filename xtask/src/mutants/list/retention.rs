@@ -102,10 +102,10 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "the last rule that fits counts",
-        file: "engine/core/src/retention/job.rs",
-        find: "pass.rules.iter().position(fits)",
-        replace: "pass.rules.iter().rposition(fits)",
-        noticed_by: STORE,
+        file: PLAN_FILE,
+        find: "rules.iter().position(",
+        replace: "rules.iter().rposition(",
+        noticed_by: PLAN,
     },
     Mutant {
         name: "a reading of the clock is not kept over a restart",

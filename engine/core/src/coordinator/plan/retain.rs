@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::config::GIB;
+use crate::config::{GIB, RetentionRule};
 use crate::residency::SealedExtent;
 
 /// Below this a pass has no limit.
@@ -24,33 +24,68 @@ pub(crate) struct Limits {
     pub max_bytes: Option<u64>,
 }
 
-/// The first sequence that stays; `None` = nothing goes. `sealed` is ascending and begins with the stream. Without a clock that can be
-/// trusted, `now_unix_nanos` is `None` and nothing goes by age.
+impl From<&RetentionRule> for Limits {
+    fn from(rule: &RetentionRule) -> Limits {
+        Limits {
+            max_age: rule.max_age,
+            max_bytes: rule.max_bytes,
+        }
+    }
+}
+
+/// Which rule counts for a stream: the first that fits. `None`: it keeps everything.
+pub(crate) fn rule_of(rules: &[RetentionRule], stream: &str) -> Option<usize> {
+    rules.iter().position(|rule| rule.fits(stream))
+}
+
+/// How many of the oldest segments go in the end, over as many passes as that takes. `sealed` is ascending and begins with the stream.
+/// Without a clock that can be trusted, `now_unix_nanos` is `None` and nothing goes by age.
+pub(crate) fn leaving(
+    sealed: &[SealedExtent],
+    unsealed_bytes: u64,
+    limits: Limits,
+    now_unix_nanos: Option<i64>,
+) -> usize {
+    let total = total_bytes(sealed, unsealed_bytes);
+    let mut taken = 0;
+    let goes = |segment: &&SealedExtent| {
+        let is_old = is_older(segment, limits.max_age, now_unix_nanos);
+        let is_too_much = limits.max_bytes.is_some_and(|max| total - taken > max);
+        taken += segment.bytes;
+        is_old || is_too_much
+    };
+    sealed.iter().take_while(goes).count()
+}
+
+/// The first sequence that stays behind one pass, which takes a part of what is [`leaving`]; `None` = nothing goes.
 pub(crate) fn start(
     sealed: &[SealedExtent],
     unsealed_bytes: u64,
     limits: Limits,
     now_unix_nanos: Option<i64>,
 ) -> Option<u64> {
-    let total: u64 = sealed.iter().map(|it| it.bytes).sum::<u64>() + unsealed_bytes;
+    let total = total_bytes(sealed, unsealed_bytes);
     let most = match total < SMALL_BYTES {
         true => total,
         false => total / PARTS_PER_PASS,
     };
     let mut taken = 0;
     let mut start = None;
-    for segment in sealed {
-        let is_old = is_older(segment, limits.max_age, now_unix_nanos);
-        let is_too_much = limits.max_bytes.is_some_and(|max| total - taken > max);
+    for segment in &sealed[..leaving(sealed, unsealed_bytes, limits, now_unix_nanos)] {
         // One at least: a segment may be larger than a tenth.
         let is_within = start.is_none() || taken + segment.bytes <= most;
-        if !(is_old || is_too_much) || !is_within {
+        if !is_within {
             break;
         }
         taken += segment.bytes;
         start = Some(segment.end_sequence);
     }
     start
+}
+
+fn total_bytes(sealed: &[SealedExtent], unsealed_bytes: u64) -> u64 {
+    let sealed: u64 = sealed.iter().map(|it| it.bytes).sum();
+    sealed.saturating_add(unsealed_bytes)
 }
 
 fn is_older(
@@ -178,6 +213,64 @@ mod tests {
         // One that is more than a tenth goes alone.
         let few = hourly(4, GIB);
         assert_eq!(start(&few, 0, by_age(0), Some(i64::MAX)), Some(10));
+    }
+
+    /// What a report counts ahead is what the passes take.
+    #[test]
+    fn passes_end_where_what_is_leaving_ends() {
+        let mut large = hourly(400, 20 * MIB);
+        // Of all sizes, and out of the order of time here and there.
+        for (at, segment) in large.iter_mut().enumerate() {
+            segment.bytes += (at as u64 * 7919) % (9 * MIB);
+            if at % 97 == 96 {
+                segment.newest_unix_nanos += 50 * HOUR;
+            }
+        }
+        let small = hourly(9, MIB);
+        let both = Limits {
+            max_bytes: Some(3 * GIB),
+            ..by_age(200)
+        };
+        let now = |hours: i64| Some(hours * HOUR);
+        for (sealed, unsealed_bytes, limits, now) in [
+            (&large, 0, by_age(300), now(0)),
+            (&large, 0, by_age(300), now(7 * 24)),
+            (&large, 0, by_age(1), None),
+            (&large, 0, by_size(5 * GIB), now(0)),
+            (&large, 6 * GIB, by_size(5 * GIB), now(0)),
+            (&large, MIB, both, now(0)),
+            (&small, MIB, by_size(4 * MIB), now(0)),
+            (&small, 0, Limits::default(), now(9999)),
+        ] {
+            let goes = leaving(sealed, unsealed_bytes, limits, now);
+            let mut kept = &sealed[..];
+            let mut passes = 0;
+            while let Some(start) = start(kept, unsealed_bytes, limits, now) {
+                let stays = kept.partition_point(|segment| segment.end_sequence <= start);
+                kept = &kept[stays..];
+                passes += 1;
+            }
+            assert_eq!(sealed.len() - kept.len(), goes, "{limits:?} at {now:?}");
+            assert!(passes > 1 || goes < 20, "{goes} segments in one pass");
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_a_stream_counts_for_it() {
+        let rule = |streams: &str| RetentionRule {
+            streams: streams.to_owned(),
+            max_age: None,
+            max_bytes: Some(MIB),
+        };
+        let rules = [rule("orders-eu-*"), rule("orders-*"), rule("orders-eu-1")];
+        for (stream, index) in [
+            ("orders-eu-1", Some(0)),
+            ("orders-us", Some(1)),
+            ("orders", None),
+        ] {
+            assert_eq!(rule_of(&rules, stream), index, "{stream}");
+        }
+        assert_eq!(Limits::from(&rules[0]), by_size(MIB));
     }
 
     #[test]
