@@ -74,6 +74,7 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct State {
     objects: BTreeMap<String, Object>,
+    classes: BTreeMap<String, String>,
     writes: u64,
     is_unreachable: bool,
     ignores_preconditions: bool,
@@ -156,6 +157,12 @@ impl MemoryStore {
         let mut state = self.state.lock();
         state.forgets_checksums = true;
         state.takes_damaged_bodies = true;
+    }
+
+    /// From now on this object has this storage class. The others have none.
+    pub fn set_class(&self, key: &str, class: &str) {
+        let mut state = self.state.lock();
+        state.classes.insert(key.to_owned(), class.to_owned());
     }
 
     pub fn calls(&self, verb: Verb) -> u64 {
@@ -390,6 +397,12 @@ impl ObjectStore for MemoryStore {
     fn head(&self, key: &str) -> Result<Option<ObjectMeta>, ObjectError> {
         self.call(Verb::Head, key, |state, _| {
             Ok(state.objects.get(key).map(|object| object.meta.clone()))
+        })
+    }
+
+    fn class(&self, key: &str) -> Result<Option<String>, ObjectError> {
+        self.call(Verb::Head, key, |state, _| {
+            Ok(state.classes.get(key).cloned())
         })
     }
 

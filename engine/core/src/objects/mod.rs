@@ -169,6 +169,11 @@ pub trait ObjectStore: Send + Sync {
 
     fn head(&self, key: &str) -> Result<Option<ObjectMeta>, ObjectError>;
 
+    /// Storage class of an object, by the store's own name for it. `None`: there is no such object, or the store knows no classes.
+    fn class(&self, _key: &str) -> Result<Option<String>, ObjectError> {
+        Ok(None)
+    }
+
     /// All keys that begin with `prefix` and are greater than `start_after`, in byte order, however many pages that takes.
     fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<String>, ObjectError>;
 

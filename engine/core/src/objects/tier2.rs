@@ -323,6 +323,10 @@ impl ObjectStore for Guarded {
         self.attempt(Kind::Head, key, |store| store.head(key))
     }
 
+    fn class(&self, key: &str) -> Result<Option<String>, ObjectError> {
+        self.attempt(Kind::Head, key, |store| store.class(key))
+    }
+
     fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<String>, ObjectError> {
         self.attempt(Kind::List, prefix, |store| store.list(prefix, start_after))
     }

@@ -11,6 +11,11 @@ use crate::port::{ColdCopy, Copies, FailedStep, FailureReason};
 
 pub(crate) fn fold(events: &[(u64, ManifestEvent)]) -> Residency {
     let mut residency = Residency::default();
+    apply(&mut residency, events);
+    residency
+}
+
+pub(crate) fn apply(residency: &mut Residency, events: &[(u64, ManifestEvent)]) {
     for (manifest_sequence, (segment_id, event)) in (0..).zip(events) {
         residency.apply(&ManifestRecord {
             stream_uuid: StreamUuid::default(),
@@ -21,7 +26,6 @@ pub(crate) fn fold(events: &[(u64, ManifestEvent)]) -> Residency {
             event: event.clone(),
         });
     }
-    residency
 }
 
 pub(crate) fn opened(base_sequence: u64) -> ManifestEvent {

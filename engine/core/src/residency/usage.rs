@@ -172,7 +172,9 @@ mod tests {
     use aof2_format::manifest_record::{LocalCopy, ManifestEvent};
 
     use super::*;
-    use crate::residency::tests::{compressed, evicted, fold, opened, sealed, start, uploaded};
+    use crate::residency::tests::{
+        apply, compressed, evicted, fold, opened, sealed, start, uploaded,
+    };
 
     /// Segments 1 to 5 of ten records: compressed and uploaded but for the last, and the first two left Tier 0.
     fn five() -> Vec<(u64, ManifestEvent)> {
@@ -270,6 +272,33 @@ mod tests {
         let mut late = SegmentUsage::default();
         assert_eq!(late.add_trimmed(&after, 0, 0, 100), None);
         assert_eq!(late, SegmentUsage::default());
+    }
+
+    /// Whoever commits to the manifest waits for one step at most.
+    #[test]
+    fn a_step_looks_at_no_more_segments_than_it_may() {
+        let mut residency = Residency::default();
+        for id in 1..=100_000 {
+            apply(
+                &mut residency,
+                &[(id, opened((id - 1) * 10)), (id, sealed(id * 10))],
+            );
+        }
+        apply(&mut residency, &[(0, start(300_000))]);
+        let (mut usage, mut steps, mut next) = (SegmentUsage::default(), 0, Some(0));
+        while let Some(from) = next {
+            next = usage.add_trimmed(&residency, from, 300_000, 1024);
+            steps += 1;
+            assert!(usage.hot.objects <= steps * 1024);
+        }
+        assert_eq!((usage.hot.objects, steps), (30_000, 30));
+        (steps, next) = (0, Some(300_000));
+        while let Some(from) = next {
+            next = usage.add_readable(&residency, from, u64::MAX, 1024);
+            steps += 1;
+            assert!(usage.extents.len() as u64 <= steps * 1024);
+        }
+        assert_eq!((usage.extents.len(), steps), (70_000, 69));
     }
 
     #[test]

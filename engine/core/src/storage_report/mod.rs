@@ -1,6 +1,7 @@
 //! Where the bytes of this node are, how much they grow and what retention will take: sums over the folds of all streams, without a file or
 //! an object being asked. Streams are looked at one after the other; what is kept of them is the sum, and the largest.
 
+mod class;
 mod forecast;
 mod growth;
 mod sum;
@@ -17,6 +18,7 @@ use crate::store::Store;
 use crate::store::usage::StreamUsage;
 
 pub use crate::residency::{Compressed, DatedObject, Held};
+pub use class::class_of;
 pub use forecast::{Forecast, Taken};
 pub use growth::Growth;
 pub use sum::Usage;

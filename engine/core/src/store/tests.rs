@@ -11,6 +11,7 @@ mod retention;
 mod start;
 mod trim;
 mod turns;
+mod usage;
 
 use std::sync::mpsc;
 use std::time::Duration;

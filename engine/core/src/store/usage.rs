@@ -50,7 +50,8 @@ impl Store {
     }
 }
 
-fn usage_of(stream: &Stream, at_once: usize) -> StreamUsage {
+/// In steps of `at_once` segments.
+pub(super) fn usage_of(stream: &Stream, at_once: usize) -> StreamUsage {
     // In this order a segment that is sealed meanwhile counts once: as an open one, or as a sealed one.
     let mut open = stream.open_segments();
     let sealed_upto = stream.sealed.load(Ordering::Acquire);

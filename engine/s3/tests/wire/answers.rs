@@ -195,6 +195,30 @@ fn an_archived_object_is_named_with_its_storage_class() {
     }
 }
 
+#[test]
+fn the_class_of_an_object_is_what_the_store_names_and_standard_where_it_names_none() {
+    let is_named = Arc::new(AtomicBool::new(false));
+    let named = is_named.clone();
+    let store = proxied(same, move |request| {
+        match (named.load(Ordering::Relaxed), request.method.as_str()) {
+            (true, "HEAD") => Act::PassWith("x-amz-storage-class: GLACIER_IR"),
+            _ => Act::Pass,
+        }
+    })
+    .store;
+    assert_eq!(store.class("k").expect("asked"), None, "no object");
+    store.put("k", &upload("x")).expect("put");
+    assert_eq!(
+        store.class("k").expect("asked").as_deref(),
+        Some("STANDARD")
+    );
+    is_named.store(true, Ordering::Relaxed);
+    assert_eq!(
+        store.class("k").expect("asked").as_deref(),
+        Some("GLACIER_IR")
+    );
+}
+
 // --- time
 
 #[test]
