@@ -25,6 +25,7 @@ use crate::snapshot::{
     SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotReport, SnapshotSeal,
     SnapshotVerdict,
 };
+use crate::storage::StorageReport;
 use crate::{ErrorBody, path};
 use request::{Request, query};
 
@@ -302,6 +303,25 @@ impl Client {
     pub async fn trim(&self, stream: &str, before: u64) -> Result<StreamTrimReport, ClientError> {
         self.json(trim(Request::post(path::STREAM_TRIM), stream, before))
             .await
+    }
+
+    /// Where the bytes of this node's streams are, or of those whose names fit a pattern; the largest one by one. `rules`: TOML with
+    /// `[[retention]]` tables, to learn what these would take. An engine of before refuses with `NotFound`.
+    pub async fn storage_report(
+        &self,
+        streams: Option<&str>,
+        limit: Option<usize>,
+        rules: Option<&str>,
+    ) -> Result<StorageReport, ClientError> {
+        let request = match rules {
+            Some(rules) => Request::post(path::REPORT).body(rules),
+            None => Request::get(path::REPORT),
+        };
+        let limit = limit.map(|limit| limit.to_string());
+        let request = request
+            .with(query("stream", streams))
+            .with(query("limit", limit.as_deref()));
+        self.json(request).await
     }
 
     /// Makes everything staged durable.

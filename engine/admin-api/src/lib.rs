@@ -15,6 +15,7 @@ pub mod report;
 pub mod revision;
 pub mod schema;
 pub mod snapshot;
+pub mod storage;
 
 #[cfg(feature = "client")]
 pub mod client;
@@ -34,3 +35,4 @@ pub use snapshot::{
     SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotPhase, SnapshotReport, SnapshotSeal,
     SnapshotVerdict, VerifyProgress,
 };
+pub use storage::StorageReport;

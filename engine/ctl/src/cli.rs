@@ -79,6 +79,11 @@ pub enum Verb {
         #[command(subcommand)]
         verb: Option<SegmentsVerb>,
     },
+    /// Report where the bytes of this node are, what they grow by, what retention takes and what the bucket costs.
+    ///
+    /// Counted from the manifests of this node, streams of other nodes are not in it. With --retention it also shows what other rules of
+    /// retention would take, and changes nothing. Prices come from [[report.price]] tables of the configuration.
+    Report(ReportArguments),
     /// Move the start of a stream: records before it can no longer be read, and their space becomes free.
     ///
     /// Without --yes it prints what would go and changes nothing. Only sealed records can be trimmed. Objects in Tier 2 stay.
@@ -174,6 +179,19 @@ pub enum SegmentsVerb {
         #[arg(long, value_name = "1|2", value_parser = clap::value_parser!(u8).range(1..=2))]
         tier: u8,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArguments {
+    /// Name of a stream, or a pattern where * stands for any characters.
+    #[arg(long, value_name = "PATTERN")]
+    pub stream: Option<String>,
+    /// Streams that are listed, the largest first; the others are one line.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: usize,
+    /// A file with [[retention]] rules, an aof2.toml for example, or - for standard input: also show what these would take.
+    #[arg(long, value_name = "FILE")]
+    pub retention: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

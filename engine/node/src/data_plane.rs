@@ -19,6 +19,7 @@ use aof2_core::fetch::FetchStatus;
 use aof2_core::objects::Tier2;
 use aof2_core::retention::{Retention, RetentionStatus};
 use aof2_core::snapshot::Snapshots;
+use aof2_core::storage_report::{Question, ReportError, StorageReport, storage_report};
 use aof2_core::tier::{HydrateRefusal, Hydration, LocalTier, Tier2Status, Tiers};
 use aof2_core::{Store, StoreError};
 
@@ -105,6 +106,15 @@ impl DataPlane {
     /// `None` without Tier 2.
     pub fn deletion_status(&self) -> Option<DeletionStatus> {
         self.deletion.status()
+    }
+
+    /// May take a while. `is_abandoned` is asked now and then.
+    pub fn storage_report(
+        &self,
+        question: &Question,
+        is_abandoned: &dyn Fn() -> bool,
+    ) -> Result<StorageReport, ReportError> {
+        storage_report(&self.store, &self.retention, question, is_abandoned)
     }
 
     pub fn retention_status(&self) -> RetentionStatus {

@@ -25,6 +25,7 @@ mod report;
 mod serve;
 mod shutdown;
 mod source;
+mod storage_report;
 mod telemetry;
 mod tls;
 mod way_out;

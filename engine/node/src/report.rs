@@ -17,6 +17,7 @@ use aof2_core::{ReadError, SegmentInfo, Store, StreamInfo};
 use crate::data_plane::{DataPlane, tier2_reason};
 use crate::node::{Node, Phase};
 use crate::probes;
+use crate::storage_report::time;
 
 /// Lowest version of an engine that reads what this one writes: there has been one format so far.
 const MIN_READER_VERSION: &str = "0.1.0";
@@ -374,12 +375,5 @@ fn segment(info: SegmentInfo) -> SegmentReport {
         first_at: times.map(|times| time(times.first_unix_nanos)),
         last_at: times.map(|times| time(times.last_unix_nanos)),
         kept_by: None,
-    }
-}
-
-fn time(unix_nanos: i64) -> String {
-    match jiff::Timestamp::from_nanosecond(unix_nanos.into()) {
-        Ok(timestamp) => format!("{timestamp:.3}"),
-        Err(_) => format!("{unix_nanos} ns"),
     }
 }

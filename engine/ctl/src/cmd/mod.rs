@@ -8,6 +8,7 @@ mod hydrate;
 mod lifecycle;
 mod load;
 mod read;
+mod report;
 mod seal;
 mod segments;
 mod snapshot;
@@ -35,6 +36,7 @@ pub async fn run(connection: &Connection, verb: Verb) -> Result<Outcome, Failure
             stream: _,
             verb: Some(verb),
         } => segments::run(connection, verb).await,
+        Verb::Report(arguments) => report::run(connection, arguments).await,
         Verb::Trim(arguments) => trim::run(connection, arguments).await,
         Verb::Seal { stream } => seal::seal(connection, stream.as_deref()).await,
         Verb::Hydrate(arguments) => hydrate::run(connection, arguments).await,
