@@ -1,5 +1,5 @@
-//! The pages of the guide that tell how to prove that nothing is lost, how to change a configuration, how to take snapshots and where the bytes are: their
-//! commands, as they stand there.
+//! The pages of the guide that tell how to prove that nothing is lost, how to change a configuration, how to take snapshots and where the
+//! bytes are: their commands, as they stand there.
 
 use std::time::Duration;
 

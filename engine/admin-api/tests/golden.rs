@@ -408,7 +408,10 @@ fn a_storage_report_is_as_released() {
 #[test]
 fn a_storage_report_of_another_release_reads() {
     let text = golden("storage-report");
-    let later = text.replace("\"streams\": 1,", "\"streams\": 1, \"glacial\": {\"bytes\": 1},");
+    let later = text.replace(
+        "\"streams\": 1,",
+        "\"streams\": 1, \"glacial\": {\"bytes\": 1},",
+    );
     assert_ne!(later, text);
     let read: StorageReport = serde_json::from_str(&later).expect("reads");
     assert_eq!(read, storage_report());
@@ -419,7 +422,13 @@ fn a_storage_report_of_another_release_reads() {
             _ => &mut json["streams"][0],
         };
         let fields = usage.as_object_mut().expect("an object");
-        for optional in ["classes", "compression", "growth", "retention", "monthly_cost"] {
+        for optional in [
+            "classes",
+            "compression",
+            "growth",
+            "retention",
+            "monthly_cost",
+        ] {
             assert!(fields.remove(optional).is_some(), "{part}: {optional}");
         }
     }
@@ -429,7 +438,10 @@ fn a_storage_report_of_another_release_reads() {
     }
     let read: StorageReport = serde_json::from_value(json).expect("reads");
     assert_eq!(read.total.growth, None);
-    assert_eq!(read.streams[0].usage.retention, RetentionForecast::default());
+    assert_eq!(
+        read.streams[0].usage.retention,
+        RetentionForecast::default()
+    );
 }
 
 #[test]

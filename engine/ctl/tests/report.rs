@@ -180,7 +180,9 @@ fn what_cannot_be_reported_is_refused_with_value_and_remedy() {
     let refused = engine.admin(&["report", "--retention", "-"], &long);
     assert_eq!(refused.code, 2, "{refused:?}");
     assert!(refused.stderr.contains("limit 16384"), "{refused:?}");
-    let empty = engine.admin(&["report", "--json", "--retention", "-"], "").json();
+    let empty = engine
+        .admin(&["report", "--json", "--retention", "-"], "")
+        .json();
     let warnings = empty["warnings"].to_string();
     assert!(warnings.contains("everything would be kept"), "{warnings}");
 }
@@ -214,7 +216,11 @@ fn the_commands_of_the_guide_work() {
     for block in &blocks {
         let path = format!("PATH={}:{path}", programs.display());
         let script = format!("cd {}\n{block}", directory.path().display());
-        let ran = run("env", &[&path, "bash", "-euo", "pipefail", "-c", &script], "");
+        let ran = run(
+            "env",
+            &[&path, "bash", "-euo", "pipefail", "-c", &script],
+            "",
+        );
         assert_eq!(ran.code, 0, "{block}\n{ran:?}");
         shown.push(ran.stdout);
     }

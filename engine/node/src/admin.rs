@@ -45,7 +45,10 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(path::SEGMENT_DELETE, post(store::delete_segment))
         .route(path::SEAL, post(store::seal))
         .route(path::HYDRATE, get(hydrate::status).post(hydrate::begin))
-        .route(path::REPORT, get(storage_report::report).post(storage_report::report_with))
+        .route(
+            path::REPORT,
+            get(storage_report::report).post(storage_report::report_with),
+        )
         .route(path::FLUSH, post(store::flush))
         .route(path::TIER2_PROBE, post(store::tier2_probe))
         .route(path::CONFIG, get(config::effective))

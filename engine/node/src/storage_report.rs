@@ -388,13 +388,20 @@ mod tests {
             let report = answer(counted(5000, rules), &priced);
             let bytes = json_bytes(&report);
             assert!(bytes <= MAX_REPORT_BYTES, "{bytes} bytes");
-            assert!(report.streams.len() > 40, "{} streams", report.streams.len());
+            assert!(
+                report.streams.len() > 40,
+                "{} streams",
+                report.streams.len()
+            );
             let rest = report.rest.expect("a rest");
             assert_eq!(rest.streams + report.streams.len() as u64, 5000);
             let described: u64 = report.streams.iter().map(|it| it.usage.cold.bytes).sum();
             assert_eq!(described + rest.cold.bytes, report.total.cold.bytes);
             assert_eq!(report.total.cold.bytes, 5000 * GIB);
-            assert_eq!(report.warnings.len() as u64, 2 * rules + u64::from(rules == 0));
+            assert_eq!(
+                report.warnings.len() as u64,
+                2 * rules + u64::from(rules == 0)
+            );
         }
         // What fits is all described.
         let report = answer(counted(40, 0), &priced(Ok(None), &[]));
@@ -410,12 +417,18 @@ mod tests {
         let cost = |class, prices: &[Price], usage: &Usage| {
             let told = priced(class, prices).usage(usage);
             let of_class = told.classes.first().and_then(|class| class.monthly_cost);
-            assert_eq!(told.monthly_cost, of_class.or(told.monthly_cost.filter(|it| *it == 0.0)));
+            assert_eq!(
+                told.monthly_cost,
+                of_class.or(told.monthly_cost.filter(|it| *it == 0.0))
+            );
             told.monthly_cost
         };
         let ten = usage(1, 10 * GIB);
         let near = |cost: Option<f64>, expected: f64| {
-            assert!(cost.is_some_and(|cost| (cost - expected).abs() < 1e-9), "{cost:?}");
+            assert!(
+                cost.is_some_and(|cost| (cost - expected).abs() < 1e-9),
+                "{cost:?}"
+            );
         };
         near(cost(Ok(Some("STANDARD")), &prices, &ten), 0.23);
         near(cost(Ok(Some("GLACIER")), &prices, &ten), 0.04);
@@ -433,7 +446,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_told_with_a_remedy() {
         let prices = prices();
-        let told = |class, prices: &[Price], counted| answer(counted, &priced(class, prices)).warnings;
+        let told =
+            |class, prices: &[Price], counted| answer(counted, &priced(class, prices)).warnings;
         let mut one = counted(1, 1);
         one.total.unsized_objects = 3;
         assert_eq!(
@@ -445,10 +459,14 @@ mod tests {
                 "3 objects have no size in the manifest and count for no bytes and no cost".to_owned(),
             ]
         );
-        let none = "the request has no retention rule: everything would be kept; add [[retention]] tables";
+        let none =
+            "the request has no retention rule: everything would be kept; add [[retention]] tables";
         assert_eq!(
             told(Err("Tier 2 is slow"), &[], counted(1, 0)),
-            [none, "storage class of the objects is unknown: Tier 2 is slow"]
+            [
+                none,
+                "storage class of the objects is unknown: Tier 2 is slow"
+            ]
         );
         assert_eq!(told(Ok(Some("SNOW")), &[], counted(1, 0)), [none]);
     }

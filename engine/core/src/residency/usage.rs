@@ -274,6 +274,26 @@ mod tests {
         assert_eq!(late, SegmentUsage::default());
     }
 
+    #[test]
+    fn a_segment_that_takes_the_place_of_others_during_the_walk_counts_nothing_twice() {
+        let before = fold(&five());
+        let after = fold(&[
+            (7, opened(0)),
+            (7, sealed(20)),
+            (3, opened(20)),
+            (3, sealed(30)),
+        ]);
+        let mut usage = SegmentUsage::default();
+        assert_eq!(usage.add_readable(&before, 0, 30, 1), Some(10));
+        assert_eq!(usage.add_readable(&after, 10, 30, 100), None);
+        let ends: Vec<u64> = usage.extents.iter().map(|it| it.end_sequence).collect();
+        assert_eq!(ends, [10, 30]);
+        // One that holds the start counts.
+        let mut whole = SegmentUsage::default();
+        assert_eq!(whole.add_readable(&after, 10, 30, 100), None);
+        assert_eq!(whole.extents.len(), 2);
+    }
+
     /// Whoever commits to the manifest waits for one step at most.
     #[test]
     fn a_step_looks_at_no_more_segments_than_it_may() {

@@ -132,7 +132,8 @@ fn class_of(value: &Spanned<DeValue<'_>>) -> Result<String, Problem> {
         return Ok(given);
     }
     let upper = given.to_uppercase();
-    let nearest = CLASSES.iter().find(|class| is_near(&upper, class));
+    let same = CLASSES.iter().find(|class| **class == upper);
+    let nearest = same.or_else(|| CLASSES.iter().find(|class| is_near(&upper, class)));
     let remedy = match nearest {
         Some(nearest) => format!("the nearest one is \"{nearest}\""),
         None => format!("use one of {}", CLASSES.join(", ")),

@@ -33,7 +33,10 @@ async fn prices_are_those_of_the_file_and_rules_of_a_request_take_nothing() {
     let report = report.expect("a report");
     assert_eq!(report.total.streams, 3);
     assert_eq!(report.total.records, 6);
-    assert_eq!((report.total.hot.objects, report.total.cold.objects), (6, 0));
+    assert_eq!(
+        (report.total.hot.objects, report.total.cold.objects),
+        (6, 0)
+    );
     assert_eq!((report.total.monthly_cost, report.rest), (None, None));
     assert_eq!(report.proposed_rules, None);
     assert!(report.warnings.is_empty(), "{:?}", report.warnings);
@@ -56,7 +59,10 @@ async fn prices_are_those_of_the_file_and_rules_of_a_request_take_nothing() {
     let report = report.expect("a report");
     // Without a bucket nothing is in it.
     assert_eq!(report.total.monthly_cost, Some(0.0));
-    assert_eq!((report.streams.len(), report.rest.map(|it| it.streams)), (1, Some(2)));
+    assert_eq!(
+        (report.streams.len(), report.rest.map(|it| it.streams)),
+        (1, Some(2))
+    );
     assert_eq!(report.rules[0].fitting_streams, 3);
     assert_eq!(report.rules[0].takes.in_7_days.records, 3);
     let proposed = report.proposed_rules.expect("asked for");
@@ -104,7 +110,9 @@ async fn rules_come_in_the_body_of_a_post_and_a_file_is_not_longer_than_it_may_b
     let engine = home.start().await;
     filled(&engine, 1).await;
     let get = "GET /aof2/report?retention=x HTTP/1.1\r\nhost: engine\r\nconnection: close\r\n\r\n";
-    let mut socket = UnixStream::connect(&engine.admin_socket).await.expect("a socket");
+    let mut socket = UnixStream::connect(&engine.admin_socket)
+        .await
+        .expect("a socket");
     socket.write_all(get.as_bytes()).await.expect("sent");
     let mut answer = String::new();
     socket.read_to_string(&mut answer).await.expect("an answer");
@@ -115,7 +123,10 @@ async fn rules_come_in_the_body_of_a_post_and_a_file_is_not_longer_than_it_may_b
     );
     for bytes in [17 << 10, 1 << 20] {
         let rules = "#".repeat(bytes);
-        let refused = engine.admin().storage_report(None, None, Some(&rules)).await;
+        let refused = engine
+            .admin()
+            .storage_report(None, None, Some(&rules))
+            .await;
         let Err(ClientError::Refused { status, body, .. }) = refused else {
             panic!("{refused:?}");
         };

@@ -11,6 +11,7 @@ mod failures;
 mod journal;
 mod operator;
 mod recovery;
+mod report;
 mod residency;
 mod retention;
 mod streams;
@@ -93,6 +94,7 @@ pub fn all() -> impl Iterator<Item = &'static Mutant> {
         journal::MUTANTS,
         operator::MUTANTS,
         recovery::MUTANTS,
+        report::MUTANTS,
         residency::MUTANTS,
         retention::MUTANTS,
         streams::MUTANTS,
