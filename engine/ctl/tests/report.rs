@@ -121,7 +121,7 @@ fn rules_that_are_not_in_use_are_counted_and_take_nothing() {
     std::fs::write(&file, rules).unwrap();
     let page = engine.admin(&["report", "--retention", &file], "").ok();
     assert!(
-        page.contains("the rules of the file would take, of what is stored now:\n")
+        page.contains("the rules of the file would take, of what is stored and sealed now:\n")
             && page.contains("(400 records in 1 segments)"),
         "{page}"
     );

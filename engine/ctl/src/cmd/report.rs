@@ -55,13 +55,13 @@ fn page(report: &StorageReport, now: jiff::Timestamp) -> String {
         parts.push(stream_table(streams, rest.as_ref(), now));
     }
     parts.extend(retention_part(
-        "retention takes, of what is stored now:",
+        "retention takes, of what is stored and sealed now:",
         total.retention,
         rules,
     ));
     if let Some(proposed) = proposed_rules {
         parts.extend(retention_part(
-            "the rules of the file would take, of what is stored now:",
+            "the rules of the file would take, of what is stored and sealed now:",
             total.proposed_retention.unwrap_or_default(),
             proposed,
         ));
@@ -126,13 +126,13 @@ fn summary(
             Some(class) => format!("class {class}"),
             None => "class unknown".to_owned(),
         };
-        let cost = of_class.monthly_cost.map(cost);
-        let cost = cost.map_or_else(String::new, |cost| format!(", {cost} a month"));
-        ("", format!("{class}{cost}"))
+        let costs = of_class.monthly_cost.map(costs);
+        let costs = costs.map_or_else(String::new, |costs| format!(", {costs}"));
+        ("", format!("{class}{costs}"))
     }));
     // Without objects there is no class to say it.
     if let (true, Some(none)) = (classes.is_empty(), monthly_cost) {
-        rows.push(("", format!("{} a month", cost(*none))));
+        rows.push(("", costs(*none)));
     }
     rows.push((
         "compression",
@@ -186,17 +186,13 @@ fn stream_table(
         Column::Number("A DAY"),
     ];
     columns.extend([
-        Column::Number("GOES NOW"),
+        Column::Number(match has_proposed {
+            true => "WOULD GO",
+            false => "GOES NOW",
+        }),
         Column::Number("7 DAYS"),
         Column::Number("30 DAYS"),
     ]);
-    if has_proposed {
-        columns.extend([
-            Column::Number("WOULD NOW"),
-            Column::Number("7 DAYS"),
-            Column::Number("30 DAYS"),
-        ]);
-    }
     if has_cost {
         columns.push(Column::Number("A MONTH"));
     }
@@ -218,10 +214,7 @@ fn stream_table(
                 .growth
                 .map_or_else(unknown, |growth| render::bytes(growth.bytes_per_day)),
         ];
-        row.extend(goes(usage.retention));
-        if has_proposed {
-            row.extend(goes(usage.proposed_retention.unwrap_or_default()));
-        }
+        row.extend(goes(usage.proposed_retention.unwrap_or(usage.retention)));
         if has_cost {
             row.push(usage.monthly_cost.map_or_else(unknown, cost));
         }
@@ -320,6 +313,10 @@ fn taken(forecast: RetentionForecast) -> [String; 3] {
     })
 }
 
+fn costs(amount: f64) -> String {
+    format!("costs {} a month", cost(amount))
+}
+
 /// Two places, and as many significant ones where it is less than a unit.
 fn cost(amount: f64) -> String {
     match amount {
@@ -327,5 +324,198 @@ fn cost(amount: f64) -> String {
         ..0.0001 => "less than 0.0001".to_owned(),
         ..1.0 => format!("{amount:.4}"),
         _ => format!("{amount:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aof2_admin_api::storage::{ClassStorage, Compression, StorageGrowth, TierStorage};
+
+    use super::*;
+
+    const NOW: &str = "2026-12-08T09:00:00Z";
+
+    fn takes(segments: u64) -> RetentionTakes {
+        RetentionTakes {
+            segments,
+            records: segments * 1000,
+            bytes: segments << 20,
+            cold_bytes: segments << 19,
+        }
+    }
+
+    fn forecast(segments: [u64; 3]) -> RetentionForecast {
+        let [now, in_7_days, in_30_days] = segments.map(takes);
+        RetentionForecast {
+            now,
+            in_7_days,
+            in_30_days,
+        }
+    }
+
+    fn usage(streams: u64, mebibytes: u64, retention: [u64; 3]) -> StorageUsage {
+        let tier = |objects, bytes| TierStorage { objects, bytes };
+        let cold_bytes = mebibytes << 19;
+        StorageUsage {
+            streams,
+            records: mebibytes * 1000,
+            readable_bytes: mebibytes << 20,
+            hot: tier(3, 3 << 20),
+            warm: tier(2, 1 << 20),
+            cold: tier(mebibytes, cold_bytes),
+            classes: vec![ClassStorage {
+                class: Some("STANDARD".to_owned()),
+                objects: mebibytes,
+                bytes: cold_bytes,
+                monthly_cost: Some(mebibytes as f64 / 100.0),
+            }],
+            compression: Some(Compression {
+                uncompressed_bytes: mebibytes << 20,
+                compressed_bytes: cold_bytes,
+                ratio: 2.0,
+            }),
+            growth: Some(StorageGrowth {
+                bytes_per_day: 5 << 20,
+                window_seconds: 604_800,
+                streams,
+            }),
+            oldest_record_at: Some("2026-11-28T09:00:00Z".to_owned()),
+            retention: forecast(retention),
+            monthly_cost: Some(mebibytes as f64 / 100.0),
+            ..StorageUsage::default()
+        }
+    }
+
+    fn rule(streams: &str, days: Option<u64>, takes: [u64; 3]) -> RuleForecast {
+        RuleForecast {
+            streams: streams.to_owned(),
+            max_age_seconds: days.map(|days| days * 86_400),
+            max_bytes: days.is_none().then_some(1 << 30),
+            fitting_streams: 1,
+            takes: forecast(takes),
+        }
+    }
+
+    fn report() -> StorageReport {
+        StorageReport {
+            node: "orders-0".to_owned(),
+            at: NOW.to_owned(),
+            total: usage(3, 400, [0, 10, 40]),
+            streams: vec![StreamStorage {
+                name: "orders-0-a".to_owned(),
+                start_sequence: 7,
+                usage: usage(1, 300, [0, 10, 30]),
+            }],
+            rest: Some(usage(2, 100, [0, 0, 10])),
+            rules: vec![
+                rule("orders-0-a", Some(14), [0, 10, 30]),
+                rule("*", None, [0, 0, 10]),
+            ],
+            ..StorageReport::default()
+        }
+    }
+
+    fn shown(report: &StorageReport) -> String {
+        page(report, NOW.parse().expect("a time"))
+    }
+
+    #[test]
+    fn a_report_is_a_page() {
+        assert_eq!(
+            shown(&report()),
+            "\
+node         orders-0, 2026-12-08T09:00:00Z (0 s ago)
+streams      3 with 400000 records, 400.0 MiB uncompressed
+tier 0       3.0 MiB in 3 files
+tier 1       1.0 MiB in 2 files
+tier 2       200.0 MiB in 400 objects
+             class STANDARD, costs 4.00 a month
+compression  2.00, 400.0 MiB to 200.0 MiB
+growth       5.0 MiB a day uncompressed, measured over 7 d
+oldest       2026-11-28T09:00:00Z (10 d ago)
+
+STREAM      START  OLDEST       SIZE      HOT     WARM       COLD  RATIO    A DAY  GOES NOW    7 DAYS   30 DAYS  A MONTH
+orders-0-a      7    10 d  300.0 MiB  3.0 MiB  1.0 MiB  150.0 MiB   2.00  5.0 MiB         -  10.0 MiB  30.0 MiB     3.00
+2 others        -    10 d  100.0 MiB  3.0 MiB  1.0 MiB   50.0 MiB   2.00  5.0 MiB         -         -  10.0 MiB     1.00
+
+retention takes, of what is stored and sealed now:
+RULE        MAX AGE  MAX BYTES  STREAMS  NOW      WITHIN 7 DAYS                            WITHIN 30 DAYS
+orders-0-a     336h          -        1  nothing  10.0 MiB (10000 records in 10 segments)  30.0 MiB (30000 records in 30 segments)
+*                 -    1.0 GiB        1  nothing  nothing                                  10.0 MiB (10000 records in 10 segments)
+in all                                   nothing  10.0 MiB (10000 records in 10 segments)  40.0 MiB (40000 records in 40 segments)"
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_shown_and_what_a_person_has_to_do_stands_last() {
+        let unknown = StorageUsage {
+            streams: 1,
+            classes: vec![ClassStorage::default()],
+            ..StorageUsage::default()
+        };
+        let told = shown(&StorageReport {
+            total: unknown.clone(),
+            streams: vec![StreamStorage {
+                name: "a".to_owned(),
+                start_sequence: 0,
+                usage: unknown,
+            }],
+            rest: None,
+            rules: Vec::new(),
+            suspended: Some("check the time".to_owned()),
+            warnings: vec!["no class".to_owned()],
+            ..report()
+        });
+        assert_eq!(
+            told,
+            "\
+node         orders-0, 2026-12-08T09:00:00Z (0 s ago)
+streams      1 with 0 records, 0 B uncompressed
+tier 0       0 B in 0 files
+tier 1       0 B in 0 files
+tier 2       0 B in 0 objects
+             class unknown
+compression  no segment is compressed
+growth       not measured, that takes an hour of records
+
+STREAM  START  OLDEST  SIZE  HOT  WARM  COLD  RATIO  A DAY  GOES NOW  7 DAYS  30 DAYS
+a           0       -   0 B  0 B   0 B   0 B      -      -         -       -        -
+
+SUSPENDED: check the time
+WARNING: no class"
+        );
+    }
+
+    #[test]
+    fn other_rules_take_the_place_of_those_in_use_in_the_table_of_streams() {
+        let mut report = report();
+        report.proposed_rules = Some(vec![rule("*", Some(7), [60, 70, 100])]);
+        let proposed = Some(forecast([60, 70, 100]));
+        report.total.proposed_retention = proposed;
+        report.streams[0].usage.proposed_retention = proposed;
+        report.total.growth = Some(StorageGrowth {
+            bytes_per_day: 1,
+            window_seconds: 7200,
+            streams: 2,
+        });
+        let told = shown(&report);
+        for line in [
+            "growth       1 B a day uncompressed, measured over 2 h in 2 of the streams\n",
+            "  WOULD GO    7 DAYS    30 DAYS  A MONTH\n",
+            "  60.0 MiB  70.0 MiB  100.0 MiB     3.00\n",
+            "\nthe rules of the file would take, of what is stored and sealed now:\n",
+            "*        168h          -        1  60.0 MiB (60000 records in 60 segments)  70.0",
+        ] {
+            assert!(told.contains(line), "{line}: {told}");
+        }
+    }
+
+    #[test]
+    fn a_cost_has_two_digits_that_say_something() {
+        let shown = [0.0, 0.000_04, 0.0713, 0.5, 1.0, 12.345].map(cost);
+        assert_eq!(
+            shown,
+            ["0", "less than 0.0001", "0.0713", "0.5000", "1.00", "12.35"]
+        );
     }
 }
