@@ -22,17 +22,18 @@ pub struct ParseDurationError {
 }
 
 /// A rule of the schema: the duration in this field lies within these bounds, or is none and refused for that.
+/// Absent counts as good: an object of an older schema has no value until its default reaches it.
 pub(crate) fn between(field: &str, min: &str, max: &str) -> String {
     let duration = format!("duration(self.{field})");
     format!(
-        "!self.{field}.matches('{PATTERN}') || ({duration} >= duration('{min}') && {duration} <= duration('{max}'))"
+        "!has(self.{field}) || !self.{field}.matches('{PATTERN}') || ({duration} >= duration('{min}') && {duration} <= duration('{max}'))"
     )
 }
 
 /// A rule of the schema: what is limited by `limit` has time for all of `part` and for `more`.
 pub(crate) fn outlasts(limit: &str, part: &str, more: &str) -> String {
     format!(
-        "!self.{limit}.matches('{PATTERN}') || !self.{part}.matches('{PATTERN}') || duration(self.{limit}) >= duration(self.{part}) + duration('{more}')"
+        "!has(self.{limit}) || !has(self.{part}) || !self.{limit}.matches('{PATTERN}') || !self.{part}.matches('{PATTERN}') || duration(self.{limit}) >= duration(self.{part}) + duration('{more}')"
     )
 }
 
