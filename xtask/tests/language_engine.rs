@@ -276,6 +276,8 @@ fn command_help_uses_plain_words() {
     for file in [
         "engine/ctl/src/cli.rs",
         "engine/ctl/src/inspect.rs",
+        "engine/ctl/src/inspect/bucket.rs",
+        "engine/ctl/src/tier1/cli.rs",
         "engine/node/src/args.rs",
     ] {
         bad.extend(bad_words(file, &help(&product(file))));

@@ -1,5 +1,5 @@
-//! The pages of the guide that tell how to prove that nothing is lost, how to change a configuration and how to take snapshots: their
-//! commands, as they stand there.
+//! The pages of the guide that tell how to prove that nothing is lost, how to change a configuration, how to take snapshots and where the
+//! bytes are: their commands, as they stand there.
 
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ fn the_commands_of_the_guide_do_what_the_pages_say() -> Result<(), Failure> {
             "change-configuration.md",
             "snapshots.md",
             "tiers-and-budgets.md",
+            "storage-report.md",
         ];
         for page in pages {
             for block in Page::read(page)?.blocks {

@@ -25,6 +25,8 @@ use crate::snapshot::{
     SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotReport, SnapshotSeal,
     SnapshotVerdict,
 };
+use crate::storage::StorageReport;
+use crate::tier1::{Tier1Stats, Tier1Work};
 use crate::{ErrorBody, path};
 use request::{Request, query};
 
@@ -283,6 +285,38 @@ impl Client {
         self.json(request).await
     }
 
+    /// What lies in Tier 1. `streams` is a pattern.
+    pub async fn tier1(&self, streams: Option<&str>) -> Result<Tier1Stats, ClientError> {
+        self.json(Request::get(path::TIER1).with(query("stream", streams)))
+            .await
+    }
+
+    /// Begins to read and verify the files in Tier 1.
+    pub async fn verify_tier1(&self, streams: Option<&str>) -> Result<Tier1Work, ClientError> {
+        self.json(Request::post(path::TIER1_VERIFY).with(query("stream", streams)))
+            .await
+    }
+
+    /// Begins to compress the files in Tier 1 again; without a level at the one of the configuration.
+    pub async fn recompress_tier1(
+        &self,
+        streams: Option<&str>,
+        level: Option<i32>,
+    ) -> Result<Tier1Work, ClientError> {
+        let level = level.map(|level| level.to_string());
+        let request = Request::post(path::TIER1_RECOMPRESS)
+            .with(query("stream", streams))
+            .with(query("level", level.as_deref()));
+        self.json(request).await
+    }
+
+    /// How far either has come.
+    pub async fn tier1_work(&self, id: u64) -> Result<Tier1Work, ClientError> {
+        let id = id.to_string();
+        self.json(Request::get(path::TIER1_VERIFY).with(query("id", Some(&id))))
+            .await
+    }
+
     pub async fn hydration(&self, id: u64) -> Result<HydrationReport, ClientError> {
         self.json(Request::get(path::HYDRATE).with(query("id", Some(&id.to_string()))))
             .await
@@ -302,6 +336,25 @@ impl Client {
     pub async fn trim(&self, stream: &str, before: u64) -> Result<StreamTrimReport, ClientError> {
         self.json(trim(Request::post(path::STREAM_TRIM), stream, before))
             .await
+    }
+
+    /// Where the bytes of this node's streams are, or of those whose names fit a pattern; the largest one by one. `rules`: TOML with
+    /// `[[retention]]` tables, to learn what these would take. An engine of before refuses with `NotFound`.
+    pub async fn storage_report(
+        &self,
+        streams: Option<&str>,
+        limit: Option<usize>,
+        rules: Option<&str>,
+    ) -> Result<StorageReport, ClientError> {
+        let request = match rules {
+            Some(rules) => Request::post(path::REPORT).body(rules),
+            None => Request::get(path::REPORT),
+        };
+        let limit = limit.map(|limit| limit.to_string());
+        let request = request
+            .with(query("stream", streams))
+            .with(query("limit", limit.as_deref()));
+        self.json(request).await
     }
 
     /// Makes everything staged durable.

@@ -15,6 +15,8 @@ pub mod report;
 pub mod revision;
 pub mod schema;
 pub mod snapshot;
+pub mod storage;
+pub mod tier1;
 
 #[cfg(feature = "client")]
 pub mod client;
@@ -26,11 +28,12 @@ pub const EPOCH_AHEAD: std::time::Duration = std::time::Duration::from_secs(86_4
 pub use error::ErrorBody;
 pub use lifecycle::{DrainPhase, DrainStatus, EpochReset, LaggingStream, PostRestart, PreRestart};
 pub use reason::{
-    ClaimState, DrainReason, ErrorReason, RefusalReason, SegmentCopy, SegmentState, SnapshotReason,
-    TerminationReason, Tier2Reason, VerifyReason, WouldBlockKind,
+    ClaimState, DrainReason, ErrorReason, RefusalReason, SegmentCopy, SegmentDeleteNote,
+    SegmentState, SnapshotReason, TerminationReason, Tier2Reason, VerifyReason, WouldBlockKind,
 };
 pub use report::{Dump, Refusal, StreamReport, Termination};
 pub use snapshot::{
     SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotPhase, SnapshotReport, SnapshotSeal,
     SnapshotVerdict, VerifyProgress,
 };
+pub use storage::StorageReport;

@@ -17,6 +17,16 @@ pub const FLUSH: &str = "/aof2/flush";
 /// POST `?stream=<name>&from=<sequence>&to=<sequence>&tier=0|1`: brings copies back to Tier 0 or Tier 1, `to` exclusive and both optional;
 /// 202 with [`crate::HydrationReport`]. GET `?id=<id>`: how far that request has come.
 pub const HYDRATE: &str = "/aof2/hydrate";
+/// `?stream=<pattern>&limit=<streams that are described one by one>`, both optional. GET: a [`crate::StorageReport`]. POST with `[[retention]]`
+/// rules as TOML, alone or in a whole `aof2.toml`: the same, with what these rules would take. Nothing changes.
+pub const REPORT: &str = "/aof2/report";
+/// GET `?stream=<pattern>`: what lies in Tier 1, a [`crate::tier1::Tier1Stats`].
+pub const TIER1: &str = "/aof2/tier1";
+/// POST `?stream=<pattern>`: every file in Tier 1 is read and verified; 202 with [`crate::tier1::Tier1Work`], 409 while another request of
+/// this or the next path is under way. GET `?id=<id>`: how far it has come.
+pub const TIER1_VERIFY: &str = "/aof2/tier1/verify";
+/// POST `?stream=<pattern>&level=<1..19>`: every file in Tier 1 is compressed again, by default at `tier1.compression_level`. Otherwise as above.
+pub const TIER1_RECOMPRESS: &str = "/aof2/tier1/recompress";
 /// GET: the effective configuration as TOML.
 pub const CONFIG: &str = "/aof2/config";
 /// POST: a whole `aof2.toml` as text; 200 with [`crate::report::ConfigVerdict`], valid or not. `?mode=user` (default): a user's

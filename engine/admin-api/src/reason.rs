@@ -300,6 +300,16 @@ words! {
 }
 
 words! {
+    /// What is known of a copy that is gone, beyond that.
+    SegmentDeleteNote {
+        /// The bucket keeps the bytes of the object as an old version, until a rule of the bucket removes it.
+        KeptAsVersion,
+        /// It was not there when it was looked at: somebody removed it before, or it never came there.
+        Missing,
+    }
+}
+
+words! {
     /// Why a process ended before it served, in its [termination message](crate::report::Termination).
     TerminationReason {
         ConfigUnreadable,
@@ -318,6 +328,42 @@ words! {
         ListenFailed,
         /// A write or sync failed, or a thread of the store is missing.
         Poisoned,
+    }
+}
+
+words! {
+    /// What is wrong with a file in Tier 1.
+    Tier1FindingKind {
+        /// The manifest names the copy, and its file is not there.
+        Missing,
+        /// The disk does not give it.
+        Unreadable,
+        /// What is there does not decompress to the segment.
+        Damaged,
+        /// It stands for the segment, and the manifest has another length.
+        OtherLength,
+        /// A file that belongs to no segment of this node.
+        Foreign,
+    }
+}
+
+words! {
+    /// What becomes of a file in Tier 1 that no manifest names.
+    Tier1LeftoverKind {
+        /// Half written: the next start removes it.
+        Unfinished,
+        /// The manifest gave the copy up: the next start removes it.
+        Dropped,
+        /// Written, and not recorded: the engine makes it again before the upload.
+        Unrecorded,
+    }
+}
+
+words! {
+    /// What was asked of the files in Tier 1.
+    Tier1Verb {
+        Verify,
+        Recompress,
     }
 }
 

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::lifecycle::DrainStatus;
 use crate::reason::{
-    ClaimState, RefusalReason, SegmentCopy, SegmentState, TerminationReason, Tier2Reason,
-    WouldBlockKind,
+    ClaimState, RefusalReason, SegmentCopy, SegmentDeleteNote, SegmentState, TerminationReason,
+    Tier2Reason, WouldBlockKind,
 };
 
 /// Everything an on-call asks first, in one document. Field names inside the tiers are the handbook's.
@@ -70,6 +70,9 @@ pub struct RetentionReport {
     /// In their order: the first that fits a stream counts for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<RetentionRuleReport>,
+    /// Streams whose start is not moved, or whose trimmed segments do not leave this node.
+    #[serde(default, skip_serializing_if = "FailedStreamsReport::is_empty")]
+    pub failed: FailedStreamsReport,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -227,16 +230,46 @@ pub struct Tier2Report {
 /// Objects of trimmed segments. Counts since `process_start`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeletionReport {
+    /// Confirmed by the bucket: it accepted the DELETE, and they were not there afterwards.
     pub deleted_objects: u64,
+    /// Compressed.
     pub deleted_bytes: u64,
+    /// Deleted, and the bucket keeps their bytes as old versions: they are in no other count.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub kept_versions: u64,
+    /// Not there when they were looked at, so that nobody knows who removed them, and when: they are in no other count.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missing_objects: u64,
     /// Those that are still there, by what keeps them: `Snapshot` a catalogue in the bucket names them, `SnapshotRunning` one that is being
-    /// taken may, `Queued` on their way, `Grace` the time after it, `Clock` a clock that is not trusted, `Foreign` another object under
-    /// the key.
+    /// taken may, `Upload` one of them that is under way, `Queued` on their way, `Grace` the time after it, `Clock` a clock that is not
+    /// trusted, `Foreign` another object under the key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub waiting: BTreeMap<String, WaitingObjects>,
-    /// Why the last pass did not come to its end.
+    /// Why the objects of the first stream in `failed` are not deleted, with its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// Streams whose objects could not be deleted when they had their last turn.
+    #[serde(default, skip_serializing_if = "FailedStreamsReport::is_empty")]
+    pub failed: FailedStreamsReport,
+}
+
+/// Streams of which something fails. One that fails keeps no other waiting, and is tried again after a second to a minute.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedStreamsReport {
+    pub streams: u64,
+    /// The first 16 by name, each with its reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub named: BTreeMap<String, String>,
+}
+
+impl FailedStreamsReport {
+    pub fn is_empty(&self) -> bool {
+        self.streams == 0
+    }
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -332,11 +365,14 @@ pub struct SegmentDeleteReport {
     pub stream: String,
     pub segment_id: u64,
     pub tier: u8,
-    /// That are free now; 0 while it waits.
+    /// That are free now; 0 while it waits, and where nothing is free.
     pub bytes: u64,
     /// What it waits for; absent where the copy is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
+    /// What is known of it beyond that it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<SegmentDeleteNote>,
 }
 
 /// Answer of `POST /aof2/seal` and `/aof2/flush`.
@@ -399,6 +435,9 @@ pub struct StreamTrimReport {
     pub segments: u64,
     /// What they hold on this node, in Tier 0 and Tier 1.
     pub node_bytes: u64,
+    /// Of these segments, those with an object in Tier 2, which goes after its grace unless a snapshot names it.
+    #[serde(default)]
+    pub objects: u64,
     /// The last sequence that a trim can name now.
     pub sealed_sequence: u64,
     pub is_done: bool,

@@ -11,6 +11,14 @@ use aof2_admin_api::report::{
     ReadsReport, Reload, RetentionLimits, SegmentReport, ShortenedRetention, StreamVerbReport,
     Tier0Report, Tier1Report, Tier2Report,
 };
+use aof2_admin_api::storage::{
+    ClassPrice, ClassStorage, Compression, RetentionForecast, RetentionTakes, RuleForecast,
+    StorageGrowth, StorageReport, StorageUsage, StreamStorage, TierStorage,
+};
+use aof2_admin_api::tier1::{
+    Tier1Finding, Tier1FindingKind, Tier1Leftover, Tier1LeftoverKind, Tier1Stats, Tier1StreamStats,
+    Tier1Verb, Tier1Work,
+};
 use aof2_admin_api::{
     ClaimState, DrainPhase, DrainReason, DrainStatus, Dump, ErrorBody, ErrorReason, LaggingStream,
     PostRestart, PreRestart, Refusal, RefusalReason, SegmentCopy, SegmentState, StreamReport,
@@ -259,6 +267,78 @@ fn streams_segments_and_verbs_are_as_released() {
 }
 
 #[test]
+fn files_of_tier_1_are_as_released() {
+    let finding = Tier1Finding {
+        kind: Tier1FindingKind::Missing,
+        path: "/var/lib/aof2/warm/warm/orders/x.aofz".to_string(),
+        stream: Some("orders".to_string()),
+        segment_id: Some(3),
+        first_sequence: Some(200),
+        end_sequence: Some(300),
+        what: "cannot read x: no such file".to_string(),
+        remedy: "do this".to_string(),
+    };
+    let leftover = Tier1Leftover {
+        kind: Tier1LeftoverKind::Unfinished,
+        path: "/var/lib/aof2/warm/warm/orders/x.aofz.tmp".to_string(),
+        bytes: 7,
+    };
+    let stream = Tier1StreamStats {
+        stream: "orders".to_string(),
+        files: 12,
+        bytes: 1_200,
+        raw_bytes: 4_800,
+        records: 300,
+        hot_files: 1,
+        cold_files: 10,
+        cold_bytes: 1_000,
+        last_files: 1,
+        last_bytes: 100,
+        blocks: 24,
+        block_bytes: BTreeMap::from([(65_536, 12)]),
+        dictionary_files: 0,
+    };
+    check(
+        "tier1-stats",
+        &Tier1Stats {
+            streams: vec![stream],
+            findings: vec![finding.clone()],
+            leftovers: vec![leftover.clone()],
+        },
+    );
+    let work = Tier1Work {
+        id: 1,
+        verb: Tier1Verb::Verify,
+        files: 12,
+        bytes: 1_200,
+        has_ended: false,
+        ..Tier1Work::default()
+    };
+    check("tier1-verify-begun", &work);
+    check(
+        "tier1-recompress-ended",
+        &Tier1Work {
+            verb: Tier1Verb::Recompress,
+            level: Some(19),
+            done_files: 12,
+            done_bytes: 1_200,
+            gone_files: 1,
+            replaced_files: 8,
+            replaced_bytes: 800,
+            new_bytes: 600,
+            same_files: 2,
+            busy_files: 1,
+            findings: vec![finding],
+            more_findings: 2,
+            leftovers: vec![leftover],
+            failure: Some("no room".to_string()),
+            has_ended: true,
+            ..work
+        },
+    );
+}
+
+#[test]
 fn verdicts_and_refusals_are_as_released() {
     let change = ConfigChange {
         key: "tier0.cluster_max_bytes".to_string(),
@@ -293,6 +373,158 @@ fn verdicts_and_refusals_are_as_released() {
             reason: ErrorReason::StaleOperatorEpoch,
             message: "operator epoch 6 is older".to_string(),
         },
+    );
+}
+
+fn takes(first: u64) -> RetentionTakes {
+    RetentionTakes {
+        segments: first,
+        records: first + 1,
+        bytes: first + 2,
+        cold_bytes: first + 3,
+    }
+}
+
+fn forecast(first: u64) -> RetentionForecast {
+    RetentionForecast {
+        now: takes(first),
+        in_7_days: takes(first + 4),
+        in_30_days: takes(first + 8),
+    }
+}
+
+fn storage_usage() -> StorageUsage {
+    let tier = |objects| TierStorage {
+        objects,
+        bytes: objects + 1,
+    };
+    StorageUsage {
+        streams: 1,
+        records: 2,
+        readable_bytes: 3,
+        hot: tier(4),
+        warm: tier(6),
+        cold: tier(8),
+        classes: vec![ClassStorage {
+            class: Some("STANDARD".to_string()),
+            objects: 8,
+            bytes: 9,
+            monthly_cost: Some(1.25),
+        }],
+        objects_of_unknown_size: 0,
+        compression: Some(Compression {
+            uncompressed_bytes: 30,
+            compressed_bytes: 20,
+            ratio: 1.5,
+        }),
+        growth: Some(StorageGrowth {
+            bytes_per_day: 10,
+            window_seconds: 604_800,
+            streams: 1,
+        }),
+        oldest_record_at: Some("2026-11-25T04:00:00.000Z".to_string()),
+        retention: forecast(11),
+        proposed_retention: None,
+        monthly_cost: Some(1.25),
+    }
+}
+
+fn storage_report() -> StorageReport {
+    StorageReport {
+        node: "orders-0".to_string(),
+        at: "2026-12-02T04:00:00.000Z".to_string(),
+        total: storage_usage(),
+        streams: vec![StreamStorage {
+            name: "orders-0-a".to_string(),
+            start_sequence: 1,
+            usage: storage_usage(),
+        }],
+        rest: None,
+        rules: vec![RuleForecast {
+            streams: "orders-*".to_string(),
+            max_age_seconds: Some(2_592_000),
+            max_bytes: None,
+            fitting_streams: 1,
+            takes: forecast(11),
+        }],
+        proposed_rules: None,
+        suspended: None,
+        prices: vec![ClassPrice {
+            class: "STANDARD".to_string(),
+            per_gib_month: 0.023,
+        }],
+        warnings: Vec::new(),
+    }
+}
+
+#[test]
+fn a_storage_report_is_as_released() {
+    let report = storage_report();
+    check("storage-report", &report);
+    let unknown = StorageUsage {
+        classes: vec![ClassStorage {
+            objects: 8,
+            bytes: 9,
+            ..ClassStorage::default()
+        }],
+        objects_of_unknown_size: 1,
+        compression: None,
+        growth: None,
+        oldest_record_at: None,
+        proposed_retention: Some(forecast(23)),
+        monthly_cost: None,
+        ..storage_usage()
+    };
+    let proposed = StorageReport {
+        total: unknown.clone(),
+        streams: Vec::new(),
+        rest: Some(unknown),
+        rules: Vec::new(),
+        proposed_rules: Some(report.rules.clone()),
+        suspended: Some("the clock is not trusted".to_string()),
+        prices: Vec::new(),
+        warnings: vec!["a rule fits no stream".to_string()],
+        ..report
+    };
+    check("storage-report-proposed", &proposed);
+}
+
+#[test]
+fn a_storage_report_of_another_release_reads() {
+    let text = golden("storage-report");
+    let later = text.replace(
+        "\"streams\": 1,",
+        "\"streams\": 1, \"glacial\": {\"bytes\": 1},",
+    );
+    assert_ne!(later, text);
+    let read: StorageReport = serde_json::from_str(&later).expect("reads");
+    assert_eq!(read, storage_report());
+    let mut json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    for part in ["total", "streams"] {
+        let usage = match part {
+            "total" => &mut json["total"],
+            _ => &mut json["streams"][0],
+        };
+        let fields = usage.as_object_mut().expect("an object");
+        for optional in [
+            "classes",
+            "compression",
+            "growth",
+            "retention",
+            "monthly_cost",
+        ] {
+            assert!(fields.remove(optional).is_some(), "{part}: {optional}");
+        }
+    }
+    for optional in ["rules", "prices"] {
+        let fields = json.as_object_mut().expect("an object");
+        assert!(fields.remove(optional).is_some(), "{optional}");
+    }
+    let read: StorageReport = serde_json::from_value(json).expect("reads");
+    assert_eq!(read.total.growth, None);
+    assert_eq!(
+        read.streams[0].usage.retention,
+        RetentionForecast::default()
     );
 }
 

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aof2_format::names::file;
+
 use crate::pattern;
 
 pub const KIB: u64 = 1024;
@@ -187,6 +189,12 @@ impl Config {
 }
 
 impl Config {
+    /// The directory of Tier 1.
+    pub fn tier1_root(&self) -> PathBuf {
+        let own = self.tier1_directory.clone();
+        own.unwrap_or_else(|| self.directory.join(file::WARM_DIR))
+    }
+
     /// Where a segment rolls: so early that a small Tier 0 holds several, since only sealed ones can leave it.
     pub fn segment_target_bytes(&self) -> u64 {
         let quota_bytes = self.tier0.instance_quota_bytes;

@@ -287,6 +287,8 @@ pub trait Port: Send + Sync {
     fn pending(&self) -> Vec<SealedSegment>;
     /// With its copies now.
     fn sealed_segment(&self, stream: &str, segment_id: u64) -> Option<SealedSegment>;
+    /// It lies wholly below the start of its stream: nobody may read it, and nothing is to be made of it any more.
+    fn is_trimmed(&self, stream: &str, segment_id: u64) -> bool;
     fn segment_bytes(&self, stream: &str, segment_id: u64) -> Result<SealedBytes, ReadError>;
     /// The segment's bytes are not those that were sealed. Answers what is known of it, with sequences and remedy.
     fn note_damage(&self, stream: &str, segment_id: u64, problem: &str) -> String;
@@ -301,6 +303,10 @@ pub trait Port: Send + Sync {
     fn hot_copies(&self) -> Vec<HotCopy>;
     /// Sealed segments that were uploaded and have no copy in Tier 1.
     fn without_warm_copy(&self) -> Vec<SealedSegment>;
+    /// All that were ever sealed, trimmed ones among them. Looks at every segment.
+    fn ever_sealed(&self) -> Vec<SealedSegment>;
+    /// Those whose file in Tier 1 is as long as the manifest says, or as long as the one that was to take its place.
+    fn compressing_again(&self) -> Vec<SealedSegment>;
     /// Those in Tier 1, likewise.
     fn warm_copies(&self) -> Vec<WarmCopy>;
     fn open_bytes(&self) -> Vec<OpenBytes>;

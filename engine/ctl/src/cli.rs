@@ -1,5 +1,6 @@
 //! The command line of `aof2-admin`.
 
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,6 +34,21 @@ pub struct Connection {
         default_value = "/run/aof2/data.sock"
     )]
     pub socket: PathBuf,
+    #[command(flatten)]
+    pub admin: AdminConnection,
+}
+
+impl Deref for Connection {
+    type Target = AdminConnection;
+
+    fn deref(&self) -> &AdminConnection {
+        &self.admin
+    }
+}
+
+/// Connection to the admin API, and output format.
+#[derive(Clone, Debug, Args)]
+pub struct AdminConnection {
     /// Unix socket of the admin API.
     #[arg(
         long,
@@ -58,6 +74,10 @@ pub struct Connection {
     pub timeout: Duration,
 }
 
+const TRIM_EXAMPLE: &str = "Example:
+  aof2-admin trim orders --before 120
+  aof2-admin trim orders --before 120 --yes";
+
 const LOAD_EXAMPLE: &str = "Example:
   aof2-admin load --stream load-test --rate 100 --count 1000 --collector - > acknowledged.jsonl
   aof2-admin verify < acknowledged.jsonl";
@@ -79,9 +99,23 @@ pub enum Verb {
         #[command(subcommand)]
         verb: Option<SegmentsVerb>,
     },
-    /// Move the start of a stream: records before it can no longer be read, and their space becomes free.
+    /// Report where the bytes of this node are, what they grow by, what retention takes and what the bucket costs.
     ///
-    /// Without --yes it prints what would go and changes nothing. Only sealed records can be trimmed. Objects in Tier 2 stay.
+    /// Counted from the manifests of this node, streams of other nodes are not in it. With --retention it also shows what other rules of
+    /// retention would take, and changes nothing. Prices come from [[report.price]] tables of the configuration.
+    Report(ReportArguments),
+    /// Move the start of a stream: records before it can no longer be read. There is no way back.
+    ///
+    /// Without --yes it prints what would be lost and changes nothing.
+    ///
+    /// A sequence is the number of a record, the first is 0: `--before 120` gives up the records 0 to 119, and 120 is the first that can be
+    /// read. Only sealed records can be given up, so at most `--before` the number under SEALED in `streams`; `seal --stream STREAM` seals the
+    /// newest ones.
+    ///
+    /// On the node, the files of segments that lie wholly below go within seconds; the segment that holds the new start stays whole. In Tier 2,
+    /// the objects of these segments are deleted after tier2.delete_grace (24 h unless set), and those that a snapshot names stay as long as
+    /// the snapshot is in the bucket. `segments list STREAM` shows what is still there and why.
+    #[command(after_help = TRIM_EXAMPLE)]
     Trim(TrimArguments),
     /// Seal the active segment of one stream, or of all.
     Seal {
@@ -166,7 +200,8 @@ pub enum SegmentsVerb {
     /// Delete the copy of a segment in Tier 1 or Tier 2.
     ///
     /// A copy in Tier 1 goes where Tier 2 has the segment. An object goes where its records are trimmed and no snapshot names it, in the steps
-    /// and after the grace of every deletion: the command takes it as far as it may go now. Exit code 4 where it is needed, with who needs it.
+    /// and after the grace of every deletion: the command takes it as far as it may go now, and says what it waits for. It says `deleted` only
+    /// once the object is no longer there. Exit code 4 where it is needed, with who needs it.
     Delete {
         stream: String,
         /// Number of the segment, as `segments list` shows it.
@@ -177,12 +212,25 @@ pub enum SegmentsVerb {
 }
 
 #[derive(Debug, Args)]
+pub struct ReportArguments {
+    /// Name of a stream, or a pattern where * stands for any characters.
+    #[arg(long, value_name = "PATTERN")]
+    pub stream: Option<String>,
+    /// Streams that are listed, the largest first; the others are one line.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: usize,
+    /// A file with [[retention]] rules, an aof2.toml for example, or - for standard input: also show what these would take.
+    #[arg(long, value_name = "FILE")]
+    pub retention: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub struct TrimArguments {
     pub stream: String,
-    /// First sequence that is kept.
+    /// First sequence that stays; every record below it is given up.
     #[arg(long, value_name = "SEQUENCE")]
     pub before: u64,
-    /// Trim. There is no way back.
+    /// Trim now; without it nothing is changed.
     #[arg(long)]
     pub yes: bool,
 }

@@ -1,4 +1,5 @@
-//! The command-line tools of a node: `aof2-admin` works against a live one, `manifest-inspect` on files.
+//! The command-line tools of a node: `aof2-admin` works against a live one, `manifest-inspect` on files and buckets, `tier1-cache-util` on
+//! Tier 1 of either.
 //!
 //! - Tables for people, `--json` for machines; the JSON of a verb is the admin API's own type wherever there is one.
 //! - Exit codes: 0 ok, 1 negative finding, 2 usage, 3 unavailable, 4 refused, 5 not found. With `--json` an error is an object too.
@@ -10,7 +11,9 @@ mod data;
 mod exit;
 pub mod inspect;
 pub mod load;
+mod progress;
 mod render;
+mod tier1;
 mod tls;
 pub mod verify;
 
@@ -49,6 +52,33 @@ pub fn admin(version: &'static str) -> ExitCode {
     // A blocked read of standard input must not keep the process.
     runtime.shutdown_background();
     code
+}
+
+/// Entry of `tier1-cache-util`.
+pub fn tier1_cache_util(version: &'static str) -> ExitCode {
+    let arguments = match tier1::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
+    if arguments.version {
+        println!("tier1-cache-util {version}");
+        return ExitCode::SUCCESS;
+    }
+    let Some(verb) = &arguments.verb else {
+        return exit::usage(<tier1::Arguments as clap::CommandFactory>::command());
+    };
+    let json = arguments.connection.json;
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return exit::Failure::Unavailable(format!("cannot start threads: {error}"))
+                .report(json);
+        }
+    };
+    exit::code(runtime.block_on(tier1::run(&arguments, verb)), json)
 }
 
 /// Entry of `manifest-inspect`.

@@ -127,7 +127,8 @@ pub fn age(rfc3339: &str, now: jiff::Timestamp) -> String {
     }
 }
 
-fn length(seconds: i64) -> String {
+/// `12 s`, `3 min`, `5 h`, `2 d`.
+pub fn length(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min", seconds / 60),

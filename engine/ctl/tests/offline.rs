@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{ADMIN, INSPECT, run};
+use support::{ADMIN, INSPECT, TIER1, run};
 
 #[test]
 fn an_engine_that_is_not_there_is_unavailable_and_its_socket_is_named() {
@@ -50,6 +50,21 @@ fn a_wrong_command_line_is_usage() {
         let refused = run(ADMIN, arguments, "");
         assert_eq!(refused.code, 2, "{arguments:?}: {refused:?}");
     }
+    for arguments in [
+        &[][..],
+        &["frobnicate"],
+        &["recompress", "--level", "20"],
+        &["stats", "--stream", "Not A Name"],
+        &["recompress", "--directory", "/tmp"],
+        &["train", "orders"],
+        &["train", "orders", "--measure"],
+        &["stats", "--tier1-directory", "/tmp"],
+        &["stats", "--directory", "/tmp"],
+        &["verify", "--directory", "/nonexistent"],
+    ] {
+        let refused = run(TIER1, arguments, "");
+        assert_eq!(refused.code, 2, "{arguments:?}: {refused:?}");
+    }
     assert_eq!(run(INSPECT, &[], "").code, 2);
     assert_eq!(run(INSPECT, &["/nonexistent"], "").code, 2);
 }
@@ -64,6 +79,10 @@ fn the_version_is_the_package_s() {
     assert_eq!(
         run(INSPECT, &["--version"], "").ok(),
         format!("manifest-inspect {expected}\n")
+    );
+    assert_eq!(
+        run(TIER1, &["--version"], "").ok(),
+        format!("tier1-cache-util {expected}\n")
     );
 }
 

@@ -5,7 +5,7 @@ mod support;
 use support::Engine;
 
 const DRY: &str = "stream orders would begin at sequence 120\n\
-                   lost: 120 records; 0 whole segments with 0 B on this node\n\
+                   lost: 120 records, sequences 0 to 119; 0 whole segments with 0 B on this node\n\
                    nothing is changed; to give up these records, run `aof2-admin trim orders --before 120 --yes`\n";
 
 #[test]
@@ -38,7 +38,9 @@ fn a_trim_is_shown_first_then_done_and_kept_over_a_kill() {
 
     let done = engine.admin(&[&trim[..], &["--yes"]].concat(), "").ok();
     assert!(
-        done.starts_with("stream orders begins at sequence 120 now\ntrimmed: 120 records;"),
+        done.starts_with(
+            "stream orders begins at sequence 120 now\ntrimmed: 120 records, sequences 0 to 119;"
+        ),
         "{done}"
     );
     engine.kill();
@@ -147,9 +149,13 @@ fn copies_that_are_needed_are_not_deleted_and_objects_of_trimmed_segments_wait_f
         "a\nb\n"
     );
 
-    engine
-        .admin(&["trim", "orders", "--before", "2", "--yes"], "")
-        .ok();
+    let trim = ["trim", "orders", "--before", "2"];
+    let shown = engine.admin(&trim, "").ok();
+    assert!(
+        shown.contains("in Tier 2: 1 objects, deleted after tier2.delete_grace unless"),
+        "{shown}"
+    );
+    engine.admin(&[&trim[..], &["--yes"]].concat(), "").ok();
     support::wait_for("the grace", || {
         let waits = delete("2").ok();
         waits

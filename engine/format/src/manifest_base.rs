@@ -17,6 +17,9 @@ const WHAT: &str = "manifest base";
 
 pub const MAGIC: u64 = u64::from_le_bytes(*b"AOF2BASE");
 
+/// Of the file, which is read whole: a longer one is neither written nor read. A segment takes about 650 bytes of it.
+pub const MAX_BYTES: u64 = 1 << 30;
+
 layout! {
     /// Begins the file.
     header: 256, {

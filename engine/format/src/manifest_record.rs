@@ -32,6 +32,26 @@ pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
 /// Longest object key (S3's own limit) and ETag.
 pub const MAX_KEY_BYTES: usize = 1024;
 
+/// Names of the events by their type ids.
+pub const EVENT_NAMES: [&str; 16] = [
+    "SegmentOpened",
+    "SealSegment",
+    "CompressionStarted",
+    "CompressionDone",
+    "CompressionFailed",
+    "UploadStarted",
+    "UploadDone",
+    "UploadFailed",
+    "Tier2DeleteQueued",
+    "Tier2Deleted",
+    "HydrationStarted",
+    "HydrationDone",
+    "HydrationFailed",
+    "LocalEvicted",
+    "SnapshotMarker",
+    "CustomEvent",
+];
+
 /// Why a transition failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReasonCode {
@@ -223,25 +243,8 @@ impl ManifestEvent {
 
     /// The name in the handbook's vocabulary.
     pub fn name(&self) -> &'static str {
-        match self {
-            ManifestEvent::SegmentOpened { .. } => "SegmentOpened",
-            ManifestEvent::SealSegment { .. } => "SealSegment",
-            ManifestEvent::CompressionStarted => "CompressionStarted",
-            ManifestEvent::CompressionDone { .. } => "CompressionDone",
-            ManifestEvent::CompressionFailed { .. } => "CompressionFailed",
-            ManifestEvent::UploadStarted { .. } => "UploadStarted",
-            ManifestEvent::UploadDone { .. } => "UploadDone",
-            ManifestEvent::UploadFailed { .. } => "UploadFailed",
-            ManifestEvent::Tier2DeleteQueued { .. } => "Tier2DeleteQueued",
-            ManifestEvent::Tier2Deleted { .. } => "Tier2Deleted",
-            ManifestEvent::HydrationStarted { .. } => "HydrationStarted",
-            ManifestEvent::HydrationDone { .. } => "HydrationDone",
-            ManifestEvent::HydrationFailed { .. } => "HydrationFailed",
-            ManifestEvent::LocalEvicted { .. } => "LocalEvicted",
-            ManifestEvent::SnapshotMarker { .. } => "SnapshotMarker",
-            ManifestEvent::CustomEvent { .. } => "CustomEvent",
-            ManifestEvent::Unknown { .. } => "Unknown",
-        }
+        let known = EVENT_NAMES.get(usize::from(self.type_id()));
+        known.copied().unwrap_or("Unknown")
     }
 
     fn put_payload(&self, out: &mut Vec<u8>) {

@@ -10,7 +10,9 @@ mod hydrate;
 mod lifecycle;
 mod pages;
 mod snapshot;
+mod storage_report;
 mod store;
+mod tier1;
 
 use std::sync::Arc;
 
@@ -44,6 +46,16 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(path::SEGMENT_DELETE, post(store::delete_segment))
         .route(path::SEAL, post(store::seal))
         .route(path::HYDRATE, get(hydrate::status).post(hydrate::begin))
+        .route(
+            path::REPORT,
+            get(storage_report::report).post(storage_report::report_with),
+        )
+        .route(path::TIER1, get(tier1::stats))
+        .route(path::TIER1_VERIFY, get(tier1::status).post(tier1::verify))
+        .route(
+            path::TIER1_RECOMPRESS,
+            get(tier1::status).post(tier1::recompress),
+        )
         .route(path::FLUSH, post(store::flush))
         .route(path::TIER2_PROBE, post(store::tier2_probe))
         .route(path::CONFIG, get(config::effective))
@@ -87,6 +99,8 @@ fn max_body_bytes(uri: &Uri) -> usize {
         MAX_INDEX_BYTES
     } else if path == path::CONFIG_VALIDATE {
         config::MAX_FILE_BYTES
+    } else if path == path::REPORT {
+        config::MAX_RULES_BYTES
     } else {
         0
     }

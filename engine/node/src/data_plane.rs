@@ -19,7 +19,8 @@ use aof2_core::fetch::FetchStatus;
 use aof2_core::objects::Tier2;
 use aof2_core::retention::{Retention, RetentionStatus};
 use aof2_core::snapshot::Snapshots;
-use aof2_core::tier::{HydrateRefusal, Hydration, LocalTier, Tier2Status, Tiers};
+use aof2_core::storage_report::{Question, ReportError, StorageReport, storage_report};
+use aof2_core::tier::{HydrateRefusal, Hydration, LocalTier, LocalWork, Tier2Status, Tiers};
 use aof2_core::{Store, StoreError};
 
 use crate::config::Settings;
@@ -29,7 +30,7 @@ use patience::Patience;
 pub use progress::Progress;
 use reading::Readings;
 pub use snapshot::{Asked, Verifications};
-pub use tier2::tier2_reason;
+pub use tier2::{connect, tier2_reason};
 
 /// How long requests to Tier 2 may hold up the way out.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
@@ -78,6 +79,11 @@ impl DataPlane {
         self.tiers.hydration(id)
     }
 
+    /// What is asked of the files in Tier 1.
+    pub fn local(&self) -> &Arc<LocalWork> {
+        self.tiers.local()
+    }
+
     /// `None` without Tier 2: then everything is in Tier 0.
     pub fn fetch_status(&self) -> Option<FetchStatus> {
         self.tiers.tier2_status()?;
@@ -105,6 +111,15 @@ impl DataPlane {
     /// `None` without Tier 2.
     pub fn deletion_status(&self) -> Option<DeletionStatus> {
         self.deletion.status()
+    }
+
+    /// May take a while. `is_abandoned` is asked now and then.
+    pub fn storage_report(
+        &self,
+        question: &Question,
+        is_abandoned: &dyn Fn() -> bool,
+    ) -> Result<StorageReport, ReportError> {
+        storage_report(&self.store, &self.retention, question, is_abandoned)
     }
 
     pub fn retention_status(&self) -> RetentionStatus {

@@ -10,6 +10,7 @@
 
 mod admin;
 mod args;
+pub mod bucket;
 mod clients;
 pub mod config;
 mod data;
@@ -25,7 +26,9 @@ mod report;
 mod serve;
 mod shutdown;
 mod source;
+mod storage_report;
 mod telemetry;
+pub mod tier1;
 mod tls;
 mod way_out;
 

@@ -225,10 +225,16 @@ fn serving(page: &mut Page, plane: &DataPlane) {
         "reason",
         [("trim", trimmed_records), ("retention", expired_records)],
     );
+    let retention = plane.retention_status();
     page.gauge(
         "retention_suspended",
         "1 while nothing leaves by age because the clock is not trusted",
-        u64::from(plane.retention_status().suspended.is_some()),
+        u64::from(retention.suspended.is_some()),
+    );
+    page.gauge(
+        "retention_failed_streams",
+        "Streams whose start is not moved, or whose trimmed segments do not leave this node",
+        retention.failed.streams,
     );
     page.gauge("damaged_streams", "Damaged streams", damaged_streams);
     page.gauge(

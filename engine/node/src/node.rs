@@ -25,6 +25,10 @@ pub struct Node {
     phase: ArcSwap<Phase>,
     listeners: Mutex<Vec<Connections>>,
     readings: Arc<Semaphore>,
+    /// Storage reports that are counted at a time.
+    pub reports: Arc<Semaphore>,
+    /// Threads that ask the bucket for the class of objects.
+    pub class_questions: Arc<Semaphore>,
 }
 
 /// Threads that ask the store for reports at a time.
@@ -52,6 +56,8 @@ impl Node {
             phase: ArcSwap::from_pointee(Phase::Recovering(Arc::default())),
             listeners: Mutex::default(),
             readings: Arc::new(Semaphore::new(MAX_READINGS)),
+            reports: Arc::new(Semaphore::new(1)),
+            class_questions: Arc::new(Semaphore::new(1)),
         }
     }
 

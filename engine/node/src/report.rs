@@ -1,8 +1,9 @@
 //! What this node says about itself: the answers of `dump`, `streams`, `segments` and the verbs around a restart.
 
 use aof2_admin_api::report::{
-    DamagedRange, DeletionReport, JournalReport, ManifestReport, ReadsReport, RetentionReport,
-    RetentionRuleReport, SegmentReport, Tier0Report, Tier1Report, Tier2Report, WaitingObjects,
+    DamagedRange, DeletionReport, FailedStreamsReport, JournalReport, ManifestReport, ReadsReport,
+    RetentionReport, RetentionRuleReport, SegmentReport, Tier0Report, Tier1Report, Tier2Report,
+    WaitingObjects,
 };
 use aof2_admin_api::{
     ClaimState, Dump, PostRestart, PreRestart, SegmentCopy, SegmentState, StreamReport,
@@ -10,6 +11,7 @@ use aof2_admin_api::{
 };
 use aof2_core::config::RetentionRule;
 use aof2_core::deletion::{DeletionStatus, Waiting};
+use aof2_core::failures::FailedStreams;
 use aof2_core::retention::RetentionStatus;
 use aof2_core::tier::Tier2Status;
 use aof2_core::{ReadError, SegmentInfo, Store, StreamInfo};
@@ -17,6 +19,7 @@ use aof2_core::{ReadError, SegmentInfo, Store, StreamInfo};
 use crate::data_plane::{DataPlane, tier2_reason};
 use crate::node::{Node, Phase};
 use crate::probes;
+use crate::storage_report::time;
 
 /// Lowest version of an engine that reads what this one writes: there has been one format so far.
 const MIN_READER_VERSION: &str = "0.1.0";
@@ -116,7 +119,11 @@ fn fill(dump: &mut Dump, plane: &DataPlane) {
 }
 
 fn retention(status: RetentionStatus) -> RetentionReport {
-    let RetentionStatus { suspended, rules } = status;
+    let RetentionStatus {
+        suspended,
+        rules,
+        failed,
+    } = status;
     let rule = |(rule, fitting_streams): (RetentionRule, Option<u64>)| {
         let RetentionRule {
             streams,
@@ -133,7 +140,13 @@ fn retention(status: RetentionStatus) -> RetentionReport {
     RetentionReport {
         suspended,
         rules: rules.into_iter().map(rule).collect(),
+        failed: failed_streams(failed),
     }
+}
+
+fn failed_streams(failed: FailedStreams) -> FailedStreamsReport {
+    let FailedStreams { streams, named } = failed;
+    FailedStreamsReport { streams, named }
 }
 
 /// `None` without Tier 2.
@@ -167,8 +180,11 @@ fn deletion(status: DeletionStatus) -> DeletionReport {
     let DeletionStatus {
         deleted_objects,
         deleted_bytes,
+        kept_versions,
+        missing_objects,
         waiting,
         failure,
+        failed,
     } = status;
     let waiting = waiting.into_iter().map(|(reason, waiting)| {
         let Waiting { objects, bytes } = waiting;
@@ -177,8 +193,11 @@ fn deletion(status: DeletionStatus) -> DeletionReport {
     DeletionReport {
         deleted_objects,
         deleted_bytes,
+        kept_versions,
+        missing_objects,
         waiting: waiting.collect(),
         failure,
+        failed: failed_streams(failed),
     }
 }
 
@@ -374,12 +393,5 @@ fn segment(info: SegmentInfo) -> SegmentReport {
         first_at: times.map(|times| time(times.first_unix_nanos)),
         last_at: times.map(|times| time(times.last_unix_nanos)),
         kept_by: None,
-    }
-}
-
-fn time(unix_nanos: i64) -> String {
-    match jiff::Timestamp::from_nanosecond(unix_nanos.into()) {
-        Ok(timestamp) => format!("{timestamp:.3}"),
-        Err(_) => format!("{unix_nanos} ns"),
     }
 }

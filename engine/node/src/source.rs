@@ -7,7 +7,7 @@ use crate::args::RunArguments;
 use crate::config::{self, ConfigErrors, Mode, Settings, Value};
 
 /// Objects of a stand-alone engine lie under this prefix of `--tier2-directory`.
-const STAND_ALONE_PREFIX: &str = "aof2/";
+pub(crate) const STAND_ALONE_PREFIX: &str = "aof2/";
 
 /// Can be loaded again and again; the file is read each time.
 #[derive(Clone, Debug)]

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use aof2_core::objects::bounds::too_large;
 use aof2_core::objects::{
-    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Upload,
+    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Removal,
+    Upload,
 };
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
@@ -14,7 +15,7 @@ use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::operation::put_object::PutObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::ChecksumMode;
+use aws_sdk_s3::types::{ChecksumMode, StorageClass};
 use bytes::{Bytes, BytesMut};
 
 use crate::body::Body;
@@ -183,18 +184,13 @@ impl S3Store {
             self.head_request(client, &attempt.key)
         });
         let class = match head {
-            Ok(Ok(output)) => output
-                .storage_class()
-                .map(|class| class.as_str().to_owned()),
+            Ok(Ok(output)) => output.storage_class().map(plain_class),
             Ok(Err(_)) | Err(_) => None,
         };
         let mut error = no.into_error(attempt, None);
         if let (ObjectError::Refused { cause, .. }, Some(class)) = (&mut error, class) {
-            let plain = class
-                .chars()
-                .filter(|it| it.is_ascii_alphanumeric() || *it == '_');
             cause.push_str(", storage class ");
-            cause.extend(plain.take(64));
+            cause.push_str(&class);
         }
         error
     }
@@ -290,6 +286,13 @@ async fn collect(mut body: ByteStream, max_bytes: u64, pace: &Pace) -> Result<By
         bytes.extend_from_slice(&part);
     }
     Ok(bytes.freeze())
+}
+
+/// A server may send anything.
+fn plain_class(class: &StorageClass) -> String {
+    let letters = class.as_str().chars();
+    let plain = letters.filter(|it| it.is_ascii_alphanumeric() || *it == '_');
+    plain.take(64).collect()
 }
 
 fn keys_of(page: &ListObjectsV2Output) -> Vec<String> {
@@ -397,6 +400,20 @@ impl ObjectStore for S3Store {
         }
     }
 
+    /// S3 names the class of every object but those in `STANDARD`.
+    fn class(&self, key: &str) -> Result<Option<String>, ObjectError> {
+        let attempt = self.requests.attempt("head", key);
+        let head = |client, _| self.head_request(client, key);
+        match self.requests.call(&attempt, 0, head)? {
+            Ok(output) => {
+                let named = output.storage_class().map(plain_class);
+                Ok(Some(named.unwrap_or_else(|| "STANDARD".to_owned())))
+            }
+            Err(no) if no.is_missing_key() => Ok(None),
+            Err(no) => Err(self.explained(&attempt, no)?.into_error(attempt, None)),
+        }
+    }
+
     fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<String>, ObjectError> {
         let mut keys = Vec::new();
         let mut continuation: Option<String> = None;
@@ -424,7 +441,7 @@ impl ObjectStore for S3Store {
         }
     }
 
-    fn delete(&self, key: &str) -> Result<(), ObjectError> {
+    fn delete(&self, key: &str) -> Result<Removal, ObjectError> {
         let attempt = self.requests.attempt("delete", key);
         let answered = self.requests.call(&attempt, 0, |client, _| {
             client
@@ -434,8 +451,10 @@ impl ObjectStore for S3Store {
                 .send()
         })?;
         match answered {
-            Ok(_) => Ok(()),
-            Err(no) if no.is_missing_key() => Ok(()),
+            // A delete marker lies before the bytes, which stay until a rule of the bucket removes them.
+            Ok(answer) if answer.delete_marker() == Some(true) => Ok(Removal::KeptAsVersion),
+            Ok(_) => Ok(Removal::Removed),
+            Err(no) if no.is_missing_key() => Ok(Removal::Missing),
             Err(no) => Err(no.into_error(attempt, None)),
         }
     }

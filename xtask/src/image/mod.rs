@@ -36,7 +36,12 @@ pub const HERE: &str = if cfg!(target_arch = "aarch64") {
 /// Name and group of nobody in particular; images say it in numbers, because Kubernetes checks `runAsNonRoot` by number.
 const USER: &str = "65532:65532";
 
-const ENGINE_PROGRAMS: &[&str] = &["aof2-engine", "aof2-admin", "manifest-inspect"];
+const ENGINE_PROGRAMS: &[&str] = &[
+    "aof2-engine",
+    "aof2-admin",
+    "manifest-inspect",
+    "tier1-cache-util",
+];
 const OPERATOR_PROGRAMS: &[&str] = &["aof2-operator"];
 
 /// Builds the workspace's programs and makes all images of them.

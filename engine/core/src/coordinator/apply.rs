@@ -1,5 +1,6 @@
 //! Starts a thread per job. One that panics is over, too.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,10 +10,11 @@ use super::observe::{Rooms, Tier2Facts};
 use super::plan::{Copy, Task};
 use super::record::{self, MoveError};
 use super::{Down, Node, State, file_bytes};
+use crate::dropped::Dropped;
 use crate::error::{StoreError, with_causes};
 use crate::jobs::check_claims::check_claims;
 use crate::jobs::compress::{self, CompressOptions};
-use crate::jobs::drop_warm::{DroppedWarm, drop_warm};
+use crate::jobs::drop_warm::{drop_warm, remove};
 use crate::jobs::streamed::Streamed;
 use crate::jobs::upload::{self, UploadError, Warm};
 use crate::port::{Port, SealedSegment, TierRecord};
@@ -55,6 +57,10 @@ impl Node {
                 let Some(segment) = facts.pending.get(key).cloned() else {
                     return;
                 };
+                // Taken since the plan was made.
+                if state.memo.is_busy(key) {
+                    return;
+                }
                 if state.memo.failed.contains_key(key)
                     && let Some(down) = &self.down
                 {
@@ -201,17 +207,38 @@ impl Down {
         segment_id: u64,
         bytes: u64,
     ) -> Result<u64, StoreError> {
-        let _one_at_a_time = self.dropping.lock();
-        let DroppedWarm {
-            is_removed,
-            file_bytes,
-        } = drop_warm(port, stream, segment_id, bytes)?;
-        if !is_removed {
-            return Ok(0);
+        match self.drop_warm(port, stream, segment_id, bytes)? {
+            Dropped::Removed { file_bytes: _ } => Ok(bytes),
+            Dropped::Nothing | Dropped::Left { .. } => Ok(0),
         }
-        let counted = &self.counters.tier1_bytes;
-        counted.fetch_sub(file_bytes, Ordering::Relaxed);
-        Ok(bytes)
+    }
+
+    pub(super) fn drop_warm(
+        &self,
+        port: &dyn Port,
+        stream: &str,
+        segment_id: u64,
+        bytes: u64,
+    ) -> Result<Dropped, StoreError> {
+        let _one_at_a_time = self.dropping.lock();
+        let dropped = drop_warm(port, stream, segment_id, bytes)?;
+        self.count_removed(&dropped);
+        Ok(dropped)
+    }
+
+    /// Of a copy that was dropped before and that nobody makes again.
+    pub(super) fn remove_left(&self, port: &dyn Port, path: &Path) -> Dropped {
+        let _one_at_a_time = self.dropping.lock();
+        let dropped = remove(port, path);
+        self.count_removed(&dropped);
+        dropped
+    }
+
+    fn count_removed(&self, dropped: &Dropped) {
+        if let Dropped::Removed { file_bytes } = dropped {
+            let counted = &self.counters.tier1_bytes;
+            counted.fetch_sub(*file_bytes, Ordering::Relaxed);
+        }
     }
 
     fn seal(&self, port: &dyn Port, streams: &[Arc<str>]) {
@@ -246,7 +273,9 @@ impl Down {
                 other => other,
             },
             Step::Upload => match self.upload(port, key, segment) {
-                Err(MoveError::Upload(UploadError::Warm { source, .. })) => {
+                Err(MoveError::Upload(UploadError::Warm { source, .. }))
+                    if !port.is_trimmed(&segment.stream, segment.segment_id) =>
+                {
                     tracing::warn!(stream = %segment.stream, segment_id = segment.segment_id, "rebuilding a damaged Tier 1 file: {source}");
                     self.compress(port, key, segment)
                         .and_then(|()| self.upload(port, key, segment))
@@ -279,8 +308,9 @@ impl Down {
         let bytes = port
             .segment_bytes(&segment.stream, segment.segment_id)
             .map_err(MoveError::Segment)?;
-        // Once, however often it is tried.
-        if !segment.moves.compression_started {
+        // Once, however often it is tried, and again where another file is to take the place of one.
+        let is_replaced = segment.copies.warm.is_some() && !segment.moves.is_compressing_again;
+        if !segment.moves.compression_started || is_replaced {
             record::commit(port, segment, TierRecord::CompressionStarted)?;
         }
         let replaced_bytes = file_bytes(&**disk, &path);

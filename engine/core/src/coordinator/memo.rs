@@ -1,6 +1,6 @@
 //! What the loop remembers between two turns. The manifest knows everything that has to survive the process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,8 @@ pub enum Step {
 #[derive(Clone, Debug, Default)]
 pub struct Memo {
     pub under_way: BTreeMap<SegmentKey, Step>,
+    /// Segments that nothing is begun with: their file in Tier 1 is being replaced.
+    pub taken: BTreeSet<SegmentKey>,
     pub failed: BTreeMap<SegmentKey, Failed>,
     pub claims: ClaimCheck,
     pub evict: Upkeep,
@@ -100,8 +102,14 @@ impl Memo {
         self.failed.values().max_by_key(|failed| failed.times)
     }
 
+    /// Something is done with it now.
+    pub fn is_busy(&self, key: &SegmentKey) -> bool {
+        self.under_way.contains_key(key) || self.taken.contains(key)
+    }
+
     pub fn is_idle(&self) -> bool {
         self.under_way.is_empty()
+            && self.taken.is_empty()
             && !self.claims.is_under_way
             && !self.evict.is_under_way
             && !self.seal.is_under_way

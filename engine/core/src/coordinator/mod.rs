@@ -10,6 +10,7 @@ pub mod hydrations;
 pub mod memo;
 mod observe;
 pub mod plan;
+mod recompress;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -27,10 +28,11 @@ use observe::{Rooms, Tier1Known};
 
 use crate::admit::high_mark;
 use crate::claims::StreamClaims;
+use crate::dropped::{Dropped, LeftFile};
 use crate::error::StoreError;
 use crate::io::sync::{Mutex, RwLock};
 use crate::io::{Disk, ThreadHandle};
-use crate::jobs::drop_warm::drop_warm;
+use crate::jobs::drop_warm::{drop_warm, remove};
 use crate::jobs::warm::WarmFacts;
 use crate::objects::Tier2Health;
 use crate::port::Port;
@@ -125,6 +127,8 @@ struct Down {
     state: Mutex<State>,
     /// Copies leave Tier 1 one after the other: two that drop the same one would count it twice.
     dropping: Mutex<()>,
+    /// How often uploads were wanted at once.
+    hurries: AtomicU64,
     counters: Counters,
 }
 
@@ -165,6 +169,7 @@ impl Coordinator {
             settings: RwLock::new(settings),
             state: Mutex::default(),
             dropping: Mutex::default(),
+            hurries: AtomicU64::new(0),
             counters: Counters::default(),
         });
         let node = Arc::new(Node {
@@ -224,6 +229,7 @@ impl Coordinator {
     /// Forgets how long failed steps were to wait: a drain wants them now.
     pub fn retry_now(&self) {
         if let Some(down) = &self.node.down {
+            down.hurries.fetch_add(1, Ordering::AcqRel);
             down.claims.tier2().end_rests();
             down.state.lock().memo.failed.clear();
         }
@@ -235,19 +241,35 @@ impl Coordinator {
         Some(self.node.down.as_ref()?.claims.tier2().health())
     }
 
-    /// A copy in Tier 1 of a segment that nobody reads any more. Answers its bytes; 0 where its file stays for the next start.
+    /// A copy in Tier 1 of a segment that nobody reads any more, or that Tier 2 has.
     pub(crate) fn drop_warm(
         &self,
         stream: &str,
         segment_id: u64,
         bytes: u64,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<Dropped, StoreError> {
         let port = &*self.node.port;
         match &self.node.down {
-            Some(down) => down.evict_warm(port, stream, segment_id, bytes),
+            Some(down) => down.drop_warm(port, stream, segment_id, bytes),
             // Tier 2 was taken away, and its warm files were left.
-            None => drop_warm(port, stream, segment_id, bytes).map(|dropped| dropped.file_bytes),
+            None => drop_warm(port, stream, segment_id, bytes),
         }
+    }
+
+    /// What such a drop left, of a segment that is trimmed: nobody makes its copy again.
+    pub(crate) fn remove_left_warm(&self, file: &LeftFile) -> Dropped {
+        let port = &*self.node.port;
+        match &self.node.down {
+            Some(down) => down.remove_left(port, &file.path),
+            None => remove(port, &file.path),
+        }
+    }
+
+    /// A step of this segment is under way.
+    pub(crate) fn is_moving(&self, stream: &Arc<str>, segment_id: u64) -> bool {
+        let down = self.node.down.as_ref();
+        let key = (stream.clone(), segment_id);
+        down.is_some_and(|down| down.state.lock().memo.under_way.contains_key(&key))
     }
 
     /// All zero without Tier 2.

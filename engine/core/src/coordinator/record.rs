@@ -150,6 +150,14 @@ pub(super) fn note(
         }
         Err(error) => error,
     };
+    // Whatever it was: the segment is waited for no longer.
+    if port.is_trimmed(&segment.stream, segment.segment_id) {
+        let (stream, segment_id) = (&segment.stream, segment.segment_id);
+        let message = with_causes(&error);
+        tracing::debug!(%stream, segment_id, "a trimmed segment does not go down: {message}");
+        down.state.lock().memo.failed.remove(key);
+        return;
+    }
     if let MoveError::Upload(UploadError::Superseded { to, .. }) = &error {
         port.supersede(&segment.stream, *to);
     }
@@ -233,6 +241,7 @@ impl MoveError {
                     FailureKind::Refused
                 }
                 UploadError::Superseded { .. }
+                | UploadError::Trimmed { .. }
                 | UploadError::KeyTaken { .. }
                 | UploadError::NoKey { .. } => FailureKind::Final,
             },

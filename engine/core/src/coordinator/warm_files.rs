@@ -7,10 +7,12 @@ use aof2_format::names::file;
 
 use super::file_bytes;
 use crate::jobs::compress::warm_path;
+use crate::jobs::recompress;
 use crate::port::Port;
 
 /// Answers the bytes that stay. What cannot be read counts as nothing, what cannot be removed is tried by the next start.
 pub(super) fn look(port: &dyn Port) -> u64 {
+    recompress::settle(port);
     let disk = &port.environment().disk;
     let tier1 = port.tier1_directory();
     let dropped: BTreeSet<PathBuf> = port

@@ -1,31 +1,39 @@
 //! Objects of trimmed segments leave Tier 2. In its turn in the coordinator's loop the machine starts one pass at a time; what may go,
 //! and when, is `coordinator::plan::delete`'s.
 //!
-//! Order: queued in the manifest -> the manifest chunks up to there in Tier 2 -> the claim read again -> the manifest says so -> the
-//! grace -> catalogues listed and the claim read again -> DELETE -> the manifest says so. Killed anywhere between, the next pass goes on
-//! from what the manifest says. Claims, `cluster.json`, catalogues and chunks are never deleted.
+//! Order: the claim read -> queued in the manifest -> the manifest chunks up to there in Tier 2 -> the claim read again -> the manifest
+//! says so -> the grace -> catalogues listed and the claim read again -> DELETE -> asked whether it is gone -> the manifest says so. Killed
+//! anywhere between, the next pass goes on from what the manifest says. Claims, `cluster.json`, catalogues and chunks are never deleted.
+//!
+//! What an upload may have left that was begun and never done takes the same way: nobody knows whether there is an object.
 
 mod catalogues;
 mod pass;
+mod schedule;
 mod verb;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::claims::StreamClaims;
-use crate::coordinator::memo::{FailureKind, pause_after};
-use crate::coordinator::plan::delete::{Why, pause};
+use crate::coordinator::plan::delete::Why;
 use crate::coordinator::{Coordinator, Facts, Machine};
+use crate::failures::FailedStreams;
 use crate::io::sync::{Condvar, Mutex};
 use crate::retention::{Retention, TrustedClock};
 use crate::snapshot::Snapshots;
 use crate::store::Store;
 use crate::tier::Tiers;
 use catalogues::Catalogues;
+use schedule::Schedule;
 
 pub use verb::{CopyDeletion, CopyError};
+
+const STEPS_OF_TURN: usize = 512;
+/// Before a thread that could not be started is tried again.
+const REST_AFTER_FAILURE: Duration = Duration::from_secs(5);
 
 /// Deletes objects of this node's streams. Does nothing without a Tier 2.
 pub struct Deletion {
@@ -35,12 +43,18 @@ pub struct Deletion {
 /// For reports. Counters since the process started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeletionStatus {
+    /// Confirmed by the bucket.
     pub deleted_objects: u64,
     pub deleted_bytes: u64,
+    /// Deleted, and the bucket keeps their bytes as old versions.
+    pub kept_versions: u64,
+    /// Not there when they were looked at.
+    pub missing_objects: u64,
     /// Objects of trimmed segments that are still there, by what keeps them, as the last pass found it.
     pub waiting: BTreeMap<&'static str, Waiting>,
-    /// Why the last pass did not come to its end.
+    /// Of the first stream whose objects are not deleted, with its name.
     pub failure: Option<String>,
+    pub failed: FailedStreams,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,6 +86,7 @@ impl Keeper {
             Keeper::Plan(Why::Readable) => "Readable",
             Keeper::Plan(Why::Snapshot { .. }) => "Snapshot",
             Keeper::Plan(Why::SnapshotRunning) => "SnapshotRunning",
+            Keeper::Plan(Why::Upload) => "Upload",
             Keeper::Plan(Why::Grace { .. }) => "Grace",
             Keeper::Plan(Why::Clock) => "Clock",
             Keeper::Step => "Queued",
@@ -97,18 +112,25 @@ struct Runner {
     /// A pass is over.
     changed: Condvar,
     stopping: AtomicBool,
+    counters: Counters,
+    /// Of one stream in one turn, each with a commit to its manifest: then the others have theirs.
+    steps_of_turn: usize,
+}
+
+#[derive(Default)]
+struct Counters {
     deleted_objects: AtomicU64,
     deleted_bytes: AtomicU64,
+    kept_versions: AtomicU64,
+    missing_objects: AtomicU64,
 }
 
 #[derive(Default)]
 struct State {
     is_under_way: bool,
-    /// When the last pass ended; `None` = there was none.
-    ended_at: Option<Instant>,
-    /// In a row.
-    failures: u32,
-    failure: Option<String>,
+    /// After a thread that could not be started.
+    rests_until: Option<Instant>,
+    schedule: Schedule,
     kept: BTreeMap<Arc<str>, Vec<Kept>>,
 }
 
@@ -119,6 +141,16 @@ impl Deletion {
         tiers: &Tiers,
         snapshots: Arc<Snapshots>,
         retention: &Retention,
+    ) -> Deletion {
+        Deletion::start_with(store, tiers, snapshots, retention, STEPS_OF_TURN)
+    }
+
+    pub(crate) fn start_with(
+        store: Store,
+        tiers: &Tiers,
+        snapshots: Arc<Snapshots>,
+        retention: &Retention,
+        steps_of_turn: usize,
     ) -> Deletion {
         let coordinator = tiers.coordinator().clone();
         let runner = coordinator.claims().map(|claims| {
@@ -136,8 +168,8 @@ impl Deletion {
                 state: Mutex::default(),
                 changed: Condvar::new(),
                 stopping: AtomicBool::new(false),
-                deleted_objects: AtomicU64::new(0),
-                deleted_bytes: AtomicU64::new(0),
+                counters: Counters::default(),
+                steps_of_turn,
             })
         });
         if let Some(runner) = &runner {
@@ -163,11 +195,23 @@ impl Deletion {
             waiting.objects += 1;
             waiting.bytes += kept.bytes;
         }
+        let Counters {
+            deleted_objects,
+            deleted_bytes,
+            kept_versions,
+            missing_objects,
+        } = &runner.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let failures = &state.schedule.failures;
+        let first = failures.first();
         Some(DeletionStatus {
-            deleted_objects: runner.deleted_objects.load(Ordering::Relaxed),
-            deleted_bytes: runner.deleted_bytes.load(Ordering::Relaxed),
+            deleted_objects: read(deleted_objects),
+            deleted_bytes: read(deleted_bytes),
+            kept_versions: read(kept_versions),
+            missing_objects: read(missing_objects),
             waiting,
-            failure: state.failure.clone(),
+            failure: first.map(|(stream, why)| format!("stream {stream}: {why}")),
+            failed: failures.report(),
         })
     }
 
@@ -199,14 +243,19 @@ impl Machine for Runner {
         let streams = self.store.streams_with_trimmed_objects();
         state.kept.retain(|stream, _| streams.contains(stream));
         self.clock.note_needed(!streams.is_empty());
-        if streams.is_empty() {
-            state.failure = None;
-            return None;
+        state.schedule.see(&streams, facts.now);
+        let rests = [tier2.rests_until, state.rests_until];
+        let until = rests
+            .into_iter()
+            .flatten()
+            .chain(state.schedule.next())
+            .max();
+        if let Some(until) = until.filter(|until| *until > facts.now) {
+            return (!streams.is_empty()).then_some(until);
         }
-        let due = state.ended_at.map(|at| at + self.rest(&state));
-        let rests = tier2.rests_until.into_iter().chain(due).max();
-        if let Some(until) = rests.filter(|until| *until > facts.now) {
-            return Some(until);
+        let streams = state.schedule.due(facts.now);
+        if streams.is_empty() {
+            return None;
         }
         let own = self.own.upgrade()?;
         state.is_under_way = true;
@@ -218,21 +267,13 @@ impl Machine for Runner {
         if let Err(error) = started {
             tracing::warn!("cannot start a thread to delete objects: {error}");
             state.is_under_way = false;
-            state.ended_at = Some(facts.now);
+            state.rests_until = Some(facts.now + REST_AFTER_FAILURE);
         }
         None
     }
 }
 
 impl Runner {
-    /// Behind a pass.
-    fn rest(&self, state: &State) -> std::time::Duration {
-        match state.failures {
-            0 => pause(self.store.config().tier2.delete_grace),
-            times => pause_after(times, FailureKind::Refused),
-        }
-    }
-
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
@@ -243,12 +284,7 @@ struct FinishOnDrop(Arc<Runner>);
 
 impl Drop for FinishOnDrop {
     fn drop(&mut self) {
-        let now = self.0.store.environment().clock.monotonic();
-        {
-            let mut state = self.0.state.lock();
-            state.is_under_way = false;
-            state.ended_at = Some(now);
-        }
+        self.0.state.lock().is_under_way = false;
         self.0.changed.notify_all();
         self.0.coordinator.ring();
     }

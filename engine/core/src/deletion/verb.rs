@@ -1,15 +1,21 @@
 //! One copy of a segment goes because somebody asks for it: refused where it is needed, by the same rules.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 
+use super::pass::{DeleteError, Gone, Limit, Turned};
 use super::{Deletion, Keeper};
 use crate::coordinator::plan::delete::Why;
+use crate::dropped::Dropped;
 use crate::error::{StoreError, with_causes};
 use crate::snapshot::rfc3339;
 use crate::store::Store;
 use crate::tier::Tiers;
+
+/// Whoever asks waits so long at most, but for the request that is under way then.
+const LONGEST_VERB: Duration = Duration::from_secs(60);
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +23,10 @@ pub enum CopyDeletion {
     Deleted {
         bytes: u64,
     },
+    /// Under its key there is no object any more, and the bucket keeps its bytes as an old version.
+    KeptAsVersion,
+    /// It was not there when it was looked at.
+    Missing,
     /// It is on its way.
     Waits {
         why: String,
@@ -40,6 +50,9 @@ pub enum CopyError {
         tier: u8,
         by: String,
     },
+    /// Another volume has taken the stream over.
+    #[error("{message}")]
+    NotOwned { message: String },
     /// Tier 2 does not do it.
     #[error("the object of segment {segment_id} of stream {stream} is not deleted: {message}")]
     Failed {
@@ -56,6 +69,7 @@ impl Keeper {
             Keeper::Plan(Why::Readable) => "readers of its stream, which begins before".to_owned(),
             Keeper::Plan(Why::Snapshot { snapshot_id }) => format!("snapshot {snapshot_id}"),
             Keeper::Plan(Why::SnapshotRunning) => "a snapshot that is being taken".to_owned(),
+            Keeper::Plan(Why::Upload) => "an upload that is under way".to_owned(),
             Keeper::Plan(Why::Grace { until_unix_nanos }) => {
                 format!("grace until {}", rfc3339(until_unix_nanos))
             }
@@ -69,7 +83,7 @@ impl Keeper {
         match self {
             Keeper::Plan(Why::Readable | Why::Snapshot { .. } | Why::SnapshotRunning)
             | Keeper::Foreign => true,
-            Keeper::Plan(Why::Grace { .. } | Why::Clock) | Keeper::Step => false,
+            Keeper::Plan(Why::Upload | Why::Grace { .. } | Why::Clock) | Keeper::Step => false,
         }
     }
 }
@@ -102,8 +116,17 @@ impl Deletion {
                 by: "the upload of the segment, which is not done".to_owned(),
             });
         }
-        let bytes = tiers.coordinator().drop_warm(stream, segment_id, bytes)?;
-        Ok(CopyDeletion::Deleted { bytes })
+        match tiers.coordinator().drop_warm(stream, segment_id, bytes)? {
+            Dropped::Removed { file_bytes } => Ok(CopyDeletion::Deleted { bytes: file_bytes }),
+            // Somebody else was faster.
+            Dropped::Nothing => Ok(CopyDeletion::Missing),
+            Dropped::Left { file, cause } => Ok(CopyDeletion::Waits {
+                why: format!(
+                    "the next start of the engine removes {}, which cannot be removed now ({cause})",
+                    file.path.display()
+                ),
+            }),
+        }
     }
 
     /// Takes the object of a trimmed segment as far as it may go now. Blocks on Tier 2.
@@ -114,7 +137,7 @@ impl Deletion {
         segment_id: u64,
     ) -> Result<CopyDeletion, CopyError> {
         let segment = store.sealed(stream, segment_id)?;
-        let (Some(runner), Some(_)) = (&self.runner, &segment.copies.cold) else {
+        let Some(runner) = &self.runner else {
             return Err(no_copy(stream, segment_id, 2));
         };
         let needed = |by: String| CopyError::Needed {
@@ -124,30 +147,54 @@ impl Deletion {
             by,
         };
         let (start, objects) = store.trimmed_objects(stream)?;
-        let Some(object) = objects.iter().find(|it| it.segment_id == segment_id) else {
+        if !objects.iter().any(|it| it.segment_id == segment_id) {
+            if segment.copies.cold.is_none() {
+                return Err(no_copy(stream, segment_id, 2));
+            }
             let (from, to) = (segment.base_sequence, segment.end_sequence());
             return Err(needed(format!(
                 "readers: it holds the sequences {from} to {}, and the stream begins at {start}; trim it first",
                 to - 1
             )));
-        };
-        let name: Arc<str> = stream.into();
-        let kept = runner
-            .one_stream(&name)
-            .map_err(|error| CopyError::Failed {
-                stream: stream.to_owned(),
-                segment_id,
-                message: with_causes(&error),
-            })?;
-        match kept.iter().find(|kept| kept.segment_id == segment_id) {
-            None => Ok(CopyDeletion::Deleted {
-                bytes: object.bytes,
-            }),
-            Some(kept) if kept.why.is_need() => Err(needed(kept.why.told())),
-            Some(kept) => Ok(CopyDeletion::Waits {
-                why: kept.why.told(),
-            }),
         }
+        let name: Arc<str> = stream.into();
+        let limit = Limit {
+            until: runner.now() + LONGEST_VERB,
+            segment_id: Some(segment_id),
+        };
+        let turned = runner.turn_of(&name, limit);
+        let Turned { gone, kept, .. } =
+            turned.map_err(|error| failed(stream, segment_id, &error))?;
+        match gone.get(&segment_id) {
+            Some(Gone::Deleted { bytes }) => Ok(CopyDeletion::Deleted { bytes: *bytes }),
+            Some(Gone::KeptAsVersion) => Ok(CopyDeletion::KeptAsVersion),
+            Some(Gone::Missing) => Ok(CopyDeletion::Missing),
+            None => match kept.iter().find(|kept| kept.segment_id == segment_id) {
+                // A pass was faster.
+                None => Ok(CopyDeletion::Missing),
+                Some(kept) if kept.why.is_need() => Err(needed(kept.why.told())),
+                Some(kept) => Ok(CopyDeletion::Waits {
+                    why: kept.why.told(),
+                }),
+            },
+        }
+    }
+}
+
+fn failed(stream: &str, segment_id: u64, error: &DeleteError) -> CopyError {
+    let message = with_causes(error);
+    match error {
+        DeleteError::Superseded { .. } => CopyError::NotOwned { message },
+        DeleteError::Catalogues(_)
+        | DeleteError::Object(_)
+        | DeleteError::Publish(_)
+        | DeleteError::Claim(_)
+        | DeleteError::Store(_)
+        | DeleteError::StillThere { .. } => CopyError::Failed {
+            stream: stream.to_owned(),
+            segment_id,
+            message,
+        },
     }
 }
 

@@ -39,10 +39,30 @@ impl Content {
     }
 }
 
+/// A copy of a segment below Tier 0. Each has an index of its own: the two hold the same bytes, and need not be compressed alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Lower {
+    Warm,
+    Cold,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Piece {
-    Index,
-    Block(usize),
+    Index(Lower),
+    /// Where it lies in the segment, and its length there: the same bytes, whichever copy they come from.
+    Block {
+        offset: u64,
+        bytes: usize,
+    },
+}
+
+impl Piece {
+    pub fn of(index: &WarmIndex, number: usize) -> Piece {
+        Piece::Block {
+            offset: index.blocks[number].uncompressed_offset,
+            bytes: index.uncompressed_bytes(number),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -90,33 +110,38 @@ impl Cache {
         self.0.weight()
     }
 
-    pub fn index(&self, content: &Content) -> Option<Arc<WarmIndex>> {
-        match self.0.get(&(content.clone(), Piece::Index))? {
+    pub fn index(&self, content: &Content, of: Lower) -> Option<Arc<WarmIndex>> {
+        match self.0.get(&(content.clone(), Piece::Index(of)))? {
             Value::Index(index) => Some(index),
             Value::Block(_) => None,
         }
     }
 
-    pub fn block(&self, content: &Content, number: usize) -> Option<Bytes> {
-        match self.0.get(&(content.clone(), Piece::Block(number)))? {
+    pub fn block(&self, content: &Content, piece: Piece) -> Option<Bytes> {
+        match self.0.get(&(content.clone(), piece))? {
             Value::Block(bytes) => Some(bytes),
             Value::Index(_) => None,
         }
     }
 
     /// Does not count as a touch.
-    pub fn has_block(&self, content: &Content, number: usize) -> bool {
-        let key = (content.clone(), Piece::Block(number));
-        self.0.peek(&key).is_some()
+    pub fn has_block(&self, content: &Content, piece: Piece) -> bool {
+        self.0.peek(&(content.clone(), piece)).is_some()
     }
 
-    pub fn keep_index(&self, content: &Content, index: Arc<WarmIndex>) {
-        let key = (content.clone(), Piece::Index);
+    /// As if all blocks had been evicted, and no index.
+    #[cfg(test)]
+    pub fn forget_blocks(&self) {
+        self.0
+            .retain(|(_, piece), _| matches!(piece, Piece::Index(_)));
+    }
+
+    pub fn keep_index(&self, content: &Content, of: Lower, index: Arc<WarmIndex>) {
+        let key = (content.clone(), Piece::Index(of));
         self.0.insert(key, Value::Index(index));
     }
 
-    pub fn keep_block(&self, content: &Content, number: usize, bytes: Bytes) {
-        let key = (content.clone(), Piece::Block(number));
-        self.0.insert(key, Value::Block(bytes));
+    pub fn keep_block(&self, content: &Content, piece: Piece, bytes: Bytes) {
+        self.0.insert((content.clone(), piece), Value::Block(bytes));
     }
 }

@@ -10,7 +10,7 @@ use aof2_format::warm::WarmIndex;
 use bytes::Bytes;
 
 use super::FetchStatus;
-use super::cache::{Cache, Content, Piece};
+use super::cache::{Cache, Content, Lower, Piece};
 use super::latency::Latencies;
 use super::source::bytes_of;
 use crate::below::{Arrival, FetchError, Pending};
@@ -25,15 +25,27 @@ pub(super) const INDEX_BYTES: u64 = 64 << 10;
 /// What is asked for.
 #[derive(Clone, Debug)]
 pub(super) enum Wish {
+    /// Of the object.
     Index,
+    /// By an index of the copy that they are read from.
     Blocks(Arc<WarmIndex>, Range<usize>),
 }
 
 impl Wish {
     fn pieces(&self) -> Vec<Piece> {
         match self {
-            Wish::Index => vec![Piece::Index],
-            Wish::Blocks(_, blocks) => blocks.clone().map(Piece::Block).collect(),
+            Wish::Index => vec![Piece::Index(Lower::Cold)],
+            Wish::Blocks(index, blocks) => {
+                let pieces = blocks.clone().map(|number| Piece::of(index, number));
+                pieces.collect()
+            }
+        }
+    }
+
+    fn first_piece(&self) -> Piece {
+        match self {
+            Wish::Index => Piece::Index(Lower::Cold),
+            Wish::Blocks(index, blocks) => Piece::of(index, blocks.start),
         }
     }
 
@@ -59,8 +71,9 @@ pub(super) enum Brought {
     Blocks(Arc<Blocks>),
 }
 
-/// By their numbers. One that is damaged takes none of the others with it.
-pub(super) type Blocks = BTreeMap<usize, Result<Bytes, FetchError>>;
+/// By where they lie in the segment: whoever waits for them may know them by another index. One that is damaged takes none of the others
+/// with it.
+pub(super) type Blocks = BTreeMap<Piece, Result<Bytes, FetchError>>;
 
 pub(super) struct Flight {
     pub segment: SealedSegment,
@@ -330,10 +343,7 @@ impl Flights {
 
 impl State {
     fn first_of(&self, segment: &SealedSegment, wish: &Wish) -> Option<Arc<Flight>> {
-        let first = match wish {
-            Wish::Index => Piece::Index,
-            Wish::Blocks(_, blocks) => Piece::Block(blocks.start),
-        };
+        let first = wish.first_piece();
         self.of.get(&(Content::of(segment), first)).cloned()
     }
 
@@ -344,8 +354,8 @@ impl State {
         };
         let content = Content::of(segment);
         let is_theirs = |number: &usize| {
-            self.of
-                .contains_key(&(content.clone(), Piece::Block(*number)))
+            let piece = Piece::of(&index, *number);
+            self.of.contains_key(&(content.clone(), piece))
         };
         let end = blocks.clone().find(is_theirs).unwrap_or(blocks.end);
         Wish::Blocks(index, blocks.start..end)

@@ -4,11 +4,11 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use aof2_format::warm::WarmIndex;
+use aof2_format::warm::{FOOTER_BYTES, WarmFooter, WarmIndex};
 use bytes::Bytes;
 
 use super::Parts;
-use super::cache::Content;
+use super::cache::{Content, Lower, Piece};
 use super::flight::{Blocks, Brought, Claim, Wanted, Wish};
 use super::source::{bytes_of, nowhere, of_warm};
 use crate::below::{Block, BlockReader, FetchError, Fetched, Place};
@@ -27,7 +27,7 @@ pub(super) struct Session {
     segment: SealedSegment,
     content: Content,
     warm: Warm,
-    index: Option<Arc<WarmIndex>>,
+    index: Option<Known>,
     /// The one that was served last.
     current: Option<(usize, Bytes)>,
     waits_for: Option<Wanted>,
@@ -40,10 +40,27 @@ pub(super) struct Session {
 /// The warm file.
 enum Warm {
     NotTried(PathBuf),
-    /// It is read by its open file: it may be dropped while it is read.
+    /// It is read by its open file: it may be dropped or replaced while it is read.
     Open(FileSource, String),
     /// There is none, or it cannot be read.
     None,
+}
+
+/// An index, and the copy that it is of.
+struct Known {
+    of: Lower,
+    index: Arc<WarmIndex>,
+    /// It was read from the open file. One of the cache may be of a file that was replaced since.
+    is_of_open_file: bool,
+}
+
+/// What came of looking for a block in the warm file.
+enum Loaded {
+    Block(Bytes),
+    /// It has to be fetched, or somebody else reads it.
+    Elsewhere,
+    /// The index was of another copy or another file: look again by the right one.
+    ByAnotherIndex,
 }
 
 impl Session {
@@ -77,53 +94,61 @@ impl BlockReader for Session {
             };
             self.waits_for = None;
             match outcome {
-                Ok(Brought::Index(index)) => self.index = Some(index),
+                Ok(Brought::Index(index)) => self.use_index(Known {
+                    of: Lower::Cold,
+                    index,
+                    is_of_open_file: false,
+                }),
                 Ok(Brought::Blocks(blocks)) => arrived = Some(blocks),
                 Err(error) => self.give_up_warm(error)?,
             }
         }
-        let Some(index) = self.index()? else {
-            return self.wait_for(Wish::Index);
-        };
-        let number = locate(&index, place);
-        if let Some((current, bytes)) = &self.current
-            && *current == number
-        {
-            return Ok(Fetched::Block(block(&index, number, bytes.clone())));
-        }
-        let arrived = match arrived.and_then(|blocks| blocks.get(&number).cloned()) {
-            Some(Err(error)) => {
-                self.give_up_warm(error)?;
-                None
+        loop {
+            let Some(index) = self.index()? else {
+                return self.wait_for(Wish::Index);
+            };
+            let number = locate(&index, place);
+            if let Some((current, bytes)) = &self.current
+                && *current == number
+            {
+                return Ok(Fetched::Block(block(&index, number, bytes.clone())));
             }
-            arrived => arrived.and_then(Result::ok),
-        };
-        let bytes = match arrived {
-            Some(bytes) => bytes,
-            None => match self.parts.cache.block(&self.content, number) {
-                Some(bytes) => {
-                    self.parts.flights.note_hit();
-                    bytes
+            let piece = Piece::of(&index, number);
+            let brought = arrived
+                .take()
+                .and_then(|blocks| blocks.get(&piece).cloned());
+            let bytes = match brought {
+                Some(Ok(bytes)) => bytes,
+                Some(Err(error)) => {
+                    self.give_up_warm(error)?;
+                    continue;
                 }
-                None => match self.load(&index, number)? {
-                    Some(bytes) => bytes,
-                    None => {
-                        let end = number + 1;
-                        return self.wait_for(Wish::Blocks(index, number..end));
+                None => match self.parts.cache.block(&self.content, piece) {
+                    Some(bytes) => {
+                        self.parts.flights.note_hit();
+                        bytes
                     }
+                    None => match self.load(&index, number)? {
+                        Loaded::Block(bytes) => bytes,
+                        Loaded::ByAnotherIndex => continue,
+                        Loaded::Elsewhere => {
+                            let end = number + 1;
+                            return self.wait_for(Wish::Blocks(index, number..end));
+                        }
+                    },
                 },
-            },
-        };
-        let follows = match &self.current {
-            Some((last, _)) => last + 1 == number,
-            // The reader comes from the end of the segment before.
-            None => number == 0 && self.ahead_bytes > 0,
-        };
-        self.current = Some((number, bytes.clone()));
-        if matches!(self.warm, Warm::None) {
-            self.read_ahead(&index, number, follows);
+            };
+            let follows = match &self.current {
+                Some((last, _)) => last + 1 == number,
+                // The reader comes from the end of the segment before.
+                None => number == 0 && self.ahead_bytes > 0,
+            };
+            self.current = Some((number, bytes.clone()));
+            if matches!(self.warm, Warm::None) {
+                self.read_ahead(&index, number, follows);
+            }
+            return Ok(Fetched::Block(block(&index, number, bytes)));
         }
-        Ok(Fetched::Block(block(&index, number, bytes)))
     }
 
     fn ahead_bytes(&self) -> u64 {
@@ -134,26 +159,86 @@ impl BlockReader for Session {
 impl Session {
     /// `None`: it has to be fetched.
     fn index(&mut self) -> Result<Option<Arc<WarmIndex>>, FetchError> {
-        if self.index.is_none() {
-            self.index = self.parts.cache.index(&self.content);
+        let wanted = match self.warm {
+            Warm::NotTried(_) | Warm::Open(..) => Lower::Warm,
+            Warm::None => Lower::Cold,
+        };
+        if self.index.as_ref().is_some_and(|known| known.of != wanted) {
+            self.forget_index();
+        }
+        if self.index.is_none()
+            && let Some(index) = self.parts.cache.index(&self.content, wanted)
+        {
+            self.use_index(Known {
+                of: wanted,
+                index,
+                is_of_open_file: false,
+            });
         }
         if self.index.is_none() {
             self.open_warm();
-            if let Warm::Open(source, place) = &self.warm {
-                match self.parts.index_of(source, place, &self.segment) {
-                    Ok(index) => self.index = Some(index),
-                    Err(error) => self.give_up_warm(error)?,
-                }
+            self.read_index()?;
+            if self.index.is_none() && wanted == Lower::Warm {
+                // The file cannot be used: as if there had been none.
+                return self.index();
             }
         }
-        Ok(self.index.clone())
+        Ok(self.index.as_ref().map(|known| known.index.clone()))
     }
 
-    /// Out of the warm file. `None`: it has to be fetched.
-    fn load(&mut self, index: &Arc<WarmIndex>, number: usize) -> Result<Option<Bytes>, FetchError> {
+    /// Of the open file, where there is one.
+    fn read_index(&mut self) -> Result<(), FetchError> {
+        if let Warm::Open(source, place) = &self.warm {
+            let read = self
+                .parts
+                .index_of(source, place, &self.segment, Lower::Warm);
+            match read {
+                Ok(index) => self.use_index(Known {
+                    of: Lower::Warm,
+                    index,
+                    is_of_open_file: true,
+                }),
+                Err(error) => self.give_up_warm(error)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn use_index(&mut self, known: Known) {
+        // By another index the block that was served last may have another number.
+        self.current = None;
+        self.ahead_upto = 0;
+        self.index = Some(known);
+    }
+
+    fn forget_index(&mut self) {
+        self.current = None;
+        self.ahead_upto = 0;
+        self.index = None;
+    }
+
+    /// Out of the warm file.
+    fn load(&mut self, index: &Arc<WarmIndex>, number: usize) -> Result<Loaded, FetchError> {
         self.open_warm();
-        if matches!(self.warm, Warm::None) {
-            return Ok(None);
+        let Warm::Open(source, _) = &self.warm else {
+            let is_cold = |known: &Known| known.of == Lower::Cold;
+            return Ok(match self.index.as_ref().is_some_and(is_cold) {
+                true => Loaded::Elsewhere,
+                false => Loaded::ByAnotherIndex,
+            });
+        };
+        let is_right = match &mut self.index {
+            Some(known) if known.is_of_open_file => true,
+            Some(known) => {
+                known.is_of_open_file = is_index_of(source, index);
+                known.is_of_open_file
+            }
+            None => false,
+        };
+        if !is_right {
+            self.forget_index();
+            self.read_index()?;
+            return Ok(Loaded::ByAnotherIndex);
         }
         let now = self.parts.environment.clock.monotonic();
         let wish = Wish::Blocks(index.clone(), number..number + 1);
@@ -162,16 +247,20 @@ impl Session {
             // It is read by another thread, or comes from Tier 2.
             Claim::Theirs(wanted) => {
                 self.waits_for = Some(wanted);
-                return Ok(None);
+                return Ok(Loaded::Elsewhere);
             }
         };
         let outcome = self.read_warm(index, number);
         let brought = outcome.clone().map(Brought::Blocks);
         self.parts.flights.ended(&flight, brought);
-        match outcome.map(|blocks| blocks.get(&number).cloned()) {
-            Ok(Some(Ok(block))) => Ok(Some(block)),
-            Ok(Some(Err(error))) | Err(error) => self.give_up_warm(error).map(|()| None),
-            Ok(None) => Ok(None),
+        let piece = Piece::of(index, number);
+        match outcome.map(|blocks| blocks.get(&piece).cloned()) {
+            Ok(Some(Ok(block))) => Ok(Loaded::Block(block)),
+            Ok(Some(Err(error))) | Err(error) => {
+                self.give_up_warm(error)?;
+                Ok(Loaded::ByAnotherIndex)
+            }
+            Ok(None) => Err(nowhere(&self.segment)),
         }
     }
 
@@ -208,12 +297,13 @@ impl Session {
         }
     }
 
-    /// Tier 2 has the same bytes, where it has them: what the warm file does not give is read there.
+    /// Tier 2 has the same segment, where it has it: what the warm file does not give is read there.
     fn give_up_warm(&mut self, error: FetchError) -> Result<(), FetchError> {
         if matches!(self.warm, Warm::None) || self.segment.copies.cold.is_none() {
             return Err(error);
         }
         self.warm = Warm::None;
+        self.forget_index();
         // Once, however many readers meet it.
         if self.parts.unreadable.lock().insert(self.content.clone()) {
             let SealedSegment {
@@ -261,7 +351,11 @@ impl Session {
         let mut left = self.ahead_bytes - ahead;
         let now = self.parts.environment.clock.monotonic();
         while left > 0 && from < index.blocks.len() {
-            if self.parts.cache.has_block(&self.content, from) {
+            if self
+                .parts
+                .cache
+                .has_block(&self.content, Piece::of(index, from))
+            {
                 left = left.saturating_sub(index.uncompressed_bytes(from) as u64);
                 from += 1;
                 continue;
@@ -270,7 +364,10 @@ impl Session {
             let mut bytes = 0;
             while end < index.blocks.len()
                 && bytes < REQUEST_BYTES.min(left)
-                && !self.parts.cache.has_block(&self.content, end)
+                && !self
+                    .parts
+                    .cache
+                    .has_block(&self.content, Piece::of(index, end))
             {
                 bytes += index.uncompressed_bytes(end) as u64;
                 end += 1;
@@ -284,6 +381,20 @@ impl Session {
         }
         self.ahead_upto = from;
     }
+}
+
+/// The footer of a file names its index by a checksum.
+fn is_index_of(source: &FileSource, index: &WarmIndex) -> bool {
+    let size_bytes = source.size_bytes();
+    let mut footer = [0; FOOTER_BYTES];
+    let Some(at) = size_bytes.checked_sub(FOOTER_BYTES as u64) else {
+        return false;
+    };
+    let read = source.read_at(at, &mut footer);
+    let found = read
+        .is_ok()
+        .then(|| WarmFooter::decode(&footer, size_bytes));
+    found.is_some_and(|found| found.as_ref() == Ok(&index.footer))
 }
 
 fn block(index: &WarmIndex, number: usize, bytes: Bytes) -> Block {

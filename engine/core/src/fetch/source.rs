@@ -8,7 +8,7 @@ use aof2_format::warm::WarmIndex;
 use bytes::Bytes;
 
 use super::Parts;
-use super::cache::Content;
+use super::cache::{Content, Lower, Piece};
 use super::flight::{Blocks, Brought, Flight, INDEX_BYTES, Wish};
 use crate::below::FetchError;
 use crate::error::with_causes;
@@ -36,7 +36,7 @@ impl Parts {
         match &flight.wish {
             Wish::Index => {
                 let end = ObjectEnd::read(tier2, key)?;
-                let index = self.index_of(&end, key, segment)?;
+                let index = self.index_of(&end, key, segment, Lower::Cold)?;
                 Ok(Brought::Index(index))
             }
             Wish::Blocks(index, blocks) => {
@@ -52,11 +52,13 @@ impl Parts {
         source: &dyn Source,
         place: &str,
         segment: &SealedSegment,
+        of: Lower,
     ) -> Result<Arc<WarmIndex>, FetchError> {
         let index =
             warm::read_index_of(source, place, segment).map_err(|error| of_warm(place, &error))?;
         let index = Arc::new(index);
-        self.cache.keep_index(&Content::of(segment), index.clone());
+        let content = Content::of(segment);
+        self.cache.keep_index(&content, of, index.clone());
         Ok(index)
     }
 
@@ -76,10 +78,11 @@ impl Parts {
             let (compressed, behind) =
                 rest.split_at(index.blocks[number].compressed_bytes as usize);
             rest = behind;
+            let piece = Piece::of(index, number);
             let block = match warm::block_of(index, number, compressed) {
                 Ok(block) => {
                     let block = Bytes::from(block);
-                    self.cache.keep_block(&content, number, block.clone());
+                    self.cache.keep_block(&content, piece, block.clone());
                     Ok(block)
                 }
                 Err(what) => Err(FetchError::Damaged {
@@ -88,7 +91,7 @@ impl Parts {
                     sequences: Some(sequences_of(index, number)),
                 }),
             };
-            found.insert(number, block);
+            found.insert(piece, block);
         }
         Arc::new(found)
     }

@@ -5,24 +5,32 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::cache::Lower;
 use super::flight::{Claim, Wish};
 use super::*;
 use crate::below::{BlockReader, FetchError, Fetched, Place};
 use crate::claims::suite as claims_suite;
 use crate::coordinator::Coordinator;
+use crate::io::SystemDisk;
+use crate::jobs::compress::{CompressOptions, compress, warm_path};
 use crate::objects::ObjectStore;
 use crate::objects::memory::MemoryStore;
-use crate::port::Port;
+use crate::port::{Copies, Port};
 use crate::tier::testing::{ModelPort, settings, until};
 
 /// A segment of two records in Tier 1 and Tier 2.
 fn uploaded(directory: &Path) -> (Arc<ModelPort>, Arc<dyn ObjectStore>) {
+    uploaded_with(directory, &[b"one", b"two"])
+}
+
+fn uploaded_with(directory: &Path, payloads: &[&[u8]]) -> (Arc<ModelPort>, Arc<dyn ObjectStore>) {
     let memory: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
     let claims = Arc::new(claims_suite::claims_of(&memory, "p/", "orders-0"));
     let port = ModelPort::new(directory);
     let coordinator = Coordinator::start(port.clone(), Some(claims), settings()).expect("a thread");
-    port.append("a", b"one");
-    port.append("a", b"two");
+    for payload in payloads {
+        port.append("a", payload);
+    }
     port.seal(None).expect("sealed");
     until("the upload", || port.pending().is_empty());
     coordinator.stop();
@@ -43,8 +51,12 @@ fn fetch(port: &ModelPort, memory: &Arc<dyn ObjectStore>) -> Arc<Fetch> {
 }
 
 fn read(reader: &mut dyn BlockReader) -> Result<Bytes, FetchError> {
+    read_at(reader, Place::Sequence(0))
+}
+
+fn read_at(reader: &mut dyn BlockReader, place: Place) -> Result<Bytes, FetchError> {
     loop {
-        match reader.block(Place::Sequence(0))? {
+        match reader.block(place)? {
             Fetched::Block(block) => return Ok(block.bytes),
             Fetched::Later(pending) => pending.wait(),
         }
@@ -58,7 +70,8 @@ fn a_warm_file_that_another_reader_finds_damaged_is_no_damage_of_what_the_object
     let segment = port.segment("a", 1).0;
     let first = fetch(&port, &memory);
     let good = read(&mut *first.open(segment.clone(), 0)).expect("read");
-    let index = first.parts.cache.index(&Content::of(&segment));
+    let content = Content::of(&segment);
+    let index = first.parts.cache.index(&content, Lower::Warm);
     let fetch = fetch(&port, &memory);
     let now = fetch.parts.environment.clock.monotonic();
     let wish = Wish::Blocks(index.expect("kept"), 0..1);
@@ -82,5 +95,61 @@ fn a_warm_file_that_another_reader_finds_damaged_is_no_damage_of_what_the_object
         (0, 1),
         "{status:?}"
     );
+    fetch.stop();
+}
+
+/// All bytes of a segment, block by block.
+fn read_all(fetch: &Fetch, segment: &SealedSegment) -> Result<Vec<u8>, FetchError> {
+    let mut reader = fetch.open(segment.clone(), 0);
+    let mut bytes = Vec::new();
+    while (bytes.len() as u64) < segment.bytes {
+        let block = read_at(&mut *reader, Place::Offset(bytes.len() as u64))?;
+        bytes.extend_from_slice(&block);
+    }
+    Ok(bytes)
+}
+
+/// Other frames in the same blocks, then other blocks: what was cached of the one file says nothing about the other.
+#[test]
+fn a_warm_file_that_is_not_compressed_like_its_object_is_read_by_its_own_index() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let payloads: Vec<Vec<u8>> = (0..2_000_u32)
+        .map(|number| format!("{number} {}", "x".repeat(number as usize % 90)).into_bytes())
+        .collect();
+    let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+    let (port, memory) = uploaded_with(folder.path(), &payloads);
+    let (segment, expected) = port.segment("a", 1);
+    let cold_only = SealedSegment {
+        copies: Copies {
+            warm: None,
+            ..segment.copies.clone()
+        },
+        ..segment.clone()
+    };
+    let path = warm_path(&port.tier1_directory(), &segment).expect("a path");
+    let fetch = fetch(&port, &memory);
+    // Index and blocks of the first file are cached from here on.
+    assert!(read_all(&fetch, &segment).expect("warm") == expected);
+    let mut lengths = vec![std::fs::metadata(&path).expect("there").len()];
+    for (level, block_bytes) in [(19, 4096), (3, 16_384)] {
+        let mut old = fetch.open(segment.clone(), 0);
+        read(&mut *old).expect("it has the file open, or its block");
+        let options = CompressOptions { level, block_bytes };
+        compress(&SystemDisk, &path, &segment, &expected, options).expect("compressed");
+        lengths.push(std::fs::metadata(&path).expect("there").len());
+        fetch.parts.cache.forget_blocks();
+        assert!(read_all(&fetch, &segment).expect("warm again") == expected);
+        let last = Place::Sequence(segment.end_sequence() - 1);
+        let block = read_at(&mut *old, last).expect("whichever file it has open");
+        assert!(expected.ends_with(&block));
+        fetch.parts.cache.forget_blocks();
+        assert!(read_all(&fetch, &cold_only).expect("cold") == expected);
+        // With the blocks of the other copy in the cache.
+        assert!(read_all(&fetch, &segment).expect("warm after cold") == expected);
+    }
+    lengths.dedup();
+    assert_eq!(lengths.len(), 3, "each file is another one: {lengths:?}");
+    assert_eq!(fetch.status().failed, 0);
+    assert!(fetch.parts.unreadable.lock().is_empty());
     fetch.stop();
 }

@@ -22,6 +22,7 @@ pub enum Call {
     Create,
     OpenWrite,
     OpenRead,
+    Read,
     Write,
     Allocate,
     Truncate,
@@ -93,6 +94,16 @@ pub struct Faults {
     syncs: AtomicU64,
     /// Read by each call that changes the disk while it does.
     changing: RwLock<()>,
+    before_change: RwLock<Option<Hook>>,
+}
+
+#[derive(Clone)]
+struct Hook(Arc<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -158,7 +169,17 @@ impl Faults {
         read()
     }
 
+    /// From now on `hook` runs before each call that changes the disk: what it sees `at_one_moment` is what a kill at that call leaves.
+    /// `None`: no longer.
+    pub fn before_each_change(&self, hook: Option<Arc<dyn Fn() + Send + Sync>>) {
+        *self.before_change.write() = hook.map(Hook);
+    }
+
     fn change<T>(&self, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let hook = self.before_change.read().clone();
+        if let Some(Hook(hook)) = hook {
+            hook();
+        }
         let _changing = self.changing.read();
         change()
     }
@@ -316,6 +337,7 @@ impl DiskFile for FaultFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.on(Call::Read)?;
         self.inner.read_at(buffer, offset)
     }
 

@@ -16,6 +16,7 @@ mod map;
 mod memory;
 mod resting;
 mod rng;
+mod shadow;
 pub mod sync;
 mod threads;
 mod watched;
@@ -34,6 +35,7 @@ pub use map::Map;
 pub use memory::return_large_blocks;
 pub(crate) use resting::RestingDisk;
 pub use rng::{Rng, SystemRng};
+pub use shadow::ShadowDisk;
 pub use threads::{SystemThreads, ThreadBody, ThreadHandle, Threads};
 pub(crate) use threads::{each_in_parallel, in_parallel};
 pub use watched::{WatchedDisk, WriteOutFailures};
@@ -182,6 +184,21 @@ pub fn read_file(disk: &dyn Disk, path: &Path, limit_bytes: u64) -> io::Result<V
     let read = file.read_at(&mut bytes, 0)?;
     bytes.truncate(read);
     Ok(bytes)
+}
+
+/// Reads of what a device does not give back, before that is believed: one path of several may have failed just now.
+const READS: u32 = 3;
+
+/// Repeats a read that the device fails.
+pub(crate) fn again<T>(read: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let mut answer = read();
+    for _ in 1..READS {
+        match &answer {
+            Err(error) if is_device_error(error) => answer = read(),
+            Ok(_) | Err(_) => break,
+        }
+    }
+    answer
 }
 
 /// Whether a file reads back as these bytes there. One that cannot be read does not.

@@ -80,6 +80,43 @@ pub fn compress(
     })
 }
 
+/// A file that is durable, stands for its segment, and has no name of its own yet.
+pub(super) struct Ready {
+    pub facts: WarmFacts,
+    temporary: PathBuf,
+    path: PathBuf,
+    directory: PathBuf,
+}
+
+impl Ready {
+    /// Over whatever is there.
+    pub fn publish(self, disk: &dyn Disk) -> Result<WarmFacts, CompressError> {
+        let Ready {
+            facts,
+            temporary,
+            path,
+            directory,
+        } = self;
+        if let Err(error) = disk.rename(&temporary, &path) {
+            let _ = disk.unlink(&temporary);
+            return Err(failed("publish", &path)(error));
+        }
+        disk.sync_directory(&directory)
+            .map_err(failed("sync", &directory))?;
+        Ok(facts)
+    }
+
+    /// What cannot be removed goes with the next start.
+    pub fn discard(self, disk: &dyn Disk) {
+        let _ = disk.unlink(&self.temporary);
+    }
+}
+
+fn failed(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CompressError {
+    let path = path.to_owned();
+    move |source| CompressError::Disk { verb, path, source }
+}
+
 /// Gives what `make` writes its name once it is durable and stands for the segment.
 pub(super) fn publish<E: From<CompressError>>(
     disk: &dyn Disk,
@@ -87,12 +124,19 @@ pub(super) fn publish<E: From<CompressError>>(
     segment: &SealedSegment,
     make: impl FnOnce(&Path) -> Result<Arc<dyn DiskFile>, E>,
 ) -> Result<WarmFacts, E> {
-    let failed = |verb, path: &Path| {
-        let path = path.to_owned();
-        move |source| CompressError::Disk { verb, path, source }
-    };
+    let ready = prepare(disk, path, temporary_path(path), segment, make)?;
+    Ok(ready.publish(disk)?)
+}
+
+/// Of what `make` writes to `temporary`, which lies in the directory of `path`.
+pub(super) fn prepare<E: From<CompressError>>(
+    disk: &dyn Disk,
+    path: &Path,
+    temporary: PathBuf,
+    segment: &SealedSegment,
+    make: impl FnOnce(&Path) -> Result<Arc<dyn DiskFile>, E>,
+) -> Result<Ready, E> {
     let directory = make_directories(disk, path)?;
-    let temporary = temporary_path(path);
     let made = make(&temporary).and_then(|file| {
         file.sync_all().map_err(failed("sync", &temporary))?;
         let source = FileSource::new(file).map_err(failed("measure", &temporary))?;
@@ -106,11 +150,12 @@ pub(super) fn publish<E: From<CompressError>>(
             return Err(error);
         }
     };
-    disk.rename(&temporary, path)
-        .map_err(failed("publish", path))?;
-    disk.sync_directory(&directory)
-        .map_err(failed("sync", &directory))?;
-    Ok(facts)
+    Ok(Ready {
+        facts,
+        temporary,
+        path: path.to_owned(),
+        directory,
+    })
 }
 
 /// A new file, in place of what an earlier try left.
@@ -139,6 +184,15 @@ pub fn look_for_room(
     path: &Path,
     segment: &SealedSegment,
 ) -> Result<(), CompressError> {
+    look_for_bytes(disk, path, segment.bytes)
+}
+
+/// The same for a file of that many bytes.
+pub(super) fn look_for_bytes(
+    disk: &dyn Disk,
+    path: &Path,
+    bytes: u64,
+) -> Result<(), CompressError> {
     let mut directory = path.parent().unwrap_or(Path::new("/"));
     // The directories are made with the first file.
     while !disk.exists(directory).unwrap_or(true)
@@ -153,7 +207,7 @@ pub fn look_for_room(
             path: directory.to_owned(),
             source,
         })?;
-    let needed_bytes = segment.bytes + SPARE_BYTES;
+    let needed_bytes = bytes + SPARE_BYTES;
     let available_bytes = space.available_bytes;
     match available_bytes < needed_bytes {
         true => Err(CompressError::NoRoom {

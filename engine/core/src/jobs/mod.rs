@@ -5,6 +5,7 @@ pub mod check_claims;
 pub mod compress;
 pub mod drop_warm;
 pub mod hydrate;
+pub mod recompress;
 pub mod streamed;
 pub mod upload;
 pub mod warm;

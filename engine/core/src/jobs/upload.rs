@@ -2,6 +2,9 @@
 //!
 //! Order: claim held -> `UploadStarted` -> create -> HEAD: size and checksum; whoever asked commits `UploadDone`. Every step may be repeated: the key
 //! names the segment and the epoch, and an object that is already there is ours if it decompresses to the segment.
+//!
+//! A segment that is trimmed meanwhile is given up before the next request. What a request brought there all the same is for the deletion of
+//! objects: the manifest names its key from `UploadStarted` on.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +33,9 @@ pub enum UploadError {
         segment_id: u64,
         source: WarmError,
     },
+    /// Nobody may read it any more.
+    #[error("segment {segment_id} of stream {stream} was trimmed meanwhile")]
+    Trimmed { stream: String, segment_id: u64 },
     #[error("claim of stream {stream} is not confirmed")]
     Claim { stream: String, source: ClaimError },
     #[error("{owner} owns stream {stream} now (epoch {to} supersedes {from})")]
@@ -70,6 +76,7 @@ impl UploadError {
             ),
             UploadError::Claim { .. } => true,
             UploadError::Warm { .. }
+            | UploadError::Trimmed { .. }
             | UploadError::NoKey { .. }
             | UploadError::KeyTaken { .. }
             | UploadError::Superseded { .. }
@@ -102,6 +109,7 @@ impl UploadError {
             },
             UploadError::KeyTaken { .. } => FailureReason::BucketOrNetwork,
             UploadError::Warm { .. }
+            | UploadError::Trimmed { .. }
             | UploadError::NoKey { .. }
             | UploadError::Claim { .. }
             | UploadError::Superseded { .. }
@@ -160,6 +168,11 @@ pub fn upload(
         }
     }
 
+    let is_needed = || !port.is_trimmed(&segment.stream, segment.segment_id);
+    // Before the manifest says that an upload is begun.
+    if !is_needed() {
+        return Err(trimmed(segment));
+    }
     let (source, facts): (Arc<dyn Source>, _) = match warm {
         Warm::File(path, known) => {
             let (file, facts) = open_warm(port, segment, path, *known)?;
@@ -178,12 +191,19 @@ pub fn upload(
     if segment.moves.upload_started.as_deref() != Some(key.as_str()) {
         commit(TierRecord::UploadStarted { key: key.clone() })?;
     }
-    let etag = put_and_compare(tier2, &key, segment, source, facts)?;
+    let etag = put_and_compare(tier2, &key, segment, source, facts, &is_needed)?;
     Ok(Uploaded {
         key,
         etag,
         size_bytes: facts.size_bytes,
     })
+}
+
+fn trimmed(segment: &SealedSegment) -> UploadError {
+    UploadError::Trimmed {
+        stream: segment.stream.to_string(),
+        segment_id: segment.segment_id,
+    }
 }
 
 /// `None`: see [`segment_name`].
@@ -229,15 +249,18 @@ fn put_and_compare(
     segment: &SealedSegment,
     source: Arc<dyn Source>,
     facts: WarmFacts,
+    is_needed: &dyn Fn() -> bool,
 ) -> Result<String, UploadError> {
     let upload = Upload {
         source,
         crc64nvme: facts.crc64nvme,
         put_id: tier2.put_id(),
     };
-    let taken = match tier2.create(key, &upload, tier2.max_attempts())? {
-        Creation::Ours { .. } => None,
-        Creation::Taken(meta) => Some(meta),
+    let created = tier2.create_while(key, &upload, tier2.max_attempts(), is_needed)?;
+    let taken = match created {
+        None => return Err(trimmed(segment)),
+        Some(Creation::Ours { .. }) => None,
+        Some(Creation::Taken(meta)) => Some(meta),
     };
     if let Some(meta) = taken {
         return adopt(tier2, key, segment, meta);
@@ -283,28 +306,39 @@ fn adopt(
     segment: &SealedSegment,
     meta: ObjectMeta,
 ) -> Result<String, UploadError> {
+    match problem_of_object(tier2, key, segment, meta.size_bytes)? {
+        None => Ok(meta.etag),
+        Some(problem) => Err(UploadError::KeyTaken {
+            key: key.to_owned(),
+            place: tier2.place(),
+            problem,
+        }),
+    }
+}
+
+/// Why an object does not hold this segment; `None` = it does, by all of its bytes.
+pub fn problem_of_object(
+    tier2: &Tier2,
+    key: &str,
+    segment: &SealedSegment,
+    size_bytes: u64,
+) -> Result<Option<String>, ObjectError> {
     let object = ObjectSource {
         tier2,
         key,
-        size_bytes: meta.size_bytes,
+        size_bytes,
     };
-    match verify(&object, key, segment) {
-        Ok(_) => Ok(meta.etag),
-        Err(error) => {
-            // An outage while reading says nothing about the object.
-            if let WarmError::Read { source, .. } = &error
-                && let Some(outage) = source
-                    .get_ref()
-                    .and_then(|inner| inner.downcast_ref::<ObjectError>())
-                && outage.is_outage()
-            {
-                return Err(outage.clone().into());
-            }
-            Err(UploadError::KeyTaken {
-                key: key.to_owned(),
-                place: tier2.place(),
-                problem: error.to_string(),
-            })
-        }
+    let Err(error) = verify(&object, key, segment) else {
+        return Ok(None);
+    };
+    // A read that was not answered, or was refused, says nothing about the object.
+    if let WarmError::Read { source, .. } = &error
+        && let Some(unread) = source
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<ObjectError>())
+        && !matches!(unread, ObjectError::Corrupt { .. })
+    {
+        return Err(unread.clone());
     }
+    Ok(Some(error.to_string()))
 }

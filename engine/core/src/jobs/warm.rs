@@ -180,7 +180,7 @@ pub fn block_of(index: &WarmIndex, number: usize, compressed: &[u8]) -> Result<V
     })
 }
 
-fn decompress(
+pub(super) fn decompress(
     decompressor: &mut zstd::bulk::Decompressor<'_>,
     compressed: &[u8],
     entry: &BlockEntry,
@@ -201,7 +201,7 @@ fn decompress(
     Ok(block)
 }
 
-fn same_segment(
+pub(super) fn same_segment(
     name: &str,
     header: &WarmHeader,
     footer: &WarmFooter,
@@ -253,7 +253,12 @@ fn same_footer(name: &str, footer: &WarmFooter, segment: &SealedSegment) -> Resu
     Ok(())
 }
 
-fn another(name: &str, field: &'static str, found: String, expected: String) -> WarmError {
+pub(super) fn another(
+    name: &str,
+    field: &'static str,
+    found: String,
+    expected: String,
+) -> WarmError {
     WarmError::AnotherSegment {
         name: name.to_owned(),
         field,

@@ -68,6 +68,9 @@ pub(crate) trait Driver: Send + Sync + 'static {
     /// One more file should be made ahead.
     fn ask_for_file(&self);
 
+    /// Nothing is waited for any more.
+    fn is_closing(&self) -> bool;
+
     /// Files that are not used again may go: what they knew stands in a synced commit.
     fn ask_to_remove_outdated(&self);
 }

@@ -142,22 +142,22 @@ impl<'a> Pieces<'a> {
         let least = usize::try_from(left).map_or(least, |left| least.min(left));
         let have = self.at..self.at + self.buffer.len() as u64;
         if offset < have.start || offset + least as u64 > have.end {
-            let kept = match have.contains(&offset) {
-                true => self.buffer.split_off((offset - have.start) as usize),
-                false => Vec::new(),
-            };
+            match have.contains(&offset) {
+                true => drop(self.buffer.drain(..(offset - have.start) as usize)),
+                false => self.buffer.clear(),
+            }
+            self.at = offset;
             let wanted = least.max(
                 usize::try_from(left)
                     .unwrap_or(PIECE_BYTES)
                     .min(PIECE_BYTES),
             );
-            let mut buffer = vec![0; wanted.max(kept.len())];
-            buffer[..kept.len()].copy_from_slice(&kept);
-            let from = offset + kept.len() as u64;
-            let read = self.file.read_at(&mut buffer[kept.len()..], from)?;
-            buffer.truncate(kept.len() + read);
-            self.buffer = buffer;
-            self.at = offset;
+            // Into the memory that it has.
+            let kept = self.buffer.len();
+            self.buffer.resize(wanted.max(kept), 0);
+            let from = offset + kept as u64;
+            let read = self.file.read_at(&mut self.buffer[kept..], from)?;
+            self.buffer.truncate(kept + read);
         }
         let from = (offset - self.at) as usize;
         Ok(&self.buffer[from.min(self.buffer.len())..])

@@ -1,7 +1,7 @@
 //! The journal alone: its members and its driver are small models.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aof2_format::journal::{
@@ -32,7 +32,8 @@ struct Model {
     number: StreamNumber,
     staged: Mutex<Vec<u8>>,
     published: AtomicU64,
-    fails_direct: bool,
+    /// What its next syncs answer, the last one first.
+    direct_fails: Mutex<Vec<i32>>,
     log: Log,
 }
 
@@ -73,12 +74,12 @@ impl Member<Store> for Model {
 
     fn sync_direct(self: &Arc<Self>, _: &Store) -> Result<(), WriteError> {
         self.log("is synced");
-        match self.fails_direct {
-            false => Ok(()),
-            true => Err(WriteError {
+        match self.direct_fails.lock().pop() {
+            None => Ok(()),
+            Some(number) => Err(WriteError {
                 verb: "sync",
                 path: "a segment".into(),
-                source: std::io::Error::from_raw_os_error(libc::EIO),
+                source: std::io::Error::from_raw_os_error(number),
             }),
         }
     }
@@ -105,6 +106,7 @@ impl Member<Store> for Model {
 struct Store {
     members: Vec<Arc<Model>>,
     journaled: AtomicU64,
+    is_closing: AtomicBool,
 }
 
 impl Driver for Store {
@@ -125,6 +127,10 @@ impl Driver for Store {
     }
 
     fn ask_for_file(&self) {}
+
+    fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::SeqCst)
+    }
 
     fn ask_to_remove_outdated(&self) {}
 }
@@ -176,7 +182,11 @@ impl Fixture {
                 number: StreamNumber(number),
                 staged: Mutex::new(vec![number as u8; *bytes]),
                 published: AtomicU64::new(0),
-                fails_direct: *name == "broken",
+                direct_fails: Mutex::new(match *name {
+                    "broken" => vec![libc::EIO],
+                    "lacks" => vec![libc::EMFILE; 3],
+                    _ => Vec::new(),
+                }),
                 log: log.clone(),
             })
         });
@@ -306,4 +316,23 @@ fn what_is_too_large_for_the_journal_is_synced_by_its_member_before_anything_is_
         !log.iter().any(|line| line.contains("published")),
         "{log:?}"
     );
+}
+
+#[test]
+fn a_round_waits_for_what_a_segment_lacks_and_not_while_the_store_closes() {
+    let fixture = Fixture::new(&[("lacks", 1 << 20), ("small", 100)]);
+    assert_eq!(fixture.round(), Ok(()));
+    let log = fixture.log();
+    assert_eq!(log[..4], ["lacks is synced"; 4]);
+    assert_eq!(log[4..6], ["lacks is published", "small is published"]);
+
+    let fixture = Fixture::new(&[("lacks", 1 << 20)]);
+    fixture.store.is_closing.store(true, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| fixture.round());
+        fixture.wait_for_poison();
+        fixture.journal.run(&fixture.store);
+        assert!(waiting.join().expect("no panic").is_err());
+    });
+    assert_eq!(fixture.log()[0], "lacks is synced");
 }

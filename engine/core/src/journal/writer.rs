@@ -5,6 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aof2_format::journal::{
     self, COMMIT_HEADER_BYTES, CommitFields, FIRST_COMMIT_OFFSET, FRAME_HEADER_BYTES, FrameHeader,
@@ -16,7 +17,7 @@ use super::mark::Synced;
 use super::member::{Driver, Member, Taken};
 use super::recycle::JournalFile;
 use super::{Journal, ManifestFrame, Round};
-use crate::io::{WriteError, in_parallel};
+use crate::io::{WriteError, in_parallel, is_rejection};
 use crate::metrics::add;
 use crate::threads::message_of;
 
@@ -26,6 +27,8 @@ const COMMIT_LIMIT_BYTES: usize = 8 << 20;
 const DIRECT_ABOVE_BYTES: u64 = 192 << 10;
 /// Threads that write and sync segments in a round.
 const DIRECT_THREADS: usize = 4;
+/// Between two tries of what lacks something.
+const LACK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A member of a round, and what the round took from it.
 type Share<D> = (
@@ -140,7 +143,7 @@ impl Writer {
             taken.push((member, part));
         }
         self.emit(journal, driver)?;
-        direct(driver, taken)?;
+        direct(journal, driver, taken)?;
         publish(journal, number, taken)
     }
 
@@ -314,15 +317,24 @@ fn commit_limit<D: Driver>(journal: &Journal<D>) -> usize {
     COMMIT_LIMIT_BYTES.min(journal.files.file_bytes as usize / 2)
 }
 
-/// What the journal does not carry is written and synced before anything of the round is published.
-fn direct<D: Driver>(driver: &D, taken: &[Share<D>]) -> Result<(), End> {
+/// What the journal does not carry is written and synced before anything of the round is published. A segment that cannot be opened
+/// for want of a descriptor has lost nothing: the round, and all behind it, waits until there is one.
+fn direct<D: Driver>(journal: &Journal<D>, driver: &D, taken: &[Share<D>]) -> Result<(), End> {
     let direct: Vec<&Arc<D::Member>> = taken
         .iter()
         .filter(|(_, part)| part.is_direct)
         .map(|(member, _)| member)
         .collect();
+    let may_wait = || !journal.parts.poison.is_set() && !driver.is_closing();
     in_parallel(DIRECT_THREADS, direct.len(), |index| {
-        direct[index].sync_direct(driver)
+        loop {
+            match direct[index].sync_direct(driver) {
+                Err(error) if is_rejection(&error.source) && may_wait() => {
+                    journal.parts.clock.sleep(LACK_PAUSE);
+                }
+                done => return done,
+            }
+        }
     })
     .map_err(End::Failed)
 }

@@ -8,7 +8,7 @@ use super::state::ManifestState;
 use super::{ClosedChunk, ManifestLog, create_chunk};
 use crate::error::StoreError;
 use crate::io::WriteError;
-use crate::io::read_file;
+use crate::io::{again, read_file};
 use crate::manifest::owner::Owner;
 use crate::port::SealedSegment;
 use crate::segment::files;
@@ -42,11 +42,7 @@ impl ManifestLog {
                     return Ok(cut);
                 }
                 Some(chunk) => chunk.number + 1,
-                None => {
-                    return Err(StoreError::UnknownStream {
-                        stream: owner.name().to_string(),
-                    });
-                }
+                None => return Err(not_writable(owner)),
             }
         };
         let next = create_chunk(
@@ -100,8 +96,11 @@ impl ManifestLog {
         let path = files::manifest(owner.directory())
             .join(file::manifest_chunk(chunk.epoch, chunk.number));
         let damaged = |message: String| damaged(owner, chunk, message);
-        let mut bytes = read_file(&*owner.common().env.disk, &path, u64::MAX)
-            .map_err(|error| damaged(error.to_string()))?;
+        let disk = &*owner.common().env.disk;
+        let mut bytes = again(|| read_file(disk, &path, u64::MAX)).map_err(|error| {
+            StoreError::of_lack(&error, path.display().to_string())
+                .unwrap_or_else(|| damaged(error.to_string()))
+        })?;
         if (bytes.len() as u64) < chunk.bytes {
             return Err(damaged(format!(
                 "{} bytes found, {} bytes written",
@@ -135,6 +134,14 @@ fn damaged(owner: &dyn Owner, chunk: ClosedChunk, message: String) -> StoreError
     StoreError::Damaged {
         stream: owner.name().to_string(),
         message: format!("manifest chunk {}: {message}", chunk.number),
+    }
+}
+
+/// The stream has no chunk that takes commits: its manifest is damaged.
+pub(super) fn not_writable(owner: &dyn Owner) -> StoreError {
+    StoreError::Damaged {
+        stream: owner.name().to_string(),
+        message: "no writable manifest".to_owned(),
     }
 }
 

@@ -311,21 +311,32 @@ impl ManifestLog {
         segment_id: u64,
         events: Vec<ManifestEvent>,
     ) -> Result<(), StoreError> {
+        self.commit_and_read(owner, segment_id, events, |_| ())
+    }
+
+    /// The same, with what is durable then. What [`ManifestLog::read`] has behind a commit may be records that others have staged
+    /// since: nobody may be told of those, a power cut takes them.
+    pub fn commit_and_read<T>(
+        &self,
+        owner: &dyn Owner,
+        segment_id: u64,
+        events: Vec<ManifestEvent>,
+        of: impl FnOnce(&ManifestState) -> T,
+    ) -> Result<T, StoreError> {
         if self.inner.lock().chunk.is_none() {
-            return Err(StoreError::Damaged {
-                stream: owner.name().to_string(),
-                message: "no writable manifest".to_owned(),
-            });
+            return Err(cut::not_writable(owner));
         }
-        let round = {
+        let (round, found) = {
             let _rolling = self.rolling.lock();
             self.roll_if_long(owner)?;
             self.make_room(owner, bytes_of(&events))
                 .map_err(|error| self.no_room(owner, &error))?;
-            self.stage(&mut self.inner.lock(), owner, segment_id, events)
+            let mut inner = self.inner.lock();
+            let round = self.stage(&mut inner, owner, segment_id, events);
+            (round, of(&inner.state))
         };
         match owner.wait_for_round(round) {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(found),
             Err(_) => Err(StoreError::Poisoned {
                 message: owner.common().poison.reason(),
             }),

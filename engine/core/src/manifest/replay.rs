@@ -13,7 +13,7 @@ use super::base;
 use super::producer_table::TableFold;
 use super::state::{ManifestState, is_about_snapshots};
 use super::{Chunk, ClosedChunk};
-use crate::io::{Disk, DiskFile, FileClass, holds};
+use crate::io::{Disk, DiskFile, FileClass, again, holds, is_device_error};
 use crate::journal::replay::FoundManifest;
 use crate::segment::scan::last_written;
 
@@ -99,12 +99,24 @@ struct Folded {
     is_written: bool,
 }
 
+/// A chunk as it was found, with what the journal has of it.
+struct Opened {
+    /// While somebody needs it open.
+    file: Option<Arc<dyn DiskFile>>,
+    is_written: bool,
+    /// Or why the device does not give them back.
+    bytes: Result<Vec<u8>, io::Error>,
+}
+
 /// Chunks come in the order of their numbers, and are opened one after the other: their number has no limit. `in_journal` holds what
-/// the journal has of them, `replayed` what is known before them. Torn bytes behind the last commit are zeroed; the caller syncs the files.
+/// the journal has of them, `replayed` what is known before them, damage among it. Torn bytes behind the last commit are zeroed; the caller
+/// syncs the files. Where there is damage, nothing is changed but what the journal has, and no chunk takes commits.
 ///
 /// A chunk is made before the commits of the one before it are synced, so that a power cut may leave a torn tail in the one and nothing in
 /// the other. The other is then the one in use, and the tail was never durable. Only so: where anything verifies or was durable in a later
 /// chunk, a tail that does not verify is damage. Chunks behind the one in use are empty, and the caller removes them.
+///
+/// An error says nothing of the files: something is lacking, or what only the journal has cannot be written to its place.
 pub(crate) fn replay(
     disk: &dyn Disk,
     chunks: &[FoundChunk],
@@ -116,32 +128,32 @@ pub(crate) fn replay(
     let mut opened: Vec<Option<Arc<dyn DiskFile>>> = Vec::with_capacity(chunks.len());
     let mut in_use = 0;
     for (index, found) in chunks.iter().enumerate() {
-        let frames = in_journal.get(&found.number);
+        let frames = in_journal.get(&found.number).map_or(&[][..], Vec::as_slice);
         let is_last = index + 1 == chunks.len();
-        let file = match frames.is_some() || is_last {
-            true => disk.open_write(&found.path, FileClass::Manifest)?,
-            false => disk.open_read(&found.path)?,
-        };
-        file.forget_cache()?;
-        let mut is_written = false;
-        for frame in frames.into_iter().flatten() {
-            let bytes = frame.bytes()?;
-            let position = frame.frame.position;
-            // What reads back the same is on the device: the volume was synced, and the cache forgotten.
-            let is_right =
-                || frame.frame.is_proven || manifest_chunk::is_whole(position, &bytes, seed);
-            if !holds(&*file, position, &bytes) && is_right() {
-                file.write_all_at(&bytes, position)?;
-                is_written = true;
-            }
-        }
-        let mut bytes = vec![0; file.len()? as usize];
-        let read = file.read_at(&mut bytes, 0)?;
-        bytes.truncate(read);
-        // One at a time stays open: what is written has to be synced by whoever wrote it, and the last one is in use, as a rule.
-        opened.push((is_written || is_last).then_some(file));
+        let Opened {
+            file,
+            is_written,
+            bytes,
+        } = open(disk, found, frames, is_last, seed)?;
+        opened.push(file);
         replayed.substance = 0;
-        let end = fold_chunk(&mut replayed, found, &bytes, seed);
+        let (end, torn_bytes) = match bytes {
+            Ok(bytes) => {
+                let end = fold_chunk(&mut replayed, found, &bytes, seed);
+                let torn = last_written(&bytes[end as usize..]);
+                (end, torn.map_or(0, |last| last + 1))
+            }
+            Err(error) => {
+                replayed.damage.get_or_insert_with(|| {
+                    format!(
+                        "manifest chunk {} cannot be read: {error}; restore {} from a backup of the volume if a restart does not help",
+                        found.number,
+                        found.path.display()
+                    )
+                });
+                (0, 0)
+            }
+        };
         if end < found.must_reach {
             replayed.damage.get_or_insert_with(|| {
                 format!(
@@ -150,10 +162,9 @@ pub(crate) fn replay(
                 )
             });
         }
-        let torn = last_written(&bytes[end as usize..]);
         folded.push(Folded {
             end,
-            torn_bytes: torn.map_or(0, |last| last + 1),
+            torn_bytes,
             is_written,
         });
         if end > 0 || found.must_reach > 0 {
@@ -174,17 +185,19 @@ pub(crate) fn replay(
             });
         }
     }
+    let is_whole = replayed.damage.is_none();
     for (index, (found, folded)) in chunks.iter().zip(&folded).enumerate() {
         let Folded {
             end,
             torn_bytes,
             is_written,
         } = folded;
-        let is_cut = *torn_bytes > 0 && replayed.damage.is_none();
+        let is_cut = *torn_bytes > 0 && is_whole;
         let has_to_be_synced = is_cut || *is_written;
+        let is_used = is_whole && index >= in_use;
         let file = match opened[index].take() {
             Some(file) => Some(file),
-            None if index >= in_use || has_to_be_synced => {
+            None if is_used || has_to_be_synced => {
                 Some(disk.open_write(&found.path, FileClass::Manifest)?)
             }
             None => None,
@@ -199,7 +212,7 @@ pub(crate) fn replay(
             let closed = ClosedChunk::new(found.number, found.epoch, *end);
             replayed.closed.push(closed);
         }
-        if let Some(file) = file.filter(|_| index == in_use) {
+        if let Some(file) = file.filter(|_| is_whole && index == in_use) {
             replayed.chunk = Some(Chunk {
                 number: found.number,
                 epoch: found.epoch,
@@ -215,6 +228,61 @@ pub(crate) fn replay(
         }
     }
     Ok(replayed)
+}
+
+/// What the journal has of the chunk goes to its place before anything is read: where it cannot, the journal has to stay as it is. A chunk
+/// of which it has nothing may be unreadable: its stream is damaged, and the others are served.
+fn open(
+    disk: &dyn Disk,
+    found: &FoundChunk,
+    frames: &[&FoundManifest],
+    is_last: bool,
+    seed: Seed,
+) -> io::Result<Opened> {
+    let may_be_written = !frames.is_empty() || is_last;
+    let found_file = again(|| match may_be_written {
+        true => disk.open_write(&found.path, FileClass::Manifest),
+        false => disk.open_read(&found.path),
+    });
+    let file = match found_file {
+        Err(error) if is_device_error(&error) && frames.is_empty() => {
+            return Ok(Opened {
+                file: None,
+                is_written: false,
+                bytes: Err(error),
+            });
+        }
+        file => file?,
+    };
+    file.forget_cache()?;
+    let mut is_written = false;
+    for frame in frames {
+        let bytes = frame.bytes()?;
+        let position = frame.frame.position;
+        // What reads back the same is on the device: the volume was synced, and the cache forgotten.
+        let is_right = || frame.frame.is_proven || manifest_chunk::is_whole(position, &bytes, seed);
+        if !holds(&*file, position, &bytes) && is_right() {
+            file.write_all_at(&bytes, position)?;
+            is_written = true;
+        }
+    }
+    let bytes = again(|| {
+        let mut bytes = vec![0; file.len()? as usize];
+        let read = file.read_at(&mut bytes, 0)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    });
+    let bytes = match bytes {
+        Err(error) if !is_device_error(&error) => return Err(error),
+        bytes => bytes,
+    };
+    // One at a time stays open: what is written has to be synced by whoever wrote it, and the last one is in use, as a rule.
+    let stays_open = is_written || is_last;
+    Ok(Opened {
+        file: stays_open.then_some(file),
+        is_written,
+        bytes,
+    })
 }
 
 /// Answers the offset behind the last commit that verifies; 0 when not even the header does.

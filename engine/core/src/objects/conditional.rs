@@ -74,12 +74,31 @@ pub fn create(
     retries: &Retries,
     max_attempts: u32,
 ) -> Result<Creation, ObjectError> {
+    match create_while(store, key, upload, retries, max_attempts, &|| true)? {
+        Some(creation) => Ok(creation),
+        None => unreachable!("the object is always wanted"),
+    }
+}
+
+/// The same while `is_wanted`, which is asked right before each PUT. `None`: it is wanted no longer, and an earlier PUT of this call may
+/// have landed all the same.
+pub fn create_while(
+    store: &dyn ObjectStore,
+    key: &str,
+    upload: &Upload,
+    retries: &Retries,
+    max_attempts: u32,
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<Option<Creation>, ObjectError> {
     let mut attempt = 1;
     loop {
+        if !is_wanted() {
+            return Ok(None);
+        }
         let error = match judge(store.put_if_absent(key, upload)) {
             Verdict::Done { etag } => {
                 return match prove(store, key, upload, retries, max_attempts)? {
-                    true => Ok(Creation::Ours { etag }),
+                    true => Ok(Some(Creation::Ours { etag })),
                     false => Err(differs(store, key)),
                 };
             }
@@ -89,11 +108,11 @@ pub fn create(
                 Some(Creation::Ours { etag }) => {
                     store.note_landed(key);
                     return match prove(store, key, upload, retries, max_attempts)? {
-                        true => Ok(Creation::Ours { etag }),
+                        true => Ok(Some(Creation::Ours { etag })),
                         false => Err(differs(store, key)),
                     };
                 }
-                Some(taken @ Creation::Taken(_)) => return Ok(taken),
+                Some(taken @ Creation::Taken(_)) => return Ok(Some(taken)),
                 // After a 412 this means that the object vanished in between.
                 None => why.unwrap_or_else(|| ObjectError::Conflict {
                     attempt: attempt_of("put", key, store),

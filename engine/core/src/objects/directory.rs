@@ -24,14 +24,13 @@ use bytes::Bytes;
 
 use super::bounds::too_large;
 use super::{
-    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Upload,
+    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Removal,
+    Upload,
 };
 
 const MAGIC: &[u8; 8] = b"AOF2OBJ1";
 const TRAILER_BYTES: usize = 64;
 const PUT_ID_BYTES: usize = 48;
-/// Beside the objects, and no key: keys do not begin with a dot.
-const PRIVATE: &str = ".aof2";
 
 pub struct DirectoryStore {
     root: PathBuf,
@@ -39,10 +38,13 @@ pub struct DirectoryStore {
 }
 
 impl DirectoryStore {
+    /// A folder beside the objects, and no key: keys do not begin with a dot.
+    pub const PRIVATE: &str = ".aof2";
+
     /// Makes the folder if it is not there; its parent must be.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<DirectoryStore> {
         let root = root.into();
-        fs::create_dir_all(root.join(PRIVATE))?;
+        fs::create_dir_all(root.join(DirectoryStore::PRIVATE))?;
         Ok(DirectoryStore {
             root,
             next_temporary: AtomicU64::new(0),
@@ -79,7 +81,7 @@ impl DirectoryStore {
                 .create(true)
                 .truncate(false)
                 .write(true)
-                .open(self.root.join(PRIVATE).join("lock"))?;
+                .open(self.root.join(DirectoryStore::PRIVATE).join("lock"))?;
             file.lock()?;
             Ok(file)
         };
@@ -92,7 +94,10 @@ impl DirectoryStore {
         // engine is process 1.
         let (path, file) = loop {
             let number = self.next_temporary.fetch_add(1, Ordering::Relaxed);
-            let path = self.root.join(PRIVATE).join(format!("{number}.tmp"));
+            let path = self
+                .root
+                .join(DirectoryStore::PRIVATE)
+                .join(format!("{number}.tmp"));
             match File::create_new(&path) {
                 Ok(file) => break (path, file),
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
@@ -379,13 +384,12 @@ impl ObjectStore for DirectoryStore {
         Ok(page_of(self.list(prefix, start_after)?))
     }
 
-    fn delete(&self, key: &str) -> Result<(), ObjectError> {
+    fn delete(&self, key: &str) -> Result<Removal, ObjectError> {
         let path = self.path("delete", key)?;
         match fs::remove_file(&path).and_then(|()| Self::sync_parent(&path)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(failed(&self.attempt("delete", key), error))
-            }
-            Ok(()) | Err(_) => Ok(()),
+            Ok(()) => Ok(Removal::Removed),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Removal::Missing),
+            Err(error) => Err(failed(&self.attempt("delete", key), error)),
         }
     }
 }
@@ -505,7 +509,7 @@ mod tests {
         let error = store.put_if_absent("a", &wrong).expect_err("refused");
         assert!(matches!(error, ObjectError::Corrupt { .. }), "{error}");
         assert_eq!(store.list("", None).expect("lists"), Vec::<String>::new());
-        let staged = fs::read_dir(folder.path().join(PRIVATE))
+        let staged = fs::read_dir(folder.path().join(DirectoryStore::PRIVATE))
             .expect("there")
             .count();
         assert_eq!(staged, 0, "no temporary file stays");

@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use super::directory::{PAGE_KEYS, page_of};
 use super::{
-    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Upload,
-    read_all,
+    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Removal,
+    Upload, read_all,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +50,8 @@ pub enum Fault {
     Unreachable,
     /// The write happens, its answer is lost.
     LostResponse,
+    /// The answer is a success, and nothing happens.
+    Ignored,
     /// 500, nothing happened.
     ServerError,
     Throttled,
@@ -74,11 +76,13 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct State {
     objects: BTreeMap<String, Object>,
+    classes: BTreeMap<String, String>,
     writes: u64,
     is_unreachable: bool,
     ignores_preconditions: bool,
     forgets_checksums: bool,
     takes_damaged_bodies: bool,
+    keeps_versions: bool,
     faults: BTreeMap<Verb, VecDeque<Fault>>,
     calls: BTreeMap<Verb, u64>,
 }
@@ -158,6 +162,17 @@ impl MemoryStore {
         state.takes_damaged_bodies = true;
     }
 
+    /// A deleted object stays as an old version.
+    pub fn keep_versions(&self) {
+        self.state.lock().keeps_versions = true;
+    }
+
+    /// From now on this object has this storage class. The others have none.
+    pub fn set_class(&self, key: &str, class: &str) {
+        let mut state = self.state.lock();
+        state.classes.insert(key.to_owned(), class.to_owned());
+    }
+
     pub fn calls(&self, verb: Verb) -> u64 {
         self.state.lock().calls.get(&verb).copied().unwrap_or(0)
     }
@@ -223,7 +238,9 @@ impl MemoryStore {
             cause: cause.to_owned(),
         };
         match fault {
-            None | Some(Fault::TruncatedBody | Fault::PreconditionFailed) => act(&mut state, fault),
+            None | Some(Fault::TruncatedBody | Fault::PreconditionFailed | Fault::Ignored) => {
+                act(&mut state, fault)
+            }
             Some(Fault::LostResponse) => {
                 if verb.writes() {
                     act(&mut state, None)?;
@@ -393,6 +410,12 @@ impl ObjectStore for MemoryStore {
         })
     }
 
+    fn class(&self, key: &str) -> Result<Option<String>, ObjectError> {
+        self.call(Verb::Head, key, |state, _| {
+            Ok(state.classes.get(key).cloned())
+        })
+    }
+
     /// Counts as many calls as S3 would need for it.
     fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<String>, ObjectError> {
         self.call(Verb::List, prefix, |state, _| {
@@ -413,10 +436,17 @@ impl ObjectStore for MemoryStore {
         !self.state.lock().takes_damaged_bodies
     }
 
-    fn delete(&self, key: &str) -> Result<(), ObjectError> {
-        self.call(Verb::Delete, key, |state, _| {
-            state.objects.remove(key);
-            Ok(())
+    fn delete(&self, key: &str) -> Result<Removal, ObjectError> {
+        self.call(Verb::Delete, key, |state, fault| {
+            if fault == Some(Fault::Ignored) {
+                return Ok(Removal::Removed);
+            }
+            let is_kept = state.keeps_versions;
+            Ok(match state.objects.remove(key) {
+                None => Removal::Missing,
+                Some(_) if is_kept => Removal::KeptAsVersion,
+                Some(_) => Removal::Removed,
+            })
         })
     }
 }

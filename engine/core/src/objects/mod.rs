@@ -127,6 +127,16 @@ pub struct Object {
     pub bytes: Bytes,
 }
 
+/// What a DELETE that was answered came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// It was not there, as far as the store says.
+    Missing,
+    Removed,
+    /// It is there no longer under its key, and the bucket keeps its bytes as an old version.
+    KeptAsVersion,
+}
+
 /// A part of a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
@@ -169,14 +179,19 @@ pub trait ObjectStore: Send + Sync {
 
     fn head(&self, key: &str) -> Result<Option<ObjectMeta>, ObjectError>;
 
+    /// Storage class of an object, by the store's own name for it. `None`: there is no such object, or the store knows no classes.
+    fn class(&self, _key: &str) -> Result<Option<String>, ObjectError> {
+        Ok(None)
+    }
+
     /// All keys that begin with `prefix` and are greater than `start_after`, in byte order, however many pages that takes.
     fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<String>, ObjectError>;
 
     /// As `list`, by one request: as many keys as one answer holds, at most 1,000.
     fn list_page(&self, prefix: &str, start_after: Option<&str>) -> Result<Page, ObjectError>;
 
-    /// A missing key is no error.
-    fn delete(&self, key: &str) -> Result<(), ObjectError>;
+    /// A missing key is no error. Most stores answer for one as for an object that was there: `Removed`.
+    fn delete(&self, key: &str) -> Result<Removal, ObjectError>;
 
     /// A put that succeeded had its bytes compared with a checksum on their way in. False: whoever needs to know reads them back.
     fn checks_what_it_receives(&self) -> bool {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::conditional::{Creation, create};
 use super::retry::{Retries, RetryPolicy};
-use super::{ObjectError, ObjectStore, PutOutcome, Tier2, Upload};
+use super::{ObjectError, ObjectStore, PutOutcome, Removal, Tier2, Upload};
 use crate::io::{SystemClock, SystemRng};
 
 /// Retries that do not wait.
@@ -161,7 +161,8 @@ pub fn store_keeps_its_contract(store: &dyn ObjectStore, folder: &str) {
         Vec::<String>::new()
     );
 
-    store.delete(&key("list/b")).expect("delete");
+    let removal = store.delete(&key("list/b")).expect("delete");
+    assert_eq!(removal, Removal::Removed);
     assert_eq!(
         store.list(&key("list/"), None).expect("list"),
         [key("list/a"), key("list/c")]

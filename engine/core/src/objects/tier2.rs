@@ -13,8 +13,8 @@ use super::breaker::{Breakers, Kind};
 use super::conditional::{self, Creation};
 use super::retry::{Retries, RetryPolicy};
 use super::{
-    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Tier2Reason, Upload,
-    bounds, probe,
+    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Removal, Tier2Reason,
+    Upload, bounds, probe,
 };
 use crate::io::{Clock, Rng};
 
@@ -111,6 +111,20 @@ impl Tier2 {
     ) -> Result<Creation, ObjectError> {
         self.ensure_probed()?;
         conditional::create(&self.guarded, key, upload, &self.retries, max_attempts)
+    }
+
+    /// The same while `is_wanted`, which is asked right before each request that may create the object. `None`: it is wanted no longer,
+    /// and an earlier request of this call may have landed all the same.
+    pub fn create_while(
+        &self,
+        key: &str,
+        upload: &Upload,
+        max_attempts: u32,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Option<Creation>, ObjectError> {
+        self.ensure_probed()?;
+        let (store, retries) = (&self.guarded, &self.retries);
+        conditional::create_while(store, key, upload, retries, max_attempts, is_wanted)
     }
 
     /// Replaces what has this etag, as `conditional` says.
@@ -323,6 +337,10 @@ impl ObjectStore for Guarded {
         self.attempt(Kind::Head, key, |store| store.head(key))
     }
 
+    fn class(&self, key: &str) -> Result<Option<String>, ObjectError> {
+        self.attempt(Kind::Head, key, |store| store.class(key))
+    }
+
     fn list(&self, prefix: &str, start_after: Option<&str>) -> Result<Vec<String>, ObjectError> {
         self.attempt(Kind::List, prefix, |store| store.list(prefix, start_after))
     }
@@ -342,7 +360,7 @@ impl ObjectStore for Guarded {
         self.breakers.lock().succeeded(self.put_kind(key), now);
     }
 
-    fn delete(&self, key: &str) -> Result<(), ObjectError> {
+    fn delete(&self, key: &str) -> Result<Removal, ObjectError> {
         self.attempt(Kind::Delete, key, |store| store.delete(key))
     }
 }

@@ -22,6 +22,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aof2_format::StreamNumber;
+use aof2_format::names::file;
 
 use self::stream::{Found, JournalFacts, RecoveredStream};
 use self::volume::at;
@@ -73,6 +74,7 @@ pub(crate) fn recover(context: &Context<'_>) -> Result<Recovered, OpenError> {
     disk.sync_volume(root)
         .map_err(at("sync the volume of", root))?;
     remove_marker(disk, root)?;
+    remove_unfinished(disk, root)?;
 
     let journal_directory = files::journal(root);
     let in_journal = |verb: &'static str| at(verb, &journal_directory);
@@ -197,6 +199,17 @@ fn remove_marker(disk: &dyn Disk, root: &Path) -> Result<(), OpenError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at("remove", &path)(error)),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// Files of the node itself that a process did not finish: whoever writes one next would, and perhaps nobody does.
+fn remove_unfinished(disk: &dyn Disk, root: &Path) -> Result<(), OpenError> {
+    for entry in disk.list(root).map_err(at("list", root))? {
+        if entry.name.ends_with(file::TMP_SUFFIX) {
+            let path = root.join(&entry.name);
+            disk.unlink(&path).map_err(at("remove", &path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Neither a journal file nor anything of a stream. The mark is made before either.

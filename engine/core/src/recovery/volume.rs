@@ -100,13 +100,16 @@ pub(crate) fn standing_of(stored: &StoredIdentity) -> Standing {
     }
 }
 
-fn read_identity(
-    disk: &dyn Disk,
-    path: &Path,
-    root: &Path,
-    identity: &Identity,
-    cluster_id: ClusterId,
-) -> Result<StoredIdentity, OpenError> {
+/// Whose volume it says it is.
+pub(crate) fn stored(disk: &dyn Disk, root: &Path) -> Result<Identity, OpenError> {
+    let stored = decode_identity(disk, &root.join(file::VOLUME), root)?;
+    Ok(Identity {
+        cluster_id: stored.cluster_id.to_string(),
+        node: stored.node,
+    })
+}
+
+fn decode_identity(disk: &dyn Disk, path: &Path, root: &Path) -> Result<StoredIdentity, OpenError> {
     let bytes = read_file(disk, path, IDENTITY_LIMIT_BYTES).map_err(at("read", path))?;
     let newer = |found: u32| OpenError::NewerFormat {
         path: root.to_owned(),
@@ -127,6 +130,17 @@ fn read_identity(
     if stored.format_version > FORMAT_VERSION {
         return Err(newer(stored.format_version.into()));
     }
+    Ok(stored)
+}
+
+fn read_identity(
+    disk: &dyn Disk,
+    path: &Path,
+    root: &Path,
+    identity: &Identity,
+    cluster_id: ClusterId,
+) -> Result<StoredIdentity, OpenError> {
+    let stored = decode_identity(disk, path, root)?;
     let foreign =
         |field: &'static str, found: String, expected: String| OpenError::ForeignDirectory {
             path: root.to_owned(),

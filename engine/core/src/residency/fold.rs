@@ -7,7 +7,7 @@ use aof2_format::manifest_record::{LocalCopy, ManifestEvent, ManifestRecord};
 use aof2_format::start_sequence::{self, StartSequence};
 
 use super::segment::{
-    ColdCopy, DeletionStage, FailedStep, RecordTimes, Seal, SealedSegment, Segment,
+    ColdCopy, DeletionStage, FailedStep, Object, RecordTimes, Seal, SealedSegment, Segment,
 };
 
 /// All segments of a stream, and what may be read of them.
@@ -17,8 +17,12 @@ pub(crate) struct Residency {
     /// Ids of sealed segments by their first sequence.
     sealed: BTreeMap<u64, u64>,
     start_sequence: u64,
-    /// Ids of those that lie wholly below the start sequence and still have a copy.
-    leaving: BTreeSet<u64>,
+    /// Bytes of sealed segments that hold a readable record.
+    readable_bytes: u64,
+    /// Ids of those that lie wholly below the start sequence and still have a copy on this node.
+    leaving_node: BTreeSet<u64>,
+    /// Ids of those that lie wholly below it and have an object, or may have one.
+    leaving_bucket: BTreeSet<u64>,
     /// Everything from `start_sequence` to here was uploaded.
     uploaded_upto: u64,
 }
@@ -47,9 +51,10 @@ impl Residency {
                 last_unix_nanos,
                 sealed_unix_nanos,
             } => {
+                let start = self.start_sequence;
                 let segment = self.entry(id);
                 segment.copies.hot = true;
-                segment.seal = Some(Seal {
+                let before = segment.seal.replace(Seal {
                     data_end: *durable_bytes,
                     crc64: *segment_crc64,
                     end_sequence: *watermark,
@@ -62,16 +67,30 @@ impl Residency {
                 });
                 let base = segment.base_sequence;
                 self.sealed.insert(base, id);
+                if let Some(before) = before.filter(|seal| seal.end_sequence > start) {
+                    self.readable_bytes -= before.data_end;
+                }
+                if *watermark > start {
+                    self.readable_bytes += *durable_bytes;
+                }
                 self.note_leaving(id);
             }
-            ManifestEvent::CompressionStarted => self.entry(id).moves.compression_started = true,
+            ManifestEvent::CompressionStarted => {
+                let segment = self.entry(id);
+                segment.moves.compression_started = true;
+                segment.moves.is_compressing_again = segment.copies.warm.is_some();
+            }
             ManifestEvent::CompressionDone {
                 compressed_bytes,
                 dictionary_id: _,
             } => {
                 let segment = self.entry(id);
                 segment.copies.warm = Some(*compressed_bytes);
-                segment.compressed_bytes = Some(*compressed_bytes);
+                segment.moves.is_compressing_again = false;
+                // An object stays as it is, whatever becomes of the file.
+                if !segment.moves.was_uploaded {
+                    segment.compressed_bytes = Some(*compressed_bytes);
+                }
                 self.note_leaving(id);
             }
             ManifestEvent::CompressionFailed { reason } => {
@@ -79,13 +98,20 @@ impl Residency {
                 moves.note_failure(FailedStep::Compression, (*reason).into());
             }
             ManifestEvent::UploadStarted { key } => {
-                let moves = &mut self.entry(id).moves;
-                moves.upload_started = Some(key.clone());
-                moves.upload_begun = true;
+                let segment = self.entry(id);
+                segment.moves.upload_started = Some(key.clone());
+                segment.moves.upload_begun = true;
+                segment.begun_key = Some(key.clone());
+                // What was queued was what an earlier upload may have left.
+                if segment.copies.cold.is_none() {
+                    segment.deletion = DeletionStage::NotQueued;
+                }
+                self.note_leaving(id);
             }
             ManifestEvent::UploadDone { key, etag } => {
                 let segment = self.entry(id);
                 segment.moves.upload_started = None;
+                segment.begun_key = None;
                 segment.moves.was_uploaded = true;
                 segment.deletion = DeletionStage::NotQueued;
                 segment.copies.cold = Some(ColdCopy {
@@ -102,7 +128,7 @@ impl Residency {
             }
             ManifestEvent::Tier2DeleteQueued { key } => {
                 let segment = self.entry(id);
-                if segment.has_object(key) {
+                if segment.may_have_object(key) {
                     segment.deletion = match segment.deletion {
                         DeletionStage::NotQueued => DeletionStage::Queued,
                         DeletionStage::Queued => DeletionStage::Published {
@@ -115,25 +141,32 @@ impl Residency {
             ManifestEvent::Tier2Deleted { key } => {
                 // An older object of the segment may go while a newer one stays.
                 let segment = self.entry(id);
-                if segment.has_object(key) {
+                if segment.may_have_object(key) {
                     segment.copies.cold = None;
+                    segment.begun_key = None;
                     segment.deletion = DeletionStage::NotQueued;
                 }
                 self.note_leaving(id);
             }
             ManifestEvent::LocalEvicted { copy, bytes: _ } => {
-                let copies = &mut self.entry(id).copies;
+                let segment = self.entry(id);
                 match copy {
-                    LocalCopy::Hot => copies.hot = false,
-                    LocalCopy::Warm => copies.warm = None,
+                    LocalCopy::Hot => segment.copies.hot = false,
+                    LocalCopy::Warm => {
+                        segment.copies.warm = None;
+                        segment.moves.is_compressing_again = false;
+                    }
                 }
                 self.note_leaving(id);
             }
             ManifestEvent::HydrationDone { copy, bytes } => {
-                let copies = &mut self.entry(id).copies;
+                let segment = self.entry(id);
                 match copy {
-                    LocalCopy::Hot => copies.hot = true,
-                    LocalCopy::Warm => copies.warm = Some(*bytes),
+                    LocalCopy::Hot => segment.copies.hot = true,
+                    LocalCopy::Warm => {
+                        segment.copies.warm = Some(*bytes);
+                        segment.moves.is_compressing_again = false;
+                    }
                 }
                 self.note_leaving(id);
             }
@@ -161,25 +194,25 @@ impl Residency {
         if start_sequence <= self.start_sequence {
             return;
         }
-        let passed: Vec<u64> = self
+        let passed: Vec<(u64, u64)> = self
             .sealed_from(self.start_sequence)
-            .map(|(id, _, _)| id)
-            .take_while(|id| self.segments[id].base_sequence < start_sequence)
+            .take_while(|(_, _, seal)| seal.end_sequence <= start_sequence)
+            .map(|(id, _, seal)| (id, seal.data_end))
             .collect();
         self.start_sequence = start_sequence;
-        for id in passed {
+        for (id, bytes) in passed {
+            self.readable_bytes -= bytes;
             self.note_leaving(id);
         }
         self.advance();
     }
 
     fn note_leaving(&mut self, id: u64) {
-        let has_copies = |segment: &Segment| !segment.copies.is_empty();
-        let is_leaving = self.is_trimmed(id) && self.segments.get(&id).is_some_and(has_copies);
-        match is_leaving {
-            true => self.leaving.insert(id),
-            false => self.leaving.remove(&id),
-        };
+        let trimmed = self.segments.get(&id).filter(|_| self.is_trimmed(id));
+        let leaves_node = trimmed.is_some_and(|segment| segment.copies.is_on_node());
+        let leaves_bucket = trimmed.is_some_and(|segment| segment.object().is_some());
+        note(&mut self.leaving_node, id, leaves_node);
+        note(&mut self.leaving_bucket, id, leaves_bucket);
     }
 
     /// Sealed, and wholly below the start sequence.
@@ -188,29 +221,50 @@ impl Residency {
             .is_some_and(|(_, _, seal)| seal.end_sequence <= self.start_sequence)
     }
 
-    /// Trimmed segments that still have a copy on this node, ascending by id.
-    pub fn trimmed_on_node(&self, stream: &Arc<str>) -> Vec<SealedSegment> {
-        self.leaving
-            .iter()
-            .filter_map(|id| self.of(*id))
-            .filter(|(_, segment, _)| segment.copies.is_on_node())
+    /// Trimmed segments that still have a copy on this node, ascending by id: the first ones, `most` at most.
+    pub fn trimmed_on_node(&self, stream: &Arc<str>, most: usize) -> Vec<SealedSegment> {
+        let leaving = self.leaving_node.iter().filter_map(|id| self.of(*id));
+        leaving
+            .take(most)
             .map(|(id, segment, seal)| shared(stream, id, segment, seal))
             .collect()
     }
 
-    /// Trimmed segments that still have an object, ascending by id.
-    pub fn trimmed_objects(&self) -> impl Iterator<Item = (u64, &Segment, &Seal, &ColdCopy)> {
-        let leaving = self.leaving.iter().filter_map(|id| self.of(*id));
-        leaving.filter_map(|(id, segment, seal)| {
-            let cold = segment.copies.cold.as_ref()?;
-            Some((id, segment, seal, cold))
-        })
+    /// Trimmed segments that have an object, or may have one, ascending by id.
+    pub fn trimmed_objects(&self) -> impl Iterator<Item = (u64, &Segment, &Seal, Object<'_>)> {
+        let leaving = self.leaving_bucket.iter().filter_map(|id| self.of(*id));
+        leaving.filter_map(|(id, segment, seal)| Some((id, segment, seal, segment.object()?)))
+    }
+
+    /// Trimmed segments from this id on that still have a copy somewhere, ascending by id.
+    pub fn leaving_from(&self, id: u64) -> impl Iterator<Item = (u64, &Segment, &Seal)> {
+        let mut on_node = self.leaving_node.range(id..).peekable();
+        let mut in_bucket = self.leaving_bucket.range(id..).peekable();
+        let ids = std::iter::from_fn(move || {
+            let next = [on_node.peek(), in_bucket.peek()];
+            let id = next.into_iter().flatten().copied().min()?;
+            on_node.next_if(|it| *it == id);
+            in_bucket.next_if(|it| *it == id);
+            Some(*id)
+        });
+        ids.filter_map(|id| self.of(id))
     }
 
     pub fn has_trimmed_on_node(&self) -> bool {
-        let of = |id: &u64| self.segments.get(id);
-        let mut leaving = self.leaving.iter().filter_map(of);
-        leaving.any(|segment| segment.copies.is_on_node())
+        !self.leaving_node.is_empty()
+    }
+
+    pub fn has_trimmed_objects(&self) -> bool {
+        !self.leaving_bucket.is_empty()
+    }
+
+    /// Bytes of sealed segments that hold a readable record and end at or before `sequence`.
+    pub fn readable_bytes_upto(&self, sequence: u64) -> u64 {
+        let behind = self.sealed.iter().rev().filter_map(|(_, id)| self.of(*id));
+        let from = sequence.max(self.start_sequence);
+        let behind = behind.take_while(|(_, _, seal)| seal.end_sequence > from);
+        let behind: u64 = behind.map(|(_, _, seal)| seal.data_end).sum();
+        self.readable_bytes - behind
     }
 
     fn advance(&mut self) {
@@ -265,7 +319,7 @@ impl Residency {
     }
 
     /// Sealed segments from the one that holds `sequence` on, ascending.
-    fn sealed_from(&self, sequence: u64) -> impl Iterator<Item = (u64, &Segment, &Seal)> {
+    pub fn sealed_from(&self, sequence: u64) -> impl Iterator<Item = (u64, &Segment, &Seal)> {
         let first = self.sealed.range(..=sequence).next_back();
         let first = first.map_or(sequence, |(base, _)| *base);
         self.sealed
@@ -323,6 +377,20 @@ impl Residency {
             .collect()
     }
 
+    /// All that were ever sealed, those among them that are wanted, ascending by sequence.
+    pub fn sealed_segments(
+        &self,
+        stream: &Arc<str>,
+        wanted: impl Fn(&Segment) -> bool,
+    ) -> Vec<SealedSegment> {
+        self.sealed
+            .values()
+            .filter_map(|id| self.of(*id))
+            .filter(|(_, segment, _)| wanted(segment))
+            .map(|(id, segment, seal)| shared(stream, id, segment, seal))
+            .collect()
+    }
+
     /// Readable segments with an object, without a hole from the start on.
     pub fn cold_from_start(&self, stream: &Arc<str>) -> Vec<SealedSegment> {
         let mut upto = self.start_sequence;
@@ -337,6 +405,13 @@ impl Residency {
     }
 }
 
+fn note(ids: &mut BTreeSet<u64>, id: u64, belongs: bool) {
+    match belongs {
+        true => ids.insert(id),
+        false => ids.remove(&id),
+    };
+}
+
 fn shared(stream: &Arc<str>, segment_id: u64, segment: &Segment, seal: &Seal) -> SealedSegment {
     let Segment {
         base_sequence,
@@ -346,6 +421,7 @@ fn shared(stream: &Arc<str>, segment_id: u64, segment: &Segment, seal: &Seal) ->
         moves,
         deletion: _,
         compressed_bytes,
+        begun_key: _,
     } = segment;
     let Seal {
         data_end,

@@ -7,6 +7,7 @@
 
 pub(crate) mod fold;
 pub(crate) mod segment;
+pub(crate) mod usage;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -14,3 +15,4 @@ pub(crate) mod tests;
 pub(crate) use fold::Residency;
 pub use segment::{ColdCopy, Copies, FailedStep, FailureReason, Moves, RecordTimes, SealedSegment};
 pub(crate) use segment::{DeletionStage, SealedExtent};
+pub use usage::{Compressed, DatedObject, Held};

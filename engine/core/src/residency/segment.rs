@@ -41,6 +41,8 @@ pub struct ColdCopy {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Moves {
     pub compression_started: bool,
+    /// The file in Tier 1 is being made again: it is as long as the manifest says, or as the new one is.
+    pub is_compressing_again: bool,
     /// Key of an upload that was begun and neither done nor failed.
     pub upload_started: Option<String>,
     /// An upload was begun at some time: there may be an object, whatever became of it.
@@ -139,7 +141,7 @@ pub struct SealedSegment {
     pub sealed_unix_nanos: i64,
     pub copies: Copies,
     pub moves: Moves,
-    /// Of the warm file, and so of the object, where it was made from one.
+    /// Of the object where it was made from a warm file, else of the last warm file.
     pub compressed_bytes: Option<u64>,
 }
 
@@ -159,15 +161,37 @@ pub(crate) struct Segment {
     pub copies: Copies,
     pub moves: Moves,
     pub deletion: DeletionStage,
-    /// Of the warm file, and so of the object, where it was made from one.
+    /// Of the object where it was made from a warm file, else of the last warm file.
     pub compressed_bytes: Option<u64>,
+    /// Key of an upload that was begun and never done, however it failed: what it sent may be in Tier 2, or still come there.
+    pub begun_key: Option<String>,
+}
+
+/// What a segment has in Tier 2, or may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Object<'a> {
+    pub key: &'a str,
+    /// `None`: of an upload that was begun and never done. Perhaps there is nothing.
+    pub etag: Option<&'a str>,
 }
 
 impl Segment {
-    /// In Tier 2, under this key.
-    pub fn has_object(&self, key: &str) -> bool {
+    pub fn object(&self) -> Option<Object<'_>> {
+        let begun = || {
+            let key = self.begun_key.as_deref()?;
+            Some(Object { key, etag: None })
+        };
         let cold = self.copies.cold.as_ref();
-        cold.is_some_and(|cold| cold.key == key)
+        let cold = cold.map(|ColdCopy { key, etag }| Object {
+            key,
+            etag: Some(etag),
+        });
+        cold.or_else(begun)
+    }
+
+    /// In Tier 2, under this key.
+    pub fn may_have_object(&self, key: &str) -> bool {
+        self.object().is_some_and(|object| object.key == key)
     }
 }
 

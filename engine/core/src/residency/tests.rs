@@ -9,8 +9,13 @@ use aof2_format::start_sequence::{self, StartReason, StartSequence};
 use super::Residency;
 use crate::port::{ColdCopy, Copies, FailedStep, FailureReason};
 
-fn fold(events: &[(u64, ManifestEvent)]) -> Residency {
+pub(crate) fn fold(events: &[(u64, ManifestEvent)]) -> Residency {
     let mut residency = Residency::default();
+    apply(&mut residency, events);
+    residency
+}
+
+pub(crate) fn apply(residency: &mut Residency, events: &[(u64, ManifestEvent)]) {
     for (manifest_sequence, (segment_id, event)) in (0..).zip(events) {
         residency.apply(&ManifestRecord {
             stream_uuid: StreamUuid::default(),
@@ -21,10 +26,9 @@ fn fold(events: &[(u64, ManifestEvent)]) -> Residency {
             event: event.clone(),
         });
     }
-    residency
 }
 
-fn opened(base_sequence: u64) -> ManifestEvent {
+pub(crate) fn opened(base_sequence: u64) -> ManifestEvent {
     ManifestEvent::SegmentOpened {
         base_sequence,
         epoch: 1,
@@ -45,14 +49,14 @@ pub(crate) fn sealed(end_sequence: u64) -> ManifestEvent {
     }
 }
 
-fn compressed(compressed_bytes: u64) -> ManifestEvent {
+pub(crate) fn compressed(compressed_bytes: u64) -> ManifestEvent {
     ManifestEvent::CompressionDone {
         compressed_bytes,
         dictionary_id: 0,
     }
 }
 
-fn uploaded(key: &str) -> ManifestEvent {
+pub(crate) fn uploaded(key: &str) -> ManifestEvent {
     ManifestEvent::UploadDone {
         key: key.into(),
         etag: "e".into(),
@@ -246,4 +250,105 @@ fn a_failed_upload_may_be_started_again() {
     );
     assert!(after.has_failed(FailedStep::Upload, FailureReason::BucketOrNetwork));
     assert_eq!(moves(&[(1, started)]).upload_started.as_deref(), Some("k"));
+}
+
+/// What is on its way out is what the segments say, after each record of any order.
+#[test]
+fn what_leaves_is_what_the_segments_say_after_each_record() {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut roll = |below: u64| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state % below
+    };
+    let started = |key: &str| ManifestEvent::UploadStarted { key: key.into() };
+    for _ in 0..300 {
+        let mut events = Vec::new();
+        for id in 1..=5 {
+            events.push((id, opened((id - 1) * 10)));
+            events.push((id, sealed(id * 10)));
+        }
+        for _ in 0..40 {
+            let id = 1 + roll(5);
+            let key = id.to_string();
+            let back = |copy| ManifestEvent::HydrationDone { copy, bytes: 7 };
+            let event = match roll(11) {
+                0 => compressed(7),
+                1 => started(&key),
+                2 => uploaded(&key),
+                3 => ManifestEvent::UploadFailed {
+                    key,
+                    reason: ReasonCode::BucketOrNetwork,
+                },
+                4 => deleted(&key),
+                5 => evicted(LocalCopy::Hot),
+                6 => evicted(LocalCopy::Warm),
+                7 => back(LocalCopy::Hot),
+                8 => back(LocalCopy::Warm),
+                9 => ManifestEvent::Tier2DeleteQueued { key },
+                _ => start(roll(60)),
+            };
+            events.push((id, event));
+        }
+        for upto in 10..events.len() {
+            let residency = fold(&events[..upto]);
+            let trimmed = |id: &u64| residency.is_trimmed(*id);
+            let of = |id: &u64| residency.segment(*id).expect("known");
+            let on_node: Vec<u64> = (1..=5)
+                .filter(trimmed)
+                .filter(|id| of(id).copies.is_on_node())
+                .collect();
+            assert_eq!(ids(&residency.trimmed_on_node(&name(), 9)), on_node);
+            assert_eq!(residency.has_trimmed_on_node(), !on_node.is_empty());
+            let in_bucket: Vec<u64> = (1..=5)
+                .filter(trimmed)
+                .filter(|id| of(id).copies.cold.is_some() || of(id).begun_key.is_some())
+                .collect();
+            let found: Vec<u64> = residency.trimmed_objects().map(|it| it.0).collect();
+            assert_eq!(found, in_bucket);
+            assert_eq!(residency.has_trimmed_objects(), !in_bucket.is_empty());
+            for sequence in [0, 25, 50] {
+                let readable = residency.readable();
+                let before = readable.filter(|(_, _, seal)| seal.end_sequence <= sequence);
+                let bytes: u64 = before.map(|(_, _, seal)| seal.data_end).sum();
+                assert_eq!(residency.readable_bytes_upto(sequence), bytes);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_upload_that_was_begun_may_have_left_an_object_until_the_manifest_says_that_it_is_gone() {
+    let started = (1, ManifestEvent::UploadStarted { key: "k".into() });
+    let failed = ManifestEvent::UploadFailed {
+        key: "k".into(),
+        reason: ReasonCode::BucketOrNetwork,
+    };
+    let objects = |more: &[(u64, ManifestEvent)]| {
+        let mut events = vec![started.clone(), (1, failed.clone()), (0, start(10))];
+        events.extend_from_slice(more);
+        let residency = three(&events);
+        let objects = residency.trimmed_objects();
+        let told: Vec<_> = objects
+            .map(|(id, segment, _, object)| {
+                let etag = object.etag.map(str::to_owned);
+                (id, object.key.to_owned(), etag, segment.deletion)
+            })
+            .collect();
+        told
+    };
+    let found = |etag: Option<&str>, stage| vec![(1, "k".into(), etag.map(str::to_owned), stage)];
+    use crate::residency::DeletionStage::{NotQueued, Published, Queued};
+    assert_eq!(objects(&[]), found(None, NotQueued));
+    let queued = |key: &str| (1, ManifestEvent::Tier2DeleteQueued { key: key.into() });
+    assert_eq!(objects(&[queued("k")]), found(None, Queued));
+    assert_eq!(objects(&[queued("another")]), found(None, NotQueued));
+    let published = Published { at_unix_nanos: 0 };
+    let twice = [queued("k"), queued("k")];
+    assert_eq!(objects(&twice), found(None, published));
+    assert_eq!(objects(&[(1, deleted("k"))]), []);
+    // It came after all, and begins again: its etag is known now.
+    let came = [queued("k"), queued("k"), (1, uploaded("k"))];
+    assert_eq!(objects(&came), found(Some("e"), NotQueued));
 }

@@ -1,8 +1,11 @@
 //! What leaves a stream at its beginning: its rule of retention moves its start, and copies on this node of what lies below go, record
 //! first, then the file. In its turn in the coordinator's loop the machine starts one job at a time. It needs no Tier 2.
 
+mod budget;
 pub(crate) mod clock;
+mod drops;
 mod job;
+mod passes;
 mod reading;
 pub mod shortened;
 
@@ -12,14 +15,20 @@ use std::time::{Duration, Instant};
 
 use crate::config::RetentionRule;
 use crate::coordinator::{Coordinator, Facts, Machine};
+use crate::failures::FailedStreams;
 use crate::io::sync::{Condvar, Mutex};
 use crate::store::Store;
 use crate::tier::Tiers;
-use clock::{Guard, Trust};
-use job::Pass;
+use clock::{Guard, Trusted};
+use drops::Drops;
+use job::Job;
+use passes::Passes;
 
-/// Before a job that failed is begun again.
+/// Before a thread that could not be started is tried again.
 const REST_AFTER_FAILURE: Duration = Duration::from_secs(5);
+const SEGMENTS_OF_TURN: usize = 256;
+/// How often a reading of the clock is stored.
+const STORE_EVERY: Duration = Duration::from_secs(600);
 
 /// Takes what is too old or too much from this node's streams.
 pub struct Retention {
@@ -33,6 +42,8 @@ pub struct RetentionStatus {
     pub suspended: Option<String>,
     /// In their order, each with the count of streams of this node for which it counts; `None` before the first pass.
     pub rules: Vec<(RetentionRule, Option<u64>)>,
+    /// Whose start is not moved, or whose trimmed copies on this node are not dropped.
+    pub failed: FailedStreams,
 }
 
 struct Runner {
@@ -44,20 +55,18 @@ struct Runner {
     /// A job is over.
     changed: Condvar,
     stopping: AtomicBool,
+    /// So many of a stream are looked at, or dropped, in one turn of it: then the others have theirs.
+    segments_of_turn: usize,
 }
 
 struct State {
     is_under_way: bool,
-    /// After a job that failed.
+    /// After a thread that could not be started.
     rests_until: Option<Instant>,
     guard: Guard,
     suspended: Option<String>,
-    /// As the last turn found them in the configuration.
-    rules: Vec<RetentionRule>,
-    /// Streams of each, by the last pass with these rules.
-    fitting: Option<Vec<u64>>,
-    /// `None`: now.
-    next_pass: Option<Instant>,
+    passes: Passes,
+    drops: Drops,
     /// When a trusted reading of the clock was stored last.
     stored_at: Option<Instant>,
     /// Objects wait for a time that has to pass.
@@ -68,43 +77,65 @@ struct State {
 #[derive(Clone)]
 pub(crate) struct TrustedClock(Arc<Runner>);
 
+/// The wall clock as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClockLook {
+    pub wall_unix_nanos: i64,
+    /// Why it is not trusted, with the remedy.
+    pub suspended: Option<String>,
+}
+
 impl TrustedClock {
+    pub fn look(&self) -> ClockLook {
+        let now = reading::now(&self.0.store);
+        let looked = self.0.state.lock().guard.look(now);
+        let suspended = looked.err().map(|suspended| reading::why(suspended.why));
+        ClockLook {
+            wall_unix_nanos: now.wall_unix_nanos,
+            suspended,
+        }
+    }
+
     /// `None` while it is not.
     pub fn now_unix_nanos(&self) -> Option<i64> {
         let now = reading::now(&self.0.store);
-        let trust = self.0.state.lock().guard.look(now);
-        (trust == Trust::Trusted).then_some(now.wall_unix_nanos)
+        let trusted = self.0.state.lock().guard.look(now);
+        trusted.ok().map(Trusted::wall_unix_nanos)
     }
 
     /// Whether objects wait by it.
     pub fn note_needed(&self, is_needed: bool) {
         self.0.state.lock().do_objects_wait = is_needed;
     }
-
-    /// For the next start.
-    pub fn store_if_due(&self) {
-        self.0.store_reading_if_due();
-    }
 }
 
 impl State {
+    /// Nothing goes by it otherwise, and nobody is told of its steps.
     fn needs_clock(&self) -> bool {
-        self.do_objects_wait || self.rules.iter().any(|rule| rule.max_age.is_some())
+        self.do_objects_wait || self.passes.goes_by_age()
+    }
+
+    /// Whoever needs the clock first, after a year perhaps, holds it against what was kept all the time.
+    fn owes_reading(&self, now: Instant) -> bool {
+        self.stored_at.is_none_or(|at| now >= at + STORE_EVERY)
     }
 }
 
 impl Retention {
     /// Takes its turns in the coordinator's loop.
     pub fn start(store: Store, tiers: &Tiers) -> Retention {
+        Retention::start_with(store, tiers, SEGMENTS_OF_TURN)
+    }
+
+    pub(crate) fn start_with(store: Store, tiers: &Tiers, segments_of_turn: usize) -> Retention {
         let coordinator = tiers.coordinator().clone();
         let state = State {
             is_under_way: false,
             rests_until: None,
             guard: Guard::new(reading::stored(&store), reading::now(&store)),
             suspended: None,
-            rules: Vec::new(),
-            fitting: None,
-            next_pass: None,
+            passes: Passes::default(),
+            drops: Drops::default(),
             stored_at: None,
             do_objects_wait: false,
         };
@@ -115,6 +146,7 @@ impl Retention {
             state: Mutex::new(state),
             changed: Condvar::new(),
             stopping: AtomicBool::new(false),
+            segments_of_turn,
         });
         let ring = Arc::downgrade(&coordinator);
         store.on_trimmed(Box::new(move || {
@@ -132,10 +164,8 @@ impl Retention {
         let store = &self.runner.store;
         let now = store.environment().clock.monotonic();
         let state = self.runner.state.lock();
-        let is_limited = state.rules.iter().any(|rule| !rule.keeps_all());
-        state.rules == store.config().retention
-            && !state.is_under_way
-            && (!is_limited || state.next_pass.is_some_and(|at| at > now))
+        let rules: Vec<_> = state.passes.rules().map(|(rule, _)| rule.clone()).collect();
+        rules == store.config().retention && !state.is_under_way && !state.passes.is_due(now)
     }
 
     pub(crate) fn clock(&self) -> TrustedClock {
@@ -144,13 +174,13 @@ impl Retention {
 
     pub fn status(&self) -> RetentionStatus {
         let state = self.runner.state.lock();
-        let fitting = |index: usize| state.fitting.as_ref().map(|counts| counts[index]);
-        let rules = state.rules.iter().enumerate();
+        let rules = state.passes.rules();
         RetentionStatus {
             suspended: state.suspended.clone(),
             rules: rules
-                .map(|(index, rule)| (rule.clone(), fitting(index)))
+                .map(|(rule, streams)| (rule.clone(), streams))
                 .collect(),
+            failed: FailedStreams::of(&[&state.passes.failures, &state.drops.failures]),
         }
     }
 
@@ -161,9 +191,14 @@ impl Retention {
         while state.is_under_way {
             self.runner.changed.wait(&mut state);
         }
-        // So that the next start sees how long it was away.
-        if !was_stopping && state.stored_at.is_some() && state.suspended.is_none() {
-            reading::store(&self.runner.store);
+        if was_stopping {
+            return;
+        }
+        // So that the next start sees how long it was away. The clock may have stepped since the last turn.
+        let trusted = state.guard.look(reading::now(&self.runner.store));
+        drop(state);
+        if let Ok(trusted) = trusted {
+            reading::store(&self.runner.store, trusted);
         }
     }
 }
@@ -181,41 +216,41 @@ impl Machine for Runner {
         if self.stopping.load(Ordering::Acquire) {
             return None;
         }
-        let is_trusted = self.look_at_rules_and_clock(&mut state);
+        let trusted = self.look_at_rules_and_clock(&mut state);
         if state.is_under_way {
             return None;
         }
         if let Some(until) = state.rests_until.filter(|until| *until > facts.now) {
             return Some(until);
         }
-        let is_limited = state.rules.iter().any(|rule| !rule.keeps_all());
-        let is_due = is_limited && state.next_pass.is_none_or(|at| at <= facts.now);
-        let pass = is_due.then(|| Pass {
-            rules: state.rules.clone(),
-            now_unix_nanos: is_trusted.then(|| reading::now(&self.store).wall_unix_nanos),
-        });
-        if pass.is_some() || !self.store.streams_with_trimmed_copies().is_empty() {
-            self.start(&mut state, pass, facts.now);
+        let copies = self.store.streams_with_trimmed_copies();
+        let (drops, drops_again) = state.drops.due(copies, facts.now);
+        let job = Job {
+            keeps_reading: trusted.is_some() && state.owes_reading(facts.now),
+            pass: state.passes.is_due(facts.now).then_some(trusted),
+            drops,
+        };
+        if job.keeps_reading || job.pass.is_some() || !job.drops.is_empty() {
+            self.start(&mut state, job, facts.now);
+            return None;
         }
-        state.next_pass.filter(|_| is_limited)
+        state
+            .passes
+            .next(facts.now)
+            .into_iter()
+            .chain(drops_again)
+            .min()
     }
 }
 
 impl Runner {
-    /// Whether the clock may decide.
-    fn look_at_rules_and_clock(&self, state: &mut State) -> bool {
-        let config = self.store.config();
-        if config.retention != state.rules {
-            state.rules.clone_from(&config.retention);
-            state.fitting = None;
-            state.next_pass = None;
-        }
-        let trust = state.guard.look(reading::now(&self.store));
+    /// The clock, where it may decide.
+    fn look_at_rules_and_clock(&self, state: &mut State) -> Option<Trusted> {
+        state.passes.set_rules(&self.store.config().retention);
+        let looked = state.guard.look(reading::now(&self.store));
         let needs_clock = state.needs_clock();
-        let suspended = match trust {
-            Trust::Suspended { step_nanos, .. } if needs_clock => Some(reading::why(step_nanos)),
-            Trust::Suspended { .. } | Trust::Trusted => None,
-        };
+        let doubt = looked.err().filter(|_| needs_clock);
+        let suspended = doubt.map(|suspended| reading::why(suspended.why));
         match (&state.suspended, &suspended) {
             (None, Some(why)) => tracing::warn!("{why}"),
             (Some(_), None) => {
@@ -228,10 +263,10 @@ impl Runner {
             Some(why) => _ = state.suspended.get_or_insert(why),
             None => state.suspended = None,
         }
-        trust == Trust::Trusted
+        looked.ok()
     }
 
-    fn start(&self, state: &mut State, pass: Option<Pass>, now: Instant) {
+    fn start(&self, state: &mut State, job: Job, now: Instant) {
         let Some(own) = self.own.upgrade() else {
             return;
         };
@@ -239,7 +274,7 @@ impl Runner {
         let environment = self.store.environment();
         let started = environment.spawn("retention", move || {
             let finish = FinishOnDrop(own);
-            finish.0.run(pass);
+            finish.0.run(job);
         });
         if let Err(error) = started {
             tracing::warn!("cannot start a thread for retention: {error}");
@@ -250,11 +285,6 @@ impl Runner {
 
     fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
-    }
-
-    fn rest(&self) {
-        let now = self.store.environment().clock.monotonic();
-        self.state.lock().rests_until = Some(now + REST_AFTER_FAILURE);
     }
 }
 

@@ -6,7 +6,7 @@ use aof2_format::FORMAT_VERSION;
 use aof2_format::clock_reading::ClockReading;
 use aof2_format::names::file;
 
-use super::clock::{Reading, Stored};
+use super::clock::{Doubt, Origin, Reading, Stored, Trusted};
 use crate::io::{FileClass, read_file, replace_file};
 use crate::store::Store;
 
@@ -37,7 +37,11 @@ pub(super) fn stored(store: &Store) -> Stored {
     let path = store.config().directory.join(file::CLOCK);
     let bytes = match read_file(&*store.environment().disk, &path, MAX_BYTES) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Stored::Nothing,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Stored::Nothing {
+                newest_record_unix_nanos: store.newest_record_unix_nanos(),
+            };
+        }
         Err(error) => {
             tracing::warn!("cannot read {}: {error}", path.display());
             return Stored::Unreadable;
@@ -54,12 +58,12 @@ pub(super) fn stored(store: &Store) -> Stored {
     }
 }
 
-/// A trusted one. Where it cannot be written, the next start has an older one.
-pub(super) fn store(store: &Store) {
+/// Where it cannot be written, the next start has an older one.
+pub(super) fn store(store: &Store, trusted: Trusted) {
     let path = store.config().directory.join(file::CLOCK);
     let reading = ClockReading {
         format_version: FORMAT_VERSION,
-        wall_unix_nanos: now(store).wall_unix_nanos,
+        wall_unix_nanos: trusted.wall_unix_nanos(),
     };
     let disk = &store.environment().disk;
     if let Err(error) = replace_file(&**disk, &path, &reading.encode(), FileClass::Other) {
@@ -67,18 +71,25 @@ pub(super) fn store(store: &Store) {
     }
 }
 
-/// Why retention by age is suspended. `None`: the reading of before cannot be read.
-pub(super) fn why(step_nanos: Option<i128>) -> String {
+/// Why retention by age is suspended.
+pub(super) fn why(doubt: Doubt) -> String {
     const REMEDY: &str = "nothing goes by age and no object is deleted until the clock is correct or has run for 24 h as it stands; check the time synchronisation of the node";
-    let Some(step) = step_nanos else {
-        return format!("the last clock reading of this volume is unreadable; {REMEDY}");
+    let (step, from) = match doubt {
+        Doubt::Unreadable => {
+            return format!("the last clock reading of this volume is unreadable; {REMEDY}");
+        }
+        Doubt::Step { nanos, from } => (nanos, from),
     };
     let seconds = step.unsigned_abs() / 1_000_000_000;
     let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
     let where_it_is = if step < 0 { "behind" } else { "ahead of" };
-    format!(
-        "clock is {hours} h {minutes} min {where_it_is} the time that has passed since it was last trusted; {REMEDY}"
-    )
+    let what = match from {
+        Origin::Reading => "the time that has passed since it was last trusted",
+        Origin::NewestRecord => {
+            "the newest record of this volume, which keeps no earlier clock reading"
+        }
+    };
+    format!("clock is {hours} h {minutes} min {where_it_is} {what}; {REMEDY}")
 }
 
 #[cfg(test)]
@@ -88,13 +99,19 @@ mod tests {
     #[test]
     fn a_step_is_told_with_its_length_and_a_remedy() {
         let hour = 3_600_000_000_000;
-        let told = why(Some(hour * 25 / 2));
+        let step = |nanos, from| why(Doubt::Step { nanos, from });
+        let told = step(hour * 25 / 2, Origin::Reading);
         assert!(
             told.starts_with("clock is 12 h 30 min ahead of the time that has passed"),
             "{told}"
         );
-        assert!(why(Some(-hour)).starts_with("clock is 1 h 0 min behind the time"));
-        assert!(why(None).contains("unreadable"));
+        assert!(step(-hour, Origin::Reading).starts_with("clock is 1 h 0 min behind the time"));
+        let first = step(hour * 24 * 365, Origin::NewestRecord);
+        assert!(
+            first.starts_with("clock is 8760 h 0 min ahead of the newest record of this volume, which keeps no earlier clock reading; "),
+            "{first}"
+        );
+        assert!(why(Doubt::Unreadable).contains("unreadable"));
         assert!(told.ends_with("check the time synchronisation of the node"));
     }
 }

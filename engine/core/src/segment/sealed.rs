@@ -29,10 +29,14 @@ pub(crate) struct SealedInfo {
     pub crc64: u64,
 }
 
+/// Length of the file of a segment whose last batch ends here, seal block included.
+pub(crate) fn file_bytes(data_end: u64) -> u64 {
+    SegmentSeal::offset(data_end) + BLOCK_BYTES as u64
+}
+
 impl SealedInfo {
-    /// Length of the file, seal block included.
     pub fn file_bytes(&self) -> u64 {
-        SegmentSeal::offset(self.data_end) + BLOCK_BYTES as u64
+        file_bytes(self.data_end)
     }
 
     /// What its header block says, as far as the manifest knows it.

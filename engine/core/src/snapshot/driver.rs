@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::io::sync::{Condvar, Mutex};
 use aof2_format::snapshot::SnapshotId;
 
+use super::chunks::Bounding;
 use super::notes;
 use super::session::{Next, Outlook, Session, plan};
 use super::step::Step;
@@ -67,6 +68,7 @@ pub(super) struct State {
     pub noted: BTreeMap<Arc<str>, SnapshotId>,
     /// The notes of what the process before had taken were looked at.
     is_resumed: bool,
+    pub bounding: Bounding,
 }
 
 impl Snapshots {
@@ -133,7 +135,7 @@ impl Snapshots {
         let mut state = taker.state.lock();
         let is_busy = |state: &State| {
             let mut all = state.sessions.values().flatten();
-            all.any(|session| session.is_under_way)
+            state.bounding.is_running || all.any(|session| session.is_under_way)
         };
         while is_busy(&state) {
             taker.changed.wait(&mut state);
@@ -160,6 +162,10 @@ impl Machine for Taker {
 }
 
 impl Taker {
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
     /// Something of a session changed.
     pub fn wake(&self) {
         self.changed.notify_all();
@@ -368,7 +374,7 @@ impl Taker {
         };
         let mut guard = self.state.lock();
         // Under the lock: whoever stops it counts what is under way.
-        if self.stopping.load(Ordering::Acquire) {
+        if self.is_stopping() {
             return None;
         }
         let all = guard.sessions.values().flatten();

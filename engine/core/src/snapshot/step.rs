@@ -53,7 +53,7 @@ impl Step {
     }
 
     pub fn run(self, taking: Taking, notes: Option<RecoveryNotes>) {
-        let taker = &self.taker;
+        let taker = self.taker.clone();
         let Some(parts) = &taker.tier2 else { return };
         let outcome = match &notes {
             Some(notes) => {
@@ -67,8 +67,11 @@ impl Step {
         let is_done = matches!(&outcome, Ok(Outcome::Noted));
         self.note(outcome);
         if is_done {
-            chunks::bound(&taker.store, parts.claims.tier2(), &self.stream);
+            taker.state.lock().bounding.add(&self.stream);
         }
+        // Its place is free: what follows is no part of the snapshot.
+        drop(self);
+        chunks::bound_all(&taker, parts.claims.tier2());
     }
 
     fn report(&self, progress: Progress) {

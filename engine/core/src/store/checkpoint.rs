@@ -208,8 +208,9 @@ impl Checkpoint {
         pipeline.journal.files.recycle(cut);
         pipeline.journal.enlist_positions(self.table());
         add(&pipeline.common.counters.checkpoints, 1);
+        // Where no snapshot closes chunks, and writes the base behind its marker.
         if !pipeline.common.has_tier2 {
-            write_bases(pipeline, &manifests);
+            pipeline.bases.ask(pipeline, &manifests);
         }
         Ok(())
     }
@@ -279,17 +280,6 @@ impl Checkpoint {
         };
         let _one_at_a_time = self.running.lock();
         self.settle_streams(pipeline, &waiting)
-    }
-}
-
-/// Where no snapshot closes chunks, and writes the base behind its marker.
-fn write_bases(pipeline: &Pipeline, streams: &[Arc<Stream>]) {
-    for stream in streams {
-        let owned = stream.owned(pipeline);
-        if let Err(error) = stream.manifest.write_base(&owned, u64::MAX) {
-            // The chunks are all there: a start reads them, and the next checkpoint tries again.
-            tracing::warn!(stream = %stream.name, "manifest base not written: {error}");
-        }
     }
 }
 

@@ -8,9 +8,9 @@ use super::Store;
 use crate::error::StoreError;
 use crate::port::SealedSegment;
 use crate::residency::DeletionStage;
-use crate::stream::Stream;
+use crate::stream::{Quarantined, Stream};
 
-/// The object of a segment that lies wholly below the start.
+/// The object of a segment that lies wholly below the start, or what an upload of it that was never done may have left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TrimmedObject {
     pub segment_id: u64,
@@ -19,17 +19,19 @@ pub(crate) struct TrimmedObject {
     /// Of the object, or uncompressed where that is not known.
     pub bytes: u64,
     pub key: String,
-    pub etag: String,
+    /// `None`: of an upload that was begun and never done. Perhaps there is no object.
+    pub etag: Option<String>,
     pub stage: DeletionStage,
 }
 
 impl Store {
-    /// Names of streams with trimmed segments that still have an object.
+    /// Names of streams with trimmed segments that have an object, or may have one. Those that another volume owns are not among them:
+    /// their objects are its to delete.
     pub(crate) fn streams_with_trimmed_objects(&self) -> Vec<Arc<str>> {
         let streams = self.pipeline().streams.existing();
         let has_objects = |stream: &&Arc<Stream>| {
             let manifest = &stream.manifest;
-            manifest.read(|state| state.residency.trimmed_objects().next().is_some())
+            manifest.read(|state| state.residency.has_trimmed_objects()) && is_ours(stream)
         };
         let found = streams.iter().filter(has_objects);
         found.map(|stream| stream.shared_name.clone()).collect()
@@ -58,13 +60,13 @@ impl Store {
         Ok(stream.manifest.read(|state| {
             let residency = &state.residency;
             let objects = residency.trimmed_objects();
-            let objects = objects.map(|(segment_id, segment, seal, cold)| TrimmedObject {
+            let objects = objects.map(|(segment_id, segment, seal, object)| TrimmedObject {
                 segment_id,
                 base_sequence: segment.base_sequence,
                 end_sequence: seal.end_sequence,
                 bytes: segment.compressed_bytes.unwrap_or(seal.data_end),
-                key: cold.key.clone(),
-                etag: cold.etag.clone(),
+                key: object.key.to_owned(),
+                etag: object.etag.map(str::to_owned),
                 stage: segment.deletion,
             });
             (residency.start_sequence(), objects.collect())
@@ -101,5 +103,12 @@ impl Store {
         let key = key.to_owned();
         let deleted = ManifestEvent::Tier2Deleted { key };
         stream.manifest.commit(&owned, segment_id, vec![deleted])
+    }
+}
+
+fn is_ours(stream: &Stream) -> bool {
+    match stream.staged.lock().quarantined {
+        Some(Quarantined::Superseded { .. } | Quarantined::Refused { .. }) => false,
+        Some(Quarantined::Damaged { .. } | Quarantined::Gone) | None => true,
     }
 }

@@ -6,9 +6,11 @@ use aof2_format::manifest_record::{LocalCopy, ManifestEvent};
 use aof2_format::segment::DATA_OFFSET;
 
 use super::Store;
+use crate::dropped::{Dropped, LeftFile};
 use crate::error::StoreError;
 use crate::io::sync::MutexGuard;
 use crate::port::{Copies, HotCopy, OpenBytes, SealedSegment, Tier0Usage, WarmCopy};
+use crate::residency::segment::Segment;
 use crate::segment::sealed::Sealed;
 use crate::stream::{Entry, Stream};
 
@@ -67,6 +69,26 @@ impl Store {
         dropped.collect()
     }
 
+    /// All that were ever sealed, trimmed ones among them.
+    pub fn ever_sealed(&self) -> Vec<SealedSegment> {
+        self.sealed_where(|_| true)
+    }
+
+    /// Those whose file in Tier 1 is as long as the manifest says, or as long as the one that was to take its place.
+    pub fn compressing_again(&self) -> Vec<SealedSegment> {
+        self.sealed_where(|segment| segment.moves.is_compressing_again)
+    }
+
+    fn sealed_where(&self, wanted: impl Fn(&Segment) -> bool) -> Vec<SealedSegment> {
+        let streams = self.pipeline().streams.existing();
+        let found = streams.iter().flat_map(|stream| {
+            let name = &stream.shared_name;
+            let manifest = &stream.manifest;
+            manifest.read(|state| state.residency.sealed_segments(name, &wanted))
+        });
+        found.collect()
+    }
+
     /// What segments that take records hold of Tier 0.
     pub fn open_bytes(&self) -> Vec<OpenBytes> {
         let streams = self.pipeline().streams.existing();
@@ -107,24 +129,33 @@ impl Store {
         };
         let owned = stream.owned(self.pipeline());
         stream.manifest.commit(&owned, segment_id, vec![dropped])?;
-        Ok(self.remove_dropped(&stream, &sealed))
+        Ok(self.remove_dropped(&stream, &sealed).bytes())
     }
 
-    /// The file of a copy that the manifest has dropped. Answers what that frees, once nobody reads it.
-    pub(super) fn remove_dropped(&self, stream: &Stream, sealed: &Sealed) -> u64 {
-        let bytes = sealed.info.file_bytes();
-        let map = sealed.retire();
+    /// The file of a copy that the manifest has dropped.
+    pub(super) fn remove_dropped(&self, stream: &Stream, sealed: &Sealed) -> Dropped {
+        let dropped = self.remove_left_hot(LeftFile {
+            path: sealed.path.clone(),
+            bytes: sealed.info.file_bytes(),
+            map: sealed.retire(),
+        });
+        dropped.warn(&stream.shared_name, sealed.info.segment_id);
+        dropped
+    }
+
+    /// Its blocks are free once nobody reads it.
+    pub(crate) fn remove_left_hot(&self, file: LeftFile) -> Dropped {
         let common = &self.pipeline().common;
-        if let Err(error) = common.env.disk.unlink(&sealed.path)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            // Its blocks are not free. The next start removes it.
-            let (path, segment_id) = (sealed.path.display(), sealed.info.segment_id);
-            tracing::warn!(stream = %stream.name, segment_id, "cannot remove evicted {path}: {error}");
-            return 0;
+        match common.env.disk.unlink(&file.path) {
+            Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+                Dropped::Left { file, cause }
+            }
+            Ok(()) | Err(_) => {
+                let file_bytes = file.bytes;
+                common.space.release_segment(file.map, file_bytes);
+                Dropped::Removed { file_bytes }
+            }
         }
-        common.space.release_segment(map, bytes);
-        bytes
     }
 
     fn with_copies<T>(&self, of: impl Fn(&Stream, &Sealed, &Copies) -> Option<T>) -> Vec<T> {

@@ -2,6 +2,7 @@
 
 mod admission;
 mod append;
+mod bases;
 mod checkpoint;
 pub mod cut;
 pub(crate) mod delete;
@@ -18,6 +19,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 pub mod trim;
+pub(crate) mod usage;
 mod work;
 
 use std::collections::BTreeMap;
@@ -410,14 +412,13 @@ impl Store {
                 segment_id,
             });
         }
-        stream.manifest.commit(
-            &stream.owned(self.pipeline()),
-            segment_id,
-            vec![record.into()],
-        )?;
-        let uploaded = stream
-            .manifest
-            .read(|state| state.residency.uploaded_upto());
+        let owned = stream.owned(self.pipeline());
+        let uploaded =
+            stream
+                .manifest
+                .commit_and_read(&owned, segment_id, vec![record.into()], |state| {
+                    state.residency.uploaded_upto()
+                })?;
         stream.uploaded.fetch_max(uploaded, Ordering::AcqRel);
         Ok(())
     }

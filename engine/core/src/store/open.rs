@@ -11,6 +11,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::OpenOptions;
 use super::admission::Admission;
+use super::bases::BaseWriter;
 use super::opener::Opener;
 use super::pipeline::Pipeline;
 use super::seal::Sealer;
@@ -57,6 +58,8 @@ pub(super) struct Parts {
     pub evicting: Mutex<()>,
     /// Told where the start of a stream moved.
     pub on_trimmed: RwLock<Option<super::trim::TrimHook>>,
+    /// The newest time that this start found stored with the streams; `None` = there were none.
+    pub newest_record_unix_nanos: Option<i64>,
 }
 
 /// What keeps an open store alive.
@@ -168,6 +171,7 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
         journal: Journal::new(journal_parts, files, mark, next_commit),
         checkpoint: Checkpoint::default(),
         segment_writer: SegmentWriter::default(),
+        bases: BaseWriter::default(),
         work: WorkQueue::default(),
     });
     let sealer = Arc::new(Sealer::new(pipeline.clone()));
@@ -178,8 +182,11 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
             sealer.changed.notify_all();
         }
     }));
+    let newest_record_unix_nanos = streams.iter().map(|it| it.newest_unix_nanos()).max();
+    if let Some(newest) = newest_record_unix_nanos {
+        clock.note(newest);
+    }
     for stream in streams {
-        clock.note(stream.newest_unix_nanos());
         add_recovered(&pipeline, stream);
     }
     let admission = Arc::new(Admission::new(common, all_streams, claims, volume, &root));
@@ -199,6 +206,7 @@ fn open_with(options: OpenOptions, poison: Arc<Poison>) -> Result<Running, OpenE
         replay,
         evicting: Mutex::default(),
         on_trimmed: RwLock::default(),
+        newest_record_unix_nanos,
     };
     let threads = start(&parts)?;
     Ok(Running {
@@ -380,6 +388,7 @@ fn start(parts: &Parts) -> Result<Vec<ThreadHandle>, OpenError> {
         ("segments", of_pipeline(|all| all.segment_writer.run(all))),
         ("pace", of_pipeline(|all| all.common.pacer.run())),
         ("checkpoint", of_pipeline(|all| all.checkpoint.run(all))),
+        ("bases", of_pipeline(|all| all.bases.run(all))),
         (
             "prepare",
             Box::new(move || {
@@ -416,6 +425,7 @@ pub(super) fn stop(pipeline: &Pipeline, threads: Vec<ThreadHandle>) {
     pipeline.work.seal.stop();
     pipeline.segment_writer.stop();
     pipeline.checkpoint.stop();
+    pipeline.bases.stop();
     pipeline.common.pacer.stop();
     pipeline.journal.stop();
     for thread in threads {
@@ -429,8 +439,5 @@ pub(super) fn stop(pipeline: &Pipeline, threads: Vec<ThreadHandle>) {
 
 /// Paths that callers ask for.
 pub(super) fn tier1_directory(config: &Config) -> std::path::PathBuf {
-    config
-        .tier1_directory
-        .clone()
-        .unwrap_or_else(|| config.directory.join(aof2_format::names::file::WARM_DIR))
+    config.tier1_root()
 }

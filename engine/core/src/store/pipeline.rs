@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use aof2_format::journal::Position;
 
+use super::bases::BaseWriter;
 use super::work::{SegmentWriter, WorkQueue};
 use crate::common::Common;
 use crate::journal::member::Driver;
@@ -23,6 +24,7 @@ pub(crate) struct Pipeline {
     pub journal: Journal<Pipeline>,
     pub checkpoint: Checkpoint,
     pub segment_writer: SegmentWriter,
+    pub bases: BaseWriter,
     pub work: WorkQueue,
 }
 
@@ -57,6 +59,10 @@ impl Driver for Pipeline {
 
     fn ask_for_file(&self) {
         self.work.push(Work::JournalFile);
+    }
+
+    fn is_closing(&self) -> bool {
+        self.common.space.is_closing()
     }
 
     fn ask_to_remove_outdated(&self) {

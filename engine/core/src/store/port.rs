@@ -45,6 +45,15 @@ impl Port for Store {
         streams.existing_named(stream)?.sealed_segment(segment_id)
     }
 
+    fn is_trimmed(&self, stream: &str, segment_id: u64) -> bool {
+        let streams = &self.pipeline().streams;
+        let stream = streams.existing_named(stream);
+        stream.is_some_and(|stream| {
+            let manifest = &stream.manifest;
+            manifest.read(|state| state.residency.is_trimmed(segment_id))
+        })
+    }
+
     fn segment_bytes(&self, stream: &str, segment_id: u64) -> Result<SealedBytes, ReadError> {
         Ok(Box::new(Store::segment_bytes(self, stream, segment_id)?))
     }
@@ -81,6 +90,14 @@ impl Port for Store {
 
     fn without_warm_copy(&self) -> Vec<SealedSegment> {
         Store::without_warm_copy(self)
+    }
+
+    fn ever_sealed(&self) -> Vec<SealedSegment> {
+        Store::ever_sealed(self)
+    }
+
+    fn compressing_again(&self) -> Vec<SealedSegment> {
+        Store::compressing_again(self)
     }
 
     fn open_bytes(&self) -> Vec<OpenBytes> {

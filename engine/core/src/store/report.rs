@@ -113,12 +113,12 @@ impl Stream {
         infos
     }
 
-    /// Those below the start of the stream that still have an object, ascending by sequence.
+    /// Those below the start of the stream that still have an object, or may have one, ascending by sequence.
     pub(crate) fn trimmed_infos(&self) -> Vec<SegmentInfo> {
         let mut infos: Vec<SegmentInfo> = self.manifest.read(|state| {
             let objects = state.residency.trimmed_objects();
             objects
-                .map(|(segment_id, segment, seal, cold)| SegmentInfo {
+                .map(|(segment_id, segment, seal, object)| SegmentInfo {
                     stream: self.shared_name.clone(),
                     segment_id,
                     base_sequence: segment.base_sequence,
@@ -126,7 +126,7 @@ impl Stream {
                     bytes: seal.data_end,
                     state: SegmentState::Trimmed,
                     copies: segment.copies.clone(),
-                    key: Some(cold.key.clone()),
+                    key: Some(object.key.to_owned()),
                     times: Some(seal.times),
                     compressed_bytes: segment.compressed_bytes,
                 })

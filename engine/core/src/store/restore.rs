@@ -39,7 +39,10 @@ impl Store {
     ) -> Result<u64, RestoreError> {
         let stream = self.known(stream).map_err(RestoreError::Store)?;
         let Some(sealed) = stream.sealed_entry(segment_id) else {
-            return Ok(0);
+            return Err(RestoreError::Trimmed {
+                stream: stream.name.to_string(),
+                segment_id,
+            });
         };
         if sealed.is_hot() {
             return Ok(0);

@@ -131,9 +131,7 @@ impl Sealer {
             .truncate(info.file_bytes())
             .map_err(at("truncate"))?;
         segment.file.sync_all().map_err(at("sync"))?;
-        let given_back = segment.allocated().saturating_sub(info.file_bytes());
-        segment.note_length(info.file_bytes());
-        self.pipeline.common.space.remove_segment(given_back);
+        self.count_length(segment, info.file_bytes());
 
         // A segment that recovery found may be one that the manifest does not know: its bytes reached the file, and the process was
         // killed before the journal had the record of its opening.
@@ -192,6 +190,16 @@ impl Sealer {
             }
         }
         Ok(())
+    }
+
+    /// What the file takes from here on. One that recovery found may have had no blocks for its seal: its length of before was lost with
+    /// the power, and the journal made it as long as its records.
+    fn count_length(&self, segment: &ActiveSegment, file_bytes: u64) {
+        let allocated = segment.allocated();
+        let space = &self.pipeline.common.space;
+        segment.note_length(file_bytes);
+        space.add_segment(file_bytes.saturating_sub(allocated));
+        space.remove_segment(allocated.saturating_sub(file_bytes));
     }
 
     /// Gets every byte of the segment into its file. False when the store ends first.

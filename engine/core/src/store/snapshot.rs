@@ -139,17 +139,13 @@ impl Store {
             .write_base(&stream.owned(self.pipeline()), below)
     }
 
-    /// The oldest chunks that the base on the volume stands for and a snapshot names, at most `limit`.
-    pub(crate) fn prunable_chunks(
-        &self,
-        stream: &str,
-        limit: usize,
-    ) -> Result<Vec<ClosedChunk>, StoreError> {
+    /// Chunks on the volume that the base stands for and a snapshot names, oldest first.
+    pub(crate) fn prunable_chunks(&self, stream: &str) -> Result<Vec<ClosedChunk>, StoreError> {
         let stream = self.known(stream)?;
         let below = stream.manifest.read(named_by_snapshots);
         stream
             .manifest
-            .prunable(&stream.owned(self.pipeline()), below, limit)
+            .prunable(&stream.owned(self.pipeline()), below)
     }
 
     /// A closed chunk, where its file is not on the volume any more.

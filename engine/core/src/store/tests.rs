@@ -2,15 +2,21 @@
 
 mod bases;
 mod deletion;
+mod deletion_answers;
 mod evictions;
 mod hydrations;
+mod kills;
 mod node;
+mod recompress;
 mod rejections;
 mod residency;
 mod retention;
 mod start;
 mod trim;
+mod trimmed_uploads;
 mod turns;
+mod usage;
+mod whole;
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -20,11 +26,12 @@ use bytes::Bytes;
 
 use super::*;
 use crate::error::ClaimError;
-use crate::io::fault::FaultDisk;
+use crate::io::fault::{Call, Fault, FaultDisk};
 use crate::io::{Disk, FileClass, SystemDisk};
 use crate::port::{LocalStream, Standing};
 use crate::request::Durability;
 use crate::testing;
+use crate::tier::testing::until;
 
 fn options(directory: &std::path::Path) -> OpenOptions {
     let mut config = testing::small_config(directory);
@@ -143,6 +150,47 @@ fn a_cut_behind_a_roll_leaves_nothing_of_the_closed_chunk_to_the_next_checkpoint
     let bytes = store.closed_chunk_bytes("orders", closed);
     assert_eq!(bytes.expect("whole").len() as u64, closed.bytes);
     store.close().expect("closes");
+}
+
+/// Its record is staged, and the power may take it yet.
+#[test]
+fn an_upload_counts_when_its_record_is_durable_whoever_commits_beside_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
+    let mut options = options(folder.path());
+    options.environment.disk = disk;
+    let store = Store::open(options).expect("the directory opens");
+    store.append(durable("orders")).expect("acknowledged");
+    store.seal(Some("orders")).expect("sealed");
+    let stream = store.known("orders").expect("it exists");
+    let uploaded = TierRecord::UploadDone {
+        key: "k".to_owned(),
+        etag: "e".to_owned(),
+    };
+    let commit = |record| {
+        let store = store.clone();
+        std::thread::spawn(move || store.commit_manifest("orders", 1, record))
+    };
+    let (first, second) = faults.at_one_moment(|| {
+        let writes = || faults.calls(Call::Write, FileClass::Journal);
+        let before = writes();
+        let first = commit(TierRecord::CompressionStarted);
+        until("the round with the first record", || writes() > before);
+        let second = commit(uploaded);
+        let staged = || {
+            stream
+                .manifest
+                .read(|state| state.residency.uploaded_upto())
+        };
+        until("the second record is staged", || staged() == 1);
+        // That of the round with the first is let through.
+        faults.add(Fault::of(Call::Sync).class(FileClass::Journal).after(1));
+        (first, second)
+    });
+    first.join().expect("no panic").expect("durable");
+    second.join().expect("no panic").expect_err("not durable");
+    let told = store.describe("orders").expect("it exists");
+    assert_eq!(told.uploaded_sequence, 0);
 }
 
 #[test]

@@ -10,8 +10,10 @@ use aof2_format::start_sequence::{self, StartReason, StartSequence};
 use thiserror::Error;
 
 use super::Store;
+use crate::dropped::Dropped;
 use crate::error::{ReadError, StoreError};
 use crate::io::sync::MutexGuard;
+use crate::manifest::state::ManifestState;
 use crate::metrics::add;
 use crate::port::SealedSegment;
 use crate::residency::SealedExtent;
@@ -58,6 +60,8 @@ pub struct Trim {
     /// Segments that lie wholly below, and what they hold on this node.
     pub segments: u64,
     pub node_bytes: u64,
+    /// Of these segments, those with an object in Tier 2. It goes after its grace, unless a snapshot names it.
+    pub objects: u64,
     /// The last sequence that a trim can name now.
     pub sealed_sequence: u64,
 }
@@ -87,8 +91,11 @@ impl Store {
             };
             let owned = stream.owned(self.pipeline());
             // Of no segment.
-            stream.manifest.commit(&owned, 0, vec![event])?;
-            let before_it = publish(&stream, before);
+            let committed = stream
+                .manifest
+                .commit_and_read(&owned, 0, vec![event], uploaded_upto);
+            let before_it = publish(&stream, before, committed?);
+            forget_trimmed(&stream, before);
             let counters = &self.pipeline().common.counters;
             let counter = match reason {
                 StartReason::Trim => &counters.trimmed_records,
@@ -122,16 +129,25 @@ impl Store {
         found.map(|stream| stream.shared_name.clone()).collect()
     }
 
-    pub(crate) fn trimmed_on_node(&self, stream: &str) -> Result<Vec<SealedSegment>, StoreError> {
+    /// The first ones, `most` at most.
+    pub(crate) fn trimmed_on_node(
+        &self,
+        stream: &str,
+        most: usize,
+    ) -> Result<Vec<SealedSegment>, StoreError> {
         let stream = self.known(stream)?;
         let name = &stream.shared_name;
         Ok(stream
             .manifest
-            .read(|state| state.residency.trimmed_on_node(name)))
+            .read(|state| state.residency.trimmed_on_node(name, most)))
     }
 
-    /// Drops the copy of a trimmed segment in Tier 0. Answers the bytes of its file; 0 = there was none. Blocks on the manifest.
-    pub(crate) fn drop_trimmed(&self, stream: &str, segment_id: u64) -> Result<u64, StoreError> {
+    /// Drops the copy of a trimmed segment in Tier 0. Blocks on the manifest.
+    pub(crate) fn drop_trimmed(
+        &self,
+        stream: &str,
+        segment_id: u64,
+    ) -> Result<Dropped, StoreError> {
         let stream = self.known(stream)?;
         let _evicting: MutexGuard<'_, ()> = self.parts().evicting.lock();
         let found = stream.manifest.read(|state| {
@@ -141,44 +157,64 @@ impl Store {
             is_there.then_some((segment, residency.start_sequence()))
         });
         let Some((segment, start)) = found else {
-            return Ok(0);
+            return Ok(Dropped::Nothing);
         };
         let dropped = ManifestEvent::LocalEvicted {
             copy: LocalCopy::Hot,
             bytes: segment.bytes,
         };
         let owned = stream.owned(self.pipeline());
-        stream.manifest.commit(&owned, segment_id, vec![dropped])?;
+        let committed =
+            stream
+                .manifest
+                .commit_and_read(&owned, segment_id, vec![dropped], uploaded_upto);
         // Durable before that, though whoever committed it may not have said so yet.
-        publish(&stream, start);
+        publish(&stream, start, committed?);
         // Where there is none, the start of this process removed the file.
         let Some(sealed) = stream.sealed_entry(segment_id) else {
-            return Ok(0);
+            return Ok(Dropped::Nothing);
         };
-        let bytes = self.remove_dropped(&stream, &sealed);
-        forget_trimmed(&stream, start);
-        Ok(bytes)
+        Ok(self.remove_dropped(&stream, &sealed))
     }
 
-    /// Sealed segments that hold a readable record, ascending, and the bytes that no sealed segment holds yet.
+    /// The first sealed segments that hold a readable record, `most` at most, ascending, and the bytes of all that can be read.
     pub(crate) fn sealed_from_start(
         &self,
         stream: &str,
+        most: usize,
     ) -> Result<(Vec<SealedExtent>, u64), StoreError> {
         let stream = self.known(stream)?;
         let sealed_upto = stream.sealed.load(Ordering::Acquire);
-        let sealed = stream.manifest.read(|state| {
-            let readable = state.residency.readable();
-            readable
-                .take_while(|(_, _, seal)| seal.end_sequence <= sealed_upto)
-                .map(|(_, _, seal)| SealedExtent {
-                    end_sequence: seal.end_sequence,
-                    bytes: seal.data_end,
-                    newest_unix_nanos: seal.times.last_unix_nanos,
-                })
-                .collect()
+        let (sealed, sealed_bytes) = stream.manifest.read(|state| {
+            let residency = &state.residency;
+            let readable = residency
+                .readable()
+                .take_while(|(_, _, seal)| seal.end_sequence <= sealed_upto);
+            let extents = readable.take(most).map(|(_, _, seal)| SealedExtent {
+                end_sequence: seal.end_sequence,
+                bytes: seal.data_end,
+                newest_unix_nanos: seal.times.last_unix_nanos,
+            });
+            (
+                extents.collect(),
+                residency.readable_bytes_upto(sealed_upto),
+            )
         });
-        Ok((sealed, stream.unsealed_bytes()))
+        Ok((sealed, sealed_bytes + stream.unsealed_bytes()))
+    }
+
+    /// Names of all streams, in their order.
+    pub(crate) fn names(&self) -> Vec<Arc<str>> {
+        let streams = self.pipeline().streams.existing();
+        let names = streams.iter().map(|stream| stream.shared_name.clone());
+        let mut names: Vec<Arc<str>> = names.collect();
+        names.sort();
+        names
+    }
+
+    /// The newest time that the start of this process found stored with the streams; `None` = there were none.
+    pub(crate) fn newest_record_unix_nanos(&self) -> Option<i64> {
+        self.parts().newest_record_unix_nanos
     }
 
     /// Entries of trimmed segments without a file leave the list of what readers can reach.
@@ -237,13 +273,14 @@ fn check(stream: &Stream, before: u64) -> Result<(), TrimError> {
 
 fn trim_of(stream: &Stream, before: u64) -> Trim {
     let first = stream.first.load(Ordering::Acquire);
-    let (mut segments, mut node_bytes) = (0, 0);
+    let (mut segments, mut node_bytes, mut objects) = (0, 0, 0);
     stream.manifest.read(|state| {
         let readable = state.residency.readable();
         for (_, segment, seal) in readable.take_while(|(_, _, seal)| seal.end_sequence <= before) {
             segments += 1;
             node_bytes += if segment.copies.hot { seal.data_end } else { 0 };
             node_bytes += segment.copies.warm.unwrap_or(0);
+            objects += u64::from(segment.copies.cold.is_some());
         }
     });
     Trim {
@@ -252,16 +289,18 @@ fn trim_of(stream: &Stream, before: u64) -> Trim {
         records: before.saturating_sub(first),
         segments,
         node_bytes,
+        objects,
         sealed_sequence: stream.sealed.load(Ordering::Acquire),
     }
 }
 
-/// Readers are told from here on. Answers where the stream began before.
-fn publish(stream: &Stream, start: u64) -> u64 {
+fn uploaded_upto(state: &ManifestState) -> u64 {
+    state.residency.uploaded_upto()
+}
+
+/// Readers are told from here on. Both are durable. Answers where the stream began before.
+fn publish(stream: &Stream, start: u64, uploaded: u64) -> u64 {
     let before = stream.first.fetch_max(start, Ordering::AcqRel);
-    let uploaded = stream
-        .manifest
-        .read(|state| state.residency.uploaded_upto());
     stream.uploaded.fetch_max(uploaded, Ordering::AcqRel);
     stream.damage.forget_below(start);
     before

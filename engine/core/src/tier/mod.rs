@@ -5,6 +5,7 @@
 //! full, and `fetch` reads what is not in Tier 0.
 
 mod hydrate;
+mod local;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use crate::objects::Tier2Health;
 use crate::port::Port;
 
 pub use hydrate::{HydrateRefusal, Hydration, LocalTier};
+pub use local::{LocalKind, LocalRefusal, LocalStatus, LocalWork};
 
 /// What is known about Tier 2 and the way there, for reports; asks nobody.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,7 @@ pub struct Tiers {
     coordinator: Arc<Coordinator>,
     drain: Drain,
     fetch: Arc<Fetch>,
+    local: Arc<LocalWork>,
 }
 
 impl Tiers {
@@ -63,17 +66,24 @@ impl Tiers {
         let coordinator = Coordinator::start(port.clone(), claims, settings_of(config))?;
         let coordinator = Arc::new(coordinator);
         let drain = Drain::start(port.clone(), coordinator.clone());
+        let local = LocalWork::new(port.clone(), coordinator.clone());
         Ok(Tiers {
             port,
             coordinator,
             drain,
             fetch,
+            local,
         })
     }
 
     /// What is read of the tiers below Tier 0.
     pub fn fetch_status(&self) -> FetchStatus {
         self.fetch.status()
+    }
+
+    /// What is asked of the files in Tier 1.
+    pub fn local(&self) -> &Arc<LocalWork> {
+        &self.local
     }
 
     pub fn drain(&self) -> &Drain {
@@ -105,6 +115,7 @@ impl Tiers {
 
     /// Ends what runs; before the store is closed. Admission stays as it is.
     pub fn stop(&self) {
+        self.local.stop();
         self.coordinator.stop();
         self.fetch.stop();
     }

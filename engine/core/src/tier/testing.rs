@@ -241,6 +241,10 @@ impl Port for ModelPort {
         Some(self.segment(stream, segment_id).0)
     }
 
+    fn is_trimmed(&self, _stream: &str, _segment_id: u64) -> bool {
+        false
+    }
+
     fn tier0_usage(&self) -> Tier0Usage {
         Tier0Usage::default()
     }
@@ -255,6 +259,18 @@ impl Port for ModelPort {
 
     fn without_warm_copy(&self) -> Vec<SealedSegment> {
         Vec::new()
+    }
+
+    fn ever_sealed(&self) -> Vec<SealedSegment> {
+        let state = self.state.lock();
+        let all = state.streams.values().flat_map(|stream| &stream.segments);
+        all.map(|(segment, _)| segment.clone()).collect()
+    }
+
+    fn compressing_again(&self) -> Vec<SealedSegment> {
+        let mut all = self.ever_sealed();
+        all.retain(|segment| segment.moves.is_compressing_again);
+        all
     }
 
     fn warm_copies(&self) -> Vec<WarmCopy> {
@@ -308,10 +324,16 @@ impl Port for ModelPort {
             .expect("a segment");
         let SealedSegment { copies, moves, .. } = segment;
         match &record {
-            TierRecord::CompressionStarted => moves.compression_started = true,
+            TierRecord::CompressionStarted => {
+                moves.compression_started = true;
+                moves.is_compressing_again = copies.warm.is_some();
+            }
             TierRecord::CompressionDone {
                 compressed_bytes, ..
-            } => copies.warm = Some(*compressed_bytes),
+            } => {
+                copies.warm = Some(*compressed_bytes);
+                moves.is_compressing_again = false;
+            }
             TierRecord::UploadStarted { key } => moves.upload_started = Some(key.clone()),
             TierRecord::UploadDone { key, etag } => {
                 moves.upload_started = None;

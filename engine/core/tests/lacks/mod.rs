@@ -170,6 +170,7 @@ fn a_start_that_lacks_something_is_tried_again() {
     for errno in LACKS {
         for call in [
             Call::OpenRead,
+            Call::Read,
             Call::OpenWrite,
             Call::Create,
             Call::Write,

@@ -108,6 +108,7 @@ fn a_store_whose_threads_cannot_be_started_does_not_open_and_lets_go_of_its_dire
         "segments",
         "pace",
         "checkpoint",
+        "bases",
         "prepare",
         "seal",
         "open",

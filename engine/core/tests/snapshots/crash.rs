@@ -7,7 +7,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use aof2_core::objects::directory::DirectoryStore;
-use aof2_core::objects::{Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Upload};
+use aof2_core::objects::{
+    Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Removal, Upload,
+};
 use aof2_core::snapshot::SnapshotPhase;
 use aof2_core::snapshot::verify::Level;
 use aof2_format::snapshot::RecoveryNotes;
@@ -91,7 +93,7 @@ impl ObjectStore for Deadly {
         self.folder.list_page(prefix, start_after)
     }
 
-    fn delete(&self, key: &str) -> Result<(), ObjectError> {
+    fn delete(&self, key: &str) -> Result<Removal, ObjectError> {
         self.folder.delete(key)
     }
 }

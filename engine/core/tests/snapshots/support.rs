@@ -8,7 +8,7 @@ use aof2_core::claims::suite as claims_suite;
 use aof2_core::io::{Disk, SystemDisk};
 use aof2_core::objects::memory::MemoryStore;
 use aof2_core::objects::{
-    Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Tier2, Upload,
+    Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Removal, Tier2, Upload,
 };
 use aof2_core::snapshot::verify::{Level, Unwatched, Verdict, verify};
 use aof2_core::snapshot::{SnapshotPhase, SnapshotRequest, SnapshotStatus, Snapshots};
@@ -174,7 +174,7 @@ impl ObjectStore for Delayed {
         self.memory.list_page(prefix, start_after)
     }
 
-    fn delete(&self, key: &str) -> Result<(), ObjectError> {
+    fn delete(&self, key: &str) -> Result<Removal, ObjectError> {
         (self.before)("delete", key);
         self.memory.delete(key)
     }

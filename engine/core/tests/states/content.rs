@@ -39,6 +39,15 @@ impl Content {
         self.length
     }
 
+    /// Up to where there is anything but zeroes, at most.
+    #[allow(dead_code)] // not in every test program
+    pub fn bytes(&self) -> Vec<u8> {
+        let last = self.pages.last_key_value().map_or(0, |(last, _)| last + 1);
+        let mut bytes = vec![0; (last * PAGE_BYTES as u64).min(self.length) as usize];
+        self.read(&mut bytes, 0);
+        bytes
+    }
+
     /// Reads up to the end of the file.
     pub fn read(&self, buffer: &mut [u8], offset: u64) -> usize {
         let available = self.length.saturating_sub(offset).min(buffer.len() as u64);

@@ -15,7 +15,8 @@ use crate::model::{Model, Note};
 use crate::picks::{by_turning_point, pick_cut, pick_kill, served_at};
 use crate::recording::{Data, Image, Op, Recording};
 use crate::session::{How, Session, config};
-use crate::volume::{Fate, Timeline};
+use crate::timeline::Timeline;
+use crate::volume::Fate;
 use crate::workloads::Workload;
 
 /// Power cuts one after another, without a quiet start in between.

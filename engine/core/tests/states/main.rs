@@ -14,6 +14,7 @@ mod disk;
 mod explore;
 mod fates;
 mod faults;
+mod image;
 mod kept;
 mod model;
 mod picks;
@@ -21,6 +22,7 @@ mod proof;
 mod recording;
 mod scheduled;
 mod session;
+mod timeline;
 mod volume;
 mod workloads;
 

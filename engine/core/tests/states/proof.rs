@@ -17,7 +17,8 @@ use crate::disk::{Faults, RecordingDisk};
 use crate::model::Note;
 use crate::recording::{Data, Image, Inode, Node, Op, ROOT_INODE, Recording};
 use crate::session::{How, Session, config};
-use crate::volume::{Fate, Timeline};
+use crate::timeline::Timeline;
+use crate::volume::Fate;
 use crate::workloads;
 
 /// Everything that was written, as if the process had been killed just now.

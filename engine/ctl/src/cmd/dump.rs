@@ -1,6 +1,8 @@
 //! `dump`: the engine in one page.
 
-use aof2_admin_api::report::{DeletionReport, RetentionReport, RetentionRuleReport, Tier2Report};
+use aof2_admin_api::report::{
+    DeletionReport, FailedStreamsReport, RetentionReport, RetentionRuleReport, Tier2Report,
+};
 use aof2_admin_api::{Dump, Refusal};
 
 use crate::cli::Connection;
@@ -164,7 +166,11 @@ fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
 }
 
 fn retention_rows(report: &RetentionReport) -> Vec<(&'static str, String)> {
-    let RetentionReport { suspended, rules } = report;
+    let RetentionReport {
+        suspended,
+        rules,
+        failed,
+    } = report;
     let mut rows = vec![];
     for (index, rule) in rules.iter().enumerate() {
         let RetentionRuleReport {
@@ -189,7 +195,22 @@ fn retention_rows(report: &RetentionReport) -> Vec<(&'static str, String)> {
         rows.push((name, format!("{streams} keeps {limits}{fitting}")));
     }
     rows.extend(suspended.iter().map(|why| ("SUSPENDED", why.clone())));
+    rows.extend(failed_rows("NOT TRIMMED", failed));
     rows
+}
+
+/// One line for each stream that is named.
+fn failed_rows(
+    what: &'static str,
+    failed: &FailedStreamsReport,
+) -> impl Iterator<Item = (&'static str, String)> {
+    let FailedStreamsReport { streams, named } = failed;
+    let more = streams.saturating_sub(named.len() as u64);
+    let named = named
+        .iter()
+        .map(|(stream, why)| format!("stream {stream}: {why}"));
+    let more = (more > 0).then(|| format!("more streams: {more}"));
+    named.chain(more).map(move |line| (what, line))
 }
 
 fn ready_line(ready: bool, refusal: Option<&Refusal>) -> String {
@@ -271,17 +292,28 @@ fn deletion_rows(deletion: &DeletionReport) -> Vec<(&'static str, String)> {
     let DeletionReport {
         deleted_objects,
         deleted_bytes,
+        kept_versions,
+        missing_objects,
         waiting,
         failure,
+        failed,
     } = deletion;
     let mut rows = vec![];
-    if *deleted_objects > 0 {
-        let bytes = render::bytes(*deleted_bytes);
-        rows.push((
-            "",
-            format!("{deleted_objects} objects deleted since start, {bytes}"),
-        ));
-    }
+    let mut note = |count: u64, what: &str| {
+        if count > 0 {
+            rows.push(("", format!("{count} objects {what}")));
+        }
+    };
+    let bytes = render::bytes(*deleted_bytes);
+    note(*deleted_objects, &format!("deleted since start, {bytes}"));
+    note(
+        *kept_versions,
+        "deleted since start whose bytes the bucket keeps as old versions",
+    );
+    note(
+        *missing_objects,
+        "not there when they were to be deleted, since start",
+    );
     let waiting: Vec<String> = waiting
         .iter()
         .map(|(reason, waiting)| {
@@ -293,7 +325,11 @@ fn deletion_rows(deletion: &DeletionReport) -> Vec<(&'static str, String)> {
         let waiting = waiting.join(", ");
         rows.push(("", format!("trimmed objects that wait: {waiting}")));
     }
-    rows.extend(failure.iter().map(|why| ("NOT DELETED", why.clone())));
+    if failed.is_empty() {
+        // An engine that names one stream.
+        rows.extend(failure.iter().map(|why| ("NOT DELETED", why.clone())));
+    }
+    rows.extend(failed_rows("NOT DELETED", failed));
     rows
 }
 
@@ -398,6 +434,10 @@ mod tests {
         let dump = Dump {
             retention: Some(RetentionReport {
                 suspended: Some("clock is 9 h 0 min ahead".into()),
+                failed: FailedStreamsReport {
+                    streams: 1,
+                    named: [("a".to_owned(), "no room".to_owned())].into(),
+                },
                 rules: vec![
                     rule("audit-*"),
                     RetentionRuleReport {
@@ -417,6 +457,8 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("clock is 9 h 0 min ahead\n"), "{page}");
+        assert!(page.contains("NOT TRIMMED"), "{page}");
+        assert!(page.contains("stream a: no room\n"), "{page}");
     }
 
     #[test]
@@ -432,7 +474,17 @@ mod tests {
                         ("Snapshot".to_owned(), waiting(1, 2048)),
                     ]
                     .into(),
+                    kept_versions: 4,
+                    missing_objects: 5,
                     failure: Some("stream a: access is denied".into()),
+                    failed: FailedStreamsReport {
+                        streams: 3,
+                        named: [
+                            ("a".to_owned(), "access is denied".to_owned()),
+                            ("b".to_owned(), "no room".to_owned()),
+                        ]
+                        .into(),
+                    },
                 }),
                 ..Tier2Report::default()
             }),
@@ -442,7 +494,12 @@ mod tests {
         for told in [
             "3 objects deleted since start, 1.0 MiB\n",
             "trimmed objects that wait: 2 for Grace (1.0 MiB), 1 for Snapshot (2.0 KiB)\n",
+            "4 objects deleted since start whose bytes the bucket keeps as old versions\n",
+            "5 objects not there when they were to be deleted, since start\n",
+            "NOT DELETED",
             "stream a: access is denied\n",
+            "stream b: no room\n",
+            "more streams: 1\n",
         ] {
             assert!(page.contains(told), "{told}: {page}");
         }

@@ -8,6 +8,7 @@ mod hydrate;
 mod lifecycle;
 mod load;
 mod read;
+mod report;
 mod seal;
 mod segments;
 mod snapshot;
@@ -17,7 +18,7 @@ mod verify;
 
 use aof2_admin_api::client::Client;
 
-use crate::cli::{Connection, EpochVerb, StreamsVerb, Verb};
+use crate::cli::{AdminConnection, Connection, EpochVerb, StreamsVerb, Verb};
 use crate::exit::{Failure, Outcome};
 use crate::tls;
 
@@ -35,6 +36,7 @@ pub async fn run(connection: &Connection, verb: Verb) -> Result<Outcome, Failure
             stream: _,
             verb: Some(verb),
         } => segments::run(connection, verb).await,
+        Verb::Report(arguments) => report::run(connection, arguments).await,
         Verb::Trim(arguments) => trim::run(connection, arguments).await,
         Verb::Seal { stream } => seal::seal(connection, stream.as_deref()).await,
         Verb::Hydrate(arguments) => hydrate::run(connection, arguments).await,
@@ -54,7 +56,7 @@ pub async fn run(connection: &Connection, verb: Verb) -> Result<Outcome, Failure
 }
 
 /// The admin API, over the Unix socket or over mutual TLS.
-fn admin(connection: &Connection) -> Result<Client, Failure> {
+pub(crate) fn admin(connection: &AdminConnection) -> Result<Client, Failure> {
     let client = match (
         &connection.url,
         &connection.tls_directory,

@@ -1,7 +1,7 @@
 //! `segments list` and `segments delete`.
 
-use aof2_admin_api::SegmentCopy;
 use aof2_admin_api::report::{SegmentDeleteReport, SegmentReport};
+use aof2_admin_api::{SegmentCopy, SegmentDeleteNote};
 
 use crate::cli::{Connection, SegmentsVerb};
 use crate::exit::{Failure, Outcome};
@@ -51,11 +51,19 @@ fn told(report: &SegmentDeleteReport) -> String {
         tier,
         bytes,
         waits_for,
+        note,
     } = report;
     let copy = format!("copy of segment {segment_id} of stream {stream} in Tier {tier}");
-    match waits_for {
-        Some(why) => format!("{copy} waits: {why}"),
-        None => format!("{copy} deleted, {}", render::bytes(*bytes)),
+    match (waits_for, note) {
+        (Some(why), _) => format!("{copy} waits: {why}"),
+        (None, None) => format!("{copy} deleted, {}", render::bytes(*bytes)),
+        (None, Some(SegmentDeleteNote::KeptAsVersion)) => format!(
+            "{copy} deleted; the bucket keeps its bytes as an old version until a rule of the bucket removes it"
+        ),
+        (None, Some(SegmentDeleteNote::Missing)) => {
+            format!("{copy} is not there: it was removed before, or never came there")
+        }
+        (None, Some(SegmentDeleteNote::Unknown(note))) => format!("{copy} is gone: {note}"),
     }
 }
 
@@ -163,6 +171,7 @@ mod tests {
             tier: 2,
             bytes: 0,
             waits_for: Some("grace until 2026-12-01T09:00:00Z".into()),
+            note: None,
         };
         assert_eq!(
             told(&report),
@@ -173,5 +182,19 @@ mod tests {
             told(&report),
             "copy of segment 3 of stream a in Tier 2 deleted, 2.0 KiB"
         );
+        report.bytes = 0;
+        for (note, said) in [
+            (
+                SegmentDeleteNote::KeptAsVersion,
+                "Tier 2 deleted; the bucket keeps its bytes",
+            ),
+            (
+                SegmentDeleteNote::Missing,
+                "Tier 2 is not there: it was removed before",
+            ),
+        ] {
+            report.note = Some(note);
+            assert!(told(&report).contains(said), "{}", told(&report));
+        }
     }
 }

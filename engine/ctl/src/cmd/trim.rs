@@ -32,6 +32,7 @@ fn page(report: &StreamTrimReport) -> String {
         records,
         segments,
         node_bytes,
+        objects,
         sealed_sequence: _,
         is_done,
     } = report;
@@ -39,7 +40,15 @@ fn page(report: &StreamTrimReport) -> String {
         return format!("stream {stream} begins at sequence {first_sequence}; nothing to trim");
     }
     let bytes = render::bytes(*node_bytes);
-    let what = format!("{records} records; {segments} whole segments with {bytes} on this node");
+    let (from, to) = (first_sequence - records, first_sequence - 1);
+    let mut what = format!(
+        "{records} records, sequences {from} to {to}; {segments} whole segments with {bytes} on this node"
+    );
+    if *objects > 0 {
+        what += &format!(
+            "\nin Tier 2: {objects} objects, deleted after tier2.delete_grace unless a snapshot names them"
+        );
+    }
     match is_done {
         true => format!("stream {stream} begins at sequence {first_sequence} now\ntrimmed: {what}"),
         false => format!(
@@ -60,20 +69,29 @@ mod tests {
             records: 60,
             segments: 2,
             node_bytes: 3 << 20,
+            objects: 0,
             sealed_sequence: 200,
             is_done: false,
         };
         assert_eq!(
             page(&report),
             "stream orders would begin at sequence 100\n\
-             lost: 60 records; 2 whole segments with 3.0 MiB on this node\n\
+             lost: 60 records, sequences 40 to 99; 2 whole segments with 3.0 MiB on this node\n\
              nothing is changed; to give up these records, run `aof2-admin trim orders --before 100 --yes`"
         );
         report.is_done = true;
         assert_eq!(
             page(&report),
             "stream orders begins at sequence 100 now\n\
-             trimmed: 60 records; 2 whole segments with 3.0 MiB on this node"
+             trimmed: 60 records, sequences 40 to 99; 2 whole segments with 3.0 MiB on this node"
+        );
+        report.objects = 2;
+        assert!(
+            page(&report).ends_with(
+                "on this node\nin Tier 2: 2 objects, deleted after tier2.delete_grace unless a snapshot names them"
+            ),
+            "{}",
+            page(&report)
         );
         report.records = 0;
         assert_eq!(

@@ -2,16 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use aof2_format::manifest_base::{BaseChunk, ManifestBase};
+use aof2_format::manifest_base::{BaseChunk, MAX_BYTES, ManifestBase};
 use aof2_format::names::file;
 use serde::Serialize;
 
-use super::{Chunk, read_file, to_record};
+use super::chunk::{Chunk, to_record};
+use super::files::read_file;
 use crate::exit::Failure;
 use crate::render;
-
-/// The engine writes none that is longer.
-const MAX_BASE_BYTES: u64 = 1 << 30;
 
 /// What a base stands for.
 #[derive(Debug, Serialize)]
@@ -64,7 +62,7 @@ pub fn is_one(path: &Path) -> bool {
 
 /// Records that a chunk file of `beside` holds are left to that one.
 pub fn read(path: &Path, beside: &[PathBuf]) -> Result<Chunk, Failure> {
-    let bytes = read_file(path, "base", MAX_BASE_BYTES)?;
+    let bytes = read_file(path, "base", MAX_BYTES)?;
     let mut shown = Chunk {
         file: path.display().to_string(),
         stream: String::new(),
@@ -75,6 +73,7 @@ pub fn read(path: &Path, beside: &[PathBuf]) -> Result<Chunk, Failure> {
         unfinished_bytes: 0,
         damage: None,
         base: None,
+        total_records: 0,
     };
     let base = match ManifestBase::decode(&bytes) {
         Ok(base) => base,
@@ -101,6 +100,7 @@ pub fn read(path: &Path, beside: &[PathBuf]) -> Result<Chunk, Failure> {
         .filter(|record| !is_elsewhere(record.manifest_sequence))
         .map(to_record)
         .collect();
+    shown.total_records = shown.records.len() as u64;
     shown.stream = base.stream.to_string();
     shown.epoch = base.epoch;
     // The last one that it stands for.

@@ -1,7 +1,21 @@
+use std::fs;
+
+use aof2_format::manifest_chunk::{self, ManifestChunkHeader};
+use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
+use aof2_format::names::file;
+use aof2_format::{ClusterId, Salt, Seed, StreamName, StreamUuid};
+
+use super::chunk::decode_chunk;
+use super::files::chunk_files;
+use super::page::page;
 use super::*;
-use aof2_format::{ClusterId, Salt, StreamName, StreamUuid};
 
 const SALT: Salt = Salt(7);
+
+fn arguments(place: &std::path::Path) -> Arguments {
+    let place = place.to_str().expect("a name");
+    Arguments::parse_from(["manifest-inspect", place, "--json"])
+}
 
 fn chunk_bytes(commits: &[&[ManifestEvent]]) -> Vec<u8> {
     let header = ManifestChunkHeader {
@@ -61,7 +75,7 @@ fn records_are_shown_with_their_fields_and_unknown_ones_by_number() {
         (2, 3, None)
     );
     assert_eq!(
-        page(&[chunk]),
+        page(&chunk),
         "x.mlog\n\
          stream orders, epoch 1, chunk 0: 3 records in 2 commits\n\
          RECORD  TIME                      EPOCH  SEGMENT  EVENT               FIELDS\n     \
@@ -122,12 +136,7 @@ fn a_data_directory_is_searched_stream_by_stream() {
     let all = chunk_files(directory.path(), None).unwrap();
     assert_eq!(all.values().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
     assert_eq!(chunk_files(directory.path(), Some("b")).unwrap().len(), 1);
-    let arguments = Arguments {
-        version: false,
-        place: Some(directory.path().into()),
-        stream: None,
-        json: true,
-    };
+    let arguments = arguments(directory.path());
     assert_eq!(run(&arguments), Ok(Outcome::Clean));
 }
 
@@ -185,7 +194,7 @@ fn a_base_shows_the_records_of_chunks_that_are_gone_and_what_it_stands_for() {
     assert!(base::is_one(&files[0]));
     let beside = base::read(&files[0], files).unwrap();
     assert_eq!((beside.records.len(), beside.damage.as_deref()), (1, None));
-    let text = page(&[beside]);
+    let text = page(&beside);
     assert!(
         text.contains("stream orders, epoch 1, base of chunks 0 to 1 (1 of them on the volume): 3 of 3 records, 0 parts of producers"),
         "{text}"
@@ -205,11 +214,6 @@ fn a_damaged_base_is_a_finding() {
     fs::write(&path, bytes).unwrap();
     let shown = base::read(&path, std::slice::from_ref(&path)).unwrap();
     assert!(shown.damage.unwrap().contains("manifest base: checksum"));
-    let arguments = Arguments {
-        version: false,
-        place: Some(directory.path().into()),
-        stream: None,
-        json: true,
-    };
+    let arguments = arguments(directory.path());
     assert_eq!(run(&arguments), Ok(Outcome::Negative));
 }

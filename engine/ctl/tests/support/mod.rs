@@ -68,6 +68,7 @@ pub fn run(program: &str, arguments: &[&str], input: &str) -> Ran {
 
 pub const ADMIN: &str = env!("CARGO_BIN_EXE_aof2-admin");
 pub const INSPECT: &str = env!("CARGO_BIN_EXE_manifest-inspect");
+pub const TIER1: &str = env!("CARGO_BIN_EXE_tier1-cache-util");
 
 /// The engine's program lies beside the tools; building the workspace builds both.
 fn engine_program() -> PathBuf {
@@ -84,6 +85,8 @@ pub struct Engine {
     directory: PathBuf,
     child: Option<Child>,
     has_tier2: bool,
+    /// Further arguments.
+    more: Vec<String>,
 }
 
 impl Engine {
@@ -97,11 +100,22 @@ impl Engine {
         Self::start_as(directory, true)
     }
 
+    /// With a configuration file, which may name a bucket.
+    pub fn start_with_config(directory: &Path, config: &Path) -> Self {
+        let config = config.display().to_string();
+        Self::start_with(directory, false, vec!["--config".to_owned(), config])
+    }
+
     fn start_as(directory: &Path, has_tier2: bool) -> Self {
+        Self::start_with(directory, has_tier2, Vec::new())
+    }
+
+    fn start_with(directory: &Path, has_tier2: bool, more: Vec<String>) -> Self {
         let mut engine = Self {
             directory: directory.to_owned(),
             child: None,
             has_tier2,
+            more,
         };
         engine.restart();
         engine
@@ -141,6 +155,7 @@ impl Engine {
                 "127.0.0.1:0",
             ])
             .args(tier2.iter())
+            .args(self.more.iter())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
             .spawn()

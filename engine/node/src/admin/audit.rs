@@ -56,6 +56,7 @@ pub async fn audit(request: Request, next: Next) -> Response {
 /// `None` where nothing changes.
 fn verb_of<'a>(method: &Method, path: &'a str) -> Option<Cow<'a, str>> {
     let is_question = path == path::CONFIG_VALIDATE
+        || path == path::REPORT
         || (path.starts_with(path::SNAPSHOTS) && path.ends_with("/verify"));
     if method.is_safe() || (*method == Method::POST && is_question) {
         return None;
@@ -100,6 +101,7 @@ mod tests {
                 Some("PUT snapshots/_index/verify"),
             ),
             (Method::POST, "/aof2/config:validate", None),
+            (Method::POST, "/aof2/report", None),
             (Method::POST, "/aof2/snapshots/a/1/verify", None),
             (Method::DELETE, "/elsewhere", Some("DELETE /elsewhere")),
         ] {

@@ -15,6 +15,8 @@ use crate::node::Node;
 
 /// What a ConfigMap can hold.
 pub const MAX_FILE_BYTES: usize = 1 << 20;
+/// Of a file with rules of retention: as long as a file may be, and some, so that a longer one is refused in words.
+pub const MAX_RULES_BYTES: usize = 4 * config::MAX_FILE_BYTES;
 
 #[derive(Debug, Deserialize)]
 pub struct ValidateQuery {

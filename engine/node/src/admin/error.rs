@@ -113,7 +113,9 @@ impl From<CopyError> for ApiError {
         match error {
             CopyError::Store(error) => error.into(),
             CopyError::NoCopy { .. } => ApiError::new(ErrorReason::NotFound, message),
-            CopyError::Needed { .. } => ApiError::new(ErrorReason::Conflict, message),
+            CopyError::Needed { .. } | CopyError::NotOwned { .. } => {
+                ApiError::new(ErrorReason::Conflict, message)
+            }
             CopyError::Failed { .. } => ApiError::new(ErrorReason::Tier2Unreachable, message),
         }
     }

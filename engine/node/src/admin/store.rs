@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use aof2_admin_api::ErrorReason;
 use aof2_admin_api::report::{
     SegmentDeleteReport, SegmentReport, StreamCutReport, StreamTrimReport, StreamVerbReport,
     Tier2Report,
 };
+use aof2_admin_api::{ErrorReason, SegmentDeleteNote};
 use aof2_core::deletion::CopyDeletion;
 use aof2_core::{Store, Trim};
 use aof2_format::cut::StreamCut;
@@ -130,6 +130,7 @@ fn trim_report(trim: Trim, is_done: bool) -> StreamTrimReport {
         records,
         segments,
         node_bytes,
+        objects,
         sealed_sequence,
     } = trim;
     StreamTrimReport {
@@ -138,6 +139,7 @@ fn trim_report(trim: Trim, is_done: bool) -> StreamTrimReport {
         records,
         segments,
         node_bytes,
+        objects,
         sealed_sequence,
         is_done,
     }
@@ -195,9 +197,11 @@ pub async fn delete_segment(
     let plane = serving(&node)?;
     blocking(move || {
         let deleted = plane.delete_copy(&stream, segment_id, tier)?;
-        let (bytes, waits_for) = match deleted {
-            CopyDeletion::Deleted { bytes } => (bytes, None),
-            CopyDeletion::Waits { why } => (0, Some(why)),
+        let (bytes, waits_for, note) = match deleted {
+            CopyDeletion::Deleted { bytes } => (bytes, None, None),
+            CopyDeletion::KeptAsVersion => (0, None, Some(SegmentDeleteNote::KeptAsVersion)),
+            CopyDeletion::Missing => (0, None, Some(SegmentDeleteNote::Missing)),
+            CopyDeletion::Waits { why } => (0, Some(why), None),
         };
         Ok::<_, ApiError>(Json(SegmentDeleteReport {
             stream,
@@ -205,6 +209,7 @@ pub async fn delete_segment(
             tier,
             bytes,
             waits_for,
+            note,
         }))
     })
     .await

@@ -7,8 +7,9 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, ConfigErrors, Problem};
 use super::keys::{self, KEYS, KeySpec, Owner};
+use super::retention::Found;
 use super::value::{Kind, Value, parse_duration};
-use super::{MAX_FILE_BYTES, Mode, nearest, retention};
+use super::{MAX_FILE_BYTES, Mode, nearest, price, retention};
 
 /// Checked values of a file, by key. Every value is of its key's type and range.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +124,8 @@ impl Reader<'_> {
         let table = name.get_ref().as_ref();
         let at = name.span().start;
         if table == retention::KEY {
-            return self.rules(at, value);
+            let rules = retention::read(at, value.get_ref());
+            return self.tables(retention::KEY, at, rules.map(Value::Rules));
         }
         let is_known = KEYS.iter().any(|spec| spec.table() == table);
         match value.get_ref() {
@@ -166,14 +168,11 @@ impl Reader<'_> {
         }
     }
 
-    fn rules(&mut self, at: usize, value: &Spanned<DeValue<'_>>) {
-        match retention::read(at, value.get_ref()) {
-            Ok(rules) => {
-                if let Some(spec) = keys::find(retention::KEY) {
-                    let place = place_of(self.text, at);
-                    let given = (Value::Rules(rules), place);
-                    self.values.given.insert(spec.key, given);
-                }
+    fn tables(&mut self, key: &'static str, at: usize, read: Result<Value, Vec<Found>>) {
+        match read {
+            Ok(value) => {
+                let given = (value, place_of(self.text, at));
+                self.values.given.insert(key, given);
             }
             Err(problems) => {
                 for (at, key, problem) in problems {
@@ -197,6 +196,10 @@ impl Reader<'_> {
         if let (Mode::User, Owner::Operator { instead }) = (self.mode, spec.owner) {
             self.refuse(Some(key_at), key, Problem::OperatorOwned { instead });
             return;
+        }
+        if spec.kind == Kind::Prices {
+            let prices = price::read(key_at, value.get_ref());
+            return self.tables(spec.key, key_at, prices.map(Value::Prices));
         }
         let at = value.span().start;
         match check(spec.kind, value.get_ref()) {
@@ -280,7 +283,9 @@ pub(super) fn check(kind: Kind, found: &DeValue<'_>) -> Result<Value, Problem> {
     }
     Err(out_of_range(match value {
         Value::Text(text) => format!("\"{text}\""),
-        Value::Integer(_) | Value::Duration(_) | Value::Rules(_) => value.to_string(),
+        Value::Integer(_) | Value::Duration(_) | Value::Rules(_) | Value::Prices(_) => {
+            value.to_string()
+        }
     }))
 }
 

@@ -20,7 +20,7 @@ pub fn overrides(
     let mut errors = Vec::new();
     for spec in KEYS
         .iter()
-        .filter(|spec| spec.owner == Owner::User && spec.kind != Kind::Rules)
+        .filter(|spec| spec.owner == Owner::User && !spec.kind.is_tables())
     {
         let name = variable(spec);
         let Some((_, text)) = variables.iter().find(|(found, _)| *found == name) else {
@@ -55,7 +55,7 @@ fn check(kind: Kind, text: &str) -> Result<Value, Problem> {
             Some(Value::Text(text.to_string()))
         }
         // Tables have no form in a variable.
-        Kind::Rules => None,
+        Kind::Rules | Kind::Prices => None,
     };
     match value {
         None => Err(Problem::WrongType {

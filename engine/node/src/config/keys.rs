@@ -66,7 +66,8 @@ impl KeySpec {
             | Kind::Path
             | Kind::Address
             | Kind::OneOf(_)
-            | Kind::Rules => None,
+            | Kind::Rules
+            | Kind::Prices => None,
         }
     }
 
@@ -201,6 +202,7 @@ pub const KEYS: &[KeySpec] = &[
     user("tier2.request_timeout", seconds(1, 3_600), Text("30s"), Restart, "Timeout of one request to Tier 2."),
     user("tier2.max_attempts", count(1, 100), Integer(5), Restart, "Attempts of an upload before it counts as failed."),
     user("retention", Kind::Rules, NoDefault, Hot, "Rules of retention: tables with streams, max_age and max_bytes; the first whose pattern fits a stream counts."),
+    user("report.price", Kind::Prices, NoDefault, Hot, "Prices for the storage report: tables with class and per_gib_month, what a GiB in that storage class of the bucket costs for a month."),
     user("journal.file_bytes", bytes(4 * MIB, 4 * GIB), Integer(64 * MIB), Restart, "Size of a prezeroed journal file; a multiple of 4096."),
     user("journal.files", count(2, 1_024), Integer(8), Restart, "Number of journal files."),
     user("checkpoint.journal_bytes", bytes(MIB, 1_024 * GIB), Integer(256 * MIB), Hot, "Journal bytes after which a checkpoint runs."),

@@ -11,6 +11,7 @@ mod error;
 mod intact;
 pub mod keys;
 mod nearest;
+mod price;
 mod render;
 mod retention;
 mod schema;
@@ -21,10 +22,11 @@ pub use diff::{changes, shortened_retention};
 pub use error::{ConfigError, ConfigErrors, Problem};
 pub use intact::revision_of;
 pub use keys::{KeySpec, Owner};
+pub use price::Price;
 pub use schema::schema;
 pub use settings::{
-    Append, Checkpoint, Cluster, Journal, Listen, Log, Segment, Settings, Storage, Tier0, Tier1,
-    Tier2, Tier2Place, Tls,
+    Append, Checkpoint, Cluster, Journal, Listen, Log, Report, Segment, Settings, Storage, Tier0,
+    Tier1, Tier2, Tier2Place, Tls,
 };
 pub use value::{Kind, Value, format_duration, parse_duration};
 

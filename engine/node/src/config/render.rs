@@ -1,7 +1,6 @@
 //! The effective configuration as a file that reads back to the same settings.
 
 use super::keys::KEYS;
-use super::retention::pairs;
 use super::settings::Settings;
 use super::value::Value;
 
@@ -14,9 +13,9 @@ impl Settings {
             let Some(value) = self.value(spec.key) else {
                 continue;
             };
-            if let Value::Rules(rules) = &value {
-                for rule in rules {
-                    out.push_str(&format!("\n[[{}]]\n{}\n", spec.key, pairs(rule).join("\n")));
+            if let Some(tables) = value.tables() {
+                for pairs in tables {
+                    out.push_str(&format!("\n[[{}]]\n{}\n", spec.key, pairs.join("\n")));
                 }
                 table = spec.key;
                 continue;
@@ -30,7 +29,7 @@ impl Settings {
             }
             let literal = match value {
                 Value::Integer(number) => number.to_string(),
-                Value::Duration(_) | Value::Text(_) | Value::Rules(_) => {
+                Value::Duration(_) | Value::Text(_) | Value::Rules(_) | Value::Prices(_) => {
                     toml::Value::String(value.to_string()).to_string()
                 }
             };

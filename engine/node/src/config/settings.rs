@@ -11,6 +11,7 @@ use aof2_format::names::KeyPrefix;
 use super::document::Values;
 use super::error::{ConfigError, ConfigErrors, Problem};
 use super::keys::{self, KEYS};
+use super::price::{self, Price};
 use super::value::Value;
 
 /// Identity of an engine that no operator gave one.
@@ -32,6 +33,7 @@ pub struct Settings {
     pub tier1: Tier1,
     pub tier2: Option<Tier2>,
     pub retention: Vec<RetentionRule>,
+    pub report: Report,
     pub journal: Journal,
     pub checkpoint: Checkpoint,
     pub log: Log,
@@ -126,6 +128,12 @@ pub enum Tier2Place {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// One for each storage class at most.
+    pub prices: Vec<Price>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Journal {
     pub file_bytes: u64,
     pub files: u32,
@@ -193,9 +201,10 @@ impl Settings {
                 cluster_max_bytes: integer(&values, "tier0.cluster_max_bytes"),
                 instance_quota_bytes: match values.get("tier0.instance_quota_bytes") {
                     Some(Value::Integer(quota)) => quota,
-                    Some(Value::Duration(_) | Value::Text(_) | Value::Rules(_)) | None => {
-                        integer(&values, "tier0.cluster_max_bytes")
-                    }
+                    Some(
+                        Value::Duration(_) | Value::Text(_) | Value::Rules(_) | Value::Prices(_),
+                    )
+                    | None => integer(&values, "tier0.cluster_max_bytes"),
                 },
             },
             tier1: Tier1 {
@@ -207,7 +216,13 @@ impl Settings {
             tier2: s3_place(&values).map(|place| Self::tier2_at(&values, place)),
             retention: match values.get("retention") {
                 Some(Value::Rules(rules)) => rules,
-                Some(Value::Integer(_) | Value::Duration(_) | Value::Text(_)) | None => Vec::new(),
+                Some(
+                    Value::Integer(_) | Value::Duration(_) | Value::Text(_) | Value::Prices(_),
+                )
+                | None => Vec::new(),
+            },
+            report: Report {
+                prices: price::of(values.get(price::KEY)),
             },
             journal: Journal {
                 file_bytes: integer(&values, "journal.file_bytes"),
@@ -395,7 +410,8 @@ fn conflicts(values: &Values) -> Vec<ConfigError> {
 fn text(values: &Values, key: &str) -> Option<String> {
     match values.get(key) {
         Some(Value::Text(text)) => Some(text),
-        Some(Value::Integer(_) | Value::Duration(_) | Value::Rules(_)) | None => None,
+        Some(Value::Integer(_) | Value::Duration(_) | Value::Rules(_) | Value::Prices(_))
+        | None => None,
     }
 }
 
@@ -411,7 +427,7 @@ fn address(values: &Values, key: &str) -> SocketAddr {
 fn integer(values: &Values, key: &str) -> u64 {
     match values.get(key) {
         Some(Value::Integer(value)) => value,
-        Some(Value::Duration(_) | Value::Text(_) | Value::Rules(_)) | None => {
+        Some(Value::Duration(_) | Value::Text(_) | Value::Rules(_) | Value::Prices(_)) | None => {
             unreachable!("{key} is an integer with a default")
         }
     }
@@ -425,7 +441,7 @@ fn count(values: &Values, key: &str) -> u32 {
 fn duration(values: &Values, key: &str) -> Duration {
     match values.get(key) {
         Some(Value::Duration(value)) => value,
-        Some(Value::Integer(_) | Value::Text(_) | Value::Rules(_)) | None => {
+        Some(Value::Integer(_) | Value::Text(_) | Value::Rules(_) | Value::Prices(_)) | None => {
             unreachable!("{key} is a duration with a default")
         }
     }

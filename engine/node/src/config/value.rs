@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use aof2_core::config::RetentionRule;
 
+use super::price::{self, Price};
+
 /// What a key accepts. Bounds are inclusive.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
@@ -36,9 +38,16 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
     /// Tables of their own, see `retention`.
     Rules,
+    /// Likewise, see `price`.
+    Prices,
 }
 
 impl Kind {
+    /// `[[key]]`, as often as there are entries; no default, and no value in a variable of the environment.
+    pub fn is_tables(&self) -> bool {
+        matches!(self, Kind::Rules | Kind::Prices)
+    }
+
     /// As the schema and messages call it.
     pub fn name(&self) -> &'static str {
         match self {
@@ -50,7 +59,7 @@ impl Kind {
             Kind::Path => "path",
             Kind::Address => "address",
             Kind::OneOf(_) => "enum",
-            Kind::Rules => "tables",
+            Kind::Rules | Kind::Prices => "tables",
         }
     }
 
@@ -68,6 +77,7 @@ impl Kind {
             Kind::Address => "an \"address:port\" string".to_string(),
             Kind::OneOf(choices) => format!("one of {}", quoted(choices)),
             Kind::Rules => "tables, each `[[retention]]`".to_string(),
+            Kind::Prices => format!("tables, each `[[{}]]`", price::KEY),
         }
     }
 
@@ -85,6 +95,7 @@ impl Kind {
             Kind::Address => "a numeric address and a port".to_string(),
             Kind::OneOf(choices) => quoted(choices),
             Kind::Rules => "rules with `streams` and limits".to_string(),
+            Kind::Prices => "prices with `class` and `per_gib_month`".to_string(),
         }
     }
 
@@ -100,7 +111,7 @@ impl Kind {
             (Kind::Path, Value::Text(v)) => v.starts_with('/'),
             (Kind::Address, Value::Text(v)) => v.parse::<std::net::SocketAddr>().is_ok(),
             (Kind::OneOf(choices), Value::Text(v)) => choices.contains(&v.as_str()),
-            (Kind::Rules, Value::Rules(_)) => true,
+            (Kind::Rules, Value::Rules(_)) | (Kind::Prices, Value::Prices(_)) => true,
             (
                 Kind::Bytes { .. }
                 | Kind::Count { .. }
@@ -110,8 +121,13 @@ impl Kind {
                 | Kind::Path
                 | Kind::Address
                 | Kind::OneOf(_)
-                | Kind::Rules,
-                Value::Integer(_) | Value::Duration(_) | Value::Text(_) | Value::Rules(_),
+                | Kind::Rules
+                | Kind::Prices,
+                Value::Integer(_)
+                | Value::Duration(_)
+                | Value::Text(_)
+                | Value::Rules(_)
+                | Value::Prices(_),
             ) => false,
         }
     }
@@ -132,6 +148,18 @@ pub enum Value {
     Duration(Duration),
     Text(String),
     Rules(Vec<RetentionRule>),
+    Prices(Vec<Price>),
+}
+
+impl Value {
+    /// Keys and values of each table, as a file has them; `None` for what stands in one line.
+    pub(super) fn tables(&self) -> Option<Vec<Vec<String>>> {
+        match self {
+            Value::Rules(rules) => Some(rules.iter().map(super::retention::pairs).collect()),
+            Value::Prices(prices) => Some(prices.iter().map(price::pairs).collect()),
+            Value::Integer(_) | Value::Duration(_) | Value::Text(_) => None,
+        }
+    }
 }
 
 /// As a person writes it, without TOML's quotes.
@@ -141,12 +169,12 @@ impl fmt::Display for Value {
             Value::Integer(v) => write!(f, "{v}"),
             Value::Duration(v) => f.write_str(&format_duration(*v)),
             Value::Text(v) => f.write_str(v),
-            Value::Rules(rules) => {
-                let rules: Vec<String> = rules
-                    .iter()
-                    .map(|rule| format!("{{{}}}", super::retention::pairs(rule).join(", ")))
+            Value::Rules(_) | Value::Prices(_) => {
+                let tables = self.tables().into_iter().flatten();
+                let tables: Vec<String> = tables
+                    .map(|pairs| format!("{{{}}}", pairs.join(", ")))
                     .collect();
-                write!(f, "[{}]", rules.join(", "))
+                write!(f, "[{}]", tables.join(", "))
             }
         }
     }

@@ -118,13 +118,23 @@ pub(super) fn below(page: &mut Page, plane: &DataPlane, owes_volume_check: bool)
 fn of_deletions(page: &mut Page, deletion: &DeletionStatus) {
     page.counter(
         "tier2_deleted_objects",
-        "Objects of trimmed segments deleted since start",
+        "Objects of trimmed segments deleted since start and not there afterwards",
         deletion.deleted_objects,
     );
     page.counter(
         "tier2_deleted_bytes",
-        "Bytes of objects of trimmed segments deleted since start",
+        "Bytes of objects of trimmed segments deleted since start and not there afterwards",
         deletion.deleted_bytes,
+    );
+    page.counter(
+        "tier2_deleted_kept_versions",
+        "Objects of trimmed segments deleted since start whose bytes the bucket keeps as old versions",
+        deletion.kept_versions,
+    );
+    page.counter(
+        "tier2_missing_objects",
+        "Objects of trimmed segments that were not there when they were to be deleted, since start",
+        deletion.missing_objects,
     );
     page.gauges(
         "tier2_undeleted_bytes",
@@ -138,7 +148,12 @@ fn of_deletions(page: &mut Page, deletion: &DeletionStatus) {
     page.gauge(
         "tier2_deletion_failed",
         "1 while objects of trimmed segments cannot be deleted",
-        u64::from(deletion.failure.is_some()),
+        u64::from(deletion.failed.streams > 0),
+    );
+    page.gauge(
+        "tier2_deletion_failed_streams",
+        "Streams whose objects of trimmed segments could not be deleted in their last turn",
+        deletion.failed.streams,
     );
 }
 

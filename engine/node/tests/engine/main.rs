@@ -12,6 +12,7 @@ mod messages;
 mod mutual_tls;
 mod refusal;
 mod reload;
+mod report;
 mod snapshot;
 mod support;
 mod trim;

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aof2_core::objects::conditional::{Creation, create};
-use aof2_core::objects::{ObjectError, ObjectStore, Tier2Reason, Upload, crc64nvme, suite};
+use aof2_core::objects::{
+    ObjectError, ObjectStore, Removal, Tier2Reason, Upload, crc64nvme, suite,
+};
 use aof2_s3::{Checksum, S3Settings};
 use bytes::Bytes;
 
@@ -195,6 +197,30 @@ fn an_archived_object_is_named_with_its_storage_class() {
     }
 }
 
+#[test]
+fn the_class_of_an_object_is_what_the_store_names_and_standard_where_it_names_none() {
+    let is_named = Arc::new(AtomicBool::new(false));
+    let named = is_named.clone();
+    let store = proxied(same, move |request| {
+        match (named.load(Ordering::Relaxed), request.method.as_str()) {
+            (true, "HEAD") => Act::PassWith("x-amz-storage-class: GLACIER_IR"),
+            _ => Act::Pass,
+        }
+    })
+    .store;
+    assert_eq!(store.class("k").expect("asked"), None, "no object");
+    store.put("k", &upload("x")).expect("put");
+    assert_eq!(
+        store.class("k").expect("asked").as_deref(),
+        Some("STANDARD")
+    );
+    is_named.store(true, Ordering::Relaxed);
+    assert_eq!(
+        store.class("k").expect("asked").as_deref(),
+        Some("GLACIER_IR")
+    );
+}
+
 // --- time
 
 #[test]
@@ -348,4 +374,22 @@ fn a_body_that_is_damaged_on_its_way_never_counts_as_created() {
             "{checksum:?}: {error}"
         );
     }
+}
+
+#[test]
+fn a_delete_that_leaves_the_bytes_as_an_old_version_says_so() {
+    let keeps_versions = Arc::new(AtomicBool::new(false));
+    let keeps = keeps_versions.clone();
+    let store = proxied(same, move |request| {
+        match (keeps.load(Ordering::Relaxed), request.method.as_str()) {
+            (true, "DELETE") => Act::PassWith("x-amz-delete-marker: true"),
+            _ => Act::Pass,
+        }
+    })
+    .store;
+    store.put("k", &upload("x")).expect("put");
+    assert_eq!(store.delete("k"), Ok(Removal::Removed));
+    store.put("k", &upload("x")).expect("put");
+    keeps_versions.store(true, Ordering::Relaxed);
+    assert_eq!(store.delete("k"), Ok(Removal::KeptAsVersion));
 }

@@ -4,6 +4,7 @@ use super::{Mutant, Selection, tests, units};
 
 const STARTS: &[Selection] = &[units("aof2-core", "store::tests::bases")];
 const HISTORIES: &[Selection] = &[units("aof2-core", "manifest::base::tests")];
+const TURNS: &[Selection] = &[units("aof2-core", "snapshot::chunks")];
 const SNAPSHOTS: &[Selection] = &[tests("aof2-core", "snapshots", "bases::")];
 
 pub const MUTANTS: &[Mutant] = &[
@@ -31,7 +32,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a base that cannot be used stays",
         file: "engine/core/src/recovery/manifest.rs",
-        find: "disk.unlink(&path).map_err(at(\"remove\", &path))?;\n            disk.sync_directory",
+        find: "disk.unlink(&path).map_err(at(\"remove\", &path))?;\n                disk.sync_directory",
         replace: "disk.sync_directory",
         noticed_by: STARTS,
     },
@@ -45,8 +46,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "what was durable behind a base is not asked for",
         file: "engine/core/src/recovery/manifest.rs",
-        find: "&& reach > chunk.bytes",
-        replace: "&& reach == u64::MAX",
+        find: "if reach > chunk.bytes {",
+        replace: "if reach == u64::MAX {",
         noticed_by: STARTS,
     },
     Mutant {
@@ -73,8 +74,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a chunk goes whatever its object holds",
         file: "engine/core/src/snapshot/chunks.rs",
-        find: "Ok(Some(object)) if object.bytes == bytes => {}",
-        replace: "Ok(Some(object)) if !object.bytes.is_empty() => {}",
+        find: "Some(object) if object.bytes == bytes => match",
+        replace: "Some(object) if !object.bytes.is_empty() => match",
         noticed_by: SNAPSHOTS,
     },
     Mutant {
@@ -97,5 +98,103 @@ pub const MUTANTS: &[Mutant] = &[
         find: "if !is_local {",
         replace: "if number == u64::MAX {",
         noticed_by: SNAPSHOTS,
+    },
+    Mutant {
+        name: "a newest chunk that is gone is not missed",
+        file: "engine/core/src/recovery/manifest/missing.rs",
+        find: "**reach > 0 && !chunks.contains_key(number)",
+        replace: "**reach == u64::MAX && !chunks.contains_key(number)",
+        noticed_by: STARTS,
+    },
+    Mutant {
+        name: "what vouches for a chunk that is gone is not carried on",
+        file: "engine/core/src/recovery/manifest.rs",
+        find: "replayed.must_reach.extend(absent);",
+        replace: "drop(absent);",
+        noticed_by: STARTS,
+    },
+    Mutant {
+        name: "a chunk that is gone before others is passed over",
+        file: "engine/core/src/recovery/manifest/missing.rs",
+        find: "let hole = hole(disk, first, chunks)?;",
+        replace: "let hole = hole(disk, first, chunks)?.filter(|_| first == u64::MAX);",
+        noticed_by: STARTS,
+    },
+    Mutant {
+        name: "an empty chunk behind a gap is gone on in",
+        file: "engine/core/src/recovery/manifest.rs",
+        find: "let behind = hole.map(|hole| tail.split_off(&hole)).unwrap_or_default();",
+        replace: "let behind: BTreeMap<u64, FoundChunk> = BTreeMap::new();\n    let _ = hole;",
+        noticed_by: STARTS,
+    },
+    Mutant {
+        name: "a closed chunk is gone on in where the one in use is gone",
+        file: "engine/core/src/recovery/manifest.rs",
+        find: "if journaled.reach.contains_key(&number) {",
+        replace: "if journaled.reach.contains_key(&u64::MAX) {",
+        noticed_by: STARTS,
+    },
+    Mutant {
+        name: "a base that the device does not give back is removed",
+        file: "engine/core/src/recovery/manifest.rs",
+        find: "why: format!(\"file cannot be read: {error}\"),\n            goes: false,",
+        replace: "why: format!(\"file cannot be read: {error}\"),\n            goes: true,",
+        noticed_by: STARTS,
+    },
+    Mutant {
+        name: "a start goes on without what the journal alone has of a chunk",
+        file: "engine/core/src/manifest/replay.rs",
+        find: "is_device_error(&error) && frames.is_empty()",
+        replace: "is_device_error(&error)",
+        noticed_by: STARTS,
+    },
+    Mutant {
+        name: "a chunk is damaged by want of descriptors",
+        file: "engine/core/src/manifest/cut.rs",
+        find: "            StoreError::of_lack(&error, path.display().to_string())\n                .unwrap_or_else(|| damaged(error.to_string()))",
+        replace: "            damaged(error.to_string())",
+        noticed_by: STARTS,
+    },
+    Mutant {
+        name: "a checkpoint waits for a base",
+        file: "engine/core/src/store/checkpoint.rs",
+        find: "pipeline.bases.ask(pipeline, &manifests);",
+        replace: "for stream in &manifests {\n                let _ = stream.manifest.write_base(&stream.owned(pipeline), u64::MAX);\n            }",
+        noticed_by: STARTS,
+    },
+    Mutant {
+        name: "a snapshot keeps its place while chunks leave the volume",
+        file: "engine/core/src/snapshot/step.rs",
+        find: "drop(self);",
+        replace: "let _kept = self;",
+        noticed_by: SNAPSHOTS,
+    },
+    Mutant {
+        name: "each snapshot looks at its chunks itself",
+        file: "engine/core/src/snapshot/chunks.rs",
+        find: "let begins = !bounding.is_running && !bounding.due.is_empty();",
+        replace: "let begins = !bounding.due.is_empty();",
+        noticed_by: SNAPSHOTS,
+    },
+    Mutant {
+        name: "a chunk that stays keeps those behind it",
+        file: "engine/core/src/snapshot/chunks.rs",
+        find: "            Err(Stays::Alone(why)) => why,",
+        replace: "            Err(Stays::Alone(why)) => {\n                answers = false;\n                why\n            }",
+        noticed_by: SNAPSHOTS,
+    },
+    Mutant {
+        name: "the same chunks are looked at in each turn",
+        file: "engine/core/src/snapshot/chunks.rs",
+        find: "rest.get(PRUNED_AT_ONCE).map",
+        replace: "rest.get(usize::MAX).map",
+        noticed_by: TURNS,
+    },
+    Mutant {
+        name: "a damaged manifest takes commits",
+        file: "engine/core/src/manifest/replay.rs",
+        find: "is_whole && index == in_use",
+        replace: "index == in_use",
+        noticed_by: STARTS,
     },
 ];

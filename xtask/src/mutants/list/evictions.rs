@@ -104,8 +104,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a warm file that another reader found damaged is damage for all",
         file: "engine/core/src/fetch/session.rs",
-        find: "Err(error) => self.give_up_warm(error)?,\n            }\n        }\n        let Some(index)",
-        replace: "Err(error) => return Err(error),\n            }\n        }\n        let Some(index)",
+        find: "Err(error) => self.give_up_warm(error)?,\n            }\n        }\n        loop {",
+        replace: "Err(error) => return Err(error),\n            }\n        }\n        loop {",
         noticed_by: FETCH,
     },
     Mutant {

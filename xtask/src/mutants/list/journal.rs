@@ -18,7 +18,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a large append is acknowledged before its segment is synced",
         file: "engine/core/src/journal/writer.rs",
-        find: "direct(driver, taken)?;",
+        find: "direct(journal, driver, taken)?;",
         replace: "",
         noticed_by: ALONE,
     },

@@ -12,10 +12,13 @@ mod hydrations;
 mod journal;
 mod operator;
 mod recovery;
+mod report;
 mod residency;
 mod retention;
 mod streams;
+mod tier1;
 mod tier2;
+mod tiers;
 
 use std::fmt;
 
@@ -95,10 +98,13 @@ pub fn all() -> impl Iterator<Item = &'static Mutant> {
         journal::MUTANTS,
         operator::MUTANTS,
         recovery::MUTANTS,
+        report::MUTANTS,
         residency::MUTANTS,
         retention::MUTANTS,
         streams::MUTANTS,
+        tier1::MUTANTS,
         tier2::MUTANTS,
+        tiers::MUTANTS,
     ]
     .into_iter()
     .flatten()

@@ -68,8 +68,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a torn end of a manifest chunk is not zeroed",
         file: "engine/core/src/manifest/replay.rs",
-        find: "let is_cut = *torn_bytes > 0 && replayed.damage.is_none();",
-        replace: "let is_cut = *torn_bytes == usize::MAX;",
+        find: "let is_cut = *torn_bytes > 0 && is_whole;",
+        replace: "let is_cut = *torn_bytes == usize::MAX && is_whole;",
         noticed_by: CHUNKS,
     },
     Mutant {

@@ -52,7 +52,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an older object of a segment takes the newer one along",
         file: FILE,
-        find: "if segment.has_object(key) {\n                    segment.copies.cold = None;",
+        find: "if segment.may_have_object(key) {\n                    segment.copies.cold = None;",
         replace: "if segment.copies.cold.is_some() {\n                    segment.copies.cold = None;",
         noticed_by: FOLD,
     },

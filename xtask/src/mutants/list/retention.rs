@@ -7,6 +7,11 @@ const PLAN: &[Selection] = &[units("aof2-core", "plan::retain::tests")];
 const CLOCK: &[Selection] = &[units("aof2-core", "retention::clock::tests")];
 const STORE: &[Selection] = &[units("aof2-core", "store::tests::retention")];
 
+const PASSES: &[Selection] = &[units("aof2-core", "retention::passes::tests")];
+const SCHEDULE: &[Selection] = &[units("aof2-core", "deletion::schedule::tests")];
+const KILLS: &[Selection] = &[units("aof2-core", "store::tests::kills")];
+const UPLOADS: &[Selection] = &[units("aof2-core", "store::tests::trimmed_uploads")];
+
 const DELETE_PLAN: &[Selection] = &[units("aof2-core", "plan::delete::tests")];
 const DELETE: &[Selection] = &[units("aof2-core", "store::tests::deletion")];
 
@@ -19,15 +24,15 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a trim is answered before it is durable",
         file: TRIM_FILE,
-        find: "stream.manifest.commit(&owned, 0, vec![event])?;",
-        replace: "drop((owned, event));",
+        find: "let before_it = publish(&stream, before, committed?);",
+        replace: "drop(committed);\n            let before_it = publish(&stream, before, 0);",
         noticed_by: TRIM,
     },
     Mutant {
         name: "a trimmed file goes without its record",
         file: TRIM_FILE,
-        find: "stream.manifest.commit(&owned, segment_id, vec![dropped])?;",
-        replace: "drop((owned, dropped));",
+        find: ".commit_and_read(&owned, segment_id, vec![dropped], uploaded_upto);",
+        replace: ".commit_and_read(&owned, segment_id, Vec::new(), uploaded_upto);\n        drop(dropped);",
         noticed_by: TRIM,
     },
     Mutant {
@@ -54,22 +59,22 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a pass takes all of a large stream",
         file: PLAN_FILE,
-        find: "false => total / PARTS_PER_PASS,",
-        replace: "false => total,",
+        find: "false => total_bytes / PARTS_PER_PASS,",
+        replace: "false => total_bytes,",
         noticed_by: PLAN,
     },
     Mutant {
         name: "a segment that is larger than a tenth never goes",
         file: PLAN_FILE,
-        find: "start.is_none() || taken + segment.bytes <= most",
-        replace: "taken + segment.bytes <= most",
+        find: "is_first || taken + segment.bytes <= most",
+        replace: "(is_first && taken > 0) || taken + segment.bytes <= most",
         noticed_by: PLAN,
     },
     Mutant {
         name: "a stream keeps less than it may",
         file: PLAN_FILE,
-        find: "total - taken > max",
-        replace: "total - taken >= max",
+        find: "limits.max_bytes.is_some_and(|max| kept_bytes > max)",
+        replace: "limits.max_bytes.is_some_and(|max| kept_bytes >= max)",
         noticed_by: PLAN,
     },
     Mutant {
@@ -95,24 +100,59 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "retention goes by a clock that is not trusted",
-        file: "engine/core/src/retention/mod.rs",
-        find: "is_trusted.then(|| reading::now(&self.store).wall_unix_nanos)",
-        replace: "Some(reading::now(&self.store).wall_unix_nanos)",
+        file: "engine/core/src/retention/job.rs",
+        find: "clock.map(Trusted::wall_unix_nanos)",
+        replace: "clock.map(Trusted::wall_unix_nanos).or(Some(reading::now(&self.store).wall_unix_nanos))",
         noticed_by: STORE,
     },
     Mutant {
         name: "the last rule that fits counts",
-        file: "engine/core/src/retention/job.rs",
-        find: "pass.rules.iter().position(fits)",
-        replace: "pass.rules.iter().rposition(fits)",
-        noticed_by: STORE,
+        file: PLAN_FILE,
+        find: "rules.iter().position(",
+        replace: "rules.iter().rposition(",
+        noticed_by: PLAN,
     },
     Mutant {
         name: "a reading of the clock is not kept over a restart",
         file: "engine/core/src/retention/job.rs",
-        find: "            reading::store(&self.store);",
-        replace: "",
+        find: "        reading::store(&self.store, trusted);",
+        replace: "        drop(trusted);",
         noticed_by: STORE,
+    },
+    Mutant {
+        name: "the first reading of the clock is held against nothing",
+        file: "engine/core/src/retention/reading.rs",
+        find: "newest_record_unix_nanos: store.newest_record_unix_nanos(),",
+        replace: "newest_record_unix_nanos: None,",
+        noticed_by: STORE,
+    },
+    Mutant {
+        name: "a pass over the rules takes all of one stream first",
+        file: "engine/core/src/retention/passes.rs",
+        find: "running.waiting.push_back(Waiting { stream, left_bytes });",
+        replace: "running.waiting.push_front(Waiting { stream, left_bytes });",
+        noticed_by: PASSES,
+    },
+    Mutant {
+        name: "a file that could not be removed is forgotten",
+        file: "engine/core/src/retention/job.rs",
+        find: "        self.state.lock().drops.leave(stream, left);",
+        replace: "        drop(left);",
+        noticed_by: TRIM,
+    },
+    Mutant {
+        name: "an upload of a trimmed segment goes on",
+        file: "engine/core/src/objects/conditional.rs",
+        find: "if !is_wanted() {",
+        replace: "if attempt > max_attempts && !is_wanted() {",
+        noticed_by: UPLOADS,
+    },
+    Mutant {
+        name: "what an upload left of a trimmed segment is looked for by nobody",
+        file: "engine/core/src/residency/fold.rs",
+        find: "segment.begun_key = Some(key.clone());",
+        replace: "segment.begun_key = None;",
+        noticed_by: UPLOADS,
     },
     Mutant {
         name: "the object of a segment with readable records goes",
@@ -159,15 +199,50 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an object of a stream that another volume owns goes",
         file: "engine/core/src/deletion/pass.rs",
-        find: "if !to_delete.is_empty() && self.is_owner(stream, names.epoch)? {",
-        replace: "if !to_delete.is_empty() {",
+        find: "        self.ensure_owner(stream, names.epoch)?;\n        for object in delete {",
+        replace: "        for object in delete {",
+        noticed_by: DELETE,
+    },
+    Mutant {
+        name: "an object of a stream that another volume owns is queued",
+        file: "engine/core/src/deletion/pass.rs",
+        find: "            self.ensure_owner(stream, names.epoch)?;\n            self.store.queue_deletion(stream, &queue)?;",
+        replace: "            self.store.queue_deletion(stream, &queue)?;",
+        noticed_by: DELETE,
+    },
+    Mutant {
+        name: "an object counts as deleted before it is",
+        file: "engine/core/src/deletion/pass.rs",
+        find: "                remove(tier2, key, meta.size_bytes)?\n",
+        replace: "                self.store.note_deleted(stream, *segment_id, key)?;\n                remove(tier2, key, meta.size_bytes)?\n",
+        noticed_by: KILLS,
+    },
+    Mutant {
+        name: "an object counts as deleted that is still there",
+        file: "engine/core/src/deletion/pass.rs",
+        find: "if store.head(key)?.is_some() {",
+        replace: "if store.head(key)?.is_some_and(|meta| meta.etag.is_empty()) {",
+        noticed_by: DELETE,
+    },
+    Mutant {
+        name: "streams with objects to delete have their turns by name",
+        file: "engine/core/src/deletion/schedule.rs",
+        find: "        due.sort();\n",
+        replace: "",
+        noticed_by: SCHEDULE,
+    },
+    Mutant {
+        name: "a turn of a stream deletes all that it has",
+        file: "engine/core/src/deletion/pass.rs",
+        find: "let mut left = self.steps_of_turn;",
+        replace: "let mut left = usize::MAX;",
         noticed_by: DELETE,
     },
     Mutant {
         name: "an object goes that is not the one of the manifest",
         file: "engine/core/src/deletion/pass.rs",
-        find: "Some(meta) if meta.etag != *etag => {",
-        replace: "Some(meta) if meta.etag.is_empty() => {",
+        find: "Some(etag) if meta.etag == *etag => Ok(None),",
+        replace: "Some(etag) if !etag.is_empty() => Ok(None),",
         noticed_by: DELETE,
     },
     Mutant {

@@ -15,6 +15,8 @@ pub(crate) struct Candidate {
     pub base_sequence: u64,
     pub end_sequence: u64,
     pub stage: DeletionStage,
+    /// An upload of it is under way in this process, which may still bring an object.
+    pub is_uploading: bool,
 }
 
 /// What a catalogue in the bucket names, from its first to behind its last record.
@@ -52,6 +54,7 @@ pub(crate) enum Why {
         snapshot_id: SnapshotId,
     },
     SnapshotRunning,
+    Upload,
     Grace {
         until_unix_nanos: i64,
     },
@@ -81,6 +84,9 @@ pub(crate) fn next(
     }
     if holders.is_snapshot_running {
         return Next::Wait(Why::SnapshotRunning);
+    }
+    if object.is_uploading {
+        return Next::Wait(Why::Upload);
     }
     let at_unix_nanos = match object.stage {
         DeletionStage::NotQueued => return Next::Queue,
@@ -119,6 +125,7 @@ mod tests {
             base_sequence: 10,
             end_sequence: 20,
             stage,
+            is_uploading: false,
         }
     }
 
@@ -175,6 +182,12 @@ mod tests {
                 ..free()
             };
             assert_eq!(why(running), Some(Why::SnapshotRunning));
+            let uploading = Candidate {
+                is_uploading: true,
+                ..object
+            };
+            let waits = next(&uploading, &free(), HOUR, Some(NOW));
+            assert_eq!(waits, Next::Wait(Why::Upload));
             for (catalogues, keeper) in [
                 (vec![named(1, 0, 30)], Some(1)),
                 (

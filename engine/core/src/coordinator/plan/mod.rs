@@ -246,7 +246,7 @@ impl Turn<'_> {
             .iter()
             .filter(move |segment| wanted(segment))
             .map(|segment| ((segment.stream.clone(), segment.segment_id), *segment))
-            .filter(|(key, _)| !self.memo.under_way.contains_key(key))
+            .filter(|(key, _)| !self.memo.is_busy(key))
     }
 
     /// `None`: it may be tried now.

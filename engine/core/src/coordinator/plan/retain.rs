@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::config::GIB;
+use crate::config::{GIB, RetentionRule};
 use crate::residency::SealedExtent;
 
 /// Below this a pass has no limit.
@@ -24,33 +24,109 @@ pub(crate) struct Limits {
     pub max_bytes: Option<u64>,
 }
 
-/// The first sequence that stays; `None` = nothing goes. `sealed` is ascending and begins with the stream. Without a clock that can be
-/// trusted, `now_unix_nanos` is `None` and nothing goes by age.
-pub(crate) fn start(
+/// The beginning of a stream, as a look at it found it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beginning<'a> {
+    /// Ascending, from the start of the stream on: not always all of it.
+    pub sealed: &'a [SealedExtent],
+    /// Of everything that can be read, unsealed bytes included.
+    pub total_bytes: u64,
+    /// What an earlier look of the same pass has left of the bytes that the pass may take; `None` = this is the first one.
+    pub left_bytes: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// The first that stays.
+    pub sequence: u64,
+    /// Everything that was looked at goes: there may be more, and this pass may still take so many bytes.
+    pub left_bytes: Option<u64>,
+}
+
+impl From<&RetentionRule> for Limits {
+    fn from(rule: &RetentionRule) -> Limits {
+        Limits {
+            max_age: rule.max_age,
+            max_bytes: rule.max_bytes,
+        }
+    }
+}
+
+/// Which rule counts for a stream: the first that fits. `None`: it keeps everything.
+pub(crate) fn rule_of(rules: &[RetentionRule], stream: &str) -> Option<usize> {
+    rules.iter().position(|rule| rule.fits(stream))
+}
+
+/// How many of the oldest segments go in the end, over as many passes as that takes. `sealed` is ascending and begins with the stream.
+/// Without a clock that can be trusted, `now_unix_nanos` is `None` and nothing goes by age.
+pub(crate) fn leaving(
     sealed: &[SealedExtent],
     unsealed_bytes: u64,
     limits: Limits,
     now_unix_nanos: Option<i64>,
-) -> Option<u64> {
-    let total: u64 = sealed.iter().map(|it| it.bytes).sum::<u64>() + unsealed_bytes;
-    let most = match total < SMALL_BYTES {
-        true => total,
-        false => total / PARTS_PER_PASS,
+) -> usize {
+    let sum: u64 = sealed.iter().map(|it| it.bytes).sum();
+    let total_bytes = sum.saturating_add(unsealed_bytes);
+    let mut taken = 0;
+    let leaves = |segment: &&SealedExtent| {
+        let goes = goes(
+            segment,
+            total_bytes.saturating_sub(taken),
+            limits,
+            now_unix_nanos,
+        );
+        taken += segment.bytes;
+        goes
     };
+    sealed.iter().take_while(leaves).count()
+}
+
+/// The oldest of `kept_bytes`.
+fn goes(
+    segment: &SealedExtent,
+    kept_bytes: u64,
+    limits: Limits,
+    now_unix_nanos: Option<i64>,
+) -> bool {
+    is_older(segment, limits.max_age, now_unix_nanos)
+        || limits.max_bytes.is_some_and(|max| kept_bytes > max)
+}
+
+/// Of one pass, which takes a part of what is [`leaving`]; `None` = nothing goes. Without a clock that can be trusted, `now_unix_nanos` is
+/// `None` and nothing goes by age.
+pub(crate) fn start(
+    beginning: Beginning<'_>,
+    limits: Limits,
+    now_unix_nanos: Option<i64>,
+) -> Option<Start> {
+    let Beginning {
+        sealed,
+        total_bytes,
+        left_bytes,
+    } = beginning;
+    let most = left_bytes.unwrap_or(match total_bytes < SMALL_BYTES {
+        true => total_bytes,
+        false => total_bytes / PARTS_PER_PASS,
+    });
     let mut taken = 0;
     let mut start = None;
+    let mut stays = false;
     for segment in sealed {
-        let is_old = is_older(segment, limits.max_age, now_unix_nanos);
-        let is_too_much = limits.max_bytes.is_some_and(|max| total - taken > max);
+        let kept_bytes = total_bytes.saturating_sub(taken);
         // One at least: a segment may be larger than a tenth.
-        let is_within = start.is_none() || taken + segment.bytes <= most;
-        if !(is_old || is_too_much) || !is_within {
+        let is_first = start.is_none() && left_bytes.is_none();
+        let is_within = is_first || taken + segment.bytes <= most;
+        stays = !goes(segment, kept_bytes, limits, now_unix_nanos) || !is_within;
+        if stays {
             break;
         }
         taken += segment.bytes;
         start = Some(segment.end_sequence);
     }
-    start
+    start.map(|sequence| Start {
+        sequence,
+        left_bytes: (!stays && taken < most).then(|| most - taken),
+    })
 }
 
 fn is_older(
@@ -78,6 +154,22 @@ pub(crate) fn pause(limits: Limits) -> Duration {
 mod tests {
     use super::*;
     use crate::config::MIB;
+
+    /// Of a stream that is looked at as a whole.
+    fn start(
+        sealed: &[SealedExtent],
+        unsealed_bytes: u64,
+        limits: Limits,
+        now_unix_nanos: Option<i64>,
+    ) -> Option<u64> {
+        let sealed_bytes: u64 = sealed.iter().map(|it| it.bytes).sum();
+        let beginning = Beginning {
+            sealed,
+            total_bytes: sealed_bytes + unsealed_bytes,
+            left_bytes: None,
+        };
+        super::start(beginning, limits, now_unix_nanos).map(|start| start.sequence)
+    }
 
     const HOUR: i64 = 3600 * 1_000_000_000;
 
@@ -178,6 +270,103 @@ mod tests {
         // One that is more than a tenth goes alone.
         let few = hourly(4, GIB);
         assert_eq!(start(&few, 0, by_age(0), Some(i64::MAX)), Some(10));
+    }
+
+    /// What a report counts ahead is what the passes take.
+    #[test]
+    fn passes_end_where_what_is_leaving_ends() {
+        let mut large = hourly(400, 20 * MIB);
+        // Of all sizes, and out of the order of time here and there.
+        for (at, segment) in large.iter_mut().enumerate() {
+            segment.bytes += (at as u64 * 7919) % (9 * MIB);
+            if at % 97 == 96 {
+                segment.newest_unix_nanos += 50 * HOUR;
+            }
+        }
+        let small = hourly(9, MIB);
+        let both = Limits {
+            max_bytes: Some(3 * GIB),
+            ..by_age(200)
+        };
+        let now = |hours: i64| Some(hours * HOUR);
+        for (sealed, unsealed_bytes, limits, now) in [
+            (&large, 0, by_age(300), now(0)),
+            (&large, 0, by_age(300), now(7 * 24)),
+            (&large, 0, by_age(1), None),
+            (&large, 0, by_size(5 * GIB), now(0)),
+            (&large, 6 * GIB, by_size(5 * GIB), now(0)),
+            (&large, MIB, both, now(0)),
+            (&small, MIB, by_size(4 * MIB), now(0)),
+            (&small, 0, Limits::default(), now(9999)),
+        ] {
+            let goes = leaving(sealed, unsealed_bytes, limits, now);
+            let mut kept = &sealed[..];
+            let mut passes = 0;
+            while let Some(start) = start(kept, unsealed_bytes, limits, now) {
+                let stays = kept.partition_point(|segment| segment.end_sequence <= start);
+                kept = &kept[stays..];
+                passes += 1;
+            }
+            assert_eq!(sealed.len() - kept.len(), goes, "{limits:?} at {now:?}");
+            assert!(passes > 1 || goes < 20, "{goes} segments in one pass");
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_a_stream_counts_for_it() {
+        let rule = |streams: &str| RetentionRule {
+            streams: streams.to_owned(),
+            max_age: None,
+            max_bytes: Some(MIB),
+        };
+        let rules = [rule("orders-eu-*"), rule("orders-*"), rule("orders-eu-1")];
+        for (stream, index) in [
+            ("orders-eu-1", Some(0)),
+            ("orders-us", Some(1)),
+            ("orders", None),
+        ] {
+            assert_eq!(rule_of(&rules, stream), index, "{stream}");
+        }
+        assert_eq!(Limits::from(&rules[0]), by_size(MIB));
+    }
+
+    #[test]
+    fn a_pass_that_looks_piece_by_piece_takes_what_it_takes_at_once() {
+        for (count, piece, limits) in [
+            (100, 1, by_age(0)),
+            (100, 3, by_age(0)),
+            (100, 100, by_age(0)),
+            (40, 7, by_age(0)),
+            (100, 3, by_size(1900 * MIB)),
+            (100, 3, by_age(95)),
+        ] {
+            let whole = hourly(count, 20 * MIB);
+            let (mut sealed, mut left_bytes, mut first) = (&whole[..], None, None);
+            let mut looks = 0;
+            loop {
+                looks += 1;
+                let beginning = Beginning {
+                    sealed: &sealed[..sealed.len().min(piece)],
+                    total_bytes: sealed.iter().map(|it| it.bytes).sum(),
+                    left_bytes,
+                };
+                let Some(start) = super::start(beginning, limits, Some(0)) else {
+                    break;
+                };
+                first = Some(start.sequence);
+                left_bytes = start.left_bytes;
+                sealed = &whole[start.sequence as usize / 10..];
+                if left_bytes.is_none() {
+                    break;
+                }
+            }
+            assert!(looks <= count / piece as u64 + 2, "{looks}");
+            assert_eq!(
+                first,
+                start(&whole, 0, limits, Some(0)),
+                "{count} by {piece}"
+            );
+        }
     }
 
     #[test]

@@ -16,8 +16,13 @@ enum Last {
     Hot,
     Warm,
     Compressed,
+    /// The same once there was an object, which is as long as the one before says.
+    CompressedAgain,
+    /// Behind the first, until the file in Tier 1 is what some record says.
+    CompressingAgain,
     HydrationStarted,
     HydrationFailed,
+    UploadStarted,
     /// Of the records of an upload, where nothing else keeps it: it says whether one is under way.
     Upload,
 }
@@ -27,7 +32,6 @@ enum Last {
 enum First {
     CompressionStarted,
     CompressionFailed(ReasonCode),
-    UploadStarted,
     UploadFailed(ReasonCode),
 }
 
@@ -51,6 +55,8 @@ pub(super) struct Kept {
     highest: Option<(u64, u64)>,
     /// Parts of the producers of a segment whose seal has not come yet.
     parts: Vec<u64>,
+    /// Segments that were uploaded at some time.
+    uploaded: HashSet<u64>,
     /// Sequence of the last start, and value and sequence of the greatest.
     start: Option<u64>,
     highest_start: Option<(u64, u64)>,
@@ -73,16 +79,29 @@ impl Kept {
                 self.drop_parts();
                 true
             }
-            ManifestEvent::CompressionStarted => self.first.insert((id, First::CompressionStarted)),
-            ManifestEvent::CompressionDone { .. } => self.supersede(id, Last::Compressed, sequence),
+            ManifestEvent::CompressionStarted => {
+                self.first.insert((id, First::CompressionStarted))
+                    || self.supersede(id, Last::CompressingAgain, sequence)
+            }
+            ManifestEvent::CompressionDone { .. } => {
+                self.drop_last(id, Last::CompressingAgain);
+                match self.uploaded.contains(&id) {
+                    true => self.supersede(id, Last::CompressedAgain, sequence),
+                    false => self.supersede(id, Last::Compressed, sequence),
+                }
+            }
             ManifestEvent::CompressionFailed { reason } => {
                 self.first.insert((id, First::CompressionFailed(*reason)))
             }
             ManifestEvent::UploadStarted { .. } => {
-                let is_first = self.first.insert((id, First::UploadStarted));
-                self.of_upload(id, sequence, is_first)
+                self.of_upload(id, sequence, true);
+                // Under its key an object may be, however the upload ended.
+                self.supersede(id, Last::UploadStarted, sequence)
             }
-            ManifestEvent::UploadDone { .. } => self.of_upload(id, sequence, true),
+            ManifestEvent::UploadDone { .. } => {
+                self.uploaded.insert(id);
+                self.of_upload(id, sequence, true)
+            }
             ManifestEvent::UploadFailed { key: _, reason } => {
                 let is_first = self.first.insert((id, First::UploadFailed(*reason)));
                 self.of_upload(id, sequence, is_first)
@@ -97,7 +116,10 @@ impl Kept {
             | ManifestEvent::LocalEvicted { copy, bytes: _ } => {
                 let place = match copy {
                     LocalCopy::Hot => Last::Hot,
-                    LocalCopy::Warm => Last::Warm,
+                    LocalCopy::Warm => {
+                        self.drop_last(id, Last::CompressingAgain);
+                        Last::Warm
+                    }
                 };
                 self.supersede(id, place, sequence)
             }
@@ -149,11 +171,15 @@ impl Kept {
         true
     }
 
-    /// Whatever else keeps it or not, the last one of an upload counts.
-    fn of_upload(&mut self, id: u64, sequence: u64, counts_anyway: bool) -> bool {
-        if let Some(before) = self.last.remove(&(id, Last::Upload)) {
+    fn drop_last(&mut self, id: u64, kind: Last) {
+        if let Some(before) = self.last.remove(&(id, kind)) {
             self.records.remove(&before);
         }
+    }
+
+    /// Whatever else keeps it or not, the last one of an upload counts.
+    fn of_upload(&mut self, id: u64, sequence: u64, counts_anyway: bool) -> bool {
+        self.drop_last(id, Last::Upload);
         if !counts_anyway {
             self.last.insert((id, Last::Upload), sequence);
         }
@@ -192,11 +218,12 @@ impl Kept {
         }
     }
 
-    /// The greatest says where the stream begins, and the last one when it was looked at.
+    /// The greatest says where the stream begins, and the last one when that was looked at.
     fn start(&mut self, value: u64, sequence: u64) {
         let before = self.start.replace(sequence);
         let highest = self.highest_start;
-        let is_highest = highest.is_none_or(|(known, _)| value >= known);
+        // Of equal ones the first: the others changed nothing.
+        let is_highest = highest.is_none_or(|(known, _)| value > known);
         if is_highest {
             self.highest_start = Some((value, sequence));
         }

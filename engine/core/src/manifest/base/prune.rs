@@ -9,14 +9,9 @@ use crate::manifest::{ClosedChunk, ManifestLog};
 use crate::segment::files;
 
 impl ManifestLog {
-    /// The oldest closed chunks, at most `limit`, that are on the volume, that the base stands for, and that are below `below`. The base
-    /// was read back from the device: nothing else on the volume says what they say.
-    pub fn prunable(
-        &self,
-        owner: &dyn Owner,
-        below: u64,
-        limit: usize,
-    ) -> Result<Vec<ClosedChunk>, StoreError> {
+    /// Closed chunks that are on the volume, that the base stands for, and that are below `below`, oldest first. The base was read back from
+    /// the device: nothing else on the volume says what they say.
+    pub fn prunable(&self, owner: &dyn Owner, below: u64) -> Result<Vec<ClosedChunk>, StoreError> {
         let _basing = self.basing.lock();
         alive(owner)?;
         let (based, chunks) = {
@@ -24,7 +19,7 @@ impl ManifestLog {
             let based = inner.based();
             let found = inner.closed.iter().take(based as usize);
             let found = found.filter(|chunk| chunk.is_local && chunk.number < below);
-            let found: Vec<ClosedChunk> = found.take(limit).copied().collect();
+            let found: Vec<ClosedChunk> = found.copied().collect();
             (based, found)
         };
         if !chunks.is_empty() {

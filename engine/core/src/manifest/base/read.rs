@@ -3,16 +3,13 @@
 use std::io;
 use std::path::Path;
 
-use aof2_format::manifest_base::ManifestBase;
+use aof2_format::manifest_base::{MAX_BYTES, ManifestBase};
 use aof2_format::{ClusterId, Salt, StreamName, StreamUuid};
 
-use crate::io::{Disk, is_device_error};
+use crate::io::{Disk, again, is_device_error};
 use crate::manifest::producer_table::TableFold;
 use crate::manifest::state::ManifestState;
 use crate::segment::files;
-
-/// Larger ones are neither written nor read.
-pub(super) const MAX_BYTES: u64 = 1 << 30;
 
 /// Whose manifest it has to be of: what the headers of its chunks say, too.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +31,10 @@ impl Owner<'_> {
 
 #[derive(Debug)]
 pub(crate) enum Unreadable {
-    /// Nothing is known of the file: nobody may conclude anything.
+    /// Something is lacking. Nothing is known of the file: nobody may conclude anything.
     Disk(io::Error),
+    /// The device does not give it back now.
+    Device(io::Error),
     /// It is no base of this stream.
     Damaged(String),
 }
@@ -47,10 +46,12 @@ pub(crate) fn read(
     owner: Owner<'_>,
 ) -> Result<Option<ManifestBase>, Unreadable> {
     let path = files::manifest_base(stream_directory);
-    let bytes = match bytes_of(disk, &path) {
+    let bytes = match again(|| bytes_of(disk, &path)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if is_device_error(&error) || error.kind() == io::ErrorKind::Other => {
+        Err(error) if is_device_error(&error) => return Err(Unreadable::Device(error)),
+        // Too long for one.
+        Err(error) if error.kind() == io::ErrorKind::Other => {
             return Err(Unreadable::Damaged(error.to_string()));
         }
         Err(error) => return Err(Unreadable::Disk(error)),

@@ -393,6 +393,37 @@ fn what_grows_with_snapshots_failures_evictions_and_producers_does_not_make_a_ba
     assert_eq!(sizes[0], sizes[1], "{sizes:?} records");
 }
 
+/// Of an order that no engine writes, but that a fold has an answer to.
+#[test]
+fn a_start_that_is_said_again_changes_nothing_behind_a_seal_either() {
+    let mut written = Written::new();
+    let start = || {
+        let start = StartSequence {
+            start_sequence: 27,
+            reason: StartReason::Trim,
+        };
+        ManifestEvent::CustomEvent {
+            schema_id: start_sequence::SCHEMA_ID,
+            blob: start.encode().to_vec(),
+        }
+    };
+    let uploaded = ManifestEvent::UploadDone {
+        key: "k".to_owned(),
+        etag: "e".to_owned(),
+    };
+    written.commit(1, vec![uploaded]);
+    written.commit(0, vec![start()]);
+    written.commit(1, vec![sealed(28)]);
+    for _ in 0..3 {
+        written.commit(0, vec![start()]);
+    }
+    written.close();
+    let base = written.base(None, 1);
+    assert_eq!(base.records.len(), 4, "of six");
+    let all = replay_from(&written, None);
+    same(all, replay_from(&written, Some(&base)));
+}
+
 #[test]
 fn a_chunk_that_does_not_follow_is_not_taken_into_a_base() {
     let mut written = Written::new();

@@ -2,12 +2,12 @@
 
 use aof2_format::Seed;
 use aof2_format::checksum::crc64nvme;
-use aof2_format::manifest_base::{BaseChunk, ManifestBase};
+use aof2_format::manifest_base::{BaseChunk, MAX_BYTES, ManifestBase};
 use aof2_format::manifest_chunk::{self, DATA_OFFSET, ManifestChunkHeader};
 
 use super::BaseOwner;
 use super::keep::Kept;
-use super::read::{self, MAX_BYTES, Unreadable, fold};
+use super::read::{self, Unreadable, fold};
 use crate::error::StoreError;
 use crate::io::{FileClass, create_whole};
 use crate::manifest::cut::{alive, rejected};
@@ -155,7 +155,7 @@ impl Inner {
         if in_use.number == upto && in_use.tail == 0 {
             upto = upto.checked_sub(1)?;
         }
-        (upto >= self.based() + after.max(1)).then_some(upto)
+        (upto >= self.based().saturating_add(after.max(1))).then_some(upto)
     }
 
     /// Chunks that the base on the volume stands for.
@@ -166,6 +166,12 @@ impl Inner {
 }
 
 impl ManifestLog {
+    /// Whether `write_base` has something to do. Waits for nothing.
+    pub fn is_base_due(&self, owner: &dyn Owner, below: u64) -> bool {
+        let after = owner.common().config.load().manifest.base_after_chunks;
+        self.inner.lock().base_due(below, after).is_some()
+    }
+
     /// Writes a base where enough chunks were closed behind the last one. It stands for chunks below `below`. Blocks on the disk.
     pub fn write_base(&self, owner: &dyn Owner, below: u64) -> Result<bool, StoreError> {
         let _basing = self.basing.lock();
@@ -203,6 +209,12 @@ impl ManifestLog {
         Ok(true)
     }
 
+    /// Nothing is written to or pruned behind the base meanwhile.
+    #[cfg(test)]
+    pub fn hold_base(&self) -> crate::io::sync::MutexGuard<'_, ()> {
+        self.basing.lock()
+    }
+
     fn build(
         &self,
         owner: &dyn Owner,
@@ -218,7 +230,7 @@ impl ManifestLog {
             match self.read_base(owner, based) {
                 Ok(base) => before = Some(base),
                 // All of it again, from the chunks.
-                Err(_) if closed.iter().all(|chunk| chunk.is_local) => {}
+                Err(StoreError::Damaged { .. }) if closed.iter().all(|chunk| chunk.is_local) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -257,7 +269,7 @@ impl ManifestLog {
             ))),
             Ok(None) => Err(damaged("file is missing".to_owned())),
             Err(Unreadable::Damaged(why)) => Err(damaged(why)),
-            Err(Unreadable::Disk(error)) => {
+            Err(Unreadable::Disk(error) | Unreadable::Device(error)) => {
                 Err(StoreError::of_lack(&error, path.display().to_string())
                     .unwrap_or_else(|| damaged(error.to_string())))
             }

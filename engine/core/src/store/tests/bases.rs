@@ -1,18 +1,22 @@
 //! Starts from a manifest's base, and from what somebody made of it.
 
+mod devices;
+mod many;
+mod missing;
+mod writing;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aof2_format::manifest_base::{BaseChunk, ManifestBase};
-use aof2_format::manifest_chunk::{self, DATA_OFFSET};
+use aof2_format::manifest_chunk::DATA_OFFSET;
 use aof2_format::manifest_record::{ManifestEvent, ReasonCode};
 use aof2_format::names::file;
-use aof2_format::snapshot::{NOTE_SCHEMA_ID, SnapshotId, SnapshotNote};
 use aof2_format::{ClusterId, Salt, StreamUuid};
 
 use super::{durable, options};
-use crate::io::fault::{Call, Fault, FaultDisk, Faults, How};
-use crate::io::{FileClass, SystemDisk};
+use crate::io::SystemDisk;
+use crate::io::fault::{FaultDisk, Faults};
 use crate::manifest::state::ManifestState;
 use crate::store::Store;
 use crate::testing::copy_directory;
@@ -265,158 +269,46 @@ fn a_base_that_knows_less_of_a_chunk_than_was_durable_is_not_used() {
     });
     // The journal still has the commit.
     volume.starts(copy.path(), "fewer bytes", false);
-}
 
-#[test]
-fn a_stream_whose_base_and_chunks_are_gone_is_damaged_with_file_and_remedy_until_they_are_back() {
-    let volume = volume();
-    type Loss = fn(&Path);
-    let losses: [(&str, Loss); 5] = [
-        ("is missing", |folder| {
-            std::fs::remove_file(base_file(folder)).expect("removed");
-        }),
-        ("checksum", |folder| {
-            overwrite(&base_file(folder), |bytes| bytes[300] ^= 1);
-        }),
-        ("newer than", |folder| {
-            overwrite(&base_file(folder), |bytes| {
-                bytes[8] = 9;
-                let crc = aof2_format::checksum::crc32c(&bytes[..252]);
-                bytes[252..256].copy_from_slice(&crc.to_le_bytes());
-            });
-        }),
-        ("belongs to stream", |folder| {
-            rebase(folder, |base| base.stream_uuid = StreamUuid([9; 16]));
-        }),
-        ("chain", |folder| {
-            rebase(folder, |base| base.chunks[2].chain ^= 1);
-        }),
-    ];
-    for (why, lose) in losses {
-        for gone in [0..3, 1..2, 2..3] {
-            let copy = volume.copy();
-            lose(copy.path());
-            for number in gone.clone() {
-                std::fs::remove_file(chunk_file(copy.path(), number)).expect("removed");
-            }
-            for _ in 0..2 {
-                let (store, _) = open(copy.path());
-                let told = damage(&store).unwrap_or_else(|| panic!("{why}, without {gone:?}"));
-                let path = base_file(copy.path());
-                for part in [why, &path.display().to_string(), "Restore the base"] {
-                    assert!(told.contains(part), "{part} is not in: {told}");
-                }
-                store.append(durable("a")).expect_err("refused");
-                store.append(durable("other")).expect("acknowledged");
-                store.close().expect("closes");
-            }
-            // As the message says.
-            for number in gone {
-                let from = chunk_file(volume.folder.path(), number);
-                std::fs::copy(from, chunk_file(copy.path(), number)).expect("put back");
-            }
-            volume.starts(copy.path(), why, false);
-        }
-    }
+    // Also where the file is gone, as it would be behind a base that knows all of it.
     let copy = volume.copy();
-    for number in 0..4 {
-        std::fs::remove_file(chunk_file(copy.path(), number)).expect("removed");
-    }
+    rebase(copy.path(), |base| {
+        base.records.clear();
+        base.chunks[2].bytes = DATA_OFFSET;
+    });
+    std::fs::remove_file(chunk_file(copy.path(), 2)).expect("removed");
     let (store, _) = open(copy.path());
-    let told = damage(&store).expect("the chunk behind the base is gone");
-    assert!(told.contains("manifest chunk 3 is missing"), "{told}");
+    let told = damage(&store).expect("the base is not that of the chunk");
+    assert!(told.contains("base knows 4096 bytes"), "{told}");
 }
 
-/// A chunk that was full is closed with its last commits in the journal alone.
+/// A release from before bases passes over the file, and goes on in the chunks.
 #[test]
-fn a_base_is_written_of_commits_that_are_synced_where_their_chunks_were_not_yet() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (store, faults) = open(folder.path());
-    store.append(durable("a")).expect("acknowledged");
-    let large = || ManifestEvent::CustomEvent {
-        schema_id: 77,
-        blob: vec![7; 700 << 10],
+fn a_base_that_a_release_passed_over_for_a_while_counts_again() {
+    let volume = volume();
+    let copy = volume.copy();
+    let aside = copy.path().join("aside");
+    std::fs::rename(base_file(copy.path()), &aside).expect("moved");
+    let start = || {
+        let mut options = options(copy.path());
+        options.config.manifest.base_after_chunks = u64::MAX;
+        Store::open(options).expect("the directory opens")
     };
-    let kept = tempfile::tempdir().expect("a folder");
-    for _ in 0..2 * AFTER + 1 {
-        commit(&store, large());
-    }
-    faults.at_one_moment(|| copy_directory(folder.path(), kept.path()));
-    let closed = std::fs::read(chunk_file(folder.path(), 0)).expect("a chunk");
-    assert!(closed.iter().all(|byte| *byte == 0), "none is written yet");
-    assert!(write_base(&store).expect("written"));
-    assert_eq!(base_in(folder.path()).chunks.len() as u64, AFTER);
-    let seed = store.known("a").expect("it exists").identity.seed;
-    for number in 0..AFTER {
-        let bytes = std::fs::read(chunk_file(folder.path(), number)).expect("a chunk");
-        let commits = manifest_chunk::commits(&bytes, DATA_OFFSET as usize, seed);
-        assert!(commits.filter(Result::is_ok).count() >= 2, "chunk {number}");
-    }
-    let header = std::fs::read(chunk_file(folder.path(), AFTER)).expect("a chunk");
-    assert!(header.iter().any(|byte| *byte != 0), "its header is synced");
-    drop(store);
-
-    // Where the sync fails there is no base, and nothing is acknowledged any more.
-    let (store, faults) = open(kept.path());
-    let before = faults.syncs();
-    commit(&store, large());
-    faults.fail_sync(FileClass::Manifest, 0);
-    write_base(&store).expect_err("poisoned");
-    assert!(faults.syncs() > before && store.poisoned().is_some());
-    assert!(!base_file(kept.path()).exists());
-}
-
-#[test]
-fn without_a_tier_2_the_checkpoint_writes_the_base() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (store, _) = open(folder.path());
-    store.append(durable("a")).expect("acknowledged");
-    for number in 0..AFTER {
-        commit(&store, failed(ReasonCode::Codec));
-        close_chunk(&store);
-        assert!(!base_file(folder.path()).exists(), "{number}");
-    }
-    commit(&store, failed(ReasonCode::Codec));
-    let pipeline = store.pipeline();
-    pipeline.checkpoint.run_once(pipeline).expect("done");
-    assert_eq!(base_in(folder.path()).chunks.len() as u64, AFTER);
-}
-
-#[test]
-fn a_base_that_the_disk_rejects_is_tried_again_and_one_that_cannot_be_synced_ends_the_store() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (store, faults) = open(folder.path());
-    store.append(durable("a")).expect("acknowledged");
-    for _ in 0..AFTER {
-        commit(&store, failed(ReasonCode::Codec));
+    let store = start();
+    for reason in [ReasonCode::Codec, ReasonCode::BucketOrNetwork] {
+        commit(&store, failed(reason));
         close_chunk(&store);
     }
-    commit(&store, failed(ReasonCode::Transient));
-    for (call, number) in [
-        (Call::Create, libc::ENOMEM),
-        (Call::Write, libc::ENOSPC),
-        (Call::Rename, libc::ENOSPC),
-        (Call::OpenRead, libc::ENOMEM),
-    ] {
-        let path = match call {
-            Call::OpenRead => ".mlog",
-            _ => "base",
-        };
-        faults.add(Fault::of(call).path(path).how(How::Fails(number)));
-        write_base(&store).expect_err(&format!("{call:?}"));
-        assert_eq!(store.poisoned(), None, "{call:?}");
-        assert!(!base_file(folder.path()).exists());
-        store.append(durable("a")).expect("acknowledged");
+    store.append(durable("a")).expect("acknowledged");
+    let known = state(&store);
+    store.close().expect("closes");
+    std::fs::rename(&aside, base_file(copy.path())).expect("put back");
+    for number in 0..3 {
+        overwrite(&chunk_file(copy.path(), number), |bytes| bytes.fill(0xA5));
     }
-    faults.add(Fault::of(Call::Sync).path("base"));
-    write_base(&store).expect_err("poisoned");
-    assert!(store.poisoned().is_some());
-    drop(store);
-    let (store, _) = open(folder.path());
+    let store = start();
     assert_eq!(damage(&store), None);
-    let left = manifest(folder.path()).join("base.tmp");
-    assert!(!left.exists(), "a start removes it");
-    assert!(write_base(&store).expect("written"));
+    assert_eq!(state(&store), known);
 }
 
 #[test]
@@ -426,132 +318,20 @@ fn chunks_may_leave_the_volume_behind_a_base_that_reads_back_and_only_those_that
     let (store, _) = open(volume.folder.path());
     let stream = store.known("a").expect("it exists");
     let owned = stream.owned(store.pipeline());
-    let numbers = |below, limit| {
-        let chunks = stream.manifest.prunable(&owned, below, limit);
+    let numbers = |below| {
+        let chunks = stream.manifest.prunable(&owned, below);
         chunks.map(|chunks| chunks.iter().map(|it| it.number).collect::<Vec<_>>())
     };
-    assert_eq!(numbers(9, 9).expect("read back"), [0, 1, 2]);
-    assert_eq!(numbers(2, 9).expect("read back"), [0, 1]);
-    assert_eq!(numbers(9, 1).expect("read back"), [0]);
-    assert!(numbers(0, 9).expect("none").is_empty());
-    let first = stream.manifest.prunable(&owned, 1, 1).expect("one")[0];
+    assert_eq!(numbers(9).expect("read back"), [0, 1, 2]);
+    assert_eq!(numbers(2).expect("read back"), [0, 1]);
+    assert!(numbers(0).expect("none").is_empty());
+    let first = stream.manifest.prunable(&owned, 1).expect("one")[0];
     assert!(stream.manifest.prune(&owned, first).expect("removed"));
     assert!(!chunk_file(volume.folder.path(), 0).exists());
-    assert_eq!(numbers(9, 9).expect("read back"), [1, 2]);
+    assert_eq!(numbers(9).expect("read back"), [1, 2]);
     assert_eq!(stream.manifest.pruned(0).map(|it| it.number), Some(0));
     assert_eq!(stream.manifest.pruned(1), None);
     overwrite(&base_file(volume.folder.path()), |bytes| bytes[300] ^= 1);
-    let error = numbers(9, 9).expect_err("nothing else has the first one");
+    let error = numbers(9).expect_err("nothing else has the first one");
     assert!(error.to_string().contains("manifest/base"), "{error}");
-}
-
-/// Too few descriptors say nothing about a base.
-#[test]
-fn a_base_that_cannot_be_opened_for_want_of_descriptors_refuses_the_start_and_stays() {
-    let volume = volume();
-    let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
-    let mut options = options(volume.folder.path());
-    options.environment.disk = disk;
-    let lack = Fault::of(Call::OpenRead).path("manifest/base");
-    faults.add(lack.clone().how(How::Fails(libc::EMFILE)));
-    Store::open(options).err().expect("refused");
-    assert!(base_file(volume.folder.path()).exists());
-    volume.starts(volume.folder.path(), "once there are some", true);
-}
-
-/// The figures of docs/benchmarks.md:
-/// `AOF2_SNAPSHOTS=10000 cargo test -p aof2-core --lib -- --nocapture a_start_after_many_snapshots`
-#[test]
-fn a_start_after_many_snapshots_reads_no_more_than_after_ten() {
-    let many = std::env::var("AOF2_SNAPSHOTS").ok();
-    let many = many.map_or(200, |number| {
-        number.parse().expect("AOF2_SNAPSHOTS is a number")
-    });
-    let mut opened = Vec::new();
-    for snapshots in [10, many] {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut options = options(folder.path());
-        options.config.manifest.base_after_chunks = u64::MAX;
-        let store = Store::open(options).expect("it opens");
-        store.append(durable("a")).expect("acknowledged");
-        store.seal(Some("a")).expect("sealed");
-        for number in 0..snapshots {
-            // What a snapshot leaves in the manifest, and something that it is about.
-            close_chunk(&store);
-            let stream = store.known("a").expect("it exists");
-            let marker = ManifestEvent::SnapshotMarker {
-                chunk_index: number,
-                chunk_offset: 5_000,
-                snapshot_id: 1 << 32 | (number + 1),
-            };
-            let note = SnapshotNote {
-                format_version: 0,
-                snapshot_id: SnapshotId::new(1, number as u32 + 1),
-                request: format!("request {number}"),
-                key: format!("p/snapshots/a/{number}.json"),
-                digest: "sha256:".to_owned() + &"5a".repeat(32),
-                bytes: 5_000,
-                durable_sequence: 1,
-                uploaded_sequence: 1,
-                started_unix_nanos: 0,
-            };
-            let note = ManifestEvent::CustomEvent {
-                schema_id: NOTE_SCHEMA_ID,
-                blob: note.encode(),
-            };
-            let owned = stream.owned(store.pipeline());
-            let committed = stream.manifest.commit(&owned, 0, vec![marker, note]);
-            committed.expect("durable");
-            commit(&store, failed(ReasonCode::Transient));
-        }
-        store.close().expect("closes");
-        let start = |what: &str| {
-            let times = (0..5).map(|_| {
-                let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
-                let mut options = super::options(folder.path());
-                options.environment.disk = disk;
-                options.config.manifest.base_after_chunks = u64::MAX;
-                let is_over = std::sync::atomic::AtomicBool::new(false);
-                let (took, descriptors, store) = std::thread::scope(|scope| {
-                    let most = scope.spawn(|| {
-                        let mut most = 0;
-                        while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
-                            let open = std::fs::read_dir("/proc/self/fd").expect("a folder");
-                            most = open.count().max(most);
-                        }
-                        most
-                    });
-                    let began = std::time::Instant::now();
-                    let store = Store::open(options).expect("it opens");
-                    let took = began.elapsed();
-                    is_over.store(true, std::sync::atomic::Ordering::Relaxed);
-                    (took, most.join().expect("counted"), store)
-                });
-                assert_eq!(damage(&store), None);
-                let files = faults.calls(Call::OpenRead, None);
-                store.close().expect("closes");
-                (took, files, descriptors)
-            });
-            let mut times: Vec<_> = times.collect();
-            times.sort();
-            let (took, files, _) = times[2];
-            let descriptors = times.iter().map(|(_, _, it)| *it).max();
-            println!(
-                "{snapshots} snapshots, {what}: {took:.1?}, {files} files opened to be read, at most {descriptors:?} descriptors"
-            );
-            files
-        };
-        start("chunks alone");
-        let mut options = super::options(folder.path());
-        options.config.manifest.base_after_chunks = 1;
-        let store = Store::open(options).expect("it opens");
-        assert!(write_base(&store).expect("written"));
-        store.close().expect("closes");
-        start("base, chunks left");
-        for number in 0..base_in(folder.path()).chunks.len() as u64 {
-            std::fs::remove_file(chunk_file(folder.path(), number)).expect("removed");
-        }
-        opened.push(start("base, chunks pruned"));
-    }
-    assert_eq!(opened[0], opened[1]);
 }

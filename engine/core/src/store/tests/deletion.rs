@@ -1,6 +1,5 @@
 //! Objects of trimmed segments, over a Tier 2 in memory.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,110 +8,16 @@ use aof2_format::manifest_record::ManifestEvent;
 use aof2_format::start_sequence::StartReason;
 use bytes::Bytes;
 
-use super::node::{Node, node_with};
+use super::node::node_with;
 use super::retention::SetClock;
-use crate::config::Config;
+use super::whole::{objects, start, start_with, take_over, trim, trimmed, whole};
 use crate::deletion::{CopyDeletion, CopyError, Deletion, DeletionStatus};
 use crate::objects::memory::{Fault, MemoryStore, Verb};
 use crate::objects::{ObjectStore, Upload};
 use crate::residency::tests::deleted;
-use crate::snapshot::{SnapshotPhase, SnapshotRequest, Snapshots};
 use crate::tier::testing::until;
 
 const HOUR: Duration = Duration::from_secs(3600);
-
-struct Whole {
-    node: Node,
-    snapshots: Arc<Snapshots>,
-    deletion: Deletion,
-}
-
-fn whole(node: Node) -> Whole {
-    let snapshots = Arc::new(Snapshots::start(node.store.clone(), &node.tiers));
-    let store = node.store.clone();
-    let deletion = Deletion::start(store, &node.tiers, snapshots.clone(), &node.retention);
-    Whole {
-        node,
-        snapshots,
-        deletion,
-    }
-}
-
-fn start_with(
-    memory: &Arc<MemoryStore>,
-    directory: &Path,
-    change: impl FnOnce(&mut Config),
-) -> Whole {
-    whole(node_with(memory, directory, |config| {
-        config.tier2.delete_grace = Duration::ZERO;
-        change(config);
-    }))
-}
-
-fn start(memory: &Arc<MemoryStore>, directory: &Path) -> Whole {
-    start_with(memory, directory, |_| {})
-}
-
-/// With three uploaded segments of a record each, of which two are trimmed.
-fn trimmed(whole: &Whole) {
-    for payload in [&b"0"[..], b"1", b"2"] {
-        whole.node.segment(payload);
-    }
-    trim(whole, 2);
-}
-
-fn trim(whole: &Whole, before: u64) {
-    let store = &whole.node.store;
-    store.trim("a", before, StartReason::Trim).expect("trimmed");
-}
-
-fn objects(memory: &MemoryStore) -> Vec<String> {
-    let mut keys = memory.keys();
-    keys.retain(|key| key.contains("segments/"));
-    keys
-}
-
-impl Whole {
-    fn status(&self) -> DeletionStatus {
-        self.node.tiers.coordinator().ring();
-        self.deletion.status().expect("a Tier 2")
-    }
-
-    /// So that the time that the test lets pass lies behind the pass.
-    fn rest(&self) {
-        until("the pass is over", || self.deletion.is_at_rest());
-    }
-
-    fn waits(&self, reason: &str, objects: u64) -> bool {
-        let status = self.status();
-        let waiting = status.waiting.get(reason).copied().unwrap_or_default();
-        waiting.objects == objects && status.waiting.len() == 1
-    }
-
-    fn snapshot(&self) -> String {
-        let request = SnapshotRequest {
-            stream: "a".into(),
-            request: "r".into(),
-            seals: true,
-        };
-        let id = self.snapshots.begin(request).expect("begun").snapshot_id;
-        let mut key = String::new();
-        until("the snapshot", || {
-            let status = self.snapshots.status("a", id).expect("known");
-            assert_ne!(status.phase, SnapshotPhase::Failed, "{status:?}");
-            key = status.key;
-            status.phase == SnapshotPhase::Done
-        });
-        key
-    }
-
-    fn stop(self) {
-        self.node.tiers.stop();
-        self.snapshots.stop();
-        self.deletion.stop();
-        self.node.stop();
-    }
-}
 
 #[test]
 fn objects_of_trimmed_segments_go_once_the_bucket_has_the_manifest_that_says_so() {
@@ -258,15 +163,7 @@ fn nothing_goes_while_tier_2_is_down_refuses_or_has_another_owner() {
     });
     assert_eq!(whole.node.store.metrics().manifest_records, records);
     assert_eq!(objects(&memory).len(), 3);
-    // Another volume has taken the stream over.
-    let claim = "p/claims/a/00000000000000000001";
-    let bytes = memory.bytes_of(claim).expect("a claim");
-    let text = String::from_utf8(bytes.to_vec()).expect("text");
-    let theirs = claim_of_another(&text);
-    let taken = Upload::of_bytes(theirs, "put".into());
-    memory
-        .put("p/claims/a/00000000000000000002", &taken)
-        .expect("put");
+    take_over(&memory);
     memory.heal();
     until("it is found out", || {
         whole.node.tiers.coordinator().ring();
@@ -274,16 +171,6 @@ fn nothing_goes_while_tier_2_is_down_refuses_or_has_another_owner() {
     });
     assert_eq!(objects(&memory).len(), 3);
     whole.stop();
-}
-
-fn claim_of_another(text: &str) -> Bytes {
-    let mut claim = aof2_format::claim::Claim::decode(text.as_bytes()).expect("a claim");
-    claim.epoch = 2;
-    claim.node = "orders-1".to_owned();
-    claim.volume_id = "0192f0aa-0000-7000-8000-000000000099"
-        .parse()
-        .expect("an id");
-    claim.encode().into()
 }
 
 #[test]
@@ -302,7 +189,8 @@ fn what_a_kill_left_half_done_is_done_and_what_is_not_ours_is_left() {
     let other = Upload::of_bytes(Bytes::from_static(b"other"), "put".into());
     memory.put(&keys[1], &other).expect("put");
     let whole = start(&memory, folder.path());
-    until("the first is done", || whole.status().deleted_objects == 1);
+    until("the first is done", || whole.status().missing_objects == 1);
+    assert_eq!(whole.status().deleted_objects, 0, "not by this process");
     until("the second is left", || whole.waits("Foreign", 1));
     assert_eq!(objects(&memory), keys[1..]);
     // By hand: the record says that it is gone, and the machine looks no further.
@@ -355,10 +243,10 @@ fn a_copy_goes_by_hand_where_nobody_needs_it_and_the_refusal_says_who_does() {
     config.tier2.delete_grace = Duration::ZERO;
     store.reconfigure(config);
     until("it goes", || match object(2) {
-        Ok(CopyDeletion::Deleted { .. }) => true,
+        Ok(CopyDeletion::Deleted { .. } | CopyDeletion::Missing) => true,
         // By a pass.
         Err(error) => error.to_string().contains("no copy in Tier 2"),
-        Ok(CopyDeletion::Waits { .. }) => false,
+        Ok(CopyDeletion::Waits { .. } | CopyDeletion::KeptAsVersion) => false,
     });
     assert_eq!(objects(&memory).len(), 1);
     // What waits for its upload is needed.

@@ -78,8 +78,12 @@ pub(super) fn node_at(
 
 impl Node {
     pub fn append(&self, payload: &'static [u8]) {
+        self.append_to("a", payload);
+    }
+
+    pub fn append_to(&self, stream: &str, payload: &'static [u8]) {
         let request = AppendRequest {
-            stream: "a".to_owned(),
+            stream: stream.to_owned(),
             payloads: vec![Bytes::from_static(payload)],
             durability: Durability::Durable,
             producer: None,
@@ -89,10 +93,17 @@ impl Node {
 
     /// A sealed and uploaded segment of one record.
     pub fn segment(&self, payload: &'static [u8]) {
-        self.append(payload);
-        self.store.seal(Some("a")).expect("sealed");
-        let mark = || self.store.watermarks().remove(0);
-        until("the upload", || mark().sealed_uploaded == mark().acked);
+        self.segment_of("a", payload);
+    }
+
+    pub fn segment_of(&self, stream: &str, payload: &'static [u8]) {
+        self.append_to(stream, payload);
+        self.store.seal(Some(stream)).expect("sealed");
+        until("the upload", || {
+            let marks = self.store.watermarks();
+            let mark = marks.iter().find(|mark| &*mark.stream == stream);
+            mark.is_some_and(|mark| mark.sealed_uploaded == mark.acked)
+        });
     }
 
     pub fn commit(&self, segment_id: u64, event: ManifestEvent) {

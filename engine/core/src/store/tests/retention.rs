@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::options;
 use crate::config::{MIB, RetentionRule};
 use crate::error::ReadError;
+use crate::failures::FailedStreams;
 use crate::io::Clock;
 use crate::request::{AppendRequest, Durability, ReadRequest};
 use crate::retention::{Retention, RetentionStatus};
@@ -85,13 +86,22 @@ fn by_age(streams: &str, max_age: Duration) -> RetentionRule {
 
 impl Node {
     fn start(directory: &Path, clock: &Arc<SetClock>, rules: Vec<RetentionRule>) -> Node {
+        Node::start_with(directory, clock, rules, 256)
+    }
+
+    fn start_with(
+        directory: &Path,
+        clock: &Arc<SetClock>,
+        rules: Vec<RetentionRule>,
+        segments_of_turn: usize,
+    ) -> Node {
         let mut options = options(directory);
         options.environment.clock = clock.clone();
         options.config.retention = rules;
         let store = Store::open(options).expect("opens");
         let config = store.config();
         let tiers = Tiers::start(Arc::new(store.clone()), None, &config).expect("threads");
-        let retention = Retention::start(store.clone(), &tiers);
+        let retention = Retention::start_with(store.clone(), &tiers, segments_of_turn);
         Node {
             store,
             tiers,
@@ -292,5 +302,98 @@ fn a_start_with_a_wrong_clock_takes_nothing() {
         let suspended = node.status().suspended;
         suspended.is_some_and(|why| why.contains("unreadable"))
     });
+    node.stop();
+}
+
+#[test]
+fn a_first_start_with_a_wrong_clock_is_held_against_the_records() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = SetClock::new();
+    let rules = vec![by_age("*", 24 * HOUR)];
+    // Without a rule: it is kept for whoever needs it first.
+    let node = Node::start(folder.path(), &clock, Vec::new());
+    let stored = folder.path().join(file::CLOCK);
+    until("the reading is stored", || stored.exists());
+    assert_eq!(node.status().suspended, None);
+    node.segment("a", 100);
+    node.stop();
+    // A volume of an engine that kept none.
+    std::fs::remove_file(&stored).expect("removed");
+    clock.step(10 * YEAR);
+    let node = Node::start(folder.path(), &clock, rules.clone());
+    node.passes(&clock);
+    let why = node.status().suspended.expect("suspended");
+    assert!(
+        why.contains("ahead of the newest record of this volume, which keeps no earlier clock reading; nothing goes by age")
+            && why.ends_with("check the time synchronisation of the node"),
+        "{why}"
+    );
+    assert_eq!(node.first("a"), 0);
+    assert!(!stored.exists(), "what is not trusted is not kept");
+    node.stop();
+    assert!(!stored.exists(), "nor at the end");
+    clock.set_back(10 * YEAR);
+    let node = Node::start(folder.path(), &clock, rules);
+    until("the reading is stored", || stored.exists());
+    assert_eq!(node.status().suspended, None);
+    node.jump(&clock, 25 * HOUR);
+    until("the record goes", || node.first("a") == 1);
+    node.stop();
+}
+
+#[test]
+fn a_stop_keeps_no_reading_of_a_clock_that_has_just_stepped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = SetClock::new();
+    let rules = vec![by_age("*", 24 * HOUR)];
+    let node = Node::start(folder.path(), &clock, rules.clone());
+    node.segment("a", 100);
+    node.settle();
+    let stored = folder.path().join(file::CLOCK);
+    until("the reading is stored", || stored.exists());
+    node.settle();
+    let before = std::fs::read(&stored).expect("a reading");
+    node.tiers.stop();
+    // No turn has seen it.
+    clock.step(YEAR);
+    node.stop();
+    assert_eq!(std::fs::read(&stored).expect("a reading"), before);
+    let node = Node::start(folder.path(), &clock, rules);
+    node.passes(&clock);
+    assert!(node.status().suspended.is_some());
+    assert_eq!(node.first("a"), 0);
+    node.stop();
+}
+
+#[test]
+fn a_pass_over_many_segments_gives_every_stream_its_turn_and_takes_what_is_due() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let clock = SetClock::new();
+    let node = Node::start_with(folder.path(), &clock, Vec::new(), 2);
+    for _ in 0..7 {
+        node.segment("a", 100);
+    }
+    node.segment("b", 100);
+    clock.pass(2 * HOUR);
+    let mut config = (*node.store.config()).clone();
+    config.retention = vec![by_age("*", HOUR)];
+    node.store.reconfigure(config);
+    until("all went", || node.first("a") == 7 && node.first("b") == 1);
+    assert_eq!(node.store.metrics().expired_records, 8);
+    let moves = |stream: &str| {
+        let path = folder.path().join("streams").join(stream);
+        let segments = std::fs::read_dir(path.join("segments")).expect("a folder");
+        segments.count()
+    };
+    // What is made ahead stays.
+    until("their files, too", || {
+        node.tiers.coordinator().ring();
+        let left = ["a", "b"].map(|stream| {
+            let trimmed = node.store.trimmed_on_node(stream, 9);
+            trimmed.expect("a stream").len()
+        });
+        left == [0, 0] && moves("a") <= 1 && moves("b") <= 1
+    });
+    assert_eq!(node.status().failed, FailedStreams::default());
     node.stop();
 }

@@ -133,3 +133,42 @@ fn a_marker_that_an_earlier_start_left_is_removed() {
     assert!(!marker.exists());
     store.append(durable(&name(0))).expect("acknowledged");
 }
+
+/// The length of a file reaches the device after its bytes, or not at all: the journal makes a segment as long as its records then, and
+/// its seal makes it longer.
+#[test]
+fn a_segment_that_lost_its_length_counts_in_tier_0_as_long_as_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, faults) = settled(folder.path());
+    let volume = killed(&store, &faults);
+    drop(store);
+    let segments = |number| files::segments(&volume.path().join("streams").join(name(number)));
+    for number in 0..STREAMS {
+        for entry in std::fs::read_dir(segments(number)).expect("listed") {
+            let path = entry.expect("an entry").path();
+            let file = std::fs::OpenOptions::new().write(true).open(path);
+            file.expect("it is there")
+                .set_len(DATA_OFFSET)
+                .expect("cut");
+        }
+    }
+    let (store, _) = open(volume.path());
+    store.seal(None).expect("sealed");
+    store.close().expect("closes");
+    let lengths = (0..STREAMS).flat_map(|number| {
+        let entries = std::fs::read_dir(segments(number)).expect("listed");
+        entries.map(|entry| entry.expect("an entry").metadata().expect("a file").len())
+    });
+    assert_eq!(store.metrics().tier0_total_bytes, lengths.sum::<u64>());
+}
+
+#[test]
+fn what_a_process_did_not_finish_is_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    drop(settled(folder.path()));
+    let unfinished = folder.path().join("clock.json.tmp");
+    std::fs::write(&unfinished, "{").expect("written");
+    let (store, _) = open(folder.path());
+    assert!(!unfinished.exists());
+    store.append(durable(&name(0))).expect("acknowledged");
+}

@@ -14,6 +14,7 @@ use super::node::{Node, node, node_with};
 use super::options;
 use crate::config::{KIB, MIB};
 use crate::error::{ReadError, StoreError};
+use crate::io::fault::{Call, Fault};
 use crate::objects::memory::MemoryStore;
 use crate::request::{AppendRequest, Durability, ReadRequest};
 use crate::residency::tests::start;
@@ -75,7 +76,7 @@ fn files(directory: &Path) -> (usize, usize) {
     )
 }
 
-fn has_warm_file_below(directory: &Path, sequence: u64) -> bool {
+pub(super) fn has_warm_file_below(directory: &Path, sequence: u64) -> bool {
     let folder = format!("{0}/{0}/a", file::WARM_DIR);
     let entries = std::fs::read_dir(directory.join(folder)).expect("a folder");
     entries
@@ -278,6 +279,11 @@ fn a_stream_is_trimmed_without_a_tier_2_and_while_it_does_not_answer() {
     // A request that is under way would come through once the bucket is back.
     until("none is under way", || node.tiers.coordinator().is_idle());
     trim(&node.store, 2).expect("trimmed");
+    // A request that was begun before may still bring it: then the deletion of objects takes it away.
+    let trimmed: Arc<str> = "a".into();
+    until("no request of it is under way", || {
+        !node.tiers.coordinator().is_moving(&trimmed, 2)
+    });
     let pending = node.store.sealed_segments_pending();
     assert_eq!(pending.len(), 1);
     assert_eq!(pending[0].base_sequence, 2);
@@ -292,6 +298,48 @@ fn a_stream_is_trimmed_without_a_tier_2_and_while_it_does_not_answer() {
         .filter(|key| key.contains("segments/"))
         .count();
     assert_eq!(objects, 2, "what nobody may read is not uploaded");
+    node.stop();
+}
+
+#[test]
+fn a_file_that_cannot_be_removed_is_told_of_its_stream_tried_again_and_keeps_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node(&memory, folder.path());
+    for stream in ["a", "b"] {
+        for payload in [b"0", b"1"] {
+            node.segment_of(stream, payload);
+        }
+    }
+    let used = || node.store.metrics().tier0_total_bytes;
+    let tier1 = || node.tiers.coordinator().moves().tier1_bytes;
+    let (before, warm_before) = (used(), tier1());
+    let files_before = files(folder.path());
+    // Of each tier, while both streams are dropped.
+    for path in ["streams/a/segments", ".aofz"] {
+        node.faults.add(Fault::of(Call::Unlink).path(path));
+    }
+    for stream in ["a", "b"] {
+        let trimmed = node.store.trim(stream, 1, StartReason::Trim);
+        trimmed.expect("trimmed");
+    }
+    let mut told = false;
+    until("all are gone", || {
+        let failed = node.retention.status().failed;
+        told |= failed.named.get("a").is_some_and(|why| {
+            why.contains("cannot remove ") && why.contains("streams/a/segments")
+        });
+        let left = ["a", "b"].map(|stream| {
+            let trimmed = node.store.trimmed_on_node(stream, 9);
+            trimmed.expect("a stream").len()
+        });
+        left == [0, 0] && failed.streams == 0
+    });
+    assert!(told, "the failure of stream a is reported while it lasts");
+    let (hot, warm) = files_before;
+    assert_eq!(files(folder.path()), (hot - 1, warm - 1));
+    let (now, warm_now) = (used(), tier1());
+    assert!(now < before && warm_now < warm_before, "{now} {warm_now}");
     node.stop();
 }
 
@@ -320,7 +368,7 @@ fn a_start_removes_what_a_kill_left_of_trimmed_segments() {
     assert!(used < 3 * MIB, "{used}");
     until("the manifest says so", || {
         node.store
-            .trimmed_on_node("a")
+            .trimmed_on_node("a", 1)
             .expect("a stream")
             .is_empty()
     });
@@ -422,7 +470,7 @@ fn a_power_cut_at_any_moment_of_trims_keeps_what_was_answered() {
         }
         until("nothing is left below", || {
             node.store
-                .trimmed_on_node("a")
+                .trimmed_on_node("a", 1)
                 .expect("a stream")
                 .is_empty()
         });

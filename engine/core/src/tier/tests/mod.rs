@@ -1,6 +1,7 @@
 //! Coordinator, claims and drain together, over a model of the store and a Tier 2 that fails on demand.
 
 mod drain;
+mod local;
 mod moves;
 
 use std::path::Path;

@@ -334,6 +334,12 @@ fn a_warm_file_that_is_gone_or_damaged_is_made_again_before_the_upload() {
         coordinator.retry_now();
         world.until_uploaded();
         world.assert_object_holds("a", 1);
+        // Each file may have another length, and the manifest says so before it is there.
+        let records = world.port.records("a");
+        let begun = names(&records)
+            .into_iter()
+            .filter(|it| *it == "CompressionStarted");
+        assert_eq!(begun.count(), 2);
     }
 }
 

@@ -1,0 +1,91 @@
+//! What one stream holds, for the storage report. The manifest's lock is held for a few segments at a time: commits of a stream with many
+//! segments do not wait for whoever looks at it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Store;
+use crate::error::StoreError;
+use crate::port::RecordTimes;
+use crate::residency::Held;
+use crate::residency::usage::SegmentUsage;
+use crate::stream::Stream;
+
+/// Walked under one lock.
+const SEGMENTS_AT_ONCE: usize = 1024;
+
+/// A stream that changes meanwhile is described as of no single moment, and no segment counts twice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StreamUsage {
+    /// First sequence that can be read.
+    pub start_sequence: u64,
+    /// Behind the last record, staged ones included.
+    pub next_sequence: u64,
+    pub sealed: SegmentUsage,
+    pub open: OpenUsage,
+}
+
+/// What no sealed segment holds yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OpenUsage {
+    /// Files, with what they take of the volume.
+    pub files: Held,
+    /// Headers and batches.
+    pub bytes: u64,
+    /// Of the records in the segment that takes appends; `None` where it has none.
+    pub times: Option<RecordTimes>,
+}
+
+impl Store {
+    /// Names of all streams, in their order.
+    pub(crate) fn names_of_streams(&self) -> Vec<Arc<str>> {
+        let streams = self.pipeline().streams.existing();
+        let names = streams.iter().map(|stream| stream.shared_name.clone());
+        names.collect()
+    }
+
+    pub(crate) fn usage(&self, stream: &str) -> Result<StreamUsage, StoreError> {
+        let stream = self.known(stream)?;
+        Ok(usage_of(&stream, SEGMENTS_AT_ONCE))
+    }
+}
+
+/// In steps of `at_once` segments.
+pub(super) fn usage_of(stream: &Stream, at_once: usize) -> StreamUsage {
+    // In this order a segment that is sealed meanwhile counts once: as an open one, or as a sealed one.
+    let mut open = stream.open_segments();
+    let sealed_upto = stream.sealed.load(Ordering::Acquire);
+    open.retain(|segment| segment.base_sequence() >= sealed_upto);
+    let (next_sequence, times) = {
+        let staged = stream.staged.lock();
+        let has_records = staged.active.is_some() && staged.tail > 0;
+        (staged.next_sequence, has_records.then_some(staged.times))
+    };
+    let mut usage = OpenUsage {
+        times,
+        ..OpenUsage::default()
+    };
+    for segment in open {
+        usage.files.note(segment.allocated());
+        usage.bytes += segment.staged_end();
+    }
+    let mut sealed = SegmentUsage::default();
+    let manifest = &stream.manifest;
+    let start_sequence = manifest.read(|state| state.residency.start_sequence());
+    let mut next = Some(0);
+    while let Some(from) = next {
+        next = manifest
+            .read(|state| sealed.add_trimmed(&state.residency, from, start_sequence, at_once));
+    }
+    let mut next = Some(start_sequence);
+    while let Some(from) = next {
+        next = manifest
+            .read(|state| sealed.add_readable(&state.residency, from, sealed_upto, at_once));
+    }
+    StreamUsage {
+        start_sequence,
+        next_sequence,
+        sealed,
+        open: usage,
+    }
+}

@@ -1,0 +1,106 @@
+//! One sequence: from a fresh store to one that is at rest behind a restart.
+
+use std::sync::Arc;
+
+use crate::baton::Baton;
+use crate::dice::Dice;
+use crate::ops::{self, Op};
+use crate::world::World;
+
+/// Of one sequence, at most.
+const MOST_OPERATIONS: u64 = 17;
+/// Every so many sequences has two streams.
+const TWO_STREAMS: u64 = 4;
+
+fn operations(seed: u64) -> Vec<Op> {
+    let mut dice = Dice::new(seed ^ 0x6f70_7300);
+    let count = 3 + dice.below(MOST_OPERATIONS - 2);
+    let streams = streams(seed) as u64;
+    let first = (0..streams as usize).map(|stream| Op::Append {
+        stream,
+        sizes: vec![100, 5_000],
+        is_durable: true,
+    });
+    let first: Vec<Op> = first.collect();
+    let drawn = (0..count).map(|_| ops::draw(&mut dice, streams));
+    first.into_iter().chain(drawn).collect()
+}
+
+fn streams(seed: u64) -> usize {
+    if seed.is_multiple_of(TWO_STREAMS) {
+        2
+    } else {
+        1
+    }
+}
+
+/// How many operations it had, or what did not hold.
+pub fn sequence(seed: u64) -> Result<u64, String> {
+    let operations = operations(seed);
+    perform(seed, &operations, false)?;
+    Ok(operations.len() as u64)
+}
+
+fn perform(seed: u64, operations: &[Op], tells: bool) -> Result<(), String> {
+    Baton::conduct_untraced(seed, |baton| within(baton, seed, operations, tells))
+}
+
+fn within(baton: &Arc<Baton>, seed: u64, operations: &[Op], tells: bool) -> Result<(), String> {
+    let mut world = World::new(seed, baton, streams(seed), tells)?;
+    let mut outcome = Ok(());
+    for (number, op) in operations
+        .iter()
+        .chain(&[Op::Settle, Op::Restart, Op::Settle])
+        .enumerate()
+    {
+        outcome = world
+            .apply(op)
+            .map_err(|error| format!("operation {number}, {op:?}: {error}"));
+        if outcome.is_err() {
+            break;
+        }
+    }
+    let outcome = outcome.and_then(|()| world.check_leaks());
+    if outcome.is_err() && tells {
+        world.tell_all();
+    }
+    // Also behind a failure: its threads would stay for ever.
+    let _ = world.node.stop();
+    outcome
+}
+
+pub fn replay(seed: u64) {
+    let mut operations = operations(seed);
+    if let Ok(steps) = std::env::var("AOF2_TIERS_STEPS") {
+        let steps: Vec<usize> = steps.split(',').flat_map(str::parse).collect();
+        operations = steps.iter().map(|step| operations[*step].clone()).collect();
+    }
+    perform(seed, &operations, true).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+}
+
+/// Leaves out what the failure does without, and says how to see it again.
+pub fn explain(seed: u64, error: &str) -> ! {
+    let operations = operations(seed);
+    let mut kept: Vec<usize> = (0..operations.len()).collect();
+    let of = |kept: &[usize]| {
+        kept.iter()
+            .map(|step| operations[*step].clone())
+            .collect::<Vec<_>>()
+    };
+    let mut last = error.to_owned();
+    let mut at = kept.len();
+    while at > 0 {
+        at -= 1;
+        let mut fewer = kept.clone();
+        fewer.remove(at);
+        if let Err(error) = perform(seed, &of(&fewer), false) {
+            (kept, last) = (fewer, error);
+        }
+    }
+    let steps: Vec<String> = kept.iter().map(usize::to_string).collect();
+    panic!(
+        "seed {seed}: {last}\n{:#?}\nAOF2_TIERS_SEED={seed} AOF2_TIERS_STEPS={} cargo test -p aof2-core --test tier_model",
+        of(&kept),
+        steps.join(",")
+    );
+}
