@@ -31,7 +31,7 @@ const EXAMPLES: &str = "Examples:
 
 /// Print the manifest records of a data directory, a chunk file or a bucket. Reads only, and does not disturb a running engine.
 ///
-/// Exit codes: 0 ok, 1 damage was found, 2 usage, 3 the bucket is unavailable.
+/// Exit codes: 0 ok, 1 damage was found, 2 usage, 3 the bucket is unavailable, 5 the bucket has no such manifest.
 #[derive(Debug, Parser)]
 #[command(
     name = "manifest-inspect",

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::memo::SegmentKey;
 use super::observe::key_of;
 use super::{Coordinator, Node, file_bytes};
-use crate::jobs::recompress::{RecompressError, Watch};
+use crate::jobs::recompress::{self, RecompressError, Watch};
 use crate::port::SealedSegment;
 use crate::tier1::{self, Again};
 
@@ -63,24 +63,26 @@ impl Coordinator {
             is_stopping: &ends,
             ..watch
         };
-        let done = tier1::again(port, path, segment, level, ending, &mut |swap| {
+        let made = recompress::prepare(disk, path, segment, level, ending);
+        let done = made.and_then(|made| {
             let _one_at_a_time = down.dropping.lock();
             let before = file_bytes(disk, path);
-            let swapped = swap();
+            let finished = tier1::finish(port, segment, made);
             counted.fetch_add(file_bytes(disk, path), Ordering::Relaxed);
             counted.fetch_sub(before, Ordering::Relaxed);
-            swapped
+            finished
         });
-        let mut state = down.state.lock();
         // An upload is of the file that is there now.
-        match &done {
-            Ok(Again::Replaced { before: _, after }) => {
-                state.verified.insert(taken.key.clone(), *after);
-            }
-            Ok(Again::Same | Again::Busy) => {}
-            Err(_) => {
-                state.verified.remove(&taken.key);
-            }
+        let known = match &done {
+            Ok(Again::Replaced { before: _, after }) => Some(*after),
+            Ok(Again::Same | Again::Busy) | Err(_) => None,
+        };
+        {
+            let mut state = down.state.lock();
+            match known {
+                Some(facts) => state.verified.insert(taken.key.clone(), facts),
+                None => state.verified.remove(&taken.key),
+            };
         }
         match done {
             Err(RecompressError::Stopping) if !(watch.is_stopping)() => Ok(Again::Busy),

@@ -11,4 +11,4 @@ pub use check::{Finding, FindingKind, FoundSegment, check};
 pub use inventory::{Inventory, Leftover, LeftoverKind};
 pub use measure::{Measure, MeasureError, measure};
 pub use stats::{StreamStats, stats};
-pub use walk::{Again, Report, Walk, again, recompress_all, verify_all};
+pub use walk::{Again, One, Report, Walk, finish, recompress_all, verify_all};

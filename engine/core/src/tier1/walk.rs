@@ -7,7 +7,7 @@ use super::check::{Finding, check, finding_of};
 use super::inventory::{Inventory, Leftover};
 use crate::error::with_causes;
 use crate::io::Disk;
-use crate::jobs::recompress::{self, Made, RecompressError, Watch};
+use crate::jobs::recompress::{self, Made, RecompressError};
 use crate::jobs::warm::WarmFacts;
 use crate::port::{Port, SealedSegment};
 
@@ -131,25 +131,14 @@ pub enum Again {
     Busy,
 }
 
-/// Compresses one copy again; it is told how many bytes of it were read.
-pub type One<'a> =
-    &'a mut dyn FnMut(&SealedSegment, &Path, &dyn Fn(u64)) -> Result<Again, RecompressError>;
-
-/// Puts the new copy in the place of the old one.
-type Swap<'a> = &'a mut dyn FnMut() -> Result<Again, RecompressError>;
-
-/// Compresses one copy again. `swap` calls its argument while nobody else drops or makes the copy, and answers what it answered.
-pub fn again(
+/// Puts what was made of a copy in its place. The caller keeps others from dropping or making the copy meanwhile.
+pub fn finish(
     port: &dyn Port,
-    path: &Path,
     segment: &SealedSegment,
-    level: i32,
-    watch: Watch<'_>,
-    swap: &mut dyn FnMut(Swap<'_>) -> Result<Again, RecompressError>,
+    made: Made,
 ) -> Result<Again, RecompressError> {
-    let disk = &*port.environment().disk;
-    match recompress::prepare(disk, path, segment, level, watch)? {
-        Made::Same(facts) => swap(&mut || {
+    match made {
+        Made::Same(facts) => {
             let now = port.sealed_segment(&segment.stream, segment.segment_id);
             let now = now.filter(|now| now.copies.warm.is_some());
             let now = now.ok_or(RecompressError::Gone)?;
@@ -158,20 +147,18 @@ pub fn again(
                 recompress::record(port, segment, facts)?;
             }
             Ok(Again::Same)
-        }),
+        }
         Made::Other(prepared) => {
-            let mut prepared = Some(prepared);
-            swap(&mut || {
-                let Some(prepared) = prepared.take() else {
-                    return Err(RecompressError::Gone);
-                };
-                let before = prepared.before;
-                let after = prepared.swap(port, segment)?;
-                Ok(Again::Replaced { before, after })
-            })
+            let before = prepared.before;
+            let after = prepared.swap(port, segment)?;
+            Ok(Again::Replaced { before, after })
         }
     }
 }
+
+/// Compresses one copy again; told of the bytes that it reads.
+pub type One<'a> =
+    &'a mut dyn FnMut(&SealedSegment, &Path, &dyn Fn(u64)) -> Result<Again, RecompressError>;
 
 /// Compresses every copy again, by `one`. What cannot be read is a finding; what the volume or the manifest refuses ends the walk, and
 /// keeps what was done.

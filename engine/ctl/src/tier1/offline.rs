@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use aof2_admin_api::tier1::{Tier1Stats, Tier1Work};
 use aof2_core::error::{OpenError, with_causes};
 use aof2_core::io::Environment;
-use aof2_core::jobs::recompress::Watch;
+use aof2_core::jobs::recompress::{self, Watch};
 use aof2_core::offline::{self, Ledger, OfflineError};
 use aof2_core::pattern;
 use aof2_core::port::{Port, SealedSegment};
@@ -54,10 +54,10 @@ pub fn recompress(
     level: i32,
     progress: &Progress,
 ) -> Result<Tier1Work, Failure> {
-    let environment = Environment::system();
-    let disk = environment.disk.clone();
-    let store = offline::open(environment, &place.directory, place.tier1_directory.clone())
-        .map_err(failure)?;
+    let tier1_directory = place.tier1_directory.clone();
+    let store = offline::open(Environment::system(), &place.directory, tier1_directory);
+    let store = store.map_err(failure)?;
+    let disk = store.environment().disk.clone();
     let tier1_directory = store.tier1_directory();
     let inventory = take(&*disk, &tier1_directory, &store.ever_sealed(), streams)?;
     let kind = LocalKind::Recompress { level };
@@ -71,7 +71,8 @@ pub fn recompress(
             is_stopping: &|| false,
             on_read,
         };
-        tier1::again(&store, path, segment, level, watch, &mut |swap| swap())
+        let made = recompress::prepare(&*disk, path, segment, level, watch)?;
+        tier1::finish(&store, segment, made)
     };
     let report = tier1::recompress_all(&inventory, &alone, &mut one);
     progress.clear();

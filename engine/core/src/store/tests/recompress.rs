@@ -10,7 +10,7 @@ use super::node::{Node, node_with};
 use crate::config::KIB;
 use crate::io::fault::{Call, Fault, FaultDisk, Faults, How};
 use crate::io::{Environment, FileClass, SystemDisk};
-use crate::jobs::recompress::Watch;
+use crate::jobs::recompress::{self, Watch};
 use crate::objects::memory::MemoryStore;
 use crate::offline::{self, Ledger, OfflineError};
 use crate::port::{Port, SealedSegment};
@@ -84,13 +84,15 @@ fn inventory(store: &Store) -> Inventory {
     Inventory::take(&SystemDisk, &store.tier1_directory(), &segments).expect("listed")
 }
 
-fn recompress(store: &Store, level: i32) -> Report {
+fn compress_again(store: &Store, level: i32) -> Report {
     let mut one = |segment: &SealedSegment, path: &Path, on_read: &dyn Fn(u64)| {
         let watch = Watch {
             is_stopping: &|| false,
             on_read,
         };
-        tier1::again(store, path, segment, level, watch, &mut |swap| swap())
+        let disk = &*store.environment().disk;
+        let made = recompress::prepare(disk, path, segment, level, watch)?;
+        tier1::finish(store, segment, made)
     };
     tier1::recompress_all(&inventory(store), &Alone(store), &mut one)
 }
@@ -159,7 +161,7 @@ fn a_compression_that_ends_anywhere_leaves_every_copy_and_a_manifest_that_agrees
                 let (environment, faults) = environment();
                 let store = offline::open(environment, &worked, None).expect("opens");
                 faults.add(fault.clone().after(after).how(how));
-                let ended = catch_unwind(AssertUnwindSafe(|| recompress(&store, 19)));
+                let ended = catch_unwind(AssertUnwindSafe(|| compress_again(&store, 19)));
                 faults.at_one_moment(|| copy_directory(&worked, &left));
                 let has_failed = faults.has_failed();
                 drop(store);
@@ -197,7 +199,7 @@ fn it_says_what_it_did_and_a_second_time_it_does_nothing() {
     let in_use = Ledger::read(&Environment::system(), folder.path());
     let error = in_use.map(drop).expect_err("it is open");
     assert!(matches!(error, OfflineError::InUse { .. }), "{error}");
-    let report = recompress(&store, 19);
+    let report = compress_again(&store, 19);
     assert_eq!(
         (report.failure.as_deref(), report.done_files),
         (None, SEGMENTS)
@@ -208,7 +210,7 @@ fn it_says_what_it_did_and_a_second_time_it_does_nothing() {
         "{report:?}"
     );
     let records = store.streams()[0].clone();
-    let again = recompress(&store, 19);
+    let again = compress_again(&store, 19);
     assert_eq!((again.replaced_files, again.same_files), (0, SEGMENTS));
     assert_eq!(store.streams()[0], records);
     store.close().expect("closes");
@@ -226,7 +228,7 @@ fn a_copy_that_is_damaged_is_named_and_stays_and_the_others_are_done() {
     let middle = bad.len() / 2;
     bad[middle] ^= 1;
     std::fs::write(&path, &bad).expect("written");
-    let report = recompress(&store, 19);
+    let report = compress_again(&store, 19);
     assert_eq!((report.replaced_files, report.done_files), (1, 2));
     let [finding] = &report.findings[..] else {
         panic!("{report:?}");
@@ -264,7 +266,7 @@ fn a_copy_that_is_damaged_is_named_and_stays_and_the_others_are_done() {
     let report = tier1::verify_all(&SystemDisk, &inventory(&store), &Alone(&store));
     let kinds: Vec<FindingKind> = report.findings.iter().map(|it| it.kind).collect();
     assert_eq!(kinds, [FindingKind::OtherLength]);
-    assert_eq!(recompress(&store, 12).failure, None);
+    assert_eq!(compress_again(&store, 12).failure, None);
     let report = tier1::verify_all(&SystemDisk, &inventory(&store), &Alone(&store));
     assert_eq!(report.findings, []);
     store.close().expect("closes");
@@ -278,7 +280,7 @@ fn a_full_disk_ends_it_with_a_message_and_what_was_done_stays() {
     let (environment, faults) = environment();
     let store = offline::open(environment, folder.path(), None).expect("opens");
     faults.report_available(Some(1 << 20));
-    let report = recompress(&store, 19);
+    let report = compress_again(&store, 19);
     let failure = report.failure.expect("no room");
     assert!(
         failure.contains(
@@ -290,11 +292,11 @@ fn a_full_disk_ends_it_with_a_message_and_what_was_done_stays() {
     faults.report_available(None);
     let full = Fault::of(Call::Write).path("/warm").after(6);
     faults.add(full.how(How::Fails(libc::ENOSPC)));
-    let report = recompress(&store, 19);
+    let report = compress_again(&store, 19);
     assert!(faults.has_failed());
     let failure = report.failure.expect("no room");
     assert!(failure.contains("No space left on device"), "{failure}");
-    let report = recompress(&store, 19);
+    let report = compress_again(&store, 19);
     assert_eq!((report.failure, report.done_files), (None, SEGMENTS));
     store.close().expect("closes");
     assert_eq!(is_consistent(folder.path()), before);
