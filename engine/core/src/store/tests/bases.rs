@@ -300,6 +300,7 @@ fn a_base_that_a_release_passed_over_for_a_while_counts_again() {
         close_chunk(&store);
     }
     store.append(durable("a")).expect("acknowledged");
+    store.seal(Some("a")).expect("sealed");
     let known = state(&store);
     store.close().expect("closes");
     std::fs::rename(&aside, base_file(copy.path())).expect("put back");

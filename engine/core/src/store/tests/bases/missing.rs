@@ -79,6 +79,7 @@ fn a_stream_whose_newest_chunk_is_gone_is_damaged_until_it_is_back() {
         };
         let store = start();
         store.append(durable("a")).expect("acknowledged");
+        store.seal(Some("a")).expect("sealed");
         for _ in 0..=AFTER {
             commit(&store, failed(ReasonCode::Codec));
             close_chunk(&store);
@@ -186,6 +187,7 @@ fn an_empty_chunk_in_use_that_is_gone_is_made_again_and_the_closed_one_stays_as_
     let folder = tempfile::tempdir().expect("a folder");
     let (store, _) = open(folder.path());
     store.append(durable("a")).expect("acknowledged");
+    store.seal(Some("a")).expect("sealed");
     close_chunk(&store);
     let known = state(&store);
     store.close().expect("closes");
