@@ -124,7 +124,7 @@ mod tests {
             snapshot_id: SnapshotId::new(1, number),
             request: String::new(),
             epoch: 1,
-            chunk_index: 0,
+            chunk_index: 1,
             chunk_offset: 0,
             durable_sequence: 9,
             start_sequence: 3,

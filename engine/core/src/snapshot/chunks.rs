@@ -116,7 +116,14 @@ impl From<ObjectError> for Stays {
 
 impl From<StoreError> for Stays {
     fn from(error: StoreError) -> Stays {
-        Stays::Alone(error.to_string())
+        match error {
+            StoreError::Poisoned { .. } | StoreError::Closed => Stays::Stopping,
+            StoreError::UnknownStream { .. }
+            | StoreError::UnknownSegment { .. }
+            | StoreError::DiskFull { .. }
+            | StoreError::OutOf { .. }
+            | StoreError::Damaged { .. } => Stays::Alone(error.to_string()),
+        }
     }
 }
 
