@@ -106,6 +106,7 @@ fn read(
 mod tests {
     use std::cell::Cell;
 
+    use aof2_format::snapshot::{CatalogueChunk, Crc64};
     use aof2_format::{ClusterId, FORMAT_VERSION, StreamUuid};
     use bytes::Bytes;
 
@@ -124,14 +125,20 @@ mod tests {
             snapshot_id: SnapshotId::new(1, number),
             request: String::new(),
             epoch: 1,
-            chunk_index: 1,
+            chunk_index: 0,
             chunk_offset: 0,
             durable_sequence: 9,
             start_sequence: 3,
             uploaded_sequence: 3,
             created_at: "2026-11-30T09:00:00.000Z".to_owned(),
             segments: Vec::new(),
-            chunks: Vec::new(),
+            chunks: vec![CatalogueChunk {
+                index: 0,
+                epoch: 1,
+                key: "k".to_owned(),
+                bytes: 0,
+                crc64: Crc64(0),
+            }],
         };
         let key = ObjectKey::Snapshot {
             stream,
