@@ -106,6 +106,11 @@ impl Cache {
         ))
     }
 
+    /// What it may hold.
+    pub fn most_bytes(&self) -> u64 {
+        self.0.capacity()
+    }
+
     pub fn bytes(&self) -> u64 {
         self.0.weight()
     }

@@ -84,6 +84,8 @@ pub(super) struct Flight {
     arrival: Arc<Arrival>,
     /// Fetched though nobody waits for it.
     is_ahead: AtomicBool,
+    /// Of an index: so many uncompressed bytes of the first blocks are fetched next, ahead of a reader.
+    pub ahead_bytes: u64,
 }
 
 /// A flight that somebody waits for.
@@ -173,7 +175,7 @@ impl Flights {
         if let Some(flight) = state.first_of(segment, &wish) {
             return Claim::Theirs(Wanted::of(flight));
         }
-        Claim::Ours(state.begin(segment, wish, now))
+        Claim::Ours(state.begin(segment, wish, 0, now))
     }
 
     /// For pieces out of Tier 2. Those that somebody fetches already are left to them; the first one's flight is the answer.
@@ -197,14 +199,20 @@ impl Flights {
             });
         }
         let wish = state.unclaimed(segment, wish);
-        let flight = state.begin(segment, wish, now);
+        let flight = state.begin(segment, wish, 0, now);
         state.waiting.push_back(flight.clone());
         self.changed.notify_one();
         Ok(Wanted::of(flight))
     }
 
     /// The same ahead of a reader: only while nobody else waits, and for half of the bytes.
-    pub fn ask_ahead(&self, segment: &SealedSegment, wish: Wish, now: Instant) -> bool {
+    pub fn ask_ahead(
+        &self,
+        segment: &SealedSegment,
+        wish: Wish,
+        ahead_bytes: u64,
+        now: Instant,
+    ) -> bool {
         let mut state = self.state.lock();
         let is_theirs = state.first_of(segment, &wish).is_some();
         let bytes = wish.bytes();
@@ -215,7 +223,7 @@ impl Flights {
             return false;
         }
         let wish = state.unclaimed(segment, wish);
-        let flight = state.begin(segment, wish, now);
+        let flight = state.begin(segment, wish, ahead_bytes, now);
         flight.is_ahead.store(true, Ordering::Relaxed);
         state.waiting.push_back(flight);
         self.changed.notify_one();
@@ -361,7 +369,13 @@ impl State {
         Wish::Blocks(index, blocks.start..end)
     }
 
-    fn begin(&mut self, segment: &SealedSegment, wish: Wish, now: Instant) -> Arc<Flight> {
+    fn begin(
+        &mut self,
+        segment: &SealedSegment,
+        wish: Wish,
+        ahead_bytes: u64,
+        now: Instant,
+    ) -> Arc<Flight> {
         let flight = Arc::new(Flight {
             segment: segment.clone(),
             wish,
@@ -369,6 +383,7 @@ impl State {
             outcome: Mutex::default(),
             arrival: Arc::default(),
             is_ahead: AtomicBool::new(false),
+            ahead_bytes,
         });
         let content = Content::of(segment);
         for piece in flight.wish.pieces() {

@@ -22,7 +22,7 @@ use crate::below::{BlockReader, LowerTiers};
 use crate::io::sync::Mutex;
 use crate::io::{Environment, ThreadHandle};
 use crate::objects::Tier2;
-use crate::residency::SealedSegment;
+use crate::residency::{Copies, SealedSegment};
 use cache::{Cache, Content};
 use flight::Flights;
 use session::Session;
@@ -128,5 +128,13 @@ impl Drop for Fetch {
 impl LowerTiers for Fetch {
     fn open(&self, segment: SealedSegment, ahead_bytes: u64) -> Box<dyn BlockReader> {
         Box::new(Session::new(self.parts.clone(), segment, ahead_bytes))
+    }
+
+    fn ask_ahead(&self, segment: &SealedSegment, ahead_bytes: u64) -> bool {
+        let Copies { warm, cold, .. } = &segment.copies;
+        if warm.is_some() || cold.is_none() || self.parts.tier2.is_none() {
+            return true;
+        }
+        self.parts.ask_ahead_beginning(segment, ahead_bytes)
     }
 }

@@ -19,6 +19,8 @@ use crate::residency::SealedSegment;
 
 /// Uncompressed bytes that are fetched ahead of a reader that goes on from block to block, at most.
 const MOST_AHEAD_BYTES: u64 = 8 << 20;
+/// And of the cache: what is fetched ahead has to be there when its reader comes.
+const CACHE_PART_AHEAD: u64 = 4;
 /// Uncompressed bytes of one request.
 const REQUEST_BYTES: u64 = 1 << 20;
 
@@ -153,6 +155,11 @@ impl BlockReader for Session {
 
     fn ahead_bytes(&self) -> u64 {
         self.ahead_bytes
+    }
+
+    fn is_whole_asked_for(&self) -> bool {
+        let index = self.index.as_ref().map(|known| &known.index);
+        self.ahead_bytes > 0 && index.is_some_and(|index| self.ahead_upto >= index.blocks.len())
     }
 }
 
@@ -339,7 +346,8 @@ impl Session {
             return;
         }
         let one = index.uncompressed_bytes(number) as u64;
-        self.ahead_bytes = (self.ahead_bytes * 2).clamp(2 * one, MOST_AHEAD_BYTES.max(one));
+        let most = MOST_AHEAD_BYTES.min(self.parts.cache.most_bytes() / CACHE_PART_AHEAD);
+        self.ahead_bytes = (self.ahead_bytes * 2).clamp(2 * one, most.max(2 * one));
         let mut from = self.ahead_upto.max(number + 1);
         let ahead: u64 = (number + 1..from)
             .map(|at| index.uncompressed_bytes(at) as u64)
@@ -348,38 +356,57 @@ impl Session {
         if ahead > self.ahead_bytes / 2 {
             return;
         }
-        let mut left = self.ahead_bytes - ahead;
-        let now = self.parts.environment.clock.monotonic();
+        let left = self.ahead_bytes - ahead;
+        from = self
+            .parts
+            .ask_ahead(&self.segment, &self.content, index, from, left);
+        self.ahead_upto = from;
+    }
+}
+
+impl Parts {
+    /// Asks for blocks from `from` on that hold `left` uncompressed bytes, as far as there is room. Answers up to which block.
+    pub(super) fn ask_ahead(
+        &self,
+        segment: &SealedSegment,
+        content: &Content,
+        index: &Arc<WarmIndex>,
+        mut from: usize,
+        mut left: u64,
+    ) -> usize {
+        let now = self.environment.clock.monotonic();
+        let is_cached = |at| self.cache.has_block(content, Piece::of(index, at));
         while left > 0 && from < index.blocks.len() {
-            if self
-                .parts
-                .cache
-                .has_block(&self.content, Piece::of(index, from))
-            {
+            if is_cached(from) {
                 left = left.saturating_sub(index.uncompressed_bytes(from) as u64);
                 from += 1;
                 continue;
             }
             let mut end = from;
             let mut bytes = 0;
-            while end < index.blocks.len()
-                && bytes < REQUEST_BYTES.min(left)
-                && !self
-                    .parts
-                    .cache
-                    .has_block(&self.content, Piece::of(index, end))
-            {
+            while end < index.blocks.len() && bytes < REQUEST_BYTES.min(left) && !is_cached(end) {
                 bytes += index.uncompressed_bytes(end) as u64;
                 end += 1;
             }
             let wish = Wish::Blocks(index.clone(), from..end);
-            if !self.parts.flights.ask_ahead(&self.segment, wish, now) {
+            if !self.flights.ask_ahead(segment, wish, 0, now) {
                 break;
             }
             left = left.saturating_sub(bytes);
             from = end;
         }
-        self.ahead_upto = from;
+        from
+    }
+
+    /// The beginning of a segment that a reader comes to next.
+    pub(super) fn ask_ahead_beginning(&self, segment: &SealedSegment, ahead_bytes: u64) -> bool {
+        let content = Content::of(segment);
+        if let Some(index) = self.cache.index(&content, Lower::Cold) {
+            return self.ask_ahead(segment, &content, &index, 0, ahead_bytes) > 0;
+        }
+        let now = self.environment.clock.monotonic();
+        self.flights
+            .ask_ahead(segment, Wish::Index, ahead_bytes, now)
     }
 }
 

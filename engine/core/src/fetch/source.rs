@@ -23,7 +23,17 @@ impl Parts {
         while let Some(flight) = self.flights.next() {
             let outcome = self.read_tier2(tier2, &flight);
             let now = self.environment.clock.monotonic();
+            let index = match &outcome {
+                Ok(Brought::Index(index)) => Some(index.clone()),
+                Ok(Brought::Blocks(_)) | Err(_) => None,
+            };
             self.flights.landed(&flight, outcome, now);
+            if let Some(index) = index
+                && flight.ahead_bytes > 0
+            {
+                let content = Content::of(&flight.segment);
+                self.ask_ahead(&flight.segment, &content, &index, 0, flight.ahead_bytes);
+            }
         }
     }
 
@@ -34,17 +44,33 @@ impl Parts {
         };
         let key = cold.key.as_str();
         match &flight.wish {
-            Wish::Index => {
-                let end = ObjectEnd::read(tier2, key)?;
-                let index = self.index_of(&end, key, segment, Lower::Cold)?;
-                Ok(Brought::Index(index))
-            }
+            Wish::Index => Ok(Brought::Index(self.index_of_object(tier2, key, segment)?)),
             Wish::Blocks(index, blocks) => {
                 let bytes = get_range(tier2, key, bytes_of(index, blocks))?;
                 let blocks = self.blocks_of(index, blocks.clone(), &bytes, key, segment);
                 Ok(Brought::Blocks(blocks))
             }
         }
+    }
+
+    /// By the size that the manifest knows, with one request. It may be of another file than the object was made from: what does not verify
+    /// there is looked for by the size that the store says.
+    fn index_of_object(
+        &self,
+        tier2: &Tier2,
+        key: &str,
+        segment: &SealedSegment,
+    ) -> Result<Arc<WarmIndex>, FetchError> {
+        if let Some(size_bytes) = segment.compressed_bytes {
+            let end = ObjectEnd::read(tier2, key, size_bytes);
+            let index = end.and_then(|end| self.index_of(&end, key, segment, Lower::Cold));
+            match index {
+                Err(FetchError::Damaged { .. }) => {}
+                Ok(_) | Err(FetchError::Busy { .. } | FetchError::Unavailable(_)) => return index,
+            }
+        }
+        let end = ObjectEnd::read(tier2, key, size_of(tier2, key)?)?;
+        self.index_of(&end, key, segment, Lower::Cold)
     }
 
     pub(super) fn index_of(
@@ -140,6 +166,14 @@ fn of_object(key: &str, error: &ObjectError) -> FetchError {
     }
 }
 
+fn size_of(tier2: &Tier2, key: &str) -> Result<u64, FetchError> {
+    match tier2.store().head(key) {
+        Ok(Some(meta)) => Ok(meta.size_bytes),
+        Ok(None) => Err(missing(key)),
+        Err(error) => Err(of_object(key, &error)),
+    }
+}
+
 fn get_range(tier2: &Tier2, key: &str, range: Range<u64>) -> Result<Bytes, FetchError> {
     let length = range.end - range.start;
     match tier2.store().get_range(key, range.start, length) {
@@ -172,12 +206,11 @@ struct ObjectEnd<'a> {
 }
 
 impl ObjectEnd<'_> {
-    fn read<'a>(tier2: &'a Tier2, key: &'a str) -> Result<ObjectEnd<'a>, FetchError> {
-        let size_bytes = match tier2.store().head(key) {
-            Ok(Some(meta)) => meta.size_bytes,
-            Ok(None) => return Err(missing(key)),
-            Err(error) => return Err(of_object(key, &error)),
-        };
+    fn read<'a>(
+        tier2: &'a Tier2,
+        key: &'a str,
+        size_bytes: u64,
+    ) -> Result<ObjectEnd<'a>, FetchError> {
         let from = size_bytes.saturating_sub(INDEX_BYTES);
         let bytes = get_range(tier2, key, from..size_bytes)?;
         Ok(ObjectEnd {

@@ -14,7 +14,7 @@ use crate::coordinator::Coordinator;
 use crate::io::SystemDisk;
 use crate::jobs::compress::{CompressOptions, compress, warm_path};
 use crate::objects::ObjectStore;
-use crate::objects::memory::MemoryStore;
+use crate::objects::memory::{MemoryStore, Verb};
 use crate::port::{Copies, Port};
 use crate::tier::testing::{ModelPort, settings, until};
 
@@ -24,7 +24,15 @@ fn uploaded(directory: &Path) -> (Arc<ModelPort>, Arc<dyn ObjectStore>) {
 }
 
 fn uploaded_with(directory: &Path, payloads: &[&[u8]]) -> (Arc<ModelPort>, Arc<dyn ObjectStore>) {
-    let memory: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
+    uploaded_to(&Arc::new(MemoryStore::new()), directory, payloads)
+}
+
+fn uploaded_to(
+    memory: &Arc<MemoryStore>,
+    directory: &Path,
+    payloads: &[&[u8]],
+) -> (Arc<ModelPort>, Arc<dyn ObjectStore>) {
+    let memory: Arc<dyn ObjectStore> = memory.clone();
     let claims = Arc::new(claims_suite::claims_of(&memory, "p/", "orders-0"));
     let port = ModelPort::new(directory);
     let coordinator = Coordinator::start(port.clone(), Some(claims), settings()).expect("a thread");
@@ -152,4 +160,42 @@ fn a_warm_file_that_is_not_compressed_like_its_object_is_read_by_its_own_index()
     assert_eq!(fetch.status().failed, 0);
     assert!(fetch.parts.unreadable.lock().is_empty());
     fetch.stop();
+}
+
+/// The size that the manifest has may be that of another file.
+#[test]
+fn an_index_is_read_by_the_size_in_the_manifest_and_where_that_is_wrong_by_the_size_in_the_store() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let (port, objects) = uploaded_to(&memory, folder.path(), &[b"one", b"two"]);
+    let (segment, expected) = port.segment("a", 1);
+    let key = &segment.copies.cold.as_ref().expect("uploaded").key;
+    let size = objects.head(key).expect("read").expect("there").size_bytes;
+    for (said, heads) in [
+        (Some(size), 0),
+        (None, 1),
+        (Some(size - 1), 1),
+        (Some(size + 1), 1),
+        (Some(size * 1000), 1),
+        (Some(3), 1),
+        (Some(0), 1),
+    ] {
+        let cold = SealedSegment {
+            copies: Copies {
+                warm: None,
+                ..segment.copies.clone()
+            },
+            compressed_bytes: said,
+            ..segment.clone()
+        };
+        let fetch = fetch(&port, &objects);
+        let before = memory.calls(Verb::Head);
+        assert!(
+            read_all(&fetch, &cold).expect("cold") == expected,
+            "{said:?}"
+        );
+        assert_eq!(memory.calls(Verb::Head) - before, heads, "{said:?}");
+        assert_eq!(fetch.status().failed, 0);
+        fetch.stop();
+    }
 }

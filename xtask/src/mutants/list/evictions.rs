@@ -143,4 +143,18 @@ pub const MUTANTS: &[Mutant] = &[
         replace: "copies.sort_by_key(|copy| std::cmp::Reverse(age(copy)));",
         noticed_by: PLAN,
     },
+    Mutant {
+        name: "a scan waits at each segment of Tier 2",
+        file: "engine/core/src/stream/read/blocks.rs",
+        find: "(Some(next), Some(lower)) => lower.0.ask_ahead(&next, ahead_bytes),",
+        replace: "(Some(_), Some(_)) => true,",
+        noticed_by: &[units("aof2-core", "store::tests::cold_scans")],
+    },
+    Mutant {
+        name: "an index is not there where the manifest has another size",
+        file: "engine/core/src/fetch/source.rs",
+        find: "Err(FetchError::Damaged { .. }) => {}\n                Ok(_) | Err(FetchError::Busy { .. } | FetchError::Unavailable(_)) => return index,",
+        replace: "Ok(_) | Err(_) => return index,",
+        noticed_by: FETCH,
+    },
 ];

@@ -9,7 +9,9 @@ use bytes::Bytes;
 
 use super::{Cursor, Reader, Stop};
 use crate::below::{Block, FetchError, Fetched, Place};
+use crate::common::Common;
 use crate::error::{ReadError, WouldBlockKind};
+use crate::manifest::state::ManifestState;
 use crate::segment::active::ActiveSegment;
 use crate::segment::sealed::Sealed;
 use crate::stream::{Entry, Stream};
@@ -78,7 +80,15 @@ impl Reader {
             }
         };
         match below.block(place) {
-            Ok(Fetched::Block(block)) => Ok(block),
+            Ok(Fetched::Block(block)) => {
+                let segment_id = segment.info.segment_id;
+                if below.is_whole_asked_for() && self.next_asked_for != Some(segment_id) {
+                    let ahead_bytes = below.ahead_bytes();
+                    let is_done = self.stream.ask_ahead(&self.common, segment, ahead_bytes);
+                    self.next_asked_for = is_done.then_some(segment_id);
+                }
+                Ok(block)
+            }
             Ok(Fetched::Later(pending)) => Err(Stop::Waits(pending)),
             Err(error) => {
                 self.below = None;
@@ -132,6 +142,26 @@ impl Stream {
         };
         let to = segments.get(after).map_or(end, Entry::base_sequence);
         Err(self.nowhere(from..to))
+    }
+
+    /// The beginning of the segment behind this one, from a lower tier. False: there is no room for that now.
+    fn ask_ahead(&self, common: &Common, segment: &Sealed, ahead_bytes: u64) -> bool {
+        let next = {
+            let segments = self.segments.read();
+            let end = segment.info.end_sequence;
+            let after = segments.partition_point(|entry| entry.base_sequence() < end);
+            match segments.get(after) {
+                Some(Entry::Sealed(next)) if !next.is_hot() => next.info.segment_id,
+                Some(Entry::Sealed(_) | Entry::Open(_)) | None => return true,
+            }
+        };
+        let of_next =
+            |state: &ManifestState| state.residency.sealed_segment(&self.shared_name, next);
+        let next = self.manifest.read(of_next);
+        match (next, &*common.lower_tiers.load()) {
+            (Some(next), Some(lower)) => lower.0.ask_ahead(&next, ahead_bytes),
+            (None, _) | (_, None) => true,
+        }
     }
 
     /// End of what a segment holds, for a reader that goes up to `end`.
