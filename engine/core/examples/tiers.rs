@@ -390,7 +390,7 @@ fn scan(root: &Path, bytes: u64, latency: Duration) {
     let of = |at: fn(&(f64, f64)) -> f64| median(pairs.iter().map(at).collect());
     ratio(
         "scan, cold",
-        "ranged GETs of its blocks",
+        "ranged GETs of the same length, as many at a time",
         of(|it| it.0),
         of(|it| it.1),
     );
@@ -401,17 +401,24 @@ fn scan(root: &Path, bytes: u64, latency: Duration) {
 fn ranged_gets(node: &Node, share: f64) -> f64 {
     let keys = node.keys();
     let keys = &keys[..(keys.len() as f64 * share).ceil() as usize];
-    let mut blocks = Vec::new();
+    // As long as one of the engine's.
+    const REQUEST_BYTES: u64 = MIB;
+    let mut parts: Vec<(&String, u64, u64)> = Vec::new();
     for key in keys {
         let object = node.objects.get(key).expect("answered").expect("there");
         let source = Bytewise(object.bytes.to_vec());
         let index = warm::read_index(&source, key).expect("an index");
-        for block in &index.blocks {
-            blocks.push((
-                key,
-                block.compressed_offset,
-                u64::from(block.compressed_bytes),
-            ));
+        let mut left = 0;
+        for (number, block) in index.blocks.iter().enumerate() {
+            let bytes = u64::from(block.compressed_bytes);
+            match parts.last_mut().filter(|_| left > 0) {
+                Some((_, _, length)) => *length += bytes,
+                None => {
+                    parts.push((key, block.compressed_offset, bytes));
+                    left = REQUEST_BYTES;
+                }
+            }
+            left = left.saturating_sub(index.uncompressed_bytes(number) as u64);
         }
     }
     let next = AtomicU64::new(0);
@@ -421,7 +428,7 @@ fn ranged_gets(node: &Node, share: f64) -> f64 {
             scope.spawn(|| {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed) as usize;
-                    let Some((key, offset, length)) = blocks.get(at) else {
+                    let Some((key, offset, length)) = parts.get(at) else {
                         return;
                     };
                     let part = node.objects.get_range(key, *offset, *length);
@@ -675,6 +682,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let wanted = |part: &str| only.as_ref().is_none_or(|only| only == part);
+    std::fs::create_dir_all::<&PathBuf>(&directory).expect("the directory can be made");
     let root = tempfile::tempdir_in::<PathBuf>(directory).expect("the directory is writable");
     let root = root.path();
     if wanted("scan") {

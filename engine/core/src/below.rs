@@ -68,7 +68,8 @@ impl fmt::Display for FetchError {
 pub trait LowerTiers: Send + Sync {
     /// A session of one reader in one segment. `ahead_bytes`: what was fetched ahead of it in the segment before, 0 where it begins here.
     fn open(&self, segment: SealedSegment, ahead_bytes: u64) -> Box<dyn BlockReader>;
-    /// The beginning of a segment that a reader comes to next. False: there is no room for that now.
+    /// So many uncompressed bytes of the beginning of a segment that a reader comes to next, 0 = its index alone. False: there is no room for
+    /// that now.
     fn ask_ahead(&self, segment: &SealedSegment, ahead_bytes: u64) -> bool;
 }
 
@@ -77,8 +78,9 @@ pub trait BlockReader: Send {
     fn block(&mut self, place: Place) -> Result<Fetched, FetchError>;
     /// What is fetched ahead of its reader.
     fn ahead_bytes(&self) -> u64;
-    /// All of the segment was asked for, ahead of a reader that goes on from block to block.
-    fn is_whole_asked_for(&self) -> bool;
+    /// Uncompressed bytes behind the end of the segment that may be fetched ahead of its reader, which goes on from block to block. 0 until all
+    /// of the segment was asked for.
+    fn ahead_of_end(&self) -> u64;
 }
 
 type Callback = Box<dyn FnOnce() + Send>;

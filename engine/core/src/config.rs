@@ -170,7 +170,7 @@ impl Config {
                 upload_concurrency: 2,
                 delete_grace: Duration::from_secs(24 * 3600),
                 read_concurrency: 8,
-                read_bytes: 16 * MIB,
+                read_bytes: 32 * MIB,
                 request_timeout: Duration::from_secs(30),
                 max_attempts: 5,
             },

@@ -79,12 +79,18 @@ impl Node {
             }
         };
         let (node, worked) = (self.clone(), task.clone());
-        let started = self.port.environment().spawn(name, move || {
+        let body = move || {
             let finish = FinishOnDrop { node, task: worked };
             if let Some(down) = &finish.node.down {
                 job(down, &*finish.node.port);
             }
-        });
+        };
+        let environment = self.port.environment();
+        let started = match task {
+            // Of these, appends wait for room alone: then they leave the processors.
+            Task::Move(..) | Task::Hydrate(..) => environment.spawn_in_background(name, body),
+            Task::CheckClaims | Task::Evict(_) | Task::Seal(_) => environment.spawn(name, body),
+        };
         if let Err(error) = started {
             tracing::warn!("cannot start a thread for job {name}: {error}");
             self.over(&task, state);

@@ -129,6 +129,8 @@ struct State {
     /// By every piece that they bring.
     of: HashMap<(Content, Piece), Arc<Flight>>,
     waiting: VecDeque<Arc<Flight>>,
+    /// Ahead of readers: behind all of those.
+    ahead: VecDeque<Arc<Flight>>,
     under_way: u64,
     bytes: u64,
     is_stopped: bool,
@@ -173,6 +175,7 @@ impl Flights {
     pub fn claim(&self, segment: &SealedSegment, wish: Wish, now: Instant) -> Claim {
         let mut state = self.state.lock();
         if let Some(flight) = state.first_of(segment, &wish) {
+            state.put_forward(&flight);
             return Claim::Theirs(Wanted::of(flight));
         }
         Claim::Ours(state.begin(segment, wish, 0, now))
@@ -187,6 +190,7 @@ impl Flights {
     ) -> Result<Wanted, FetchError> {
         let mut state = self.state.lock();
         if let Some(flight) = state.first_of(segment, &wish) {
+            state.put_forward(&flight);
             return Ok(Wanted::of(flight));
         }
         if state.is_stopped {
@@ -205,29 +209,32 @@ impl Flights {
         Ok(Wanted::of(flight))
     }
 
-    /// The same ahead of a reader: only while nobody else waits, and for half of the bytes.
+    /// The same ahead of a reader: only while nobody else waits, and for half of the bytes. Answers how many of the first pieces are on their
+    /// way; `None`: there is no room.
     pub fn ask_ahead(
         &self,
         segment: &SealedSegment,
         wish: Wish,
         ahead_bytes: u64,
         now: Instant,
-    ) -> bool {
+    ) -> Option<usize> {
         let mut state = self.state.lock();
-        let is_theirs = state.first_of(segment, &wish).is_some();
-        let bytes = wish.bytes();
-        if is_theirs || state.is_stopped {
-            return is_theirs;
-        }
-        if !state.waiting.is_empty() || 2 * (state.bytes + bytes) > self.most_bytes {
-            return false;
+        let theirs = state.theirs(segment, &wish);
+        if theirs > 0 {
+            return Some(theirs);
         }
         let wish = state.unclaimed(segment, wish);
+        let ahead = state.ahead.iter().map(|flight| flight.wish.bytes());
+        let taken = state.bytes + ahead.sum::<u64>() + wish.bytes();
+        if state.is_stopped || !state.waiting.is_empty() || 2 * taken > self.most_bytes {
+            return None;
+        }
+        let pieces = wish.pieces().len();
         let flight = state.begin(segment, wish, ahead_bytes, now);
         flight.is_ahead.store(true, Ordering::Relaxed);
-        state.waiting.push_back(flight);
+        state.ahead.push_back(flight);
         self.changed.notify_one();
-        true
+        Some(pieces)
     }
 
     /// What to fetch next, once there is room for it. `None`: it is over. Flights that nobody waits for any more are left out.
@@ -239,8 +246,11 @@ impl Flights {
             }
             let room = self.most_bytes.saturating_sub(state.bytes);
             let fits = |flight: &Arc<Flight>| flight.wish.bytes() <= room;
-            let is_next = state.waiting.front().is_some_and(fits) || state.under_way == 0;
-            if is_next && let Some(flight) = state.waiting.pop_front() {
+            let is_alone = state.under_way == 0;
+            let State { waiting, ahead, .. } = &mut *state;
+            let queue = if waiting.is_empty() { ahead } else { waiting };
+            let is_next = queue.front().is_some_and(fits) || is_alone;
+            if is_next && let Some(flight) = queue.pop_front() {
                 if flight.is_wanted() {
                     state.bytes += flight.wish.bytes();
                     state.under_way += 1;
@@ -302,7 +312,8 @@ impl Flights {
         let waiting = {
             let mut state = self.state.lock();
             state.is_stopped = true;
-            let waiting = std::mem::take(&mut state.waiting);
+            let mut waiting = std::mem::take(&mut state.waiting);
+            waiting.append(&mut state.ahead);
             for flight in &waiting {
                 state.forget(flight);
             }
@@ -319,6 +330,7 @@ impl Flights {
         let p99 = state.latencies.p99(now);
         let State {
             waiting,
+            ahead,
             under_way,
             counts,
             latencies,
@@ -334,6 +346,7 @@ impl Flights {
         } = *counts;
         FetchStatus {
             waiting: waiting.len() as u64,
+            ahead: ahead.len() as u64,
             under_way: *under_way,
             cache_bytes: cache.bytes(),
             cache_hits: hits,
@@ -353,6 +366,20 @@ impl State {
     fn first_of(&self, segment: &SealedSegment, wish: &Wish) -> Option<Arc<Flight>> {
         let first = wish.first_piece();
         self.of.get(&(Content::of(segment), first)).cloned()
+    }
+
+    /// How many of the first pieces somebody fetches.
+    fn theirs(&self, segment: &SealedSegment, wish: &Wish) -> usize {
+        let content = Content::of(segment);
+        let is_theirs = |piece: &Piece| self.of.contains_key(&(content.clone(), *piece));
+        wish.pieces().iter().take_while(|it| is_theirs(it)).count()
+    }
+
+    /// Somebody waits for it now.
+    fn put_forward(&mut self, flight: &Arc<Flight>) {
+        let at = self.ahead.iter().position(|it| Arc::ptr_eq(it, flight));
+        let flight = at.and_then(|at| self.ahead.remove(at));
+        self.waiting.extend(flight);
     }
 
     /// Up to the first piece that somebody fetches.

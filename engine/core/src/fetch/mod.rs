@@ -42,6 +42,8 @@ pub struct Settings {
 pub struct FetchStatus {
     /// Now: fetches that wait for their turn.
     pub waiting: u64,
+    /// Now: fetches that wait behind those, since no reader waits for them yet.
+    pub ahead: u64,
     /// Now.
     pub under_way: u64,
     /// Now.

@@ -157,9 +157,16 @@ impl BlockReader for Session {
         self.ahead_bytes
     }
 
-    fn is_whole_asked_for(&self) -> bool {
-        let index = self.index.as_ref().map(|known| &known.index);
-        self.ahead_bytes > 0 && index.is_some_and(|index| self.ahead_upto >= index.blocks.len())
+    fn ahead_of_end(&self) -> u64 {
+        let (Some(known), Some((number, bytes))) = (&self.index, &self.current) else {
+            return 0;
+        };
+        if self.ahead_upto < known.index.blocks.len() {
+            return 0;
+        }
+        let behind = known.index.blocks[*number].uncompressed_offset + bytes.len() as u64;
+        let left = self.segment.bytes.saturating_sub(behind);
+        self.ahead_bytes.saturating_sub(left)
     }
 }
 
@@ -352,11 +359,11 @@ impl Session {
         let ahead: u64 = (number + 1..from)
             .map(|at| index.uncompressed_bytes(at) as u64)
             .sum();
+        let left = self.ahead_bytes.saturating_sub(ahead);
         // Few large requests instead of many small ones.
-        if ahead > self.ahead_bytes / 2 {
+        if left < REQUEST_BYTES.min(self.ahead_bytes / 2) {
             return;
         }
-        let left = self.ahead_bytes - ahead;
         from = self
             .parts
             .ask_ahead(&self.segment, &self.content, index, from, left);
@@ -389,11 +396,13 @@ impl Parts {
                 end += 1;
             }
             let wish = Wish::Blocks(index.clone(), from..end);
-            if !self.flights.ask_ahead(segment, wish, 0, now) {
+            let Some(asked) = self.flights.ask_ahead(segment, wish, 0, now) else {
                 break;
-            }
-            left = left.saturating_sub(bytes);
-            from = end;
+            };
+            let upto = from + asked;
+            let bytes = (from..upto).map(|at| index.uncompressed_bytes(at) as u64);
+            left = left.saturating_sub(bytes.sum());
+            from = upto;
         }
         from
     }
@@ -402,11 +411,14 @@ impl Parts {
     pub(super) fn ask_ahead_beginning(&self, segment: &SealedSegment, ahead_bytes: u64) -> bool {
         let content = Content::of(segment);
         if let Some(index) = self.cache.index(&content, Lower::Cold) {
-            return self.ask_ahead(segment, &content, &index, 0, ahead_bytes) > 0;
+            return ahead_bytes == 0
+                || self.ask_ahead(segment, &content, &index, 0, ahead_bytes) > 0;
         }
         let now = self.environment.clock.monotonic();
-        self.flights
-            .ask_ahead(segment, Wish::Index, ahead_bytes, now)
+        let asked = self
+            .flights
+            .ask_ahead(segment, Wish::Index, ahead_bytes, now);
+        asked.is_some()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::threads::yield_to_others;
 use super::{
     Clock, Disk, Rng, SystemClock, SystemDisk, SystemRng, SystemThreads, ThreadHandle, Threads,
 };
@@ -34,5 +35,17 @@ impl Environment {
         body: impl FnOnce() + Send + 'static,
     ) -> io::Result<ThreadHandle> {
         self.threads.start(name, Box::new(body))
+    }
+
+    /// Starts a thread of which appends and reads do not wait: it runs on what they leave of the processors.
+    pub fn spawn_in_background(
+        &self,
+        name: &str,
+        body: impl FnOnce() + Send + 'static,
+    ) -> io::Result<ThreadHandle> {
+        self.spawn(name, || {
+            yield_to_others();
+            body();
+        })
     }
 }

@@ -113,6 +113,17 @@ impl Threads for SystemThreads {
     }
 }
 
+/// Nice value of what may take longer while appends are served. The scheduler gives such a thread about a tenth of what it gives to one
+/// of theirs (sched(7)), and all that they leave.
+const BACKGROUND_NICE: i32 = 10;
+
+/// Lowers the priority of the calling thread for good. In Linux a nice value is of a thread, not of its process, and 0 names the caller.
+pub(super) fn yield_to_others() {
+    if let Err(error) = rustix::process::setpriority_process(None, BACKGROUND_NICE) {
+        tracing::debug!("a background thread keeps its priority: {error}");
+    }
+}
+
 /// Calls `work` for 0..count on up to `threads` threads, the caller's among them; the first error wins. Threads that the system
 /// refuses are done without.
 pub(crate) fn in_parallel<E: Send>(

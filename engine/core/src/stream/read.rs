@@ -37,8 +37,8 @@ pub struct Reader {
     below: Option<(u64, Box<dyn BlockReader>)>,
     /// What was fetched ahead at the end of the one before.
     ahead_bytes: u64,
-    /// The segment behind this one was asked for ahead.
-    next_asked_for: Option<u64>,
+    /// Segment behind whose end this many bytes were asked for ahead.
+    asked_behind: Option<(u64, u64)>,
     /// Since something was read.
     has_waited: bool,
 }
@@ -101,7 +101,7 @@ impl Reader {
             cursor: None,
             below: None,
             ahead_bytes: 0,
-            next_asked_for: None,
+            asked_behind: None,
             has_waited: false,
         }
     }

@@ -158,7 +158,7 @@ impl LocalWork {
             id: status.id,
         };
         let environment = self.port.environment();
-        let started = environment.spawn("tier1", move || run.go(kind, &inventory));
+        let started = environment.spawn_in_background("tier1", move || run.go(kind, &inventory));
         // Where it cannot be started, the run was dropped, and has ended with that.
         drop(started);
         Ok(status)

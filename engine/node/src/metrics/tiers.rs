@@ -160,6 +160,8 @@ fn of_deletions(page: &mut Page, deletion: &DeletionStatus) {
 fn of_fetches(page: &mut Page, fetched: &FetchStatus) {
     let FetchStatus {
         waiting,
+        // No reader waits for these.
+        ahead: _,
         under_way,
         cache_bytes,
         cache_hits,

@@ -46,7 +46,7 @@ fn scan(node: &Node, to: u64) -> usize {
         }
         until("what is fetched ahead", || {
             let status = node.tiers.fetch_status();
-            status.waiting + status.under_way == 0
+            status.waiting + status.ahead + status.under_way == 0
         });
     }
     waits

@@ -16,6 +16,11 @@ use crate::segment::active::ActiveSegment;
 use crate::segment::sealed::Sealed;
 use crate::stream::{Entry, Stream};
 
+/// Behind the end of a segment no less than this is asked for at a time.
+const ASK_BYTES: u64 = 1 << 20;
+/// Small segments that a reader comes to next are asked for together, so many at most.
+const MOST_SEGMENTS_AHEAD: usize = 16;
+
 impl Reader {
     pub(super) fn find(&mut self, entry: &Entry) -> Result<Cursor, Stop> {
         let (sequence, offset) = match entry {
@@ -81,11 +86,15 @@ impl Reader {
         };
         match below.block(place) {
             Ok(Fetched::Block(block)) => {
+                let ahead = below.ahead_of_end();
                 let segment_id = segment.info.segment_id;
-                if below.is_whole_asked_for() && self.next_asked_for != Some(segment_id) {
-                    let ahead_bytes = below.ahead_bytes();
-                    let is_done = self.stream.ask_ahead(&self.common, segment, ahead_bytes);
-                    self.next_asked_for = is_done.then_some(segment_id);
+                let asked = self.asked_behind.filter(|(id, _)| *id == segment_id);
+                let is_due = match asked {
+                    Some((_, bytes)) => ahead >= bytes + ASK_BYTES,
+                    None => ahead > 0,
+                };
+                if is_due && self.stream.ask_ahead(&self.common, segment, ahead) {
+                    self.asked_behind = Some((segment_id, ahead));
                 }
                 Ok(block)
             }
@@ -144,24 +153,36 @@ impl Stream {
         Err(self.nowhere(from..to))
     }
 
-    /// The beginning of the segment behind this one, from a lower tier. False: there is no room for that now.
-    fn ask_ahead(&self, common: &Common, segment: &Sealed, ahead_bytes: u64) -> bool {
-        let next = {
-            let segments = self.segments.read();
-            let end = segment.info.end_sequence;
-            let after = segments.partition_point(|entry| entry.base_sequence() < end);
-            match segments.get(after) {
-                Some(Entry::Sealed(next)) if !next.is_hot() => next.info.segment_id,
-                Some(Entry::Sealed(_) | Entry::Open(_)) | None => return true,
+    /// So many bytes of the segments behind this one, from lower tiers, and the index of the one after. False: there is no room for that now.
+    fn ask_ahead(&self, common: &Common, segment: &Sealed, mut bytes: u64) -> bool {
+        let lower = common.lower_tiers.load();
+        let Some(lower) = &*lower else { return true };
+        let mut end = segment.info.end_sequence;
+        for _ in 0..MOST_SEGMENTS_AHEAD {
+            let next = {
+                let segments = self.segments.read();
+                let after = segments.partition_point(|entry| entry.base_sequence() < end);
+                match segments.get(after) {
+                    Some(Entry::Sealed(next)) if !next.is_hot() => next.clone(),
+                    Some(Entry::Sealed(_) | Entry::Open(_)) | None => return true,
+                }
+            };
+            let id = next.info.segment_id;
+            let residency =
+                |state: &ManifestState| state.residency.sealed_segment(&self.shared_name, id);
+            let Some(found) = self.manifest.read(residency) else {
+                return true;
+            };
+            if !lower.0.ask_ahead(&found, bytes.min(found.bytes)) {
+                return false;
             }
-        };
-        let of_next =
-            |state: &ManifestState| state.residency.sealed_segment(&self.shared_name, next);
-        let next = self.manifest.read(of_next);
-        match (next, &*common.lower_tiers.load()) {
-            (Some(next), Some(lower)) => lower.0.ask_ahead(&next, ahead_bytes),
-            (None, _) | (_, None) => true,
+            if bytes == 0 {
+                return true;
+            }
+            bytes = bytes.saturating_sub(found.bytes);
+            end = next.info.end_sequence;
         }
+        true
     }
 
     /// End of what a segment holds, for a reader that goes up to `end`.
