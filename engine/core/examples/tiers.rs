@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p aof2-core --example tiers -- [directory] [MiB] [ms that a request to Tier 2 takes] [scan | points | readers | appends | segments]`
 //!
+//! For `segments` the second number is how many of them there are.
+//!
 //! Tier 2 is a folder whose requests take so long: what a bucket costs without what its network does by chance.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // no part of the store
@@ -674,7 +676,8 @@ fn main() -> ExitCode {
         let text = arguments.next();
         text.and_then(|text| text.parse().ok()).unwrap_or(otherwise)
     };
-    let bytes = number(1024) * MIB;
+    let amount = number(1024);
+    let bytes = amount * MIB;
     let latency = Duration::from_millis(number(5));
     let only = arguments.next();
     if let Some(unknown) = only.as_deref().filter(|only| !PARTS.contains(only)) {
@@ -698,7 +701,8 @@ fn main() -> ExitCode {
         appends(root, bytes, latency);
     }
     if wanted("segments") {
-        segments(root, 10_000, Duration::ZERO);
+        let asked = only.is_some().then_some(amount);
+        segments(root, asked.unwrap_or(10_000), Duration::ZERO);
     }
     ExitCode::SUCCESS
 }
