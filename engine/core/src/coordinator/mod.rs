@@ -30,7 +30,7 @@ use crate::admit::high_mark;
 use crate::claims::StreamClaims;
 use crate::dropped::{Dropped, LeftFile};
 use crate::error::StoreError;
-use crate::io::sync::{Mutex, RwLock};
+use crate::io::sync::{Mutex, MutexGuard, RwLock};
 use crate::io::{Disk, ThreadHandle};
 use crate::jobs::drop_warm::{drop_warm, remove};
 use crate::jobs::warm::WarmFacts;
@@ -125,8 +125,9 @@ struct Down {
     claims: Arc<StreamClaims>,
     settings: RwLock<Settings>,
     state: Mutex<State>,
-    /// Copies leave Tier 1 one after the other: two that drop the same one would count it twice.
-    dropping: Mutex<()>,
+    /// Copies leave Tier 1 one after the other: two that drop the same one would count it twice. True: what a start finds there was
+    /// looked at. It goes before all, so that no file is taken for one that was dropped whose record is not durable yet.
+    dropping: Mutex<bool>,
     /// How often uploads were wanted at once.
     hurries: AtomicU64,
     counters: Counters,
@@ -419,13 +420,25 @@ fn now_and_then(node: &Arc<Node>) -> Box<dyn Fn() + Send + Sync> {
     })
 }
 
+impl Down {
+    /// Held by whoever drops or replaces copies in Tier 1. The first one looks at what a start finds there.
+    fn dropping(&self, port: &dyn Port) -> MutexGuard<'_, bool> {
+        let mut is_looked_at = self.dropping.lock();
+        if !*is_looked_at {
+            let found = warm_files::look(port);
+            let counted = &self.counters.tier1_bytes;
+            counted.fetch_add(found, Ordering::Relaxed);
+            *is_looked_at = true;
+        }
+        is_looked_at
+    }
+}
+
 impl Node {
     fn run(self: Arc<Self>) {
         if let Some(down) = &self.down {
             // Before the first step, so that none is counted twice.
-            let found = warm_files::look(&*self.port);
-            let counted = &down.counters.tier1_bytes;
-            counted.fetch_add(found, Ordering::Relaxed);
+            drop(down.dropping(&*self.port));
         }
         while !self.stopping.load(Ordering::Acquire) {
             let next = self.turn();
