@@ -77,8 +77,8 @@ pub fn step(world: &mut World) -> Result<(), String> {
     let disk = world.node.disk.clone();
     let view = disk.view();
     let files = view.files();
-    for stream in 0..world.streams.len() {
-        if let Some(ledger) = Ledger::read(&files, NAMES[stream])? {
+    for (stream, name) in NAMES.iter().enumerate().take(world.streams.len()) {
+        if let Some(ledger) = Ledger::read(&files, name)? {
             of_stream(world, stream, &files, &ledger)?;
             for (key, at) in &deleted {
                 may_be_deleted(world, stream, &ledger, key, *at)?;

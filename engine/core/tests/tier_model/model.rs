@@ -160,7 +160,8 @@ impl Stream {
             let is_old = |max: Duration| now.saturating_sub(record.at) >= max || !record.is_dated;
             let may_go = |rule: &Rule| rule.max_age.is_some_and(is_old) || rule.max_bytes.is_some();
             let (last_rule, until) = &self.last_rule;
-            if !may_go(&self.rule) && !(now <= *until + PASS && may_go(last_rule)) {
+            let may = may_go(&self.rule) || now <= *until + PASS && may_go(last_rule);
+            if !may {
                 return Err(format!(
                     "{}: begins at {first}, and record {sequence} of {:?} may not go at {now:?} by {:?}",
                     self.name, record.at, self.rule

@@ -134,11 +134,11 @@ impl World {
         let (segment_bytes, _) = disk.segment_bytes();
         let view = disk.view();
         let files = view.files();
-        for stream in 0..self.streams.len() {
-            let Some(ledger) = Ledger::read(&files, NAMES[stream])? else {
+        for (stream, name) in NAMES.iter().enumerate().take(self.streams.len()) {
+            let Some(ledger) = Ledger::read(&files, name)? else {
                 continue;
             };
-            let of = |what: &str| Ok(Some(format!("{}: {what}", NAMES[stream])));
+            let of = |what: &str| Ok(Some(format!("{name}: {what}")));
             if let Some(what) = self.stays(stream, &ledger) {
                 return of(&what);
             }

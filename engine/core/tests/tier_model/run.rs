@@ -32,7 +32,11 @@ fn operations(seed: u64) -> Vec<Op> {
 }
 
 fn streams(seed: u64) -> usize {
-    if seed % TWO_STREAMS == 0 { 2 } else { 1 }
+    if seed.is_multiple_of(TWO_STREAMS) {
+        2
+    } else {
+        1
+    }
 }
 
 /// How many operations it had, or what did not hold.
@@ -52,7 +56,7 @@ fn within(baton: &Arc<Baton>, seed: u64, operations: &[Op], tells: bool) -> Resu
     let mut world = World::new(seed, baton, streams(seed), tells)?;
     let mut outcome = Ok(());
     // What is left over shows behind a start; it is as long as all the rest.
-    let looks_for_leaks = seed % LOOKS_FOR_LEAKS == 0;
+    let looks_for_leaks = seed.is_multiple_of(LOOKS_FOR_LEAKS);
     let end = match looks_for_leaks {
         true => &[Op::Settle, Op::Restart, Op::Settle][..],
         false => &[Op::Settle],

@@ -336,10 +336,10 @@ impl World {
         if let Some(failure) = self.node.store.failure() {
             return Err(format!("the store serves nobody: {failure}"));
         }
-        for stream in 0..self.streams.len() {
+        for (stream, name) in NAMES.iter().enumerate().take(self.streams.len()) {
             let Some(info) = self.info(stream) else {
                 if self.streams[stream].durable > 0 {
-                    return Err(format!("stream {} is gone", NAMES[stream]));
+                    return Err(format!("stream {name} is gone"));
                 }
                 continue;
             };
