@@ -26,7 +26,7 @@ use bell::Bell;
 pub(crate) use observe::{Facts, Tier2Facts};
 use observe::{Rooms, Tier1Known};
 
-use crate::admit::high_mark;
+use crate::admit::{high_mark, hydration_mark};
 use crate::claims::StreamClaims;
 use crate::dropped::{Dropped, LeftFile};
 use crate::error::StoreError;
@@ -339,26 +339,30 @@ impl Coordinator {
     pub fn room_to_hydrate(&self, tier: LocalTier, there: &BTreeSet<SegmentKey>) -> Option<u64> {
         let down = self.node.down.as_ref()?;
         let goes = |stream: &Arc<str>, id: u64| !there.contains(&(stream.clone(), id));
-        let (used_bytes, budget_bytes, evictable_bytes) = match tier {
+        let (used_bytes, budget_bytes, upto_bytes, evictable_bytes) = match tier {
             LocalTier::Tier0 => {
                 let (used, quota) = self.node.port.tier0_budget();
+                let open = self.node.port.open_bytes();
+                let ahead = open.iter().map(|open| open.ahead_bytes).sum();
+                let upto = hydration_mark(quota, ahead);
                 let hot = self.node.port.hot_copies();
                 let going = hot.iter().filter(|it| goes(&it.stream, it.segment_id));
-                (used, quota, going.map(|hot| hot.bytes).sum::<u64>())
+                (used, quota, upto, going.map(|hot| hot.bytes).sum::<u64>())
             }
             LocalTier::Tier1 => {
                 let warm = self.node.port.warm_copies();
                 let going = warm.iter().filter(|it| goes(&it.stream, it.segment_id));
+                let max_bytes = down.settings.read().tier1_max_bytes;
                 (
                     down.counters.tier1_bytes.load(Ordering::Relaxed),
-                    down.settings.read().tier1_max_bytes,
+                    max_bytes,
+                    high_mark(max_bytes),
                     going.map(|warm| warm.bytes).sum(),
                 )
             }
         };
-        (budget_bytes > 0).then(|| {
-            high_mark(budget_bytes).saturating_sub(used_bytes.saturating_sub(evictable_bytes))
-        })
+        (budget_bytes > 0)
+            .then(|| upto_bytes.saturating_sub(used_bytes.saturating_sub(evictable_bytes)))
     }
 
     /// Of the segment that has failed most often in a row.

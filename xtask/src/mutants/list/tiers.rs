@@ -54,7 +54,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "T4: a copy comes back whatever room there is",
         file: "engine/core/src/store/restore.rs",
-        find: "if !common.space.take_for_hydration(bytes) {",
+        find: "if !common.space.take_for_hydration(bytes, self.ahead_bytes()) {",
         replace: "if bytes == 0 {",
         noticed_by: MODEL,
     },
