@@ -102,7 +102,7 @@ impl Store {
             (bytes > 0).then(|| OpenBytes {
                 stream: stream.shared_name.clone(),
                 bytes,
-                ahead_bytes: self.ahead_bytes_of(&stream),
+                ahead_bytes: self.ahead_bytes_of(stream),
                 can_be_sealed: !is_empty && stream.damaged_end.is_none(),
             })
         });

@@ -84,4 +84,11 @@ pub const MUTANTS: &[Mutant] = &[
         replace: "None => 0,",
         noticed_by: STORE,
     },
+    Mutant {
+        name: "half a copy that came back stays over a start",
+        file: "engine/core/src/recovery/stream.rs",
+        find: "            if entry.name.ends_with(file::TMP_SUFFIX) {\n                disk.unlink(&path).map_err(at(\"remove\", &path))?;\n",
+        replace: "            if entry.name.ends_with(file::TMP_SUFFIX) {\n",
+        noticed_by: &[units("aof2-core", "tier_kills")],
+    },
 ];
