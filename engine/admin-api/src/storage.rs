@@ -119,10 +119,10 @@ pub struct Compression {
     pub ratio: f64,
 }
 
-/// What is appended in a day, by the times of records of the last 7 days, or of as many as can be read.
+/// What is appended in a day, by the times of records of the last 7 days, or of as many as the manifest knows; trimmed ones too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StorageGrowth {
-    /// Uncompressed. What retention takes is not subtracted.
+    /// Uncompressed. What retention took is not subtracted.
     pub bytes_per_day: u64,
     /// The time that was measured; of several streams the longest.
     pub window_seconds: u64,

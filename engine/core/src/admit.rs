@@ -171,12 +171,12 @@ impl Space {
         }
     }
 
-    /// The same for a copy that comes back: only below the high mark, and a refusal is nothing that an append waits for.
-    pub fn take_for_hydration(&self, bytes: u64) -> bool {
+    /// The same for a copy that comes back: only up to its mark, and a refusal is nothing that an append waits for.
+    pub fn take_for_hydration(&self, bytes: u64, ahead_bytes: u64) -> bool {
         let config = self.config.load();
         let quota_bytes = config.tier0.instance_quota_bytes;
         let total_bytes = self.tier0_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let is_over = quota_bytes > 0 && total_bytes > high_mark(quota_bytes);
+        let is_over = quota_bytes > 0 && total_bytes > hydration_mark(quota_bytes, ahead_bytes);
         let is_refused = is_over
             || self
                 .lacks(bytes, total_bytes, config.capacity_bytes)
@@ -281,6 +281,13 @@ pub(crate) fn high_mark(budget_bytes: u64) -> u64 {
 /// Of a budget: enough has gone.
 pub(crate) fn low_mark(budget_bytes: u64) -> u64 {
     budget_bytes / 10 * 8
+}
+
+/// Of a budget: up to it copies come back. What open segments take next has its place below the high mark, so that an append that follows
+/// evicts nothing. At most what lies between the marks: thousands of streams that rest leave room for a hydration.
+pub(crate) fn hydration_mark(budget_bytes: u64, ahead_bytes: u64) -> u64 {
+    let high = high_mark(budget_bytes);
+    high - ahead_bytes.min(high - low_mark(budget_bytes))
 }
 
 /// 1/32 of the volume, at least 4 MiB and at most 64 MiB.

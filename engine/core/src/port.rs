@@ -214,6 +214,8 @@ pub struct WarmCopy {
 pub struct OpenBytes {
     pub stream: Arc<str>,
     pub bytes: u64,
+    /// What they and the file that is made ahead take next.
+    pub ahead_bytes: u64,
     /// There is a record in them, and nothing keeps them from being sealed.
     pub can_be_sealed: bool,
 }

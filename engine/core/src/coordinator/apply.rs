@@ -226,7 +226,7 @@ impl Down {
         segment_id: u64,
         bytes: u64,
     ) -> Result<Dropped, StoreError> {
-        let _one_at_a_time = self.dropping.lock();
+        let _one_at_a_time = self.dropping(port);
         let dropped = drop_warm(port, stream, segment_id, bytes)?;
         self.count_removed(&dropped);
         Ok(dropped)
@@ -234,7 +234,7 @@ impl Down {
 
     /// Of a copy that was dropped before and that nobody makes again.
     pub(super) fn remove_left(&self, port: &dyn Port, path: &Path) -> Dropped {
-        let _one_at_a_time = self.dropping.lock();
+        let _one_at_a_time = self.dropping(port);
         let dropped = remove(port, path);
         self.count_removed(&dropped);
         dropped

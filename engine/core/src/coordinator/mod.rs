@@ -26,11 +26,11 @@ use bell::Bell;
 pub(crate) use observe::{Facts, Tier2Facts};
 use observe::{Rooms, Tier1Known};
 
-use crate::admit::high_mark;
+use crate::admit::{high_mark, hydration_mark};
 use crate::claims::StreamClaims;
 use crate::dropped::{Dropped, LeftFile};
 use crate::error::StoreError;
-use crate::io::sync::{Mutex, RwLock};
+use crate::io::sync::{Mutex, MutexGuard, RwLock};
 use crate::io::{Disk, ThreadHandle};
 use crate::jobs::drop_warm::{drop_warm, remove};
 use crate::jobs::warm::WarmFacts;
@@ -125,8 +125,9 @@ struct Down {
     claims: Arc<StreamClaims>,
     settings: RwLock<Settings>,
     state: Mutex<State>,
-    /// Copies leave Tier 1 one after the other: two that drop the same one would count it twice.
-    dropping: Mutex<()>,
+    /// Copies leave Tier 1 one after the other: two that drop the same one would count it twice. True: what a start finds there was
+    /// looked at. It goes before all, so that no file is taken for one that was dropped whose record is not durable yet.
+    dropping: Mutex<bool>,
     /// How often uploads were wanted at once.
     hurries: AtomicU64,
     counters: Counters,
@@ -338,26 +339,30 @@ impl Coordinator {
     pub fn room_to_hydrate(&self, tier: LocalTier, there: &BTreeSet<SegmentKey>) -> Option<u64> {
         let down = self.node.down.as_ref()?;
         let goes = |stream: &Arc<str>, id: u64| !there.contains(&(stream.clone(), id));
-        let (used_bytes, budget_bytes, evictable_bytes) = match tier {
+        let (used_bytes, budget_bytes, upto_bytes, evictable_bytes) = match tier {
             LocalTier::Tier0 => {
                 let (used, quota) = self.node.port.tier0_budget();
+                let open = self.node.port.open_bytes();
+                let ahead = open.iter().map(|open| open.ahead_bytes).sum();
+                let upto = hydration_mark(quota, ahead);
                 let hot = self.node.port.hot_copies();
                 let going = hot.iter().filter(|it| goes(&it.stream, it.segment_id));
-                (used, quota, going.map(|hot| hot.bytes).sum::<u64>())
+                (used, quota, upto, going.map(|hot| hot.bytes).sum::<u64>())
             }
             LocalTier::Tier1 => {
                 let warm = self.node.port.warm_copies();
                 let going = warm.iter().filter(|it| goes(&it.stream, it.segment_id));
+                let max_bytes = down.settings.read().tier1_max_bytes;
                 (
                     down.counters.tier1_bytes.load(Ordering::Relaxed),
-                    down.settings.read().tier1_max_bytes,
+                    max_bytes,
+                    high_mark(max_bytes),
                     going.map(|warm| warm.bytes).sum(),
                 )
             }
         };
-        (budget_bytes > 0).then(|| {
-            high_mark(budget_bytes).saturating_sub(used_bytes.saturating_sub(evictable_bytes))
-        })
+        (budget_bytes > 0)
+            .then(|| upto_bytes.saturating_sub(used_bytes.saturating_sub(evictable_bytes)))
     }
 
     /// Of the segment that has failed most often in a row.
@@ -419,13 +424,25 @@ fn now_and_then(node: &Arc<Node>) -> Box<dyn Fn() + Send + Sync> {
     })
 }
 
+impl Down {
+    /// Held by whoever drops or replaces copies in Tier 1. The first one looks at what a start finds there.
+    fn dropping(&self, port: &dyn Port) -> MutexGuard<'_, bool> {
+        let mut is_looked_at = self.dropping.lock();
+        if !*is_looked_at {
+            let found = warm_files::look(port);
+            let counted = &self.counters.tier1_bytes;
+            counted.fetch_add(found, Ordering::Relaxed);
+            *is_looked_at = true;
+        }
+        is_looked_at
+    }
+}
+
 impl Node {
     fn run(self: Arc<Self>) {
         if let Some(down) = &self.down {
             // Before the first step, so that none is counted twice.
-            let found = warm_files::look(&*self.port);
-            let counted = &down.counters.tier1_bytes;
-            counted.fetch_add(found, Ordering::Relaxed);
+            drop(down.dropping(&*self.port));
         }
         while !self.stopping.load(Ordering::Acquire) {
             let next = self.turn();

@@ -55,6 +55,8 @@ impl Coordinator {
             key,
         };
         let port = &*self.node.port;
+        // What a start removes there is what an earlier process was writing, not what is written from here on.
+        drop(down.dropping(port));
         let disk = &*port.environment().disk;
         let counted = &down.counters.tier1_bytes;
         let gives_way = || is_pending && down.hurries.load(Ordering::Acquire) != hurries;
@@ -65,7 +67,7 @@ impl Coordinator {
         };
         let made = recompress::prepare(disk, path, segment, level, ending);
         let done = made.and_then(|made| {
-            let _one_at_a_time = down.dropping.lock();
+            let _one_at_a_time = down.dropping(port);
             let before = file_bytes(disk, path);
             let finished = tier1::finish(port, segment, made);
             counted.fetch_add(file_bytes(disk, path), Ordering::Relaxed);

@@ -12,7 +12,7 @@ use super::stream::{FoundSegment, RecoveredSegment};
 use super::volume::at;
 use crate::error::OpenError;
 use crate::identity::StreamIdentity;
-use crate::io::{Disk, DiskFile, FileClass, create_whole};
+use crate::io::{Disk, DiskFile, FileClass, Lack, WriteError, create_whole, lack_of};
 use crate::metrics::Replay;
 use crate::port::RecordTimes;
 use crate::producers::Producers;
@@ -284,21 +284,16 @@ impl Scan<'_> {
         from: u64,
         to: u64,
     ) -> Result<(), OpenError> {
-        let directory = files::quarantine(self.directory);
-        self.disk
-            .create_directory(&directory)
-            .map_err(at("create", &directory))?;
-        // What a person gave up is kept as a whole.
-        let limit = match self.cut_at {
-            Some(_) => u64::MAX,
-            None => QUARANTINE_LIMIT_BYTES,
-        };
-        let path = directory.join(format!("{id:020}-{from:020}.torn"));
-        let kept = from..from + (to - from).min(limit);
-        create_whole(self.disk, &path, FileClass::Other, |file| {
-            copy(&*segment.file, kept, file)
-        })
-        .map_err(|failed| at(failed.verb, &failed.path)(failed.source))?;
+        match self.keep_torn(id, segment, from, to) {
+            Ok(()) => {}
+            Err(failed) if self.does_without(&failed.source) => {
+                let (path, bytes) = (segment.path.display(), to - from);
+                tracing::warn!(
+                    "the volume is full: {bytes} torn bytes in {path} are cleared, and no copy of them is kept; none of them was acknowledged"
+                );
+            }
+            Err(failed) => return Err(at(failed.verb, &failed.path)(failed.source)),
+        }
         let zeroes = vec![0; PIECE_BYTES];
         let mut offset = from;
         while offset < to {
@@ -311,6 +306,40 @@ impl Scan<'_> {
         }
         self.replay.torn_bytes += to - from;
         Ok(())
+    }
+
+    /// Of what was never acknowledged, for want of space: a start on a full volume keeps no copy of it. What a person gave up is always kept.
+    fn does_without(&self, error: &io::Error) -> bool {
+        lack_of(error) == Some(Lack::Space) && self.cut_at.is_none()
+    }
+
+    /// For whoever looks into it.
+    fn keep_torn(
+        &self,
+        id: u64,
+        segment: &FoundSegment,
+        from: u64,
+        to: u64,
+    ) -> Result<(), WriteError> {
+        let directory = files::quarantine(self.directory);
+        self.disk
+            .create_directory(&directory)
+            .map_err(|source| WriteError {
+                verb: "create",
+                path: directory.clone(),
+                source,
+            })?;
+        // What a person gave up is kept as a whole.
+        let limit = match self.cut_at {
+            Some(_) => u64::MAX,
+            None => QUARANTINE_LIMIT_BYTES,
+        };
+        let path = directory.join(format!("{id:020}-{from:020}.torn"));
+        let kept = from..from + (to - from).min(limit);
+        let made = create_whole(self.disk, &path, FileClass::Other, |file| {
+            copy(&*segment.file, kept, file)
+        });
+        made.map(drop)
     }
 
     /// Made ahead and never used, or torn in its first block.
@@ -365,9 +394,27 @@ impl Scan<'_> {
             self.allocated_bytes += length;
             return Ok(());
         }
-        self.move_aside(id, &segment.path)?;
+        match self.move_aside(id, &segment.path) {
+            Err(OpenError::Disk { source, .. }) if self.does_without(&source) => {
+                self.remove(&segment.path)?;
+            }
+            moved => moved?,
+        }
         self.replay.torn_bytes += length;
         Ok(())
+    }
+
+    /// Durably, so that it is not there again behind records that this process acknowledges.
+    fn remove(&self, path: &Path) -> Result<(), OpenError> {
+        let name = path.display();
+        tracing::warn!(
+            "the volume is full: {name} is removed and no copy of it is kept; none of its records was acknowledged"
+        );
+        self.disk.unlink(path).map_err(at("remove", path))?;
+        let segments = files::segments(self.directory);
+        self.disk
+            .sync_directory(&segments)
+            .map_err(at("sync", &segments))
     }
 
     pub fn move_aside(&self, id: u64, path: &Path) -> Result<(), OpenError> {

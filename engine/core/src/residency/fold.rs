@@ -236,6 +236,12 @@ impl Residency {
         leaving.filter_map(|(id, segment, seal)| Some((id, segment, seal, segment.object()?)))
     }
 
+    /// Sealed segments that begin below `sequence`, the last first.
+    pub fn sealed_below(&self, sequence: u64) -> impl Iterator<Item = (u64, &Segment, &Seal)> {
+        let below = self.sealed.range(..sequence).rev();
+        below.filter_map(|(_, id)| self.of(*id))
+    }
+
     /// Trimmed segments from this id on that still have a copy somewhere, ascending by id.
     pub fn leaving_from(&self, id: u64) -> impl Iterator<Item = (u64, &Segment, &Seal)> {
         let mut on_node = self.leaving_node.range(id..).peekable();

@@ -1,7 +1,7 @@
 //! What the sealed segments of a stream hold in each tier: a sum over the fold. No I/O, no clock.
 
 use super::Residency;
-use super::segment::{ColdCopy, Seal, SealedExtent, Segment};
+use super::segment::{ColdCopy, RecordTimes, Seal, SealedExtent, Segment};
 use crate::segment::sealed::file_bytes;
 
 /// Copies, and their bytes.
@@ -38,6 +38,14 @@ pub(crate) struct SegmentDetail {
     pub cold_bytes: u64,
 }
 
+/// What was appended in some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AppendedSpan {
+    /// Uncompressed.
+    pub bytes: u64,
+    pub times: RecordTimes,
+}
+
 /// The object of a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatedObject {
@@ -57,9 +65,13 @@ pub(crate) struct SegmentUsage {
     /// Header and batches.
     pub readable_bytes: u64,
     pub compressed: Compressed,
+    /// Where the first readable segment begins: at the start of the stream, or below it.
+    pub first_sequence: Option<u64>,
     /// Readable, ascending, and the same segments in more detail.
     pub extents: Vec<SealedExtent>,
     pub details: Vec<SegmentDetail>,
+    /// Trimmed, without a hole up to the first of those, the last first: what was appended lately.
+    pub trimmed_lately: Vec<AppendedSpan>,
     /// By the times of their seals.
     pub oldest_object: Option<DatedObject>,
     pub newest_object: Option<DatedObject>,
@@ -111,9 +123,36 @@ impl SegmentUsage {
         next.filter(|_| walked == most)
     }
 
+    /// Adds at most `most` segments below the sequence `below` that hold records of `since` or later, whether a copy of them is left or not.
+    /// Answers the sequence to go on below.
+    pub fn add_trimmed_lately(
+        &mut self,
+        residency: &Residency,
+        mut below: u64,
+        since_unix_nanos: i64,
+        most: usize,
+    ) -> Option<u64> {
+        let mut walked = 0;
+        for (_, segment, seal) in residency.sealed_below(below).take(most) {
+            // One that holds the start is readable.
+            let is_next = seal.end_sequence == below;
+            if !is_next || seal.times.last_unix_nanos < since_unix_nanos {
+                return None;
+            }
+            self.trimmed_lately.push(AppendedSpan {
+                bytes: seal.data_end,
+                times: seal.times,
+            });
+            walked += 1;
+            below = segment.base_sequence;
+        }
+        (walked == most).then_some(below)
+    }
+
     fn note_readable(&mut self, segment: &Segment, seal: &Seal) {
         let cold_bytes = self.note_copies(segment, seal);
         self.readable_bytes += seal.data_end;
+        self.first_sequence.get_or_insert(segment.base_sequence);
         self.extents.push(SealedExtent {
             end_sequence: seal.end_sequence,
             bytes: seal.data_end,
@@ -319,6 +358,32 @@ mod tests {
             assert!(usage.extents.len() as u64 <= steps * 1024);
         }
         assert_eq!((usage.extents.len(), steps), (70_000, 69));
+    }
+
+    #[test]
+    fn what_was_trimmed_lately_is_known_back_to_the_first_hole() {
+        let mut events = five();
+        events.push((0, start(25)));
+        let walked_lately = |residency: &Residency, since, most| {
+            let mut usage = SegmentUsage::default();
+            usage.add_readable(residency, residency.start_sequence(), 50, 100);
+            assert_eq!(usage.first_sequence, Some(20));
+            let mut next = usage.first_sequence;
+            while let Some(below) = next {
+                next = usage.add_trimmed_lately(residency, below, since, most);
+            }
+            usage.trimmed_lately.len()
+        };
+        let residency = fold(&events);
+        // Records of segments here are of the times 1 and 2.
+        for most in [1, 2, 100] {
+            assert_eq!(walked_lately(&residency, 2, most), 2);
+            assert_eq!(walked_lately(&residency, 3, most), 0);
+        }
+        // The second was never sealed, as far as anybody knows.
+        let is_of_second = |event: &(u64, ManifestEvent)| event.0 == 2;
+        events.retain(|event| !is_of_second(event));
+        assert_eq!(walked_lately(&fold(&events), 0, 100), 0);
     }
 
     #[test]

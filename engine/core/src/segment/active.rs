@@ -17,7 +17,7 @@ use crate::config::MIB;
 use crate::io::{Disk, DiskFile, FileClass, WriteError, create_whole};
 
 /// First allocation: a header, a small batch and a seal. An idle stream has no more.
-const FIRST_ALLOCATION_BYTES: u64 = 16 << 10;
+pub(crate) const FIRST_ALLOCATION_BYTES: u64 = 16 << 10;
 /// A stream that goes on gets to a mebibyte in two steps; from there each allocation doubles the file up to the target.
 const FIRST_STEPS: u64 = 8;
 
@@ -188,13 +188,7 @@ impl ActiveSegment {
             return Ok(());
         }
         let needed = end.next_multiple_of(FIRST_ALLOCATION_BYTES) - allocated;
-        let longer = match allocated < MIB {
-            true => (allocated * FIRST_STEPS).min(MIB),
-            false => allocated * 2,
-        };
-        let ahead = longer
-            .min(target_bytes.next_multiple_of(FIRST_ALLOCATION_BYTES))
-            .saturating_sub(allocated);
+        let ahead = next_allocation(allocated, target_bytes);
         if ahead > needed {
             match self.take(space, allocated, ahead) {
                 // Less may do.
@@ -222,6 +216,11 @@ impl ActiveSegment {
                 Err(no_space_is_refused(error, space))
             }
         }
+    }
+
+    /// What the next `grow` takes ahead, if anything.
+    pub fn next_allocation(&self, target_bytes: u64) -> u64 {
+        next_allocation(self.allocated(), target_bytes)
     }
 
     /// Writers of one stream exclude each other; bytes come in the order of their offsets. `part_written` receives offset and length of
@@ -267,6 +266,16 @@ impl ActiveSegment {
     pub fn note_length(&self, bytes: u64) {
         self.allocated.store(bytes, Ordering::Release);
     }
+}
+
+fn next_allocation(allocated: u64, target_bytes: u64) -> u64 {
+    let longer = match allocated < MIB {
+        true => (allocated * FIRST_STEPS).min(MIB),
+        false => allocated * 2,
+    };
+    longer
+        .min(target_bytes.next_multiple_of(FIRST_ALLOCATION_BYTES))
+        .saturating_sub(allocated)
 }
 
 /// A failed allocation for want of something is a refusal, not a broken disk.

@@ -61,7 +61,7 @@ pub(super) fn forecast(
     clock: WallClock,
     growth: Option<Growth>,
 ) -> Forecast {
-    if rule.keeps_all() {
+    if rule.keeps_all() || !stream.can_be_trimmed {
         return Forecast::default();
     }
     let limits = Limits::from(rule);
@@ -116,6 +116,7 @@ mod tests {
         });
         StreamUsage {
             start_sequence: 5,
+            can_be_trimmed: true,
             sealed: SegmentUsage {
                 extents: extents.collect(),
                 details: details.collect(),
@@ -195,6 +196,12 @@ mod tests {
     #[test]
     fn without_a_limit_or_records_nothing_goes() {
         let stream = daily(40);
+        let foreign = StreamUsage {
+            can_be_trimmed: false,
+            ..daily(40)
+        };
+        let keeps = forecast(&foreign, &rule(Some(1), None), NOW, None);
+        assert_eq!(keeps, Forecast::default(), "another volume's to keep");
         let keeps = forecast(&stream, &rule(None, None), NOW, None);
         assert_eq!(keeps, Forecast::default());
         let empty = StreamUsage::default();

@@ -1,8 +1,7 @@
 //! How much a stream grows, measured by the times of its records. No I/O, no clock.
 
-use crate::residency::SealedExtent;
-use crate::residency::usage::SegmentDetail;
-use crate::store::usage::OpenUsage;
+use crate::port::RecordTimes;
+use crate::store::usage::StreamUsage;
 
 const SECOND: i64 = 1_000_000_000;
 pub(super) const DAY: i64 = 86_400 * SECOND;
@@ -12,7 +11,7 @@ const WINDOW_NANOS: i64 = 7 * DAY;
 /// Records that reach back less far say nothing about a day.
 const LEAST_NANOS: i64 = 3600 * SECOND;
 
-/// What is appended in a day, uncompressed. Records that retention took since are not missing: the window begins with the oldest that is left.
+/// What is appended in a day, uncompressed. Records that were trimmed since count, as far back as the manifest knows them without a hole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Growth {
     pub bytes_per_day: u64,
@@ -30,34 +29,35 @@ impl Growth {
     }
 }
 
+/// From when on records count.
+pub(super) fn window_begin(now_unix_nanos: i64) -> i64 {
+    now_unix_nanos.saturating_sub(WINDOW_NANOS)
+}
+
 /// `None`: the records reach back too little, or into a future that `now` does not explain.
-pub(super) fn measure(
-    extents: &[SealedExtent],
-    details: &[SegmentDetail],
-    open: &OpenUsage,
-    now_unix_nanos: i64,
-) -> Option<Growth> {
-    let from = now_unix_nanos.saturating_sub(WINDOW_NANOS);
-    let oldest = oldest(details, open)?.max(from);
+pub(super) fn measure(stream: &StreamUsage, now_unix_nanos: i64) -> Option<Growth> {
+    let StreamUsage { sealed, open, .. } = stream;
+    let from = window_begin(now_unix_nanos);
+    let trimmed = sealed.trimmed_lately.last();
+    let oldest = trimmed.map(|span| span.times.first_unix_nanos);
+    let oldest = oldest.or(oldest_readable(stream))?.max(from);
     let window = now_unix_nanos.checked_sub(oldest)?;
     if window < LEAST_NANOS {
         return None;
     }
-    let sealed = extents.iter().zip(details);
-    let sealed = sealed.map(|(extent, detail)| {
-        let (first, last) = (detail.oldest_unix_nanos, extent.newest_unix_nanos);
-        part(extent.bytes, first, last, from)
+    let of = |bytes, times: RecordTimes| u128::from(part(bytes, times, from));
+    let trimmed = sealed.trimmed_lately.iter();
+    let trimmed = trimmed.map(|span| of(span.bytes, span.times));
+    let readable = sealed.extents.iter().zip(&sealed.details);
+    let readable = readable.map(|(extent, detail)| {
+        let times = RecordTimes {
+            first_unix_nanos: detail.oldest_unix_nanos,
+            last_unix_nanos: extent.newest_unix_nanos,
+        };
+        of(extent.bytes, times)
     });
-    let times = open.times.iter();
-    let unsealed = times.map(|times| {
-        part(
-            open.bytes,
-            times.first_unix_nanos,
-            times.last_unix_nanos,
-            from,
-        )
-    });
-    let bytes: u128 = sealed.chain(unsealed).map(u128::from).sum();
+    let unsealed = open.times.iter().map(|times| of(open.bytes, *times));
+    let bytes: u128 = trimmed.chain(readable).chain(unsealed).sum();
     let per_day = bytes * u128::from(DAY.unsigned_abs()) / u128::from(window.unsigned_abs());
     Some(Growth {
         bytes_per_day: u64::try_from(per_day).unwrap_or(u64::MAX),
@@ -67,13 +67,18 @@ pub(super) fn measure(
 }
 
 /// When the oldest record that can be read was appended, or an older one of its segment.
-pub(super) fn oldest(details: &[SegmentDetail], open: &OpenUsage) -> Option<i64> {
-    let sealed = details.first().map(|detail| detail.oldest_unix_nanos);
-    sealed.or(open.times.map(|times| times.first_unix_nanos))
+pub(super) fn oldest_readable(stream: &StreamUsage) -> Option<i64> {
+    let sealed = stream.sealed.details.first();
+    let sealed = sealed.map(|detail| detail.oldest_unix_nanos);
+    sealed.or(stream.open.times.map(|times| times.first_unix_nanos))
 }
 
 /// Of the bytes of a segment, as if its records came evenly, those that came after `from`.
-fn part(bytes: u64, first: i64, last: i64, from: i64) -> u64 {
+fn part(bytes: u64, times: RecordTimes, from: i64) -> u64 {
+    let RecordTimes {
+        first_unix_nanos: first,
+        last_unix_nanos: last,
+    } = times;
     if first >= from {
         return bytes;
     }
@@ -88,41 +93,66 @@ fn part(bytes: u64, first: i64, last: i64, from: i64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::port::RecordTimes;
+    use crate::residency::SealedExtent;
+    use crate::residency::usage::{AppendedSpan, SegmentDetail, SegmentUsage};
+    use crate::store::usage::OpenUsage;
 
     const HOUR: i64 = 3600 * SECOND;
     const MIB: u64 = 1 << 20;
 
-    /// Of so many bytes each, with records from and to these hours.
-    fn segments(spans: &[(i64, i64)], bytes: u64) -> (Vec<SealedExtent>, Vec<SegmentDetail>) {
-        let extents = spans.iter().map(|(_, last)| SealedExtent {
+    fn times(first: i64, last: i64) -> RecordTimes {
+        RecordTimes {
+            first_unix_nanos: first * HOUR,
+            last_unix_nanos: last * HOUR,
+        }
+    }
+
+    /// Sealed segments of a MiB with records from and to these hours, of which so many are trimmed.
+    fn stream(spans: &[(i64, i64)], trimmed: usize, open: OpenUsage) -> StreamUsage {
+        let (trimmed, readable) = spans.split_at(trimmed);
+        let extents = readable.iter().map(|(_, last)| SealedExtent {
             end_sequence: 0,
-            bytes,
+            bytes: MIB,
             newest_unix_nanos: last * HOUR,
         });
-        let details = spans.iter().map(|(first, _)| SegmentDetail {
+        let details = readable.iter().map(|(first, _)| SegmentDetail {
             oldest_unix_nanos: first * HOUR,
             cold_bytes: 0,
         });
-        (extents.collect(), details.collect())
+        let trimmed = trimmed.iter().rev().map(|(first, last)| AppendedSpan {
+            bytes: MIB,
+            times: times(*first, *last),
+        });
+        StreamUsage {
+            sealed: SegmentUsage {
+                extents: extents.collect(),
+                details: details.collect(),
+                trimmed_lately: trimmed.collect(),
+                ..SegmentUsage::default()
+            },
+            open,
+            ..StreamUsage::default()
+        }
     }
 
     fn open(bytes: u64, first: i64, last: i64) -> OpenUsage {
         OpenUsage {
             bytes,
-            times: Some(RecordTimes {
-                first_unix_nanos: first * HOUR,
-                last_unix_nanos: last * HOUR,
-            }),
+            times: Some(times(first, last)),
             ..OpenUsage::default()
         }
     }
 
+    /// The same whatever of it is trimmed.
     fn per_day(spans: &[(i64, i64)], open: OpenUsage, now: i64) -> Option<(u64, u64)> {
-        let (extents, details) = segments(spans, MIB);
-        let growth = measure(&extents, &details, &open, now * HOUR)?;
-        assert_eq!(growth.streams, 1);
-        Some((growth.bytes_per_day, growth.window_seconds / 3600))
+        let told = (0..=spans.len()).map(|trimmed| {
+            let growth = measure(&stream(spans, trimmed, open), now * HOUR)?;
+            assert_eq!(growth.streams, 1);
+            Some((growth.bytes_per_day, growth.window_seconds / 3600))
+        });
+        let told: Vec<_> = told.collect();
+        assert!(told.iter().all(|one| *one == told[0]), "{told:?}");
+        told[0]
     }
 
     #[test]
@@ -162,11 +192,11 @@ mod tests {
         assert_eq!(per_day(&[], none, 10), None);
         assert_eq!(per_day(&[(5, 6)], none, 5), None);
         assert_eq!(per_day(&[(5, 5)], none, 6), Some((24 * MIB, 1)));
-        let (extents, details) = segments(&[(5, 5)], MIB);
+        let stream = stream(&[(5, 5)], 0, none);
         let almost = 6 * HOUR - 1;
-        assert_eq!(measure(&extents, &details, &none, almost), None);
+        assert_eq!(measure(&stream, almost), None);
         assert_eq!(per_day(&[(50, 60)], none, 10), None);
-        assert_eq!(measure(&extents, &details, &none, i64::MIN), None);
+        assert_eq!(measure(&stream, i64::MIN), None);
     }
 
     #[test]

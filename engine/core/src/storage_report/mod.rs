@@ -115,7 +115,7 @@ pub fn storage_report(
             return Err(ReportError::Abandoned);
         }
         // Gone meanwhile: its first append failed.
-        let Ok(stream) = store.usage(name) else {
+        let Ok(stream) = store.usage(name, growth::window_begin(wall_unix_nanos)) else {
             continue;
         };
         let usage = of_stream(&stream, name, clock, &mut rules, proposed.as_mut());
@@ -193,12 +193,7 @@ fn of_stream(
     proposed: Option<&mut Rules>,
 ) -> Usage {
     let sealed = &stream.sealed;
-    let growth = growth::measure(
-        &sealed.extents,
-        &sealed.details,
-        &stream.open,
-        clock.unix_nanos,
-    );
+    let growth = growth::measure(stream, clock.unix_nanos);
     // A wrong clock measures a wrong time.
     let growth = growth.filter(|_| clock.is_trusted);
     let mut hot = sealed.hot;
@@ -213,7 +208,7 @@ fn of_stream(
         unsized_objects: sealed.unsized_objects,
         compressed: sealed.compressed,
         growth,
-        oldest_unix_nanos: growth::oldest(&sealed.details, &stream.open),
+        oldest_unix_nanos: growth::oldest_readable(stream),
         oldest_object: sealed.oldest_object.clone(),
         newest_object: sealed.newest_object.clone(),
         retention: rules.forecast(name, stream, clock, growth),

@@ -11,6 +11,7 @@ use crate::error::StoreError;
 use crate::io::sync::MutexGuard;
 use crate::port::{Copies, HotCopy, OpenBytes, SealedSegment, Tier0Usage, WarmCopy};
 use crate::residency::segment::Segment;
+use crate::segment::active::FIRST_ALLOCATION_BYTES;
 use crate::segment::sealed::Sealed;
 use crate::stream::{Entry, Stream};
 
@@ -101,10 +102,31 @@ impl Store {
             (bytes > 0).then(|| OpenBytes {
                 stream: stream.shared_name.clone(),
                 bytes,
+                ahead_bytes: self.ahead_bytes_of(stream),
                 can_be_sealed: !is_empty && stream.damaged_end.is_none(),
             })
         });
         open.collect()
+    }
+
+    /// What open segments and files that are made ahead take of Tier 0 next.
+    pub(super) fn ahead_bytes(&self) -> u64 {
+        let streams = self.pipeline().streams.existing();
+        let ahead = streams.iter().map(|stream| self.ahead_bytes_of(stream));
+        ahead.sum()
+    }
+
+    fn ahead_bytes_of(&self, stream: &Stream) -> u64 {
+        let target_bytes = self.pipeline().common.config.load().segment_target_bytes();
+        let staged = stream.staged.lock();
+        let Some(active) = &staged.active else {
+            return 0;
+        };
+        let next = match &staged.next {
+            Some(next) => next.next_allocation(target_bytes),
+            None => FIRST_ALLOCATION_BYTES,
+        };
+        active.next_allocation(target_bytes) + next
     }
 
     /// Drops the copy of a segment in Tier 0, where Tier 2 has one. Answers the bytes of its file; 0 = there was nothing to drop.

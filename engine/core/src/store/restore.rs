@@ -50,7 +50,7 @@ impl Store {
         let bytes = sealed.info.file_bytes();
         let common = &self.pipeline().common;
         // Reserved before the first byte is fetched.
-        if !common.space.take_for_hydration(bytes) {
+        if !common.space.take_for_hydration(bytes, self.ahead_bytes()) {
             return Err(RestoreError::NoRoom { bytes });
         }
         let restored = self

@@ -228,6 +228,14 @@ impl Store {
     }
 }
 
+/// Whatever the sequence is.
+pub(super) fn can_be_trimmed(quarantined: Option<&Quarantined>) -> bool {
+    match quarantined {
+        Some(Quarantined::Superseded { .. } | Quarantined::Refused { .. }) => false,
+        Some(Quarantined::Damaged { .. } | Quarantined::Gone) | None => true,
+    }
+}
+
 fn check(stream: &Stream, before: u64) -> Result<(), TrimError> {
     let (next, quarantined) = {
         let staged = stream.staged.lock();

@@ -9,6 +9,7 @@ use crate::error::StoreError;
 use crate::port::RecordTimes;
 use crate::residency::Held;
 use crate::residency::usage::SegmentUsage;
+use crate::store::trim::can_be_trimmed;
 use crate::stream::Stream;
 
 /// Walked under one lock.
@@ -21,6 +22,8 @@ pub(crate) struct StreamUsage {
     pub start_sequence: u64,
     /// Behind the last record, staged ones included.
     pub next_sequence: u64,
+    /// Its start can be moved. Not of a stream that another volume owns, or whose volume is refused.
+    pub can_be_trimmed: bool,
     pub sealed: SegmentUsage,
     pub open: OpenUsage,
 }
@@ -44,22 +47,31 @@ impl Store {
         names.collect()
     }
 
-    pub(crate) fn usage(&self, stream: &str) -> Result<StreamUsage, StoreError> {
+    /// `since_unix_nanos`: from when on it matters what was appended, though it is trimmed by now.
+    pub(crate) fn usage(
+        &self,
+        stream: &str,
+        since_unix_nanos: i64,
+    ) -> Result<StreamUsage, StoreError> {
         let stream = self.known(stream)?;
-        Ok(usage_of(&stream, SEGMENTS_AT_ONCE))
+        Ok(usage_of(&stream, since_unix_nanos, SEGMENTS_AT_ONCE))
     }
 }
 
 /// In steps of `at_once` segments.
-pub(super) fn usage_of(stream: &Stream, at_once: usize) -> StreamUsage {
+pub(super) fn usage_of(stream: &Stream, since_unix_nanos: i64, at_once: usize) -> StreamUsage {
     // In this order a segment that is sealed meanwhile counts once: as an open one, or as a sealed one.
     let mut open = stream.open_segments();
     let sealed_upto = stream.sealed.load(Ordering::Acquire);
     open.retain(|segment| segment.base_sequence() >= sealed_upto);
-    let (next_sequence, times) = {
+    let (next_sequence, times, can_be_trimmed) = {
         let staged = stream.staged.lock();
         let has_records = staged.active.is_some() && staged.tail > 0;
-        (staged.next_sequence, has_records.then_some(staged.times))
+        (
+            staged.next_sequence,
+            has_records.then_some(staged.times),
+            can_be_trimmed(staged.quarantined.as_ref()),
+        )
     };
     let mut usage = OpenUsage {
         times,
@@ -82,9 +94,16 @@ pub(super) fn usage_of(stream: &Stream, at_once: usize) -> StreamUsage {
         next = manifest
             .read(|state| sealed.add_readable(&state.residency, from, sealed_upto, at_once));
     }
+    let mut next = Some(sealed.first_sequence.unwrap_or(start_sequence));
+    while let Some(below) = next {
+        next = manifest.read(|state| {
+            sealed.add_trimmed_lately(&state.residency, below, since_unix_nanos, at_once)
+        });
+    }
     StreamUsage {
         start_sequence,
         next_sequence,
+        can_be_trimmed,
         sealed,
         open: usage,
     }

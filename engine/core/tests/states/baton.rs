@@ -49,8 +49,10 @@ struct State {
     now: Duration,
     threads: Vec<Thread>,
     running: ThreadIndex,
-    /// Times that a thread went on with something.
+    /// Times that a thread went on with something, and how often that may be.
     step: u64,
+    most_steps: u64,
+    seed: u64,
     /// `None`: nobody wants it.
     trace: Option<Vec<String>>,
     /// Why nobody goes on any more.
@@ -66,14 +68,18 @@ impl Baton {
     /// Runs `body` on this thread, with every thread that it starts under the baton. Answers what it answered, and the order in
     /// which the threads ran.
     pub fn conduct<T>(seed: u64, body: impl FnOnce(&Arc<Baton>) -> T) -> (T, Vec<String>) {
-        let (result, trace) = Baton::run_body(seed, Some(Vec::new()), body);
+        let (result, trace) = Baton::run_body(seed, MOST_STEPS, Some(Vec::new()), body);
         (result, trace.unwrap_or_default())
     }
 
     /// The same without the order, which costs as much as everything else in a run of small steps.
     #[allow(dead_code)] // not in every test program
-    pub fn conduct_untraced<T>(seed: u64, body: impl FnOnce(&Arc<Baton>) -> T) -> T {
-        Baton::run_body(seed, None, body).0
+    pub fn conduct_untraced<T>(
+        seed: u64,
+        most_steps: u64,
+        body: impl FnOnce(&Arc<Baton>) -> T,
+    ) -> T {
+        Baton::run_body(seed, most_steps, None, body).0
     }
 
     /// Time passes as for a machine that was stopped: whoever sleeps is late.
@@ -84,6 +90,7 @@ impl Baton {
 
     fn run_body<T>(
         seed: u64,
+        most_steps: u64,
         trace: Option<Vec<String>>,
         body: impl FnOnce(&Arc<Baton>) -> T,
     ) -> (T, Option<Vec<String>>) {
@@ -95,6 +102,8 @@ impl Baton {
                 threads: Vec::new(),
                 running: 0,
                 step: 0,
+                most_steps,
+                seed,
                 trace,
                 stuck: None,
             }),
@@ -159,11 +168,8 @@ impl Baton {
                     .iter()
                     .map(|thread| format!("{} {:?}", thread.name, thread.what))
                     .collect();
-                state.stuck = Some(format!("nobody goes on: {}", threads.join(", ")));
-                for thread in &state.threads {
-                    thread.turn.notify_all();
-                }
-                return;
+                let why = format!("nobody goes on: {}", threads.join(", "));
+                return self.give_up(state, &why);
             };
             state.now = state.now.max(next);
             let now = state.now;
@@ -177,11 +183,24 @@ impl Baton {
         }
     }
 
+    /// Every thread panics, the test with them.
+    fn give_up(&self, state: &mut State, why: &str) {
+        let seed = state.seed;
+        state
+            .stuck
+            .get_or_insert_with(|| format!("seed {seed}: {why}"));
+        for thread in &state.threads {
+            thread.turn.notify_all();
+        }
+    }
+
     fn run(&self, state: &mut State, index: ThreadIndex) {
         if !matches!(state.threads[index].what, What::GivesWay { .. }) {
             state.step += 1;
         }
-        assert!(state.step < MOST_STEPS, "this goes on for ever");
+        if state.step > state.most_steps {
+            return self.give_up(state, "this goes on for ever");
+        }
         if !matches!(state.threads[index].what, What::Ready { .. }) {
             state.threads[index].what = What::Ready { is_woken: true };
         }

@@ -1,26 +1,20 @@
-//! What must hold behind every step, by the files of the volume and the objects of the bucket, and what must hold once nothing is left to
-//! do.
+//! What must hold behind every step, by the files of the volume and the objects of the bucket.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::time::Duration;
 
-use aof2_core::io::Clock as _;
-use aof2_core::snapshot::SnapshotPhase;
 use aof2_format::Seed;
 use aof2_format::checksum::crc64nvme;
 use aof2_format::manifest_chunk::{self, DATA_OFFSET as CHUNK_DATA};
 use aof2_format::manifest_record::ManifestEvent;
 use aof2_format::record_batch;
 use aof2_format::segment::DATA_OFFSET;
-use aof2_format::snapshot::{Catalogue, SnapshotId};
+use aof2_format::snapshot::Catalogue;
 use bytes::Bytes;
 
-use crate::ledger::{Files, Ledger, Seal, Segment, whole};
+use crate::disk::Files;
+use crate::ledger::{Ledger, Seal, Segment, whole};
 use crate::node::{Node, PREFIX};
 use crate::world::{NAMES, World};
-
-/// Longer than anything waits that has a reason to.
-const LIMIT: Duration = Duration::from_secs(3 * 3600);
 
 /// A block for the seal, and what rounds the records up to one.
 const SEAL_BYTES: u64 = 8 << 10;
@@ -31,9 +25,9 @@ pub struct Checks {
     /// Asked for in this process.
     pub hydrations: Vec<u64>,
     /// Snapshots of this process, with the records that were durable when they began.
-    snapshots: BTreeMap<(usize, u64), u64>,
+    pub snapshots: BTreeMap<(usize, u64), u64>,
     /// Copies and catalogues that were read and are what they should be: their names and checksums.
-    verified: HashSet<(String, u64)>,
+    pub verified: HashSet<(String, u64)>,
     /// Objects that were deleted, over all processes.
     gone: BTreeSet<String>,
 }
@@ -80,7 +74,9 @@ pub fn step(world: &mut World) -> Result<(), String> {
     }
     let deleted = world.node.bucket.peek_deleted();
     world.checks.deletions(&world.node)?;
-    let files = world.node.disk.files();
+    let disk = world.node.disk.clone();
+    let view = disk.view();
+    let files = view.files();
     for (stream, name) in NAMES.iter().enumerate().take(world.streams.len()) {
         if let Some(ledger) = Ledger::read(&files, name)? {
             of_stream(world, stream, &files, &ledger)?;
@@ -95,7 +91,7 @@ pub fn step(world: &mut World) -> Result<(), String> {
 fn of_stream(
     world: &mut World,
     stream: usize,
-    files: &Files,
+    files: &Files<'_>,
     ledger: &Ledger,
 ) -> Result<(), String> {
     let name = NAMES[stream];
@@ -144,7 +140,7 @@ fn of_stream(
 fn copies(
     world: &mut World,
     stream: usize,
-    files: &Files,
+    files: &Files<'_>,
     ledger: &Ledger,
     (id, segment, seal): (u64, &Segment, Seal),
 ) -> Result<(), String> {
@@ -153,12 +149,12 @@ fn copies(
     let mut found = Vec::new();
     if segment.hot {
         let path = format!("streams/{}/segments/{name}.seg", NAMES[stream]);
-        let bytes = files.get(&path).map(whole);
+        let bytes = files.get(&path).copied().map(whole);
         found.push((of("hot"), path, bytes));
     }
     if segment.warm {
         let path = format!("warm/warm/{}/{name}.aofz", NAMES[stream]);
-        let bytes = files.get(&path).map(whole);
+        let bytes = files.get(&path).copied().map(whole);
         found.push((of("warm"), path, bytes));
     }
     if let Some(key) = &segment.cold {
@@ -197,7 +193,7 @@ fn copies(
     Ok(())
 }
 
-fn records_of(segment: &[u8], seed: Seed) -> Result<Vec<(u64, Bytes)>, String> {
+pub fn records_of(segment: &[u8], seed: Seed) -> Result<Vec<(u64, Bytes)>, String> {
     let mut rest = segment.get(DATA_OFFSET as usize..).unwrap_or_default();
     let mut records = Vec::new();
     while !rest.is_empty() {
@@ -265,7 +261,7 @@ fn is_published(world: &World, name: &str, key: &str, seed: Option<Seed>) -> boo
     chunks.iter().any(says_so)
 }
 
-fn catalogues(world: &World) -> Result<Vec<(String, Catalogue)>, String> {
+pub fn catalogues(world: &World) -> Result<Vec<(String, Catalogue)>, String> {
     let mut found = Vec::new();
     for key in world.memory.keys() {
         let is_one = NAMES
@@ -277,255 +273,4 @@ fn catalogues(world: &World) -> Result<Vec<(String, Catalogue)>, String> {
         }
     }
     Ok(found)
-}
-
-/// Every snapshot in the bucket gives the records that it says it has, by itself.
-fn restores(world: &mut World) -> Result<(), String> {
-    for (key, catalogue) in catalogues(world)? {
-        let Some(stream) = NAMES
-            .iter()
-            .position(|name| *name == catalogue.stream.as_str())
-        else {
-            continue;
-        };
-        let seed = seed_of(world, stream)?;
-        let (start, end) = (catalogue.start_sequence, catalogue.uploaded_sequence);
-        let mut records: Vec<(u64, Bytes)> = Vec::new();
-        for segment in &catalogue.segments {
-            let known = (format!("{} {key}", segment.key), segment.crc64.0);
-            let Some(bytes) = world.memory.bytes_of(&segment.key) else {
-                return Err(format!("{key} names {}, which is not there", segment.key));
-            };
-            // An object is never written again.
-            if world.checks.verified.contains(&known) {
-                continue;
-            }
-            let bytes = zstd::stream::decode_all(&bytes[..])
-                .map_err(|error| format!("{key}: {}: {error}", segment.key))?;
-            if crc64nvme(&bytes) != segment.crc64.0 {
-                return Err(format!("{key}: {} is not what it names", segment.key));
-            }
-            records.extend(records_of(&bytes, seed)?);
-            world.checks.verified.insert(known);
-        }
-        let known = (key.clone(), end);
-        if world.checks.verified.contains(&known) {
-            continue;
-        }
-        let first = records.first().map_or(start, |(sequence, _)| *sequence);
-        world.streams[stream]
-            .check(first, &records)
-            .map_err(|error| format!("{key}: {error}"))?;
-        if first > start || first + records.len() as u64 != end {
-            return Err(format!(
-                "{key} says {start} to {end}, and has {} records from {first} on",
-                records.len()
-            ));
-        }
-        world.checks.verified.insert(known);
-    }
-    Ok(())
-}
-
-fn seed_of(world: &World, stream: usize) -> Result<Seed, String> {
-    let ledger = Ledger::read(&world.node.disk.files(), NAMES[stream])?;
-    let seed = ledger.and_then(|ledger| ledger.seed);
-    seed.ok_or_else(|| format!("{} has a snapshot and no header", NAMES[stream]))
-}
-
-impl World {
-    /// With everything healed and time enough, nothing is left to do, and everything is where it should be.
-    pub fn settle(&mut self) -> Result<(), String> {
-        self.heal();
-        self.checks.has_faults = false;
-        let begun = self.now();
-        let mut pause = Duration::ZERO;
-        loop {
-            if self.node.power.is_out() {
-                return Ok(());
-            }
-            let Some(why) = self.unsettled()? else { break };
-            if self.now() - begun > LIMIT {
-                return Err(format!("it does not come to rest: {why}"));
-            }
-            // What comes at its time comes late, and once.
-            self.clock.skip(pause);
-            self.clock.sleep(Duration::from_secs(1));
-            pause = (pause * 2 + Duration::from_secs(1)).min(Duration::from_secs(300));
-        }
-        if self.node.power.is_out() {
-            return Ok(());
-        }
-        for id in std::mem::take(&mut self.checks.hydrations) {
-            let ended = self.node.tiers.hydration(id);
-            if let Some(hydration) = ended.filter(|it| !it.has_ended()) {
-                return Err(format!("a hydration does not end: {hydration:?}"));
-            }
-        }
-        let snapshots = std::mem::take(&mut self.checks.snapshots);
-        for ((stream, id), durable) in snapshots {
-            let status = self.node.snapshots.status(NAMES[stream], SnapshotId(id));
-            let status = status.map_err(|error| format!("snapshot {id}: {error}"))?;
-            let is_done = status.phase == SnapshotPhase::Done;
-            if is_done && status.uploaded_sequence < durable {
-                return Err(format!("{durable} records were durable, and {status:?}"));
-            }
-        }
-        restores(self)
-    }
-
-    /// What is left to do.
-    fn unsettled(&mut self) -> Result<Option<String>, String> {
-        let moves = self.node.tiers.tier2_status().ok_or("no Tier 2")?.moves;
-        if moves.pending_uploads > 0 || moves.waiting_hydrations > 0 {
-            return Ok(Some(format!("{moves:?}")));
-        }
-        for info in self.node.store.streams() {
-            let (sealed, uploaded) = (info.sealed_sequence, info.uploaded_sequence);
-            if uploaded != sealed {
-                let name = info.name;
-                return Ok(Some(format!("{name}: uploaded {uploaded} of {sealed}")));
-            }
-        }
-        let counts = self.node.snapshots.counts();
-        if counts.running > 0 {
-            return Ok(Some(format!("{counts:?}")));
-        }
-        let files = self.node.disk.files();
-        for (stream, name) in NAMES.iter().enumerate().take(self.streams.len()) {
-            let Some(ledger) = Ledger::read(&files, name)? else {
-                continue;
-            };
-            let of = |what: &str| Ok(Some(format!("{name}: {what}")));
-            if let Some(what) = self.stays(stream, &ledger) {
-                return of(&what);
-            }
-        }
-        Ok(self.over_budget(&files)?.or_else(|| self.objects_wait()))
-    }
-
-    /// What should have gone from a stream.
-    fn stays(&self, stream: usize, ledger: &Ledger) -> Option<String> {
-        for (id, segment, seal) in ledger.sealed() {
-            let is_trimmed = seal.end <= ledger.start;
-            if is_trimmed && (segment.hot || segment.warm) {
-                return Some(format!("segment {id} is trimmed and has a copy here"));
-            }
-        }
-        let known = &self.streams[stream];
-        let (Some(max_age), true) = (known.rule.max_age, self.is_clock_right()) else {
-            return None;
-        };
-        let (id, _, seal) = ledger.readable().first().copied()?;
-        let newest = known.records[..seal.end as usize].last()?;
-        // A pass comes at a twentieth of the age at the latest.
-        let age = self.now().saturating_sub(newest.at);
-        let is_old = newest.is_dated && age > max_age + max_age / 10 + Duration::from_secs(5);
-        (is_old && self.node.retention.status().suspended.is_none())
-            .then(|| format!("segment {id} is {age:?} old, by {:?}", known.rule))
-    }
-
-    fn over_budget(&self, files: &Files) -> Result<Option<String>, String> {
-        let high = |budget: u64| budget / 10 * 9;
-        let quota = self.config.tier0.instance_quota_bytes;
-        let (used, _) = self.node.disk.segment_bytes();
-        let metrics = self.node.store.metrics();
-        if quota > 0 && used > high(quota) && metrics.tier0_evictable_bytes > 0 {
-            return Ok(Some(format!("{used} bytes in Tier 0 of {quota}")));
-        }
-        if metrics.tier0_total_bytes != used {
-            return Ok(Some(format!(
-                "{} bytes are counted in Tier 0, and {used} are there",
-                metrics.tier0_total_bytes
-            )));
-        }
-        let max = self.config.tier1.max_bytes;
-        let warm = files.iter().filter(|(path, _)| path.starts_with("warm/"));
-        let used: u64 = warm.map(|(_, content)| content.length()).sum();
-        if max > 0 && used > high(max) {
-            return Ok(Some(format!("{used} bytes in Tier 1 of {max}")));
-        }
-        Ok(None)
-    }
-
-    fn objects_wait(&self) -> Option<String> {
-        let status = self.node.deletion.status()?;
-        if let Some(failure) = status.failure {
-            return Some(failure);
-        }
-        // A snapshot keeps what it names, and nobody knows when a wrong clock is right again, nor when it is where it was.
-        let mut waiting = status.waiting.keys();
-        let waits = waiting.find(|why| match **why {
-            "Snapshot" | "Clock" => false,
-            "Grace" => !self.was_stepped,
-            _ => true,
-        });
-        waits.map(|why| format!("objects are kept by {why}"))
-    }
-
-    /// What is where, for whoever reads a failure.
-    pub fn tell_all(&self) {
-        let files = self.node.disk.files();
-        for name in NAMES.iter().take(self.streams.len()) {
-            if let Ok(Some(ledger)) = Ledger::read(&files, name) {
-                eprintln!("{name} begins at {}", ledger.start);
-                for (id, segment) in &ledger.segments {
-                    eprintln!("{name} {id}: {segment:?}");
-                }
-            }
-        }
-        for (path, content) in &files {
-            eprintln!("{} bytes: {path}", content.length());
-        }
-        for key in self.memory.keys() {
-            eprintln!("object: {key}");
-        }
-    }
-
-    /// Behind a restart at rest: no file and no object is there that no record names.
-    pub fn check_leaks(&mut self) -> Result<(), String> {
-        // What is being written now is done then.
-        self.clock.sleep(Duration::from_secs(10));
-        let files = self.node.disk.files();
-        let mut named = BTreeSet::new();
-        let mut objects = BTreeSet::new();
-        let mut open = 0;
-        for name in NAMES.iter().take(self.streams.len()) {
-            let Some(ledger) = Ledger::read(&files, name)? else {
-                continue;
-            };
-            open += 2;
-            for (id, segment) in &ledger.segments {
-                let file = segment.name(*id);
-                if segment.hot || segment.seal.is_none() {
-                    named.insert(format!("streams/{name}/segments/{file}.seg"));
-                }
-                if segment.warm {
-                    named.insert(format!("warm/warm/{name}/{file}.aofz"));
-                }
-                objects.extend(segment.cold.clone());
-                // Of an upload whose end was never recorded.
-                objects.extend(segment.begun.clone());
-            }
-        }
-        for path in files.keys() {
-            let is_copy = path.ends_with(".seg") || path.ends_with(".aofz");
-            let is_left = is_copy && !named.contains(path);
-            // What a torn write left is kept for whoever looks into it.
-            let is_aside = path.contains("quarantine") && !path.ends_with(".torn");
-            if is_left || is_aside || path.ends_with(".tmp") {
-                return Err(format!("{path} is left, and no record names it"));
-            }
-        }
-        let spares = files.keys().filter(|path| path.ends_with(".spare")).count();
-        if spares > open {
-            return Err(format!("{spares} segments are made ahead"));
-        }
-        let mut left = self.memory.keys();
-        left.retain(|key| key.starts_with("p/segments/") && !objects.contains(key));
-        match left.first() {
-            Some(key) => Err(format!("{key} is left, and no record names it")),
-            None => Ok(()),
-        }
-    }
 }

@@ -9,47 +9,18 @@ use std::sync::Arc;
 use aof2_core::io::{
     DirectoryEntry, DirectoryLock, Disk, DiskFile, FileClass, Map, VolumeSpace, sync,
 };
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::content::{Content, is_zero};
+use crate::contents::{Contents, EIO, TOTAL_BYTES, error, raw};
+pub use crate::contents::{Files, Lack, ROOT};
 use crate::image::{Data, Image, Inode, Node, Op, ROOT_INODE};
 use crate::power::Power;
 use crate::volume::Volume;
 
-/// Where the store is. Nothing of it is on a real disk.
-pub const ROOT: &str = "/store";
-/// Of the whole volume.
-const TOTAL_BYTES: u64 = 256 << 20;
-
-/// Why calls fail that need blocks, or anything else that runs out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lack {
-    Space {
-        left_bytes: u64,
-    },
-    /// Others have taken all but those that the process has now.
-    Descriptors,
-}
-
-struct State {
-    image: Image,
-    volume: Volume,
-    /// Lengths of files, by what they are for.
-    used_bytes: u64,
-    segment_bytes: u64,
-    most_segment_bytes: u64,
-    /// By inode.
-    is_segment: Vec<bool>,
-    lack: Option<Lack>,
-    /// Files that are open, and how many may be.
-    open: u64,
-    most_open: u64,
-    is_locked: bool,
-}
-
 struct Inner {
     power: Arc<Power>,
-    state: Mutex<State>,
+    state: Mutex<Contents>,
 }
 
 #[derive(Clone)]
@@ -63,48 +34,35 @@ impl std::fmt::Debug for MemoryDisk {
     }
 }
 
-fn error(kind: io::ErrorKind, path: &Path) -> io::Error {
-    io::Error::new(kind, path.display().to_string())
-}
-
-fn raw(number: i32) -> io::Error {
-    io::Error::from_raw_os_error(number)
-}
-
-const ENOSPC: i32 = 28;
-const EMFILE: i32 = 24;
-const EIO: i32 = 5;
-
 impl MemoryDisk {
-    pub fn new(image: Image, power: Arc<Power>) -> MemoryDisk {
-        let mut state = State {
-            volume: Volume::new(&image),
-            is_segment: vec![false; image.nodes.len()],
-            image,
-            used_bytes: 0,
-            segment_bytes: 0,
-            most_segment_bytes: 0,
-            lack: None,
-            open: 0,
-            most_open: u64::MAX,
-            is_locked: false,
-        };
-        state.count(ROOT_INODE, false);
+    pub fn new(image: Image, others_bytes: u64, power: Arc<Power>) -> MemoryDisk {
+        let mut contents = Contents::new(image);
+        contents.others_bytes = others_bytes;
         MemoryDisk {
             inner: Arc::new(Inner {
                 power,
-                state: Mutex::new(state),
+                state: Mutex::new(contents),
             }),
         }
     }
 
     pub fn set_lack(&self, lack: Option<Lack>) {
         let mut state = self.inner.state.lock();
-        state.lack = lack;
+        state.others_bytes = match lack {
+            Some(Lack::Space { left_bytes }) => {
+                TOTAL_BYTES.saturating_sub(state.used_bytes + left_bytes)
+            }
+            Some(Lack::Descriptors) | None => 0,
+        };
         state.most_open = match lack {
             Some(Lack::Descriptors) => state.open,
             Some(Lack::Space { .. }) | None => u64::MAX,
         };
+    }
+
+    /// What others have on the volume.
+    pub fn others_bytes(&self) -> u64 {
+        self.inner.state.lock().others_bytes
     }
 
     /// What is durable, and what may be.
@@ -124,16 +82,9 @@ impl MemoryDisk {
         (state.segment_bytes, state.most_segment_bytes)
     }
 
-    /// Every file with its path below the root.
-    pub fn files(&self) -> BTreeMap<String, Content> {
-        let mut files = BTreeMap::new();
-        self.inner
-            .state
-            .lock()
-            .gather(ROOT_INODE, "", &mut |path, content| {
-                files.insert(path.to_owned(), content.clone());
-            });
-        files
+    /// The files, as long as nobody changes them.
+    pub fn view(&self) -> View<'_> {
+        View(self.inner.state.lock())
     }
 
     /// Of one that counts as open already.
@@ -146,9 +97,20 @@ impl MemoryDisk {
     }
 }
 
+pub struct View<'a>(MutexGuard<'a, Contents>);
+
+impl View<'_> {
+    /// Every file with its path below the root.
+    pub fn files(&self) -> Files<'_> {
+        let mut files = Files::new();
+        self.0.gather(ROOT_INODE, "", &mut files);
+        files
+    }
+}
+
 impl Inner {
     /// Before a change: others may go on, the power may go.
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
+    fn change<T>(&self, change: impl FnOnce(&mut Contents) -> io::Result<T>) -> io::Result<T> {
         sync::pause();
         let mut state = self.state.lock();
         self.power.step(|| state.volume.clone());
@@ -171,133 +133,6 @@ impl Inner {
             });
             Ok(())
         })
-    }
-}
-
-impl State {
-    fn gather(&self, inode: Inode, path: &str, with: &mut impl FnMut(&str, &Content)) {
-        match &self.image.nodes[inode] {
-            Node::File(content) => with(path, content),
-            Node::Directory(entries) => {
-                for (name, inode) in entries {
-                    let path = match path {
-                        "" => name.clone(),
-                        parent => format!("{parent}/{name}"),
-                    };
-                    self.gather(*inode, &path, with);
-                }
-            }
-        }
-    }
-
-    fn count(&mut self, inode: Inode, is_segment: bool) {
-        match &self.image.nodes[inode] {
-            Node::File(content) => {
-                let length = content.length();
-                self.is_segment[inode] = is_segment;
-                self.used_bytes += length;
-                self.segment_bytes += if is_segment { length } else { 0 };
-            }
-            Node::Directory(entries) => {
-                for (name, inode) in entries.clone() {
-                    self.count(inode, is_segment || name == "segments");
-                }
-            }
-        }
-    }
-
-    fn find(&self, path: &Path) -> io::Result<Inode> {
-        let relative = path
-            .strip_prefix(ROOT)
-            .map_err(|_| error(io::ErrorKind::NotFound, path))?;
-        let mut inode = ROOT_INODE;
-        for name in relative {
-            let Node::Directory(entries) = &self.image.nodes[inode] else {
-                return Err(error(io::ErrorKind::NotADirectory, path));
-            };
-            let found = name.to_str().and_then(|name| entries.get(name));
-            inode = *found.ok_or_else(|| error(io::ErrorKind::NotFound, path))?;
-        }
-        Ok(inode)
-    }
-
-    /// The directory that holds an entry, and the entry's name.
-    fn place(&self, path: &Path) -> io::Result<(Inode, String)> {
-        let refused = || error(io::ErrorKind::InvalidInput, path);
-        let parent = self.find(path.parent().ok_or_else(refused)?)?;
-        let name = path.file_name().ok_or_else(refused)?;
-        Ok((parent, name.to_string_lossy().into_owned()))
-    }
-
-    fn entries(&mut self, inode: Inode) -> &mut BTreeMap<String, Inode> {
-        match &mut self.image.nodes[inode] {
-            Node::Directory(entries) => entries,
-            Node::File(_) => unreachable!("`place` answers directories"),
-        }
-    }
-
-    fn content(&mut self, inode: Inode) -> &mut Content {
-        match &mut self.image.nodes[inode] {
-            Node::File(content) => content,
-            Node::Directory(_) => unreachable!("directories are not opened"),
-        }
-    }
-
-    fn add(&mut self, node: Node, is_segment: bool) -> Inode {
-        self.image.nodes.push(node);
-        self.is_segment.push(is_segment);
-        self.image.nodes.len() - 1
-    }
-
-    fn available_bytes(&self) -> u64 {
-        match self.lack {
-            Some(Lack::Space { left_bytes }) => left_bytes,
-            Some(Lack::Descriptors) | None => TOTAL_BYTES.saturating_sub(self.used_bytes),
-        }
-    }
-
-    fn look_for_descriptor(&self) -> io::Result<()> {
-        match self.open < self.most_open {
-            true => Ok(()),
-            false => Err(raw(EMFILE)),
-        }
-    }
-
-    /// Blocks up to there.
-    fn take(&mut self, inode: Inode, length: u64) -> io::Result<()> {
-        let more = length.saturating_sub(self.content(inode).length());
-        if more > self.available_bytes() {
-            return Err(raw(ENOSPC));
-        }
-        if let Some(Lack::Space { left_bytes }) = &mut self.lack {
-            *left_bytes -= more;
-        }
-        self.used_bytes += more;
-        if self.is_segment[inode] {
-            self.segment_bytes += more;
-            self.most_segment_bytes = self.most_segment_bytes.max(self.segment_bytes);
-        }
-        Ok(())
-    }
-
-    fn give_back(&mut self, inode: Inode, bytes: u64) {
-        self.used_bytes = self.used_bytes.saturating_sub(bytes);
-        if self.is_segment[inode] {
-            self.segment_bytes = self.segment_bytes.saturating_sub(bytes);
-        }
-        if let Some(Lack::Space { left_bytes }) = &mut self.lack {
-            *left_bytes += bytes;
-        }
-    }
-
-    /// An entry for this inode is gone.
-    fn drop_node(&mut self, inode: Inode) {
-        if let Node::File(content) = &self.image.nodes[inode] {
-            let bytes = content.length();
-            self.give_back(inode, bytes);
-            // Whoever still has it open neither grows nor counts.
-            self.is_segment[inode] = false;
-        }
     }
 }
 

@@ -13,9 +13,7 @@ use aof2_format::start_sequence::{self, StartSequence};
 use aof2_format::stream_header::StreamHeader;
 
 use crate::content::Content;
-
-/// Files by their paths below the root of the volume.
-pub type Files = BTreeMap<String, Content>;
+use crate::disk::Files;
 
 #[derive(Clone, Debug, Default)]
 pub struct Segment {
@@ -63,7 +61,7 @@ impl Segment {
 
 impl Ledger {
     /// `None`: the stream is not there.
-    pub fn read(files: &Files, stream: &str) -> Result<Option<Ledger>, String> {
+    pub fn read(files: &Files<'_>, stream: &str) -> Result<Option<Ledger>, String> {
         let root = format!("streams/{stream}");
         let Some(header) = files.get(&format!("{root}/stream.header")) else {
             return Ok(None);
@@ -208,7 +206,7 @@ pub fn whole(content: &Content) -> Vec<u8> {
     bytes
 }
 
-fn chunks_of(files: &Files, directory: &str) -> BTreeMap<u64, Vec<u8>> {
+fn chunks_of(files: &Files<'_>, directory: &str) -> BTreeMap<u64, Vec<u8>> {
     let inside = files.range(directory.to_owned()..);
     let inside = inside.take_while(|(path, _)| path.starts_with(directory));
     let chunks = inside.filter_map(|(path, content)| {
@@ -219,7 +217,7 @@ fn chunks_of(files: &Files, directory: &str) -> BTreeMap<u64, Vec<u8>> {
 }
 
 /// Adds what the journal has of these chunks. Bytes at a place of a chunk never change, so it matters nothing that some are old.
-fn overlay(files: &Files, stream_number: u64, chunks: &mut BTreeMap<u64, Vec<u8>>) {
+fn overlay(files: &Files<'_>, stream_number: u64, chunks: &mut BTreeMap<u64, Vec<u8>>) {
     for (_, content) in files.range("journal/".to_owned().."journal0".to_owned()) {
         let bytes = content.bytes();
         let Ok(header) = JournalHeader::decode_any(&bytes) else {

@@ -119,13 +119,14 @@ pub struct Node {
 impl Node {
     pub fn start(
         image: Image,
+        others_bytes: u64,
         memory: &Arc<MemoryStore>,
         clock: &Arc<WorldClock>,
         config: Config,
         dice: &mut Dice,
     ) -> Result<Node, String> {
         let power = Power::new(memory.clone());
-        let disk = MemoryDisk::new(image, power.clone());
+        let disk = MemoryDisk::new(image, others_bytes, power.clone());
         let bucket = Arc::new(Bucket::new(
             memory.clone(),
             disk.clone(),

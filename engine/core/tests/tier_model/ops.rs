@@ -130,8 +130,56 @@ fn size(dice: &mut Dice) -> u32 {
     size as u32
 }
 
+/// What a sequence is about: what belongs together meets more often where the rest is rare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Theme {
+    Anything,
+    Time,
+    Copies,
+    Lacks,
+    Crashes,
+}
+
+impl Theme {
+    pub fn draw(dice: &mut Dice) -> Theme {
+        match dice.below(7) {
+            0 => Theme::Time,
+            1 => Theme::Copies,
+            2 => Theme::Lacks,
+            3 => Theme::Crashes,
+            _ => Theme::Anything,
+        }
+    }
+
+    fn has(self, op: &Op) -> bool {
+        let theme = match op {
+            Op::Retain { .. } | Op::Step { .. } | Op::Skip(_) => Theme::Time,
+            Op::Hydrate { .. }
+            | Op::Evict { .. }
+            | Op::DeleteWarm { .. }
+            | Op::DeleteObject { .. }
+            | Op::Snapshot { .. }
+            | Op::Trim { .. } => Theme::Copies,
+            Op::Full { .. } | Op::NoDescriptors | Op::Outage | Op::Fault { .. } => Theme::Lacks,
+            Op::Kill | Op::Cut { .. } | Op::Restart => Theme::Crashes,
+            _ => return true,
+        };
+        // A clock is missed by the process after.
+        theme == self || self == Theme::Time && matches!(op, Op::Restart)
+    }
+}
+
 /// One for a world of so many streams.
-pub fn draw(dice: &mut Dice, streams: u64) -> Op {
+pub fn draw(dice: &mut Dice, streams: u64, theme: Theme) -> Op {
+    loop {
+        let op = any(dice, streams);
+        if theme == Theme::Anything || theme.has(&op) || dice.one_in(5) {
+            return op;
+        }
+    }
+}
+
+fn any(dice: &mut Dice, streams: u64) -> Op {
     let stream = dice.below(streams) as usize;
     let seconds = Duration::from_secs;
     match dice.below(120) {

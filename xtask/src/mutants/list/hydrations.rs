@@ -67,4 +67,28 @@ pub const MUTANTS: &[Mutant] = &[
         replace: "",
         noticed_by: STORE,
     },
+    Mutant {
+        name: "what open segments take next has no place beside a copy that comes back",
+        file: "engine/core/src/admit.rs",
+        find: "high - ahead_bytes.min(high - low_mark(budget_bytes))",
+        replace: "high - ahead_bytes.min(high - high_mark(budget_bytes))",
+        noticed_by: &[
+            units("aof2-core", "plan::hydrate::tests"),
+            units("aof2-core", "an_append_that_takes_blocks_after"),
+        ],
+    },
+    Mutant {
+        name: "a file that is made ahead is not counted before it is there",
+        file: "engine/core/src/store/evict.rs",
+        find: "None => FIRST_ALLOCATION_BYTES,",
+        replace: "None => 0,",
+        noticed_by: STORE,
+    },
+    Mutant {
+        name: "half a copy that came back stays over a start",
+        file: "engine/core/src/recovery/stream.rs",
+        find: "            if entry.name.ends_with(file::TMP_SUFFIX) {\n                disk.unlink(&path).map_err(at(\"remove\", &path))?;\n",
+        replace: "            if entry.name.ends_with(file::TMP_SUFFIX) {\n",
+        noticed_by: &[units("aof2-core", "tier_kills")],
+    },
 ];

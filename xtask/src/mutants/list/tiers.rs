@@ -1,5 +1,5 @@
 //! Rules T1 to T11 of tiers, each broken once: the model of a log over three tiers notices (`engine/core/tests/tier_model`). T10 is of
-//! compaction, which is not there yet.
+//! merges of segments, which are not there yet.
 
 use super::{Mutant, Selection, tests, units};
 
@@ -54,7 +54,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "T4: a copy comes back whatever room there is",
         file: "engine/core/src/store/restore.rs",
-        find: "if !common.space.take_for_hydration(bytes) {",
+        find: "if !common.space.take_for_hydration(bytes, self.ahead_bytes()) {",
         replace: "if bytes == 0 {",
         noticed_by: MODEL,
     },
@@ -133,5 +133,36 @@ pub const MUTANTS: &[Mutant] = &[
         find: "let etag = put_and_compare(tier2, &key, segment, source, facts, &is_needed)?;",
         replace: "let etag = put_and_compare(tier2, &key, segment, source, facts, &is_needed).unwrap_or_default();",
         noticed_by: MODEL,
+    },
+    Mutant {
+        name: "a copy leaves Tier 1 before a start has looked at what is there",
+        file: "engine/core/src/coordinator/apply.rs",
+        find: "let _one_at_a_time = self.dropping(port);\n        let dropped = drop_warm(",
+        replace: "let _one_at_a_time = self.dropping.lock();\n        let dropped = drop_warm(",
+        noticed_by: &[units("aof2-core", "a_warm_copy_that_is_dropped_while")],
+    },
+    Mutant {
+        name: "T11: a full volume does not start with torn bytes",
+        file: "engine/core/src/recovery/scan.rs",
+        find: "lack_of(error) == Some(Lack::Space) && self.cut_at.is_none()",
+        replace: "lack_of(error) == Some(Lack::Space) && self.cut_at.is_some()",
+        noticed_by: &[
+            tests("aof2-core", "tier_model", "a_log_over_three_tiers"),
+            units("aof2-core", "a_start_on_a_full_volume"),
+        ],
+    },
+    Mutant {
+        name: "torn bytes of which no copy fits stay",
+        file: "engine/core/src/recovery/scan.rs",
+        find: "            Err(failed) if self.does_without(&failed.source) => {\n",
+        replace: "            Err(failed) if self.does_without(&failed.source) => return Ok(()),\n            Err(failed) if self.does_without(&failed.source) => {\n",
+        noticed_by: &[units("aof2-core", "a_start_on_a_full_volume_clears")],
+    },
+    Mutant {
+        name: "what a process did not finish stays",
+        file: "engine/core/src/recovery/mod.rs",
+        find: "    remove_unfinished(disk, root)?;\n",
+        replace: "    let _ = remove_unfinished;\n",
+        noticed_by: &[units("aof2-core", "what_a_process_did_not_finish")],
     },
 ];

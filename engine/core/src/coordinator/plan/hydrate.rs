@@ -1,13 +1,15 @@
 //! What has to leave a tier so that a copy may come back to it: those that were read longest ago, and none that is wanted. Those of
-//! Tier 1 whose segment is in Tier 0 go first: no read needs them. A copy comes back only below the high mark, so that nothing is evicted for it right after.
+//! Tier 1 whose segment is in Tier 0 go first: no read needs them. A copy comes back only below the high mark, and in Tier 0 below what open
+//! segments take next, so that it is not evicted right after.
 
 use std::sync::Arc;
 
 use super::evict::least_read;
 use super::{Copy, Tiers};
-use crate::admit::high_mark;
+use crate::admit::{high_mark, hydration_mark};
 use crate::coordinator::hydrations::{LocalTier, Wish};
 use crate::coordinator::memo::SegmentKey;
+use crate::port::Tier0Usage;
 
 /// `None`: there is no room for it, whatever goes.
 pub fn victims(
@@ -16,14 +18,26 @@ pub fn victims(
     is_wanted: impl Fn(&SegmentKey) -> bool,
 ) -> Option<Vec<(SegmentKey, Copy)>> {
     let key = |stream: &Arc<str>, id: u64| (stream.clone(), id);
-    let (used_bytes, budget_bytes) = match wish.tier {
-        LocalTier::Tier0 => (tiers.tier0.usage.used_bytes, tiers.tier0.usage.quota_bytes),
-        LocalTier::Tier1 => (tiers.tier1.used_bytes, tiers.tier1.max_bytes),
+    let (used_bytes, budget_bytes, upto_bytes) = match wish.tier {
+        LocalTier::Tier0 => {
+            let Tier0Usage {
+                used_bytes,
+                quota_bytes,
+                ..
+            } = tiers.tier0.usage;
+            let open = tiers.tier0.open.iter();
+            let ahead = open.map(|open| open.ahead_bytes).sum();
+            (used_bytes, quota_bytes, hydration_mark(quota_bytes, ahead))
+        }
+        LocalTier::Tier1 => {
+            let max_bytes = tiers.tier1.max_bytes;
+            (tiers.tier1.used_bytes, max_bytes, high_mark(max_bytes))
+        }
     };
     if budget_bytes == 0 {
         return Some(Vec::new());
     }
-    let mut lacking = (used_bytes + wish.bytes).saturating_sub(high_mark(budget_bytes));
+    let mut lacking = (used_bytes + wish.bytes).saturating_sub(upto_bytes);
     let candidates: Vec<(SegmentKey, Copy, u64)> = match wish.tier {
         LocalTier::Tier0 => least_read(&tiers.tier0.hot, |hot| (hot.used, hot.segment_id))
             .into_iter()
@@ -59,7 +73,7 @@ pub fn victims(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::port::HotCopy;
+    use crate::port::{HotCopy, OpenBytes};
 
     fn wish(bytes: u64) -> Wish {
         Wish {
@@ -108,6 +122,28 @@ mod tests {
         assert_eq!(of(200, 850), Some(vec![2, 3]));
         assert_eq!(of(300, 850), Some(vec![2, 3, 1]));
         assert_eq!(of(400, 850), None);
+    }
+
+    #[test]
+    fn what_open_segments_take_next_has_its_place_up_to_the_room_between_the_marks() {
+        let copies = vec![hot(1, 1, false), hot(2, 2, false), hot(3, 3, false)];
+        let gone = |ahead: &[u64]| {
+            let mut tiers = tiers(800, copies.clone());
+            let open = ahead.iter().map(|ahead_bytes| OpenBytes {
+                stream: "a".into(),
+                bytes: 0,
+                ahead_bytes: *ahead_bytes,
+                can_be_sealed: true,
+            });
+            tiers.tier0.open = open.collect();
+            victims(&wish(100), &tiers, |_| false).map(|victims| victims.len())
+        };
+        assert_eq!(gone(&[]), Some(0));
+        assert_eq!(gone(&[1]), Some(1));
+        assert_eq!(gone(&[60, 40]), Some(1));
+        assert_eq!(gone(&[5_000, 7]), Some(1));
+        assert_eq!(hydration_mark(1_000, 30), 870);
+        assert_eq!(hydration_mark(1_000, 300), 800);
     }
 
     #[test]

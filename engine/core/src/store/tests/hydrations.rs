@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use aof2_format::BLOCK_BYTES;
 use aof2_format::names::file;
+use aof2_format::segment::SegmentSeal;
 use aof2_format::start_sequence::StartReason;
 
 use super::evictions::{
@@ -12,10 +14,13 @@ use super::evictions::{
 };
 use super::node::{Node, node_with};
 use super::residency::segment_files;
-use crate::config::MIB;
+use crate::admit::high_mark;
+use crate::config::{KIB, MIB};
+use crate::io::{Disk, SystemDisk};
 use crate::objects::ObjectStore;
 use crate::objects::memory::{MemoryStore, Verb};
 use crate::request::SegmentInfo;
+use crate::segment::files;
 use crate::tier::testing::until;
 use crate::tier::{HydrateRefusal, Hydration, LocalTier};
 
@@ -76,16 +81,11 @@ fn what_was_asked_for_is_read_without_tier_2_and_is_there_after_a_restart() {
             let missing = below(&node, SOME).filter(|it| !it.copies.hot).count();
             let done = hydrated(&node, SOME, tier);
             assert_eq!(done.done_segments as usize, missing);
-            // One may have made room for a file that is made ahead, and is asked for again.
-            until("all to stay", || {
-                let asked = node.tiers.hydrate("a", 0, Some(SOME), tier);
-                ended(&node, &asked.expect("taken"));
-                until("nothing to evict", || node.tiers.coordinator().is_idle());
-                below(&node, SOME).all(|it| match tier {
-                    LocalTier::Tier0 => it.copies.hot,
-                    LocalTier::Tier1 => it.copies.hot || it.copies.warm.is_some(),
-                })
-            });
+            until("nothing to evict", || node.tiers.coordinator().is_idle());
+            assert!(below(&node, SOME).all(|it| match tier {
+                LocalTier::Tier0 => it.copies.hot,
+                LocalTier::Tier1 => it.copies.hot || it.copies.warm.is_some(),
+            }));
             is_counted(&node);
             let blocks = cold_blocks(&node);
             let mut reader = super::evictions::reader(&node.store, 0);
@@ -104,6 +104,55 @@ fn what_was_asked_for_is_read_without_tier_2_and_is_there_after_a_restart() {
         assert_eq!(again.segments, 0, "{tier:?} is forgotten");
         read_all(&node.store, 0, UPLOADED);
     }
+}
+
+#[test]
+fn an_open_segment_tells_what_it_takes_next() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node_with(&memory, folder.path(), |_| {});
+    node.append(b"one");
+    let open = node.store.open_bytes().remove(0);
+    // It has 16 KiB of the 128 to which it grows first, and the next file is not made yet.
+    assert_eq!(open.bytes, 16 * KIB);
+    assert_eq!(open.ahead_bytes, (112 + 16) * KIB);
+    node.stop();
+}
+
+#[test]
+fn an_append_that_takes_blocks_after_a_hydration_evicts_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = uploaded(&memory, folder.path(), 4 * MIB);
+    let is_made_ahead = || {
+        let segments = files::segments(&folder.path().join("streams").join("a"));
+        let mut entries = SystemDisk.list(&segments).expect("a folder").into_iter();
+        entries.any(|entry| files::parse_spare(&entry.name).is_some())
+    };
+    until("a file that is made ahead", is_made_ahead);
+    let first = node.store.readable_segments("a").expect("a stream");
+    let end = first[0].end_sequence();
+    let bytes = SegmentSeal::offset(first[0].bytes) + BLOCK_BYTES as u64;
+    let used_bytes = || node.store.tier0_usage().used_bytes;
+    // With the copy it is full up to the high mark.
+    let mut config = (*node.store.config()).clone();
+    let quota_bytes = (used_bytes() + bytes).div_ceil(9) * 10;
+    config.tier0.instance_quota_bytes = quota_bytes;
+    node.store.reconfigure(config);
+    hydrated(&node, end, LocalTier::Tier0);
+    let before = used_bytes();
+    let mut next = UPLOADED;
+    while used_bytes() <= before {
+        assert!(next < UPLOADED + 100, "no append takes blocks");
+        append(&node.store, next).expect("acknowledged");
+        next += 1;
+        let used = used_bytes();
+        assert!(used <= high_mark(quota_bytes), "{used} of {quota_bytes}");
+    }
+    until("the uploads", || is_uploaded(&node));
+    until("nothing to evict", || node.tiers.coordinator().is_idle());
+    assert!(below(&node, end).all(|it| it.copies.hot));
+    read_all(&node.store, 0, next);
 }
 
 #[test]

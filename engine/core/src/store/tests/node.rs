@@ -13,7 +13,7 @@ use crate::claims::suite as claims_suite;
 use crate::config::{Config, MIB};
 use crate::error::ReadError;
 use crate::io::fault::{FaultDisk, Faults};
-use crate::io::{Clock, SystemClock, SystemDisk};
+use crate::io::{Clock, SystemClock, SystemDisk, SystemThreads, Threads};
 use crate::objects::memory::MemoryStore;
 use crate::objects::{ObjectStore, Tier2};
 use crate::port::Claims;
@@ -53,11 +53,23 @@ pub(super) fn node_at(
     clock: Arc<dyn Clock>,
     change: impl FnOnce(&mut Config),
 ) -> Node {
+    node_on(memory, directory, clock, Arc::new(SystemThreads), change)
+}
+
+/// And on threads of its own.
+pub(super) fn node_on(
+    memory: &Arc<MemoryStore>,
+    directory: &Path,
+    clock: Arc<dyn Clock>,
+    threads: Arc<dyn Threads>,
+    change: impl FnOnce(&mut Config),
+) -> Node {
     let objects: Arc<dyn ObjectStore> = memory.clone();
     let claims = Arc::new(claims_suite::claims_of(&objects, "p/", "orders-0"));
     let tier2 = claims.tier2().clone();
     let mut options = options(directory);
     options.environment.clock = clock;
+    options.environment.threads = threads;
     options.config.tier2.claim_check = Duration::from_millis(50);
     change(&mut options.config);
     let config = options.config.clone();

@@ -1,14 +1,15 @@
 //! What a start asks of the disk, for each stream that rests.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aof2_format::segment::DATA_OFFSET;
+use aof2_format::BLOCK_BYTES;
+use aof2_format::segment::{DATA_OFFSET, SegmentHeader};
 
 use super::{durable, options};
-use crate::error::OpenError;
+use crate::error::{OpenError, Remedy};
 use crate::io::fault::{Call, Fault, FaultDisk, Faults, How};
-use crate::io::{Disk, FileClass, SystemDisk};
+use crate::io::{Disk, DiskFile, FileClass, SystemDisk};
 use crate::recovery::{self, volume};
 use crate::segment::files;
 use crate::store::Store;
@@ -171,4 +172,125 @@ fn what_a_process_did_not_finish_is_removed() {
     let (store, _) = open(folder.path());
     assert!(!unfinished.exists());
     store.append(durable(&name(0))).expect("acknowledged");
+}
+
+fn paths_in(directory: &Path) -> Vec<PathBuf> {
+    let entries = SystemDisk.list(directory).unwrap_or_default();
+    entries
+        .into_iter()
+        .map(|entry| directory.join(entry.name))
+        .collect()
+}
+
+/// In the last block of the first record, which a seal does not cut off.
+const TORN_AT: u64 = 2 * DATA_OFFSET - 16;
+
+/// Its segments hold these bytes behind the record, as a write that a power cut tore leaves them.
+fn torn(number: u64, root: &Path, bytes: &[u8]) -> Vec<Arc<dyn DiskFile>> {
+    let segments = files::segments(&root.join("streams").join(name(number)));
+    let files = paths_in(&segments).into_iter().map(|path| {
+        let file = SystemDisk.open_write(&path, FileClass::Segment);
+        let file = file.expect("it is there");
+        file.write_all_at(bytes, TORN_AT).expect("written");
+        file
+    });
+    files.collect()
+}
+
+#[test]
+fn a_start_on_a_full_volume_clears_torn_bytes_of_which_no_copy_fits() {
+    for call in [Call::CreateDirectory, Call::Create, Call::Write] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, faults) = settled(folder.path());
+        let volume = killed(&store, &faults);
+        drop(store);
+        let segments = torn(0, volume.path(), b"torn");
+        let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
+        let full = Fault::of(call).path("quarantine");
+        faults.add(full.how(How::Fails(libc::ENOSPC)));
+        let mut options = options(volume.path());
+        options.environment.disk = disk as Arc<dyn Disk>;
+        let store = Store::open(options).expect("opens all the same");
+        assert!(faults.has_failed(), "{call:?}");
+        let quarantine = files::quarantine(&volume.path().join("streams").join(name(0)));
+        assert_eq!(paths_in(&quarantine), Vec::<PathBuf>::new());
+        for file in &segments {
+            let mut found = [1; 4];
+            assert_eq!(file.read_at(&mut found, TORN_AT).expect("read"), 4);
+            let is_removed = !file.path().exists();
+            assert!(found == [0; 4] || is_removed, "{call:?}");
+        }
+        // Before anything is acknowledged behind them.
+        assert!(faults.calls(Call::Sync, FileClass::Segment) > 0);
+        store.append(durable(&name(0))).expect("acknowledged");
+        let killed = killed(&store, &faults);
+        let (store, _) = open(killed.path());
+        assert_eq!(store.metrics().replay.torn_bytes, 0);
+        assert_eq!(store.describe(&name(0)).expect("there").next_sequence, 2);
+    }
+}
+
+#[test]
+fn a_start_with_room_keeps_a_copy_of_torn_bytes_and_one_that_lacks_memory_is_tried_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, faults) = settled(folder.path());
+    let volume = killed(&store, &faults);
+    drop(store);
+    torn(0, volume.path(), b"torn");
+    let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
+    let lacks = Fault::of(Call::Create).path(".torn");
+    faults.add(lacks.how(How::Fails(libc::ENOMEM)));
+    let mut options = options(volume.path());
+    options.environment.disk = disk as Arc<dyn Disk>;
+    let error = Store::open(options).map(drop).expect_err("tried again");
+    assert_eq!(error.remedy(), Remedy::Retry, "{error}");
+    let (store, _) = open(volume.path());
+    let quarantine = files::quarantine(&volume.path().join("streams").join(name(0)));
+    let kept: Vec<Vec<u8>> = paths_in(&quarantine)
+        .iter()
+        .map(|path| std::fs::read(path).expect("a file"))
+        .collect();
+    assert!(!kept.is_empty() && kept.iter().all(|bytes| bytes.ends_with(b"torn")));
+    assert_eq!(store.describe(&name(0)).expect("there").next_sequence, 1);
+}
+
+/// Records that were buffered behind others that are lost, in a segment of their own.
+#[test]
+fn a_start_on_a_full_volume_removes_a_segment_that_follows_nothing_and_finds_no_place_to_put_it() {
+    for call in [None, Some(Call::CreateDirectory), Some(Call::Rename)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, faults) = settled(folder.path());
+        let volume = killed(&store, &faults);
+        drop(store);
+        let stream = volume.path().join("streams").join(name(0));
+        let found = paths_in(&files::segments(&stream));
+        let headers = found.iter().filter_map(|path| {
+            let bytes = std::fs::read(path).expect("a file");
+            SegmentHeader::decode(&bytes[..BLOCK_BYTES]).ok()
+        });
+        let last = headers.max_by_key(|header| header.segment_id);
+        let last = last.expect("a segment");
+        let lonely = SegmentHeader {
+            segment_id: last.segment_id + 7,
+            base_sequence: 9,
+            ..last
+        };
+        let path = files::segment(&stream, 9, lonely.epoch, lonely.segment_id);
+        std::fs::write(&path, lonely.encode()).expect("written");
+        let (disk, faults) = FaultDisk::new(Arc::new(SystemDisk));
+        if let Some(call) = call {
+            let full = Fault::of(call).path("quarantine");
+            faults.add(full.how(How::Fails(libc::ENOSPC)));
+        }
+        let mut options = options(volume.path());
+        options.environment.disk = disk as Arc<dyn Disk>;
+        let store = Store::open(options).expect("opens all the same");
+        assert_eq!(faults.has_failed(), call.is_some(), "{call:?}");
+        assert!(!path.exists(), "{call:?}");
+        let kept = paths_in(&files::quarantine(&stream)).len();
+        assert_eq!(kept, usize::from(call.is_none()), "{call:?}");
+        store.append(durable(&name(0))).expect("acknowledged");
+        let described = store.describe(&name(0)).expect("there");
+        assert_eq!((described.next_sequence, described.damage), (2, None));
+    }
 }

@@ -137,7 +137,8 @@ fn every_file_and_object_counts_once_also_of_trimmed_segments() {
     assert!(memory.bytes_of(&oldest_object.key).is_some());
     assert_ne!(Some(oldest_object), report.total.newest_object);
     let stream = node.store.known("a").expect("a stream");
-    assert_eq!(usage_of(&stream, 1), usage_of(&stream, 1000));
+    assert_eq!(usage_of(&stream, 0, 1), usage_of(&stream, 0, 1000));
+    assert_eq!(usage_of(&stream, 0, 1).sealed.trimmed_lately.len(), 2);
     node.stop();
 }
 
@@ -237,6 +238,9 @@ fn a_clock_that_is_not_trusted_measures_no_growth_and_is_told() {
     assert_eq!(told.total.growth, None);
     let taken = told.total.retention;
     assert_eq!((taken.now.segments, taken.in_7_days.segments), (0, 1));
+    // Another volume's to keep.
+    node.store.supersede("a", 2);
+    assert_eq!(of_all(&node).total.retention.in_7_days.segments, 0);
     node.stop();
 }
 

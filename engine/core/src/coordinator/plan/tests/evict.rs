@@ -17,6 +17,7 @@ fn open(stream: &str, bytes: u64) -> OpenBytes {
     OpenBytes {
         stream: stream.into(),
         bytes,
+        ahead_bytes: 0,
         can_be_sealed: true,
     }
 }
