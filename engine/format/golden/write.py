@@ -162,7 +162,7 @@ def compaction(kind, base, end, epoch, inputs, reason=0, made=b""):
     return head + le((4, crc32c(head + rest))) + rest
 
 
-MADE = le((8, 5000), (8, 0xABCD << 40), (8, NANOS - 5), (8, NANOS), (8, NANOS + 7), (4, GAP_CHAIN), (4, 0))
+MADE = le((8, 5000), (8, 0xABCD << 40), (8, 777), (8, NANOS - 5), (8, NANOS), (8, NANOS + 7), (4, GAP_CHAIN), (4, 0))
 COMPACTION_BEGUN = compaction(0, 100, 260, 7, [11, 12, 9, 14])
 COMPACTION_MERGED = compaction(1, 100, 260, 7, [11, 12, 9, 14], made=MADE)
 COMPACTION_FAILED = compaction(2, 0, 0, 0, [], reason=3)

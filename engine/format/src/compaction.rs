@@ -34,14 +34,15 @@ layout! {
 
 layout! {
     /// What was made.
-    output: 48, {
+    output: 56, {
         DURABLE_BYTES: 0, 8;
         SEGMENT_CRC64: 8, 8;
-        FIRST_UNIX_NANOS: 16, 8;
-        LAST_UNIX_NANOS: 24, 8;
-        SEALED_UNIX_NANOS: 32, 8;
-        CHAIN: 40, 4;
-        RESERVED: 44, 4;
+        OBJECT_BYTES: 16, 8;
+        FIRST_UNIX_NANOS: 24, 8;
+        LAST_UNIX_NANOS: 32, 8;
+        SEALED_UNIX_NANOS: 40, 8;
+        CHAIN: 48, 4;
+        RESERVED: 52, 4;
     }
 }
 
@@ -90,6 +91,8 @@ pub struct Output {
     pub durable_bytes: u64,
     /// CRC-64/NVME of the bytes before that.
     pub segment_crc64: u64,
+    /// Of its object in Tier 2; 0 = it has none.
+    pub object_bytes: u64,
     pub first_unix_nanos: i64,
     pub last_unix_nanos: i64,
     pub sealed_unix_nanos: i64,
@@ -184,6 +187,7 @@ impl Output {
         let Self {
             durable_bytes,
             segment_crc64,
+            object_bytes,
             first_unix_nanos,
             last_unix_nanos,
             sealed_unix_nanos,
@@ -192,6 +196,7 @@ impl Output {
         let mut out = [0; output::BYTES];
         output::DURABLE_BYTES.write(&mut out, durable_bytes);
         output::SEGMENT_CRC64.write(&mut out, segment_crc64);
+        output::OBJECT_BYTES.write(&mut out, object_bytes);
         output::FIRST_UNIX_NANOS.write(&mut out, first_unix_nanos as u64);
         output::LAST_UNIX_NANOS.write(&mut out, last_unix_nanos as u64);
         output::SEALED_UNIX_NANOS.write(&mut out, sealed_unix_nanos as u64);
@@ -211,6 +216,7 @@ impl Output {
         Ok(Self {
             durable_bytes,
             segment_crc64: output::SEGMENT_CRC64.read(row),
+            object_bytes: output::OBJECT_BYTES.read(row),
             first_unix_nanos: output::FIRST_UNIX_NANOS.read(row) as i64,
             last_unix_nanos: output::LAST_UNIX_NANOS.read(row) as i64,
             sealed_unix_nanos: output::SEALED_UNIX_NANOS.read(row) as i64,

@@ -741,6 +741,7 @@ fn compactions_are_stable_and_only_their_own_bytes_decode() {
     let output = Output {
         durable_bytes: 5000,
         segment_crc64: 0xABCD << 40,
+        object_bytes: 777,
         first_unix_nanos: NANOS - 5,
         last_unix_nanos: NANOS,
         sealed_unix_nanos: NANOS + 7,

@@ -45,7 +45,7 @@ pub struct DatedObject {
     pub key: String,
 }
 
-/// Trimmed segments that still have a copy count in the tiers; everything else is about readable ones.
+/// Segments that nobody needs and that still have a copy count in the tiers; everything else is about readable ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SegmentUsage {
     /// Whole files.
@@ -66,9 +66,9 @@ pub(crate) struct SegmentUsage {
 }
 
 impl SegmentUsage {
-    /// Adds at most `most` trimmed segments from this id on. Answers the id to go on with; `None`: that was the last one. What lies below
-    /// `start` was trimmed when the walk began.
-    pub fn add_trimmed(
+    /// Adds at most `most` segments that nobody needs from this id on: trimmed ones, such that were merged into another one, and outputs that
+    /// were given up. Answers the id to go on with; `None`: that was the last one. What lies below `start` was trimmed when the walk began.
+    pub fn add_leaving(
         &mut self,
         residency: &Residency,
         from: u64,
@@ -77,11 +77,13 @@ impl SegmentUsage {
     ) -> Option<u64> {
         let mut walked = 0;
         let mut next = None;
-        for (id, segment, seal) in residency.leaving_from(from).take(most) {
+        for (id, segment) in residency.leaving_from(from).take(most) {
             walked += 1;
             next = Some(id + 1);
-            if seal.end_sequence <= start {
-                self.note_copies(segment, seal);
+            let is_below = |seal: Seal| seal.end_sequence <= start;
+            // What takes its place counts as a segment of its own, with copies of its own.
+            if residency.is_superseded(id) || segment.seal.is_some_and(is_below) {
+                self.note_copies(segment);
             }
         }
         next.filter(|_| walked == most)
@@ -112,7 +114,7 @@ impl SegmentUsage {
     }
 
     fn note_readable(&mut self, segment: &Segment, seal: &Seal) {
-        let cold_bytes = self.note_copies(segment, seal);
+        let cold_bytes = self.note_copies(segment);
         self.readable_bytes += seal.data_end;
         self.extents.push(SealedExtent {
             end_sequence: seal.end_sequence,
@@ -134,9 +136,11 @@ impl SegmentUsage {
     }
 
     /// Answers the bytes of the object.
-    fn note_copies(&mut self, segment: &Segment, seal: &Seal) -> u64 {
+    fn note_copies(&mut self, segment: &Segment) -> u64 {
         let copies = &segment.copies;
-        if copies.hot {
+        if copies.hot
+            && let Some(seal) = &segment.seal
+        {
             self.hot.note(file_bytes(seal.data_end));
         }
         if let Some(bytes) = copies.warm {
@@ -146,7 +150,9 @@ impl SegmentUsage {
         let bytes = segment.compressed_bytes;
         self.cold.note(bytes.unwrap_or(0));
         self.unsized_objects += u64::from(bytes.is_none());
-        self.note_object(cold, seal.sealed_unix_nanos);
+        if let Some(seal) = &segment.seal {
+            self.note_object(cold, seal.sealed_unix_nanos);
+        }
         bytes.unwrap_or(0)
     }
 
@@ -199,7 +205,7 @@ mod tests {
         let start = residency.start_sequence();
         let mut next = Some(0);
         while let Some(from) = next {
-            next = usage.add_trimmed(residency, from, start, most);
+            next = usage.add_leaving(residency, from, start, most);
         }
         let mut next = Some(start);
         while let Some(from) = next {
@@ -264,13 +270,13 @@ mod tests {
         events.push((0, start(30)));
         let after = fold(&events);
         let mut usage = SegmentUsage::default();
-        assert_eq!(usage.add_trimmed(&before, 0, 0, 100), None);
+        assert_eq!(usage.add_leaving(&before, 0, 0, 100), None);
         assert_eq!(usage.add_readable(&before, 0, 50, 2), Some(20));
         assert_eq!(usage.add_readable(&after, 20, 50, 100), None);
         assert_eq!(usage, walked(&before, 100));
         // The other way round: trimmed when it began, and not before.
         let mut late = SegmentUsage::default();
-        assert_eq!(late.add_trimmed(&after, 0, 0, 100), None);
+        assert_eq!(late.add_leaving(&after, 0, 0, 100), None);
         assert_eq!(late, SegmentUsage::default());
     }
 
@@ -307,7 +313,7 @@ mod tests {
         apply(&mut residency, &[(0, start(300_000))]);
         let (mut usage, mut steps, mut next) = (SegmentUsage::default(), 0, Some(0));
         while let Some(from) = next {
-            next = usage.add_trimmed(&residency, from, 300_000, 1024);
+            next = usage.add_leaving(&residency, from, 300_000, 1024);
             steps += 1;
             assert!(usage.hot.objects <= steps * 1024);
         }
