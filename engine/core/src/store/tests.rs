@@ -1,6 +1,7 @@
 //! What only the inside of a store shows.
 
 mod bases;
+mod compaction;
 mod deletion;
 mod deletion_answers;
 mod evictions;
