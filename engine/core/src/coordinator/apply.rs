@@ -274,7 +274,7 @@ impl Down {
             },
             Step::Upload => match self.upload(port, key, segment) {
                 Err(MoveError::Upload(UploadError::Warm { source, .. }))
-                    if !port.is_trimmed(&segment.stream, segment.segment_id) =>
+                    if !port.is_unneeded(&segment.stream, segment.segment_id) =>
                 {
                     tracing::warn!(stream = %segment.stream, segment_id = segment.segment_id, "rebuilding a damaged Tier 1 file: {source}");
                     self.compress(port, key, segment)
@@ -358,7 +358,7 @@ impl Down {
         }
     }
 
-    fn compress_options(&self) -> CompressOptions {
+    pub(super) fn compress_options(&self) -> CompressOptions {
         let settings = *self.settings.read();
         CompressOptions {
             level: settings.compression_level,

@@ -225,6 +225,8 @@ impl Runner {
             let candidate = Candidate {
                 base_sequence: object.base_sequence,
                 end_sequence: object.end_sequence,
+                segment_id: object.segment_id,
+                is_superseded: object.is_superseded,
                 stage: object.stage,
                 is_uploading: self.coordinator.is_moving(stream, object.segment_id),
             };

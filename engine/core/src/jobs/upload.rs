@@ -168,7 +168,7 @@ pub fn upload(
         }
     }
 
-    let is_needed = || !port.is_trimmed(&segment.stream, segment.segment_id);
+    let is_needed = || !port.is_unneeded(&segment.stream, segment.segment_id);
     // Before the manifest says that an upload is begun.
     if !is_needed() {
         return Err(trimmed(segment));
