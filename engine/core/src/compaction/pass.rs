@@ -12,7 +12,7 @@ use crate::coordinator::plan::compact::{
     Limits, Next, NodeFacts, hold, longest_run, next, room_bytes,
 };
 use crate::error::with_causes;
-use crate::jobs::merge::{MergeJobError, Way, give_up, merge};
+use crate::jobs::merge::{MergeJobError, Way, merge};
 use crate::port::Port;
 use crate::residency::Pieces;
 use crate::store::merge::Replaced;
@@ -192,14 +192,15 @@ impl Runner {
         failed.is_some_and(|(_, retry_at)| *retry_at > now)
     }
 
+    /// What an upload of it may have left goes by its key, as that of a trimmed segment does.
     fn give_up(&self, stream: &Arc<str>, output_id: u64, pass: &Pass) -> Result<(), String> {
-        match give_up(&self.store, self.claims.as_deref(), stream, output_id) {
-            Ok(true) => tracing::info!(%stream, segment_id = output_id, "merge given up"),
-            // Its object cannot be looked for without Tier 2.
-            Ok(false) => self.rest(stream),
-            Err(error) => return self.failed(stream, 0, &error, pass),
+        match self.store.give_up_merge(stream, output_id) {
+            Ok(()) => {
+                tracing::info!(%stream, segment_id = output_id, "merge given up");
+                Ok(())
+            }
+            Err(error) => self.failed(stream, 0, &MergeJobError::Manifest(error), pass),
         }
-        Ok(())
     }
 
     fn merge(&self, stream: &Arc<str>, segment_ids: &[u64], pass: &Pass) -> Result<(), String> {

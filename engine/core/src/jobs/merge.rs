@@ -10,11 +10,11 @@ use thiserror::Error;
 
 use super::compress::{CompressError, CompressOptions};
 use super::streamed::Streamed;
-use super::upload::{self, UploadError, Uploaded, Warm, object_key};
+use super::upload::{self, UploadError, Uploaded, Warm};
 use crate::claims::StreamClaims;
 use crate::error::{ReadError, StoreError};
 use crate::objects::ObjectError;
-use crate::port::{FailureReason, Port, SealedSegment, TierRecord};
+use crate::port::{FailureReason, TierRecord};
 use crate::segment::merge::MergeFileError;
 use crate::store::Store;
 use crate::store::merge::{MergeError, MergedFile, Merging, Replaced};
@@ -35,8 +35,6 @@ pub(crate) enum MergeJobError {
     Compress(#[source] CompressError),
     #[error("upload failed")]
     Upload(#[from] UploadError),
-    #[error(transparent)]
-    Object(#[from] ObjectError),
     #[error("cannot write to the manifest")]
     Manifest(#[source] StoreError),
 }
@@ -51,7 +49,7 @@ impl MergeJobError {
                 | MergeError::File(MergeFileError::Interrupted) => true,
                 MergeError::Store(_) | MergeError::File(_) | MergeError::Read(_) => false,
             },
-            MergeJobError::Upload(UploadError::Store(error)) | MergeJobError::Object(error) => {
+            MergeJobError::Upload(UploadError::Store(error)) => {
                 matches!(error, ObjectError::Stopping { .. })
             }
             MergeJobError::Compress(_) | MergeJobError::Upload(_) | MergeJobError::Manifest(_) => {
@@ -77,7 +75,6 @@ impl MergeJobError {
             },
             MergeJobError::Compress(_) => Some(FailureReason::Codec),
             MergeJobError::Upload(error) => error.reason_of_put(),
-            MergeJobError::Object(_) => Some(FailureReason::BucketOrNetwork),
             MergeJobError::Manifest(_) => None,
         }
     }
@@ -94,7 +91,7 @@ impl MergeJobError {
     /// The whole node waits for the same.
     pub fn is_outage(&self) -> bool {
         match self {
-            MergeJobError::Upload(UploadError::Store(error)) | MergeJobError::Object(error) => {
+            MergeJobError::Upload(UploadError::Store(error)) => {
                 error.is_outage() || error.concerns_every_request() || error.is_bucket_full()
             }
             MergeJobError::Upload(UploadError::Claim { .. }) => true,
@@ -168,46 +165,4 @@ fn upload(store: &Store, way: &Way<'_>, file: &MergedFile) -> Result<Uploaded, M
         .commit_manifest(&segment.stream, segment.segment_id, done)
         .map_err(MergeJobError::Manifest)?;
     Ok(uploaded)
-}
-
-/// The output that was begun will not be made. An object of it that may be there is looked for first, so that it is deleted like any that nobody
-/// needs. False: that cannot be told now.
-pub(crate) fn give_up(
-    store: &Store,
-    claims: Option<&StreamClaims>,
-    stream: &str,
-    output_id: u64,
-) -> Result<bool, MergeJobError> {
-    let output = store
-        .unfinished_output(stream)
-        .map_err(MergeJobError::Manifest)?;
-    let Some(output) = output.filter(|output| output.segment_id == output_id) else {
-        return Ok(true);
-    };
-    if output.moves.upload_begun && output.copies.cold.is_none() {
-        let Some(claims) = claims else {
-            return Ok(false);
-        };
-        note_object(store, claims, &output)?;
-    }
-    let given_up = store.give_up_merge(stream, output_id);
-    given_up.map_err(MergeJobError::Manifest)?;
-    Ok(true)
-}
-
-fn note_object(
-    store: &Store,
-    claims: &StreamClaims,
-    output: &SealedSegment,
-) -> Result<(), MergeJobError> {
-    let Some(key) = object_key(claims.tier2(), output) else {
-        return Ok(());
-    };
-    let Some(meta) = claims.tier2().store().head(&key)? else {
-        return Ok(());
-    };
-    let etag = meta.etag;
-    let there = TierRecord::UploadDone { key, etag };
-    let committed = Port::commit(store, &output.stream, output.segment_id, there);
-    committed.map_err(MergeJobError::Manifest)
 }

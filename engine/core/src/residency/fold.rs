@@ -339,18 +339,19 @@ impl Residency {
             .collect()
     }
 
-    /// All that were ever sealed, those among them that are wanted, ascending by sequence.
+    /// All that were ever sealed, also such that were merged into another one; those among them that are wanted, ascending by sequence.
     pub fn sealed_segments(
         &self,
         stream: &Arc<str>,
         wanted: impl Fn(&Segment) -> bool,
     ) -> Vec<SealedSegment> {
-        self.sealed
-            .values()
-            .filter_map(|id| self.of(*id))
+        let all = self.segments.keys().filter_map(|id| self.of(*id));
+        let mut found: Vec<SealedSegment> = all
             .filter(|(_, segment, _)| wanted(segment))
             .map(|(id, segment, seal)| shared(stream, id, segment, seal))
-            .collect()
+            .collect();
+        found.sort_by_key(|segment| segment.base_sequence);
+        found
     }
 
     /// Readable segments with an object, without a hole from the start on.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aof2_format::compaction::{self, Compaction, Inputs, Output};
 use aof2_format::manifest_record::ManifestEvent;
+use aof2_format::volume::MERGES_VERSION;
 use thiserror::Error;
 
 use super::Store;
@@ -145,6 +146,8 @@ impl Store {
         let output_id = match known {
             Some(id) => id,
             None => {
+                // An engine that passes over what follows would serve inputs whose files are gone.
+                self.parts().admission.require_version(MERGES_VERSION)?;
                 let id = stream.staged.lock().allocate_segment_id();
                 self.commit_compaction(&stream, id, &Compaction::Begun(inputs.clone()))?;
                 id
@@ -220,8 +223,7 @@ impl Store {
                 may_go_on()
             },
         )?;
-        let tried = self.unfinished_output(&stream.shared_name)?;
-        let tried = tried.filter(|output| output.segment_id == *output_id);
+        let tried = self.unsealed_output(&stream.shared_name, *output_id)?;
         let segment = SealedSegment {
             stream: stream.shared_name.clone(),
             segment_id: *output_id,
@@ -392,21 +394,24 @@ impl Store {
         }
     }
 
-    /// The output that was begun, as far as it can be told before it is made: who it is, and what was tried of it.
-    pub(crate) fn unfinished_output(
+    /// An output that is not sealed, as far as it can be told without its file: who it is, and what was tried of it. Its length and checksum
+    /// are 0. `None`: there is no such output.
+    pub(crate) fn unsealed_output(
         &self,
         stream: &str,
+        segment_id: u64,
     ) -> Result<Option<SealedSegment>, StoreError> {
         let stream = self.known(stream)?;
         Ok(stream.manifest.read(|state| {
-            let unfinished = state.residency.unfinished()?;
-            let segment = state.residency.segment(unfinished.output_id)?;
+            let residency = &state.residency;
+            let segment = residency.segment(segment_id)?;
+            let merge = segment.merge.filter(|_| segment.seal.is_none())?;
             Some(SealedSegment {
                 stream: stream.shared_name.clone(),
-                segment_id: unfinished.output_id,
+                segment_id,
                 epoch: segment.epoch.into(),
-                base_sequence: unfinished.inputs.base_sequence,
-                records: unfinished.inputs.end_sequence - unfinished.inputs.base_sequence,
+                base_sequence: segment.base_sequence,
+                records: merge.end_sequence - segment.base_sequence,
                 bytes: 0,
                 crc64: 0,
                 times: RecordTimes::default(),

@@ -107,6 +107,8 @@ fn one_record_makes_the_output_count_and_its_inputs_not() {
         .map(|it| (it.id, it.end_sequence, it.is_superseded))
         .collect();
     assert_eq!(leaving, [(2, 20, true), (3, 30, true)]);
+    // Tools that look at files know them.
+    assert_eq!(ids(&after.sealed_segments(&name(), |_| true)), [1, 2, 9, 3]);
     // A copy that somebody made meanwhile goes like one of a trimmed segment.
     assert!(!after.has_leaving_on_node());
     let late = three(&[more.clone(), vec![(2, compressed(51))]].concat());
