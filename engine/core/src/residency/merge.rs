@@ -189,4 +189,4 @@ impl Residency {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

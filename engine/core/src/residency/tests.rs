@@ -281,6 +281,7 @@ fn what_leaves_is_what_the_segments_say_after_each_record() {
             events.push((id, opened((id - 1) * 10)));
             events.push((id, sealed(id * 10)));
         }
+        let mut output = 5;
         for _ in 0..40 {
             let id = 1 + roll(5);
             let key = id.to_string();
@@ -303,7 +304,7 @@ fn what_leaves_is_what_the_segments_say_after_each_record() {
                     // Two of them; the fold passes over what is not so any more.
                     let of = 1 + roll(4);
                     let both = inputs(&[of, of + 1], (of - 1) * 10, (of + 1) * 10);
-                    let output = 5 + of;
+                    output += 1;
                     events.push((output, begun(both.clone())));
                     events.push((output, uploaded(&output.to_string())));
                     events.push((output, merged(both)));

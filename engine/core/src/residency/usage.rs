@@ -175,11 +175,13 @@ impl SegmentUsage {
 
 #[cfg(test)]
 mod tests {
+    use aof2_format::compaction::Compaction;
     use aof2_format::manifest_record::{LocalCopy, ManifestEvent};
 
     use super::*;
+    use crate::residency::merge::tests::{begun, inputs, merged};
     use crate::residency::tests::{
-        apply, compressed, evicted, fold, opened, sealed, start, uploaded,
+        apply, compacted, compressed, evicted, fold, opened, sealed, start, uploaded,
     };
 
     /// Segments 1 to 5 of ten records: compressed and uploaded but for the last, and the first two left Tier 0.
@@ -249,6 +251,46 @@ mod tests {
         events.push((1, crate::residency::tests::deleted("k1")));
         let usage = walked(&fold(&events), 100);
         assert_eq!((usage.cold.objects, usage.warm.objects), (3, 3));
+    }
+
+    #[test]
+    fn merged_segments_count_in_the_bucket_until_their_objects_go_and_not_as_readable() {
+        let both = || inputs(&[1, 2], 0, 20);
+        let mut events = five();
+        events.push((7, begun(both())));
+        events.push((7, uploaded("k7")));
+        // As long as it does not count, nothing does of it.
+        let before = walked(&fold(&events), 100);
+        assert_eq!(before, walked(&fold(&five()), 100));
+        events.push((7, merged(both())));
+        let usage = walked(&fold(&events), 100);
+        let file = file_bytes(4096);
+        let held = |objects, bytes| Held { objects, bytes };
+        assert_eq!(usage.cold, held(5, 1001 + 1002 + 99 + 1003 + 1004));
+        assert_eq!(usage.hot, held(4, 3 * file + file_bytes(9_000)));
+        assert_eq!(usage.warm, held(2, 1003 + 1004));
+        assert_eq!(usage.readable_bytes, 9_000 + 3 * 4096);
+        let ends: Vec<u64> = usage.extents.iter().map(|it| it.end_sequence).collect();
+        assert_eq!(ends, [20, 30, 40, 50]);
+        let cold: Vec<u64> = usage.details.iter().map(|it| it.cold_bytes).collect();
+        assert_eq!(cold, [99, 1003, 1004, 0]);
+        for id in [1, 2] {
+            let key = format!("k{id}");
+            events.push((id, crate::residency::tests::deleted(&key)));
+        }
+        let usage = walked(&fold(&events), 100);
+        assert_eq!(usage.cold, held(3, 99 + 1003 + 1004));
+    }
+
+    #[test]
+    fn the_object_of_an_output_that_was_given_up_counts_until_it_goes() {
+        let mut events = five();
+        events.push((7, begun(inputs(&[1, 2], 0, 20))));
+        events.push((7, uploaded("k7")));
+        events.push((7, compacted(Compaction::GivenUp)));
+        let usage = walked(&fold(&events), 100);
+        assert_eq!((usage.cold.objects, usage.unsized_objects), (5, 1));
+        assert_eq!(usage.readable_bytes, 5 * 4096);
     }
 
     #[test]

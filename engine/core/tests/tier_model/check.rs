@@ -99,12 +99,17 @@ fn of_stream(
     ledger: &Ledger,
 ) -> Result<(), String> {
     let name = NAMES[stream];
-    let mut upto = None;
-    for (id, segment, seal) in ledger.sealed() {
+    if let Some(wrong) = &ledger.wrong {
+        return Err(format!("{name}: {wrong}"));
+    }
+    for (id, segment) in &ledger.segments {
         // A failed try is recorded once.
         if let Some((what, _)) = segment.failures.iter().find(|(_, times)| **times > 1) {
             return Err(format!("{name}: segment {id}: {what:?} is recorded twice"));
         }
+    }
+    let mut upto = None;
+    for (id, segment, seal) in ledger.sealed() {
         if upto.is_some_and(|upto| upto != segment.base) {
             return Err(format!(
                 "{name}: segment {id} begins at {} behind {upto:?}",
@@ -222,12 +227,12 @@ fn may_be_deleted(
         return Ok(());
     }
     let told = |what: &str| Err(format!("{key} was deleted, and {what}"));
-    let mut sealed = ledger.sealed().into_iter();
-    let Some((_, segment, seal)) = sealed.find(|(id, segment, _)| key.contains(&segment.name(*id)))
+    let mut segments = ledger.segments.iter();
+    let Some((_, segment)) = segments.find(|(id, segment)| key.contains(&segment.name(**id)))
     else {
         return told("no segment has that name");
     };
-    if seal.end > ledger.start {
+    if !segment.is_unneeded(ledger.start) {
         return told("it holds records that can be read");
     }
     let (queued, since) = segment.queued;
@@ -406,11 +411,15 @@ impl World {
 
     /// What should have gone from a stream.
     fn stays(&self, stream: usize, ledger: &Ledger) -> Option<String> {
-        for (id, segment, seal) in ledger.sealed() {
-            let is_trimmed = seal.end <= ledger.start;
-            if is_trimmed && (segment.hot || segment.warm) {
-                return Some(format!("segment {id} is trimmed and has a copy here"));
+        for (id, segment) in &ledger.segments {
+            if segment.is_unneeded(ledger.start) && (segment.hot || segment.warm) {
+                return Some(format!("nobody needs segment {id}, and it has a copy here"));
             }
+        }
+        if let Some(id) = ledger.unfinished {
+            return Some(format!(
+                "segment {id} was begun, and is neither made nor given up"
+            ));
         }
         let known = &self.streams[stream];
         let (Some(max_age), true) = (known.rule.max_age, self.is_clock_right()) else {
@@ -497,7 +506,7 @@ impl World {
             open += 2;
             for (id, segment) in &ledger.segments {
                 let file = segment.name(*id);
-                if segment.hot || segment.seal.is_none() {
+                if segment.hot || (segment.seal.is_none() && segment.merged_upto.is_none()) {
                     named.insert(format!("streams/{name}/segments/{file}.seg"));
                 }
                 if segment.warm {

@@ -76,6 +76,8 @@ fn config_of(dice: &mut Dice) -> Config {
     config.tier2.delete_grace = Duration::from_secs([0, 60, 3600][dice.below(3) as usize]);
     config.tier2.upload_concurrency = 1 + dice.below(2) as usize;
     config.manifest.base_after_chunks = 1 + dice.below(3);
+    config.compaction.enabled = dice.one_in(3);
+    config.compaction.min_inputs = 2 + dice.below(2) as usize;
     config
 }
 
@@ -281,6 +283,11 @@ impl World {
                 }
                 Ok(())
             }
+            Op::Pieces { stream, count } => self.pieces(*stream, *count),
+            Op::Merge { stream, waits } => {
+                self.merge(*stream, *waits);
+                Ok(())
+            }
             Op::Outage => {
                 self.is_out = true;
                 self.memory.set_unreachable(true);
@@ -393,6 +400,35 @@ impl World {
             }
             Err(error) => Err(format!("{name} refuses an append: {error:?}")),
         }
+    }
+
+    fn pieces(&mut self, stream: usize, count: u64) -> Result<(), String> {
+        for _ in 0..count {
+            if self.is_powerless() {
+                break;
+            }
+            let size = 1 + self.dice.below(600) as u32;
+            self.append(stream, &[size], true)?;
+            let sealed = self.node.store.seal(Some(NAMES[stream]));
+            self.tell(|| format!("  {sealed:?}"));
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, stream: Option<usize>, waits: bool) {
+        let compaction = &self.node.compaction;
+        let asked = compaction.ask(stream.map(|stream| NAMES[stream]));
+        let mut run = asked.as_ref().ok().cloned();
+        if let (Ok(asked), true) = (&asked, waits) {
+            for _ in 0..20 {
+                self.clock.sleep(Duration::from_secs(1));
+                run = compaction.run(asked.id);
+                if self.is_powerless() || run.as_ref().is_none_or(|run| run.has_ended) {
+                    break;
+                }
+            }
+        }
+        self.tell(|| format!("  {asked:?}, then {run:?}"));
     }
 
     /// Reads up to `limit` records, 0 = all, and compares them.

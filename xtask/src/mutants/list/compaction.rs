@@ -4,10 +4,11 @@ use super::{Mutant, Selection, units};
 
 const STORE: &[Selection] = &[units("aof2-core", "store::tests::compaction")];
 const PLAN: &[Selection] = &[units("aof2-core", "coordinator::plan::compact")];
-const FOLD: &[Selection] = &[units("aof2-core", "residency::tests")];
+const FOLD: &[Selection] = &[units("aof2-core", "residency::")];
 const FILE: &[Selection] = &[units("aof2-core", "segment::merge")];
 
 const MERGE: &str = "engine/core/src/store/merge.rs";
+const FOLD_FILE: &str = "engine/core/src/residency/merge.rs";
 const PLAN_FILE: &str = "engine/core/src/coordinator/plan/compact.rs";
 
 pub const MUTANTS: &[Mutant] = &[
@@ -90,7 +91,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a merge of segments that are not there is believed",
-        file: "engine/core/src/residency/merge.rs",
+        file: FOLD_FILE,
         find: "if !self.are_sealed(inputs) {",
         replace: "if inputs.segment_ids.is_empty() {",
         noticed_by: FOLD,
@@ -129,5 +130,33 @@ pub const MUTANTS: &[Mutant] = &[
         find: "piece.is_settled && 2 * batches_of(piece) <= limits.target_bytes",
         replace: "2 * batches_of(piece) <= limits.target_bytes",
         noticed_by: PLAN,
+    },
+    Mutant {
+        name: "an engine that knows no merges starts on a volume with merged segments",
+        file: MERGE,
+        find: "self.parts().admission.require_version(MERGES_VERSION)?;",
+        replace: "let _ = MERGES_VERSION;",
+        noticed_by: STORE,
+    },
+    Mutant {
+        name: "bytes of merged segments count as readable",
+        file: FOLD_FILE,
+        find: "self.readable_bytes -= readable.map_or(0, |seal| seal.data_end);",
+        replace: "let _ = readable;",
+        noticed_by: FOLD,
+    },
+    Mutant {
+        name: "objects of merged segments are in no report",
+        file: "engine/core/src/residency/usage.rs",
+        find: "if residency.is_superseded(id) || ",
+        replace: "if ",
+        noticed_by: FOLD,
+    },
+    Mutant {
+        name: "what lies under the key of an output that was given up is deleted whatever it is",
+        file: "engine/core/src/jobs/upload.rs",
+        find: "    problem_of_object(tier2, key, &stated, size_bytes)",
+        replace: "    problem_of_object(tier2, key, &stated, size_bytes).map(|_| None)",
+        noticed_by: STORE,
     },
 ];

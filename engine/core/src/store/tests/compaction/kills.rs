@@ -131,6 +131,81 @@ fn behind_a_power_cut_at_any_step_everything_is_read_and_the_merge_ends() {
     }
 }
 
+fn format_version(directory: &Path) -> u16 {
+    let bytes = std::fs::read(directory.join(file::VOLUME)).expect("there");
+    let stored = aof2_format::volume::VolumeIdentity::decode(&bytes).expect("whole");
+    stored.format_version
+}
+
+/// It would serve inputs whose files are gone, and take the file of an output for a segment that takes records.
+#[test]
+fn an_engine_that_knows_no_merges_refuses_the_volume_from_before_the_first_record_of_one_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (step, cut, memory) in cuts(folder.path()) {
+        let expected = u16::from(step != "nothing");
+        assert_eq!(format_version(cut.path()), expected, "{step}");
+        // A mark that is left behind it keeps it.
+        merging(&memory, cut.path()).stop();
+        assert_eq!(format_version(cut.path()), expected, "{step}");
+    }
+    // Where the volume cannot say so, nothing is begun.
+    let folder = tempfile::tempdir().expect("a folder");
+    let it = local(folder.path());
+    for payload in &PAYLOADS[..4] {
+        it.segment(payload);
+    }
+    let full = Fault::of(Call::Write)
+        .path("volume.json")
+        .how(crate::io::fault::How::Fails(libc::ENOSPC));
+    it.faults.add(full);
+    let run = merge(&it.compaction);
+    assert_eq!((run.inputs, run.failures), (0, 1), "{run:?}");
+    assert_eq!(format_version(folder.path()), 0);
+    assert_eq!(kinds(&it.store), Vec::<&str>::new());
+    assert_eq!(merge(&it.compaction).inputs, 4);
+    assert_eq!(format_version(folder.path()), 1);
+    it.stop();
+}
+
+/// What lies under the key of an upload whose answer was lost is deleted where its bytes are those of the output, and stays otherwise.
+#[test]
+fn what_is_no_output_under_the_key_of_one_stays() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_, cut, memory) = cuts(folder.path()).remove(3);
+    let it = merging(&memory, cut.path());
+    let output = recorded(&it.node.store).last().expect("begun").0;
+    let of_output = |key: &String| {
+        let name = key.rsplit('/').next().and_then(file::parse_warm);
+        name.is_some_and(|name| name.segment_id == output)
+    };
+    let key = memory.keys().into_iter().find(of_output);
+    let key = key.expect("the object of the output");
+    memory.damage(&key, aof2_format::warm::HEADER_BYTES + 4);
+    let damaged = memory.bytes_of(&key);
+    it.node.store.give_up_merge("a", output).expect("given up");
+    let snapshots = Arc::new(Snapshots::start(it.node.store.clone(), &it.node.tiers));
+    let deletion = Deletion::start(
+        it.node.store.clone(),
+        &it.node.tiers,
+        snapshots.clone(),
+        &it.node.retention,
+    );
+    until("it is found", || {
+        it.node.tiers.coordinator().ring();
+        let waiting = deletion.status().expect("a Tier 2").waiting;
+        waiting.contains_key("Foreign")
+    });
+    assert_eq!(memory.bytes_of(&key), damaged);
+    // The verb says so.
+    let refused = deletion.delete_object(&it.node.store, "a", output);
+    let told = refused.expect_err("needed").to_string();
+    assert!(told.contains("another object under its key"), "{told}");
+    it.node.tiers.stop();
+    snapshots.stop();
+    deletion.stop();
+    it.stop();
+}
+
 #[test]
 fn a_begun_merge_keeps_its_id_over_a_restart_and_finds_its_own_object() {
     let folder = tempfile::tempdir().expect("a folder");
