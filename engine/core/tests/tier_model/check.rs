@@ -491,6 +491,15 @@ impl World {
         }
     }
 
+    /// That were done, by the manifests.
+    pub fn merges(&self) -> Result<u64, String> {
+        let files = self.node.disk.files();
+        let names = NAMES.iter().take(self.streams.len());
+        let ledgers = names.map(|name| Ledger::read(&files, name));
+        let merges = ledgers.map(|ledger| Ok(ledger?.map_or(0, |ledger| ledger.merges)));
+        merges.sum()
+    }
+
     /// Behind a restart at rest: no file and no object is there that no record names.
     pub fn check_leaks(&mut self) -> Result<(), String> {
         // What is being written now is done then.

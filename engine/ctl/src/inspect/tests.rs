@@ -8,7 +8,7 @@ use aof2_format::{ClusterId, Salt, Seed, StreamName, StreamUuid};
 
 use super::chunk::decode_chunk;
 use super::files::chunk_files;
-use super::page::page;
+use super::page::{fields_line, page};
 use super::*;
 
 const SALT: Salt = Salt(7);

@@ -452,7 +452,14 @@ fn address(values: &Values, key: &str) -> SocketAddr {
 fn switch(values: &Values, key: &str) -> bool {
     match values.get(key) {
         Some(Value::Switch(value)) => value,
-        Some(Value::Integer(_) | Value::Duration(_) | Value::Text(_) | Value::Rules(_)) | None => {
+        Some(
+            Value::Integer(_)
+            | Value::Duration(_)
+            | Value::Text(_)
+            | Value::Rules(_)
+            | Value::Prices(_),
+        )
+        | None => {
             unreachable!("{key} is a switch with a default")
         }
     }

@@ -167,7 +167,7 @@ impl Value {
         match self {
             Value::Rules(rules) => Some(rules.iter().map(super::retention::pairs).collect()),
             Value::Prices(prices) => Some(prices.iter().map(price::pairs).collect()),
-            Value::Integer(_) | Value::Duration(_) | Value::Text(_) => None,
+            Value::Integer(_) | Value::Duration(_) | Value::Text(_) | Value::Switch(_) => None,
         }
     }
 }
