@@ -345,6 +345,12 @@ impl Down {
     }
 
     fn upload_streamed(&self, port: &dyn Port, segment: &SealedSegment) -> Result<(), MoveError> {
+        // A file that an earlier process wrote and did not record: no record will name it, and it takes room of the others.
+        let path = compress::warm_path(&port.tier1_directory(), segment);
+        if let Some(path) = path.filter(|_| segment.copies.warm.is_none()) {
+            let removed = self.remove_left(port, &path);
+            removed.warn(&segment.stream, segment.segment_id);
+        }
         let bytes = port
             .segment_bytes(&segment.stream, segment.segment_id)
             .map_err(MoveError::Segment)?;

@@ -332,7 +332,8 @@ impl World {
     /// What was sent before the power went.
     fn late_arrive(&mut self) {
         for late in std::mem::take(&mut self.late) {
-            late.arrive(&self.memory);
+            let key = late.arrive(&self.memory);
+            self.checks.came_late.insert(key);
         }
     }
 
