@@ -17,8 +17,8 @@ use tokio::sync::Semaphore;
 
 use crate::lifecycle::{DrainStatus, EpochReset, PostRestart, PreRestart};
 use crate::report::{
-    ConfigVerdict, Dump, HydrationReport, SegmentDeleteReport, SegmentReport, StreamCutReport,
-    StreamReport, StreamTrimReport, StreamVerbReport, Tier2Report,
+    CompactionRunReport, ConfigVerdict, Dump, HydrationReport, SegmentDeleteReport, SegmentReport,
+    StreamCutReport, StreamReport, StreamTrimReport, StreamVerbReport, Tier2Report,
 };
 use crate::schema::ConfigSchema;
 use crate::snapshot::{
@@ -319,6 +319,17 @@ impl Client {
 
     pub async fn hydration(&self, id: u64) -> Result<HydrationReport, ClientError> {
         self.json(Request::get(path::HYDRATE).with(query("id", Some(&id.to_string()))))
+            .await
+    }
+
+    /// Begins to merge small segments, of one stream or of all.
+    pub async fn compact(&self, stream: Option<&str>) -> Result<CompactionRunReport, ClientError> {
+        self.json(Request::post(path::COMPACT).with(query("stream", stream)))
+            .await
+    }
+
+    pub async fn compaction(&self, id: u64) -> Result<CompactionRunReport, ClientError> {
+        self.json(Request::get(path::COMPACT).with(query("id", Some(&id.to_string()))))
             .await
     }
 

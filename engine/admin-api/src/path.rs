@@ -27,6 +27,9 @@ pub const TIER1: &str = "/aof2/tier1";
 pub const TIER1_VERIFY: &str = "/aof2/tier1/verify";
 /// POST `?stream=<pattern>&level=<1..19>`: every file in Tier 1 is compressed again, by default at `tier1.compression_level`. Otherwise as above.
 pub const TIER1_RECOMPRESS: &str = "/aof2/tier1/recompress";
+/// POST `?stream=<name>`, all streams without it: merges small segments now; 202 with [`crate::report::CompactionRunReport`]. GET `?id=<id>`: how far
+/// that pass has come.
+pub const COMPACT: &str = "/aof2/compact";
 /// GET: the effective configuration as TOML.
 pub const CONFIG: &str = "/aof2/config";
 /// POST: a whole `aof2.toml` as text; 200 with [`crate::report::ConfigVerdict`], valid or not. `?mode=user` (default): a user's

@@ -284,6 +284,8 @@ words! {
         Uploaded,
         /// Below the start of its stream; only its object is left.
         Trimmed,
+        /// Merged into another segment; only its object is left.
+        Replaced,
     }
 }
 

@@ -56,6 +56,9 @@ pub struct Dump {
     /// Absent while the engine does not serve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<RetentionReport>,
+    /// Absent while the engine does not serve, and in reports of engines that merge nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compaction: Option<CompactionReport>,
     /// Highest operator epoch seen.
     #[serde(default)]
     pub operator_epoch: u64,
@@ -403,6 +406,60 @@ impl HydrationReport {
     pub fn has_ended(&self) -> bool {
         self.done_segments + self.failed_segments >= self.segments
     }
+}
+
+/// How far a pass of `POST /aof2/compact` has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactionRunReport {
+    /// In this process of the engine.
+    pub id: u64,
+    /// Absent: every stream of the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    pub has_ended: bool,
+    /// Segments that were merged, and how many they became.
+    pub inputs: u64,
+    pub outputs: u64,
+    /// Of these, uncompressed.
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+    pub failures: u64,
+    /// Why the last of those failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// Why no more was merged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<String>,
+}
+
+/// Merges of small segments. Counts since `process_start`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactionReport {
+    /// They are made without being asked for.
+    pub enabled: bool,
+    pub merges: u64,
+    /// Segments that these merged, and bytes that they read and wrote, uncompressed.
+    pub inputs: u64,
+    pub read_bytes: u64,
+    pub written_bytes: u64,
+    pub failures: u64,
+    /// The last one, done or failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastMergeReport>,
+    /// Why the last pass merged no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastMergeReport {
+    pub stream: String,
+    /// RFC 3339.
+    pub at: String,
+    pub inputs: u64,
+    /// Absent where it was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// Answer of `/aof2/streams/cut`: what a cut of a damaged stream gives up.

@@ -7,9 +7,9 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 
 use aof2_admin_api::report::{
-    ConfigChange, ConfigReport, ConfigVerdict, DamagedRange, JournalReport, ManifestReport,
-    ReadsReport, Reload, RetentionLimits, SegmentReport, ShortenedRetention, StreamVerbReport,
-    Tier0Report, Tier1Report, Tier2Report,
+    CompactionReport, CompactionRunReport, ConfigChange, ConfigReport, ConfigVerdict, DamagedRange,
+    JournalReport, LastMergeReport, ManifestReport, ReadsReport, Reload, RetentionLimits,
+    SegmentReport, ShortenedRetention, StreamVerbReport, Tier0Report, Tier1Report, Tier2Report,
 };
 use aof2_admin_api::storage::{
     ClassPrice, ClassStorage, Compression, RetentionForecast, RetentionTakes, RuleForecast,
@@ -125,6 +125,7 @@ fn dump() -> Dump {
         streams: 22,
         damage: BTreeMap::new(),
         retention: None,
+        compaction: None,
         operator_epoch: 1_795_400_003,
     }
 }
@@ -132,6 +133,47 @@ fn dump() -> Dump {
 #[test]
 fn dump_is_as_released() {
     check("dump", &dump());
+}
+
+#[test]
+fn compaction_is_as_released() {
+    let last = LastMergeReport {
+        stream: "orders-0-a".to_string(),
+        at: "2026-11-25T04:00:00Z".to_string(),
+        inputs: 4,
+        failure: Some("volume is full".to_string()),
+    };
+    let report = CompactionReport {
+        enabled: true,
+        merges: 1,
+        inputs: 5,
+        read_bytes: 6,
+        written_bytes: 7,
+        failures: 8,
+        last: Some(last),
+        end: Some("no stream has enough".to_string()),
+    };
+    check("compaction", &report);
+    let run = CompactionRunReport {
+        id: 3,
+        stream: Some("orders-0-a".to_string()),
+        has_ended: true,
+        inputs: 5,
+        outputs: 1,
+        read_bytes: 6,
+        written_bytes: 7,
+        failures: 1,
+        failure: Some("volume is full".to_string()),
+        end: Some("no stream has enough".to_string()),
+    };
+    check("compaction-run", &run);
+    let replaced = SegmentReport {
+        stream: "orders-0-a".to_string(),
+        segment_id: 3,
+        state: SegmentState::Replaced,
+        ..SegmentReport::default()
+    };
+    check("segment-replaced", &replaced);
 }
 
 #[test]

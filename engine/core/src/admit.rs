@@ -171,8 +171,8 @@ impl Space {
         }
     }
 
-    /// The same for a copy that comes back: only up to its mark, and a refusal is nothing that an append waits for.
-    pub fn take_for_hydration(&self, bytes: u64, ahead_bytes: u64) -> bool {
+    /// The same for a copy that no append waits for, one that comes back or is merged: only up to its mark, and a refusal presses nobody.
+    pub fn take_for_copy(&self, bytes: u64, ahead_bytes: u64) -> bool {
         let config = self.config.load();
         let quota_bytes = config.tier0.instance_quota_bytes;
         let total_bytes = self.tier0_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;

@@ -29,6 +29,7 @@ pub struct Config {
     pub tier2: Tier2Config,
     /// The first whose pattern fits a stream counts for it; without one everything is kept. Hot.
     pub retention: Vec<RetentionRule>,
+    pub compaction: CompactionConfig,
     pub journal: JournalConfig,
     pub checkpoint: CheckpointConfig,
     pub manifest: ManifestConfig,
@@ -43,6 +44,23 @@ pub struct RetentionRule {
     pub max_age: Option<Duration>,
     /// Uncompressed; the oldest sealed records go while the stream has more.
     pub max_bytes: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompactionConfig {
+    /// Small sealed segments are merged without being asked for. Hot.
+    pub enabled: bool,
+    /// Adjacent segments below half of the target that make a merge worth its while; at least 2. Hot.
+    pub min_inputs: usize,
+}
+
+impl Default for CompactionConfig {
+    fn default() -> CompactionConfig {
+        CompactionConfig {
+            enabled: false,
+            min_inputs: 4,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -175,6 +193,7 @@ impl Config {
                 max_attempts: 5,
             },
             retention: Vec::new(),
+            compaction: CompactionConfig::default(),
             journal: JournalConfig {
                 file_bytes: 64 * MIB,
                 files: 8,
@@ -217,6 +236,7 @@ impl Config {
             tier1,
             tier2,
             retention,
+            compaction,
             journal: _,
             checkpoint,
             manifest: _,
@@ -242,6 +262,7 @@ impl Config {
                 ..tier2
             },
             retention,
+            compaction,
             journal: self.journal.clone(),
             checkpoint,
             manifest: self.manifest.clone(),

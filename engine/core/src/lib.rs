@@ -11,6 +11,7 @@ pub mod backoff;
 pub mod below;
 pub mod claims;
 mod common;
+pub mod compaction;
 pub mod config;
 pub mod coordinator;
 pub mod deletion;

@@ -289,8 +289,8 @@ pub trait Port: Send + Sync {
     fn pending(&self) -> Vec<SealedSegment>;
     /// With its copies now.
     fn sealed_segment(&self, stream: &str, segment_id: u64) -> Option<SealedSegment>;
-    /// It lies wholly below the start of its stream: nobody may read it, and nothing is to be made of it any more.
-    fn is_trimmed(&self, stream: &str, segment_id: u64) -> bool;
+    /// It lies wholly below the start of its stream, or was merged into another one: nobody reads it, and nothing is to be made of it any more.
+    fn is_unneeded(&self, stream: &str, segment_id: u64) -> bool;
     fn segment_bytes(&self, stream: &str, segment_id: u64) -> Result<SealedBytes, ReadError>;
     /// The segment's bytes are not those that were sealed. Answers what is known of it, with sequences and remedy.
     fn note_damage(&self, stream: &str, segment_id: u64, problem: &str) -> String;

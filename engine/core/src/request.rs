@@ -160,4 +160,6 @@ pub enum SegmentState {
     Uploaded,
     /// Below the start of its stream: nobody may read it.
     Trimmed,
+    /// Merged into another segment; its object is still there.
+    Replaced,
 }

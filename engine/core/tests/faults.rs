@@ -475,7 +475,7 @@ fn a_newer_format_is_refused() {
             assert!(
                 error
                     .to_string()
-                    .contains("format version 7, and this engine reads up to 0"),
+                    .contains("format version 7, and this engine reads up to 1"),
                 "{error}"
             );
         }

@@ -127,6 +127,12 @@ pub enum Verb {
     /// Copies that were read longest ago make room; appends go before copies that came back. What does not fit is rejected with the bytes that
     /// would. With --wait it shows the progress and ends with exit code 1 when a segment could not be brought back.
     Hydrate(HydrateArguments),
+    /// Merge small adjacent segments of one stream, or of all, now.
+    ///
+    /// Segments are merged where that makes them few without writing a byte again more often than its segment can double. Waits for the end
+    /// of the pass and prints what it merged, or why it merged nothing. Works also where compaction.enabled is false. Exit code 1 when a merge
+    /// failed.
+    Compact(CompactArguments),
     /// Sync all staged records.
     Flush,
     /// Append records from --payload, or from the lines of standard input.
@@ -258,6 +264,12 @@ pub struct HydrateArguments {
     /// Wait until every segment is there, or has failed.
     #[arg(long)]
     pub wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CompactArguments {
+    /// By default every stream of the engine.
+    pub stream: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -155,6 +155,19 @@ MANIFEST_BASE = block(b"AOF2BASE", (2, 0), (2, 0), (4, 7), CLUSTER, STREAM, SALT
 START = le(b"SS2A", (2, 0), (2, 1), (8, 160))
 START_SEQUENCE = START + le((4, crc32c(START)))
 
+
+def compaction(kind, base, end, epoch, inputs, reason=0, made=b""):
+    head = le(b"CP2A", (2, 0), (2, kind), (8, base), (8, end), (4, epoch), (4, len(inputs)), (2, reason), (2, 0))
+    rest = made + b"".join(le((8, segment)) for segment in inputs)
+    return head + le((4, crc32c(head + rest))) + rest
+
+
+MADE = le((8, 5000), (8, 0xABCD << 40), (8, 777), (8, NANOS - 5), (8, NANOS), (8, NANOS + 7), (4, GAP_CHAIN), (4, 0))
+COMPACTION_BEGUN = compaction(0, 100, 260, 7, [11, 12, 9, 14])
+COMPACTION_MERGED = compaction(1, 100, 260, 7, [11, 12, 9, 14], made=MADE)
+COMPACTION_FAILED = compaction(2, 0, 0, 0, [], reason=3)
+COMPACTION_GIVEN_UP = compaction(3, 0, 0, 0, [])
+
 JOURNAL_HEADER = block(b"AOF2JRNL", (2, 0), bytes(6), CLUSTER, NODE, VOLUME, (8, 9), (8, FILE_SALT), (8, 1000), (8, 8192),
                        (8, NANOS), (8, 1 << 26))
 
@@ -255,6 +268,10 @@ def main():
         "manifest_chunk_header": MANIFEST_CHUNK_HEADER,
         "producer_changes": PRODUCER_CHANGES,
         "start_sequence": START_SEQUENCE,
+        "compaction_begun": COMPACTION_BEGUN,
+        "compaction_merged": COMPACTION_MERGED,
+        "compaction_failed": COMPACTION_FAILED,
+        "compaction_given_up": COMPACTION_GIVEN_UP,
         "journal_header": JOURNAL_HEADER,
         "journal_commit": JOURNAL_COMMIT,
         "journal_mark": JOURNAL_MARK,

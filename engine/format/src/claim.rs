@@ -81,6 +81,16 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(
     max_bytes: usize,
     bytes: &'a [u8],
 ) -> Result<T, Damage> {
+    decode_upto(format, crate::FORMAT_VERSION, max_bytes, bytes)
+}
+
+/// The same, of a thing that has a newest version of its own.
+pub(crate) fn decode_upto<'a, T: Deserialize<'a>>(
+    format: &'static str,
+    newest: u16,
+    max_bytes: usize,
+    bytes: &'a [u8],
+) -> Result<T, Damage> {
     #[derive(Deserialize)]
     struct Head<'a> {
         #[serde(borrow)]
@@ -107,11 +117,11 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(
             problem: format!("format is {:?}", head.format),
         });
     }
-    if head.format_version > crate::FORMAT_VERSION.into() {
+    if head.format_version > newest.into() {
         return Err(Damage::Version {
             what,
             found: head.format_version,
-            supported: crate::FORMAT_VERSION.into(),
+            supported: newest.into(),
         });
     }
     let (covered, stored) = bytes.split_at(bytes.len().saturating_sub(last_member(0).len()));

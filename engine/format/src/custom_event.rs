@@ -1,5 +1,6 @@
 //! What `CustomEvent` records hold, by their schema: every one that this release writes has a row here, which a test holds.
 
+use crate::compaction::{self, Compaction};
 use crate::cut::{self, StreamCut};
 use crate::damage::Damage;
 use crate::producer_changes::{self, ProducerChanges};
@@ -13,14 +14,16 @@ pub enum CustomEvent {
     SnapshotNote(SnapshotNote),
     StartSequence(StartSequence),
     StreamCut(StreamCut),
+    Compaction(Compaction),
 }
 
 /// Schemas and their names, ascending.
-pub const SCHEMAS: [(u32, &str); 4] = [
+pub const SCHEMAS: [(u32, &str); 5] = [
     (producer_changes::SCHEMA_ID, "ProducerChanges"),
     (NOTE_SCHEMA_ID, "SnapshotNote"),
     (start_sequence::SCHEMA_ID, "StartSequence"),
     (cut::SCHEMA_ID, "StreamCut"),
+    (compaction::SCHEMA_ID, "Compaction"),
 ];
 
 /// `None`: of a newer release.
@@ -39,6 +42,7 @@ pub fn decode(schema_id: u32, blob: &[u8]) -> Option<Result<CustomEvent, Damage>
         NOTE_SCHEMA_ID => SnapshotNote::decode(blob).map(CustomEvent::SnapshotNote),
         start_sequence::SCHEMA_ID => StartSequence::decode(blob).map(CustomEvent::StartSequence),
         cut::SCHEMA_ID => StreamCut::decode(blob).map(CustomEvent::StreamCut),
+        compaction::SCHEMA_ID => Compaction::decode(blob).map(CustomEvent::Compaction),
         _ => return None,
     })
 }

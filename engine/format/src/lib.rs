@@ -13,6 +13,7 @@
 pub mod checksum;
 pub mod claim;
 pub mod clock_reading;
+pub mod compaction;
 pub mod custom_event;
 pub mod cut;
 pub mod damage;

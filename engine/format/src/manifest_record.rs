@@ -73,7 +73,7 @@ impl ReasonCode {
         }
     }
 
-    fn from_code(code: u16) -> Result<Self, Damage> {
+    pub(crate) fn from_code(code: u16) -> Result<Self, Damage> {
         Ok(match code {
             0 => ReasonCode::Transient,
             1 => ReasonCode::Codec,

@@ -1,5 +1,5 @@
 //! The file `volume.json`: whose volume this is, and how Tier 2 knows it. The identity is drawn at the first start and never changes;
-//! the rest is rewritten each time this volume leaves a mark in Tier 2. Layout: `volume.md`.
+//! the rest is rewritten each time this volume leaves a mark in Tier 2, and before its first merge of segments. Layout: `volume.md`.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,9 +9,15 @@ use crate::identity::{ClusterId, NodeId, VolumeId};
 
 const FORMAT: &str = "aof2-volume";
 
+/// Of a volume on which segments were merged (`compaction.md`), or were to be: an engine that does not know merges would serve it without them.
+pub const MERGES_VERSION: u16 = 1;
+/// Newest version of `volume.json`, and so of a data directory, that this release reads.
+pub const NEWEST_VERSION: u16 = MERGES_VERSION;
+
 /// Identity of a volume. A directory of another cluster, another node or a newer format is refused by it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeIdentity {
+    /// [`crate::FORMAT_VERSION`] at first; [`MERGES_VERSION`] from before the first merge of segments on.
     pub format_version: u16,
     pub cluster_id: ClusterId,
     /// Pod name.
@@ -30,6 +36,6 @@ impl VolumeIdentity {
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, Damage> {
-        claim::decode(FORMAT, claim::MAX_BYTES, bytes)
+        claim::decode_upto(FORMAT, NEWEST_VERSION, claim::MAX_BYTES, bytes)
     }
 }

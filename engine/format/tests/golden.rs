@@ -4,13 +4,14 @@ mod support;
 
 use aof2_format::claim::{Claim, ClusterMarker};
 use aof2_format::clock_reading::ClockReading;
+use aof2_format::compaction::{Compaction, Inputs, Output};
 use aof2_format::journal::{
     self, CommitFields, FileKind, Frame, FrameHeader, JournalHeader, Position,
 };
 use aof2_format::journal_mark::JournalMark;
 use aof2_format::manifest_base::{BaseChunk, ManifestBase};
 use aof2_format::manifest_chunk::{self, ManifestChunkHeader};
-use aof2_format::manifest_record::ManifestEvent;
+use aof2_format::manifest_record::{ManifestEvent, ReasonCode};
 use aof2_format::mark::VolumeMark;
 use aof2_format::producer_changes::{ProducerChanges, ProducerRun};
 use aof2_format::record_batch::{self, Fields, Gap, GapReason, Producer};
@@ -727,6 +728,78 @@ fn a_start_sequence_is_stable_and_only_its_own_bytes_decode() {
     assert!(refused(&|bytes| bytes[0] ^= 1).contains("magic"));
     assert!(refused(&|bytes| bytes[4] = 9).contains("version 9"));
     assert!(refused(&|bytes| bytes[8] ^= 1).contains("checksum"));
+}
+
+#[test]
+fn compactions_are_stable_and_only_their_own_bytes_decode() {
+    let inputs = Inputs {
+        base_sequence: 100,
+        end_sequence: 260,
+        epoch: 7,
+        segment_ids: vec![11, 12, 9, 14],
+    };
+    let output = Output {
+        durable_bytes: 5000,
+        segment_crc64: 0xABCD << 40,
+        object_bytes: 777,
+        first_unix_nanos: NANOS - 5,
+        last_unix_nanos: NANOS,
+        sealed_unix_nanos: NANOS + 7,
+        chain: gap_chain(),
+    };
+    for (name, value) in [
+        ("compaction_begun", Compaction::Begun(inputs.clone())),
+        ("compaction_merged", Compaction::Merged(inputs, output)),
+        (
+            "compaction_failed",
+            Compaction::Failed {
+                reason: ReasonCode::BucketOrNetwork,
+            },
+        ),
+        ("compaction_given_up", Compaction::GivenUp),
+    ] {
+        assert_eq!(Compaction::decode(&golden(name)).unwrap(), value, "{name}");
+        assert_eq!(value.encode(), golden(name), "{name}");
+    }
+    let refused = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = golden("compaction_merged");
+        change(&mut bytes);
+        Compaction::decode(&bytes).unwrap_err().to_string()
+    };
+    assert!(refused(&|bytes| bytes.truncate(39)).contains("39 bytes"));
+    assert!(refused(&|bytes| bytes[0] ^= 1).contains("magic"));
+    assert!(refused(&|bytes| bytes[4] = 9).contains("version 9"));
+    assert!(refused(&|bytes| bytes[100] ^= 1).contains("checksum"));
+}
+
+#[test]
+fn a_compaction_that_contradicts_itself_is_refused() {
+    let Ok(Compaction::Merged(inputs, output)) = Compaction::decode(&golden("compaction_merged"))
+    else {
+        panic!("merged")
+    };
+    let refused = |change: &dyn Fn(&mut Inputs, &mut Output)| {
+        let (mut inputs, mut output) = (inputs.clone(), output);
+        change(&mut inputs, &mut output);
+        let encoded = Compaction::Merged(inputs, output).encode();
+        Compaction::decode(&encoded).unwrap_err().to_string()
+    };
+    for (field, change) in [
+        (
+            "inputs = 1",
+            (&|it: &mut Inputs, _: &mut Output| it.segment_ids.truncate(1))
+                as &dyn Fn(&mut Inputs, &mut Output),
+        ),
+        ("inputs = 4097", &|it, _| {
+            it.segment_ids = (0..4097).collect();
+        }),
+        ("segment_id = 12", &|it, _| it.segment_ids[3] = 12),
+        ("end_sequence = 100", &|it, _| it.end_sequence = 100),
+        ("durable_bytes = 4096", &|_, it| it.durable_bytes = 4096),
+    ] {
+        let refusal = refused(change);
+        assert!(refusal.contains(field), "{field}: {refusal}");
+    }
 }
 
 #[test]

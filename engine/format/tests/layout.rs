@@ -2,8 +2,9 @@
 
 use aof2_format::field::Row;
 use aof2_format::{
-    journal, journal_frame, journal_mark, manifest_base, manifest_chunk, manifest_record,
-    producer_changes, record_batch, segment, start_sequence, stream_catalog, stream_header, warm,
+    compaction, journal, journal_frame, journal_mark, manifest_base, manifest_chunk,
+    manifest_record, producer_changes, record_batch, segment, start_sequence, stream_catalog,
+    stream_header, warm,
 };
 
 type Layouts = &'static [(&'static str, &'static [Row], usize)];
@@ -124,6 +125,23 @@ const DOCUMENTS: &[(&str, &str, Layouts)] = &[
             start_sequence::blob::ROWS,
             start_sequence::blob::BYTES,
         )],
+    ),
+    (
+        "compaction.md",
+        include_str!("../src/compaction.md"),
+        &[
+            (
+                "header",
+                compaction::header::ROWS,
+                compaction::header::BYTES,
+            ),
+            (
+                "output",
+                compaction::output::ROWS,
+                compaction::output::BYTES,
+            ),
+            ("input", compaction::input::ROWS, compaction::input::BYTES),
+        ],
     ),
     (
         "producer_changes.md",

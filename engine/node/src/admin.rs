@@ -4,6 +4,7 @@
 //! reads it would act upon.
 
 mod audit;
+mod compact;
 mod config;
 mod error;
 mod hydrate;
@@ -45,6 +46,7 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(path::SEGMENTS, get(store::segments))
         .route(path::SEGMENT_DELETE, post(store::delete_segment))
         .route(path::SEAL, post(store::seal))
+        .route(path::COMPACT, get(compact::status).post(compact::begin))
         .route(path::HYDRATE, get(hydrate::status).post(hydrate::begin))
         .route(
             path::REPORT,

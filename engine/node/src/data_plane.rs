@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use aof2_core::compaction::{Compaction, CompactionRefusal, CompactionRun, CompactionStatus};
 use aof2_core::deletion::{CopyDeletion, CopyError, Deletion, DeletionStatus};
 use aof2_core::fetch::FetchStatus;
 use aof2_core::objects::Tier2;
@@ -47,6 +48,7 @@ pub struct DataPlane {
     snapshots: Arc<Snapshots>,
     retention: Arc<Retention>,
     deletion: Arc<Deletion>,
+    compaction: Arc<Compaction>,
     pub verifications: Arc<Verifications>,
     readings: Arc<Readings>,
 }
@@ -101,6 +103,19 @@ impl DataPlane {
             1 => Deletion::delete_warm(&self.tiers, &self.store, stream, segment_id),
             _ => self.deletion.delete_object(&self.store, stream, segment_id),
         }
+    }
+
+    /// Merges small segments now.
+    pub fn compact(&self, stream: Option<&str>) -> Result<CompactionRun, CompactionRefusal> {
+        self.compaction.ask(stream)
+    }
+
+    pub fn compaction_run(&self, id: u64) -> Option<CompactionRun> {
+        self.compaction.run(id)
+    }
+
+    pub fn compaction_status(&self) -> CompactionStatus {
+        self.compaction.status()
     }
 
     /// What keeps the object of a trimmed segment.
@@ -166,12 +181,14 @@ impl DataPlane {
     fn stop_tiers(&self, is_hastened: impl Fn() -> bool) {
         let (tiers, snapshots) = (self.tiers.clone(), self.snapshots.clone());
         let (retention, deletion) = (self.retention.clone(), self.deletion.clone());
+        let compaction = self.compaction.clone();
         let (done, stopped) = mpsc::channel::<()>();
         let stopping = std::thread::Builder::new()
             .name("aof2-stop".to_string())
             .spawn(move || {
                 tiers.stop();
                 snapshots.stop();
+                compaction.stop();
                 deletion.stop();
                 retention.stop();
                 drop(done);

@@ -2,6 +2,7 @@
 //!
 //! Each scrape takes one reading and builds the text from it: no number is kept twice.
 
+mod compaction;
 mod page;
 mod tiers;
 
@@ -236,6 +237,7 @@ fn serving(page: &mut Page, plane: &DataPlane) {
         "Streams whose start is not moved, or whose trimmed segments do not leave this node",
         retention.failed.streams,
     );
+    compaction::of(page, &plane.compaction_status());
     page.gauge("damaged_streams", "Damaged streams", damaged_streams);
     page.gauge(
         "damaged_ranges",

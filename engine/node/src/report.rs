@@ -1,14 +1,15 @@
 //! What this node says about itself: the answers of `dump`, `streams`, `segments` and the verbs around a restart.
 
 use aof2_admin_api::report::{
-    DamagedRange, DeletionReport, FailedStreamsReport, JournalReport, ManifestReport, ReadsReport,
-    RetentionReport, RetentionRuleReport, SegmentReport, Tier0Report, Tier1Report, Tier2Report,
-    WaitingObjects,
+    CompactionReport, DamagedRange, DeletionReport, FailedStreamsReport, JournalReport,
+    LastMergeReport, ManifestReport, ReadsReport, RetentionReport, RetentionRuleReport,
+    SegmentReport, Tier0Report, Tier1Report, Tier2Report, WaitingObjects,
 };
 use aof2_admin_api::{
     ClaimState, Dump, PostRestart, PreRestart, SegmentCopy, SegmentState, StreamReport,
     WouldBlockKind,
 };
+use aof2_core::compaction::CompactionStatus;
 use aof2_core::config::RetentionRule;
 use aof2_core::deletion::{DeletionStatus, Waiting};
 use aof2_core::failures::FailedStreams;
@@ -97,6 +98,7 @@ fn fill(dump: &mut Dump, plane: &DataPlane) {
         checkpoints: metrics.checkpoints,
     };
     dump.retention = Some(retention(plane.retention_status()));
+    dump.compaction = Some(compaction(plane.compaction_status()));
     dump.flush_failures = metrics.flush_failures;
     dump.reads = Some(ReadsReport {
         tier0_bytes: metrics.served.tier0_bytes,
@@ -116,6 +118,34 @@ fn fill(dump: &mut Dump, plane: &DataPlane) {
         .filter_map(|stream| Some((stream.name.to_string(), stream.damage?)))
         .take(MAX_DAMAGE)
         .collect();
+}
+
+fn compaction(status: CompactionStatus) -> CompactionReport {
+    let CompactionStatus {
+        is_enabled,
+        merges,
+        inputs,
+        read_bytes,
+        written_bytes,
+        failures,
+        last,
+        end,
+    } = status;
+    CompactionReport {
+        enabled: is_enabled,
+        merges,
+        inputs,
+        read_bytes,
+        written_bytes,
+        failures,
+        last: last.map(|last| LastMergeReport {
+            stream: last.stream.to_string(),
+            at: time(last.at_unix_nanos),
+            inputs: last.inputs,
+            failure: last.failure,
+        }),
+        end,
+    }
 }
 
 fn retention(status: RetentionStatus) -> RetentionReport {
@@ -372,6 +402,7 @@ fn segment(info: SegmentInfo) -> SegmentReport {
         aof2_core::SegmentState::Warm => SegmentState::Warm,
         aof2_core::SegmentState::Uploaded => SegmentState::Uploaded,
         aof2_core::SegmentState::Trimmed => SegmentState::Trimmed,
+        aof2_core::SegmentState::Replaced => SegmentState::Replaced,
     };
     SegmentReport {
         stream: stream.to_string(),

@@ -280,7 +280,7 @@ impl Down {
             },
             Step::Upload => match self.upload(port, key, segment) {
                 Err(MoveError::Upload(UploadError::Warm { source, .. }))
-                    if !port.is_trimmed(&segment.stream, segment.segment_id) =>
+                    if !port.is_unneeded(&segment.stream, segment.segment_id) =>
                 {
                     tracing::warn!(stream = %segment.stream, segment_id = segment.segment_id, "rebuilding a damaged Tier 1 file: {source}");
                     self.compress(port, key, segment)
@@ -351,6 +351,12 @@ impl Down {
     }
 
     fn upload_streamed(&self, port: &dyn Port, segment: &SealedSegment) -> Result<(), MoveError> {
+        // A file that an earlier process wrote and did not record: no record will name it, and it takes room of the others.
+        let path = compress::warm_path(&port.tier1_directory(), segment);
+        if let Some(path) = path.filter(|_| segment.copies.warm.is_none()) {
+            let removed = self.remove_left(port, &path);
+            removed.warn(&segment.stream, segment.segment_id);
+        }
         let bytes = port
             .segment_bytes(&segment.stream, segment.segment_id)
             .map_err(MoveError::Segment)?;
@@ -364,7 +370,7 @@ impl Down {
         }
     }
 
-    fn compress_options(&self) -> CompressOptions {
+    pub(super) fn compress_options(&self) -> CompressOptions {
         let settings = *self.settings.read();
         CompressOptions {
             level: settings.compression_level,

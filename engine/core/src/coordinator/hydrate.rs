@@ -63,7 +63,7 @@ impl Down {
 
     fn bring_back(&self, port: &dyn Port, wish: &Wish) -> Outcome {
         let (stream, segment_id) = &wish.key;
-        let Some(segment) = readable(port, &wish.key) else {
+        let Some(segment) = wanted(port, &wish.key) else {
             return Outcome::Failed("the segment was trimmed".to_owned());
         };
         if is_there(&segment, wish.tier) {
@@ -76,7 +76,7 @@ impl Down {
         // Once, however often it is tried.
         if !wish.is_recorded {
             let begun = TierRecord::HydrationStarted { source };
-            if let Err(error) = port.commit(stream, *segment_id, begun) {
+            if let Err(error) = port.commit(stream, segment.segment_id, begun) {
                 return Outcome::Again(with_causes(&error));
             }
             self.state.lock().hydrations.note_recorded();
@@ -92,7 +92,7 @@ impl Down {
                 let verdict = verdict(&error);
                 if let Verdict::Final(reason) = verdict {
                     let failed = TierRecord::HydrationFailed { reason };
-                    if let Err(error) = port.commit(stream, *segment_id, failed) {
+                    if let Err(error) = port.commit(stream, segment.segment_id, failed) {
                         tracing::warn!(%stream, segment_id, "{}", with_causes(&error));
                     }
                 }
@@ -149,6 +149,15 @@ impl Down {
         let committed = port.commit(&segment.stream, segment.segment_id, there);
         committed.map_err(HydrateError::Manifest)
     }
+}
+
+/// What holds the first record of this segment now: it may have been merged into another one since it was asked for.
+fn wanted(port: &dyn Port, (stream, segment_id): &SegmentKey) -> Option<SealedSegment> {
+    let first = port.sealed_segment(stream, *segment_id)?.base_sequence;
+    let segments = port.readable_segments(stream)?;
+    segments
+        .into_iter()
+        .find(|it| it.base_sequence <= first && first < it.end_sequence())
 }
 
 fn readable(port: &dyn Port, (stream, segment_id): &SegmentKey) -> Option<SealedSegment> {

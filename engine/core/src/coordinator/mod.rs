@@ -32,10 +32,11 @@ use crate::dropped::{Dropped, LeftFile};
 use crate::error::StoreError;
 use crate::io::sync::{Mutex, MutexGuard, RwLock};
 use crate::io::{Disk, ThreadHandle};
+use crate::jobs::compress::{CompressOptions, warm_path};
 use crate::jobs::drop_warm::{drop_warm, remove};
 use crate::jobs::warm::WarmFacts;
 use crate::objects::Tier2Health;
-use crate::port::Port;
+use crate::port::{Port, SealedSegment};
 use hydrations::{Hydration, Hydrations, LocalTier};
 use memo::{FailureKind, Memo, SegmentKey};
 use plan::{Limits, Task, plan};
@@ -257,7 +258,7 @@ impl Coordinator {
         }
     }
 
-    /// What such a drop left, of a segment that is trimmed: nobody makes its copy again.
+    /// What such a drop left, of a segment that nobody needs: nobody makes its copy again.
     pub(crate) fn remove_left_warm(&self, file: &LeftFile) -> Dropped {
         let port = &*self.node.port;
         match &self.node.down {
@@ -271,6 +272,22 @@ impl Coordinator {
         let down = self.node.down.as_ref();
         let key = (stream.clone(), segment_id);
         down.is_some_and(|down| down.state.lock().memo.under_way.contains_key(&key))
+    }
+
+    /// The file of a copy in Tier 1 that the manifest has dropped together with its segment. What fails is left to the next start.
+    pub(crate) fn remove_warm_file(&self, segment: &SealedSegment) {
+        let tier1 = self.node.port.tier1_directory();
+        let Some((path, bytes)) = warm_path(&tier1, segment).zip(segment.copies.warm) else {
+            return;
+        };
+        let map = None;
+        let dropped = self.remove_left_warm(&LeftFile { path, bytes, map });
+        dropped.warn(&segment.stream, segment.segment_id);
+    }
+
+    /// As the settings are now.
+    pub(crate) fn compress_options(&self) -> Option<CompressOptions> {
+        Some(self.node.down.as_ref()?.compress_options())
     }
 
     /// All zero without Tier 2.

@@ -151,7 +151,7 @@ pub(super) fn note(
         Err(error) => error,
     };
     // Whatever it was: the segment is waited for no longer.
-    if port.is_trimmed(&segment.stream, segment.segment_id) {
+    if port.is_unneeded(&segment.stream, segment.segment_id) {
         let (stream, segment_id) = (&segment.stream, segment.segment_id);
         let message = with_causes(&error);
         tracing::debug!(%stream, segment_id, "a trimmed segment does not go down: {message}");

@@ -69,7 +69,7 @@ impl Catalogues {
             };
             found.extend(named.map(|named| (id, named)));
         }
-        let all = is_whole.then(|| found.values().copied().collect());
+        let all = is_whole.then(|| found.values().cloned().collect());
         self.known.lock().insert(shared_name.clone(), found);
         Ok(all)
     }
@@ -99,6 +99,7 @@ fn read(
         // Segments follow each other without a hole.
         from_sequence: first.map_or(catalogue.start_sequence, |first| first.base_sequence),
         to_sequence: catalogue.uploaded_sequence,
+        segments: Arc::new(catalogue.segments.iter().map(|it| it.segment_id).collect()),
     }))
 }
 

@@ -13,7 +13,7 @@ use crate::claims::ClaimStanding;
 use crate::coordinator::plan::delete::{Candidate, Holders, Next, next, pause};
 use crate::error::{ClaimError, StoreError, with_causes};
 use crate::io::sync::MutexGuard;
-use crate::jobs::upload::problem_of_object;
+use crate::jobs::upload::{problem_of_object, problem_of_output};
 use crate::objects::{ObjectError, ObjectMeta, Removal, Tier2};
 use crate::snapshot::{TakeError, publish_manifest};
 use crate::store::delete::TrimmedObject;
@@ -225,6 +225,8 @@ impl Runner {
             let candidate = Candidate {
                 base_sequence: object.base_sequence,
                 end_sequence: object.end_sequence,
+                segment_id: object.segment_id,
+                is_superseded: object.is_superseded,
                 stage: object.stage,
                 is_uploading: self.coordinator.is_moving(stream, object.segment_id),
             };
@@ -347,8 +349,11 @@ impl Runner {
             Some(etag) => Ok(Some(format!("etag {}, expected {etag}", meta.etag))),
             // An upload whose outcome nobody recorded. Whether it brought this one only its bytes tell.
             None => {
-                let segment = self.store.sealed(stream, *segment_id)?;
                 let tier2 = self.claims.tier2();
+                if let Some(output) = self.store.unsealed_output(stream, *segment_id)? {
+                    return Ok(problem_of_output(tier2, key, &output, meta.size_bytes)?);
+                }
+                let segment = self.store.sealed(stream, *segment_id)?;
                 Ok(problem_of_object(tier2, key, &segment, meta.size_bytes)?)
             }
         }

@@ -129,14 +129,20 @@ impl Deletion {
         }
     }
 
-    /// Takes the object of a trimmed segment as far as it may go now. Blocks on Tier 2.
+    /// Takes the object of a segment that nobody needs as far as it may go now: trimmed, or merged into another one. Blocks on Tier 2.
     pub fn delete_object(
         &self,
         store: &Store,
         stream: &str,
         segment_id: u64,
     ) -> Result<CopyDeletion, CopyError> {
-        let segment = store.sealed(stream, segment_id)?;
+        let (start, objects) = store.trimmed_objects(stream)?;
+        let is_leaving = objects.iter().any(|it| it.segment_id == segment_id);
+        // An output of a merge that was given up is none that was ever sealed.
+        let sealed = match is_leaving {
+            true => None,
+            false => Some(store.sealed(stream, segment_id)?),
+        };
         let Some(runner) = &self.runner else {
             return Err(no_copy(stream, segment_id, 2));
         };
@@ -146,8 +152,7 @@ impl Deletion {
             tier: 2,
             by,
         };
-        let (start, objects) = store.trimmed_objects(stream)?;
-        if !objects.iter().any(|it| it.segment_id == segment_id) {
+        if let Some(segment) = sealed {
             if segment.copies.cold.is_none() {
                 return Err(no_copy(stream, segment_id, 2));
             }

@@ -5,6 +5,7 @@ pub mod check_claims;
 pub mod compress;
 pub mod drop_warm;
 pub mod hydrate;
+pub(crate) mod merge;
 pub mod recompress;
 pub mod streamed;
 pub mod upload;

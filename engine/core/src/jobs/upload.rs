@@ -14,7 +14,9 @@ use aof2_format::names::ObjectKey;
 use thiserror::Error;
 
 use super::streamed::Streamed;
-use super::warm::{FileSource, ObjectSource, WarmError, WarmFacts, segment_name, verify};
+use super::warm::{
+    FileSource, ObjectSource, WarmError, WarmFacts, read_index, segment_name, verify,
+};
 use crate::claims::ClaimStanding;
 use crate::claims::StreamClaims;
 use crate::error::ClaimError;
@@ -168,7 +170,7 @@ pub fn upload(
         }
     }
 
-    let is_needed = || !port.is_trimmed(&segment.stream, segment.segment_id);
+    let is_needed = || !port.is_unneeded(&segment.stream, segment.segment_id);
     // Before the manifest says that an upload is begun.
     if !is_needed() {
         return Err(trimmed(segment));
@@ -331,7 +333,11 @@ pub fn problem_of_object(
     let Err(error) = verify(&object, key, segment) else {
         return Ok(None);
     };
-    // A read that was not answered, or was refused, says nothing about the object.
+    unlike(error).map(Some)
+}
+
+/// What it says of an object. A read that was not answered, or was refused, says nothing about it.
+fn unlike(error: WarmError) -> Result<String, ObjectError> {
     if let WarmError::Read { source, .. } = &error
         && let Some(unread) = source
             .get_ref()
@@ -340,5 +346,29 @@ pub fn problem_of_object(
     {
         return Err(unread.clone());
     }
-    Ok(Some(error.to_string()))
+    Ok(error.to_string())
+}
+
+/// The same of an output that was never sealed: its length and checksum are those that its object says, and its bytes have to be so.
+pub fn problem_of_output(
+    tier2: &Tier2,
+    key: &str,
+    output: &SealedSegment,
+    size_bytes: u64,
+) -> Result<Option<String>, ObjectError> {
+    let object = ObjectSource {
+        tier2,
+        key,
+        size_bytes,
+    };
+    let footer = match read_index(&object, key) {
+        Ok(index) => index.footer,
+        Err(error) => return unlike(error).map(Some),
+    };
+    let stated = SealedSegment {
+        bytes: footer.uncompressed_bytes,
+        crc64: footer.crc64,
+        ..output.clone()
+    };
+    problem_of_object(tier2, key, &stated, size_bytes)
 }

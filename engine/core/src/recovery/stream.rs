@@ -249,6 +249,13 @@ impl Found {
                 }
                 continue;
             }
+            // Made of others, and never sealed: nothing of it counts.
+            if residency.is_unsealed_output(id) {
+                if replayed.damage.is_none() {
+                    disk.unlink(&path).map_err(at("remove", &path))?;
+                }
+                continue;
+            }
             let file = disk
                 .open_write(&path, FileClass::Segment)
                 .map_err(at("open", &path))?;

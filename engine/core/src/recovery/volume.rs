@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::io::sync::Mutex;
 use crate::volume::VolumeIds;
 use aof2_format::names::file;
-use aof2_format::volume::VolumeIdentity as StoredIdentity;
+use aof2_format::volume::{NEWEST_VERSION, VolumeIdentity as StoredIdentity};
 use aof2_format::{ClusterId, FORMAT_VERSION, NodeId, VolumeId};
 
 use crate::error::ClaimError;
@@ -114,9 +114,9 @@ fn decode_identity(disk: &dyn Disk, path: &Path, root: &Path) -> Result<StoredId
     let newer = |found: u32| OpenError::NewerFormat {
         path: root.to_owned(),
         found,
-        known: FORMAT_VERSION.into(),
+        known: NEWEST_VERSION.into(),
     };
-    let stored = StoredIdentity::decode(&bytes).map_err(|damage| match damage {
+    StoredIdentity::decode(&bytes).map_err(|damage| match damage {
         aof2_format::Damage::Version {
             what: _,
             found,
@@ -126,11 +126,7 @@ fn decode_identity(disk: &dyn Disk, path: &Path, root: &Path) -> Result<StoredId
             path: path.to_owned(),
             message: other.to_string(),
         },
-    })?;
-    if stored.format_version > FORMAT_VERSION {
-        return Err(newer(stored.format_version.into()));
-    }
-    Ok(stored)
+    })
 }
 
 fn read_identity(

@@ -3,28 +3,32 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use aof2_format::compaction;
 use aof2_format::manifest_record::{LocalCopy, ManifestEvent, ManifestRecord};
 use aof2_format::start_sequence::{self, StartSequence};
 
+use super::merge::Unfinished;
 use super::segment::{
-    ColdCopy, DeletionStage, FailedStep, Object, RecordTimes, Seal, SealedSegment, Segment,
+    ColdCopy, DeletionStage, FailedStep, RecordTimes, Seal, SealedSegment, Segment,
 };
 
 /// All segments of a stream, and what may be read of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Residency {
-    segments: BTreeMap<u64, Segment>,
-    /// Ids of sealed segments by their first sequence.
-    sealed: BTreeMap<u64, u64>,
-    start_sequence: u64,
+    pub(super) segments: BTreeMap<u64, Segment>,
+    /// Ids of sealed segments by their first sequence; of those that were merged the output's alone.
+    pub(super) sealed: BTreeMap<u64, u64>,
+    pub(super) start_sequence: u64,
     /// Bytes of sealed segments that hold a readable record.
-    readable_bytes: u64,
-    /// Ids of those that lie wholly below the start sequence and still have a copy on this node.
-    leaving_node: BTreeSet<u64>,
-    /// Ids of those that lie wholly below it and have an object, or may have one.
-    leaving_bucket: BTreeSet<u64>,
+    pub(super) readable_bytes: u64,
+    /// Ids of those that nobody needs any more and that still have a copy on this node.
+    pub(super) leaving_node: BTreeSet<u64>,
+    /// Ids of those that nobody needs any more and that have an object, or may have one.
+    pub(super) leaving_bucket: BTreeSet<u64>,
     /// Everything from `start_sequence` to here was uploaded.
     uploaded_upto: u64,
+    /// What others are being merged into.
+    pub(super) unfinished: Option<Unfinished>,
 }
 
 impl Residency {
@@ -178,6 +182,14 @@ impl Residency {
                     self.begin_at(start.start_sequence);
                 }
             }
+            ManifestEvent::CustomEvent { schema_id, blob }
+                if *schema_id == compaction::SCHEMA_ID =>
+            {
+                // One of a later version: its inputs count on, and are missed if their files are gone.
+                if let Ok(event) = compaction::Compaction::decode(blob) {
+                    self.compact(id, event);
+                }
+            }
             ManifestEvent::HydrationStarted { source: _ }
             | ManifestEvent::HydrationFailed { reason: _ }
             | ManifestEvent::SnapshotMarker { .. }
@@ -186,7 +198,7 @@ impl Residency {
         }
     }
 
-    fn entry(&mut self, id: u64) -> &mut Segment {
+    pub(super) fn entry(&mut self, id: u64) -> &mut Segment {
         self.segments.entry(id).or_default()
     }
 
@@ -207,61 +219,10 @@ impl Residency {
         self.advance();
     }
 
-    fn note_leaving(&mut self, id: u64) {
-        let trimmed = self.segments.get(&id).filter(|_| self.is_trimmed(id));
-        let leaves_node = trimmed.is_some_and(|segment| segment.copies.is_on_node());
-        let leaves_bucket = trimmed.is_some_and(|segment| segment.object().is_some());
-        note(&mut self.leaving_node, id, leaves_node);
-        note(&mut self.leaving_bucket, id, leaves_bucket);
-    }
-
-    /// Sealed, and wholly below the start sequence.
-    pub fn is_trimmed(&self, id: u64) -> bool {
-        self.of(id)
-            .is_some_and(|(_, _, seal)| seal.end_sequence <= self.start_sequence)
-    }
-
-    /// Trimmed segments that still have a copy on this node, ascending by id: the first ones, `most` at most.
-    pub fn trimmed_on_node(&self, stream: &Arc<str>, most: usize) -> Vec<SealedSegment> {
-        let leaving = self.leaving_node.iter().filter_map(|id| self.of(*id));
-        leaving
-            .take(most)
-            .map(|(id, segment, seal)| shared(stream, id, segment, seal))
-            .collect()
-    }
-
-    /// Trimmed segments that have an object, or may have one, ascending by id.
-    pub fn trimmed_objects(&self) -> impl Iterator<Item = (u64, &Segment, &Seal, Object<'_>)> {
-        let leaving = self.leaving_bucket.iter().filter_map(|id| self.of(*id));
-        leaving.filter_map(|(id, segment, seal)| Some((id, segment, seal, segment.object()?)))
-    }
-
     /// Sealed segments that begin below `sequence`, the last first.
     pub fn sealed_below(&self, sequence: u64) -> impl Iterator<Item = (u64, &Segment, &Seal)> {
         let below = self.sealed.range(..sequence).rev();
         below.filter_map(|(_, id)| self.of(*id))
-    }
-
-    /// Trimmed segments from this id on that still have a copy somewhere, ascending by id.
-    pub fn leaving_from(&self, id: u64) -> impl Iterator<Item = (u64, &Segment, &Seal)> {
-        let mut on_node = self.leaving_node.range(id..).peekable();
-        let mut in_bucket = self.leaving_bucket.range(id..).peekable();
-        let ids = std::iter::from_fn(move || {
-            let next = [on_node.peek(), in_bucket.peek()];
-            let id = next.into_iter().flatten().copied().min()?;
-            on_node.next_if(|it| *it == id);
-            in_bucket.next_if(|it| *it == id);
-            Some(*id)
-        });
-        ids.filter_map(|id| self.of(id))
-    }
-
-    pub fn has_trimmed_on_node(&self) -> bool {
-        !self.leaving_node.is_empty()
-    }
-
-    pub fn has_trimmed_objects(&self) -> bool {
-        !self.leaving_bucket.is_empty()
     }
 
     /// Bytes of sealed segments that hold a readable record and end at or before `sequence`.
@@ -273,7 +234,7 @@ impl Residency {
         self.readable_bytes - behind
     }
 
-    fn advance(&mut self) {
+    pub(super) fn advance(&mut self) {
         self.uploaded_upto = self.uploaded_upto.max(self.start_sequence);
         while let Some((_, segment, seal)) = self.holding(self.uploaded_upto)
             && segment.moves.was_uploaded
@@ -307,7 +268,7 @@ impl Residency {
         self.of(*self.sealed.last_key_value()?.1)
     }
 
-    fn of(&self, id: u64) -> Option<(u64, &Segment, &Seal)> {
+    pub(super) fn of(&self, id: u64) -> Option<(u64, &Segment, &Seal)> {
         let segment = self.segments.get(&id)?;
         Some((id, segment, segment.seal.as_ref()?))
     }
@@ -345,7 +306,8 @@ impl Residency {
     /// The manifest dropped the segment file, and the bytes are somewhere else, or nobody may read them any more.
     pub fn is_dropped(&self, id: u64) -> bool {
         self.of(id).is_some_and(|(_, segment, seal)| {
-            let is_needed = seal.end_sequence > self.start_sequence;
+            let is_needed =
+                seal.end_sequence > self.start_sequence && segment.replaced_by.is_none();
             !is_needed || (!segment.copies.hot && !segment.copies.is_empty())
         })
     }
@@ -372,29 +334,30 @@ impl Residency {
             .collect()
     }
 
-    /// Sealed segments that were uploaded or trimmed and have no copy in Tier 1.
+    /// Sealed segments that were uploaded, trimmed or merged and have no copy in Tier 1.
     pub fn without_warm_copy(&self, stream: &Arc<str>) -> Vec<SealedSegment> {
-        self.sealed
-            .values()
+        self.segments
+            .keys()
             .filter_map(|id| self.of(*id))
-            .filter(|(id, segment, _)| segment.moves.was_uploaded || self.is_trimmed(*id))
+            .filter(|(id, segment, _)| segment.moves.was_uploaded || !self.is_needed(*id))
             .filter(|(_, segment, _)| segment.copies.warm.is_none())
             .map(|(id, segment, seal)| shared(stream, id, segment, seal))
             .collect()
     }
 
-    /// All that were ever sealed, those among them that are wanted, ascending by sequence.
+    /// All that were ever sealed, also such that were merged into another one; those among them that are wanted, ascending by sequence.
     pub fn sealed_segments(
         &self,
         stream: &Arc<str>,
         wanted: impl Fn(&Segment) -> bool,
     ) -> Vec<SealedSegment> {
-        self.sealed
-            .values()
-            .filter_map(|id| self.of(*id))
+        let all = self.segments.keys().filter_map(|id| self.of(*id));
+        let mut found: Vec<SealedSegment> = all
             .filter(|(_, segment, _)| wanted(segment))
             .map(|(id, segment, seal)| shared(stream, id, segment, seal))
-            .collect()
+            .collect();
+        found.sort_by_key(|segment| segment.base_sequence);
+        found
     }
 
     /// Readable segments with an object, without a hole from the start on.
@@ -411,14 +374,12 @@ impl Residency {
     }
 }
 
-fn note(ids: &mut BTreeSet<u64>, id: u64, belongs: bool) {
-    match belongs {
-        true => ids.insert(id),
-        false => ids.remove(&id),
-    };
-}
-
-fn shared(stream: &Arc<str>, segment_id: u64, segment: &Segment, seal: &Seal) -> SealedSegment {
+pub(super) fn shared(
+    stream: &Arc<str>,
+    segment_id: u64,
+    segment: &Segment,
+    seal: &Seal,
+) -> SealedSegment {
     let Segment {
         base_sequence,
         epoch,
@@ -428,6 +389,8 @@ fn shared(stream: &Arc<str>, segment_id: u64, segment: &Segment, seal: &Seal) ->
         deletion: _,
         compressed_bytes,
         begun_key: _,
+        merge: _,
+        replaced_by: _,
     } = segment;
     let Seal {
         data_end,

@@ -165,6 +165,10 @@ pub(crate) struct Segment {
     pub compressed_bytes: Option<u64>,
     /// Key of an upload that was begun and never done, however it failed: what it sent may be in Tier 2, or still come there.
     pub begun_key: Option<String>,
+    /// It was begun as what others are merged into.
+    pub merge: Option<Merge>,
+    /// The one that it was merged into: nobody needs it any more.
+    pub replaced_by: Option<u64>,
 }
 
 /// What a segment has in Tier 2, or may have.
@@ -193,6 +197,22 @@ impl Segment {
     pub fn may_have_object(&self, key: &str) -> bool {
         self.object().is_some_and(|object| object.key == key)
     }
+}
+
+/// Of a segment that others are merged into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Merge {
+    /// Behind the last record of the last input.
+    pub end_sequence: u64,
+    pub stage: MergeStage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MergeStage {
+    /// It has its id and does not count.
+    Unfinished,
+    Done,
+    GivenUp,
 }
 
 /// How far the way of an object out of Tier 2 is.

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use aof2_format::StreamUuid;
+use aof2_format::compaction::{self, Compaction};
 use aof2_format::manifest_record::{LocalCopy, ManifestEvent, ManifestRecord, ReasonCode};
 use aof2_format::start_sequence::{self, StartReason, StartSequence};
 
 use super::Residency;
+use super::merge::tests::{begun, inputs, merged};
+use super::segment::MergeStage;
 use crate::port::{ColdCopy, Copies, FailedStep, FailureReason};
 
 pub(crate) fn fold(events: &[(u64, ManifestEvent)]) -> Residency {
@@ -82,8 +85,15 @@ pub(crate) fn start(start_sequence: u64) -> ManifestEvent {
     }
 }
 
+pub(crate) fn compacted(event: Compaction) -> ManifestEvent {
+    ManifestEvent::CustomEvent {
+        schema_id: compaction::SCHEMA_ID,
+        blob: event.encode(),
+    }
+}
+
 /// Three segments of ten records, with the ids 1, 2 and 3.
-fn three(more: &[(u64, ManifestEvent)]) -> Residency {
+pub(crate) fn three(more: &[(u64, ManifestEvent)]) -> Residency {
     let mut events = vec![
         (1, opened(0)),
         (1, sealed(10)),
@@ -96,11 +106,13 @@ fn three(more: &[(u64, ManifestEvent)]) -> Residency {
     fold(&events)
 }
 
-fn ids<'a>(segments: impl IntoIterator<Item = &'a crate::port::SealedSegment>) -> Vec<u64> {
+pub(crate) fn ids<'a>(
+    segments: impl IntoIterator<Item = &'a crate::port::SealedSegment>,
+) -> Vec<u64> {
     segments.into_iter().map(|it| it.segment_id).collect()
 }
 
-fn name() -> Arc<str> {
+pub(crate) fn name() -> Arc<str> {
     "s".into()
 }
 
@@ -269,11 +281,12 @@ fn what_leaves_is_what_the_segments_say_after_each_record() {
             events.push((id, opened((id - 1) * 10)));
             events.push((id, sealed(id * 10)));
         }
+        let mut output = 5;
         for _ in 0..40 {
             let id = 1 + roll(5);
             let key = id.to_string();
             let back = |copy| ManifestEvent::HydrationDone { copy, bytes: 7 };
-            let event = match roll(11) {
+            let event = match roll(12) {
                 0 => compressed(7),
                 1 => started(&key),
                 2 => uploaded(&key),
@@ -287,27 +300,44 @@ fn what_leaves_is_what_the_segments_say_after_each_record() {
                 7 => back(LocalCopy::Hot),
                 8 => back(LocalCopy::Warm),
                 9 => ManifestEvent::Tier2DeleteQueued { key },
+                10 => {
+                    // Two of them; the fold passes over what is not so any more.
+                    let of = 1 + roll(4);
+                    let both = inputs(&[of, of + 1], (of - 1) * 10, (of + 1) * 10);
+                    output += 1;
+                    events.push((output, begun(both.clone())));
+                    events.push((output, uploaded(&output.to_string())));
+                    events.push((output, merged(both)));
+                    continue;
+                }
                 _ => start(roll(60)),
             };
             events.push((id, event));
         }
         for upto in 10..events.len() {
             let residency = fold(&events[..upto]);
-            let trimmed = |id: &u64| residency.is_trimmed(*id);
+            let all = || residency.segments().map(|(id, _)| id);
             let of = |id: &u64| residency.segment(*id).expect("known");
-            let on_node: Vec<u64> = (1..=5)
-                .filter(trimmed)
+            let given_up = |id: &u64| {
+                let merge = of(id).merge;
+                merge.is_some_and(|merge| merge.stage == MergeStage::GivenUp)
+            };
+            let leaves = |id: &u64| {
+                residency.is_trimmed(*id) || of(id).replaced_by.is_some() || given_up(id)
+            };
+            let on_node: Vec<u64> = all()
+                .filter(leaves)
                 .filter(|id| of(id).copies.is_on_node())
                 .collect();
-            assert_eq!(ids(&residency.trimmed_on_node(&name(), 9)), on_node);
-            assert_eq!(residency.has_trimmed_on_node(), !on_node.is_empty());
-            let in_bucket: Vec<u64> = (1..=5)
-                .filter(trimmed)
+            assert_eq!(ids(&residency.leaving_on_node(&name(), 9)), on_node);
+            assert_eq!(residency.has_leaving_on_node(), !on_node.is_empty());
+            let in_bucket: Vec<u64> = all()
+                .filter(leaves)
                 .filter(|id| of(id).copies.cold.is_some() || of(id).begun_key.is_some())
                 .collect();
-            let found: Vec<u64> = residency.trimmed_objects().map(|it| it.0).collect();
+            let found: Vec<u64> = residency.leaving_objects().map(|it| it.id).collect();
             assert_eq!(found, in_bucket);
-            assert_eq!(residency.has_trimmed_objects(), !in_bucket.is_empty());
+            assert_eq!(residency.has_leaving_objects(), !in_bucket.is_empty());
             for sequence in [0, 25, 50] {
                 let readable = residency.readable();
                 let before = readable.filter(|(_, _, seal)| seal.end_sequence <= sequence);
@@ -329,11 +359,11 @@ fn an_upload_that_was_begun_may_have_left_an_object_until_the_manifest_says_that
         let mut events = vec![started.clone(), (1, failed.clone()), (0, start(10))];
         events.extend_from_slice(more);
         let residency = three(&events);
-        let objects = residency.trimmed_objects();
+        let objects = residency.leaving_objects();
         let told: Vec<_> = objects
-            .map(|(id, segment, _, object)| {
-                let etag = object.etag.map(str::to_owned);
-                (id, object.key.to_owned(), etag, segment.deletion)
+            .map(|it| {
+                let etag = it.object.etag.map(str::to_owned);
+                (it.id, it.object.key.to_owned(), etag, it.segment.deletion)
             })
             .collect();
         told

@@ -53,7 +53,7 @@ pub struct DatedObject {
     pub key: String,
 }
 
-/// Trimmed segments that still have a copy count in the tiers; everything else is about readable ones.
+/// Segments that nobody needs and that still have a copy count in the tiers; everything else is about readable ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SegmentUsage {
     /// Whole files.
@@ -78,9 +78,9 @@ pub(crate) struct SegmentUsage {
 }
 
 impl SegmentUsage {
-    /// Adds at most `most` trimmed segments from this id on. Answers the id to go on with; `None`: that was the last one. What lies below
-    /// `start` was trimmed when the walk began.
-    pub fn add_trimmed(
+    /// Adds at most `most` segments that nobody needs from this id on: trimmed ones, such that were merged into another one, and outputs that
+    /// were given up. Answers the id to go on with; `None`: that was the last one. What lies below `start` was trimmed when the walk began.
+    pub fn add_leaving(
         &mut self,
         residency: &Residency,
         from: u64,
@@ -89,11 +89,13 @@ impl SegmentUsage {
     ) -> Option<u64> {
         let mut walked = 0;
         let mut next = None;
-        for (id, segment, seal) in residency.leaving_from(from).take(most) {
+        for (id, segment) in residency.leaving_from(from).take(most) {
             walked += 1;
             next = Some(id + 1);
-            if seal.end_sequence <= start {
-                self.note_copies(segment, seal);
+            let is_below = |seal: Seal| seal.end_sequence <= start;
+            // What takes its place counts as a segment of its own, with copies of its own.
+            if residency.is_superseded(id) || segment.seal.is_some_and(is_below) {
+                self.note_copies(segment);
             }
         }
         next.filter(|_| walked == most)
@@ -150,7 +152,7 @@ impl SegmentUsage {
     }
 
     fn note_readable(&mut self, segment: &Segment, seal: &Seal) {
-        let cold_bytes = self.note_copies(segment, seal);
+        let cold_bytes = self.note_copies(segment);
         self.readable_bytes += seal.data_end;
         self.first_sequence.get_or_insert(segment.base_sequence);
         self.extents.push(SealedExtent {
@@ -173,9 +175,11 @@ impl SegmentUsage {
     }
 
     /// Answers the bytes of the object.
-    fn note_copies(&mut self, segment: &Segment, seal: &Seal) -> u64 {
+    fn note_copies(&mut self, segment: &Segment) -> u64 {
         let copies = &segment.copies;
-        if copies.hot {
+        if copies.hot
+            && let Some(seal) = &segment.seal
+        {
             self.hot.note(file_bytes(seal.data_end));
         }
         if let Some(bytes) = copies.warm {
@@ -185,7 +189,9 @@ impl SegmentUsage {
         let bytes = segment.compressed_bytes;
         self.cold.note(bytes.unwrap_or(0));
         self.unsized_objects += u64::from(bytes.is_none());
-        self.note_object(cold, seal.sealed_unix_nanos);
+        if let Some(seal) = &segment.seal {
+            self.note_object(cold, seal.sealed_unix_nanos);
+        }
         bytes.unwrap_or(0)
     }
 
@@ -208,11 +214,13 @@ impl SegmentUsage {
 
 #[cfg(test)]
 mod tests {
+    use aof2_format::compaction::Compaction;
     use aof2_format::manifest_record::{LocalCopy, ManifestEvent};
 
     use super::*;
+    use crate::residency::merge::tests::{begun, inputs, merged};
     use crate::residency::tests::{
-        apply, compressed, evicted, fold, opened, sealed, start, uploaded,
+        apply, compacted, compressed, evicted, fold, opened, sealed, start, uploaded,
     };
 
     /// Segments 1 to 5 of ten records: compressed and uploaded but for the last, and the first two left Tier 0.
@@ -238,7 +246,7 @@ mod tests {
         let start = residency.start_sequence();
         let mut next = Some(0);
         while let Some(from) = next {
-            next = usage.add_trimmed(residency, from, start, most);
+            next = usage.add_leaving(residency, from, start, most);
         }
         let mut next = Some(start);
         while let Some(from) = next {
@@ -285,6 +293,46 @@ mod tests {
     }
 
     #[test]
+    fn merged_segments_count_in_the_bucket_until_their_objects_go_and_not_as_readable() {
+        let both = || inputs(&[1, 2], 0, 20);
+        let mut events = five();
+        events.push((7, begun(both())));
+        events.push((7, uploaded("k7")));
+        // As long as it does not count, nothing does of it.
+        let before = walked(&fold(&events), 100);
+        assert_eq!(before, walked(&fold(&five()), 100));
+        events.push((7, merged(both())));
+        let usage = walked(&fold(&events), 100);
+        let file = file_bytes(4096);
+        let held = |objects, bytes| Held { objects, bytes };
+        assert_eq!(usage.cold, held(5, 1001 + 1002 + 99 + 1003 + 1004));
+        assert_eq!(usage.hot, held(4, 3 * file + file_bytes(9_000)));
+        assert_eq!(usage.warm, held(2, 1003 + 1004));
+        assert_eq!(usage.readable_bytes, 9_000 + 3 * 4096);
+        let ends: Vec<u64> = usage.extents.iter().map(|it| it.end_sequence).collect();
+        assert_eq!(ends, [20, 30, 40, 50]);
+        let cold: Vec<u64> = usage.details.iter().map(|it| it.cold_bytes).collect();
+        assert_eq!(cold, [99, 1003, 1004, 0]);
+        for id in [1, 2] {
+            let key = format!("k{id}");
+            events.push((id, crate::residency::tests::deleted(&key)));
+        }
+        let usage = walked(&fold(&events), 100);
+        assert_eq!(usage.cold, held(3, 99 + 1003 + 1004));
+    }
+
+    #[test]
+    fn the_object_of_an_output_that_was_given_up_counts_until_it_goes() {
+        let mut events = five();
+        events.push((7, begun(inputs(&[1, 2], 0, 20))));
+        events.push((7, uploaded("k7")));
+        events.push((7, compacted(Compaction::GivenUp)));
+        let usage = walked(&fold(&events), 100);
+        assert_eq!((usage.cold.objects, usage.unsized_objects), (5, 1));
+        assert_eq!(usage.readable_bytes, 5 * 4096);
+    }
+
+    #[test]
     fn a_walk_in_steps_counts_what_one_at_once_does() {
         for start_at in [0, 25, 30] {
             let mut events = five();
@@ -303,13 +351,13 @@ mod tests {
         events.push((0, start(30)));
         let after = fold(&events);
         let mut usage = SegmentUsage::default();
-        assert_eq!(usage.add_trimmed(&before, 0, 0, 100), None);
+        assert_eq!(usage.add_leaving(&before, 0, 0, 100), None);
         assert_eq!(usage.add_readable(&before, 0, 50, 2), Some(20));
         assert_eq!(usage.add_readable(&after, 20, 50, 100), None);
         assert_eq!(usage, walked(&before, 100));
         // The other way round: trimmed when it began, and not before.
         let mut late = SegmentUsage::default();
-        assert_eq!(late.add_trimmed(&after, 0, 0, 100), None);
+        assert_eq!(late.add_leaving(&after, 0, 0, 100), None);
         assert_eq!(late, SegmentUsage::default());
     }
 
@@ -346,7 +394,7 @@ mod tests {
         apply(&mut residency, &[(0, start(300_000))]);
         let (mut usage, mut steps, mut next) = (SegmentUsage::default(), 0, Some(0));
         while let Some(from) = next {
-            next = usage.add_trimmed(&residency, from, 300_000, 1024);
+            next = usage.add_leaving(&residency, from, 300_000, 1024);
             steps += 1;
             assert!(usage.hot.objects <= steps * 1024);
         }

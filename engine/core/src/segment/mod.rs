@@ -4,6 +4,7 @@ pub(crate) mod active;
 pub(crate) mod files;
 pub(crate) mod index;
 pub(crate) mod maps;
+pub(crate) mod merge;
 pub(crate) mod scan;
 pub(crate) mod sealed;
 pub(crate) mod survey;

@@ -193,6 +193,11 @@ impl Sealed {
         done
     }
 
+    /// It was made of segments of which one was last used then.
+    pub fn note_used_at(&self, used: u64) {
+        self.used.store(used, Ordering::Relaxed);
+    }
+
     pub fn unmap(&self) {
         *self.mapped.lock() = None;
     }

@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::io::sync::Mutex;
 use aof2_format::names::file;
+use aof2_format::volume::VolumeIdentity;
 
 use crate::common::Common;
 use crate::error::{AcknowledgedSince, OpenError};
-use crate::error::{ClaimError, RolledBack};
+use crate::error::{ClaimError, RolledBack, StoreError};
 use crate::io::WriteError;
+use crate::io::sync::Mutex;
 use crate::io::{FileClass, replace_file};
 use crate::port::{Claims, LocalStream};
 use crate::recovery::volume::standing_of;
@@ -262,36 +263,60 @@ impl Admission {
     /// Writes the next mark to the identity file. Never one that was tried before: its object may still arrive.
     fn record(&self, is_admitted: bool) -> Result<u64, ClaimError> {
         let mut stored = self.volume.stored.lock();
-        let mut next = stored.clone();
-        next.mark += 1;
-        next.is_admitted = is_admitted;
-        let path = self.identity_file.clone();
-        if self.common.poison.is_set() {
-            return Err(ClaimError::Pending {
-                message: self.common.poison.reason(),
+        let next = VolumeIdentity {
+            mark: stored.mark + 1,
+            is_admitted,
+            ..stored.clone()
+        };
+        let pending = |error: StoreError| ClaimError::Pending {
+            message: error.to_string(),
+        };
+        self.write_identity(&mut stored, next).map_err(pending)?;
+        Ok(stored.mark)
+    }
+
+    /// From here on engines that know data directories of older versions alone refuse this one. Blocks until that is durable.
+    pub fn require_version(&self, version: u16) -> Result<(), StoreError> {
+        let mut stored = self.volume.stored.lock();
+        if stored.format_version >= version {
+            return Ok(());
+        }
+        let next = VolumeIdentity {
+            format_version: version,
+            ..stored.clone()
+        };
+        self.write_identity(&mut stored, next)?;
+        tracing::info!(
+            version,
+            "data directory has a newer format version from now on; engines that do not know it refuse it"
+        );
+        Ok(())
+    }
+
+    fn write_identity(
+        &self,
+        stored: &mut VolumeIdentity,
+        next: VolumeIdentity,
+    ) -> Result<(), StoreError> {
+        let poison = &self.common.poison;
+        if poison.is_set() {
+            return Err(StoreError::Poisoned {
+                message: poison.reason(),
             });
         }
-        match replace_file(
-            &*self.common.env.disk,
-            &path,
-            &next.encode(),
-            FileClass::Other,
-        ) {
-            Ok(()) => {
-                *stored = next;
-                Ok(stored.mark)
-            }
-            Err(source) => {
-                let message = format!("cannot write {}: {source}", path.display());
-                if !crate::io::is_rejection(&source) {
-                    let verb = "write";
-                    self.common
-                        .poison
-                        .set_by(&WriteError { verb, path, source });
-                }
-                Err(ClaimError::Pending { message })
-            }
+        let path = self.identity_file.clone();
+        let disk = &*self.common.env.disk;
+        let Err(source) = replace_file(disk, &path, &next.encode(), FileClass::Other) else {
+            *stored = next;
+            return Ok(());
+        };
+        if let Some(lack) = StoreError::of_lack(&source, path.display().to_string()) {
+            return Err(lack);
         }
+        let message = format!("cannot write {}: {source}", path.display());
+        let verb = "write";
+        poison.set_by(&WriteError { verb, path, source });
+        Err(StoreError::Poisoned { message })
     }
 
     /// A refusal quarantines every stream and is reported; anything else is answered.

@@ -10,7 +10,8 @@ use crate::port::SealedSegment;
 use crate::residency::DeletionStage;
 use crate::stream::{Quarantined, Stream};
 
-/// The object of a segment that lies wholly below the start, or what an upload of it that was never done may have left.
+/// The object of a segment that nobody needs: it lies wholly below the start, was merged into another one, or never counted. Or what an
+/// upload of it that was never done may have left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TrimmedObject {
     pub segment_id: u64,
@@ -22,16 +23,18 @@ pub(crate) struct TrimmedObject {
     /// `None`: of an upload that was begun and never done. Perhaps there is no object.
     pub etag: Option<String>,
     pub stage: DeletionStage,
+    /// Another segment holds its records.
+    pub is_superseded: bool,
 }
 
 impl Store {
-    /// Names of streams with trimmed segments that have an object, or may have one. Those that another volume owns are not among them:
-    /// their objects are its to delete.
+    /// Names of streams with segments that nobody needs and that have an object, or may have one. Those that another volume owns are not
+    /// among them: their objects are its to delete.
     pub(crate) fn streams_with_trimmed_objects(&self) -> Vec<Arc<str>> {
         let streams = self.pipeline().streams.existing();
         let has_objects = |stream: &&Arc<Stream>| {
             let manifest = &stream.manifest;
-            manifest.read(|state| state.residency.has_trimmed_objects()) && is_ours(stream)
+            manifest.read(|state| state.residency.has_leaving_objects()) && is_ours(stream)
         };
         let found = streams.iter().filter(has_objects);
         found.map(|stream| stream.shared_name.clone()).collect()
@@ -59,15 +62,16 @@ impl Store {
         let stream = self.known(stream)?;
         Ok(stream.manifest.read(|state| {
             let residency = &state.residency;
-            let objects = residency.trimmed_objects();
-            let objects = objects.map(|(segment_id, segment, seal, object)| TrimmedObject {
-                segment_id,
-                base_sequence: segment.base_sequence,
-                end_sequence: seal.end_sequence,
-                bytes: segment.compressed_bytes.unwrap_or(seal.data_end),
-                key: object.key.to_owned(),
-                etag: object.etag.map(str::to_owned),
-                stage: segment.deletion,
+            let objects = residency.leaving_objects();
+            let objects = objects.map(|leaving| TrimmedObject {
+                segment_id: leaving.id,
+                base_sequence: leaving.segment.base_sequence,
+                end_sequence: leaving.end_sequence,
+                bytes: leaving.bytes(),
+                key: leaving.object.key.to_owned(),
+                etag: leaving.object.etag.map(str::to_owned),
+                stage: leaving.segment.deletion,
+                is_superseded: leaving.is_superseded,
             });
             (residency.start_sequence(), objects.collect())
         }))

@@ -7,8 +7,10 @@ mod checkpoint;
 pub mod cut;
 pub(crate) mod delete;
 mod evict;
+pub(crate) mod merge;
 mod open;
 mod opener;
+pub(crate) mod pieces;
 pub(crate) mod pipeline;
 mod port;
 mod report;
@@ -406,7 +408,11 @@ impl Store {
         record: TierRecord,
     ) -> Result<(), StoreError> {
         let stream = self.known(stream)?;
-        if stream.sealed_segment(segment_id).is_none() {
+        let is_output = || {
+            let manifest = &stream.manifest;
+            manifest.read(|state| state.residency.is_unsealed_output(segment_id))
+        };
+        if stream.sealed_segment(segment_id).is_none() && !is_output() {
             return Err(StoreError::UnknownSegment {
                 stream: stream.name.to_string(),
                 segment_id,

@@ -341,6 +341,7 @@ fn add_recovered(pipeline: &Pipeline, recovered: RecoveredStream) {
         writing: Mutex::new(()),
         segments: RwLock::new(entries),
         manifest: ManifestLog::new(state, manifest_chain, chunk, closed_chunks, chunk_substance),
+        start: Mutex::new(()),
         tails: Tails::default(),
         damage: DamageLog::default(),
         damaged_end,

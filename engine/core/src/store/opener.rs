@@ -73,6 +73,7 @@ impl Opener {
             writing: Mutex::new(()),
             segments: RwLock::new(Vec::new()),
             manifest: ManifestLog::new(ManifestState::default(), 0, None, Vec::new(), 0),
+            start: Mutex::new(()),
             tails: Tails::default(),
             damage: DamageLog::default(),
             damaged_end: None,

@@ -45,12 +45,12 @@ impl Port for Store {
         streams.existing_named(stream)?.sealed_segment(segment_id)
     }
 
-    fn is_trimmed(&self, stream: &str, segment_id: u64) -> bool {
+    fn is_unneeded(&self, stream: &str, segment_id: u64) -> bool {
         let streams = &self.pipeline().streams;
         let stream = streams.existing_named(stream);
         stream.is_some_and(|stream| {
             let manifest = &stream.manifest;
-            manifest.read(|state| state.residency.is_trimmed(segment_id))
+            manifest.read(|state| !state.residency.is_needed(segment_id))
         })
     }
 

@@ -113,22 +113,28 @@ impl Stream {
         infos
     }
 
-    /// Those below the start of the stream that still have an object, or may have one, ascending by sequence.
+    /// Those that nobody needs and that still have an object, or may have one, ascending by sequence.
     pub(crate) fn trimmed_infos(&self) -> Vec<SegmentInfo> {
         let mut infos: Vec<SegmentInfo> = self.manifest.read(|state| {
-            let objects = state.residency.trimmed_objects();
+            let objects = state.residency.leaving_objects();
             objects
-                .map(|(segment_id, segment, seal, object)| SegmentInfo {
-                    stream: self.shared_name.clone(),
-                    segment_id,
-                    base_sequence: segment.base_sequence,
-                    records: seal.end_sequence - segment.base_sequence,
-                    bytes: seal.data_end,
-                    state: SegmentState::Trimmed,
-                    copies: segment.copies.clone(),
-                    key: Some(object.key.to_owned()),
-                    times: Some(seal.times),
-                    compressed_bytes: segment.compressed_bytes,
+                .map(|leaving| {
+                    let segment = leaving.segment;
+                    SegmentInfo {
+                        stream: self.shared_name.clone(),
+                        segment_id: leaving.id,
+                        base_sequence: segment.base_sequence,
+                        records: leaving.end_sequence - segment.base_sequence,
+                        bytes: segment.seal.map_or(0, |seal| seal.data_end),
+                        state: match leaving.is_superseded {
+                            true => SegmentState::Replaced,
+                            false => SegmentState::Trimmed,
+                        },
+                        copies: segment.copies.clone(),
+                        key: Some(leaving.object.key.to_owned()),
+                        times: segment.seal.map(|seal| seal.times),
+                        compressed_bytes: segment.compressed_bytes,
+                    }
                 })
                 .collect()
         });

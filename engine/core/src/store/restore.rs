@@ -50,7 +50,7 @@ impl Store {
         let bytes = sealed.info.file_bytes();
         let common = &self.pipeline().common;
         // Reserved before the first byte is fetched.
-        if !common.space.take_for_hydration(bytes, self.ahead_bytes()) {
+        if !common.space.take_for_copy(bytes, self.ahead_bytes()) {
             return Err(RestoreError::NoRoom { bytes });
         }
         let restored = self
@@ -135,10 +135,9 @@ impl Store {
         let _evicting: MutexGuard<'_, ()> = self.parts().evicting.lock();
         let segment_id = sealed.info.segment_id;
         let is_trimmed = || {
-            let trimmed = stream
-                .manifest
-                .read(|state| state.residency.is_trimmed(segment_id));
-            trimmed || stream.sealed_entry(segment_id).is_none()
+            let manifest = &stream.manifest;
+            let is_needed = manifest.read(|state| state.residency.is_needed(segment_id));
+            !is_needed || stream.sealed_entry(segment_id).is_none()
         };
         let trimmed = || RestoreError::Trimmed {
             stream: stream.name.to_string(),

@@ -2,6 +2,7 @@
 
 mod bases;
 mod cold_scans;
+mod compaction;
 mod deletion;
 mod deletion_answers;
 mod evictions;

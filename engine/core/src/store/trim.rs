@@ -90,6 +90,7 @@ impl Store {
                 blob: start.encode().to_vec(),
             };
             let owned = stream.owned(self.pipeline());
+            let _start = stream.start.lock();
             // Of no segment.
             let committed = stream
                 .manifest
@@ -118,12 +119,12 @@ impl Store {
         *self.parts().on_trimmed.write() = Some(hook);
     }
 
-    /// Names of streams with trimmed segments that still have a copy on this node.
+    /// Names of streams with segments that nobody needs and that still have a copy on this node.
     pub(crate) fn streams_with_trimmed_copies(&self) -> Vec<Arc<str>> {
         let streams = self.pipeline().streams.existing();
         let has_copies = |stream: &&Arc<Stream>| {
             let manifest = &stream.manifest;
-            manifest.read(|state| state.residency.has_trimmed_on_node())
+            manifest.read(|state| state.residency.has_leaving_on_node())
         };
         let found = streams.iter().filter(has_copies);
         found.map(|stream| stream.shared_name.clone()).collect()
@@ -139,10 +140,10 @@ impl Store {
         let name = &stream.shared_name;
         Ok(stream
             .manifest
-            .read(|state| state.residency.trimmed_on_node(name, most)))
+            .read(|state| state.residency.leaving_on_node(name, most)))
     }
 
-    /// Drops the copy of a trimmed segment in Tier 0. Blocks on the manifest.
+    /// Drops the copy in Tier 0 of a segment that nobody needs. Blocks on the manifest.
     pub(crate) fn drop_trimmed(
         &self,
         stream: &str,
@@ -153,7 +154,7 @@ impl Store {
         let found = stream.manifest.read(|state| {
             let residency = &state.residency;
             let segment = residency.sealed_segment(&stream.shared_name, segment_id)?;
-            let is_there = residency.is_trimmed(segment_id) && segment.copies.hot;
+            let is_there = !residency.is_needed(segment_id) && segment.copies.hot;
             is_there.then_some((segment, residency.start_sequence()))
         });
         let Some((segment, start)) = found else {

@@ -87,7 +87,7 @@ pub(super) fn usage_of(stream: &Stream, since_unix_nanos: i64, at_once: usize) -
     let mut next = Some(0);
     while let Some(from) = next {
         next = manifest
-            .read(|state| sealed.add_trimmed(&state.residency, from, start_sequence, at_once));
+            .read(|state| sealed.add_leaving(&state.residency, from, start_sequence, at_once));
     }
     let mut next = Some(start_sequence);
     while let Some(from) = next {

@@ -80,6 +80,17 @@ impl DamageLog {
         ranges.retain(|range| range.to_sequence > sequence);
     }
 
+    /// Whole copies of what these held are in another segment.
+    pub fn forget_segments(&self, segment_ids: &[u64]) {
+        let mut ranges = self.ranges.lock();
+        ranges.retain(|range| !segment_ids.contains(&range.segment_id));
+    }
+
+    pub fn is_damaged(&self, segment_id: u64) -> bool {
+        let ranges = self.ranges.lock();
+        ranges.iter().any(|range| range.segment_id == segment_id)
+    }
+
     fn of_segment(&self, segment_id: u64) -> Vec<DamagedRange> {
         let mut ranges = self.ranges();
         ranges.retain(|range| range.segment_id == segment_id);

@@ -51,6 +51,8 @@ pub(crate) struct Stream {
     /// Everything that readers can reach, ascending by sequence.
     pub segments: RwLock<Vec<Entry>>,
     pub manifest: ManifestLog,
+    /// Held by whoever moves the start of the stream, or swaps segments for the one that they were merged into.
+    pub start: Mutex<()>,
     pub tails: Tails,
     pub damage: DamageLog,
     /// What recovery found of an end that takes no appends.
@@ -262,6 +264,16 @@ impl Stream {
             Entry::Sealed(sealed) if sealed.info.segment_id == segment_id => Some(sealed.clone()),
             Entry::Sealed(_) | Entry::Open(_) => None,
         })
+    }
+
+    /// Readers reach it: it was not merged into another one meanwhile, nor trimmed.
+    pub fn is_reached(&self, sealed: &Sealed) -> bool {
+        let segments = self.segments.read();
+        let base = sealed.info.base_sequence;
+        let at = segments.partition_point(|entry| entry.base_sequence() < base);
+        segments
+            .get(at)
+            .is_some_and(|entry| entry.id() == sealed.info.segment_id)
     }
 
     /// Moves the watermark and wakes the readers that waited for it.

@@ -58,6 +58,8 @@ pub enum Progress {
 enum Stop {
     Error(ReadError),
     Waits(Pending),
+    /// Another segment holds what is wanted, since this one was found.
+    Again,
 }
 
 impl From<ReadError> for Stop {
@@ -155,6 +157,7 @@ impl Reader {
             }
             match self.read_some(end, max_bytes, &mut bytes, &mut records) {
                 Ok(()) => {}
+                Err(Stop::Again) => {}
                 // What was read before it comes first; the next call meets it again.
                 Err(_) if !records.is_empty() => break,
                 // What was in its way may be that the segment went.

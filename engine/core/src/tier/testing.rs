@@ -241,7 +241,7 @@ impl Port for ModelPort {
         Some(self.segment(stream, segment_id).0)
     }
 
-    fn is_trimmed(&self, _stream: &str, _segment_id: u64) -> bool {
+    fn is_unneeded(&self, _stream: &str, _segment_id: u64) -> bool {
         false
     }
 

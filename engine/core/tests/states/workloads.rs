@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aof2_core::claims::suite as claims_suite;
+use aof2_core::compaction::Compaction;
 use aof2_core::config::{KIB, MIB};
 use aof2_core::objects::ObjectStore;
 use aof2_core::objects::memory::MemoryStore;
@@ -36,7 +37,7 @@ enum Run {
 pub const ALL: &[Workload] = &[
     Workload {
         name: "appends",
-        share: 16,
+        share: 13,
         run: Run::Local {
             config,
             run: appends,
@@ -49,7 +50,7 @@ pub const ALL: &[Workload] = &[
     },
     Workload {
         name: "new-streams",
-        share: 16,
+        share: 12,
         run: Run::Local {
             config,
             run: new_streams,
@@ -88,6 +89,11 @@ pub const ALL: &[Workload] = &[
         name: "snapshots",
         share: 7,
         run: Run::Own(snapshots),
+    },
+    Workload {
+        name: "merges",
+        share: 7,
+        run: Run::Own(merges),
     },
 ];
 
@@ -275,5 +281,49 @@ fn snapshots(disk: &RecordingDisk, dice: &mut Dice) -> Result<(), String> {
     session.settle()?;
     tiers.stop();
     snapshots.stop();
+    session.close()
+}
+
+/// Small segments of two streams become one each, that one is an input again, and appends go on meanwhile.
+fn merges(disk: &RecordingDisk, dice: &mut Dice) -> Result<(), String> {
+    let options = options(disk, config(), dice);
+    let store = Store::open(options).map_err(|error| error.to_string())?;
+    let mut session = Session::new(disk.clone(), store, 1);
+    let told = |error: &dyn std::fmt::Display| error.to_string();
+    let tiers = Tiers::start(Arc::new(session.store.clone()), None, &config())
+        .map_err(|error| told(&error))?;
+    let compaction = Compaction::start(session.store.clone(), &tiers);
+    let mut merged = 0;
+    for _ in 0..2 {
+        for _ in 0..4 {
+            for stream in ["many", "few"] {
+                let length = 200 + dice.below(6_000) as usize;
+                session.append(stream, &[length, 24], How::Durable)?;
+            }
+            let sealed = session.store.seal(None);
+            sealed.map_err(|error| format!("seal: {error}"))?;
+        }
+        let asked = compaction.ask(None).map_err(|error| told(&error))?;
+        session.append("many", &[900], How::Called)?;
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let run = loop {
+            let run = compaction.run(asked.id).ok_or("it is forgotten")?;
+            if run.has_ended {
+                break run;
+            }
+            if Instant::now() > deadline {
+                return Err(format!("the pass does not end: {run:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        merged += run.outputs;
+        session.append("few", &[80], How::Buffered)?;
+        session.settle()?;
+    }
+    if merged < 3 {
+        return Err(format!("{merged} merges are too few to show anything"));
+    }
+    tiers.stop();
+    compaction.stop();
     session.close()
 }

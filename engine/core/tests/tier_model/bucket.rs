@@ -35,9 +35,10 @@ pub struct Late {
 }
 
 impl Late {
-    /// What the bucket makes of it is told to nobody.
-    pub fn arrive(&self, memory: &MemoryStore) {
+    /// What the bucket makes of it is told to nobody. Answers the key.
+    pub fn arrive(self, memory: &MemoryStore) -> String {
         let _ = memory.put_if_absent(&self.key, &self.upload);
+        self.key
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Checks {
     pub verified: HashSet<(String, u64)>,
     /// Objects that were deleted, over all processes.
     gone: BTreeSet<String>,
+    /// Keys of puts that arrived behind the end of their process.
+    pub came_late: BTreeSet<String>,
 }
 
 impl Checks {
@@ -95,12 +97,17 @@ fn of_stream(
     ledger: &Ledger,
 ) -> Result<(), String> {
     let name = NAMES[stream];
-    let mut upto = None;
-    for (id, segment, seal) in ledger.sealed() {
+    if let Some(wrong) = &ledger.wrong {
+        return Err(format!("{name}: {wrong}"));
+    }
+    for (id, segment) in &ledger.segments {
         // A failed try is recorded once.
         if let Some((what, _)) = segment.failures.iter().find(|(_, times)| **times > 1) {
             return Err(format!("{name}: segment {id}: {what:?} is recorded twice"));
         }
+    }
+    let mut upto = None;
+    for (id, segment, seal) in ledger.sealed() {
         if upto.is_some_and(|upto| upto != segment.base) {
             return Err(format!(
                 "{name}: segment {id} begins at {} behind {upto:?}",
@@ -218,12 +225,12 @@ fn may_be_deleted(
         return Ok(());
     }
     let told = |what: &str| Err(format!("{key} was deleted, and {what}"));
-    let mut sealed = ledger.sealed().into_iter();
-    let Some((_, segment, seal)) = sealed.find(|(id, segment, _)| key.contains(&segment.name(*id)))
+    let mut segments = ledger.segments.iter();
+    let Some((_, segment)) = segments.find(|(id, segment)| key.contains(&segment.name(**id)))
     else {
         return told("no segment has that name");
     };
-    if seal.end > ledger.start {
+    if !segment.is_unneeded(ledger.start) {
         return told("it holds records that can be read");
     }
     let (queued, since) = segment.queued;

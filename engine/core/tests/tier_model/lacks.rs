@@ -12,7 +12,8 @@ impl World {
     /// What was sent before the power went.
     pub fn late_arrive(&mut self) {
         for late in std::mem::take(&mut self.late) {
-            late.arrive(&self.memory);
+            let key = late.arrive(&self.memory);
+            self.checks.came_late.insert(key);
         }
     }
 
@@ -60,5 +61,10 @@ pub fn inject(memory: &MemoryStore, kind: u64, times: usize) {
     if fault == Fault::TruncatedBody && is_damage {
         return;
     }
+    // A read that is cut each time it is tried finds a damaged object.
+    let times = match fault {
+        Fault::TruncatedBody => times.min(2),
+        _ => times,
+    };
     memory.inject(verb, fault, times);
 }

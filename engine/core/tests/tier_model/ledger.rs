@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use aof2_format::Seed;
+use aof2_format::compaction::{self, Compaction, Inputs};
 use aof2_format::journal::{FIRST_COMMIT_OFFSET, Frame, JournalHeader, decode_commit};
 use aof2_format::manifest_base::ManifestBase;
 use aof2_format::manifest_chunk::{self, DATA_OFFSET};
@@ -29,6 +30,10 @@ pub struct Segment {
     pub begun: Option<String>,
     /// Times that its deletion was queued since it was uploaded, and when last.
     pub queued: (u32, i64),
+    /// Others are merged into it, up to this sequence.
+    pub merged_upto: Option<u64>,
+    /// Another segment holds its records, or it is an output that was given up.
+    pub is_superseded: bool,
     /// Records of each kind of failure and reason.
     pub failures: BTreeMap<(&'static str, u16), u32>,
 }
@@ -46,12 +51,22 @@ pub struct Ledger {
     pub start: u64,
     pub seed: Option<Seed>,
     pub markers: Vec<u64>,
+    /// An output that was begun, and neither swapped nor given up.
+    pub unfinished: Option<u64>,
+    pub merges: u64,
+    /// What no manifest may say.
+    pub wrong: Option<String>,
     next_record: u64,
 }
 
 impl Segment {
     pub fn has_copy(&self) -> bool {
         self.hot || self.warm || self.cold.is_some()
+    }
+
+    /// Nobody reads it any more.
+    pub fn is_unneeded(&self, start: u64) -> bool {
+        self.is_superseded || self.seal.is_some_and(|seal| seal.end <= start)
     }
 
     pub fn name(&self, id: u64) -> String {
@@ -101,8 +116,78 @@ impl Ledger {
         Ok(Some(ledger))
     }
 
+    fn compacted(&mut self, id: u64, event: &Compaction) {
+        match event {
+            Compaction::Begun(inputs) => {
+                self.give_up(self.unfinished);
+                let output = self.segments.entry(id).or_default();
+                output.base = inputs.base_sequence;
+                output.epoch = inputs.epoch;
+                output.merged_upto = Some(inputs.end_sequence);
+                self.unfinished = Some(id);
+            }
+            Compaction::Merged(inputs, made) => {
+                self.merges += 1;
+                self.hold_against(id, inputs);
+                for input in &inputs.segment_ids {
+                    let input = self.segments.entry(*input).or_default();
+                    (input.hot, input.warm, input.is_superseded) = (false, false, true);
+                }
+                let output = self.segments.entry(id).or_default();
+                output.base = inputs.base_sequence;
+                output.epoch = inputs.epoch;
+                output.merged_upto = Some(inputs.end_sequence);
+                output.hot = true;
+                output.seal = Some(Seal {
+                    end: inputs.end_sequence,
+                    data_end: made.durable_bytes,
+                    crc64: made.segment_crc64,
+                });
+                self.give_up(self.unfinished.filter(|it| *it != id));
+                self.unfinished = None;
+            }
+            Compaction::Failed { reason } => {
+                let output = self.segments.entry(id).or_default();
+                *output.failures.entry(("merge", reason.code())).or_default() += 1;
+            }
+            Compaction::GivenUp => self.give_up(self.unfinished.filter(|it| *it == id)),
+        }
+    }
+
+    fn give_up(&mut self, id: Option<u64>) {
+        if let Some(id) = id {
+            self.segments.entry(id).or_default().is_superseded = true;
+            self.unfinished = None;
+        }
+    }
+
+    /// What is merged counts, follows each other, is in Tier 2 and is none that was trimmed; so is what it becomes.
+    fn hold_against(&mut self, id: u64, inputs: &Inputs) {
+        let mut next = inputs.base_sequence;
+        let output = self.segments.get(&id);
+        let mut is_safe = output.is_none_or(|output| output.cold.is_some());
+        for input in &inputs.segment_ids {
+            let segment = self.segments.get(input);
+            let found = segment.and_then(|segment| Some((segment, segment.seal?)));
+            let Some((segment, seal)) = found.filter(|(segment, _)| !segment.is_superseded) else {
+                self.wrong = Some(format!("input {input} of segment {id} is none"));
+                return;
+            };
+            is_safe &= segment.base == next && seal.end > self.start && segment.cold.is_some();
+            next = seal.end;
+        }
+        if !is_safe || next != inputs.end_sequence {
+            self.wrong = Some(format!("{inputs:?} became segment {id}"));
+        }
+    }
+
     fn apply(&mut self, record: &ManifestRecord) {
         if let ManifestEvent::CustomEvent { schema_id, blob } = &record.event {
+            if *schema_id == compaction::SCHEMA_ID
+                && let Ok(event) = Compaction::decode(blob)
+            {
+                self.compacted(record.segment_id, &event);
+            }
             if *schema_id == start_sequence::SCHEMA_ID
                 && let Ok(start) = StartSequence::decode(blob)
             {
@@ -171,10 +256,12 @@ impl Ledger {
         }
     }
 
-    /// Sealed segments by their first sequence.
+    /// Sealed segments that others hold nothing of, by their first sequence.
     pub fn sealed(&self) -> Vec<(u64, &Segment, Seal)> {
         let sealed = self.segments.iter();
-        let sealed = sealed.filter_map(|(id, segment)| Some((*id, segment, segment.seal?)));
+        let sealed = sealed
+            .filter(|(_, segment)| !segment.is_superseded)
+            .filter_map(|(id, segment)| Some((*id, segment, segment.seal?)));
         let mut sealed: Vec<_> = sealed.collect();
         sealed.sort_by_key(|(_, segment, _)| segment.base);
         sealed

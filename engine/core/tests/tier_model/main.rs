@@ -82,11 +82,12 @@ fn a_log_over_three_tiers_is_what_the_model_says_whatever_happens() {
     let begun = Instant::now();
     let next = AtomicU64::new(first);
     let operations = AtomicU64::new(0);
+    let merges = AtomicU64::new(0);
     let failed = parking_lot::Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for worker in 0..threads {
-            let (next, operations, failed) = (&next, &operations, &failed);
+            let (next, operations, merges, failed) = (&next, &operations, &merges, &failed);
             scope.spawn(move || {
                 stay_on_one_core(worker);
                 let is_over = || asked.is_none() && begun.elapsed() > LIMIT;
@@ -96,7 +97,10 @@ fn a_log_over_three_tiers_is_what_the_model_says_whatever_happens() {
                         return;
                     }
                     match run::sequence(seed) {
-                        Ok(done) => _ = operations.fetch_add(done, Ordering::SeqCst),
+                        Ok((done, merged)) => {
+                            operations.fetch_add(done, Ordering::SeqCst);
+                            merges.fetch_add(merged, Ordering::SeqCst);
+                        }
                         Err(error) => failed.lock().push((seed, error)),
                     }
                 }
@@ -106,8 +110,9 @@ fn a_log_over_three_tiers_is_what_the_model_says_whatever_happens() {
     let seconds = begun.elapsed().as_secs_f64();
     let done = next.load(Ordering::SeqCst).min(first + sequences) - first;
     println!(
-        "{done} sequences of {} operations in {seconds:.1} s, {:.0} a second",
+        "{done} sequences of {} operations with {} merges in {seconds:.1} s, {:.0} a second",
         operations.load(Ordering::SeqCst),
+        merges.load(Ordering::SeqCst),
         done as f64 / seconds
     );
     let failed = failed.into_inner();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use aof2_core::claims::suite as claims_suite;
+use aof2_core::compaction::Compaction;
 use aof2_core::config::{KIB, MIB};
 use aof2_core::deletion::Deletion;
 use aof2_core::io::{Clock, Rng};
@@ -111,6 +112,7 @@ pub struct Node {
     pub retention: Retention,
     pub snapshots: Arc<Snapshots>,
     pub deletion: Deletion,
+    pub compaction: Compaction,
     pub bucket: Arc<Bucket>,
     pub disk: MemoryDisk,
     pub power: Arc<Power>,
@@ -154,12 +156,14 @@ impl Node {
         let retention = Retention::start(store.clone(), &tiers);
         let snapshots = Arc::new(Snapshots::start(store.clone(), &tiers));
         let deletion = Deletion::start(store.clone(), &tiers, snapshots.clone(), &retention);
+        let compaction = Compaction::start(store.clone(), &tiers);
         Ok(Node {
             store,
             tiers,
             retention,
             snapshots,
             deletion,
+            compaction,
             bucket,
             disk,
             power,
@@ -169,6 +173,7 @@ impl Node {
     /// As at the end of a process.
     pub fn stop(&self) -> Result<(), String> {
         self.tiers.stop();
+        self.compaction.stop();
         self.snapshots.stop();
         self.deletion.stop();
         self.retention.stop();

@@ -77,6 +77,18 @@ pub enum Op {
     Snapshot {
         stream: usize,
     },
+    /// So many segments of a record each, one behind the other.
+    Pieces {
+        stream: usize,
+        count: u64,
+    },
+    /// Asks for small segments to be merged.
+    Merge {
+        /// None: of all streams.
+        stream: Option<usize>,
+        /// Nothing else happens until that has ended.
+        waits: bool,
+    },
     Outage,
     Fault {
         kind: u64,
@@ -159,6 +171,7 @@ impl Theme {
             | Op::DeleteWarm { .. }
             | Op::DeleteObject { .. }
             | Op::Snapshot { .. }
+            | Op::Merge { .. }
             | Op::Trim { .. } => Theme::Copies,
             Op::Full { .. } | Op::NoDescriptors | Op::Outage | Op::Fault { .. } => Theme::Lacks,
             Op::Kill | Op::Cut { .. } | Op::Restart => Theme::Crashes,
@@ -182,7 +195,7 @@ pub fn draw(dice: &mut Dice, streams: u64, theme: Theme) -> Op {
 fn any(dice: &mut Dice, streams: u64) -> Op {
     let stream = dice.below(streams) as usize;
     let seconds = Duration::from_secs;
-    match dice.below(120) {
+    match dice.below(136) {
         0..=27 => {
             let count = 1 + dice.below(4);
             Op::Append {
@@ -257,6 +270,14 @@ fn any(dice: &mut Dice, streams: u64) -> Op {
         106 => Op::Drain,
         107..=109 => Op::Restart,
         110..=112 => Op::Kill,
+        113..=117 => Op::Pieces {
+            stream,
+            count: 2 + dice.below(4),
+        },
+        118..=127 => Op::Merge {
+            stream: dice.one_in(2).then_some(stream),
+            waits: dice.one_in(2),
+        },
         _ => Op::Cut {
             after: 1 << dice.below(10),
         },

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aof2_core::io::Clock as _;
 use aof2_core::{AppendError, AppendRequest, Durability, ReadError, ReadRequest, Reader};
 use bytes::Bytes;
 
@@ -60,6 +61,35 @@ impl World {
             }
             Err(error) => Err(format!("{name} refuses an append: {error:?}")),
         }
+    }
+
+    pub fn pieces(&mut self, stream: usize, count: u64) -> Result<(), String> {
+        for _ in 0..count {
+            if self.is_powerless() {
+                break;
+            }
+            let size = 1 + self.dice.below(600) as u32;
+            self.append(stream, &[size], true)?;
+            let sealed = self.node.store.seal(Some(NAMES[stream]));
+            self.tell(|| format!("  {sealed:?}"));
+        }
+        Ok(())
+    }
+
+    pub fn merge(&mut self, stream: Option<usize>, waits: bool) {
+        let compaction = &self.node.compaction;
+        let asked = compaction.ask(stream.map(|stream| NAMES[stream]));
+        let mut run = asked.as_ref().ok().cloned();
+        if let (Ok(asked), true) = (&asked, waits) {
+            for _ in 0..20 {
+                self.clock.sleep(Duration::from_secs(1));
+                run = compaction.run(asked.id);
+                if self.is_powerless() || run.as_ref().is_none_or(|run| run.has_ended) {
+                    break;
+                }
+            }
+        }
+        self.tell(|| format!("  {asked:?}, then {run:?}"));
     }
 
     /// Reads up to `limit` records, 0 = all, and compares them.

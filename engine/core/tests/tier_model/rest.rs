@@ -150,11 +150,15 @@ impl World {
 
     /// What should have gone from a stream.
     fn stays(&self, stream: usize, ledger: &Ledger) -> Option<String> {
-        for (id, segment, seal) in ledger.sealed() {
-            let is_trimmed = seal.end <= ledger.start;
-            if is_trimmed && (segment.hot || segment.warm) {
-                return Some(format!("segment {id} is trimmed and has a copy here"));
+        for (id, segment) in &ledger.segments {
+            if segment.is_unneeded(ledger.start) && (segment.hot || segment.warm) {
+                return Some(format!("nobody needs segment {id}, and it has a copy here"));
             }
+        }
+        if let Some(id) = ledger.unfinished {
+            return Some(format!(
+                "segment {id} was begun, and is neither made nor given up"
+            ));
         }
         let known = &self.streams[stream];
         let (Some(max_age), true) = (known.rule.max_age, self.is_clock_right()) else {
@@ -227,6 +231,17 @@ impl World {
         }
     }
 
+    /// That were done, by the manifests.
+    pub fn merges(&self) -> Result<u64, String> {
+        let disk = self.node.disk.clone();
+        let view = disk.view();
+        let files = view.files();
+        let names = NAMES.iter().take(self.streams.len());
+        let ledgers = names.map(|name| Ledger::read(&files, name));
+        let merges = ledgers.map(|ledger| Ok(ledger?.map_or(0, |ledger| ledger.merges)));
+        merges.sum()
+    }
+
     /// Behind a restart at rest: no file and no object is there that no record names.
     pub fn check_leaks(&mut self) -> Result<(), String> {
         // What is being written now is done then.
@@ -244,7 +259,7 @@ impl World {
             open += 2;
             for (id, segment) in &ledger.segments {
                 let file = segment.name(*id);
-                if segment.hot || segment.seal.is_none() {
+                if segment.hot || (segment.seal.is_none() && segment.merged_upto.is_none()) {
                     named.insert(format!("streams/{name}/segments/{file}.seg"));
                 }
                 if segment.warm {
@@ -270,6 +285,8 @@ impl World {
         }
         let mut left = self.memory.keys();
         left.retain(|key| key.starts_with("p/segments/") && !objects.contains(key));
+        // One that lands behind the deletion of its object stays.
+        left.retain(|key| !self.checks.came_late.contains(key));
         match left.first() {
             Some(key) => Err(format!("{key} is left, and no record names it")),
             None => Ok(()),

@@ -39,20 +39,20 @@ fn streams(seed: u64) -> usize {
     }
 }
 
-/// How many operations it had, or what did not hold.
-pub fn sequence(seed: u64) -> Result<u64, String> {
+/// How many operations it had and how many merges were done in it, or what did not hold.
+pub fn sequence(seed: u64) -> Result<(u64, u64), String> {
     let operations = operations(seed);
-    perform(seed, &operations, false)?;
-    Ok(operations.len() as u64)
+    let merges = perform(seed, &operations, false)?;
+    Ok((operations.len() as u64, merges))
 }
 
-fn perform(seed: u64, operations: &[Op], tells: bool) -> Result<(), String> {
+fn perform(seed: u64, operations: &[Op], tells: bool) -> Result<u64, String> {
     Baton::conduct_untraced(seed, MOST_STEPS, |baton| {
         within(baton, seed, operations, tells)
     })
 }
 
-fn within(baton: &Arc<Baton>, seed: u64, operations: &[Op], tells: bool) -> Result<(), String> {
+fn within(baton: &Arc<Baton>, seed: u64, operations: &[Op], tells: bool) -> Result<u64, String> {
     let mut world = World::new(seed, baton, streams(seed), tells)?;
     let mut outcome = Ok(());
     // What is left over shows behind a start; it is as long as all the rest.
@@ -72,6 +72,7 @@ fn within(baton: &Arc<Baton>, seed: u64, operations: &[Op], tells: bool) -> Resu
     if looks_for_leaks {
         outcome = outcome.and_then(|()| world.check_leaks());
     }
+    let outcome = outcome.and_then(|()| world.merges());
     if outcome.is_err() && tells {
         world.tell_all();
     }
@@ -86,7 +87,9 @@ pub fn replay(seed: u64) {
         let steps: Vec<usize> = steps.split(',').flat_map(str::parse).collect();
         operations = steps.iter().map(|step| operations[*step].clone()).collect();
     }
-    perform(seed, &operations, true).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    let merges = perform(seed, &operations, true);
+    let merges = merges.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    eprintln!("{merges} merges");
 }
 
 /// Leaves out what the failure does without, and says how to see it again.

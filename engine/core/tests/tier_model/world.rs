@@ -68,6 +68,8 @@ fn config_of(dice: &mut Dice) -> Config {
     config.tier2.delete_grace = Duration::from_secs([0, 60, 3600][dice.below(3) as usize]);
     config.tier2.upload_concurrency = 1 + dice.below(2) as usize;
     config.manifest.base_after_chunks = 1 + dice.below(3);
+    config.compaction.enabled = dice.one_in(3);
+    config.compaction.min_inputs = 2 + dice.below(2) as usize;
     config
 }
 
@@ -268,6 +270,11 @@ impl World {
                     let durable = self.streams[*stream].durable;
                     self.checks.begun(*stream, status.snapshot_id.0, durable);
                 }
+                Ok(())
+            }
+            Op::Pieces { stream, count } => self.pieces(*stream, *count),
+            Op::Merge { stream, waits } => {
+                self.merge(*stream, *waits);
                 Ok(())
             }
             Op::Outage => {

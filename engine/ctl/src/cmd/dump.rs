@@ -1,7 +1,8 @@
 //! `dump`: the engine in one page.
 
 use aof2_admin_api::report::{
-    DeletionReport, FailedStreamsReport, RetentionReport, RetentionRuleReport, Tier2Report,
+    CompactionReport, DeletionReport, FailedStreamsReport, LastMergeReport, RetentionReport,
+    RetentionRuleReport, Tier2Report,
 };
 use aof2_admin_api::{Dump, Refusal};
 
@@ -43,6 +44,7 @@ fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
         streams,
         damage,
         retention,
+        compaction,
         operator_epoch,
     } = dump;
     let mut rows = vec![
@@ -95,6 +97,7 @@ fn rows(dump: &Dump) -> Vec<(&'static str, String)> {
     });
     rows.extend(read.map(|read| ("read", read)));
     rows.extend(retention.iter().flat_map(retention_rows));
+    rows.extend(compaction.iter().flat_map(compaction_rows));
     let refused: Vec<String> = would_block
         .iter()
         .filter(|(_, count)| **count > 0)
@@ -285,6 +288,45 @@ fn tier2_rows(tier2: &Tier2Report) -> Vec<(&'static str, String)> {
         ),
     ];
     rows.extend(deletion.iter().flat_map(deletion_rows));
+    rows
+}
+
+fn compaction_rows(compaction: &CompactionReport) -> Vec<(&'static str, String)> {
+    let CompactionReport {
+        enabled,
+        merges,
+        inputs,
+        read_bytes: _,
+        written_bytes,
+        failures,
+        last,
+        end,
+    } = compaction;
+    let state = if *enabled { "on" } else { "off" };
+    let mut rows = vec![(
+        "compaction",
+        format!(
+            "{state}; {inputs} segments merged to {merges} since start, {} written, {failures} failures",
+            render::bytes(*written_bytes)
+        ),
+    )];
+    rows.extend(last.iter().map(|last| {
+        let LastMergeReport {
+            stream,
+            at,
+            inputs,
+            failure,
+        } = last;
+        let at = render::moment(at, jiff::Timestamp::now());
+        let line = match failure {
+            None => format!("last merge {at}: {inputs} segments of stream {stream}"),
+            Some(why) => {
+                format!("last merge {at}: {inputs} segments of stream {stream} failed: {why}")
+            }
+        };
+        ("", line)
+    }));
+    rows.extend(end.iter().map(|end| ("", end.clone())));
     rows
 }
 

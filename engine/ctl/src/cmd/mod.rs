@@ -1,6 +1,7 @@
 //! One file per verb, or per few that belong together.
 
 mod append;
+mod compact;
 mod config;
 mod cut;
 mod dump;
@@ -40,6 +41,7 @@ pub async fn run(connection: &Connection, verb: Verb) -> Result<Outcome, Failure
         Verb::Trim(arguments) => trim::run(connection, arguments).await,
         Verb::Seal { stream } => seal::seal(connection, stream.as_deref()).await,
         Verb::Hydrate(arguments) => hydrate::run(connection, arguments).await,
+        Verb::Compact(arguments) => compact::run(connection, arguments).await,
         Verb::Flush => seal::flush(connection).await,
         Verb::Append(arguments) => append::run(connection, arguments).await,
         Verb::Read(arguments) => read::read(connection, arguments).await,

@@ -1,6 +1,7 @@
 //! What a record says, as names and values.
 
 use aof2_format::Damage;
+use aof2_format::compaction::{Compaction, Inputs};
 use aof2_format::custom_event::{self, CustomEvent};
 use aof2_format::manifest_record::{HydrationSource, LocalCopy, ManifestEvent};
 use aof2_format::snapshot::SnapshotId;
@@ -138,5 +139,42 @@ fn of_custom(event: &CustomEvent) -> Value {
             "lost_bytes": cut.lost_bytes,
             "damage": cut.damage,
         }),
+        CustomEvent::Compaction(event) => of_compaction(event),
     }
+}
+
+fn of_compaction(event: &Compaction) -> Value {
+    let of = |inputs: &Inputs| {
+        let Inputs {
+            base_sequence,
+            end_sequence,
+            epoch: _,
+            segment_ids,
+        } = inputs;
+        json!({
+            "base_sequence": base_sequence,
+            "end_sequence": end_sequence,
+            "inputs": segment_ids,
+        })
+    };
+    let (what, mut fields) = match event {
+        Compaction::Begun(inputs) => ("begun", of(inputs)),
+        Compaction::Merged(inputs, _) => ("merged", of(inputs)),
+        Compaction::Failed { reason } => (
+            "failed",
+            json!({"reason": format!("{reason:?}"), "reason_code": reason.code()}),
+        ),
+        Compaction::GivenUp => ("given up", json!({})),
+    };
+    fields["merge"] = json!(what);
+    if let Compaction::Merged(_, output) = event {
+        fields["durable_bytes"] = json!(output.durable_bytes);
+        fields["segment_crc64"] = json!(format!("{:016x}", output.segment_crc64));
+        fields["object_bytes"] = json!(output.object_bytes);
+        fields["chain"] = json!(format!("{:08x}", output.chain));
+        fields["first_record_at"] = json!(render::time(output.first_unix_nanos));
+        fields["last_record_at"] = json!(render::time(output.last_unix_nanos));
+        fields["sealed_at"] = json!(render::time(output.sealed_unix_nanos));
+    }
+    fields
 }

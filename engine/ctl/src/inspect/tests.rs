@@ -1,13 +1,14 @@
 use std::fs;
 
+use aof2_format::compaction::{self, Compaction, Inputs, Output};
 use aof2_format::manifest_chunk::{self, ManifestChunkHeader};
-use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
+use aof2_format::manifest_record::{ManifestEvent, ManifestRecord, ReasonCode};
 use aof2_format::names::file;
 use aof2_format::{ClusterId, Salt, Seed, StreamName, StreamUuid};
 
 use super::chunk::decode_chunk;
 use super::files::chunk_files;
-use super::page::page;
+use super::page::{fields_line, page};
 use super::*;
 
 const SALT: Salt = Salt(7);
@@ -82,6 +83,53 @@ fn records_are_shown_with_their_fields_and_unknown_ones_by_number() {
          0  2025-11-25T04:00:00.000Z      1        3  SegmentOpened       base_sequence=0 epoch=1\n     \
          1  2025-11-25T04:00:00.000Z      1        3  CompressionStarted\n     \
          2  2025-11-25T04:00:00.000Z      1        3  type 900            payload=ab"
+    );
+}
+
+#[test]
+fn a_merge_of_segments_is_shown_with_its_inputs_and_its_output() {
+    let inputs = Inputs {
+        base_sequence: 0,
+        end_sequence: 20,
+        epoch: 1,
+        segment_ids: vec![1, 2],
+    };
+    let output = Output {
+        durable_bytes: 5000,
+        segment_crc64: 0xAB,
+        object_bytes: 900,
+        first_unix_nanos: 0,
+        last_unix_nanos: 1_000_000_000,
+        sealed_unix_nanos: 2_000_000_000,
+        chain: 7,
+    };
+    let reason = ReasonCode::Codec;
+    let events = [
+        Compaction::Begun(inputs.clone()),
+        Compaction::Failed { reason },
+        Compaction::Merged(inputs, output),
+        Compaction::GivenUp,
+    ]
+    .map(|event| ManifestEvent::CustomEvent {
+        schema_id: compaction::SCHEMA_ID,
+        blob: event.encode(),
+    });
+    let chunk = decode_chunk("x.mlog", &chunk_bytes(&[&events]), true);
+    let shown: Vec<String> = chunk
+        .records
+        .iter()
+        .map(|record| fields_line(&record.fields))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "base_sequence=0 end_sequence=20 inputs=[1,2] merge=begun schema=Compaction schema_id=5",
+            "merge=failed reason=Codec reason_code=1 schema=Compaction schema_id=5",
+            "base_sequence=0 chain=00000007 durable_bytes=5000 end_sequence=20 first_record_at=1970-01-01T00:00:00.000Z \
+             inputs=[1,2] last_record_at=1970-01-01T00:00:01.000Z merge=merged object_bytes=900 schema=Compaction schema_id=5 \
+             sealed_at=1970-01-01T00:00:02.000Z segment_crc64=00000000000000ab",
+            "merge=given up schema=Compaction schema_id=5",
+        ]
     );
 }
 

@@ -2,6 +2,7 @@
 
 use aof2_format::claim::{Claim, ClusterMarker};
 use aof2_format::clock_reading::ClockReading;
+use aof2_format::compaction::Compaction;
 use aof2_format::damage::Damage;
 use aof2_format::journal::{self, Frame, JournalHeader};
 use aof2_format::journal_mark::JournalMark;
@@ -39,6 +40,16 @@ pub const DECODERS: &[(&str, Decoder)] = &[
     }),
     ("start_sequence", |bytes| {
         debug(StartSequence::decode(bytes))
+    }),
+    ("compaction_begun", |bytes| debug(Compaction::decode(bytes))),
+    ("compaction_merged", |bytes| {
+        debug(Compaction::decode(bytes))
+    }),
+    ("compaction_failed", |bytes| {
+        debug(Compaction::decode(bytes))
+    }),
+    ("compaction_given_up", |bytes| {
+        debug(Compaction::decode(bytes))
     }),
     ("manifest_base", |bytes| debug(ManifestBase::decode(bytes))),
     ("manifest_chunk_header", |bytes| {

@@ -39,6 +39,22 @@ pub const GOLDEN: &[(&str, &str)] = &[
         include_str!("../../golden/v0/start_sequence.hex"),
     ),
     (
+        "compaction_begun",
+        include_str!("../../golden/v0/compaction_begun.hex"),
+    ),
+    (
+        "compaction_merged",
+        include_str!("../../golden/v0/compaction_merged.hex"),
+    ),
+    (
+        "compaction_failed",
+        include_str!("../../golden/v0/compaction_failed.hex"),
+    ),
+    (
+        "compaction_given_up",
+        include_str!("../../golden/v0/compaction_given_up.hex"),
+    ),
+    (
         "manifest_commit",
         include_str!("../../golden/v0/manifest_commit.hex"),
     ),

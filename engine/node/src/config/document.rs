@@ -270,6 +270,7 @@ pub(super) fn check(kind: Kind, found: &DeValue<'_>) -> Result<Value, Problem> {
             Kind::Text { .. } | Kind::Uuid | Kind::Path | Kind::Address | Kind::OneOf(_),
             DeValue::String(text),
         ) => Value::Text(text.to_string()),
+        (Kind::Switch, DeValue::Boolean(value)) => Value::Switch(*value),
         (_, DeValue::String(text)) => return Err(wrong_type(format!("string \"{text}\""))),
         (_, DeValue::Integer(number)) => return Err(wrong_type(format!("integer {number}"))),
         (_, DeValue::Float(number)) => return Err(wrong_type(format!("float {number}"))),
@@ -283,9 +284,11 @@ pub(super) fn check(kind: Kind, found: &DeValue<'_>) -> Result<Value, Problem> {
     }
     Err(out_of_range(match value {
         Value::Text(text) => format!("\"{text}\""),
-        Value::Integer(_) | Value::Duration(_) | Value::Rules(_) | Value::Prices(_) => {
-            value.to_string()
-        }
+        Value::Integer(_)
+        | Value::Duration(_)
+        | Value::Switch(_)
+        | Value::Rules(_)
+        | Value::Prices(_) => value.to_string(),
     }))
 }
 

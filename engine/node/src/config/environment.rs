@@ -54,6 +54,7 @@ fn check(kind: Kind, text: &str) -> Result<Value, Problem> {
         Kind::Text { .. } | Kind::Uuid | Kind::Path | Kind::Address | Kind::OneOf(_) => {
             Some(Value::Text(text.to_string()))
         }
+        Kind::Switch => text.parse().ok().map(Value::Switch),
         // Tables have no form in a variable.
         Kind::Rules | Kind::Prices => None,
     };

@@ -28,6 +28,7 @@ pub enum Owner {
 pub enum DefaultValue {
     Integer(u64),
     Text(&'static str),
+    Switch(bool),
     /// Absent: either optional, or required in a pod's file ([`KeySpec::is_required_in_pod`]).
     None,
 }
@@ -66,6 +67,7 @@ impl KeySpec {
             | Kind::Path
             | Kind::Address
             | Kind::OneOf(_)
+            | Kind::Switch
             | Kind::Rules
             | Kind::Prices => None,
         }
@@ -75,6 +77,7 @@ impl KeySpec {
         match (self.default, self.kind) {
             (DefaultValue::None, _) => None,
             (DefaultValue::Integer(v), _) => Some(Value::Integer(v)),
+            (DefaultValue::Switch(v), _) => Some(Value::Switch(v)),
             (DefaultValue::Text(v), Kind::Duration { .. }) => {
                 parse_duration(v).map(Value::Duration)
             }
@@ -157,7 +160,7 @@ const fn hot(spec: KeySpec) -> KeySpec {
     }
 }
 
-use DefaultValue::{Integer, None as NoDefault, Text};
+use DefaultValue::{Integer, None as NoDefault, Switch, Text};
 use Reload::{Hot, Restart};
 
 /// Ordered by table, as the effective file prints them.
@@ -203,6 +206,8 @@ pub const KEYS: &[KeySpec] = &[
     user("tier2.max_attempts", count(1, 100), Integer(5), Restart, "Attempts of an upload before it counts as failed."),
     user("retention", Kind::Rules, NoDefault, Hot, "Rules of retention: tables with streams, max_age and max_bytes; the first whose pattern fits a stream counts."),
     user("report.price", Kind::Prices, NoDefault, Hot, "Prices for the storage report: tables with class and per_gib_month, what a GiB in that storage class of the bucket costs for a month."),
+    user("compaction.enabled", Kind::Switch, Switch(false), Hot, "Merge small sealed segments."),
+    user("compaction.min_inputs", count(2, 1_024), Integer(4), Hot, "Adjacent segments below half of segment.target_bytes that are merged, at least."),
     user("journal.file_bytes", bytes(4 * MIB, 4 * GIB), Integer(64 * MIB), Restart, "Size of a prezeroed journal file; a multiple of 4096."),
     user("journal.files", count(2, 1_024), Integer(8), Restart, "Number of journal files."),
     user("checkpoint.journal_bytes", bytes(MIB, 1_024 * GIB), Integer(256 * MIB), Hot, "Journal bytes after which a checkpoint runs."),
@@ -249,10 +254,12 @@ mod tests {
         for spec in KEYS {
             match (spec.default, spec.default_value()) {
                 (NoDefault, value) => assert_eq!(value, None, "{}", spec.key),
-                (Integer(_) | Text(_), Some(value)) => {
+                (Integer(_) | Text(_) | Switch(_), Some(value)) => {
                     assert!(spec.kind.admits(&value), "{} = {value}", spec.key)
                 }
-                (Integer(_) | Text(_), None) => panic!("default of {} does not parse", spec.key),
+                (Integer(_) | Text(_) | Switch(_), None) => {
+                    panic!("default of {} does not parse", spec.key)
+                }
             }
         }
     }

@@ -210,9 +210,14 @@ pub fn pairs(price: &Price) -> Vec<String> {
 pub fn of(value: Option<Value>) -> Vec<Price> {
     match value {
         Some(Value::Prices(prices)) => prices,
-        Some(Value::Integer(_) | Value::Duration(_) | Value::Text(_) | Value::Rules(_)) | None => {
-            Vec::new()
-        }
+        Some(
+            Value::Integer(_)
+            | Value::Duration(_)
+            | Value::Text(_)
+            | Value::Switch(_)
+            | Value::Rules(_),
+        )
+        | None => Vec::new(),
     }
 }
 

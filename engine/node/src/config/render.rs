@@ -29,6 +29,7 @@ impl Settings {
             }
             let literal = match value {
                 Value::Integer(number) => number.to_string(),
+                Value::Switch(switch) => switch.to_string(),
                 Value::Duration(_) | Value::Text(_) | Value::Rules(_) | Value::Prices(_) => {
                     toml::Value::String(value.to_string()).to_string()
                 }

@@ -38,7 +38,7 @@ fn describe(spec: &KeySpec) -> Json {
         Kind::OneOf(values) => {
             put("values", json!(values));
         }
-        Kind::Uuid | Kind::Path | Kind::Address | Kind::Rules | Kind::Prices => {}
+        Kind::Uuid | Kind::Path | Kind::Address | Kind::Switch | Kind::Rules | Kind::Prices => {}
     }
     let reload = match spec.reload {
         Reload::Hot => "Hot",

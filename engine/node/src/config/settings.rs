@@ -34,6 +34,7 @@ pub struct Settings {
     pub tier2: Option<Tier2>,
     pub retention: Vec<RetentionRule>,
     pub report: Report,
+    pub compaction: Compaction,
     pub journal: Journal,
     pub checkpoint: Checkpoint,
     pub log: Log,
@@ -134,6 +135,12 @@ pub struct Report {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compaction {
+    pub is_enabled: bool,
+    pub min_inputs: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Journal {
     pub file_bytes: u64,
     pub files: u32,
@@ -202,7 +209,11 @@ impl Settings {
                 instance_quota_bytes: match values.get("tier0.instance_quota_bytes") {
                     Some(Value::Integer(quota)) => quota,
                     Some(
-                        Value::Duration(_) | Value::Text(_) | Value::Rules(_) | Value::Prices(_),
+                        Value::Duration(_)
+                        | Value::Text(_)
+                        | Value::Switch(_)
+                        | Value::Rules(_)
+                        | Value::Prices(_),
                     )
                     | None => integer(&values, "tier0.cluster_max_bytes"),
                 },
@@ -217,12 +228,20 @@ impl Settings {
             retention: match values.get("retention") {
                 Some(Value::Rules(rules)) => rules,
                 Some(
-                    Value::Integer(_) | Value::Duration(_) | Value::Text(_) | Value::Prices(_),
+                    Value::Integer(_)
+                    | Value::Duration(_)
+                    | Value::Text(_)
+                    | Value::Switch(_)
+                    | Value::Prices(_),
                 )
                 | None => Vec::new(),
             },
             report: Report {
                 prices: price::of(values.get(price::KEY)),
+            },
+            compaction: Compaction {
+                is_enabled: switch(&values, "compaction.enabled"),
+                min_inputs: count(&values, "compaction.min_inputs"),
             },
             journal: Journal {
                 file_bytes: integer(&values, "journal.file_bytes"),
@@ -410,7 +429,13 @@ fn conflicts(values: &Values) -> Vec<ConfigError> {
 fn text(values: &Values, key: &str) -> Option<String> {
     match values.get(key) {
         Some(Value::Text(text)) => Some(text),
-        Some(Value::Integer(_) | Value::Duration(_) | Value::Rules(_) | Value::Prices(_))
+        Some(
+            Value::Integer(_)
+            | Value::Duration(_)
+            | Value::Switch(_)
+            | Value::Rules(_)
+            | Value::Prices(_),
+        )
         | None => None,
     }
 }
@@ -424,10 +449,33 @@ fn address(values: &Values, key: &str) -> SocketAddr {
     checked.unwrap_or_else(|| unreachable!("{key} has a checked address or a default that parses"))
 }
 
+fn switch(values: &Values, key: &str) -> bool {
+    match values.get(key) {
+        Some(Value::Switch(value)) => value,
+        Some(
+            Value::Integer(_)
+            | Value::Duration(_)
+            | Value::Text(_)
+            | Value::Rules(_)
+            | Value::Prices(_),
+        )
+        | None => {
+            unreachable!("{key} is a switch with a default")
+        }
+    }
+}
+
 fn integer(values: &Values, key: &str) -> u64 {
     match values.get(key) {
         Some(Value::Integer(value)) => value,
-        Some(Value::Duration(_) | Value::Text(_) | Value::Rules(_) | Value::Prices(_)) | None => {
+        Some(
+            Value::Duration(_)
+            | Value::Text(_)
+            | Value::Switch(_)
+            | Value::Rules(_)
+            | Value::Prices(_),
+        )
+        | None => {
             unreachable!("{key} is an integer with a default")
         }
     }
@@ -441,7 +489,14 @@ fn count(values: &Values, key: &str) -> u32 {
 fn duration(values: &Values, key: &str) -> Duration {
     match values.get(key) {
         Some(Value::Duration(value)) => value,
-        Some(Value::Integer(_) | Value::Text(_) | Value::Rules(_) | Value::Prices(_)) | None => {
+        Some(
+            Value::Integer(_)
+            | Value::Text(_)
+            | Value::Switch(_)
+            | Value::Rules(_)
+            | Value::Prices(_),
+        )
+        | None => {
             unreachable!("{key} is a duration with a default")
         }
     }

@@ -36,6 +36,8 @@ pub enum Kind {
     /// `address:port`.
     Address,
     OneOf(&'static [&'static str]),
+    /// `true` or `false`.
+    Switch,
     /// Tables of their own, see `retention`.
     Rules,
     /// Likewise, see `price`.
@@ -59,6 +61,7 @@ impl Kind {
             Kind::Path => "path",
             Kind::Address => "address",
             Kind::OneOf(_) => "enum",
+            Kind::Switch => "boolean",
             Kind::Rules | Kind::Prices => "tables",
         }
     }
@@ -76,6 +79,7 @@ impl Kind {
             Kind::Path => "an absolute path as a string".to_string(),
             Kind::Address => "an \"address:port\" string".to_string(),
             Kind::OneOf(choices) => format!("one of {}", quoted(choices)),
+            Kind::Switch => "true or false, without quotes".to_string(),
             Kind::Rules => "tables, each `[[retention]]`".to_string(),
             Kind::Prices => format!("tables, each `[[{}]]`", price::KEY),
         }
@@ -94,6 +98,7 @@ impl Kind {
             Kind::Path => "a path that begins with `/`".to_string(),
             Kind::Address => "a numeric address and a port".to_string(),
             Kind::OneOf(choices) => quoted(choices),
+            Kind::Switch => "true or false".to_string(),
             Kind::Rules => "rules with `streams` and limits".to_string(),
             Kind::Prices => "prices with `class` and `per_gib_month`".to_string(),
         }
@@ -111,7 +116,9 @@ impl Kind {
             (Kind::Path, Value::Text(v)) => v.starts_with('/'),
             (Kind::Address, Value::Text(v)) => v.parse::<std::net::SocketAddr>().is_ok(),
             (Kind::OneOf(choices), Value::Text(v)) => choices.contains(&v.as_str()),
-            (Kind::Rules, Value::Rules(_)) | (Kind::Prices, Value::Prices(_)) => true,
+            (Kind::Switch, Value::Switch(_))
+            | (Kind::Rules, Value::Rules(_))
+            | (Kind::Prices, Value::Prices(_)) => true,
             (
                 Kind::Bytes { .. }
                 | Kind::Count { .. }
@@ -121,11 +128,13 @@ impl Kind {
                 | Kind::Path
                 | Kind::Address
                 | Kind::OneOf(_)
+                | Kind::Switch
                 | Kind::Rules
                 | Kind::Prices,
                 Value::Integer(_)
                 | Value::Duration(_)
                 | Value::Text(_)
+                | Value::Switch(_)
                 | Value::Rules(_)
                 | Value::Prices(_),
             ) => false,
@@ -147,6 +156,7 @@ pub enum Value {
     Integer(u64),
     Duration(Duration),
     Text(String),
+    Switch(bool),
     Rules(Vec<RetentionRule>),
     Prices(Vec<Price>),
 }
@@ -157,7 +167,7 @@ impl Value {
         match self {
             Value::Rules(rules) => Some(rules.iter().map(super::retention::pairs).collect()),
             Value::Prices(prices) => Some(prices.iter().map(price::pairs).collect()),
-            Value::Integer(_) | Value::Duration(_) | Value::Text(_) => None,
+            Value::Integer(_) | Value::Duration(_) | Value::Text(_) | Value::Switch(_) => None,
         }
     }
 }
@@ -169,6 +179,7 @@ impl fmt::Display for Value {
             Value::Integer(v) => write!(f, "{v}"),
             Value::Duration(v) => f.write_str(&format_duration(*v)),
             Value::Text(v) => f.write_str(v),
+            Value::Switch(v) => write!(f, "{v}"),
             Value::Rules(_) | Value::Prices(_) => {
                 let tables = self.tables().into_iter().flatten();
                 let tables: Vec<String> = tables

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use aof2_admin_api::{Refusal, RefusalReason};
 use aof2_core::claims;
 use aof2_core::claims::StreamClaims;
+use aof2_core::compaction::Compaction;
 use aof2_core::config::{
-    AppendConfig, CheckpointConfig, JournalConfig, ManifestConfig, SegmentConfig, Tier0Config,
-    Tier1Config, Tier2Config,
+    AppendConfig, CheckpointConfig, CompactionConfig, JournalConfig, ManifestConfig, SegmentConfig,
+    Tier0Config, Tier1Config, Tier2Config,
 };
 use aof2_core::deletion::Deletion;
 use aof2_core::error::with_causes;
@@ -73,6 +74,7 @@ pub fn open(settings: &Settings, progress: Arc<Progress>) -> Result<DataPlane, O
     let snapshots = Arc::new(Snapshots::start(store.clone(), &tiers));
     let retention = Retention::start(store.clone(), &tiers);
     let deletion = Deletion::start(store.clone(), &tiers, snapshots.clone(), &retention);
+    let compaction = Compaction::start(store.clone(), &tiers);
     Ok(DataPlane {
         store,
         tiers: Arc::new(tiers),
@@ -81,6 +83,7 @@ pub fn open(settings: &Settings, progress: Arc<Progress>) -> Result<DataPlane, O
         snapshots,
         retention: Arc::new(retention),
         deletion: Arc::new(deletion),
+        compaction: Arc::new(compaction),
         verifications: Arc::default(),
         readings: Arc::default(),
     })
@@ -222,6 +225,10 @@ pub fn core_config(settings: &Settings) -> Config {
                 max_attempts: tier2.max_attempts,
             }),
         retention: settings.retention.clone(),
+        compaction: CompactionConfig {
+            enabled: settings.compaction.is_enabled,
+            min_inputs: usize::try_from(settings.compaction.min_inputs).unwrap_or(usize::MAX),
+        },
         journal: JournalConfig {
             file_bytes: settings.journal.file_bytes,
             files: usize::try_from(settings.journal.files).unwrap_or(usize::MAX),

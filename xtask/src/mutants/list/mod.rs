@@ -2,6 +2,7 @@
 
 mod bases;
 mod checksums;
+mod compaction;
 mod coordinator;
 mod damage;
 mod drain;
@@ -88,6 +89,7 @@ pub fn all() -> impl Iterator<Item = &'static Mutant> {
     [
         bases::MUTANTS,
         checksums::MUTANTS,
+        compaction::MUTANTS,
         coordinator::MUTANTS,
         damage::MUTANTS,
         drain::MUTANTS,

@@ -16,8 +16,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "copies of trimmed segments are in no report",
         file: USAGE_FILE,
-        find: "if seal.end_sequence <= start {",
-        replace: "if seal.end_sequence < seal.end_sequence.min(start) {",
+        find: "|seal: Seal| seal.end_sequence <= start;",
+        replace: "|seal: Seal| seal.end_sequence < seal.end_sequence.min(start);",
         noticed_by: USAGE,
     },
     Mutant {

@@ -44,7 +44,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a segment that holds the start is dropped",
-        file: "engine/core/src/residency/fold.rs",
+        file: "engine/core/src/residency/leaving.rs",
         find: ".is_some_and(|(_, _, seal)| seal.end_sequence <= self.start_sequence)",
         replace: ".is_some_and(|(_, it, _)| it.base_sequence <= self.start_sequence)",
         noticed_by: TRIM,
@@ -157,8 +157,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "the object of a segment with readable records goes",
         file: DELETE_PLAN_FILE,
-        find: "if object.end_sequence > holders.start_sequence {",
-        replace: "if object.base_sequence > holders.start_sequence {",
+        find: "if object.end_sequence > holders.start_sequence && ",
+        replace: "if object.base_sequence > holders.start_sequence && ",
         noticed_by: DELETE_PLAN,
     },
     Mutant {

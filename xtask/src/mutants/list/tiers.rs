@@ -1,5 +1,5 @@
-//! Rules T1 to T11 of tiers, each broken once: the model of a log over three tiers notices (`engine/core/tests/tier_model`). T10 is of
-//! merges of segments, which are not there yet.
+//! Rules T1 to T11 of tiers, each broken once: the model of a log over three tiers notices (`engine/core/tests/tier_model`).
+//! Rules of merges that only the store's own tests notice are in `compaction.rs`.
 
 use super::{Mutant, Selection, tests, units};
 
@@ -54,7 +54,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "T4: a copy comes back whatever room there is",
         file: "engine/core/src/store/restore.rs",
-        find: "if !common.space.take_for_hydration(bytes, self.ahead_bytes()) {",
+        find: "if !common.space.take_for_copy(bytes, self.ahead_bytes()) {",
         replace: "if bytes == 0 {",
         noticed_by: MODEL,
     },
@@ -82,8 +82,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "T8: what a snapshot names goes",
         file: "engine/core/src/coordinator/plan/delete.rs",
-        find: "named.from_sequence < object.end_sequence && object.base_sequence < named.to_sequence",
-        replace: "named.from_sequence < object.end_sequence && object.base_sequence < named.from_sequence",
+        find: "&& object.base_sequence < named.to_sequence",
+        replace: "&& object.base_sequence < named.from_sequence",
         noticed_by: MODEL,
     },
     Mutant {
@@ -98,6 +98,27 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/core/src/coordinator/plan/delete.rs",
         find: "let until_unix_nanos = at_unix_nanos.saturating_add(grace);",
         replace: "let until_unix_nanos = at_unix_nanos.saturating_add(grace / 4);",
+        noticed_by: MODEL,
+    },
+    Mutant {
+        name: "T10: what was trimmed while it was merged comes back",
+        file: "engine/core/src/store/merge.rs",
+        find: "is_cold(id) == has_tier2 && !residency.is_trimmed(*id)",
+        replace: "is_cold(id) == has_tier2",
+        noticed_by: MODEL,
+    },
+    Mutant {
+        name: "T10: an object of a merged segment goes though a catalogue names it",
+        file: "engine/core/src/coordinator/plan/delete.rs",
+        find: "(!object.is_superseded || named.segments.contains(object.segment_id))",
+        replace: "!object.is_superseded",
+        noticed_by: MODEL,
+    },
+    Mutant {
+        name: "T10: a base forgets that an output was given up",
+        file: "engine/core/src/manifest/base/keep.rs",
+        find: "            Compaction::GivenUp => before.get(1..).unwrap_or_default(),",
+        replace: "            Compaction::GivenUp => &before[..],",
         noticed_by: MODEL,
     },
     Mutant {

@@ -1,8 +1,10 @@
-//! Which objects of trimmed segments may go, and what keeps the others.
+//! Which objects of segments that nobody reads may go, and what keeps the others: of trimmed ones, of such that were merged into another
+//! one, and of outputs of merges that were given up.
 //!
 //! An object goes in steps: the manifest says that it is to go; the manifest chunk that says so is in Tier 2, and the claim was read
 //! again; the grace has passed since. What keeps it is looked for before each of them, and again before the last.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aof2_format::snapshot::SnapshotId;
@@ -14,17 +16,52 @@ use crate::residency::DeletionStage;
 pub(crate) struct Candidate {
     pub base_sequence: u64,
     pub end_sequence: u64,
+    pub segment_id: u64,
+    /// Another segment holds its records.
+    pub is_superseded: bool,
     pub stage: DeletionStage,
     /// An upload of it is under way in this process, which may still bring an object.
     pub is_uploading: bool,
 }
 
 /// What a catalogue in the bucket names, from its first to behind its last record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Named {
     pub snapshot_id: SnapshotId,
     pub from_sequence: u64,
     pub to_sequence: u64,
+    pub segments: Arc<SegmentIds>,
+}
+
+/// Ids that mostly follow each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SegmentIds {
+    /// First and last of each run, ascending.
+    runs: Vec<(u64, u64)>,
+}
+
+impl FromIterator<u64> for SegmentIds {
+    fn from_iter<T: IntoIterator<Item = u64>>(ids: T) -> SegmentIds {
+        let mut ids: Vec<u64> = ids.into_iter().collect();
+        ids.sort_unstable();
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for id in ids {
+            match runs.last_mut() {
+                Some((_, last)) if id <= last.saturating_add(1) => *last = id,
+                _ => runs.push((id, id)),
+            }
+        }
+        runs.shrink_to_fit();
+        SegmentIds { runs }
+    }
+}
+
+impl SegmentIds {
+    pub fn contains(&self, id: u64) -> bool {
+        let after = self.runs.partition_point(|(first, _)| *first <= id);
+        let before = after.checked_sub(1).map(|at| self.runs[at]);
+        before.is_some_and(|(_, last)| id <= last)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,11 +106,14 @@ pub(crate) fn next(
     grace: Duration,
     now_unix_nanos: Option<i64>,
 ) -> Next {
-    if object.end_sequence > holders.start_sequence {
+    if object.end_sequence > holders.start_sequence && !object.is_superseded {
         return Next::Wait(Why::Readable);
     }
+    // One that was superseded is named by itself, or not: what holds its records now may be named in its place.
     let names_it = |named: &&Named| {
-        named.from_sequence < object.end_sequence && object.base_sequence < named.to_sequence
+        named.from_sequence < object.end_sequence
+            && object.base_sequence < named.to_sequence
+            && (!object.is_superseded || named.segments.contains(object.segment_id))
     };
     // The newest: it is kept longest.
     let mut naming = holders.catalogues.iter().rev();
@@ -124,6 +164,8 @@ mod tests {
         Candidate {
             base_sequence: 10,
             end_sequence: 20,
+            segment_id: 2,
+            is_superseded: false,
             stage,
             is_uploading: false,
         }
@@ -161,6 +203,7 @@ mod tests {
             snapshot_id: id(number),
             from_sequence,
             to_sequence,
+            segments: Arc::default(),
         };
         let stages = [
             object(DeletionStage::NotQueued),
@@ -208,6 +251,53 @@ mod tests {
                 assert_eq!(why(holders), kept, "{catalogues:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_was_merged_is_kept_by_the_catalogues_that_name_it_and_by_no_other() {
+        let of = |number, segments: &[u64]| Named {
+            snapshot_id: SnapshotId::new(1, number),
+            from_sequence: 0,
+            to_sequence: 100,
+            segments: Arc::new(segments.iter().copied().collect()),
+        };
+        let merged = Candidate {
+            is_superseded: true,
+            ..object(DeletionStage::NotQueued)
+        };
+        let readable = Holders {
+            start_sequence: 0,
+            ..free()
+        };
+        let next = |object: &Candidate, catalogues: &[Named]| {
+            let holders = Holders {
+                catalogues,
+                ..readable
+            };
+            next(object, &holders, HOUR, Some(NOW))
+        };
+        // Its records can be read, from another segment.
+        assert_eq!(next(&merged, &[]), Next::Queue);
+        assert_eq!(next(&merged, &[of(1, &[1, 9, 4])]), Next::Queue);
+        let kept = Next::Wait(Why::Snapshot {
+            snapshot_id: SnapshotId::new(1, 1),
+        });
+        assert_eq!(next(&merged, &[of(1, &[1, 2, 3]), of(2, &[1, 9])]), kept);
+        let running = Holders {
+            is_snapshot_running: true,
+            ..readable
+        };
+        let waits = super::next(&merged, &running, HOUR, Some(NOW));
+        assert_eq!(waits, Next::Wait(Why::SnapshotRunning));
+    }
+
+    #[test]
+    fn ids_are_found_wherever_they_lie() {
+        let ids: SegmentIds = [7, 1, 2, 3, 9, 8, u64::MAX].into_iter().collect();
+        assert_eq!(ids.runs, [(1, 3), (7, 9), (u64::MAX, u64::MAX)]);
+        let found = (0..12).filter(|id| ids.contains(*id));
+        assert_eq!(found.collect::<Vec<_>>(), [1, 2, 3, 7, 8, 9]);
+        assert!(ids.contains(u64::MAX) && !SegmentIds::default().contains(0));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! one with the fewest segments waiting before this one.
 
 mod claims;
+pub(crate) mod compact;
 mod compress;
 pub(crate) mod delete;
 mod evict;
@@ -82,6 +83,12 @@ impl Room {
         } else {
             0
         }
+    }
+
+    /// What may be written before something has to go.
+    pub fn spare_bytes(&self) -> u64 {
+        let kept = LOW_ROOM.of(self.total_bytes);
+        self.free_bytes.saturating_sub(kept)
     }
 }
 

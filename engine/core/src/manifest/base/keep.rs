@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
+use aof2_format::compaction::{self, Compaction};
 use aof2_format::manifest_record::{LocalCopy, ManifestEvent, ManifestRecord, ReasonCode};
 use aof2_format::producer_changes::{self, ProducerChanges};
 use aof2_format::snapshot::NOTE_SCHEMA_ID;
@@ -57,6 +58,8 @@ pub(super) struct Kept {
     parts: Vec<u64>,
     /// Segments that were uploaded at some time.
     uploaded: HashSet<u64>,
+    /// Of what others are being merged into: its beginning, and what failed of it.
+    merges: HashMap<u64, Vec<u64>>,
     /// Sequence of the last start, and value and sequence of the greatest.
     start: Option<u64>,
     highest_start: Option<(u64, u64)>,
@@ -156,6 +159,12 @@ impl Kept {
                     }
                     true
                 }
+                compaction::SCHEMA_ID => {
+                    if let Ok(event) = Compaction::decode(blob) {
+                        self.merge(id, &event, sequence);
+                    }
+                    true
+                }
                 _ => true,
             },
         };
@@ -190,6 +199,23 @@ impl Kept {
         for part in self.parts.drain(..) {
             self.records.remove(&part);
         }
+    }
+
+    /// An output that is sealed says all of it; of one that was given up the beginning stays, which says what it would have held.
+    fn merge(&mut self, id: u64, event: &Compaction, sequence: u64) {
+        let before = self.merges.entry(id).or_default();
+        let superseded = match event {
+            Compaction::Begun(_) | Compaction::Failed { .. } => {
+                before.push(sequence);
+                return;
+            }
+            Compaction::Merged(..) => &before[..],
+            Compaction::GivenUp => before.get(1..).unwrap_or_default(),
+        };
+        for old in superseded {
+            self.records.remove(old);
+        }
+        self.merges.remove(&id);
     }
 
     fn marker(&mut self, snapshot_id: u64, sequence: u64) {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use aof2_format::compaction::{self, Compaction, Inputs, Output};
 use aof2_format::manifest_base::ManifestBase;
 use aof2_format::manifest_chunk::{self, ManifestChunkHeader};
 use aof2_format::manifest_record::{
@@ -169,6 +170,17 @@ enum Act {
     /// The parts of a seal, and their seal in another commit, if it comes before the next attempt.
     Seal(bool),
     Snapshot(u64, bool),
+    /// From one of the sealed segments on, so many of them, as far as that comes.
+    Merge(prop::sample::Index, usize, Merge),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Merge {
+    Begun,
+    Failed,
+    GivenUp,
+    Uploaded,
+    Merged,
 }
 
 fn reason() -> impl Strategy<Value = ReasonCode> {
@@ -233,7 +245,58 @@ fn act() -> impl Strategy<Value = Act> {
         3 => (0..6u64, 1..4u64).prop_map(|(id, count)| Act::Send(id, count)),
         2 => any::<bool>().prop_map(Act::Seal),
         2 => (0..60u64, any::<bool>()).prop_map(|(id, has_note)| Act::Snapshot(id, has_note)),
+        2 => (any::<prop::sample::Index>(), 2..4usize, merge()).prop_map(|(from, count, upto)| Act::Merge(from, count, upto)),
     ]
+}
+
+fn merge() -> impl Strategy<Value = Merge> {
+    prop_oneof![
+        1 => Just(Merge::Begun),
+        1 => Just(Merge::Failed),
+        1 => Just(Merge::GivenUp),
+        1 => Just(Merge::Uploaded),
+        3 => Just(Merge::Merged),
+    ]
+}
+
+/// What is recorded of a merge that comes so far, each in a commit of its own.
+fn merged(inputs: Inputs, upto: Merge) -> Vec<ManifestEvent> {
+    let custom = |event: Compaction| ManifestEvent::CustomEvent {
+        schema_id: compaction::SCHEMA_ID,
+        blob: event.encode(),
+    };
+    let end = inputs.end_sequence;
+    let mut events = vec![custom(Compaction::Begun(inputs.clone()))];
+    let (key, etag) = ("a".to_owned(), "e".to_owned());
+    let uploaded = [
+        ManifestEvent::UploadStarted { key: key.clone() },
+        ManifestEvent::UploadDone { key, etag },
+    ];
+    let reason = ReasonCode::Transient;
+    match upto {
+        Merge::Begun => {}
+        Merge::Failed => events.push(custom(Compaction::Failed { reason })),
+        Merge::GivenUp => {
+            events.push(custom(Compaction::Failed { reason }));
+            events.extend(uploaded);
+            events.push(custom(Compaction::GivenUp));
+        }
+        Merge::Uploaded => events.extend(uploaded),
+        Merge::Merged => {
+            events.extend(uploaded);
+            let output = Output {
+                durable_bytes: 4096 + end,
+                segment_crc64: end,
+                object_bytes: 7,
+                first_unix_nanos: 0,
+                last_unix_nanos: 1,
+                sealed_unix_nanos: 2,
+                chain: end as u32,
+            };
+            events.push(custom(Compaction::Merged(inputs, output)));
+        }
+    }
+    events
 }
 
 fn sealed(watermark: u64) -> ManifestEvent {
@@ -281,6 +344,9 @@ fn write(acts: &[Act]) -> Written {
     let mut producers = Producers::default();
     let mut sent: BTreeMap<u64, u64> = BTreeMap::new();
     let (mut sequence, mut open, mut base_sequence) = (0, 1, 0);
+    // Id, base and end of what is sealed, ascending, and the id of the next output.
+    let mut segments: Vec<(u64, u64, u64)> = Vec::new();
+    let mut output = 1_000;
     for act in acts {
         match act {
             Act::Close => written.close(),
@@ -305,10 +371,31 @@ fn write(acts: &[Act]) -> Written {
                 if *is_done {
                     producers.take_changes();
                     written.commit(open, vec![sealed(sequence)]);
+                    segments.push((open, base_sequence, sequence));
                     (open, base_sequence) = (open + 1, sequence);
                 }
             }
             Act::Snapshot(id, has_note) => written.commit(0, snapshot(*id, *has_note)),
+            Act::Merge(from, count, upto) => {
+                let from = from.index(segments.len().max(1));
+                let Some(taken) = segments.get(from..from + count) else {
+                    continue;
+                };
+                let inputs = Inputs {
+                    base_sequence: taken[0].1,
+                    end_sequence: taken[count - 1].2,
+                    epoch: 1,
+                    segment_ids: taken.iter().map(|(id, _, _)| *id).collect(),
+                };
+                let made = (output, inputs.base_sequence, inputs.end_sequence);
+                for event in merged(inputs, *upto) {
+                    written.commit(output, vec![event]);
+                }
+                if matches!(upto, Merge::Merged) {
+                    segments.splice(from..from + count, [made]);
+                }
+                output += 1;
+            }
         }
     }
     written

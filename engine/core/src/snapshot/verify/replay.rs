@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use aof2_format::compaction::{self, Compaction, Inputs, Output};
 use aof2_format::manifest_chunk::{self, DATA_OFFSET, ManifestChunkHeader};
 use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
 use aof2_format::snapshot::{Catalogue, CatalogueChunk, CatalogueSegment};
@@ -156,6 +157,13 @@ impl Replay {
                     self.start = self.start.max(start.start_sequence);
                 }
             }
+            ManifestEvent::CustomEvent { schema_id, blob }
+                if *schema_id == compaction::SCHEMA_ID =>
+            {
+                if let Ok(Compaction::Merged(inputs, output)) = Compaction::decode(blob) {
+                    self.merged(record.segment_id, &inputs, &output);
+                }
+            }
             ManifestEvent::CompressionStarted
             | ManifestEvent::CompressionDone { .. }
             | ManifestEvent::CompressionFailed { .. }
@@ -170,6 +178,22 @@ impl Replay {
             | ManifestEvent::CustomEvent { .. }
             | ManifestEvent::Unknown { .. } => {}
         }
+    }
+
+    /// The output holds what the inputs held, and they hold nothing any more.
+    fn merged(&mut self, id: u64, inputs: &Inputs, output: &Output) {
+        for input in &inputs.segment_ids {
+            self.lives.entry(*input).or_default().sealed = None;
+        }
+        let life = self.lives.entry(id).or_default();
+        life.base_sequence = inputs.base_sequence;
+        life.epoch = inputs.epoch;
+        life.chain = output.chain;
+        life.sealed = Some((
+            output.durable_bytes,
+            output.segment_crc64,
+            inputs.end_sequence,
+        ));
     }
 
     /// The first thing that the catalogue says otherwise.

@@ -79,6 +79,9 @@ impl Reader {
         let below = match &mut self.below {
             Some((_, below)) => below,
             None => {
+                if !self.stream.is_reached(segment) {
+                    return Err(Stop::Again);
+                }
                 let ahead_bytes = std::mem::take(&mut self.ahead_bytes);
                 let below = self.stream.open_below(&self.common, segment, ahead_bytes)?;
                 &mut self.below.insert((segment.info.segment_id, below)).1
@@ -101,6 +104,10 @@ impl Reader {
             Ok(Fetched::Later(pending)) => Err(Stop::Waits(pending)),
             Err(error) => {
                 self.below = None;
+                // Its object may be gone by now.
+                if !self.stream.is_reached(segment) {
+                    return Err(Stop::Again);
+                }
                 if matches!(error, FetchError::Busy { .. }) {
                     let counters = &self.common.counters;
                     counters.count_would_block(WouldBlockKind::Hydration);
