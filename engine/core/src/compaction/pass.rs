@@ -26,7 +26,7 @@ struct Pass {
 /// What was found of streams of which nothing is merged now.
 #[derive(Default)]
 struct Left {
-    /// A stream whose merge failed, and is tried again later.
+    /// A stream whose merge failed, and is retried later.
     waiting: Option<Arc<str>>,
     /// Most small segments in a row, and of which stream.
     longest: Option<(usize, Arc<str>)>,
@@ -313,7 +313,7 @@ impl Runner {
     /// Why there is nothing to merge.
     fn nothing(&self, left: &Left) -> String {
         if let Some(stream) = &left.waiting {
-            return format!("a merge of stream {stream} is tried again later");
+            return format!("a merge of stream {stream} failed and is retried later");
         }
         let config: Arc<Config> = self.store.config();
         let min_inputs = config.compaction.min_inputs;

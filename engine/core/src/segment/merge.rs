@@ -181,7 +181,7 @@ fn read(input: &Input, before: Option<(u32, u64)>) -> Result<Read, String> {
     let start = (header.prev_chain, header.base_sequence);
     if let Some(before) = before.filter(|before| *before != start) {
         return Err(format!(
-            "it follows sequence {} with chain {:08x}, expected sequence {} with chain {:08x}",
+            "header follows sequence {} with chain {:08x}, expected sequence {} with chain {:08x}",
             start.1, start.0, before.1, before.0
         ));
     }
@@ -202,7 +202,7 @@ fn read(input: &Input, before: Option<(u32, u64)>) -> Result<Read, String> {
     }
     if next != info.end_sequence {
         return Err(format!(
-            "it ends before sequence {next}, but the seal records {}",
+            "batches end before sequence {next}, but the seal records {}",
             info.end_sequence
         ));
     }

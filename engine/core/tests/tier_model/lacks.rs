@@ -61,9 +61,9 @@ pub fn inject(memory: &MemoryStore, kind: u64, times: usize) {
     if fault == Fault::TruncatedBody && is_damage {
         return;
     }
-    // A read that is cut each time it is tried finds a damaged object.
+    // A read that is cut whenever it is tried finds a damaged object.
     let times = match fault {
-        Fault::TruncatedBody => times.min(2),
+        Fault::TruncatedBody => 1,
         _ => times,
     };
     memory.inject(verb, fault, times);

@@ -76,20 +76,25 @@ impl World {
         Ok(())
     }
 
+    /// Whoever waits asks again as long as something else goes before.
     pub fn merge(&mut self, stream: Option<usize>, waits: bool) {
-        let compaction = &self.node.compaction;
-        let asked = compaction.ask(stream.map(|stream| NAMES[stream]));
-        let mut run = asked.as_ref().ok().cloned();
-        if let (Ok(asked), true) = (&asked, waits) {
-            for _ in 0..20 {
-                self.clock.sleep(Duration::from_secs(1));
-                run = compaction.run(asked.id);
-                if self.is_powerless() || run.as_ref().is_none_or(|run| run.has_ended) {
-                    break;
-                }
+        let name = stream.map(|stream| NAMES[stream]);
+        let mut asked = self.node.compaction.ask(name);
+        for _ in 0..if waits { 8 } else { 0 } {
+            self.clock.sleep(Duration::from_secs(1));
+            let Ok(before) = &asked else { break };
+            let Some(run) = self.node.compaction.run(before.id) else {
+                break;
+            };
+            if self.is_powerless() || run.outputs > 0 {
+                asked = Ok(run);
+                break;
+            }
+            if run.has_ended {
+                asked = self.node.compaction.ask(name);
             }
         }
-        self.tell(|| format!("  {asked:?}, then {run:?}"));
+        self.tell(|| format!("  {asked:?}"));
     }
 
     /// Reads up to `limit` records, 0 = all, and compares them.

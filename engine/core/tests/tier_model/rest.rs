@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aof2_core::io::Clock as _;
+use aof2_core::metrics::Metrics;
 use aof2_core::snapshot::SnapshotPhase;
 use aof2_format::Seed;
 use aof2_format::checksum::crc64nvme;
@@ -130,8 +131,12 @@ impl World {
         if counts.running > 0 {
             return Ok(Some(format!("{counts:?}")));
         }
+        let metrics = self.node.store.metrics();
+        let is_suspended = self.node.retention.status().suspended.is_some();
+        let waits = self.objects_wait();
         let disk = self.node.disk.clone();
         let (segment_bytes, _) = disk.segment_bytes();
+        // Whoever gives way while it looks at the disk waits for whoever waits for the disk.
         let view = disk.view();
         let files = view.files();
         for (stream, name) in NAMES.iter().enumerate().take(self.streams.len()) {
@@ -139,17 +144,15 @@ impl World {
                 continue;
             };
             let of = |what: &str| Ok(Some(format!("{name}: {what}")));
-            if let Some(what) = self.stays(stream, &ledger) {
+            if let Some(what) = self.stays(stream, &ledger, is_suspended) {
                 return of(&what);
             }
         }
-        Ok(self
-            .over_budget(segment_bytes, &files)?
-            .or_else(|| self.objects_wait()))
+        Ok(self.over_budget(segment_bytes, &metrics, &files).or(waits))
     }
 
     /// What should have gone from a stream.
-    fn stays(&self, stream: usize, ledger: &Ledger) -> Option<String> {
+    fn stays(&self, stream: usize, ledger: &Ledger, is_suspended: bool) -> Option<String> {
         for (id, segment) in &ledger.segments {
             if segment.is_unneeded(ledger.start) && (segment.hot || segment.warm) {
                 return Some(format!("nobody needs segment {id}, and it has a copy here"));
@@ -169,30 +172,29 @@ impl World {
         // A pass comes at a twentieth of the age at the latest.
         let age = self.now().saturating_sub(newest.at);
         let is_old = newest.is_dated && age > max_age + max_age / 10 + Duration::from_secs(5);
-        (is_old && self.node.retention.status().suspended.is_none())
+        (is_old && !is_suspended)
             .then(|| format!("segment {id} is {age:?} old, by {:?}", known.rule))
     }
 
-    fn over_budget(&self, used: u64, files: &Files<'_>) -> Result<Option<String>, String> {
+    fn over_budget(&self, used: u64, metrics: &Metrics, files: &Files<'_>) -> Option<String> {
         let high = |budget: u64| budget / 10 * 9;
         let quota = self.config.tier0.instance_quota_bytes;
-        let metrics = self.node.store.metrics();
         if quota > 0 && used > high(quota) && metrics.tier0_evictable_bytes > 0 {
-            return Ok(Some(format!("{used} bytes in Tier 0 of {quota}")));
+            return Some(format!("{used} bytes in Tier 0 of {quota}"));
         }
         if metrics.tier0_total_bytes != used {
-            return Ok(Some(format!(
+            return Some(format!(
                 "{} bytes are counted in Tier 0, and {used} are there",
                 metrics.tier0_total_bytes
-            )));
+            ));
         }
         let max = self.config.tier1.max_bytes;
         let warm = files.iter().filter(|(path, _)| path.starts_with("warm/"));
         let used: u64 = warm.map(|(_, content)| content.length()).sum();
         if max > 0 && used > high(max) {
-            return Ok(Some(format!("{used} bytes in Tier 1 of {max}")));
+            return Some(format!("{used} bytes in Tier 1 of {max}"));
         }
-        Ok(None)
+        None
     }
 
     fn objects_wait(&self) -> Option<String> {

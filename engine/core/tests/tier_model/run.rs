@@ -25,7 +25,12 @@ fn operations(seed: u64) -> Vec<Op> {
         sizes: vec![100, 5_000],
         is_durable: true,
     });
-    let first: Vec<Op> = first.collect();
+    let mut first: Vec<Op> = first.collect();
+    // So that there is something to merge.
+    if dice.one_in(3) {
+        let (stream, count) = (0, 3 + dice.below(3));
+        first.push(Op::Pieces { stream, count });
+    }
     let theme = Theme::draw(&mut dice);
     let drawn = (0..count).map(|_| ops::draw(&mut dice, streams, theme));
     first.into_iter().chain(drawn).collect()

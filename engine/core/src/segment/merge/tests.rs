@@ -179,7 +179,7 @@ fn what_is_not_what_was_sealed_is_not_merged_and_nothing_is_left() {
     assert!(batch.contains("segment 2 cannot be merged"), "{batch}");
     let missing = refused(&|inputs| drop(inputs.remove(1)));
     assert!(
-        missing.contains("segment 3 cannot be merged: it follows sequence 8"),
+        missing.contains("segment 3 cannot be merged: header follows sequence 8"),
         "{missing}"
     );
     let swapped = refused(&|inputs| inputs.swap(0, 1));
