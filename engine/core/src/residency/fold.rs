@@ -6,6 +6,7 @@ use std::sync::Arc;
 use aof2_format::manifest_record::{LocalCopy, ManifestEvent, ManifestRecord};
 use aof2_format::start_sequence::{self, StartSequence};
 
+use super::Objects;
 use super::segment::{
     ColdCopy, DeletionStage, FailedStep, Object, RecordTimes, Seal, SealedSegment, Segment,
 };
@@ -25,12 +26,31 @@ pub(crate) struct Residency {
     leaving_bucket: BTreeSet<u64>,
     /// Everything from `start_sequence` to here was uploaded.
     uploaded_upto: u64,
+    /// Of all segments, trimmed ones included.
+    objects: Objects,
 }
 
 impl Residency {
     /// Records come in the order of their sequences. Those that say nothing about copies change nothing.
     pub fn apply(&mut self, record: &ManifestRecord) {
         let id = record.segment_id;
+        let before = self.objects_of(id);
+        self.change(id, record);
+        // No record changes the object of another segment.
+        self.objects.subtract(before);
+        self.objects.add(self.objects_of(id));
+    }
+
+    fn objects_of(&self, id: u64) -> Objects {
+        self.segments.get(&id).map(Objects::of).unwrap_or_default()
+    }
+
+    /// Kept with each record, so that whoever asks often walks over no segments.
+    pub fn objects(&self) -> Objects {
+        self.objects
+    }
+
+    fn change(&mut self, id: u64, record: &ManifestRecord) {
         match &record.event {
             ManifestEvent::SegmentOpened {
                 base_sequence,

@@ -15,4 +15,4 @@ pub(crate) mod tests;
 pub(crate) use fold::Residency;
 pub use segment::{ColdCopy, Copies, FailedStep, FailureReason, Moves, RecordTimes, SealedSegment};
 pub(crate) use segment::{DeletionStage, SealedExtent};
-pub use usage::{Compressed, DatedObject, Held};
+pub use usage::{Compressed, DatedObject, Held, Objects};

@@ -7,7 +7,7 @@ use aof2_format::manifest_record::{LocalCopy, ManifestEvent, ManifestRecord, Rea
 use aof2_format::start_sequence::{self, StartReason, StartSequence};
 
 use super::Residency;
-use crate::port::{ColdCopy, Copies, FailedStep, FailureReason};
+use crate::port::{ColdCopy, Copies, FailedStep, FailureReason, Objects};
 
 pub(crate) fn fold(events: &[(u64, ManifestEvent)]) -> Residency {
     let mut residency = Residency::default();
@@ -274,7 +274,7 @@ fn what_leaves_is_what_the_segments_say_after_each_record() {
             let key = id.to_string();
             let back = |copy| ManifestEvent::HydrationDone { copy, bytes: 7 };
             let event = match roll(11) {
-                0 => compressed(7),
+                0 => compressed(7 + id),
                 1 => started(&key),
                 2 => uploaded(&key),
                 3 => ManifestEvent::UploadFailed {
@@ -308,6 +308,14 @@ fn what_leaves_is_what_the_segments_say_after_each_record() {
             let found: Vec<u64> = residency.trimmed_objects().map(|it| it.0).collect();
             assert_eq!(found, in_bucket);
             assert_eq!(residency.has_trimmed_objects(), !in_bucket.is_empty());
+            let stored = (1..=5).filter(|id| of(id).copies.cold.is_some());
+            let sizes: Vec<Option<u64>> = stored.map(|id| of(&id).compressed_bytes).collect();
+            let objects = Objects {
+                count: sizes.len() as u64,
+                bytes: sizes.iter().flatten().sum(),
+                of_unknown_size: sizes.iter().filter(|it| it.is_none()).count() as u64,
+            };
+            assert_eq!(residency.objects(), objects);
             for sequence in [0, 25, 50] {
                 let readable = residency.readable();
                 let before = readable.filter(|(_, _, seal)| seal.end_sequence <= sequence);
