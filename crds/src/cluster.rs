@@ -38,6 +38,7 @@ pub const MAX_NAME_LENGTH: usize = 40;
     printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyReplicas", description = "Pods that serve"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version.current", description = "Engine version of every pod, or of the pods that are not upgraded yet"),
     printcolumn(name = "Tier0%", type_ = "integer", json_path = ".status.tier0.fullestNode.usedPercent", description = "Use of its Tier 0 share by the fullest pod, in percent, in steps of 5"),
+    printcolumn(name = "Tier2", type_ = "string", json_path = ".status.tier2.bytes", priority = 1, description = "Bytes of the segments in the bucket, in powers of two"),
     printcolumn(name = "Snapshot", type_ = "string", json_path = ".status.snapshots.state", description = "What is wrong with the snapshots, or else what is known of them"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.summary", description = "What the operator does or waits for; the conditions hold the remedy"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),

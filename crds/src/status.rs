@@ -63,6 +63,8 @@ pub struct Aof2ClusterStatus {
     pub tier0: Option<Tier0Status>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tier1: Option<Tier1Status>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tier2: Option<Tier2Status>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub nodes: Vec<NodeStatus>,
@@ -202,6 +204,31 @@ pub struct Announcement {
     /// At the earliest: the canary gets the change then.
     #[schemars(schema_with = "schema::time")]
     pub effective_at: Time,
+    /// What the new rule took at once, beyond the rule in use, if it were in use at `countedAt`: uncompressed bytes of sealed segments on all
+    /// pods, rounded down. Absent while it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Quantity>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = schema::MAX_INTEGER))]
+    pub records: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = schema::MAX_INTEGER))]
+    pub segments: Option<i64>,
+    /// When the engines counted that; again after an hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub counted_at: Option<Time>,
+    /// Why they did not when they were asked last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_counted: Option<NotCounted>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct NotCounted {
+    #[schemars(schema_with = "schema::time")]
+    pub at: Time,
+    #[schemars(length(max = 256))]
+    pub message: String,
 }
 
 names! {
@@ -286,6 +313,24 @@ pub struct Tier1Status {
     /// Of the budgets of all pods: percent in steps of 5, with hysteresis.
     #[schemars(range(min = 0, max = 100))]
     pub used_percent: i32,
+}
+
+/// Objects of segments in the bucket, of all pods; without catalogues and manifest chunks. Absent without `spec.tier2`, and until every pod
+/// has reported once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tier2Status {
+    /// In powers of two: what there is lies between three quarters and twice of it. Absent where an engine does not know the size of each
+    /// of its objects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Quantity>,
+    /// Likewise.
+    #[schemars(range(min = 0, max = schema::MAX_INTEGER))]
+    pub objects: i64,
+    /// Since when not every pod reports its part. The figures are of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::time")]
+    pub stale_since: Option<Time>,
 }
 
 /// One pod's engine, as it reports itself.

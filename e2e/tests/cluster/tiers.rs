@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use aof2_e2e::scenario::{self, Failure, Scenario};
 use aof2_e2e::wait;
 use aof2_e2e::year::{self, Year};
@@ -88,9 +88,24 @@ async fn settled(scenario: &Scenario, year: &Year) -> Result<()> {
             (is_calm && fullest.used_percent >= 40).then_some(fullest.used_percent)
         });
     let used = used.await?;
+    let stored = year.engine.dump().await?.tier2;
+    let objects = stored.and_then(|tier2| tier2.objects);
+    let objects = objects.context("the engine does not know its objects")?;
+    // In powers of two, and merges and deletions are slower than this wait.
+    let shown = year
+        .cluster
+        .wait_status("the objects of the bucket", LIMIT, |status| {
+            let tier2 = status.tier2.as_ref()?;
+            let shown = u64::try_from(tier2.objects).ok()?;
+            let bytes = tier2.bytes.as_ref()?.bytes();
+            let is_near = shown <= objects * 4 / 3 && objects < shown * 2;
+            let is_whole = is_near && bytes.is_power_of_two() && tier2.stale_since.is_none();
+            is_whole.then(|| format!("{shown} objects and {bytes} bytes"))
+        });
     scenario.say(format!(
-        "{} acknowledged, TIER0% {used}",
-        year.acknowledged()
+        "{} acknowledged, TIER0% {used}, in the bucket at least {}",
+        year.acknowledged(),
+        shown.await?
     ));
     Ok(())
 }

@@ -225,6 +225,16 @@ pub struct Tier2Report {
     /// Streams whose claim waits for Tier 2.
     #[serde(default)]
     pub pending_claims: u64,
+    /// Objects of segments of this node's streams, trimmed ones included; without catalogues and manifest chunks. Absent until Tier 2
+    /// has confirmed that the streams are this node's, and in reports of engines that do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<u64>,
+    /// Of these, compressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_bytes: Option<u64>,
+    /// Objects whose size the manifest does not say. They count for no bytes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub objects_of_unknown_size: u64,
     /// Absent in reports of engines that delete nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<DeletionReport>,

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::report::ShortenedRetention;
+
 /// Largest answer. Streams that do not fit are in the sum of the rest.
 pub const MAX_REPORT_BYTES: usize = 240 * 1024;
 /// Streams that are described one by one unless the question says otherwise.
@@ -31,6 +33,9 @@ pub struct StorageReport {
     /// The rules that the request brought; absent where it brought none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proposed_rules: Option<Vec<RuleForecast>>,
+    /// Streams that these keep for less, as in a verdict on a configuration; absent without them, and in reports of engines that do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shortened: Option<Vec<ShortenedForecast>>,
     /// Why nothing goes by age now, with the remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspended: Option<String>,
@@ -162,6 +167,16 @@ pub struct RuleForecast {
     pub max_bytes: Option<u64>,
     /// Streams of the node for which the rule counts, asked for or not.
     pub fitting_streams: u64,
+    /// Of the streams that were asked for.
+    #[serde(flatten)]
+    pub takes: RetentionForecast,
+}
+
+/// What a rule that the request brought takes beyond the rule in use. Each stream counts for the one pair of rules that it falls under.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShortenedForecast {
+    #[serde(flatten)]
+    pub change: ShortenedRetention,
     /// Of the streams that were asked for.
     #[serde(flatten)]
     pub takes: RetentionForecast,

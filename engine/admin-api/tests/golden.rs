@@ -13,7 +13,7 @@ use aof2_admin_api::report::{
 };
 use aof2_admin_api::storage::{
     ClassPrice, ClassStorage, Compression, RetentionForecast, RetentionTakes, RuleForecast,
-    StorageGrowth, StorageReport, StorageUsage, StreamStorage, TierStorage,
+    ShortenedForecast, StorageGrowth, StorageReport, StorageUsage, StreamStorage, TierStorage,
 };
 use aof2_admin_api::tier1::{
     Tier1Finding, Tier1FindingKind, Tier1Leftover, Tier1LeftoverKind, Tier1Stats, Tier1StreamStats,
@@ -100,6 +100,9 @@ fn dump() -> Dump {
             uploaded_segments: 12,
             uploaded_bytes: 13,
             pending_claims: 14,
+            objects: Some(28),
+            object_bytes: Some(29),
+            objects_of_unknown_size: 30,
             deletion: None,
         }),
         manifest: ManifestReport {
@@ -490,6 +493,7 @@ fn storage_report() -> StorageReport {
             takes: forecast(11),
         }],
         proposed_rules: None,
+        shortened: None,
         suspended: None,
         prices: vec![ClassPrice {
             class: "STANDARD".to_string(),
@@ -523,6 +527,17 @@ fn a_storage_report_is_as_released() {
         rest: Some(unknown),
         rules: Vec::new(),
         proposed_rules: Some(report.rules.clone()),
+        shortened: Some(vec![ShortenedForecast {
+            change: ShortenedRetention {
+                streams: "orders-*".to_string(),
+                from: RetentionLimits::default(),
+                to: RetentionLimits {
+                    max_age: Some("720h".to_string()),
+                    max_bytes: None,
+                },
+            },
+            takes: forecast(31),
+        }]),
         suspended: Some("the clock is not trusted".to_string()),
         prices: Vec::new(),
         warnings: vec!["a rule fits no stream".to_string()],

@@ -15,7 +15,7 @@ use crate::below::LowerTiers;
 use crate::error::{ClaimError, ReadError, StoreError};
 use crate::io::{Environment, Map, WriteError};
 pub use crate::residency::{
-    ColdCopy, Copies, FailedStep, FailureReason, Moves, RecordTimes, SealedSegment,
+    ColdCopy, Copies, FailedStep, FailureReason, Moves, Objects, RecordTimes, SealedSegment,
 };
 
 /// Who writes on this volume. Stored in the volume's identity file at the first start, never changed after.
@@ -336,6 +336,9 @@ pub trait Port: Send + Sync {
     /// Another owner was found in Tier 2.
     fn supersede(&self, stream: &str, to_epoch: u64);
 
+    /// Of all streams, but for those that another volume owns. `None`: a stream among them has objects, and `is_confirmed` does not know
+    /// that it is this volume's.
+    fn objects(&self, is_confirmed: &dyn Fn(&str, u64) -> bool) -> Option<Objects>;
     fn watermarks(&self) -> Vec<Watermark>;
     /// Blocks until what one stream (or every stream) holds now is sealed.
     fn seal(&self, stream: Option<&str>) -> Result<(), StoreError>;

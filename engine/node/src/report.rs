@@ -186,6 +186,7 @@ pub fn tier2(plane: &DataPlane) -> Option<Tier2Report> {
         moves,
         upload_retry_attempts,
         unconfirmed_claims,
+        objects,
         unreadable_claims,
     } = plane.tier2_status()?;
     Some(Tier2Report {
@@ -202,6 +203,9 @@ pub fn tier2(plane: &DataPlane) -> Option<Tier2Report> {
         uploaded_segments: moves.uploaded_segments,
         uploaded_bytes: moves.uploaded_bytes,
         pending_claims: unconfirmed_claims,
+        objects: objects.map(|it| it.count),
+        object_bytes: objects.map(|it| it.bytes),
+        objects_of_unknown_size: objects.map_or(0, |it| it.of_unknown_size),
         deletion: plane.deletion_status().map(deletion),
     })
 }

@@ -2,15 +2,16 @@
 
 use aof2_admin_api::storage::{
     ClassPrice, ClassStorage, Compression, MAX_REPORT_BYTES, RetentionForecast, RetentionTakes,
-    RuleForecast, StorageGrowth, StorageReport, StorageUsage, StreamStorage, TierStorage,
+    RuleForecast, ShortenedForecast, StorageGrowth, StorageReport, StorageUsage, StreamStorage,
+    TierStorage,
 };
 use aof2_core::config::{GIB, RetentionRule};
 use aof2_core::storage_report::{
-    Compressed, Forecast, Growth, Held, RuleShare, StorageReport as Counted, StreamShare, Taken,
-    Usage,
+    Compressed, Forecast, Growth, Held, RuleShare, ShortenedShare, StorageReport as Counted,
+    StreamShare, Taken, Usage,
 };
 
-use crate::config::Price;
+use crate::config::{Price, told};
 
 /// What the report cannot know of the store.
 pub struct Priced<'a> {
@@ -35,6 +36,7 @@ fn answer_within(counted: Counted, priced: &Priced<'_>, max_bytes: usize) -> Sto
         mut rest,
         rules,
         proposed,
+        shortened,
     } = counted;
     let rules_of =
         |shares: Vec<RuleShare>| -> Vec<RuleForecast> { shares.into_iter().map(rule).collect() };
@@ -47,6 +49,7 @@ fn answer_within(counted: Counted, priced: &Priced<'_>, max_bytes: usize) -> Sto
         rest: Some(priced.usage(&total)),
         rules: rules_of(rules),
         proposed_rules: proposed.map(rules_of),
+        shortened: shortened.map(|shares| shares.iter().map(shortened_by).collect()),
         suspended,
         prices: priced.prices.iter().map(price).collect(),
         warnings,
@@ -266,6 +269,14 @@ fn rule(share: RuleShare) -> RuleForecast {
     }
 }
 
+fn shortened_by(share: &ShortenedShare) -> ShortenedForecast {
+    let ShortenedShare { change, beyond } = share;
+    ShortenedForecast {
+        change: told(change),
+        takes: forecast(*beyond),
+    }
+}
+
 fn price(price: &Price) -> ClassPrice {
     ClassPrice {
         class: price.class.clone(),
@@ -284,6 +295,8 @@ pub fn time(unix_nanos: i64) -> String {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use aof2_core::retention::shortened::Shortened;
 
     use super::*;
 
@@ -369,6 +382,14 @@ mod tests {
                 forecast: usage(1, 1).retention,
             })
             .collect();
+        let shortened = rules.iter().map(|share| ShortenedShare {
+            change: Shortened {
+                streams: share.rule.streams.clone(),
+                from: Some(share.rule.clone()),
+                to: share.rule.clone(),
+            },
+            beyond: share.forecast,
+        });
         Counted {
             at_unix_nanos: 1_796_000_000_000_000_000,
             suspended: None,
@@ -376,6 +397,7 @@ mod tests {
             largest,
             rest: Usage::default(),
             proposed: Some(rules.clone()),
+            shortened: Some(shortened.collect()),
             rules,
         }
     }

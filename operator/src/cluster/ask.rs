@@ -8,11 +8,11 @@ use crate::{
     cluster::{
         facts::Answers,
         memory::Memory,
-        plan::{self, ConfigQuestion, Questions, TemplateQuestion},
+        plan::{self, ConfigQuestion, CountQuestion, Questions, TemplateQuestion},
     },
-    config_rollout::Verdict,
+    config_rollout::{Verdict, takes::Counts},
     context::Context,
-    engines::Whose,
+    engines::{NotCounted, Whose},
     kube::{CallError, Door, Remedy},
     runtime::jitter,
 };
@@ -30,6 +30,7 @@ pub async fn ask(
         template,
         config,
         eviction,
+        count,
     } = questions;
     let mut answers = Answers::default();
     if let Some(question) = template {
@@ -70,6 +71,11 @@ pub async fn ask(
     }
     if let (Some(question), Some(whose)) = (config, whose) {
         answers.verdict = verdict(context, whose, question).await;
+    }
+    if let (Some(question), Some(whose)) = (count, whose)
+        && question.is_asked(answers.verdict.as_ref())
+    {
+        answers.counts = Some(counts(context, whose, question).await);
     }
     answers
 }
@@ -130,6 +136,24 @@ async fn verdict(context: &Context, whose: &Whose, question: ConfigQuestion) -> 
             None
         }
     }
+}
+
+/// All pods at the same time. One that does not answer has a reason, and no figures.
+async fn counts(context: &Context, whose: &Whose, question: CountQuestion) -> Counts {
+    let CountQuestion { rules, pods, .. } = question;
+    let rules = &rules;
+    let asked = pods.into_iter().map(async |(pod, ip)| {
+        let answer = match ip {
+            Some(ip) => context.engines.shortened(whose, &pod, ip, rules).await,
+            None => Err(NotCounted::Failed("no answer".to_owned())),
+        };
+        let answer = answer.map(plan::counts).map_err(|why| {
+            tracing::warn!(pod, "what shorter retention takes is not counted: {why:?}");
+            why.of(&pod)
+        });
+        (pod, answer)
+    });
+    Counts(futures::future::join_all(asked).await.into_iter().collect())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use aof2_crds::{Aof2Cluster, Quantity};
 use jiff::Timestamp;
 
 use crate::cluster::build::template::Platform;
-use crate::config_rollout::{Rates, Verdict};
+use crate::config_rollout::{Rates, Verdict, takes::Counts};
 use crate::engines::{Answer, Failure, Report};
 use crate::names::StoredKind;
 use crate::pod_policy::{Policy, Users};
@@ -73,6 +73,8 @@ pub struct Answers {
     pub eviction_refused: Option<String>,
     /// What an engine says about the revision that is validated now.
     pub verdict: Option<Verdict>,
+    /// What engines say that an announced change takes; `None`: nobody was asked.
+    pub counts: Option<Counts>,
 }
 
 /// A read that failed.

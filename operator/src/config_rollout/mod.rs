@@ -17,6 +17,7 @@ mod memo;
 pub mod retention;
 mod rolling;
 mod step;
+pub mod takes;
 mod taking_back;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::facts::Facts;
 use super::step::News;
+use super::takes;
 use crate::machine::{Wait, later, quoted};
 
 /// Streams that a change keeps for less, as the engine that validated it said.
@@ -51,13 +52,21 @@ fn announce(
     };
     let mut announced: Vec<Announcement> = shortened
         .iter()
-        .map(|it| Announcement {
-            kind: AnnouncementKind::RetentionShortened,
-            streams: it.streams.clone(),
-            from: it.from.clone(),
-            to: it.to.clone(),
-            announced_at: known(it).map_or(Time(now), |known| known.announced_at.clone()),
-            effective_at: Time(now),
+        .map(|it| {
+            let news = Announcement {
+                kind: AnnouncementKind::RetentionShortened,
+                streams: it.streams.clone(),
+                from: it.from.clone(),
+                to: it.to.clone(),
+                announced_at: Time(now),
+                effective_at: Time(now),
+                bytes: None,
+                records: None,
+                segments: None,
+                counted_at: None,
+                not_counted: None,
+            };
+            known(it).cloned().unwrap_or(news)
         })
         .collect();
     announced.sort_by_key(|it| std::cmp::Reverse(it.announced_at.0));
@@ -99,8 +108,9 @@ pub fn text(announcements: &[Announcement], now: Timestamp) -> String {
         1 => ", and 1 more pattern in status.announcements".to_owned(),
         more => format!(", and {more} more patterns in status.announcements"),
     };
+    let takes = takes::text(announcements);
     format!(
-        "Shorter retention {when}. Of streams {} it keeps {} instead of {}{more}. Restore the rules of [[retention]] to keep the records, or let it pass before with annotation {}={}=<until, RFC 3339>",
+        "Shorter retention {when}. Of streams {} it keeps {} instead of {}{more}. {takes}. Restore the rules of [[retention]] to keep the records, or let it pass before with annotation {}={}=<until, RFC 3339>",
         quoted(&first.streams),
         first.to,
         first.from,

@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use aof2_admin_api::storage::{ShortenedForecast, StorageReport};
 use aof2_admin_api::{Dump, PostRestart, SnapshotReport, StreamReport};
 use aof2_crds::MAX_INTEGER;
 
-use super::{Answer, Whose};
+use super::{Answer, NotCounted, Whose};
 use crate::machine::bounded;
 use crate::rollout::EngineVersion;
 
@@ -94,6 +95,10 @@ fn dump(whose: &Whose, pod: &str, mut dump: Dump) -> Result<Dump, String> {
     }
     if let Some(tier2) = &mut dump.tier2 {
         cut(&mut tier2.message);
+        let counts = [&mut tier2.objects, &mut tier2.object_bytes];
+        for count in counts.into_iter().filter_map(Option::as_mut) {
+            *count = (*count).min(MAX_INTEGER.unsigned_abs());
+        }
     }
     for count in dump.would_block.values_mut() {
         *count = (*count).min(MAX_INTEGER.unsigned_abs());
@@ -139,6 +144,18 @@ pub fn streams(streams: Vec<StreamReport>) -> Result<Vec<StreamReport>, String> 
         word("name of a stream", &stream.name, STREAM_LENGTH)?;
     }
     Ok(streams)
+}
+
+/// What rules of retention take on a node beyond those in use.
+pub fn shortened(pod: &str, report: StorageReport) -> Result<Vec<ShortenedForecast>, NotCounted> {
+    same("node", &report.node, pod).map_err(NotCounted::Failed)?;
+    // By its clock nothing goes now, which is not what happens once it is right.
+    if report.suspended.is_some() {
+        return Err(NotCounted::ClockNotTrusted);
+    }
+    let mut shortened = report.shortened.ok_or(NotCounted::OlderEngine)?;
+    shortened.truncate(LIST_LENGTH);
+    Ok(shortened)
 }
 
 /// Of the snapshot of a stream.
@@ -249,6 +266,26 @@ mod tests {
         ] {
             assert!(error.contains("another pod by now"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_rules_take_is_taken_of_the_engine_that_was_asked_and_only_where_it_counts() {
+        let report = |spoil: &dyn Fn(&mut StorageReport)| {
+            let mut report = StorageReport {
+                node: POD.to_owned(),
+                shortened: Some(vec![ShortenedForecast::default(); 4096]),
+                ..StorageReport::default()
+            };
+            spoil(&mut report);
+            shortened(POD, report)
+        };
+        assert_eq!(report(&|_| {}).map(|it| it.len()), Ok(LIST_LENGTH));
+        let other = report(&|report| report.node = "orders-1".to_owned());
+        assert!(matches!(other, Err(NotCounted::Failed(_))), "{other:?}");
+        let older = report(&|report| report.shortened = None);
+        assert_eq!(older, Err(NotCounted::OlderEngine));
+        let clock = report(&|report| report.suspended = Some("it was set back".to_owned()));
+        assert_eq!(clock, Err(NotCounted::ClockNotTrusted));
     }
 
     #[test]

@@ -12,13 +12,14 @@ use std::{
 
 use aof2_admin_api::client::{Client, ClientError, ConfigMode, DrainBounds};
 use aof2_admin_api::report::ConfigVerdict;
+use aof2_admin_api::{ErrorReason, storage::ShortenedForecast};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::Semaphore;
 
 use crate::{
-    engines::{Failure, Report, Whose, accept},
+    engines::{Failure, NotCounted, Report, Whose, accept},
     names::ADMIN_PORT,
     pki::{Authority, PkiError, authority::Usage},
 };
@@ -27,6 +28,8 @@ use crate::{
 const REPORT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Of one verb about snapshots: a verification reads from the bucket.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Of one storage report: it looks at every segment of a node, after those that were asked for before, and asks the bucket for 3 s.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of one verb.
 const VERB_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -157,6 +160,27 @@ impl EngineClient {
             .config_validate(pod_text, ConfigMode::Pod)
             .await
             .map_err(|error| failure(&error))
+    }
+
+    /// What rules of retention, as a file, take on a pod beyond those in use.
+    pub async fn shortened(
+        &self,
+        whose: &Whose,
+        pod: &str,
+        ip: IpAddr,
+        rules: &str,
+    ) -> Result<Vec<ShortenedForecast>, NotCounted> {
+        let client = self
+            .client(whose, ip, COUNT_TIMEOUT)
+            .map_err(|failure| NotCounted::Failed(failure.message))?;
+        // Sums alone.
+        match client.storage_report(None, Some(0), Some(rules)).await {
+            Ok(report) => accept::shortened(pod, report),
+            Err(error) => Err(match error.refusal().map(|body| &body.reason) {
+                Some(ErrorReason::NotFound) => NotCounted::OlderEngine,
+                Some(_) | None => NotCounted::Failed(failure(&error).message),
+            }),
+        }
     }
 
     /// For the verbs of snapshots: their answers do not say who gives them, so that is asked first.

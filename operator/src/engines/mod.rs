@@ -7,5 +7,5 @@ mod whose;
 
 pub use accept::{snapshot as accept_snapshot, streams as accept_streams};
 pub use client::{EngineClient, INDEX_BYTES};
-pub use report::{Answer, Failure, Report};
+pub use report::{Answer, Failure, NotCounted, Report};
 pub use whose::Whose;

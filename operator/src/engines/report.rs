@@ -21,3 +21,27 @@ pub struct Failure {
     pub may_be_certificate: bool,
     pub message: String,
 }
+
+/// Why it is not known what rules of retention take on a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotCounted {
+    /// Its version counts nothing, or not what these rules take beyond those in use.
+    OlderEngine,
+    /// Nothing goes by age now.
+    ClockNotTrusted,
+    /// What the request ended with.
+    Failed(String),
+}
+
+impl NotCounted {
+    /// For people.
+    pub fn of(&self, pod: &str) -> String {
+        match self {
+            Self::OlderEngine => {
+                format!("the engine of {pod} is of a version that does not count it")
+            }
+            Self::ClockNotTrusted => format!("the engine of {pod} does not trust its clock"),
+            Self::Failed(_) => format!("{pod} does not answer"),
+        }
+    }
+}

@@ -7,6 +7,7 @@ use aof2_format::compaction;
 use aof2_format::manifest_record::{LocalCopy, ManifestEvent, ManifestRecord};
 use aof2_format::start_sequence::{self, StartSequence};
 
+use super::Objects;
 use super::merge::Unfinished;
 use super::segment::{
     ColdCopy, DeletionStage, FailedStep, RecordTimes, Seal, SealedSegment, Segment,
@@ -29,12 +30,31 @@ pub(crate) struct Residency {
     uploaded_upto: u64,
     /// What others are being merged into.
     pub(super) unfinished: Option<Unfinished>,
+    /// Of all segments, trimmed ones included.
+    objects: Objects,
 }
 
 impl Residency {
     /// Records come in the order of their sequences. Those that say nothing about copies change nothing.
     pub fn apply(&mut self, record: &ManifestRecord) {
         let id = record.segment_id;
+        let before = self.objects_of(id);
+        self.change(id, record);
+        // No record changes the object of another segment.
+        self.objects.subtract(before);
+        self.objects.add(self.objects_of(id));
+    }
+
+    fn objects_of(&self, id: u64) -> Objects {
+        self.segments.get(&id).map(Objects::of).unwrap_or_default()
+    }
+
+    /// Kept with each record, so that whoever asks often walks over no segments.
+    pub fn objects(&self) -> Objects {
+        self.objects
+    }
+
+    fn change(&mut self, id: u64, record: &ManifestRecord) {
         match &record.event {
             ManifestEvent::SegmentOpened {
                 base_sequence,

@@ -20,4 +20,4 @@ pub(crate) use fold::Residency;
 pub(crate) use merge::{Piece, Pieces};
 pub use segment::{ColdCopy, Copies, FailedStep, FailureReason, Moves, RecordTimes, SealedSegment};
 pub(crate) use segment::{DeletionStage, SealedExtent};
-pub use usage::{Compressed, DatedObject, Held};
+pub use usage::{Compressed, DatedObject, Held, Objects};

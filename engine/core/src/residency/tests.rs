@@ -10,7 +10,7 @@ use aof2_format::start_sequence::{self, StartReason, StartSequence};
 use super::Residency;
 use super::merge::tests::{begun, inputs, merged};
 use super::segment::MergeStage;
-use crate::port::{ColdCopy, Copies, FailedStep, FailureReason};
+use crate::port::{ColdCopy, Copies, FailedStep, FailureReason, Objects};
 
 pub(crate) fn fold(events: &[(u64, ManifestEvent)]) -> Residency {
     let mut residency = Residency::default();
@@ -287,7 +287,7 @@ fn what_leaves_is_what_the_segments_say_after_each_record() {
             let key = id.to_string();
             let back = |copy| ManifestEvent::HydrationDone { copy, bytes: 7 };
             let event = match roll(12) {
-                0 => compressed(7),
+                0 => compressed(7 + id),
                 1 => started(&key),
                 2 => uploaded(&key),
                 3 => ManifestEvent::UploadFailed {
@@ -338,6 +338,14 @@ fn what_leaves_is_what_the_segments_say_after_each_record() {
             let found: Vec<u64> = residency.leaving_objects().map(|it| it.id).collect();
             assert_eq!(found, in_bucket);
             assert_eq!(residency.has_leaving_objects(), !in_bucket.is_empty());
+            let stored = all().filter(|id| of(id).copies.cold.is_some());
+            let sizes: Vec<Option<u64>> = stored.map(|id| of(&id).compressed_bytes).collect();
+            let objects = Objects {
+                count: sizes.len() as u64,
+                bytes: sizes.iter().flatten().sum(),
+                of_unknown_size: sizes.iter().filter(|it| it.is_none()).count() as u64,
+            };
+            assert_eq!(residency.objects(), objects);
             for sequence in [0, 25, 50] {
                 let readable = residency.readable();
                 let before = readable.filter(|(_, _, seal)| seal.end_sequence <= sequence);

@@ -22,6 +22,44 @@ impl Held {
     }
 }
 
+/// Objects of segments in Tier 2, without catalogues and manifest chunks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Objects {
+    pub count: u64,
+    /// Compressed, of those whose size the manifest says.
+    pub bytes: u64,
+    pub of_unknown_size: u64,
+}
+
+impl Objects {
+    /// Of one segment: none, or one.
+    pub(super) fn of(segment: &Segment) -> Objects {
+        let has_object = segment.seal.is_some() && segment.copies.cold.is_some();
+        let bytes = segment.compressed_bytes;
+        match has_object {
+            true => Objects {
+                count: 1,
+                bytes: bytes.unwrap_or(0),
+                of_unknown_size: u64::from(bytes.is_none()),
+            },
+            false => Objects::default(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, other: Objects) {
+        self.count += other.count;
+        self.bytes += other.bytes;
+        self.of_unknown_size += other.of_unknown_size;
+    }
+
+    /// `part` was added before.
+    pub(super) fn subtract(&mut self, part: Objects) {
+        self.count -= part.count;
+        self.bytes -= part.bytes;
+        self.of_unknown_size -= part.of_unknown_size;
+    }
+}
+
 /// What segments were compressed from, and to; of those with a copy that is compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compressed {

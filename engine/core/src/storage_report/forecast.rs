@@ -29,6 +29,16 @@ impl Taken {
         self.bytes += other.bytes;
         self.cold_bytes += other.cold_bytes;
     }
+
+    /// Both are of the beginning of the same stream.
+    fn beyond(self, other: Taken) -> Taken {
+        Taken {
+            segments: self.segments.saturating_sub(other.segments),
+            records: self.records.saturating_sub(other.records),
+            bytes: self.bytes.saturating_sub(other.bytes),
+            cold_bytes: self.cold_bytes.saturating_sub(other.cold_bytes),
+        }
+    }
 }
 
 /// Each counts from today on: what goes within 30 days includes what goes now.
@@ -44,6 +54,15 @@ impl Forecast {
         self.now.add(other.now);
         self.in_7_days.add(other.in_7_days);
         self.in_30_days.add(other.in_30_days);
+    }
+
+    /// What this one takes and the other leaves, of the same stream.
+    pub(super) fn beyond(self, other: Forecast) -> Forecast {
+        Forecast {
+            now: self.now.beyond(other.now),
+            in_7_days: self.in_7_days.beyond(other.in_7_days),
+            in_30_days: self.in_30_days.beyond(other.in_30_days),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::config::RetentionRule;
 use crate::coordinator::plan::retain;
 use crate::pattern;
+use crate::retention::shortened::{self, Shortened};
 use crate::retention::{ClockLook, Retention};
 use crate::store::Store;
 use crate::store::usage::StreamUsage;
@@ -51,6 +52,16 @@ pub struct StorageReport {
     /// In their order.
     pub rules: Vec<RuleShare>,
     pub proposed: Option<Vec<RuleShare>>,
+    /// Streams that these keep for less than the rules in force; `None` without them.
+    pub shortened: Option<Vec<ShortenedShare>>,
+}
+
+/// What a proposed rule takes beyond the rule in force. Each stream counts for the one pair of rules that it falls under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShortenedShare {
+    pub change: Shortened,
+    /// Of the streams that were asked for.
+    pub beyond: Forecast,
 }
 
 /// One stream.
@@ -101,6 +112,9 @@ pub fn storage_report(
     let mut rules = Rules::new(&store.config().retention, &names);
     let proposed = question.proposed.as_ref();
     let mut proposed = proposed.map(|rules| Rules::new(rules, &names));
+    let mut shortened = proposed
+        .as_ref()
+        .map(|proposed| shortened_by(&rules.rules, &proposed.rules));
     let mut largest = Largest::new(question.most_streams);
     let asked: Vec<&Arc<str>> = names
         .iter()
@@ -119,6 +133,17 @@ pub fn storage_report(
             continue;
         };
         let usage = of_stream(&stream, name, clock, &mut rules, proposed.as_mut());
+        if let (Some(shortened), Some(proposed), Some(takes)) =
+            (&mut shortened, &proposed, usage.proposed)
+            && let Some(to) = proposed.rule_of(name)
+        {
+            let from = rules.rule_of(name);
+            let is_its =
+                |it: &&mut ShortenedShare| it.change.from.as_ref() == from && it.change.to == *to;
+            if let Some(share) = shortened.iter_mut().find(is_its) {
+                share.beyond.add(takes.beyond(usage.retention));
+            }
+        }
         largest.take(StreamShare {
             name: name.clone(),
             start_sequence: stream.start_sequence,
@@ -134,7 +159,17 @@ pub fn storage_report(
         rest,
         rules: rules.shares,
         proposed: proposed.map(|rules| rules.shares),
+        shortened,
     })
+}
+
+fn shortened_by(in_force: &[RetentionRule], proposed: &[RetentionRule]) -> Vec<ShortenedShare> {
+    let changes = shortened::shortened(in_force, proposed).into_iter();
+    let shares = changes.map(|change| ShortenedShare {
+        change,
+        beyond: Forecast::default(),
+    });
+    shares.collect()
 }
 
 impl Question {
@@ -165,6 +200,11 @@ impl Rules {
             rules: rules.to_vec(),
             shares: shares.collect(),
         }
+    }
+
+    /// The rule that counts for this stream.
+    fn rule_of(&self, name: &str) -> Option<&RetentionRule> {
+        retain::rule_of(&self.rules, name).map(|index| &self.rules[index])
     }
 
     /// Of the rule that counts for this stream.

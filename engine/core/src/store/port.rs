@@ -10,8 +10,8 @@ use crate::error::ClaimError;
 use crate::error::{ReadError, StoreError};
 use crate::io::Environment;
 use crate::port::{
-    Fill, HotCopy, OpenBytes, Port, RestoreError, SealHook, SealedBytes, SealedSegment, Tier0Usage,
-    TierRecord, VolumeIdentity, WarmCopy, Watermark,
+    Fill, HotCopy, Objects, OpenBytes, Port, RestoreError, SealHook, SealedBytes, SealedSegment,
+    Tier0Usage, TierRecord, VolumeIdentity, WarmCopy, Watermark,
 };
 
 impl Port for Store {
@@ -143,6 +143,10 @@ impl Port for Store {
 
     fn supersede(&self, stream: &str, to_epoch: u64) {
         Store::supersede(self, stream, to_epoch);
+    }
+
+    fn objects(&self, is_confirmed: &dyn Fn(&str, u64) -> bool) -> Option<Objects> {
+        Store::objects(self, is_confirmed)
     }
 
     fn watermarks(&self) -> Vec<Watermark> {

@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use super::Store;
 use crate::error::StoreError;
 use crate::port::RecordTimes;
-use crate::residency::Held;
 use crate::residency::usage::SegmentUsage;
+use crate::residency::{Held, Objects};
 use crate::store::trim::can_be_trimmed;
-use crate::stream::Stream;
+use crate::stream::{Quarantined, Stream};
 
 /// Walked under one lock.
 const SEGMENTS_AT_ONCE: usize = 1024;
@@ -45,6 +45,27 @@ impl Store {
         let streams = self.pipeline().streams.existing();
         let names = streams.iter().map(|stream| stream.shared_name.clone());
         names.collect()
+    }
+
+    /// What an engine says about itself with every report: a sum per stream is read, and no segment.
+    pub(super) fn objects(&self, is_confirmed: &dyn Fn(&str, u64) -> bool) -> Option<Objects> {
+        let mut all = Objects::default();
+        for stream in self.pipeline().streams.existing() {
+            let is_superseded = matches!(
+                stream.staged.lock().quarantined,
+                Some(Quarantined::Superseded { .. })
+            );
+            // Its owner counts them.
+            if is_superseded {
+                continue;
+            }
+            let objects = stream.manifest.read(|state| state.residency.objects());
+            if objects.count > 0 && !is_confirmed(&stream.shared_name, stream.epoch().into()) {
+                return None;
+            }
+            all.add(objects);
+        }
+        Some(all)
     }
 
     /// `since_unix_nanos`: from when on it matters what was appended, though it is trimmed by now.

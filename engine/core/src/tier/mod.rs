@@ -23,6 +23,7 @@ use crate::jobs::check_claims;
 use crate::objects::Tier2Health;
 use crate::port::Port;
 
+pub use crate::residency::Objects;
 pub use hydrate::{HydrateRefusal, Hydration, LocalTier};
 pub use local::{LocalKind, LocalRefusal, LocalStatus, LocalWork};
 
@@ -35,6 +36,8 @@ pub struct Tier2Status {
     pub upload_retry_attempts: u64,
     /// Streams whose claim this process has not seen in Tier 2.
     pub unconfirmed_claims: u64,
+    /// Of the segments of this node's streams. `None`: that they are this node's is not confirmed yet.
+    pub objects: Option<Objects>,
     /// Claims of anybody that could not be read when they were last looked at, by key, and why.
     pub unreadable_claims: BTreeMap<String, String>,
 }
@@ -102,6 +105,9 @@ impl Tiers {
         Some(Tier2Status {
             upload_retry_attempts: health.retry_attempts + moves.repeated_steps,
             unconfirmed_claims: check_claims::unconfirmed(&*self.port, &claims),
+            objects: self
+                .port
+                .objects(&|stream, epoch| claims.is_confirmed(stream, epoch)),
             unreadable_claims: claims.unreadable(),
             health,
             moves,

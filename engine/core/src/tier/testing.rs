@@ -19,8 +19,9 @@ use crate::error::ClaimError;
 use crate::error::{ReadError, StoreError};
 use crate::io::Environment;
 use crate::port::{
-    ColdCopy, Copies, FailedStep, Fill, HotCopy, Moves, OpenBytes, RecordTimes, RestoreError,
-    SealHook, SealedSegment, Tier0Usage, TierRecord, VolumeIdentity, WarmCopy, Watermark,
+    ColdCopy, Copies, FailedStep, Fill, HotCopy, Moves, Objects, OpenBytes, RecordTimes,
+    RestoreError, SealHook, SealedSegment, Tier0Usage, TierRecord, VolumeIdentity, WarmCopy,
+    Watermark,
 };
 use crate::port::{Port, SealedBytes};
 
@@ -275,6 +276,10 @@ impl Port for ModelPort {
 
     fn warm_copies(&self) -> Vec<WarmCopy> {
         Vec::new()
+    }
+
+    fn objects(&self, _is_confirmed: &dyn Fn(&str, u64) -> bool) -> Option<Objects> {
+        None
     }
 
     fn open_bytes(&self) -> Vec<OpenBytes> {

@@ -249,6 +249,9 @@ fn tier2_rows(tier2: &Tier2Report) -> Vec<(&'static str, String)> {
         uploaded_segments,
         uploaded_bytes,
         pending_claims,
+        objects,
+        object_bytes,
+        objects_of_unknown_size,
         deletion,
     } = tier2;
     let probe = if *probed {
@@ -270,8 +273,17 @@ fn tier2_rows(tier2: &Tier2Report) -> Vec<(&'static str, String)> {
         // One object, or what lies before it on this node.
         _ => format!("reachable{probe}, but not everything succeeds{why}"),
     };
-    let mut rows = vec![
-        ("tier 2", state),
+    let held = objects.zip(*object_bytes).map(|(objects, bytes)| {
+        let unsized_objects = match objects_of_unknown_size {
+            0 => String::new(),
+            count => format!(", {count} of unknown size among them"),
+        };
+        let bytes = render::bytes(bytes);
+        ("", format!("{objects} objects, {bytes}{unsized_objects}"))
+    });
+    let mut rows = vec![("tier 2", state)];
+    rows.extend(held);
+    rows.extend([
         (
             "",
             format!(
@@ -286,7 +298,7 @@ fn tier2_rows(tier2: &Tier2Report) -> Vec<(&'static str, String)> {
                 render::bytes(*pending_upload_bytes)
             ),
         ),
-    ];
+    ]);
     rows.extend(deletion.iter().flat_map(deletion_rows));
     rows
 }

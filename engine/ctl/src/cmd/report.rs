@@ -46,6 +46,8 @@ fn page(report: &StorageReport, now: jiff::Timestamp) -> String {
         rest,
         rules,
         proposed_rules,
+        // For programs, in --json.
+        shortened: _,
         suspended,
         prices: _,
         warnings,

@@ -2,7 +2,7 @@
 
 use aof2_admin_api::report::{ConfigChange, RetentionLimits, ShortenedRetention};
 use aof2_core::config::RetentionRule;
-use aof2_core::retention::shortened;
+use aof2_core::retention::shortened::{self, Shortened};
 
 use super::keys::KEYS;
 use super::settings::Settings;
@@ -29,16 +29,21 @@ pub fn changes(from: &Settings, to: &Settings) -> Vec<ConfigChange> {
 
 /// Streams that are kept for less.
 pub fn shortened_retention(from: &Settings, to: &Settings) -> Vec<ShortenedRetention> {
+    shortened::shortened(&from.retention, &to.retention)
+        .iter()
+        .map(told)
+        .collect()
+}
+
+/// The same words wherever it is told: who reads two answers finds the one in the other.
+pub fn told(change: &Shortened) -> ShortenedRetention {
     let limits = |rule: &RetentionRule| RetentionLimits {
         max_age: rule.max_age.map(format_duration),
         max_bytes: rule.max_bytes,
     };
-    shortened::shortened(&from.retention, &to.retention)
-        .iter()
-        .map(|it| ShortenedRetention {
-            streams: it.streams.clone(),
-            from: it.from.as_ref().map(limits).unwrap_or_default(),
-            to: limits(&it.to),
-        })
-        .collect()
+    ShortenedRetention {
+        streams: change.streams.clone(),
+        from: change.from.as_ref().map(limits).unwrap_or_default(),
+        to: limits(&change.to),
+    }
 }

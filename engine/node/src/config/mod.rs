@@ -18,7 +18,7 @@ mod schema;
 mod settings;
 mod value;
 
-pub use diff::{changes, shortened_retention};
+pub use diff::{changes, shortened_retention, told};
 pub use error::{ConfigError, ConfigErrors, Problem};
 pub use intact::revision_of;
 pub use keys::{KeySpec, Owner};

@@ -2,7 +2,7 @@
 
 use aof2_core::deletion::DeletionStatus;
 use aof2_core::fetch::FetchStatus;
-use aof2_core::tier::Tier2Status;
+use aof2_core::tier::{Objects, Tier2Status};
 
 use super::page::Page;
 use crate::data_plane::DataPlane;
@@ -17,6 +17,7 @@ pub(super) fn below(page: &mut Page, plane: &DataPlane, owes_volume_check: bool)
         moves,
         upload_retry_attempts,
         unconfirmed_claims,
+        objects,
         unreadable_claims,
     }) = plane.tier2_status()
     {
@@ -97,6 +98,23 @@ pub(super) fn below(page: &mut Page, plane: &DataPlane, owes_volume_check: bool)
             "Compressed bytes uploaded and verified since start",
             moves.uploaded_bytes,
         );
+        if let Some(Objects {
+            count,
+            bytes,
+            of_unknown_size: _,
+        }) = objects
+        {
+            page.gauge(
+                "tier2_objects",
+                "Objects of segments in Tier 2, trimmed ones included",
+                count,
+            );
+            page.gauge(
+                "tier2_total_bytes",
+                "Bytes of the objects of segments in Tier 2",
+                bytes,
+            );
+        }
         page.gauge(
             "tier2_unconfirmed_claims",
             "Streams whose claim Tier 2 has not confirmed since start",

@@ -257,15 +257,23 @@ async fn compressed_files_are_counted_as_the_disk_has_them() {
     engine
         .wait_for("uploaded", async || {
             let dump = engine.admin().dump().await.expect("dump");
-            dump.tier2.is_some_and(|tier2| tier2.uploaded_segments == 1)
+            let tier2 = dump.tier2.expect("Tier 2");
+            tier2.uploaded_segments == 1 && tier2.objects == Some(1)
         })
         .await;
     let dump = engine.admin().dump().await.expect("dump");
+    let tier2 = dump.tier2.expect("Tier 2");
+    assert_eq!(tier2.object_bytes, Some(tier2.uploaded_bytes));
     assert!(dump.tier1.total_bytes > 0, "{:?}", dump.tier1);
     assert_eq!(dump.tier1.hydration_latency_p99_ms, None);
     let (_, text) = engine.get("/metrics").await;
-    let line = format!("aof2_tier1_total_bytes {}", dump.tier1.total_bytes);
-    assert!(text.contains(&line), "{line} is missing in:\n{text}");
+    for line in [
+        format!("aof2_tier1_total_bytes {}", dump.tier1.total_bytes),
+        format!("aof2_tier2_total_bytes {}", tier2.uploaded_bytes),
+        "aof2_tier2_objects 1".to_owned(),
+    ] {
+        assert!(text.contains(&line), "{line} is missing in:\n{text}");
+    }
 }
 
 #[tokio::test]

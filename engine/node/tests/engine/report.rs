@@ -1,8 +1,8 @@
 //! The storage report over the admin API: prices of the configuration, rules that are not in use, and what it must not do.
 
 use aof2_admin_api::ErrorReason;
-use aof2_admin_api::client::ClientError;
-use aof2_admin_api::storage::{ClassPrice, MAX_REPORT_BYTES};
+use aof2_admin_api::client::{ClientError, ConfigMode};
+use aof2_admin_api::storage::{ClassPrice, MAX_REPORT_BYTES, RetentionForecast};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -67,6 +67,17 @@ async fn prices_are_those_of_the_file_and_rules_of_a_request_take_nothing() {
     assert_eq!(report.rules[0].takes.in_7_days.records, 3);
     let proposed = report.proposed_rules.expect("asked for");
     assert_eq!(proposed[0].fitting_streams, 0);
+    let shortened = report.shortened.expect("asked for");
+    let [nobody] = &shortened[..] else {
+        panic!("{shortened:?}");
+    };
+    assert_eq!(nobody.change.streams, "nobody");
+    assert_eq!(nobody.change.from.max_age.as_deref(), Some("100h"));
+    assert_eq!(nobody.takes, RetentionForecast::default());
+    // In the words of a verdict on the same rules.
+    let verdict = admin.config_validate(rules, ConfigMode::User).await;
+    let told = verdict.expect("a verdict").shortened_retention;
+    assert_eq!(told, Some(vec![nobody.change.clone()]));
     assert_eq!(report.warnings.len(), 1, "{:?}", report.warnings);
     // Only questions.
     let audit = engine.audit();

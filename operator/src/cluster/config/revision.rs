@@ -98,6 +98,14 @@ impl Revision {
         self.table.get("retention")
     }
 
+    /// The same as a file of their own.
+    pub fn retention_text(&self) -> String {
+        let rules = self
+            .retention()
+            .map(|it| ("retention".to_owned(), it.clone()));
+        rules.into_iter().collect::<Table>().to_string()
+    }
+
     fn number(&self, table: &str, key: &str) -> Option<u64> {
         let value = self.table.get(table)?.get(key)?.as_integer()?;
         u64::try_from(value).ok()
@@ -151,6 +159,17 @@ mod tests {
             Revision::new(&UserConfig::default(), Some(&tier2())).hash,
             Revision::new(&UserConfig::default(), Some(&moved)).hash
         );
+    }
+
+    #[test]
+    fn rules_of_retention_are_read_back_from_a_file_of_their_own() {
+        let text =
+            "[tier0]\ncluster_max_bytes = 9\n[[retention]]\nstreams = \"a\"\nmax_age = \"1h\"\n";
+        let whole = revision(text);
+        let alone = revision(&whole.retention_text());
+        assert_eq!(alone.retention(), whole.retention());
+        assert_eq!(alone.set_cluster_max_bytes(), None);
+        assert_eq!(revision("[log]\nlevel = \"info\"").retention_text(), "");
     }
 
     #[test]

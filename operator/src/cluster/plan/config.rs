@@ -16,7 +16,7 @@ use crate::{
         facts::{ConfigSource, Observed, Read},
         memo::Memo,
     },
-    config_rollout::{self, retention},
+    config_rollout::{self, retention, takes},
     machine::quoted,
     names,
 };
@@ -117,7 +117,11 @@ pub fn plan(observed: &Observed, owner: &Owner, memo: Option<&Memo>) -> (Option<
         in_force,
         candidate: read.ok(),
         announcements: retention::effective(
-            announced.unwrap_or_default(),
+            takes::counted(
+                announced.unwrap_or_default(),
+                observed.answers.counts.as_ref(),
+                observed.now,
+            ),
             observed.cluster.spec.retention_notice,
         ),
     };

@@ -22,7 +22,7 @@ use crate::{
         facts::{Observed, PodFacts, StatefulSetFacts, TroubleKind},
     },
     config_rollout::{
-        self as machine, ConfigStep, EngineFacts, Facts, Memo, News, Policy, Step, retention,
+        self as machine, ConfigStep, EngineFacts, Facts, Memo, News, Policy, Step, retention, takes,
     },
     engines::Answer,
     machine::quoted,
@@ -63,6 +63,12 @@ pub fn step(
         &news,
         &facts,
         observed.cluster.spec.retention_notice,
+    );
+    // What was announced just now, too.
+    configs.announcements = takes::counted(
+        configs.announcements,
+        observed.answers.counts.as_ref(),
+        observed.now,
     );
     let News {
         rejected,

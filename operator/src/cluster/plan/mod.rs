@@ -27,7 +27,9 @@ mod volumes;
 
 pub(super) use config_rollout::restarts_engine;
 pub(super) use not_serving::remedy;
-pub(super) use questions::{ConfigQuestion, Questions, TemplateQuestion, questions, verdict};
+pub(super) use questions::{
+    ConfigQuestion, CountQuestion, Questions, TemplateQuestion, counts, questions, verdict,
+};
 pub(super) use shares::Shares;
 pub(super) use volumes::{at_risk as volume_at_risk, is_accepted as is_volume_accepted};
 

@@ -6,8 +6,11 @@ use std::net::IpAddr;
 use aof2_admin_api::report::{
     ConfigChange, ConfigVerdict, Reload, RetentionLimits, ShortenedRetention,
 };
+use aof2_admin_api::storage::ShortenedForecast;
 use aof2_crds::Quantity;
-use aof2_crds::status::{KeyChange, MAX_CHANGES};
+use aof2_crds::cluster::OperationMode;
+use aof2_crds::status::{Announcement, KeyChange, MAX_CHANGES};
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{config::read_source, expansion, shares::Shares, told::rendered};
@@ -18,9 +21,14 @@ use crate::{
         memo::Memo,
         validate,
     },
-    config_rollout::{ConfigStep, Verdict, retention::Shortened},
+    config_rollout::{
+        ConfigStep, Verdict,
+        retention::Shortened,
+        takes::{self, Count, Takes},
+    },
     kube::PodTarget,
     machine::bounded,
+    names,
     rollout::UpgradeStep,
 };
 
@@ -30,11 +38,15 @@ pub struct Questions {
     pub config: Option<ConfigQuestion>,
     /// Would this pod be evicted?
     pub eviction: Option<PodTarget>,
+    pub count: Option<CountQuestion>,
 }
 
 impl Questions {
     pub fn is_empty(&self) -> bool {
-        self.template.is_none() && self.config.is_none() && self.eviction.is_none()
+        self.template.is_none()
+            && self.config.is_none()
+            && self.eviction.is_none()
+            && self.count.is_none()
     }
 }
 
@@ -61,12 +73,94 @@ pub struct ConfigQuestion {
     pub pod_text: String,
 }
 
+/// What all engines are asked about rules of retention that are announced.
+#[derive(Debug)]
+pub struct CountQuestion {
+    /// The rules, as a file.
+    pub rules: String,
+    /// Every pod that there is to be; without an address: it does not answer.
+    pub pods: Vec<(String, Option<IpAddr>)>,
+    /// Only where the verdict on the same rules has news.
+    announced: Option<Vec<Announcement>>,
+    now: Timestamp,
+}
+
+impl CountQuestion {
+    /// `verdict`: on the same rules, where they are validated now.
+    pub fn is_asked(&self, verdict: Option<&Verdict>) -> bool {
+        match (&self.announced, verdict) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(announced), Some(verdict)) => {
+                verdict.errors.is_empty()
+                    && takes::is_wanted(announced, &verdict.shortened, self.now)
+            }
+        }
+    }
+}
+
 pub fn questions(observed: &Observed) -> Questions {
+    let config = config(observed);
     Questions {
         template: template(observed),
-        config: config(observed),
+        count: count(observed, config.is_some()),
+        config,
         eviction: eviction(observed),
     }
+}
+
+/// Nobody is asked where the answer would not be kept.
+fn count(observed: &Observed, is_validated: bool) -> Option<CountQuestion> {
+    let status = observed.cluster.status.as_ref()?;
+    let is_blind = observed.unread.iter().any(|it| it.what.is_essential());
+    if is_blind || observed.cluster.spec.operation.mode == OperationMode::Paused {
+        return None;
+    }
+    let memo = Memo::read(status.rollout.as_ref()?)?;
+    let memo = memo.config()?;
+    let is_due = match memo.step {
+        ConfigStep::Validating => is_validated,
+        // From the next step on a pod may have the new rules.
+        ConfigStep::Preflight => takes::is_due(&status.announcements, observed.now),
+        ConfigStep::Canary
+        | ConfigStep::Observing
+        | ConfigStep::Rolling
+        | ConfigStep::Reverting
+        | ConfigStep::Held => false,
+    };
+    let candidate = read_source(observed).ok();
+    let candidate = candidate.filter(|candidate| is_due && candidate.hash == memo.to)?;
+    let replicas = observed.stateful_set.as_ref()?.replicas;
+    let pods = names::pods(
+        &observed.cluster.name_any(),
+        replicas.clamp(0, names::MAX_ORDINAL),
+    )
+    .into_iter();
+    let pods = pods.map(|name| {
+        let pod = observed.pods.iter().find(|pod| pod.name == name);
+        let ip = pod.and_then(|pod| pod.ip);
+        let ip = ip.filter(|_| observed.answer(&name).is_some());
+        (name, ip)
+    });
+    Some(CountQuestion {
+        rules: candidate.retention_text(),
+        pods: pods.collect(),
+        announced: (memo.step == ConfigStep::Validating).then(|| status.announcements.clone()),
+        now: observed.now,
+    })
+}
+
+/// What one engine answered.
+pub fn counts(shortened: Vec<ShortenedForecast>) -> Vec<Count> {
+    let count = |it: ShortenedForecast| Count {
+        change: of_change(&it.change),
+        takes: Takes {
+            bytes: it.takes.now.bytes,
+            records: it.takes.now.records,
+            segments: it.takes.now.segments,
+        },
+    };
+    shortened.into_iter().map(count).collect()
 }
 
 /// The pod that a rollout drains next, if it serves.
@@ -196,14 +290,16 @@ pub fn verdict(pod: String, version: String, answer: ConfigVerdict) -> Verdict {
 fn shortened(told: Option<Vec<ShortenedRetention>>, changes: &[ConfigChange]) -> Vec<Shortened> {
     let short = |text: &str| bounded(text, 128);
     match told {
-        Some(told) => told
-            .iter()
-            .map(|it| Shortened {
-                streams: short(&it.streams),
-                from: short(&kept(&it.from)),
-                to: short(&kept(&it.to)),
-            })
-            .collect(),
+        Some(told) => {
+            let mut changes: Vec<Shortened> = Vec::new();
+            for change in told.iter().map(of_change) {
+                // Of two pairs of rules that read alike nobody can tell one from the other.
+                if !changes.contains(&change) {
+                    changes.push(change);
+                }
+            }
+            changes
+        }
         None => changes
             .iter()
             .filter(|change| change.key == "retention")
@@ -213,6 +309,15 @@ fn shortened(told: Option<Vec<ShortenedRetention>>, changes: &[ConfigChange]) ->
                 to: short(&change.to),
             })
             .collect(),
+    }
+}
+
+fn of_change(told: &ShortenedRetention) -> Shortened {
+    let short = |text: &str| bounded(text, 128);
+    Shortened {
+        streams: short(&told.streams),
+        from: short(&kept(&told.from)),
+        to: short(&kept(&told.to)),
     }
 }
 

@@ -82,6 +82,7 @@ pub fn publish(observed: &Observed, mut decided: Decided) -> Aof2ClusterStatus {
             &before,
         ),
         tier1: tiers::tier1(observed, before.tier1.as_ref()),
+        tier2: tiers::tier2(observed, before.tier2.as_ref()),
         nodes,
         announcements: decided.announcements.clone(),
         snapshots: decided.snapshots.status.clone(),

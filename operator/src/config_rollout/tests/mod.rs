@@ -5,6 +5,7 @@ mod figures;
 mod not_serving;
 mod retention_notice;
 mod table;
+mod takes;
 mod transcript;
 mod world;
 

@@ -3,6 +3,10 @@
 use super::{Mutant, Selection, units};
 
 const PODS: &[Selection] = &[units("aof2-operator", "kube::pods")];
+const TAKES: &[Selection] = &[units("aof2-operator", "tests::takes")];
+const TIERS: &[Selection] = &[units("aof2-operator", "status::tiers::tests")];
+const TAKES_FILE: &str = "operator/src/config_rollout/takes.rs";
+const TIERS_FILE: &str = "operator/src/cluster/status/tiers.rs";
 const RETENTION: &[Selection] = &[units("aof2-operator", "tests::retention_notice")];
 
 pub const MUTANTS: &[Mutant] = &[
@@ -246,5 +250,40 @@ pub const MUTANTS: &[Mutant] = &[
         find: "announced.sort_by_key(|it| std::cmp::Reverse(it.announced_at.0));",
         replace: "announced.sort_by_key(|it| it.announced_at.0);",
         noticed_by: RETENTION,
+    },
+    Mutant {
+        name: "what the pods that answer say is shown as what all of them have in the bucket",
+        file: TIERS_FILE,
+        find: "if !(0..replicas).all(is_there) {",
+        replace: "if !(0..replicas).any(is_there) {",
+        noticed_by: TIERS,
+    },
+    Mutant {
+        name: "streams on two copies of a volume count twice",
+        file: TIERS_FILE,
+        find: "if !volumes.insert(dump.volume_id.as_str()) {",
+        replace: "if !volumes.insert(dump.node.as_str()) {",
+        noticed_by: TIERS,
+    },
+    Mutant {
+        name: "a figure of the bucket moves back and forth at a power of two",
+        file: TIERS_FILE,
+        find: "value >= before - before / 4",
+        replace: "value >= before",
+        noticed_by: TIERS,
+    },
+    Mutant {
+        name: "what a retention takes is what the pods that answer say",
+        file: TAKES_FILE,
+        find: "if let Some(first) = failed.next() {",
+        replace: "if let Some(first) = failed.next().filter(|_| pods.len() < 2) {",
+        noticed_by: TAKES,
+    },
+    Mutant {
+        name: "engines count what a retention takes at every look",
+        file: TAKES_FILE,
+        find: "now.duration_since(last) >= PERIOD",
+        replace: "now.duration_since(last) >= SignedDuration::ZERO",
+        noticed_by: TAKES,
     },
 ];

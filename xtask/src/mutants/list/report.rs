@@ -97,4 +97,18 @@ pub const MUTANTS: &[Mutant] = &[
         replace: "if self.prices.is_empty() {",
         noticed_by: ANSWER,
     },
+    Mutant {
+        name: "a stream that another volume owns counts on both",
+        file: "engine/core/src/store/usage.rs",
+        find: "if is_superseded {",
+        replace: "if is_superseded && false {",
+        noticed_by: STORE,
+    },
+    Mutant {
+        name: "what goes by the rules in use counts as what new rules take",
+        file: "engine/core/src/storage_report/mod.rs",
+        find: "share.beyond.add(takes.beyond(usage.retention));",
+        replace: "share.beyond.add(takes);",
+        noticed_by: STORE,
+    },
 ];

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aof2_format::start_sequence::StartReason;
 use bytes::Bytes;
 
 use super::node::{Node, node_at};
@@ -12,6 +13,7 @@ use crate::objects::memory::MemoryStore;
 use crate::request::{AppendRequest, Durability};
 use crate::storage_report::{Held, Question, ReportError, StorageReport, storage_report};
 use crate::store::usage::usage_of;
+use crate::tier::Objects;
 use crate::tier::testing::until;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -143,6 +145,37 @@ fn every_file_and_object_counts_once_also_of_trimmed_segments() {
 }
 
 #[test]
+fn the_sum_of_objects_is_what_the_bucket_has_and_each_object_is_its_owners() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let node = node_at(&memory, folder.path(), SetClock::new(), |_| {});
+    for _ in 0..3 {
+        node.segment(b"a record");
+    }
+    let told = || node.tiers.tier2_status().expect("Tier 2").objects;
+    until("the claim is confirmed", || told().is_some());
+    let Held { objects, bytes } = objects(&memory);
+    let all = Objects {
+        count: objects,
+        bytes,
+        of_unknown_size: 0,
+    };
+    assert_eq!((objects, told()), (3, Some(all)));
+    let end = node.store.describe("a").expect("a stream").sealed_sequence;
+    let reason = StartReason::Trim;
+    node.store.trim("a", end, reason).expect("trimmed");
+    assert_eq!(told(), Some(all), "they are there until they are deleted");
+    // Who does not know whose they are says nothing.
+    assert_eq!(node.store.objects(&|_, _| false), None);
+    append(&node, "no-objects", 10);
+    let is_of_a = |stream: &str, _| stream == "a";
+    assert_eq!(node.store.objects(&is_of_a), Some(all));
+    node.store.supersede("a", 9);
+    assert_eq!(told(), Some(Objects::default()));
+    node.stop();
+}
+
+#[test]
 fn what_a_report_says_ahead_is_what_retention_takes() {
     let folder = tempfile::tempdir().expect("a folder");
     let memory = Arc::new(MemoryStore::new());
@@ -197,6 +230,14 @@ fn what_a_report_says_ahead_is_what_retention_takes() {
     let of_rules: Vec<_> = told.proposed.iter().flatten().map(of_rule).collect();
     assert_eq!(of_rules, [(1, [6, 12, 12]), (0, [0, 0, 0])]);
     assert_eq!(counts(told.total.retention), counts(ahead));
+    // What goes by the rules in force is no news, and a stream that is kept for longer gives nothing back to another.
+    let beyond: Vec<_> = told
+        .shortened
+        .iter()
+        .flatten()
+        .map(|share| (share.change.streams.as_str(), counts(share.beyond)))
+        .collect();
+    assert_eq!(beyond, [("a", [6, 9, 0]), ("nobody-*", [0, 0, 0])]);
 
     let first = || {
         let info = node.store.describe("a").expect("a stream");

@@ -4,6 +4,7 @@ use aof2_crds::status::RolloutOutcome;
 
 use super::*;
 use crate::config_rollout::retention::Shortened;
+use crate::config_rollout::takes::{Count, Counts, Takes};
 
 #[test]
 fn old_revisions_go_and_what_is_in_use_or_was_rejected_stays() {
@@ -339,13 +340,28 @@ fn a_shorter_retention_is_in_status_until_it_is_in_force_and_holds_up_nothing_el
         from: "720h".into(),
         to: "168h".into(),
     }];
+    // What it takes is asked for with the verdict, and known when it is announced.
+    let question = super::super::questions(&waiting).count.expect("a question");
+    assert!(question.is_asked(waiting.answers.verdict.as_ref()));
+    assert!(!question.is_asked(None));
+    assert_eq!(question.pods.len(), 3);
+    assert!(question.pods.iter().all(|(_, ip)| ip.is_some()));
+    waiting.answers.counts = Some(counts(&waiting, Ok(2)));
     for _ in 0..3 {
         let planned = plan(&waiting);
         waiting = carried_over(waiting, planned);
     }
-    waiting.answers.verdict = None;
+    (waiting.answers.verdict, waiting.answers.counts) = (None, None);
     let held = plan(&waiting);
     let announced = &held.status.announcements[0];
+    assert_eq!(
+        (
+            announced.records,
+            announced.segments,
+            announced.not_counted.as_ref()
+        ),
+        (Some(60), Some(6), None)
+    );
     let until = announced.effective_at.0;
     assert_eq!(until.duration_since(waiting.now).as_hours(), 24);
     assert_eq!(
@@ -356,12 +372,40 @@ fn a_shorter_retention_is_in_status_until_it_is_in_force_and_holds_up_nothing_el
     let (state, _, message) = condition(&held, ConditionType::RetentionChangePending);
     assert_eq!(state, "True");
     assert!(message.contains("orders-*") && message.contains(&until.to_string()));
+    assert!(
+        message.contains("6Mi (60 records in 6 segments)"),
+        "{message}"
+    );
+    assert_eq!(message, held.status.waits[0].message, "one Event for both");
     assert_eq!(file(&held, "orders-2"), file(&plan(&at_rest()), "orders-2"));
     // Nothing moves while it waits.
     let mut later = carried_over(waiting.clone(), held);
     later.now = until - jiff::SignedDuration::from_secs(5);
     let again = plan(&later);
     assert_eq!(Some(&again.status), later.cluster.status.as_ref());
+    // Counted again after an hour. A pod that does not answer then leaves the figures as they were.
+    assert!(super::super::questions(&waiting).count.is_none());
+    let question = super::super::questions(&later).count.expect("a question");
+    assert!(question.is_asked(None));
+    let mut paused = later.clone();
+    paused.cluster.spec.operation.mode = OperationMode::Paused;
+    assert!(super::super::questions(&paused).count.is_none());
+    later.answers.counts = Some(counts(&later, Err("orders-2 does not answer")));
+    let planned = plan(&later);
+    let announced = &planned.status.announcements[0];
+    assert_eq!(announced.segments, Some(6));
+    assert_eq!(
+        announced.not_counted.as_ref().map(|it| it.at.0),
+        Some(later.now)
+    );
+    let (_, _, message) = condition(&planned, ConditionType::RetentionChangePending);
+    assert!(
+        message.contains("was not counted since (orders-2"),
+        "{message}"
+    );
+    later.answers.counts = None;
+    let after = carried_over(later.clone(), planned);
+    assert!(super::super::questions(&after).count.is_none());
     let mut larger = later.clone();
     larger.cluster.spec.replicas = 4;
     let larger = plan(&larger);
@@ -375,4 +419,34 @@ fn a_shorter_retention_is_in_status_until_it_is_in_force_and_holds_up_nothing_el
     let passed = plan(&later);
     let rollout = passed.status.rollout.unwrap();
     assert_eq!(rollout.step, RolloutStep::Canary);
+}
+
+/// As many segments of a MiB on each pod; an error: of the last.
+fn counts(observed: &Observed, segments: Result<u64, &str>) -> Counts {
+    let takes = |segments: u64| Takes {
+        bytes: segments << 20,
+        records: segments * 10,
+        segments,
+    };
+    let shortened = observed.cluster.status.as_ref().and_then(|status| {
+        let known = status.announcements.first()?;
+        Some((known.streams.clone(), known.from.clone(), known.to.clone()))
+    });
+    let (streams, from, to) =
+        shortened.unwrap_or_else(|| ("orders-*".into(), "720h".into(), "168h".into()));
+    let change = Shortened { streams, from, to };
+    let answer = |segments| {
+        Ok(vec![Count {
+            change: change.clone(),
+            takes: takes(segments),
+        }])
+    };
+    let pods = observed.pods.iter().map(|pod| pod.name.clone());
+    let mut answers: std::collections::BTreeMap<_, _> = pods
+        .map(|pod| (pod, answer(segments.unwrap_or(1))))
+        .collect();
+    if let (Err(why), Some(mut last)) = (segments, answers.last_entry()) {
+        *last.get_mut() = Err(why.to_owned());
+    }
+    Counts(answers)
 }
