@@ -205,7 +205,7 @@ pub struct Announcement {
     #[schemars(schema_with = "schema::time")]
     pub effective_at: Time,
     /// What the new rule took at once, beyond the rule in use, if it were in use at `countedAt`: uncompressed bytes of sealed segments on all
-    /// pods, rounded down. Absent while it is not known.
+    /// pods, rounded down. Absent while it is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<Quantity>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

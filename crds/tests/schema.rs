@@ -179,7 +179,9 @@ fn kubectl_shows_what_an_on_call_asks_first() {
         .collect();
     assert_eq!(
         columns,
-        ["Ready", "Version", "Tier0%", "Snapshot", "Status", "Age"]
+        [
+            "Ready", "Version", "Tier0%", "Tier2", "Snapshot", "Status", "Age"
+        ]
     );
     assert_eq!(
         crd["spec"]["names"]["shortNames"],

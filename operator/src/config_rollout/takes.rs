@@ -153,7 +153,7 @@ pub fn text(announced: &[Announcement]) -> String {
     let at = announced.iter().filter_map(|it| it.counted_at.as_ref());
     let (Some(known), Some(at)) = (known, at.map(|at| at.0).min()) else {
         return match why {
-            Some(why) => format!("How many records that takes is not known ({why})"),
+            Some(why) => format!("How many records that takes is unknown ({why})"),
             None => "How many records that takes is not counted yet".to_owned(),
         };
     };

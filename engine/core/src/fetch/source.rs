@@ -21,7 +21,11 @@ impl Parts {
     pub(super) fn work(&self) {
         let Some(tier2) = &self.tier2 else { return };
         while let Some(flight) = self.flights.next() {
-            let outcome = self.read_tier2(tier2, &flight);
+            let mut outcome = self.read_tier2(tier2, &flight);
+            // A connection that was cut looks like a short object: what is damaged is so each time.
+            if is_damaged(&outcome) {
+                outcome = self.read_tier2(tier2, &flight);
+            }
             let now = self.environment.clock.monotonic();
             let index = match &outcome {
                 Ok(Brought::Index(index)) => Some(index.clone()),
@@ -120,6 +124,15 @@ impl Parts {
             found.insert(piece, block);
         }
         Arc::new(found)
+    }
+}
+
+fn is_damaged(outcome: &Result<Brought, FetchError>) -> bool {
+    let damaged = |error: &FetchError| matches!(error, FetchError::Damaged { .. });
+    match outcome {
+        Ok(Brought::Blocks(blocks)) => blocks.values().any(|it| it.as_ref().is_err_and(damaged)),
+        Ok(Brought::Index(_)) => false,
+        Err(error) => damaged(error),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::coordinator::Coordinator;
 use crate::io::SystemDisk;
 use crate::jobs::compress::{CompressOptions, compress, warm_path};
 use crate::objects::ObjectStore;
-use crate::objects::memory::{MemoryStore, Verb};
+use crate::objects::memory::{Fault, MemoryStore, Verb};
 use crate::port::{Copies, Port};
 use crate::tier::testing::{ModelPort, settings, until};
 
@@ -195,6 +195,37 @@ fn an_index_is_read_by_the_size_in_the_manifest_and_where_that_is_wrong_by_the_s
             "{said:?}"
         );
         assert_eq!(memory.calls(Verb::Head) - before, heads, "{said:?}");
+        assert_eq!(fetch.status().failed, 0);
+        fetch.stop();
+    }
+}
+
+#[test]
+fn an_answer_that_is_cut_short_is_no_damage_of_the_object() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let (port, objects) = uploaded_to(&memory, folder.path(), &[b"one", b"two"]);
+    let (segment, expected) = port.segment("a", 1);
+    let cold = SealedSegment {
+        copies: Copies {
+            warm: None,
+            ..segment.copies.clone()
+        },
+        ..segment
+    };
+    // Of the index, then of the block.
+    for whole in [0, 1] {
+        let fetch = fetch(&port, &objects);
+        let mut reader = fetch.open(cold.clone(), 0);
+        if whole == 1 {
+            let waits = reader.block(Place::Sequence(0)).expect("asked");
+            let Fetched::Later(index) = waits else {
+                panic!("nothing is cached")
+            };
+            index.wait();
+        }
+        memory.inject(Verb::GetRange, Fault::TruncatedBody, 1);
+        assert!(read(&mut *reader).expect("read again") == expected);
         assert_eq!(fetch.status().failed, 0);
         fetch.stop();
     }

@@ -34,9 +34,9 @@ pub struct Objects {
 impl Objects {
     /// Of one segment: none, or one.
     pub(super) fn of(segment: &Segment) -> Objects {
-        let has_object = segment.seal.is_some() && segment.copies.cold.is_some();
         let bytes = segment.compressed_bytes;
-        match has_object {
+        // Of one that others are merged into, too: its object is there before it is sealed.
+        match segment.copies.cold.is_some() {
             true => Objects {
                 count: 1,
                 bytes: bytes.unwrap_or(0),

@@ -121,7 +121,7 @@ fn a_part_of_the_pods_is_no_figure_and_never_zero() {
         assert!(said.contains(why), "{said}");
         let text = text(&told);
         assert!(
-            text.starts_with("How many records that takes is not known (") && text.contains(why),
+            text.starts_with("How many records that takes is unknown (") && text.contains(why),
             "{text}"
         );
     }

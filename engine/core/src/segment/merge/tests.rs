@@ -186,7 +186,7 @@ fn what_is_not_what_was_sealed_is_not_merged_and_nothing_is_left() {
     assert!(swapped.contains("segment 1 cannot be merged"), "{swapped}");
     let longer = refused(&|inputs| inputs[2].info.end_sequence += 1);
     assert!(
-        longer.contains("segment 3 cannot be merged: it ends before"),
+        longer.contains("segment 3 cannot be merged: batches end before"),
         "{longer}"
     );
     let other = refused(&|inputs| inputs[2].info.segment_id = 9);
