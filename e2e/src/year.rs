@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use aof2_admin_api::report::{Dump, SegmentReport};
-use aof2_admin_api::{SegmentCopy, WouldBlockKind};
+use aof2_admin_api::{SegmentCopy, SegmentState, WouldBlockKind};
 use serde_json::json;
 
 use crate::cluster::Cluster;
@@ -141,11 +141,15 @@ impl Year {
         Ok(places)
     }
 
+    /// Those that hold its records.
     pub async fn segments(&self) -> Result<Vec<SegmentReport>> {
         let arguments = ["segments", "--stream", STREAM, "--json"];
         let output = self.engine.admin(&arguments, None).await?;
         ensure!(output.success, "aof2-admin segments: {}", output.stderr);
-        Ok(serde_json::from_str(&output.stdout)?)
+        let mut segments: Vec<SegmentReport> = serde_json::from_str(&output.stdout)?;
+        let is_over = |state: &_| matches!(state, SegmentState::Trimmed | SegmentState::Replaced);
+        segments.retain(|segment| !is_over(&segment.state));
+        Ok(segments)
     }
 }
 
