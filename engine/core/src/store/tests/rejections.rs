@@ -90,7 +90,10 @@ fn a_later_seal_of_a_stream_does_not_overtake_one_that_is_tried_once_more() {
         let Err(rejected) = store.seal(Some("a")) else {
             continue;
         };
-        assert!(matches!(rejected, StoreError::DiskFull { .. }), "{rejected}");
+        assert!(
+            matches!(rejected, StoreError::DiskFull { .. }),
+            "{rejected}"
+        );
         let taken = work.rejected_seals.take();
         if !taken.is_empty() {
             break taken;
