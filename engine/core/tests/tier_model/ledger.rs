@@ -298,7 +298,8 @@ fn chunks_of(files: &Files<'_>, directory: &str) -> BTreeMap<u64, Vec<u8>> {
     let inside = inside.take_while(|(path, _)| path.starts_with(directory));
     let chunks = inside.filter_map(|(path, content)| {
         let (_, number) = file::parse_manifest_chunk(&path[directory.len()..])?;
-        Some((number, content.bytes()))
+        // All of it: the last record may end with zeroes.
+        Some((number, whole(content)))
     });
     chunks.collect()
 }
