@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::requests::CompactionRun;
 use super::{DISABLED, LastMerge, Runner};
-use crate::admit::hydration_mark;
+use crate::admit::high_mark;
 use crate::config::Config;
 use crate::coordinator::memo::{FailureKind, pause_after};
 use crate::coordinator::plan::Room;
@@ -176,14 +176,12 @@ impl Runner {
         }
     }
 
-    /// Of Tier 0, beside what open segments take next.
+    /// Below the high mark of Tier 0. One that moves down by itself is always near it: a merge gives back more than it takes.
     fn tier0_room(&self) -> u64 {
         let (used_bytes, quota_bytes) = self.store.tier0_budget();
-        let open = self.store.open_bytes();
-        let ahead_bytes = open.iter().map(|open| open.ahead_bytes).sum();
         match quota_bytes {
             0 => u64::MAX,
-            _ => hydration_mark(quota_bytes, ahead_bytes).saturating_sub(used_bytes),
+            _ => high_mark(quota_bytes).saturating_sub(used_bytes),
         }
     }
 

@@ -124,7 +124,7 @@ impl Store {
         };
         let (bytes, _) = merge::file_bytes(sealed.iter().map(|it| it.info.data_end));
         let common = &self.pipeline().common;
-        if !common.space.take_for_copy(bytes, self.ahead_bytes()) {
+        if !common.space.take_for_copy(bytes, 0) {
             return Err(MergeError::NoRoom { bytes });
         }
         let room = Room {
