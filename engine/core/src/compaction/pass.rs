@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::coordinator::memo::{FailureKind, pause_after};
 use crate::coordinator::plan::Room;
 use crate::coordinator::plan::compact::{
-    Limits, Next, NodeFacts, hold, longest_run, next, room_bytes,
+    Limits, Next, NodeFacts, hold, lacks_room, longest_run, next, room_bytes,
 };
 use crate::error::with_causes;
 use crate::jobs::merge::{MergeJobError, Way, merge};
@@ -28,6 +28,8 @@ struct Pass {
 struct Left {
     /// A stream whose merge failed, and is retried later.
     waiting: Option<Arc<str>>,
+    /// A stream whose segments would be merged if there were room, and how many bytes there are.
+    short_of_room: Option<(Arc<str>, u64)>,
     /// Most small segments in a row, and of which stream.
     longest: Option<(usize, Arc<str>)>,
 }
@@ -313,6 +315,11 @@ impl Runner {
         if let Some(stream) = &left.waiting {
             return format!("a merge of stream {stream} failed and is retried later");
         }
+        if let Some((stream, room_bytes)) = &left.short_of_room {
+            return format!(
+                "stream {stream} has segments to merge and no room for what they become: {room_bytes} bytes are free for it, on the volume and below 90 % of the Tier 0 quota. Raise tier0.cluster_max_bytes, or enlarge the volume"
+            );
+        }
         let config: Arc<Config> = self.store.config();
         let min_inputs = config.compaction.min_inputs;
         let wanted = format!(
@@ -321,7 +328,7 @@ impl Runner {
         );
         match &left.longest {
             Some((length, stream)) if *length >= min_inputs => format!(
-                "no stream has {wanted} that make one at least twice as large as the largest of them within the room and the retention there is; stream {stream} has {length} in a row"
+                "no stream has {wanted} that make one at least twice as large as the largest of them and hold at most an eighth of what retention keeps; stream {stream} has {length} in a row"
             ),
             Some((length, stream)) => format!(
                 "no stream has {wanted} that are in Tier 0 and wait for nothing; stream {stream} has {length} in a row"
@@ -335,6 +342,9 @@ impl Runner {
 
 impl Left {
     fn note(&mut self, pieces: &Pieces, limits: &Limits) {
+        if self.short_of_room.is_none() && lacks_room(pieces, limits) {
+            self.short_of_room = Some((pieces.stream.clone(), limits.room_bytes));
+        }
         let length = longest_run(pieces, limits);
         let most = self.longest.as_ref().map_or(0, |(most, _)| *most);
         if length > most {

@@ -230,3 +230,47 @@ fn an_answer_that_is_cut_short_is_no_damage_of_the_object() {
         fetch.stop();
     }
 }
+
+/// Whoever waits goes before what is fetched ahead, and takes along what he waits for.
+#[test]
+fn what_is_fetched_ahead_goes_behind_what_somebody_waits_for_and_leaves_no_hole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let payloads: Vec<Vec<u8>> = (0..400_u32).map(|_| vec![7; 1_000]).collect();
+    let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+    let (port, objects) = uploaded_with(folder.path(), &payloads);
+    let (segment, _) = port.segment("a", 1);
+    let first = fetch(&port, &objects);
+    read_all(&first, &segment).expect("warm");
+    let index = first.parts.cache.index(&Content::of(&segment), Lower::Warm);
+    let index = index.expect("kept");
+    assert!(index.blocks.len() >= 6, "{}", index.blocks.len());
+    let flights = flight::Flights::new(64 << 20);
+    let now = first.parts.environment.clock.monotonic();
+    let blocks = |range| Wish::Blocks(index.clone(), range);
+    let ahead = |range| flights.ask_ahead(&segment, blocks(range), 0, now);
+    assert_eq!(ahead(0..2), Some(2));
+    assert_eq!(ahead(4..6), Some(2));
+    // One of these is on its way, and the two behind it are not.
+    assert_eq!(ahead(1..4), Some(1));
+    assert_eq!(ahead(2..6), Some(2));
+    let is_of = |flight: &flight::Flight, from| matches!(&flight.wish, Wish::Blocks(_, blocks) if blocks.start == from);
+    // The third of four is wanted now.
+    let wanted = flights
+        .ask(&segment, blocks(4..5), now)
+        .expect("on its way");
+    let status = |flights: &flight::Flights| {
+        let status = flights.status(now, &first.parts.cache);
+        (status.waiting, status.ahead)
+    };
+    assert_eq!(status(&flights), (1, 2));
+    // Nothing more is asked for ahead of anybody while somebody waits.
+    assert_eq!(ahead(3..4), Some(1));
+    assert_eq!(flights.ask_ahead(&segment, Wish::Index, 0, now), None);
+    for from in [4, 0, 2] {
+        let next = flights.next().expect("there is one");
+        assert!(is_of(&next, from), "{:?}, not from {from}", next.wish);
+    }
+    drop(wanted);
+    assert_eq!(status(&flights), (0, 0));
+    first.stop();
+}

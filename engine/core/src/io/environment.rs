@@ -49,3 +49,25 @@ impl Environment {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::getpriority_process;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_in_the_background_has_a_lower_priority_and_its_process_keeps_its_own() {
+        let environment = Environment::system();
+        let own = getpriority_process(None).expect("a process has one");
+        let (tell, told) = std::sync::mpsc::channel();
+        let priority = move || {
+            tell.send(getpriority_process(None)).expect("somebody asks");
+        };
+        let thread = environment.spawn_in_background("test", priority);
+        thread.expect("a thread").join().expect("no panic");
+        let found = told.recv().expect("told").expect("a thread has one");
+        assert!(found >= 10 && found > own, "{found}, {own} before");
+        assert_eq!(getpriority_process(None), Ok(own));
+    }
+}

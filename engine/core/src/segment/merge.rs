@@ -14,12 +14,12 @@ use aof2_format::segment::{DATA_OFFSET, SegmentHeader, SegmentSeal};
 use bytes::Bytes;
 use thiserror::Error;
 
+use super::checksum::crc64_of;
 use super::index::SparseIndex;
 use super::scan::{ScanStart, scan};
 use super::sealed::SealedInfo;
 use crate::io::{Disk, DiskFile, FileClass, temporary_path};
 
-const READ_BYTES: usize = 1 << 20;
 /// Written at once, at most.
 const PART_BYTES: usize = 256 << 10;
 
@@ -334,21 +334,6 @@ fn compare(
         chain: end.chain,
         index,
     })
-}
-
-fn crc64_of(file: &dyn DiskFile, end: u64) -> io::Result<u64> {
-    let mut crc = Crc64Nvme::default();
-    let mut buffer = vec![0; READ_BYTES];
-    let mut offset = 0;
-    while offset < end {
-        let part = READ_BYTES.min((end - offset) as usize);
-        if file.read_at(&mut buffer[..part], offset)? < part {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        crc.update(&buffer[..part]);
-        offset += part as u64;
-    }
-    Ok(crc.finish())
 }
 
 #[cfg(test)]

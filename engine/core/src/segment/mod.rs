@@ -1,6 +1,7 @@
 //! Segment files: where the records of a stream lie.
 
 pub(crate) mod active;
+pub(crate) mod checksum;
 pub(crate) mod files;
 pub(crate) mod index;
 pub(crate) mod maps;

@@ -1,6 +1,5 @@
 //! A copy comes back to Tier 0: the file first, verified and durable, then the record. A file without a record goes at the next start.
 
-use std::io;
 use std::sync::Arc;
 
 use aof2_format::checksum::Crc64Nvme;
@@ -9,12 +8,11 @@ use aof2_format::segment::SegmentSeal;
 
 use super::Store;
 use crate::io::sync::MutexGuard;
-use crate::io::{DiskFile, FileClass, create_whole};
+use crate::io::{FileClass, create_whole};
 use crate::port::{Fill, RestoreError, SealedSegment};
+use crate::segment::checksum::crc64_of;
 use crate::segment::sealed::Sealed;
 use crate::stream::Stream;
-
-const READ_BYTES: usize = 1 << 20;
 
 impl Store {
     /// Readable sealed segments of a stream, ascending by sequence; `None`: there is no such stream.
@@ -85,7 +83,7 @@ impl Store {
             file.write_all_at(&seal.encode(), sealed_at)
                 .map_err(|error| ("write", error))
         })?;
-        let found = read_back(&*file, seal.data_end).map_err(|source| RestoreError::Disk {
+        let found = crc64_of(&*file, seal.data_end).map_err(|source| RestoreError::Disk {
             verb: "read back",
             path: sealed.path.clone(),
             source,
@@ -161,19 +159,4 @@ impl Store {
         sealed.restore(&self.pipeline().common.maps);
         Ok(())
     }
-}
-
-fn read_back(file: &dyn DiskFile, end: u64) -> io::Result<u64> {
-    let mut crc = Crc64Nvme::default();
-    let mut buffer = vec![0; READ_BYTES];
-    let mut offset = 0;
-    while offset < end {
-        let part = READ_BYTES.min((end - offset) as usize);
-        if file.read_at(&mut buffer[..part], offset)? < part {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        crc.update(&buffer[..part]);
-        offset += part as u64;
-    }
-    Ok(crc.finish())
 }

@@ -69,7 +69,7 @@ fn page(report: &CompactionRunReport) -> String {
     };
     if *failures > 0 {
         let why = failure.as_deref().unwrap_or("no reason was reported");
-        line.push_str(&format!("; {failures} merges failed: {why}"));
+        line.push_str(&format!("; failed merges: {failures}, the last one: {why}"));
     }
     if let Some(end) = end {
         line.push_str(&format!("\n{end}"));
@@ -101,7 +101,7 @@ mod tests {
         };
         assert_eq!(
             page(&some),
-            "12 segments merged to 3, 4.0 MiB read, 5.0 MiB written; 1 merges failed: volume is full\nno stream has enough"
+            "12 segments merged to 3, 4.0 MiB read, 5.0 MiB written; failed merges: 1, the last one: volume is full\nno stream has enough"
         );
         assert_eq!(progress(&some), "12 segments merged to 3, 5.0 MiB written");
     }

@@ -26,7 +26,7 @@ pub(crate) struct Limits {
     /// By the stream's rule of retention.
     pub max_age: Option<Duration>,
     pub max_bytes: Option<u64>,
-    /// What there is room for now.
+    /// That an output may take: free on the volume, and below the high mark of Tier 0.
     pub room_bytes: u64,
 }
 
@@ -85,6 +85,15 @@ pub(crate) fn next(stream: &Pieces, limits: Option<&Limits>) -> Option<Next> {
         rest = &run[length..];
     }
     None
+}
+
+/// Something would be merged if only there were room for it.
+pub(crate) fn lacks_room(stream: &Pieces, limits: &Limits) -> bool {
+    let with_room = Limits {
+        room_bytes: u64::MAX,
+        ..*limits
+    };
+    next(stream, Some(limits)).is_none() && next(stream, Some(&with_room)).is_some()
 }
 
 /// Most adjacent small segments that could be merged if there were more of them, for whoever asks why nothing is.

@@ -16,11 +16,12 @@ use aof2_format::names::file;
 use super::node::{Node, node_with};
 use super::options;
 use crate::compaction::{Compaction, CompactionRefusal, CompactionRun};
-use crate::config::{Config, MIB};
+use crate::config::{Config, KIB, MIB};
 use crate::deletion::Deletion;
 use crate::io::fault::FaultDisk;
 use crate::io::{SystemDisk, fault::Fault};
 use crate::objects::memory::MemoryStore;
+use crate::port::Port;
 use crate::request::{AppendRequest, Durability};
 use crate::snapshot::Snapshots;
 use crate::store::Store;
@@ -172,6 +173,37 @@ pub(super) fn kinds(store: &Store) -> Vec<&'static str> {
         Recorded::GivenUp => "given up",
     };
     recorded(store).into_iter().map(kind).collect()
+}
+
+/// A Tier 0 that moves down by itself is always near its high mark.
+#[test]
+fn there_is_room_for_a_merge_up_to_the_high_mark_and_where_there_is_none_the_pass_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let it = merging(&Arc::new(MemoryStore::new()), folder.path());
+    it.segments(5);
+    until("nothing to evict", || it.node.tiers.coordinator().is_idle());
+    let leave = |bytes: u64| {
+        let used_bytes = it.node.store.tier0_usage().used_bytes;
+        let mut config = (*it.node.store.config()).clone();
+        config.tier0.instance_quota_bytes = (used_bytes + bytes).div_ceil(9) * 10;
+        it.node.store.reconfigure(config);
+    };
+    leave(KIB);
+    let run = it.merge();
+    let end = run.end.unwrap_or_default();
+    assert_eq!(run.inputs, 0);
+    assert!(
+        end.starts_with("stream a has segments to merge and no room for what they become: 10"),
+        "{end}"
+    );
+    // What one that comes back would leave for open segments is not left here.
+    leave(MIB);
+    it.node.append(PAYLOADS[5]);
+    leave(16 * KIB);
+    let run = it.merge();
+    assert_eq!((run.inputs, run.outputs), (5, 1), "{run:?}");
+    it.read_all();
+    it.stop();
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aof2_format::StreamName;
 use aof2_format::manifest_record::ManifestEvent;
+use aof2_format::snapshot::SnapshotId;
 use bytes::Bytes;
 
 use super::options;
@@ -88,6 +89,24 @@ pub(super) fn node_on(
     }
 }
 
+/// Of stream `a`, done: its id, and the key of its catalogue.
+pub(super) fn snapshot(snapshots: &Snapshots, request: &str) -> (SnapshotId, String) {
+    let request = SnapshotRequest {
+        stream: "a".into(),
+        request: request.into(),
+        seals: true,
+    };
+    let id = snapshots.begin(request).expect("begun").snapshot_id;
+    let mut key = String::new();
+    until("the snapshot", || {
+        let status = snapshots.status("a", id).expect("known");
+        assert_ne!(status.phase, SnapshotPhase::Failed, "{status:?}");
+        key = status.key;
+        status.phase == SnapshotPhase::Done
+    });
+    (id, key)
+}
+
 impl Node {
     pub fn append(&self, payload: &'static [u8]) {
         self.append_to("a", payload);
@@ -143,17 +162,7 @@ impl Node {
     /// A snapshot of what can be read, verified by a second reader.
     pub fn verified_snapshot(&self) {
         let snapshots = Snapshots::start(self.store.clone(), &self.tiers);
-        let request = SnapshotRequest {
-            stream: "a".into(),
-            request: "r".into(),
-            seals: true,
-        };
-        let id = snapshots.begin(request).expect("begun").snapshot_id;
-        until("the snapshot", || {
-            let status = snapshots.status("a", id).expect("known");
-            assert_ne!(status.phase, SnapshotPhase::Failed, "{status:?}");
-            status.phase == SnapshotPhase::Done
-        });
+        let (id, _) = snapshot(&snapshots, "r");
         let stream = StreamName::new("a").expect("a name");
         let verdict = verify(&self.tier2, &stream, id, Level::L1, None, &Unwatched).expect("read");
         assert_eq!(verdict.fault, None);

@@ -7,12 +7,12 @@ use std::time::Duration;
 use aof2_format::start_sequence::StartReason;
 use bytes::Bytes;
 
-use super::node::{Node, node_with};
+use super::node::{Node, node_with, snapshot};
 use crate::config::Config;
 use crate::deletion::{Deletion, DeletionStatus};
 use crate::objects::memory::MemoryStore;
 use crate::objects::{ObjectStore, Upload};
-use crate::snapshot::{SnapshotPhase, SnapshotRequest, Snapshots};
+use crate::snapshot::Snapshots;
 use crate::tier::testing::until;
 
 pub(super) struct Whole {
@@ -84,20 +84,7 @@ impl Whole {
     }
 
     pub fn snapshot(&self) -> String {
-        let request = SnapshotRequest {
-            stream: "a".into(),
-            request: "r".into(),
-            seals: true,
-        };
-        let id = self.snapshots.begin(request).expect("begun").snapshot_id;
-        let mut key = String::new();
-        until("the snapshot", || {
-            let status = self.snapshots.status("a", id).expect("known");
-            assert_ne!(status.phase, SnapshotPhase::Failed, "{status:?}");
-            key = status.key;
-            status.phase == SnapshotPhase::Done
-        });
-        key
+        snapshot(&self.snapshots, "r").1
     }
 
     pub fn stop(self) {

@@ -1,10 +1,10 @@
 //! Objects of inputs: kept by the catalogues that name them, and by no other.
 
+use super::super::node::snapshot;
 use super::*;
 use crate::objects::ObjectStore;
 use crate::request::SegmentState;
 use crate::snapshot::verify::{Level, Unwatched, verify};
-use crate::snapshot::{SnapshotPhase, SnapshotRequest};
 use aof2_format::StreamName;
 use aof2_format::snapshot::SnapshotId;
 
@@ -32,20 +32,7 @@ fn whole(memory: &Arc<MemoryStore>, directory: &Path) -> Whole {
 
 impl Whole {
     fn snapshot(&self, request: &str) -> (SnapshotId, String) {
-        let request = SnapshotRequest {
-            stream: "a".into(),
-            request: request.into(),
-            seals: true,
-        };
-        let id = self.snapshots.begin(request).expect("begun").snapshot_id;
-        let mut key = String::new();
-        until("the snapshot", || {
-            let status = self.snapshots.status("a", id).expect("known");
-            assert_ne!(status.phase, SnapshotPhase::Failed, "{status:?}");
-            key = status.key;
-            status.phase == SnapshotPhase::Done
-        });
-        (id, key)
+        snapshot(&self.snapshots, request)
     }
 
     /// Every byte of what it names, by a reader of the bucket alone.
