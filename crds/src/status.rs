@@ -204,7 +204,7 @@ pub struct Announcement {
     /// At the earliest: the canary gets the change then.
     #[schemars(schema_with = "schema::time")]
     pub effective_at: Time,
-    /// What the new rule took at once, beyond the rule in use, if it were in use at `countedAt`: uncompressed bytes of sealed segments on all
+    /// What the new rule would have taken at `countedAt` beyond the rule in use: uncompressed bytes of sealed segments on all
     /// pods, rounded down. Absent while it is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<Quantity>,

@@ -290,7 +290,7 @@ async fn announced(running: &Running) -> Result<(Timestamp, Value)> {
                 let message = text(&it["message"]);
                 it["type"] == PENDING
                     && message.contains("audit-*")
-                    && message.contains("that took no record more")
+                    && message.contains("that would take no record more")
             });
             let at = text(&announced["effectiveAt"]).parse().ok()?;
             (is_rule && is_counted && is_shown).then(|| (at, object.clone()))

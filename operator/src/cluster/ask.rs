@@ -17,7 +17,7 @@ use crate::{
     runtime::jitter,
 };
 
-/// An answer is kept for so long: a refused template is not asked about at every look.
+/// An answer is kept for so long: neither a refused template nor rules of retention are asked about at every look.
 const ANSWER_HOLDS: Duration = Duration::from_secs(300);
 
 pub async fn ask(
@@ -75,7 +75,18 @@ pub async fn ask(
     if let (Some(question), Some(whose)) = (count, whose)
         && question.is_asked(answers.verdict.as_ref())
     {
-        answers.counts = Some(counts(context, whose, question).await);
+        let key = (question.uid.clone(), question.rules.clone());
+        // Where status does not keep an answer, under an older CRD, it is due again at each look.
+        let kept = memory.counts.get(&key, ANSWER_HOLDS);
+        let kept = kept.filter(|_| !question.is_of_verdict());
+        answers.counts = Some(match kept {
+            Some(kept) => kept,
+            None => {
+                let counts = counts(context, whose, question).await;
+                memory.counts.put(key, counts.clone());
+                counts
+            }
+        });
     }
     answers
 }
@@ -145,7 +156,9 @@ async fn counts(context: &Context, whose: &Whose, question: CountQuestion) -> Co
     let asked = pods.into_iter().map(async |(pod, ip)| {
         let answer = match ip {
             Some(ip) => context.engines.shortened(whose, &pod, ip, rules).await,
-            None => Err(NotCounted::Failed("no answer".to_owned())),
+            None => Err(NotCounted::Failed(
+                "it gives no report; `kubectl get pod` and its log show why".to_owned(),
+            )),
         };
         let answer = answer.map(plan::counts).map_err(|why| {
             tracing::warn!(pod, "what shorter retention takes is not counted: {why:?}");

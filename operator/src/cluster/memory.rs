@@ -6,10 +6,14 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::{
-    backoff::Backoff, dry_run::DryRuns, failures::Failures, rest::Rests, samples::Samples,
+    answered::Answered, backoff::Backoff, failures::Failures, rest::Rests, samples::Samples,
     touches::Touches,
 };
-use crate::{config_rollout::Rates, engines::Report, snapshot::known::Known};
+use crate::{
+    config_rollout::{Rates, takes::Counts},
+    engines::Report,
+    snapshot::known::Known,
+};
 
 #[derive(Default)]
 pub struct Memory {
@@ -17,7 +21,10 @@ pub struct Memory {
     /// Templates that the API server did not check, by the cluster's uid.
     pub checks: Failures,
     pub backoff: Mutex<Backoff>,
-    pub dry_runs: DryRuns,
+    /// What the API server said of a template; `None`: it takes it.
+    pub dry_runs: Answered<Option<String>>,
+    /// What engines said of rules of retention.
+    pub counts: Answered<Counts>,
     pub samples: Mutex<Samples>,
     /// Of all clusters, as the watch saw them last.
     pub snapshots: Arc<Known>,

@@ -5,12 +5,12 @@
 
 pub mod action;
 pub mod annotations;
+pub mod answered;
 pub mod apply;
 pub mod ask;
 pub mod backoff;
 pub mod build;
 pub mod config;
-pub mod dry_run;
 pub mod error;
 pub mod facts;
 pub mod failures;

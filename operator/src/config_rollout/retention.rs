@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::facts::Facts;
 use super::step::News;
 use super::takes;
-use crate::machine::{Wait, later, quoted};
+use crate::machine::{Wait, in_seconds, later, quoted};
 
 /// Streams that a change keeps for less, as the engine that validated it said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +43,7 @@ fn announce(
     notice: Duration,
     now: Timestamp,
 ) -> Vec<Announcement> {
+    let now = in_seconds(now);
     let known = |it: &Shortened| {
         let is_same = |known: &&Announcement| {
             known.kind == AnnouncementKind::RetentionShortened

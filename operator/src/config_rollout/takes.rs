@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::retention::Shortened;
-use crate::machine::{counted as plural, quoted, shortened};
+use crate::machine::{counted as plural, in_seconds, quoted, shortened};
 
 /// Each count looks at every segment.
 const PERIOD: SignedDuration = SignedDuration::from_hours(1);
@@ -64,11 +64,9 @@ pub fn is_wanted(announced: &[Announcement], found: &[Shortened], now: Timestamp
 }
 
 fn is_old(announced: &Announcement, now: Timestamp) -> bool {
-    let asked = [
-        announced.counted_at.as_ref().map(|at| at.0),
-        announced.not_counted.as_ref().map(|it| it.at.0),
-    ];
-    let last = asked.into_iter().flatten().max();
+    let failed = announced.not_counted.as_ref().map(|it| &it.at);
+    // Behind the figures that are there, where there is one.
+    let last = failed.or(announced.counted_at.as_ref()).map(|at| at.0);
     // A clock that was set back says nothing of what passed.
     last.is_none_or(|last| now.duration_since(last) >= PERIOD || last > now)
 }
@@ -87,6 +85,7 @@ pub fn counted(
     let Some(counts) = counts else {
         return announced;
     };
+    let now = in_seconds(now);
     let with = |it: Announcement| match sum(counts, &it) {
         Ok(takes) => Announcement {
             bytes: Some(Quantity::from_bytes(readable(takes.bytes))),
@@ -123,7 +122,9 @@ fn sum(Counts(pods): &Counts, announced: &Announcement) -> Result<Takes, String>
         let takes: Vec<Takes> = of_it.map(|count| count.takes).collect();
         if takes.is_empty() {
             // Its rules in use are others than those that were compared.
-            return Err(format!("{pod} does not find that change"));
+            return Err(format!(
+                "the rules that {pod} has in use are not those that the change is compared with; its config revision is another one"
+            ));
         }
         all = takes.into_iter().fold(all, Takes::plus);
     }
@@ -176,10 +177,8 @@ pub fn text(announced: &[Announcement]) -> String {
             plural(segments, "segment")
         ),
     };
-    let again = why.map_or_else(String::new, |why| {
-        format!(", and was not counted since ({why})")
-    });
-    format!("At {at} that took {takes} more than the rules in use{again}")
+    let again = why.map_or_else(String::new, |why| format!("; not counted since ({why})"));
+    format!("Counted at {at}: that would take {takes} more than the rules in use{again}")
 }
 
 fn takes(announced: &Announcement) -> Option<Takes> {

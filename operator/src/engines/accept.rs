@@ -150,8 +150,8 @@ pub fn streams(streams: Vec<StreamReport>) -> Result<Vec<StreamReport>, String> 
 pub fn shortened(pod: &str, report: StorageReport) -> Result<Vec<ShortenedForecast>, NotCounted> {
     same("node", &report.node, pod).map_err(NotCounted::Failed)?;
     // By its clock nothing goes now, which is not what happens once it is right.
-    if report.suspended.is_some() {
-        return Err(NotCounted::ClockNotTrusted);
+    if let Some(why) = report.suspended {
+        return Err(NotCounted::ClockNotTrusted(why));
     }
     let mut shortened = report.shortened.ok_or(NotCounted::OlderEngine)?;
     shortened.truncate(LIST_LENGTH);
@@ -285,7 +285,8 @@ mod tests {
         let older = report(&|report| report.shortened = None);
         assert_eq!(older, Err(NotCounted::OlderEngine));
         let clock = report(&|report| report.suspended = Some("it was set back".to_owned()));
-        assert_eq!(clock, Err(NotCounted::ClockNotTrusted));
+        let why = "it was set back".to_owned();
+        assert_eq!(clock, Err(NotCounted::ClockNotTrusted(why)));
     }
 
     #[test]

@@ -27,8 +27,8 @@ pub struct Failure {
 pub enum NotCounted {
     /// Its version counts nothing, or not what these rules take beyond those in use.
     OlderEngine,
-    /// Nothing goes by age now.
-    ClockNotTrusted,
+    /// Nothing goes by age now: why, and what to do.
+    ClockNotTrusted(String),
     /// What the request ended with.
     Failed(String),
 }
@@ -40,8 +40,10 @@ impl NotCounted {
             Self::OlderEngine => {
                 format!("the engine of {pod} is of a version that does not count it")
             }
-            Self::ClockNotTrusted => format!("the engine of {pod} does not trust its clock"),
-            Self::Failed(_) => format!("{pod} does not answer"),
+            Self::ClockNotTrusted(why) => {
+                format!("the engine of {pod} does not trust its clock: {why}")
+            }
+            Self::Failed(why) => format!("the engine of {pod} does not say: {why}"),
         }
     }
 }

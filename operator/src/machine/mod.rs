@@ -23,5 +23,5 @@ pub use step::Step;
 #[cfg(test)]
 pub use text::STATUS_LENGTH;
 pub use text::{bounded, clock, counted, date, elapsed, headline, quoted, see_log, shortened};
-pub use time::{earlier, later};
+pub use time::{earlier, in_seconds, later};
 pub use wait::{Wait, carry_since, is_progress, needs_person};

@@ -10,6 +10,11 @@ pub fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
     })
 }
 
+/// As status keeps it: a text with the fraction would be another one at the next look.
+pub fn in_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}
+
 /// At the beginning of time at the earliest.
 pub fn earlier(at: Timestamp, by: SignedDuration) -> Timestamp {
     at.checked_sub(by).unwrap_or(match by.is_negative() {

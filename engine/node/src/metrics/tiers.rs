@@ -101,7 +101,7 @@ pub(super) fn below(page: &mut Page, plane: &DataPlane, owes_volume_check: bool)
         if let Some(Objects {
             count,
             bytes,
-            of_unknown_size: _,
+            of_unknown_size,
         }) = objects
         {
             page.gauge(
@@ -110,8 +110,13 @@ pub(super) fn below(page: &mut Page, plane: &DataPlane, owes_volume_check: bool)
                 count,
             );
             page.gauge(
+                "tier2_objects_of_unknown_size",
+                "Of these, those whose size the manifest does not say; they are not part of tier2_total_bytes",
+                of_unknown_size,
+            );
+            page.gauge(
                 "tier2_total_bytes",
-                "Bytes of the objects of segments in Tier 2",
+                "Bytes of the objects of segments in Tier 2 of known size",
                 bytes,
             );
         }

@@ -76,6 +76,8 @@ pub struct ConfigQuestion {
 /// What all engines are asked about rules of retention that are announced.
 #[derive(Debug)]
 pub struct CountQuestion {
+    /// Of the cluster.
+    pub uid: String,
     /// The rules, as a file.
     pub rules: String,
     /// Every pod that there is to be; without an address: it does not answer.
@@ -86,6 +88,11 @@ pub struct CountQuestion {
 }
 
 impl CountQuestion {
+    /// The rules are validated in the same look: what was said of them before may be of other rules in use.
+    pub fn is_of_verdict(&self) -> bool {
+        self.announced.is_some()
+    }
+
     /// `verdict`: on the same rules, where they are validated now.
     pub fn is_asked(&self, verdict: Option<&Verdict>) -> bool {
         match (&self.announced, verdict) {
@@ -143,6 +150,7 @@ fn count(observed: &Observed, is_validated: bool) -> Option<CountQuestion> {
         (name, ip)
     });
     Some(CountQuestion {
+        uid: observed.cluster.uid().unwrap_or_default(),
         rules: candidate.retention_text(),
         pods: pods.collect(),
         announced: (memo.step == ConfigStep::Validating).then(|| status.announcements.clone()),

@@ -43,8 +43,14 @@ pub fn tier0(
                 fullest(&dumps, before_fullest(observed)),
             ))
         }
-        // A part of the pods says nothing about the whole.
-        None => before.map(|before| (before.used_percent, before.fullest_node.clone())),
+        // A part of the pods says nothing about the whole, but one of them may be fuller than any was.
+        None => before.map(|before| {
+            let shown = before.fullest_node.as_ref();
+            (
+                before.used_percent,
+                fullest_of_part(&answering(observed), shown),
+            )
+        }),
     };
     let (used_percent, fullest_node) = match (used, shares.is_empty()) {
         (Some(used), _) => used,
@@ -148,12 +154,16 @@ fn all(observed: &Observed) -> Option<Vec<(&str, &Dump)>> {
     if !(0..replicas).all(is_there) {
         return None;
     }
-    let answers = observed.pods.iter().map(|pod| {
+    let all = answering(observed);
+    (!all.is_empty() && all.len() == observed.pods.len()).then_some(all)
+}
+
+fn answering(observed: &Observed) -> Vec<(&str, &Dump)> {
+    let answers = observed.pods.iter().filter_map(|pod| {
         let answer = observed.answer(&pod.name)?;
         Some((pod.name.as_str(), &answer.dump))
     });
-    let all: Option<Vec<_>> = answers.collect();
-    all.filter(|all| !all.is_empty())
+    answers.collect()
 }
 
 fn before_fullest(observed: &Observed) -> Option<&FullestNode> {
@@ -177,6 +187,13 @@ fn fullest(dumps: &[(&str, &Dump)], before: Option<&FullestNode>) -> Option<Full
         pod: pod.to_owned(),
         used_percent,
     })
+}
+
+/// Of some of the pods: what was shown stays until one of them is fuller.
+fn fullest_of_part(dumps: &[(&str, &Dump)], shown: Option<&FullestNode>) -> Option<FullestNode> {
+    let most = shown.map_or(-1, |shown| shown.used_percent);
+    let fuller = fullest(dumps, shown).filter(|found| found.used_percent > most);
+    fuller.or_else(|| shown.cloned())
 }
 
 /// The largest that is not above `value`; a larger one that was shown stays until a quarter of it is gone, so that passes of retention and
@@ -240,6 +257,21 @@ mod tests {
         assert_eq!(shown(&dump(89), &dump(84), Some(&first)), first);
         assert_eq!(shown(&dump(91), &dump(88), Some(&first)).pod, "orders-0");
         assert_eq!(fullest(&[], None), None);
+    }
+
+    #[test]
+    fn a_pod_that_is_away_hides_no_other_that_fills() {
+        let shown = FullestNode {
+            pod: "orders-1".to_owned(),
+            used_percent: 60,
+        };
+        let part = |used| fullest_of_part(&[("orders-0", &dump(used))], Some(&shown)).unwrap();
+        assert_eq!(part(41), shown);
+        assert_eq!(part(64), shown);
+        let found = part(97);
+        assert_eq!((found.pod.as_str(), found.used_percent), ("orders-0", 95));
+        assert_eq!(fullest_of_part(&[], Some(&shown)), Some(shown));
+        assert_eq!(fullest_of_part(&[], None), None);
     }
 
     /// Objects and bytes in Tier 2 of each pod.

@@ -86,7 +86,7 @@ fn each_announcement_has_what_its_own_rules_take_on_all_pods() {
     );
     assert_eq!(
         text(&told),
-        "At 2026-09-21T10:00:00Z that took 7Mi (70 records in 7 segments) more than the rules in use"
+        "Counted at 2026-09-21T10:00:00Z: that would take 7Mi (70 records in 7 segments) more than the rules in use"
     );
     // Two pairs of rules that read alike are one announcement.
     let twice = Ok(vec![count("orders-*", 1), count("orders-*", 2)]);
@@ -111,7 +111,7 @@ fn a_part_of_the_pods_is_no_figure_and_never_zero() {
         // An engine that has other rules in use.
         (
             vec![known.clone(), Ok(vec![count("*", 5)])],
-            "orders-1 does not find that change",
+            "the rules that orders-1 has in use are not those",
         ),
         (vec![], "no pod answers"),
     ] {
@@ -132,7 +132,7 @@ fn a_part_of_the_pods_is_no_figure_and_never_zero() {
         start(),
     );
     assert_eq!(figures(&none[0]), Some(("0".into(), 0, 0)));
-    assert!(text(&none).contains("that took no record more"));
+    assert!(text(&none).contains("that would take no record more"));
 }
 
 #[test]

@@ -21,7 +21,6 @@ use crate::deletion::Deletion;
 use crate::io::fault::FaultDisk;
 use crate::io::{SystemDisk, fault::Fault};
 use crate::objects::memory::MemoryStore;
-use crate::port::Port;
 use crate::request::{AppendRequest, Durability};
 use crate::snapshot::Snapshots;
 use crate::store::Store;
