@@ -185,7 +185,7 @@ impl Machine for Runner {
         let own = self.own.upgrade()?;
         state.is_under_way = true;
         let environment = self.store.environment();
-        let started = environment.spawn("compact", move || {
+        let started = environment.spawn_in_background("compact", move || {
             let finish = FinishOnDrop(own);
             finish.0.pass();
         });
@@ -213,6 +213,11 @@ impl Drop for FinishOnDrop {
         let now = self.0.store.environment().clock.monotonic();
         {
             let mut state = self.0.state.lock();
+            if std::thread::panicking() {
+                // Whoever waits for it is told, and it is not begun again at once.
+                let why = "the pass ended by a panic, which is in the engine's log".to_owned();
+                state.requests.end(why);
+            }
             state.is_under_way = false;
             state.next_pass = Some(now + self.0.pass_every);
         }

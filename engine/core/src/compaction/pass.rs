@@ -59,13 +59,18 @@ impl Runner {
         loop {
             let mut left = Left::default();
             let mut is_done = true;
+            let mut facts = self.observe();
             let streams = match self.streams(pass) {
                 Ok(streams) => streams,
                 Err(why) => return why,
             };
             for stream in streams {
-                match self.one_of(&stream, pass, &mut left) {
-                    Ok(has_merged) => is_done &= !has_merged,
+                match self.one_of(&stream, pass, &facts, &mut left) {
+                    Ok(true) => {
+                        is_done = false;
+                        facts = self.observe();
+                    }
+                    Ok(false) => {}
                     Err(why) => return why,
                 }
             }
@@ -104,8 +109,14 @@ impl Runner {
         Ok(streams)
     }
 
-    /// Whether there was something to do. An error: why the pass ends.
-    fn one_of(&self, stream: &Arc<str>, pass: &Pass, left: &mut Left) -> Result<bool, String> {
+    /// Whether there was something to do. An error: why the pass ends. `facts`: since something was done last.
+    fn one_of(
+        &self,
+        stream: &Arc<str>,
+        pass: &Pass,
+        facts: &NodeFacts,
+        left: &mut Left,
+    ) -> Result<bool, String> {
         if self.is_stopping() {
             return Err("engine stops".to_owned());
         }
@@ -113,8 +124,7 @@ impl Runner {
             return Err("a pass that was asked for goes before".to_owned());
         }
         let is_wanted = self.is_wanted(pass);
-        let facts = self.observe();
-        if let Some(held) = hold(&facts).filter(|_| is_wanted) {
+        if let Some(held) = hold(facts).filter(|_| is_wanted) {
             return Err(held.to_string());
         }
         let Ok(Some(pieces)) = self.store.pieces(stream) else {
@@ -159,6 +169,7 @@ impl Runner {
                 false => 0,
             },
             upload_concurrency: self.store.config().tier2.upload_concurrency,
+            waiting_hydrations: self.coordinator.waiting_hydrations(),
             room: space.map(|space| Room {
                 free_bytes: space.available_bytes,
                 total_bytes: space.total_bytes,
@@ -221,7 +232,16 @@ impl Runner {
                 self.merged(stream, &replaced, pass);
                 Ok(())
             }
-            Err(error) => self.failed(stream, segment_ids.len(), &error, pass),
+            Err(error) => {
+                let is_final = error.needs_another_output();
+                self.failed(stream, segment_ids.len(), &error, pass)?;
+                let pieces = self.store.pieces(stream).ok().flatten();
+                let unfinished = pieces.and_then(|pieces| pieces.unfinished);
+                match unfinished.filter(|_| is_final) {
+                    Some((output_id, _)) => self.give_up(stream, output_id, pass),
+                    None => Ok(()),
+                }
+            }
         }
     }
 

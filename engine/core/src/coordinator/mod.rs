@@ -291,12 +291,18 @@ impl Coordinator {
     }
 
     /// All zero without Tier 2.
+    /// Segments that somebody asked for and that are not back yet.
+    pub fn waiting_hydrations(&self) -> u64 {
+        let down = self.node.down.as_ref();
+        down.map_or(0, |down| down.state.lock().hydrations.waiting())
+    }
+
     pub fn moves(&self) -> MovesStatus {
         let Some(down) = &self.node.down else {
             return MovesStatus::default();
         };
         let pending = self.node.port.pending();
-        let waiting_hydrations = down.state.lock().hydrations.waiting();
+        let waiting_hydrations = self.waiting_hydrations();
         let Counters {
             hydrated_segments,
             hydrated_bytes,

@@ -102,6 +102,9 @@ impl BlockReader for Session {
                     is_of_open_file: false,
                 }),
                 Ok(Brought::Blocks(blocks)) => arrived = Some(blocks),
+                // Of another reader, which had Tier 2 alone: that it does not answer says nothing of this file.
+                Err(FetchError::Busy { .. } | FetchError::Unavailable(_))
+                    if matches!(self.warm, Warm::Open(..)) => {}
                 Err(error) => self.give_up_warm(error)?,
             }
         }

@@ -44,7 +44,7 @@ pub enum How {
     Panics,
 }
 
-/// Strikes once.
+/// Strikes once, or each time until it is lifted.
 #[derive(Clone, Debug)]
 pub struct Fault {
     pub call: Call,
@@ -55,6 +55,7 @@ pub struct Fault {
     /// Calls that match and are let through first.
     pub after: u64,
     pub how: How,
+    pub lasts: bool,
 }
 
 impl Fault {
@@ -66,6 +67,7 @@ impl Fault {
             path: "",
             after: 0,
             how: How::Fails(libc::EIO),
+            lasts: false,
         }
     }
 
@@ -84,6 +86,14 @@ impl Fault {
 
     pub fn how(self, how: How) -> Fault {
         Fault { how, ..self }
+    }
+
+    /// Strikes until `Faults::lift`.
+    pub fn lasting(self) -> Fault {
+        Fault {
+            lasts: true,
+            ..self
+        }
     }
 }
 
@@ -125,6 +135,11 @@ struct State {
 impl Faults {
     pub fn add(&self, fault: Fault) {
         self.state.lock().faults.push(fault);
+    }
+
+    /// No fault that was added strikes any more.
+    pub fn lift(&self) {
+        self.state.lock().faults.clear();
     }
 
     /// The n-th sync (from 0) of this class from now on fails once, with EIO.
@@ -233,7 +248,10 @@ impl Faults {
         let Some(index) = matching else {
             return Ok(());
         };
-        let Fault { how, .. } = state.faults.remove(index);
+        let Fault { how, lasts, .. } = state.faults[index];
+        if !lasts {
+            state.faults.remove(index);
+        }
         state.failed = true;
         state.failed_path = path.to_owned();
         drop(state);

@@ -88,6 +88,14 @@ impl MergeJobError {
         Some(*segment_id)
     }
 
+    /// Another object has the output's key, and will have it at each try. Under another id it has another key.
+    pub fn needs_another_output(&self) -> bool {
+        matches!(
+            self,
+            MergeJobError::Upload(UploadError::KeyTaken { .. })
+        )
+    }
+
     /// The whole node waits for the same.
     pub fn is_outage(&self) -> bool {
         match self {
@@ -121,10 +129,11 @@ pub(crate) fn merge(
         if let MergeJobError::Upload(UploadError::Superseded { to, .. }) = error {
             store.supersede(stream, *to);
         }
-        if let Some(reason) = error.reason() {
-            store
-                .note_merge_failed(stream, output_id, reason)
-                .map_err(MergeJobError::Manifest)?;
+        if let Some(reason) = error.reason()
+            && let Err(unrecorded) = store.note_merge_failed(stream, output_id, reason)
+        {
+            // What the merge failed of says what to wait for.
+            tracing::warn!(%stream, segment_id = output_id, "a merge that failed is not recorded: {unrecorded}");
         }
     }
     merged

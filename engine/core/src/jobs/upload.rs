@@ -193,11 +193,11 @@ pub fn upload(
     if segment.moves.upload_started.as_deref() != Some(key.as_str()) {
         commit(TierRecord::UploadStarted { key: key.clone() })?;
     }
-    let etag = put_and_compare(tier2, &key, segment, source, facts, &is_needed)?;
+    let meta = put_and_compare(tier2, &key, segment, source, facts, &is_needed)?;
     Ok(Uploaded {
         key,
-        etag,
-        size_bytes: facts.size_bytes,
+        etag: meta.etag,
+        size_bytes: meta.size_bytes,
     })
 }
 
@@ -244,7 +244,7 @@ fn open_warm(
     })
 }
 
-/// Answers the etag of a verified object.
+/// Answers what the store says of a verified object, which may be one of an earlier life: of another length than what was to be sent.
 fn put_and_compare(
     tier2: &Tier2,
     key: &str,
@@ -252,7 +252,7 @@ fn put_and_compare(
     source: Arc<dyn Source>,
     facts: WarmFacts,
     is_needed: &dyn Fn() -> bool,
-) -> Result<String, UploadError> {
+) -> Result<ObjectMeta, UploadError> {
     let upload = Upload {
         source,
         crc64nvme: facts.crc64nvme,
@@ -297,7 +297,7 @@ fn put_and_compare(
         }
         .into());
     }
-    Ok(meta.etag)
+    Ok(meta)
 }
 
 /// Our own object of an earlier life has other bytes when the warm file was made again with another level or another zstd. What
@@ -307,9 +307,9 @@ fn adopt(
     key: &str,
     segment: &SealedSegment,
     meta: ObjectMeta,
-) -> Result<String, UploadError> {
+) -> Result<ObjectMeta, UploadError> {
     match problem_of_object(tier2, key, segment, meta.size_bytes)? {
-        None => Ok(meta.etag),
+        None => Ok(meta),
         Some(problem) => Err(UploadError::KeyTaken {
             key: key.to_owned(),
             place: tier2.place(),

@@ -175,6 +175,7 @@ pub(crate) struct NodeFacts {
     pub tier2_problem: Option<String>,
     pub pending_uploads: usize,
     pub upload_concurrency: usize,
+    pub waiting_hydrations: u64,
     /// Of the volume; `None`: it does not tell.
     pub room: Option<Room>,
 }
@@ -188,6 +189,8 @@ pub(crate) enum Hold {
     Tier2(String),
     #[error("{pending} segments wait for their upload")]
     Uploads { pending: usize },
+    #[error("{waiting} segments come back to a local tier")]
+    Hydrations { waiting: u64 },
     #[error("volume is nearly full ({free_bytes} of {total_bytes} bytes free)")]
     Volume { free_bytes: u64, total_bytes: u64 },
 }
@@ -204,6 +207,12 @@ pub(crate) fn hold(facts: &NodeFacts) -> Option<Hold> {
     if facts.pending_uploads > facts.upload_concurrency {
         return Some(Hold::Uploads {
             pending: facts.pending_uploads,
+        });
+    }
+    // What has just come back would become a segment that nobody asked for, and go again.
+    if facts.waiting_hydrations > 0 {
+        return Some(Hold::Hydrations {
+            waiting: facts.waiting_hydrations,
         });
     }
     let room = facts.room.filter(|room| room.lacking_bytes() > 0)?;
