@@ -73,6 +73,23 @@ fn read_at(reader: &mut dyn BlockReader, place: Place) -> Result<Bytes, FetchErr
 
 #[test]
 fn a_warm_file_that_another_reader_finds_damaged_is_no_damage_of_what_the_object_has() {
+    let damage = FetchError::Damaged {
+        place: "a file".into(),
+        what: "flipped".into(),
+        sequences: None,
+    };
+    assert_eq!(read_beside_one_that_ends_with(damage), (0, 1));
+}
+
+/// That of a reader which had Tier 2 alone: what it asked for is here.
+#[test]
+fn an_outage_that_another_reader_meets_says_nothing_of_a_warm_file() {
+    let outage = FetchError::Unavailable("no answer".into());
+    assert_eq!(read_beside_one_that_ends_with(outage), (1, 0));
+}
+
+/// A block that two readers want. Answers how many blocks the second one took from Tier 1 and from Tier 2.
+fn read_beside_one_that_ends_with(error: FetchError) -> (u64, u64) {
     let folder = tempfile::tempdir().expect("a folder");
     let (port, memory) = uploaded(folder.path());
     let segment = port.segment("a", 1).0;
@@ -90,20 +107,11 @@ fn a_warm_file_that_another_reader_finds_damaged_is_no_damage_of_what_the_object
     let mut reader = fetch.open(segment, 0);
     let waits = reader.block(Place::Sequence(0)).expect("no error");
     assert!(matches!(waits, Fetched::Later(_)), "{waits:?}");
-    let damage = FetchError::Damaged {
-        place: "a file".into(),
-        what: "flipped".into(),
-        sequences: None,
-    };
-    flights.ended(&others, Err(damage));
-    assert_eq!(read(&mut *reader).expect("from Tier 2"), good);
+    flights.ended(&others, Err(error));
+    assert_eq!(read(&mut *reader).expect("read"), good);
     let status = fetch.status();
-    assert_eq!(
-        (status.warm_blocks, status.cold_blocks),
-        (0, 1),
-        "{status:?}"
-    );
     fetch.stop();
+    (status.warm_blocks, status.cold_blocks)
 }
 
 /// All bytes of a segment, block by block.

@@ -191,6 +191,9 @@ fn everything_else_goes_before_a_merge() {
         total_bytes: 100,
     });
     assert_eq!((told(&facts), room_bytes(facts.room)), (None, 20));
+    facts.waiting_hydrations = 1;
+    let hydrations = "1 segments come back to a local tier";
+    assert_eq!(told(&facts).as_deref(), Some(hydrations));
     facts.pending_uploads = 3;
     let uploads = "3 segments wait for their upload";
     assert_eq!(told(&facts).as_deref(), Some(uploads));

@@ -232,6 +232,69 @@ fn a_begun_merge_keeps_its_id_over_a_restart_and_finds_its_own_object() {
     it.stop();
 }
 
+/// An output has one key for as long as it is not given up.
+#[test]
+fn a_merge_whose_key_another_object_has_is_given_up_and_begun_under_another_id() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_, cut, memory) = cuts(folder.path()).remove(3);
+    let it = merging(&memory, cut.path());
+    let begun = recorded(&it.node.store).last().expect("begun").0;
+    let keys = memory.keys();
+    let of_output = |key: &&String| {
+        let name = key.rsplit('/').next().and_then(file::parse_warm);
+        name.is_some_and(|name| name.segment_id == begun)
+    };
+    let key = keys.iter().find(of_output).expect("the object");
+    memory.damage(key, aof2_format::warm::HEADER_BYTES + 4);
+    let damaged = memory.bytes_of(key);
+    let run = it.merge();
+    assert_eq!((run.outputs, run.failures), (0, 1), "{run:?}");
+    let failure = run.failure.expect("told");
+    assert!(failure.contains(key.as_str()), "{failure}");
+    assert_eq!(kinds(&it.node.store), ["begun", "failed", "given up"]);
+    let run = it.merge();
+    assert_eq!((run.outputs, run.failures), (1, 0), "{run:?}");
+    assert!(it.ids()[0] > begun);
+    assert_eq!(memory.bytes_of(key), damaged);
+    it.read_all();
+    it.stop();
+}
+
+/// As an engine with other settings uploaded it, before it was killed.
+#[test]
+fn an_output_whose_object_is_of_another_life_has_the_length_of_that_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let it = merging(&memory, folder.path());
+    let text: String = (0..20_000).map(|number| format!("{number} ")).collect();
+    let text: &'static [u8] = text.leak().as_bytes();
+    for part in text.chunks(text.len() / 3) {
+        it.node.segment(part);
+    }
+    let ids = it.ids();
+    let merging = it.node.store.begin_merge("a", &ids).expect("begun");
+    let file = it.node.store.write_merged(&merging, &|| true);
+    let file = file.expect("written");
+    let bytes = Box::new(it.node.store.merged_bytes(&file).expect("mapped"));
+    let claims = it.node.tiers.coordinator().claims().expect("a Tier 2");
+    let way = way(&claims);
+    let (streamed, facts) = Streamed::new(&file.segment, bytes, way.compress).expect("compressed");
+    let earlier_bytes = facts.size_bytes;
+    let warm = Warm::Streamed(streamed, facts);
+    upload::upload(&it.node.store, &claims, &file.segment, warm, way.claim_age).expect("uploaded");
+    it.node.store.discard_merged(&file);
+    drop(merging);
+    let run = it.merge();
+    assert_eq!((run.outputs, run.failures), (1, 0), "{run:?}");
+    let segments = it.node.store.segments("a").expect("a stream");
+    assert_eq!(
+        segments[0].segment_id,
+        *objects(&memory).last().expect("an object")
+    );
+    assert_eq!(segments[0].compressed_bytes, Some(earlier_bytes));
+    it.stop();
+}
+
 #[test]
 fn a_merge_that_is_not_to_be_done_any_more_is_given_up_and_its_object_goes() {
     for step in [1, 2, 3, 4] {
