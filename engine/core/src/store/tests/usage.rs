@@ -48,14 +48,17 @@ fn append(node: &Node, stream: &str, bytes: usize) {
     node.store.append(request).expect("acknowledged");
 }
 
-/// Files below a folder whose path contains this.
+/// Files below a folder whose path contains this. One that is removed meanwhile is gone.
 fn files(folder: &std::path::Path, part: &str) -> Held {
     let mut held = Held::default();
     let mut open = vec![folder.to_owned()];
     while let Some(path) = open.pop() {
         for entry in std::fs::read_dir(path).expect("a folder") {
             let entry = entry.expect("an entry");
-            let meta = entry.metadata().expect("its size");
+            let meta = match entry.metadata() {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                meta => meta.expect("its size"),
+            };
             if meta.is_dir() {
                 open.push(entry.path());
             } else if entry.path().to_string_lossy().contains(part) {
