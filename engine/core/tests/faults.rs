@@ -542,7 +542,7 @@ fn a_segment_whose_opening_was_not_journaled_is_recovered_and_sealed() {
 }
 
 fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(std::time::Instant::now() < deadline, "waited for {what}");
         std::thread::yield_now();

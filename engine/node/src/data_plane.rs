@@ -57,8 +57,9 @@ impl DataPlane {
     /// Takes over the hot keys.
     pub fn reconfigure(&self, settings: &Settings) {
         let config = open::core_config(settings);
+        self.store.reconfigure(config.clone());
+        // Last: it wakes those that read what is in force now.
         self.tiers.reconfigure(&config);
-        self.store.reconfigure(config);
     }
 
     /// Answers the count of sealed records per stream. Blocking.

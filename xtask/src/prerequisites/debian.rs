@@ -48,6 +48,11 @@ const PACKAGES: &[Package] = &[
         name: "curl",
         proof: Proof::Program("curl"),
     },
+    // Kills engines at chosen system calls.
+    Package {
+        name: "strace",
+        proof: Proof::Program("strace"),
+    },
     Package {
         name: "conntrack",
         proof: Proof::Program("conntrack"),

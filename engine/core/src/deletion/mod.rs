@@ -244,6 +244,8 @@ impl Machine for Runner {
         state.kept.retain(|stream, _| streams.contains(stream));
         self.clock.note_needed(!streams.is_empty());
         state.schedule.see(&streams, facts.now);
+        let grace = self.store.config().tier2.delete_grace;
+        state.schedule.set_grace(grace, facts.now);
         let rests = [tier2.rests_until, state.rests_until];
         let until = rests
             .into_iter()

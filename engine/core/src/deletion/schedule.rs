@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::failures::Failures;
 
@@ -13,6 +13,8 @@ use crate::failures::Failures;
 pub(super) struct Schedule {
     due: BTreeMap<Arc<str>, Instant>,
     pub failures: Failures,
+    /// By which the times were chosen.
+    grace: Option<Duration>,
 }
 
 impl Schedule {
@@ -22,6 +24,19 @@ impl Schedule {
         self.failures.keep(|stream| streams.contains(stream));
         for stream in streams {
             self.due.entry(stream.clone()).or_insert(now);
+        }
+    }
+
+    /// A grace that is another one than before may be over. Streams that fail rest all the same.
+    pub fn set_grace(&mut self, grace: Duration, now: Instant) {
+        let before = self.grace.replace(grace);
+        if before.is_none_or(|before| before == grace) {
+            return;
+        }
+        for (stream, at) in &mut self.due {
+            if self.failures.retry_at(stream).is_none() {
+                *at = now;
+            }
         }
     }
 
@@ -53,8 +68,6 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -85,5 +98,20 @@ mod tests {
         schedule.see(&names(&["a"]), at);
         assert_eq!(schedule.failures.report().streams, 0);
         assert_eq!(schedule.next(), Some(at + HOUR));
+    }
+
+    #[test]
+    fn another_grace_is_looked_at_at_once_but_for_what_fails() {
+        let now = Instant::now();
+        let mut schedule = Schedule::default();
+        schedule.see(&names(&["a", "b"]), now);
+        schedule.set_grace(24 * HOUR, now);
+        schedule.done(&"a".into(), now + 6 * HOUR);
+        schedule.failed(&"b".into(), "denied".to_owned(), now);
+        let at = now + Duration::from_millis(1);
+        schedule.set_grace(24 * HOUR, at);
+        assert_eq!(schedule.due(at), names(&[]));
+        schedule.set_grace(HOUR, at);
+        assert_eq!(schedule.due(at), names(&["a"]));
     }
 }

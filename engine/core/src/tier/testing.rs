@@ -452,9 +452,9 @@ pub fn settings() -> Settings {
     }
 }
 
-/// Polls until it holds; fails after ten seconds with what was waited for.
+/// Polls until it holds; fails after a minute, which a machine with other work may need, with what was waited for.
 pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain until {what}");
         std::thread::park_timeout(Duration::from_millis(2));

@@ -93,7 +93,7 @@ pub fn payloads(records: &[Record]) -> Vec<Vec<u8>> {
 
 /// Polls until it holds, or fails the test after a deadline.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while !holds() {
         assert!(
             std::time::Instant::now() < deadline,

@@ -98,7 +98,7 @@ impl Volume {
 
     /// Tried for a while: a process that another test has forked holds our descriptors until it executes its program.
     fn unmount(&mut self) -> Result<(), String> {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             match run("umount", &[], &[&self.mount]) {
                 Ok(()) => break,

@@ -223,7 +223,7 @@ fn copy(from: &Path, to: &Path) {
 
 /// Until the mark tells of the last commit in the journal.
 fn wait_for_the_mark(data: &Path) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let mark = std::fs::read(data.join("journal.mark")).unwrap();
         let marked = JournalMark::decode_file(&mark)

@@ -73,7 +73,7 @@ fn a_hole_below_what_a_later_batch_knows_to_be_durable_is_damage() {
     session
         .append("s", &[100], How::Buffered)
         .expect("appended");
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while session.store.describe("s").expect("there").durable_sequence < 3 {
         assert!(Instant::now() < deadline, "buffered records are settled");
         std::thread::sleep(Duration::from_millis(5));
@@ -108,7 +108,7 @@ fn a_torn_batch_that_nothing_knows_to_be_durable_is_no_damage() {
             .append("s", &[250 << 10], How::Buffered)
             .expect("appended");
     }
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let mut image = killed(&disk);
     let mut byte = [0];
     while first_file(&mut image, &["streams", "s", "segments"]).read(&mut byte, 100 << 10) == 0
@@ -285,7 +285,7 @@ fn a_record_that_leaves_memory_while_its_segment_is_synced_is_not_durable_by_tha
 }
 
 fn wait(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < deadline, "{what} does not come");
         std::thread::sleep(Duration::from_millis(1));

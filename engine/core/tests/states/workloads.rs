@@ -260,7 +260,7 @@ fn snapshots(disk: &RecordingDisk, dice: &mut Dice) -> Result<(), String> {
     for number in 0..3 {
         session.append("orders", &[400], How::Durable)?;
         session.append("orders", &[500, 600], How::Buffered)?;
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let request = SnapshotRequest {
                 stream: "orders".to_owned(),
@@ -305,7 +305,7 @@ fn merges(disk: &RecordingDisk, dice: &mut Dice) -> Result<(), String> {
         }
         let asked = compaction.ask(None).map_err(|error| told(&error))?;
         session.append("many", &[900], How::Called)?;
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         let run = loop {
             let run = compaction.run(asked.id).ok_or("it is forgotten")?;
             if run.has_ended {

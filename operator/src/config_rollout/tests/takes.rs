@@ -152,9 +152,9 @@ fn figures_of_before_stay_with_their_time_while_a_pod_does_not_answer() {
     assert_eq!(second[0].counted_at, Some(Time(start())));
     let said = text(&second);
     for part in [
-        "At 2026-09-21T10:00:00Z",
+        "Counted at 2026-09-21T10:00:00Z",
         "10Mi",
-        "was not counted since (orders-1",
+        "not counted since (orders-1",
     ] {
         assert!(said.contains(part), "{said}");
     }

@@ -140,6 +140,26 @@ fn the_grace_begins_when_the_bucket_has_the_manifest_and_goes_on_over_a_restart(
 }
 
 #[test]
+fn a_grace_that_is_lowered_counts_at_once_for_what_waits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = Arc::new(MemoryStore::new());
+    let whole = start_with(&memory, folder.path(), |config| {
+        config.tier2.delete_grace = 24 * HOUR;
+    });
+    trimmed(&whole);
+    until("they wait", || whole.waits("Queued", 2));
+    whole.rest();
+    let store = &whole.node.store;
+    let mut config = (*store.config()).clone();
+    config.tier2.delete_grace = Duration::ZERO;
+    store.reconfigure(config);
+    until("they are gone", || {
+        whole.status().waiting.is_empty() && objects(&memory).len() == 1
+    });
+    whole.stop();
+}
+
+#[test]
 fn nothing_goes_while_tier_2_is_down_refuses_or_has_another_owner() {
     let folder = tempfile::tempdir().expect("a folder");
     let memory = Arc::new(MemoryStore::new());

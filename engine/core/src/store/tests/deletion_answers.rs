@@ -3,9 +3,10 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::node::node_with;
-use super::whole::{Whole, objects, start, start_with, take_over, trim, trimmed};
+use super::node::{LateThreads, node_on, node_with};
+use super::whole::{Whole, objects, start, start_with, take_over, trim, trimmed, whole};
 use crate::deletion::{CopyDeletion, CopyError, Deletion};
+use crate::io::SystemClock;
 use crate::objects::memory::{Fault, MemoryStore, Verb};
 use crate::objects::{ObjectStore, Upload};
 use crate::residency::DeletionStage;
@@ -125,12 +126,17 @@ fn an_object_whose_bytes_the_bucket_keeps_as_a_version_frees_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let memory = Arc::new(MemoryStore::new());
     memory.keep_versions();
-    let whole = start_with(&memory, folder.path(), |config| {
+    let threads = Arc::new(LateThreads::of("delete"));
+    let clock = Arc::new(SystemClock);
+    let node = node_on(&memory, folder.path(), clock, threads.clone(), |config| {
         config.tier2.delete_grace = 4 * HOUR;
     });
+    let whole = whole(node);
     trimmed(&whole);
     until("they wait", || whole.waits("Queued", 2));
     whole.rest();
+    // The verb alone, before any pass.
+    threads.hold();
     let mut config = (*whole.node.store.config()).clone();
     config.tier2.delete_grace = Duration::ZERO;
     whole.node.store.reconfigure(config);
@@ -150,6 +156,7 @@ fn an_object_whose_bytes_the_bucket_keeps_as_a_version_frees_nothing() {
     );
     // The verb is about one object.
     assert_eq!(objects(&memory).len(), 2);
+    threads.let_go();
     whole.stop();
 }
 

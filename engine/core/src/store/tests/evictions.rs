@@ -9,13 +9,12 @@ use aof2_format::manifest_record::LocalCopy;
 use aof2_format::names::file;
 use bytes::Bytes;
 
-use super::node::{Node, node_on, node_with};
+use super::node::{LateThreads, Node, node_on, node_with};
 use crate::admit::high_mark;
 use crate::config::{Config, KIB, MIB};
 use crate::deletion::Deletion;
 use crate::error::{AppendError, ReadError, WouldBlockKind};
-use crate::io::sync::{Condvar, Mutex};
-use crate::io::{SystemClock, SystemThreads, ThreadBody, ThreadHandle, Threads};
+use crate::io::SystemClock;
 use crate::objects::ObjectStore;
 use crate::objects::memory::MemoryStore;
 use crate::request::{AppendRequest, Durability, ReadRequest};
@@ -448,31 +447,6 @@ fn nothing_leaves_that_tier_2_does_not_have_and_a_start_removes_what_the_manifes
     node.stop();
 }
 
-/// Starts the coordinator's thread when it is let go.
-#[derive(Debug)]
-struct LateCoordinator {
-    may_go: Arc<(Mutex<bool>, Condvar)>,
-}
-
-impl Threads for LateCoordinator {
-    fn start(&self, name: &str, body: ThreadBody) -> std::io::Result<ThreadHandle> {
-        if !name.contains("coordinator") {
-            return SystemThreads.start(name, body);
-        }
-        let may_go = self.may_go.clone();
-        let late = move || {
-            let (may_go, changed) = &*may_go;
-            let mut is_let_go = may_go.lock();
-            while !*is_let_go {
-                changed.wait(&mut is_let_go);
-            }
-            drop(is_let_go);
-            body();
-        };
-        SystemThreads.start(name, Box::new(late))
-    }
-}
-
 #[test]
 fn a_warm_copy_that_is_dropped_while_a_start_has_not_looked_at_tier_1_yet_counts_once() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -482,16 +456,13 @@ fn a_warm_copy_that_is_dropped_while_a_start_has_not_looked_at_tier_1_yet_counts
     node.segment(b"two");
     until("a warm copy of each", || copies(&node).1 == 2);
     node.stop();
-    let may_go = Arc::new((Mutex::new(false), Condvar::new()));
-    let threads = Arc::new(LateCoordinator {
-        may_go: may_go.clone(),
-    });
+    let threads = Arc::new(LateThreads::of("coordinator"));
+    threads.hold();
     let clock = Arc::new(SystemClock);
-    let node = node_on(&memory, folder.path(), clock, threads, |_| {});
+    let node = node_on(&memory, folder.path(), clock, threads.clone(), |_| {});
     let deleted = Deletion::delete_warm(&node.tiers, &node.store, "a", 1);
     deleted.expect("deleted");
-    *may_go.0.lock() = true;
-    may_go.1.notify_all();
+    threads.let_go();
     let entries = std::fs::read_dir(warm_files(&node)).expect("a folder");
     let lengths = entries.map(|entry| entry.expect("an entry").metadata().expect("a file").len());
     let length: u64 = lengths.sum();

@@ -14,7 +14,8 @@ use crate::claims::suite as claims_suite;
 use crate::config::{Config, MIB};
 use crate::error::ReadError;
 use crate::io::fault::{FaultDisk, Faults};
-use crate::io::{Clock, SystemClock, SystemDisk, SystemThreads, Threads};
+use crate::io::sync::{Condvar, Mutex};
+use crate::io::{Clock, SystemClock, SystemDisk, SystemThreads, ThreadBody, ThreadHandle, Threads};
 use crate::objects::memory::MemoryStore;
 use crate::objects::{ObjectStore, Tier2};
 use crate::port::Claims;
@@ -86,6 +87,50 @@ pub(super) fn node_on(
         tier2,
         faults,
         retention,
+    }
+}
+
+/// Threads of one name begin their work when they are let go.
+#[derive(Debug)]
+pub(super) struct LateThreads {
+    name: &'static str,
+    may_go: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl LateThreads {
+    pub fn of(name: &'static str) -> LateThreads {
+        LateThreads {
+            name,
+            may_go: Arc::new((Mutex::new(true), Condvar::new())),
+        }
+    }
+
+    pub fn hold(&self) {
+        *self.may_go.0.lock() = false;
+    }
+
+    pub fn let_go(&self) {
+        *self.may_go.0.lock() = true;
+        self.may_go.1.notify_all();
+    }
+}
+
+impl Threads for LateThreads {
+    fn start(&self, name: &str, body: ThreadBody) -> std::io::Result<ThreadHandle> {
+        if name.strip_prefix("aof2-") != Some(self.name) {
+            return SystemThreads.start(name, body);
+        }
+        let may_go = self.may_go.clone();
+        let late = move || {
+            let (may_go, changed) = &*may_go;
+            let mut is_let_go = may_go.lock();
+            while !*is_let_go {
+                changed.wait(&mut is_let_go);
+            }
+            drop(is_let_go);
+            body();
+        };
+        SystemThreads.start(name, Box::new(late))
     }
 }
 

@@ -143,7 +143,7 @@ fn binary() -> PathBuf {
 }
 
 fn answers(address: SocketAddr) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline {
         if TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok() {
             return true;

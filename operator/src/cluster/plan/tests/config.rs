@@ -399,10 +399,7 @@ fn a_shorter_retention_is_in_status_until_it_is_in_force_and_holds_up_nothing_el
         Some(later.now)
     );
     let (_, _, message) = condition(&planned, ConditionType::RetentionChangePending);
-    assert!(
-        message.contains("was not counted since (orders-2"),
-        "{message}"
-    );
+    assert!(message.contains("not counted since (orders-2"), "{message}");
     later.answers.counts = None;
     let after = carried_over(later.clone(), planned);
     assert!(super::super::questions(&after).count.is_none());

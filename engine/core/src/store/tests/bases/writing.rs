@@ -82,7 +82,7 @@ fn without_a_tier_2_the_checkpoint_writes_the_base() {
     assert!(counters.checkpoints.load(Ordering::Relaxed) >= 3);
     assert!(!base_file(folder.path()).exists());
     drop(busy);
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !base_file(folder.path()).exists() {
         assert!(Instant::now() < deadline, "no base is written");
         std::thread::yield_now();
