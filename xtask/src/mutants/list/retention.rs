@@ -266,4 +266,11 @@ pub const MUTANTS: &[Mutant] = &[
         replace: "is_covered = true;",
         noticed_by: &[units("aof2-core", "retention::shortened::tests")],
     },
+    Mutant {
+        name: "a grace that is lowered counts hours later",
+        file: "engine/core/src/deletion/schedule.rs",
+        find: "if before.is_none_or(|before| before == grace) {",
+        replace: "if before.is_none_or(|before| before >= grace) {",
+        noticed_by: SCHEDULE,
+    },
 ];

@@ -151,8 +151,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an upload is recorded and nothing was put",
         file: "engine/core/src/jobs/upload.rs",
-        find: "let etag = put_and_compare(tier2, &key, segment, source, facts, &is_needed)?;",
-        replace: "let etag = put_and_compare(tier2, &key, segment, source, facts, &is_needed).unwrap_or_default();",
+        find: "let meta = put_and_compare(tier2, &key, segment, source, facts, &is_needed)?;",
+        replace: "let meta = put_and_compare(tier2, &key, segment, source, facts, &is_needed).unwrap_or(ObjectMeta { size_bytes: facts.size_bytes, etag: String::new(), crc64nvme: None, put_id: None });",
         noticed_by: MODEL,
     },
     Mutant {
