@@ -380,7 +380,7 @@ impl Down {
 }
 
 /// Above the middle between the high mark and the quota of Tier 0: compressing a copy takes longer than unlinking it.
-fn is_nearly_full(port: &dyn Port) -> bool {
+pub(super) fn is_nearly_full(port: &dyn Port) -> bool {
     let (used_bytes, quota_bytes) = port.tier0_budget();
     quota_bytes > 0 && used_bytes > quota_bytes / 20 * 19
 }

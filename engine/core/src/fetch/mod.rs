@@ -6,6 +6,7 @@
 //! - Tier 1 is read by the thread that asks, like Tier 0. Tier 2 is read by threads of this module alone.
 
 mod cache;
+mod demand;
 mod flight;
 mod latency;
 mod session;
@@ -24,7 +25,9 @@ use crate::io::{Environment, ThreadHandle};
 use crate::objects::Tier2;
 use crate::residency::{Copies, SealedSegment};
 use cache::{Cache, Content};
+pub use demand::Demanded;
 use flight::Flights;
+pub use flight::Room;
 use session::Session;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +93,10 @@ impl Fetch {
             tier2,
             tier1_directory,
             cache: Cache::new(settings.cache_bytes),
-            flights: Flights::new(settings.bytes_in_flight),
+            flights: Flights::new(
+                settings.bytes_in_flight,
+                settings.concurrency.max(1) as u64,
+            ),
             unreadable: Mutex::default(),
         });
         let mut threads = Vec::new();
@@ -109,6 +115,22 @@ impl Fetch {
     pub fn status(&self) -> FetchStatus {
         let now = self.parts.environment.clock.monotonic();
         self.parts.flights.status(now, &self.parts.cache)
+    }
+
+    /// What readers had again from lower tiers of late. Waits for nothing.
+    pub fn demanded(&self) -> Vec<Demanded> {
+        let now = self.parts.environment.clock.monotonic();
+        self.parts.flights.demanded(now)
+    }
+
+    /// Compressed bytes that one request for nobody in particular brings at most.
+    pub fn most_behind_readers(&self) -> u64 {
+        self.parts.flights.most_behind_readers()
+    }
+
+    /// Room for a request to Tier 2 that no reader waits for: behind all of those, and for half of the bytes. `None`: there is none now.
+    pub fn room_behind_readers(&self, bytes: u64) -> Option<Room<'_>> {
+        self.parts.flights.room_behind_readers(bytes)
     }
 
     /// Whoever waits is answered, and nothing is fetched after.

@@ -244,7 +244,7 @@ fn what_is_fetched_ahead_goes_behind_what_somebody_waits_for_and_leaves_no_hole(
     let index = first.parts.cache.index(&Content::of(&segment), Lower::Warm);
     let index = index.expect("kept");
     assert!(index.blocks.len() >= 6, "{}", index.blocks.len());
-    let flights = flight::Flights::new(64 << 20);
+    let flights = flight::Flights::new(64 << 20, 8);
     let now = first.parts.environment.clock.monotonic();
     let blocks = |range| Wish::Blocks(index.clone(), range);
     let ahead = |range| flights.ask_ahead(&segment, blocks(range), 0, now);
