@@ -17,7 +17,7 @@ use crate::jobs::hydrate::{HydrateError, Turns};
 use crate::port::Port;
 
 /// Between two looks at what readers want: each asks for every segment that they had again.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// For which a copy that came back keeps its place and, should it be gone all the same, is not fetched again. Doubles each time that it was.
 const FIRST_REST: Duration = Duration::from_secs(600);
 const LONGEST_REST: Duration = Duration::from_secs(24 * 3600);
@@ -140,7 +140,10 @@ impl Returned {
     }
 
     fn stay(&self, now: Instant) -> BTreeSet<SegmentKey> {
-        let staying = self.of.iter().filter(|(_, came)| now < came.at + came.stays);
+        let staying = self
+            .of
+            .iter()
+            .filter(|(_, came)| now < came.at + came.stays);
         staying.map(|(key, _)| key.clone()).collect()
     }
 
@@ -164,7 +167,7 @@ impl Down {
             && state.returned.is_due(now)
     }
 
-    fn serves_demand(&self) -> bool {
+    pub(super) fn serves_demand(&self) -> bool {
         self.settings.read().hydrate_on_demand && !self.is_draining.load(Ordering::Acquire)
     }
 

@@ -207,7 +207,10 @@ fn wanted(port: &dyn Port, (stream, segment_id): &SegmentKey) -> Option<SealedSe
         .find(|it| it.base_sequence <= first && first < it.end_sequence())
 }
 
-pub(super) fn readable(port: &dyn Port, (stream, segment_id): &SegmentKey) -> Option<SealedSegment> {
+pub(super) fn readable(
+    port: &dyn Port,
+    (stream, segment_id): &SegmentKey,
+) -> Option<SealedSegment> {
     let segments = port.readable_segments(stream)?;
     segments.into_iter().find(|it| it.segment_id == *segment_id)
 }

@@ -24,6 +24,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use bell::Bell;
+#[cfg(test)]
+pub(crate) use demand::LOOK_EVERY;
 use demand::Returned;
 pub(crate) use observe::{Facts, Tier2Facts};
 use observe::{Rooms, Tier1Known};
@@ -333,6 +335,7 @@ impl Coordinator {
     /// Segments that come back because readers had them again and again, and are not back yet.
     pub fn waiting_on_demand(&self) -> u64 {
         let down = self.node.down.as_ref();
+        let down = down.filter(|down| down.serves_demand());
         down.map_or(0, |down| down.state.lock().returned.waiting())
     }
 

@@ -1,6 +1,6 @@
 //! How much of a segment readers had to have again from a lower tier of late: what they read a second time, of the last half to whole hour.
-//! A block that is read once says nothing, as in the cache: a scan over everything asks for no copy. Memory is bounded: who was read longest
-//! ago is forgotten first, and before all who was read once.
+//! A block that is read once says nothing, as in the cache: a scan over everything asks for no copy, also where what was fetched ahead of it
+//! had left the cache when it came. Memory is bounded: who was read longest ago is forgotten first, and before all who was read once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -36,6 +36,8 @@ pub(super) struct Demand {
 
 struct Entry {
     lower: Lower,
+    /// Blocks that were fetched ahead of readers, and for none since.
+    ahead: Bits,
     begun: Instant,
     now: Period,
     before: Period,
@@ -44,23 +46,35 @@ struct Entry {
 
 #[derive(Default)]
 struct Period {
-    /// A bit for each block.
-    blocks: Vec<u64>,
+    blocks: Bits,
     again_bytes: u64,
 }
 
-impl Period {
+/// One for each block.
+#[derive(Default)]
+struct Bits(Vec<u64>);
+
+impl Bits {
     fn has(&self, number: usize) -> bool {
-        let word = self.blocks.get(number / 64);
+        let word = self.0.get(number / 64);
         word.is_some_and(|word| word >> (number % 64) & 1 == 1)
     }
 
     fn set(&mut self, number: usize) {
         let at = number / 64;
-        if self.blocks.len() <= at {
-            self.blocks.resize(at + 1, 0);
+        if self.0.len() <= at {
+            self.0.resize(at + 1, 0);
         }
-        self.blocks[at] |= 1 << (number % 64);
+        self.0[at] |= 1 << (number % 64);
+    }
+
+    /// Whether it was set.
+    fn take(&mut self, number: usize) -> bool {
+        let had = self.has(number);
+        if had {
+            self.0[number / 64] &= !(1 << (number % 64));
+        }
+        had
     }
 }
 
@@ -68,6 +82,7 @@ impl Entry {
     fn new(lower: Lower, now: Instant) -> Entry {
         Entry {
             lower,
+            ahead: Bits::default(),
             begun: now,
             now: Period::default(),
             before: Period::default(),
@@ -76,7 +91,7 @@ impl Entry {
     }
 
     fn words(&self) -> usize {
-        self.now.blocks.len() + self.before.blocks.len()
+        self.now.blocks.0.len() + self.before.blocks.0.len() + self.ahead.0.len()
     }
 
     fn again_bytes(&self) -> u64 {
@@ -95,14 +110,28 @@ impl Entry {
         };
         self.begun = now;
     }
+
+    fn note(&mut self, number: usize, bytes: u64, is_ahead: bool) {
+        let had = self.now.blocks.has(number) || self.before.blocks.has(number);
+        self.now.blocks.set(number);
+        // Whoever comes for what was fetched ahead of him has it the first time, or it was counted then.
+        let was_ahead = self.ahead.take(number);
+        if had && (is_ahead || !was_ahead) {
+            self.now.again_bytes += bytes;
+        }
+        if is_ahead {
+            self.ahead.set(number);
+        }
+    }
 }
 
 impl Demand {
-    /// These blocks, each with its uncompressed bytes, were read out of a copy.
+    /// These blocks, each with its uncompressed bytes, were read out of a copy; ahead of a reader, or for one.
     pub fn note(
         &mut self,
         segment: &SealedSegment,
         lower: Lower,
+        is_ahead: bool,
         blocks: impl Iterator<Item = (usize, u64)>,
         now: Instant,
     ) {
@@ -118,10 +147,7 @@ impl Demand {
         entry.turn(now);
         entry.used = self.turn;
         for (number, bytes) in blocks {
-            if entry.now.has(number) || entry.before.has(number) {
-                entry.now.again_bytes += bytes;
-            }
-            entry.now.set(number);
+            entry.note(number, bytes, is_ahead);
         }
         self.words += entry.words();
         self.forget_some();
@@ -190,7 +216,12 @@ mod tests {
 
     fn read(demand: &mut Demand, id: u64, lower: Lower, blocks: Range<usize>, now: Instant) {
         let blocks = blocks.map(|number| (number, BLOCK_BYTES));
-        demand.note(&segment(id), lower, blocks, now);
+        demand.note(&segment(id), lower, false, blocks, now);
+    }
+
+    fn ahead(demand: &mut Demand, blocks: Range<usize>, now: Instant) {
+        let blocks = blocks.map(|number| (number, BLOCK_BYTES));
+        demand.note(&segment(1), Lower::Cold, true, blocks, now);
     }
 
     fn again(demand: &mut Demand, now: Instant) -> Vec<(u64, u64)> {
@@ -217,6 +248,22 @@ mod tests {
         // Of another copy: it begins anew.
         read(&mut demand, 7, Lower::Warm, 63..66, start);
         assert_eq!(again(&mut demand, start), [(9, 100)]);
+    }
+
+    #[test]
+    fn a_block_that_was_fetched_ahead_and_lost_counts_once_for_its_reader() {
+        let start = Instant::now();
+        let mut demand = Demand::default();
+        ahead(&mut demand, 0..4, start);
+        read(&mut demand, 1, Lower::Cold, 0..4, start);
+        assert_eq!(again(&mut demand, start), []);
+        // The next reader.
+        ahead(&mut demand, 0..2, start);
+        assert_eq!(again(&mut demand, start), [(1, 200)]);
+        read(&mut demand, 1, Lower::Cold, 0..2, start);
+        assert_eq!(again(&mut demand, start), [(1, 200)]);
+        read(&mut demand, 1, Lower::Cold, 0..2, start);
+        assert_eq!(again(&mut demand, start), [(1, 400)]);
     }
 
     #[test]

@@ -317,7 +317,10 @@ impl Flights {
             let State { waiting, ahead, .. } = &mut *state;
             let queue = if waiting.is_empty() { ahead } else { waiting };
             let is_next = queue.front().is_some_and(fits) || is_alone;
-            if is_free && is_next && let Some(flight) = queue.pop_front() {
+            if is_free
+                && is_next
+                && let Some(flight) = queue.pop_front()
+            {
                 if flight.is_wanted() {
                     state.bytes += flight.wish.bytes();
                     state.under_way += 1;
@@ -349,7 +352,8 @@ impl Flights {
                         state.counts.cold_bytes += end - start;
                         let sizes = sizes_of(index, wanted);
                         let demand = &mut state.demand;
-                        demand.note(&flight.segment, Lower::Cold, sizes, now);
+                        let is_ahead = flight.is_ahead.load(Ordering::Relaxed);
+                        demand.note(&flight.segment, Lower::Cold, is_ahead, sizes, now);
                     }
                     let took = now.saturating_duration_since(flight.asked_at);
                     state.latencies.note(took, now);
@@ -375,7 +379,7 @@ impl Flights {
                 if good > 0 {
                     let (sizes, now) = (sizes_of(index, wanted), flight.asked_at);
                     let demand = &mut state.demand;
-                    demand.note(&flight.segment, Lower::Warm, sizes, now);
+                    demand.note(&flight.segment, Lower::Warm, false, sizes, now);
                 }
             }
         }

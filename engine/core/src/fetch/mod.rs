@@ -93,10 +93,7 @@ impl Fetch {
             tier2,
             tier1_directory,
             cache: Cache::new(settings.cache_bytes),
-            flights: Flights::new(
-                settings.bytes_in_flight,
-                settings.concurrency.max(1) as u64,
-            ),
+            flights: Flights::new(settings.bytes_in_flight, settings.concurrency.max(1) as u64),
             unreadable: Mutex::default(),
         });
         let mut threads = Vec::new();

@@ -10,6 +10,7 @@ mod hydrations;
 mod killer;
 mod kills;
 mod node;
+mod on_demand;
 mod recompress;
 mod rejections;
 mod residency;

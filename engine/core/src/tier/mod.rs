@@ -85,6 +85,12 @@ impl Tiers {
         self.fetch.status()
     }
 
+    /// What readers had again of late.
+    #[cfg(test)]
+    pub(crate) fn fetch_demand(&self) -> Vec<crate::fetch::Demanded> {
+        self.fetch.demanded()
+    }
+
     /// Segments that come back because readers had them again and again, and are not back yet.
     pub fn waiting_on_demand(&self) -> u64 {
         self.coordinator.waiting_on_demand()
