@@ -166,6 +166,7 @@ impl Down {
         let disk = &*port.environment().disk;
         compress::look_for_room(disk, &path, segment)?;
         let replaced_bytes = file_bytes(disk, &path);
+        let _closed = self.closed(&path);
         let bytes = hydrate::to_warm(disk, self.claims.tier2(), &path, segment, turns)?;
         let counted = &self.counters.tier1_bytes;
         counted.fetch_add(bytes, Ordering::Relaxed);

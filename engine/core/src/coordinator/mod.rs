@@ -34,7 +34,7 @@ use crate::admit::{high_mark, hydration_mark};
 use crate::claims::StreamClaims;
 use crate::dropped::{Dropped, LeftFile};
 use crate::error::StoreError;
-use crate::fetch::Fetch;
+use crate::fetch::{Closing, Fetch};
 use crate::io::sync::{Mutex, MutexGuard, RwLock};
 use crate::io::{Disk, ThreadHandle};
 use crate::jobs::compress::{CompressOptions, warm_path};
@@ -494,6 +494,11 @@ fn now_and_then(node: &Arc<Node>) -> Box<dyn Fn() + Send + Sync> {
 }
 
 impl Down {
+    /// Held by whoever removes or replaces a file in Tier 1: readers keep it open no longer.
+    fn closed(&self, path: &Path) -> Option<Closing<'_>> {
+        Some(self.fetch.get()?.close_file(path))
+    }
+
     /// Held by whoever drops or replaces copies in Tier 1. The first one looks at what a start finds there.
     fn dropping(&self, port: &dyn Port) -> MutexGuard<'_, bool> {
         let mut is_looked_at = self.dropping.lock();
@@ -529,6 +534,9 @@ impl Node {
     /// Answers when there has to be another one, unless it rings before.
     fn turn(self: &Arc<Self>) -> Option<Instant> {
         let now = self.port.environment().clock.monotonic();
+        if let Some(fetch) = self.down.as_ref().and_then(|down| down.fetch.get()) {
+            fetch.close_idle_files();
+        }
         let mut next = None;
         let tier2 = self.down.as_ref().map(|down| {
             // Asked first: a step that ends while `pending` is read is planned again only from a newer reading.

@@ -19,7 +19,7 @@ use crate::port::{Copies, Port};
 use crate::tier::testing::{ModelPort, settings, until};
 
 /// A segment of two records in Tier 1 and Tier 2.
-fn uploaded(directory: &Path) -> (Arc<ModelPort>, Arc<dyn ObjectStore>) {
+pub(super) fn uploaded(directory: &Path) -> (Arc<ModelPort>, Arc<dyn ObjectStore>) {
     uploaded_with(directory, &[b"one", b"two"])
 }
 

@@ -21,6 +21,7 @@ mod trim;
 mod trimmed_uploads;
 mod turns;
 mod usage;
+mod warm_reads;
 mod whole;
 
 use std::sync::mpsc;

@@ -8,8 +8,8 @@ use aof2_core::claims;
 use aof2_core::claims::StreamClaims;
 use aof2_core::compaction::Compaction;
 use aof2_core::config::{
-    AppendConfig, CheckpointConfig, CompactionConfig, HydrationConfig, JournalConfig, ManifestConfig, SegmentConfig,
-    Tier0Config, Tier1Config, Tier2Config,
+    AppendConfig, CheckpointConfig, CompactionConfig, HydrationConfig, JournalConfig,
+    ManifestConfig, SegmentConfig, Tier0Config, Tier1Config, Tier2Config,
 };
 use aof2_core::deletion::Deletion;
 use aof2_core::error::with_causes;
