@@ -116,7 +116,8 @@ fn a_copy_that_leaves_tier_1_or_is_replaced_is_held_by_no_open_file() {
     let dropped = node.tiers.coordinator().drop_warm("a", id, bytes);
     assert_eq!(dropped.expect("dropped").bytes(), bytes);
     assert_eq!((path.exists(), descriptors(&path)), (false, 0));
-    point(&node, 0);
+    // Of a block that is not in memory.
+    point(&node, 5);
     assert!(node.tiers.fetch_status().cold_blocks > 0);
     let asked = node.tiers.hydrate("a", 0, Some(1), LocalTier::Tier1);
     let asked = asked.expect("taken").id;
