@@ -190,7 +190,7 @@ pub struct Tier0Report {
     pub cluster_max_bytes: u64,
     /// This node's share, in force.
     pub instance_quota_bytes: u64,
-    /// Reads from Tier 2 that wait for their turn; absent without Tier 2.
+    /// Reads from Tier 2 and segments that come back on demand that wait for their turn; absent without Tier 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activation_queue_depth: Option<u64>,
     /// Size of the volume as configured by the operator; 0 = not configured.
@@ -202,7 +202,7 @@ pub struct Tier0Report {
 pub struct Tier1Report {
     pub total_bytes: u64,
     pub max_bytes: u64,
-    /// Of reads from Tier 2 in the last 5 to 10 minutes; absent where there were none.
+    /// Of reads from Tier 2 in the last 5 to 10 minutes, those of hydrations on demand included; absent where there were none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hydration_latency_p99_ms: Option<f64>,
 }

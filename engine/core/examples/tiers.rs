@@ -124,6 +124,8 @@ impl Node {
             Place::Hot | Place::Warm => 0,
             Place::Cold => 16 * MIB,
         };
+        // Each tier is measured where it is.
+        config.hydration.on_demand = false;
         let identity = Identity {
             cluster_id: CLUSTER.to_owned(),
             node: "bench-0".to_owned(),

@@ -30,6 +30,7 @@ pub struct Config {
     /// The first whose pattern fits a stream counts for it; without one everything is kept. Hot.
     pub retention: Vec<RetentionRule>,
     pub compaction: CompactionConfig,
+    pub hydration: HydrationConfig,
     pub journal: JournalConfig,
     pub checkpoint: CheckpointConfig,
     pub manifest: ManifestConfig,
@@ -52,6 +53,18 @@ pub struct CompactionConfig {
     pub enabled: bool,
     /// Adjacent segments below half of the target that make a merge worth its while; at least 2. Hot.
     pub min_inputs: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HydrationConfig {
+    /// Segments come back to Tier 1 or Tier 0 that readers have from a lower tier again and again. Hot.
+    pub on_demand: bool,
+}
+
+impl Default for HydrationConfig {
+    fn default() -> HydrationConfig {
+        HydrationConfig { on_demand: true }
+    }
 }
 
 impl Default for CompactionConfig {
@@ -194,6 +207,7 @@ impl Config {
             },
             retention: Vec::new(),
             compaction: CompactionConfig::default(),
+            hydration: HydrationConfig::default(),
             journal: JournalConfig {
                 file_bytes: 64 * MIB,
                 files: 8,
@@ -237,6 +251,7 @@ impl Config {
             tier2,
             retention,
             compaction,
+            hydration,
             journal: _,
             checkpoint,
             manifest: _,
@@ -263,6 +278,7 @@ impl Config {
             },
             retention,
             compaction,
+            hydration,
             journal: self.journal.clone(),
             checkpoint,
             manifest: self.manifest.clone(),

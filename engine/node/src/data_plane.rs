@@ -87,6 +87,11 @@ impl DataPlane {
         self.tiers.local()
     }
 
+    /// Segments that come back because readers had them again and again, and are not back yet.
+    pub fn waiting_on_demand(&self) -> u64 {
+        self.tiers.waiting_on_demand()
+    }
+
     /// `None` without Tier 2: then everything is in Tier 0.
     pub fn fetch_status(&self) -> Option<FetchStatus> {
         self.tiers.tier2_status()?;

@@ -82,7 +82,7 @@ fn fill(dump: &mut Dump, plane: &DataPlane) {
         .tier2_status()
         .map_or(0, |tier2| tier2.moves.tier1_bytes);
     if let Some(fetched) = plane.fetch_status() {
-        dump.tier0.activation_queue_depth = Some(fetched.waiting);
+        dump.tier0.activation_queue_depth = Some(fetched.waiting + plane.waiting_on_demand());
         dump.tier1.hydration_latency_p99_ms = fetched.p99.map(|p99| p99.as_secs_f64() * 1e3);
     }
     dump.tier2 = tier2(plane);

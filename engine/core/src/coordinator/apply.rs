@@ -227,6 +227,9 @@ impl Down {
         bytes: u64,
     ) -> Result<Dropped, StoreError> {
         let _one_at_a_time = self.dropping(port);
+        let segment = port.sealed_segment(stream, segment_id);
+        let path = segment.and_then(|it| compress::warm_path(&port.tier1_directory(), &it));
+        let _closed = path.as_ref().and_then(|path| self.closed(path));
         let dropped = drop_warm(port, stream, segment_id, bytes)?;
         self.count_removed(&dropped);
         Ok(dropped)
@@ -235,6 +238,7 @@ impl Down {
     /// Of a copy that was dropped before and that nobody makes again.
     pub(super) fn remove_left(&self, port: &dyn Port, path: &Path) -> Dropped {
         let _one_at_a_time = self.dropping(port);
+        let _closed = self.closed(path);
         let dropped = remove(port, path);
         self.count_removed(&dropped);
         dropped
@@ -320,6 +324,7 @@ impl Down {
             record::commit(port, segment, TierRecord::CompressionStarted)?;
         }
         let replaced_bytes = file_bytes(&**disk, &path);
+        let _closed = self.closed(&path);
         match compress::compress(&**disk, &path, segment, &bytes, options) {
             Ok(facts) => record::compressed(self, port, key, segment, facts, replaced_bytes),
             Err(error) => Err(record::compression_failed(port, segment, error)),
@@ -380,7 +385,7 @@ impl Down {
 }
 
 /// Above the middle between the high mark and the quota of Tier 0: compressing a copy takes longer than unlinking it.
-fn is_nearly_full(port: &dyn Port) -> bool {
+pub(super) fn is_nearly_full(port: &dyn Port) -> bool {
     let (used_bytes, quota_bytes) = port.tier0_budget();
     quota_bytes > 0 && used_bytes > quota_bytes / 20 * 19
 }

@@ -2,13 +2,17 @@
 
 use std::sync::atomic::Ordering;
 
+use aof2_format::BLOCK_BYTES;
+use aof2_format::segment::SegmentSeal;
+
+use super::demand::BehindAll;
 use super::hydrations::{LocalTier, Outcome, Wish};
 use super::memo::SegmentKey;
 use super::plan::Copy;
 use super::{Down, file_bytes};
 use crate::error::with_causes;
 use crate::jobs::compress;
-use crate::jobs::hydrate::{self, HydrateError};
+use crate::jobs::hydrate::{self, AtOnce, HydrateError, Turns};
 use crate::jobs::warm::WarmError;
 use crate::objects::{ObjectError, Tier2Reason};
 use crate::port::{FailureReason, HydrationSource, Port, RestoreError, SealedSegment, TierRecord};
@@ -41,7 +45,8 @@ impl Down {
                 let total = &self.counters.hydrated_bytes;
                 total.fetch_add(*bytes, Ordering::Relaxed);
                 let tier = tier_number(wish.tier);
-                tracing::info!(%stream, segment_id, tier, bytes, "segment hydrated");
+                let on_demand = wish.request.is_none();
+                tracing::info!(%stream, segment_id, tier, bytes, on_demand, "segment hydrated");
             }
             // Tier 2 says so itself, and once.
             Outcome::Wait(message) => {
@@ -50,6 +55,15 @@ impl Down {
             Outcome::Again(message) | Outcome::Failed(message) => {
                 tracing::warn!(%stream, segment_id, "segment not hydrated: {message}");
             }
+        }
+        if wish.request.is_none() {
+            self.note_demand_ended(port, &wish.key, &outcome);
+            self.measure(port);
+            return;
+        }
+        if !is_failure {
+            let now = port.environment().clock.monotonic();
+            self.state.lock().returned.note_asked(&wish.key, now);
         }
         let is_again = self.state.lock().hydrations.ended(outcome);
         if is_again {
@@ -63,7 +77,13 @@ impl Down {
 
     fn bring_back(&self, port: &dyn Port, wish: &Wish) -> Outcome {
         let (stream, segment_id) = &wish.key;
-        let Some(segment) = wanted(port, &wish.key) else {
+        let is_asked = wish.request.is_some();
+        let found = match is_asked {
+            true => wanted(port, &wish.key),
+            // Readers of what it was merged into want that one.
+            false => readable(port, &wish.key),
+        };
+        let Some(segment) = found else {
             return Outcome::Failed("the segment was trimmed".to_owned());
         };
         if is_there(&segment, wish.tier) {
@@ -74,16 +94,33 @@ impl Down {
             (LocalTier::Tier0, None) | (LocalTier::Tier1, _) => HydrationSource::Tier2,
         };
         // Once, however often it is tried.
-        if !wish.is_recorded {
+        let is_recorded = match is_asked {
+            true => wish.is_recorded,
+            false => self.is_demand_recorded(&wish.key),
+        };
+        if !is_recorded {
             let begun = TierRecord::HydrationStarted { source };
             if let Err(error) = port.commit(stream, segment.segment_id, begun) {
                 return Outcome::Again(with_causes(&error));
             }
-            self.state.lock().hydrations.note_recorded();
+            match is_asked {
+                true => self.state.lock().hydrations.note_recorded(),
+                false => self.note_demand_recorded(port, &wish.key),
+            }
         }
+        let at_once = AtOnce(self.claims.tier2());
+        let behind_all = self.fetch.get().map(|fetch| BehindAll {
+            down: self,
+            port,
+            fetch,
+        });
+        let turns: &dyn Turns = match &behind_all {
+            Some(behind_all) if !is_asked => behind_all,
+            Some(_) | None => &at_once,
+        };
         let made = match wish.tier {
-            LocalTier::Tier0 => self.to_hot(port, &segment),
-            LocalTier::Tier1 => self.to_warm(port, &segment),
+            LocalTier::Tier0 => self.to_hot(port, &segment, turns),
+            LocalTier::Tier1 => self.to_warm(port, &segment, turns),
         };
         match made {
             Ok(bytes) => Outcome::Done { bytes },
@@ -105,12 +142,22 @@ impl Down {
         }
     }
 
-    fn to_hot(&self, port: &dyn Port, segment: &SealedSegment) -> Result<u64, HydrateError> {
+    fn to_hot(
+        &self,
+        port: &dyn Port,
+        segment: &SealedSegment,
+        turns: &dyn Turns,
+    ) -> Result<u64, HydrateError> {
         let warm = compress::warm_path(&port.tier1_directory(), segment);
-        hydrate::to_hot(port, self.claims.tier2(), warm.as_ref(), segment)
+        hydrate::to_hot(port, self.claims.tier2(), warm.as_ref(), segment, turns)
     }
 
-    fn to_warm(&self, port: &dyn Port, segment: &SealedSegment) -> Result<u64, HydrateError> {
+    fn to_warm(
+        &self,
+        port: &dyn Port,
+        segment: &SealedSegment,
+        turns: &dyn Turns,
+    ) -> Result<u64, HydrateError> {
         let no_copy = || HydrateError::NoCopy {
             stream: segment.stream.to_string(),
             segment_id: segment.segment_id,
@@ -119,7 +166,8 @@ impl Down {
         let disk = &*port.environment().disk;
         compress::look_for_room(disk, &path, segment)?;
         let replaced_bytes = file_bytes(disk, &path);
-        let bytes = hydrate::to_warm(disk, self.claims.tier2(), &path, segment)?;
+        let _closed = self.closed(&path);
+        let bytes = hydrate::to_warm(disk, self.claims.tier2(), &path, segment, turns)?;
         let counted = &self.counters.tier1_bytes;
         counted.fetch_add(bytes, Ordering::Relaxed);
         counted.fetch_sub(replaced_bytes, Ordering::Relaxed);
@@ -160,7 +208,10 @@ fn wanted(port: &dyn Port, (stream, segment_id): &SegmentKey) -> Option<SealedSe
         .find(|it| it.base_sequence <= first && first < it.end_sequence())
 }
 
-fn readable(port: &dyn Port, (stream, segment_id): &SegmentKey) -> Option<SealedSegment> {
+pub(super) fn readable(
+    port: &dyn Port,
+    (stream, segment_id): &SegmentKey,
+) -> Option<SealedSegment> {
     let segments = port.readable_segments(stream)?;
     segments.into_iter().find(|it| it.segment_id == *segment_id)
 }
@@ -177,6 +228,20 @@ pub(crate) fn is_there(segment: &SealedSegment, tier: LocalTier) -> bool {
     match tier {
         LocalTier::Tier0 => segment.copies.hot,
         LocalTier::Tier1 => segment.copies.hot || segment.copies.warm.is_some(),
+    }
+}
+
+/// That a copy takes at most; `None`: there is nothing to make it from.
+pub(crate) fn missing_bytes(segment: &SealedSegment, tier: LocalTier) -> Option<u64> {
+    let copies = &segment.copies;
+    match tier {
+        LocalTier::Tier0 => (copies.warm.is_some() || copies.cold.is_some())
+            .then(|| SegmentSeal::offset(segment.bytes) + BLOCK_BYTES as u64),
+        // Without a warm file of this node's own its compressed size is known once it is there.
+        LocalTier::Tier1 => {
+            let bytes = segment.compressed_bytes.unwrap_or(segment.bytes);
+            copies.cold.is_some().then_some(bytes)
+        }
     }
 }
 
@@ -202,7 +267,7 @@ fn verdict(error: &HydrateError) -> Verdict {
         HydrateError::Copy(_) => Verdict::Final(FailureReason::Codec),
         HydrateError::Restore(RestoreError::Differs { .. }) => Verdict::Final(FailureReason::Codec),
         HydrateError::Restore(RestoreError::Trimmed { .. }) => Verdict::Gone,
-        HydrateError::Stopping => Verdict::Wait,
+        HydrateError::Stopping | HydrateError::GivesWay => Verdict::Wait,
         HydrateError::Tier1(_) | HydrateError::Restore(_) | HydrateError::Manifest(_) => {
             Verdict::Again
         }

@@ -22,7 +22,8 @@ pub enum LocalTier {
 /// One segment that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
-    pub request: u64,
+    /// `None`: nobody asked; readers have it from a lower tier again and again.
+    pub request: Option<u64>,
     pub key: SegmentKey,
     pub tier: LocalTier,
     /// That it takes there, at most.
@@ -101,7 +102,7 @@ impl Hydrations {
         for (key, bytes) in segments {
             self.wanted.insert(key.clone());
             self.queue.push_back(Wish {
-                request: id,
+                request: Some(id),
                 key,
                 tier,
                 bytes,
@@ -192,7 +193,9 @@ impl Hydrations {
     }
 
     fn request_of(&mut self, wish: &Wish) -> Option<&mut Hydration> {
-        self.requests.iter_mut().find(|it| it.id == wish.request)
+        self.requests
+            .iter_mut()
+            .find(|it| Some(it.id) == wish.request)
     }
 }
 

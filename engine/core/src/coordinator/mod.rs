@@ -5,6 +5,7 @@
 
 mod apply;
 mod bell;
+mod demand;
 pub(crate) mod hydrate;
 pub mod hydrations;
 pub mod memo;
@@ -19,10 +20,13 @@ mod warm_files;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use bell::Bell;
+#[cfg(test)]
+pub(crate) use demand::LOOK_EVERY;
+use demand::Returned;
 pub(crate) use observe::{Facts, Tier2Facts};
 use observe::{Rooms, Tier1Known};
 
@@ -30,6 +34,7 @@ use crate::admit::{high_mark, hydration_mark};
 use crate::claims::StreamClaims;
 use crate::dropped::{Dropped, LeftFile};
 use crate::error::StoreError;
+use crate::fetch::{Closing, Fetch};
 use crate::io::sync::{Mutex, MutexGuard, RwLock};
 use crate::io::{Disk, ThreadHandle};
 use crate::jobs::compress::{CompressOptions, warm_path};
@@ -61,6 +66,8 @@ pub struct Settings {
     pub claim_check: Duration,
     /// 0 = no limit.
     pub tier1_max_bytes: u64,
+    /// Segments come back that readers have from a lower tier again and again.
+    pub hydrate_on_demand: bool,
 }
 
 /// Since the process started, where it is not said otherwise.
@@ -86,8 +93,12 @@ pub struct MovesStatus {
     pub hydrated_segments: u64,
     pub hydrated_bytes: u64,
     pub failed_hydrations: u64,
-    /// Segments that wait for it, now.
+    /// Segments that wait for it, now: somebody asked for them.
     pub waiting_hydrations: u64,
+    /// Of those that came back, the ones that nobody asked for: readers had them again and again.
+    pub on_demand_segments: u64,
+    /// From when they had room until they were there.
+    pub on_demand_millis: u64,
     /// Steps that were begun again after they had failed.
     pub repeated_steps: u64,
     /// Of the segment that has failed most often in a row.
@@ -131,6 +142,10 @@ struct Down {
     dropping: Mutex<bool>,
     /// How often uploads were wanted at once.
     hurries: AtomicU64,
+    /// Who knows what readers want; empty where nobody reads.
+    fetch: OnceLock<Arc<Fetch>>,
+    /// Nothing comes back for readers meanwhile.
+    is_draining: AtomicBool,
     counters: Counters,
 }
 
@@ -141,10 +156,13 @@ struct State {
     verified: std::collections::BTreeMap<SegmentKey, WarmFacts>,
     rooms: Rooms,
     hydrations: Hydrations,
+    returned: Returned,
 }
 
 #[derive(Default)]
 struct Counters {
+    on_demand_segments: AtomicU64,
+    on_demand_millis: AtomicU64,
     hydrated_segments: AtomicU64,
     hydrated_bytes: AtomicU64,
     failed_hydrations: AtomicU64,
@@ -172,6 +190,8 @@ impl Coordinator {
             state: Mutex::default(),
             dropping: Mutex::default(),
             hurries: AtomicU64::new(0),
+            fetch: OnceLock::new(),
+            is_draining: AtomicBool::new(false),
             counters: Counters::default(),
         });
         let node = Arc::new(Node {
@@ -190,6 +210,21 @@ impl Coordinator {
             node,
             thread: Mutex::new(Some(thread)),
         })
+    }
+
+    /// From here on segments come back that readers have through this again and again, where the settings say so.
+    pub(crate) fn serve_demand_of(&self, fetch: Arc<Fetch>) {
+        if let Some(down) = &self.node.down {
+            // There is one in a process.
+            let _ = down.fetch.set(fetch);
+        }
+    }
+
+    /// While a drain runs, nothing comes back for readers.
+    pub(crate) fn note_draining(&self, is_draining: bool) {
+        if let Some(down) = &self.node.down {
+            down.is_draining.store(is_draining, Ordering::Release);
+        }
     }
 
     /// From here on the machine takes its turns, for as long as somebody else holds it.
@@ -297,6 +332,13 @@ impl Coordinator {
         down.map_or(0, |down| down.state.lock().hydrations.waiting())
     }
 
+    /// Segments that come back because readers had them again and again, and are not back yet.
+    pub fn waiting_on_demand(&self) -> u64 {
+        let down = self.node.down.as_ref();
+        let down = down.filter(|down| down.serves_demand());
+        down.map_or(0, |down| down.state.lock().returned.waiting())
+    }
+
     pub fn moves(&self) -> MovesStatus {
         let Some(down) = &self.node.down else {
             return MovesStatus::default();
@@ -304,6 +346,8 @@ impl Coordinator {
         let pending = self.node.port.pending();
         let waiting_hydrations = self.waiting_hydrations();
         let Counters {
+            on_demand_segments,
+            on_demand_millis,
             hydrated_segments,
             hydrated_bytes,
             failed_hydrations,
@@ -334,6 +378,8 @@ impl Coordinator {
             hydrated_bytes: read(hydrated_bytes),
             failed_hydrations: read(failed_hydrations),
             waiting_hydrations,
+            on_demand_segments: read(on_demand_segments),
+            on_demand_millis: read(on_demand_millis),
             failure: self.failure(),
         }
     }
@@ -448,6 +494,11 @@ fn now_and_then(node: &Arc<Node>) -> Box<dyn Fn() + Send + Sync> {
 }
 
 impl Down {
+    /// Held by whoever removes or replaces a file in Tier 1: readers keep it open no longer.
+    fn closed(&self, path: &Path) -> Option<Closing<'_>> {
+        Some(self.fetch.get()?.close_file(path))
+    }
+
     /// Held by whoever drops or replaces copies in Tier 1. The first one looks at what a start finds there.
     fn dropping(&self, port: &dyn Port) -> MutexGuard<'_, bool> {
         let mut is_looked_at = self.dropping.lock();
@@ -483,19 +534,25 @@ impl Node {
     /// Answers when there has to be another one, unless it rings before.
     fn turn(self: &Arc<Self>) -> Option<Instant> {
         let now = self.port.environment().clock.monotonic();
+        if let Some(fetch) = self.down.as_ref().and_then(|down| down.fetch.get()) {
+            fetch.close_idle_files();
+        }
         let mut next = None;
         let tier2 = self.down.as_ref().map(|down| {
             // Asked first: a step that ends while `pending` is read is planned again only from a newer reading.
-            let (before, rooms, is_hydrating) = {
+            let (before, rooms, is_hydrating, is_demand_due) = {
                 let state = down.state.lock();
                 let is_hydrating = may_hydrate(now, &state).is_some_and(|at| at <= now);
-                (state.memo.clone(), state.rooms, is_hydrating)
+                let is_demand_due = down.is_demand_due(now, &state);
+                (state.memo.clone(), state.rooms, is_hydrating, is_demand_due)
             };
+            let demand = is_demand_due.then(|| down.demand(&*self.port, now));
+            let is_demanded = demand.as_ref().is_some_and(|it| !it.candidates.is_empty());
             let tier1 = Tier1Known {
                 used_bytes: down.counters.tier1_bytes.load(Ordering::Relaxed),
                 max_bytes: down.settings.read().tier1_max_bytes,
                 rooms,
-                is_hydrating,
+                is_hydrating: is_hydrating || is_demanded,
             };
             let facts = observe::tier2(&*self.port, &down.claims, &before, tier1);
             self.port.note_held(observe::held(&facts));
@@ -510,11 +567,19 @@ impl Node {
             let limits = limits(down, &facts);
             let plan = plan(now, facts.pending.values(), &memo, limits, &facts.tiers);
             next = plan.next;
+            let is_at_rest = plan.start.is_empty();
             for task in plan.start {
                 self.start(task, &facts, &mut state);
             }
             let (task, later) = next_hydration(now, &mut state, &facts);
             next = later.into_iter().chain(next).min();
+            let task = match (task, demand) {
+                // The way down goes first, and what somebody asked for.
+                (None, Some(demand)) if is_at_rest => {
+                    next_on_demand(now, &mut state, &facts, &demand)
+                }
+                (task, _) => task,
+            };
             if let Some(task) = task {
                 self.start(task, &facts, &mut state);
             }
@@ -579,6 +644,26 @@ fn next_hydration(
     let is_wanted = |key: &SegmentKey| state.hydrations.is_wanted(key);
     let victims = plan::hydrate::victims(wish, &facts.tiers, is_wanted);
     (Some(Task::Hydrate(wish.clone(), victims)), None)
+}
+
+/// One at a time, and only while Tier 2 answers.
+fn next_on_demand(
+    now: Instant,
+    state: &mut State,
+    facts: &Tier2Facts,
+    demand: &plan::demand::Demand,
+) -> Option<Task> {
+    let may_begin = state.hydrations.front().is_none()
+        && state.memo.hydrate.may_begin(now) == Some(now)
+        && facts.health.reason.is_none()
+        && facts.rests_until.is_none();
+    if !may_begin {
+        return None;
+    }
+    let picked = plan::demand::pick(now, demand, &facts.tiers);
+    state.returned.note_look(now, picked.waiting);
+    let (wish, victims) = picked.next?;
+    Some(Task::Hydrate(wish, Some(victims)))
 }
 
 fn limits(down: &Down, facts: &Tier2Facts) -> Limits {

@@ -69,6 +69,7 @@ impl Coordinator {
         let done = made.and_then(|made| {
             let _one_at_a_time = down.dropping(port);
             let before = file_bytes(disk, path);
+            let _closed = down.closed(path);
             let finished = tier1::finish(port, segment, made);
             counted.fetch_add(file_bytes(disk, path), Ordering::Relaxed);
             counted.fetch_sub(before, Ordering::Relaxed);

@@ -210,6 +210,8 @@ impl Driver {
             }
             (State::Open(_) | State::Uploading { .. } | State::Closing { .. }, _) => None,
         };
+        let is_open = matches!(state, State::Open(_)) && !inner.is_terminating;
+        self.coordinator.note_draining(!is_open);
         inner.state = state;
         for action in actions {
             match action {

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aof2_format::warm::WarmIndex;
 use bytes::Bytes;
 
 use super::FetchStatus;
 use super::cache::{Cache, Content, Lower, Piece};
+use super::demand::{Demand, Demanded};
 use super::latency::Latencies;
 use super::source::bytes_of;
 use crate::below::{Arrival, FetchError, Pending};
@@ -136,6 +137,7 @@ struct State {
     is_stopped: bool,
     counts: Counts,
     latencies: Latencies,
+    demand: Demand,
 }
 
 #[derive(Default)]
@@ -148,6 +150,33 @@ struct Counts {
     refused: u64,
 }
 
+/// For a request that no reader waits for.
+const WAIT_FOR_ROOM: Duration = Duration::from_millis(100);
+
+/// Of the budget, for one request; given back when it is dropped.
+pub struct Room<'a> {
+    flights: &'a Flights,
+    bytes: u64,
+}
+
+impl Room<'_> {
+    /// It brought what was asked for.
+    pub fn note_brought(&self, took: Duration, now: Instant) {
+        let mut state = self.flights.state.lock();
+        state.counts.cold_bytes += self.bytes;
+        state.latencies.note(took, now);
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        let mut state = self.flights.state.lock();
+        state.bytes -= self.bytes;
+        state.under_way -= 1;
+        self.flights.changed.notify_all();
+    }
+}
+
 /// Who fetches a piece.
 pub(super) enum Claim {
     /// Somebody does already.
@@ -156,19 +185,56 @@ pub(super) enum Claim {
     Ours(Arc<Flight>),
 }
 
-pub(super) struct Flights {
+pub struct Flights {
     state: Mutex<State>,
     changed: Condvar,
+    /// Something has landed: there may be room for whoever waits behind all readers.
+    landed: Condvar,
     most_bytes: u64,
+    most_requests: u64,
 }
 
 impl Flights {
-    pub fn new(most_bytes: u64) -> Flights {
+    pub fn new(most_bytes: u64, most_requests: u64) -> Flights {
         Flights {
             state: Mutex::default(),
             changed: Condvar::new(),
+            landed: Condvar::new(),
             most_bytes,
+            most_requests,
         }
+    }
+
+    /// What readers had again of late.
+    pub fn demanded(&self, now: Instant) -> Vec<Demanded> {
+        self.state.lock().demand.demanded(now)
+    }
+
+    /// Compressed bytes that a request for nobody in particular brings at most.
+    pub fn most_behind_readers(&self) -> u64 {
+        (self.most_bytes / 2).max(1)
+    }
+
+    /// Room for a request to Tier 2 that no reader waits for: behind all readers, and for half of the bytes. `None`: there is none now.
+    /// Waits a short time for some.
+    pub fn room_behind_readers(&self, bytes: u64) -> Option<Room<'_>> {
+        let mut state = self.state.lock();
+        for is_last in [false, true] {
+            let has_room = 2 * (state.bytes + bytes) <= self.most_bytes || state.under_way == 0;
+            let is_free = state.waiting.is_empty() && state.under_way < self.most_requests;
+            if has_room && is_free && !state.is_stopped {
+                state.bytes += bytes;
+                state.under_way += 1;
+                return Some(Room {
+                    flights: self,
+                    bytes,
+                });
+            }
+            if !is_last {
+                self.landed.wait_for(&mut state, WAIT_FOR_ROOM);
+            }
+        }
+        None
     }
 
     /// For a piece that the caller fetches where nobody else does.
@@ -247,10 +313,14 @@ impl Flights {
             let room = self.most_bytes.saturating_sub(state.bytes);
             let fits = |flight: &Arc<Flight>| flight.wish.bytes() <= room;
             let is_alone = state.under_way == 0;
+            let is_free = state.under_way < self.most_requests;
             let State { waiting, ahead, .. } = &mut *state;
             let queue = if waiting.is_empty() { ahead } else { waiting };
             let is_next = queue.front().is_some_and(fits) || is_alone;
-            if is_next && let Some(flight) = queue.pop_front() {
+            if is_free
+                && is_next
+                && let Some(flight) = queue.pop_front()
+            {
                 if flight.is_wanted() {
                     state.bytes += flight.wish.bytes();
                     state.under_way += 1;
@@ -280,6 +350,10 @@ impl Flights {
                         state.counts.failed += u64::from(good < blocks.len());
                         let Range { start, end } = bytes_of(index, wanted);
                         state.counts.cold_bytes += end - start;
+                        let sizes = sizes_of(index, wanted);
+                        let demand = &mut state.demand;
+                        let is_ahead = flight.is_ahead.load(Ordering::Relaxed);
+                        demand.note(&flight.segment, Lower::Cold, is_ahead, sizes, now);
                     }
                     let took = now.saturating_duration_since(flight.asked_at);
                     state.latencies.note(took, now);
@@ -287,6 +361,7 @@ impl Flights {
                 Err(_) => state.counts.failed += 1,
             }
             self.changed.notify_all();
+            self.landed.notify_all();
         }
         flight.end(outcome);
     }
@@ -296,9 +371,16 @@ impl Flights {
         {
             let mut state = self.state.lock();
             state.forget(flight);
-            if let Ok(Brought::Blocks(blocks)) = &outcome {
-                let good = blocks.values().filter(|block| block.is_ok());
-                state.counts.warm_blocks += good.count() as u64;
+            if let (Ok(Brought::Blocks(blocks)), Wish::Blocks(index, wanted)) =
+                (&outcome, &flight.wish)
+            {
+                let good = blocks.values().filter(|block| block.is_ok()).count();
+                state.counts.warm_blocks += good as u64;
+                if good > 0 {
+                    let (sizes, now) = (sizes_of(index, wanted), flight.asked_at);
+                    let demand = &mut state.demand;
+                    demand.note(&flight.segment, Lower::Warm, false, sizes, now);
+                }
             }
         }
         flight.end(outcome);
@@ -425,6 +507,11 @@ impl State {
             self.of.remove(&(content.clone(), piece));
         }
     }
+}
+
+fn sizes_of(index: &WarmIndex, blocks: &Range<usize>) -> impl Iterator<Item = (usize, u64)> {
+    let numbers = blocks.clone();
+    numbers.map(|number| (number, index.uncompressed_bytes(number) as u64))
 }
 
 fn stopped() -> FetchError {

@@ -6,15 +6,17 @@
 //! - Tier 1 is read by the thread that asks, like Tier 0. Tier 2 is read by threads of this module alone.
 
 mod cache;
+mod demand;
 mod flight;
 mod latency;
+mod open_files;
 mod session;
 mod source;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +26,11 @@ use crate::io::{Environment, ThreadHandle};
 use crate::objects::Tier2;
 use crate::residency::{Copies, SealedSegment};
 use cache::{Cache, Content};
+pub use demand::Demanded;
 use flight::Flights;
+pub use flight::Room;
+pub use open_files::Closing;
+use open_files::OpenFiles;
 use session::Session;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +80,7 @@ struct Parts {
     tier1_directory: PathBuf,
     cache: Cache,
     flights: Flights,
+    open_files: OpenFiles,
     /// Whose warm file was found damaged. Only where Tier 2 has the same bytes.
     unreadable: Mutex<HashSet<Content>>,
 }
@@ -90,7 +97,8 @@ impl Fetch {
             tier2,
             tier1_directory,
             cache: Cache::new(settings.cache_bytes),
-            flights: Flights::new(settings.bytes_in_flight),
+            flights: Flights::new(settings.bytes_in_flight, settings.concurrency.max(1) as u64),
+            open_files: OpenFiles::default(),
             unreadable: Mutex::default(),
         });
         let mut threads = Vec::new();
@@ -111,9 +119,37 @@ impl Fetch {
         self.parts.flights.status(now, &self.parts.cache)
     }
 
+    /// What readers had again from lower tiers of late. Waits for nothing.
+    pub fn demanded(&self) -> Vec<Demanded> {
+        let now = self.parts.environment.clock.monotonic();
+        self.parts.flights.demanded(now)
+    }
+
+    /// Compressed bytes that one request for nobody in particular brings at most.
+    pub fn most_behind_readers(&self) -> u64 {
+        self.parts.flights.most_behind_readers()
+    }
+
+    /// Room for a request to Tier 2 that no reader waits for: behind all of those, and for half of the bytes. `None`: there is none now.
+    pub fn room_behind_readers(&self, bytes: u64) -> Option<Room<'_>> {
+        self.parts.flights.room_behind_readers(bytes)
+    }
+
+    /// Before a warm file is removed or replaced: it is not kept open for as long as the answer is held, so that its blocks are free after.
+    pub fn close_file(&self, path: &Path) -> Closing<'_> {
+        self.parts.open_files.close(path)
+    }
+
+    /// Closes warm files that nobody has read for a while. Now and then.
+    pub fn close_idle_files(&self) {
+        let now = self.parts.environment.clock.monotonic();
+        self.parts.open_files.close_idle(now);
+    }
+
     /// Whoever waits is answered, and nothing is fetched after.
     pub fn stop(&self) {
         self.parts.flights.stop();
+        self.parts.open_files.close_all();
         for thread in self.threads.lock().drain(..) {
             // A panic was reported by the thread itself.
             let _ = thread.join();

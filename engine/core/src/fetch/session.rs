@@ -1,8 +1,9 @@
 //! One reader in one segment: where its next block is, and what is fetched ahead of it.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use aof2_format::warm::{FOOTER_BYTES, WarmFooter, WarmIndex};
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use super::Parts;
 use super::cache::{Content, Lower, Piece};
 use super::flight::{Blocks, Brought, Claim, Wanted, Wish};
+use super::open_files::{Open, Seen};
 use super::source::{bytes_of, nowhere, of_warm};
 use crate::below::{Block, BlockReader, FetchError, Fetched, Place};
 use crate::jobs::compress::warm_path;
@@ -43,9 +45,16 @@ pub(super) struct Session {
 enum Warm {
     NotTried(PathBuf),
     /// It is read by its open file: it may be dropped or replaced while it is read.
-    Open(FileSource, String),
+    Open(Opened),
     /// There is none, or it cannot be read.
     None,
+}
+
+struct Opened {
+    source: Arc<FileSource>,
+    path: Arc<Path>,
+    /// When it was opened here; `None`: it was open already, or is kept open for others by now.
+    seen: Option<Seen>,
 }
 
 /// An index, and the copy that it is of.
@@ -68,17 +77,38 @@ enum Loaded {
 impl Session {
     pub fn new(parts: Arc<Parts>, segment: SealedSegment, ahead_bytes: u64) -> Session {
         let content = Content::of(&segment);
-        let path = segment
-            .copies
-            .warm
-            .filter(|_| !parts.unreadable.lock().contains(&content))
-            .and_then(|_| warm_path(&parts.tier1_directory, &segment));
+        let has_warm = segment.copies.warm.is_some();
+        let is_usable = has_warm && !parts.unreadable.lock().contains(&content);
+        let open = is_usable.then(|| {
+            let now = parts.environment.clock.monotonic();
+            parts.open_files.get(&content, now)
+        });
+        let (warm, index) = match open {
+            None => (Warm::None, None),
+            Some(None) => {
+                let path = warm_path(&parts.tier1_directory, &segment);
+                (path.map_or(Warm::None, Warm::NotTried), None)
+            }
+            Some(Some(Open {
+                source,
+                index,
+                path,
+            })) => {
+                let known = Known {
+                    of: Lower::Warm,
+                    index,
+                    is_of_open_file: true,
+                };
+                let seen = None;
+                (Warm::Open(Opened { source, path, seen }), Some(known))
+            }
+        };
         Session {
             content,
-            warm: path.map_or(Warm::None, Warm::NotTried),
+            warm,
             parts,
             segment,
-            index: None,
+            index,
             current: None,
             waits_for: None,
             ahead_upto: 0,
@@ -205,10 +235,11 @@ impl Session {
 
     /// Of the open file, where there is one.
     fn read_index(&mut self) -> Result<(), FetchError> {
-        if let Warm::Open(source, place) = &self.warm {
+        if let Warm::Open(Opened { source, path, .. }) = &self.warm {
+            let place = path.display().to_string();
             let read = self
                 .parts
-                .index_of(source, place, &self.segment, Lower::Warm);
+                .index_of(&**source, &place, &self.segment, Lower::Warm);
             match read {
                 Ok(index) => self.use_index(Known {
                     of: Lower::Warm,
@@ -237,7 +268,7 @@ impl Session {
     /// Out of the warm file.
     fn load(&mut self, index: &Arc<WarmIndex>, number: usize) -> Result<Loaded, FetchError> {
         self.open_warm();
-        let Warm::Open(source, _) = &self.warm else {
+        let Warm::Open(opened) = &self.warm else {
             let is_cold = |known: &Known| known.of == Lower::Cold;
             return Ok(match self.index.as_ref().is_some_and(is_cold) {
                 true => Loaded::Elsewhere,
@@ -247,7 +278,7 @@ impl Session {
         let is_right = match &mut self.index {
             Some(known) if known.is_of_open_file => true,
             Some(known) => {
-                known.is_of_open_file = is_index_of(source, index);
+                known.is_of_open_file = is_index_of(&opened.source, index);
                 known.is_of_open_file
             }
             None => false,
@@ -258,6 +289,7 @@ impl Session {
             return Ok(Loaded::ByAnotherIndex);
         }
         let now = self.parts.environment.clock.monotonic();
+        self.keep_open(index, now);
         let wish = Wish::Blocks(index.clone(), number..number + 1);
         let flight = match self.parts.flights.claim(&self.segment, wish, now) {
             Claim::Ours(flight) => flight,
@@ -281,28 +313,50 @@ impl Session {
         }
     }
 
+    /// For whoever reads it next.
+    fn keep_open(&mut self, index: &Arc<WarmIndex>, now: Instant) {
+        if let Warm::Open(Opened { source, path, seen }) = &mut self.warm
+            && let Some(seen) = seen.take()
+            // Without Tier 2 nobody says when a file goes.
+            && self.parts.tier2.is_some()
+        {
+            let open = Open {
+                source: source.clone(),
+                index: index.clone(),
+                path: path.clone(),
+            };
+            self.parts.open_files.keep(&self.content, open, seen, now);
+        }
+    }
+
     fn read_warm(&self, index: &WarmIndex, number: usize) -> Result<Arc<Blocks>, FetchError> {
-        let Warm::Open(source, place) = &self.warm else {
+        let Warm::Open(Opened { source, path, .. }) = &self.warm else {
             return Err(nowhere(&self.segment));
         };
+        let place = || path.display().to_string();
         let blocks = number..number + 1;
         let Range { start, end } = bytes_of(index, &blocks);
         let mut bytes = vec![0; (end - start) as usize];
         source.read_at(start, &mut bytes).map_err(|source| {
-            let name = place.clone();
-            of_warm(place, &WarmError::Read { name, source })
+            let (place, name) = (place(), place());
+            of_warm(&place, &WarmError::Read { name, source })
         })?;
         Ok(self
             .parts
-            .blocks_of(index, blocks, &bytes, place, &self.segment))
+            .blocks_of(index, blocks, &bytes, &place, &self.segment))
     }
 
     fn open_warm(&mut self) {
         if let Warm::NotTried(path) = &self.warm {
             let disk = &self.parts.environment.disk;
+            let seen = Some(self.parts.open_files.seen());
             let opened = disk.open_read(path).and_then(FileSource::new);
             self.warm = match opened {
-                Ok(source) => Warm::Open(source, path.display().to_string()),
+                Ok(source) => Warm::Open(Opened {
+                    source: Arc::new(source),
+                    path: path.as_path().into(),
+                    seen,
+                }),
                 Err(error) => {
                     let place = path.display();
                     if error.kind() != std::io::ErrorKind::NotFound {
@@ -320,6 +374,7 @@ impl Session {
             return Err(error);
         }
         self.warm = Warm::None;
+        self.parts.open_files.forget(&self.content);
         self.forget_index();
         // Once, however many readers meet it.
         if self.parts.unreadable.lock().insert(self.content.clone()) {

@@ -51,7 +51,8 @@ impl Parts {
             Wish::Index => Ok(Brought::Index(self.index_of_object(tier2, key, segment)?)),
             Wish::Blocks(index, blocks) => {
                 let bytes = get_range(tier2, key, bytes_of(index, blocks))?;
-                let blocks = self.blocks_of(index, blocks.clone(), &bytes, key, segment);
+                let blocks =
+                    self.blocks_of(index, blocks.clone(), &bytes, &|| key.to_owned(), segment);
                 Ok(Brought::Blocks(blocks))
             }
         }
@@ -98,7 +99,7 @@ impl Parts {
         index: &WarmIndex,
         blocks: Range<usize>,
         bytes: &[u8],
-        place: &str,
+        place: &dyn Fn() -> String,
         segment: &SealedSegment,
     ) -> Arc<Blocks> {
         let content = Content::of(segment);
@@ -116,7 +117,7 @@ impl Parts {
                     Ok(block)
                 }
                 Err(what) => Err(FetchError::Damaged {
-                    place: place.to_owned(),
+                    place: place(),
                     what: format!("block {number}: {what}"),
                     sequences: Some(sequences_of(index, number)),
                 }),

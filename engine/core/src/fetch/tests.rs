@@ -19,7 +19,7 @@ use crate::port::{Copies, Port};
 use crate::tier::testing::{ModelPort, settings, until};
 
 /// A segment of two records in Tier 1 and Tier 2.
-fn uploaded(directory: &Path) -> (Arc<ModelPort>, Arc<dyn ObjectStore>) {
+pub(super) fn uploaded(directory: &Path) -> (Arc<ModelPort>, Arc<dyn ObjectStore>) {
     uploaded_with(directory, &[b"one", b"two"])
 }
 
@@ -252,7 +252,7 @@ fn what_is_fetched_ahead_goes_behind_what_somebody_waits_for_and_leaves_no_hole(
     let index = first.parts.cache.index(&Content::of(&segment), Lower::Warm);
     let index = index.expect("kept");
     assert!(index.blocks.len() >= 6, "{}", index.blocks.len());
-    let flights = flight::Flights::new(64 << 20);
+    let flights = flight::Flights::new(64 << 20, 8);
     let now = first.parts.environment.clock.monotonic();
     let blocks = |range| Wish::Blocks(index.clone(), range);
     let ahead = |range| flights.ask_ahead(&segment, blocks(range), 0, now);
@@ -281,4 +281,31 @@ fn what_is_fetched_ahead_goes_behind_what_somebody_waits_for_and_leaves_no_hole(
     drop(wanted);
     assert_eq!(status(&flights), (0, 0));
     first.stop();
+}
+
+/// For what nobody waits for.
+#[test]
+fn a_request_behind_readers_has_half_of_the_budget_and_none_while_one_waits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (port, memory) = uploaded(folder.path());
+    let segment = port.segment("a", 1).0;
+    let fetch = fetch(&port, &memory);
+    let now = fetch.parts.environment.clock.monotonic();
+    let flights = flight::Flights::new(1_000, 2);
+    assert_eq!(flights.most_behind_readers(), 500);
+    let room = flights.room_behind_readers(400).expect("it is free");
+    assert!(flights.room_behind_readers(101).is_none(), "over the half");
+    let other = flights.room_behind_readers(100).expect("within it");
+    assert!(flights.room_behind_readers(0).is_none(), "two requests");
+    room.note_brought(Duration::from_millis(10), now);
+    let status = flights.status(now, &fetch.parts.cache);
+    assert_eq!((status.under_way, status.cold_bytes), (2, 400));
+    assert_eq!((status.fetched, status.waiting), (1, 0));
+    drop((room, other));
+    // However small the budget is, one at a time goes.
+    drop(flights.room_behind_readers(5_000).expect("alone"));
+    let wanted = flights.ask(&segment, Wish::Index, now).expect("asked");
+    assert!(flights.room_behind_readers(1).is_none(), "a reader waits");
+    drop(wanted);
+    fetch.stop();
 }

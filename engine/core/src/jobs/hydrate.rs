@@ -35,10 +35,51 @@ pub enum HydrateError {
     Tier1(CompressError),
     #[error("engine stops")]
     Stopping,
+    #[error("something more urgent is to be done")]
+    GivesWay,
     #[error(transparent)]
     Restore(RestoreError),
     #[error("cannot write to the manifest")]
     Manifest(#[source] StoreError),
+}
+
+/// Who is asked before each part.
+pub trait Turns {
+    /// Compressed bytes of a part of an object, at most.
+    fn part_bytes(&self) -> u64;
+    /// `Stopping` and `GivesWay` end the job.
+    fn goes_on(&self) -> Result<(), HydrateError>;
+    /// Reads so many bytes of an object.
+    fn read_object(
+        &self,
+        bytes: u64,
+        read: &mut dyn FnMut() -> io::Result<()>,
+    ) -> Result<io::Result<()>, HydrateError>;
+}
+
+/// Somebody asked for it and waits.
+pub struct AtOnce<'a>(pub &'a Tier2);
+
+impl Turns for AtOnce<'_> {
+    fn part_bytes(&self) -> u64 {
+        READ_BYTES
+    }
+
+    fn goes_on(&self) -> Result<(), HydrateError> {
+        match self.0.is_stopping() {
+            true => Err(HydrateError::Stopping),
+            false => Ok(()),
+        }
+    }
+
+    fn read_object(
+        &self,
+        _bytes: u64,
+        read: &mut dyn FnMut() -> io::Result<()>,
+    ) -> Result<io::Result<()>, HydrateError> {
+        self.goes_on()?;
+        Ok(read())
+    }
 }
 
 impl From<CompressError> for HydrateError {
@@ -77,32 +118,33 @@ pub fn to_warm(
     tier2: &Tier2,
     path: &Path,
     segment: &SealedSegment,
+    turns: &dyn Turns,
 ) -> Result<u64, HydrateError> {
     let object = object(tier2, segment)?;
     let facts = compress::publish(disk, path, segment, |temporary| {
-        fetch(disk, tier2, temporary, &object)
+        fetch(disk, turns, temporary, &object)
     })?;
     Ok(facts.size_bytes)
 }
 
 fn fetch(
     disk: &dyn Disk,
-    tier2: &Tier2,
+    turns: &dyn Turns,
     temporary: &Path,
     object: &ObjectSource<'_>,
 ) -> Result<Arc<dyn DiskFile>, HydrateError> {
     let file = compress::fresh_file(disk, temporary)?;
     let mut at = 0;
     while at < object.size_bytes {
-        if tier2.is_stopping() {
-            return Err(HydrateError::Stopping);
-        }
-        let mut part = vec![0; READ_BYTES.min(object.size_bytes - at) as usize];
+        turns.goes_on()?;
+        let bytes = turns.part_bytes().min(object.size_bytes - at);
+        let mut part = vec![0; bytes as usize];
         let read = |source| WarmError::Read {
             name: object.key.to_owned(),
             source,
         };
-        object.read_at(at, &mut part).map_err(read)?;
+        let brought = turns.read_object(bytes, &mut || object.read_at(at, &mut part))?;
+        brought.map_err(read)?;
         file.write_all_at(&part, at)
             .map_err(|source| CompressError::Disk {
                 verb: "write",
@@ -120,6 +162,7 @@ pub fn to_hot(
     tier2: &Tier2,
     warm_file: Option<&PathBuf>,
     segment: &SealedSegment,
+    turns: &dyn Turns,
 ) -> Result<u64, HydrateError> {
     let warm_file = warm_file.filter(|_| segment.copies.warm.is_some());
     let opened = warm_file.and_then(|path| {
@@ -127,7 +170,12 @@ pub fn to_hot(
         opened.and_then(FileSource::new).ok()
     });
     if let Some(file) = opened {
-        match restore_from(port, tier2, &file, segment) {
+        let at_hand = Reads {
+            source: &file,
+            is_object: false,
+            turns,
+        };
+        match restore_from(port, &at_hand, segment) {
             Err(HydrateError::Copy(error)) if segment.copies.cold.is_some() => {
                 let stream = &segment.stream;
                 tracing::warn!(%stream, segment_id = segment.segment_id, "Tier 1 copy unreadable, reading Tier 2: {error}");
@@ -135,20 +183,43 @@ pub fn to_hot(
             other => return other,
         }
     }
-    restore_from(port, tier2, &object(tier2, segment)?, segment)
+    let far = Reads {
+        source: &object(tier2, segment)?,
+        is_object: true,
+        turns,
+    };
+    restore_from(port, &far, segment)
+}
+
+/// Where the blocks come from, and how.
+struct Reads<'a> {
+    source: &'a dyn Source,
+    is_object: bool,
+    turns: &'a dyn Turns,
+}
+
+impl Reads<'_> {
+    fn read_at(&self, offset: u64, part: &mut [u8]) -> Result<io::Result<()>, HydrateError> {
+        self.turns.goes_on()?;
+        if !self.is_object {
+            return Ok(self.source.read_at(offset, part));
+        }
+        let bytes = part.len() as u64;
+        let read = &mut || self.source.read_at(offset, part);
+        self.turns.read_object(bytes, read)
+    }
 }
 
 fn restore_from(
     port: &dyn Port,
-    tier2: &Tier2,
-    source: &dyn Source,
+    reads: &Reads<'_>,
     segment: &SealedSegment,
 ) -> Result<u64, HydrateError> {
     let name = format!("the copy of segment {}", segment.segment_id);
-    let index = warm::read_index_of(source, &name, segment)?;
+    let index = warm::read_index_of(reads.source, &name, segment)?;
     let mut failed = None;
     let restored = port.restore_hot(&segment.stream, segment.segment_id, &mut |sink| {
-        let filled = fill(tier2, source, &index, &name, sink);
+        let filled = fill(reads, &index, &name, sink);
         filled.map_err(|error| {
             let told = io::Error::other(error.to_string());
             failed = Some(error);
@@ -163,8 +234,7 @@ fn restore_from(
 }
 
 fn fill(
-    tier2: &Tier2,
-    source: &dyn Source,
+    reads: &Reads<'_>,
     index: &WarmIndex,
     name: &str,
     sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
@@ -173,17 +243,14 @@ fn fill(
         name: name.to_owned(),
         source,
     };
-    for blocks in groups(index) {
-        if tier2.is_stopping() {
-            return Err(HydrateError::Stopping);
-        }
+    for blocks in groups(index, reads.turns.part_bytes()) {
         let from = index.blocks[blocks.start].compressed_offset;
         let bytes: u64 = index.blocks[blocks.clone()]
             .iter()
             .map(|block| u64::from(block.compressed_bytes))
             .sum();
         let mut part = vec![0; bytes as usize];
-        source.read_at(from, &mut part).map_err(read)?;
+        reads.read_at(from, &mut part)?.map_err(read)?;
         let mut rest = &part[..];
         for block in blocks {
             let (compressed, behind) = rest.split_at(index.blocks[block].compressed_bytes as usize);
@@ -201,13 +268,13 @@ fn fill(
 }
 
 /// Blocks that are read at once.
-fn groups(index: &WarmIndex) -> Vec<Range<usize>> {
+fn groups(index: &WarmIndex, most_bytes: u64) -> Vec<Range<usize>> {
     let mut groups: Vec<Range<usize>> = Vec::new();
     let mut bytes = 0;
     for (number, block) in index.blocks.iter().enumerate() {
         let more = u64::from(block.compressed_bytes);
         match groups.last_mut() {
-            Some(group) if bytes + more <= READ_BYTES => {
+            Some(group) if bytes + more <= most_bytes => {
                 group.end = number + 1;
                 bytes += more;
             }

@@ -10,6 +10,7 @@ mod hydrations;
 mod killer;
 mod kills;
 mod node;
+mod on_demand;
 mod recompress;
 mod rejections;
 mod residency;
@@ -20,6 +21,7 @@ mod trim;
 mod trimmed_uploads;
 mod turns;
 mod usage;
+mod warm_reads;
 mod whole;
 
 use std::sync::mpsc;

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use aof2_format::BLOCK_BYTES;
-use aof2_format::segment::SegmentSeal;
 use thiserror::Error;
 
 use super::Tiers;
-use crate::coordinator::hydrate::is_there;
+use crate::coordinator::hydrate::{is_there, missing_bytes};
 use crate::coordinator::hydrations::MAX_QUEUE;
 pub use crate::coordinator::hydrations::{Hydration, LocalTier};
 use crate::coordinator::memo::SegmentKey;
@@ -112,19 +110,5 @@ impl Tiers {
     /// `None`: not known, or forgotten since.
     pub fn hydration(&self, id: u64) -> Option<Hydration> {
         self.coordinator.hydration(id)
-    }
-}
-
-/// That a copy takes at most; `None`: there is nothing to make it from.
-fn missing_bytes(segment: &SealedSegment, tier: LocalTier) -> Option<u64> {
-    let copies = &segment.copies;
-    match tier {
-        LocalTier::Tier0 => (copies.warm.is_some() || copies.cold.is_some())
-            .then(|| SegmentSeal::offset(segment.bytes) + BLOCK_BYTES as u64),
-        // Without a warm file of this node's own its compressed size is known once it is there.
-        LocalTier::Tier1 => {
-            let bytes = segment.compressed_bytes.unwrap_or(segment.bytes);
-            copies.cold.is_some().then_some(bytes)
-        }
     }
 }

@@ -68,6 +68,7 @@ impl Tiers {
         port.read_below_with(fetch.clone());
         let coordinator = Coordinator::start(port.clone(), claims, settings_of(config))?;
         let coordinator = Arc::new(coordinator);
+        coordinator.serve_demand_of(fetch.clone());
         let drain = Drain::start(port.clone(), coordinator.clone());
         let local = LocalWork::new(port.clone(), coordinator.clone());
         Ok(Tiers {
@@ -82,6 +83,17 @@ impl Tiers {
     /// What is read of the tiers below Tier 0.
     pub fn fetch_status(&self) -> FetchStatus {
         self.fetch.status()
+    }
+
+    /// What readers had again of late.
+    #[cfg(test)]
+    pub(crate) fn fetch_demand(&self) -> Vec<crate::fetch::Demanded> {
+        self.fetch.demanded()
+    }
+
+    /// Segments that come back because readers had them again and again, and are not back yet.
+    pub fn waiting_on_demand(&self) -> u64 {
+        self.coordinator.waiting_on_demand()
     }
 
     /// What is asked of the files in Tier 1.
@@ -140,5 +152,6 @@ fn settings_of(config: &Config) -> Settings {
         upload_concurrency: config.tier2.upload_concurrency,
         claim_check: config.tier2.claim_check,
         tier1_max_bytes: config.tier1.max_bytes,
+        hydrate_on_demand: config.hydration.on_demand,
     }
 }

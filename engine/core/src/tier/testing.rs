@@ -449,6 +449,7 @@ pub fn settings() -> Settings {
         upload_concurrency: 2,
         claim_check: Duration::from_secs(10),
         tier1_max_bytes: 0,
+        hydrate_on_demand: true,
     }
 }
 

@@ -208,6 +208,7 @@ pub const KEYS: &[KeySpec] = &[
     user("report.price", Kind::Prices, NoDefault, Hot, "Prices for the storage report: tables with class and per_gib_month, what a GiB in that storage class of the bucket costs for a month."),
     user("compaction.enabled", Kind::Switch, Switch(false), Hot, "Merge small sealed segments."),
     user("compaction.min_inputs", count(2, 1_024), Integer(4), Hot, "Adjacent segments below half of segment.target_bytes that are merged, at least."),
+    user("hydration.on_demand", Kind::Switch, Switch(true), Hot, "Bring segments back that readers have from Tier 1 or Tier 2 again and again, where there is room."),
     user("journal.file_bytes", bytes(4 * MIB, 4 * GIB), Integer(64 * MIB), Restart, "Size of a prezeroed journal file; a multiple of 4096."),
     user("journal.files", count(2, 1_024), Integer(8), Restart, "Number of journal files."),
     user("checkpoint.journal_bytes", bytes(MIB, 1_024 * GIB), Integer(256 * MIB), Hot, "Journal bytes after which a checkpoint runs."),

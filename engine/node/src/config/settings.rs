@@ -35,6 +35,7 @@ pub struct Settings {
     pub retention: Vec<RetentionRule>,
     pub report: Report,
     pub compaction: Compaction,
+    pub hydration: Hydration,
     pub journal: Journal,
     pub checkpoint: Checkpoint,
     pub log: Log,
@@ -141,6 +142,11 @@ pub struct Compaction {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hydration {
+    pub is_on_demand: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Journal {
     pub file_bytes: u64,
     pub files: u32,
@@ -242,6 +248,9 @@ impl Settings {
             compaction: Compaction {
                 is_enabled: switch(&values, "compaction.enabled"),
                 min_inputs: count(&values, "compaction.min_inputs"),
+            },
+            hydration: Hydration {
+                is_on_demand: switch(&values, "hydration.on_demand"),
             },
             journal: Journal {
                 file_bytes: integer(&values, "journal.file_bytes"),

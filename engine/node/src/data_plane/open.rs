@@ -8,8 +8,8 @@ use aof2_core::claims;
 use aof2_core::claims::StreamClaims;
 use aof2_core::compaction::Compaction;
 use aof2_core::config::{
-    AppendConfig, CheckpointConfig, CompactionConfig, JournalConfig, ManifestConfig, SegmentConfig,
-    Tier0Config, Tier1Config, Tier2Config,
+    AppendConfig, CheckpointConfig, CompactionConfig, HydrationConfig, JournalConfig,
+    ManifestConfig, SegmentConfig, Tier0Config, Tier1Config, Tier2Config,
 };
 use aof2_core::deletion::Deletion;
 use aof2_core::error::with_causes;
@@ -228,6 +228,9 @@ pub fn core_config(settings: &Settings) -> Config {
         compaction: CompactionConfig {
             enabled: settings.compaction.is_enabled,
             min_inputs: usize::try_from(settings.compaction.min_inputs).unwrap_or(usize::MAX),
+        },
+        hydration: HydrationConfig {
+            on_demand: settings.hydration.is_on_demand,
         },
         journal: JournalConfig {
             file_bytes: settings.journal.file_bytes,

@@ -10,7 +10,7 @@ use crate::data_plane::DataPlane;
 /// Nothing without Tier 2.
 pub(super) fn below(page: &mut Page, plane: &DataPlane, owes_volume_check: bool) {
     if let Some(fetched) = plane.fetch_status() {
-        of_fetches(page, &fetched);
+        of_fetches(page, &fetched, plane.waiting_on_demand());
     }
     if let Some(Tier2Status {
         health,
@@ -75,8 +75,18 @@ pub(super) fn below(page: &mut Page, plane: &DataPlane, owes_volume_check: bool)
         );
         page.gauge(
             "hydrations_waiting",
-            "Segments waiting to be hydrated",
+            "Segments waiting to be hydrated because somebody asked for them",
             moves.waiting_hydrations,
+        );
+        page.counter(
+            "hydrated_on_demand_segments",
+            "Of the hydrated segments, those that readers had again and again",
+            moves.on_demand_segments,
+        );
+        page.counter(
+            "hydrated_on_demand_milliseconds",
+            "Time of these, from when a segment was wanted and had room until it was there",
+            moves.on_demand_millis,
         );
         page.gauge(
             "tier2_pending_uploads",
@@ -180,7 +190,7 @@ fn of_deletions(page: &mut Page, deletion: &DeletionStatus) {
     );
 }
 
-fn of_fetches(page: &mut Page, fetched: &FetchStatus) {
+fn of_fetches(page: &mut Page, fetched: &FetchStatus, waiting_on_demand: u64) {
     let FetchStatus {
         waiting,
         // No reader waits for these.
@@ -199,8 +209,8 @@ fn of_fetches(page: &mut Page, fetched: &FetchStatus) {
     } = fetched;
     page.gauge(
         "activation_queue_depth",
-        "Reads from Tier 2 waiting for their turn",
-        *waiting,
+        "Reads from Tier 2 and segments that come back on demand waiting for their turn",
+        *waiting + waiting_on_demand,
     );
     page.gauge(
         "tier2_reads_running",
@@ -239,13 +249,13 @@ fn of_fetches(page: &mut Page, fetched: &FetchStatus) {
     );
     page.counter(
         "hydration_milliseconds",
-        "Time of completed reads from Tier 2 since start, from the request of a reader on",
+        "Time of completed reads from Tier 2 since start, from the request of a reader on; those of hydrations on demand from their turn on",
         u64::try_from(fetch_time.as_millis()).unwrap_or(u64::MAX),
     );
     if let Some(p99) = p99 {
         page.gauge(
             "hydration_latency_p99_milliseconds",
-            "99th percentile of reads from Tier 2 in the last 5 to 10 minutes",
+            "99th percentile of reads from Tier 2 in the last 5 to 10 minutes, those of hydrations on demand included",
             u64::try_from(p99.as_millis()).unwrap_or(u64::MAX),
         );
     }

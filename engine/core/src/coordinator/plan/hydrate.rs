@@ -77,7 +77,7 @@ mod tests {
 
     fn wish(bytes: u64) -> Wish {
         Wish {
-            request: 1,
+            request: Some(1),
             key: ("a".into(), 9),
             tier: LocalTier::Tier0,
             bytes,

@@ -7,6 +7,7 @@ mod claims;
 pub(crate) mod compact;
 mod compress;
 pub(crate) mod delete;
+pub(super) mod demand;
 mod evict;
 pub(super) mod hydrate;
 pub(crate) mod retain;
@@ -83,6 +84,11 @@ impl Room {
         } else {
             0
         }
+    }
+
+    /// So much more on it, and nothing has to go.
+    pub fn stays_roomy_with(&self, bytes: u64) -> bool {
+        self.free_bytes.saturating_sub(bytes) >= ENOUGH_ROOM.of(self.total_bytes)
     }
 
     /// What may be written before something has to go.
