@@ -39,6 +39,8 @@ pub const MAX_NAME_LENGTH: usize = 40;
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version.current", description = "Engine version of every pod, or of the pods that are not upgraded yet"),
     printcolumn(name = "Tier0%", type_ = "integer", json_path = ".status.tier0.fullestNode.usedPercent", description = "Use of its Tier 0 share by the fullest pod, in percent, in steps of 5"),
     printcolumn(name = "Tier2", type_ = "string", json_path = ".status.tier2.bytes", priority = 1, description = "Bytes of the segments in the bucket, in powers of two"),
+    printcolumn(name = "Config", type_ = "string", json_path = ".status.config.current", priority = 1, description = "Revision of the configuration that every engine runs"),
+    printcolumn(name = "Restart-Pending", type_ = "integer", json_path = ".status.config.restartPending", priority = 1, description = "Pods whose engine still uses values from before a change of keys that need a restart"),
     printcolumn(name = "Snapshot", type_ = "string", json_path = ".status.snapshots.state", description = "What is wrong with the snapshots, or else what is known of them"),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.summary", description = "What the operator does or waits for; the conditions hold the remedy"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),

@@ -126,6 +126,10 @@ pub struct ConfigStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub changes: Vec<KeyChange>,
+    /// Pods whose engine still uses values from before a change of keys that need a restart. Absent while there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = schema::MAX_INTEGER))]
+    pub restart_pending: Option<i64>,
     /// Revisions that an engine rejected or that failed a gate, newest first. The operator retries one after another revision was
     /// applied, or with annotation `aof2.dev/retry-config`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

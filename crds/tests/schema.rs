@@ -180,7 +180,15 @@ fn kubectl_shows_what_an_on_call_asks_first() {
     assert_eq!(
         columns,
         [
-            "Ready", "Version", "Tier0%", "Tier2", "Snapshot", "Status", "Age"
+            "Ready",
+            "Version",
+            "Tier0%",
+            "Tier2",
+            "Config",
+            "Restart-Pending",
+            "Snapshot",
+            "Status",
+            "Age"
         ]
     );
     assert_eq!(

@@ -55,6 +55,8 @@ pub fn publish(observed: &Observed, mut decided: Decided) -> Aof2ClusterStatus {
         config.current.clone_from(&revision.hash);
         config.last_good.clone_from(&revision.hash);
     }
+    let pending = nodes.iter().filter(|node| node.restart_pending).count();
+    config.restart_pending = i64::try_from(pending).ok().filter(|pending| *pending > 0);
     let mut history = decided.finished.clone();
     history.extend(before.history.iter().cloned());
     history.truncate(MAX_HISTORY);

@@ -35,6 +35,17 @@ fn an_unusable_bucket_is_what_status_says_though_every_pod_serves() {
     }
 }
 
+#[test]
+fn pods_that_need_a_restart_are_counted_for_the_column_and_none_is_no_figure() {
+    let mut observed = at_rest();
+    assert_eq!(plan(&observed).status.config.restart_pending, None);
+    for (pods, pod) in [(1, "orders-0"), (2, "orders-2")] {
+        answer(&mut observed, pod).dump.config.restart_pending = true;
+        let pending = plan(&observed).status.config.restart_pending;
+        assert_eq!(pending, Some(pods));
+    }
+}
+
 fn snapshot(name: &str, verified: bool) -> SnapshotFacts {
     SnapshotFacts {
         name: name.into(),
