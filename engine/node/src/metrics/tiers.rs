@@ -121,7 +121,7 @@ pub(super) fn below(page: &mut Page, plane: &DataPlane, owes_volume_check: bool)
             );
             page.gauge(
                 "tier2_objects_of_unknown_size",
-                "Of these, those whose size the manifest does not say; they are not part of tier2_total_bytes",
+                "Objects of segments of this node in Tier 2 whose size the manifest does not say; they are not part of tier2_total_bytes",
                 of_unknown_size,
             );
             page.gauge(
