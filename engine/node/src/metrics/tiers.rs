@@ -80,7 +80,7 @@ pub(super) fn below(page: &mut Page, plane: &DataPlane, owes_volume_check: bool)
         );
         page.counter(
             "hydrated_on_demand_segments",
-            "Of the hydrated segments, those that readers had again and again",
+            "Segments hydrated on demand: readers had them again and again",
             moves.on_demand_segments,
         );
         page.counter(
