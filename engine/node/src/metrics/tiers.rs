@@ -80,12 +80,12 @@ pub(super) fn below(page: &mut Page, plane: &DataPlane, owes_volume_check: bool)
         );
         page.counter(
             "hydrated_on_demand_segments",
-            "Segments hydrated since the start of the process because readers had them again and again",
+            "Segments hydrated since start because readers had them again and again",
             moves.on_demand_segments,
         );
         page.counter(
             "hydrated_on_demand_milliseconds",
-            "Time of hydrations on demand since the start of the process, from when a segment was wanted and had room until it was there",
+            "Time of hydrations on demand since start, from when a segment was wanted and had room until it was there",
             moves.on_demand_millis,
         );
         page.gauge(
