@@ -10,6 +10,7 @@ mod hydrations;
 mod killer;
 mod kills;
 mod node;
+mod orphans;
 mod recompress;
 mod rejections;
 mod residency;

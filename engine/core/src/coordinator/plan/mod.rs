@@ -9,6 +9,7 @@ mod compress;
 pub(crate) mod delete;
 mod evict;
 pub(super) mod hydrate;
+pub(crate) mod orphans;
 pub(crate) mod retain;
 #[cfg(test)]
 mod tests;
