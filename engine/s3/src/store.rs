@@ -323,7 +323,9 @@ fn keys_of(page: &ListObjectsV2Output) -> Vec<String> {
 }
 
 fn listed(object: &aws_sdk_s3::types::Object) -> Option<Listed> {
-    let modified = object.last_modified().and_then(|at| at.as_nanos().try_into().ok());
+    let modified = object
+        .last_modified()
+        .and_then(|at| at.as_nanos().try_into().ok());
     Some(Listed {
         key: object.key()?.to_owned(),
         size_bytes: u64::try_from(object.size()?).ok()?,

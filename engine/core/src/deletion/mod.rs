@@ -199,7 +199,9 @@ impl Deletion {
 
     #[cfg(test)]
     pub(crate) fn looks_for_no_orphans(&self) -> bool {
-        self.search.as_ref().is_none_or(|search| search.is_at_rest())
+        self.search
+            .as_ref()
+            .is_none_or(|search| search.is_at_rest())
     }
 
     /// `None` without Tier 2.
@@ -263,7 +265,8 @@ impl Machine for Runner {
         let streams = self.store.streams_with_trimmed_objects();
         state.kept.retain(|stream, _| streams.contains(stream));
         let do_orphans_wait = self.do_orphans_wait.load(Ordering::Acquire);
-        self.clock.note_needed(!streams.is_empty() || do_orphans_wait);
+        self.clock
+            .note_needed(!streams.is_empty() || do_orphans_wait);
         state.schedule.see(&streams, facts.now);
         let rests = [tier2.rests_until, state.rests_until];
         let until = rests

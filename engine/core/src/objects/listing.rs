@@ -4,7 +4,7 @@
 
 use thiserror::Error;
 
-use super::{ListedPage, ObjectError, ObjectStore, Listed};
+use super::{Listed, ListedPage, ObjectError, ObjectStore};
 
 #[derive(Debug, Error)]
 pub enum ListingError {

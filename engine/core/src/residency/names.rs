@@ -8,7 +8,11 @@ impl Residency {
     /// It names the object under this key, on its way out of the bucket too, or the segment may still be uploaded there.
     pub fn speaks_for(&self, segment: &SegmentRef, key: &str) -> bool {
         let id = segment.segment_id;
-        if self.unfinished.as_ref().is_some_and(|it| it.output_id == id) {
+        if self
+            .unfinished
+            .as_ref()
+            .is_some_and(|it| it.output_id == id)
+        {
             return true;
         }
         let Some(known) = self.segments.get(&id) else {
@@ -19,8 +23,7 @@ impl Residency {
             known.begun_key.as_deref(),
             known.moves.upload_started.as_deref(),
         ];
-        let is_same =
-            known.epoch == segment.epoch && known.base_sequence == segment.base_sequence;
+        let is_same = known.epoch == segment.epoch && known.base_sequence == segment.base_sequence;
         names.contains(&Some(key)) || (is_same && self.is_needed(id))
     }
 
@@ -36,9 +39,7 @@ mod tests {
 
     use super::*;
     use crate::residency::merge::tests::{begun, inputs};
-    use crate::residency::tests::{
-        apply, deleted, fold, opened, sealed, start, uploaded,
-    };
+    use crate::residency::tests::{apply, deleted, fold, opened, sealed, start, uploaded};
 
     fn of(segment_id: u64, base_sequence: u64) -> SegmentRef {
         SegmentRef {

@@ -2,6 +2,7 @@
 
 mod answers;
 mod common;
+mod orphans;
 mod proxy;
 
 use std::io::{Read, Write};

@@ -213,14 +213,16 @@ pub(crate) mod tests {
             prev_chain,
             created_unix_nanos: 0,
         };
-        let records = (0..).zip(events).map(|(manifest_sequence, event)| ManifestRecord {
-            stream_uuid: StreamUuid([2; 16]),
-            segment_id: 1,
-            manifest_sequence,
-            wall_unix_nanos: 0,
-            epoch,
-            event: event.clone(),
-        });
+        let records = (0..)
+            .zip(events)
+            .map(|(manifest_sequence, event)| ManifestRecord {
+                stream_uuid: StreamUuid([2; 16]),
+                segment_id: 1,
+                manifest_sequence,
+                wall_unix_nanos: 0,
+                epoch,
+                event: event.clone(),
+            });
         let records: Vec<ManifestRecord> = records.collect();
         let mut bytes = header.encode().to_vec();
         let seed = Seed::new(Salt(3));
@@ -276,10 +278,19 @@ pub(crate) mod tests {
         };
         let next = |number, chain| chunk(2, number, chain, &[started("l")]).0;
         for (chunks, problem) in [
-            (vec![(0, first.clone()), (2, next(2, chain))], "the chunk before it is missing"),
-            (vec![(0, first.clone()), (1, next(1, chain + 1))], "does not continue"),
+            (
+                vec![(0, first.clone()), (2, next(2, chain))],
+                "the chunk before it is missing",
+            ),
+            (
+                vec![(0, first.clone()), (1, next(1, chain + 1))],
+                "does not continue",
+            ),
             (vec![(0, first[..first.len() - 1].to_vec())], "manifest/a/"),
-            (vec![(0, next(7, 0))], "it is chunk 7 of stream a at epoch 2"),
+            (
+                vec![(0, next(7, 0))],
+                "it is chunk 7 of stream a at epoch 2",
+            ),
             (vec![(0, chunk(1, 0, 0, &[started("k")]).0)], "at epoch 1"),
             (
                 vec![(
@@ -300,7 +311,10 @@ pub(crate) mod tests {
         ] {
             let error = with(&chunks);
             assert!(error.contains(problem), "{error}");
-            assert!(error.contains("the objects that it names are unknown"), "{error}");
+            assert!(
+                error.contains("the objects that it names are unknown"),
+                "{error}"
+            );
         }
     }
 }

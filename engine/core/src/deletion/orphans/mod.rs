@@ -56,6 +56,7 @@ pub(super) struct Search {
     runner: Arc<Runner>,
     /// For the threads of its passes.
     own: Weak<Search>,
+    began: Instant,
     state: Mutex<State>,
     /// A pass is over.
     changed: Condvar,
@@ -129,6 +130,7 @@ impl Search {
     /// Takes its turns in the coordinator's loop.
     pub fn start(runner: Arc<Runner>) -> Arc<Search> {
         let search = Arc::new_cyclic(|own: &Weak<Search>| Search {
+            began: runner.now(),
             runner,
             own: own.clone(),
             state: Mutex::default(),
@@ -189,10 +191,10 @@ impl Search {
 }
 
 impl State {
-    fn see(&mut self, streams: &[Arc<str>], now: Instant, pace: Pace) {
+    fn see(&mut self, streams: &[Arc<str>], due: Instant) {
         self.streams = streams.len();
         self.found.retain(|stream, _| streams.contains(stream));
-        self.schedule.see(streams, now + pace.first);
+        self.schedule.see(streams, due);
     }
 
     /// How many more of a stream may be kept in mind.
@@ -222,7 +224,8 @@ impl Machine for Search {
             return Some(until);
         }
         let streams = self.runner.store.streams_with_whole_manifest();
-        state.see(&streams, facts.now, self.pace());
+        let first = self.began + self.pace().first;
+        state.see(&streams, first.max(facts.now));
         let due = state.schedule.due(facts.now);
         if due.is_empty() {
             let latest = facts.now + LOOK_AT_STREAMS;
@@ -256,7 +259,10 @@ impl Drop for FinishOnDrop {
         let mut state = search.state.lock();
         state.is_under_way = false;
         let waits = state.do_orphans_wait();
-        search.runner.do_orphans_wait.store(waits, Ordering::Release);
+        search
+            .runner
+            .do_orphans_wait
+            .store(waits, Ordering::Release);
         drop(state);
         search.changed.notify_all();
         search.runner.coordinator.ring();

@@ -157,7 +157,10 @@ impl Search {
                 }
             });
             // After the page came.
-            let unnamed = self.runner.store.unnamed_objects(stream, parsed.collect())?;
+            let unnamed = self
+                .runner
+                .store
+                .unnamed_objects(stream, parsed.collect())?;
             let now = self.runner.now();
             for (segment, listed) in unnamed {
                 if found.seen.len() >= room {
@@ -255,8 +258,9 @@ impl Search {
         let _working = runner.working.lock();
         runner.ensure_owner(stream, names.epoch)?;
         let meta = tier2.store().head(&key)?;
-        let is_same =
-            |meta: &crate::objects::ObjectMeta| meta.etag == sight.etag && meta.size_bytes == sight.bytes;
+        let is_same = |meta: &crate::objects::ObjectMeta| {
+            meta.etag == sight.etag && meta.size_bytes == sight.bytes
+        };
         let gone = match meta {
             None => Gone::Missing,
             Some(meta) if !is_same(&meta) => {
