@@ -5,10 +5,17 @@ use std::sync::Arc;
 use aof2_format::names::SegmentRef;
 
 use super::Store;
-use crate::coordinator::plan::orphans::is_given_out;
 use crate::error::StoreError;
 use crate::manifest::state::ManifestState;
 use crate::objects::Listed;
+
+/// Which ids of segments a stream has given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GivenOut {
+    pub epoch: u32,
+    /// In this epoch.
+    pub next_segment_id: u64,
+}
 
 impl Store {
     /// Names of streams whose manifest is read whole and understood, and which are this volume's as far as is known. Of one that is
@@ -22,23 +29,22 @@ impl Store {
         whole.map(|stream| stream.shared_name.clone()).collect()
     }
 
-    /// Of these objects of a stream those that its manifest does not speak for though it, or one of an epoch before, gave their ids out.
-    /// To be called after they were listed: what was named later is named now.
+    /// Of these objects of a stream those that its manifest does not speak for. To be called after they were listed: what was named later
+    /// is named now.
     pub(crate) fn unnamed_objects(
         &self,
         stream: &str,
         mut objects: Vec<(SegmentRef, Listed)>,
-    ) -> Result<Vec<(SegmentRef, Listed)>, StoreError> {
+    ) -> Result<(GivenOut, Vec<(SegmentRef, Listed)>), StoreError> {
         let stream = self.known(stream)?;
-        let next_segment_id = stream.staged.lock().next_segment_id;
-        let epoch = stream.epoch();
+        let given_out = GivenOut {
+            epoch: stream.epoch(),
+            next_segment_id: stream.staged.lock().next_segment_id,
+        };
         stream.manifest.read(|state| {
-            objects.retain(|(segment, listed)| {
-                is_given_out(segment, epoch, next_segment_id)
-                    && !state.residency.speaks_for(segment, &listed.key)
-            });
+            objects.retain(|(segment, listed)| !state.residency.speaks_for(segment, &listed.key));
         });
-        Ok(objects)
+        Ok((given_out, objects))
     }
 
     /// The manifest on this volume has segments of this epoch.

@@ -10,14 +10,17 @@ use aof2_format::names::{ObjectKey, SegmentRef};
 use super::chunks::{ChunkError, NamedBefore, named_before};
 use super::{Found, Search, Seen};
 use crate::config::OrphanPolicy;
-use crate::coordinator::plan::orphans::{Elsewhere, Look, Sight, Verdict, Why, judge};
+use crate::coordinator::plan::orphans::{
+    Elsewhere, Look, Sight, Verdict, Why, is_given_out, judge,
+};
 use crate::deletion::Waiting;
 use crate::deletion::catalogues::CatalogueError;
 use crate::deletion::pass::{DeleteError, Gone, remove};
-use crate::error::with_causes;
+use crate::error::{StoreError, with_causes};
 use crate::objects::listing::{self, ListingError};
-use crate::objects::{Listed, ObjectError};
+use crate::objects::{Listed, ObjectError, ObjectMeta};
 use crate::store::StreamNames;
+use crate::store::orphans::GivenOut;
 
 /// What a search of a stream came to.
 enum Searched {
@@ -139,6 +142,21 @@ impl Search {
         key.to_key(self.runner.claims.tier2().prefix())
     }
 
+    /// Of these objects those that the manifest does not speak for, and whose ids were given out.
+    fn unnamed(
+        &self,
+        stream: &str,
+        objects: Vec<(SegmentRef, Listed)>,
+    ) -> Result<Vec<(SegmentRef, Listed)>, StoreError> {
+        let (given_out, mut unnamed) = self.runner.store.unnamed_objects(stream, objects)?;
+        let GivenOut {
+            epoch,
+            next_segment_id,
+        } = given_out;
+        unnamed.retain(|(segment, _)| is_given_out(segment, epoch, next_segment_id));
+        Ok(unnamed)
+    }
+
     /// What the manifest does not speak for. `None`: the process goes down.
     fn list(&self, stream: &Arc<str>, name: &StreamName) -> Result<Option<Found>, DeleteError> {
         let tier2 = self.runner.claims.tier2();
@@ -157,10 +175,7 @@ impl Search {
                 }
             });
             // After the page came.
-            let unnamed = self
-                .runner
-                .store
-                .unnamed_objects(stream, parsed.collect())?;
+            let unnamed = self.unnamed(stream, parsed.collect())?;
             let now = self.runner.now();
             for (segment, listed) in unnamed {
                 if found.seen.len() >= room {
@@ -258,9 +273,7 @@ impl Search {
         let _working = runner.working.lock();
         runner.ensure_owner(stream, names.epoch)?;
         let meta = tier2.store().head(&key)?;
-        let is_same = |meta: &crate::objects::ObjectMeta| {
-            meta.etag == sight.etag && meta.size_bytes == sight.bytes
-        };
+        let is_same = |meta: &ObjectMeta| meta.etag == sight.etag && meta.size_bytes == sight.bytes;
         let gone = match meta {
             None => Gone::Missing,
             Some(meta) if !is_same(&meta) => {
@@ -277,7 +290,7 @@ impl Search {
                     modified_unix_nanos: sight.modified_unix_nanos,
                 };
                 let asked = vec![(*segment, listed)];
-                let is_named = runner.store.unnamed_objects(stream, asked)?.is_empty();
+                let is_named = self.unnamed(stream, asked)?.is_empty();
                 if is_named || runner.coordinator.is_moving(stream, segment.segment_id) {
                     self.forget(stream, segment);
                     return Ok(());
