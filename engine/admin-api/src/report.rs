@@ -238,6 +238,41 @@ pub struct Tier2Report {
     /// Absent in reports of engines that delete nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion: Option<DeletionReport>,
+    /// Absent in reports of engines that do not look for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphans: Option<OrphansReport>,
+}
+
+/// Objects of segments below the prefixes of this node's streams that no manifest and no catalogue names. Each stream's objects are listed once
+/// a day. Counts of deletions since `process_start`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrphansReport {
+    /// By the last listing of each stream. Absent until each stream was listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<u64>,
+    /// Of these, as the bucket says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// There are more than the engine keeps in mind, so that `objects` and `waiting` count too few.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_cut: bool,
+    /// Objects that the manifests of this node do not name either and that are no orphans, or not yet, by why: `Snapshot` a catalogue in the
+    /// bucket names them, `SnapshotRunning` one that is being taken may, `Manifest` the manifest of an epoch that is over names them,
+    /// `NoManifest` there is no manifest of their epoch, `Upload` an upload is under way, `Clock` a clock that is not trusted, `Age` they are
+    /// younger than the grace or of unknown age, `SecondListing` no two listings a grace apart showed them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub waiting: BTreeMap<String, WaitingObjects>,
+    /// Confirmed by the bucket.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub deleted_objects: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub deleted_bytes: u64,
+    /// Deleted, and the bucket keeps their bytes as old versions.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub kept_versions: u64,
+    /// Streams whose objects were not listed, or whose orphans were not deleted, when they were looked for last.
+    #[serde(default, skip_serializing_if = "FailedStreamsReport::is_empty")]
+    pub failed: FailedStreamsReport,
 }
 
 /// Objects of trimmed segments. Counts since `process_start`.

@@ -21,6 +21,10 @@ pub struct StorageReport {
     pub at: String,
     /// Of all streams that were asked for.
     pub total: StorageUsage,
+    /// Objects of segments that no manifest and no catalogue names, in no other figure. Absent where some streams were asked for, where not
+    /// each stream's objects were listed yet, and in reports of engines that do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphans: Option<TierStorage>,
     /// The largest of them, by what they hold in all tiers. With other rules of retention: by what these take within 30 days.
     #[serde(default)]
     pub streams: Vec<StreamStorage>,

@@ -104,6 +104,7 @@ fn dump() -> Dump {
             object_bytes: Some(29),
             objects_of_unknown_size: 30,
             deletion: None,
+            orphans: None,
         }),
         manifest: ManifestReport {
             replay_version: 1,
@@ -479,6 +480,7 @@ fn storage_report() -> StorageReport {
         node: "orders-0".to_string(),
         at: "2026-12-02T04:00:00.000Z".to_string(),
         total: storage_usage(),
+        orphans: None,
         streams: vec![StreamStorage {
             name: "orders-0-a".to_string(),
             start_sequence: 1,

@@ -22,7 +22,8 @@ use aof2_core::claims::suite::{CLUSTER, claims_of};
 use aof2_core::jobs::warm;
 use aof2_core::objects::directory::DirectoryStore;
 use aof2_core::objects::{
-    Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Removal, Source, Upload,
+    ListedPage, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Removal, Source,
+    Upload,
 };
 use aof2_core::request::ReadRequest;
 use aof2_core::tier::Tiers;
@@ -84,6 +85,13 @@ impl ObjectStore for Distant {
     }
     fn list_page(&self, prefix: &str, start_after: Option<&str>) -> Result<Page, ObjectError> {
         self.travel().list_page(prefix, start_after)
+    }
+    fn list_objects(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+    ) -> Result<ListedPage, ObjectError> {
+        self.travel().list_objects(prefix, start_after)
     }
     fn delete(&self, key: &str) -> Result<Removal, ObjectError> {
         self.travel().delete(key)

@@ -120,6 +120,8 @@ pub struct Tier2Config {
     pub upload_concurrency: usize,
     /// How long an object of trimmed records stays once the bucket has the manifest that gives it up. Hot.
     pub delete_grace: Duration,
+    /// What becomes of objects that nobody knows any more. Hot.
+    pub orphans: OrphanPolicy,
     /// Reads at a time. Restart.
     pub read_concurrency: usize,
     /// What these may bring at a time. Restart.
@@ -128,6 +130,15 @@ pub struct Tier2Config {
     pub request_timeout: Duration,
     /// Restart.
     pub max_attempts: u32,
+}
+
+/// What becomes of objects below a stream's own prefix that no manifest and no catalogue names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OrphanPolicy {
+    /// They are counted.
+    #[default]
+    Report,
+    Delete,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -200,6 +211,7 @@ impl Config {
                 claim_check: Duration::from_secs(10),
                 upload_concurrency: 2,
                 delete_grace: Duration::from_secs(24 * 3600),
+                orphans: OrphanPolicy::default(),
                 read_concurrency: 8,
                 read_bytes: 32 * MIB,
                 request_timeout: Duration::from_secs(30),

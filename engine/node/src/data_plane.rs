@@ -15,6 +15,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use aof2_core::compaction::{Compaction, CompactionRefusal, CompactionRun, CompactionStatus};
+use aof2_core::deletion::orphans::OrphanStatus;
 use aof2_core::deletion::{CopyDeletion, CopyError, Deletion, DeletionStatus};
 use aof2_core::fetch::FetchStatus;
 use aof2_core::objects::Tier2;
@@ -132,6 +133,11 @@ impl DataPlane {
     /// `None` without Tier 2.
     pub fn deletion_status(&self) -> Option<DeletionStatus> {
         self.deletion.status()
+    }
+
+    /// `None` without Tier 2.
+    pub fn orphan_status(&self) -> Option<OrphanStatus> {
+        self.deletion.orphans()
     }
 
     /// May take a while. `is_abandoned` is asked now and then.

@@ -1,9 +1,11 @@
 //! What this node says about itself: the answers of `dump`, `streams`, `segments` and the verbs around a restart.
 
+use std::collections::BTreeMap;
+
 use aof2_admin_api::report::{
     CompactionReport, DamagedRange, DeletionReport, FailedStreamsReport, JournalReport,
-    LastMergeReport, ManifestReport, ReadsReport, RetentionReport, RetentionRuleReport,
-    SegmentReport, Tier0Report, Tier1Report, Tier2Report, WaitingObjects,
+    LastMergeReport, ManifestReport, OrphansReport, ReadsReport, RetentionReport,
+    RetentionRuleReport, SegmentReport, Tier0Report, Tier1Report, Tier2Report, WaitingObjects,
 };
 use aof2_admin_api::{
     ClaimState, Dump, PostRestart, PreRestart, SegmentCopy, SegmentState, StreamReport,
@@ -11,6 +13,7 @@ use aof2_admin_api::{
 };
 use aof2_core::compaction::CompactionStatus;
 use aof2_core::config::RetentionRule;
+use aof2_core::deletion::orphans::OrphanStatus;
 use aof2_core::deletion::{DeletionStatus, Waiting};
 use aof2_core::failures::FailedStreams;
 use aof2_core::retention::RetentionStatus;
@@ -207,6 +210,7 @@ pub fn tier2(plane: &DataPlane) -> Option<Tier2Report> {
         object_bytes: objects.map(|it| it.bytes),
         objects_of_unknown_size: objects.map_or(0, |it| it.of_unknown_size),
         deletion: plane.deletion_status().map(deletion),
+        orphans: plane.orphan_status().map(orphans),
     })
 }
 
@@ -220,19 +224,46 @@ fn deletion(status: DeletionStatus) -> DeletionReport {
         failure,
         failed,
     } = status;
-    let waiting = waiting.into_iter().map(|(reason, waiting)| {
-        let Waiting { objects, bytes } = waiting;
-        (reason.to_owned(), WaitingObjects { objects, bytes })
-    });
     DeletionReport {
         deleted_objects,
         deleted_bytes,
         kept_versions,
         missing_objects,
-        waiting: waiting.collect(),
+        waiting: by_reason(waiting),
         failure,
         failed: failed_streams(failed),
     }
+}
+
+fn orphans(status: OrphanStatus) -> OrphansReport {
+    let OrphanStatus {
+        found,
+        is_cut,
+        waiting,
+        deleted,
+        kept_versions,
+        // With the others, by name.
+        failure: _,
+        failed,
+    } = status;
+    OrphansReport {
+        objects: found.map(|it| it.objects),
+        bytes: found.map(|it| it.bytes),
+        is_cut,
+        waiting: by_reason(waiting),
+        deleted_objects: deleted.objects,
+        deleted_bytes: deleted.bytes,
+        kept_versions,
+        failed: failed_streams(failed),
+    }
+}
+
+fn by_reason(waiting: BTreeMap<&'static str, Waiting>) -> BTreeMap<String, WaitingObjects> {
+    let waiting = waiting.into_iter().map(|(reason, waiting)| {
+        let Waiting { objects, bytes } = waiting;
+        (reason.to_owned(), WaitingObjects { objects, bytes })
+    });
+    waiting.collect()
 }
 
 fn would_block_kind(kind: aof2_core::WouldBlockKind) -> WouldBlockKind {

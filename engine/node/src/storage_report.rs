@@ -19,6 +19,8 @@ pub struct Priced<'a> {
     /// Of all objects; `Err` says why it is not known, `Ok(None)`: there are none.
     pub class: Result<Option<String>, String>,
     pub prices: &'a [Price],
+    /// Objects that nobody knows; `None`: not counted yet, or not asked for.
+    pub orphans: Option<TierStorage>,
 }
 
 /// At most [`MAX_REPORT_BYTES`] long as JSON.
@@ -44,6 +46,7 @@ fn answer_within(counted: Counted, priced: &Priced<'_>, max_bytes: usize) -> Sto
         node: priced.node.to_owned(),
         at: time(at_unix_nanos),
         total: priced.usage(&total),
+        orphans: priced.orphans,
         streams: Vec::new(),
         // The longest that it can become.
         rest: Some(priced.usage(&total)),
@@ -317,6 +320,7 @@ mod tests {
                 .map(|class| class.map(str::to_owned))
                 .map_err(str::to_owned),
             prices,
+            orphans: None,
         }
     }
 

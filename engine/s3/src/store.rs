@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use aof2_core::objects::bounds::too_large;
 use aof2_core::objects::{
-    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Removal,
-    Upload,
+    Attempt, Listed, ListedPage, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome,
+    Refusal, Removal, Upload,
 };
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::http::HttpResponse;
@@ -246,7 +246,27 @@ impl S3Store {
             }
             .send()
         })?;
-        answered.map_err(|no| no.into_error(attempt, None))
+        let page = answered.map_err(|no| no.into_error(attempt, None))?;
+        self.ensure_whole(prefix, &page)?;
+        Ok(page)
+    }
+
+    /// A page that says how many keys it has and whether more follow, and has as many: an answer that broke off has not.
+    fn ensure_whole(&self, prefix: &str, page: &ListObjectsV2Output) -> Result<(), ObjectError> {
+        let keys = page.contents().len();
+        let counted = page.key_count().and_then(|it| usize::try_from(it).ok());
+        let problem = match (page.is_truncated(), counted) {
+            (None, _) => "the listing does not say whether more keys follow".to_owned(),
+            (Some(_), Some(counted)) if counted != keys => {
+                format!("the listing has {keys} keys and says that it has {counted}")
+            }
+            (Some(_), Some(_) | None) => return Ok(()),
+        };
+        Err(ObjectError::Refused {
+            attempt: self.requests.attempt("list", prefix),
+            refusal: Refusal::Other,
+            cause: problem,
+        })
     }
 
     /// Where a listing goes on. `None`: that was all.
@@ -300,6 +320,18 @@ fn keys_of(page: &ListObjectsV2Output) -> Vec<String> {
     objects
         .filter_map(|object| object.key().map(str::to_owned))
         .collect()
+}
+
+fn listed(object: &aws_sdk_s3::types::Object) -> Option<Listed> {
+    let modified = object
+        .last_modified()
+        .and_then(|at| at.as_nanos().try_into().ok());
+    Some(Listed {
+        key: object.key()?.to_owned(),
+        size_bytes: u64::try_from(object.size()?).ok()?,
+        etag: object.e_tag()?.to_owned(),
+        modified_unix_nanos: modified,
+    })
 }
 
 /// Byte order is promised by S3, not by everything that speaks it.
@@ -437,6 +469,23 @@ impl ObjectStore for S3Store {
             let is_last = continuation.is_none();
             if is_last || !keys.is_empty() {
                 return Ok(Page { keys, is_last });
+            }
+        }
+    }
+
+    fn list_objects(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+    ) -> Result<ListedPage, ObjectError> {
+        let mut continuation: Option<String> = None;
+        loop {
+            let page = self.list_once(prefix, start_after, continuation.as_deref())?;
+            continuation = self.continuation_of(prefix, &page)?;
+            let is_last = continuation.is_none();
+            let objects: Vec<Listed> = page.contents().iter().filter_map(listed).collect();
+            if is_last || !objects.is_empty() {
+                return Ok(ListedPage { objects, is_last });
             }
         }
     }

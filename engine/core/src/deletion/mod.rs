@@ -8,6 +8,7 @@
 //! What an upload may have left that was begun and never done takes the same way: nobody knows whether there is an object.
 
 mod catalogues;
+pub mod orphans;
 mod pass;
 mod schedule;
 mod verb;
@@ -27,6 +28,7 @@ use crate::snapshot::Snapshots;
 use crate::store::Store;
 use crate::tier::Tiers;
 use catalogues::Catalogues;
+use orphans::{OrphanStatus, Search};
 use schedule::Schedule;
 
 pub use verb::{CopyDeletion, CopyError};
@@ -38,6 +40,7 @@ const REST_AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// Deletes objects of this node's streams. Does nothing without a Tier 2.
 pub struct Deletion {
     runner: Option<Arc<Runner>>,
+    search: Option<Arc<Search>>,
 }
 
 /// For reports. Counters since the process started.
@@ -112,6 +115,8 @@ struct Runner {
     /// A pass is over.
     changed: Condvar,
     stopping: AtomicBool,
+    /// Objects that may be orphans wait for a time that has to pass.
+    do_orphans_wait: AtomicBool,
     counters: Counters,
     /// Of one stream in one turn, each with a commit to its manifest: then the others have theirs.
     steps_of_turn: usize,
@@ -168,6 +173,7 @@ impl Deletion {
                 state: Mutex::default(),
                 changed: Condvar::new(),
                 stopping: AtomicBool::new(false),
+                do_orphans_wait: AtomicBool::new(false),
                 counters: Counters::default(),
                 steps_of_turn,
             })
@@ -175,7 +181,13 @@ impl Deletion {
         if let Some(runner) = &runner {
             coordinator.plug(runner.own.clone());
         }
-        Deletion { runner }
+        let search = runner.clone().map(Search::start);
+        Deletion { runner, search }
+    }
+
+    /// `None` without Tier 2.
+    pub fn orphans(&self) -> Option<OrphanStatus> {
+        Some(self.search.as_ref()?.status())
     }
 
     /// No pass is under way.
@@ -183,6 +195,13 @@ impl Deletion {
     pub(crate) fn is_at_rest(&self) -> bool {
         let runner = self.runner.as_ref();
         runner.is_none_or(|runner| !runner.state.lock().is_under_way)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn looks_for_no_orphans(&self) -> bool {
+        self.search
+            .as_ref()
+            .is_none_or(|search| search.is_at_rest())
     }
 
     /// `None` without Tier 2.
@@ -219,6 +238,9 @@ impl Deletion {
     pub fn stop(&self) {
         let Some(runner) = &self.runner else { return };
         runner.stopping.store(true, Ordering::Release);
+        if let Some(search) = &self.search {
+            search.wait();
+        }
         let mut state = runner.state.lock();
         while state.is_under_way {
             runner.changed.wait(&mut state);
@@ -242,7 +264,9 @@ impl Machine for Runner {
         }
         let streams = self.store.streams_with_trimmed_objects();
         state.kept.retain(|stream, _| streams.contains(stream));
-        self.clock.note_needed(!streams.is_empty());
+        let do_orphans_wait = self.do_orphans_wait.load(Ordering::Acquire);
+        self.clock
+            .note_needed(!streams.is_empty() || do_orphans_wait);
         state.schedule.see(&streams, facts.now);
         let grace = self.store.config().tier2.delete_grace;
         state.schedule.set_grace(grace, facts.now);

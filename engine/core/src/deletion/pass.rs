@@ -8,18 +8,20 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::catalogues::CatalogueError;
+use super::orphans::ChunkError;
 use super::{Keeper, Kept, Runner};
 use crate::claims::ClaimStanding;
 use crate::coordinator::plan::delete::{Candidate, Holders, Next, next, pause};
 use crate::error::{ClaimError, StoreError, with_causes};
 use crate::io::sync::MutexGuard;
 use crate::jobs::upload::{problem_of_object, problem_of_output};
+use crate::objects::listing::ListingError;
 use crate::objects::{ObjectError, ObjectMeta, Removal, Tier2};
 use crate::snapshot::{TakeError, publish_manifest};
 use crate::store::delete::TrimmedObject;
 
 /// Time that a pass takes, but for the request that it is in. Streams that it did not get to are due in the next one.
-const LONGEST_PASS: Duration = Duration::from_secs(10);
+pub(super) const LONGEST_PASS: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Error)]
 pub(super) enum DeleteError {
@@ -27,6 +29,10 @@ pub(super) enum DeleteError {
     Catalogues(#[from] CatalogueError),
     #[error(transparent)]
     Object(#[from] ObjectError),
+    #[error(transparent)]
+    Listing(#[from] ListingError),
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
     #[error("the manifest is not in Tier 2")]
     Publish(#[from] TakeError),
     #[error(transparent)]
@@ -264,7 +270,7 @@ impl Runner {
     }
 
     /// By the claim as it is now in Tier 2.
-    fn ensure_owner(&self, stream: &str, epoch: u32) -> Result<(), DeleteError> {
+    pub(super) fn ensure_owner(&self, stream: &str, epoch: u32) -> Result<(), DeleteError> {
         self.store.settle_volume_check()?;
         let standing =
             self.claims
@@ -361,7 +367,7 @@ impl Runner {
 }
 
 /// Says only what was answered: an object of which nothing is known afterwards is looked at again by the next pass.
-fn remove(tier2: &Tier2, key: &str, bytes: u64) -> Result<Gone, DeleteError> {
+pub(super) fn remove(tier2: &Tier2, key: &str, bytes: u64) -> Result<Gone, DeleteError> {
     let store = tier2.store();
     let removal = match store.delete(key) {
         Ok(removal) => removal,

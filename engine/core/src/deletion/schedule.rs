@@ -56,6 +56,13 @@ impl Schedule {
         self.due.insert(stream.clone(), next);
     }
 
+    /// As `failed`, looked at again at `next`.
+    pub fn put_off(&mut self, stream: &Arc<str>, why: String, now: Instant, next: Instant) -> bool {
+        let is_new = self.failures.note(stream, why, now);
+        self.due.insert(stream.clone(), next);
+        is_new
+    }
+
     /// Answers whether it is news.
     pub fn failed(&mut self, stream: &Arc<str>, why: String, now: Instant) -> bool {
         let is_new = self.failures.note(stream, why, now);

@@ -192,6 +192,8 @@ fn failed(stream: &str, segment_id: u64, error: &DeleteError) -> CopyError {
         DeleteError::Superseded { .. } => CopyError::NotOwned { message },
         DeleteError::Catalogues(_)
         | DeleteError::Object(_)
+        | DeleteError::Listing(_)
+        | DeleteError::Chunk(_)
         | DeleteError::Publish(_)
         | DeleteError::Claim(_)
         | DeleteError::Store(_)

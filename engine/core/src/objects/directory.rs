@@ -24,8 +24,8 @@ use bytes::Bytes;
 
 use super::bounds::too_large;
 use super::{
-    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Removal,
-    Upload,
+    Attempt, Listed, ListedPage, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome,
+    Refusal, Removal, Upload,
 };
 
 const MAGIC: &[u8; 8] = b"AOF2OBJ1";
@@ -382,6 +382,32 @@ impl ObjectStore for DirectoryStore {
 
     fn list_page(&self, prefix: &str, start_after: Option<&str>) -> Result<Page, ObjectError> {
         Ok(page_of(self.list(prefix, start_after)?))
+    }
+
+    fn list_objects(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+    ) -> Result<ListedPage, ObjectError> {
+        let Page { keys, is_last } = self.list_page(prefix, start_after)?;
+        let attempt = self.attempt("list", prefix);
+        let mut objects = Vec::with_capacity(keys.len());
+        for key in keys {
+            // Gone since it was listed.
+            let Some((file, meta)) = self.open_object(&attempt, &self.path("list", &key)?)? else {
+                continue;
+            };
+            let modified = file.metadata().and_then(|metadata| metadata.modified());
+            let modified = modified.map_err(|error| failed(&attempt, error))?;
+            let since = modified.duration_since(std::time::UNIX_EPOCH).ok();
+            objects.push(Listed {
+                key,
+                size_bytes: meta.size_bytes,
+                etag: meta.etag,
+                modified_unix_nanos: since.and_then(|since| i64::try_from(since.as_nanos()).ok()),
+            });
+        }
+        Ok(ListedPage { objects, is_last })
     }
 
     fn delete(&self, key: &str) -> Result<Removal, ObjectError> {

@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use super::directory::{PAGE_KEYS, page_of};
 use super::{
-    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Refusal, Removal,
-    Upload, read_all,
+    Attempt, Listed, ListedPage, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome,
+    Refusal, Removal, Upload, read_all,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,6 +77,8 @@ pub struct MemoryStore {
 struct State {
     objects: BTreeMap<String, Object>,
     classes: BTreeMap<String, String>,
+    /// When each was put there; 1970 unless somebody says otherwise.
+    modified_unix_nanos: BTreeMap<String, Option<i64>>,
     writes: u64,
     is_unreachable: bool,
     ignores_preconditions: bool,
@@ -171,6 +173,12 @@ impl MemoryStore {
     pub fn set_class(&self, key: &str, class: &str) {
         let mut state = self.state.lock();
         state.classes.insert(key.to_owned(), class.to_owned());
+    }
+
+    /// This object was put there then; `None`: the store does not say when.
+    pub fn set_modified(&self, key: &str, unix_nanos: Option<i64>) {
+        let mut state = self.state.lock();
+        state.modified_unix_nanos.insert(key.to_owned(), unix_nanos);
     }
 
     pub fn calls(&self, verb: Verb) -> u64 {
@@ -429,6 +437,36 @@ impl ObjectStore for MemoryStore {
     fn list_page(&self, prefix: &str, start_after: Option<&str>) -> Result<Page, ObjectError> {
         self.call(Verb::List, prefix, |state, _| {
             Ok(page_of(state.keys_from(prefix, start_after)))
+        })
+    }
+
+    /// `PreconditionFailed` turns the page around, `TruncatedBody` ends it before its last object, and `Ignored` answers nothing of it,
+    /// each as a page behind which nothing comes.
+    fn list_objects(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+    ) -> Result<ListedPage, ObjectError> {
+        self.call(Verb::List, prefix, |state, fault| {
+            let Page { keys, is_last } = page_of(state.keys_from(prefix, start_after));
+            let listed = keys.into_iter().filter_map(|key| {
+                let meta = &state.objects.get(&key)?.meta;
+                let modified = state.modified_unix_nanos.get(&key).copied();
+                Some(Listed {
+                    size_bytes: meta.size_bytes,
+                    etag: meta.etag.clone(),
+                    modified_unix_nanos: modified.unwrap_or(Some(0)),
+                    key,
+                })
+            });
+            let mut objects: Vec<Listed> = listed.collect();
+            match fault {
+                Some(Fault::PreconditionFailed) => objects.reverse(),
+                Some(Fault::TruncatedBody) => _ = objects.pop(),
+                Some(Fault::Ignored) => objects.clear(),
+                _ => {}
+            }
+            Ok(ListedPage { objects, is_last })
         })
     }
 

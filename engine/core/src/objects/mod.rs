@@ -9,6 +9,7 @@ pub mod breaker;
 pub mod conditional;
 pub mod directory;
 pub mod error;
+pub mod listing;
 #[cfg(feature = "testing")]
 pub mod memory;
 pub mod probe;
@@ -146,6 +147,24 @@ pub struct Page {
     pub is_last: bool,
 }
 
+/// What a listing says of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub key: String,
+    pub size_bytes: u64,
+    pub etag: String,
+    /// When it was put there, by the clock of the store. `None`: the store does not say.
+    pub modified_unix_nanos: Option<i64>,
+}
+
+/// A part of a listing, as the store gives it: whoever decides by it checks the order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListedPage {
+    pub objects: Vec<Listed>,
+    /// The store says that nothing of the prefix comes behind them.
+    pub is_last: bool,
+}
+
 /// One attempt per call: no retries, no interpretation. Keys are complete, prefix included.
 pub trait ObjectStore: Send + Sync {
     /// Names the store in messages: endpoint and bucket, or a folder. Never a secret.
@@ -189,6 +208,13 @@ pub trait ObjectStore: Send + Sync {
 
     /// As `list`, by one request: as many keys as one answer holds, at most 1,000.
     fn list_page(&self, prefix: &str, start_after: Option<&str>) -> Result<Page, ObjectError>;
+
+    /// As `list_page`, with what the store says of each object. Nothing is put in order: see `listing`.
+    fn list_objects(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+    ) -> Result<ListedPage, ObjectError>;
 
     /// A missing key is no error. Most stores answer for one as for an object that was there: `Removed`.
     fn delete(&self, key: &str) -> Result<Removal, ObjectError>;

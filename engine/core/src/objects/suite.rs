@@ -161,6 +161,17 @@ pub fn store_keeps_its_contract(store: &dyn ObjectStore, folder: &str) {
         Vec::<String>::new()
     );
 
+    let described = store.list_objects(&key("list/"), Some(&key("list/a")));
+    let described = described.expect("list");
+    assert!(described.is_last);
+    for (listed, name) in described.objects.iter().zip(["list/b", "list/c"]) {
+        let meta = store.head(&key(name)).expect("head").expect("there");
+        assert_eq!(listed.key, key(name));
+        assert_eq!((listed.size_bytes, &listed.etag), (1, &meta.etag));
+        assert!(listed.modified_unix_nanos.is_some(), "{listed:?}");
+    }
+    assert_eq!(described.objects.len(), 2);
+
     let removal = store.delete(&key("list/b")).expect("delete");
     assert_eq!(removal, Removal::Removed);
     assert_eq!(

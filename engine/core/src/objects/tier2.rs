@@ -13,8 +13,8 @@ use super::breaker::{Breakers, Kind};
 use super::conditional::{self, Creation};
 use super::retry::{Retries, RetryPolicy};
 use super::{
-    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Removal, Tier2Reason,
-    Upload, bounds, probe,
+    Attempt, ListedPage, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Removal,
+    Tier2Reason, Upload, bounds, probe,
 };
 use crate::io::{Clock, Rng};
 
@@ -348,6 +348,16 @@ impl ObjectStore for Guarded {
     fn list_page(&self, prefix: &str, start_after: Option<&str>) -> Result<Page, ObjectError> {
         self.attempt(Kind::List, prefix, |store| {
             store.list_page(prefix, start_after)
+        })
+    }
+
+    fn list_objects(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+    ) -> Result<ListedPage, ObjectError> {
+        self.attempt(Kind::List, prefix, |store| {
+            store.list_objects(prefix, start_after)
         })
     }
 

@@ -10,6 +10,7 @@
 pub(crate) mod fold;
 mod leaving;
 mod merge;
+mod names;
 pub(crate) mod segment;
 pub(crate) mod usage;
 

@@ -10,6 +10,7 @@ mod evict;
 pub(crate) mod merge;
 mod open;
 mod opener;
+pub(crate) mod orphans;
 pub(crate) mod pieces;
 pub(crate) mod pipeline;
 mod port;

@@ -11,6 +11,7 @@ mod killer;
 mod kills;
 mod node;
 mod on_demand;
+mod orphans;
 mod recompress;
 mod rejections;
 mod residency;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use aof2_core::objects::directory::DirectoryStore;
 use aof2_core::objects::{
-    Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Removal, Upload,
+    ListedPage, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Removal, Upload,
 };
 use aof2_core::snapshot::SnapshotPhase;
 use aof2_core::snapshot::verify::Level;
@@ -91,6 +91,14 @@ impl ObjectStore for Deadly {
 
     fn list_page(&self, prefix: &str, start_after: Option<&str>) -> Result<Page, ObjectError> {
         self.folder.list_page(prefix, start_after)
+    }
+
+    fn list_objects(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+    ) -> Result<ListedPage, ObjectError> {
+        self.folder.list_objects(prefix, start_after)
     }
 
     fn delete(&self, key: &str) -> Result<Removal, ObjectError> {

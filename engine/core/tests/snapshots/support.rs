@@ -8,7 +8,8 @@ use aof2_core::claims::suite as claims_suite;
 use aof2_core::io::{Disk, SystemDisk};
 use aof2_core::objects::memory::MemoryStore;
 use aof2_core::objects::{
-    Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Removal, Tier2, Upload,
+    ListedPage, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Removal, Tier2,
+    Upload,
 };
 use aof2_core::snapshot::verify::{Level, Unwatched, Verdict, verify};
 use aof2_core::snapshot::{SnapshotPhase, SnapshotRequest, SnapshotStatus, Snapshots};
@@ -172,6 +173,15 @@ impl ObjectStore for Delayed {
     fn list_page(&self, prefix: &str, start_after: Option<&str>) -> Result<Page, ObjectError> {
         (self.before)("list", prefix);
         self.memory.list_page(prefix, start_after)
+    }
+
+    fn list_objects(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+    ) -> Result<ListedPage, ObjectError> {
+        (self.before)("list", prefix);
+        self.memory.list_objects(prefix, start_after)
     }
 
     fn delete(&self, key: &str) -> Result<Removal, ObjectError> {

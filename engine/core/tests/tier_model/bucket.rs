@@ -7,7 +7,8 @@ use std::time::Duration;
 use aof2_core::io::{Clock, sync};
 use aof2_core::objects::memory::MemoryStore;
 use aof2_core::objects::{
-    Attempt, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Removal, Upload,
+    Attempt, ListedPage, Object, ObjectError, ObjectMeta, ObjectStore, Page, PutOutcome, Removal,
+    Upload,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -159,6 +160,16 @@ impl ObjectStore for Bucket {
     fn list_page(&self, prefix: &str, start_after: Option<&str>) -> Result<Page, ObjectError> {
         self.call("list", prefix, |memory| {
             memory.list_page(prefix, start_after)
+        })
+    }
+
+    fn list_objects(
+        &self,
+        prefix: &str,
+        start_after: Option<&str>,
+    ) -> Result<ListedPage, ObjectError> {
+        self.call("list", prefix, |memory| {
+            memory.list_objects(prefix, start_after)
         })
     }
 

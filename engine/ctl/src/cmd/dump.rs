@@ -1,8 +1,10 @@
 //! `dump`: the engine in one page.
 
+use std::collections::BTreeMap;
+
 use aof2_admin_api::report::{
-    CompactionReport, DeletionReport, FailedStreamsReport, LastMergeReport, RetentionReport,
-    RetentionRuleReport, Tier2Report,
+    CompactionReport, DeletionReport, FailedStreamsReport, LastMergeReport, OrphansReport,
+    RetentionReport, RetentionRuleReport, Tier2Report, WaitingObjects,
 };
 use aof2_admin_api::{Dump, Refusal};
 
@@ -253,6 +255,7 @@ fn tier2_rows(tier2: &Tier2Report) -> Vec<(&'static str, String)> {
         object_bytes,
         objects_of_unknown_size,
         deletion,
+        orphans,
     } = tier2;
     let probe = if *probed {
         ""
@@ -300,7 +303,58 @@ fn tier2_rows(tier2: &Tier2Report) -> Vec<(&'static str, String)> {
         ),
     ]);
     rows.extend(deletion.iter().flat_map(deletion_rows));
+    rows.extend(orphans.iter().flat_map(orphan_rows));
     rows
+}
+
+fn orphan_rows(orphans: &OrphansReport) -> Vec<(&'static str, String)> {
+    let OrphansReport {
+        objects,
+        bytes,
+        is_cut,
+        waiting,
+        deleted_objects,
+        deleted_bytes,
+        kept_versions,
+        failed,
+    } = orphans;
+    let mut rows = vec![];
+    if let Some((objects @ 1.., bytes)) = objects.zip(*bytes) {
+        let least = if *is_cut { "at least " } else { "" };
+        let bytes = render::bytes(bytes);
+        rows.push((
+            "ORPHANS",
+            format!("{least}{objects} objects, {bytes}, that no manifest and no catalogue names; tier2.orphans = \"Delete\" deletes them"),
+        ));
+    }
+    if !waiting.is_empty() {
+        let waiting = by_reason(waiting);
+        rows.push((
+            "",
+            format!("unknown objects that are no orphans, or not yet: {waiting}"),
+        ));
+    }
+    if *deleted_objects > 0 {
+        let bytes = render::bytes(*deleted_bytes);
+        rows.push((
+            "",
+            format!("{deleted_objects} orphans deleted since start, {bytes}"),
+        ));
+    }
+    if *kept_versions > 0 {
+        let told = "orphans deleted since start whose bytes the bucket keeps as old versions";
+        rows.push(("", format!("{kept_versions} {told}")));
+    }
+    rows.extend(failed_rows("NO SEARCH", failed));
+    rows
+}
+
+fn by_reason(waiting: &BTreeMap<String, WaitingObjects>) -> String {
+    let waiting = waiting.iter().map(|(reason, waiting)| {
+        let bytes = render::bytes(waiting.bytes);
+        format!("{} for {reason} ({bytes})", waiting.objects)
+    });
+    waiting.collect::<Vec<_>>().join(", ")
 }
 
 fn compaction_rows(compaction: &CompactionReport) -> Vec<(&'static str, String)> {
@@ -368,15 +422,8 @@ fn deletion_rows(deletion: &DeletionReport) -> Vec<(&'static str, String)> {
         *missing_objects,
         "not there when they were to be deleted, since start",
     );
-    let waiting: Vec<String> = waiting
-        .iter()
-        .map(|(reason, waiting)| {
-            let bytes = render::bytes(waiting.bytes);
-            format!("{} for {reason} ({bytes})", waiting.objects)
-        })
-        .collect();
     if !waiting.is_empty() {
-        let waiting = waiting.join(", ");
+        let waiting = by_reason(waiting);
         rows.push(("", format!("trimmed objects that wait: {waiting}")));
     }
     if failed.is_empty() {
@@ -540,12 +587,30 @@ mod tests {
                         .into(),
                     },
                 }),
+                orphans: Some(OrphansReport {
+                    objects: Some(6),
+                    bytes: Some(1 << 20),
+                    is_cut: true,
+                    waiting: [("Age".to_owned(), waiting(7, 2048))].into(),
+                    deleted_objects: 8,
+                    deleted_bytes: 1024,
+                    kept_versions: 9,
+                    failed: FailedStreamsReport {
+                        streams: 1,
+                        named: [("c".to_owned(), "cut short".to_owned())].into(),
+                    },
+                }),
                 ..Tier2Report::default()
             }),
             ..Dump::default()
         };
         let page = render::pairs(rows(&dump));
         for told in [
+            "at least 6 objects, 1.0 MiB, that no manifest and no catalogue names; tier2.orphans = \"Delete\" deletes them\n",
+            "unknown objects that are no orphans, or not yet: 7 for Age (2.0 KiB)\n",
+            "8 orphans deleted since start, 1.0 KiB\n",
+            "9 orphans deleted since start whose bytes the bucket keeps as old versions\n",
+            "stream c: cut short\n",
             "3 objects deleted since start, 1.0 MiB\n",
             "trimmed objects that wait: 2 for Grace (1.0 MiB), 1 for Snapshot (2.0 KiB)\n",
             "4 objects deleted since start whose bytes the bucket keeps as old versions\n",

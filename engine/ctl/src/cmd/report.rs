@@ -4,6 +4,7 @@ use std::path::Path;
 
 use aof2_admin_api::storage::{
     RetentionForecast, RetentionTakes, RuleForecast, StorageReport, StorageUsage, StreamStorage,
+    TierStorage,
 };
 
 use crate::cli::{Connection, ReportArguments};
@@ -42,6 +43,7 @@ fn page(report: &StorageReport, now: jiff::Timestamp) -> String {
         node,
         at,
         total,
+        orphans,
         streams,
         rest,
         rules,
@@ -72,6 +74,16 @@ fn page(report: &StorageReport, now: jiff::Timestamp) -> String {
         .iter()
         .map(|why| format!("SUSPENDED: {why}"))
         .collect();
+    if let Some(TierStorage {
+        objects: objects @ 1..,
+        bytes,
+    }) = orphans
+    {
+        let bytes = render::bytes(*bytes);
+        notes.push(format!(
+            "ORPHANS: {objects} objects, {bytes}, that no manifest and no catalogue names are in no figure above; tier2.orphans = \"Delete\" deletes them"
+        ));
+    }
     notes.extend(warnings.iter().map(|warning| format!("WARNING: {warning}")));
     if !notes.is_empty() {
         parts.push(notes.join("\n"));
@@ -464,6 +476,10 @@ in all                                   nothing  10.0 MiB (10000 records in 10 
             }],
             rest: None,
             rules: Vec::new(),
+            orphans: Some(TierStorage {
+                objects: 2,
+                bytes: 4096,
+            }),
             suspended: Some("check the time".to_owned()),
             warnings: vec!["no class".to_owned()],
             ..report()
@@ -484,6 +500,7 @@ STREAM  START  OLDEST  SIZE  HOT  WARM  COLD  RATIO  A DAY  GOES NOW  7 DAYS  30
 a           0       -   0 B  0 B   0 B   0 B      -      -         -       -        -
 
 SUSPENDED: check the time
+ORPHANS: 2 objects, 4.0 KiB, that no manifest and no catalogue names are in no figure above; tier2.orphans = \"Delete\" deletes them
 WARNING: no class"
         );
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aof2_admin_api::ErrorReason;
-use aof2_admin_api::storage::{DEFAULT_STREAMS, MAX_STREAMS, StorageReport};
+use aof2_admin_api::storage::{DEFAULT_STREAMS, MAX_STREAMS, StorageReport, TierStorage};
 use aof2_core::config::RetentionRule;
 use aof2_core::pattern;
 use aof2_core::storage_report::{Question, ReportError, Usage, class_of};
@@ -82,6 +82,7 @@ impl ReportQuery {
 
 async fn made(node: &Arc<Node>, question: Question) -> Result<Json<StorageReport>, ApiError> {
     let plane = serving(node)?;
+    let is_of_all = question.streams.is_none();
     let counted = {
         // Each looks at every segment: one after the other, whoever asks.
         let _turn = node.reports.clone().acquire_owned().await;
@@ -94,6 +95,11 @@ async fn made(node: &Arc<Node>, question: Question) -> Result<Json<StorageReport
     };
     let class = class(node, &plane, &counted.total).await;
     let settings = node.config.settings();
+    let found = plane.orphan_status().and_then(|orphans| orphans.found);
+    let orphans = found.filter(|_| is_of_all).map(|found| TierStorage {
+        objects: found.objects,
+        bytes: found.bytes,
+    });
     let writing = node.reading(move || {
         answer(
             counted,
@@ -101,6 +107,7 @@ async fn made(node: &Arc<Node>, question: Question) -> Result<Json<StorageReport
                 node: &settings.node_name,
                 class,
                 prices: &settings.report.prices,
+                orphans,
             },
         )
     });

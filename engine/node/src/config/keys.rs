@@ -200,6 +200,7 @@ pub const KEYS: &[KeySpec] = &[
     user("tier2.claim_check", seconds(1, 3_600), Text("10s"), Hot, "Interval between checks of stream ownership."),
     user("tier2.upload_concurrency", count(1, 64), Integer(2), Hot, "Maximum number of concurrent uploads."),
     user("tier2.delete_grace", seconds(0, 8_784 * 3_600), Text("24h"), Hot, "Time that an object of trimmed records stays once the bucket has the manifest that gives it up; 0s is for tests."),
+    user("tier2.orphans", Kind::OneOf(&["Report", "Delete"]), Text("Report"), Hot, "Objects of segments that no manifest and no catalogue names: Report counts them, Delete deletes them."),
     user("tier2.read_concurrency", count(1, 64), Integer(8), Restart, "Maximum number of concurrent reads from Tier 2."),
     user("tier2.read_bytes", bytes(MIB, GIB), Integer(16 * MIB), Restart, "Bytes that concurrent reads from Tier 2 may bring at a time."),
     user("tier2.request_timeout", seconds(1, 3_600), Text("30s"), Restart, "Timeout of one request to Tier 2."),

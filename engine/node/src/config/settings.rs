@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aof2_admin_api::report::Reload;
-use aof2_core::config::RetentionRule;
+use aof2_core::config::{OrphanPolicy, RetentionRule};
 use aof2_format::names::KeyPrefix;
 
 use super::document::Values;
@@ -105,6 +105,7 @@ pub struct Tier2 {
     pub claim_check: Duration,
     pub upload_concurrency: u32,
     pub delete_grace: Duration,
+    pub orphans: OrphanPolicy,
     pub read_concurrency: u32,
     pub read_bytes: u64,
     pub request_timeout: Duration,
@@ -328,6 +329,10 @@ impl Settings {
             claim_check: duration(values, "tier2.claim_check"),
             upload_concurrency: count(values, "tier2.upload_concurrency"),
             delete_grace: duration(values, "tier2.delete_grace"),
+            orphans: match text(values, "tier2.orphans").as_deref() {
+                Some("Delete") => OrphanPolicy::Delete,
+                _ => OrphanPolicy::Report,
+            },
             read_concurrency: count(values, "tier2.read_concurrency"),
             read_bytes: integer(values, "tier2.read_bytes"),
             request_timeout: duration(values, "tier2.request_timeout"),

@@ -219,6 +219,7 @@ pub fn core_config(settings: &Settings) -> Config {
                 claim_check: tier2.claim_check,
                 upload_concurrency: usize::try_from(tier2.upload_concurrency).unwrap_or(usize::MAX),
                 delete_grace: tier2.delete_grace,
+                orphans: tier2.orphans,
                 read_concurrency: usize::try_from(tier2.read_concurrency).unwrap_or(usize::MAX),
                 read_bytes: tier2.read_bytes,
                 request_timeout: tier2.request_timeout,

@@ -1,6 +1,7 @@
 //! What the tiers below Tier 0 do.
 
-use aof2_core::deletion::DeletionStatus;
+use aof2_core::deletion::orphans::OrphanStatus;
+use aof2_core::deletion::{DeletionStatus, Waiting};
 use aof2_core::fetch::FetchStatus;
 use aof2_core::tier::{Objects, Tier2Status};
 
@@ -23,6 +24,9 @@ pub(super) fn below(page: &mut Page, plane: &DataPlane, owes_volume_check: bool)
     {
         if let Some(deletion) = plane.deletion_status() {
             of_deletions(page, &deletion);
+        }
+        if let Some(orphans) = plane.orphan_status() {
+            of_orphans(page, &orphans);
         }
         page.gauge(
             "tier2_reachable",
@@ -187,6 +191,56 @@ fn of_deletions(page: &mut Page, deletion: &DeletionStatus) {
         "tier2_deletion_failed_streams",
         "Streams whose objects of trimmed segments could not be deleted in their last turn",
         deletion.failed.streams,
+    );
+}
+
+fn of_orphans(page: &mut Page, orphans: &OrphanStatus) {
+    let OrphanStatus {
+        found,
+        is_cut,
+        waiting: _,
+        deleted,
+        kept_versions,
+        failure: _,
+        failed,
+    } = orphans;
+    // Not before each stream was listed.
+    if let Some(Waiting { objects, bytes }) = found {
+        page.gauge(
+            "tier2_orphan_objects",
+            "Objects of segments that no manifest and no catalogue names, by the last listing",
+            *objects,
+        );
+        page.gauge(
+            "tier2_orphan_bytes",
+            "Bytes of objects of segments that no manifest and no catalogue names, by the last listing",
+            *bytes,
+        );
+        page.gauge(
+            "tier2_orphans_cut",
+            "1 while there are more such objects than the engine keeps in mind and counts",
+            u64::from(*is_cut),
+        );
+    }
+    page.counter(
+        "tier2_deleted_orphan_objects",
+        "Objects that no manifest and no catalogue names deleted since start and not there afterwards",
+        deleted.objects,
+    );
+    page.counter(
+        "tier2_deleted_orphan_bytes",
+        "Bytes of objects that no manifest and no catalogue names deleted since start and not there afterwards",
+        deleted.bytes,
+    );
+    page.counter(
+        "tier2_deleted_orphan_kept_versions",
+        "Objects that no manifest and no catalogue names deleted since start whose bytes the bucket keeps as old versions",
+        *kept_versions,
+    );
+    page.gauge(
+        "tier2_orphan_search_failed_streams",
+        "Streams whose objects could not be listed, or whose orphans could not be deleted, in their last turn",
+        failed.streams,
     );
 }
 

@@ -139,6 +139,34 @@ fn a_page_of_a_listing_has_a_key_or_is_the_last() {
 }
 
 #[test]
+fn a_listing_that_broke_off_is_none() {
+    for (answer, problem) in [
+        (
+            "<ListBucketResult><IsTruncated>false</IsTruncated><KeyCount>2</KeyCount><Contents><Key>a</Key></Contents></ListBucketResult>",
+            "the listing has 1 keys and says that it has 2",
+        ),
+        (
+            "<ListBucketResult><Contents><Key>a</Key></Contents></ListBucketResult>",
+            "the listing does not say whether more keys follow",
+        ),
+        (
+            "<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>",
+            "listing is truncated without a continuation token",
+        ),
+    ] {
+        let store = proxied(same, move |_| Act::Answer(answer)).store;
+        for error in [
+            store.list("", None).err(),
+            store.list_page("", None).err(),
+            store.list_objects("", None).err(),
+        ] {
+            let error = error.expect("broken off").to_string();
+            assert!(error.contains(problem), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_body_is_not_read_beyond_the_limit_of_its_object_or_range() {
     // Announced, not announced, and a store that ignores the range.
     for (announced, is_range) in [(Some(1 << 30), false), (None, false), (Some(1 << 30), true)] {

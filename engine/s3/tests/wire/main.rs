@@ -2,15 +2,17 @@
 
 mod answers;
 mod common;
+mod orphans;
 mod proxy;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aof2_core::claims::suite as claims_suite;
 use aof2_core::objects::conditional::{Creation, create};
+use aof2_core::objects::listing::{self, ListingError};
 use aof2_core::objects::{
     ObjectError, ObjectStore, PutOutcome, Source, Tier2Reason, Upload, crc64nvme, probe, suite,
 };
@@ -66,6 +68,17 @@ fn a_listing_goes_on_over_its_pages() {
         store.list("many/", Some(&keys[1100])).expect("listed"),
         keys[1101..]
     );
+    let mut found = Vec::new();
+    let whole = listing::walk(&store, "many/", |page| {
+        found.extend(page);
+        Ok::<_, ListingError>(true)
+    });
+    assert!(whole.expect("listed"));
+    assert!(found.iter().map(|it| &it.key).eq(&keys));
+    let at = found[0].modified_unix_nanos.expect("S3 names the time");
+    let at = UNIX_EPOCH + Duration::from_nanos(at as u64);
+    let age = SystemTime::now().duration_since(at).unwrap_or_default();
+    assert!(age < Duration::from_secs(300), "{age:?}");
 }
 
 /// Bytes that are made when they are read, and that may lie once.

@@ -12,6 +12,7 @@ mod failures;
 mod hydrations;
 mod journal;
 mod operator;
+mod orphans;
 mod recovery;
 mod report;
 mod residency;
@@ -99,6 +100,7 @@ pub fn all() -> impl Iterator<Item = &'static Mutant> {
         hydrations::MUTANTS,
         journal::MUTANTS,
         operator::MUTANTS,
+        orphans::MUTANTS,
         recovery::MUTANTS,
         report::MUTANTS,
         residency::MUTANTS,

@@ -10,6 +10,7 @@ pub(crate) mod delete;
 pub(super) mod demand;
 mod evict;
 pub(super) mod hydrate;
+pub(crate) mod orphans;
 pub(crate) mod retain;
 #[cfg(test)]
 mod tests;
