@@ -90,10 +90,7 @@ impl MergeJobError {
 
     /// Another object has the output's key, and will have it at each try. Under another id it has another key.
     pub fn needs_another_output(&self) -> bool {
-        matches!(
-            self,
-            MergeJobError::Upload(UploadError::KeyTaken { .. })
-        )
+        matches!(self, MergeJobError::Upload(UploadError::KeyTaken { .. }))
     }
 
     /// The whole node waits for the same.

@@ -14,6 +14,7 @@ mod recompress;
 mod rejections;
 mod residency;
 mod retention;
+mod snapshot_deletion;
 mod start;
 mod tier_kills;
 mod trim;
