@@ -33,7 +33,7 @@ use crate::tier::Tiers;
 use catalogues::Catalogues;
 use schedule::Schedule;
 
-pub use snapshots::{SnapshotDeleteError, SnapshotDeleted};
+pub use snapshots::{IndexDeleteError, SnapshotDeleteError, SnapshotDeleted, delete_index};
 pub use verb::{CopyDeletion, CopyError};
 
 const STEPS_OF_TURN: usize = 512;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use aof2_format::names::ObjectKey;
+use aof2_format::names::{IndexName, ObjectKey};
 use aof2_format::snapshot::{Catalogue, MAX_CATALOGUE_BYTES, SnapshotId};
 use aof2_format::snapshot_deletion::DeletionStage;
 use thiserror::Error;
@@ -19,7 +19,7 @@ use thiserror::Error;
 use super::pass::{DeleteError, Gone, Limit, remove};
 use super::{Deletion, Runner};
 use crate::error::{StoreError, with_causes};
-use crate::objects::{ObjectError, Refusal};
+use crate::objects::{ObjectError, Refusal, Tier2};
 use crate::snapshot::InUse;
 use crate::snapshot::verify::{Level, Unwatched, VerifyError, verify};
 use crate::store::{Store, StreamNames};
@@ -104,6 +104,44 @@ enum Found {
     },
 }
 
+/// Deletes the list of everything that one `Aof2Snapshot` took, which nothing depends on. Answers its key, and what became of it.
+pub fn delete_index(
+    tier2: &Tier2,
+    name: &IndexName,
+) -> Result<(String, SnapshotDeleted), IndexDeleteError> {
+    let key = ObjectKey::SnapshotIndex { name: name.clone() }.to_key(tier2.prefix());
+    let bytes = match tier2.store().head(&key)? {
+        Some(meta) => meta.size_bytes,
+        None => return Ok((key, SnapshotDeleted::Missing)),
+    };
+    let gone = remove(tier2, &key, bytes).map_err(|error| match error {
+        DeleteError::Object(error) => IndexDeleteError::Tier2(error),
+        error => IndexDeleteError::Stays {
+            message: with_causes(&error),
+        },
+    })?;
+    tracing::info!(%name, key, ?gone, "list of a snapshot deleted");
+    Ok((key, gone.into()))
+}
+
+#[derive(Debug, Error)]
+pub enum IndexDeleteError {
+    #[error(transparent)]
+    Tier2(#[from] ObjectError),
+    #[error("{message}")]
+    Stays { message: String },
+}
+
+impl From<Gone> for SnapshotDeleted {
+    fn from(gone: Gone) -> SnapshotDeleted {
+        match gone {
+            Gone::Deleted { bytes } => SnapshotDeleted::Deleted { bytes },
+            Gone::KeptAsVersion => SnapshotDeleted::KeptAsVersion,
+            Gone::Missing => SnapshotDeleted::Missing,
+        }
+    }
+}
+
 impl Deletion {
     /// Deletes the catalogue of a snapshot of one of this node's streams. Durable where it answers: what could not be done now is done by the
     /// next pass. A repetition answers `Missing`, as long as the manifest remembers it. Blocks on Tier 2.
@@ -171,9 +209,7 @@ impl Runner {
             self.coordinator.ring();
         }
         match gone {
-            Ok(Gone::Deleted { bytes }) => Ok(SnapshotDeleted::Deleted { bytes }),
-            Ok(Gone::KeptAsVersion) => Ok(SnapshotDeleted::KeptAsVersion),
-            Ok(Gone::Missing) => Ok(SnapshotDeleted::Missing),
+            Ok(gone) => Ok(gone.into()),
             Err(error @ DeleteError::Superseded { .. }) => Err(SnapshotDeleteError::NotOwned {
                 message: with_causes(&error),
             }),

@@ -348,6 +348,7 @@ fn deletion_rows(deletion: &DeletionReport) -> Vec<(&'static str, String)> {
         deleted_bytes,
         kept_versions,
         missing_objects,
+        deleted_snapshots,
         waiting,
         failure,
         failed,
@@ -368,6 +369,10 @@ fn deletion_rows(deletion: &DeletionReport) -> Vec<(&'static str, String)> {
         *missing_objects,
         "not there when they were to be deleted, since start",
     );
+    if *deleted_snapshots > 0 {
+        let told = format!("{deleted_snapshots} snapshots deleted since start");
+        rows.push(("", told));
+    }
     let waiting: Vec<String> = waiting
         .iter()
         .map(|(reason, waiting)| {
@@ -530,6 +535,7 @@ mod tests {
                     .into(),
                     kept_versions: 4,
                     missing_objects: 5,
+                    deleted_snapshots: 6,
                     failure: Some("stream a: access is denied".into()),
                     failed: FailedStreamsReport {
                         streams: 3,
@@ -550,6 +556,7 @@ mod tests {
             "trimmed objects that wait: 2 for Grace (1.0 MiB), 1 for Snapshot (2.0 KiB)\n",
             "4 objects deleted since start whose bytes the bucket keeps as old versions\n",
             "5 objects not there when they were to be deleted, since start\n",
+            "6 snapshots deleted since start\n",
             "NOT DELETED",
             "stream a: access is denied\n",
             "stream b: no room\n",
