@@ -22,8 +22,8 @@ use crate::report::{
 };
 use crate::schema::ConfigSchema;
 use crate::snapshot::{
-    SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotReport, SnapshotSeal,
-    SnapshotVerdict,
+    SnapshotDeleteReport, SnapshotIndex, SnapshotIndexDeleteReport, SnapshotIndexReport,
+    SnapshotLevel, SnapshotReport, SnapshotSeal, SnapshotVerdict,
 };
 use crate::storage::StorageReport;
 use crate::tier1::{Tier1Stats, Tier1Work};
@@ -526,6 +526,25 @@ impl Client {
             .with(query("digest", digest))
             .with(query("request", asked_by));
         self.json(request).await
+    }
+
+    /// Deletes the catalogue of a snapshot, through the engine that owns its stream.
+    pub async fn delete_snapshot(
+        &self,
+        stream: &str,
+        snapshot_id: &str,
+    ) -> Result<SnapshotDeleteReport, ClientError> {
+        let path = format!("{}/{stream}/{snapshot_id}/delete", path::SNAPSHOTS);
+        self.json(Request::post(&path)).await
+    }
+
+    /// Deletes the list of everything that one snapshot took, through any engine.
+    pub async fn delete_snapshot_index(
+        &self,
+        name: &str,
+    ) -> Result<SnapshotIndexDeleteReport, ClientError> {
+        let path = format!("{}/{name}/delete", path::SNAPSHOT_INDEX);
+        self.json(Request::post(&path)).await
     }
 
     /// The list of everything that one snapshot took, from the bucket. Refused with `NotFound` where it is not there.

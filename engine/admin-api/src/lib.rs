@@ -33,7 +33,7 @@ pub use reason::{
 };
 pub use report::{Dump, Refusal, StreamReport, Termination};
 pub use snapshot::{
-    SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotPhase, SnapshotReport, SnapshotSeal,
-    SnapshotVerdict, VerifyProgress,
+    SnapshotDeleteReport, SnapshotIndex, SnapshotIndexDeleteReport, SnapshotIndexReport,
+    SnapshotLevel, SnapshotPhase, SnapshotReport, SnapshotSeal, SnapshotVerdict, VerifyProgress,
 };
 pub use storage::StorageReport;

@@ -71,7 +71,10 @@ pub const NEXT_HEADER: &str = "aof2-next";
 pub const OPERATOR_EPOCH_HEADER: &str = "aof2-operator-epoch";
 /// POST `?stream=<name>&request=<uid>&seal=IfDirty` answers 202 with [`crate::SnapshotReport`]; idempotent per request.
 pub const SNAPSHOT: &str = "/aof2/snapshot";
-/// GET `?stream=<name>`. Below it: `/<stream>/<snapshot_id>` (GET) and `/<stream>/<snapshot_id>/verify?level=L1` (POST; `&request=` for L2).
+/// GET `?stream=<name>`. Below it: `/<stream>/<snapshot_id>` (GET), `/<stream>/<snapshot_id>/verify?level=L1` (POST; `&request=` for L2)
+/// and `/<stream>/<snapshot_id>/delete` (POST: the engine that owns the stream deletes the catalogue; 200 with
+/// [`crate::SnapshotDeleteReport`], 409 where the snapshot is needed or in use).
 pub const SNAPSHOTS: &str = "/aof2/snapshots";
-/// PUT `/<name>` with [`crate::SnapshotIndex`]; created once, answers 409 where an index of that name has other bytes.
+/// PUT `/<name>` with [`crate::SnapshotIndex`]; created once, answers 409 where an index of that name has other bytes. POST `/<name>/delete`:
+/// the list goes, once the catalogues that it names are gone; 200 with [`crate::SnapshotIndexDeleteReport`], again too.
 pub const SNAPSHOT_INDEX: &str = "/aof2/snapshots/_index";

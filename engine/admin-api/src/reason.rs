@@ -73,6 +73,8 @@ words! {
         BadRequest,
         /// 404: no such stream, segment or path.
         NotFound,
+        /// 404: the stream is here, and neither its manifest nor the bucket has the snapshot that is to be deleted.
+        UnknownSnapshot,
         /// 409: the request carries an operator epoch older than one seen before.
         StaleOperatorEpoch,
         /// 409: not while a drain runs, or while the process ends.
@@ -302,7 +304,7 @@ words! {
 }
 
 words! {
-    /// What is known of a copy that is gone, beyond that.
+    /// What is known of a copy or a catalogue that is gone, beyond that.
     SegmentDeleteNote {
         /// The bucket keeps the bytes of the object as an old version, until a rule of the bucket removes it.
         KeptAsVersion,

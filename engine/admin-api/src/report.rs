@@ -288,6 +288,9 @@ pub struct DeletionReport {
     /// Not there when they were looked at, so that nobody knows who removed them, and when: they are in no other count.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub missing_objects: u64,
+    /// Snapshots that were deleted by somebody's request and whose catalogue the bucket does not have any more.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub deleted_snapshots: u64,
     /// Those that are still there, by what keeps them: `Snapshot` a catalogue in the bucket names them, `SnapshotRunning` one that is being
     /// taken may, `Upload` one of them that is under way, `Queued` on their way, `Grace` the time after it, `Clock` a clock that is not
     /// trusted, `Foreign` another object under the key.

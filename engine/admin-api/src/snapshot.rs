@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::reason::{SnapshotReason, VerifyReason};
+use crate::reason::{SegmentDeleteNote, SnapshotReason, VerifyReason};
 
 /// Whether records that are not in a sealed segment belong to a snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,4 +178,28 @@ pub struct SnapshotIndexReport {
     pub key: String,
     pub digest: String,
     pub bytes: u64,
+}
+
+/// Answer of `POST /aof2/snapshots/<stream>/<id>/delete`. From it on the snapshot is none any more, also where its catalogue waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotDeleteReport {
+    pub stream: String,
+    pub snapshot_id: String,
+    /// Length of the catalogue that is gone; 0 while it waits, and where the bucket has no room of it back.
+    pub bytes: u64,
+    /// What the deletion of its catalogue waits for; absent where it is gone. The engine goes on by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+    /// What is known of it beyond that it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<SegmentDeleteNote>,
+}
+
+/// Answer of `POST /aof2/snapshots/_index/<name>/delete`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotIndexDeleteReport {
+    pub key: String,
+    /// What is known of it beyond that it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<SegmentDeleteNote>,
 }

@@ -158,8 +158,8 @@ pub enum Verb {
     /// records are lost, reordered or duplicated.
     #[command(after_help = LOAD_EXAMPLE)]
     Verify,
-    /// Take, list and verify snapshots in Tier 2.
-    #[command(subcommand)]
+    /// Take, list, verify and delete snapshots in Tier 2.
+    #[command(subcommand, alias = "snapshots")]
     Snapshot(SnapshotVerb),
     /// Check and show configuration files.
     #[command(subcommand)]
@@ -372,6 +372,12 @@ pub enum SnapshotVerb {
         #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
         deadline: Duration,
     },
+    /// Delete a snapshot: its catalogue leaves Tier 2, and what it alone names goes as objects of trimmed segments do.
+    ///
+    /// Ask the engine that owns the stream. The newest verified snapshot of a stream always stays. What Tier 2 does not do now the engine goes
+    /// on with by itself; the command says what it waits for. The same command again changes nothing. Exit code 4 where the snapshot is needed
+    /// or in use, with the reason.
+    Delete { stream: String, id: String },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -88,7 +88,7 @@ impl From<ClientError> for Failure {
                 ErrorReason::NotServing | ErrorReason::Tier2Unreachable | ErrorReason::Internal => {
                     Failure::Unavailable(message)
                 }
-                ErrorReason::NotFound => Failure::NotFound(message),
+                ErrorReason::NotFound | ErrorReason::UnknownSnapshot => Failure::NotFound(message),
                 ErrorReason::StaleOperatorEpoch
                 | ErrorReason::Draining
                 | ErrorReason::Conflict

@@ -155,6 +155,9 @@ MANIFEST_BASE = block(b"AOF2BASE", (2, 0), (2, 0), (4, 7), CLUSTER, STREAM, SALT
 START = le(b"SS2A", (2, 0), (2, 1), (8, 160))
 START_SEQUENCE = START + le((4, crc32c(START)))
 
+DELETION = le(b"SD2A", (2, 0), (2, 1), (8, 7 << 32 | 3))
+SNAPSHOT_DELETION = DELETION + le((4, crc32c(DELETION)))
+
 
 def compaction(kind, base, end, epoch, inputs, reason=0, made=b""):
     head = le(b"CP2A", (2, 0), (2, kind), (8, base), (8, end), (4, epoch), (4, len(inputs)), (2, reason), (2, 0))
@@ -268,6 +271,7 @@ def main():
         "manifest_chunk_header": MANIFEST_CHUNK_HEADER,
         "producer_changes": PRODUCER_CHANGES,
         "start_sequence": START_SEQUENCE,
+        "snapshot_deletion": SNAPSHOT_DELETION,
         "compaction_begun": COMPACTION_BEGUN,
         "compaction_merged": COMPACTION_MERGED,
         "compaction_failed": COMPACTION_FAILED,

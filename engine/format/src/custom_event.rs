@@ -5,6 +5,7 @@ use crate::cut::{self, StreamCut};
 use crate::damage::Damage;
 use crate::producer_changes::{self, ProducerChanges};
 use crate::snapshot::{NOTE_SCHEMA_ID, SnapshotNote};
+use crate::snapshot_deletion::{self, SnapshotDeletion};
 use crate::start_sequence::{self, StartSequence};
 
 /// A decoded blob.
@@ -15,15 +16,17 @@ pub enum CustomEvent {
     StartSequence(StartSequence),
     StreamCut(StreamCut),
     Compaction(Compaction),
+    SnapshotDeletion(SnapshotDeletion),
 }
 
 /// Schemas and their names, ascending.
-pub const SCHEMAS: [(u32, &str); 5] = [
+pub const SCHEMAS: [(u32, &str); 6] = [
     (producer_changes::SCHEMA_ID, "ProducerChanges"),
     (NOTE_SCHEMA_ID, "SnapshotNote"),
     (start_sequence::SCHEMA_ID, "StartSequence"),
     (cut::SCHEMA_ID, "StreamCut"),
     (compaction::SCHEMA_ID, "Compaction"),
+    (snapshot_deletion::SCHEMA_ID, "SnapshotDeletion"),
 ];
 
 /// `None`: of a newer release.
@@ -43,6 +46,9 @@ pub fn decode(schema_id: u32, blob: &[u8]) -> Option<Result<CustomEvent, Damage>
         start_sequence::SCHEMA_ID => StartSequence::decode(blob).map(CustomEvent::StartSequence),
         cut::SCHEMA_ID => StreamCut::decode(blob).map(CustomEvent::StreamCut),
         compaction::SCHEMA_ID => Compaction::decode(blob).map(CustomEvent::Compaction),
+        snapshot_deletion::SCHEMA_ID => {
+            SnapshotDeletion::decode(blob).map(CustomEvent::SnapshotDeletion)
+        }
         _ => return None,
     })
 }

@@ -31,6 +31,7 @@ pub mod producer_changes;
 pub mod record_batch;
 pub mod segment;
 pub mod snapshot;
+pub mod snapshot_deletion;
 pub mod start_sequence;
 pub mod stream_catalog;
 pub mod stream_header;

@@ -42,6 +42,7 @@ targets! {
     fuzz_manifest_commit: "manifest_commit",
     fuzz_producer_changes: "producer_changes",
     fuzz_start_sequence: "start_sequence",
+    fuzz_snapshot_deletion: "snapshot_deletion",
     fuzz_compaction_begun: "compaction_begun",
     fuzz_compaction_merged: "compaction_merged",
     fuzz_compaction_failed: "compaction_failed",

@@ -19,6 +19,7 @@ use aof2_format::segment::{SegmentHeader, SegmentSeal};
 use aof2_format::snapshot::{
     Catalogue, CatalogueChunk, CatalogueSegment, Crc64, RecoveryNotes, SnapshotId, SnapshotNote,
 };
+use aof2_format::snapshot_deletion::{DeletionStage, SnapshotDeletion};
 use aof2_format::start_sequence::{StartReason, StartSequence};
 use aof2_format::stream_catalog::CatalogEntry;
 use aof2_format::stream_header::StreamHeader;
@@ -728,6 +729,40 @@ fn a_start_sequence_is_stable_and_only_its_own_bytes_decode() {
     assert!(refused(&|bytes| bytes[0] ^= 1).contains("magic"));
     assert!(refused(&|bytes| bytes[4] = 9).contains("version 9"));
     assert!(refused(&|bytes| bytes[8] ^= 1).contains("checksum"));
+}
+
+#[test]
+fn a_snapshot_deletion_is_stable_and_only_its_own_bytes_decode() {
+    let value = SnapshotDeletion {
+        snapshot_id: SnapshotId::new(7, 3),
+        stage: DeletionStage::Done,
+    };
+    let bytes = golden("snapshot_deletion");
+    assert_eq!(SnapshotDeletion::decode(&bytes).unwrap(), value);
+    assert_eq!(value.encode().as_slice(), bytes);
+    let begun = SnapshotDeletion {
+        stage: DeletionStage::Begun,
+        ..value
+    };
+    assert_eq!(begun.encode()[6..8], [0, 0]);
+    assert_eq!(SnapshotDeletion::decode(&begun.encode()).unwrap(), begun);
+    let refused = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = bytes.clone();
+        change(&mut bytes);
+        SnapshotDeletion::decode(&bytes).unwrap_err().to_string()
+    };
+    assert!(refused(&|bytes| bytes.push(0)).contains("bytes = 21"));
+    assert!(refused(&|bytes| bytes.truncate(19)).contains("19 bytes"));
+    assert!(refused(&|bytes| bytes[0] ^= 1).contains("magic"));
+    assert!(refused(&|bytes| bytes[4] = 9).contains("version 9"));
+    assert!(refused(&|bytes| bytes[8] ^= 1).contains("checksum"));
+    // Of a later release: a stage that this one does not know.
+    let later = refused(&|bytes| {
+        bytes[6] = 2;
+        let crc = aof2_format::checksum::crc32c(&bytes[..16]);
+        bytes[16..].copy_from_slice(&crc.to_le_bytes());
+    });
+    assert!(later.contains("stage = 2"), "{later}");
 }
 
 #[test]

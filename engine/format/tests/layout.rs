@@ -3,8 +3,8 @@
 use aof2_format::field::Row;
 use aof2_format::{
     compaction, journal, journal_frame, journal_mark, manifest_base, manifest_chunk,
-    manifest_record, producer_changes, record_batch, segment, start_sequence, stream_catalog,
-    stream_header, warm,
+    manifest_record, producer_changes, record_batch, segment, snapshot_deletion, start_sequence,
+    stream_catalog, stream_header, warm,
 };
 
 type Layouts = &'static [(&'static str, &'static [Row], usize)];
@@ -115,6 +115,15 @@ const DOCUMENTS: &[(&str, &str, Layouts)] = &[
             "header",
             manifest_record::header::ROWS,
             manifest_record::header::BYTES,
+        )],
+    ),
+    (
+        "snapshot_deletion.md",
+        include_str!("../src/snapshot_deletion.md"),
+        &[(
+            "blob",
+            snapshot_deletion::blob::ROWS,
+            snapshot_deletion::blob::BYTES,
         )],
     ),
     (

@@ -77,6 +77,11 @@ pub fn router(node: Arc<Node>) -> Router {
         .route(path::SNAPSHOTS, get(snapshot::list))
         .route(&one_snapshot, get(snapshot::status))
         .route(&format!("{one_snapshot}/verify"), post(snapshot::verify))
+        .route(&format!("{one_snapshot}/delete"), post(snapshot::delete))
+        .route(
+            &format!("{}/{{name}}/delete", path::SNAPSHOT_INDEX),
+            post(snapshot::delete_index),
+        )
         .route(
             &format!("{}/{{name}}", path::SNAPSHOT_INDEX),
             get(snapshot::index)

@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 
 use aof2_core::compaction::{Compaction, CompactionRefusal, CompactionRun, CompactionStatus};
 use aof2_core::deletion::orphans::OrphanStatus;
-use aof2_core::deletion::{CopyDeletion, CopyError, Deletion, DeletionStatus};
+use aof2_core::deletion::{
+    CopyDeletion, CopyError, Deletion, DeletionStatus, SnapshotDeleteError, SnapshotDeleted,
+};
 use aof2_core::fetch::FetchStatus;
 use aof2_core::objects::Tier2;
 use aof2_core::retention::{Retention, RetentionStatus};
@@ -24,6 +26,7 @@ use aof2_core::snapshot::Snapshots;
 use aof2_core::storage_report::{Question, ReportError, StorageReport, storage_report};
 use aof2_core::tier::{HydrateRefusal, Hydration, LocalTier, LocalWork, Tier2Status, Tiers};
 use aof2_core::{Store, StoreError};
+use aof2_format::snapshot::SnapshotId;
 
 use crate::config::Settings;
 
@@ -31,7 +34,7 @@ pub use open::{OpenFailure, open, refusal_of};
 use patience::Patience;
 pub use progress::Progress;
 use reading::Readings;
-pub use snapshot::{Asked, Verifications};
+pub use snapshot::{AskError, Asked, Verifications};
 pub use tier2::{connect, tier2_reason};
 
 /// How long requests to Tier 2 may hold up the way out.
@@ -110,6 +113,15 @@ impl DataPlane {
             1 => Deletion::delete_warm(&self.tiers, &self.store, stream, segment_id),
             _ => self.deletion.delete_object(&self.store, stream, segment_id),
         }
+    }
+
+    /// Deletes the catalogue of a snapshot that nobody needs. Blocking.
+    pub fn delete_snapshot(
+        &self,
+        stream: &str,
+        id: SnapshotId,
+    ) -> Result<SnapshotDeleted, SnapshotDeleteError> {
+        self.deletion.delete_snapshot(&self.store, stream, id)
     }
 
     /// Merges small segments now.

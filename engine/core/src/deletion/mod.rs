@@ -3,7 +3,8 @@
 //!
 //! Order: the claim read -> queued in the manifest -> the manifest chunks up to there in Tier 2 -> the claim read again -> the manifest
 //! says so -> the grace -> catalogues listed and the claim read again -> DELETE -> asked whether it is gone -> the manifest says so. Killed
-//! anywhere between, the next pass goes on from what the manifest says. Claims, `cluster.json`, catalogues and chunks are never deleted.
+//! anywhere between, the next pass goes on from what the manifest says. Claims, `cluster.json` and chunks are never deleted, and catalogues
+//! only where somebody asks for it (`snapshots`).
 //!
 //! What an upload may have left that was begun and never done takes the same way: nobody knows whether there is an object.
 
@@ -11,12 +12,15 @@ mod catalogues;
 pub mod orphans;
 mod pass;
 mod schedule;
+mod snapshots;
 mod verb;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
+
+use aof2_format::snapshot::SnapshotId;
 
 use crate::claims::StreamClaims;
 use crate::coordinator::plan::delete::Why;
@@ -31,6 +35,7 @@ use catalogues::Catalogues;
 use orphans::{OrphanStatus, Search};
 use schedule::Schedule;
 
+pub use snapshots::{IndexDeleteError, SnapshotDeleteError, SnapshotDeleted, delete_index};
 pub use verb::{CopyDeletion, CopyError};
 
 const STEPS_OF_TURN: usize = 512;
@@ -53,6 +58,8 @@ pub struct DeletionStatus {
     pub kept_versions: u64,
     /// Not there when they were looked at.
     pub missing_objects: u64,
+    /// Snapshots whose catalogue the bucket does not have any more.
+    pub deleted_snapshots: u64,
     /// Objects of trimmed segments that are still there, by what keeps them, as the last pass found it.
     pub waiting: BTreeMap<&'static str, Waiting>,
     /// Of the first stream whose objects are not deleted, with its name.
@@ -109,6 +116,8 @@ struct Runner {
     working: Mutex<()>,
     /// Last manifest chunk of each stream that this process knows to be in Tier 2, with all before it.
     published: Mutex<BTreeMap<Arc<str>, u64>>,
+    /// Newest snapshot of each stream that this process has verified, and when.
+    verified: Mutex<BTreeMap<Arc<str>, (SnapshotId, Instant)>>,
     /// For the threads of its passes.
     own: Weak<Runner>,
     state: Mutex<State>,
@@ -128,6 +137,7 @@ struct Counters {
     deleted_bytes: AtomicU64,
     kept_versions: AtomicU64,
     missing_objects: AtomicU64,
+    deleted_snapshots: AtomicU64,
 }
 
 #[derive(Default)]
@@ -169,6 +179,7 @@ impl Deletion {
                 catalogues: Catalogues::default(),
                 working: Mutex::default(),
                 published: Mutex::default(),
+                verified: Mutex::default(),
                 own: own.clone(),
                 state: Mutex::default(),
                 changed: Condvar::new(),
@@ -219,6 +230,7 @@ impl Deletion {
             deleted_bytes,
             kept_versions,
             missing_objects,
+            deleted_snapshots,
         } = &runner.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let failures = &state.schedule.failures;
@@ -228,6 +240,7 @@ impl Deletion {
             deleted_bytes: read(deleted_bytes),
             kept_versions: read(kept_versions),
             missing_objects: read(missing_objects),
+            deleted_snapshots: read(deleted_snapshots),
             waiting,
             failure: first.map(|(stream, why)| format!("stream {stream}: {why}")),
             failed: failures.report(),
@@ -262,11 +275,18 @@ impl Machine for Runner {
         if self.stopping.load(Ordering::Acquire) || state.is_under_way {
             return None;
         }
-        let streams = self.store.streams_with_trimmed_objects();
+        let mut streams = self.store.streams_with_trimmed_objects();
         state.kept.retain(|stream, _| streams.contains(stream));
         let do_orphans_wait = self.do_orphans_wait.load(Ordering::Acquire);
         self.clock
             .note_needed(!streams.is_empty() || do_orphans_wait);
+        let leaving = self.store.streams_with_leaving_snapshots();
+        streams.extend(
+            leaving
+                .into_iter()
+                .filter(|stream| !streams.contains(stream))
+                .collect::<Vec<_>>(),
+        );
         state.schedule.see(&streams, facts.now);
         let grace = self.store.config().tier2.delete_grace;
         state.schedule.set_grace(grace, facts.now);

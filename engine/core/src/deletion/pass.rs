@@ -121,7 +121,7 @@ impl Runner {
                 Err(error) => {
                     let message = with_causes(&error);
                     if state.schedule.failed(stream, message.clone(), now) {
-                        tracing::warn!(%stream, "objects of trimmed segments are not deleted: {message}");
+                        tracing::warn!(%stream, "objects are not deleted: {message}");
                     }
                     // Of the others nothing is known, and no request of theirs would be sent now.
                     let is_outage =
@@ -141,6 +141,11 @@ impl Runner {
     /// Takes the objects of a stream as far as they may go now.
     pub(super) fn turn_of(&self, stream: &Arc<str>, limit: Limit) -> Result<Turned, DeleteError> {
         let _working: MutexGuard<'_, ()> = self.working.lock();
+        // What they alone name may go behind them. One that cannot be deleted keeps no object of others.
+        let snapshots = match limit.segment_id {
+            None => self.finish_snapshots(stream, limit),
+            Some(_) => Ok(()),
+        };
         let turned = self.of_stream(stream, limit)?;
         let mut state = self.state.lock();
         let kept = turned.kept.clone();
@@ -152,12 +157,15 @@ impl Runner {
                 known.extend(kept);
             }
         }
-        Ok(turned)
+        snapshots.map(|()| turned)
     }
 
     fn of_stream(&self, stream: &Arc<str>, limit: Limit) -> Result<Turned, DeleteError> {
         let names = self.store.stream_names(stream)?;
         let mut turned = Turned::default();
+        if self.store.trimmed_objects(stream)?.1.is_empty() {
+            return Ok(turned);
+        }
         let steps = self.plan(stream, limit, &mut turned)?;
         let Steps {
             queue,

@@ -40,6 +40,11 @@ impl Schedule {
         }
     }
 
+    /// Something changed: it is looked at at once.
+    pub fn hurry(&mut self, stream: &Arc<str>, now: Instant) {
+        self.due.insert(stream.clone(), now);
+    }
+
     pub fn due(&self, now: Instant) -> Vec<Arc<str>> {
         let due = self.due.iter().filter(|(_, at)| **at <= now);
         let mut due: Vec<_> = due.map(|(stream, at)| (*at, stream)).collect();

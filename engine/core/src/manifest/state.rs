@@ -1,14 +1,18 @@
 //! The manifest as a pure fold: what a stream's records say about its segments and its snapshots. No I/O, no clock.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use aof2_format::manifest_record::{ManifestEvent, ManifestRecord};
 use aof2_format::snapshot::{NOTE_SCHEMA_ID, SnapshotId, SnapshotNote};
+use aof2_format::snapshot_deletion::{self, DeletionStage, SnapshotDeletion};
 
 use crate::residency::Residency;
 
 /// Newest snapshots of a stream that are kept in memory: a repeated request is recognised among them.
 pub(crate) const SNAPSHOTS_KEPT: usize = 32;
+/// Deleted snapshots of a stream that are kept in memory, those with the greatest ids: all among the newest snapshots, and some before
+/// them, so that a repeated request to delete one is recognised.
+pub(crate) const DELETIONS_KEPT: usize = 2 * SNAPSHOTS_KEPT;
 
 /// Everything that the records up to `next_sequence` say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +26,10 @@ pub(crate) struct ManifestState {
     pub snapshots: VecDeque<Marked>,
     /// The greatest of all markers.
     pub highest_snapshot_id: SnapshotId,
+    /// Their deletion has begun: the bucket may still have their catalogues.
+    pub deleting: BTreeSet<SnapshotId>,
+    /// Their catalogues are gone; the greatest `DELETIONS_KEPT` ids.
+    pub deleted: BTreeSet<SnapshotId>,
 }
 
 /// A `SnapshotMarker`: its catalogue is in Tier 2.
@@ -39,7 +47,9 @@ pub(crate) struct Marked {
 pub(crate) fn is_about_snapshots(event: &ManifestEvent) -> bool {
     match event {
         ManifestEvent::SnapshotMarker { .. } => true,
-        ManifestEvent::CustomEvent { schema_id, blob: _ } => *schema_id == NOTE_SCHEMA_ID,
+        ManifestEvent::CustomEvent { schema_id, blob: _ } => {
+            [NOTE_SCHEMA_ID, snapshot_deletion::SCHEMA_ID].contains(schema_id)
+        }
         ManifestEvent::SegmentOpened { .. }
         | ManifestEvent::SealSegment { .. }
         | ManifestEvent::CompressionStarted
@@ -82,6 +92,13 @@ impl ManifestState {
                     note: None,
                 });
             }
+            ManifestEvent::CustomEvent { schema_id, blob }
+                if *schema_id == snapshot_deletion::SCHEMA_ID =>
+            {
+                if let Ok(deletion) = SnapshotDeletion::decode(blob) {
+                    self.delete_snapshot(deletion);
+                }
+            }
             // Producers have a fold of their own, which only recovery needs.
             ManifestEvent::CustomEvent { schema_id, blob } => {
                 if *schema_id == NOTE_SCHEMA_ID
@@ -110,6 +127,31 @@ impl ManifestState {
             | ManifestEvent::HydrationDone { .. }
             | ManifestEvent::HydrationFailed { .. }
             | ManifestEvent::LocalEvicted { .. } => {}
+        }
+    }
+}
+
+impl ManifestState {
+    /// Its marker stays where it is: which ones are the newest does not depend on it.
+    fn delete_snapshot(&mut self, deletion: SnapshotDeletion) {
+        let SnapshotDeletion { snapshot_id, stage } = deletion;
+        match stage {
+            DeletionStage::Begun => _ = self.deleting.insert(snapshot_id),
+            DeletionStage::Done => {
+                self.deleting.remove(&snapshot_id);
+                self.deleted.insert(snapshot_id);
+                if self.deleted.len() > DELETIONS_KEPT {
+                    self.deleted.pop_first();
+                }
+            }
+        }
+    }
+
+    /// `None`: as far as is remembered, nobody deleted it.
+    pub fn deletion_of(&self, id: SnapshotId) -> Option<DeletionStage> {
+        match self.deleting.contains(&id) {
+            true => Some(DeletionStage::Begun),
+            false => self.deleted.contains(&id).then_some(DeletionStage::Done),
         }
     }
 }

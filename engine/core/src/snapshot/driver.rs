@@ -16,9 +16,10 @@ use super::notes;
 use super::session::{Next, Outlook, Session, plan};
 use super::step::Step;
 use super::take::{TakeError, Taking};
+use super::uses::{Deleting, Reading, Use, Uses};
 use super::{
-    LookupError, SnapshotCounts, SnapshotPhase, SnapshotReason, SnapshotRequest, SnapshotStatus,
-    Why, lookup,
+    InUse, LookupError, SnapshotCounts, SnapshotPhase, SnapshotReason, SnapshotRequest,
+    SnapshotStatus, Why, lookup,
 };
 use crate::claims::StreamClaims;
 use crate::coordinator::{Coordinator, Facts, Machine, Tier2Facts};
@@ -49,6 +50,7 @@ pub(super) struct Taker {
     /// For the threads of its steps.
     own: Weak<Taker>,
     stopping: AtomicBool,
+    uses: Arc<Uses>,
     pub done: AtomicU64,
     failed: AtomicU64,
 }
@@ -86,6 +88,7 @@ impl Snapshots {
             changed: Condvar::new(),
             own: own.clone(),
             stopping: AtomicBool::new(false),
+            uses: Arc::default(),
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         });
@@ -116,6 +119,43 @@ impl Snapshots {
         let state = self.taker.state.lock();
         let mut sessions = state.sessions.get(stream).into_iter().flatten();
         sessions.any(|session| !session.is_over())
+    }
+
+    /// Before a snapshot is read back: as long as the answer lives nobody deletes it through this node.
+    pub fn reading(&self, stream: &str, id: SnapshotId) -> Result<Reading, LookupError> {
+        let deleted = || LookupError::Deleted {
+            stream: stream.to_owned(),
+            id,
+        };
+        let reading = self.taker.uses.read(stream, id).map_err(|_| deleted())?;
+        // Looked for behind that: from now on nobody begins.
+        match self.taker.store.snapshot_deletion(stream, id) {
+            Ok(Some(_)) => Err(deleted()),
+            // Any engine of the cluster verifies, whoever owns the stream.
+            Ok(None) | Err(StoreError::UnknownStream { .. }) => Ok(reading),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// As long as the answer lives nobody begins to read it back through this node.
+    pub(crate) fn deleting(&self, stream: &str, id: SnapshotId) -> Result<Deleting, InUse> {
+        let state = self.taker.state.lock();
+        let mut sessions = state.sessions.get(stream).into_iter().flatten();
+        if sessions.any(|session| !session.is_over() && session.has_id(id)) {
+            return Err(InUse::Taken);
+        }
+        self.taker.uses.delete(stream, id).map_err(|by| match by {
+            Use::Read => InUse::Verified,
+            Use::Deleted => InUse::Deleted,
+        })
+    }
+
+    /// The session that took it, which is over: whoever asks again begins another one.
+    pub(crate) fn forget(&self, stream: &str, id: SnapshotId) {
+        let mut state = self.taker.state.lock();
+        if let Some(sessions) = state.sessions.get_mut(stream) {
+            sessions.retain(|session| !session.is_over() || session.status.snapshot_id != id);
+        }
     }
 
     pub fn counts(&self) -> SnapshotCounts {
@@ -278,6 +318,12 @@ impl Taker {
         stream: &str,
         id: SnapshotId,
     ) -> Result<Option<SnapshotStatus>, LookupError> {
+        if let Ok(Some(_)) = self.store.snapshot_deletion(stream, id) {
+            return Err(LookupError::Deleted {
+                stream: stream.to_owned(),
+                id,
+            });
+        }
         let state = self.state.lock();
         let sessions = state.sessions.get(stream);
         // The newest first: an id that was taken from one session may belong to another.

@@ -20,6 +20,8 @@ pub enum LookupError {
     Tier2(#[from] ObjectError),
     #[error("stream {stream} has no snapshot {id}; take a new one")]
     Unknown { stream: String, id: SnapshotId },
+    #[error("snapshot {id} of stream {stream} was deleted; take a new one")]
+    Deleted { stream: String, id: SnapshotId },
     #[error("object {key} is damaged: {problem}")]
     Undecodable { key: String, problem: String },
 }

@@ -15,6 +15,7 @@ mod notes;
 mod session;
 mod step;
 mod take;
+mod uses;
 pub mod verify;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use sha2::{Digest, Sha256};
 pub use driver::Snapshots;
 pub use lookup::LookupError;
 pub(crate) use take::{TakeError, publish_manifest, rfc3339};
+pub use uses::Reading;
 
 use crate::manifest::state::Marked;
 use crate::objects::Tier2Reason;
@@ -190,6 +192,16 @@ impl SnapshotStatus {
         }
         status
     }
+}
+
+/// Why a snapshot cannot be deleted now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InUse {
+    /// Its session is not over.
+    Taken,
+    Verified,
+    /// By another caller.
+    Deleted,
 }
 
 /// Counts since the process started.

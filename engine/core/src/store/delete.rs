@@ -40,6 +40,17 @@ impl Store {
         found.map(|stream| stream.shared_name.clone()).collect()
     }
 
+    /// Names of streams with a snapshot whose deletion has begun and is not done, unless another volume owns them.
+    pub(crate) fn streams_with_leaving_snapshots(&self) -> Vec<Arc<str>> {
+        let streams = self.pipeline().streams.existing();
+        let has_leaving = |stream: &&Arc<Stream>| {
+            let manifest = &stream.manifest;
+            manifest.read(|state| !state.deleting.is_empty()) && is_ours(stream)
+        };
+        let found = streams.iter().filter(has_leaving);
+        found.map(|stream| stream.shared_name.clone()).collect()
+    }
+
     pub(crate) fn sealed(
         &self,
         stream: &str,

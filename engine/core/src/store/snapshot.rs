@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use aof2_format::manifest_record::ManifestEvent;
 use aof2_format::snapshot::{NOTE_SCHEMA_ID, SnapshotId, SnapshotNote};
+use aof2_format::snapshot_deletion::{self, DeletionStage, SnapshotDeletion};
 use aof2_format::{ClusterId, StreamName, StreamUuid};
 
 use super::{Store, settle};
@@ -73,12 +74,51 @@ impl Store {
         settle::roll_for_seal(self.pipeline(), &stream, &mut staged).map(Some)
     }
 
-    /// Newest first.
+    /// Newest first, without those that somebody has deleted or is deleting.
     pub(crate) fn marked_snapshots(&self, stream: &str) -> Result<Vec<Marked>, StoreError> {
         let stream = self.known(stream)?;
-        Ok(stream
-            .manifest
-            .read(|state| state.snapshots.iter().rev().cloned().collect()))
+        Ok(stream.manifest.read(|state| {
+            let newest_first = state.snapshots.iter().rev();
+            let is_there = |marked: &&Marked| state.deletion_of(marked.snapshot_id).is_none();
+            newest_first.filter(is_there).cloned().collect()
+        }))
+    }
+
+    /// `None`: nobody deleted it, or so long ago that it is not remembered.
+    pub(crate) fn snapshot_deletion(
+        &self,
+        stream: &str,
+        id: SnapshotId,
+    ) -> Result<Option<DeletionStage>, StoreError> {
+        let stream = self.known(stream)?;
+        Ok(stream.manifest.read(|state| state.deletion_of(id)))
+    }
+
+    /// Snapshots whose catalogues are still to be deleted, oldest first.
+    pub(crate) fn begun_snapshot_deletions(
+        &self,
+        stream: &str,
+    ) -> Result<Vec<SnapshotId>, StoreError> {
+        let stream = self.known(stream)?;
+        let begun = |state: &ManifestState| state.deleting.iter().copied().collect();
+        Ok(stream.manifest.read(begun))
+    }
+
+    /// Blocks until it is durable.
+    pub(crate) fn note_snapshot_deletion(
+        &self,
+        stream: &str,
+        snapshot_id: SnapshotId,
+        stage: DeletionStage,
+    ) -> Result<(), StoreError> {
+        let stream = self.known(stream)?;
+        let deletion = ManifestEvent::CustomEvent {
+            schema_id: snapshot_deletion::SCHEMA_ID,
+            blob: SnapshotDeletion { snapshot_id, stage }.encode().to_vec(),
+        };
+        let owned = stream.owned(self.pipeline());
+        // Of no segment.
+        stream.manifest.commit(&owned, 0, vec![deletion])
     }
 
     pub(crate) fn highest_snapshot_id(&self, stream: &str) -> Result<SnapshotId, StoreError> {

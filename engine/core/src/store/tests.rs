@@ -16,6 +16,7 @@ mod recompress;
 mod rejections;
 mod residency;
 mod retention;
+mod snapshot_deletion;
 mod start;
 mod tier_kills;
 mod trim;

@@ -402,6 +402,7 @@ fn deletion_rows(deletion: &DeletionReport) -> Vec<(&'static str, String)> {
         deleted_bytes,
         kept_versions,
         missing_objects,
+        deleted_snapshots,
         waiting,
         failure,
         failed,
@@ -422,6 +423,10 @@ fn deletion_rows(deletion: &DeletionReport) -> Vec<(&'static str, String)> {
         *missing_objects,
         "not there when they were to be deleted, since start",
     );
+    if *deleted_snapshots > 0 {
+        let told = format!("{deleted_snapshots} snapshots deleted since start");
+        rows.push(("", told));
+    }
     if !waiting.is_empty() {
         let waiting = by_reason(waiting);
         rows.push(("", format!("trimmed objects that wait: {waiting}")));
@@ -577,6 +582,7 @@ mod tests {
                     .into(),
                     kept_versions: 4,
                     missing_objects: 5,
+                    deleted_snapshots: 6,
                     failure: Some("stream a: access is denied".into()),
                     failed: FailedStreamsReport {
                         streams: 3,
@@ -615,6 +621,7 @@ mod tests {
             "trimmed objects that wait: 2 for Grace (1.0 MiB), 1 for Snapshot (2.0 KiB)\n",
             "4 objects deleted since start whose bytes the bucket keeps as old versions\n",
             "5 objects not there when they were to be deleted, since start\n",
+            "6 snapshots deleted since start\n",
             "NOT DELETED",
             "stream a: access is denied\n",
             "stream b: no room\n",

@@ -1,12 +1,12 @@
-//! `snapshot take`, `list`, `show` and `verify`.
+//! `snapshot take`, `list`, `show`, `verify` and `delete`.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use aof2_admin_api::client::{Client, ClientError};
 use aof2_admin_api::{
-    ErrorReason, SnapshotLevel, SnapshotPhase, SnapshotReport, SnapshotSeal, SnapshotVerdict,
-    VerifyProgress,
+    ErrorReason, SegmentDeleteNote, SnapshotDeleteReport, SnapshotLevel, SnapshotPhase,
+    SnapshotReport, SnapshotSeal, SnapshotVerdict, VerifyProgress,
 };
 
 use crate::cli::{Connection, SnapshotVerb, TakeArguments, VerifyLevel};
@@ -36,6 +36,7 @@ pub async fn run(connection: &Connection, verb: SnapshotVerb) -> Result<Outcome,
             }
             Ok(Outcome::Clean)
         }
+        SnapshotVerb::Delete { stream, id } => delete(connection, &stream, &id).await,
         SnapshotVerb::Verify {
             stream,
             id,
@@ -60,6 +61,45 @@ pub async fn run(connection: &Connection, verb: SnapshotVerb) -> Result<Outcome,
                 Outcome::Negative
             })
         }
+    }
+}
+
+async fn delete(connection: &Connection, stream: &str, id: &str) -> Result<Outcome, Failure> {
+    let report = super::admin(connection)?
+        .delete_snapshot(stream, id)
+        .await?;
+    if connection.json {
+        render::json(&report)?;
+    } else {
+        render::line(&told_of_deletion(&report))?;
+    }
+    Ok(Outcome::Clean)
+}
+
+fn told_of_deletion(report: &SnapshotDeleteReport) -> String {
+    let SnapshotDeleteReport {
+        stream,
+        snapshot_id,
+        bytes,
+        waits_for,
+        note,
+    } = report;
+    let snapshot = format!("snapshot {snapshot_id} of stream {stream}");
+    match (waits_for, note) {
+        (Some(why), _) => {
+            format!("{snapshot} is deleted; the engine retries to delete its catalogue: {why}")
+        }
+        (None, None) => format!(
+            "{snapshot} deleted, its catalogue of {}",
+            render::bytes(*bytes)
+        ),
+        (None, Some(SegmentDeleteNote::KeptAsVersion)) => format!(
+            "{snapshot} deleted; the bucket keeps its catalogue as an old version until a rule of the bucket removes it"
+        ),
+        (None, Some(SegmentDeleteNote::Missing)) => {
+            format!("{snapshot} has no catalogue in the bucket: it was deleted before")
+        }
+        (None, Some(SegmentDeleteNote::Unknown(note))) => format!("{snapshot} is gone: {note}"),
     }
 }
 

@@ -140,6 +140,10 @@ fn of_custom(event: &CustomEvent) -> Value {
             "damage": cut.damage,
         }),
         CustomEvent::Compaction(event) => of_compaction(event),
+        CustomEvent::SnapshotDeletion(deletion) => json!({
+            "deletion_of_snapshot": deletion.snapshot_id.to_string(),
+            "stage": format!("{:?}", deletion.stage),
+        }),
     }
 }
 

@@ -13,6 +13,7 @@ use aof2_format::producer_changes::ProducerChanges;
 use aof2_format::record_batch;
 use aof2_format::segment::{SegmentHeader, SegmentSeal};
 use aof2_format::snapshot::{Catalogue, RecoveryNotes, SnapshotNote};
+use aof2_format::snapshot_deletion::SnapshotDeletion;
 use aof2_format::start_sequence::StartSequence;
 use aof2_format::stream_catalog::CatalogEntry;
 use aof2_format::stream_header::StreamHeader;
@@ -40,6 +41,9 @@ pub const DECODERS: &[(&str, Decoder)] = &[
     }),
     ("start_sequence", |bytes| {
         debug(StartSequence::decode(bytes))
+    }),
+    ("snapshot_deletion", |bytes| {
+        debug(SnapshotDeletion::decode(bytes))
     }),
     ("compaction_begun", |bytes| debug(Compaction::decode(bytes))),
     ("compaction_merged", |bytes| {

@@ -39,6 +39,10 @@ pub const GOLDEN: &[(&str, &str)] = &[
         include_str!("../../golden/v0/start_sequence.hex"),
     ),
     (
+        "snapshot_deletion",
+        include_str!("../../golden/v0/snapshot_deletion.hex"),
+    ),
+    (
         "compaction_begun",
         include_str!("../../golden/v0/compaction_begun.hex"),
     ),

@@ -1,7 +1,7 @@
 //! How the admin API says no: a status and one JSON body with a stable reason.
 
 use aof2_admin_api::{ErrorBody, ErrorReason};
-use aof2_core::deletion::CopyError;
+use aof2_core::deletion::{CopyError, IndexDeleteError, SnapshotDeleteError};
 use aof2_core::drain::NotDamaged;
 use aof2_core::{CutError, ReadError, StoreError, TrimError};
 use axum::Json;
@@ -42,7 +42,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = match &self.0.reason {
             ErrorReason::BadRequest => StatusCode::BAD_REQUEST,
-            ErrorReason::NotFound => StatusCode::NOT_FOUND,
+            ErrorReason::NotFound | ErrorReason::UnknownSnapshot => StatusCode::NOT_FOUND,
             ErrorReason::StaleOperatorEpoch | ErrorReason::Draining | ErrorReason::Conflict => {
                 StatusCode::CONFLICT
             }
@@ -117,6 +117,37 @@ impl From<CopyError> for ApiError {
                 ApiError::new(ErrorReason::Conflict, message)
             }
             CopyError::Failed { .. } => ApiError::new(ErrorReason::Tier2Unreachable, message),
+        }
+    }
+}
+
+impl From<SnapshotDeleteError> for ApiError {
+    fn from(error: SnapshotDeleteError) -> Self {
+        let message = error.to_string();
+        let reason = match error {
+            SnapshotDeleteError::Store(error) => return error.into(),
+            SnapshotDeleteError::NoTier2 => ErrorReason::NotFound,
+            SnapshotDeleteError::Unknown { .. } => ErrorReason::UnknownSnapshot,
+            SnapshotDeleteError::BeingTaken { .. }
+            | SnapshotDeleteError::BeingVerified { .. }
+            | SnapshotDeleteError::BeingDeleted { .. }
+            | SnapshotDeleteError::Needed { .. }
+            | SnapshotDeleteError::Damaged { .. }
+            | SnapshotDeleteError::NotOwned { .. }
+            | SnapshotDeleteError::Foreign { .. } => ErrorReason::Conflict,
+            SnapshotDeleteError::Failed { .. } => ErrorReason::Tier2Unreachable,
+        };
+        ApiError::new(reason, message)
+    }
+}
+
+impl From<IndexDeleteError> for ApiError {
+    fn from(error: IndexDeleteError) -> Self {
+        match error {
+            IndexDeleteError::Tier2(error) => error.into(),
+            IndexDeleteError::Stays { message } => {
+                ApiError::new(ErrorReason::Tier2Unreachable, message)
+            }
         }
     }
 }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use aof2_admin_api::path::NEXT_HEADER;
 use aof2_admin_api::{
-    ErrorReason, SnapshotIndex, SnapshotIndexReport, SnapshotLevel, SnapshotReport, SnapshotVerdict,
+    ErrorReason, SegmentDeleteNote, SnapshotDeleteReport, SnapshotIndex, SnapshotIndexDeleteReport,
+    SnapshotIndexReport, SnapshotLevel, SnapshotReport, SnapshotVerdict,
 };
+use aof2_core::deletion::{SnapshotDeleted, delete_index as delete_index_of};
 use aof2_core::objects::{ObjectError, Tier2};
 use aof2_core::snapshot::index::{IndexError, read_index, read_index_part};
 use aof2_core::snapshot::verify::VerifyError;
@@ -23,7 +25,7 @@ use serde::Deserialize;
 
 use super::error::{ApiError, blocking, serving};
 use super::pages::{IndexPart, PageQuery};
-use crate::data_plane::{Asked, DataPlane};
+use crate::data_plane::{AskError, Asked, DataPlane};
 use crate::node::Node;
 
 #[derive(Debug, Deserialize)]
@@ -144,6 +146,45 @@ pub async fn verify(
     Ok((StatusCode::OK, Json(verdict.await?)))
 }
 
+pub async fn delete(
+    State(node): State<Arc<Node>>,
+    Path((stream, id)): Path<(String, String)>,
+) -> Result<Json<SnapshotDeleteReport>, ApiError> {
+    let (stream, id) = named(&stream, &id)?;
+    let plane = serving(&node)?;
+    let of_stream = stream.clone();
+    let deleted = blocking(move || plane.delete_snapshot(of_stream.as_str(), id)).await?;
+    let (bytes, waits_for, note) = told(deleted);
+    Ok(Json(SnapshotDeleteReport {
+        stream: stream.to_string(),
+        snapshot_id: id.to_string(),
+        bytes,
+        waits_for,
+        note,
+    }))
+}
+
+pub async fn delete_index(
+    State(node): State<Arc<Node>>,
+    Path(name): Path<String>,
+) -> Result<Json<SnapshotIndexDeleteReport>, ApiError> {
+    let name =
+        IndexName::new(&name).map_err(|refused| ApiError::bad_request(refused.to_string()))?;
+    let tier2 = tier2_of(&serving(&node)?)?;
+    let (key, deleted) = blocking(move || delete_index_of(&tier2, &name)).await?;
+    let (_, _, note) = told(deleted);
+    Ok(Json(SnapshotIndexDeleteReport { key, note }))
+}
+
+fn told(deleted: SnapshotDeleted) -> (u64, Option<String>, Option<SegmentDeleteNote>) {
+    match deleted {
+        SnapshotDeleted::Deleted { bytes } => (bytes, None, None),
+        SnapshotDeleted::KeptAsVersion => (0, None, Some(SegmentDeleteNote::KeptAsVersion)),
+        SnapshotDeleted::Missing => (0, None, Some(SegmentDeleteNote::Missing)),
+        SnapshotDeleted::Waits { why } => (0, Some(why), None),
+    }
+}
+
 /// The list that one snapshot's operator wrote, byte for byte; 404 where the bucket has none.
 pub async fn index(
     State(node): State<Arc<Node>>,
@@ -254,12 +295,23 @@ impl From<VerifyError> for ApiError {
     }
 }
 
+impl From<AskError> for ApiError {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Lookup(error) => error.into(),
+            AskError::Verify(error) => error.into(),
+        }
+    }
+}
+
 impl From<LookupError> for ApiError {
     fn from(error: LookupError) -> Self {
         match error {
             LookupError::Store(error) => error.into(),
             LookupError::Tier2(error) => error.into(),
-            LookupError::Unknown { .. } => ApiError::new(ErrorReason::NotFound, error.to_string()),
+            LookupError::Unknown { .. } | LookupError::Deleted { .. } => {
+                ApiError::new(ErrorReason::NotFound, error.to_string())
+            }
             LookupError::Undecodable { .. } => {
                 ApiError::new(ErrorReason::Internal, error.to_string())
             }

@@ -75,6 +75,11 @@ impl Readings {
         }
     }
 
+    /// Who was to begin cannot.
+    pub fn not_begun(&self) {
+        self.state.lock().running = None;
+    }
+
     pub fn ended(&self, outcome: Outcome, now: Instant) {
         let mut state = self.state.lock();
         let Some((asked, _)) = state.running.take() else {

@@ -12,7 +12,8 @@ use aof2_core::objects::Tier2;
 use aof2_core::snapshot::index::{IndexError, StoredIndex, put_index, read_index};
 use aof2_core::snapshot::verify::{Fault, Level, Unwatched, Verdict, VerifyError, verify};
 use aof2_core::snapshot::{
-    LookupError, SnapshotCounts, SnapshotPhase, SnapshotReason, SnapshotRequest, SnapshotStatus,
+    LookupError, Reading, SnapshotCounts, SnapshotPhase, SnapshotReason, SnapshotRequest,
+    SnapshotStatus,
 };
 use aof2_core::{StoreError, objects};
 use aof2_format::StreamName;
@@ -55,6 +56,24 @@ impl Verifications {
             ("error", errors),
         ]
         .map(|(result, count)| (result, count.load(Ordering::Relaxed)))
+    }
+}
+
+/// Why there is no verdict.
+pub enum AskError {
+    Lookup(LookupError),
+    Verify(VerifyError),
+}
+
+impl From<LookupError> for AskError {
+    fn from(error: LookupError) -> AskError {
+        AskError::Lookup(error)
+    }
+}
+
+impl From<VerifyError> for AskError {
+    fn from(error: VerifyError) -> AskError {
+        AskError::Verify(error)
     }
 }
 
@@ -108,7 +127,8 @@ impl DataPlane {
         (stream, id): (&StreamName, SnapshotId),
         level: SnapshotLevel,
         digest: Option<&str>,
-    ) -> Result<SnapshotVerdict, VerifyError> {
+    ) -> Result<SnapshotVerdict, AskError> {
+        let _reading = self.snapshots.reading(stream.as_str(), id)?;
         let (asked, level) = match level {
             SnapshotLevel::L0 | SnapshotLevel::Unknown => (Level::L0, SnapshotLevel::L0),
             SnapshotLevel::L1 | SnapshotLevel::L2 => (Level::L1, SnapshotLevel::L1),
@@ -124,7 +144,7 @@ impl DataPlane {
         tier2: &Arc<Tier2>,
         asked: Asked,
         digest: Option<String>,
-    ) -> Result<SnapshotVerdict, VerifyError> {
+    ) -> Result<SnapshotVerdict, AskError> {
         let level = SnapshotLevel::L2;
         let snapshot = (&asked.stream, asked.id);
         let mut verdict = SnapshotVerdict {
@@ -146,7 +166,16 @@ impl DataPlane {
                 None
             }
             Answer::Begin(progress) => {
-                self.begin_reading(tier2.clone(), asked, digest, progress.clone());
+                match self.snapshots.reading(asked.stream.as_str(), asked.id) {
+                    Ok(reading) => {
+                        let held = (reading, progress.clone());
+                        self.begin_reading(tier2.clone(), asked, digest, held);
+                    }
+                    Err(deleted) => {
+                        self.readings.not_begun();
+                        return Err(deleted.into());
+                    }
+                }
                 Some(progress)
             }
         };
@@ -164,7 +193,7 @@ impl DataPlane {
         tier2: Arc<Tier2>,
         asked: Asked,
         digest: Option<String>,
-        progress: Arc<reading::Progress>,
+        (held, progress): (Reading, Arc<reading::Progress>),
     ) {
         let ended = |why: String| VerifyError::Ended {
             stream: asked.stream.clone(),
@@ -181,6 +210,8 @@ impl DataPlane {
         let thread = std::thread::Builder::new().name("aof2-verify".to_string());
         let started = thread.spawn(move || {
             let mut end = end;
+            // Nobody deletes it meanwhile.
+            let _held = held;
             let (stream, id) = (&asked.stream, asked.id);
             let digest = digest.as_deref();
             end.outcome = verify(&tier2, stream, id, Level::L2, digest, &*progress);

@@ -173,6 +173,11 @@ fn of_deletions(page: &mut Page, deletion: &DeletionStatus) {
         "Objects of trimmed segments that were not there when they were to be deleted, since start",
         deletion.missing_objects,
     );
+    page.counter(
+        "tier2_deleted_snapshots",
+        "Snapshots deleted since start whose catalogue the bucket does not have any more",
+        deletion.deleted_snapshots,
+    );
     page.gauges(
         "tier2_undeleted_bytes",
         "Bytes of objects of trimmed segments that are still in Tier 2, by what keeps them",

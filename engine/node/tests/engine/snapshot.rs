@@ -2,8 +2,8 @@
 
 use aof2_admin_api::client::ClientError;
 use aof2_admin_api::{
-    ErrorReason, SnapshotIndex, SnapshotLevel, SnapshotPhase, SnapshotReport, SnapshotSeal,
-    SnapshotVerdict, VerifyReason,
+    ErrorReason, SegmentDeleteNote, SnapshotIndex, SnapshotLevel, SnapshotPhase, SnapshotReport,
+    SnapshotSeal, SnapshotVerdict, VerifyReason,
 };
 
 use crate::support::{Engine, Home, append, payload, request};
@@ -389,4 +389,74 @@ async fn lists_come_in_pages_that_together_are_the_whole_and_the_index_in_parts(
         );
     }
     assert_eq!(engine.terminate().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_snapshot_is_deleted_once_and_the_newest_stays() {
+    let home = Home::new();
+    let engine = start(&home).await;
+    append_some(&engine, "orders", 50).await;
+    let old = take(&engine, "orders", "uid-1").await;
+    let admin = engine.admin();
+    let newest = admin.delete_snapshot("orders", &old.snapshot_id).await;
+    let told = newest.as_ref().expect_err("needed").to_string();
+    assert!(told.contains("it is the newest of its stream"), "{told}");
+    assert_eq!(refused(newest), (409, ErrorReason::Conflict));
+    append_some(&engine, "orders", 50).await;
+    let new = take(&engine, "orders", "uid-2").await;
+    let catalogue = home.path("tier2").join(&old.key);
+    assert!(catalogue.exists());
+    let deleted = admin.delete_snapshot("orders", &old.snapshot_id).await;
+    let deleted = deleted.expect("deleted");
+    assert_eq!(
+        (deleted.bytes, deleted.waits_for, deleted.note),
+        (old.bytes, None, None)
+    );
+    assert!(!catalogue.exists());
+    let unknown = admin.delete_snapshot("orders", "1").await;
+    assert_eq!(refused(unknown), (404, ErrorReason::UnknownSnapshot));
+    let elsewhere = admin.delete_snapshot("nobody", "1").await;
+    assert_eq!(refused(elsewhere), (404, ErrorReason::NotFound));
+    let (level, id) = (SnapshotLevel::L0, &old.snapshot_id);
+    let verified = admin.verify_snapshot("orders", id, level, None, None).await;
+    assert_eq!(refused(verified), (404, ErrorReason::NotFound));
+    let read = admin.verify_snapshot("orders", id, SnapshotLevel::L2, None, Some("r"));
+    assert_eq!(refused(read.await), (404, ErrorReason::NotFound));
+    let (_, metrics) = engine.get("/metrics").await;
+    assert!(
+        metrics.contains("aof2_tier2_deleted_snapshots_total 1"),
+        "{metrics}"
+    );
+    engine.kill_and_wait().await;
+
+    let engine = start(&home).await;
+    let admin = engine.admin();
+    let again = admin.delete_snapshot("orders", id).await.expect("again");
+    assert_eq!(again.note, Some(SegmentDeleteNote::Missing));
+    let listed = admin.snapshots(Some("orders"), None).await.expect("list");
+    let ids: Vec<_> = listed.iter().map(|it| &it.snapshot_id).collect();
+    assert_eq!(ids, [&new.snapshot_id]);
+    let verdict = read_back(&engine, &new.snapshot_id, "second").await;
+    assert!(verdict.verified, "{verdict:?}");
+}
+
+#[tokio::test]
+async fn the_list_of_a_snapshot_goes_once() {
+    let home = Home::new();
+    let engine = start(&home).await;
+    let admin = engine.admin();
+    let cluster_id = admin.dump().await.expect("dump").cluster_id;
+    let index = SnapshotIndex {
+        name: "nightly".to_owned(),
+        cluster_id,
+        ..SnapshotIndex::default()
+    };
+    let stored = admin.put_snapshot_index(&index).await.expect("stored");
+    let deleted = admin.delete_snapshot_index("nightly").await;
+    let deleted = deleted.expect("deleted");
+    assert_eq!((&deleted.key, deleted.note), (&stored.key, None));
+    let gone = admin.snapshot_index("nightly").await;
+    assert_eq!(refused(gone), (404, ErrorReason::NotFound));
+    let again = admin.delete_snapshot_index("nightly").await.expect("again");
+    assert_eq!(again.note, Some(SegmentDeleteNote::Missing));
 }

@@ -17,6 +17,7 @@ mod recovery;
 mod report;
 mod residency;
 mod retention;
+mod snapshots;
 mod streams;
 mod tier1;
 mod tier2;
@@ -105,6 +106,7 @@ pub fn all() -> impl Iterator<Item = &'static Mutant> {
         report::MUTANTS,
         residency::MUTANTS,
         retention::MUTANTS,
+        snapshots::MUTANTS,
         streams::MUTANTS,
         tier1::MUTANTS,
         tier2::MUTANTS,

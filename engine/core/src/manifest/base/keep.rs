@@ -7,9 +7,10 @@ use aof2_format::compaction::{self, Compaction};
 use aof2_format::manifest_record::{LocalCopy, ManifestEvent, ManifestRecord, ReasonCode};
 use aof2_format::producer_changes::{self, ProducerChanges};
 use aof2_format::snapshot::NOTE_SCHEMA_ID;
+use aof2_format::snapshot_deletion::{self, DeletionStage, SnapshotDeletion};
 use aof2_format::start_sequence::{self, StartSequence};
 
-use crate::manifest::state::SNAPSHOTS_KEPT;
+use crate::manifest::state::{DELETIONS_KEPT, SNAPSHOTS_KEPT};
 
 /// Of a segment: a record of the same kind supersedes the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,6 +55,9 @@ pub(super) struct Kept {
     markers: VecDeque<Marker>,
     /// An older one with the greatest id of all.
     highest: Option<(u64, u64)>,
+    /// Of snapshots that are being deleted and that are deleted, the record by their ids.
+    deleting: BTreeMap<u64, u64>,
+    deleted: BTreeMap<u64, u64>,
     /// Parts of the producers of a segment whose seal has not come yet.
     parts: Vec<u64>,
     /// Segments that were uploaded at some time.
@@ -159,6 +163,13 @@ impl Kept {
                     }
                     true
                 }
+                snapshot_deletion::SCHEMA_ID => {
+                    match SnapshotDeletion::decode(blob) {
+                        Ok(deletion) => self.delete_snapshot(deletion, record),
+                        Err(_) => _ = self.records.insert(sequence, record.clone()),
+                    }
+                    return;
+                }
                 compaction::SCHEMA_ID => {
                     if let Ok(event) = Compaction::decode(blob) {
                         self.merge(id, &event, sequence);
@@ -241,6 +252,26 @@ impl Kept {
             if let Some(dropped) = dropped {
                 self.records.remove(&dropped);
             }
+        }
+    }
+
+    /// A deletion that is done says all of it, as long as it is remembered.
+    fn delete_snapshot(&mut self, deletion: SnapshotDeletion, record: &ManifestRecord) {
+        let SnapshotDeletion { snapshot_id, stage } = deletion;
+        let (id, sequence) = (snapshot_id.0, record.manifest_sequence);
+        self.records.insert(sequence, record.clone());
+        let mut old = vec![self.deleting.remove(&id)];
+        match stage {
+            DeletionStage::Begun => _ = self.deleting.insert(id, sequence),
+            DeletionStage::Done => {
+                old.push(self.deleted.insert(id, sequence));
+                if self.deleted.len() > DELETIONS_KEPT {
+                    old.push(self.deleted.pop_first().map(|(_, sequence)| sequence));
+                }
+            }
+        }
+        for old in old.into_iter().flatten() {
+            self.records.remove(&old);
         }
     }
 

@@ -11,6 +11,7 @@ use aof2_format::manifest_record::{
 };
 use aof2_format::names::file;
 use aof2_format::snapshot::{NOTE_SCHEMA_ID, SnapshotId, SnapshotNote};
+use aof2_format::snapshot_deletion::{self, DeletionStage, SnapshotDeletion};
 use aof2_format::start_sequence::{self, StartReason, StartSequence};
 use aof2_format::{ClusterId, Salt, Seed, StreamName, StreamUuid};
 use proptest::prelude::*;
@@ -170,6 +171,8 @@ enum Act {
     /// The parts of a seal, and their seal in another commit, if it comes before the next attempt.
     Seal(bool),
     Snapshot(u64, bool),
+    /// So many, from this one on.
+    Delete(u64, u64, DeletionStage),
     /// From one of the sealed segments on, so many of them, as far as that comes.
     Merge(prop::sample::Index, usize, Merge),
 }
@@ -228,6 +231,10 @@ fn event() -> impl Strategy<Value = ManifestEvent> {
             blob: b"of a later version".to_vec(),
         }),
         Just(ManifestEvent::CustomEvent {
+            schema_id: snapshot_deletion::SCHEMA_ID,
+            blob: b"of a later version".to_vec(),
+        }),
+        Just(ManifestEvent::CustomEvent {
             schema_id: 77,
             blob: b"later".to_vec()
         }),
@@ -245,8 +252,21 @@ fn act() -> impl Strategy<Value = Act> {
         3 => (0..6u64, 1..4u64).prop_map(|(id, count)| Act::Send(id, count)),
         2 => any::<bool>().prop_map(Act::Seal),
         2 => (0..60u64, any::<bool>()).prop_map(|(id, has_note)| Act::Snapshot(id, has_note)),
+        2 => (0..60u64, 1..30u64, stage()).prop_map(|(id, count, stage)| Act::Delete(id, count, stage)),
         2 => (any::<prop::sample::Index>(), 2..4usize, merge()).prop_map(|(from, count, upto)| Act::Merge(from, count, upto)),
     ]
+}
+
+fn stage() -> impl Strategy<Value = DeletionStage> {
+    prop_oneof![Just(DeletionStage::Begun), Just(DeletionStage::Done)]
+}
+
+fn deletion(id: u64, stage: DeletionStage) -> ManifestEvent {
+    let snapshot_id = SnapshotId(id);
+    ManifestEvent::CustomEvent {
+        schema_id: snapshot_deletion::SCHEMA_ID,
+        blob: SnapshotDeletion { snapshot_id, stage }.encode().into(),
+    }
 }
 
 fn merge() -> impl Strategy<Value = Merge> {
@@ -376,6 +396,10 @@ fn write(acts: &[Act]) -> Written {
                 }
             }
             Act::Snapshot(id, has_note) => written.commit(0, snapshot(*id, *has_note)),
+            Act::Delete(id, count, stage) => {
+                let ids = *id..id + count;
+                written.commit(0, ids.map(|id| deletion(id, *stage)).collect());
+            }
             Act::Merge(from, count, upto) => {
                 let from = from.index(segments.len().max(1));
                 let Some(taken) = segments.get(from..from + count) else {
