@@ -168,7 +168,7 @@ fn events_streams_and_times_choose_what_is_shown() {
         typo.stderr
             .contains("`SealSegmnt` is no event; use one of SegmentOpened, SealSegment, ")
             && typo.stderr.contains(
-                "CustomEvent, ProducerChanges, SnapshotNote, StartSequence, StreamCut, Compaction, Unknown"
+                "CustomEvent, ProducerChanges, SnapshotNote, StartSequence, StreamCut, Compaction, SnapshotDeletion, Unknown"
             ),
         "{typo:?}"
     );

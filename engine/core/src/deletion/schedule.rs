@@ -33,9 +33,14 @@ impl Schedule {
         if before.is_none_or(|before| before == grace) {
             return;
         }
-        for (stream, at) in &mut self.due {
+        self.look_again(now);
+    }
+
+    /// What was decided may be another thing now, but for streams that fail.
+    pub fn look_again(&mut self, at: Instant) {
+        for (stream, due) in &mut self.due {
             if self.failures.retry_at(stream).is_none() {
-                *at = now;
+                *due = at;
             }
         }
     }

@@ -21,6 +21,7 @@ use aof2_format::names::SegmentRef;
 
 use super::schedule::Schedule;
 use super::{REST_AFTER_FAILURE, Runner, Waiting};
+use crate::config::OrphanPolicy;
 use crate::coordinator::plan::orphans::{Pace, Sight, Verdict, Why};
 use crate::coordinator::{Facts, Machine};
 use crate::failures::FailedStreams;
@@ -72,6 +73,8 @@ struct State {
     rests_until: Option<Instant>,
     /// When it is looked for streams again.
     look_at: Option<Instant>,
+    /// By which it was decided: grace, and what becomes of orphans.
+    settings: Option<(Duration, OrphanPolicy)>,
     streams: usize,
     schedule: Schedule,
     /// By stream, as its last whole listing showed it.
@@ -218,17 +221,24 @@ impl Machine for Search {
         if self.runner.is_stopping() || state.is_under_way {
             return None;
         }
+        let config = self.runner.store.config();
+        let settings = (config.tier2.delete_grace, config.tier2.orphans);
+        let first = self.began + self.pace().first;
+        let before = state.settings.replace(settings);
+        if before.is_some_and(|before| before != settings) {
+            state.schedule.look_again(first.max(facts.now));
+            state.look_at = Some(facts.now);
+        }
         let rests = [tier2.rests_until, state.rests_until, state.look_at];
         let until = rests.into_iter().flatten().max();
         if let Some(until) = until.filter(|until| *until > facts.now) {
             return Some(until);
         }
         let streams = self.runner.store.streams_with_whole_manifest();
-        let first = self.began + self.pace().first;
         state.see(&streams, first.max(facts.now));
         let due = state.schedule.due(facts.now);
         if due.is_empty() {
-            let latest = facts.now + LOOK_AT_STREAMS;
+            let latest = facts.now + LOOK_AT_STREAMS.min(self.pace().between);
             let next = state.schedule.next().map_or(latest, |at| at.min(latest));
             state.look_at = Some(next);
             return Some(next);
