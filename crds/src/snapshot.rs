@@ -60,6 +60,9 @@ pub struct Aof2SnapshotSpec {
     /// A snapshot that takes longer fails.
     #[serde(default = "Aof2SnapshotSpec::active_deadline")]
     pub active_deadline: Duration,
+    /// What becomes of the catalogues in the bucket when this object is deleted.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
 }
 
 impl Aof2SnapshotSpec {
@@ -73,6 +76,15 @@ impl Aof2SnapshotSpec {
 pub struct ClusterRef {
     #[schemars(length(min = 1, max = 40))]
     pub name: String,
+}
+
+/// Retain leaves everything in the bucket. Delete keeps the object until its catalogues are deleted; what they alone name is then deleted
+/// as objects of trimmed records are. The newest verified snapshot of each stream stays, and the object waits for a newer one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    #[default]
+    Retain,
+    Delete,
 }
 
 /// Whether open segments are sealed first.
@@ -202,6 +214,8 @@ names! {
         Succeeded,
         /// Absent before it succeeded.
         Verified,
+        /// False while the object is deleted and its catalogues are not.
+        CataloguesDeleted,
     }
 }
 
@@ -228,6 +242,10 @@ names! {
         /// An object has to be restored from an archive before it can be read.
         ObjectArchived,
         Damaged,
+        /// An engine does not delete it now, and says why.
+        StillNeeded,
+        /// An engine does not know how to.
+        OlderEngine,
     }
 }
 
@@ -290,6 +308,9 @@ pub struct Schedule {
     pub seal: Seal,
     #[serde(default)]
     pub verify: Level,
+    /// Of the snapshots that it makes: 48 of them are kept.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
 }
 
 impl Schedule {

@@ -26,7 +26,7 @@ pub const CLUSTERS: &[Rule] = &[
     rule(
         "aof2.dev",
         "aof2snapshots",
-        &["get", "list", "watch", "create", "delete"],
+        &["get", "list", "watch", "create", "patch", "delete"],
     ),
     rule("aof2.dev", "aof2snapshots/status", &["update"]),
     rule(

@@ -65,7 +65,7 @@ Secrets can be created and replaced, and never read: a patch answers with the ob
   verbs: [update]
 - apiGroups: [aof2.dev]
   resources: [aof2snapshots]
-  verbs: [get, list, watch, create, delete]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [aof2.dev]
   resources: [aof2snapshots/status]
   verbs: [update]

@@ -17,6 +17,8 @@ const ACCOUNT: &str = ":aof2-operator";
 const TAKES_TOO_LONG: &[(&str, &str)] = &[
     // After 48 snapshots of one schedule.
     ("aof2snapshots", "delete"),
+    // Of snapshots whose deletion takes their catalogues along.
+    ("aof2snapshots", "patch"),
     // When a cluster shrinks to its last pod, which streams must have left before.
     ("poddisruptionbudgets", "delete"),
     // When one operator says the same again a minute later.

@@ -30,7 +30,7 @@ pub use error::{CallError, Refusal, Remedy};
 pub use events::{Notice, with};
 pub use pods::{PodTarget, Removed, named_claim};
 pub use secret::Created;
-pub use status::is_same;
+pub use status::{SNAPSHOT_FINALIZER, holds_catalogues, is_same};
 
 use crate::runtime::{client::CALL_TIMEOUT, metrics::Metrics};
 

@@ -2,11 +2,12 @@
 
 use ::kube::{
     Api,
-    api::{DeleteParams, PostParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use aof2_crds::snapshot::SnapshotCondition;
 use aof2_crds::{Aof2Cluster, Aof2ClusterStatus, Aof2Snapshot, Aof2SnapshotStatus};
 use serde::Serialize;
+use serde_json::json;
 
 use super::{CallError, Door, FIELD_MANAGER, apply::Object, bounded};
 use crate::runtime::client::CALL_TIMEOUT;
@@ -131,6 +132,45 @@ impl Door {
             Err(error) if error.is_conflict() || error.code() == Some(404) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Keeps an `Aof2Snapshot` while its catalogues are deleted.
+pub const SNAPSHOT_FINALIZER: &str = "aof2.dev/snapshot-catalogues";
+
+pub fn holds_catalogues(snapshot: &Aof2Snapshot) -> bool {
+    let finalizers = snapshot.metadata.finalizers.iter().flatten();
+    finalizers.into_iter().any(|it| it == SNAPSHOT_FINALIZER)
+}
+
+impl Door {
+    /// Whether the object stays until its catalogues are deleted. Others' finalizers stay as they are: the patch holds for what was read.
+    pub async fn hold_snapshot(&self, read: &Aof2Snapshot, holds: bool) -> Result<(), CallError> {
+        let mut finalizers = read.metadata.finalizers.clone().unwrap_or_default();
+        finalizers.retain(|it| it != SNAPSHOT_FINALIZER);
+        if holds {
+            finalizers.push(SNAPSHOT_FINALIZER.to_owned());
+        }
+        let key = Self::key(read);
+        let api: Api<Aof2Snapshot> = self.api(&key);
+        let patch = json!({"metadata": {
+            "uid": read.metadata.uid,
+            "resourceVersion": read.metadata.resource_version,
+            "finalizers": finalizers,
+        }});
+        let params = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let patch = Patch::Merge(&patch);
+        let patched = api.patch_metadata(&key.2, &params, &patch);
+        match self.call("set the finalizers of", &key, patched).await {
+            Ok(_) => self.metrics.wrote(&key.0, "finalizers"),
+            // It is gone.
+            Err(error) if error.code() == Some(404) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 }
 

@@ -220,8 +220,12 @@ impl State {
     }
 }
 
-/// What is under way; the newest that succeeded of each schedule; and those made by hand in the last days.
+/// What is under way, or is being deleted with its catalogues; the newest that succeeded of each schedule; and those made by hand in the
+/// last days.
 fn is_interesting(entry: &Entry, is_newest: bool, now: Timestamp) -> bool {
+    if entry.is_leaving {
+        return true;
+    }
     match (entry.succeeded, &entry.schedule) {
         (None, _) => true,
         (Some(false), _) => false,
@@ -311,6 +315,30 @@ mod tests {
         let at = |at: Option<Timestamp>| at.map(|at| at.to_string()).unwrap_or_default();
         assert_eq!(at(entry.completed_at), "2026-09-21T10:00:05Z");
         assert_eq!(at(entry.verified_at), "2026-09-21T10:01:00Z");
+    }
+
+    #[test]
+    fn one_that_is_deleted_is_looked_at_while_its_catalogues_go() {
+        let leaving = |finalizer: &str| {
+            let object = json!({
+                "apiVersion": "aof2.dev/v1alpha1", "kind": "Aof2Snapshot",
+                "metadata": {
+                    "name": "old", "namespace": "shop", "deletionTimestamp": "2026-09-21T11:00:00Z", "finalizers": [finalizer],
+                },
+                "spec": {"clusterRef": {"name": "orders"}},
+                "status": {"conditions": [{"type": "Succeeded", "status": "False", "reason": "r", "message": "m"}]},
+            });
+            let known = Known::without_any();
+            known.take(Event::Apply(
+                serde_json::from_value(object).expect("an object"),
+            ));
+            let now = "2026-10-22T10:00:00Z".parse().unwrap();
+            known
+                .interesting(&ClusterKey::new("shop", "orders"), now)
+                .len()
+        };
+        assert_eq!(leaving("aof2.dev/snapshot-catalogues"), 1);
+        assert_eq!(leaving("example.com/other"), 0);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod apply;
 mod conditions;
 mod facts;
 pub mod known;
+mod leave;
 mod observe;
 mod passes;
 mod plan;
@@ -19,12 +20,12 @@ mod tests;
 
 use std::sync::Arc;
 
-use aof2_crds::snapshot::SnapshotCondition as Kind;
+use aof2_crds::snapshot::{DeletionPolicy, SnapshotCondition as Kind};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use crate::context::{Context, Sight};
-use crate::kube::CallError;
+use crate::kube::{CallError, holds_catalogues};
 use crate::machine::{NextLook, later};
 use facts::{Facts, IndexFacts};
 use known::{Key, Known};
@@ -44,6 +45,9 @@ async fn reconcile(
     key: &Key,
     entry: &Entry,
 ) -> Result<NextLook, CallError> {
+    if entry.is_leaving {
+        return leave::leave(context, key).await;
+    }
     match (entry.succeeded, entry.verified) {
         (Some(false), _) => Ok(NextLook::AT_CHANGE),
         (Some(true), Some(_)) => read_back(context, passes, known, key, entry).await,
@@ -65,6 +69,12 @@ async fn take(
     let before = snapshot.status.clone().unwrap_or_default();
     if conditions::is(&before, Kind::Succeeded, "False") {
         return Ok(NextLook::AT_CHANGE);
+    }
+    let is_deleted_along = snapshot.spec.deletion_policy == DeletionPolicy::Delete;
+    if is_deleted_along && !holds_catalogues(&snapshot) {
+        // Before anything of it is in the bucket.
+        context.door.hold_snapshot(&snapshot, true).await?;
+        return Ok(NextLook::SOON);
     }
     let has_succeeded = conditions::is(&before, Kind::Succeeded, "True");
     let uid = snapshot.uid().unwrap_or_default();

@@ -32,6 +32,12 @@ pub struct Observed {
 
 /// The snapshot as it is stored: what the watch holds may be older than what was written last. `None`: deleted, or about to be.
 pub async fn live(context: &Context, key: &Key) -> Result<Option<Aof2Snapshot>, CallError> {
+    let stored = stored(context, key).await?;
+    Ok(stored.filter(|snapshot| snapshot.metadata.deletion_timestamp.is_none()))
+}
+
+/// The same, also where it is about to be deleted.
+pub async fn stored(context: &Context, key: &Key) -> Result<Option<Aof2Snapshot>, CallError> {
     let namespace = &*key.cluster.namespace;
     let api: Api<Aof2Snapshot> = Api::namespaced(context.reader.clone(), namespace);
     let key = (
@@ -39,8 +45,7 @@ pub async fn live(context: &Context, key: &Key) -> Result<Option<Aof2Snapshot>, 
         namespace.to_owned(),
         key.name.as_ref().to_owned(),
     );
-    let live = bounded("get", &key, CALL_TIMEOUT, api.get_opt(&key.2)).await?;
-    Ok(live.filter(|snapshot| snapshot.metadata.deletion_timestamp.is_none()))
+    bounded("get", &key, CALL_TIMEOUT, api.get_opt(&key.2)).await
 }
 
 /// The cluster and its pods, read live. `None`: there is no such cluster.

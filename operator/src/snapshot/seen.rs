@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use aof2_crds::snapshot::{ClusterRef as Of, Level, Seal, SnapshotCondition as Kind};
+use aof2_crds::snapshot::{
+    ClusterRef as Of, DeletionPolicy, Level, Seal, SnapshotCondition as Kind,
+};
 use aof2_crds::{Aof2Snapshot, Aof2SnapshotSpec, Aof2SnapshotStatus, labels};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition as Stored, ObjectMeta, Time};
@@ -17,6 +19,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::conditions::condition;
 use super::known::Key;
+use crate::kube::SNAPSHOT_FINALIZER as FINALIZER;
 
 /// What is kept of a snapshot.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +43,8 @@ pub struct Entry {
     pub message: Box<str>,
     /// See [`verdict`].
     pub verdict: u64,
+    /// It is being deleted, and its catalogues go first.
+    pub is_leaving: bool,
 }
 
 /// Tells one verdict from another: the value, reason and message of the condition `Verified`.
@@ -88,6 +93,7 @@ impl Entry {
                 seal: Seal::default(),
                 verify: self.level,
                 active_deadline: Aof2SnapshotSpec::active_deadline(),
+                deletion_policy: DeletionPolicy::default(),
             },
             status: Some(Aof2SnapshotStatus {
                 cluster_id: self.cluster_id.as_ref().to_owned(),
@@ -126,6 +132,8 @@ struct Metadata {
     creation_timestamp: Option<Time>,
     deletion_timestamp: Option<Time>,
     labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    finalizers: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -210,6 +218,8 @@ impl<'de> Deserialize<'de> for Seen {
             completed_at: at(&status.timing.completed_at),
             message: bad.map_or("", |bad| &bad.message).into(),
             verdict: verified.map_or(0, |it| verdict(&it.status, &it.reason, &it.message)),
+            is_leaving: metadata.deletion_timestamp.is_some()
+                && metadata.finalizers.iter().any(|it| it == FINALIZER),
         };
         Ok(Self {
             metadata: ObjectMeta {

@@ -276,6 +276,7 @@ fn snapshot(owner: &Owner, schedule: &Schedule, slot: Timestamp) -> Aof2Snapshot
             seal: schedule.seal,
             verify: schedule.verify,
             active_deadline: Aof2SnapshotSpec::active_deadline(),
+            deletion_policy: schedule.deletion_policy,
         },
         status: None,
     }

@@ -1,7 +1,7 @@
 //! The steps of a snapshot by their words, and against small clusters.
 
 mod restored;
-mod world;
+pub mod world;
 
 use std::collections::BTreeMap;
 
