@@ -374,8 +374,8 @@ pub enum SnapshotVerb {
     },
     /// Delete a snapshot: its catalogue leaves Tier 2, and what it alone names goes as objects of trimmed segments do.
     ///
-    /// Ask the engine that owns the stream. The newest verified snapshot of a stream always stays. What Tier 2 does not do now the engine goes
-    /// on with by itself; the command says what it waits for. The same command again changes nothing. Exit code 4 where the snapshot is needed
+    /// Ask the engine that owns the stream. The newest verified snapshot of a stream always stays. What Tier 2 does not do now the engine
+    /// does later automatically; the command says what it waits for. The same command again changes nothing. Exit code 4 where the snapshot is needed
     /// or in use, with the reason.
     Delete { stream: String, id: String },
 }

@@ -22,7 +22,7 @@ fn a_snapshot_is_deleted_and_what_only_it_named_follows() {
     assert!(
         newest
             .stderr
-            .contains("it is the newest of its stream, which always stays; take a new one first"),
+            .contains("the newest snapshot of a stream always stays; take a new one first"),
         "{newest:?}"
     );
     engine

@@ -219,7 +219,7 @@ async fn delete(
             return Some(Stays::new(Reason::NodeUnreachable, why));
         };
         let answer = engine.delete_snapshot(&stream, &id).await.map(drop);
-        judged(&pod, answer.as_ref().map(|()| ())).err()
+        judged(&pod, answer.as_ref().copied()).err()
     });
     asked
         .buffered(AT_ONCE)
@@ -233,7 +233,7 @@ async fn delete_list(engines: &BTreeMap<String, EngineClient>, name: &str) -> Re
         return Err(Stays::new(Reason::NodeUnreachable, "no engine answers"));
     };
     let answer = engine.delete_snapshot_index(name).await.map(drop);
-    judged(pod, answer.as_ref().map(|()| ()))
+    judged(pod, answer.as_ref().copied())
 }
 
 #[cfg(test)]

@@ -299,8 +299,7 @@ impl Runner {
             }
         }
         Err(needed(match fault {
-            None => "it is the newest of its stream, which always stays; take a new one first"
-                .to_owned(),
+            None => "the newest snapshot of a stream always stays; take a new one first".to_owned(),
             Some((newest, problem)) => format!(
                 "no newer one is verified, and the newest verified one always stays; snapshot {newest} is faulty: {problem}; take a new one first"
             ),
@@ -406,7 +405,7 @@ impl Runner {
             true => Found::Ours { bytes },
             false => Found::Foreign {
                 problem: format!(
-                    "it says snapshot {} of stream {} with id {}",
+                    "the catalogue names snapshot {} of stream {} with id {}",
                     catalogue.snapshot_id, catalogue.stream, catalogue.stream_uuid
                 ),
             },

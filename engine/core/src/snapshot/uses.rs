@@ -91,14 +91,14 @@ mod tests {
     fn what_is_read_is_not_deleted_and_what_is_being_deleted_is_not_read() {
         let uses = Arc::new(Uses::default());
         let (id, other) = (SnapshotId::new(1, 1), SnapshotId::new(1, 2));
-        let first = uses.read("a", id).ok().expect("free");
-        let second = uses.read("a", id).ok().expect("many may read");
+        let first = uses.read("a", id).expect("free");
+        let second = uses.read("a", id).expect("many may read");
         assert_eq!(uses.delete("a", id).err(), Some(Use::Read));
         drop(first);
         assert_eq!(uses.delete("a", id).err(), Some(Use::Read));
         assert!(uses.delete("a", other).is_ok() && uses.delete("b", id).is_ok());
         drop(second);
-        let deleting = uses.delete("a", id).ok().expect("free");
+        let deleting = uses.delete("a", id).expect("free");
         assert_eq!(uses.read("a", id).err(), Some(Use::Deleted));
         assert_eq!(uses.delete("a", id).err(), Some(Use::Deleted));
         drop(deleting);

@@ -79,7 +79,7 @@ pub(super) fn below(page: &mut Page, plane: &DataPlane, owes_volume_check: bool)
         );
         page.gauge(
             "hydrations_waiting",
-            "Segments waiting to be hydrated because somebody asked for them",
+            "Segments waiting to be hydrated on request",
             moves.waiting_hydrations,
         );
         page.counter(
@@ -175,7 +175,7 @@ fn of_deletions(page: &mut Page, deletion: &DeletionStatus) {
     );
     page.counter(
         "tier2_deleted_snapshots",
-        "Snapshots deleted since start whose catalogue the bucket does not have any more",
+        "Snapshots deleted since start whose catalogue is no longer in the bucket",
         deletion.deleted_snapshots,
     );
     page.gauges(

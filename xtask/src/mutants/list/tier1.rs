@@ -11,7 +11,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a file is read by the index of the one that it replaced",
         file: "engine/core/src/fetch/session.rs",
-        find: "known.is_of_open_file = is_index_of(source, index);",
+        find: "known.is_of_open_file = is_index_of(&opened.source, index);",
         replace: "known.is_of_open_file = true;",
         noticed_by: FETCH,
     },

@@ -158,8 +158,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a copy leaves Tier 1 before a start has looked at what is there",
         file: "engine/core/src/coordinator/apply.rs",
-        find: "let _one_at_a_time = self.dropping(port);\n        let dropped = drop_warm(",
-        replace: "let _one_at_a_time = self.dropping.lock();\n        let dropped = drop_warm(",
+        find: "let _one_at_a_time = self.dropping(port);\n        let segment = ",
+        replace: "let _one_at_a_time = self.dropping.lock();\n        let segment = ",
         noticed_by: &[units("aof2-core", "a_warm_copy_that_is_dropped_while")],
     },
     Mutant {

@@ -78,7 +78,7 @@ fn a_deleted_snapshot_is_none_any_more_and_what_it_alone_named_goes() {
     assert_eq!(
         newest,
         format!(
-            "snapshot {} of stream a is needed: it is the newest of its stream, which always stays; take a new one first",
+            "snapshot {} of stream a is needed: the newest snapshot of a stream always stays; take a new one first",
             new.0
         )
     );
