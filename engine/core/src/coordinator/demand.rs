@@ -27,6 +27,8 @@ const ASKED_STAYS: Duration = Duration::from_secs(3600);
 const MOST: usize = 4_096;
 /// Between two looks at whether something more urgent is done with.
 const PAUSE: Duration = Duration::from_millis(50);
+/// For which one part waits for what is more urgent.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Default)]
 pub(super) struct Returned {
@@ -78,7 +80,7 @@ impl Returned {
         let times = match self.of.get(key) {
             // It had stayed for so long that nobody brings it back in a loop.
             Some(last) if now.saturating_duration_since(last.at) < 2 * rest_after(last.times) => {
-                last.times + 1
+                last.times.saturating_add(1)
             }
             Some(_) | None => 1,
         };
@@ -177,9 +179,13 @@ impl Down {
             return Demand::default();
         };
         let demanded = fetch.demanded();
+        let rest = self.state.lock().returned.rest();
+        let is_resting = |key: &SegmentKey| rest.get(key).is_some_and(|until| *until > now);
         let candidates: Vec<Candidate> = demanded
             .iter()
-            .filter_map(|it| candidate(port, &(it.stream.clone(), it.segment_id), it.again_bytes))
+            .map(|it| ((it.stream.clone(), it.segment_id), it.again_bytes))
+            .filter(|(key, _)| !is_resting(key))
+            .filter_map(|(key, again_bytes)| candidate(port, &key, again_bytes))
             .collect();
         if candidates.is_empty() {
             return Demand::default();
@@ -187,12 +193,12 @@ impl Down {
         let again = demanded
             .into_iter()
             .map(|it| ((it.stream, it.segment_id), it.again_bytes));
-        let state = self.state.lock();
+        let stay = self.state.lock().returned.stay(now);
         Demand {
             candidates,
             again_bytes: again.collect(),
-            stay: state.returned.stay(now),
-            rest: state.returned.rest(),
+            stay,
+            rest,
         }
     }
 
@@ -240,8 +246,10 @@ impl Down {
         let state = self.state.lock();
         let is_asked = state.hydrations.front().is_some();
         let is_busy = !state.memo.under_way.is_empty() || state.memo.evict.is_under_way;
+        let is_short = state.rooms.are_short();
         drop(state);
-        if is_asked || !self.serves_demand() || super::apply::is_nearly_full(port) {
+        let is_nearly_full = is_short || super::apply::is_nearly_full(port);
+        if is_asked || is_nearly_full || !self.serves_demand() {
             return Err(HydrateError::GivesWay);
         }
         Ok(!is_busy)
@@ -252,7 +260,6 @@ impl Down {
 fn candidate(port: &dyn Port, key: &SegmentKey, again_bytes: u64) -> Option<Candidate> {
     let (stream, id) = key;
     let segment = port.sealed_segment(stream, *id)?;
-    // The look at all segments of the stream is for those alone that may come.
     if again_bytes < segment.bytes || is_there(&segment, LocalTier::Tier0) {
         return None;
     }
@@ -283,8 +290,13 @@ impl Turns for BehindAll<'_> {
     }
 
     fn goes_on(&self) -> Result<(), HydrateError> {
-        while !self.down.may_go_on(self.port)? {
-            self.port.environment().clock.sleep(PAUSE);
+        let clock = &self.port.environment().clock;
+        let begun = clock.monotonic();
+        // A node that is never idle would hold the room that was made for it, and not use it.
+        while !self.down.may_go_on(self.port)?
+            && clock.monotonic().saturating_duration_since(begun) < LONGEST_PAUSE
+        {
+            clock.sleep(PAUSE);
         }
         Ok(())
     }
@@ -368,6 +380,10 @@ mod tests {
         assert!(!returned.is_recorded(&key(1)), "it begins anew");
         returned.note_hopeless(&key(1));
         assert_eq!(returned.rest()[&key(1)].duration_since(now), LONGEST_REST);
+        // Tried again once it has rested, it rests as long.
+        let later = now + LONGEST_REST;
+        returned.note_ended(&key(1), false, later);
+        assert_eq!(returned.rest()[&key(1)].duration_since(later), LONGEST_REST);
     }
 
     #[test]

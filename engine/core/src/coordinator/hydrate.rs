@@ -208,12 +208,15 @@ fn wanted(port: &dyn Port, (stream, segment_id): &SegmentKey) -> Option<SealedSe
         .find(|it| it.base_sequence <= first && first < it.end_sequence())
 }
 
+/// `None`: it was trimmed, or others hold its records.
 pub(super) fn readable(
     port: &dyn Port,
     (stream, segment_id): &SegmentKey,
 ) -> Option<SealedSegment> {
-    let segments = port.readable_segments(stream)?;
-    segments.into_iter().find(|it| it.segment_id == *segment_id)
+    match port.is_unneeded(stream, *segment_id) {
+        true => None,
+        false => port.sealed_segment(stream, *segment_id),
+    }
 }
 
 fn tier_number(tier: LocalTier) -> u8 {

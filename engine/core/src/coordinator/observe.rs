@@ -46,6 +46,14 @@ pub(super) struct Rooms {
     pub tier1: Option<VolumeSpace>,
 }
 
+impl Rooms {
+    /// Copies have to leave one of them.
+    pub fn are_short(&self) -> bool {
+        let mut spaces = [self.tier0, self.tier1].into_iter().flatten();
+        spaces.any(|space| measured_room(space).lacking_bytes() > 0)
+    }
+}
+
 pub(super) fn tier2(
     port: &dyn Port,
     claims: &StreamClaims,
@@ -82,10 +90,7 @@ fn tiers(port: &dyn Port, known: Tier1Known) -> Tiers {
         used_bytes,
         max_bytes,
         warm: Vec::new(),
-        room: rooms.tier1.map(|space| Room {
-            free_bytes: space.available_bytes,
-            total_bytes: space.total_bytes,
-        }),
+        room: rooms.tier1.map(measured_room),
         is_beside_tier0,
     };
     // Every segment is looked at: only where something has to go.
@@ -100,12 +105,16 @@ fn tiers(port: &dyn Port, known: Tier1Known) -> Tiers {
     Tiers { tier0, tier1 }
 }
 
-/// Others may share the volume, and it may be larger than what is ours.
-fn room_of(space: VolumeSpace, usage: &Tier0Usage, warm_bytes: u64) -> Room {
-    let found = Room {
+fn measured_room(space: VolumeSpace) -> Room {
+    Room {
         free_bytes: space.available_bytes,
         total_bytes: space.total_bytes,
-    };
+    }
+}
+
+/// Others may share the volume, and it may be larger than what is ours.
+fn room_of(space: VolumeSpace, usage: &Tier0Usage, warm_bytes: u64) -> Room {
+    let found = measured_room(space);
     if usage.capacity_bytes == 0 {
         return found;
     }

@@ -283,7 +283,7 @@ impl Runner {
                 marked.snapshot_id,
                 marked.note.as_ref().map(|it| &*it.digest),
             );
-            let read = verify(tier2, &names.name, newest, Level::L0, digest, &Unwatched);
+            let read = verify(tier2, &names.name, newest, Level::L1, digest, &Unwatched);
             let verdict = read.map_err(|error: VerifyError| SnapshotDeleteError::Failed {
                 stream: stream.to_string(),
                 id,
@@ -313,8 +313,11 @@ impl Runner {
         limit: Limit,
     ) -> Result<(), DeleteError> {
         let mut first = Ok(());
+        let now = self.now();
+        // The other half is for objects, whatever becomes of these.
+        let until = now + limit.until.saturating_duration_since(now) / 2;
         for id in self.store.begun_snapshot_deletions(stream)? {
-            if self.is_stopping() || self.now() >= limit.until {
+            if self.is_stopping() || self.now() >= until {
                 break;
             }
             if let Err(error) = self.finish_snapshot(stream, id) {
