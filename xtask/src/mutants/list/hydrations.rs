@@ -141,7 +141,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "what left again rests no longer the next time",
         file: DEMAND_FILE,
-        find: "last.times + 1",
+        find: "last.times.saturating_add(1)",
         replace: "last.times",
         noticed_by: DEMAND,
     },
@@ -155,8 +155,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "what somebody asks for waits for what readers want",
         file: DEMAND_FILE,
-        find: "if is_asked || !self.serves_demand()",
-        replace: "if !self.serves_demand()",
+        find: "if is_asked || is_nearly_full",
+        replace: "if is_nearly_full",
         noticed_by: ON_DEMAND,
     },
     Mutant {
