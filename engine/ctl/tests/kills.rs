@@ -203,15 +203,24 @@ impl Killer {
         killer
     }
 
-    /// The engine goes on.
+    /// The engine goes on, unless it is killed in this moment.
     fn detach(mut self) {
         let pid = rustix::process::Pid::from_child(&self.0);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("told");
-        self.0.wait().expect("it ends");
+        wait_for("the end of strace", || {
+            self.0.try_wait().expect("its state")
+        });
     }
 }
 
-/// Also while its parent has not looked.
+impl Drop for Killer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Its first thread has, also while its parent has not looked.
 fn has_ended(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
     status.map_or(true, |status| status.contains("State:\tZ"))
@@ -267,8 +276,9 @@ fn kill_once(prepared: &Path, work: &Work, calls: &str, nth: u32) -> bool {
     let mut world = World::start(folder.path(), "");
     let killer = Killer::attach(world.engine.pid(), calls, nth);
     (work.ask)(&world);
+    let pid = world.engine.pid();
     let was_killed = wait_for("the end of it, or of the engine", || {
-        if !world.engine.runs() {
+        if has_ended(pid) {
             return Some(true);
         }
         (work.is_done)(&world).then_some(false)
@@ -277,6 +287,7 @@ fn kill_once(prepared: &Path, work: &Work, calls: &str, nth: u32) -> bool {
         killer.detach();
         return false;
     }
+    // Now and then strace leaves a thread of what it killed, for which the parent would wait for ever.
     drop(killer);
     world.configure("");
     world.engine.restart();

@@ -187,12 +187,6 @@ impl Engine {
         self.child.as_ref().expect("it runs").id()
     }
 
-    /// False as soon as it ended, however it did.
-    pub fn runs(&mut self) -> bool {
-        let child = self.child.as_mut();
-        child.is_some_and(|child| child.try_wait().expect("its state").is_none())
-    }
-
     /// SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
