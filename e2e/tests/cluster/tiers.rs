@@ -73,7 +73,6 @@ fn a_log_of_many_times_its_tier_0_goes_down_and_is_read_from_every_tier() -> Res
         .await?;
         scenario.say(format!("{pod} started with most of it cold"));
         read_back(scenario, &year).await?;
-        small_segments_become_few(scenario, &mut year).await?;
         ensure!(scenario.ensure_safe(&observer)? == 0, "a pod was removed");
         Ok(())
     })
@@ -109,29 +108,6 @@ async fn settled(scenario: &Scenario, year: &Year) -> Result<()> {
         shown.await?
     ));
     Ok(())
-}
-
-/// What was sealed long before it was full is merged when somebody asks, and reads as before.
-async fn small_segments_become_few(scenario: &Scenario, year: &mut Year) -> Result<()> {
-    const SMALL: usize = 8;
-    for _ in 0..SMALL {
-        year.write(4, 0).await?;
-        let sealed = year.engine.admin(&["seal"], None).await?;
-        ensure!(sealed.success, "aof2-admin seal: {}", sealed.stderr);
-    }
-    let before = year.segments().await?.len();
-    let mut told = String::new();
-    let merged = wait::until_none("a merge", LIMIT, async || {
-        let output = year.engine.admin(&["compact"], None).await?;
-        ensure!(output.success, "{}{}", output.stdout, output.stderr);
-        told = output.stdout;
-        let left = year.segments().await?.len();
-        // Uploads go before.
-        Ok((left + SMALL / 2 > before).then(|| format!("{left} of {before} segments: {told}")))
-    });
-    merged.await?;
-    scenario.say(format!("{before} segments, then {}", told.trim_end()));
-    read_back(scenario, year).await
 }
 
 async fn read_back(scenario: &Scenario, year: &Year) -> Result<()> {
