@@ -86,6 +86,7 @@ fn a_snapshot_is_in_the_bucket_as_it_says_and_a_lost_object_is_named() -> Result
             text(&refused["message"]).contains("_index/first.json"),
             "{refused}"
         );
+        a_deleted_one_takes_its_catalogues_along(scenario, &running).await?;
         ensure!(
             running.cluster.restarts().await? == restarts,
             "a container restarted"
@@ -93,6 +94,40 @@ fn a_snapshot_is_in_the_bucket_as_it_says_and_a_lost_object_is_named() -> Result
         running.ensure_nothing_lost(scenario).await?;
         Ok(())
     })
+}
+
+/// With the newer one there, which stays whole.
+async fn a_deleted_one_takes_its_catalogues_along(
+    scenario: &Scenario,
+    running: &Running,
+) -> Result<()> {
+    let spec = json!({"deletionPolicy": "Delete"});
+    let all = snapshots(scenario);
+    all.apply("older", "orders", spec).await?;
+    let older = verified(scenario, "older").await?;
+    all.apply("newer", "orders", json!({})).await?;
+    let newer = verified(scenario, "newer").await?;
+    let catalogues = |snapshot: &Value| -> Vec<String> {
+        let streams = snapshot["status"]["streams"].as_array();
+        let streams = streams.into_iter().flatten();
+        streams.map(|it| text(&it["key"]).to_owned()).collect()
+    };
+    let (theirs, kept) = (catalogues(&older), catalogues(&newer));
+    ensure!(theirs.len() == 4 && kept.len() == 4, "{older} {newer}");
+    // Waits for the finalizer.
+    all.delete("older").await?;
+    let mut there = running.s3.keys("prod/orders/snapshots/").await?;
+    there.retain(|key| theirs.contains(key) || kept.contains(key) || key.contains("older"));
+    there.sort_unstable();
+    let mut expected = kept.clone();
+    expected.sort_unstable();
+    ensure!(there == expected, "of both are left: {there:?}");
+    all.delete("newer").await?;
+    for key in &kept {
+        let object = running.s3.object(key).await?;
+        ensure!(object.is_some(), "{key} went, though its policy is Retain");
+    }
+    Ok(())
 }
 
 #[test]
