@@ -37,7 +37,7 @@ enum Plan {
     Wait(Stays),
 }
 
-/// Why something of it stays for now.
+/// What a catalogue, or the list of catalogues, waits for before it is deleted.
 #[derive(Clone, Debug, PartialEq)]
 struct Stays {
     reason: Reason,
@@ -141,13 +141,13 @@ fn judged(pod: &str, answer: Result<(), &ClientError>) -> Result<(), Stays> {
 fn told(stays: &Stays, count: usize, of: usize) -> String {
     let Stays { reason: _, why } = stays;
     let how_many = match of {
-        0 => "Catalogues stay in the bucket for now".to_owned(),
-        _ => format!("{count} of {of} catalogues stay in the bucket for now"),
+        0 => "The catalogues are not deleted yet".to_owned(),
+        _ => format!("{count} of {of} catalogues are not deleted yet"),
     };
     // What an engine says has its own punctuation.
     let why = why.replace(": ", ", ");
     format!(
-        "{how_many}. Reason: {why}. The operator retries. To keep them and let the object go, remove finalizer {SNAPSHOT_FINALIZER}"
+        "{how_many}. Reason: {why}. The operator retries. To keep the catalogues and delete the object, remove finalizer {SNAPSHOT_FINALIZER}"
     )
 }
 

@@ -377,7 +377,10 @@ mod tests {
         returned.note_ended(&key(1), false, now);
         assert!(returned.is_recorded(&key(1)));
         returned.note_ended(&key(1), true, now);
-        assert!(!returned.is_recorded(&key(1)), "it begins anew");
+        assert!(
+            !returned.is_recorded(&key(1)),
+            "the next one records its start again"
+        );
         returned.note_hopeless(&key(1));
         assert_eq!(returned.rest()[&key(1)].duration_since(now), LONGEST_REST);
         // Tried again once it has rested, it rests as long.

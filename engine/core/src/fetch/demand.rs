@@ -245,7 +245,7 @@ mod tests {
         read(&mut demand, 7, Lower::Cold, 63..66, start);
         read(&mut demand, 9, Lower::Cold, 69..72, start);
         assert_eq!(again(&mut demand, start), [(7, 300), (9, 100)]);
-        // Of another copy: it begins anew.
+        // Of another copy: its count starts again from zero.
         read(&mut demand, 7, Lower::Warm, 63..66, start);
         assert_eq!(again(&mut demand, start), [(9, 100)]);
     }
